@@ -1,0 +1,54 @@
+# Every target that needs the environment makes or refreshes it by itself.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+export PYTHONUNBUFFERED := 1
+# the driver reads its settings from the variables that were given; empty ones keep the matrix file's values
+MATRIX  ?= digits
+bench_flags = $(if $(MODELS),--models $(MODELS)) $(if $(DATASETS),--datasets $(DATASETS)) \
+              $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(JOBS),--jobs $(JOBS)) \
+              $(if $(BUDGET),--budget $(BUDGET)) $(if $(DRY_RUN),--dry-run)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup bench report ui test test-all lint format lock
+
+help: ## list the targets and their variables
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(READY) ## make .venv and install what requirements.lock pins
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; say which to use: make PYTHON=python3.12" >&2; exit 2; }
+	@echo "setting up $(VENV) (a few minutes the first time: torch is large)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --compile-bytecode -r requirements.lock
+	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+bench: $(READY) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 DRY_RUN=
+	@$(BIN)/python -m benchmarks $(MATRIX) $(bench_flags)
+
+report: $(READY) ## write the report again from the tracking store   MATRIX=digits BUDGET=1
+	@$(BIN)/python -m reports $(MATRIX) $(if $(BUDGET),--budget $(BUDGET))
+
+ui: $(READY) ## open the MLflow UI on this machine   PORT=5000
+	@$(BIN)/gans ui --port $(or $(PORT),5000)
+
+test: $(READY) ## the fast tests   ARGS="-k mdgan"
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(READY) ## all tests, the slow ones too   ARGS=
+	@$(BIN)/python -m pytest -m "" $(ARGS)
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(READY) ## let ruff rewrite the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+lock: $(READY) ## pin the newest versions that pyproject.toml allows
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-annotate \
+	  --no-header pyproject.toml --output-file requirements.lock

@@ -1,0 +1,1 @@
+"""Generative adversarial networks: the networks, their training, scoring and tracking."""

@@ -1,0 +1,31 @@
+"""The one exception for bad input, and the one place that turns it into an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class InputError(ValueError):
+    """Bad input: a config key, flag, file or environment. The message is one line: what, and the remedy."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> InputError:
+    """The error for a name that is not among `known`; it offers the nearest one."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    return InputError(f"unknown {kind} '{name}'{where}; {hint}")
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run `command`; bad input becomes one line on stderr and exit code 2, Ctrl-C becomes 130."""
+    try:
+        return command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: finished cells are kept; the same command goes on from here", file=sys.stderr)
+        return 130
