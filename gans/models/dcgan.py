@@ -1,0 +1,63 @@
+"""DCGAN (Radford et al. 2015, arXiv 1511.06434), with and without BatchNorm, at any power-of-two side.
+
+The paper's network has side 64 and width 128: 1024, 512, 256, 128 channels. Here the channel count halves with
+every doubling of the side and ends at `width`; stages = log2(side / 4). Without BatchNorm the convolutions
+have biases in its place.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from gans.config import NetworkConfig
+from gans.models.layers import Shape, normal_init, stages
+
+
+class Generator(nn.Module):
+    """Latents -> 4x4 -> ... -> side x side by transposed 4x4 convolutions; ReLU, tanh."""
+
+    def __init__(self, shape: Shape, config: NetworkConfig, norm: bool = True) -> None:
+        super().__init__()
+        widths = [config.width * 2**i for i in reversed(range(stages(shape.side)))]  # from 4x4 to side/2
+        layers = [*_up(config.latent, widths[0], norm, stride=1, padding=0)]
+        for inputs, outputs in pairwise(widths):
+            layers += _up(inputs, outputs, norm)
+        layers += [nn.ConvTranspose2d(widths[-1], shape.channels, 4, stride=2, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        normal_init(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z[:, :, None, None])
+
+
+class Discriminator(nn.Module):
+    """side x side -> ... -> 4x4 -> logit by strided 4x4 convolutions; LeakyReLU 0.2, no norm at the input."""
+
+    def __init__(self, shape: Shape, config: NetworkConfig, norm: bool = True) -> None:
+        super().__init__()
+        widths = [config.width * 2**i for i in range(stages(shape.side))]  # from side/2 to 4x4
+        layers = [*_down(shape.channels, widths[0], norm=False)]
+        for inputs, outputs in pairwise(widths):
+            layers += _down(inputs, outputs, norm)
+        layers += [nn.Conv2d(widths[-1], 1, 4), nn.Flatten(0)]
+        self.layers = nn.Sequential(*layers)
+        normal_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+def _up(inputs: int, outputs: int, norm: bool, stride: int = 2, padding: int = 1) -> list[nn.Module]:
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=not norm)
+    return [conv, *_norm(outputs, norm), nn.ReLU(inplace=True)]
+
+
+def _down(inputs: int, outputs: int, norm: bool) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=not norm)
+    return [conv, *_norm(outputs, norm), nn.LeakyReLU(0.2, inplace=True)]
+
+
+def _norm(channels: int, norm: bool) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels)] if norm else []

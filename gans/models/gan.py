@@ -1,0 +1,49 @@
+"""The fully connected GAN (Goodfellow et al. 2014, arXiv 1406.2661).
+
+Differences from the paper: ReLU and LeakyReLU in place of maxout and dropout, Adam in place of momentum SGD;
+both are how it is reimplemented since DCGAN. Two hidden layers of `width` units on each side.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from gans.config import NetworkConfig
+from gans.models.layers import Shape
+
+
+class Generator(nn.Module):
+    """z -> h -> h -> pixels, ReLU, tanh."""
+
+    def __init__(self, shape: Shape, config: NetworkConfig) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(config.latent, config.width),
+            nn.ReLU(),
+            nn.Linear(config.width, config.width),
+            nn.ReLU(),
+            nn.Linear(config.width, shape.channels * shape.side**2),
+            nn.Tanh(),
+            nn.Unflatten(1, (shape.channels, shape.side, shape.side)),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+
+class Discriminator(nn.Module):
+    """pixels -> h -> h -> logit, LeakyReLU 0.2."""
+
+    def __init__(self, shape: Shape, config: NetworkConfig) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(shape.channels * shape.side**2, config.width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(config.width, config.width),
+            nn.LeakyReLU(0.2),
+            nn.Linear(config.width, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).squeeze(1)

@@ -1,0 +1,86 @@
+"""Pieces that several networks share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
+from torch.nn.utils.parametrizations import spectral_norm
+
+from gans.errors import InputError
+
+
+class Shape(NamedTuple):
+    """Square images: channels and side in pixels."""
+
+    channels: int
+    side: int
+
+
+def stages(side: int) -> int:
+    """Doublings from a 4x4 feature map to an image of this side: log2(side / 4).
+
+    Raises:
+        InputError: the side is not a power of two from 16 up.
+    """
+    if side < 16 or side & (side - 1):
+        raise InputError(f"an image side of {side} is not a power of two from 16 up; set resolution = 32, say")
+    return side.bit_length() - 3
+
+
+def normal_init(module: nn.Module) -> None:
+    """DCGAN's initial weights: N(0, 0.02), BatchNorm scales N(1, 0.02), biases 0 (1511.06434, section 4)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight, 1.0, 0.02)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def sn_conv(inputs: int, outputs: int, kernel: int) -> nn.Module:
+    """A same-size convolution under spectral norm; Xavier weights, as SAGAN's reference code."""
+    return _spectral(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
+
+
+def sn_linear(inputs: int, outputs: int) -> nn.Module:
+    """A linear layer under spectral norm."""
+    return _spectral(nn.Linear(inputs, outputs))
+
+
+def _spectral(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+    nn.init.xavier_uniform_(layer.weight)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    # after the initial weights are set: its power iteration starts from them
+    return spectral_norm(layer)
+
+
+class SelfAttention(nn.Module):
+    """y = x + gamma o(softmax(f(x)^T g(x)) h(x)), gamma = 0 at the start (Zhang et al. 2018, section 3).
+
+    Queries and keys have C/8 channels, values C/2; keys and values are max-pooled 2x2, as in the paper's
+    memory-saving variant. Every convolution is 1x1 under spectral norm. Maps (n, C, h, w) to the same shape;
+    h and w are even.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow, middle = max(1, channels // 8), max(1, channels // 2)
+        self.query = sn_conv(channels, narrow, 1)
+        self.key = sn_conv(channels, narrow, 1)
+        self.value = sn_conv(channels, middle, 1)
+        self.out = sn_conv(middle, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query = self.query(x).flatten(2)  # (n, C/8, hw)
+        key = max_pool2d(self.key(x), 2).flatten(2)  # (n, C/8, hw/4)
+        value = max_pool2d(self.value(x), 2).flatten(2)  # (n, C/2, hw/4)
+        # the paper does not scale the products by the channel count
+        attention = torch.bmm(query.transpose(1, 2), key).softmax(dim=-1)  # (n, hw, hw/4)
+        seen = torch.bmm(value, attention.transpose(1, 2))  # (n, C/2, hw)
+        return x + self.gamma * self.out(seen.unflatten(2, x.shape[2:]))

@@ -1,0 +1,113 @@
+"""SAGAN (Zhang et al. 2018, arXiv 1805.08318), unconditional, at any power-of-two side.
+
+Residual networks as in the paper (its appendix follows Miyato & Koyama 2018), spectral norm on every linear
+and convolutional layer of both networks, one self-attention layer each. The paper puts attention on 32x32
+feature maps of 128x128 images; here it sits at side/2 (so 16x16 for CIFAR-10), the largest maps that both
+networks share. Unconditional: plain BatchNorm in place of conditional BatchNorm, no projection term.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from gans.config import NetworkConfig
+from gans.models.layers import SelfAttention, Shape, sn_conv, sn_linear, stages
+
+
+class Generator(nn.Module):
+    """Latents -> 4x4 -> residual blocks that double the side -> BatchNorm, ReLU, 3x3 convolution, tanh."""
+
+    def __init__(self, shape: Shape, config: NetworkConfig) -> None:
+        super().__init__()
+        doublings = stages(shape.side)
+        widths = [config.width * 2**i for i in reversed(range(doublings))]  # what each block gives out
+        self.start = nn.Sequential(sn_linear(config.latent, widths[0] * 16), nn.Unflatten(1, (widths[0], 4, 4)))
+        blocks: list[nn.Module] = []
+        for i, (inputs, outputs) in enumerate(pairwise(widths[:1] + widths)):
+            blocks.append(UpBlock(inputs, outputs))
+            if i == doublings - 2:
+                blocks.append(SelfAttention(outputs))
+        self.blocks = nn.Sequential(*blocks)
+        self.end = nn.Sequential(
+            nn.BatchNorm2d(widths[-1]), nn.ReLU(), sn_conv(widths[-1], shape.channels, 3), nn.Tanh()
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.end(self.blocks(self.start(z)))
+
+
+class Discriminator(nn.Module):
+    """Residual blocks that halve the side down to 4x4, one more, ReLU, sum over pixels, linear."""
+
+    def __init__(self, shape: Shape, config: NetworkConfig) -> None:
+        super().__init__()
+        widths = [config.width * 2**i for i in range(stages(shape.side))]
+        blocks: list[nn.Module] = [FirstDownBlock(shape.channels, widths[0]), SelfAttention(widths[0])]
+        for inputs, outputs in pairwise(widths):
+            blocks.append(DownBlock(inputs, outputs))
+        blocks += [Block(widths[-1]), nn.ReLU()]
+        self.blocks = nn.Sequential(*blocks)
+        self.end = sn_linear(widths[-1], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.blocks(x).sum(dim=(2, 3))).squeeze(1)
+
+
+class UpBlock(nn.Module):
+    """(n, inputs, h, w) -> (n, outputs, 2h, 2w): BatchNorm, ReLU, nearest upsampling, two 3x3 convolutions."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
+        self.conv = sn_conv(inputs, outputs, 3)
+        self.second = nn.Sequential(nn.BatchNorm2d(outputs), nn.ReLU(), sn_conv(outputs, outputs, 3))
+        self.shortcut = sn_conv(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = self.second(self.conv(double(self.first(x))))
+        # a 1x1 convolution and nearest upsampling commute: this order is four times cheaper
+        return residual + double(self.shortcut(x))
+
+
+class DownBlock(nn.Module):
+    """(n, inputs, h, w) -> (n, outputs, h/2, w/2): ReLU and 3x3 convolution twice, average pooling."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.ReLU(), sn_conv(inputs, outputs, 3), nn.ReLU(), sn_conv(outputs, outputs, 3)
+        )
+        self.shortcut = sn_conv(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # pooling and a 1x1 convolution commute too
+        return avg_pool2d(self.residual(x), 2) + self.shortcut(avg_pool2d(x, 2))
+
+
+class FirstDownBlock(DownBlock):
+    """A DownBlock whose residual has no ReLU in front: pixels keep their sign."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.residual = self.residual[1:]
+
+
+class Block(nn.Module):
+    """A residual block that keeps the shape (n, channels, h, w)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.ReLU(), sn_conv(channels, channels, 3), nn.ReLU(), sn_conv(channels, channels, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.residual(x)
+
+
+def double(x: Tensor) -> Tensor:
+    """Nearest-neighbour upsampling by two."""
+    return interpolate(x, scale_factor=2, mode="nearest")
