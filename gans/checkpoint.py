@@ -1,0 +1,74 @@
+"""Files that survive a crash: whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gans.errors import InputError
+
+
+def atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` make a file beside `path`, then put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    atomically(path, write)
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a training state: nested dicts and lists of tensors and plain values."""
+    atomically(path, lambda temporary: torch.save(dict(state), temporary))
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a training state; nothing but tensors and plain values is ever unpickled."""
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write weights as safetensors, with what they are (JSON) in the header."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    metadata = {"about": json.dumps(about, sort_keys=True)}
+    atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read weights and what they are.
+
+    Raises:
+        InputError: no such file, or not one that `save_weights` wrote.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; name a generator.safetensors that training wrote") from None
+    except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is not a generator that training wrote: {error}") from None

@@ -1,0 +1,337 @@
+"""The training loop: one for every model, data set and update rule."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gans import checkpoint, devices, sample
+from gans.config import Experiment
+from gans.data import ImageData
+from gans.ema import EMA
+from gans.fidelity import Scorer
+from gans.models.layers import Shape
+from gans.rules import UPDATES
+from gans.updates import STATISTICS
+
+CHECKPOINT = "checkpoint.pt"  # everything to resume from
+GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
+GRID_IMAGES = 64
+# a generator whose images differ by less than this many grey levels draws one image only; the small initial
+# weights of DCGAN do that too, so it counts once this share of the budget is spent
+COLLAPSED = 1.0
+COLLAPSE_FROM = 0.5
+
+
+# (images seen, value) by metric name
+History = dict[str, list[tuple[int, float]]]
+
+
+class Diverged(Exception):
+    """Training cannot go on: a loss is not finite, or every latent gives the same image."""
+
+
+class Observer(Protocol):
+    """Who is told what happens during training."""
+
+    def log(self, images: int, values: Mapping[str, float]) -> None:
+        """Metrics after `images` images."""
+
+    def picture(self, path: Path) -> None:
+        """A picture was written."""
+
+    def flush(self) -> None:
+        """A checkpoint follows: what was logged so far will not be told again."""
+
+    def resumed(self, history: History) -> None:
+        """Training goes on from a checkpoint, before which all this was logged."""
+
+
+class Silent:
+    """An observer that looks away."""
+
+    def log(self, images: int, values: Mapping[str, float]) -> None: ...
+
+    def picture(self, path: Path) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def resumed(self, history: History) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        status: `finished` or `diverged`.
+        reason: why it diverged, else empty.
+        scores: final scores of the chosen checkpoint on the report latents; empty if it diverged.
+        chosen: images seen by the chosen checkpoint.
+        seconds: wall seconds by part, over all sessions of the run: training, evaluation, overhead.
+        history: everything that was logged, over all sessions.
+    """
+
+    status: str
+    reason: str
+    scores: dict[str, float]
+    chosen: int
+    seconds: dict[str, float]
+    history: History
+
+
+@dataclass
+class Clock:
+    """Wall seconds by part; what runs outside of `of` is overhead."""
+
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("training", "evaluation", "overhead"), 0.0)
+    )
+    part: str = "overhead"
+    since: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        outer = self.switch(part)
+        try:
+            yield
+        finally:
+            self.switch(outer)
+
+    def switch(self, part: str) -> str:
+        """Book the time so far and go on in `part`; returns the part before."""
+        now = time.perf_counter()
+        self.seconds[self.part] += now - self.since
+        outer, self.part, self.since = self.part, part, now
+        return outer
+
+
+def train(
+    experiment: Experiment,
+    data: ImageData,
+    folder: Path,
+    device: torch.device,
+    observer: Observer | None = None,
+) -> Outcome:
+    """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
+
+    Args:
+        experiment: what to train; `score.extractors` are resolved names.
+        data: its data set.
+        folder: for the checkpoint, the best generator and the sample grids.
+        device: where networks and images live.
+        observer: is told metrics and pictures.
+
+    Returns:
+        The outcome. A diverged run keeps its last good checkpoint and the best generator so far.
+    """
+    run = Training(experiment, data, folder, device, observer or Silent())
+    try:
+        while True:
+            if run.images != run.resumed_at:  # a resumed run has done all this here
+                if run.due("evaluations"):
+                    run.evaluate()
+                if run.due("grids"):
+                    run.draw()
+                if run.due("checkpoints"):
+                    run.save()
+            if run.images >= experiment.budget:
+                return run.finish()
+            run.step()
+            if run.due("logs") or run.due("checkpoints"):
+                run.log()
+    except (Diverged, FloatingPointError) as stop:  # the latter: the generator draws pixels that are not numbers
+        return run.outcome("diverged", reason=str(stop))
+
+
+class Training:
+    """The state of one training and the things that happen to it."""
+
+    def __init__(
+        self, experiment: Experiment, data: ImageData, folder: Path, device: torch.device, observer: Observer
+    ) -> None:
+        self.clock = Clock()
+        self.experiment, self.data, self.folder, self.observer = experiment, data, folder, observer
+        self.device = device
+        self.shape = Shape(data.channels, data.resolution)
+        score = experiment.score
+        self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
+        self.curve = Scorer(data, score.extractors[0], score.curve_images, device)
+        self.update = UPDATES[experiment.update.rule](experiment, self.shape, data.train.to(device))
+        self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
+        self.images = self.previous = 0
+        self.resumed_at = -1
+        self.best, self.chosen = math.inf, 0
+        self.statistics = torch.zeros(len(STATISTICS), device=device)
+        self.steps_since_log = 0
+        self.logged_training = 0.0
+        self.joules = devices.energy(device)
+        self.history: History = {}
+        if (folder / CHECKPOINT).exists():
+            self.resume()
+        else:
+            self.tell(self.sizes())
+
+    def sizes(self) -> dict[str, float]:
+        """Trainable parameters of the generator, and of all discriminators together."""
+        return {
+            "parameters/generator": self.update.player.size,
+            "parameters/discriminator": sum(player.size for player in self.update.discriminators()),
+        }
+
+    # --- one step
+
+    def step(self) -> None:
+        with self.clock.of("training"):
+            statistics = self.update.step(self.images)
+            self.previous, self.images = self.images, self.images + self.update.images_per_step
+            self.ema.update(self.images, self.update.images_per_step)
+            self.statistics += statistics
+            self.steps_since_log += 1
+
+    def due(self, what: str) -> bool:
+        """Whether the last step crossed one of the evenly spaced moments of `what`; before the first, yes."""
+        if self.images == 0:
+            return what in ("evaluations", "grids")
+        count = getattr(self.experiment.schedule, what)
+        budget = self.experiment.budget
+        return min(self.images, budget) * count // budget > self.previous * count // budget
+
+    # --- once in a while
+
+    def tell(self, values: Mapping[str, float]) -> None:
+        """Log metrics at this moment."""
+        for name, value in values.items():
+            self.history.setdefault(name, []).append((self.images, value))
+        self.observer.log(self.images, values)
+
+    def log(self) -> None:
+        """Report the mean statistics since the last report; reading them waits for the device."""
+        with self.clock.of("training"):
+            means = (self.statistics / self.steps_since_log).tolist()
+        for name, value in zip(STATISTICS, means, strict=True):
+            if not math.isfinite(value):
+                raise Diverged(f"{name} is {value} at {self.images / 1000:.1f} kimg")
+        self.clock.switch("overhead")
+        training = self.clock.seconds["training"]
+        loss_d, loss_g, d_real, d_fake = means
+        seen = self.steps_since_log * self.update.images_per_step
+        self.tell(
+            {
+                "loss/discriminator": loss_d,
+                "loss/generator": loss_g,
+                "D/real": d_real,
+                "D/fake": d_fake,
+                "speed/images_per_second": seen / max(training - self.logged_training, 1e-9),
+                **self.totals(),
+            },
+        )
+        self.statistics.zero_()
+        self.steps_since_log, self.logged_training = 0, training
+
+    def evaluate(self) -> None:
+        """A point of the score curve; the best one so far keeps its generator."""
+        with self.clock.of("evaluation"):
+            self.check_weights()
+            z = sample.latents(self.experiment.score.curve_images, self.experiment.networks.latent, "choose")
+            images = sample.generate(self.ema.generator, z)
+            self.check_images(images)
+            distance = self.curve.distance(images)
+        self.tell({f"curve/{self.curve.extractor.prefix}": distance})
+        if not math.isfinite(distance):
+            raise Diverged(f"the score is {distance} at {self.images / 1000:.1f} kimg")
+        if distance < self.best:
+            self.best, self.chosen = distance, self.images
+            checkpoint.save_weights(self.folder / GENERATOR, self.ema.state(), self.about())
+
+    def check_weights(self) -> None:
+        if not all(bool(weights.isfinite().all()) for weights in self.ema.averaged):
+            raise Diverged(f"the generator's weights are not finite at {self.images / 1000:.1f} kimg")
+
+    def check_images(self, images: Tensor) -> None:
+        late = self.images >= COLLAPSE_FROM * self.experiment.budget
+        if late and images.float().std(dim=0).mean() < COLLAPSED:
+            raise Diverged(f"the generator draws one image for all latents at {self.images / 1000:.1f} kimg")
+
+    def draw(self) -> None:
+        """A grid from the same latents at every moment."""
+        z = sample.latents(GRID_IMAGES, self.experiment.networks.latent, "grid")
+        path = self.folder / "samples" / f"{self.images // 1000:06d}kimg.png"
+        sample.save_picture(sample.picture(sample.generate(self.ema.generator, z)), path)
+        self.observer.picture(path)
+
+    def save(self) -> None:
+        """A checkpoint; only finite states get here, since a log comes right before."""
+        self.observer.flush()
+        self.clock.switch("overhead")
+        state = {
+            "images": self.images,
+            "update": self.update.state(),
+            "ema": self.ema.state(),
+            "best": self.best,
+            "chosen": self.chosen,
+            "seconds": dict(self.clock.seconds),
+            "history": self.history,
+        }
+        checkpoint.save(self.folder / CHECKPOINT, state)
+
+    def resume(self) -> None:
+        state = checkpoint.load(self.folder / CHECKPOINT, self.device)
+        self.update.load(state["update"])
+        self.ema.load(state["ema"])
+        self.images = self.previous = self.resumed_at = state["images"]
+        self.best, self.chosen = state["best"], state["chosen"]
+        for part, seconds in state["seconds"].items():
+            self.clock.seconds[part] += seconds
+        self.logged_training = self.clock.seconds["training"]
+        self.history = state["history"]
+        self.observer.resumed(self.history)
+
+    # --- the end
+
+    def finish(self) -> Outcome:
+        """Score the chosen generator on latents that did not choose it."""
+        with self.clock.of("evaluation"):
+            weights, _ = checkpoint.load_weights(self.folder / GENERATOR)
+            self.ema.load(weights)
+            z = sample.latents(self.experiment.score.images, self.experiment.networks.latent, "report")
+            images = sample.generate(self.ema.generator, z)
+            scores = {name: value for scorer in self.scorers for name, value in scorer.score(images).items()}
+        path = self.folder / "samples" / "final.png"
+        z = sample.latents(GRID_IMAGES, self.experiment.networks.latent, "grid")
+        sample.save_picture(sample.picture(sample.generate(self.ema.generator, z)), path)
+        self.observer.picture(path)
+        self.tell({f"score/{name}": value for name, value in scores.items()})
+        return self.outcome("finished", scores=scores)
+
+    def totals(self) -> dict[str, float]:
+        """What the run cost: seconds by part, memory, and joules of this session where the device counts them."""
+        costs = {f"seconds/{part}": seconds for part, seconds in self.clock.seconds.items()}
+        now = devices.energy(self.device)
+        if self.joules is not None and now is not None:
+            costs["energy/joules"] = now - self.joules
+        return costs | {"memory/peak_mib": devices.peak_memory(self.device)}
+
+    def outcome(self, status: str, reason: str = "", scores: dict[str, float] | None = None) -> Outcome:
+        self.clock.switch("overhead")
+        self.tell(self.totals())
+        self.observer.flush()
+        return Outcome(status, reason, scores or {}, self.chosen, dict(self.clock.seconds), self.history)
+
+    def about(self) -> dict[str, Any]:
+        """What the generator's file says of itself."""
+        return {
+            "shape": list(self.shape),
+            "networks": self.experiment.networks.model_dump(),
+            "experiment": self.experiment.model_dump(mode="json"),
+            "data": self.data.title,
+            "images": self.images,
+        }

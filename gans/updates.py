@@ -1,0 +1,179 @@
+"""Update rules: what one training step does to the networks.
+
+An update rule owns the networks and their optimisers and is built as `rule(experiment, shape, images)`. It
+never waits for the device: statistics stay there as tensors until the loop reads them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gans import seeds
+from gans.batches import Batches
+from gans.config import Experiment, OptimizerConfig, TwoPlayerConfig
+from gans.errors import InputError
+from gans.losses import LOSSES, gradient_penalty
+from gans.models import build_discriminator, build_generator
+from gans.models.layers import Shape
+
+# what every step reports, in this order; D() is the sigmoid of the logit
+STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
+
+
+class Player:
+    """A network with its Adam optimiser."""
+
+    def __init__(self, network: nn.Module, lr: float, optimizer: OptimizerConfig) -> None:
+        self.network = network
+        self.parameters = list(network.parameters())
+        self.adam = torch.optim.Adam(self.parameters, lr=lr, betas=(optimizer.beta1, optimizer.beta2), fused=True)
+
+    @property
+    def size(self) -> int:
+        """Trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters)
+
+    def gradients(
+        self, outputs: Tensor | Sequence[Tensor], grad_outputs: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Gradients of `outputs` in this player's parameters alone: none are computed for the other player."""
+        return torch.autograd.grad(outputs, self.parameters, grad_outputs)
+
+    def apply(self, gradients: Iterable[Tensor]) -> None:
+        """One Adam step along these gradients."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.adam.step()
+
+    def state(self) -> dict[str, Any]:
+        return {"network": self.network.state_dict(), "adam": self.adam.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.adam.load_state_dict(state["adam"])
+
+
+class Discriminator(Player):
+    """A discriminator that learns on a real and a generated batch."""
+
+    def __init__(self, experiment: Experiment, shape: Shape, device: torch.device, worker: int = 0) -> None:
+        network = build_discriminator(shape, experiment.networks, experiment.seed, worker).to(device)
+        super().__init__(network, experiment.optimizer.lr_d, experiment.optimizer)
+        self.loss = LOSSES[experiment.loss.name]
+        self.penalty = experiment.loss.penalty if self.loss.penalised else 0.0
+        # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once
+        self.normalises = any(isinstance(layer, _BatchNorm) for layer in network.modules())
+
+    def learn(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
+        """One optimiser step; `fake` is taken as data. Returns loss, D(x), D(G(z)) as a tensor (3,)."""
+        real_logits, fake_logits = self.logits(real, fake)
+        loss = self.loss.d_loss(real_logits, fake_logits)
+        if self.penalty:
+            loss = loss + self.penalty * gradient_penalty(self.network, real, fake, rng)
+        self.apply(self.gradients(loss))
+        with torch.no_grad():
+            return torch.stack([loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()])
+
+    def logits(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        if self.normalises:
+            return self.network(real), self.network(fake)
+        real_logits, fake_logits = self.network(torch.cat([real, fake])).split([len(real), len(fake)])
+        return real_logits, fake_logits
+
+
+class Update(ABC):
+    """A rule for one training step.
+
+    Attributes:
+        generator: the network that learns to draw.
+        images_per_step: real images that one step shows to the discriminators, all of them together.
+    """
+
+    images_per_step: int
+
+    def __init__(self, experiment: Experiment, shape: Shape, images: Tensor) -> None:
+        self.experiment = experiment
+        self.device = images.device
+        network = build_generator(shape, experiment.networks, experiment.seed).to(self.device)
+        self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer)
+
+    @classmethod
+    def check(cls, experiment: Experiment, images: int) -> None:
+        """Raise `InputError`, before anything is built, if the rule cannot work on so many images."""
+        if experiment.batch > images:
+            raise InputError(
+                f"batch = {experiment.batch} exceeds the {images} training images; take a smaller one"
+            )
+
+    @property
+    def generator(self) -> nn.Module:
+        return self.player.network
+
+    @abstractmethod
+    def step(self, images: int) -> Tensor:
+        """One step after `images` images. Returns `STATISTICS` as a tensor (4,) on the device."""
+
+    @abstractmethod
+    def discriminators(self) -> Sequence[Discriminator]:
+        """All discriminators, in the order of their workers."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything to resume from: tensors and plain values only."""
+        return {
+            "generator": self.player.state(),
+            "discriminators": [player.state() for player in self.discriminators()],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.player.load(state["generator"])
+        for player, saved in zip(self.discriminators(), state["discriminators"], strict=True):
+            player.load(saved)
+
+    def latents(self, *labels: int | str) -> Tensor:
+        """A batch of z ~ N(0, 1): (batch, latent), a function of the seed and the labels."""
+        shape = (self.experiment.batch, self.experiment.networks.latent)
+        return seeds.normal(shape, self.experiment.seed, "latents", *labels, device=self.device)
+
+    def rng(self, *labels: int | str) -> torch.Generator:
+        return seeds.generator(self.experiment.seed, *labels, device=self.device)
+
+
+class TwoPlayer(Update):
+    """Simultaneous game of one generator and one discriminator (Goodfellow et al. 2014, algorithm 1).
+
+    The last discriminator step and the generator step share one generated batch, which saves a forward pass
+    of the generator.
+    """
+
+    def __init__(self, experiment: Experiment, shape: Shape, images: Tensor) -> None:
+        super().__init__(experiment, shape, images)
+        assert isinstance(experiment.update, TwoPlayerConfig)
+        self.steps = experiment.update.d_steps
+        self.images_per_step = self.steps * experiment.batch
+        self.discriminator = Discriminator(experiment, shape, self.device)
+        self.batches = Batches(images, experiment.seed)
+
+    def discriminators(self) -> Sequence[Discriminator]:
+        return [self.discriminator]
+
+    def step(self, images: int) -> Tensor:
+        for extra in range(self.steps - 1):
+            with torch.no_grad():
+                fake = self.generator(self.latents(images, extra))
+            self.learn(images, extra, fake)
+        fake = self.generator(self.latents(images))
+        learned = self.learn(images, self.steps - 1, fake.detach())
+        loss = self.discriminator.loss.g_loss(self.discriminator.network(fake))
+        self.player.apply(self.player.gradients(loss))
+        return torch.stack([learned[0], loss.detach(), learned[1], learned[2]])
+
+    def learn(self, images: int, step: int, fake: Tensor) -> Tensor:
+        batch = self.experiment.batch
+        real = self.batches.at(images + step * batch, batch)
+        return self.discriminator.learn(real, fake, self.rng("penalty", images, step))
