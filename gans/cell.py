@@ -1,0 +1,224 @@
+"""One cell: a resolved experiment, trained, scored and tracked."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from gans import checkpoint, data, devices, fidelity
+from gans.config import Experiment
+from gans.curves import draw_curves
+from gans.data import ImageData
+from gans.errors import InputError
+from gans.losses import LOSSES
+from gans.rules import UPDATES
+from gans.tracking import Run, Store
+from gans.train import CHECKPOINT, GENERATOR, History, Outcome, train
+
+RUN_FILE = "run.json"
+
+# told (images seen, metrics) as training goes on
+Tell = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A model on a data set from one seed.
+
+    Attributes:
+        model: the model's name in tables; a recipe, or what the matrix calls it.
+        experiment: resolved: resolution and extractors are named.
+        identity: hash of all that can move its score.
+        metric: name of the score that chooses the checkpoint and ranks models, `fd_digits` say.
+    """
+
+    model: str
+    experiment: Experiment
+    identity: str
+    metric: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}/{self.experiment.dataset}/{self.experiment.seed}"
+
+    @property
+    def slug(self) -> str:
+        """A folder's name: readable, and different for different identities."""
+        name = "".join(c if c.isalnum() or c in "-." else "-" for c in self.name.replace("/", "_"))
+        return f"{name[-80:]}-{self.identity[:8]}"
+
+
+@cache
+def extractor(name: str) -> fidelity.Extractor:
+    """The extractor, its weights checked once per process."""
+    return fidelity.require(name)
+
+
+def resolve(model: str, experiment: Experiment) -> Cell:
+    """The cell of an experiment, with everything checked that can be before training starts.
+
+    Raises:
+        InputError: the data set cannot be had, an extractor's weights cannot be had, or the networks or the
+            update rule do not fit the data.
+    """
+    images = data.load(experiment.dataset, resolution=experiment.resolution)
+    names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
+    extractors = [extractor(name) for name in dict.fromkeys(names)]
+    score = experiment.score.model_copy(update={"extractors": tuple(e.name for e in extractors)})
+    resolved = experiment.model_copy(update={"resolution": images.resolution, "score": score})
+    check(resolved, images)
+    scorers = tuple(fidelity.identity(e, score.images) for e in extractors)
+    return Cell(model, resolved, resolved.identity(images.hash, scorers), extractors[0].prefix)
+
+
+def check(experiment: Experiment, images: ImageData) -> None:
+    """Refuse, before training, an experiment whose parts do not fit each other."""
+    UPDATES[experiment.update.rule].check(experiment, len(images.train))
+    if LOSSES[experiment.loss.name].penalised and experiment.networks.name == "dcgan":
+        raise InputError(
+            "loss wasserstein-gp needs a discriminator without BatchNorm, which couples the gradients that "
+            "it penalises; use dcgan-nobn in place of dcgan"
+        )
+
+
+class Observer:
+    """Passes what training tells on to MLflow and to a listener."""
+
+    def __init__(self, run: Run, tell: Tell) -> None:
+        self.run, self.tell = run, tell
+
+    def log(self, images: int, values: Mapping[str, float]) -> None:
+        self.run.log(images, values)
+        self.tell(images, values)
+
+    def picture(self, path: Path) -> None:
+        self.run.artifact(path, "samples")
+
+    def flush(self) -> None:
+        self.run.flush()
+
+    def resumed(self, history: History) -> None:
+        if self.run.new:  # the store that knew the run is gone: tell the new one what came before
+            for name, points in history.items():
+                for images, value in points:
+                    self.run.log(images, {name: value})
+
+
+def run_cell(
+    cell: Cell,
+    store: Store,
+    matrix: str,
+    folder: Path,
+    device: torch.device,
+    tell: Tell = lambda images, values: None,
+    parent: str | None = None,
+    matrix_file: str | None = None,
+) -> Outcome:
+    """Train the cell, or go on with it, under its MLflow run; an exception ends the run as failed.
+
+    Args:
+        cell: what to run.
+        store: where it is tracked.
+        matrix: the MLflow experiment.
+        folder: its checkpoint and pictures; what an interrupted run left there is taken up.
+        device: where to train.
+        tell: a listener for progress.
+        parent: run id of the invocation.
+        matrix_file: text of the matrix file, kept with the run.
+    """
+    with locked(folder):
+        run = open_run(cell, store, matrix, folder, device, parent)
+        try:
+            run.watch_system()
+            images = data.load(cell.experiment.dataset, resolution=cell.experiment.resolution)
+            if matrix_file:
+                run.text(matrix_file, "matrix.toml")
+            run.dataset(images)
+            outcome = train(cell.experiment, images, folder, device, Observer(run, tell))
+            keep(run, folder, outcome)
+        except Exception as error:
+            run.text(traceback.format_exc(), "traceback.txt")
+            run.finish("failed", reason(error))
+            raise
+        run.finish(outcome.status, outcome.reason)
+        return outcome
+
+
+def reason(error: BaseException) -> str:
+    """The end of the traceback in one line: exception, message, place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}{place}"
+
+
+def keep(run: Run, folder: Path, outcome: Outcome) -> None:
+    """Put what training left into the run: networks, checkpoint, curves."""
+    for name in (GENERATOR, CHECKPOINT):
+        if (folder / name).exists():
+            run.artifact(folder / name, "checkpoint")
+    curves = folder / "curves.png"
+    draw_curves(outcome.history, curves)
+    run.artifact(curves)
+    run.tag({"gans.chosen_images": str(outcome.chosen)})
+
+
+def open_run(cell: Cell, store: Store, matrix: str, folder: Path, device: torch.device, parent: str | None) -> Run:
+    """The run that an interrupted invocation left, or a new one."""
+    file = folder / RUN_FILE
+    run = store.resume(json.loads(file.read_text())["run"], parent) if file.exists() else None
+    if run is None:
+        run = store.start(matrix, cell.name, tags(cell), parent)
+        run.params({"model": cell.model, **cell.experiment.flat()})
+        text = json.dumps({"run": run.id, "cell": cell.name, "identity": cell.identity})
+        checkpoint.write_text(file, text)
+    run.tag(
+        {
+            "gans.device": devices.describe(device),
+            "gans.threads": str(torch.get_num_threads()),
+            "gans.status": "running",
+        }
+    )
+    return run
+
+
+def tags(cell: Cell) -> dict[str, str]:
+    """What a run is found by, and a description for whoever reads the UI."""
+    e = cell.experiment
+    note = (
+        f"**{cell.model}** on **{e.dataset}** at {e.resolution}x{e.resolution}, training seed {e.seed}: "
+        f"{e.networks.name} networks of width {e.networks.width}, {e.update.rule} updates, {e.loss.name} loss, "
+        f"{e.kimg:g} kimg in batches of {e.batch}.\n\n"
+        f"The x axis (step) is the number of real images the discriminators have seen. `curve/{cell.metric}` is "
+        f"the score during training on {e.score.curve_images} images and picks the checkpoint; "
+        f"`score/{cell.metric}` is the final score on {e.score.images} images from other latents. Lower is better."
+    )
+    return {
+        "gans.kind": "cell",
+        "gans.cell": cell.identity,
+        "gans.model": cell.model,
+        "gans.dataset": e.dataset,
+        "gans.seed": str(e.seed),
+        "gans.metric": cell.metric,
+        "mlflow.note.content": note,
+    }
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the cell's folder; a second process that wants it gets an `InputError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder} is in use by another process; wait for it or stop it") from None
+        yield

@@ -1,0 +1,192 @@
+"""The command line: `gans train | sample | score | config | ui`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gans.errors import InputError, exit_code
+
+
+def main() -> int:
+    """Entry point of the `gans` command."""
+    asked = parser().parse_args()
+    return exit_code(lambda: asked.run(asked))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="gans", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train one model on one data set, tracked in MLflow")
+    train.add_argument("model", help="a recipe: gan, dcgan, dcgan-nobn, sagan, mdgan")
+    train.add_argument("dataset", nargs="?", default="digits", help="digits, mnist, ..., folder:PATH")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--kimg", type=float, help="budget in thousands of images")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
+    train.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="any key of `gans config`")
+    train.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints and pictures")
+    train.set_defaults(run=run_train)
+
+    sample = commands.add_parser("sample", help="draw images from a trained generator")
+    sample.add_argument("generator", type=Path, help="a generator.safetensors that training wrote")
+    sample.add_argument("--count", type=int, default=64)
+    sample.add_argument("--seed", type=int, default=0, help="of the latents")
+    sample.add_argument("--output", type=Path, default=Path("samples.png"))
+    sample.add_argument("--device", default="auto")
+    sample.set_defaults(run=run_sample)
+
+    score = commands.add_parser("score", help="score images, or a trained generator, against a data set")
+    score.add_argument("images", help="a folder or archive of images, or a generator.safetensors")
+    score.add_argument("--reference", required=True, help="the data set: digits, mnist, ..., folder:PATH")
+    score.add_argument("--extractor", default="auto", help="auto: the data set's own, else inception")
+    score.add_argument("--count", type=int, default=10_000, help="images to draw from a generator")
+    score.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    score.add_argument("--device", default="auto")
+    score.set_defaults(run=run_score)
+
+    config = commands.add_parser("config", help="list every setting of an experiment, with a recipe's values")
+    config.add_argument("recipe", nargs="?", default="dcgan")
+    config.set_defaults(run=run_config)
+
+    ui = commands.add_parser("ui", help="open the MLflow UI on this machine")
+    ui.add_argument("--port", type=int, default=5000)
+    ui.set_defaults(run=run_ui)
+    return top
+
+
+def run_train(asked: argparse.Namespace) -> int:
+    """Train one cell in this process."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gans import devices
+    from gans.cell import resolve, run_cell
+    from gans.config import experiment
+    from gans.tracking import Store
+
+    tables = [recipe(asked.model), {"dataset": asked.dataset, "seed": asked.seed}]
+    tables += [{"kimg": asked.kimg}] if asked.kimg else []
+    tables += [assignment(text) for text in asked.set]
+    cell = resolve(asked.model, experiment(*tables, where="--set"))
+    device = devices.resolve(asked.device)
+    devices.prepare(device, devices.cores())
+    budget = cell.experiment.budget
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[told]}"),
+    )
+    with Progress(*columns) as progress:
+        shown: dict[str, str] = {}
+        task = progress.add_task(cell.name, total=budget, told="")
+
+        def tell(images: int, values: Mapping[str, float]) -> None:
+            shown.update({k: f"{k} {v:.4g}" for k, v in values.items() if k.startswith(("loss/", "curve/"))})
+            progress.update(task, completed=min(images, budget), told="  ".join(shown.values()))
+
+        folder = asked.runs / "train" / cell.slug
+        outcome = run_cell(cell, Store(), "train", folder, device, tell)
+    print(f"{outcome.status}: {cell.name} in {folder} {outcome.reason}")
+    show(outcome.scores)
+    return 0 if outcome.status == "finished" else 1
+
+
+def run_sample(asked: argparse.Namespace) -> int:
+    """Draw a grid of images."""
+    from gans import devices, seeds
+    from gans.sample import generate, load_generator, picture, save_picture
+
+    generator, about = load_generator(asked.generator, devices.resolve(asked.device))
+    z = seeds.normal((positive("--count", asked.count), about["networks"]["latent"]), asked.seed, "samples")
+    save_picture(picture(generate(generator, z)), asked.output)
+    print(f"{asked.count} images in {asked.output}")
+    return 0
+
+
+def run_score(asked: argparse.Namespace) -> int:
+    """Score images against a data set."""
+    import torch
+
+    from gans import data, devices, fidelity
+    from gans.sample import generate, latents, load_generator
+
+    device = devices.resolve(asked.device)
+    real = data.load(asked.reference)
+    extractor = fidelity.default_extractor(real) if asked.extractor == "auto" else asked.extractor
+    if asked.images.endswith(".safetensors"):
+        generator, about = load_generator(Path(asked.images), device)
+        z = latents(positive("--count", asked.count), about["networks"]["latent"], "report")
+        images = generate(generator, z)
+    else:
+        given = data.load(f"folder:{asked.images}", resolution=real.resolution)
+        images = torch.cat([given.train, given.test])
+    scorer = fidelity.Scorer(real, extractor, len(images), device)
+    scores = dict(scorer.score(images))
+    if asked.json:
+        print(json.dumps({"images": len(images), "reference": real.title, "extractor": extractor, **scores}))
+    else:
+        print(f"{len(images)} images against {real.title} ({len(real.train)} training images), {extractor}")
+        show(scores)
+    return 0
+
+
+def run_config(asked: argparse.Namespace) -> int:
+    """Print settings, their values under a recipe, and what they mean."""
+    from gans.config import describe, experiment
+
+    for key, value, text in describe(experiment(recipe(asked.recipe))):
+        print(f"{key:<24} {value!s:<18} {text}")
+    return 0
+
+
+def run_ui(asked: argparse.Namespace) -> int:
+    """Run MLflow's server on localhost over the store that training writes to."""
+    from gans.tracking import Store
+
+    store = Store()
+    print(f"MLflow UI of {store.uri}: http://127.0.0.1:{asked.port} (Ctrl-C ends it)")
+    if store.uri.startswith(("http://", "https://")):
+        raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {store.uri} in a browser")
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
+    return subprocess.run([*command, "--port", str(asked.port)], check=False).returncode
+
+
+def recipe(name: str) -> dict[str, Any]:
+    from gans.errors import unknown
+    from gans.recipes import RECIPES
+
+    if name not in RECIPES:
+        raise unknown("model", name, RECIPES)
+    return RECIPES[name]
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """`optimizer.lr_g=1e-4` as a nested table; a value that is not TOML is a string."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set takes KEY=VALUE, optimizer.lr_g=1e-4 for one, not '{text}'")
+    try:
+        return tomllib.loads(f"{key} = {value}")
+    except tomllib.TOMLDecodeError:
+        try:
+            return tomllib.loads(f"{key} = {json.dumps(value)}")
+        except tomllib.TOMLDecodeError:
+            raise InputError(f"--set {text}: '{key}' is not a key; `gans config` lists them") from None
+
+
+def positive(flag: str, count: int) -> int:
+    if count < 1:
+        raise InputError(f"{flag} {count} must be at least 1")
+    return count
+
+
+def show(scores: Mapping[str, float]) -> None:
+    for name, value in scores.items():
+        print(f"  {name:<24} {value:.5g}")
