@@ -1,0 +1,54 @@
+"""`python -m benchmarks MATRIX`: what `make bench` runs."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+import reports
+from benchmarks.matrix import Selection, read_matrix
+from benchmarks.runner import Machine, MatrixRun
+from gans.errors import InputError, exit_code
+from gans.tracking import Store
+
+
+def arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("matrix", help="a file in benchmarks/matrices without .toml, or a path to one")
+    parser.add_argument("--models", nargs="+", help="only these models of the matrix")
+    parser.add_argument("--datasets", nargs="+", help="these data sets in place of the matrix's; folder:PATH too")
+    parser.add_argument("--seeds", nargs="+", type=int, help="these training seeds in place of the matrix's")
+    parser.add_argument("--budget", type=float, default=1.0, help="share of the matrix's images to train on")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    parser.add_argument(
+        "--jobs", type=int, help="cells at a time; one per CPU core, or one on a GPU, if not given"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints")
+    parser.add_argument("--dry-run", action="store_true", help="print the cells and their state, run nothing")
+    return parser
+
+
+def main() -> int:
+    asked = arguments().parse_args()
+    if asked.jobs is not None and asked.jobs < 1:
+        raise InputError(f"JOBS={asked.jobs} must be at least 1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    selection = Selection(asked.models, asked.datasets, asked.seeds, asked.budget)
+    run = MatrixRun(read_matrix(asked.matrix), selection, Machine(asked.device, asked.jobs, asked.runs), Store())
+    if asked.dry_run:
+        for planned in run.planned:
+            state = planned.state if planned.selected else "not selected"
+            print(f"{planned.cell.identity}  {planned.cell.name:<40} {state}")
+        return 0
+    code = run.run()
+    path = reports.write(run.store, run.experiment)
+    run.parent.artifacts(path.parent, "report")
+    reports.show(run.store, run.experiment)
+    print(f"report: {path}")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

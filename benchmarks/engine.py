@@ -1,0 +1,178 @@
+"""Runs jobs in processes of this machine, some at a time, each under a time limit.
+
+Workers are forked from a server process that has imported torch and MLflow once, so a job starts in a fraction
+of a second. A worker lives only as long as its pipe to the runner: if the runner dies, however it dies, its
+workers stop at once and can be resumed from their checkpoints.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from gans.errors import InputError
+
+Tell = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended: a status of the protocol, and the reason if it is not `finished`."""
+
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work.
+
+    Attributes:
+        name: for people.
+        call: a picklable function that does the work, tells its progress and returns its result.
+        images: what progress counts up to; 0 if it does not count.
+        log: file for what the worker prints.
+        seconds: time limit.
+    """
+
+    name: str
+    call: Callable[[Tell], Result]
+    images: int
+    log: Path
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Started:
+    job: Job
+
+
+@dataclass(frozen=True)
+class Progressed:
+    job: Job
+    images: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Ended:
+    job: Job
+    result: Result
+
+
+Event = Started | Progressed | Ended
+
+
+@dataclass
+class Worker:
+    """A running job."""
+
+    job: Job
+    process: Any
+    pipe: Connection
+    deadline: float
+    result: Result | None = None
+
+    def receive(self) -> Iterator[Event]:
+        """What the worker has sent since the last call."""
+        with suppress(EOFError, ConnectionResetError):
+            while self.pipe.poll():
+                message = self.pipe.recv()
+                if isinstance(message, Result):
+                    self.result = message
+                else:
+                    yield Progressed(self.job, *message)
+
+    def verdict(self) -> Result | None:
+        """The result if the job is over: reported, died without a word, or out of time (then it is killed)."""
+        if self.process.exitcode is not None:
+            return self.result or Result("failed", death(self.process.exitcode))
+        if time.monotonic() > self.deadline:
+            self.process.kill()
+            self.process.join()
+            return self.result or Result("timed out", f"still running after {self.job.seconds / 60:g} minutes")
+        return None
+
+
+class LocalEngine:
+    """Runs jobs on this machine.
+
+    Args:
+        parallel: how many at a time.
+        preload: modules that every worker needs.
+    """
+
+    def __init__(self, parallel: int, preload: str) -> None:
+        self.parallel = parallel
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload([preload])
+
+    def run(self, jobs: list[Job]) -> Generator[Event]:
+        """Run all jobs in order, `parallel` at a time; closing the iterator stops the workers."""
+        waiting, running = list(reversed(jobs)), list[Worker]()
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.parallel:
+                    running.append(self.start(waiting.pop()))
+                    yield Started(running[-1].job)
+                wait([w.pipe for w in running] + [w.process.sentinel for w in running], timeout=0.5)
+                for worker in list(running):
+                    verdict = worker.verdict()
+                    yield from worker.receive()
+                    if verdict:
+                        running.remove(worker)
+                        worker.pipe.close()
+                        yield Ended(worker.job, worker.result or verdict)
+        finally:
+            for worker in running:
+                worker.process.kill()
+                worker.process.join()
+
+    def start(self, job: Job) -> Worker:
+        ours, theirs = self.context.Pipe()
+        process = self.context.Process(target=work, args=(job, theirs), name=job.name)
+        process.start()
+        theirs.close()
+        return Worker(job, process, ours, time.monotonic() + job.seconds)
+
+
+def work(job: Job, pipe: Connection) -> None:
+    """A worker's life: do the job, send progress and the result, say nothing on the terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle
+    threading.Thread(target=die_with, args=(pipe,), daemon=True).start()
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        result = job.call(lambda images, values: pipe.send((images, dict(values))))
+    except InputError as error:
+        result = Result("skipped", str(error))
+    except Exception as error:
+        # the job has recorded its traceback; the runner goes on with the others
+        result = Result("failed", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+    pipe.send(result)
+
+
+def die_with(pipe: Connection) -> None:
+    """Exit when the runner's end of the pipe closes; the runner never sends anything."""
+    with suppress(EOFError, OSError):
+        pipe.recv()
+    os._exit(1)
+
+
+def death(code: int) -> str:
+    """What an exit without a result means."""
+    if code >= 0:
+        return f"the worker exited with code {code}"
+    name = signal.Signals(-code).name
+    return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

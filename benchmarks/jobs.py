@@ -1,0 +1,78 @@
+"""The two kinds of work in a matrix, as functions that a worker process can run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.engine import Result, Tell
+from gans import data, devices, fidelity, sample
+from gans.cell import Cell, run_cell
+from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
+from gans.tracking import Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job runs and is tracked."""
+
+    experiment: str
+    parent: str
+    uri: str
+    device: str
+    threads: int
+    matrix_file: str
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The noise floor of a data set under an extractor: real images scored as if generated."""
+
+    dataset: str
+    resolution: int
+    extractor: str
+    images: int
+    identity: str
+    metric: str
+    title: str
+
+
+def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place) -> Result:
+    """Train and score a cell."""
+    device = devices.resolve(place.device)
+    devices.prepare(device, place.threads)
+    outcome = run_cell(
+        cell, Store(place.uri), place.experiment, folder, device, tell, place.parent, place.matrix_file
+    )
+    return Result(outcome.status, outcome.reason)
+
+
+def floor_job(tell: Tell, floor: Floor, folder: Path, place: Place) -> Result:
+    """Score real images against real images."""
+    device = devices.resolve(place.device)
+    devices.prepare(device, place.threads)
+    images = data.load(floor.dataset, resolution=floor.resolution)
+    real = fidelity.Scorer(images, floor.extractor, floor.images, device)
+    rows = real.noise_floor()
+    store = Store(place.uri)
+    tags = {
+        "gans.kind": "floor",
+        "gans.cell": floor.identity,
+        "gans.dataset": floor.dataset,
+        "gans.title": floor.title,
+        "gans.metric": floor.metric,
+        "gans.extractor": floor.extractor,
+        "gans.extractor_hash": real.extractor.hash,
+        "mlflow.note.content": f"Real images of **{floor.title}** scored against real images: the noise floor "
+        "that no model can be expected to beat. `half/`: one half of the training images against the other. "
+        "`test/`: the test images against the training images.",
+    }
+    run = store.start(place.experiment, f"real/{floor.dataset}", tags, place.parent)
+    for key, row in zip(("half", "test"), rows.values(), strict=False):
+        run.log(0, {f"{key}/{name}": value for name, value in row.items()})
+    run.dataset(images)
+    picture = folder / "real.png"
+    sample.save_picture(sample.picture(images.train[:64]), picture)
+    run.artifact(picture)
+    run.finish("finished")
+    return Result("finished")

@@ -1,0 +1,130 @@
+"""Matrix files: TOML -> cells.
+
+A cell's experiment is made of tables laid over each other, the later ones winning: the defaults of
+`gans.config`, the model's recipe, and the file's `[defaults]`, `[datasets.NAME]` and `[models.NAME]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from gans.cell import Cell, resolve
+from gans.config import Config, experiment, explain, read_toml
+from gans.data import DATASETS
+from gans.errors import InputError, unknown
+from gans.recipes import RECIPES
+
+MATRICES = Path(__file__).parent / "matrices"
+
+
+class MatrixFile(Config):
+    """What a matrix file may hold."""
+
+    description: str = Field("", description="one paragraph for the report")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds")
+    time_limit_minutes: float = Field(600.0, gt=0, description="a cell that runs longer is killed")
+    defaults: dict[str, Any] = Field({}, description="a partial experiment for all cells")
+    datasets: dict[str, dict[str, Any]] = Field(description="data sets, each with a partial experiment")
+    models: dict[str, dict[str, Any]] = Field(
+        description="models, each with a partial experiment; recipe = names a recipe of another name"
+    )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What an invocation asks for; None means all that the file has."""
+
+    models: Sequence[str] | None = None
+    datasets: Sequence[str] | None = None
+    seeds: Sequence[int] | None = None
+    budget: float = 1.0
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix file, read."""
+
+    name: str
+    path: Path
+    text: str
+    file: MatrixFile
+
+    def experiment_name(self, budget: float) -> str:
+        """The MLflow experiment and the report's folder: the matrix, apart for every budget."""
+        return self.name if budget == 1 else f"{self.name}-budget{budget:g}"
+
+
+def read_matrix(name: str) -> Matrix:
+    """The matrix of this name in `benchmarks/matrices`, or at this path.
+
+    Raises:
+        InputError: no such file, or a wrong key; the file, the key and the nearest valid name are given.
+    """
+    path = Path(name) if name.endswith(".toml") else MATRICES / f"{name}.toml"
+    if not name.endswith(".toml") and not path.exists():
+        raise unknown("matrix", name, (file.stem for file in MATRICES.glob("*.toml")))
+    tables = read_toml(path)
+    where = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    try:
+        file = MatrixFile.model_validate(tables)
+    except ValidationError as error:
+        raise explain(error, MatrixFile, where) from None
+    for model, table in file.models.items():
+        recipe(model, table, where)
+    return Matrix(path.stem, Path(where), path.read_text(encoding="utf-8"), file)
+
+
+def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
+    """The recipe under a model of the file."""
+    name = table.get("recipe", model)
+    if name not in RECIPES:
+        hint = "" if "recipe" in table else f" for model '{model}' (a model of another name needs recipe = ...)"
+        raise unknown("recipe", name, RECIPES, f" in {where}{hint}")
+    return RECIPES[name]
+
+
+def cells(matrix: Matrix, selection: Selection) -> list[Cell]:
+    """The selected cells, resolved: data loaded, extractors at hand, experiments valid.
+
+    Raises:
+        InputError: an unknown name, or anything that would keep a cell from training.
+    """
+    if not 0 < selection.budget < float("inf"):
+        raise InputError(f"BUDGET={selection.budget:g} must be above 0; 0.1 trains on a tenth of the images")
+    models = _selected("model", selection.models, matrix.file.models, matrix)
+    datasets = selection.datasets or list(matrix.file.datasets)
+    for dataset in datasets:
+        if dataset not in matrix.file.datasets and not dataset.startswith("folder:") and dataset not in DATASETS:
+            raise unknown("data set", dataset, [*DATASETS, "folder:PATH"])
+    seeds = selection.seeds or matrix.file.seeds
+    return [
+        _cell(matrix, model, dataset, seed, selection.budget)
+        for dataset in dict.fromkeys(datasets)
+        for model in models
+        for seed in dict.fromkeys(seeds)
+    ]
+
+
+def _selected(kind: str, names: Sequence[str] | None, known: dict[str, Any], matrix: Matrix) -> list[str]:
+    for name in names or ():
+        if name not in known:
+            raise unknown(kind, name, known, f" in {matrix.path}")
+    return list(dict.fromkeys(names)) if names else list(known)
+
+
+def _cell(matrix: Matrix, model: str, dataset: str, seed: int, budget: float) -> Cell:
+    table = {key: value for key, value in matrix.file.models[model].items() if key != "recipe"}
+    resolved = experiment(
+        recipe(model, matrix.file.models[model], str(matrix.path)),
+        matrix.file.defaults,
+        matrix.file.datasets.get(dataset, {}),
+        table,
+        {"dataset": dataset, "seed": seed},
+        where=f"{matrix.path} (model {model})",
+    )
+    return resolve(model, resolved.model_copy(update={"kimg": resolved.kimg * budget}))

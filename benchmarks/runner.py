@@ -1,0 +1,244 @@
+"""Runs a matrix: what is finished is skipped, what was interrupted goes on, everything leaves a record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
+from benchmarks.jobs import Floor, Place, cell_job, floor_job
+from benchmarks.matrix import Matrix, Selection, cells
+from benchmarks.progress import progress
+from gans import data, devices, fidelity
+from gans.cell import RUN_FILE, Cell, tags
+from gans.cell import extractor as extractor_of
+from gans.config import PROTOCOL_VERSION
+from gans.tracking import NOTE, Run, Store
+from gans.train import CHECKPOINT
+
+FINAL = ("finished", "diverged")  # training again would end the same way
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how wide to run.
+
+    Attributes:
+        device: auto, cpu, cuda, cuda:1.
+        jobs: cells at a time; None: one per CPU core, or one on a GPU.
+        runs: folder for checkpoints and pictures.
+    """
+
+    device: str = "auto"
+    jobs: int | None = None
+    runs: Path = Path("runs")
+
+    def parallel(self, count: int) -> int:
+        """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
+        on_gpu = devices.resolve(self.device).type == "cuda"
+        return max(1, min(self.jobs or (1 if on_gpu else devices.cores()), count))
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell of the matrix, whether this invocation wants it, and what the store knows of it."""
+
+    cell: Cell
+    selected: bool
+    folder: Path
+    status: str
+
+    @property
+    def state(self) -> str:
+        """For people: finished, diverged, or what is still to be done."""
+        if self.status in FINAL:
+            return self.status
+        resumes = "resumes from its checkpoint" if (self.folder / CHECKPOINT).exists() else "to do"
+        return f"{resumes} (was: {self.status})" if self.status else resumes
+
+
+class MatrixRun:
+    """One invocation.
+
+    Raises:
+        InputError: on construction, if anything asked for cannot be had; nothing has run by then.
+    """
+
+    def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
+        self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
+        devices.resolve(machine.device)
+        self.experiment = matrix.experiment_name(selection.budget)
+        self.known = {
+            run.data.tags.get("gans.cell", ""): run.data.tags.get("gans.status", "")
+            for run in store.runs(self.experiment)
+            if run.data.tags.get("gans.kind") in ("cell", "floor")
+        }
+        self.planned = self.plan()
+
+    def plan(self) -> list[Planned]:
+        """All cells of the file and of the selection; only the selected ones run."""
+        wanted = cells(self.matrix, self.selection)
+        chosen = {cell.identity for cell in wanted}
+        unasked = Selection(
+            datasets=self.selection.datasets, seeds=self.selection.seeds, budget=self.selection.budget
+        )
+        others = [cell for cell in cells(self.matrix, unasked) if cell.identity not in chosen]
+        folder = self.machine.runs / self.experiment
+        return [
+            Planned(cell, cell.identity in chosen, folder / cell.slug, self.known.get(cell.identity, ""))
+            for cell in wanted + others
+        ]
+
+    def floors(self) -> list[Floor]:
+        """One noise floor per data set and extractor."""
+        found = {floor.identity: floor for planned in self.planned for floor in floors_of(planned.cell)}
+        return list(found.values())
+
+    def run(self) -> int:
+        """Run what is left; returns the exit code: 0 only if every selected cell is finished."""
+        results = {p.cell.name: p.status for p in self.planned if p.selected and p.status in FINAL}
+        left = [p for p in self.planned if p.selected and p.status not in FINAL]
+        floors = [floor for floor in self.floors() if self.known.get(floor.identity) != "finished"]
+        self.parent = self.open()
+        try:
+            results |= self.execute(self.jobs(left, floors), {p.cell.name: p for p in left})
+        finally:
+            self.parent.finish("finished" if set(results.values()) <= {"finished"} else "failed")
+        return 0 if all(status == "finished" for status in results.values()) else 1
+
+    def open(self) -> Run:
+        """The parent run, with all that the report needs to know of this invocation."""
+        about = {"gans.kind": "matrix", "gans.matrix": self.matrix.name, NOTE: self.note()}
+        run = self.store.start(self.experiment, f"bench {self.experiment}", about)
+        run.text(self.matrix.text, "matrix.toml")
+        run.text(json.dumps(self.listing(), indent=1), "cells.json")
+        return run
+
+    def note(self) -> str:
+        return (
+            f"{self.matrix.file.description.strip()}\n\nOne invocation of `{self.command()}`. Its child runs are "
+            "cells (`model/dataset/seed`) and noise floors (`real/dataset`); compare them against images seen "
+            "(the step). The report is among the artifacts."
+        )
+
+    def listing(self) -> dict[str, object]:
+        """Cells and floors of this matrix, by the identities their runs are found with."""
+        return {
+            "matrix": self.matrix.name,
+            "experiment": self.experiment,
+            "budget": self.selection.budget,
+            "protocol": PROTOCOL_VERSION,
+            "command": self.command(),
+            "description": self.matrix.file.description.strip(),
+            "cells": [
+                {
+                    "name": p.cell.name,
+                    "model": p.cell.model,
+                    "dataset": p.cell.experiment.dataset,
+                    "seed": p.cell.experiment.seed,
+                    "identity": p.cell.identity,
+                    "metric": p.cell.metric,
+                    "selected": p.selected,
+                }
+                for p in self.planned
+            ],
+            "floors": [asdict(floor) for floor in self.floors()],
+        }
+
+    def command(self) -> str:
+        """The command that runs this selection again."""
+        asked = {
+            "MATRIX": self.matrix.name if self.matrix.name != "digits" else "",
+            "MODELS": " ".join(self.selection.models or ()),
+            "DATASETS": " ".join(self.selection.datasets or ()),
+            "SEEDS": " ".join(str(seed) for seed in self.selection.seeds or ()),
+            "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
+        }
+        return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])
+
+    def jobs(self, left: list[Planned], floors: list[Floor]) -> list[Job]:
+        parallel = self.machine.parallel(len(left) + len(floors))
+        place = Place(
+            experiment=self.experiment,
+            parent=self.parent.id,
+            uri=self.store.uri,
+            device=self.machine.device,
+            threads=max(1, devices.cores() // parallel),
+            matrix_file=self.matrix.text,
+        )
+        limit = 60 * self.matrix.file.time_limit_minutes
+        folder = self.machine.runs / self.experiment
+        jobs = []
+        for floor in floors:
+            here = folder / f"real-{floor.identity[:8]}"
+            call = partial(floor_job, floor=floor, folder=here, place=place)
+            jobs.append(Job(f"real/{floor.dataset}", call, 0, here / "log.txt", limit))
+        for p in left:
+            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place)
+            jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / "log.txt", limit))
+        return jobs
+
+    def execute(self, jobs: list[Job], planned: dict[str, Planned]) -> dict[str, str]:
+        """Run the jobs; returns status by cell name. An interrupt leaves the running cells resumable."""
+        results: dict[str, str] = {}
+        running: set[str] = set()
+        if not jobs:
+            return results
+        engine = LocalEngine(self.machine.parallel(len(jobs)), preload="benchmarks.jobs")
+        try:
+            with progress(len(jobs)) as screen, closing(engine.run(jobs)) as events:
+                for event in events:
+                    screen.show(event)
+                    if isinstance(event, Started):
+                        running.add(event.job.name)
+                    if isinstance(event, Ended):
+                        running.discard(event.job.name)
+                        results[event.job.name] = event.result.status
+                        self.record(event.result, planned.get(event.job.name))
+        except KeyboardInterrupt:
+            for name in sorted(running & planned.keys()):
+                self.record(Result("interrupted", "stopped by the user"), planned[name])
+            raise
+        return results
+
+    def record(self, result: Result, planned: Planned | None) -> None:
+        """Write down the end of a cell whose own process could not."""
+        if planned is None or result.status in FINAL or result.status == "skipped":
+            return
+        file = planned.folder / RUN_FILE
+        run = self.store.resume(json.loads(file.read_text())["run"]) if file.exists() else None
+        if run is None:
+            run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent.id)
+        elif run.status() != "running":
+            return
+        if result.status == "interrupted":
+            run.interrupt(result.reason)
+        else:
+            run.finish(result.status, result.reason)
+
+
+def floors_of(cell: Cell) -> list[Floor]:
+    """The noise floors that this cell's scores are read against: one per extractor."""
+    experiment = cell.experiment
+    images = data.load(experiment.dataset, resolution=experiment.resolution)
+    floors = []
+    for name in experiment.score.extractors:
+        extractor = extractor_of(name)
+        key = f"{images.hash} {fidelity.identity(extractor, experiment.score.images)} {PROTOCOL_VERSION}"
+        floors.append(
+            Floor(
+                dataset=experiment.dataset,
+                resolution=images.resolution,
+                extractor=name,
+                images=experiment.score.images,
+                identity=hashlib.sha256(key.encode()).hexdigest()[:16],
+                metric=extractor.prefix,
+                title=images.title,
+            )
+        )
+    return floors

@@ -1,0 +1,139 @@
+"""The local engine: results, crashes, time limits, and workers that never outlive the runner."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.engine import Ended, Job, LocalEngine, Progressed, Result, Started
+from gans.errors import InputError
+
+
+def well(tell):
+    tell(3, {"loss": 0.5})
+    print("said on standard output")
+    return Result("finished")
+
+
+def raising(tell):
+    raise ValueError("first line\nsecond line")
+
+
+def refusing(tell):
+    raise InputError("the folder is in use")
+
+
+def killed(tell):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def endless(tell, pidfile=None):
+    if pidfile:
+        Path(pidfile).write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.1)
+
+
+def slow(tell):
+    time.sleep(0.4)
+    return Result("finished")
+
+
+def run(tmp_path, calls, parallel=2, seconds=60.0):
+    jobs = [Job(name, call, 10, tmp_path / name / "log.txt", seconds) for name, call in calls.items()]
+    return list(LocalEngine(parallel, "benchmarks.engine").run(jobs))
+
+
+def results(events):
+    return {event.job.name: event.result for event in events if isinstance(event, Ended)}
+
+
+def test_a_job_reports_progress_and_result(tmp_path):
+    events = run(tmp_path, {"well": well})
+    assert isinstance(events[0], Started)
+    assert [(e.images, e.values) for e in events if isinstance(e, Progressed)] == [(3, {"loss": 0.5})]
+    assert results(events) == {"well": Result("finished")}
+    assert (tmp_path / "well" / "log.txt").read_text() == "said on standard output\n"
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path):
+    calls = {"raising": raising, "killed": killed, "refusing": refusing, "well": well}
+    ended = results(run(tmp_path, calls, parallel=1))
+    assert ended["raising"] == Result("failed", "ValueError: first line")
+    assert ended["killed"] == Result("failed", "killed by SIGKILL (out of memory?)")
+    assert ended["refusing"] == Result("skipped", "the folder is in use")
+    assert ended["well"] == Result("finished")
+
+
+def test_the_time_limit_is_hard(tmp_path):
+    ended = results(run(tmp_path, {"endless": endless}, seconds=1.2))
+    assert ended["endless"] == Result("timed out", "still running after 0.02 minutes")
+
+
+def test_never_more_than_parallel_at_a_time(tmp_path):
+    events = run(tmp_path, {f"slow{i}": slow for i in range(5)}, parallel=2)
+    running, most = 0, 0
+    for event in events:
+        running += isinstance(event, Started) - isinstance(event, Ended)
+        most = max(most, running)
+    assert most == 2
+    assert len(results(events)) == 5
+
+
+def test_closing_the_engine_stops_its_workers(tmp_path):
+    pidfile = tmp_path / "pid"
+    job = Job("endless", partial(endless, pidfile=str(pidfile)), 0, tmp_path / "log.txt", 60)
+    events = LocalEngine(1, "benchmarks.engine").run([job])
+    assert isinstance(next(events), Started)
+    pid = wait_for(pidfile)
+    events.close()
+    assert gone(pid)
+
+
+RUNNER = """
+import sys
+from functools import partial
+from pathlib import Path
+from benchmarks.engine import Job, LocalEngine
+from tests.test_engine import endless
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    job = Job("endless", partial(endless, pidfile=str(folder / "pid")), 0, folder / "log.txt", 60)
+    list(LocalEngine(1, "benchmarks.engine").run([job]))
+"""
+
+
+def test_a_killed_runner_takes_its_workers_along(tmp_path):
+    script = tmp_path / "runner.py"
+    script.write_text(RUNNER)
+    root = str(Path(__file__).parents[1])
+    runner = subprocess.Popen([sys.executable, script, tmp_path], env={**os.environ, "PYTHONPATH": root})
+    pid = wait_for(tmp_path / "pid")
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    assert gone(pid)
+
+
+def wait_for(pidfile: Path) -> int:
+    for _ in range(600):
+        if pidfile.exists() and pidfile.read_text():
+            return int(pidfile.read_text())
+        time.sleep(0.05)
+    pytest.fail("the worker did not start")
+
+
+def gone(pid: int) -> bool:
+    for _ in range(100):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False

@@ -1,0 +1,129 @@
+"""Matrix files: what they resolve to, and what is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
+from gans.config import experiment
+from gans.errors import InputError
+from gans.recipes import RECIPES
+
+SMALL = """
+seeds = [0, 1]
+[datasets.digits]
+batch = 20
+[defaults]
+kimg = 2
+batch = 10
+networks = { width = 8 }
+[models.dcgan]
+[models.big]
+recipe = "dcgan"
+batch = 30
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_tables_are_laid_over_each_other_in_order(small):
+    found = {cell.name: cell.experiment for cell in cells(read_matrix(str(small)), Selection())}
+    assert list(found) == ["dcgan/digits/0", "dcgan/digits/1", "big/digits/0", "big/digits/1"]
+    assert found["dcgan/digits/0"].batch == 20  # the data set's table wins over [defaults]
+    assert found["big/digits/1"].batch == 30  # the model's wins over both
+    assert found["big/digits/1"].networks.width == 8
+    assert found["big/digits/1"].networks.latent == RECIPES["dcgan"]["networks"]["latent"]
+    assert found["big/digits/1"].seed == 1
+
+
+def test_auto_is_resolved_before_anything_runs(small):
+    cell = cells(read_matrix(str(small)), Selection(seeds=[0]))[0]
+    assert cell.experiment.score.extractors == ("digits",)
+    assert cell.experiment.resolution == 16
+    assert cell.metric == "fd_digits"
+
+
+def test_budget_scales_images_and_identity(small):
+    matrix = read_matrix(str(small))
+    whole, tenth = (cells(matrix, Selection(seeds=[0], budget=b))[0] for b in (1.0, 0.1))
+    assert tenth.experiment.budget == 200
+    assert whole.experiment.budget == 2000
+    assert whole.identity != tenth.identity
+    assert matrix.experiment_name(0.1) == "small-budget0.1"
+    assert matrix.experiment_name(1) == "small"
+
+
+def test_identity_does_not_depend_on_what_else_runs(small):
+    matrix = read_matrix(str(small))
+    alone = cells(matrix, Selection(models=["big"], seeds=[1]))[0]
+    assert alone.identity == cells(matrix, Selection())[3].identity
+
+
+def test_a_label_is_no_part_of_the_identity(tmp_path, small):
+    other = tmp_path / "other.toml"
+    other.write_text(SMALL.replace("models.big", "models.large"))
+    pick = [cells(read_matrix(str(path)), Selection())[2] for path in (small, other)]
+    assert pick[0].identity == pick[1].identity
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("seeds =", "seed ="), "unknown key 'seed' in .*small.toml; did you mean 'seeds'"),
+        (("kimg = 2", "kimgs = 2"), r"unknown key 'kimgs' in .*small.toml \(model dcgan\); did you mean 'kimg'"),
+        (("width = 8", "widht = 8"), r"'widht' in .*table \[networks\]; did you mean 'width'"),
+        (('"dcgan"', '"dcgam"'), "unknown recipe 'dcgam' in .*did you mean 'dcgan'"),
+        (("[models.big]\nrecipe", "[models.big]\n#"), "unknown recipe 'big' .*needs recipe = "),
+        (("batch = 30", "batch = 1"), "batch = 1 is not valid"),
+        (("batch = 30", "batch = 3000"), "batch = 3000 exceeds the 1438 training images"),
+        (("batch = 30", "batch = "), "cannot read .*small.toml"),
+        (("seeds = [0, 1]", "seeds = []"), "seeds"),
+        (("batch = 30", 'loss = { name = "wasserstein-gp" }'), "wasserstein-gp needs a discriminator without BatchN"),
+        (("batch = 30", 'update = { rule = "mdgan", workers = 100 }'), "workers = 100 leaves shards of 14 images"),
+    ],
+)
+def test_mistakes_are_named(small, change, says):
+    text = small.read_text()
+    assert change[0] in text
+    small.write_text(text.replace(*change))
+    with pytest.raises(InputError, match=says) as error:
+        cells(read_matrix(str(small)), Selection())
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("selection", "says"),
+    [
+        (Selection(models=["dcgam"]), "unknown model 'dcgam' in .*did you mean 'dcgan'"),
+        (Selection(datasets=["digit"]), "unknown data set 'digit'; did you mean 'digits'"),
+        (Selection(datasets=["folder:/nowhere"]), "/nowhere"),
+        (Selection(budget=0), "BUDGET=0 must be above 0"),
+        (Selection(seeds=[-1]), "seed = -1 is not valid"),
+    ],
+)
+def test_wrong_selections_are_named(small, selection, says):
+    with pytest.raises(InputError, match=says):
+        cells(read_matrix(str(small)), selection)
+
+
+def test_unknown_matrix_offers_the_nearest():
+    with pytest.raises(InputError, match="unknown matrix 'digit'; did you mean 'digits'"):
+        read_matrix("digit")
+
+
+@pytest.mark.parametrize("path", sorted(MATRICES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_matrix_of_the_suite_is_valid(path):
+    """Experiments only: the data may not be on this machine."""
+    matrix = read_matrix(path.stem)
+    for model, table in matrix.file.models.items():
+        for dataset, over in matrix.file.datasets.items():
+            own = {key: value for key, value in table.items() if key != "recipe"}
+            name = {"dataset": dataset}
+            experiment(RECIPES[table.get("recipe", model)], matrix.file.defaults, over, own, name)
