@@ -1,0 +1,169 @@
+"""Images as uint8 tensors: what a data set is, pixel ranges, sizes, and the hash that tells two sets apart."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from gans.errors import InputError
+
+SMALLEST = 16  # no network here is built for less
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images uint8 (n, channels, height, width) of any size, and their labels int64 (n,)."""
+
+    images: Tensor
+    labels: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """Square images in two disjoint splits, on the CPU, contiguous; shared, so never write to the tensors."""
+
+    name: str  # as asked for: "digits", "folder:/path"
+    title: str  # for people: "MNIST"
+    train: Tensor  # uint8 (n, channels, height, width), n >= 1
+    test: Tensor  # uint8 (m, channels, height, width), m >= 1
+    train_labels: Tensor | None  # int64 (n,), indices into `classes`
+    test_labels: Tensor | None  # int64 (m,)
+    classes: tuple[str, ...]  # () when unlabelled
+    hash: str  # sha256, hex, over shapes, pixels and labels of both splits
+    skipped: int = 0  # broken images left out
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square images, in pixels."""
+        return self.train.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (red, green, blue)."""
+        return self.train.shape[1]
+
+    @classmethod
+    def of(
+        cls, name: str, title: str, train: Split, test: Split, classes: tuple[str, ...], skipped: int = 0
+    ) -> ImageData:
+        """From two splits of one square size, with the hash computed."""
+        return cls(
+            name=name,
+            title=title,
+            train=train.images,
+            test=test.images,
+            train_labels=train.labels,
+            test_labels=test.labels,
+            classes=classes,
+            hash=_hash(train.images, train.labels, test.images, test.labels),
+            skipped=skipped,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a data set function hands over: both splits at their native size, and how to resize them."""
+
+    title: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    resize: Callable[[Tensor, int], Tensor]
+
+
+def _hash(*tensors: Tensor | None) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(repr(None if tensor is None else tuple(tensor.shape)).encode())
+        digest.update(b"" if tensor is None else tensor.numpy().data)
+    return digest.hexdigest()
+
+
+# Pixels
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 pixels as float32 in [-1, 1], on the same device: x / 127.5 - 1. TypeError for another type."""
+    if images.dtype != torch.uint8:
+        raise TypeError(f"to_float wants uint8 pixels, not {images.dtype}")
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float pixels as uint8, the inverse of `to_float`: rounded to the nearest level, clamped to [-1, 1].
+
+    Raises TypeError for integers, and FloatingPointError for NaN: a cast would make it black without a
+    word, and a diverged generator would be scored as a bad one.
+    """
+    if not images.is_floating_point():
+        raise TypeError(f"to_uint8 wants float pixels, not {images.dtype}")
+    if images.isnan().any():
+        raise FloatingPointError("NaN among the pixels: the network that made them has diverged")
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+# Sizes
+
+
+def check_resolution(resolution: int) -> None:
+    """Raises InputError unless `resolution`, in pixels, is a power of two from 16 up."""
+    if resolution < SMALLEST or resolution & (resolution - 1):
+        raise InputError(f"resolution {resolution} does not work: take a power of two from {SMALLEST} up")
+
+
+def smallest_resolution(side: int) -> int:
+    """The smallest resolution, in pixels, that holds `side` pixels."""
+    return max(SMALLEST, 1 << (side - 1).bit_length())
+
+
+def fit(image: Image.Image, resolution: int) -> Image.Image:
+    """The one rule for sizes: a square of `resolution` pixels, never distorted.
+
+    An image with both sides <= `resolution` is centre-padded with black (28 -> 32: 2 pixels a side). Any
+    other has its shorter side resized to `resolution` (Lanczos, antialiased) and is cropped at the centre.
+    """
+    if max(image.size) <= resolution:
+        from torchvision.transforms.functional import center_crop  # a second to import, so only when used
+
+        return center_crop(image, [resolution, resolution])
+    # crops before it resizes: a strip of 1 x 100,000 pixels never becomes a square's worth of them
+    return ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
+
+
+def fit_all(images: Tensor, resolution: int) -> Tensor:
+    """`fit` for a batch uint8 (n, channels, height, width)."""
+    if max(images.shape[-2:]) <= resolution:
+        from torchvision.transforms.functional import center_crop
+
+        return center_crop(images, [resolution, resolution])
+    return _each_image(images, functools.partial(fit, resolution=resolution))
+
+
+def enlarge_all(images: Tensor, resolution: int) -> Tensor:
+    """A batch uint8 (n, channels, side, side) resized to `resolution` without padding; bilinear.
+
+    Bilinear, because it neither overshoots (black stays black) nor leaves blocks; by Pillow, whose
+    integer arithmetic gives the same pixels, and so the same hash, on every machine.
+    """
+
+    def enlarge(image: Image.Image) -> Image.Image:
+        return image.resize((resolution, resolution), Image.Resampling.BILINEAR)
+
+    return _each_image(images, enlarge)
+
+
+def _each_image(images: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
+    pictures = (Image.fromarray(image.squeeze(-1).numpy()) for image in images.permute(0, 2, 3, 1))
+    return torch.from_numpy(np.stack([planes(change(picture)) for picture in pictures]))
+
+
+def planes(image: Image.Image) -> np.ndarray:
+    """A grey or colour image of Pillow (modes L and RGB) as uint8 (channels, height, width)."""
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
