@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from gans.errors import InputError
@@ -20,9 +19,8 @@ from gans.errors import InputError
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a file beside `path`, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    # not tempfile's: its files are readable by their owner only, and the rename would keep that
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -55,7 +53,12 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, An
     """Write weights as safetensors, with what they are (JSON) in the header."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     metadata = {"about": json.dumps(about, sort_keys=True)}
-    atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    content = serialise(tensors, metadata)  # save_file would make the file its owner's only
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    atomically(path, write)
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

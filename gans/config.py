@@ -200,11 +200,13 @@ def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
     for table in tables:
         for key, value in table.items():
             old = merged.get(key)
-            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
+                merged[key] = value
             # another update rule has other parameters: those of the rule before it do not carry over
-            if both and key == "update" and value.get("rule", old.get("rule")) != old.get("rule"):
-                both = False
-            merged[key] = merge(old, value) if both else value  # type: ignore[arg-type]
+            elif key == "update" and value.get("rule", old.get("rule")) != old.get("rule"):
+                merged[key] = dict(value)
+            else:
+                merged[key] = merge(old, value)
     return merged
 
 
