@@ -1,0 +1,6 @@
+"""Reports: markdown pages and pictures, made from nothing but the tracking store."""
+
+from reports.report import write
+from reports.terminal import show
+
+__all__ = ["show", "write"]

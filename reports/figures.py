@@ -1,0 +1,351 @@
+"""The pictures of a report. Same store, same bytes: no dates, no paths, and nothing but fixed styles."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from gans.checkpoint import atomically
+from reports.results import Board, Results
+from reports.tables import number, ranking
+
+Dash = str | tuple[int, tuple[int, ...]]
+Panel = tuple[str, int, np.ndarray]  # title, left edge in pixels, pixels (height, width, 3)
+
+# Okabe & Ito's colours with dashes and markers, so that lines also differ in grey
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+FLOOR_DASHES = {"train half vs train half": (0, (1, 1)), "train vs test": (0, (6, 2, 1, 2))}
+DPI = 130
+
+LOSSES = {"loss/discriminator": "discriminator's loss", "loss/generator": "generator's loss"}
+BELIEFS = {"D/real": "D(x)", "D/fake": "D(G(z))"}
+
+GRID = 8  # images per side of a tracked sample grid
+# pixels in the sample picture: width of a panel before it is enlarged, between panels, above them, beside them
+NATIVE, GAP, TITLE, LABEL = 200, 16, 34, 210
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, and what it shows for those who do not see it."""
+
+    figure: Figure
+    alt: str
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a small PNG without metadata, as grey values if it has no colour."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    red, green, blue = (np.asarray(channel) for channel in image.split())
+    if (red == green).all() and (green == blue).all():
+        image = image.convert("L")
+    atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a model is drawn, the same in every panel."""
+
+    color: str
+    linestyle: Dash
+    marker: str
+
+
+def styles(models: Sequence[str]) -> dict[str, Style]:
+    """One style per model, in the order of the matrix."""
+    colours, dashes, markers = cycle(COLOURS), cycle(DASHES), cycle(MARKERS)
+    return {model: Style(next(colours), next(dashes), next(markers)) for model in models}
+
+
+# --- score curves
+
+
+def learning_curves(results: Results, board: Board) -> Picture | None:
+    """Score against images seen and against training seconds; None if nothing was ever evaluated.
+
+    A line is the mean over the finished seeds, its band reaches from the lowest to the highest seed. A model
+    without a finished seed has a thin line per seed and no markers.
+    """
+    curves = results.score_curves(board)
+    curves = curves[np.isfinite(curves["score"]) & (curves["score"] > 0)]
+    if curves.empty:
+        return None
+    figure = Figure(figsize=(11, 4.4), layout="constrained", dpi=DPI)
+    panels = figure.subplots(1, 2, sharey=True)
+    looks = styles(results.plan.models)
+    for model, own in curves.groupby("model", sort=False):
+        for axes, x in zip(panels, ("images", "seconds"), strict=True):
+            _score_line(axes, own, x, str(model), looks[str(model)])
+    for axes in panels:
+        _floor_lines(axes, results.floors_on(board), board.metric)
+        axes.grid(alpha=0.3)
+    panels[0].set(yscale="log", ylabel=f"{board.metric} (lower is better)")
+    panels[0].set_xlabel("real images seen (thousands)")
+    panels[1].set_xlabel("seconds of training, evaluations not counted")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return Picture(figure, _curves_alt(results, board, curves))
+
+
+def _curves_alt(results: Results, board: Board, curves: pd.DataFrame) -> str:
+    ranks = [rank for rank in ranking(results, board) if rank.estimate.n]
+    order = ", ".join(f"{rank.model} {number(rank.estimate.mean)}" for rank in ranks)
+    ends = f" Final scores, best first: {order}." if order else ""
+    return (
+        f"{board.metric} on {board.title} against real images seen and against training seconds, one line per "
+        f"model ({', '.join(curves['model'].unique())}).{ends}"
+    )
+
+
+def _score_line(axes: Axes, curves: pd.DataFrame, x: str, model: str, style: Style) -> None:
+    scale = 1000 if x == "images" else 1
+    counted = curves[curves["counted"]]
+    if counted.empty:
+        for place, (_, seed) in enumerate(curves.groupby("seed")):
+            label = f"{model} (no seed finished)" if place == 0 else None
+            axes.plot(seed[x] / scale, seed["score"], color=style.color, ls=style.linestyle, lw=0.8, label=label)
+        return
+    points = counted.groupby(counted["images"].rename("step")).agg({"score": ["mean", "min", "max"], x: ["mean"]})
+    place = points[x]["mean"] / scale
+    score = points["score"]
+    axes.plot(place, score["mean"], **vars(style), ms=5, lw=1.6, label=model)
+    axes.fill_between(place, score["min"], score["max"], color=style.color, alpha=0.15, lw=0)
+
+
+def _floor_lines(axes: Axes, floors: pd.DataFrame, metric: str) -> None:
+    for _, floor in floors.iterrows():
+        value = floor.get(metric, math.nan)
+        if value > 0:
+            dash = FLOOR_DASHES[floor["comparison"]]
+            axes.axhline(value, color="0.35", ls=dash, lw=1.2, label=f"real: {floor['comparison']}")
+
+
+# --- losses
+
+
+def losses(results: Results, board: Board) -> Picture | None:
+    """Losses and D(x), D(G(z)) of one seed per model, side by side; None if no loss was ever tracked."""
+    shown = {model: cell for model, cell in examples(results, board).items() if _has_losses(results, cell)}
+    if not shown:
+        return None
+    columns = min(5, len(shown))
+    blocks = math.ceil(len(shown) / columns)
+    size = (max(2.4 * columns, 5) + 0.6, 4.2 * blocks)
+    figure = Figure(figsize=size, layout="constrained", dpi=DPI)
+    panels = figure.subplots(2 * blocks, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set_visible(False)
+    for place, (model, cell) in enumerate(shown.items()):
+        block, column = divmod(place, columns)
+        pair = panels[2 * block : 2 * block + 2, column]
+        _loss_panels(pair, results.curves[results.curves["identity"] == cell["identity"]], first=column == 0)
+        note = "" if cell["counted"] else f"\n({cell['status']})"
+        title = textwrap.fill(f"{model}, seed {cell['seed']}", 24)
+        pair[0].set_title(f"{title}{note}", fontsize=10)
+    legend = [
+        f"{loss} above, {belief} below" for loss, belief in zip(LOSSES.values(), BELIEFS.values(), strict=True)
+    ]
+    figure.legend(panels[0, 0].get_lines(), legend, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    alt = f"Losses, D(x) and D(G(z)) against images seen on {board.title}, one panel each for {', '.join(shown)}."
+    return Picture(figure, alt)
+
+
+def _has_losses(results: Results, cell: pd.Series) -> bool:
+    own = results.curves[results.curves["identity"] == cell["identity"]]
+    return bool(own["name"].str.startswith("loss/").any())
+
+
+def _loss_panels(pair: np.ndarray, curves: pd.DataFrame, first: bool) -> None:
+    for axes, names in zip(pair, (LOSSES, BELIEFS), strict=True):
+        axes.set_visible(True)
+        axes.grid(alpha=0.3)
+        for name, colour, dash in zip(names, COLOURS, DASHES, strict=False):
+            points = curves[(curves["name"] == name) & np.isfinite(curves["value"])]
+            axes.plot(points["images"] / 1000, points["value"], color=colour, ls=dash, lw=1.2)
+    pair[0].tick_params(labelbottom=False)
+    pair[1].set(ylim=(0, 1), xlabel="images (thousands)")
+    if first:
+        pair[0].set_ylabel("loss")
+        pair[1].set_ylabel("mean of sigmoid(logit)")
+
+
+def examples(results: Results, board: Board) -> dict[str, pd.Series]:
+    """One cell per model: its lowest finished seed, else its lowest seed that has a run."""
+    cells = results.on(board)
+    cells = cells[cells["status"] != "not run"].sort_values(["counted", "seed"], ascending=[False, True])
+    firsts = {model: own.iloc[0] for model, own in cells.groupby("model", sort=False)}
+    return {model: firsts[model] for model in results.plan.models if model in firsts}
+
+
+# --- samples
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images go in the sample picture, in pixels.
+
+    Attributes:
+        side: of one image as it is shown before enlarging.
+        scale: by how much it is enlarged, without smoothing.
+        columns: images beside each other in a panel.
+        rows: images above each other in a panel.
+    """
+
+    side: int
+    scale: int
+    columns: int
+    rows: int
+
+    @classmethod
+    def of(cls, side: int) -> Layout:
+        """Fewer images if they are large, so that a panel never has many more pixels to store."""
+        side = min(side, NATIVE - 1)
+        columns = min(6, NATIVE // (side + 1))
+        return cls(side, max(1, round(2 * NATIVE / (columns * (side + 1)))), columns, math.ceil(columns * 2 / 3))
+
+    @property
+    def stride(self) -> int:
+        return (self.side + 1) * self.scale
+
+    @property
+    def panel(self) -> tuple[int, int]:
+        """Width and height of a panel."""
+        return self.columns * self.stride + self.scale, self.rows * self.stride + self.scale
+
+    @property
+    def width(self) -> int:
+        """Of a row of panels."""
+        return 3 * self.panel[0] + 2 * GAP
+
+
+def samples(results: Results, board: Board) -> Picture | None:
+    """Images of each model before, half-way through and after training, and real ones; None without any.
+
+    A model's images come from the same latents in every panel, and from the seed that `examples` names.
+    """
+    cells = examples(results, board)
+    rows = {model: stages(results.pictures(cell["identity"]), cell) for model, cell in cells.items()}
+    rows = {model: panels for model, panels in rows.items() if any(path for _, path in panels)}
+    if not rows:
+        return None
+    side = _resolution(results.on(board))
+    layout = Layout.of(side)
+    labels = {model: _row_label(model, cells[model], board) for model in rows}
+    strips = [(labels[model], _panels(panels, side, layout)) for model, panels in rows.items()]
+    real = results.real(board)
+    tiles = _tiles(real, side) if real else []
+    if tiles:
+        wide = (layout.width - layout.scale) // layout.stride
+        strips.append(("real images", [("", 0, _mosaic(tiles, layout, wide, max(1, len(tiles) // wide)))]))
+    alt = (
+        f"Grids of images on {board.title}, one row per model ({', '.join(rows)}): untrained, half-way through "
+        f"training and at the chosen checkpoint{'; real images below' if tiles else ''}."
+    )
+    return Picture(_stack(strips, layout), alt)
+
+
+def stages(pictures: Mapping[str, Path], cell: pd.Series) -> list[tuple[str, Path | None]]:
+    """The three grids of a cell with their titles: untrained, nearest to half of the training, and the end."""
+    ending = "kimg.png"
+    grids = {float(name[: -len(ending)]): path for name, path in pictures.items() if name.endswith(ending)}
+    last = max(grids, default=0.0)
+    between = [kimg for kimg in grids if 0 < kimg < last]
+    half = min(between, key=lambda kimg: abs(kimg - last / 2), default=None)
+    middle = ("half-way", None) if half is None else (f"after {half:.3g} thousand images", grids[half])
+    return [("untrained", grids.get(0)), middle, _end(pictures, grids, last, cell)]
+
+
+def _end(
+    pictures: Mapping[str, Path], grids: Mapping[float, Path], last: float, cell: pd.Series
+) -> tuple[str, Path | None]:
+    """The chosen checkpoint's grid; of a cell that did not finish, the last one there is."""
+    if "final.png" not in pictures:
+        return (f"last, after {last:.3g} thousand images", grids[last]) if last else ("chosen checkpoint", None)
+    chosen = pd.to_numeric(cell.get("gans.chosen_images", math.nan), errors="coerce")
+    after = f", after {chosen / 1000:.3g} thousand" if math.isfinite(chosen) else ""
+    return f"chosen checkpoint{after}", pictures["final.png"]
+
+
+def _row_label(model: str, cell: pd.Series, board: Board) -> str:
+    end = f"{board.metric}\n{number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
+    return f"{textwrap.fill(model, 16)}\nseed {cell['seed']}\n{end}"
+
+
+def _resolution(cells: pd.DataFrame) -> int:
+    known = pd.to_numeric(cells.get("resolution", pd.Series(dtype=float)), errors="coerce").dropna()
+    return int(known.iloc[0]) if len(known) else 32
+
+
+def _panels(panels: Sequence[tuple[str, Path | None]], side: int, layout: Layout) -> list[Panel]:
+    """Titles, places and pixels of the panels that have a picture."""
+    step = layout.panel[0] + GAP
+    return [
+        (title, place * step, _panel(path, side, layout))
+        for place, (title, path) in enumerate(panels)
+        if path is not None
+    ]
+
+
+def _panel(path: Path, side: int, layout: Layout) -> np.ndarray:
+    """The first images of a grid; a picture that is no grid of such images is shown whole."""
+    tiles = _tiles(path, side)
+    if tiles:
+        return _mosaic(tiles, layout, layout.columns, layout.rows)
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize(layout.panel))
+
+
+def _tiles(path: Path, side: int) -> list[Image.Image]:
+    """The single images of a tracked grid, at their own size; none if the picture is no such grid."""
+    with Image.open(path) as picture:
+        image = picture.convert("RGB")
+    scale, rest = divmod(image.width, GRID * (side + 1) + 1)
+    if rest or not scale:
+        return []
+    image = image.resize((image.width // scale, image.height // scale), Image.Resampling.NEAREST)
+    starts = range(1, image.height - side + 1, side + 1)
+    return [image.crop((x, y, x + side, y + side)) for y in starts for x in range(1, GRID * (side + 1), side + 1)]
+
+
+def _mosaic(tiles: Sequence[Image.Image], layout: Layout, columns: int, rows: int) -> np.ndarray:
+    """Images side by side on grey, enlarged: uint8 (height, width, 3)."""
+    stride = layout.side + 1
+    canvas = Image.new("RGB", (columns * stride + 1, rows * stride + 1), (128, 128, 128))
+    for place, tile in enumerate(tiles[: columns * rows]):
+        row, column = divmod(place, columns)
+        shown = tile if tile.width == layout.side else tile.resize((layout.side, layout.side))
+        canvas.paste(shown, (column * stride + 1, row * stride + 1))
+    size = (canvas.width * layout.scale, canvas.height * layout.scale)
+    return np.asarray(canvas.resize(size, Image.Resampling.NEAREST))
+
+
+def _stack(strips: Sequence[tuple[str, Sequence[Panel]]], layout: Layout) -> Figure:
+    """Strips of panels below each other, pixel for pixel, with their labels on the left."""
+    heights = [max(pixels.shape[0] for _, _, pixels in panels) + TITLE for _, panels in strips]
+    width, height = LABEL + layout.width + GAP, sum(heights) + GAP
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    top = height
+    for (label, panels), used in zip(strips, heights, strict=True):
+        bottom = top - used
+        middle = (top - TITLE + bottom) / 2
+        figure.text(GAP / width, middle / height, label, fontsize=10, va="center")
+        for title, left, pixels in panels:
+            under = top - TITLE - pixels.shape[0]
+            figure.figimage(pixels, LABEL + left, under, origin="upper")
+            figure.text((LABEL + left) / width, (top - TITLE + 6) / height, title, fontsize=9)
+        top = bottom
+    return figure

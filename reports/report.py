@@ -1,0 +1,122 @@
+"""The report of a matrix: tables and pictures from the tracking store, in one folder of markdown and PNG."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gans.checkpoint import atomically
+from gans.tracking import Store
+from reports import figures, tables
+from reports.figures import Picture
+from reports.results import Board, Plan, Results, load
+
+ROOT = Path("reports/results")
+PAGE = "README.md"
+PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
+    "samples": figures.samples,
+    "curves": figures.learning_curves,
+    "losses": figures.losses,
+}
+FRACTIONS = {0.5: "half of", 0.25: "a quarter of", 0.2: "a fifth of", 0.1: "a tenth of", 0.01: "a hundredth of"}
+
+
+def write(store: Store, experiment: str, root: Path = ROOT) -> Path:
+    """Write `root/<experiment>/README.md` and its pictures; the same store gives the same bytes.
+
+    Args:
+        store: where the runs were tracked; it is only read.
+        experiment: the MLflow experiment: the matrix's name, with `-budget...` for a smaller budget.
+        root: the folder of all reports.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: the store knows no benchmark of this name.
+    """
+    return render(load(store, experiment), root / experiment)
+
+
+def render(results: Results, folder: Path) -> Path:
+    """Write the page and its pictures into a folder of their own, and drop pictures of earlier reports."""
+    names = slugs(results.boards)
+    parts = [part(results, board, folder, names[board]) for board in results.boards]
+    drawn = {one[kind]["file"] for one in parts for kind in PICTURES if one[kind]}
+    for kind in PICTURES:
+        for old in folder.glob(f"{kind}-*.png"):
+            if old.name not in drawn:
+                old.unlink()
+    text = page(results, parts)
+    atomically(folder / PAGE, lambda temporary: _write(temporary, text))
+    return folder / PAGE
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def slugs(boards: list[Board]) -> dict[Board, str]:
+    """A name for the files of each board: its data set, and its metric where that is not enough."""
+    often = Counter(board.dataset for board in boards)
+    names = {b: b.dataset if often[b.dataset] == 1 else f"{b.dataset}-{b.metric}" for b in boards}
+    return {board: re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") for board, name in names.items()}
+
+
+def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, Any]:
+    """What the page says of one board; its pictures are written on the way."""
+    pictures = {kind: draw(results, board) for kind, draw in PICTURES.items()}
+    shown = {
+        kind: illustrate(picture, folder / f"{kind}-{slug}.png") if picture else None
+        for kind, picture in pictures.items()
+    }
+    return {
+        "board": board,
+        "main": tables.main(results, board),
+        "further": tables.further(results, board),
+        "cost": tables.cost(results, board),
+        "undecided": [tables.escape(model) for model in tables.undecided(results, board)],
+        "floors": not results.floors_on(board).empty,
+        "curve_images": tables.distinct(results.on(board), "score.curve_images"),
+        **shown,
+    }
+
+
+def illustrate(picture: Picture, path: Path) -> dict[str, str]:
+    """Write a picture; returns what the page needs to show it."""
+    figures.save(picture.figure, path)
+    return {"file": path.name, "alt": re.sub(r"[\[\]\s]+", " ", picture.alt)}
+
+
+def page(results: Results, parts: list[dict[str, Any]]) -> str:
+    """The markdown of the page."""
+    plan = results.plan
+    holes = tables.holes(results)
+    loader = PackageLoader("reports")
+    template = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    text = template.get_template("report.md.j2").render(
+        plan=plan,
+        budget=FRACTIONS.get(plan.budget, f"{plan.budget:g} times"),
+        boards=parts,
+        models=len(plan.models),
+        cells=len(results.cells),
+        finished=int(results.cells["counted"].sum()),
+        protocol=tables.protocol(results),
+        overview=tables.overview(results),
+        holes=None if holes.empty else holes,
+        environment=tables.environment(results),
+        settings=tables.settings(results),
+        whole=None if all(cell.selected for cell in plan.cells) else command("bench", plan),
+        report=command("report", plan),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def command(goal: str, plan: Plan) -> str:
+    """The `make` command for a whole matrix."""
+    return f"make {goal} MATRIX={plan.matrix}" + (f" BUDGET={plan.budget:g}" if plan.budget != 1 else "")

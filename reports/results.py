@@ -1,0 +1,269 @@
+"""What was tracked, as pandas tables: the only module of the reports that reads the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.entities import Run
+from pydantic import BaseModel, ValidationError
+
+from gans.errors import InputError, unknown
+from gans.tracking import Store
+
+PLAN = "cells.json"
+CLOCK = "seconds/training"
+HISTORIES = (CLOCK, "loss/discriminator", "loss/generator", "D/real", "D/fake")
+# what the tables ask for, there or not
+MEASURES = (
+    CLOCK,
+    "seconds/evaluation",
+    "seconds/overhead",
+    "memory/peak_mib",
+    "parameters/generator",
+    "parameters/discriminator",
+    "energy/joules",
+)
+FLOORS = {"half": "train half vs train half", "test": "train vs test"}
+# why a cell without a result of its own words has none
+REASONS = {
+    "running": "still running when this report was written, or killed without a word",
+    "not run": "no run of it was tracked",
+    "finished": "its score is not a finite number",
+}
+
+
+class PlannedCell(BaseModel):
+    """A cell as the invocation planned it; `selected` says whether that invocation was asked for it."""
+
+    name: str
+    model: str
+    dataset: str
+    seed: int
+    identity: str
+    metric: str
+    selected: bool = True
+
+
+class PlannedFloor(BaseModel):
+    """A noise floor as the invocation planned it."""
+
+    dataset: str
+    title: str
+    identity: str
+    metric: str
+
+
+class Plan(BaseModel):
+    """All cells and floors of a matrix, as the newest invocation resolved them."""
+
+    matrix: str
+    budget: float = 1.0
+    protocol: int
+    command: str
+    description: str = ""
+    cells: list[PlannedCell]
+    floors: list[PlannedFloor] = []
+
+    @property
+    def models(self) -> list[str]:
+        """In the order of the matrix."""
+        return list(dict.fromkeys(cell.model for cell in self.cells))
+
+
+@dataclass(frozen=True)
+class Board:
+    """Scores that compare with each other: those of one data set by one metric."""
+
+    dataset: str
+    metric: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a report shows.
+
+    Attributes:
+        plan: the matrix.
+        cells: one row per cell of the matrix, in its order: the plan's fields; `status`, `reason`, `score`
+            (primary, else NaN), `counted` (finished with a finite score); and the tags, params and last metrics
+            of its run by their own names.
+        curves: one row per point: `identity`, `model`, `dataset`, `seed`, `counted`, `name`, `images`, `value`.
+        floors: one row per data set, metric and kind of comparison: `comparison`, `hash`,
+            `n_generated`, `n_reference`, and the scores by name.
+        runs: the run of every cell and floor that has one, by identity.
+    """
+
+    plan: Plan
+    cells: pd.DataFrame
+    curves: pd.DataFrame
+    floors: pd.DataFrame
+    store: Store = field(repr=False)
+    runs: Mapping[str, Run] = field(repr=False)
+
+    @property
+    def boards(self) -> list[Board]:
+        """In the order of the matrix."""
+        titles = {floor.dataset: floor.title for floor in self.plan.floors}
+        pairs = dict.fromkeys((cell.dataset, cell.metric) for cell in self.plan.cells)
+        return [Board(dataset, metric, titles.get(dataset, dataset)) for dataset, metric in pairs]
+
+    def on(self, board: Board) -> pd.DataFrame:
+        """The cells of a board."""
+        return self.cells[(self.cells["dataset"] == board.dataset) & (self.cells["metric"] == board.metric)]
+
+    def floors_on(self, board: Board) -> pd.DataFrame:
+        """The noise floors of a board, by its own metric."""
+        return self.floors[(self.floors["dataset"] == board.dataset) & (self.floors["metric"] == board.metric)]
+
+    def score_curves(self, board: Board) -> pd.DataFrame:
+        """The score during training: `model`, `seed`, `counted`, `images`, `score`, training `seconds`."""
+        curves = self.curves[self.curves["identity"].isin(self.on(board)["identity"])]
+        scores = curves[curves["name"] == f"curve/{board.metric}"].rename(columns={"value": "score"})
+        clocks = curves[curves["name"] == CLOCK]
+        parts = [
+            part.assign(seconds=_at(part["images"], clocks[clocks["identity"] == identity]))
+            for identity, part in scores.groupby("identity", sort=False)
+        ]
+        return pd.concat(parts) if parts else scores.assign(seconds=scores["score"])
+
+    def pictures(self, identity: str) -> dict[str, Path]:
+        """The sample grids of a cell by file name; none if it has no run or left none."""
+        run = self.runs.get(identity)
+        folder = self.store.artifact(run, "samples") if run else None
+        return {path.name: path for path in sorted(folder.glob("*.png"))} if folder else {}
+
+    def real(self, board: Board) -> Path | None:
+        """The grid of real images of a board's data set, if there is one."""
+        for floor in self.plan.floors:
+            run = self.runs.get(floor.identity) if floor.dataset == board.dataset else None
+            path = self.store.artifact(run, "real.png") if run else None
+            if path:
+                return path
+        return None
+
+
+def load(store: Store, experiment: str) -> Results:
+    """The results of the newest invocation's matrix, from all invocations under its protocol.
+
+    Raises:
+        InputError: the store has no such experiment, or no invocation in it.
+    """
+    runs = store.runs(experiment)
+    plan = _plan(store, experiment, runs)
+    same = [run for run in runs if run.data.tags.get("gans.protocol") == str(plan.protocol)]
+    # oldest first, so that the newest run of a cell is the one that stays
+    newest = {run.data.tags["gans.cell"]: run for run in same if "gans.cell" in run.data.tags}
+    kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
+    newest = {identity: run for identity, run in newest.items() if identity in kept}
+    cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs) for cell in plan.cells])
+    absent = [name for name in MEASURES if name not in cells]
+    cells = cells.assign(**dict.fromkeys(absent, np.nan))
+    return Results(plan, cells, _curves(store, cells, newest), _floors(plan, newest), store, newest)
+
+
+def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
+    """That of the newest invocation that got as far as planning."""
+    parents = [run for run in runs if run.data.tags.get("gans.kind") == "matrix"]
+    for run in reversed(parents):
+        path = store.artifact(run, PLAN)
+        if path:
+            return _parse(path, experiment)
+    raise _nothing(store, experiment)
+
+
+def _parse(path: Path, experiment: str) -> Plan:
+    try:
+        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(
+            f"cannot read {PLAN} of experiment '{experiment}': {first}; run its matrix again"
+        ) from None
+
+
+def _nothing(store: Store, experiment: str) -> InputError:
+    found = store.client.search_experiments()
+    known = [other.name for other in found if other.name not in ("Default", experiment)]
+    if not known:
+        return InputError(f"no benchmark in the tracking store {store.uri}; run `make bench` first")
+    if store.client.get_experiment_by_name(experiment):
+        return InputError(f"no benchmark run in experiment '{experiment}'; run its matrix first")
+    return unknown("experiment", experiment, known, f" in {store.uri}")
+
+
+def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run]) -> dict[str, Any]:
+    """One row of `Results.cells`."""
+    tags, params, metrics = (run.data.tags, run.data.params, run.data.metrics) if run else ({}, {}, {})
+    status = tags.get("gans.status", "running" if run else "not run")
+    score = metrics.get(f"score/{cell.metric}", np.nan)
+    remark = "" if run else _remark(cell, runs)
+    reason = tags.get("gans.reason") or REASONS.get(status, "no reason was tracked") + remark
+    return {
+        **{key: value for key, value in tags.items() if key.startswith(("gans.", "version."))},
+        **params,
+        **metrics,
+        **cell.model_dump(),
+        "status": status,
+        "reason": reason,
+        "score": score,
+        "counted": bool(status == "finished" and np.isfinite(score)),
+    }
+
+
+def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
+    """What is known about a cell without a run that counts."""
+    key = {"gans.model": cell.model, "gans.dataset": cell.dataset, "gans.seed": str(cell.seed)}
+    tags = [run.data.tags for run in runs if key.items() <= run.data.tags.items()]
+    protocols = ", ".join(sorted({other.get("gans.protocol", "unknown") for other in tags}))
+    others = f" (only with other settings, data or code, under protocol {protocols})" if tags else ""
+    return others if cell.selected else f"{others}; the newest invocation did not ask for it"
+
+
+def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
+    """`Results.curves`."""
+    keys = ["identity", "model", "dataset", "seed", "counted"]
+    points = [
+        (*cell, name, images, value)
+        for (*cell, metric) in cells[[*keys, "metric"]].itertuples(index=False, name=None)
+        if (run := runs.get(cell[0]))
+        for name in (f"curve/{metric}", *HISTORIES)
+        if name in run.data.metrics
+        for images, value in store.history(run.info.run_id, name)
+    ]
+    frame = pd.DataFrame(points, columns=[*keys, "name", "images", "value"])
+    # a frame without rows knows no types
+    return frame.astype({"counted": bool, "name": str, "images": int, "value": float})
+
+
+def _floors(plan: Plan, runs: Mapping[str, Run]) -> pd.DataFrame:
+    """`Results.floors`; a floor that was not measured has no row."""
+    rows = [
+        {
+            "dataset": floor.dataset,
+            "metric": floor.metric,
+            "comparison": comparison,
+            "hash": run.data.tags.get("gans.extractor_hash", "unknown"),
+            **{key.removeprefix(f"{kind}/"): run.data.metrics[key] for key in measured},
+        }
+        for floor in plan.floors
+        if (run := runs.get(floor.identity))
+        for kind, comparison in FLOORS.items()
+        if (measured := [key for key in run.data.metrics if key.startswith(f"{kind}/")])
+    ]
+    columns = ["dataset", "metric", "comparison", "hash", "n_generated", "n_reference"]
+    frame = pd.DataFrame(rows)
+    return frame.assign(**{name: np.nan for name in columns if name not in frame})
+
+
+def _at(images: pd.Series, clock: pd.DataFrame) -> np.ndarray:
+    """Training seconds after so many images; NaN without a clock."""
+    if clock.empty:
+        return np.full(len(images), np.nan)
+    seen, seconds = np.r_[0, clock["images"]], np.r_[0.0, clock["value"]]
+    return np.asarray(np.interp(images, seen, seconds))
