@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -82,16 +82,13 @@ class MatrixRun:
 
     def plan(self) -> list[Planned]:
         """All cells of the file and of the selection; only the selected ones run."""
-        wanted = cells(self.matrix, self.selection)
-        chosen = {cell.identity for cell in wanted}
-        unasked = Selection(
-            datasets=self.selection.datasets, seeds=self.selection.seeds, budget=self.selection.budget
-        )
-        others = [cell for cell in cells(self.matrix, unasked) if cell.identity not in chosen]
+        wanted = {cell.identity for cell in cells(self.matrix, self.selection)}
+        # in the file's order whatever was asked for, so that reports keep their order and colours
+        everything = cells(self.matrix, replace(self.selection, models=None))
         folder = self.machine.runs / self.experiment
         return [
-            Planned(cell, cell.identity in chosen, folder / cell.slug, self.known.get(cell.identity, ""))
-            for cell in wanted + others
+            Planned(cell, cell.identity in wanted, folder / cell.slug, self.known.get(cell.identity, ""))
+            for cell in everything
         ]
 
     def floors(self) -> list[Floor]:

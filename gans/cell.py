@@ -169,6 +169,7 @@ def keep(run: Run, folder: Path, outcome: Outcome) -> None:
     draw_curves(outcome.history, curves)
     run.artifact(curves)
     run.tag({"gans.chosen_images": str(outcome.chosen)})
+    run.log(outcome.history["seconds/training"][-1][0], {"seconds/tracking": run.seconds})
 
 
 def open_run(cell: Cell, store: Store, matrix: str, folder: Path, device: torch.device, parent: str | None) -> Run:

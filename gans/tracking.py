@@ -11,7 +11,8 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,15 @@ class Run:
         self.metrics: list[Metric] = []
         self.sent = time.monotonic()
         self.monitor: SystemMetricsMonitor | None = None
+        self.seconds = 0.0  # spent on tracking
+
+    @contextmanager
+    def _timed(self) -> Iterator[MlflowClient]:
+        start = time.perf_counter()
+        try:
+            yield self.store.client
+        finally:
+            self.seconds += time.perf_counter() - start
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
         """Metrics after `images` images."""
@@ -155,17 +165,20 @@ class Run:
 
     def flush(self) -> None:
         """Send what is buffered."""
-        for start in range(0, len(self.metrics), BATCH_LIMIT):
-            self.store.client.log_batch(self.id, metrics=self.metrics[start : start + BATCH_LIMIT])
+        with self._timed() as client:
+            for start in range(0, len(self.metrics), BATCH_LIMIT):
+                client.log_batch(self.id, metrics=self.metrics[start : start + BATCH_LIMIT])
         self.metrics = []
         self.sent = time.monotonic()
 
     def params(self, values: Mapping[str, Any]) -> None:
         params = [Param(key, str(value)) for key, value in values.items()]
-        self.store.client.log_batch(self.id, params=params)
+        with self._timed() as client:
+            client.log_batch(self.id, params=params)
 
     def tag(self, values: Mapping[str, str]) -> None:
-        self.store.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in values.items()])
+        with self._timed() as client:
+            client.log_batch(self.id, tags=[RunTag(key, value) for key, value in values.items()])
 
     def dataset(self, data: ImageData) -> None:
         """The data set as MLflow knows data sets: name, digest, shape."""
@@ -184,21 +197,26 @@ class Run:
             profile=json.dumps(profile),
         )
         context = [InputTag("mlflow.data.context", "training")]
-        self.store.client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
+        with self._timed() as client:
+            client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        self.store.client.log_artifact(self.id, str(path), folder)
+        with self._timed() as client:
+            client.log_artifact(self.id, str(path), folder)
 
     def artifacts(self, path: Path, folder: str) -> None:
-        self.store.client.log_artifacts(self.id, str(path), folder)
+        with self._timed() as client:
+            client.log_artifacts(self.id, str(path), folder)
 
     def text(self, content: str, name: str) -> None:
-        self.store.client.log_text(self.id, content, name)
+        with self._timed() as client:
+            client.log_text(self.id, content, name)
 
     def watch_system(self) -> None:
         """Log CPU, memory, disk, network and GPU use until the run finishes."""
-        self.monitor = SystemMetricsMonitor(self.id, resume_logging=True, tracking_uri=self.store.uri)
-        self.monitor.start()
+        with self._timed():
+            self.monitor = SystemMetricsMonitor(self.id, resume_logging=True, tracking_uri=self.store.uri)
+            self.monitor.start()
 
     def status(self) -> str:
         """The status in the store: `running`, or how it ended."""

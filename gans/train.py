@@ -264,7 +264,7 @@ class Training:
     def draw(self) -> None:
         """A grid from the same latents at every moment."""
         z = sample.latents(GRID_IMAGES, self.experiment.networks.latent, "grid")
-        path = self.folder / "samples" / f"{self.images // 1000:06d}kimg.png"
+        path = self.folder / "samples" / f"{self.images / 1000:010.3f}kimg.png"
         sample.save_picture(sample.picture(sample.generate(self.ema.generator, z)), path)
         self.observer.picture(path)
 

@@ -1,0 +1,87 @@
+"""The cards of the extractors pinned in this repository: what their weights are, and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from gans.errors import InputError
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of one pinned extractor. It holds no date and no path, so that it can be made again.
+
+    `accuracy` is the fraction of the data set's test split that the classifier gets right; `sha256` is of
+    the weights file, which lies beside the card under the same name.
+    """
+
+    name: str
+    data: str
+    data_hash: str
+    channels: int
+    resolution: int
+    classes: int
+    features: int
+    accuracy: float
+    command: str
+    torch: str
+    sha256: str
+    directory: Path = field(default=SHIPPED, compare=False)
+
+    @property
+    def weights(self) -> Path:
+        """The weights file; see `verify`."""
+        return self.directory / f"{self.name}.safetensors"
+
+    def verify(self) -> None:
+        """Raise `InputError` unless the weights file is there and is the one that this card describes."""
+        if not self.weights.is_file():
+            raise InputError(f"extractor '{self.name}': {self.weights} is missing; {self._remedy}")
+        if sha256(self.weights) != self.sha256:
+            raise InputError(
+                f"extractor '{self.name}': {self.weights} is not the file on its card; {self._remedy}"
+            )
+
+    @property
+    def _remedy(self) -> str:
+        return f"restore it with git, or train it again: {self.command}"
+
+    def write(self) -> Path:
+        """Write the card beside its weights and return its path."""
+        path = self.directory / f"{self.name}.json"
+        fields = {key: value for key, value in asdict(self).items() if key != "directory"}
+        path.write_text(json.dumps(fields, indent=2) + "\n")
+        return path
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cards() -> dict[str, Card]:
+    """All pinned extractors by name: the shipped ones, and those in the directory `GANS_EXTRACTORS`.
+
+    A card that cannot be read raises `InputError`.
+    """
+    own = os.environ.get("GANS_EXTRACTORS")
+    directories = [SHIPPED, Path(own)] if own else [SHIPPED]
+    paths = [path for directory in directories for path in sorted(directory.glob("*.json"))]
+    return {path.stem: _read(path) for path in paths}
+
+
+def _read(path: Path) -> Card:
+    try:
+        card = Card(**json.loads(path.read_text()), directory=path.parent)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not an extractor's card ({error}); restore it with git") from error
+    if card.name != path.stem:
+        raise InputError(f"{path} is the card of '{card.name}'; give the file the name of its extractor")
+    return card

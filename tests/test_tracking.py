@@ -1,0 +1,80 @@
+"""The tracking store: batching, resuming, history, and clear words when it cannot be used."""
+
+from __future__ import annotations
+
+import pytest
+
+from gans.data import load
+from gans.errors import InputError
+from gans.tracking import BATCH_LIMIT, Store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+
+
+def test_metrics_are_buffered_and_sent_in_batches(store, monkeypatch):
+    run = store.start("batching", "a", {})
+    sizes = []
+    send = store.client.log_batch
+    monkeypatch.setattr(
+        store.client, "log_batch", lambda *a, **k: (sizes.append(len(k.get("metrics", ()))), send(*a, **k))
+    )
+    for images in range(BATCH_LIMIT // 2 + 100):
+        run.log(images, {"x": images / 2, "y": 1.0})
+    assert sizes == [BATCH_LIMIT]
+    run.flush()
+    assert sizes == [BATCH_LIMIT, 200]
+    assert store.history(run.id, "x") == [(i, i / 2) for i in range(BATCH_LIMIT // 2 + 100)]
+
+
+def test_a_point_logged_twice_counts_once(store):
+    run = store.start("twice", "a", {})
+    for images in (0, 10, 20, 10, 20, 30):
+        run.log(images, {"x": float(images)})
+    run.flush()
+    assert store.history(run.id, "x") == [(0, 0.0), (10, 10.0), (20, 20.0), (30, 30.0)]
+
+
+def test_a_run_is_resumed_or_unknown(store):
+    run = store.start("resume", "a", {"gans.status": "running"})
+    run.finish("failed", "because")
+    again = store.resume(run.id)
+    assert again is not None
+    assert again.status() == "failed"
+    assert store.client.get_run(run.id).info.status == "RUNNING"
+    assert store.resume("0" * 32) is None
+
+
+def test_provenance_is_tagged(store):
+    run = store.start("provenance", "a", {})
+    tags = store.client.get_run(run.id).data.tags
+    assert tags["gans.dirty"] in ("true", "false")
+    assert tags["gans.protocol"] == "1"
+    assert tags["version.torch"].count(".") >= 2
+
+
+def test_the_data_set_is_an_mlflow_input(store):
+    run = store.start("data", "a", {})
+    data = load("digits")
+    run.dataset(data)
+    (found,) = store.client.get_run(run.id).inputs.dataset_inputs
+    assert found.dataset.digest == data.hash[:12]
+    assert found.tags[0].value == "training"
+
+
+def test_artifacts_lie_beside_the_database(store, tmp_path):
+    run = store.start("artifacts", "a", {})
+    (tmp_path / "note.txt").write_text("here")
+    run.artifact(tmp_path / "note.txt", "folder")
+    found = store.client.get_run(run.id)
+    assert store.artifact(found, "folder/note.txt").read_text() == "here"
+    assert store.artifact(found, "folder/other.txt") is None
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "nonsense://x", "sqlite:////dev/null/at/all.db"])
+def test_an_unusable_store_is_named(uri):
+    with pytest.raises(InputError, match="cannot use the tracking store") as error:
+        Store(uri)
+    assert "\n" not in str(error.value)
