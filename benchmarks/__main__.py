@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-import reports
+from benchmarks.engine import preload
 from benchmarks.matrix import Selection, read_matrix
 from benchmarks.runner import Machine, MatrixRun
 from gans.errors import InputError, exit_code
@@ -36,13 +36,18 @@ def main() -> int:
         raise InputError(f"JOBS={asked.jobs} must be at least 1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     selection = Selection(asked.models, asked.datasets, asked.seeds, asked.budget)
-    run = MatrixRun(read_matrix(asked.matrix), selection, Machine(asked.device, asked.jobs, asked.runs), Store())
+    matrix, machine = read_matrix(asked.matrix), Machine(asked.device, asked.jobs, asked.runs)
+    if not asked.dry_run:
+        preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
+    run = MatrixRun(matrix, selection, machine, Store())
     if asked.dry_run:
         for planned in run.planned:
             state = planned.state if planned.selected else "not selected"
             print(f"{planned.cell.identity}  {planned.cell.name:<40} {state}")
         return 0
     code = run.run()
+    import reports  # seconds to import, not wanted before there is something to report
+
     path = reports.write(run.store, run.experiment)
     run.parent.artifacts(path.parent, "report")
     reports.show(run.store, run.experiment)

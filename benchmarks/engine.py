@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -103,18 +104,22 @@ class Worker:
         return None
 
 
+def preload(*modules: str) -> None:
+    """Let the fork server start now and import what every worker needs, while the runner goes on."""
+    multiprocessing.set_forkserver_preload(list(modules))
+    forkserver.ensure_running()
+
+
 class LocalEngine:
     """Runs jobs on this machine.
 
     Args:
         parallel: how many at a time.
-        preload: modules that every worker needs.
     """
 
-    def __init__(self, parallel: int, preload: str) -> None:
+    def __init__(self, parallel: int) -> None:
         self.parallel = parallel
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([preload])
 
     def run(self, jobs: list[Job]) -> Generator[Event]:
         """Run all jobs in order, `parallel` at a time; closing the iterator stops the workers."""

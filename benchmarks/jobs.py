@@ -8,7 +8,6 @@ from pathlib import Path
 from benchmarks.engine import Result, Tell
 from gans import data, devices, fidelity, sample
 from gans.cell import Cell, run_cell
-from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
 from gans.tracking import Store
 
 

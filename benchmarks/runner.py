@@ -186,7 +186,7 @@ class MatrixRun:
         running: set[str] = set()
         if not jobs:
             return results
-        engine = LocalEngine(self.machine.parallel(len(jobs)), preload="benchmarks.jobs")
+        engine = LocalEngine(self.machine.parallel(len(jobs)))
         try:
             with progress(len(jobs)) as screen, closing(engine.run(jobs)) as events:
                 for event in events:

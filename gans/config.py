@@ -74,7 +74,9 @@ UpdateConfig = Annotated[TwoPlayerConfig | MDGANConfig, Field(discriminator="rul
 
 class LossConfig(Config):
     name: str = Field("non-saturating", description="a key of gans.losses.LOSSES")
-    penalty: float = Field(10.0, ge=0, description="weight of the gradient penalty; wasserstein-gp only")
+    penalty: float = Field(
+        10.0, ge=0, allow_inf_nan=False, description="weight of the gradient penalty; wasserstein-gp only"
+    )
 
     @field_validator("name")
     @classmethod
@@ -131,7 +133,7 @@ class Experiment(Config):
     kimg: float = Field(
         100.0,
         gt=0,
-        allow_inf_nan=False,
+        le=1e9,
         description="budget: thousands of real images shown to the discriminators, all workers together",
     )
     batch: Annotated[int, Field(ge=2)] = Field(64, description="images per batch; per worker in MD-GAN")
@@ -203,7 +205,7 @@ def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
             if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
                 merged[key] = value
             # another update rule has other parameters: those of the rule before it do not carry over
-            elif key == "update" and value.get("rule", old.get("rule")) != old.get("rule"):
+            elif key == "update" and value.get("rule", rule := old.get("rule", "two-player")) != rule:
                 merged[key] = dict(value)
             else:
                 merged[key] = merge(old, value)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.utils import make_grid
 
 from gans import seeds
 from gans.checkpoint import atomically, load_weights
 from gans.config import NetworkConfig
 from gans.data import to_uint8
+from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.layers import Shape
 
@@ -30,7 +30,9 @@ def latents(count: int, length: int, purpose: str) -> Tensor:
         length: of each latent vector.
         purpose: a key of PURPOSES: `choose` picks checkpoints, `report` gives the final score, `grid` draws.
     """
-    return seeds.normal((count, length), PURPOSES[purpose], "fixed latents")
+    # torch draws in blocks of 16 and redraws the last one if it is not full
+    rows = math.ceil(count / 16) * 16
+    return seeds.normal((rows, length), PURPOSES[purpose], "fixed latents")[:count]
 
 
 @torch.no_grad()
@@ -51,14 +53,20 @@ def generate(generator: nn.Module, z: Tensor, batch: int = 500) -> Tensor:
 def load_generator(path: Path, device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
     """The eval-mode generator in a safetensors file that training wrote, and what the file says of it."""
     weights, about = load_weights(path)
-    shape, config = Shape(*about["shape"]), NetworkConfig.model_validate(about["networks"])
-    generator = build_generator(shape, config, seed=0)
-    generator.load_state_dict(weights)
+    try:
+        shape, config = Shape(*about["shape"]), NetworkConfig.model_validate(about["networks"])
+        generator = build_generator(shape, config, seed=0)
+        generator.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path} does not hold a generator of this version: {first}") from None
     return generator.to(device).eval(), about
 
 
 def picture(images: Tensor, columns: int | None = None, least: int = 384) -> Image.Image:
     """A grid of uint8 images (n, c, h, w), enlarged without smoothing to at least `least` pixels a side."""
+    from torchvision.utils import make_grid  # seconds to import, wanted for pictures only
+
     columns = columns or math.ceil(math.sqrt(len(images)))
     grid = make_grid(images, nrow=columns, padding=1, pad_value=128)
     image = Image.fromarray(grid.permute(1, 2, 0).numpy())

@@ -15,7 +15,8 @@ import torch
 def mix(seed: int, *labels: int | str) -> int:
     """A 63-bit seed that differs with every label."""
     words = [zlib.crc32(label.encode()) if isinstance(label, str) else label for label in labels]
-    state = np.random.SeedSequence([seed, *words]).generate_state(1, np.uint64)
+    # the length keeps a trailing label 0 apart from no label: the sequence is padded with zeros
+    state = np.random.SeedSequence([seed, len(words), *words]).generate_state(1, np.uint64)
     return int(state[0]) >> 1
 
 

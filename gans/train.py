@@ -13,11 +13,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gans import checkpoint, devices, sample
+from gans import checkpoint, devices, fidelity, sample
 from gans.config import Experiment
 from gans.data import ImageData
 from gans.ema import EMA
-from gans.fidelity import Scorer
 from gans.models.layers import Shape
 from gans.rules import UPDATES
 from gans.updates import STATISTICS
@@ -163,8 +162,8 @@ class Training:
         self.device = device
         self.shape = Shape(data.channels, data.resolution)
         score = experiment.score
-        self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
-        self.curve = Scorer(data, score.extractors[0], score.curve_images, device)
+        self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
+        self.curve = fidelity.Scorer(data, score.extractors[0], score.curve_images, device)
         self.update = UPDATES[experiment.update.rule](experiment, self.shape, data.train.to(device))
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
         self.images = self.previous = 0
@@ -253,8 +252,10 @@ class Training:
             checkpoint.save_weights(self.folder / GENERATOR, self.ema.state(), self.about())
 
     def check_weights(self) -> None:
-        if not all(bool(weights.isfinite().all()) for weights in self.ema.averaged):
-            raise Diverged(f"the generator's weights are not finite at {self.images / 1000:.1f} kimg")
+        players = [self.update.player, *self.update.discriminators()]
+        weights = self.ema.averaged + [weights for player in players for weights in player.parameters]
+        if not all(bool(part.isfinite().all()) for part in weights):
+            raise Diverged(f"weights are not finite at {self.images / 1000:.1f} kimg")
 
     def check_images(self, images: Tensor) -> None:
         late = self.images >= COLLAPSE_FROM * self.experiment.budget
@@ -269,7 +270,8 @@ class Training:
         self.observer.picture(path)
 
     def save(self) -> None:
-        """A checkpoint; only finite states get here, since a log comes right before."""
+        """A checkpoint, of a finite state only."""
+        self.check_weights()
         self.observer.flush()
         self.clock.switch("overhead")
         state = {

@@ -48,7 +48,10 @@ class Player:
     def apply(self, gradients: Iterable[Tensor]) -> None:
         """One Adam step along these gradients."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+            # fused Adam walks raw memory: a gradient laid out otherwise (as double backward through a
+            # convolution gives it) would be applied to the wrong weights without a word
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
         self.adam.step()
 
     def state(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def slow(tell):
 
 def run(tmp_path, calls, parallel=2, seconds=60.0):
     jobs = [Job(name, call, 10, tmp_path / name / "log.txt", seconds) for name, call in calls.items()]
-    return list(LocalEngine(parallel, "benchmarks.engine").run(jobs))
+    return list(LocalEngine(parallel).run(jobs))
 
 
 def results(events):
@@ -91,7 +91,7 @@ def test_never_more_than_parallel_at_a_time(tmp_path):
 def test_closing_the_engine_stops_its_workers(tmp_path):
     pidfile = tmp_path / "pid"
     job = Job("endless", partial(endless, pidfile=str(pidfile)), 0, tmp_path / "log.txt", 60)
-    events = LocalEngine(1, "benchmarks.engine").run([job])
+    events = LocalEngine(1).run([job])
     assert isinstance(next(events), Started)
     pid = wait_for(pidfile)
     events.close()
@@ -108,7 +108,7 @@ from tests.test_engine import endless
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     job = Job("endless", partial(endless, pidfile=str(folder / "pid")), 0, folder / "log.txt", 60)
-    list(LocalEngine(1, "benchmarks.engine").run([job]))
+    list(LocalEngine(1).run([job]))
 """
 
 

@@ -23,9 +23,10 @@ seeds = [0]
 time_limit_minutes = 2
 [datasets.digits]
 [defaults]
-kimg = 0.4
+kimg = 1.6
 batch = 20
 networks = { latent = 8, width = 8 }
+optimizer = { lr_g = 3e-3, lr_d = 3e-3 }
 score = { images = 500, curve_images = 500 }
 schedule = { evaluations = 2, grids = 1, checkpoints = 2, logs = 4 }
 [models.gan]
@@ -169,7 +170,7 @@ def test_a_cell_that_fails_is_recorded_and_the_others_finish(tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path):
-    text = TINY.replace("kimg = 0.4", "kimg = 6").replace("checkpoints = 2", "checkpoints = 20")
+    text = TINY.replace("kimg = 1.6", "kimg = 8").replace("checkpoints = 2", "checkpoints = 20")
     whole, killed = Bench(make(tmp_path / "whole"), text), Bench(make(tmp_path / "killed"), text)
     code, output = whole.run("--jobs", "1")
     assert code == 0, output

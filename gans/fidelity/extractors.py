@@ -134,16 +134,17 @@ def _pinned(card: Card) -> Extractor:
 def _inception(weights: str | Path | None) -> Extractor:
     path = _inception_path(weights or os.environ.get("GANS_INCEPTION"))
     digest = sha256(path)
+    published = digest == INCEPTION_SHA256  # only its scores may be called fid
     extractor = Extractor(
         name=INCEPTION,
         registered="inception-v3-compat",
         weights=path,
         hash=digest,
-        metrics=INCEPTION_METRICS,
+        metrics=INCEPTION_METRICS if published else MetricNames.of_pinned("unpublished_inception"),
         features_layer="2048",
         logits_layer="logits_unbiased",
         kid_subset_size=1000,
-        published=digest == INCEPTION_SHA256,
+        published=published,
     )
     if not extractor.published:
         _check_inception(extractor)
@@ -199,7 +200,8 @@ def _check_inception(extractor: Extractor) -> None:
             f"({_first_line(error)}); delete it to download it again, or correct GANS_INCEPTION"
         ) from error
     log.warning(
-        "%s is not the published Inception file; scores with it compare only with each other", extractor.weights
+        "%s is not the published Inception file: its scores are not called fid, and compare only with each other",
+        extractor.weights,
     )
 
 

@@ -1,0 +1,126 @@
+"""What many tests share: tiny data, tiny experiments, and a scorer that costs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gans.config import Experiment, experiment
+from gans.data import ImageData
+
+TINY: dict[str, Any] = {
+    "dataset": "blobs",
+    "resolution": 16,
+    "batch": 8,
+    "kimg": 0.096,
+    "networks": {"latent": 8, "width": 4},
+    "ema": {"halflife_kimg": 0.05},
+    "score": {"extractors": ["stub"], "images": 100, "curve_images": 100},
+    "schedule": {"evaluations": 3, "grids": 2, "checkpoints": 4, "logs": 6},
+}
+
+
+@pytest.fixture
+def tiny() -> Callable[..., Experiment]:
+    """Makes the smallest sensible experiment, with tables laid over it."""
+
+    def make(*tables: Mapping[str, Any], **fields: Any) -> Experiment:
+        # last, so that a recipe's own widths do not win
+        return experiment(TINY, *tables, {"networks": TINY["networks"]}, fields)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def blobs() -> Callable[..., ImageData]:
+    """Makes a synthetic data set: bright squares at random places on noise."""
+
+    def make(n: int = 60, channels: int = 1, side: int = 16, seed: int = 0) -> ImageData:
+        rng = torch.Generator().manual_seed(seed)
+        images = torch.randint(0, 60, (n, channels, side, side), generator=rng, dtype=torch.uint8)
+        places = torch.randint(0, side // 2, (n, 2), generator=rng).tolist()
+        for image, (top, left) in zip(images, places, strict=True):
+            image[:, top : top + side // 2, left : left + side // 2] += 180
+        digest = hashlib.sha256(images.numpy().tobytes()).hexdigest()
+        return ImageData("blobs", "Blobs", images, images[:10], None, None, (), digest)
+
+    return make
+
+
+class StubScorer:
+    """Scores by the distance between mean images: deterministic, instant, and lower is better."""
+
+    def __init__(self, data: ImageData, extractor: str, n: int, device: torch.device) -> None:
+        self.extractor = SimpleNamespace(prefix=f"fd_{extractor}")
+        self.mean = data.train.float().mean(dim=0)
+        self.n = n
+
+    def distance(self, images: Tensor) -> float:
+        assert images.dtype == torch.uint8
+        assert len(images) == self.n
+        return float((images.float().mean(dim=0) - self.mean).square().mean())
+
+    def score(self, images: Tensor) -> dict[str, float]:
+        return {self.extractor.prefix: self.distance(images), "spread": float(images.float().std())}
+
+
+@pytest.fixture
+def stub_scorer(monkeypatch: pytest.MonkeyPatch) -> type[StubScorer]:
+    monkeypatch.setattr("gans.fidelity.Scorer", StubScorer)
+    # after a few steps a small DCGAN still draws one image for all latents
+    monkeypatch.setattr("gans.train.COLLAPSED", 0.0)
+    return StubScorer
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on several threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Recorder:
+    """An observer that keeps what it is told, and raises when `stop` says so."""
+
+    def __init__(self, stop: Callable[[str, int], bool] = lambda event, count: False) -> None:
+        self.values: list[tuple[int, str, float]] = []
+        self.pictures: list[Path] = []
+        self.flushes = 0
+        self.logs = 0
+        self.stop = stop
+        self.history: Mapping[str, list[tuple[int, float]]] = {}
+
+    def log(self, images: int, values: Mapping[str, float]) -> None:
+        self.logs += 1
+        if self.stop("log", self.logs):
+            raise KeyboardInterrupt
+        self.values += [(images, name, value) for name, value in values.items()]
+
+    def picture(self, path: Path) -> None:
+        assert path.exists()
+        self.pictures.append(path)
+
+    def flush(self) -> None:
+        self.flushes += 1
+        if self.stop("flush", self.flushes):
+            raise KeyboardInterrupt
+
+    def resumed(self, history: Mapping[str, list[tuple[int, float]]]) -> None:
+        self.history = history
+
+    def of(self, name: str) -> list[tuple[int, float]]:
+        return [(images, value) for images, other, value in self.values if other == name]
+
+
+@pytest.fixture
+def recorder() -> type[Recorder]:
+    return Recorder

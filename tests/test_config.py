@@ -1,0 +1,245 @@
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from gans import config
+from gans.config import Experiment, MDGANConfig, TwoPlayerConfig, experiment, flatten, merge, read_toml
+from gans.errors import InputError
+from gans.recipes import RECIPES
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"netwroks": {}}, "unknown key 'netwroks' in m.toml; did you mean 'networks'?"),
+        (
+            {"networks": {"widht": 1}},
+            "unknown key 'widht' in m.toml, table [networks]; did you mean 'width'?",
+        ),
+        (
+            {"update": {"rule": "mdgan", "worker": 2}},
+            "unknown key 'worker' in m.toml, table [update]; did you mean 'workers'?",
+        ),
+        ({"networks": {"name": "dcgna"}}, "m.toml: unknown network 'dcgna'; did you mean 'dcgan'?"),
+        ({"loss": {"name": "hing"}}, "m.toml: unknown loss 'hing'; did you mean 'hinge'?"),
+    ],
+)
+def test_typos_are_refused_with_the_nearest_name_and_the_file(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        experiment(table, where="m.toml")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ({"batch": 1}, "batch = 1"),
+        ({"seed": -1}, "seed = -1"),
+        ({"kimg": math.nan}, "kimg = nan"),
+        ({"kimg": math.inf}, "kimg = inf"),
+        ({"kimg": 0}, "kimg = 0"),
+        ({"resolution": 20}, "resolution = 20"),
+        ({"resolution": 8}, "resolution = 8"),
+        ({"optimizer": {"lr_g": 0}}, "optimizer.lr_g = 0"),
+        ({"optimizer": {"beta1": 1.0}}, "optimizer.beta1 = 1.0"),
+        ({"update": {"rule": "mdgan", "workers": 0}}, "update.workers = 0"),
+        ({"update": {"rule": "mdgan", "swap_epochs": 0}}, "update.swap_epochs = 0"),
+        ({"update": {"rule": "mdgan", "workers": 2, "batches": 3}}, "batches = 3 exceeds workers = 2"),
+        ({"update": {"rule": "md-gan"}}, "'two-player', 'mdgan'"),
+        ({"score": {"extractors": []}}, "score.extractors"),
+    ],
+)
+def test_wrong_values_are_refused_by_key_in_one_line(table: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        experiment(table, where="m.toml")
+    assert named in str(caught.value)
+    assert "m.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_update_table_has_the_keys_of_its_rule_only() -> None:
+    assert experiment({"update": {"d_steps": 3}}).update == TwoPlayerConfig(d_steps=3)
+    md = experiment({"update": {"rule": "mdgan", "workers": 3, "swap_epochs": math.inf}}).update
+    assert md == MDGANConfig(rule="mdgan", workers=3, batches=1, d_steps=1, swap_epochs=math.inf)
+    with pytest.raises(InputError, match="unknown key 'workers'"):
+        experiment({"update": {"workers": 3}})
+
+
+def test_merge_is_key_by_key_and_leaves_its_arguments_alone() -> None:
+    first = {"a": 1, "t": {"x": 1, "y": 2}}
+    second = {"t": {"y": 3, "z": {"deep": 1}}, "b": 2}
+    assert merge(first, second) == {"a": 1, "b": 2, "t": {"x": 1, "y": 3, "z": {"deep": 1}}}
+    assert first == {"a": 1, "t": {"x": 1, "y": 2}}
+    assert second == {"t": {"y": 3, "z": {"deep": 1}}, "b": 2}
+    assert merge({"t": {"x": 1}}, {"t": 5}) == {"t": 5}
+    assert merge() == {}
+
+
+def test_another_update_rule_takes_nothing_over_from_the_one_before() -> None:
+    mdgan = {"update": {"rule": "mdgan", "workers": 10, "swap_epochs": 2.0}}
+    assert merge(mdgan, {"update": {"workers": 3}})["update"] == {
+        "rule": "mdgan",
+        "workers": 3,
+        "swap_epochs": 2.0,
+    }
+    assert merge(mdgan, {"update": {"rule": "two-player"}})["update"] == {"rule": "two-player"}
+    assert experiment({"update": {"d_steps": 5}}, mdgan).update.d_steps == 1
+
+
+def test_naming_the_default_rule_keeps_the_parameters_given_before() -> None:
+    assert experiment({"update": {"d_steps": 2}}, {"update": {"rule": "two-player"}}).update.d_steps == 2
+
+
+def test_everything_is_frozen() -> None:
+    def parts(part: BaseModel) -> Iterator[BaseModel]:
+        yield part
+        for name in type(part).model_fields:
+            if isinstance(value := getattr(part, name), BaseModel):
+                yield from parts(value)
+
+    found = list(parts(experiment(RECIPES["mdgan"])))
+    assert len(found) == 8
+    for part in found:
+        for name in type(part).model_fields:
+            with pytest.raises(ValidationError, match="frozen"):
+                setattr(part, name, getattr(part, name))
+    hash(experiment())
+
+
+def test_every_field_carries_its_help() -> None:
+    parts = [c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config.Config)]
+    missing = [
+        f"{part.__name__}.{name}"
+        for part in parts
+        if part is not Experiment
+        for name, field in part.model_fields.items()
+        if not field.description
+    ]
+    assert missing == []
+
+
+CHANGED: dict[str, Any] = {
+    "dataset": "mnist",
+    "resolution": 64,
+    "seed": 1,
+    "kimg": 100.5,
+    "batch": 65,
+    "networks.name": "gan",
+    "networks.latent": 129,
+    "networks.width": 65,
+    "update.rule": "two-player",
+    "update.workers": 6,
+    "update.batches": 2,
+    "update.d_steps": 2,
+    "update.swap_epochs": math.inf,
+    "loss.name": "hinge",
+    "loss.penalty": 1.0,
+    "optimizer.lr_g": 1e-4,
+    "optimizer.lr_d": 1e-4,
+    "optimizer.beta1": 0.0,
+    "optimizer.beta2": 0.9,
+    "ema.halflife_kimg": 0.0,
+    "score.extractors": ["inception"],
+    "score.images": 50_000,
+    "score.curve_images": 1_000,
+    "schedule.evaluations": 5,
+    "schedule.grids": 5,
+    "schedule.checkpoints": 5,
+    "schedule.logs": 50,
+}
+
+
+def nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def test_identity_changes_with_every_field_the_hashes_and_the_protocol(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = {"update": {"rule": "mdgan"}}
+    start = experiment(base)
+    assert set(CHANGED) == set(start.flat()), "a new field: say here how to change it"
+    seen = {start.identity("data", ("scorer",))}
+    for key, value in CHANGED.items():
+        seen.add(experiment(base, nested(key, value)).identity("data", ("scorer",)))
+    seen.add(start.identity("other data", ("scorer",)))
+    seen.add(start.identity("data", ("other",)))
+    seen.add(start.identity("data", ("scorer", "other")))
+    seen.add(start.identity("data", ("other", "scorer")))
+    monkeypatch.setattr(config, "PROTOCOL_VERSION", config.PROTOCOL_VERSION + 1)
+    seen.add(start.identity("data", ("scorer",)))
+    assert len(seen) == 1 + len(CHANGED) + 5
+
+
+def test_identity_is_the_hash_of_canonical_json() -> None:
+    text = (
+        '{"data": "abc", "experiment": {"batch": 64, "dataset": "digits", "ema": {"halflife_kimg": 10.0}, '
+        '"kimg": 100.0, "loss": {"name": "non-saturating", "penalty": 10.0}, '
+        '"networks": {"latent": 128, "name": "dcgan", "width": 64}, '
+        '"optimizer": {"beta1": 0.5, "beta2": 0.999, "lr_d": 0.0002, "lr_g": 0.0002}, "resolution": null, '
+        '"schedule": {"checkpoints": 10, "evaluations": 10, "grids": 10, "logs": 100}, '
+        '"score": {"curve_images": 2000, "extractors": ["auto"], "images": 10000}, "seed": 0, '
+        '"update": {"d_steps": 1, "rule": "two-player"}}, '
+        f'"protocol": {config.PROTOCOL_VERSION}, "scorers": ["fd"]}}'
+    )
+    assert experiment().identity("abc", ("fd",)) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_identity_does_not_depend_on_how_the_experiment_was_written() -> None:
+    one = experiment({"batch": 32, "kimg": 5, "optimizer": {"beta1": 0}})
+    other = experiment({"kimg": 5.0, "optimizer": {"beta1": 0.0}}, {"batch": 7}, {"batch": 32})
+    assert one == other
+    assert one.identity("a", ("b",)) == other.identity("a", ("b",))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_survive_json(name: str) -> None:
+    made = experiment(RECIPES[name])
+    assert Experiment.model_validate(json.loads(json.dumps(made.model_dump(mode="json")))) == made
+
+
+def test_recipes_are_the_papers() -> None:
+    dcgan = experiment(RECIPES["dcgan"])  # Radford et al. 2015, section 4
+    assert (dcgan.batch, dcgan.networks.latent, dcgan.networks.width) == (128, 100, 128)
+    adam = dcgan.optimizer
+    assert (adam.lr_g, adam.lr_d, adam.beta1, adam.beta2) == (2e-4, 2e-4, 0.5, 0.999)
+    sagan = experiment(RECIPES["sagan"])  # Zhang et al. 2018, section 5
+    adam = sagan.optimizer
+    assert (adam.lr_g, adam.lr_d, adam.beta1, adam.beta2) == (1e-4, 4e-4, 0.0, 0.9)
+    assert sagan.loss.name == "hinge"
+    mdgan = experiment(RECIPES["mdgan"])  # Hardy et al. 2019, section V
+    assert mdgan.batch == 10
+    assert mdgan.update == MDGANConfig(rule="mdgan", workers=10, batches=1, d_steps=1, swap_epochs=1.0)
+    gan = experiment(RECIPES["gan"]).networks
+    assert (gan.latent, gan.width) == (100, 512)
+
+
+@pytest.mark.parametrize(("kimg", "images"), [(1, 1000), (0.0001, 1), (0.0015, 2), (2.5, 2500)])
+def test_budget_is_in_images_rounded_up(kimg: float, images: int) -> None:
+    assert experiment({"kimg": kimg}).budget == images
+
+
+def test_flat_keys() -> None:
+    assert dict(flatten({"a": 1, "b": {"c": {"d": 2}, "e": [1]}})) == {"a": 1, "b.c.d": 2, "b.e": [1]}
+    assert experiment().flat()["optimizer.lr_g"] == 0.0002
+
+
+def test_toml_files(tmp_path) -> None:
+    file = tmp_path / "m.toml"
+    with pytest.raises(InputError, match=r"no file .*m\.toml"):
+        read_toml(file)
+    file.write_text("batch = 32\n[networks]\nwidth = 8\n")
+    assert experiment(read_toml(file)).networks.width == 8
+    file.write_text("batch = \n")
+    with pytest.raises(InputError, match=r"cannot read .*m\.toml"):
+        read_toml(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="cannot read"):
+        read_toml(file)

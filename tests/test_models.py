@@ -1,0 +1,301 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, conv2d, interpolate
+from torch.nn.utils.parametrize import is_parametrized
+
+from gans.config import NetworkConfig
+from gans.errors import InputError
+from gans.models import MODELS, build_discriminator, build_generator, sagan
+from gans.models.layers import SelfAttention, Shape, stages
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def pair(name: str, shape: Shape, latent: int = 8, width: int = 8, seed: int = 0) -> tuple[nn.Module, nn.Module]:
+    config = NetworkConfig(name=name, latent=latent, width=width)
+    return build_generator(shape, config, seed), build_discriminator(shape, config, seed)
+
+
+def size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def convolutions(network: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+
+
+# published sizes
+
+
+def test_gan_has_the_sizes_of_the_mdgan_paper() -> None:
+    """Hardy et al. 2019, table on MNIST: G 716,560; D 670,219 with 11 outputs, of which ours has one."""
+    generator, discriminator = pair("gan", Shape(1, 28), latent=100, width=512)
+    assert size(generator) == 716_560
+    assert size(discriminator) == 670_219 - 10 * 513
+
+
+def test_dcgan_has_the_sizes_of_the_pytorch_tutorial() -> None:
+    """Its G has 3,576,704 parameters and its D 2,765,568, without any bias.
+
+    Ours have biases where no BatchNorm follows: 3 at G's output; 64 at D's input and 1 at its output.
+    """
+    generator, discriminator = pair("dcgan", Shape(3, 64), latent=100, width=64)
+    assert size(generator) == 3_576_704 + 3
+    assert size(discriminator) == 2_765_568 + 64 + 1
+
+
+def test_dcgan_nobn_swaps_scale_and_shift_for_one_bias() -> None:
+    """Per channel, BatchNorm's two parameters become the convolution's one."""
+    with_norm, without = pair("dcgan", Shape(3, 64)), pair("dcgan-nobn", Shape(3, 64))
+    assert size(with_norm[0]) - size(without[0]) == 8 + 16 + 32 + 64
+    assert size(with_norm[1]) - size(without[1]) == 16 + 32 + 64
+
+
+# DCGAN's rules (Radford et al. 2015, section 3 and 4)
+
+
+def test_dcgan_computes_what_the_pytorch_tutorial_computes() -> None:
+    """The tutorial's networks, typed in anew, with our weights."""
+    n = 4
+    up = [(100, 8 * n, 1, 0), (8 * n, 4 * n, 2, 1), (4 * n, 2 * n, 2, 1), (2 * n, n, 2, 1)]
+    layers: list[nn.Module] = []
+    for inputs, outputs, stride, padding in up:
+        layers += [nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=False)]
+        layers += [nn.BatchNorm2d(outputs), nn.ReLU()]
+    netg = nn.Sequential(*layers, nn.ConvTranspose2d(n, 3, 4, 2, 1, bias=False), nn.Tanh())
+    layers = [nn.Conv2d(3, n, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
+    for inputs, outputs in [(n, 2 * n), (2 * n, 4 * n), (4 * n, 8 * n)]:
+        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)]
+    netd = nn.Sequential(*layers, nn.Conv2d(8 * n, 1, 4, 1, 0, bias=False))
+
+    generator, discriminator = pair("dcgan", Shape(3, 64), latent=100, width=n)
+    for ours, theirs in ((generator, netg), (discriminator, netd)):
+        copied = {key.removeprefix("layers."): value for key, value in ours.state_dict().items()}
+        _, unexpected = theirs.load_state_dict(copied, strict=False)
+        # our extra biases start at 0, so they change nothing
+        assert all(key.endswith("bias") and not copied[key].any() for key in unexpected)
+    z = torch.randn(5, 100)
+    images = generator(z)
+    assert torch.allclose(images, netg(z[:, :, None, None]), atol=1e-6)
+    assert torch.allclose(discriminator(images), netd(images).flatten(), atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [16, 32, 64])
+@pytest.mark.parametrize("name", ["dcgan", "dcgan-nobn"])
+def test_dcgan_follows_the_rules_of_its_paper(name: str, side: int) -> None:
+    generator, discriminator = pair(name, Shape(3, side))
+    layers = [*generator.modules(), *discriminator.modules()]
+    assert not any(isinstance(layer, nn.Linear) or "Pool" in type(layer).__name__ for layer in layers)
+    up, down = convolutions(generator), convolutions(discriminator)
+    assert all(isinstance(layer, nn.ConvTranspose2d) and layer.kernel_size == (4, 4) for layer in up)
+    assert all(isinstance(layer, nn.Conv2d) and layer.kernel_size == (4, 4) for layer in down)
+    steps = int(math.log2(side / 4))
+    assert [layer.stride for layer in up] == [(1, 1)] + [(2, 2)] * steps
+    assert [layer.stride for layer in down] == [(2, 2)] * steps + [(1, 1)]
+    channels = [8 * 2**i for i in range(steps)]
+    assert [layer.out_channels for layer in up] == [*reversed(channels), 3]
+    assert [layer.out_channels for layer in down] == [*channels, 1]
+    kinds_g = [type(layer).__name__ for layer in generator.layers]
+    kinds_d = [type(layer).__name__ for layer in discriminator.layers]
+    norm = ["BatchNorm2d"] if name == "dcgan" else []
+    assert kinds_g == ["ConvTranspose2d", *norm, "ReLU"] * steps + ["ConvTranspose2d", "Tanh"]
+    assert kinds_d[:2] == ["Conv2d", "LeakyReLU"]  # no norm at D's input
+    assert kinds_d[2:] == ["Conv2d", *norm, "LeakyReLU"] * (steps - 1) + ["Conv2d", "Flatten"]
+    assert all(a.negative_slope == 0.2 for a in layers if isinstance(a, nn.LeakyReLU))
+    # a bias wherever no BatchNorm follows, and nowhere else
+    biased_g = [layer.bias is not None for layer in up]
+    biased_d = [layer.bias is not None for layer in down]
+    if name == "dcgan":
+        assert biased_g == [False] * steps + [True]
+        assert biased_d == [True] + [False] * (steps - 1) + [True]
+    else:
+        assert all(biased_g + biased_d)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "dcgan-nobn"])
+def test_dcgan_starts_from_normal_weights(name: str) -> None:
+    """N(0, 0.02): mean within 5 standard errors, deviation within 5 / sqrt(2n); BatchNorm N(1, 0.02)."""
+    for network in pair(name, Shape(3, 32), latent=64, width=32):
+        for layer in convolutions(network):
+            n = layer.weight.numel()
+            assert abs(layer.weight.mean().item()) < 5 * 0.02 / n**0.5
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=5 / (2 * n) ** 0.5)
+            assert layer.bias is None or not layer.bias.any()
+        scales = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        assert bool(scales) == (name == "dcgan")
+        for layer in scales:
+            n = layer.weight.numel()
+            assert layer.weight.mean().item() == pytest.approx(1, abs=5 * 0.02 / n**0.5)
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=5 / (2 * n) ** 0.5)
+            assert not layer.bias.any()
+
+
+# the fully connected GAN
+
+
+def test_gan_is_two_hidden_layers_written_out() -> None:
+    generator, discriminator = pair("gan", Shape(3, 16))
+    g = [layer for layer in generator.modules() if isinstance(layer, nn.Linear)]
+    d = [layer for layer in discriminator.modules() if isinstance(layer, nn.Linear)]
+    z = torch.randn(5, 8)
+    hidden = (z @ g[0].weight.T + g[0].bias).clamp(min=0)
+    hidden = (hidden @ g[1].weight.T + g[1].bias).clamp(min=0)
+    images = torch.tanh(hidden @ g[2].weight.T + g[2].bias).reshape(5, 3, 16, 16)
+    assert torch.allclose(generator(z), images, atol=1e-6)
+    x = images.reshape(5, -1) @ d[0].weight.T + d[0].bias
+    x = torch.maximum(x, 0.2 * x) @ d[1].weight.T + d[1].bias
+    logits = (torch.maximum(x, 0.2 * x) @ d[2].weight.T + d[2].bias)[:, 0]
+    assert torch.allclose(discriminator(images), logits, atol=1e-6)
+
+
+# SAGAN
+
+
+@pytest.mark.parametrize("side", [16, 32, 64])
+def test_sagan_has_spectral_norm_on_every_linear_map(side: int) -> None:
+    generator, discriminator = pair("sagan", Shape(3, side))
+    for network in (generator, discriminator):
+        layers = [layer for layer in network.modules() if isinstance(layer, LINEAR)]
+        assert len(layers) > 8
+        for layer in layers:
+            assert is_parametrized(layer, "weight")
+            (norm,) = layer.parametrizations.weight
+            assert type(norm).__name__ == "_SpectralNorm"
+            assert norm.n_power_iterations == 1
+        assert sum(isinstance(layer, SelfAttention) for layer in network.modules()) == 1
+
+
+def test_sagan_spectral_norms_are_those_of_the_full_svd() -> None:
+    """After enough forward passes, one power iteration each, every layer's largest singular value is 1."""
+    torch.manual_seed(0)
+    generator, discriminator = pair("sagan", Shape(3, 16), width=4)
+    with torch.no_grad():
+        for _ in range(150):
+            discriminator(generator(torch.randn(2, 8)))
+    for network in (generator.eval(), discriminator.eval()):
+        for name, layer in network.named_modules():
+            if not isinstance(layer, LINEAR):
+                continue
+            effective = torch.linalg.svdvals(layer.weight.flatten(1).double())[0].item()
+            assert effective == pytest.approx(1, abs=2e-3), name
+            raw = layer.parametrizations.weight.original
+            sigma = (raw.norm() / layer.weight.norm()).item()
+            assert sigma == pytest.approx(torch.linalg.svdvals(raw.flatten(1).double())[0].item(), rel=2e-3)
+
+
+def test_sagan_power_iteration_runs_in_training_mode_only() -> None:
+    _, discriminator = pair("sagan", Shape(1, 16))
+    images = torch.randn(2, 1, 16, 16)
+    before = {key: value.clone() for key, value in discriminator.named_buffers()}
+    discriminator.eval()(images)
+    assert all(torch.equal(value, before[key]) for key, value in discriminator.named_buffers())
+    discriminator.train()(images)
+    assert not all(torch.equal(value, before[key]) for key, value in discriminator.named_buffers())
+
+
+def test_self_attention_equals_the_equations_of_the_paper() -> None:
+    """Zhang et al. 2018, equations 1 to 3, with sums written out; keys and values max-pooled 2x2."""
+    torch.manual_seed(0)
+    channels, (h, w) = 16, (6, 4)
+    attention = SelfAttention(channels).double().eval()
+    with torch.no_grad():
+        attention.gamma.fill_(0.7)
+        for conv in (attention.query, attention.key, attention.value, attention.out):
+            conv.bias.normal_()
+    x = torch.randn(3, channels, h, w, dtype=torch.float64) * 3
+
+    def apply(conv: nn.Module, y: Tensor) -> Tensor:
+        return torch.einsum("oc,ncij->noij", conv.weight[:, :, 0, 0], y) + conv.bias[:, None, None]
+
+    def pool(y: Tensor) -> Tensor:
+        return y.reshape(*y.shape[:2], h // 2, 2, w // 2, 2).amax(dim=(3, 5)).flatten(2)
+
+    f, g, v = apply(attention.query, x).flatten(2), pool(apply(attention.key, x)), pool(apply(attention.value, x))
+    assert (f.shape[1], g.shape[1], v.shape[1]) == (channels // 8, channels // 8, channels // 2)
+    weights = torch.einsum("ncj,nci->nji", f, g).exp()
+    weights = weights / weights.sum(dim=2, keepdim=True)  # over the places i that are looked at
+    o = apply(attention.out, torch.einsum("nji,nci->ncj", weights, v).reshape(3, -1, h, w))
+    assert torch.allclose(attention(x), x + 0.7 * o, rtol=1e-12, atol=1e-12)
+    assert (attention(x) - x).abs().max() > 0.1
+
+
+def test_self_attention_is_the_identity_at_the_start_and_learns_its_scale() -> None:
+    attention = SelfAttention(16)
+    x = torch.randn(2, 16, 4, 4)
+    assert torch.equal(attention(x), x)
+    attention(x).square().sum().backward()
+    assert attention.gamma.grad.abs() > 0
+
+
+def test_sagan_attention_sits_at_half_the_side() -> None:
+    sides: dict[int, list[int]] = {}
+    for side in (16, 32, 64):
+        sides[side] = []
+        for network in pair("sagan", Shape(1, side)):
+            for layer in network.modules():
+                if isinstance(layer, SelfAttention):
+                    layer.register_forward_hook(lambda m, x, y, s=side: sides[s].append(y.shape[-1]))
+            network(torch.randn(2, 8) if isinstance(network, sagan.Generator) else torch.randn(2, 1, side, side))
+    assert sides == {16: [8, 8], 32: [16, 16], 64: [32, 32]}
+
+
+def test_sagan_blocks_compute_the_papers_order_of_operations() -> None:
+    """Shortcuts are upsampled before, and pooled after, their 1x1 convolution in the paper."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 4, 4)
+    up = sagan.UpBlock(6, 5).eval()
+    residual = interpolate(torch.relu(x / (1 + 1e-5) ** 0.5), scale_factor=2)  # BatchNorm as initialised
+    residual = conv2d(residual, up.conv.weight, up.conv.bias, padding=1)
+    residual = torch.relu(residual / (1 + 1e-5) ** 0.5)
+    residual = conv2d(residual, up.second[2].weight, up.second[2].bias, padding=1)
+    shortcut = conv2d(interpolate(x, scale_factor=2), up.shortcut.weight, up.shortcut.bias)
+    assert torch.allclose(up(x), residual + shortcut, atol=1e-5)
+
+    for block, leading in ((sagan.DownBlock(6, 5), torch.relu), (sagan.FirstDownBlock(6, 5), lambda y: y)):
+        block.eval()
+        first, second = [layer for layer in block.residual if isinstance(layer, nn.Conv2d)]
+        residual = torch.relu(conv2d(leading(x), first.weight, first.bias, padding=1))
+        residual = conv2d(residual, second.weight, second.bias, padding=1)
+        shortcut = conv2d(x, block.shortcut.weight, block.shortcut.bias)
+        assert torch.allclose(block(x), avg_pool2d(residual + shortcut, 2), atol=1e-5)
+
+
+# sides
+
+
+@pytest.mark.parametrize(("side", "expected"), [(16, 2), (32, 3), (64, 4), (128, 5), (1024, 8)])
+def test_stages_are_log2_of_a_quarter_of_the_side(side: int, expected: int) -> None:
+    assert stages(side) == expected == math.log2(side / 4)
+
+
+@pytest.mark.parametrize("side", [0, -16, 4, 8, 20, 28, 48, 100])
+@pytest.mark.parametrize("name", ["dcgan", "dcgan-nobn", "sagan"])
+def test_other_sides_are_refused(name: str, side: int) -> None:
+    for build in (build_generator, build_discriminator):
+        with pytest.raises(InputError, match="power of two"):
+            build(Shape(1, side), NetworkConfig(name=name, latent=4, width=4), 0)
+
+
+# initial weights from the seed
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_initial_weights_are_a_function_of_the_seed_and_nothing_else(name: str) -> None:
+    shape, config = Shape(1, 16), NetworkConfig(name=name, latent=8, width=8)
+
+    def weights(network: nn.Module) -> Tensor:
+        return torch.cat([value.flatten().double() for value in network.state_dict().values()])
+
+    before = torch.get_rng_state()
+    first = weights(build_generator(shape, config, 1)), weights(build_discriminator(shape, config, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(77)
+    again = weights(build_generator(shape, config, 1)), weights(build_discriminator(shape, config, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0], weights(build_generator(shape, config, 2)))
+    assert not torch.equal(first[1], weights(build_discriminator(shape, config, 2, 2)))
+    assert not torch.equal(first[1], weights(build_discriminator(shape, config, 1, 3)))
