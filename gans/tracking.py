@@ -74,7 +74,9 @@ class Store:
         """The id of the experiment of this name, made if there is none."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            return self.client.create_experiment(name, artifact_location=self._artifacts(name))
+            # without the tag the UI opens on its pages for language models
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return self.client.create_experiment(name, artifact_location=self._artifacts(name), tags=kind)
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return found.experiment_id
