@@ -21,16 +21,19 @@ def resolve(name: str = "auto") -> torch.device:
         InputError: no such device on this machine.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0") from None
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device '{name}' is not supported; take auto, cpu, cuda or cuda:0")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cpu":
+        return device
+    index = device.index or 0
+    if index >= torch.cuda.device_count():
         raise InputError(f"device '{name}' is not on this machine; take auto or cpu")
-    return device
+    return torch.device("cuda", index)
 
 
 def prepare(device: torch.device, threads: int) -> None:
@@ -81,10 +84,11 @@ def energy(device: torch.device) -> float | None:
         return None
     try:
         import pynvml
-
+    except ImportError:
+        return None
+    try:
         pynvml.nvmlInit()
-        uuid = torch.cuda.get_device_properties(device).uuid
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
-    except (ImportError, AttributeError, pynvml.NVMLError):
+    except pynvml.NVMLError:  # older cards do not count
         return None

@@ -238,6 +238,7 @@ class Training:
 
     def evaluate(self) -> None:
         """A point of the score curve; the best one so far keeps its generator."""
+        self.settle()
         with self.clock.of("evaluation"):
             self.check_weights()
             z = sample.latents(self.experiment.score.curve_images, self.experiment.networks.latent, "choose")
@@ -250,6 +251,11 @@ class Training:
         if distance < self.best:
             self.best, self.chosen = distance, self.images
             checkpoint.save_weights(self.folder / GENERATOR, self.ema.state(), self.about())
+
+    def settle(self) -> None:
+        """Wait for queued steps, so that they are booked as training and not as what comes next."""
+        with self.clock.of("training"):
+            devices.wait(self.device)
 
     def check_weights(self) -> None:
         players = [self.update.player, *self.update.discriminators()]
@@ -271,6 +277,7 @@ class Training:
 
     def save(self) -> None:
         """A checkpoint, of a finite state only."""
+        self.settle()
         self.check_weights()
         self.observer.flush()
         self.clock.switch("overhead")
