@@ -8,10 +8,16 @@ export PYTHONUNBUFFERED := 1
 MATRIX  ?= digits
 bench_flags = $(if $(MODELS),--models $(MODELS)) $(if $(DATASETS),--datasets $(DATASETS)) \
               $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(JOBS),--jobs $(JOBS)) \
-              $(if $(BUDGET),--budget $(BUDGET)) $(if $(DRY_RUN),--dry-run)
+              $(if $(BUDGET),--budget $(BUDGET)) $(if $(PRESET),--preset $(PRESET)) $(if $(DRY_RUN),--dry-run)
+sweep_flags = $(if $(DATASET),--dataset $(DATASET)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) \
+              $(if $(STORAGE),--storage $(STORAGE)) $(if $(STUDY),--study $(STUDY)) $(if $(SEED),--seed $(SEED)) \
+              $(if $(PRUNER),--pruner $(PRUNER)) $(if $(OBJECTIVES),--objectives $(OBJECTIVES)) \
+              $(if $(SPACE),--space $(SPACE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(JOIN),--join) \
+              $(if $(FINALISTS),--finalists $(FINALISTS)) $(if $(FRESH),--fresh $(FRESH)) \
+              $(if $(DEVICE),--device $(DEVICE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench report ui test test-all lint format lock
+.PHONY: help setup bench sweep report ui test test-all lint format lock
 
 help: ## list the targets and their variables
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,11 +34,16 @@ $(READY): requirements.lock pyproject.toml
 	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
-bench: $(READY) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 DRY_RUN=
+bench: $(READY) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= DRY_RUN=
 	@$(BIN)/python -m benchmarks $(MATRIX) $(bench_flags)
 
-report: $(READY) ## write the report again from the tracking store   MATRIX=digits BUDGET=1
+sweep: $(READY) ## tune a model, retrain the winners, report   MODEL=sagan DATASET=digits TRIALS=30 JOBS= STORAGE= SEED=0 PRUNER=halving OBJECTIVES= SPACE= BUDGET=1 JOIN=
+	@test -n "$(MODEL)" || { echo "error: name a model: make sweep MODEL=sagan" >&2; exit 2; }
+	@$(BIN)/python -m sweeps $(MODEL) $(sweep_flags)
+
+report: $(READY) ## write the reports again from the tracking store   MATRIX=digits BUDGET=1
 	@$(BIN)/python -m reports $(MATRIX) $(if $(BUDGET),--budget $(BUDGET))
+	@$(BIN)/python -m sweeps.report
 
 ui: $(READY) ## open the MLflow UI on this machine   PORT=5000
 	@$(BIN)/gans ui --port $(or $(PORT),5000)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.engine import preload
-from benchmarks.matrix import Selection, read_matrix
+from benchmarks.matrix import Selection, read_matrix, with_preset
 from benchmarks.runner import Machine, MatrixRun
 from gans.errors import InputError, exit_code
 from gans.tracking import Store
@@ -21,6 +21,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--datasets", nargs="+", help="these data sets in place of the matrix's; folder:PATH too")
     parser.add_argument("--seeds", nargs="+", type=int, help="these training seeds in place of the matrix's")
     parser.add_argument("--budget", type=float, default=1.0, help="share of the matrix's images to train on")
+    parser.add_argument("--preset", help="tuned: MODEL-tuned beside every model that `make sweep` has tuned")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument(
         "--jobs", type=int, help="cells at a time; one per CPU core, or one on a GPU, if not given"
@@ -37,6 +38,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     selection = Selection(asked.models, asked.datasets, asked.seeds, asked.budget)
     matrix, machine = read_matrix(asked.matrix), Machine(asked.device, asked.jobs, asked.runs)
+    if asked.preset:
+        matrix = with_preset(matrix, asked.preset)
     if not asked.dry_run:
         preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
     run = MatrixRun(matrix, selection, machine, Store())

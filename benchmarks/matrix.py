@@ -7,7 +7,7 @@ A cell's experiment is made of tables laid over each other, the later ones winni
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from gans.errors import InputError, unknown
 from gans.recipes import RECIPES
 
 MATRICES = Path(__file__).parent / "matrices"
+PRESETS = Path("sweeps/presets")  # what `make sweep` writes, and where: MODEL-DATASET.toml
+NAMES = ("recipe", "preset")  # keys of a model's table that are no settings of its experiment
 
 
 class MatrixFile(Config):
@@ -31,7 +33,8 @@ class MatrixFile(Config):
     defaults: dict[str, Any] = Field({}, description="a partial experiment for all cells")
     datasets: dict[str, dict[str, Any]] = Field(description="data sets, each with a partial experiment")
     models: dict[str, dict[str, Any]] = Field(
-        description="models, each with a partial experiment; recipe = names a recipe of another name"
+        description="models, each with a partial experiment; recipe = names a recipe of another name, "
+        "preset = lays the settings over it that a sweep found for that name on the data set"
     )
 
 
@@ -53,6 +56,7 @@ class Matrix:
     path: Path
     text: str
     file: MatrixFile
+    preset: str = ""
 
     def experiment_name(self, budget: float) -> str:
         """The MLflow experiment and the report's folder: the matrix, apart for every budget."""
@@ -77,6 +81,37 @@ def read_matrix(name: str) -> Matrix:
     for model, table in file.models.items():
         recipe(model, table, where)
     return Matrix(path.stem, Path(where), path.read_text(encoding="utf-8"), file)
+
+
+def with_preset(matrix: Matrix, preset: str) -> Matrix:
+    """The matrix with `MODEL-tuned` beside every model that a sweep has tuned.
+
+    Raises:
+        InputError: the preset is not `tuned`, or none of the models is.
+    """
+    if preset != "tuned":
+        raise unknown("preset", preset, ["tuned"])
+    tuned = {
+        f"{model}-{preset}": {"recipe": model, **table, "preset": model}
+        for model, table in matrix.file.models.items()
+        if any(exists({"preset": model}, dataset) for dataset in matrix.file.datasets)
+    }
+    if not tuned:
+        raise InputError(f"no preset in {PRESETS} for a model of {matrix.path}; run `make sweep MODEL=...` first")
+    file = matrix.file.model_copy(update={"models": {**matrix.file.models, **tuned}})
+    return replace(matrix, file=file, preset=preset)
+
+
+def preset_file(table: dict[str, Any], dataset: str) -> Path | None:
+    """The preset under a model of the file; None if it takes none."""
+    name = "".join(c if c.isalnum() or c in "-." else "-" for c in dataset)
+    return PRESETS / f"{table['preset']}-{name}.toml" if "preset" in table else None
+
+
+def exists(table: dict[str, Any], dataset: str) -> bool:
+    """Whether there is such a cell: a tuned model has none on a data set that it was not tuned on."""
+    path = preset_file(table, dataset)
+    return path is None or path.exists()
 
 
 def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
@@ -106,6 +141,7 @@ def cells(matrix: Matrix, selection: Selection) -> list[Cell]:
         _cell(matrix, model, dataset, seed, selection.budget)
         for dataset in dict.fromkeys(datasets)
         for model in models
+        if exists(matrix.file.models[model], dataset)
         for seed in dict.fromkeys(seeds)
     ]
 
@@ -118,12 +154,14 @@ def _selected(kind: str, names: Sequence[str] | None, known: dict[str, Any], mat
 
 
 def _cell(matrix: Matrix, model: str, dataset: str, seed: int, budget: float) -> Cell:
-    table = {key: value for key, value in matrix.file.models[model].items() if key != "recipe"}
+    table = {key: value for key, value in matrix.file.models[model].items() if key not in NAMES}
+    preset = preset_file(matrix.file.models[model], dataset)
     resolved = experiment(
         recipe(model, matrix.file.models[model], str(matrix.path)),
         matrix.file.defaults,
         matrix.file.datasets.get(dataset, {}),
         table,
+        read_toml(preset) if preset else {},
         {"dataset": dataset, "seed": seed},
         where=f"{matrix.path} (model {model})",
     )

@@ -154,6 +154,7 @@ class MatrixRun:
             "MODELS": " ".join(self.selection.models or ()),
             "DATASETS": " ".join(self.selection.datasets or ()),
             "SEEDS": " ".join(str(seed) for seed in self.selection.seeds or ()),
+            "PRESET": self.matrix.preset,
             "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
         }
         return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])

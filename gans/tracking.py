@@ -40,7 +40,13 @@ BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 # MLflow's words for how a run ended; a diverged run is not a crash but has no result
-STATUSES = {"finished": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "timed out": "KILLED"}
+STATUSES = {
+    "finished": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "timed out": "KILLED",
+    "pruned": "KILLED",
+}
 
 
 def tracking_uri() -> str:

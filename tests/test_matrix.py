@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
+from benchmarks.matrix import MATRICES, Selection, cells, read_matrix, with_preset
 from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import RECIPES
@@ -127,3 +127,20 @@ def test_every_matrix_of_the_suite_is_valid(path):
             own = {key: value for key, value in table.items() if key != "recipe"}
             name = {"dataset": dataset}
             experiment(RECIPES[table.get("recipe", model)], matrix.file.defaults, over, own, name)
+
+
+def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweeps/presets").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"no preset in sweeps/presets for a model of .*run `make sweep"):
+        with_preset(read_matrix(str(small)), "tuned")
+    (tmp_path / "sweeps/presets/dcgan-digits.toml").write_text("optimizer = { lr_g = 3e-3 }\n")
+    matrix = with_preset(read_matrix(str(small)), "tuned")
+    found = {cell.name: cell for cell in cells(matrix, Selection(seeds=[0]))}
+    assert list(found) == ["dcgan/digits/0", "big/digits/0", "dcgan-tuned/digits/0"]
+    assert found["dcgan-tuned/digits/0"].experiment.optimizer.lr_g == 3e-3
+    assert found["dcgan-tuned/digits/0"].experiment.batch == found["dcgan/digits/0"].experiment.batch
+    alone = cells(read_matrix(str(small)), Selection(seeds=[0]))[0]
+    assert found["dcgan/digits/0"].identity == alone.identity
+    with pytest.raises(InputError, match="unknown preset 'tune'; did you mean 'tuned'"):
+        with_preset(matrix, "tune")

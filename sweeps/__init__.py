@@ -1,0 +1,1 @@
+"""Hyperparameter sweeps: search spaces, Optuna studies, honest winners, their presets and pages."""

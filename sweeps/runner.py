@@ -1,0 +1,367 @@
+"""Runs a sweep: trials until there are enough, the winners' retraining, the preset and the pages."""
+
+from __future__ import annotations
+
+import shlex
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from benchmarks.engine import Ended, Job, LocalEngine, Result
+from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
+from benchmarks.runner import Machine, MatrixRun
+from gans import devices
+from gans.cell import Cell, locked, resolve
+from gans.checkpoint import write_text
+from gans.config import experiment
+from gans.data import DATASETS
+from gans.errors import InputError, unknown
+from gans.recipes import RECIPES
+from gans.tracking import NOTE, Run, Store
+from sweeps import report, winners
+from sweeps.progress import Bars, Lines, Tally, progress
+from sweeps.spaces import read_space
+from sweeps.study import OBJECTIVES, PRUNERS, Sweep, bury, counted, reap, shown, unclaimed
+from sweeps.trial import Site, Train, tidy, trial_job
+
+PRESETS = Path("sweeps/presets")
+FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
+PATIENCE = 2.0  # seconds between looks at the trials of other processes
+LIMIT_MINUTES = 600.0  # of a trial where no matrix gives one
+ALLOWANCE = 2.0  # a trial may be larger than the default, for which the matrix's limit is meant
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for.
+
+    Attributes:
+        model: a recipe's name.
+        dataset: a key of DATASETS, or folder:PATH.
+        trials: to finish or be pruned in total.
+        storage: a journal file, or a database URL.
+        study: its name; None: from model, data set, budget and objectives.
+        seed: of the sampler.
+        pruner: one of PRUNERS.
+        objectives: score, or score and seconds.
+        space: a TOML file in place of the model's own.
+        budget: share of the matrix's images that a trial trains on.
+        finalists: trials that are retrained.
+        fresh: training seeds, used by no trial, that they and the default are retrained from.
+        join: help with the trials only.
+    """
+
+    model: str
+    dataset: str = "digits"
+    trials: int = 30
+    storage: str = "sweeps.journal"
+    study: str | None = None
+    seed: int = 0
+    pruner: str = "halving"
+    objectives: tuple[str, ...] = ("score",)
+    space: Path | None = None
+    budget: float = 1.0
+    finalists: int = 3
+    fresh: int = 5
+    join: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        if self.model not in RECIPES:
+            raise unknown("model", self.model, RECIPES)
+        if self.dataset not in DATASETS and not self.dataset.startswith("folder:"):
+            raise unknown("data set", self.dataset, [*DATASETS, "folder:PATH"])
+        for key, value in {"TRIALS": self.trials, "FINALISTS": self.finalists, "FRESH": self.fresh}.items():
+            if value < 1:
+                raise InputError(f"{key}={value} must be at least 1")
+        if self.seed < 0:
+            raise InputError(f"SEED={self.seed} must not be negative")
+        if not 0 < self.budget < float("inf"):
+            raise InputError(f"BUDGET={self.budget:g} must be above 0; 0.1 trains on a tenth of the images")
+        if self.pruner not in PRUNERS:
+            raise unknown("pruner", self.pruner, PRUNERS)
+        for objective in self.objectives:
+            if objective not in OBJECTIVES:
+                raise unknown("objective", objective, OBJECTIVES)
+        if self.objectives not in (OBJECTIVES[:1], OBJECTIVES):
+            raise InputError(f"OBJECTIVES={' '.join(self.objectives)}: take 'score', or 'score seconds'")
+
+    @property
+    def name(self) -> str:
+        """The study's name: sweeps that do not compare have different ones."""
+        parts = [self.model, "".join(c if c.isalnum() or c in "-." else "-" for c in self.dataset)]
+        parts += [f"budget{self.budget:g}"] if self.budget != 1 else []
+        parts += ["seconds"] if len(self.objectives) > 1 else []
+        return self.study or "-".join(parts)
+
+    def command(self) -> str:
+        """The `make` command that goes on with this sweep."""
+        given = {
+            "MODEL": self.model,
+            "DATASET": self.dataset,
+            "TRIALS": str(self.trials),
+            "STUDY": self.study or "",
+            "SEED": str(self.seed),
+            "PRUNER": self.pruner,
+            "OBJECTIVES": " ".join(self.objectives),
+            "SPACE": str(self.space or ""),
+            "BUDGET": f"{self.budget:g}",
+            "FINALISTS": str(self.finalists),
+            "FRESH": str(self.fresh),
+        }
+        usual = {
+            "DATASET": "digits",
+            "SEED": "0",
+            "PRUNER": "halving",
+            "OBJECTIVES": "score",
+            "BUDGET": "1",
+            "FINALISTS": "3",
+            "FRESH": "5",
+        }
+        asked = [f"{key}={shlex.quote(value)}" for key, value in given.items() if value != usual.get(key, "")]
+        return " ".join(["make sweep", *asked])
+
+
+def plan(request: Request) -> Sweep:
+    """The sweep that is asked for, checked against data, networks and space.
+
+    Raises:
+        InputError: anything that would keep its trials from training.
+    """
+    request.check()
+    default, seconds = default_cell(request.model, request.dataset, request.budget)
+    return Sweep(
+        study=request.name,
+        storage=request.storage,
+        default=default,
+        space=read_space(request.model, default.experiment, request.space),
+        trials=request.trials,
+        seed=request.seed,
+        pruner="none" if len(request.objectives) > 1 else request.pruner,
+        objectives=request.objectives,
+        seconds=seconds,
+    )
+
+
+def default_cell(model: str, dataset: str, budget: float) -> tuple[Cell, float]:
+    """What `make bench` trains for this model, and a trial's time limit in seconds.
+
+    The data set's own matrix says it, if there is one; else the recipe. Only the training seed is another.
+    """
+    if (MATRICES / f"{dataset}.toml").exists():
+        matrix = read_matrix(dataset)
+        if model in matrix.file.models:
+            (cell,) = cells(matrix, Selection([model], [dataset], [winners.TRIAL_SEED], budget))
+            return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
+    base = experiment(RECIPES[model], {"dataset": dataset, "seed": winners.TRIAL_SEED}, where="the recipe")
+    return resolve(model, base.model_copy(update={"kimg": base.kimg * budget})), 60 * LIMIT_MINUTES
+
+
+class GaveUp(Exception):
+    """Too many trials failed one after the other."""
+
+
+class SweepRun:
+    """One session of a sweep.
+
+    Args:
+        request: what is asked for.
+        machine: where and how wide to run.
+        store: where it is tracked.
+        train: what a trial does; None: train a GAN.
+
+    Raises:
+        InputError: on construction, if anything asked for cannot be had; no trial has run by then.
+    """
+
+    def __init__(self, request: Request, machine: Machine, store: Store, train: Train | None = None) -> None:
+        self.request, self.machine, self.store, self.train = request, machine, store, train
+        devices.resolve(machine.device)
+        self.sweep = plan(request)
+        self.study = self.sweep.create()
+        self.folder = machine.runs / self.sweep.name
+        self.failures = 0
+
+    def run(self) -> int:
+        """Returns the exit code: 0 if the study is complete and its winners are retrained."""
+        self.parent = self.open()
+        try:
+            code = self.stages()
+        except BaseException as error:
+            self.parent.interrupt(f"{type(error).__name__}: {error}")
+            raise
+        self.parent.finish("finished" if code == 0 else "failed")
+        return code
+
+    def stages(self) -> int:
+        try:
+            self.search()
+        except GaveUp as error:
+            print(f"gave up: {error}")
+            return 1
+        print(report.summary(self.study, self.sweep))
+        if self.request.join:
+            return 0
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder))
+            except InputError:
+                print("another process retrains the winners and writes the report")
+                return 0
+            return self.conclude()
+
+    # --- trials
+
+    def search(self) -> None:
+        """Run trials until enough have finished or were pruned, in whatever process.
+
+        Raises:
+            GaveUp: trials fail one after the other.
+        """
+        with progress(self.study, self.sweep.trials) as screen:
+            self.clean()
+            while counted(self.study) < self.sweep.trials:
+                jobs = self.jobs()
+                if jobs:
+                    self.work(jobs, screen)
+                else:
+                    screen.wait(Tally.of(self.study))
+                    time.sleep(PATIENCE)
+                self.clean()
+
+    def jobs(self) -> list[Job]:
+        """One for every trial that nobody works on."""
+        left = unclaimed(self.study, self.sweep.trials)
+        parallel = self.machine.parallel(left)
+        site = Site(
+            uri=self.store.uri,
+            parent=self.parent.id,
+            device=self.machine.device,
+            threads=max(1, devices.cores() // parallel),
+            folder=self.folder,
+        )
+        return [self.job(site, uuid.uuid4().hex[:12]) for _ in range(left)]
+
+    def job(self, site: Site, ticket: str) -> Job:
+        call = partial(trial_job, sweep=self.sweep, site=site, ticket=ticket, train=self.train)
+        log = self.folder / "log.txt"
+        return Job(ticket, call, self.sweep.base.budget, log, self.sweep.seconds)
+
+    def work(self, jobs: list[Job], screen: Bars | Lines) -> None:
+        """Run the jobs; an interrupt fails the trials that were running, and queues them again."""
+        engine = LocalEngine(self.machine.parallel(len(jobs)))
+        try:
+            with closing(engine.run(jobs)) as events:
+                for event in events:
+                    if isinstance(event, Ended):
+                        self.settle(event)
+                    screen.show(event)
+                    self.give_up(event.result if isinstance(event, Ended) else None)
+        finally:
+            self.clean()
+
+    def settle(self, event: Ended) -> None:
+        """Write down the end of a trial whose own process could not, and free the disk."""
+        if event.result.status == "timed out":
+            for trial in self.held_by(event.job.name):
+                bury(self.study, trial, again=False)  # it would take as long again
+                self.close(trial, event.result)
+        self.clean()
+        best = winners.finalists(self.study, self.sweep, self.request.finalists)
+        tidy(self.study, self.folder, [trial.number for trial in best])
+
+    def give_up(self, result: Result | None) -> None:
+        """Count failures in a row."""
+        if result is None or result.status == "surplus":
+            return
+        self.failures = 0 if result.status in ("finished", "pruned") else self.failures + 1
+        if self.failures >= FAILURES:
+            raise GaveUp(f"{FAILURES} trials failed in a row, the last one with: {result.reason}")
+
+    def held_by(self, ticket: str) -> Iterator[FrozenTrial]:
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get("worker", {}).get("ticket") == ticket:
+                yield trial
+
+    def clean(self) -> None:
+        """Fail and queue again what dead workers left running."""
+        for trial in reap(self.study, self.sweep.seconds):
+            self.close(trial, Result("interrupted", "its worker died"))
+
+    def close(self, trial: FrozenTrial, result: Result) -> None:
+        """End the MLflow run of a trial whose worker is dead."""
+        run = self.store.resume(trial.user_attrs.get("run", "none"))
+        if run is None:
+            return
+        if result.status == "interrupted":
+            run.interrupt(result.reason)
+        else:
+            run.finish(result.status, result.reason)
+
+    # --- winners
+
+    def conclude(self) -> int:
+        """Retrain the winners, then write the record, the preset and the pages."""
+        finalists = winners.finalists(self.study, self.sweep, self.request.finalists)
+        record = report.record(self.study, self.sweep, self.request, finalists)
+        report.keep(self.parent, record, self.study, self.sweep)
+        code = self.retrain(finalists) if finalists else 1
+        found = report.load(self.store, self.sweep.name)
+        self.write_preset(found)
+        page = report.write(found)
+        self.parent.artifacts(page.parent, "report")
+        report.write_ranking(self.store)
+        print(f"report: {page}")
+        return code
+
+    def retrain(self, finalists: list[FrozenTrial]) -> int:
+        """The finalists and the default from fresh seeds; what is finished is not trained again."""
+        print(f"retraining the default and {len(finalists)} trials from {self.request.fresh} fresh seeds each")
+        matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
+        return MatrixRun(matrix, Selection(), self.machine, self.store).run()
+
+    def write_preset(self, found: report.Swept) -> None:
+        """The winner's settings, to be laid over the model's tables by `make bench PRESET=tuned`."""
+        text = report.preset(found)
+        if text is None:
+            print("no preset: no trial finished, or no finalist has a score from fresh seeds")
+            return
+        path = PRESETS / f"{self.sweep.study}.toml"
+        write_text(path, text)
+        self.parent.artifact(path, "preset")
+        print(f"preset: {path}")
+
+    # --- tracking
+
+    def open(self) -> Run:
+        """The sweep's parent run: one per study and store, taken up by every session."""
+        known = [run for run in self.store.runs(self.sweep.name) if run.data.tags.get("gans.kind") == "sweep"]
+        run = self.store.resume(known[0].info.run_id) if known else None
+        if run is None:
+            run = self.store.start(self.sweep.name, f"sweep {self.sweep.study}", {"gans.kind": "sweep"})
+        run.tag(
+            {
+                "gans.study": self.sweep.study,
+                "gans.storage": shown(self.sweep.storage),
+                "gans.model": self.sweep.default.model,
+                "gans.dataset": self.sweep.base.dataset,
+                "gans.command": self.request.command(),
+                "gans.status": "running",
+                NOTE: self.note(),
+            }
+        )
+        run.text(self.sweep.space.text(), "space.toml")
+        return run
+
+    def note(self) -> str:
+        return (
+            f"The sweep `{self.sweep.study}`: `{self.request.command()}`. Its child runs are trials; select "
+            f"them and compare `sweep/score`, the best point of `{self.sweep.curve}`, on which the study decides. "
+            f"Cells of the matrix run beside them are the winners and the default, from fresh training seeds."
+        )
