@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 export PYTHONUNBUFFERED := 1
 # the driver reads its settings from the variables that were given; empty ones keep the matrix file's values
-MATRIX  ?= digits
+# (a path with a space: DATASETS="'folder:/my images'")
 bench_flags = $(if $(MODELS),--models $(MODELS)) $(if $(DATASETS),--datasets $(DATASETS)) \
               $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(JOBS),--jobs $(JOBS)) \
               $(if $(BUDGET),--budget $(BUDGET)) $(if $(PRESET),--preset $(PRESET)) $(if $(DRY_RUN),--dry-run)
@@ -20,7 +20,7 @@ sweep_flags = $(if $(DATASET),--dataset $(DATASET)) $(if $(TRIALS),--trials $(TR
 .PHONY: help setup bench sweep report ui test test-all lint format lock
 
 help: ## list the targets and their variables
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv and install what requirements.lock pins
 
@@ -30,19 +30,19 @@ $(READY): requirements.lock pyproject.toml
 	@echo "setting up $(VENV) (a few minutes the first time: torch is large)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --compile-bytecode -r requirements.lock
-	@VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode -r requirements.lock
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
 
 bench: $(READY) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= DRY_RUN=
-	@$(BIN)/python -m benchmarks $(MATRIX) $(bench_flags)
+	@$(BIN)/python -m benchmarks "$(or $(MATRIX),digits)" $(bench_flags)
 
 sweep: $(READY) ## tune a model, retrain the winners, report   MODEL=sagan DATASET=digits TRIALS=30 JOBS= STORAGE= SEED=0 PRUNER=halving OBJECTIVES= SPACE= BUDGET=1 JOIN=
 	@test -n "$(MODEL)" || { echo "error: name a model: make sweep MODEL=sagan" >&2; exit 2; }
 	@$(BIN)/python -m sweeps $(MODEL) $(sweep_flags)
 
 report: $(READY) ## write the reports again from the tracking store   MATRIX=digits BUDGET=1
-	@$(BIN)/python -m reports $(MATRIX) $(if $(BUDGET),--budget $(BUDGET))
+	@$(BIN)/python -m reports "$(or $(MATRIX),digits)" $(if $(BUDGET),--budget $(BUDGET))
 	@$(BIN)/python -m sweeps.report
 
 ui: $(READY) ## open the MLflow UI on this machine   PORT=5000

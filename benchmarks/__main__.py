@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 from pathlib import Path
@@ -10,12 +9,12 @@ from pathlib import Path
 from benchmarks.engine import preload
 from benchmarks.matrix import Selection, read_matrix, with_preset
 from benchmarks.runner import Machine, MatrixRun
-from gans.errors import InputError, exit_code
+from gans.errors import InputError, Parser, exit_code
 from gans.tracking import Store
 
 
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+def arguments() -> Parser:
+    parser = Parser(prog="benchmarks", description=__doc__)
     parser.add_argument("matrix", help="a file in benchmarks/matrices without .toml, or a path to one")
     parser.add_argument("--models", nargs="+", help="only these models of the matrix")
     parser.add_argument("--datasets", nargs="+", help="these data sets in place of the matrix's; folder:PATH too")

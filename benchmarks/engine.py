@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -106,6 +107,8 @@ class Worker:
 
 def preload(*modules: str) -> None:
     """Let the fork server start now and import what every worker needs, while the runner goes on."""
+    if sys.platform == "darwin":
+        return  # Apple's libraries do not survive a fork: there, each worker imports for itself
     multiprocessing.set_forkserver_preload(list(modules))
     forkserver.ensure_running()
 
@@ -154,18 +157,23 @@ def work(job: Job, pipe: Connection) -> None:
     """A worker's life: do the job, send progress and the result, say nothing on the terminal."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle
     threading.Thread(target=die_with, args=(pipe,), daemon=True).start()
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     try:
+        redirect(job.log)
         result = job.call(lambda images, values: pipe.send((images, dict(values))))
     except InputError as error:
-        result = Result("skipped", str(error))
+        result = Result("failed", str(error))
     except Exception as error:
         # the job has recorded its traceback; the runner goes on with the others
         result = Result("failed", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
     pipe.send(result)
+
+
+def redirect(log: Path) -> None:
+    """Let what this process prints go to a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
 
 
 def die_with(pipe: Connection) -> None:

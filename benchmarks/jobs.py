@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmarks.engine import Result, Tell
-from gans import data, devices, fidelity, sample
-from gans.cell import Cell, run_cell
+from gans import data, devices, fidelity, sample, seeds
+from gans.cell import Cell, InUse, run_cell
 from gans.tracking import Store
+
+# the rows of Scorer.noise_floor and what their metrics are logged under
+FLOORS = {"train half vs train half": "half", "train vs test": "test"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,11 @@ def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place) -> Result:
     """Train and score a cell."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
-    outcome = run_cell(
-        cell, Store(place.uri), place.experiment, folder, device, tell, place.parent, place.matrix_file
-    )
+    store = Store(place.uri)
+    try:
+        outcome = run_cell(cell, store, place.experiment, folder, device, tell, place.parent, place.matrix_file)
+    except InUse as other:
+        return Result("skipped", str(other))
     return Result(outcome.status, outcome.reason)
 
 
@@ -67,11 +74,12 @@ def floor_job(tell: Tell, floor: Floor, folder: Path, place: Place) -> Result:
         "`test/`: the test images against the training images.",
     }
     run = store.start(place.experiment, f"real/{floor.dataset}", tags, place.parent)
-    for key, row in zip(("half", "test"), rows.values(), strict=False):
-        run.log(0, {f"{key}/{name}": value for name, value in row.items()})
+    for comparison, row in rows.items():
+        run.log(0, {f"{FLOORS[comparison]}/{name}": value for name, value in row.items()})
     run.dataset(images)
     picture = folder / "real.png"
-    sample.save_picture(sample.picture(images.train[:64]), picture)
+    some = torch.randperm(len(images.train), generator=seeds.generator(0, "real images"))[:64]
+    sample.save_picture(sample.picture(images.train[some]), picture)
     run.artifact(picture)
     run.finish("finished")
     return Result("finished")

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from gans.cell import Cell, resolve
+from gans.cell import Cell, identify
 from gans.config import Config, experiment, explain, read_toml
 from gans.data import DATASETS
 from gans.errors import InputError, unknown
@@ -58,9 +58,22 @@ class Matrix:
     file: MatrixFile
     preset: str = ""
 
-    def experiment_name(self, budget: float) -> str:
-        """The MLflow experiment and the report's folder: the matrix, apart for every budget."""
-        return self.name if budget == 1 else f"{self.name}-budget{budget:g}"
+    def experiment_name(self, budget: float, datasets: Sequence[str] | None = None) -> str:
+        """The MLflow experiment and the report's folder: the matrix, apart for other data sets and budgets."""
+        name = self.name
+        if datasets and set(datasets) != set(self.file.datasets):
+            name += "-" + "-".join(slug(dataset) for dataset in dict.fromkeys(datasets))
+        return name if budget == 1 else f"{name}-budget{budget:g}"
+
+    def check_names(self, selection: Selection) -> None:
+        """Raise `InputError` for a model or data set that there is none of."""
+        for model in selection.models or ():
+            if model not in self.file.models:
+                raise unknown("model", model, self.file.models, f" in {self.path}")
+        for dataset in selection.datasets or ():
+            known = dataset in self.file.datasets or dataset in DATASETS or dataset.startswith("folder:")
+            if not known:
+                raise unknown("data set", dataset, [*DATASETS, "folder:PATH"])
 
 
 def read_matrix(name: str) -> Matrix:
@@ -124,18 +137,16 @@ def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def cells(matrix: Matrix, selection: Selection) -> list[Cell]:
-    """The selected cells, resolved: data loaded, extractors at hand, experiments valid.
+    """The selected cells, with their identities.
 
     Raises:
-        InputError: an unknown name, or anything that would keep a cell from training.
+        InputError: an unknown name or key, a value out of range, data or weights that cannot be had.
     """
     if not 0 < selection.budget < float("inf"):
         raise InputError(f"BUDGET={selection.budget:g} must be above 0; 0.1 trains on a tenth of the images")
-    models = _selected("model", selection.models, matrix.file.models, matrix)
+    matrix.check_names(selection)
+    models = list(dict.fromkeys(selection.models or matrix.file.models))
     datasets = selection.datasets or list(matrix.file.datasets)
-    for dataset in datasets:
-        if dataset not in matrix.file.datasets and not dataset.startswith("folder:") and dataset not in DATASETS:
-            raise unknown("data set", dataset, [*DATASETS, "folder:PATH"])
     seeds = selection.seeds or matrix.file.seeds
     return [
         _cell(matrix, model, dataset, seed, selection.budget)
@@ -146,11 +157,10 @@ def cells(matrix: Matrix, selection: Selection) -> list[Cell]:
     ]
 
 
-def _selected(kind: str, names: Sequence[str] | None, known: dict[str, Any], matrix: Matrix) -> list[str]:
-    for name in names or ():
-        if name not in known:
-            raise unknown(kind, name, known, f" in {matrix.path}")
-    return list(dict.fromkeys(names)) if names else list(known)
+def slug(dataset: str) -> str:
+    """A data set's name as part of a file's: `folder:~/my cats.zip` -> `my-cats`."""
+    name = Path(dataset.removeprefix("folder:")).name.split(".")[0] if dataset.startswith("folder:") else dataset
+    return "".join(c if c.isalnum() or c == "-" else "-" for c in name) or "images"
 
 
 def _cell(matrix: Matrix, model: str, dataset: str, seed: int, budget: float) -> Cell:
@@ -165,4 +175,4 @@ def _cell(matrix: Matrix, model: str, dataset: str, seed: int, budget: float) ->
         {"dataset": dataset, "seed": seed},
         where=f"{matrix.path} (model {model})",
     )
-    return resolve(model, resolved.model_copy(update={"kimg": resolved.kimg * budget}))
+    return identify(model, resolved.model_copy(update={"kimg": resolved.kimg * budget}))

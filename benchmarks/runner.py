@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import sys
+import tempfile
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,8 +18,10 @@ from benchmarks.matrix import Matrix, Selection, cells
 from benchmarks.progress import progress
 from gans import data, devices, fidelity
 from gans.cell import RUN_FILE, Cell, tags
+from gans.cell import check as check_experiment
 from gans.cell import extractor as extractor_of
 from gans.config import PROTOCOL_VERSION
+from gans.errors import InputError
 from gans.tracking import NOTE, Run, Store
 from gans.train import CHECKPOINT
 
@@ -42,6 +46,10 @@ class Machine:
         """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
         on_gpu = devices.resolve(self.device).type == "cuda"
         return max(1, min(self.jobs or (1 if on_gpu else devices.cores()), count))
+
+    def threads(self) -> int:
+        """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
+        return max(1, devices.cores() // self.parallel(sys.maxsize))
 
 
 @dataclass(frozen=True)
@@ -72,26 +80,38 @@ class MatrixRun:
     def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
         devices.resolve(machine.device)
-        self.experiment = matrix.experiment_name(selection.budget)
+        matrix.check_names(selection)
+        self.experiment = matrix.experiment_name(selection.budget, selection.datasets)
         self.known = {
             run.data.tags.get("gans.cell", ""): run.data.tags.get("gans.status", "")
             for run in store.runs(self.experiment)
             if run.data.tags.get("gans.kind") in ("cell", "floor")
         }
         self.planned = self.plan()
+        self.floors = self.list_floors()
+        writable(machine.runs)
 
     def plan(self) -> list[Planned]:
         """All cells of the file and of the selection; only the selected ones run."""
-        wanted = {cell.identity for cell in cells(self.matrix, self.selection)}
         # in the file's order whatever was asked for, so that reports keep their order and colours
-        everything = cells(self.matrix, replace(self.selection, models=None))
+        seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
+        everything = cells(self.matrix, replace(self.selection, models=None, seeds=list(seeds)))
         folder = self.machine.runs / self.experiment
         return [
-            Planned(cell, cell.identity in wanted, folder / cell.slug, self.known.get(cell.identity, ""))
+            Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity, ""))
             for cell in everything
         ]
 
-    def floors(self) -> list[Floor]:
+    def selects(self, cell: Cell) -> bool:
+        """Whether this invocation asks for the cell; if so, it is checked."""
+        models = self.selection.models or self.matrix.file.models
+        seeds = self.selection.seeds or self.matrix.file.seeds
+        selected = cell.model in models and cell.experiment.seed in seeds
+        if selected:
+            check(cell)
+        return selected
+
+    def list_floors(self) -> list[Floor]:
         """One noise floor per data set and extractor."""
         found = {floor.identity: floor for planned in self.planned for floor in floors_of(planned.cell)}
         return list(found.values())
@@ -100,12 +120,14 @@ class MatrixRun:
         """Run what is left; returns the exit code: 0 only if every selected cell is finished."""
         results = {p.cell.name: p.status for p in self.planned if p.selected and p.status in FINAL}
         left = [p for p in self.planned if p.selected and p.status not in FINAL]
-        floors = [floor for floor in self.floors() if self.known.get(floor.identity) != "finished"]
+        floors = [floor for floor in self.floors if self.known.get(floor.identity) != "finished"]
         self.parent = self.open()
         try:
             results |= self.execute(self.jobs(left, floors), {p.cell.name: p for p in left})
-        finally:
-            self.parent.finish("finished" if set(results.values()) <= {"finished"} else "failed")
+        except BaseException:
+            self.parent.interrupt("stopped before its end")
+            raise
+        self.parent.finish("finished" if set(results.values()) <= {"finished"} else "failed")
         return 0 if all(status == "finished" for status in results.values()) else 1
 
     def open(self) -> Run:
@@ -144,7 +166,7 @@ class MatrixRun:
                 }
                 for p in self.planned
             ],
-            "floors": [asdict(floor) for floor in self.floors()],
+            "floors": [asdict(floor) for floor in self.floors],
         }
 
     def command(self) -> str:
@@ -152,7 +174,7 @@ class MatrixRun:
         asked = {
             "MATRIX": self.matrix.name if self.matrix.name != "digits" else "",
             "MODELS": " ".join(self.selection.models or ()),
-            "DATASETS": " ".join(self.selection.datasets or ()),
+            "DATASETS": shlex.join(self.selection.datasets or ()),
             "SEEDS": " ".join(str(seed) for seed in self.selection.seeds or ()),
             "PRESET": self.matrix.preset,
             "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
@@ -160,13 +182,12 @@ class MatrixRun:
         return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])
 
     def jobs(self, left: list[Planned], floors: list[Floor]) -> list[Job]:
-        parallel = self.machine.parallel(len(left) + len(floors))
         place = Place(
             experiment=self.experiment,
             parent=self.parent.id,
             uri=self.store.uri,
             device=self.machine.device,
-            threads=max(1, devices.cores() // parallel),
+            threads=self.machine.threads(),
             matrix_file=self.matrix.text,
         )
         limit = 60 * self.matrix.file.time_limit_minutes
@@ -209,15 +230,34 @@ class MatrixRun:
         if planned is None or result.status in FINAL or result.status == "skipped":
             return
         file = planned.folder / RUN_FILE
-        run = self.store.resume(json.loads(file.read_text())["run"]) if file.exists() else None
+        run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else None
         if run is None:
             run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent.id)
         elif run.status() != "running":
-            return
+            return  # its own process has written the end down
         if result.status == "interrupted":
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
+
+
+def check(cell: Cell) -> None:
+    """Refuse, before anything runs, a cell that could not train."""
+    experiment = cell.experiment
+    try:
+        check_experiment(experiment, data.load(experiment.dataset, resolution=experiment.resolution))
+    except InputError as error:
+        raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
+
+
+def writable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}; name another with --runs") from None
 
 
 def floors_of(cell: Cell) -> list[Floor]:

@@ -27,9 +27,6 @@ class Batches:
         self.labels = labels
         self.orders: dict[int, Tensor] = {}
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def at(self, position: int, count: int) -> Tensor:
         """Images `position` to `position + count` of the stream: float32 (count, c, h, w) in [-1, 1]."""
         return to_float(self.images[self.indices(position, count)])

@@ -19,11 +19,20 @@ from gans.curves import draw_curves
 from gans.data import ImageData
 from gans.errors import InputError
 from gans.losses import LOSSES
+from gans.models import build_discriminator
+from gans.models.layers import Shape
 from gans.rules import UPDATES
-from gans.tracking import Run, Store
+from gans.sample import PURPOSES
+from gans.tracking import Run, Store, provenance
 from gans.train import CHECKPOINT, GENERATOR, History, Outcome, train
+from gans.updates import normalises
 
 RUN_FILE = "run.json"
+
+
+class InUse(InputError):
+    """Another process works on the same cell."""
+
 
 # told (images seen, metrics) as training goes on
 Tell = Callable[[int, Mapping[str, float]], None]
@@ -66,15 +75,24 @@ def resolve(model: str, experiment: Experiment) -> Cell:
     """The cell of an experiment, with everything checked that can be before training starts.
 
     Raises:
-        InputError: the data set cannot be had, an extractor's weights cannot be had, or the networks or the
-            update rule do not fit the data.
+        InputError: as `identify`, and if the networks or the update rule do not fit the data.
+    """
+    cell = identify(model, experiment)
+    check(cell.experiment, data.load(cell.experiment.dataset, resolution=cell.experiment.resolution))
+    return cell
+
+
+def identify(model: str, experiment: Experiment) -> Cell:
+    """The cell of an experiment, whether or not it can be trained.
+
+    Raises:
+        InputError: the data set or an extractor's weights cannot be had.
     """
     images = data.load(experiment.dataset, resolution=experiment.resolution)
     names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
     extractors = [extractor(name) for name in dict.fromkeys(names)]
     score = experiment.score.model_copy(update={"extractors": tuple(e.name for e in extractors)})
     resolved = experiment.model_copy(update={"resolution": images.resolution, "score": score})
-    check(resolved, images)
     scorers = tuple(fidelity.identity(e, score.images) for e in extractors)
     return Cell(model, resolved, resolved.identity(images.hash, scorers), extractors[0].prefix)
 
@@ -82,10 +100,12 @@ def resolve(model: str, experiment: Experiment) -> Cell:
 def check(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other."""
     UPDATES[experiment.update.rule].check(experiment, len(images.train))
-    if LOSSES[experiment.loss.name].penalised and experiment.networks.name == "dcgan":
+    penalised = LOSSES[experiment.loss.name].penalised
+    shape = Shape(images.channels, images.resolution)
+    if penalised and normalises(build_discriminator(shape, experiment.networks, seed=0)):
         raise InputError(
-            "loss wasserstein-gp needs a discriminator without BatchNorm, which couples the gradients that "
-            "it penalises; use dcgan-nobn in place of dcgan"
+            f"loss {experiment.loss.name} needs a discriminator without BatchNorm, which couples the gradients "
+            f"that it penalises; use dcgan-nobn, for one, in place of {experiment.networks.name}"
         )
 
 
@@ -144,6 +164,9 @@ def run_cell(
             run.dataset(images)
             outcome = train(cell.experiment, images, folder, device, Observer(run, tell))
             keep(run, folder, outcome)
+        except KeyboardInterrupt:
+            run.interrupt("stopped by the user")
+            raise
         except Exception as error:
             run.text(traceback.format_exc(), "traceback.txt")
             run.finish("failed", reason(error))
@@ -181,6 +204,8 @@ def open_run(cell: Cell, store: Store, matrix: str, folder: Path, device: torch.
         run.params({"model": cell.model, **cell.experiment.flat()})
         text = json.dumps({"run": run.id, "cell": cell.name, "identity": cell.identity})
         checkpoint.write_text(file, text)
+    else:
+        run.tag(provenance())  # of the code that goes on
     run.tag(
         {
             "gans.device": devices.describe(device),
@@ -209,6 +234,9 @@ def tags(cell: Cell) -> dict[str, str]:
         "gans.dataset": e.dataset,
         "gans.seed": str(e.seed),
         "gans.metric": cell.metric,
+        "gans.extractors": " ".join(f"{name}:{extractor(name).hash}" for name in e.score.extractors),
+        "gans.reference": f"train split, {len(data.load(e.dataset, resolution=e.resolution).train)} images",
+        "gans.latent_seeds": " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         "mlflow.note.content": note,
     }
 
@@ -220,6 +248,8 @@ def locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder} is in use by another process; wait for it or stop it") from None
+        except BlockingIOError:
+            raise InUse(f"{folder} is in use by another process; wait for it or stop it") from None
+        for leftover in folder.glob(".*.[0-9]*"):  # of a process that was killed while writing
+            leftover.unlink()
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,16 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a training state; nothing but tensors and plain values is ever unpickled."""
-    return torch.load(path, map_location=device, weights_only=True)
+    """Read a training state; nothing but tensors and plain values is ever unpickled.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise InputError(f"cannot go on from {path}: {first}; delete it to start this cell again") from None
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

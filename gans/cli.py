@@ -11,17 +11,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gans.errors import InputError, exit_code
+from gans.errors import InputError, Parser, exit_code
 
 
 def main() -> int:
     """Entry point of the `gans` command."""
-    asked = parser().parse_args()
-    return exit_code(lambda: asked.run(asked))
+
+    def run() -> int:
+        asked = parser().parse_args()
+        return asked.run(asked)
+
+    return exit_code(run)
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="gans", description=__doc__)
+def parser() -> Parser:
+    top = Parser(prog="gans", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train one model on one data set, tracked in MLflow")
@@ -71,7 +75,7 @@ def run_train(asked: argparse.Namespace) -> int:
     from gans.tracking import Store
 
     tables = [recipe(asked.model), {"dataset": asked.dataset, "seed": asked.seed}]
-    tables += [{"kimg": asked.kimg}] if asked.kimg else []
+    tables += [{"kimg": asked.kimg}] if asked.kimg is not None else []
     tables += [assignment(text) for text in asked.set]
     cell = resolve(asked.model, experiment(*tables, where="--set"))
     device = devices.resolve(asked.device)
@@ -103,6 +107,8 @@ def run_sample(asked: argparse.Namespace) -> int:
     from gans import devices, seeds
     from gans.sample import generate, load_generator, picture, save_picture
 
+    if asked.seed < 0:
+        raise InputError(f"--seed {asked.seed} must be 0 or more")
     generator, about = load_generator(asked.generator, devices.resolve(asked.device))
     z = seeds.normal((positive("--count", asked.count), about["networks"]["latent"]), asked.seed, "samples")
     save_picture(picture(generate(generator, z)), asked.output)
@@ -118,15 +124,16 @@ def run_score(asked: argparse.Namespace) -> int:
     from gans.sample import generate, latents, load_generator
 
     device = devices.resolve(asked.device)
-    real = data.load(asked.reference)
-    extractor = fidelity.default_extractor(real) if asked.extractor == "auto" else asked.extractor
     if asked.images.endswith(".safetensors"):
         generator, about = load_generator(Path(asked.images), device)
         z = latents(positive("--count", asked.count), about["networks"]["latent"], "report")
         images = generate(generator, z)
+        real = data.load(asked.reference, resolution=images.shape[-1])
     else:
+        real = data.load(asked.reference)
         given = data.load(f"folder:{asked.images}", resolution=real.resolution)
         images = torch.cat([given.train, given.test])
+    extractor = fidelity.default_extractor(real) if asked.extractor == "auto" else asked.extractor
     scorer = fidelity.Scorer(real, extractor, len(images), device)
     scores = dict(scorer.score(images))
     if asked.json:

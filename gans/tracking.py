@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 # MLflow reports usage over the network unless told not to; a benchmark should do neither that nor wait for it
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -35,6 +36,8 @@ from gans.errors import InputError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
+# generated reports are tracked files, but no code
+DIRTY = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)reports/results")
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
 PARENT = "mlflow.parentRunId"
@@ -82,7 +85,12 @@ class Store:
         if found is None:
             # without the tag the UI opens on its pages for language models
             kind = {"mlflow.experimentKind": "custom_model_development"}
-            return self.client.create_experiment(name, artifact_location=self._artifacts(name), tags=kind)
+            try:
+                return self.client.create_experiment(name, artifact_location=self._artifacts(name), tags=kind)
+            except MlflowException:
+                found = self.client.get_experiment_by_name(name)
+                if found is None:  # else another process has just made it
+                    raise
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return found.experiment_id
@@ -123,6 +131,14 @@ class Store:
         )
         return Run(self, run.info.run_id, new=True)
 
+    def find(self, run_id: str) -> Run | None:
+        """A run as it is; None if the store does not know it."""
+        try:
+            self.client.get_run(run_id)
+        except MlflowException:
+            return None
+        return Run(self, run_id)
+
     def resume(self, run_id: str, parent: str | None = None) -> Run | None:
         """A run that an earlier invocation left unfinished; None if the store does not know it."""
         try:
@@ -138,7 +154,7 @@ class Store:
         """A local copy of an artifact (in place for a file store); None if the run has none of this name."""
         local = urlparse(run.info.artifact_uri)
         if local.scheme in ("", "file"):
-            here = Path(local.path) / path
+            here = Path(url2pathname(local.path)) / path
             return here if here.exists() else None
         try:
             return Path(self.client.download_artifacts(run.info.run_id, path))
@@ -248,7 +264,7 @@ def provenance() -> dict[str, str]:
     """Tags that say which code ran: commit, whether the tree was dirty, versions, protocol."""
     return {
         "gans.commit": _git("rev-parse", "HEAD") or "unknown",
-        "gans.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower(),
+        "gans.dirty": str(bool(_git(*DIRTY))).lower(),
         "gans.protocol": str(PROTOCOL_VERSION),
         **{f"version.{package}": _version(package) for package in PACKAGES},
     }

@@ -163,16 +163,17 @@ class Training:
         self.shape = Shape(data.channels, data.resolution)
         score = experiment.score
         self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
-        self.curve = fidelity.Scorer(data, score.extractors[0], score.curve_images, device)
+        self.curve = self.scorers[0].at(score.curve_images)
         self.update = UPDATES[experiment.update.rule](experiment, self.shape, data.train.to(device))
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
         self.images = self.previous = 0
         self.resumed_at = -1
         self.best, self.chosen = math.inf, 0
+        self.best_weights: dict[str, Tensor] = {}
         self.statistics = torch.zeros(len(STATISTICS), device=device)
         self.steps_since_log = 0
         self.logged_training = 0.0
-        self.joules = devices.energy(device)
+        self.joules, self.earlier_joules = devices.energy(device), 0.0
         self.history: History = {}
         if (folder / CHECKPOINT).exists():
             self.resume()
@@ -250,7 +251,8 @@ class Training:
             raise Diverged(f"the score is {distance} at {self.images / 1000:.1f} kimg")
         if distance < self.best:
             self.best, self.chosen = distance, self.images
-            checkpoint.save_weights(self.folder / GENERATOR, self.ema.state(), self.about())
+            self.best_weights = {name: part.clone() for name, part in self.ema.state().items()}
+            self.save_best()
 
     def settle(self) -> None:
         """Wait for queued steps, so that they are booked as training and not as what comes next."""
@@ -262,6 +264,9 @@ class Training:
         weights = self.ema.averaged + [weights for player in players for weights in player.parameters]
         if not all(bool(part.isfinite().all()) for part in weights):
             raise Diverged(f"weights are not finite at {self.images / 1000:.1f} kimg")
+
+    def save_best(self) -> None:
+        checkpoint.save_weights(self.folder / GENERATOR, self.best_weights, self.about())
 
     def check_images(self, images: Tensor) -> None:
         late = self.images >= COLLAPSE_FROM * self.experiment.budget
@@ -286,8 +291,11 @@ class Training:
             "update": self.update.state(),
             "ema": self.ema.state(),
             "best": self.best,
+            "best_weights": self.best_weights,
             "chosen": self.chosen,
             "seconds": dict(self.clock.seconds),
+            "joules": self.spent_joules(),
+            "threads": torch.get_num_threads(),
             "history": self.history,
         }
         checkpoint.save(self.folder / CHECKPOINT, state)
@@ -297,7 +305,12 @@ class Training:
         self.update.load(state["update"])
         self.ema.load(state["ema"])
         self.images = self.previous = self.resumed_at = state["images"]
-        self.best, self.chosen = state["best"], state["chosen"]
+        self.best, self.chosen, self.best_weights = state["best"], state["chosen"], state["best_weights"]
+        if self.best_weights:
+            self.save_best()  # the file may hold a later best, of steps that are taken again now
+        self.earlier_joules = state["joules"]
+        # another number of threads adds numbers up in another order
+        torch.set_num_threads(state["threads"])
         for part, seconds in state["seconds"].items():
             self.clock.seconds[part] += seconds
         self.logged_training = self.clock.seconds["training"]
@@ -309,8 +322,7 @@ class Training:
     def finish(self) -> Outcome:
         """Score the chosen generator on latents that did not choose it."""
         with self.clock.of("evaluation"):
-            weights, _ = checkpoint.load_weights(self.folder / GENERATOR)
-            self.ema.load(weights)
+            self.ema.load(self.best_weights)
             z = sample.latents(self.experiment.score.images, self.experiment.networks.latent, "report")
             images = sample.generate(self.ema.generator, z)
             scores = {name: value for scorer in self.scorers for name, value in scorer.score(images).items()}
@@ -322,12 +334,16 @@ class Training:
         return self.outcome("finished", scores=scores)
 
     def totals(self) -> dict[str, float]:
-        """What the run cost: seconds by part, memory, and joules of this session where the device counts them."""
+        """What the run cost: seconds by part, memory, and the device's joules where it counts them."""
         costs = {f"seconds/{part}": seconds for part, seconds in self.clock.seconds.items()}
-        now = devices.energy(self.device)
-        if self.joules is not None and now is not None:
-            costs["energy/joules"] = now - self.joules
+        if self.joules is not None:
+            costs["energy/joules"] = self.spent_joules()
         return costs | {"memory/peak_mib": devices.peak_memory(self.device)}
+
+    def spent_joules(self) -> float:
+        """Of the whole device, its other work included, over all sessions of the run."""
+        now = devices.energy(self.device)
+        return self.earlier_joules + (now - self.joules if now is not None and self.joules is not None else 0.0)
 
     def outcome(self, status: str, reason: str = "", scores: dict[str, float] | None = None) -> Outcome:
         self.clock.switch("overhead")
@@ -342,5 +358,5 @@ class Training:
             "networks": self.experiment.networks.model_dump(),
             "experiment": self.experiment.model_dump(mode="json"),
             "data": self.data.title,
-            "images": self.images,
+            "images": self.chosen,
         }

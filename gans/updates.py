@@ -62,6 +62,11 @@ class Player:
         self.adam.load_state_dict(state["adam"])
 
 
+def normalises(network: nn.Module) -> bool:
+    """Whether the network has BatchNorm, which mixes the images of a batch."""
+    return any(isinstance(layer, _BatchNorm) for layer in network.modules())
+
+
 class Discriminator(Player):
     """A discriminator that learns on a real and a generated batch."""
 
@@ -71,7 +76,7 @@ class Discriminator(Player):
         self.loss = LOSSES[experiment.loss.name]
         self.penalty = experiment.loss.penalty if self.loss.penalised else 0.0
         # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once
-        self.normalises = any(isinstance(layer, _BatchNorm) for layer in network.modules())
+        self.normalises = normalises(network)
 
     def learn(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
         """One optimiser step; `fake` is taken as data. Returns loss, D(x), D(G(z)) as a tensor (3,)."""

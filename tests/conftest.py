@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -61,6 +62,11 @@ class StubScorer:
         self.extractor = SimpleNamespace(prefix=f"fd_{extractor}")
         self.mean = data.train.float().mean(dim=0)
         self.n = n
+
+    def at(self, n: int) -> StubScorer:
+        other = copy.copy(self)
+        other.n = n
+        return other
 
     def distance(self, images: Tensor) -> float:
         assert images.dtype == torch.uint8

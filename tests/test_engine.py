@@ -69,7 +69,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path):
     ended = results(run(tmp_path, calls, parallel=1))
     assert ended["raising"] == Result("failed", "ValueError: first line")
     assert ended["killed"] == Result("failed", "killed by SIGKILL (out of memory?)")
-    assert ended["refusing"] == Result("skipped", "the folder is in use")
+    assert ended["refusing"] == Result("failed", "the folder is in use")
     assert ended["well"] == Result("finished")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.matrix import MATRICES, Selection, cells, read_matrix, with_preset
+from benchmarks.runner import check
 from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import RECIPES
@@ -94,7 +95,8 @@ def test_mistakes_are_named(small, change, says):
     assert change[0] in text
     small.write_text(text.replace(*change))
     with pytest.raises(InputError, match=says) as error:
-        cells(read_matrix(str(small)), Selection())
+        for cell in cells(read_matrix(str(small)), Selection()):
+            check(cell)
     assert "\n" not in str(error.value)
 
 
@@ -111,6 +113,15 @@ def test_mistakes_are_named(small, change, says):
 def test_wrong_selections_are_named(small, selection, says):
     with pytest.raises(InputError, match=says):
         cells(read_matrix(str(small)), selection)
+
+
+def test_other_data_sets_and_budgets_have_reports_of_their_own(small):
+    matrix = read_matrix(str(small))
+    assert matrix.experiment_name(1, ["digits"]) == "small"
+    assert matrix.experiment_name(1, ["mnist"]) == "small-mnist"
+    assert (
+        matrix.experiment_name(0.5, ["folder:/a b/my cats.tar.xz", "digits"]) == "small-my-cats-digits-budget0.5"
+    )
 
 
 def test_unknown_matrix_offers_the_nearest():

@@ -138,7 +138,8 @@ def test_bad_input_is_one_line_and_exit_code_2(finished):
         ("--models", "dcgam"): "error: unknown model 'dcgam' in tiny.toml; did you mean 'dcgan'?",
         ("--device", "cuda:9"): "error: device 'cuda:9' is not on this machine",
         ("--budget", "-1"): "error: BUDGET=-1 must be above 0",
-        ("--jobs", "0"): "error: JOBS=0 must be at least 1",
+        ("--jobs", "abc"): "error: argument --jobs: invalid int value: 'abc'",
+        ("--runs", "/dev/null/x"): "error: cannot write to /dev/null/x",
     }.items():
         code, output = bench.run(*flags)
         assert code == 2
@@ -159,13 +160,31 @@ def test_a_cell_that_fails_is_recorded_and_the_others_finish(tmp_path):
     assert code == 1
     runs = bench.runs()
     assert runs["gan/digits/0"].data.tags["gans.status"] == "failed"
-    assert runs["gan/digits/0"].data.tags["gans.reason"]
+    assert "delete it to start this cell again" in runs["gan/digits/0"].data.tags["gans.reason"]
+    assert runs["gan/digits/0"].info.status == "FAILED"
     assert runs["dcgan/digits/0"].data.tags["gans.status"] == "finished"
     (folder / CHECKPOINT).unlink()
     code, output = bench.run()  # what failed is tried again, what finished is not
     assert code == 0
     assert "start     gan/digits/0" in output
     assert "start     dcgan/digits/0" not in output
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
+    bench = Bench(tmp_path, TINY.replace("kimg = 1.6", "kimg = 400"))
+    process = bench.start("--models", "gan")
+    for _ in range(1200):
+        if list(bench.folder.glob("runs/tiny/gan*/samples/*.png")):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: finished cells are kept" in output
+    assert "Traceback" not in output
+    assert bench.runs()["gan/digits/0"].data.tags["gans.status"] == "interrupted"
+    assert bench.runs("matrix")["bench tiny"].data.tags["gans.status"] == "interrupted"
 
 
 @pytest.mark.slow

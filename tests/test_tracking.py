@@ -73,6 +73,15 @@ def test_artifacts_lie_beside_the_database(store, tmp_path):
     assert store.artifact(found, "folder/other.txt") is None
 
 
+def test_a_folder_of_any_name_holds_its_artifacts(tmp_path):
+    folder = tmp_path / "my ö folder"
+    folder.mkdir()
+    odd = Store(f"sqlite:///{folder}/mlflow.db")
+    run = odd.start("an experiment", "a", {})
+    run.text("here", "note.txt")
+    assert odd.artifact(odd.client.get_run(run.id), "note.txt").read_text() == "here"
+
+
 @pytest.mark.parametrize("uri", ["./mlruns", "nonsense://x", "sqlite:////dev/null/at/all.db"])
 def test_an_unusable_store_is_named(uri):
     with pytest.raises(InputError, match="cannot use the tracking store") as error:

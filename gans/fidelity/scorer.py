@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,13 @@ class Scorer:
         with _plain_arithmetic(device):
             self._reference = reference.cached(self._key(), lambda: self._extract(data.train).features)
             self._statistics = statistics(self._reference)
+
+    def at(self, n: int) -> Scorer:
+        """The same scorer for another number of generated images; network and reference are shared."""
+        other = copy.copy(self)
+        other.n = n
+        other._check_sizes()
+        return other
 
     @property
     def metric(self) -> str:

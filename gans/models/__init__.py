@@ -25,20 +25,17 @@ Build = Callable[[Shape, NetworkConfig], nn.Module]
 
 @dataclass(frozen=True)
 class Model:
-    """A pair of networks and where they come from."""
+    """A pair of networks."""
 
     generator: Build
     discriminator: Build
-    paper: str
 
 
 MODELS: dict[str, Model] = {
-    "gan": Model(gan.Generator, gan.Discriminator, "arXiv 1406.2661"),
-    "dcgan": Model(dcgan.Generator, dcgan.Discriminator, "arXiv 1511.06434"),
-    "dcgan-nobn": Model(
-        partial(dcgan.Generator, norm=False), partial(dcgan.Discriminator, norm=False), "arXiv 1511.06434"
-    ),
-    "sagan": Model(sagan.Generator, sagan.Discriminator, "arXiv 1805.08318"),
+    "gan": Model(gan.Generator, gan.Discriminator),
+    "dcgan": Model(dcgan.Generator, dcgan.Discriminator),
+    "dcgan-nobn": Model(partial(dcgan.Generator, norm=False), partial(dcgan.Discriminator, norm=False)),
+    "sagan": Model(sagan.Generator, sagan.Discriminator),
 }
 
 
