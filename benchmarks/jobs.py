@@ -9,23 +9,11 @@ import torch
 
 from benchmarks.engine import Result, Tell
 from gans import data, devices, fidelity, sample, seeds
-from gans.cell import Cell, InUse, run_cell
+from gans.cell import Cell, InUse, Place, run_cell
 from gans.tracking import Store
 
 # the rows of Scorer.noise_floor and what their metrics are logged under
 FLOORS = {"train half vs train half": "half", "train vs test": "test"}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a job runs and is tracked."""
-
-    experiment: str
-    parent: str
-    uri: str
-    device: str
-    threads: int
-    matrix_file: str
 
 
 @dataclass(frozen=True)
@@ -43,11 +31,8 @@ class Floor:
 
 def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place) -> Result:
     """Train and score a cell."""
-    device = devices.resolve(place.device)
-    devices.prepare(device, place.threads)
-    store = Store(place.uri)
     try:
-        outcome = run_cell(cell, store, place.experiment, folder, device, tell, place.parent, place.matrix_file)
+        outcome = run_cell(cell, folder, place, tell)
     except InUse as other:
         return Result("skipped", str(other))
     return Result(outcome.status, outcome.reason)

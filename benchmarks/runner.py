@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
-from benchmarks.jobs import Floor, Place, cell_job, floor_job
+from benchmarks.jobs import Floor, cell_job, floor_job
 from benchmarks.matrix import Matrix, Selection, cells
 from benchmarks.progress import progress
 from gans import data, devices, fidelity
-from gans.cell import RUN_FILE, Cell, tags
+from gans.cell import RUN_FILE, Cell, Place, tags
 from gans.cell import check as check_experiment
 from gans.cell import extractor as extractor_of
 from gans.config import PROTOCOL_VERSION

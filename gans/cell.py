@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
-
 from gans import checkpoint, data, devices, fidelity
 from gans.config import Experiment
 from gans.curves import draw_curves
@@ -132,35 +130,49 @@ class Observer:
                     self.run.log(images, {name: value})
 
 
-def run_cell(
-    cell: Cell,
-    store: Store,
-    matrix: str,
-    folder: Path,
-    device: torch.device,
-    tell: Tell = lambda images, values: None,
-    parent: str | None = None,
-    matrix_file: str | None = None,
-) -> Outcome:
+@dataclass(frozen=True)
+class Place:
+    """Where a cell runs and is tracked.
+
+    Attributes:
+        experiment: the MLflow experiment.
+        uri: the tracking store.
+        device: auto, cpu, cuda or cuda:1.
+        threads: on the CPU.
+        parent: run id of the invocation, if there is one.
+        matrix_file: text of the matrix file, kept with the run.
+    """
+
+    experiment: str
+    uri: str
+    device: str
+    threads: int
+    parent: str | None = None
+    matrix_file: str | None = None
+
+
+def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
     """Train the cell, or go on with it, under its MLflow run; an exception ends the run as failed.
 
     Args:
         cell: what to run.
-        store: where it is tracked.
-        matrix: the MLflow experiment.
         folder: its checkpoint and pictures; what an interrupted run left there is taken up.
-        device: where to train.
+        place: where.
         tell: a listener for progress.
-        parent: run id of the invocation.
-        matrix_file: text of the matrix file, kept with the run.
+
+    Raises:
+        InUse: another process runs the cell.
     """
+    device = devices.resolve(place.device)
+    devices.prepare(device, place.threads)
+    store = Store(place.uri)
     with locked(folder):
-        run = open_run(cell, store, matrix, folder, device, parent)
+        run = open_run(cell, store, folder, place)
         try:
             run.watch_system()
             images = data.load(cell.experiment.dataset, resolution=cell.experiment.resolution)
-            if matrix_file:
-                run.text(matrix_file, "matrix.toml")
+            if place.matrix_file:
+                run.text(place.matrix_file, "matrix.toml")
             run.dataset(images)
             outcome = train(cell.experiment, images, folder, device, Observer(run, tell))
             keep(run, folder, outcome)
@@ -195,12 +207,12 @@ def keep(run: Run, folder: Path, outcome: Outcome) -> None:
     run.log(outcome.history["seconds/training"][-1][0], {"seconds/tracking": run.seconds})
 
 
-def open_run(cell: Cell, store: Store, matrix: str, folder: Path, device: torch.device, parent: str | None) -> Run:
+def open_run(cell: Cell, store: Store, folder: Path, place: Place) -> Run:
     """The run that an interrupted invocation left, or a new one."""
     file = folder / RUN_FILE
-    run = store.resume(json.loads(file.read_text())["run"], parent) if file.exists() else None
+    run = store.resume(json.loads(file.read_text())["run"], place.parent) if file.exists() else None
     if run is None:
-        run = store.start(matrix, cell.name, tags(cell), parent)
+        run = store.start(place.experiment, cell.name, tags(cell), place.parent)
         run.params({"model": cell.model, **cell.experiment.flat()})
         text = json.dumps({"run": run.id, "cell": cell.name, "identity": cell.identity})
         checkpoint.write_text(file, text)
@@ -208,8 +220,8 @@ def open_run(cell: Cell, store: Store, matrix: str, folder: Path, device: torch.
         run.tag(provenance())  # of the code that goes on
     run.tag(
         {
-            "gans.device": devices.describe(device),
-            "gans.threads": str(torch.get_num_threads()),
+            "gans.device": devices.describe(devices.resolve(place.device)),
+            "gans.threads": str(place.threads),
             "gans.status": "running",
         }
     )

@@ -70,7 +70,7 @@ def run_train(asked: argparse.Namespace) -> int:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from gans import devices
-    from gans.cell import resolve, run_cell
+    from gans.cell import Place, resolve, run_cell
     from gans.config import experiment
     from gans.tracking import Store
 
@@ -78,8 +78,7 @@ def run_train(asked: argparse.Namespace) -> int:
     tables += [{"kimg": asked.kimg}] if asked.kimg is not None else []
     tables += [assignment(text) for text in asked.set]
     cell = resolve(asked.model, experiment(*tables, where="--set"))
-    device = devices.resolve(asked.device)
-    devices.prepare(device, devices.cores())
+    place = Place("train", Store().uri, asked.device, devices.cores())
     budget = cell.experiment.budget
     columns = (
         TextColumn("{task.description}"),
@@ -96,7 +95,7 @@ def run_train(asked: argparse.Namespace) -> int:
             progress.update(task, completed=min(images, budget), told="  ".join(shown.values()))
 
         folder = asked.runs / "train" / cell.slug
-        outcome = run_cell(cell, Store(), "train", folder, device, tell)
+        outcome = run_cell(cell, folder, place, tell)
     print(f"{outcome.status}: {cell.name} in {folder} {outcome.reason}")
     show(outcome.scores)
     return 0 if outcome.status == "finished" else 1
