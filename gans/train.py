@@ -238,7 +238,7 @@ class Training:
         self.steps_since_log, self.logged_training = 0, training
 
     def evaluate(self) -> None:
-        """A point of the score curve; the best one so far keeps its generator."""
+        """A point of the score curve; the best one after the first keeps its generator."""
         self.settle()
         with self.clock.of("evaluation"):
             self.check_weights()
@@ -249,7 +249,8 @@ class Training:
         self.tell({f"curve/{self.curve.extractor.prefix}": distance})
         if not math.isfinite(distance):
             raise Diverged(f"the score is {distance} at {self.images / 1000:.1f} kimg")
-        if distance < self.best:
+        # an extractor may like grey noise better than a first attempt at an image: no untrained result
+        if self.images > 0 and distance < self.best:
             self.best, self.chosen = distance, self.images
             self.best_weights = {name: part.clone() for name, part in self.ema.state().items()}
             self.save_best()

@@ -574,3 +574,14 @@ def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
         assert torch.equal(a, b.cpu())
     one = next(iter(cpu.update.discriminators())).parameters[0]
     assert torch.equal(one, next(iter(gpu.update.discriminators())).parameters[0].cpu())
+
+
+def test_an_untrained_generator_is_never_the_result(tiny, blobs, stub_scorer, tmp_path, monkeypatch) -> None:
+    """Even if its images score best: weak extractors prefer grey noise to a first attempt at an image."""
+    scores = iter([1.0, 9.0, 8.0, 7.0])
+    monkeypatch.setattr(stub_scorer, "distance", lambda self, images: next(scores, 7.0))
+    made = tiny({"networks": {"name": "gan"}, "schedule": {"evaluations": 3}})
+    outcome = train(made, blobs(), tmp_path, CPU)
+    (curve,) = (points for name, points in outcome.history.items() if name.startswith("curve/"))
+    assert [score for _, score in curve] == [1.0, 9.0, 8.0, 7.0]
+    assert outcome.chosen == curve[-1][0]
