@@ -304,8 +304,8 @@ def verdict(swept: Swept) -> str:
         return none or "**The winners have no score from fresh seeds yet.**"
     tuned, default = swept.estimate(label(winner)), swept.estimate(DEFAULT)
     return (
-        f"**Trial {winner.number} {swept.difference(label(winner)).verdict}**: {record.metric} {tuned} (n = {tuned.n}) "
-        f"against {default} (n = {default.n}), from training seeds that no trial used; lower is better."
+        f"**Trial {winner.number} {swept.difference(label(winner)).verdict}**: {record.metric} {tuned} "
+        f"(n = {tuned.n}) against {default} (n = {default.n}), from training seeds that no trial used; lower is better."
     )
 
 
