@@ -305,7 +305,8 @@ def verdict(swept: Swept) -> str:
     tuned, default = swept.estimate(label(winner)), swept.estimate(DEFAULT)
     return (
         f"**Trial {winner.number} {swept.difference(label(winner)).verdict}**: {record.metric} {tuned} "
-        f"(n = {tuned.n}) against {default} (n = {default.n}), from training seeds that no trial used; lower is better."
+        f"(n = {tuned.n}) against {default} (n = {default.n}), from training seeds "
+        "that no trial used; lower is better."
     )
 
 
