@@ -83,10 +83,8 @@ class Store:
         """The id of the experiment of this name, made if there is none."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            # without the tag the UI opens on its pages for language models
-            kind = {"mlflow.experimentKind": "custom_model_development"}
             try:
-                return self.client.create_experiment(name, artifact_location=self._artifacts(name), tags=kind)
+                return self.client.create_experiment(name, artifact_location=self._artifacts(name))
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)
                 if found is None:  # else another process has just made it
