@@ -10,9 +10,11 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunS
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans.config import PROTOCOL_VERSION
@@ -42,6 +45,7 @@ FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
 # MLflow's words for how a run ended; a diverged run is not a crash but has no result
 STATUSES = {
     "finished": "FINISHED",
@@ -57,6 +61,36 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
+def _create(uri: str) -> None:
+    """Make a new SQLite store whole or not at all: killed among its migrations, MLflow leaves one it refuses."""
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+    with suppress(FileExistsError):  # another process was faster
+        os.link(part, path)
+    part.unlink()
+
+
+def shown(url: str) -> str:
+    """A database's address without its password."""
+    try:
+        return make_url(url).render_as_string() if "://" in url else url
+    except SQLAlchemyError:
+        return url
+
+
+def trouble(error: BaseException) -> str:
+    """Why a database cannot be used, in one line; a driver that is not installed is named, with the remedy."""
+    cause = error.__cause__ or error.__context__ or error
+    missing = next((e.name for e in (error, cause) if isinstance(e, ModuleNotFoundError)), None)
+    if missing:
+        package = DRIVERS.get(missing, missing)
+        return f"its driver {missing} is not installed: {sys.executable} -m uv pip install '{package}'"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class Store:
     """A tracking store: a database file, or a server.
 
@@ -70,12 +104,12 @@ class Store:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.uri)
         try:
+            _create(self.uri)
             self.client = MlflowClient(self.uri)
-            self.client.search_experiments(max_results=1)  # creates the database, once, before any worker
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
+            self.client.search_experiments(max_results=1)  # brings a database up to date before any worker
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             raise InputError(
-                f"cannot use the tracking store {self.uri}: {reason}; set MLFLOW_TRACKING_URI, "
+                f"cannot use the tracking store {shown(self.uri)}: {trouble(error)}; set MLFLOW_TRACKING_URI, "
                 f"{DEFAULT_URI} for one"
             ) from None
 

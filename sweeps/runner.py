@@ -23,11 +23,11 @@ from gans.config import experiment
 from gans.data import DATASETS
 from gans.errors import InputError, unknown
 from gans.recipes import RECIPES
-from gans.tracking import NOTE, Run, Store
+from gans.tracking import NOTE, Run, Store, shown
 from sweeps import report, winners
 from sweeps.progress import Bars, Lines, Tally, progress
 from sweeps.spaces import read_space
-from sweeps.study import OBJECTIVES, PRUNERS, Sweep, bury, counted, reap, shown, unclaimed
+from sweeps.study import OBJECTIVES, PRUNERS, Sweep, bury, counted, reap, unclaimed
 from sweeps.trial import Site, Train, tidy, trial_job
 
 PRESETS = Path("sweeps/presets")

@@ -33,16 +33,17 @@ from optuna.storages import (
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import seeds
 from gans.cell import Cell
 from gans.config import Experiment, experiment
 from gans.errors import InputError
+from gans.tracking import shown, trouble
 from sweeps.spaces import Space
 
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats and the plots are old enough
+warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator")  # it favours low scores, as is meant
 
 OBJECTIVES = ("score", "seconds")
 PRUNERS = ("halving", "median", "none")
@@ -169,10 +170,9 @@ def open_storage(url: str) -> BaseStorage:
     try:
         return database(url) if "://" in url else JournalStorage(JournalFileBackend(url))
     except (SQLAlchemyError, ImportError, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"cannot use the storage {shown(url)}: {reason}; take a file, STORAGE=sweeps.journal, or the URL of a "
-            f"database, STORAGE=postgresql://..."
+            f"cannot use the storage {shown(url)}: {trouble(error)}; take a file, STORAGE=sweeps.journal, or the "
+            f"URL of a database, STORAGE=postgresql://..."
         ) from None
 
 
@@ -185,14 +185,6 @@ def database(url: str) -> RDBStorage:
         grace_period=SILENCE,
         heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
     )
-
-
-def shown(url: str) -> str:
-    """The storage without its password."""
-    try:
-        return make_url(url).render_as_string() if "://" in url else url
-    except SQLAlchemyError:
-        return url
 
 
 # --- sampling and pruning

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from gans import tracking
 from gans.data import load
 from gans.errors import InputError
-from gans.tracking import BATCH_LIMIT, Store
+from gans.tracking import BATCH_LIMIT, Store, trouble
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +85,30 @@ def test_a_folder_of_any_name_holds_its_artifacts(tmp_path):
     assert odd.artifact(odd.client.get_run(run.id), "note.txt").read_text() == "here"
 
 
-@pytest.mark.parametrize("uri", ["./mlruns", "nonsense://x", "sqlite:////dev/null/at/all.db"])
+@pytest.mark.parametrize(
+    "uri", ["./mlruns", "nonsense://x", "sqlite:////dev/null/at/all.db", "postgresql://me:secret@127.0.0.1:1/x"]
+)
 def test_an_unusable_store_is_named(uri):
     with pytest.raises(InputError, match="cannot use the tracking store") as error:
         Store(uri)
     assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_driver_that_is_not_installed_is_named_with_the_remedy():
+    error = ImportError("Failed to import DB access module")
+    error.__cause__ = ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
+    assert trouble(error).endswith("-m uv pip install 'psycopg[binary]'")
+    assert trouble(OSError("no route\nto the host")) == "no route"
+
+
+def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch):
+    def cut_short(uri):
+        Path(uri.removeprefix("sqlite:///")).write_text("half a database")
+        raise KeyboardInterrupt
+
+    uri = f"sqlite:///{tmp_path}/new.db"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tracking, "MlflowClient", cut_short)
+        Store(uri)
+    assert Store(uri).runs("none") == []
