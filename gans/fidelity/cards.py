@@ -17,8 +17,9 @@ SHIPPED = Path(__file__).parent / "weights"
 class Card:
     """What is known of one pinned extractor. It holds no date and no path, so that it can be made again.
 
-    `accuracy` is the fraction of the data set's test split that the classifier gets right; `sha256` is of
-    the weights file, which lies beside the card under the same name.
+    `data` is what it was trained on. `accuracy` is the fraction of that data set's test split that the
+    classifier gets right; `sha256` is of the weights file, which lies beside the card under the same name;
+    `network` is a key of `classifiers.NETWORKS`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Card:
     command: str
     torch: str
     sha256: str
+    network: str = "plain"
     directory: Path = field(default=SHIPPED, compare=False)
 
     @property
