@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from gans.data import ImageData, load, to_float
 from gans.errors import InputError
 from gans.fidelity import Scorer, identity, reference
+from gans.fidelity.extractors import error_of
 from gans.fidelity.metrics import settings
 
 CPU = torch.device("cpu")
@@ -87,7 +89,8 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
         **settings(scorer.extractor, n, n),
     )
     assert scorer.distance(generated) == expected["frechet_inception_distance"]
-    assert scorer.score(generated) == {
+    scores = scorer.score(generated)
+    shared = {
         "fd_digits": expected["frechet_inception_distance"],
         "kd_digits": expected["kernel_inception_distance_mean"],
         "kd_digits_std": expected["kernel_inception_distance_std"],
@@ -96,6 +99,15 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
         "precision_digits": expected["precision"],
         "recall_digits": expected["recall"],
     }
+    assert {name: scores[name] for name in shared} == shared
+    # and every metric has a value and an error
+    assert set(scores) == {
+        *scorer.extractor.metrics.all,
+        *map(error_of, scorer.extractor.metrics.all),
+        "kd_digits_std",
+        "is_digits_std",
+    }
+    assert all(map(math.isfinite, scores.values()))
 
 
 def growing(values: list[float]) -> bool:
@@ -193,6 +205,7 @@ def test_a_cache_that_cannot_be_written_costs_no_run(digits, tmp_path, monkeypat
 def test_generated_images_leave_nothing_on_disk(scorer, digits, cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    scorer.score(digits.train[:N])  # keeps the held-out images' distances
     before = sorted(cache.rglob("*"))
     scorer.score(noisy(digits.train[:N], 10))
     scorer.noise_floor()

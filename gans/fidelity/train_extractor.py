@@ -43,6 +43,7 @@ def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
         torch=torch.__version__,
         sha256=sha256(weights),
         network=RECIPES[data.channels].network,
+        labels=data.classes,
         directory=output,
     )
     card.write()
