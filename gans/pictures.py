@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -68,10 +69,12 @@ def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
     figure = Figure(figsize=(max(5.0, min(12.0, 0.75 * count)), 3.2), dpi=100)
     axes: Axes = figure.subplots()
     places = np.arange(count)
-    for offset, row, name, colour in zip((-0.2, 0.2), shares, ("generated", "training images"), COLOURS, strict=True):
+    for offset, row, name, colour in zip(
+        (-0.2, 0.2), shares, ("generated", "training images"), COLOURS, strict=True
+    ):
         axes.bar(places + offset, row.numpy(), width=0.4, color=colour, label=name)
     long = max(map(len, labels), default=0) > 4
-    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axes.set_xticks(places, labels or [str(place) for place in places], **slanted)
     axes.set(xlabel="class, as the classifier sees it", ylabel="share of images")
     axes.set_ylim(0, 1.25 * float(shares.max()))  # room for the legend

@@ -25,9 +25,12 @@ INCEPTION = "inception"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
+ERROR = "_se"
+
+
 def error_of(metric: str) -> str:
     """The name of a metric's standard error: how far it would move if other images were generated."""
-    return f"{metric}_se"
+    return f"{metric}{ERROR}"
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ class Gaussian:
         moved = vectors.T @ self.root
         transport = moved.T @ (inverse[:, None] * moved)
         centred = features - mean
-        influence = centred @ (2 * (mean - self.mean)) + (centred.square() - centred * (centred @ transport)).sum(1)
+        influence = centred @ (2 * (mean - self.mean)) + (centred.square() - centred * (centred @ transport)).sum(
+            1
+        )
         return (influence.std() / len(features) ** 0.5).item()
 
     def at_infinity(self, features: Tensor, error: float) -> Measured:
