@@ -211,7 +211,7 @@ def test_damaged_distances_of_held_out_images_are_measured_again(digits, scorer,
     content = entry.read_bytes()
     entry.write_bytes(content[:-8] + bytes(8))
     assert Scorer(digits, "digits", N, CPU).score(digits.train[:N]) == expected
-    assert entry.read_bytes() == content
+    assert entry.read_bytes()[-8:] == content[-8:] != bytes(8)
 
 
 def test_memorisation_tells_copies_from_fresh_images(digits, scorer):
