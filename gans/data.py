@@ -78,11 +78,34 @@ def cifar10(root: Path) -> Source:
     return _from_torchvision(CIFAR10, "CIFAR-10", root)
 
 
+def cifar10_jpeg(root: Path) -> Source:
+    """CIFAR-10's 50,000 + 10,000 images compressed as JPEG, from `root`/cifar10-jpeg.tar.xz.
+
+    The archive holds train/<class>/*.jpg and test/<class>/*.jpg. Compression moves pixels: its scores do not
+    compare with those on `cifar10`.
+    """
+    archive = root / "cifar10-jpeg.tar.xz"
+    if not archive.is_file():
+        raise InputError(
+            f"CIFAR-10 (JPEG) cannot be downloaded, and {archive} does not exist; put the archive there, set "
+            f"GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
+        )
+    images = load_folder(f"{FOLDER}{archive}", root, None)
+    return Source(
+        title="CIFAR-10 (JPEG)",
+        train=Split(images.train, images.train_labels),
+        test=Split(images.test, images.test_labels),
+        classes=images.classes,
+        resize=fit_all,
+    )
+
+
 DATASETS: dict[str, Callable[[Path], Source]] = {
     "digits": digits,
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
     "cifar10": cifar10,
+    "cifar10-jpeg": cifar10_jpeg,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gans import checkpoint, devices, fidelity, sample
+from gans import checkpoint, devices, fidelity, pictures, sample
 from gans.config import Experiment
 from gans.data import ImageData
 from gans.ema import EMA
@@ -24,6 +24,9 @@ from gans.updates import STATISTICS
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 GRID_IMAGES = 64
+# images with their nearest training images: the first of the grid, so that nobody picks them
+NEIGHBOURS_OF = 10
+NEIGHBOURS = 5
 # a generator whose images differ by less than this many grey levels draws one image only; the small initial
 # weights of DCGAN do that too, so it counts once this share of the budget is spent
 COLLAPSED = 1.0
@@ -326,13 +329,28 @@ class Training:
             self.ema.load(self.best_weights)
             z = sample.latents(self.experiment.score.images, self.experiment.networks.latent, "report")
             images = sample.generate(self.ema.generator, z)
-            scores = {name: value for scorer in self.scorers for name, value in scorer.score(images).items()}
-        path = self.folder / "samples" / "final.png"
+            found = [scorer.assess(images) for scorer in self.scorers]
+        scores = {name: value for one in found for name, value in one.scores.items()}
         z = sample.latents(GRID_IMAGES, self.experiment.networks.latent, "grid")
-        sample.save_picture(sample.picture(sample.generate(self.ema.generator, z)), path)
-        self.observer.picture(path)
+        grid = sample.generate(self.ema.generator, z)
+        self.keep_picture("final.png", lambda path: sample.save_picture(sample.picture(grid), path))
+        self.keep_picture("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path))
+        classes = ((s.extractor.labels, one.classes) for s, one in zip(self.scorers, found, strict=True))
+        labels, shares = next(((names, both) for names, both in classes if both is not None), ((), None))
+        if shares is not None:
+            self.keep_picture("classes.png", lambda path: pictures.draw_classes(shares, labels, path))
         self.tell({f"score/{name}": value for name, value in scores.items()})
         return self.outcome("finished", scores=scores)
+
+    def keep_picture(self, name: str, draw: Callable[[Path], None]) -> None:
+        path = self.folder / "samples" / name
+        draw(path)
+        self.observer.picture(path)
+
+    def draw_neighbours(self, images: Tensor, path: Path) -> None:
+        scorer = self.scorers[0]
+        nearest = self.data.train[scorer.nearest(images, min(NEIGHBOURS, len(self.data.train)))]
+        pictures.draw_neighbours(images, nearest, scorer.extractor.name, path)
 
     def totals(self) -> dict[str, float]:
         """What the run cost: seconds by part, memory, and the device's joules where it counts them."""

@@ -79,6 +79,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "board": board,
         "main": tables.main(results, board),
         "further": tables.further(results, board),
+        "errors": tables.errors(results, board),
         "cost": tables.cost(results, board),
         "undecided": [tables.escape(model) for model in tables.undecided(results, board)],
         "floors": not results.floors_on(board).empty,

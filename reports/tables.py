@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gans.fidelity.extractors import INCEPTION_METRICS, MetricNames
+from gans.fidelity.extractors import ERROR, INCEPTION_METRICS, MetricNames, error_of
 from reports.results import CLOCK, FLOORS, Board, Results
 
 LEVEL = 0.95
@@ -199,17 +199,26 @@ def overview(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def arrows(distance: str) -> dict[str, str]:
+    """All metrics of the extractor whose Frechet distance has this name, and which way is better."""
+    of = INCEPTION_METRICS if distance == "fid" else MetricNames.of_pinned(distance.removeprefix("fd_"))
+    down = (of.frechet, of.frechet_infinite, of.kernel)
+    up = (of.inception_score, of.precision, of.recall, of.density, of.coverage)
+    return {**dict.fromkeys(down, "↓"), **dict.fromkeys(up, "↑"), of.memorisation: "→ 0.5", of.class_distance: "↓"}
+
+
 def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
     """Columns of all scores but the board's own, in the order of the extractors, with their headings."""
     own = [board.metric] if f"score/{board.metric}" in frame else []
     names = [str(name) for name in frame.columns]
-    prefixes = [name.removeprefix("score/") for name in names if name.startswith(("score/fd_", "score/fid"))]
+    prefixes = [
+        name.removeprefix("score/") for name in names if name.startswith("score/fd_") or name == "score/fid"
+    ]
+    prefixes = [name for name in prefixes if not name.endswith(ERROR)]
     columns: dict[str, str] = {}
     for prefix in dict.fromkeys([*own, *sorted(prefixes)]):
-        of = INCEPTION_METRICS if prefix == "fid" else MetricNames.of_pinned(prefix.removeprefix("fd_"))
-        down, up = (of.frechet, of.kernel), (of.inception_score, of.precision, of.recall)
-        columns |= {f"score/{name}": f"{name} ↓" for name in down if name != board.metric}
-        columns |= {f"score/{name}": f"{name} ↑" for name in up}
+        columns |= {f"score/{name}": f"{name} {arrow}" for name, arrow in arrows(prefix).items()}
+    columns.pop(f"score/{board.metric}", None)
     return {name: heading for name, heading in columns.items() if name in frame and frame[name].notna().any()}
 
 
@@ -239,6 +248,27 @@ def further(results: Results, board: Board) -> pd.DataFrame:
         for _, row in real.reset_index().iterrows()
     ]
     return pd.DataFrame([*rows, *below])
+
+
+def errors(results: Results, board: Board) -> pd.DataFrame:
+    """The standard error of every metric from a cell's generated images, as a mean over the finished cells."""
+    cells = results.on(board)
+    cells = cells[cells["counted"]]
+    columns = {f"score/{board.metric}": f"{board.metric} ↓"} | metric_columns(cells, board)
+    rows = [
+        {
+            "Model": escape(model),
+            **{
+                head: number(own[error_of(name)].mean(), 2)
+                for name, head in columns.items()
+                if error_of(name) in own
+            },
+        }
+        for model in (rank.model for rank in ranking(results, board))
+        if not (own := cells[cells["model"] == model]).empty
+    ]
+    frame = pd.DataFrame(rows)
+    return frame if len(frame.columns) > 1 else pd.DataFrame()
 
 
 # --- cost

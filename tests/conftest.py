@@ -59,7 +59,7 @@ class StubScorer:
     """Scores by the distance between mean images: deterministic, instant, and lower is better."""
 
     def __init__(self, data: ImageData, extractor: str, n: int, device: torch.device) -> None:
-        self.extractor = SimpleNamespace(prefix=f"fd_{extractor}")
+        self.extractor = SimpleNamespace(prefix=f"fd_{extractor}", name=extractor, labels=())
         self.mean = data.train.float().mean(dim=0)
         self.n = n
 
@@ -75,6 +75,12 @@ class StubScorer:
 
     def score(self, images: Tensor) -> dict[str, float]:
         return {self.extractor.prefix: self.distance(images), "spread": float(images.float().std())}
+
+    def assess(self, images: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(scores=self.score(images), classes=None)
+
+    def nearest(self, images: Tensor, count: int) -> Tensor:
+        return torch.arange(count).expand(len(images), -1)
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from urllib.error import URLError
 
@@ -88,7 +90,32 @@ def test_loaded_tensors_are_as_promised():
 
 
 def test_registry_names_its_data_sets():
-    assert list(data.DATASETS) == ["digits", "mnist", "fashion-mnist", "cifar10"]
+    assert list(data.DATASETS) == ["digits", "mnist", "fashion-mnist", "cifar10", "cifar10-jpeg"]
+
+
+def test_cifar10_as_jpeg_is_read_from_its_archive(root, tmp_path):
+    colours = {"frog": (0, 200, 40), "ship": (10, 20, 220)}
+    for split, count in (("train", 3), ("test", 2)):
+        for name, colour in colours.items():
+            folder = tmp_path / "jpeg" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (32, 32), colour).save(folder / f"{index:04}.jpg", quality=95)
+    root.mkdir()
+    with tarfile.open(root / "cifar10-jpeg.tar.xz", "w:xz") as archive:
+        for split in ("train", "test"):
+            archive.add(tmp_path / "jpeg" / split, arcname=split)
+    loaded = data.load("cifar10-jpeg")
+    assert (loaded.name, loaded.title, loaded.classes) == ("cifar10-jpeg", "CIFAR-10 (JPEG)", ("frog", "ship"))
+    assert loaded.train_labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert loaded.test_labels.tolist() == [0, 0, 1, 1]
+    expected = torch.tensor([colours[loaded.classes[label]] for label in loaded.train_labels.tolist()])
+    assert (loaded.train.float().mean((2, 3)) - expected).abs().max() < 3  # JPEG's rounding
+    assert data.load("cifar10-jpeg", resolution=64).train.shape == (6, 3, 64, 64)
+
+
+def test_cifar10_as_jpeg_says_where_its_archive_belongs(root):
+    assert re.search(r"cannot be downloaded, and .*cifar10-jpeg.tar.xz does not exist", refusal("cifar10-jpeg"))
 
 
 def write_mnist(root: Path, folder="MNIST", seed=0) -> dict[str, np.ndarray]:

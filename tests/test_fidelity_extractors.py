@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,11 @@ from safetensors.torch import load_file
 from gans.data import ImageData, load
 from gans.errors import InputError
 from gans.fidelity import backend, cards, classifiers, default_extractor, names, require, train_extractor
-from gans.fidelity.classifiers import Classifier, accuracy
+from gans.fidelity.classifiers import RECIPES, accuracy, build
+
+
+# of the training images; measured when the weights were pinned
+SUM_OF_FEATURES = 44774.48936652293
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +48,12 @@ def striped(resolution: int = 16, channels: int = 1, count: int = 40) -> ImageDa
 def test_shipped_extractors_match_their_cards(name):
     card = cards.cards()[name]
     card.verify()
-    least = {"digits": 0.97, "mnist": 0.99, "fashion-mnist": 0.91}
+    least = {"digits": 0.97, "mnist": 0.99, "fashion-mnist": 0.91, "cifar10": 0.85}
     assert card.accuracy > least.get(name, 0)
-    assert card.weights.stat().st_size < 1_000_000
-    assert card.command == f"python -m gans.fidelity.train_extractor {name}"
+    assert card.weights.stat().st_size < 2_000_000
+    trained_on = {"cifar10": "cifar10-jpeg --name cifar10"}
+    assert card.command == f"python -m gans.fidelity.train_extractor {trained_on.get(name, name)}"
+    assert len(card.labels) == card.classes
 
 
 def test_digits_accuracy_is_what_the_card_says_when_measured_again(digits):
@@ -124,11 +131,40 @@ def test_weights_changed_after_require_are_not_loaded(shipped):
         backend.load(extractor)
 
 
+def test_features_of_the_grey_extractors_never_move(digits):
+    """The sum of the training images' features, as the version that pinned the weights gave it."""
+    features, _ = backend.load(require("digits"))(digits.train)
+    assert features.double().sum().item() == pytest.approx(SUM_OF_FEATURES, rel=1e-6)
+
+
+def test_crops_and_flips_take_pixels_from_the_mirrored_image():
+    """Every augmented image is one of the windows of its padded original, flipped or not; flips are frequent."""
+    images = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    augmented = classifiers._cropped_and_flipped(images)
+    windows = torch.nn.functional.pad(images, (2,) * 4, mode="reflect").unfold(2, 16, 1).unfold(3, 16, 1)
+    windows = windows.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (image, place, channel, row, column)
+    as_is = (windows == augmented[:, None]).flatten(2).all(2).any(1)
+    flipped = (windows == augmented.flip(3)[:, None]).flatten(2).all(2).any(1)
+    assert (as_is ^ flipped).all()
+    assert 10 < flipped.sum() < 30
+
+
+def test_cifar10s_extractor_is_the_default_of_its_own_copy_only():
+    card = cards.cards()["cifar10"]
+    images = torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
+    copy = ImageData("cifar10-jpeg", "JPEG", images, images, None, None, (), hash="copy")
+    assert (card.data, card.network) == ("cifar10-jpeg", "residual")
+    assert default_extractor(copy) == "cifar10"
+    assert default_extractor(replace(copy, name="cifar10")) == "inception"
+    features, logits = backend.load(require("cifar10"))(images)
+    assert (features.shape, logits.shape) == ((12, 96), (12, 10))
+
+
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(classifiers, "MINIMUM_STEPS", 40)
-    monkeypatch.setattr(classifiers, "EPOCHS", 1)
-    monkeypatch.setattr(classifiers, "BATCH", 16)
+    for channels, recipe in RECIPES.items():
+        monkeypatch.setitem(RECIPES, channels, replace(recipe, minimum_steps=40, epochs=1, batch=16))
 
 
 @pytest.mark.parametrize(("resolution", "channels"), [(16, 1), (32, 3)])
@@ -156,7 +192,8 @@ def test_the_command_pins_an_extractor_that_can_be_required(quick, tmp_path, mon
     assert extractor.prefix == "fd_folder_my_stripes"
     card = json.loads((tmp_path / "mine" / "folder-my-stripes.json").read_text())
     assert (card["data"], card["data_hash"], card["accuracy"]) == ("striped", "striped", 1)
-    assert Classifier(1, 2).load_state_dict(load_file(extractor.weights)).missing_keys == []
+    assert (card["network"], card["labels"]) == ("plain", ["across", "down"])
+    assert build("plain", 1, 2).load_state_dict(load_file(extractor.weights)).missing_keys == []
     network = backend.load(extractor)
     assert [tuple(layer.shape) for layer in network(striped().test)] == [(80, 96), (80, 2)]
 

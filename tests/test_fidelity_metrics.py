@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
-from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
-from gans.fidelity import require
-from gans.fidelity.metrics import Features, compare, frechet, precision_recall, sample, settings, statistics
+from gans.fidelity import metrics, require
+from gans.fidelity.frechet import Gaussian
+from gans.fidelity.metrics import (
+    Features,
+    Real,
+    class_distance,
+    class_shares,
+    compare,
+    frechet,
+    kernel_error,
+    sample,
+    settings,
+    statistics,
+)
 
 
 @pytest.fixture
@@ -21,6 +35,10 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
     generated = torch.randn(120, 6, generator=generator) @ mixing
     real = torch.randn(150, 6, generator=generator) @ mixing * 1.3 + 0.5
     return generated, real
+
+
+def as_real(features: torch.Tensor) -> Real:
+    return Real(features, statistics(features), held_out=torch.ones(5))
 
 
 def exactly_normal(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
@@ -53,29 +71,114 @@ def test_kernel_distance_equals_scikit_learns_cubic_kernel(pair):
     n = len(generated)
     expected = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (n * (n - 1)) - 2 * xy.mean()
     extractor = require("digits")
-    scores = compare(extractor, Features(generated, torch.zeros(n, 10)), real, statistics(real))
+    scores = compare(extractor, Features(generated, torch.zeros(n, 10)), as_real(real))
     assert scores["kd_digits"] == pytest.approx(expected, rel=1e-4)
     assert scores["kd_digits_std"] == pytest.approx(0, abs=1e-3)
 
 
 def test_kernel_distance_of_one_distribution_is_zero_within_its_error():
     features = torch.randn(1000, 16, generator=torch.Generator().manual_seed(3))
-    generated, real = Features(features[:500], torch.zeros(500, 10)), features[500:]
-    scores = compare(require("digits"), generated, real, statistics(real))
+    generated, real = Features(features[:500], torch.zeros(500, 10)), as_real(features[500:])
+    scores = compare(require("digits"), generated, real)
     assert abs(scores["kd_digits"]) < 0.02
     assert scores["is_digits"] == pytest.approx(1)  # logits that say nothing
 
 
-def test_precision_and_recall_equal_scikit_learns_neighbours(pair):
-    generated, real = pair[0], pair[1][sample(150, 120)]
+def test_class_distance_is_the_total_variation_distance():
+    logits = torch.eye(3)[[0, 0, 1, 1, 1, 1, 1, 1, 1, 2]]
+    shares = class_shares(logits)
+    assert shares.tolist() == [0.2, 0.7, 0.1]
+    real = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    assert class_distance(shares, real, 10).value == pytest.approx(0.45)
+    assert class_distance(real, real, 10).value == 0
+    one, other = torch.eye(2, dtype=torch.float64)
+    assert class_distance(one, other, 10).value == 1
+    # of two classes, the distance is that of one share: its error is the binomial one
+    half = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    assert class_distance(half, one, 400).error == pytest.approx((0.3 * 0.7 / 400) ** 0.5, rel=0.15)
 
-    def covered(points: torch.Tensor, balls: torch.Tensor) -> float:
-        radii = NearestNeighbors(n_neighbors=4).fit(balls).kneighbors(balls)[0][:, 3]
-        return (torch.cdist(points, balls) <= torch.from_numpy(radii)).any(1).double().mean().item()
 
-    options = settings(require("digits"), 120, 150)
-    found = precision_recall(pair[0], pair[1], options)
-    assert found == pytest.approx((covered(generated, real), covered(real, generated)), abs=1 / 120)
+def draw(count: int, seed: int, shift: float = 0.3, scale: float = 1.2, side: int = 8) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, side, generator=generator) * torch.linspace(0.5, 2, side) * scale + shift
+
+
+@pytest.fixture(scope="module")
+def one_thread_for_all() -> Iterator[None]:
+    """Products this small are slower on several."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def repeated(one_thread_for_all) -> dict[str, np.ndarray]:
+    """Scores of 40 fresh draws from one distribution against the same real features."""
+    features = draw(400, seed=0, shift=0, scale=1)
+    held_out = torch.cdist(draw(200, seed=1, shift=0, scale=1), features).min(1).values
+    classes = torch.full((4,), 0.25, dtype=torch.float64)
+    real = Real(features, statistics(features), held_out, classes)
+    # the logits follow the features, with classes of unlike shares
+    drawn = [draw(400, seed) for seed in range(10, 50)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "KID_SUBSETS", 1)  # of all 400 images: each of the 100 would be the same
+        made = (Features(x, 2 * x[:, :4] + torch.arange(4) / 3) for x in drawn)
+        scores = [compare(require("digits"), one, real) for one in made]
+    return {name: np.array([score[name] for score in scores]) for name in scores[0]}
+
+
+@pytest.mark.parametrize("name", require("digits").metrics.all)
+def test_standard_errors_equal_the_spread_over_fresh_draws(name, repeated):
+    """The spread over 40 draws is itself known to a ninth; recall's and coverage's errors fix what is real."""
+    spread, claimed = repeated[name].std(ddof=1), repeated[f"{name}_se"].mean()
+    assert 0.65 < claimed / spread < 1.5
+
+
+def test_error_of_the_frechet_distance_of_a_shift_has_a_closed_form():
+    """Of equal covariances only the shift moves: 2 (mu - mu_R) . x has the deviation 2 |mu - mu_R| sigma."""
+    mean, shift = torch.zeros(3), torch.tensor([30.0, 0.0, 0.0])
+    real = Gaussian.of(exactly_normal(mean, torch.ones(3)))
+    error = real.error(exactly_normal(shift, torch.ones(3)))
+    assert error == pytest.approx(2 * 30 / 500**0.5, rel=1e-4)
+
+
+def test_gaussian_distance_equals_torch_fidelitys(pair):
+    generated, real = pair
+    assert Gaussian.of(real).distance(generated) == pytest.approx(frechet(generated, statistics(real)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.2, 1.1)])
+def test_frechet_distance_at_infinity_is_that_of_the_distributions(shift, scale):
+    """Where the distance itself stands far too high for so few images."""
+    side, deviations = 48, torch.linspace(0.5, 2, 48).double()
+    real = Gaussian(torch.zeros(side).double(), deviations.square().diag(), deviations.diag())
+    truth = side * shift**2 + (deviations * (scale - 1)).square().sum().item()
+    plain, infinite = [], []
+    for seed in range(20):
+        generated = draw(800, seed, shift, scale, side)
+        plain.append(real.distance(generated) - truth)
+        infinite.append(real.at_infinity(generated, real.error(generated)).value - truth)
+    bias, error = np.mean(infinite), np.std(infinite, ddof=1) / 20**0.5
+    assert abs(bias) < 3 * error + 0.02 * np.mean(plain)
+    assert np.mean(plain) > 20 * abs(bias)
+
+
+def test_frechet_distance_at_infinity_reads_the_line_at_zero():
+    """On the whole set, halves, thirds and quarters, by NumPy's fit of a line over 1 / n."""
+    real, generated = Gaussian.of(draw(300, 1)), draw(240, 2)
+    shuffled = generated[torch.randperm(240, generator=torch.Generator().manual_seed(2020))]
+    means = [np.mean([real.distance(part) for part in shuffled.split(240 // cuts)]) for cuts in (1, 2, 3, 4)]
+    expected = np.polyfit([1 / 240, 2 / 240, 3 / 240, 4 / 240], means, 1)[1]
+    assert real.at_infinity(generated, 0.1).value == pytest.approx(expected)
+
+
+def test_kernel_error_is_that_of_the_witness_function(pair):
+    """2 (mean k(x, X) - mean k(x, Y)) by scikit-learn's cubic kernel."""
+    generated, real = pair
+    witness = 2 * (polynomial_kernel(generated, generated).mean(1) - polynomial_kernel(generated, real).mean(1))
+    assert kernel_error(generated, real) == pytest.approx(witness.std(ddof=1) / 120**0.5, rel=1e-4)
 
 
 def test_sample_is_fixed_sorted_and_without_repeats():

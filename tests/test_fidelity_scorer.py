@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,14 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch_fidelity
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from gans.config import NetworkConfig
 from gans.data import ImageData, load, to_float
 from gans.errors import InputError
 from gans.fidelity import Scorer, identity, reference
+from gans.fidelity.extractors import error_of
 from gans.fidelity.metrics import settings
+from gans.models import build_generator
+from gans.models.layers import Shape
+from gans.sample import generate
 
 CPU = torch.device("cpu")
 N = 300
@@ -87,7 +93,8 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
         **settings(scorer.extractor, n, n),
     )
     assert scorer.distance(generated) == expected["frechet_inception_distance"]
-    assert scorer.score(generated) == {
+    scores = scorer.score(generated)
+    shared = {
         "fd_digits": expected["frechet_inception_distance"],
         "kd_digits": expected["kernel_inception_distance_mean"],
         "kd_digits_std": expected["kernel_inception_distance_std"],
@@ -96,6 +103,15 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
         "precision_digits": expected["precision"],
         "recall_digits": expected["recall"],
     }
+    assert {name: scores[name] for name in shared} == shared
+    # and every metric has a value and an error
+    assert set(scores) == {
+        *scorer.extractor.metrics.all,
+        *map(error_of, scorer.extractor.metrics.all),
+        "kd_digits_std",
+        "is_digits_std",
+    }
+    assert all(map(math.isfinite, scores.values()))
 
 
 def growing(values: list[float]) -> bool:
@@ -157,6 +173,20 @@ def test_scoring_and_the_training_around_it_do_not_touch_each_other(scorer, digi
         assert Scorer(digits, "digits", N, CPU).score(images) == expected
     assert torch.equal(state, torch.get_rng_state())
     assert torch.backends.cudnn.conv.fp32_precision == precision
+    assert torch.is_grad_enabled()
+
+
+def test_scoring_leaves_settings_and_the_generator_as_they_were(scorer):
+    def settings() -> tuple:
+        return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), threadpool_info()
+
+    generator = build_generator(Shape(1, 16), NetworkConfig(name="dcgan", latent=4, width=4), seed=0).eval()
+    state, before = {name: part.clone() for name, part in generator.state_dict().items()}, settings()
+    scorer.score(generate(generator, torch.randn(N, 4)))
+    assert settings() == before
+    assert not generator.training
+    assert all(parameter.requires_grad for parameter in generator.parameters())
+    assert all(torch.equal(part, state[name]) for name, part in generator.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -173,6 +203,36 @@ def test_a_damaged_reference_cache_is_rebuilt(digits, scorer, cache, damage, mon
     assert entry.stat().st_size == len(content)
     monkeypatch.setattr(Scorer, "_extract", lambda *_: pytest.fail("the features lie on disk again"))
     Scorer(digits, "digits", N, CPU)
+
+
+def test_damaged_distances_of_held_out_images_are_measured_again(digits, scorer, cache):
+    expected = scorer.score(digits.train[:N])
+    entry = min(cache.iterdir(), key=lambda path: path.stat().st_size)
+    content = entry.read_bytes()
+    entry.write_bytes(content[:-8] + bytes(8))
+    assert Scorer(digits, "digits", N, CPU).score(digits.train[:N]) == expected
+    assert entry.read_bytes()[-8:] == content[-8:] != bytes(8)
+
+
+def test_memorisation_tells_copies_from_fresh_images(digits, scorer):
+    copies = scorer.score(digits.train[:N])
+    fresh = scorer.score(digits.test[:N])
+    assert copies["memorisation_digits"] == 1
+    assert fresh["memorisation_digits"] == pytest.approx(0.5, abs=3 * fresh["memorisation_digits_se"])
+
+
+def test_dropped_classes_are_the_class_distance(digits, scorer):
+    """By the data's own labels, which the classifier does not see."""
+    kept = digits.train[digits.train_labels >= 2][:N]
+    shares = torch.bincount(digits.train_labels[digits.train_labels >= 2][:N], minlength=10) / N
+    real = torch.bincount(digits.train_labels, minlength=10) / len(digits.train)
+    found = scorer.assess(kept)
+    assert found.scores["class_distance_digits"] == pytest.approx((shares - real).abs().sum().item() / 2, abs=0.01)
+    assert torch.allclose(found.classes.float(), torch.stack([shares, real]), atol=0.01)
+
+
+def test_nearest_images_of_copies_are_the_originals(digits, scorer):
+    assert scorer.nearest(digits.train[7:12], 3)[:, 0].tolist() == [7, 8, 9, 10, 11]
 
 
 def test_the_reference_cache_is_used_and_tells_data_sets_apart(digits, scorer, monkeypatch):
@@ -193,6 +253,7 @@ def test_a_cache_that_cannot_be_written_costs_no_run(digits, tmp_path, monkeypat
 def test_generated_images_leave_nothing_on_disk(scorer, digits, cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    scorer.score(digits.train[:N])  # keeps the held-out images' distances
     before = sorted(cache.rglob("*"))
     scorer.score(noisy(digits.train[:N], 10))
     scorer.noise_floor()

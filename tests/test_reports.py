@@ -144,9 +144,15 @@ def grid(path: Path, seed: int, smooth: float, channels: int = 1, side: int = 16
 
 def finish(run: Run, score: float, folder: Path, seed: int) -> None:
     others = {"kd_digits": score / 1000, "kd_digits_std": 0.001, "is_digits": 7.5, "is_digits_std": 0.1}
-    shares = {"precision_digits": 0.75, "recall_digits": 0.5}
+    shares = {
+        "precision_digits": 0.75,
+        "recall_digits": 0.5,
+        "memorisation_digits": 0.625,
+        "fdinf_digits": score / 2,
+    }
+    errors = {"fd_digits_se": score / 10, "precision_digits_se": 0.0125}
     sizes = {"parameters/generator": 1234567.0, "parameters/discriminator": 7654.0}
-    scores = {f"score/{name}": value for name, value in {METRIC: score, **others, **shares}.items()}
+    scores = {f"score/{name}": value for name, value in {METRIC: score, **others, **shares, **errors}.items()}
     run.log(KIMG * 1000, {**scores, **sizes})
     for place, name in enumerate(["000000kimg", "000003kimg", "000005kimg", "000010kimg", "final"]):
         run.artifact(grid(folder / f"{name}.png", seed, place / 4), "samples")
@@ -355,7 +361,25 @@ def test_floors_stand_below_the_models(results, board):
         ["*real: train half vs train half, 718 images against 719*", "1.50"],
         ["*real: train vs test, 360 images against 1,437*", "2.25"],
     ]
-    assert tables.further(results, board).iloc[-1].iloc[1] == "2.00e-04"
+    assert tables.further(results, board).iloc[-1]["kd_digits ↓"] == "2.00e-04"
+
+
+def test_further_metrics_say_which_way_is_better(results, board):
+    further, errors = tables.further(results, board), tables.errors(results, board).set_index("Model")
+    assert list(further.columns) == [
+        "Model",
+        "fdinf_digits ↓",
+        "kd_digits ↓",
+        "is_digits ↑",
+        "precision_digits ↑",
+        "recall_digits ↑",
+        "memorisation_digits → 0.5",
+    ]
+    assert further.set_index("Model").loc["gan", "memorisation_digits → 0.5"] == "0.625 ± 0.000"
+    assert list(errors.columns) == ["fd_digits ↓", "precision_digits ↑"]
+    scores = [score for (model, _), score in SCORES.items() if model == "gan"]
+    assert errors.loc["gan", "fd_digits ↓"] == tables.number(statistics.mean(scores) / 10, 2)
+    assert errors.loc["gan", "precision_digits ↑"] == "0.013"
 
 
 # --- the page

@@ -107,7 +107,8 @@ def test_artifacts_are_kept_with_the_run(finished):
     bench, _ = finished
     store = Store(bench.environment["MLFLOW_TRACKING_URI"])
     run = bench.runs()["dcgan/digits/0"]
-    for path in ("curves.png", "samples/final.png", "checkpoint/generator.safetensors", "matrix.toml"):
+    pictures = [f"samples/{name}.png" for name in ("final", "neighbours", "classes")]
+    for path in ("curves.png", *pictures, "checkpoint/generator.safetensors", "matrix.toml"):
         assert store.artifact(run, path), path
     assert store.artifact(run, "matrix.toml").read_text() == TINY
 

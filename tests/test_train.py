@@ -318,7 +318,7 @@ def test_things_happen_as_often_as_scheduled(
     curve = [images for images, _ in observer.of("curve/fd_stub")]
     assert curve == [0, *moments(schedule["evaluations"])]
     assert len(curve) == 1 + min(schedule["evaluations"], steps)
-    grids = [path for path in observer.pictures if path.name != "final.png"]
+    grids = [path for path in observer.pictures if path.name.endswith("kimg.png")]
     assert len(grids) == 1 + min(schedule["grids"], steps)
     assert observer.flushes == min(schedule["checkpoints"], steps) + 1  # and one at the end
     logs = [images for images, _ in observer.of("loss/generator")]
@@ -332,7 +332,7 @@ def test_every_grid_keeps_its_own_file(tiny, blobs, stub_scorer, recorder, tmp_p
     """Also when the budget is so small that several fall into one kimg."""
     observer = recorder()
     train(tiny(schedule={"grids": 4}), blobs(), tmp_path, CPU, observer)
-    assert len({path.name for path in observer.pictures}) == len(observer.pictures) == 6
+    assert len({path.name for path in observer.pictures}) == len(observer.pictures) == 7
 
 
 def test_logs_are_means_over_the_steps_since_the_last(tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ from torch_fidelity.utils import create_feature_extractor
 from gans.data import to_float
 from gans.errors import InputError
 from gans.fidelity.cards import Card, cards
-from gans.fidelity.classifiers import Classifier
+from gans.fidelity.classifiers import Classifier, build
 from gans.fidelity.extractors import Extractor
 
 PREFIX = "gans-"
@@ -34,7 +34,7 @@ class PinnedClassifier(FeatureExtractorBase):
         super().__init__(name, features_list)
         self.card = cards()[name.removeprefix(PREFIX)]
         self.card.verify()
-        self.classifier = Classifier(self.card.channels, self.card.classes)
+        self.classifier = build(self.card.network, self.card.channels, self.card.classes)
         self.classifier.load_state_dict(load_file(self.card.weights))
         self.requires_grad_(False)
         self.eval()

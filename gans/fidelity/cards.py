@@ -17,8 +17,9 @@ SHIPPED = Path(__file__).parent / "weights"
 class Card:
     """What is known of one pinned extractor. It holds no date and no path, so that it can be made again.
 
-    `accuracy` is the fraction of the data set's test split that the classifier gets right; `sha256` is of
-    the weights file, which lies beside the card under the same name.
+    `data` is what it was trained on. `accuracy` is the fraction of that data set's test split that the
+    classifier gets right; `sha256` is of the weights file, which lies beside the card under the same name;
+    `network` is a key of `classifiers.NETWORKS`; `labels` are the names of the classes.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Card:
     command: str
     torch: str
     sha256: str
+    network: str = "plain"
+    labels: tuple[str, ...] = ()
     directory: Path = field(default=SHIPPED, compare=False)
 
     @property
@@ -79,8 +82,9 @@ def cards() -> dict[str, Card]:
 
 def _read(path: Path) -> Card:
     try:
-        card = Card(**json.loads(path.read_text()), directory=path.parent)
-    except (OSError, ValueError, TypeError) as error:
+        fields = json.loads(path.read_text())
+        card = Card(**fields | {"labels": tuple(fields.get("labels", ()))}, directory=path.parent)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not an extractor's card ({error}); restore it with git") from error
     if card.name != path.stem:
         raise InputError(f"{path} is the card of '{card.name}'; give the file the name of its extractor")

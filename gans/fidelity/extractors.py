@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,15 +25,28 @@ INCEPTION = "inception"
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
+ERROR = "_se"
+
+
+def error_of(metric: str) -> str:
+    """The name of a metric's standard error: how far it would move if other images were generated."""
+    return f"{metric}{ERROR}"
+
+
 @dataclass(frozen=True)
 class MetricNames:
-    """What an extractor's scores are called in every table, log and report."""
+    """What an extractor's scores are called in every table, log and report; `error_of` names their errors."""
 
     frechet: str
+    frechet_infinite: str
     kernel: str
     inception_score: str
     precision: str
     recall: str
+    density: str
+    coverage: str
+    memorisation: str
+    class_distance: str  # of pinned classifiers only: Inception does not know the data's classes
 
     @property
     def kernel_std(self) -> str:
@@ -43,15 +56,20 @@ class MetricNames:
     def inception_score_std(self) -> str:
         return f"{self.inception_score}_std"
 
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The names of all metrics, without spreads and errors."""
+        return astuple(self)
+
     @classmethod
     def of_pinned(cls, name: str) -> MetricNames:
         """`fd_<name>`, `kd_<name>`, `is_<name>`, ...: never the published names of the Inception metrics."""
-        tag = name.replace("-", "_")
-        return cls(*(f"{metric}_{tag}" for metric in ("fd", "kd", "is", "precision", "recall")))
+        return cls(*(f"{metric}_{name.replace('-', '_')}" for metric in ("fd", "fdinf", "kd", "is", *SHARES)))
 
 
-# precision and recall keep a suffix: published ones use VGG-16, so the bare names would mislead
-INCEPTION_METRICS = MetricNames("fid", "kid", "isc", "precision_inception", "recall_inception")
+SHARES = ("precision", "recall", "density", "coverage", "memorisation", "class_distance")
+# these keep a suffix: published precision and recall use VGG-16, so the bare names would mislead
+INCEPTION_METRICS = MetricNames("fid", "fidinf", "kid", "isc", *(f"{name}_inception" for name in SHARES))
 
 
 @dataclass(frozen=True)
@@ -59,7 +77,8 @@ class Extractor:
     """A feature extractor whose weights lie on this machine; made by `require`.
 
     `registered` is its name in torch-fidelity's registry and `hash` the SHA-256 of the file `weights`.
-    `channels` and `resolution` are those of the images it takes; None means that it takes any.
+    `channels` and `resolution` are those of the images it takes; None means that it takes any. `labels` are
+    the classes of its logits, where these are the data's.
     `kid_subset_size` is the largest subset in the kernel distance; torch-fidelity's own default is 1000.
     `published` is False for Inception weights from a file that is not the published one.
     """
@@ -74,6 +93,7 @@ class Extractor:
     kid_subset_size: int
     channels: int | None = None
     resolution: int | None = None
+    labels: tuple[str, ...] = ()
     published: bool = True
 
     @property
@@ -128,6 +148,7 @@ def _pinned(card: Card) -> Extractor:
         kid_subset_size=500,
         channels=card.channels,
         resolution=card.resolution,
+        labels=card.labels,
     )
 
 

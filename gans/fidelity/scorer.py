@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,13 +15,38 @@ from torch import Tensor
 
 from gans.errors import InputError
 from gans.fidelity import reference
-from gans.fidelity.backend import load
+from gans.fidelity.backend import PinnedClassifier, load
 from gans.fidelity.extractors import require
-from gans.fidelity.metrics import MINIMUM_IMAGES, Features, Scores, compare, frechet, sample, statistics
+from gans.fidelity.metrics import (
+    MINIMUM_IMAGES,
+    Features,
+    Real,
+    Scores,
+    class_shares,
+    compare,
+    frechet,
+    sample,
+    statistics,
+)
+from gans.fidelity.neighbours import nearest
 from gans.fidelity.protocol import PREPROCESSING_VERSION, SPLIT, ScoreInfo, identity
 
 if TYPE_CHECKING:
     from gans.data import ImageData
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """All that is found out about generated images.
+
+    Attributes:
+        scores: every metric by its name, and its standard error as `<name>_se`.
+        classes: share of each class among the generated and among the training images, (2, classes), as the
+            classifier sees both; None if the extractor does not know the data's classes.
+    """
+
+    scores: Scores
+    classes: Tensor | None
 
 
 class Scorer:
@@ -76,42 +103,89 @@ class Scorer:
 
         `images` are uint8, (n, channels, side, side), on any device.
         """
-        self._check_images(images)
+        self._check_images(images, self.n)
         with _plain_arithmetic(self.device):
             return frechet(self._extract(images).features, self._statistics)
 
     def score(self, images: Tensor) -> Scores:
         """All metrics of uint8 images, (n, channels, side, side), by the names in `extractor.metrics`.
 
-        Lower is better for the Frechet distance and the kernel distance (Bińkowski et al. 2018: mean and
-        standard deviation over 100 subsets; unbiased, so the mean may fall slightly below 0). Higher is
-        better for the Inception score (Salimans et al. 2016: mean and standard deviation over 10 splits,
-        at most the number of classes) and for precision and recall (in [0, 1]).
+        Lower is better for the Frechet distance, as it is and extrapolated to infinitely many images
+        (unbiased, so it may fall slightly below 0), for the kernel distance (Bińkowski et al. 2018: mean and
+        standard deviation over 100 subsets; unbiased too) and for the class distance (in [0, 1]). Higher is
+        better for the Inception score (Salimans et al. 2016: mean and standard deviation over 10 splits, at
+        most the number of classes), precision, recall, coverage (in [0, 1]) and density. Memorisation is 0.5
+        for fresh real images and 1 for copies. `<name>_se` is a metric's standard error over draws of the
+        generated images.
         """
-        self._check_images(images)
+        return self.assess(images).scores
+
+    def assess(self, images: Tensor) -> Assessment:
+        """`score`, with the class shares behind the class distance."""
+        self._check_images(images, self.n)
         with _plain_arithmetic(self.device):
-            return compare(self.extractor, self._extract(images), self._reference, self._statistics)
+            generated, real = self._extract(images), self._real
+            scores = compare(self.extractor, generated, real)
+        classes = None if real.classes is None else torch.stack([class_shares(generated.logits), real.classes])
+        return Assessment(scores, classes)
+
+    def nearest(self, images: Tensor, count: int) -> Tensor:
+        """Indices (k, count) of the training images closest in feature space to each of k uint8 images."""
+        self._check_images(images, len(images))
+        with _plain_arithmetic(self.device):
+            distances = torch.cdist(self._extract(images).features, self._reference)
+        return distances.topk(count, largest=False).indices
 
     def noise_floor(self) -> dict[str, Scores]:
         """Scores of real images in the place of generated ones: what no generator can be expected to beat.
 
         Every row states its `n_generated` (`n`, or as many as there are) and `n_reference`. The halves
-        are a seeded random split. A row whose split has fewer than 10 images is left out.
+        are a seeded random split. A row whose split has fewer than 10 images is left out. Held-out images
+        are those of the test split, so in the row that scores them memorisation is 0.5 by definition.
         """
         train, test = self.data.train, self.data.test
         first = torch.zeros(len(train), dtype=torch.bool)
         first[sample(len(train), len(train) // 2)] = True
-        rows = {
-            "train half vs train half": (train[first], self._reference[~first]),
-            "train vs test": (test, self._reference),
-        }
         with _plain_arithmetic(self.device):
-            return {name: self._floor(*row) for name, row in rows.items() if len(row[0]) >= MINIMUM_IMAGES}
+            held_out = self._extract(test).features
+            rows = {
+                "train half vs train half": (train[first], self._reference[~first]),
+                "train vs test": (test, self._reference),
+            }
+            return {
+                name: self._floor(images, self._as_real(real, nearest(held_out, real)[0]))
+                for name, (images, real) in rows.items()
+                if len(images) >= MINIMUM_IMAGES
+            }
 
-    def _floor(self, images: Tensor, real: Tensor) -> Scores:
+    def _floor(self, images: Tensor, real: Real) -> Scores:
         generated = self._extract(images[sample(len(images), self.n)])
-        counts = {"n_generated": len(generated.features), "n_reference": len(real)}
-        return compare(self.extractor, generated, real, statistics(real)) | counts
+        counts = {"n_generated": len(generated.features), "n_reference": len(real.features)}
+        return compare(self.extractor, generated, real) | counts
+
+    @cached_property
+    def _real(self) -> Real:
+        """The training images, with what only final scores need: curves do without."""
+
+        def distances() -> Tensor:
+            return nearest(self._extract(self.data.test).features, self._reference)[0]
+
+        key = self._key() | {"distances from": "test", "test images": len(self.data.test)}
+        return self._as_real(self._reference, reference.cached(key, distances))
+
+    def _as_real(self, features: Tensor, held_out: Tensor) -> Real:
+        whole = features is self._reference
+        return Real(
+            features=features,
+            statistics=self._statistics if whole else statistics(features),
+            held_out=held_out,
+            classes=self._classes(features),
+        )
+
+    def _classes(self, features: Tensor) -> Tensor | None:
+        if not isinstance(self._network, PinnedClassifier):
+            return None
+        return class_shares(self._network.classifier.head(features.to(self.device)).cpu())
 
     def _extract(self, images: Tensor) -> Features:
         parts = ((layer.cpu() for layer in self._network(self._prepared(p))) for p in images.split(self.batch))
@@ -152,12 +226,12 @@ class Scorer:
                 f"at least {MINIMUM_IMAGES} of each are needed"
             )
 
-    def _check_images(self, images: Tensor) -> None:
+    def _check_images(self, images: Tensor, count: int) -> None:
         if images.dtype != torch.uint8:
             raise TypeError(
                 f"scoring takes uint8 images, not {images.dtype}; convert them with gans.data.to_uint8"
             )
-        expected = (self.n, *self.data.train.shape[1:])
+        expected = (count, *self.data.train.shape[1:])
         if images.shape != expected:
             raise InputError(f"scoring takes images of shape {expected}, not {tuple(images.shape)}")
 

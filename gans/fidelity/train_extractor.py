@@ -16,7 +16,7 @@ from torch import Tensor
 from gans.data import ImageData, load
 from gans.errors import InputError, exit_code
 from gans.fidelity.cards import SHIPPED, Card, sha256
-from gans.fidelity.classifiers import FEATURES, accuracy, train
+from gans.fidelity.classifiers import FEATURES, RECIPES, accuracy, train
 
 
 def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
@@ -42,6 +42,8 @@ def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
         command=command,
         torch=torch.__version__,
         sha256=sha256(weights),
+        network=RECIPES[data.channels].network,
+        labels=data.classes,
         directory=output,
     )
     card.write()
@@ -60,7 +62,7 @@ def _labels(data: ImageData) -> tuple[Tensor, Tensor]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gans.fidelity.train_extractor", description=__doc__)
-    parser.add_argument("data", help="a data set with labels: digits, mnist, fashion-mnist, cifar10, folder:PATH")
+    parser.add_argument("data", help="a data set with labels: digits, mnist, cifar10-jpeg, folder:PATH, ...")
     parser.add_argument("--name", help="the extractor's name (default: the data set's)")
     parser.add_argument(
         "--resolution", type=int, help="side of the images in pixels (default: the data set's own)"
