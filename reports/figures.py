@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gans.checkpoint import atomically
+from gans.film import grids
+from gans.sample import tiles
 from reports.results import Board, Results
 from reports.tables import number, ranking
 
@@ -33,7 +35,6 @@ DPI = 130
 LOSSES = {"loss/discriminator": "discriminator's loss", "loss/generator": "generator's loss"}
 BELIEFS = {"D/real": "D(x)", "D/fake": "D(G(z))"}
 
-GRID = 8  # images per side of a tracked sample grid
 # pixels in the sample picture: width of a panel before it is enlarged, between panels, above them, beside them
 NATIVE, GAP, TITLE, LABEL = 200, 16, 34, 210
 
@@ -247,34 +248,33 @@ def samples(results: Results, board: Board) -> Picture | None:
     labels = {model: _row_label(model, cells[model], board) for model in rows}
     strips = [(labels[model], _panels(panels, side, layout)) for model, panels in rows.items()]
     real = results.real(board)
-    tiles = _tiles(real, side) if real else []
-    if tiles:
+    photos = tiles(real, side) if real else []
+    if photos:
         wide = (layout.width - layout.scale) // layout.stride
-        strips.append(("real images", [("", 0, _mosaic(tiles, layout, wide, max(1, len(tiles) // wide)))]))
+        strips.append(("real images", [("", 0, _mosaic(photos, layout, wide, max(1, len(photos) // wide)))]))
     alt = (
         f"Grids of images on {board.title}, one row per model ({', '.join(rows)}): untrained, half-way through "
-        f"training and at the chosen checkpoint{'; real images below' if tiles else ''}."
+        f"training and at the chosen checkpoint{'; real images below' if photos else ''}."
     )
     return Picture(_stack(strips, layout), alt)
 
 
 def stages(pictures: Mapping[str, Path], cell: pd.Series) -> list[tuple[str, Path | None]]:
     """The three grids of a cell with their titles: untrained, nearest to half of the training, and the end."""
-    ending = "kimg.png"
-    grids = {float(name[: -len(ending)]): path for name, path in pictures.items() if name.endswith(ending)}
-    last = max(grids, default=0.0)
-    between = [kimg for kimg in grids if 0 < kimg < last]
+    drawn = grids(pictures)
+    last = max(drawn, default=0.0)
+    between = [kimg for kimg in drawn if 0 < kimg < last]
     half = min(between, key=lambda kimg: abs(kimg - last / 2), default=None)
-    middle = ("half-way", None) if half is None else (f"after {half:.3g} thousand images", grids[half])
-    return [("untrained", grids.get(0)), middle, _end(pictures, grids, last, cell)]
+    middle = ("half-way", None) if half is None else (f"after {half:.3g} thousand images", drawn[half])
+    return [("untrained", drawn.get(0)), middle, _end(pictures, drawn, last, cell)]
 
 
 def _end(
-    pictures: Mapping[str, Path], grids: Mapping[float, Path], last: float, cell: pd.Series
+    pictures: Mapping[str, Path], drawn: Mapping[float, Path], last: float, cell: pd.Series
 ) -> tuple[str, Path | None]:
     """The chosen checkpoint's grid; of a cell that did not finish, the last one there is."""
     if "final.png" not in pictures:
-        return (f"last, after {last:.3g} thousand images", grids[last]) if last else ("chosen checkpoint", None)
+        return (f"last, after {last:.3g} thousand images", drawn[last]) if last else ("chosen checkpoint", None)
     chosen = pd.to_numeric(cell.get("gans.chosen_images", math.nan), errors="coerce")
     after = f", after {chosen / 1000:.3g} thousand" if math.isfinite(chosen) else ""
     return f"chosen checkpoint{after}", pictures["final.png"]
@@ -302,23 +302,11 @@ def _panels(panels: Sequence[tuple[str, Path | None]], side: int, layout: Layout
 
 def _panel(path: Path, side: int, layout: Layout) -> np.ndarray:
     """The first images of a grid; a picture that is no grid of such images is shown whole."""
-    tiles = _tiles(path, side)
-    if tiles:
-        return _mosaic(tiles, layout, layout.columns, layout.rows)
+    images = tiles(path, side)
+    if images:
+        return _mosaic(images, layout, layout.columns, layout.rows)
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB").resize(layout.panel))
-
-
-def _tiles(path: Path, side: int) -> list[Image.Image]:
-    """The single images of a tracked grid, at their own size; none if the picture is no such grid."""
-    with Image.open(path) as picture:
-        image = picture.convert("RGB")
-    scale, rest = divmod(image.width, GRID * (side + 1) + 1)
-    if rest or not scale:
-        return []
-    image = image.resize((image.width // scale, image.height // scale), Image.Resampling.NEAREST)
-    starts = range(1, image.height - side + 1, side + 1)
-    return [image.crop((x, y, x + side, y + side)) for y in starts for x in range(1, GRID * (side + 1), side + 1)]
 
 
 def _mosaic(tiles: Sequence[Image.Image], layout: Layout, columns: int, rows: int) -> np.ndarray:

@@ -488,14 +488,14 @@ def test_panels_are_about_as_wide_for_every_resolution(side, tmp_path):
 def test_tiles_are_the_images_of_the_grid(tmp_path):
     path = grid(tmp_path / "grid.png", 3, 0.0)
     noise = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(3)).mul(255).byte()
-    tiles = figures._tiles(path, 16)
+    tiles = sample.tiles(path, 16)
     assert all(
         (np.asarray(tile)[..., 0] == image[0].numpy()).all() for tile, image in zip(tiles, noise, strict=True)
     )
 
 
 def test_a_picture_of_another_size_is_shown_whole(tmp_path):
-    assert figures._tiles(grid(tmp_path / "grid.png", 0, 0.0, side=20), 16) == []
+    assert sample.tiles(grid(tmp_path / "grid.png", 0, 0.0, side=20), 16) == []
 
 
 def test_stages_are_start_middle_and_end():
