@@ -180,7 +180,8 @@ def fitted(text: str, width: int) -> str:
 
 def caption(kimg: float, width: int) -> str:
     """Images seen, in as many words as fit."""
-    words = (f"{kimg:,.5g} thousand images", f"{kimg:,.5g}k images", f"{kimg:,.5g}k")
+    count = f"{kimg:,.1f}".removesuffix(".0")
+    words = (f"{count} thousand images", f"{count}k images", f"{count}k")
     return next((text for text in words if font().getlength(text) <= width), words[-1])
 
 

@@ -13,6 +13,7 @@ from gans.errors import InputError
 
 SUFFIXES = (".gif", ".mp4")
 COLOURS = 256  # a GIF has no more
+X264 = "threads=1:rc-lookahead=0:sync-lookahead=0:mbtree=0:weightp=0"
 PALETTE_SIDE = 512  # pixels a side of the picture that a palette is made from
 
 
@@ -96,9 +97,10 @@ def _encode(frames: Sequence[Image.Image], per_second: int, path: Path) -> None:
         import av
     except ImportError:
         raise InputError("MP4 needs PyAV (`pip install av`); name a .gif in its place") from None
-    # bit-exact and on one thread: no date, no library version, no race in the file
+    # no date and no library version in the file, and x264 without threads and without its look-ahead, whose
+    # assembly reads memory that nobody wrote: the same frames would give other bytes
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as file:
-        stream = file.add_stream("libx264", rate=per_second, options={"crf": "18", "threads": "1"})
+        stream = file.add_stream("libx264", rate=per_second, options={"crf": "18", "x264-params": X264})
         stream.width, stream.height = frames[0].size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
