@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from gans.checkpoint import atomically
 
@@ -35,7 +36,7 @@ def draw_curves(histories: Mapping[str, Points], path: Path) -> None:
         scales["seconds of training, evaluations not counted"] = _seconds(clock)
     figure = Figure(figsize=(12, 3.4 * len(scales)), dpi=100)
     bottom = 0.16 / len(scales)
-    figure.subplots_adjust(left=0.05, right=0.99, bottom=bottom, top=0.97, wspace=0.2, hspace=0.25)
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=bottom, top=0.97, wspace=0.23, hspace=0.25)
     rows = figure.subplots(len(scales), 3, squeeze=False)
     for row, (label, scale) in zip(rows, scales.items(), strict=True):
         _row(row, {name: scale(points) for name, points in histories.items()})
@@ -65,6 +66,8 @@ def _row(row: Sequence[Axes], histories: Mapping[str, Curve]) -> None:
         name = score.removeprefix("curve/")
         _lines(scores, histories, {score: name}, marker="o")
         scores.set(ylabel=f"{name} (lower is better)", yscale="log")
+        for formatter in (scores.yaxis.set_major_formatter, scores.yaxis.set_minor_formatter):
+            formatter(LogFormatter())  # 80 in place of 8 x 10^1
 
 
 def _lines(axes: Axes, histories: Mapping[str, Curve], names: Mapping[str, str], marker: str = "") -> None:

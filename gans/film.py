@@ -19,6 +19,7 @@ LIMIT = 1_000_000  # bytes of a film
 ACROSS = 5  # trainings beside each other, at most
 WIDE = 520  # pixels that the images of a row of trainings may take before they are enlarged
 LEAST = 250  # and should take
+SIDE = 64  # pixels: larger images are made smaller
 FRAME, HOLD = 400, 2000  # milliseconds; the last frame stays longer
 TEXT, BAR, GAP = 13, 5, 8  # pixels: size of the letters, of the progress bar, space around things
 PAPER, INK, SHADE, LINE = "#ffffff", "#282828", "#c8c8c8", "#808080"
@@ -62,17 +63,19 @@ def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT
     tracks = [track for track in tracks if len(track.grids) > 1]
     if not tracks:
         return False
-    pictures = [{kimg: tiles(grid, side) for kimg, grid in track.grids.items()} for track in tracks]
+    pictures = [{kimg: _small(tiles(grid, side)) for kimg, grid in track.grids.items()} for track in tracks]
     if not all(images for own in pictures for images in own.values()):
         return False  # grids of another size than they should have
-    content = next(
-        (film for film in (_film(tracks, pictures, side, *thrift) for thrift in THRIFT) if len(film) <= limit),
-        None,
-    )
+    films = (_film(tracks, pictures, min(side, SIDE), *thrift) for thrift in THRIFT)
+    content = next((film for film in films if len(film) <= limit), None)
     if content is None:
         return False
     atomically(path, lambda temporary: _write(temporary, content))
     return True
+
+
+def _small(images: Sequence[Image.Image]) -> list[Image.Image]:
+    return [image.reduce(max(1, image.width // SIDE)) for image in images]
 
 
 def _write(path: Path, content: bytes) -> None:
