@@ -52,6 +52,7 @@ def main() -> int:
 
     path = reports.write(run.store, run.experiment)
     run.parent.artifacts(path.parent, "report")
+    run.parent.text(reports.standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
     reports.show(run.store, run.experiment)
     print(f"report: {path}")
     return code

@@ -16,6 +16,7 @@ from gans.config import Experiment
 from gans.curves import draw_curves
 from gans.data import ImageData
 from gans.errors import InputError
+from gans.film import Track, grids, save_film
 from gans.losses import LOSSES
 from gans.models import build_discriminator
 from gans.models.layers import Shape
@@ -26,6 +27,7 @@ from gans.train import CHECKPOINT, GENERATOR, History, Outcome, train
 from gans.updates import normalises
 
 RUN_FILE = "run.json"
+FILM = "training.gif"
 
 
 class InUse(InputError):
@@ -176,6 +178,7 @@ def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
             run.dataset(images)
             outcome = train(cell.experiment, images, folder, device, Observer(run, tell))
             keep(run, folder, outcome)
+            keep_film(run, cell, folder)
         except KeyboardInterrupt:
             run.interrupt("stopped by the user")
             raise
@@ -205,6 +208,14 @@ def keep(run: Run, folder: Path, outcome: Outcome) -> None:
     run.artifact(curves)
     run.tag({"gans.chosen_images": str(outcome.chosen)})
     run.log(outcome.history["seconds/training"][-1][0], {"seconds/tracking": run.seconds})
+
+
+def keep_film(run: Run, cell: Cell, folder: Path) -> None:
+    """Put the training as a film into the run, made of the grids that lie in its folder."""
+    path = folder / FILM
+    drawn = grids({picture.name: picture for picture in (folder / "samples").glob("*.png")})
+    if save_film([Track(cell.name, drawn)], cell.experiment.resolution or 0, path):
+        run.artifact(path)
 
 
 def open_run(cell: Cell, store: Store, folder: Path, place: Place) -> Run:

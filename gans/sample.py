@@ -79,3 +79,21 @@ def picture(images: Tensor, columns: int | None = None, least: int = 384) -> Ima
 def save_picture(image: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
+
+
+def tiles(path: Path, side: int, columns: int = 8) -> list[Image.Image]:
+    """The single images of a grid that `picture` made, at their own size; none if the file is no such grid.
+
+    Args:
+        path: a PNG.
+        side: of one image, in pixels.
+        columns: of the grid.
+    """
+    with Image.open(path) as file:
+        image = file.copy() if file.mode in ("L", "RGB") else file.convert("RGB")
+    scale, rest = divmod(image.width, columns * (side + 1) + 1)
+    if rest or not scale:
+        return []
+    image = image.resize((image.width // scale, image.height // scale), Image.Resampling.NEAREST)
+    tops, lefts = (range(1, size - side + 1, side + 1) for size in (image.height, image.width))
+    return [image.crop((x, y, x + side, y + side)) for y in tops for x in lefts]

@@ -6,6 +6,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from gans.checkpoint import atomically
-from reports.results import Board, Results
+from gans.film import LIMIT, Track, grids, save_film
+from gans.sample import tiles
+from reports.results import CLOCK, Board, Results
 from reports.tables import number, ranking
 
 Dash = str | tuple[int, tuple[int, ...]]
@@ -33,9 +37,10 @@ DPI = 130
 LOSSES = {"loss/discriminator": "discriminator's loss", "loss/generator": "generator's loss"}
 BELIEFS = {"D/real": "D(x)", "D/fake": "D(G(z))"}
 
-GRID = 8  # images per side of a tracked sample grid
 # pixels in the sample picture: width of a panel before it is enlarged, between panels, above them, beside them
 NATIVE, GAP, TITLE, LABEL = 200, 16, 34, 210
+FILM_LIMIT = LIMIT  # bytes of one film
+WHOLE = 900  # pixels: greatest width of a picture that a run has of itself
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,18 @@ def save(figure: Figure, path: Path) -> None:
     if (red == green).all() and (green == blue).all():
         image = image.convert("L")
     atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
+
+
+def lighten(pictures: Sequence[Path], limit: int) -> None:
+    """Make the largest PNGs smaller, in colours and then in pixels, until all have `limit` bytes together."""
+    while sum(path.stat().st_size for path in pictures) > limit:
+        largest = max((path for path in pictures if path.suffix == ".png"), key=lambda path: path.stat().st_size)
+        with Image.open(largest) as file:
+            image = file.convert("RGB")
+            if file.mode == "P":
+                image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)))
+        fewer = image.quantize(128, dither=Image.Dither.NONE)
+        atomically(largest, partial(fewer.save, format="PNG", optimize=True))
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,104 @@ def _floor_lines(axes: Axes, floors: pd.DataFrame, metric: str) -> None:
             axes.axhline(value, color="0.35", ls=dash, lw=1.2, label=f"real: {floor['comparison']}")
 
 
+# --- score against cost
+
+
+COSTS = {
+    CLOCK: "seconds of training, evaluations not counted",
+    "parameters/generator": "parameters of the generator",
+}
+
+
+def pareto(results: Results, board: Board) -> Picture | None:
+    """Score against training seconds and against the generator's size; None with fewer than two models.
+
+    Large marks are means over finished seeds, small ones the seeds; a grey line joins the means that no other
+    model beats in both.
+    """
+    cells = results.on(board)
+    cells = cells[cells["counted"] & (cells["score"] > 0)]
+    if cells["model"].nunique() < 2:
+        return None
+    figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=DPI)
+    panels = figure.subplots(1, 2, sharey=True)
+    looks = styles(results.plan.models)
+    fronts = [_cost_panel(axes, cells, cost, looks) for axes, cost in zip(panels, COSTS, strict=True)]
+    panels[0].set_ylabel(f"{board.metric} (lower is better)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    alt = (
+        f"{board.metric} on {board.title} against seconds of training and against parameters of the generator. "
+        f"Not beaten in both score and seconds: {', '.join(fronts[0])}; in score and size: {', '.join(fronts[1])}."
+    )
+    return Picture(figure, alt)
+
+
+def _cost_panel(axes: Axes, cells: pd.DataFrame, cost: str, looks: Mapping[str, Style]) -> list[str]:
+    """Draws a panel; returns the models on its front, cheapest first."""
+    means = cells.groupby("model", sort=False)[[cost, "score"]].mean()
+    on_front = front(means, cost)
+    edge = means.loc[on_front]
+    axes.plot(edge[cost], edge["score"], color="0.6", lw=1.2, drawstyle="steps-post", zorder=1)
+    for model, mean in means.iterrows():
+        look = looks[str(model)]
+        own = cells[cells["model"] == model]
+        axes.plot(own[cost], own["score"], look.marker, color=look.color, ms=3, alpha=0.6)
+        axes.plot(mean[cost], mean["score"], look.marker, color=look.color, mec="black", ms=9, label=model)
+    axes.set(xscale="log", yscale="log", xlabel=COSTS[cost])
+    for axis in (axes.xaxis, axes.yaxis):  # 80 in place of 8 x 10^1
+        axis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+    axes.grid(alpha=0.3, which="both")
+    return on_front
+
+
+def front(means: pd.DataFrame, cost: str) -> list[str]:
+    """The models that no other beats in cost without losing in score, cheapest first."""
+    ordered = means.dropna().sort_values([cost, "score"])
+    before = ordered["score"].cummin().shift(fill_value=math.inf)
+    return [str(model) for model in ordered.index[ordered["score"] < before]]
+
+
+# --- all data sets together
+
+
+def profile(results: Results) -> Picture | None:
+    """The performance profile of Dolan and Moré (2002) over data sets; None with fewer than two.
+
+    For a model and a ratio r: on what share of the data sets is its mean score at most r times the best model's? A
+    model without a finished cell on a data set never reaches it there.
+    """
+    ratios = score_ratios(results, results.boards)
+    if ratios.shape[1] < 2:
+        return None
+    finite = ratios.to_numpy()[np.isfinite(ratios.to_numpy())]
+    end = max(1.1, float(finite.max()) * 1.1)
+    figure = Figure(figsize=(8, 4.2), layout="constrained", dpi=DPI)
+    axes = figure.subplots()
+    looks = styles(results.plan.models)
+    for model, own in ratios.iterrows():
+        reached = np.sort(own[np.isfinite(own)])
+        x, y = np.r_[1.0, reached, end], np.r_[0, np.arange(1, len(reached) + 1), len(reached)] / len(own)
+        axes.plot(x, y, **vars(looks[str(model)]), drawstyle="steps-post", ms=5, label=model)
+    axes.set(xscale="log", xlim=(1, end), ylim=(-0.03, 1.03), ylabel="share of data sets")
+    axes.set_xlabel("ratio to the best model's Fréchet distance, at most")
+    axes.grid(alpha=0.3, which="both")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    best = ", ".join(f"{model} {share:.0%}" for model, share in (ratios <= 1).mean(axis=1).items())
+    alt = f"Performance profile over {ratios.shape[1]} data sets. Share of data sets where each is best: {best}."
+    return Picture(figure, alt)
+
+
+def score_ratios(results: Results, boards: Sequence[Board]) -> pd.DataFrame:
+    """Mean score over that of the best model: models x data sets; infinite without a finished cell."""
+    columns = {}
+    for board in boards:
+        means = {rank.model: rank.estimate.mean for rank in ranking(results, board) if rank.estimate.mean > 0}
+        if means:
+            columns[board] = {model: mean / min(means.values()) for model, mean in means.items()}
+    frame = pd.DataFrame(columns, index=results.plan.models, dtype=float)
+    return frame.fillna(math.inf)
+
+
 # --- losses
 
 
@@ -194,6 +309,16 @@ def examples(results: Results, board: Board) -> dict[str, pd.Series]:
 # --- samples
 
 
+def film(results: Results, board: Board, path: Path, limit: int) -> str | None:
+    """Write the training of all models side by side as a GIF; returns its alt text, or None without grids."""
+    cells = examples(results, board)
+    tracks = [Track(model, grids(results.pictures(cell["identity"]))) for model, cell in cells.items()]
+    if not save_film(tracks, _resolution(results.on(board)), path, limit):
+        return None
+    shown = ", ".join(track.title for track in tracks if len(track.grids) > 1)
+    return f"Animation of the training on {board.title}, models side by side, from the same latents: {shown}."
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where images go in the sample picture, in pixels.
@@ -247,34 +372,33 @@ def samples(results: Results, board: Board) -> Picture | None:
     labels = {model: _row_label(model, cells[model], board) for model in rows}
     strips = [(labels[model], _panels(panels, side, layout)) for model, panels in rows.items()]
     real = results.real(board)
-    tiles = _tiles(real, side) if real else []
-    if tiles:
+    photos = tiles(real, side) if real else []
+    if photos:
         wide = (layout.width - layout.scale) // layout.stride
-        strips.append(("real images", [("", 0, _mosaic(tiles, layout, wide, max(1, len(tiles) // wide)))]))
+        strips.append(("real images", [("", 0, _mosaic(photos, layout, wide, max(1, len(photos) // wide)))]))
     alt = (
         f"Grids of images on {board.title}, one row per model ({', '.join(rows)}): untrained, half-way through "
-        f"training and at the chosen checkpoint{'; real images below' if tiles else ''}."
+        f"training and at the chosen checkpoint{'; real images below' if photos else ''}."
     )
-    return Picture(_stack(strips, layout), alt)
+    return Picture(_stack(strips, layout.width), alt)
 
 
 def stages(pictures: Mapping[str, Path], cell: pd.Series) -> list[tuple[str, Path | None]]:
     """The three grids of a cell with their titles: untrained, nearest to half of the training, and the end."""
-    ending = "kimg.png"
-    grids = {float(name[: -len(ending)]): path for name, path in pictures.items() if name.endswith(ending)}
-    last = max(grids, default=0.0)
-    between = [kimg for kimg in grids if 0 < kimg < last]
+    drawn = grids(pictures)
+    last = max(drawn, default=0.0)
+    between = [kimg for kimg in drawn if 0 < kimg < last]
     half = min(between, key=lambda kimg: abs(kimg - last / 2), default=None)
-    middle = ("half-way", None) if half is None else (f"after {half:.3g} thousand images", grids[half])
-    return [("untrained", grids.get(0)), middle, _end(pictures, grids, last, cell)]
+    middle = ("half-way", None) if half is None else (f"after {half:.3g} thousand images", drawn[half])
+    return [("untrained", drawn.get(0)), middle, _end(pictures, drawn, last, cell)]
 
 
 def _end(
-    pictures: Mapping[str, Path], grids: Mapping[float, Path], last: float, cell: pd.Series
+    pictures: Mapping[str, Path], drawn: Mapping[float, Path], last: float, cell: pd.Series
 ) -> tuple[str, Path | None]:
     """The chosen checkpoint's grid; of a cell that did not finish, the last one there is."""
     if "final.png" not in pictures:
-        return (f"last, after {last:.3g} thousand images", grids[last]) if last else ("chosen checkpoint", None)
+        return (f"last, after {last:.3g} thousand images", drawn[last]) if last else ("chosen checkpoint", None)
     chosen = pd.to_numeric(cell.get("gans.chosen_images", math.nan), errors="coerce")
     after = f", after {chosen / 1000:.3g} thousand" if math.isfinite(chosen) else ""
     return f"chosen checkpoint{after}", pictures["final.png"]
@@ -302,23 +426,11 @@ def _panels(panels: Sequence[tuple[str, Path | None]], side: int, layout: Layout
 
 def _panel(path: Path, side: int, layout: Layout) -> np.ndarray:
     """The first images of a grid; a picture that is no grid of such images is shown whole."""
-    tiles = _tiles(path, side)
-    if tiles:
-        return _mosaic(tiles, layout, layout.columns, layout.rows)
+    images = tiles(path, side)
+    if images:
+        return _mosaic(images, layout, layout.columns, layout.rows)
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB").resize(layout.panel))
-
-
-def _tiles(path: Path, side: int) -> list[Image.Image]:
-    """The single images of a tracked grid, at their own size; none if the picture is no such grid."""
-    with Image.open(path) as picture:
-        image = picture.convert("RGB")
-    scale, rest = divmod(image.width, GRID * (side + 1) + 1)
-    if rest or not scale:
-        return []
-    image = image.resize((image.width // scale, image.height // scale), Image.Resampling.NEAREST)
-    starts = range(1, image.height - side + 1, side + 1)
-    return [image.crop((x, y, x + side, y + side)) for y in starts for x in range(1, GRID * (side + 1), side + 1)]
 
 
 def _mosaic(tiles: Sequence[Image.Image], layout: Layout, columns: int, rows: int) -> np.ndarray:
@@ -333,10 +445,43 @@ def _mosaic(tiles: Sequence[Image.Image], layout: Layout, columns: int, rows: in
     return np.asarray(canvas.resize(size, Image.Resampling.NEAREST))
 
 
-def _stack(strips: Sequence[tuple[str, Sequence[Panel]]], layout: Layout) -> Figure:
+def neighbours(results: Results, board: Board) -> Picture | None:
+    """What each model's run shows as nearest training images; None if no run has such a picture."""
+    what = "images that a model drew, each beside the training images nearest to it"
+    return _collection(results, board, "neighbours.png", what)
+
+
+def classes(results: Results, board: Board) -> Picture | None:
+    """How often each model draws each class, from its run; None if no run has such a picture."""
+    return _collection(results, board, "classes.png", "how often a model draws each class")
+
+
+def _collection(results: Results, board: Board, name: str, what: str) -> Picture | None:
+    """A picture that runs have of themselves, one below the other."""
+    cells = examples(results, board)
+    found = {model: results.picture(cell["identity"], name) for model, cell in cells.items()}
+    strips = [
+        (_row_label(model, cells[model], board), [("", 0, _whole(path, WHOLE))])
+        for model, path in found.items()
+        if path is not None
+    ]
+    shown = [model for model, path in found.items() if path is not None]
+    alt = f"On {board.title}, one row per model ({', '.join(shown)}): {what}."
+    return Picture(_stack(strips, WHOLE), alt) if strips else None
+
+
+def _whole(path: Path, width: int) -> np.ndarray:
+    """A picture, made smaller if it is wider."""
+    with Image.open(path) as file:
+        image = file.convert("RGB")
+    image.thumbnail((width, 10 * width))
+    return np.asarray(image)
+
+
+def _stack(strips: Sequence[tuple[str, Sequence[Panel]]], wide: int) -> Figure:
     """Strips of panels below each other, pixel for pixel, with their labels on the left."""
     heights = [max(pixels.shape[0] for _, _, pixels in panels) + TITLE for _, panels in strips]
-    width, height = LABEL + layout.width + GAP, sum(heights) + GAP
+    width, height = LABEL + wide + GAP, sum(heights) + GAP
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     top = height
     for (label, panels), used in zip(strips, heights, strict=True):

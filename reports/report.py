@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans.checkpoint import atomically
 from gans.tracking import Store
-from reports import figures, tables
+from reports import figures, published, tables
 from reports.figures import Picture
 from reports.results import Board, Plan, Results, load
 
@@ -20,9 +20,16 @@ ROOT = Path("reports/results")
 PAGE = "README.md"
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "samples": figures.samples,
+    "neighbours": figures.neighbours,
+    "classes": figures.classes,
     "curves": figures.learning_curves,
     "losses": figures.losses,
+    "pareto": figures.pareto,
 }
+PROFILE, FILM = "profile.png", "training-{}.gif"
+LIMIT = 5_000_000  # bytes of a report, its page included
+WORDS = 500_000  # of these, kept for the page
+FILMS = 2_000_000  # for all films together
 FRACTIONS = {0.5: "half of", 0.25: "a quarter of", 0.2: "a fifth of", 0.1: "a tenth of", 0.01: "a hundredth of"}
 
 
@@ -47,12 +54,15 @@ def render(results: Results, folder: Path) -> Path:
     """Write the page and its pictures into a folder of their own, and drop pictures of earlier reports."""
     names = slugs(results.boards)
     parts = [part(results, board, folder, names[board]) for board in results.boards]
-    drawn = {one[kind]["file"] for one in parts for kind in PICTURES if one[kind]}
-    for kind in PICTURES:
-        for old in folder.glob(f"{kind}-*.png"):
-            if old.name not in drawn:
-                old.unlink()
-    text = page(results, parts)
+    picture = figures.profile(results)
+    profile = illustrate(picture, folder / PROFILE) if picture else None
+    shown = [profile, *(one[kind] for one in parts for kind in (*PICTURES, "film"))]
+    drawn = [folder / one["file"] for one in shown if one]
+    figures.lighten(drawn, LIMIT - WORDS)
+    for pattern in (PROFILE, FILM.format("*"), *(f"{kind}-*.png" for kind in PICTURES)):
+        for old in set(folder.glob(pattern)) - set(drawn):
+            old.unlink()
+    text = page(results, parts, profile)
     atomically(folder / PAGE, lambda temporary: _write(temporary, text))
     return folder / PAGE
 
@@ -75,6 +85,8 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         kind: illustrate(picture, folder / f"{kind}-{slug}.png") if picture else None
         for kind, picture in pictures.items()
     }
+    film = folder / FILM.format(slug)
+    film_alt = figures.film(results, board, film, min(figures.FILM_LIMIT, FILMS // len(results.boards)))
     return {
         "board": board,
         "main": tables.main(results, board),
@@ -84,6 +96,9 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "undecided": [tables.escape(model) for model in tables.undecided(results, board)],
         "floors": not results.floors_on(board).empty,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
+        "film": {"file": film.name, "alt": plain(film_alt)} if film_alt else None,
+        "published": published.scores(results, board),
+        "published_times": published.times(results, board),
         **shown,
     }
 
@@ -91,10 +106,15 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
 def illustrate(picture: Picture, path: Path) -> dict[str, str]:
     """Write a picture; returns what the page needs to show it."""
     figures.save(picture.figure, path)
-    return {"file": path.name, "alt": re.sub(r"[\[\]\s]+", " ", picture.alt)}
+    return {"file": path.name, "alt": plain(picture.alt)}
 
 
-def page(results: Results, parts: list[dict[str, Any]]) -> str:
+def plain(alt: str) -> str:
+    """Text that stands between the brackets of a picture."""
+    return re.sub(r"[\[\]\s]+", " ", alt)
+
+
+def page(results: Results, parts: list[dict[str, Any]], profile: dict[str, str] | None) -> str:
     """The markdown of the page."""
     plan = results.plan
     holes = tables.holes(results)
@@ -104,6 +124,8 @@ def page(results: Results, parts: list[dict[str, Any]]) -> str:
         plan=plan,
         budget=FRACTIONS.get(plan.budget, f"{plan.budget:g} times"),
         boards=parts,
+        profile=profile,
+        draws=f"{tables.DRAWS:,}",
         models=len(plan.models),
         cells=len(results.cells),
         finished=int(results.cells["counted"].sum()),

@@ -138,6 +138,12 @@ class Results:
         folder = self.store.artifact(run, "samples") if run else None
         return {path.name: path for path in sorted(folder.glob("*.png"))} if folder else {}
 
+    def picture(self, identity: str, name: str) -> Path | None:
+        """A picture that a cell's run has of itself, at its root or among its samples."""
+        run = self.runs.get(identity)
+        places = (name, f"samples/{name}") if run else ()
+        return next((path for place in places if run and (path := self.store.artifact(run, place))), None)
+
     def real(self, board: Board) -> Path | None:
         """The grid of real images of a board's data set, if there is one."""
         for floor in self.plan.floors:

@@ -14,6 +14,7 @@ from reports.results import CLOCK, FLOORS, Board, Results
 
 LEVEL = 0.95
 NOTHING = "—"
+DRAWS = 10_000  # of the bootstrap over seeds
 # settings that tell one training from another, under the headings of the table
 SETTINGS = {
     "networks.name": "Networks",
@@ -143,14 +144,57 @@ def _rank(model: str, cells: pd.DataFrame, start: pd.Series) -> Rank:
     return Rank(model, Estimate.of(counted["score"]), len(cells), untrained)
 
 
+@dataclass(frozen=True)
+class Stability:
+    """How firm a rank is when the training seeds are drawn again, with replacement.
+
+    Attributes:
+        best: share of the draws in which this model has the lowest mean; ties are split.
+        low, high: the central 95 % of its ranks.
+    """
+
+    best: float
+    low: int
+    high: int
+
+    @property
+    def ranks(self) -> str:
+        return str(self.low) if self.low == self.high else f"{self.low}–{self.high}"
+
+
+def stability(results: Results, board: Board) -> dict[str, Stability]:
+    """The bootstrap over seeds, for models with two finished seeds or more; always the same draws.
+
+    Each model's seeds are drawn on their own: seeds are not paired, since they share nothing between models.
+    """
+    cells = results.on(board)
+    scores = {
+        str(m): own["score"].to_numpy(float) for m, own in cells[cells["counted"]].groupby("model", sort=False)
+    }
+    scores = {model: own for model, own in scores.items() if len(own) > 1}
+    if not scores:
+        return {}
+    rng = np.random.default_rng(0)
+    draws = np.stack([own[rng.integers(len(own), size=(DRAWS, len(own)))].mean(axis=1) for own in scores.values()])
+    ranks = 1 + (draws[None, :, :] < draws[:, None, :]).sum(axis=1)
+    first = ranks == 1
+    best = (first / first.sum(axis=0)).mean(axis=1)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(ranks, [tail, 1 - tail], axis=1, method="inverted_cdf")
+    return {m: Stability(float(best[i]), int(low[i]), int(high[i])) for i, m in enumerate(scores)}
+
+
 def main(results: Results, board: Board) -> pd.DataFrame:
     """The main table of a board, with the noise floors below the models."""
     name = f"{board.metric} ↓"
+    firm = stability(results, board)
     rows = [
         {
             "Model": escape(rank.model),
             name: rank.cell,
             "Seeds finished": seeds(rank.estimate.n, rank.cells),
+            "Best of redrawn seeds": f"{firm[rank.model].best:.0%}" if rank.model in firm else NOTHING,
+            "Ranks of redrawn seeds": firm[rank.model].ranks if rank.model in firm else NOTHING,
             "Untrained": number(rank.untrained),
             "Untrained / trained": _ratio(rank.untrained, rank.estimate.mean),
         }

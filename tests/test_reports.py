@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import re
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 
 import reports
 from gans import sample
 from gans.errors import InputError
 from gans.tracking import Run, Store
-from reports import figures, tables
+from reports import figures, published, tables
 from reports.__main__ import experiment, main
 from reports.results import Board, Results, load
 
@@ -257,7 +263,7 @@ def test_untrained_score_and_ratio(results, board):
     row = tables.main(results, board).iloc[2]
     mean = statistics.mean([31.25, 28.5, 36.0])
     assert list(row)[:3] == ["gan", str(tables.ranking(results, board)[2].estimate), "3"]
-    assert list(row)[3:] == ["600", f"{UNTRAINED / mean:.1f}×"]
+    assert list(row)[5:] == ["600", f"{UNTRAINED / mean:.1f}×"]
 
 
 def test_overlapping_intervals_are_called_undecided(results, board):
@@ -355,6 +361,53 @@ def test_time_to_target(results, board):
     assert "Energy (kJ)" not in cost
 
 
+def test_rank_stability_is_the_share_of_redrawn_seeds(results, board):
+    firm = tables.stability(results, board)
+    # sagan has one finished seed, mdgan none; every mean of dcgan's seeds is below every mean of gan's
+    assert {model: (own.best, own.ranks) for model, own in firm.items()} == {"gan": (0, "2"), "dcgan": (1, "1")}
+
+
+def test_rank_stability_equals_all_redraws_counted():
+    scores = {"a": [1.0, 4.0], "b": [2.0, 3.0, 2.5]}
+    cells = [
+        {"dataset": "d", "metric": "m", "model": model, "counted": True, "score": score}
+        for model, own in scores.items()
+        for score in own
+    ]
+    firm = tables.stability(SimpleNamespace(on=lambda board: pd.DataFrame(cells)), Board("d", "m", "D"))
+    means = [[statistics.mean(draw) for draw in product(own, repeat=len(own))] for own in scores.values()]
+    wins = [(a < b) + (a == b) / 2 for a, b in product(*means)]
+    # 10,000 draws: four standard errors
+    assert firm["a"].best == pytest.approx(statistics.mean(wins), abs=4 * 0.5 / 100)
+    assert firm["a"].best + firm["b"].best == pytest.approx(1)
+    assert firm["a"].ranks == firm["b"].ranks == "1–2"
+
+
+def test_front_holds_what_no_other_model_beats():
+    means = pd.DataFrame(
+        {"cost": [1, 2, 2, 3, 4, np.nan], "score": [9.0, 5.0, 6.0, 5.0, 1.0, 0.5]}, index=list("abcdef")
+    )
+    assert figures.front(means, "cost") == ["a", "b", "e"]
+
+
+def test_ratios_of_the_profile(edges_results):
+    # `huge` alone has finished, on one of two data sets
+    ratios = figures.score_ratios(edges_results, edges_results.boards)
+    assert ratios.to_dict("list") == {edges_results.boards[0]: [1.0, math.inf, math.inf]}
+    assert figures.profile(edges_results) is None
+
+
+def test_profile_over_two_data_sets(two_sets):
+    ratios = figures.score_ratios(two_sets, two_sets.boards)
+    assert [list(ratios[board]) for board in two_sets.boards] == [[1.0, 3.0], [1.5, 1.0]]
+    picture = figures.profile(two_sets)
+    axes = picture.figure.axes[0]
+    steps = {line.get_label(): (list(line.get_xdata())[:-1], list(line.get_ydata())[:-1]) for line in axes.lines}
+    assert steps == {"gan": ([1, 1, 1.5], [0, 0.5, 1]), "dcgan": ([1, 1, 3], [0, 0.5, 1])}
+    assert "over 2 data sets" in picture.alt
+    assert "gan 50%, dcgan 50%" in picture.alt
+
+
 def test_floors_stand_below_the_models(results, board):
     rows = tables.main(results, board).tail(2).iloc[:, :2].to_numpy().tolist()
     assert rows == [
@@ -402,7 +455,7 @@ def test_page_says_what_the_scores_are(page):
     assert (
         "| scikit-learn digits | fd_digits | digits | `accaf9d20ea0` | 1,437 | train split, 1,437 images |" in text
     )
-    assert "| dcgan | **11.8 ± 9.5** | 2 of 3 |" in text
+    assert "| dcgan | **11.8 ± 9.5** | 2 of 3 | 100% | 1 |" in text
     assert "make bench MATRIX=digits" in text
 
 
@@ -420,9 +473,20 @@ def test_page_names_no_run_no_path_and_all_its_pictures(page, store, folder):
     assert str(folder) not in text
     assert not any(run.info.run_id in text for run in store.runs(MATRIX))
     pictures = sorted(path.name for path in page.parent.glob("*.png"))
-    assert pictures == ["curves-digits.png", "losses-digits.png", "samples-digits.png"]
-    assert all(f"]({name})" in text for name in pictures)
+    assert pictures == ["curves-digits.png", "losses-digits.png", "pareto-digits.png", "samples-digits.png"]
+    assert all(f"]({name})" in text for name in [*pictures, "training-digits.gif"])
     assert sum(path.stat().st_size for path in page.parent.iterdir()) < 3e6
+
+
+def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
+    text = reports.standalone(page)
+    assert text.count("<table>") == page.read_text().count("\n| :--")
+    assert "<td" in text
+    assert "**" not in text.split("<body>")[1].split("data:")[0]
+    for name in ("samples-digits.png", "training-digits.gif"):
+        content = base64.b64encode((page.parent / name).read_bytes()).decode()
+        assert f'src="data:image/{name[-3:]};base64,{content}"' in text
+    assert not re.search(r'(src|href)="(?!data:|#|https:)', text)
 
 
 def test_same_store_same_bytes(page, store, tmp_path):
@@ -463,6 +527,121 @@ def edges(store, folder):
 
 
 @pytest.fixture(scope="module")
+def edges_results(store, edges):
+    return load(store, EDGES)
+
+
+@pytest.fixture(scope="module")
+def two_sets(store):
+    """Two models on MNIST and on CIFAR-10 as JPEG, whose published figures are of others."""
+    scores = {
+        ("mnist", "fd_mnist"): {"gan": 2.0, "dcgan": 6.0},
+        ("cifar10-jpeg", "fd_cifar10"): {"gan": 45.0, "dcgan": 30.0},
+    }
+    cells, floors = [], []
+    for (dataset, metric), own in scores.items():
+        for model, score in own.items():
+            run = start(store, model, 0, "two", dataset=dataset, metric=metric)
+            run.log(10_000, {f"score/{metric}": score, "seconds/training": 90.0, "parameters/generator": 1e6})
+            run.finish("finished")
+            cells.append(cell(model, 0, dataset=dataset, metric=metric))
+        floors.append({"dataset": dataset, "title": dataset, "identity": dataset, "metric": metric, "images": 100})
+        floor = store.start("two", dataset, {"gans.kind": "floor", "gans.cell": dataset})
+        floor.log(0, {f"test/{metric}": 1.0, "test/n_generated": 100.0, "test/n_reference": 50_000.0})
+        floor.finish("finished")
+    invoke(store, plan(matrix="two", cells=cells, floors=floors), "two")
+    return load(store, "two")
+
+
+# --- what others have published
+
+
+def test_published_figures_are_those_of_their_sources():
+    found = published.read()
+    scores = {(s.source, s.model): (s.value, s.generated, s.reference, s.conditional) for s in found.scores}
+    assert scores == {
+        ("notebooks", "DCGAN"): (89.68, None, None, None),
+        ("notebooks", "SAGAN"): (107.25, None, None, None),
+        ("studiogan", "DCGAN"): (48.29, 50_000, 50_000, False),
+        ("studiogan", "WGAN-GP"): (53.98, 50_000, 50_000, False),
+        ("studiogan", "SNGAN"): (9.01, 50_000, 50_000, True),
+        ("studiogan", "SAGAN"): (10.35, 50_000, 50_000, True),
+        ("mimicry", "DCGAN"): (28.95, 10_000, 10_000, False),
+        ("mimicry", "SNGAN"): (16.77, 50_000, 50_000, False),
+        ("mimicry", "WGAN-GP"): (22.29, 50_000, 50_000, False),
+        ("collections", "DCGAN"): (42.72, 50_000, 50_000, False),
+        ("collections", "SNGAN-CNN"): (17.81, 50_000, 50_000, False),
+    }
+    assert {(s.dataset, s.metric) for s in found.scores} == {("cifar10", "fid")}
+    assert {(t.dataset, t.model): t.minutes for t in found.times} == {
+        ("mnist", "GAN"): 12.35,
+        ("mnist", "DCGAN"): 34.6,
+        ("fashion-mnist", "GAN"): 62.7,
+        ("fashion-mnist", "DCGAN"): 64.9,
+    }
+
+
+def test_a_figure_of_another_protocol_says_so_in_its_row(two_sets):
+    table = published.scores(two_sets, two_sets.boards[1])
+    ours, theirs = table[table["Source"] == "this page"], table[table["Source"] != "this page"]
+    assert ours[["Model", "Metric", "Value ↓"]].to_numpy().tolist() == [
+        ["dcgan", "fd_cifar10", "30.0 (one seed)"],
+        ["gan", "fd_cifar10", "45.0 (one seed)"],
+    ]
+    assert set(theirs["Metric"]) == {"fid"}
+    assert all(text.startswith("no: another extractor (fid, ours is fd_cifar10); ") for text in theirs.iloc[:, -1])
+    assert all("not JPEG-compressed" in text for text in theirs.iloc[:, -1])
+    sagan = theirs[(theirs["Model"] == "SAGAN") & theirs["Source"].str.contains("Studio")].iloc[0]
+    assert "class-conditional" in sagan["Compares with ours"]
+    assert sagan["Reference images"] == "50,000, train"
+    assert published.scores(two_sets, two_sets.boards[0]).empty
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"generated": 50_000}, ["generated images: 50,000"]),
+        ({"reference": None}, ["reference images: not known"]),
+        ({"split": "test"}, ["reference split: test"]),
+        ({"conditional": None}, ["conditional or not: not known"]),
+        ({"metric": "fid", "conditional": True}, ["another extractor (fid, ours is fd_x)", "class-conditional"]),
+    ],
+)
+def test_differences_of_protocol(changes, said):
+    ours = published.Protocol("fd_x", 10_000, 50_000, "train", False)
+    assert replace(ours, **changes).differences(ours) == said
+
+
+def test_published_times_say_what_differs(two_sets):
+    table = published.times(two_sets, two_sets.boards[0])
+    assert table.iloc[:, [0, 2]].to_numpy().tolist() == [
+        ["gan", "1.50"],
+        ["dcgan", "1.50"],
+        ["GAN", "12.35"],
+        ["DCGAN", "34.6"],
+    ]
+    assert all("hardware" in text for text in table.iloc[2:, -1])
+    assert table.iloc[0, 1] == "this page: 10 thousand images, Some CPU (2 cores)"
+
+
+def test_a_wrong_published_figure_is_named(tmp_path):
+    file = tmp_path / "published.toml"
+    file.write_text(
+        '[sources.a]\ntitle = "A"\n[[scores]]\ndataset = "x"\nmodel = "M"\nsource = "b"\nvalue = 1.0\n'
+    )
+    with pytest.raises(InputError, match="unknown source 'b'"):
+        published.read(file)
+    other = tmp_path / "other.toml"
+    other.write_text(file.read_text().replace('"b"', '"a"').replace("1.0", "-1.0"))
+    with pytest.raises(InputError, match=r"other.toml: scores.0.value: "):
+        published.read(other)
+
+
+# --- the edges' page
+
+
+@pytest.fixture(scope="module")
 def edges_page(store, edges, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     old, foreign = folder / EDGES / "samples-gone.png", folder / EDGES / "mine.png"
@@ -481,7 +660,7 @@ def test_edges_in_the_page(edges_page):
     text = edges_page.read_text()
     assert "Trained on a tenth of the matrix's images" in text
     assert "| huge | **1.00e+30 (one seed)** | — |" in text
-    assert "| huge | **1.00e+30 (one seed)** | 1 | 600 | 6.00e-28× |" in text
+    assert "| huge | **1.00e+30 (one seed)** | 1 | — | — | 600 | 6.00e-28× |" in text
     assert "| empty/cifar10/0 | finished | its score is not a finite number |" in text
     assert "| empty/digits/0 | running | still running" in text
     assert "No noise floor was tracked" in text
@@ -499,6 +678,44 @@ def test_coloured_samples_stay_light(edges_page):
     assert picture.stat().st_size < 3 * 150_000
 
 
+def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path):
+    run = start(store, "gan", 0, "own")
+    image = Image.new("RGB", (1800, 600), (200, 30, 30))
+    for name, place in (("neighbours.png", None), ("classes.png", "samples")):
+        image.save(tmp_path / name)
+        run.artifact(tmp_path / name, place)
+    run.finish("finished")
+    invoke(store, plan(matrix="own", cells=[cell("gan", 0)]), "own")
+    page = reports.write(store, "own", tmp_path)
+    for kind in ("neighbours", "classes"):
+        with Image.open(page.parent / f"{kind}-digits.png") as shown:
+            red = (np.asarray(shown.convert("RGB")) == (200, 30, 30)).all(axis=-1)
+        assert red.sum() == 900 * 300  # half as wide, whole
+        assert f"]({kind}-digits.png)" in page.read_text()
+
+
+def test_a_report_that_is_too_large_gets_lighter_pictures(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    paths = [tmp_path / "large.png", tmp_path / "small.png", tmp_path / "film.gif"]
+    Image.fromarray(noise).save(paths[0])
+    Image.fromarray(noise[:20, :20]).save(paths[1])
+    Image.fromarray(noise[:50, :50]).save(paths[2])
+    before = [path.read_bytes() for path in paths]
+    figures.lighten(paths, sum(map(len, before)))
+    assert [path.read_bytes() for path in paths] == before
+    limit = len(before[1]) + len(before[2]) + 40_000
+    figures.lighten(paths, limit)
+    assert [path.read_bytes() for path in paths[1:]] == before[1:]
+    assert sum(path.stat().st_size for path in paths) <= limit
+    with Image.open(paths[0]) as image:
+        assert image.width / image.height == pytest.approx(1.5, abs=0.02)
+
+
+def test_the_film_shows_all_models_at_the_same_share_of_training(page):
+    with Image.open(page.parent / "training-digits.gif") as film:
+        assert film.n_frames == 4  # at 0, 3, 5 and 10 thousand images; mdgan never ran
+
+
 @pytest.mark.parametrize("side", [16, 32, 64, 128, 256])
 def test_panels_are_about_as_wide_for_every_resolution(side, tmp_path):
     layout = figures.Layout.of(side)
@@ -512,14 +729,12 @@ def test_panels_are_about_as_wide_for_every_resolution(side, tmp_path):
 def test_tiles_are_the_images_of_the_grid(tmp_path):
     path = grid(tmp_path / "grid.png", 3, 0.0)
     noise = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(3)).mul(255).byte()
-    tiles = figures._tiles(path, 16)
-    assert all(
-        (np.asarray(tile)[..., 0] == image[0].numpy()).all() for tile, image in zip(tiles, noise, strict=True)
-    )
+    tiles = sample.tiles(path, 16)
+    assert all((np.asarray(tile) == image[0].numpy()).all() for tile, image in zip(tiles, noise, strict=True))
 
 
 def test_a_picture_of_another_size_is_shown_whole(tmp_path):
-    assert figures._tiles(grid(tmp_path / "grid.png", 0, 0.0, side=20), 16) == []
+    assert sample.tiles(grid(tmp_path / "grid.png", 0, 0.0, side=20), 16) == []
 
 
 def test_stages_are_start_middle_and_end():

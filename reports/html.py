@@ -1,0 +1,34 @@
+"""A report as one HTML file with its pictures inside: for viewers that show a page and not its folder."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html import escape
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+
+TYPES = {".png": "image/png", ".gif": "image/gif"}
+STYLE = """
+body { font: 15px/1.5 sans-serif; max-width: 75rem; margin: 1rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0; }
+th, td { border: 1px solid #ccc; padding: .25rem .6rem; }
+img { max-width: 100%; }
+pre { background: #f3f3f3; padding: .6rem; overflow-x: auto; }
+"""
+
+
+def standalone(page: Path) -> str:
+    """The markdown page as HTML; pictures beside it are put in, so that the file needs nothing else."""
+    text = page.read_text(encoding="utf-8")
+    body = MarkdownIt("commonmark").enable("table").render(text)
+    body = re.sub(r'src="([^":/]+)"', lambda found: f'src="{_inside(page.parent / found[1])}"', body)
+    title = escape(text.splitlines()[0].lstrip("# "))
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'
+
+
+def _inside(picture: Path) -> str:
+    content = base64.b64encode(picture.read_bytes()).decode()
+    return f"data:{TYPES[picture.suffix]};base64,{content}"

@@ -1,0 +1,186 @@
+"""Figures that others have published, `published.toml`: checked, and as tables that say what differs from ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+from pydantic import Field, ValidationError, model_validator
+
+from gans.config import Config, read_toml
+from gans.errors import InputError, unknown
+from reports.results import CLOCK, FLOORS, Board, Results
+from reports.tables import NOTHING, count, distinct, escape, number, ranking
+
+FILE = Path(__file__).with_name("published.toml")
+# data sets that hold the images of another one, and how they differ from it
+VARIANTS = {"cifar10-jpeg": ("cifar10", "its images are not JPEG-compressed")}
+
+
+class Source(Config):
+    """Who published figures."""
+
+    title: str = Field(description="as a reader knows it")
+    url: str = Field("", description="where they are")
+
+    def __str__(self) -> str:
+        return f"[{escape(self.title)}]({self.url})" if self.url else escape(self.title)
+
+
+class Score(Config):
+    """A published score and its protocol; None is what was not published."""
+
+    dataset: str = Field(description="a key of gans.data.DATASETS")
+    model: str = Field(description="as its source calls it")
+    source: str = Field(description="a key of the sources")
+    value: float = Field(gt=0, allow_inf_nan=False, description="the figure")
+    metric: str = Field("fid", description="its name by our protocol: fid is Inception-V3 and nothing else")
+    generated: int | None = Field(None, gt=0, description="number of generated images")
+    reference: int | None = Field(None, gt=0, description="number of real images")
+    split: str | None = Field(None, description="which split these are of")
+    conditional: bool | None = Field(None, description="whether the networks are told the class")
+    note: str = Field("", description="what else a reader should know")
+
+
+class Time(Config):
+    """A published training time."""
+
+    dataset: str = Field(description="a key of gans.data.DATASETS")
+    model: str = Field(description="as its source calls it")
+    source: str = Field(description="a key of the sources")
+    minutes: float = Field(gt=0, allow_inf_nan=False, description="of training")
+
+
+class Published(Config):
+    """The file."""
+
+    sources: dict[str, Source] = Field(description="who published")
+    scores: tuple[Score, ...] = Field((), description="scores")
+    times: tuple[Time, ...] = Field((), description="training times")
+
+    @model_validator(mode="after")
+    def sources_are_known(self) -> Self:
+        for name in [score.source for score in self.scores] + [time.source for time in self.times]:
+            if name not in self.sources:
+                raise unknown("source", name, self.sources)
+        return self
+
+
+@cache
+def read(path: Path = FILE) -> Published:
+    """The published figures.
+
+    Raises:
+        InputError: a wrong key or value; the file, the key and the remedy are named.
+    """
+    try:
+        return Published.model_validate(read_toml(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a score was measured; None is not known."""
+
+    metric: str
+    generated: int | None
+    reference: int | None
+    split: str | None
+    conditional: bool | None
+
+    def differences(self, ours: Protocol) -> list[str]:
+        """What keeps a figure under this protocol from being compared with one under ours, in words."""
+        found = [f"another extractor ({self.metric}, ours is {ours.metric})"] if self.metric != ours.metric else []
+        counts = {"generated": (self.generated, ours.generated), "reference": (self.reference, ours.reference)}
+        found += [f"{what} images: {_known(theirs)}" for what, (theirs, own) in counts.items() if theirs != own]
+        if self.split != ours.split:
+            found.append(f"reference split: {self.split or 'not known'}")
+        if self.conditional != ours.conditional:
+            found.append("class-conditional" if self.conditional else "conditional or not: not known")
+        return found
+
+
+def _known(number_of: int | None) -> str:
+    return "not known" if number_of is None else count(number_of)
+
+
+def our_protocol(results: Results, board: Board) -> Protocol:
+    """How the scores of a board were measured."""
+    cells, floors = results.on(board), results.floors_on(board)
+    generated = pd.to_numeric(cells["score.images"]).dropna() if "score.images" in cells else pd.Series()
+    reference = floors.loc[floors["comparison"] == FLOORS["test"], "n_reference"]
+    return Protocol(board.metric, _first(generated), _first(reference), "train", False)
+
+
+def _first(values: pd.Series) -> int | None:
+    return int(values.iloc[0]) if len(values) else None
+
+
+def scores(results: Results, board: Board) -> pd.DataFrame:
+    """Our scores, then the published ones on the same images, each with its protocol; empty if there are none."""
+    dataset, variant = VARIANTS.get(board.dataset, (board.dataset, ""))
+    theirs = [score for score in read().scores if score.dataset == dataset]
+    if not theirs:
+        return pd.DataFrame()
+    ours = our_protocol(results, board)
+    rows = [
+        _row(escape(rank.model), "this page", str(rank.estimate), ours, "")
+        for rank in ranking(results, board)
+        if rank.estimate.n
+    ]
+    for score in theirs:
+        protocol = Protocol(score.metric, score.generated, score.reference, score.split, score.conditional)
+        differences = [*protocol.differences(ours), *([variant] if variant else [])]
+        apart = f"no: {'; '.join(differences)}" if differences else "same protocol"
+        apart += f" ({score.note})" if score.note else ""
+        source = str(read().sources[score.source])
+        rows.append(_row(escape(score.model), source, f"{score.value:g}", protocol, apart))
+    return pd.DataFrame(rows)
+
+
+def _row(model: str, source: str, value: str, protocol: Protocol, apart: str) -> dict[str, str]:
+    conditional = {True: "yes", False: "no", None: "not known"}[protocol.conditional]
+    return {
+        "Model": model,
+        "Source": source,
+        "Metric": protocol.metric,
+        "Value ↓": value,
+        "Generated images": _known(protocol.generated),
+        "Reference images": f"{_known(protocol.reference)}{f', {protocol.split}' if protocol.split else ''}",
+        "Class-conditional": conditional,
+        "Compares with ours": apart or NOTHING,
+    }
+
+
+def times(results: Results, board: Board) -> pd.DataFrame:
+    """Our mean training times, then the published ones on the same images; empty if there are none."""
+    dataset, _ = VARIANTS.get(board.dataset, (board.dataset, ""))
+    theirs = [time for time in read().times if time.dataset == dataset]
+    if not theirs:
+        return pd.DataFrame()
+    cells = results.on(board)
+    ours = [
+        {
+            "Model": escape(model),
+            "Source": f"this page: {distinct(own, 'kimg')} thousand images, {distinct(own, 'gans.device')}",
+            "Training (minutes)": number(own[CLOCK].mean() / 60),
+            "Compares with ours": NOTHING,
+        }
+        for model, own in cells[cells["counted"]].groupby("model", sort=False)
+    ]
+    other = [
+        {
+            "Model": escape(time.model),
+            "Source": str(read().sources[time.source]),
+            "Training (minutes)": f"{time.minutes:g}",
+            "Compares with ours": "no: other hardware, networks and number of images",
+        }
+        for time in theirs
+    ]
+    return pd.DataFrame([*ours, *other])
