@@ -1,4 +1,4 @@
-"""The command line: `gans train | sample | score | config | ui`."""
+"""The command line: `gans train | sample | interpolate | arithmetic | walk | score | config | ui`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gans.commands import latents
+from gans.commands.checks import positive
 from gans.errors import InputError, Parser, exit_code
 
 
@@ -38,13 +40,7 @@ def parser() -> Parser:
     train.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints and pictures")
     train.set_defaults(run=run_train)
 
-    sample = commands.add_parser("sample", help="draw images from a trained generator")
-    sample.add_argument("generator", type=Path, help="a generator.safetensors that training wrote")
-    sample.add_argument("--count", type=int, default=64)
-    sample.add_argument("--seed", type=int, default=0, help="of the latents")
-    sample.add_argument("--output", type=Path, default=Path("samples.png"))
-    sample.add_argument("--device", default="auto")
-    sample.set_defaults(run=run_sample)
+    latents.add(commands)
 
     score = commands.add_parser("score", help="score images, or a trained generator, against a data set")
     score.add_argument("images", help="a folder or archive of images, or a generator.safetensors")
@@ -101,31 +97,18 @@ def run_train(asked: argparse.Namespace) -> int:
     return 0 if outcome.status == "finished" else 1
 
 
-def run_sample(asked: argparse.Namespace) -> int:
-    """Draw a grid of images."""
-    from gans import devices, seeds
-    from gans.sample import generate, load_generator, picture, save_picture
-
-    if asked.seed < 0:
-        raise InputError(f"--seed {asked.seed} must be 0 or more")
-    generator, about = load_generator(asked.generator, devices.resolve(asked.device))
-    z = seeds.normal((positive("--count", asked.count), about["networks"]["latent"]), asked.seed, "samples")
-    save_picture(picture(generate(generator, z)), asked.output)
-    print(f"{asked.count} images in {asked.output}")
-    return 0
-
-
 def run_score(asked: argparse.Namespace) -> int:
     """Score images against a data set."""
     import torch
 
     from gans import data, devices, fidelity
-    from gans.sample import generate, latents, load_generator
+    from gans.sample import generate, load_generator
+    from gans.sample import latents as fixed_latents
 
     device = devices.resolve(asked.device)
     if asked.images.endswith(".safetensors"):
         generator, about = load_generator(Path(asked.images), device)
-        z = latents(positive("--count", asked.count), about["networks"]["latent"], "report")
+        z = fixed_latents(positive("--count", asked.count), about["networks"]["latent"], "report")
         images = generate(generator, z)
         real = data.load(asked.reference, resolution=images.shape[-1])
     else:
@@ -185,12 +168,6 @@ def assignment(text: str) -> dict[str, Any]:
             return tomllib.loads(f"{key} = {json.dumps(value)}")
         except tomllib.TOMLDecodeError:
             raise InputError(f"--set {text}: '{key}' is not a key; `gans config` lists them") from None
-
-
-def positive(flag: str, count: int) -> int:
-    if count < 1:
-        raise InputError(f"{flag} {count} must be at least 1")
-    return count
 
 
 def show(scores: Mapping[str, float]) -> None:

@@ -169,9 +169,9 @@ def _panel(
 
 
 @cache
-def font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int = TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The font that Pillow carries: the same on every machine."""
-    return ImageFont.load_default(TEXT)
+    return ImageFont.load_default(size)
 
 
 def fitted(text: str, width: int) -> str:

@@ -171,6 +171,11 @@ class Store:
             return None
         return Run(self, run_id)
 
+    def starting_with(self, run_id: str) -> list[MlflowRun]:
+        """All runs whose id begins like this, in any experiment; hexadecimal digits only."""
+        experiments = [found.experiment_id for found in self.client.search_experiments()]
+        return list(self.client.search_runs(experiments, filter_string=f"run_id LIKE '{run_id}%'"))
+
     def resume(self, run_id: str, parent: str | None = None) -> Run | None:
         """A run that an earlier invocation left unfinished; None if the store does not know it."""
         try:

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter
 from PIL import Image
 
 from gans.checkpoint import atomically
@@ -40,7 +40,7 @@ BELIEFS = {"D/real": "D(x)", "D/fake": "D(G(z))"}
 # pixels in the sample picture: width of a panel before it is enlarged, between panels, above them, beside them
 NATIVE, GAP, TITLE, LABEL = 200, 16, 34, 210
 FILM_LIMIT = LIMIT  # bytes of one film
-WHOLE = 900  # pixels: greatest width of a picture that a run has of itself
+WHOLE = 640  # pixels: greatest width of a picture that a run has of itself
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,13 @@ def _floor_lines(axes: Axes, floors: pd.DataFrame, metric: str) -> None:
 # --- score against cost
 
 
+class Plain(LogFormatter):
+    """Labels of a logarithmic axis as 80, 60k, 1M, in place of 8 x 10^1."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return EngFormatter(sep="").format_eng(x) if super().__call__(x, pos) else ""
+
+
 COSTS = {
     CLOCK: "seconds of training, evaluations not counted",
     "parameters/generator": "parameters of the generator",
@@ -195,8 +202,8 @@ def _cost_panel(axes: Axes, cells: pd.DataFrame, cost: str, looks: Mapping[str, 
         axes.plot(own[cost], own["score"], look.marker, color=look.color, ms=3, alpha=0.6)
         axes.plot(mean[cost], mean["score"], look.marker, color=look.color, mec="black", ms=9, label=model)
     axes.set(xscale="log", yscale="log", xlabel=COSTS[cost])
-    for axis in (axes.xaxis, axes.yaxis):  # 80 in place of 8 x 10^1
-        axis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set(major_formatter=Plain(), minor_formatter=Plain())
     axes.grid(alpha=0.3, which="both")
     return on_front
 
@@ -231,6 +238,7 @@ def profile(results: Results) -> Picture | None:
         axes.plot(x, y, **vars(looks[str(model)]), drawstyle="steps-post", ms=5, label=model)
     axes.set(xscale="log", xlim=(1, end), ylim=(-0.03, 1.03), ylabel="share of data sets")
     axes.set_xlabel("ratio to the best model's Fréchet distance, at most")
+    axes.xaxis.set(major_formatter=Plain(), minor_formatter=Plain())
     axes.grid(alpha=0.3, which="both")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     best = ", ".join(f"{model} {share:.0%}" for model, share in (ratios <= 1).mean(axis=1).items())
@@ -457,17 +465,29 @@ def classes(results: Results, board: Board) -> Picture | None:
 
 
 def _collection(results: Results, board: Board, name: str, what: str) -> Picture | None:
-    """A picture that runs have of themselves, one below the other."""
+    """A picture that runs have of themselves, two beside each other."""
     cells = examples(results, board)
     found = {model: results.picture(cell["identity"], name) for model, cell in cells.items()}
-    strips = [
-        (_row_label(model, cells[model], board), [("", 0, _whole(path, WHOLE))])
+    panels = [
+        (_title(model, cells[model], board), _whole(path, WHOLE))
         for model, path in found.items()
         if path is not None
     ]
+    if not panels:
+        return None
+    step = WHOLE + GAP
+    rows = [
+        [(title, place * step, pixels) for place, (title, pixels) in enumerate(panels[first : first + 2])]
+        for first in range(0, len(panels), 2)
+    ]
     shown = [model for model, path in found.items() if path is not None]
-    alt = f"On {board.title}, one row per model ({', '.join(shown)}): {what}."
-    return Picture(_stack(strips, WHOLE), alt) if strips else None
+    alt = f"On {board.title}, a panel for each of {', '.join(shown)}: {what}."
+    return Picture(_stack([("", row) for row in rows], min(2, len(panels)) * step, label=GAP), alt)
+
+
+def _title(model: str, cell: pd.Series, board: Board) -> str:
+    end = f"{board.metric} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
+    return f"{model}, seed {cell['seed']}, {end}"
 
 
 def _whole(path: Path, width: int) -> np.ndarray:
@@ -478,19 +498,19 @@ def _whole(path: Path, width: int) -> np.ndarray:
     return np.asarray(image)
 
 
-def _stack(strips: Sequence[tuple[str, Sequence[Panel]]], wide: int) -> Figure:
+def _stack(strips: Sequence[tuple[str, Sequence[Panel]]], wide: int, label: int = LABEL) -> Figure:
     """Strips of panels below each other, pixel for pixel, with their labels on the left."""
     heights = [max(pixels.shape[0] for _, _, pixels in panels) + TITLE for _, panels in strips]
-    width, height = LABEL + wide + GAP, sum(heights) + GAP
+    width, height = label + wide + GAP, sum(heights) + GAP
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
     top = height
-    for (label, panels), used in zip(strips, heights, strict=True):
+    for (words, panels), used in zip(strips, heights, strict=True):
         bottom = top - used
         middle = (top - TITLE + bottom) / 2
-        figure.text(GAP / width, middle / height, label, fontsize=10, va="center")
+        figure.text(GAP / width, middle / height, words, fontsize=10, va="center")
         for title, left, pixels in panels:
             under = top - TITLE - pixels.shape[0]
-            figure.figimage(pixels, LABEL + left, under, origin="upper")
-            figure.text((LABEL + left) / width, (top - TITLE + 6) / height, title, fontsize=9)
+            figure.figimage(pixels, label + left, under, origin="upper")
+            figure.text((label + left) / width, (top - TITLE + 6) / height, title, fontsize=9)
         top = bottom
     return figure

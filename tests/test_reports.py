@@ -690,7 +690,7 @@ def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path):
     for kind in ("neighbours", "classes"):
         with Image.open(page.parent / f"{kind}-digits.png") as shown:
             red = (np.asarray(shown.convert("RGB")) == (200, 30, 30)).all(axis=-1)
-        assert red.sum() == 900 * 300  # half as wide, whole
+        assert red.sum() == 640 * 213  # smaller, but whole
         assert f"]({kind}-digits.png)" in page.read_text()
 
 

@@ -108,9 +108,18 @@ def test_artifacts_are_kept_with_the_run(finished):
     store = Store(bench.environment["MLFLOW_TRACKING_URI"])
     run = bench.runs()["dcgan/digits/0"]
     pictures = [f"samples/{name}.png" for name in ("final", "neighbours", "classes")]
-    for path in ("curves.png", *pictures, "checkpoint/generator.safetensors", "matrix.toml"):
+    for path in ("curves.png", "training.gif", *pictures, "checkpoint/generator.safetensors", "matrix.toml"):
         assert store.artifact(run, path), path
     assert store.artifact(run, "matrix.toml").read_text() == TINY
+
+
+def test_the_report_is_kept_with_the_invocation(finished):
+    bench, _ = finished
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    folder = store.artifact(bench.runs("matrix")["bench tiny"], "report")
+    assert (folder / "README.md").read_text().startswith("# GAN benchmark: tiny")
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/") == len([*folder.glob("*.png"), *folder.glob("*.gif")]) > 2
 
 
 def test_the_noise_floor_is_scored(finished):

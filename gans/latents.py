@@ -1,0 +1,192 @@
+"""Ways through latent space: interpolation, arithmetic, planes. Latents are standard normal, (n, length)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from gans import seeds
+from gans.errors import InputError
+
+Between = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+NEARLY_PARALLEL = 1e-6  # sine of the angle below which two latents have no circle through them
+
+
+# --- drawing
+
+
+def draw(count: int, length: int, seed: int) -> Tensor:
+    """Latents (count, length) of a seed, on the CPU; the first ones do not depend on how many follow.
+
+    `gans sample --seed SEED` shows their images, row by row, so that latent `SEED:INDEX` can be read off its grid.
+    """
+    rows = math.ceil(count / 16) * 16  # torch draws in blocks of 16 and redraws the last one if it is not full
+    return seeds.normal((rows, length), seed, "samples")[:count]
+
+
+def chosen(names: Sequence[str], length: int) -> Tensor:
+    """The latents (n, length) that `SEED:INDEX` names.
+
+    Raises:
+        InputError: a name of another form.
+    """
+    return torch.stack([_one(name, length) for name in names])
+
+
+def _one(name: str, length: int) -> Tensor:
+    if not re.fullmatch(r"\d{1,9}:\d{1,6}", name):
+        raise InputError(f"'{name}' is no latent: write SEED:INDEX, 0:17 for image 17 of `gans sample --seed 0`")
+    seed, index = map(int, name.split(":"))
+    return draw(index + 1, length, seed)[index]
+
+
+def truncated(z: Tensor, limit: float, seed: int) -> Tensor:
+    """Latents with every number beyond ±limit drawn again until it is within (Brock et al. 2019, section 3.1)."""
+    generator = seeds.generator(seed, "truncation")
+    outside = z.abs() > limit
+    while outside.any():
+        z = torch.where(outside, torch.randn(z.shape, generator=generator), z)
+        outside = z.abs() > limit
+    return z
+
+
+# --- between two latents
+
+
+def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """The straight line: (1 - t) a + t b. Its middle is shorter than the latents that a generator was trained on.
+
+    Args:
+        a, b: latents (length,) or (n, length).
+        t: places from 0 to 1, (n,).
+
+    Returns:
+        (n, length).
+    """
+    t = t[:, None]
+    return (1 - t) * a + t * b
+
+
+def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """The great circle (White 2016, arXiv 1609.04468): sin((1 - t) w) / sin w a + sin(t w) / sin w b.
+
+    w is the angle between a and b; latents of one length keep it. Where a and b point the same way, or opposite
+    ways, there is no one circle, and the straight line is taken. Arguments as for `lerp`.
+    """
+    a, b = torch.broadcast_tensors(a, b)
+    cosine = torch.cosine_similarity(a.double(), b.double(), dim=-1).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    sine = torch.sin(angle)
+    flat = sine < NEARLY_PARALLEL
+    safe, where = sine.masked_fill(flat, 1), t.double()
+    first = torch.where(flat, 1 - where, torch.sin((1 - where) * angle) / safe)
+    second = torch.where(flat, where, torch.sin(where * angle) / safe)
+    return (first[:, None] * a + second[:, None] * b).to(a.dtype)
+
+
+BETWEEN: dict[str, Between] = {"slerp": slerp, "lerp": lerp}
+
+
+def path(stops: Tensor, steps: int, between: Between, closed: bool = False) -> Tensor:
+    """From stop to stop.
+
+    Args:
+        stops: latents (k, length), k >= 2.
+        steps: from one stop to the next.
+        between: `lerp` or `slerp`.
+        closed: go on from the last stop to the first, which is not repeated: the path can be played for ever.
+
+    Returns:
+        ((k - 1) * steps + 1, length), every stop among them; if closed, (k * steps, length).
+    """
+    t = torch.arange(steps) / steps
+    ends = [*stops[1:], stops[0]] if closed else stops[1:]
+    parts = [between(start, end, t) for start, end in zip(stops, ends, strict=closed)]
+    return torch.cat(parts if closed else [*parts, stops[-1:]])
+
+
+# --- planes
+
+
+def plane(corners: Tensor, size: int, between: Between) -> Tensor:
+    """The square whose corners are three latents and what they imply: top left, top right, bottom left.
+
+    The fourth corner is top right + bottom left - top left, brought to their mean length (a J-diagram: White 2016,
+    section 3.2).
+
+    Returns:
+        (size * size, length), row by row.
+    """
+    a, b, c = corners
+    d = b + c - a
+    d = d * corners.norm(dim=1).mean() / d.norm().clamp_min(1e-12)
+    t = torch.linspace(0, 1, size)
+    left, right = between(a, c, t), between(b, d, t)
+    return torch.cat([between(start, end, t) for start, end in zip(left, right, strict=True)])
+
+
+def directions(z: Tensor, images: Tensor, count: int) -> Tensor:
+    """The orthogonal latent directions along which images change most, on average over all latents.
+
+    By Stein's lemma the covariance of standard normal latents with the pixels is the generator's mean derivative;
+    its left singular vectors are these directions, the strongest first.
+
+    Args:
+        z: latents (n, length), standard normal.
+        images: their images, (n, ...), of any type.
+        count: how many directions.
+
+    Returns:
+        (count, length), of length 1 each, the largest entry of each positive.
+    """
+    pixels = images.flatten(1).double()
+    covariance = z.double().T @ (pixels - pixels.mean(dim=0)) / len(z)
+    found = torch.linalg.svd(covariance, full_matrices=False).U[:, :count].T
+    largest = found.gather(1, found.abs().argmax(dim=1, keepdim=True))
+    return (found * largest.sign()).to(z.dtype)
+
+
+def around(center: Tensor, axes: Tensor, size: int, reach: float) -> Tensor:
+    """A square grid of latents that differ from `center` only along two orthogonal directions of length 1.
+
+    Along each, they go from -reach to reach standard deviations. Returns (size * size, length), row by row.
+    """
+    rest = center - (axes @ center) @ axes
+    steps = torch.linspace(-reach, reach, size)
+    return torch.cat([rest + y * axes[1] + steps[:, None] * axes[0] for y in steps])
+
+
+# --- arithmetic
+
+
+def most_like(logits: Tensor, wanted: int, count: int) -> list[int]:
+    """The samples that a classifier is surest to see class `wanted` in, the surest first.
+
+    Args:
+        logits: (n, classes).
+        wanted: the class.
+        count: at most so many; fewer if fewer samples have this class as their likeliest.
+    """
+    shares = logits.double().softmax(dim=1)[:, wanted]
+    seen = logits.argmax(dim=1) == wanted
+    order = shares.masked_fill(~seen, -1).argsort(descending=True, stable=True)
+    return order[: min(count, int(seen.sum()))].tolist()
+
+
+def analogy(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """mean(a) - mean(b) + mean(c) of latents (n, length): king - man + woman (DCGAN, figure 7).
+
+    The paper averages three latents each, since single ones gave unstable results.
+    """
+    return a.mean(dim=0) - b.mean(dim=0) + c.mean(dim=0)
+
+
+def nearby(z: Tensor, count: int, scale: float, seed: int) -> Tensor:
+    """`count` latents about one, (length,): with uniform noise of ±scale on every number (DCGAN, figure 7)."""
+    noise = torch.rand(count, len(z), generator=seeds.generator(seed, "nearby"))
+    return z + scale * (2 * noise - 1)
