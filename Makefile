@@ -8,16 +8,20 @@ export PYTHONUNBUFFERED := 1
 # (a path with a space: DATASETS="'folder:/my images'")
 bench_flags = $(if $(MODELS),--models $(MODELS)) $(if $(DATASETS),--datasets $(DATASETS)) \
               $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(JOBS),--jobs $(JOBS)) \
-              $(if $(BUDGET),--budget $(BUDGET)) $(if $(PRESET),--preset $(PRESET)) $(if $(DRY_RUN),--dry-run)
+              $(if $(BUDGET),--budget $(BUDGET)) $(if $(PRESET),--preset $(PRESET)) $(if $(DRY_RUN),--dry-run) \
+              $(if $(PRECISION),--precision $(PRECISION)) $(if $(GRAPH),--graph)
 sweep_flags = $(if $(DATASET),--dataset $(DATASET)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) \
               $(if $(STORAGE),--storage $(STORAGE)) $(if $(STUDY),--study $(STUDY)) $(if $(SEED),--seed $(SEED)) \
               $(if $(PRUNER),--pruner $(PRUNER)) $(if $(OBJECTIVES),--objectives $(OBJECTIVES)) \
               $(if $(SPACE),--space $(SPACE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(JOIN),--join) \
               $(if $(FINALISTS),--finalists $(FINALISTS)) $(if $(FRESH),--fresh $(FRESH)) \
               $(if $(DEVICE),--device $(DEVICE))
+speed_flags = $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+              $(if $(DEVICE),--device $(DEVICE)) $(if $(PRECISION),--precision $(PRECISION)) \
+              $(if $(THREADS),--threads $(THREADS)) $(if $(GRAPH),--graph) $(if $(QUICK),--quick)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench sweep report ui test test-all lint format lock
+.PHONY: help setup bench sweep speed report ui test test-all lint format lock
 
 help: ## list the targets and their variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,12 +38,15 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
 
-bench: $(READY) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= DRY_RUN=
+bench: $(READY) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= PRECISION=float32 GRAPH= DRY_RUN=
 	@$(BIN)/python -m benchmarks "$(or $(MATRIX),digits)" $(bench_flags)
 
 sweep: $(READY) ## tune a model, retrain the winners, report   MODEL=sagan DATASET=digits TRIALS=30 JOBS= STORAGE= SEED=0 PRUNER=halving OBJECTIVES= SPACE= BUDGET=1 JOIN=
 	@test -n "$(MODEL)" || { echo "error: name a model: make sweep MODEL=sagan" >&2; exit 2; }
 	@$(BIN)/python -m sweeps $(MODEL) $(sweep_flags)
+
+speed: $(READY) ## time training beside its arithmetic and beside tutorials   MODELS= ROUNDS=5 DEVICE=auto PRECISION= GRAPH= QUICK=
+	@$(BIN)/python -m benchmarks.speed $(speed_flags)
 
 report: $(READY) ## write the reports again from the tracking store   MATRIX=digits BUDGET=1
 	@$(BIN)/python -m reports "$(or $(MATRIX),digits)" $(if $(BUDGET),--budget $(BUDGET))

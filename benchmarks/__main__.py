@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import get_args
 
 from benchmarks.engine import preload
 from benchmarks.matrix import Selection, read_matrix, with_preset
 from benchmarks.runner import Machine, MatrixRun
+from gans.config import Precision
 from gans.errors import InputError, Parser, exit_code
 from gans.tracking import Store
 
@@ -23,8 +25,12 @@ def arguments() -> Parser:
     parser.add_argument("--preset", help="tuned: MODEL-tuned beside every model that `make sweep` has tuned")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument(
-        "--jobs", type=int, help="cells at a time; one per CPU core, or one on a GPU, if not given"
+        "--jobs",
+        type=int,
+        help="cells at a time; if not given one per CPU core, or one on a GPU; 0: as many as fit on the GPU",
     )
+    parser.add_argument("--precision", choices=get_args(Precision), help="float32, tf32 or bf16 for all cells")
+    parser.add_argument("--graph", action="store_true", help="replay training steps as CUDA graphs (not measured)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and their state, run nothing")
     return parser
@@ -32,11 +38,11 @@ def arguments() -> Parser:
 
 def main() -> int:
     asked = arguments().parse_args()
-    if asked.jobs is not None and asked.jobs < 1:
-        raise InputError(f"JOBS={asked.jobs} must be at least 1")
+    if asked.jobs is not None and asked.jobs < 0:
+        raise InputError(f"JOBS={asked.jobs} must be at least 1, or 0 for as many as a GPU has memory for")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
-    selection = Selection(asked.models, asked.datasets, asked.seeds, asked.budget)
-    matrix, machine = read_matrix(asked.matrix), Machine(asked.device, asked.jobs, asked.runs)
+    selection = Selection(asked.models, asked.datasets, asked.seeds, asked.budget, asked.precision)
+    matrix, machine = read_matrix(asked.matrix), Machine(asked.device, asked.jobs, asked.runs, asked.graph)
     if asked.preset:
         matrix = with_preset(matrix, asked.preset)
     if not asked.dry_run:

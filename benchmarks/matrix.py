@@ -46,6 +46,7 @@ class Selection:
     datasets: Sequence[str] | None = None
     seeds: Sequence[int] | None = None
     budget: float = 1.0
+    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,15 @@ class Matrix:
     file: MatrixFile
     preset: str = ""
 
-    def experiment_name(self, budget: float, datasets: Sequence[str] | None = None) -> str:
-        """The MLflow experiment and the report's folder: the matrix, apart for other data sets and budgets."""
+    def experiment_name(
+        self, budget: float, datasets: Sequence[str] | None = None, precision: str | None = None
+    ) -> str:
+        """The MLflow experiment and the report's folder: the matrix, apart for other data, budget, precision."""
         name = self.name
         if datasets and set(datasets) != set(self.file.datasets):
             name += "-" + "-".join(slug(dataset) for dataset in dict.fromkeys(datasets))
+        if precision and precision != "float32":
+            name += f"-{precision}"
         return name if budget == 1 else f"{name}-budget{budget:g}"
 
     def check_names(self, selection: Selection) -> None:
@@ -149,7 +154,7 @@ def cells(matrix: Matrix, selection: Selection) -> list[Cell]:
     datasets = selection.datasets or list(matrix.file.datasets)
     seeds = selection.seeds or matrix.file.seeds
     return [
-        _cell(matrix, model, dataset, seed, selection.budget)
+        _cell(matrix, model, dataset, seed, selection)
         for dataset in dict.fromkeys(datasets)
         for model in models
         if exists(matrix.file.models[model], dataset)
@@ -163,7 +168,7 @@ def slug(dataset: str) -> str:
     return "".join(c if c.isalnum() or c == "-" else "-" for c in name) or "images"
 
 
-def _cell(matrix: Matrix, model: str, dataset: str, seed: int, budget: float) -> Cell:
+def _cell(matrix: Matrix, model: str, dataset: str, seed: int, selection: Selection) -> Cell:
     table = {key: value for key, value in matrix.file.models[model].items() if key not in NAMES}
     preset = preset_file(matrix.file.models[model], dataset)
     resolved = experiment(
@@ -173,6 +178,7 @@ def _cell(matrix: Matrix, model: str, dataset: str, seed: int, budget: float) ->
         table,
         read_toml(preset) if preset else {},
         {"dataset": dataset, "seed": seed},
+        {"precision": selection.precision} if selection.precision else {},
         where=f"{matrix.path} (model {model})",
     )
-    return identify(model, resolved.model_copy(update={"kimg": resolved.kimg * budget}))
+    return identify(model, resolved.model_copy(update={"kimg": resolved.kimg * selection.budget}))

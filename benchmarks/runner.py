@@ -12,11 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job
 from benchmarks.matrix import Matrix, Selection, cells
 from benchmarks.progress import progress
-from gans import data, devices, fidelity
+from gans import data, devices, fidelity, graphs, precision
 from gans.cell import RUN_FILE, Cell, Place, tags
 from gans.cell import check as check_experiment
 from gans.cell import extractor as extractor_of
@@ -25,6 +27,8 @@ from gans.errors import InputError
 from gans.tracking import NOTE, Run, Store
 from gans.train import CHECKPOINT
 
+# of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
+GIBIBYTES = 4.0
 FINAL = ("finished", "diverged")  # training again would end the same way
 
 
@@ -34,18 +38,27 @@ class Machine:
 
     Attributes:
         device: auto, cpu, cuda, cuda:1.
-        jobs: cells at a time; None: one per CPU core, or one on a GPU.
+        jobs: cells at a time; None: one per CPU core, or one on a GPU; 0: as many as the GPU has memory for.
         runs: folder for checkpoints and pictures.
+        graph: replay training steps as CUDA graphs.
     """
 
     device: str = "auto"
     jobs: int | None = None
     runs: Path = Path("runs")
+    graph: bool = False
 
     def parallel(self, count: int) -> int:
         """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
-        on_gpu = devices.resolve(self.device).type == "cuda"
-        return max(1, min(self.jobs or (1 if on_gpu else devices.cores()), count))
+        return max(1, min(self.jobs or self.fitting(), count))
+
+    def fitting(self) -> int:
+        """Cells at a time if nobody said how many."""
+        device = devices.resolve(self.device)
+        if device.type == "cpu":
+            return devices.cores()
+        # packed only on request: no GPU has been measured
+        return min(devices.cores(), devices.room(device, GIBIBYTES)) if self.jobs == 0 else 1
 
     def threads(self) -> int:
         """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
@@ -79,9 +92,11 @@ class MatrixRun:
 
     def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
-        devices.resolve(machine.device)
+        device = devices.resolve(machine.device)
+        if machine.graph:
+            graphs.check(device)
         matrix.check_names(selection)
-        self.experiment = matrix.experiment_name(selection.budget, selection.datasets)
+        self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         self.known = {
             run.data.tags.get("gans.cell", ""): run.data.tags.get("gans.status", "")
             for run in store.runs(self.experiment)
@@ -108,7 +123,7 @@ class MatrixRun:
         seeds = self.selection.seeds or self.matrix.file.seeds
         selected = cell.model in models and cell.experiment.seed in seeds
         if selected:
-            check(cell)
+            check(cell, devices.resolve(self.machine.device))
         return selected
 
     def list_floors(self) -> list[Floor]:
@@ -177,6 +192,7 @@ class MatrixRun:
             "DATASETS": shlex.join(self.selection.datasets or ()),
             "SEEDS": " ".join(str(seed) for seed in self.selection.seeds or ()),
             "PRESET": self.matrix.preset,
+            "PRECISION": self.selection.precision or "",
             "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
         }
         return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])
@@ -189,6 +205,7 @@ class MatrixRun:
             device=self.machine.device,
             threads=self.machine.threads(),
             matrix_file=self.matrix.text,
+            graph=self.machine.graph,
         )
         limit = 60 * self.matrix.file.time_limit_minutes
         folder = self.machine.runs / self.experiment
@@ -241,10 +258,11 @@ class MatrixRun:
             run.finish(result.status, result.reason)
 
 
-def check(cell: Cell) -> None:
+def check(cell: Cell, device: torch.device) -> None:
     """Refuse, before anything runs, a cell that could not train."""
     experiment = cell.experiment
     try:
+        precision.check(experiment.precision, device)
         check_experiment(experiment, data.load(experiment.dataset, resolution=experiment.resolution))
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None

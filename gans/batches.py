@@ -47,6 +47,8 @@ class Batches:
         if epoch not in self.orders:
             rng = seeds.generator(self.seed, "order", *self.labels, epoch)
             # drawn on the CPU, so that every device sees the same order; only the current epochs are kept
-            order = torch.randperm(len(self.images), generator=rng).to(self.images.device)
+            order = torch.randperm(len(self.images), generator=rng)
+            if self.images.is_cuda:  # from pinned memory, so that the host does not wait for queued steps
+                order = order.pin_memory().to(self.images.device, non_blocking=True)
             self.orders = {e: o for e, o in self.orders.items() if e == epoch - 1} | {epoch: order}
         return self.orders[epoch]

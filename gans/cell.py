@@ -143,6 +143,7 @@ class Place:
         threads: on the CPU.
         parent: run id of the invocation, if there is one.
         matrix_file: text of the matrix file, kept with the run.
+        graph: replay training steps as a CUDA graph.
     """
 
     experiment: str
@@ -151,6 +152,7 @@ class Place:
     threads: int
     parent: str | None = None
     matrix_file: str | None = None
+    graph: bool = False
 
 
 def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
@@ -176,7 +178,7 @@ def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
             if place.matrix_file:
                 run.text(place.matrix_file, "matrix.toml")
             run.dataset(images)
-            outcome = train(cell.experiment, images, folder, device, Observer(run, tell))
+            outcome = train(cell.experiment, images, folder, device, Observer(run, tell), place.graph)
             keep(run, folder, outcome)
             keep_film(run, cell, folder)
         except KeyboardInterrupt:

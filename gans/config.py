@@ -22,6 +22,7 @@ from gans.errors import InputError, unknown
 PROTOCOL_VERSION = 1
 
 Count = Annotated[int, Field(ge=1)]
+Precision = Literal["float32", "tf32", "bf16"]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 
 
@@ -137,6 +138,9 @@ class Experiment(Config):
         description="budget: thousands of real images shown to the discriminators, all workers together",
     )
     batch: Annotated[int, Field(ge=2)] = Field(64, description="images per batch; per worker in MD-GAN")
+    precision: Precision = Field(
+        "float32", description="of the networks in training: float32; tf32 (CUDA); bf16, where the device has it"
+    )
     networks: NetworkConfig = NetworkConfig()
     update: UpdateConfig = TwoPlayerConfig()
     loss: LossConfig = LossConfig()

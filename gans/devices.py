@@ -42,6 +42,9 @@ def prepare(device: torch.device, threads: int) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
+        # scores are computed in IEEE float32 on every device; training says what it wants (gans.precision)
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 
 def cores() -> int:
@@ -76,6 +79,12 @@ def peak_memory(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def room(device: torch.device, gibibytes: float) -> int:
+    """How many processes that take so much memory each find room on a CUDA device now; at least one."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, int(free / 2**30 / gibibytes))
 
 
 def energy(device: torch.device) -> float | None:

@@ -63,18 +63,26 @@ def wasserstein_d(real: Tensor, fake: Tensor) -> Tensor:
     return fake.mean() - real.mean()
 
 
-def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
+def gradient_penalty(
+    discriminator: nn.Module, real: Tensor, fake: Tensor, mix: torch.Generator | Tensor
+) -> Tensor:
     """E (|grad D(x^)| - 1)^2 at x^ = e x + (1 - e) G(z), e ~ U[0, 1] (Gulrajani et al. 2017, equation 3).
 
     Args:
         discriminator: a network without BatchNorm, which would couple the samples' gradients.
         real, fake: float (n, c, h, w).
-        rng: generator on their device, for e.
+        mix: e as `mixture` draws it, or a generator on their device to draw it from.
     """
-    mix = torch.rand((len(real), 1, 1, 1), generator=rng, device=real.device)
+    if isinstance(mix, torch.Generator):
+        mix = mixture(len(real), mix)
     between = (mix * real + (1 - mix) * fake.detach()).requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def mixture(count: int, rng: torch.Generator) -> Tensor:
+    """e ~ U[0, 1] for each of `count` images: float (count, 1, 1, 1), on the generator's device."""
+    return torch.rand((count, 1, 1, 1), generator=rng, device=rng.device)
 
 
 LOSSES: dict[str, Loss] = {

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gans import checkpoint, devices, fidelity, pictures, sample
+from gans import checkpoint, devices, fidelity, graphs, pictures, precision, sample
 from gans.config import Experiment
 from gans.data import ImageData
 from gans.ema import EMA
@@ -122,6 +122,7 @@ def train(
     folder: Path,
     device: torch.device,
     observer: Observer | None = None,
+    graph: bool = False,
 ) -> Outcome:
     """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
 
@@ -131,11 +132,15 @@ def train(
         folder: for the checkpoint, the best generator and the sample grids.
         device: where networks and images live.
         observer: is told metrics and pictures.
+        graph: replay steps as a CUDA graph, where there is one (`gans.graphs`).
 
     Returns:
         The outcome. A diverged run keeps its last good checkpoint and the best generator so far.
+
+    Raises:
+        InputError: the device has not the precision, or no graphs.
     """
-    run = Training(experiment, data, folder, device, observer or Silent())
+    run = Training(experiment, data, folder, device, observer or Silent(), graph)
     try:
         while True:
             if run.images != run.resumed_at:  # a resumed run has done all this here
@@ -158,8 +163,17 @@ class Training:
     """The state of one training and the things that happen to it."""
 
     def __init__(
-        self, experiment: Experiment, data: ImageData, folder: Path, device: torch.device, observer: Observer
+        self,
+        experiment: Experiment,
+        data: ImageData,
+        folder: Path,
+        device: torch.device,
+        observer: Observer,
+        graph: bool = False,
     ) -> None:
+        precision.check(experiment.precision, device)
+        if graph:
+            graphs.check(device)
         self.clock = Clock()
         self.experiment, self.data, self.folder, self.observer = experiment, data, folder, observer
         self.device = device
@@ -182,6 +196,8 @@ class Training:
             self.resume()
         else:
             self.tell(self.sizes())
+        # last: loading a state replaces what a graph points to
+        self.steps = graphs.graphed(self.update) if graph else self.update
 
     def sizes(self) -> dict[str, float]:
         """Trainable parameters of the generator, and of all discriminators together."""
@@ -193,8 +209,8 @@ class Training:
     # --- one step
 
     def step(self) -> None:
-        with self.clock.of("training"):
-            statistics = self.update.step(self.images)
+        with self.clock.of("training"), precision.tf32(self.experiment.precision == "tf32"):
+            statistics = self.steps.step(self.images)
             self.previous, self.images = self.images, self.images + self.update.images_per_step
             self.ema.update(self.images, self.update.images_per_step)
             self.statistics += statistics

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gans import seeds
+from gans import precision, seeds
 from gans.batches import Batches
 from gans.config import Experiment, OptimizerConfig, TwoPlayerConfig
 from gans.errors import InputError
-from gans.losses import LOSSES, gradient_penalty
+from gans.losses import LOSSES, gradient_penalty, mixture
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
 
@@ -48,10 +48,8 @@ class Player:
     def apply(self, gradients: Iterable[Tensor]) -> None:
         """One Adam step along these gradients."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            # fused Adam walks raw memory: a gradient laid out otherwise (as double backward through a
-            # convolution gives it) would be applied to the wrong weights without a word
-            same = gradient.stride() == parameter.stride()
-            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+            # laid out otherwise by double backward through a convolution, for one
+            parameter.grad = laid_out_as(parameter, gradient)
         self.adam.step()
 
     def state(self) -> dict[str, Any]:
@@ -60,6 +58,22 @@ class Player:
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.adam.load_state_dict(state["adam"])
+        for group in self.adam.param_groups:
+            group["capturable"] = False  # the checkpoint's, if a graph wrote it; a graph sets it again
+        for parameter, moments in self.adam.state.items():
+            for name, moment in moments.items():
+                moments[name] = laid_out_as(parameter, moment)
+
+
+def laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """`tensor` in the parameter's order in memory.
+
+    Fused Adam walks raw memory: a gradient, or a moment of a checkpoint from another device, that is laid out
+    otherwise would be applied to the wrong weights without a word.
+    """
+    if tensor.shape != parameter.shape or tensor.stride() == parameter.stride():
+        return tensor
+    return torch.empty_like(parameter).copy_(tensor)
 
 
 def normalises(network: nn.Module) -> bool:
@@ -71,19 +85,23 @@ class Discriminator(Player):
     """A discriminator that learns on a real and a generated batch."""
 
     def __init__(self, experiment: Experiment, shape: Shape, device: torch.device, worker: int = 0) -> None:
-        network = build_discriminator(shape, experiment.networks, experiment.seed, worker).to(device)
+        network = build_discriminator(shape, experiment.networks, experiment.seed, worker)
+        network = precision.place(network, device, experiment.precision)
         super().__init__(network, experiment.optimizer.lr_d, experiment.optimizer)
         self.loss = LOSSES[experiment.loss.name]
         self.penalty = experiment.loss.penalty if self.loss.penalised else 0.0
         # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once
         self.normalises = normalises(network)
 
-    def learn(self, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
-        """One optimiser step; `fake` is taken as data. Returns loss, D(x), D(G(z)) as a tensor (3,)."""
+    def learn(self, real: Tensor, fake: Tensor, mix: torch.Generator | Tensor) -> Tensor:
+        """One optimiser step; `fake` is taken as data. Returns loss, D(x), D(G(z)) as a tensor (3,).
+
+        `mix` is what the gradient penalty mixes them with, if there is one.
+        """
         real_logits, fake_logits = self.logits(real, fake)
         loss = self.loss.d_loss(real_logits, fake_logits)
         if self.penalty:
-            loss = loss + self.penalty * gradient_penalty(self.network, real, fake, rng)
+            loss = loss + self.penalty * gradient_penalty(self.network, real, fake, mix)
         self.apply(self.gradients(loss))
         with torch.no_grad():
             return torch.stack([loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()])
@@ -108,7 +126,8 @@ class Update(ABC):
     def __init__(self, experiment: Experiment, shape: Shape, images: Tensor) -> None:
         self.experiment = experiment
         self.device = images.device
-        network = build_generator(shape, experiment.networks, experiment.seed).to(self.device)
+        network = build_generator(shape, experiment.networks, experiment.seed)
+        network = precision.place(network, self.device, experiment.precision)
         self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer)
 
     @classmethod
@@ -152,11 +171,20 @@ class Update(ABC):
         return seeds.generator(self.experiment.seed, *labels, device=self.device)
 
 
+class Turn(NamedTuple):
+    """What a discriminator step takes from outside; its shapes are the same in every step."""
+
+    z: Tensor  # float (batch, latent)
+    real: Tensor  # float (batch, c, h, w) in [-1, 1]
+    mix: Tensor  # float (batch, 1, 1, 1), or (0, 1, 1, 1) if the loss takes no penalty
+
+
 class TwoPlayer(Update):
     """Simultaneous game of one generator and one discriminator (Goodfellow et al. 2014, algorithm 1).
 
     The last discriminator step and the generator step share one generated batch, which saves a forward pass
-    of the generator.
+    of the generator. A step is drawn first, which depends on the position, and then played: arithmetic alone,
+    the same for every position, so that a CUDA graph can replay it (`gans.graphs`).
     """
 
     def __init__(self, experiment: Experiment, shape: Shape, images: Tensor) -> None:
@@ -171,17 +199,29 @@ class TwoPlayer(Update):
         return [self.discriminator]
 
     def step(self, images: int) -> Tensor:
-        for extra in range(self.steps - 1):
+        return self.play(self.draw(images))
+
+    def draw(self, images: int) -> list[Turn]:
+        """Latents and real images of the step after `images` images, one turn for each discriminator step."""
+        return [self.turn(images, step) for step in range(self.steps)]
+
+    def turn(self, images: int, step: int) -> Turn:
+        batch = self.experiment.batch
+        z = self.latents(images, *([step] if step < self.steps - 1 else []))
+        real = self.batches.at(images + step * batch, batch)
+        penalised = self.discriminator.penalty > 0
+        mix = mixture(batch, self.rng("penalty", images, step)) if penalised else real.new_empty((0, 1, 1, 1))
+        return Turn(z, real, mix)
+
+    def play(self, turns: list[Turn]) -> Tensor:
+        """The arithmetic of a step. Returns `STATISTICS` as a tensor (4,) on the device."""
+        *extra, last = turns
+        for turn in extra:
             with torch.no_grad():
-                fake = self.generator(self.latents(images, extra))
-            self.learn(images, extra, fake)
-        fake = self.generator(self.latents(images))
-        learned = self.learn(images, self.steps - 1, fake.detach())
+                fake = self.generator(turn.z)
+            self.discriminator.learn(turn.real, fake, turn.mix)
+        fake = self.generator(last.z)
+        learned = self.discriminator.learn(last.real, fake.detach(), last.mix)
         loss = self.discriminator.loss.g_loss(self.discriminator.network(fake))
         self.player.apply(self.player.gradients(loss))
         return torch.stack([learned[0], loss.detach(), learned[1], learned[2]])
-
-    def learn(self, images: int, step: int, fake: Tensor) -> Tensor:
-        batch = self.experiment.batch
-        real = self.batches.at(images + step * batch, batch)
-        return self.discriminator.learn(real, fake, self.rng("penalty", images, step))

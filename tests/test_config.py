@@ -129,6 +129,7 @@ CHANGED: dict[str, Any] = {
     "seed": 1,
     "kimg": 100.5,
     "batch": 65,
+    "precision": "bf16",
     "networks.name": "gan",
     "networks.latent": 129,
     "networks.width": 65,
@@ -183,7 +184,8 @@ def test_identity_is_the_hash_of_canonical_json() -> None:
         '{"data": "abc", "experiment": {"batch": 64, "dataset": "digits", "ema": {"halflife_kimg": 10.0}, '
         '"kimg": 100.0, "loss": {"name": "non-saturating", "penalty": 10.0}, '
         '"networks": {"latent": 128, "name": "dcgan", "width": 64}, '
-        '"optimizer": {"beta1": 0.5, "beta2": 0.999, "lr_d": 0.0002, "lr_g": 0.0002}, "resolution": null, '
+        '"optimizer": {"beta1": 0.5, "beta2": 0.999, "lr_d": 0.0002, "lr_g": 0.0002}, "precision": "float32", '
+        '"resolution": null, '
         '"schedule": {"checkpoints": 10, "evaluations": 10, "grids": 10, "logs": 100}, '
         '"score": {"curve_images": 2000, "extractors": ["auto"], "images": 10000}, "seed": 0, '
         '"update": {"d_steps": 1, "rule": "two-player"}}, '

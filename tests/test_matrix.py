@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.matrix import MATRICES, Selection, cells, read_matrix, with_preset
 from benchmarks.runner import check
@@ -96,7 +97,7 @@ def test_mistakes_are_named(small, change, says):
     small.write_text(text.replace(*change))
     with pytest.raises(InputError, match=says) as error:
         for cell in cells(read_matrix(str(small)), Selection()):
-            check(cell)
+            check(cell, torch.device("cpu"))
     assert "\n" not in str(error.value)
 
 

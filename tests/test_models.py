@@ -9,7 +9,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from gans.config import NetworkConfig
 from gans.errors import InputError
 from gans.models import MODELS, build_discriminator, build_generator, sagan
-from gans.models.layers import SelfAttention, Shape, stages
+from gans.models.layers import Fold, SelfAttention, Shape, ToPixels, Unfold, stages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
@@ -26,6 +26,11 @@ def size(network: nn.Module) -> int:
 
 def convolutions(network: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+
+
+def kind(layer: nn.Module) -> str:
+    """The torch layer that this is, in whatever way it is computed."""
+    return next(base.__name__ for base in type(layer).__mro__ if base.__module__.startswith("torch.nn"))
 
 
 # published sizes
@@ -99,8 +104,8 @@ def test_dcgan_follows_the_rules_of_its_paper(name: str, side: int) -> None:
     channels = [8 * 2**i for i in range(steps)]
     assert [layer.out_channels for layer in up] == [*reversed(channels), 3]
     assert [layer.out_channels for layer in down] == [*channels, 1]
-    kinds_g = [type(layer).__name__ for layer in generator.layers]
-    kinds_d = [type(layer).__name__ for layer in discriminator.layers]
+    kinds_g = [kind(layer) for layer in generator.layers]
+    kinds_d = [kind(layer) for layer in discriminator.layers]
     norm = ["BatchNorm2d"] if name == "dcgan" else []
     assert kinds_g == ["ConvTranspose2d", *norm, "ReLU"] * steps + ["ConvTranspose2d", "Tanh"]
     assert kinds_d[:2] == ["Conv2d", "LeakyReLU"]  # no norm at D's input
@@ -299,3 +304,39 @@ def test_initial_weights_are_a_function_of_the_seed_and_nothing_else(name: str) 
     assert not torch.equal(first[0], weights(build_generator(shape, config, 2)))
     assert not torch.equal(first[1], weights(build_discriminator(shape, config, 2, 2)))
     assert not torch.equal(first[1], weights(build_discriminator(shape, config, 1, 3)))
+
+
+# the same function, computed faster
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("layer", "sizes", "side"),
+    [
+        (ToPixels, (6, None, 4, 2, 1), 4),
+        (ToPixels, (6, None, 4, 2, 1), 7),
+        (Unfold, (6, None, 4), 1),
+        (Fold, (6, 1, 4), 4),
+    ],
+)
+def test_fast_layers_compute_what_torchs_layer_computes(layer, sizes, side: int, channels: int) -> None:
+    """Output, both gradients, and the gradient of a gradient (the penalty's), in float64."""
+    rng = torch.Generator().manual_seed(channels)
+    ours = layer(*(channels if size is None else size for size in sizes)).double()
+    nn.init.normal_(ours.bias, generator=rng)
+    base = next(base for base in layer.__mro__[1:] if base.__module__.startswith("torch.nn"))
+    found, expected = ([] for _ in range(2))
+    x = torch.randn(5, 6, side, side, generator=rng, dtype=torch.float64)
+    push = None
+    for forward, results in ((layer.forward, found), (base.forward, expected)):
+        leaf = x.clone().requires_grad_()
+        y = forward(ours, leaf)
+        push = torch.randn(y.shape, generator=rng, dtype=torch.float64) if push is None else push
+        weights = (leaf, ours.weight, ours.bias)
+        first = torch.autograd.grad((y * y * push).sum(), weights, create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum(), (leaf, ours.weight))
+        results += [y, *first, *second]
+    assert len(found) == 6
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-12)

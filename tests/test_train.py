@@ -196,7 +196,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, at: int, where: str) -> None:
             if where == "loss":
                 self.statistics[STATISTICS.index("loss_g")] += math.nan
             elif where == "generator":
-                self.update.player.parameters[0].view(-1)[0] = math.nan
+                self.update.player.parameters[0][(0,) * self.update.player.parameters[0].ndim] = math.nan
                 self.ema.update(self.images, self.update.images_per_step)
             else:
                 self.update.discriminators()[0].parameters[0].view(-1)[0] = math.nan

@@ -246,12 +246,13 @@ def test_every_discriminator_step_has_fresh_images_and_latents(steps: int, tiny,
 def test_the_penalty_mixes_anew_at_every_step(tiny, blobs) -> None:
     made = tiny({"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}, "update": {"d_steps": 3}})
     update = make(made, blobs().train)
-    seeds = set()
+    mixes: list[Tensor] = []
     learn = update.discriminator.learn
-    update.discriminator.learn = lambda real, fake, rng: seeds.add(rng.initial_seed()) or learn(real, fake, rng)
+    update.discriminator.learn = lambda real, fake, mix: mixes.append(mix) or learn(real, fake, mix)
     for images in (0, 24, 48):
         update.step(images)
-    assert len(seeds) == 9
+    assert [mix.shape for mix in mixes] == [(8, 1, 1, 1)] * 9
+    assert len({tuple(mix.flatten().tolist()) for mix in mixes}) == 9
 
 
 def test_latents_are_standard_normal_and_differ_by_step_and_seed(tiny, blobs) -> None:

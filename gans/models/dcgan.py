@@ -12,7 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from gans.config import NetworkConfig
-from gans.models.layers import Shape, normal_init, stages
+from gans.models.layers import Fold, Shape, ToPixels, Unfold, normal_init, stages
 
 
 class Generator(nn.Module):
@@ -21,10 +21,11 @@ class Generator(nn.Module):
     def __init__(self, shape: Shape, config: NetworkConfig, norm: bool = True) -> None:
         super().__init__()
         widths = [config.width * 2**i for i in reversed(range(stages(shape.side)))]  # from 4x4 to side/2
-        layers = [*_up(config.latent, widths[0], norm, stride=1, padding=0)]
+        first = Unfold(config.latent, widths[0], 4, bias=not norm)
+        layers: list[nn.Module] = [first, *_norm(widths[0], norm), nn.ReLU(inplace=True)]
         for inputs, outputs in pairwise(widths):
             layers += _up(inputs, outputs, norm)
-        layers += [nn.ConvTranspose2d(widths[-1], shape.channels, 4, stride=2, padding=1), nn.Tanh()]
+        layers += [ToPixels(widths[-1], shape.channels, 4, stride=2, padding=1), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         normal_init(self)
 
@@ -41,7 +42,7 @@ class Discriminator(nn.Module):
         layers = [*_down(shape.channels, widths[0], norm=False)]
         for inputs, outputs in pairwise(widths):
             layers += _down(inputs, outputs, norm)
-        layers += [nn.Conv2d(widths[-1], 1, 4), nn.Flatten(0)]
+        layers += [Fold(widths[-1], 1, 4), nn.Flatten(0)]
         self.layers = nn.Sequential(*layers)
         normal_init(self)
 
@@ -49,8 +50,8 @@ class Discriminator(nn.Module):
         return self.layers(x)
 
 
-def _up(inputs: int, outputs: int, norm: bool, stride: int = 2, padding: int = 1) -> list[nn.Module]:
-    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride, padding, bias=not norm)
+def _up(inputs: int, outputs: int, norm: bool) -> list[nn.Module]:
+    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=not norm)
     return [conv, *_norm(outputs, norm), nn.ReLU(inplace=True)]
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import conv2d, max_pool2d, pixel_shuffle, pixel_unshuffle
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gans.errors import InputError
@@ -39,6 +39,43 @@ def normal_init(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, 1.0, 0.02)
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d) and layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+class Unfold(nn.ConvTranspose2d):
+    """A transposed convolution of 1x1 maps: (n, inputs, 1, 1) -> (n, outputs, k, k).
+
+    It is a matrix product, and as such three times faster on a CPU.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        product = x.flatten(1) @ self.weight.flatten(1)
+        y = product.unflatten(1, self.weight.shape[1:])
+        return y if self.bias is None else y + self.bias[:, None, None]
+
+
+class Fold(nn.Conv2d):
+    """A convolution of maps of its kernel's size, to one number: (n, inputs, k, k) -> (n, 1, 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.flatten(1) @ self.weight.flatten(1).T
+        return (y if self.bias is None else y + self.bias)[:, :, None, None]
+
+
+class ToPixels(nn.ConvTranspose2d):
+    """A transposed 4x4 convolution of stride 2 to few channels: (n, inputs, h, w) -> (n, outputs, 2h, 2w).
+
+    On a CPU it runs as what it is: one ordinary 2x2 convolution for each of the four pixels that a pixel becomes
+    (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"), whose outputs are woven
+    together. oneDNN's transposed convolution to one or three channels takes four times as long.
+    """
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x, output_size)
+        # output pixel 2q + a takes kernel rows a and a + 2 from the inputs q and q - 1: reversed, a convolution's
+        kernel = pixel_unshuffle(self.weight, 2).flip(2, 3).transpose(0, 1)  # (4 outputs, inputs, 2, 2)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        return pixel_shuffle(conv2d(x, kernel, bias, padding=1), 2)[:, :, 1:-1, 1:-1]
 
 
 def sn_conv(inputs: int, outputs: int, kernel: int) -> nn.Module:

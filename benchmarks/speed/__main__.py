@@ -1,0 +1,161 @@
+"""`python -m benchmarks.speed`: what `make speed` runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+
+import torch
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from benchmarks.speed import contenders, costs
+from benchmarks.speed.page import Page, Row
+from benchmarks.speed.rounds import Steps, interleave
+from benchmarks.speed.workloads import SIZES, Workload, colour, small
+from gans import devices, graphs, precision
+from gans.errors import InputError, Parser, exit_code, unknown
+
+Tell = Callable[[str], None]
+
+
+def arguments() -> Parser:
+    parser = Parser(prog="benchmarks.speed", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=list(SIZES), help="only these")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn; at least one step")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
+    parser.add_argument("--threads", type=int, help="CPU threads; all cores if not given")
+    parser.add_argument(
+        "--precision", choices=["float32", "bf16"], help="float32: leave bf16 out; both if the device has it"
+    )
+    parser.add_argument("--graph", action="store_true", help="time our trainer with CUDA graphs")
+    parser.add_argument("--quick", action="store_true", help="dcgan's steps and start-up only, in under a minute")
+    return parser
+
+
+class Measurement:
+    """One invocation."""
+
+    def __init__(self, asked: object, tell: Tell) -> None:
+        self.asked, self.tell = vars(asked), tell
+        self.quick = self.asked["quick"]
+        self.models: list[str] = self.asked["models"]
+        if self.quick and self.models == list(SIZES):
+            self.models = ["dcgan"]
+        for model in self.models:
+            if model not in SIZES:
+                raise unknown("model", model, SIZES)
+        for key in ("rounds", "threads"):
+            if self.asked[key] is not None and self.asked[key] < 1:
+                raise InputError(f"{key.upper()}={self.asked[key]} must be at least 1")
+        self.rounds = min(3, self.asked["rounds"]) if self.quick else self.asked["rounds"]
+        self.device = devices.resolve(self.asked["device"])
+        if self.asked["graph"]:
+            graphs.check(self.device)
+        self.threads = self.asked["threads"] or devices.cores()
+        devices.prepare(self.device, self.threads)
+        self.bf16 = precision.has_bf16(self.device) and self.asked["precision"] != "float32"
+        if self.asked["precision"] == "bf16":
+            precision.check("bf16", self.device)
+        self.page = Page(self.machine())
+
+    def machine(self) -> dict[str, str]:
+        return {
+            "device": devices.describe(self.device),
+            "torch": torch.__version__,
+            "threads": str(self.threads),
+            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            "load before": f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores",
+            "date": date.today().isoformat(),
+            "command": "make speed" + ("" if len(sys.argv) == 1 else f" ({' '.join(sys.argv[1:])})"),
+        }
+
+    def run(self) -> Page:
+        for size, make in (("32x32", colour), ("digits", small)):
+            for model in self.models:
+                self.tell(f"{model} {size}")
+                # a digits cell has one thread in the matrix
+                threads = self.threads if size == "32x32" else 1
+                with limited(threads):
+                    self.page.rows.append(self.row(make(model), make(model, "bf16")))
+        for model in self.models:
+            self.tell(f"start-up of {model}")
+            self.page.start_up[model] = costs.start_up(model, self.device.type)
+        if not self.quick:
+            self.surroundings()
+        self.page.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
+        return self.page
+
+    def row(self, workload: Workload, in_bf16: Workload) -> Row:
+        """Every contender on one workload, the large product among them."""
+        everyone: dict[str, Steps] = {
+            "ours": contenders.ours(workload, self.device, self.asked["graph"]),
+            "bare": contenders.arithmetic(workload, self.device),
+            "tutorial": contenders.tutorial(workload, self.device),
+        }
+        products = {"float32": contenders.product(self.device, "float32")}
+        if self.bf16:
+            everyone["bf16"] = contenders.ours(in_bf16, self.device, self.asked["graph"])
+            products["bf16"] = contenders.product(self.device, "bf16")
+        everyone |= {f"product {name}": steps for name, (steps, _) in products.items()}
+        times = interleave(everyone, self.device, self.rounds, 0.2 if self.quick else self.asked["seconds"])
+        rates = {name: count / times.pop(f"product {name}").median for name, (_, count) in products.items()}
+        e = workload.experiment
+        batch = e.batch * (e.update.workers if e.update.rule == "mdgan" else e.update.d_steps)
+        operations = contenders.operations(workload, self.device)
+        return Row(workload.name, workload.note, batch, times, operations, rates)
+
+    def surroundings(self) -> None:
+        for model in self.models:
+            self.tell(f"a whole cell of {model}")
+            self.page.shares[model] = costs.shares(model, self.device.type, 1, budget=0.05)
+        if "mdgan" in self.models:
+            self.tell("MD-GAN's workers")
+            with limited(1):
+                self.page.workers = costs.workers((1, 3, 5, 10), self.device, self.rounds, self.asked["seconds"])
+        if self.device.type == "cpu" and devices.cores() > 1:
+            for model in [m for m in ("gan", "dcgan") if m in self.models]:
+                self.tell(f"cells at a time of {model}")
+                self.page.layouts[model] = costs.layouts(model, cells=devices.cores(), steps=200)
+
+
+@contextmanager
+def limited(threads: int) -> Iterator[None]:
+    """So many CPU threads in this block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def main() -> int:
+    asked = arguments().parse_args()
+    console = Console()
+    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=console.is_terminal) as progress:
+        task = progress.add_task("starting")
+
+        def tell(what: str) -> None:
+            progress.update(task, description=what)
+            if not console.is_terminal:
+                console.print(what)
+
+        measurement = Measurement(asked, tell)
+        page = measurement.run()
+    name = devices.describe(measurement.device) + (" quick" if measurement.quick else "")
+    path = page.write("-".join("".join(c if c.isalnum() else " " for c in name.lower()).split()))
+    console.print(Markdown(page.markdown()))
+    print(f"written: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,86 @@
+"""What is timed: each model in two sizes, on synthetic images that need no download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from benchmarks.matrix import read_matrix
+from gans.config import Experiment, Precision, experiment, merge
+from gans.data import ImageData
+from gans.models.layers import Shape
+from gans.recipes import RECIPES
+from gans.rules import UPDATES
+from gans.updates import Update
+
+IMAGES = {32: 20_000, 16: 1438}  # as many as a pass over the data does not end while it is timed; as digits have
+# the recipes at the width of the PyTorch tutorial and batches of 128; MD-GAN with four workers that share one
+SIZES: dict[str, dict[str, Any]] = {
+    "gan": {"batch": 128},
+    "dcgan": {"networks": {"width": 64}},
+    "dcgan-nobn": {"networks": {"width": 64}},
+    "sagan": {},
+    "mdgan": {"networks": {"width": 64}, "batch": 32, "update": {"workers": 4}},
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A model at a size.
+
+    Attributes:
+        name: `dcgan 32x32`, say.
+        experiment: what is trained; a log is due every 1000 images, as in a run of 100 kimg.
+        shape: of its images.
+    """
+
+    name: str
+    experiment: Experiment
+    shape: Shape
+
+    @property
+    def data(self) -> ImageData:
+        return images(self.shape)
+
+    @property
+    def note(self) -> str:
+        """Width, batch and loss, for the table."""
+        e = self.experiment
+        workers = f", {e.update.workers} workers" if e.update.rule == "mdgan" else ""
+        return f"{self.shape.channels}x{self.shape.side}x{self.shape.side}, width {e.networks.width}, " + (
+            f"batch {e.batch}{workers}, {e.loss.name}"
+        )
+
+    def update(self, device: torch.device) -> Update:
+        """Networks and optimisers, their images on the device."""
+        return UPDATES[self.experiment.update.rule](self.experiment, self.shape, self.data.train.to(device))
+
+
+def colour(model: str, precision: Precision = "float32") -> Workload:
+    """32x32 colour images, as CIFAR-10's."""
+    return _workload(model, "32x32", Shape(3, 32), precision, SIZES[model])
+
+
+def small(model: str, precision: Precision = "float32", **fields: Any) -> Workload:
+    """A cell of the default matrix, `digits`."""
+    file = read_matrix("digits").file
+    return _workload(model, "digits", Shape(1, 16), precision, file.defaults, file.models[model], fields)
+
+
+def _workload(model: str, size: str, shape: Shape, precision: Precision, *tables: Mapping[str, Any]) -> Workload:
+    forever = {"kimg": 1e6, "schedule": {"logs": 1_000_000}, "precision": precision, "dataset": "synthetic"}
+    made = experiment(merge(RECIPES[model], *tables, forever), where="benchmarks.speed")
+    return Workload(f"{model} {size}", made, shape)
+
+
+@cache
+def images(shape: Shape) -> ImageData:
+    """Noise of the right type and size: pixels do not change how long arithmetic takes."""
+    rng = torch.Generator().manual_seed(0)
+    size = (IMAGES[shape.side], shape.channels, shape.side, shape.side)
+    train = torch.randint(0, 256, size, generator=rng, dtype=torch.uint8)
+    return ImageData("synthetic", "Synthetic", train, train[:100], None, None, (), f"noise {size}")
