@@ -25,6 +25,10 @@ def arguments() -> Parser:
     parser.add_argument(
         "--jobs", type=int, help="cells at a time; one per CPU core, or one on a GPU, if not given"
     )
+    parser.add_argument(
+        "--workers",
+        help="where MD-GAN's workers live: local (one process), or ray (RAY_ADDRESS, else this machine)",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and their state, run nothing")
     return parser
@@ -36,7 +40,7 @@ def main() -> int:
         raise InputError(f"JOBS={asked.jobs} must be at least 1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     selection = Selection(asked.models, asked.datasets, asked.seeds, asked.budget)
-    matrix, machine = read_matrix(asked.matrix), Machine(asked.device, asked.jobs, asked.runs)
+    matrix, machine = read_matrix(asked.matrix), Machine(asked.device, asked.jobs, asked.runs, asked.workers)
     if asked.preset:
         matrix = with_preset(matrix, asked.preset)
     if not asked.dry_run:
@@ -47,6 +51,8 @@ def main() -> int:
             state = planned.state if planned.selected else "not selected"
             print(f"{planned.cell.identity}  {planned.cell.name:<40} {state}")
         return 0
+    for remark in run.remarks():
+        print(remark)
     code = run.run()
     import reports  # seconds to import, not wanted before there is something to report
 

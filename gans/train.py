@@ -20,6 +20,7 @@ from gans.ema import EMA
 from gans.models.layers import Shape
 from gans.rules import UPDATES
 from gans.updates import STATISTICS
+from gans.workers import Hire, LocalTeam
 
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
@@ -72,7 +73,7 @@ class Outcome:
 
     Attributes:
         status: `finished` or `diverged`.
-        reason: why it diverged, else empty.
+        reason: why it diverged, or what is remarkable about a finished one; mostly empty.
         scores: final scores of the chosen checkpoint on the report latents; empty if it diverged.
         chosen: images seen by the chosen checkpoint.
         seconds: wall seconds by part, over all sessions of the run: training, evaluation, overhead.
@@ -119,6 +120,7 @@ def train(
     folder: Path,
     device: torch.device,
     observer: Observer | None = None,
+    hire: Hire = LocalTeam,
 ) -> Outcome:
     """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
 
@@ -128,11 +130,15 @@ def train(
         folder: for the checkpoint, the best generator and the sample grids.
         device: where networks and images live.
         observer: is told metrics and pictures.
+        hire: makes the workers of an update rule that has some.
 
     Returns:
         The outcome. A diverged run keeps its last good checkpoint and the best generator so far.
+
+    Raises:
+        WorkersLost: none is left; the last checkpoint stays, to go on from.
     """
-    run = Training(experiment, data, folder, device, observer or Silent())
+    run = Training(experiment, data, folder, device, observer or Silent(), hire)
     try:
         while True:
             if run.images != run.resumed_at:  # a resumed run has done all this here
@@ -155,7 +161,13 @@ class Training:
     """The state of one training and the things that happen to it."""
 
     def __init__(
-        self, experiment: Experiment, data: ImageData, folder: Path, device: torch.device, observer: Observer
+        self,
+        experiment: Experiment,
+        data: ImageData,
+        folder: Path,
+        device: torch.device,
+        observer: Observer,
+        hire: Hire = LocalTeam,
     ) -> None:
         self.clock = Clock()
         self.experiment, self.data, self.folder, self.observer = experiment, data, folder, observer
@@ -164,14 +176,14 @@ class Training:
         score = experiment.score
         self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
         self.curve = self.scorers[0].at(score.curve_images)
-        self.update = UPDATES[experiment.update.rule](experiment, self.shape, data.train.to(device))
+        self.update = UPDATES[experiment.update.rule].build(experiment, self.shape, data, device, hire)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
         self.images = self.previous = 0
         self.resumed_at = -1
         self.best, self.chosen = math.inf, 0
         self.best_weights: dict[str, Tensor] = {}
         self.statistics = torch.zeros(len(STATISTICS), device=device)
-        self.steps_since_log = 0
+        self.steps_since_log = self.images_since_log = 0
         self.logged_training = 0.0
         self.joules, self.earlier_joules = devices.energy(device), 0.0
         self.history: History = {}
@@ -184,7 +196,7 @@ class Training:
         """Trainable parameters of the generator, and of all discriminators together."""
         return {
             "parameters/generator": self.update.player.size,
-            "parameters/discriminator": sum(player.size for player in self.update.discriminators()),
+            "parameters/discriminator": self.update.discriminator_size(),
         }
 
     # --- one step
@@ -196,11 +208,12 @@ class Training:
             self.ema.update(self.images, self.update.images_per_step)
             self.statistics += statistics
             self.steps_since_log += 1
+            self.images_since_log += self.update.images_per_step
 
     def due(self, what: str) -> bool:
         """Whether the last step crossed one of the evenly spaced moments of `what`; before the first, yes."""
         if self.images == 0:
-            return what in ("evaluations", "grids")
+            return what in ("evaluations", "grids") or (what == "checkpoints" and self.update.fragile)
         count = getattr(self.experiment.schedule, what)
         budget = self.experiment.budget
         return min(self.images, budget) * count // budget > self.previous * count // budget
@@ -223,19 +236,20 @@ class Training:
         self.clock.switch("overhead")
         training = self.clock.seconds["training"]
         loss_d, loss_g, d_real, d_fake = means
-        seen = self.steps_since_log * self.update.images_per_step
         self.tell(
             {
                 "loss/discriminator": loss_d,
                 "loss/generator": loss_g,
                 "D/real": d_real,
                 "D/fake": d_fake,
-                "speed/images_per_second": seen / max(training - self.logged_training, 1e-9),
+                "speed/images_per_second": self.images_since_log / max(training - self.logged_training, 1e-9),
                 **self.totals(),
+                **self.update.metrics(),
             },
         )
         self.statistics.zero_()
-        self.steps_since_log, self.logged_training = 0, training
+        self.steps_since_log = self.images_since_log = 0
+        self.logged_training = training
 
     def evaluate(self) -> None:
         """A point of the score curve; the best one after the first keeps its generator."""
@@ -261,9 +275,8 @@ class Training:
             devices.wait(self.device)
 
     def check_weights(self) -> None:
-        players = [self.update.player, *self.update.discriminators()]
-        weights = self.ema.averaged + [weights for player in players for weights in player.parameters]
-        if not all(bool(part.isfinite().all()) for part in weights):
+        average = all(bool(part.isfinite().all()) for part in self.ema.averaged)
+        if not (average and self.update.finite()):
             raise Diverged(f"weights are not finite at {self.images / 1000:.1f} kimg")
 
     def save_best(self) -> None:
@@ -332,7 +345,7 @@ class Training:
         sample.save_picture(sample.picture(sample.generate(self.ema.generator, z)), path)
         self.observer.picture(path)
         self.tell({f"score/{name}": value for name, value in scores.items()})
-        return self.outcome("finished", scores=scores)
+        return self.outcome("finished", self.update.remark(), scores)
 
     def totals(self) -> dict[str, float]:
         """What the run cost: seconds by part, memory, and the device's joules where it counts them."""

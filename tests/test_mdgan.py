@@ -10,8 +10,9 @@ from gans import seeds
 from gans.batches import Batches
 from gans.errors import InputError
 from gans.losses import LOSSES
-from gans.mdgan import MDGAN, assignment, derangement, shards, swap_interval
+from gans.mdgan import MDGAN, assignment, derangement, swap_interval
 from gans.models.layers import Shape
+from gans.shards import iid as shards
 from gans.updates import TwoPlayer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,12 +26,16 @@ def make(tiny, images: Tensor, network: str = "gan", loss: str = "non-saturating
     return MDGAN(made, SHAPE, images)
 
 
+def shards_of(rule: MDGAN) -> list[Batches]:
+    return [worker.shard for worker in rule.team.workers.values()]
+
+
 def to_double(rule: MDGAN) -> None:
-    for player in (rule.player, *rule.players):
+    for player in (rule.player, *rule.team.players):
         player.network.double()
     latents = rule.latents
     rule.latents = lambda *labels: latents(*labels).double()
-    for shard in rule.shards:
+    for shard in shards_of(rule):
         shard.at = lambda *where, at=shard.at: at(*where).double()
 
 
@@ -56,7 +61,7 @@ def test_the_merged_gradient_is_that_of_the_averaged_objective(
     objective = torch.zeros((), dtype=torch.float64 if double else torch.float32)
     for n in range(workers):
         fake = rule.generator(rule.latents(0, n % batches))
-        objective = objective + rule.players[n].loss.g_loss(rule.players[n].network(fake))
+        objective = objective + rule.team.players[n].loss.g_loss(rule.team.players[n].network(fake))
     whole = torch.autograd.grad(objective / workers, list(rule.generator.parameters()))
     flat, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
     assert expected.norm() > 0
@@ -87,16 +92,17 @@ def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss:
     plain = TwoPlayer(tiny(base, batch=4), SHAPE, images)
     assert rule.images_per_step == plain.images_per_step == 4
     # the two rules label their random streams differently: give both the same
-    rule.shards[0] = Batches(images, 0)
+    rule.team.workers[0].shard = Batches(images, 0)
     for update in (rule, plain):
         update.latents = lambda images, *labels: seeds.normal((4, 8), 0, "test latents", images)
-        update.rng = lambda *labels: seeds.generator(0, "test penalty")
+    for learner in (rule.team.workers[0], plain):
+        learner.rng = lambda *labels: seeds.generator(0, "test penalty")
     for step in range(4):
         found, expected = rule.step(step * 4), plain.step(step * 4)
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
-    ours = [*rule.generator.state_dict().values(), *rule.players[0].network.state_dict().values()]
+    ours = [*rule.generator.state_dict().values(), *rule.team.players[0].network.state_dict().values()]
     theirs = [*plain.generator.state_dict().values(), *plain.discriminator.network.state_dict().values()]
-    names = [*rule.generator.state_dict(), *rule.players[0].network.state_dict()]
+    names = [*rule.generator.state_dict(), *rule.team.players[0].network.state_dict()]
     for name, one, other in zip(names, ours, theirs, strict=True):
         # a bias before BatchNorm has no gradient but rounding, which Adam makes a step of at most lr
         atol = 4 * 2e-4 * 2 if network == "sagan" and name.endswith("bias") else 2e-6
@@ -125,13 +131,13 @@ def test_workers_learn_on_x_d_and_give_feedback_on_x_g(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=3, batches=2, d_steps=2)
     generated = [rule.generator(rule.latents(40, j)).detach() for j in range(2)]
     seen: list[list[Tensor]] = [[], [], []]
-    for n, player in enumerate(rule.players):
+    for n, player in enumerate(rule.team.players):
         player.network.register_forward_pre_hook(lambda m, args, n=n: seen[n].append(args[0].detach()))
-    images = rule.images_per_step * 2
+    images, rule.iteration = rule.images_per_step * 2, 2
     rule.latents = lambda i, j, latents=rule.latents: latents(40, j)
     rule.step(images)
     for n, (g, d) in enumerate([(0, 1), (1, 0), (0, 1)]):
-        real = rule.shards[n].at(2 * 4, 4)
+        real = shards_of(rule)[n].at(2 * 4, 4)
         learned, again, judged = seen[n]
         assert torch.equal(learned, torch.cat([real, generated[d]]))
         assert torch.equal(again, learned)
@@ -143,7 +149,7 @@ def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
     rule = make(tiny, data.train, workers=3)
     assert rule.images_per_step == 12
     seen: list[list[Tensor]] = [[], [], []]
-    for n, player in enumerate(rule.players):
+    for n, player in enumerate(rule.team.players):
 
         def spy(real, fake, rng, n=n, learn=player.learn):
             seen[n].append(real)
@@ -154,16 +160,16 @@ def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
         rule.step(step * 12)
     rows = [sorted(map(tuple, torch.cat(batches).flatten(1).tolist())) for batches in seen]
     for n in range(3):
-        assert rows[n] == sorted(map(tuple, (rule.shards[n].images.float() / 127.5 - 1).flatten(1).tolist()))
+        assert rows[n] == sorted(map(tuple, (shards_of(rule)[n].images.float() / 127.5 - 1).flatten(1).tolist()))
     everything = sorted(map(tuple, (data.train.float() / 127.5 - 1).flatten(1).tolist()))
     assert sorted(rows[0] + rows[1] + rows[2]) == everything
 
 
 def test_workers_start_from_different_weights_and_orders(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=3)
-    firsts = [player.parameters[0] for player in rule.players]
+    firsts = [player.parameters[0] for player in rule.team.players]
     assert not any(torch.equal(firsts[i], firsts[j]) for i in range(3) for j in range(i))
-    orders = {tuple(shard.indices(0, 20).tolist()) for shard in rule.shards}
+    orders = {tuple(shard.indices(0, 20).tolist()) for shard in shards_of(rule)}
     assert len(orders) == 3
 
 
@@ -220,11 +226,11 @@ def swaps(rule: MDGAN, steps: int) -> list[int]:
     """Iterations, counted from 1, after which some discriminator sits elsewhere."""
     found = []
     for iteration in range(1, steps + 1):
-        before = list(rule.players)
+        before = list(rule.team.players)
         rule.step((iteration - 1) * rule.images_per_step)
-        moved = [a is not b for a, b in zip(before, rule.players, strict=True)]
+        moved = [a is not b for a, b in zip(before, rule.team.players, strict=True)]
         assert all(moved) or not any(moved)
-        assert {id(p) for p in before} == {id(p) for p in rule.players}
+        assert {id(p) for p in before} == {id(p) for p in rule.team.players}
         if any(moved):
             found.append(iteration)
     return found
@@ -244,9 +250,9 @@ def test_two_swaps_are_drawn_independently(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=4)
     orders = set()
     for iteration in range(100):
-        before = list(rule.players)
+        before = list(rule.team.players)
         rule.swap(iteration)
-        orders.add(tuple(before.index(player) for player in rule.players))
+        orders.add(tuple(before.index(player) for player in rule.team.players))
     assert len(orders) == 9  # all of them: missing one has probability 9 (8/9)^100 < 1e-4
 
 
@@ -254,12 +260,12 @@ def test_weights_and_adam_moments_travel_together(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=3)
     for step in range(2):
         rule.step(step * 12)
-    before = [copy.deepcopy(player.state()) for player in rule.players]
-    shards_before = list(rule.shards)
+    before = [copy.deepcopy(player.state()) for player in rule.team.players]
+    shards_before = shards_of(rule)
     order = derangement(3, seeds.generator(0, "swap", 7))
     rule.swap(7)
-    assert rule.shards == shards_before  # the data stays where it is
-    for player, source in zip(rule.players, order, strict=True):
+    assert shards_of(rule) == shards_before  # the data stays where it is
+    for player, source in zip(rule.team.players, order, strict=True):
         found, expected = player.state(), before[source]
         for key, value in found["network"].items():
             assert torch.equal(value, expected["network"][key])
@@ -280,7 +286,7 @@ def test_a_saved_state_remembers_who_sits_where(tiny, blobs) -> None:
     other.load(copy.deepcopy(one.state()))
     for step in range(3, 7):
         assert torch.equal(one.step(step * 12), other.step(step * 12))
-    for a, b in zip([one.player, *one.players], [other.player, *other.players], strict=True):
+    for a, b in zip([one.player, *one.team.players], [other.player, *other.team.players], strict=True):
         assert all(torch.equal(p, q) for p, q in zip(a.parameters, b.parameters, strict=True))
 
 
@@ -292,7 +298,7 @@ def test_the_server_takes_one_adam_step_and_each_worker_l(tiny, blobs) -> None:
     rule.step(0)
     rule.step(rule.images_per_step)
     assert all(s["step"] == 2 for s in rule.player.adam.state_dict()["state"].values())
-    for player in rule.players:
+    for player in rule.team.players:
         assert all(s["step"] == 6 for s in player.adam.state_dict()["state"].values())
 
 
@@ -300,8 +306,8 @@ def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, "gan", "hinge", workers=2)
     fake = rule.generator(rule.latents(0, 0)).detach()
     expected = []
-    for n, player in enumerate(copy.deepcopy(rule.players)):
-        real = rule.shards[n].at(0, 4)
+    for n, player in enumerate(copy.deepcopy(rule.team.players)):
+        real = shards_of(rule)[n].at(0, 4)
         r, f = player.network(real), player.network(fake)
         loss = (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean()
         player.apply(torch.autograd.grad(loss, player.parameters))
@@ -313,10 +319,10 @@ def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
 def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=2)
     fired: list[int] = []
-    for player in rule.players:
+    for player in rule.team.players:
         for parameter in player.parameters:
             parameter.register_hook(lambda gradient: fired.append(1))
-    loss, feedback = rule.feedback(0, torch.randn(4, 1, 16, 16))
+    loss, feedback = rule.team.workers[0].feedback(torch.randn(4, 1, 16, 16))
     assert fired == []
     assert feedback.shape == (4, 1, 16, 16)
     assert loss.shape == ()
@@ -326,8 +332,8 @@ def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -
     rule = make(tiny, blobs().train, workers=2)
     to_double(rule)
     fake = torch.randn(4, 1, 16, 16, dtype=torch.float64)
-    network: nn.Module = rule.players[1].network
-    _, feedback = rule.feedback(1, fake.clone())
+    network: nn.Module = rule.team.players[1].network
+    _, feedback = rule.team.workers[1].feedback(fake.clone())
     for place in [(0, 0, 0, 0), (2, 0, 7, 9), (3, 0, 15, 15)]:
         values = []
         for h in (1e-6, -1e-6):
