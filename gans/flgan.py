@@ -1,4 +1,4 @@
-"""FL-GAN: federated averaging of whole GANs, the baseline of the MD-GAN paper (1811.03850, section V-A).
+"""FL-GAN: federated averaging of whole GANs, the baseline of the MD-GAN paper (1811.03850).
 
 Every worker trains a generator and a discriminator of its own on its shard, as in `TwoPlayer`. Every E epochs over
 a shard the server averages all generators and all discriminators, with equal weights, and every worker goes on

@@ -131,7 +131,7 @@ class MDGAN(Update):
         return self.player.finite() and self.team.finite()
 
     def metrics(self) -> dict[str, float]:
-        """Workers alive, and bytes handed over beside the paper's formulae (section IV-D) in 4-byte floats."""
+        """Workers alive, and bytes handed over beside the paper's formulae in 4-byte floats."""
         b, d = self.experiment.batch, self.shape.channels * self.shape.side**2
         return {
             "workers/alive": float(len(self.team.alive)),
@@ -159,7 +159,7 @@ class MDGAN(Update):
 
 
 class Crashes:
-    """One worker crashes every I/N iterations, in random order (section V-B of the paper).
+    """One worker crashes every I/N iterations, in random order: the paper's experiment on faults.
 
     I is such that the budget is spent when the last worker would crash: with N - j workers during the j-th of N
     equal parts, I iterations show b I (N + 1) / 2 images.
