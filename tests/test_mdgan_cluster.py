@@ -66,7 +66,7 @@ def local_cluster():
 def test_training_over_processes_is_training_in_process(local_cluster, blobs) -> None:
     """One team through its life, since every team costs seconds to start.
 
-    50 iterations as in process, 25 swaps among them; a checkpoint that either kind of team can go on from; a worker
+    50 iterations as in process, with 25 swaps; a checkpoint that either kind of team can go on from; a worker
     killed with kill -9; the last one killed.
     """
     images = blobs(n=60).train
