@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from reports.figures import DPI, Picture
 from reports.results import Board, Results
@@ -178,9 +179,9 @@ def factors(results: Results, board: Board) -> Picture | None:
         axes.axvline(base.scores.mean(), color="0.5", ls=(0, (4, 3)), lw=1, zorder=0)
     axes.set_yticks(places, labels, fontsize=9)
     axes.set(ylim=(place - 0.8, -0.8), xscale="log", xlabel=f"{board.metric} (lower is better)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
-    axes.tick_params(axis="x", which="both", labelsize=8)
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", which="both", alpha=0.25)
     return Picture(figure, _alt(found, board))
 
