@@ -95,7 +95,8 @@ class MatrixRun:
             if run.data.tags.get("gans.kind") in ("cell", "floor")
         }
         self.planned = self.plan()
-        self.spread = [p for p in self.planned if p.selected and self.where(p.cell) == "ray"]
+        left = [p for p in self.planned if p.selected and p.status not in FINAL]
+        self.spread = [p for p in left if self.where(p.cell) == "ray"]
         if self.spread:
             check_cluster(self.spread, devices.resolve(machine.device))
         self.floors = self.list_floors()

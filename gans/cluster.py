@@ -7,7 +7,9 @@ machines); without it a local one is started for the training and stopped after 
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -133,7 +135,8 @@ def connected(workers: int) -> Iterator[None]:
         options |= {"address": "local", "num_cpus": max(workers, 1), "include_dashboard": False}
         options |= {"object_store_memory": STORE_BYTES}
     try:
-        ray.init(**options)
+        with own_signals():
+            ray.init(**options)
     except Exception as error:  # of many kinds: other versions of Python or Ray, no room, no permission
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         where = f"use the Ray cluster at {named}" if named else "start a local Ray cluster"
@@ -142,6 +145,15 @@ def connected(workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep this process's answer to a polite kill, which Ray replaces by its own."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def reachable(named: str) -> None:

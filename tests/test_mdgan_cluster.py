@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import os
 import signal
 import socket
@@ -30,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 SHAPE = Shape(1, 16)
 CPU = torch.device("cpu")
 needs_ray = pytest.mark.skipif(
-    not any((Path(entry) / "ray").is_dir() for entry in sys.path), reason="needs ray: make setup EXTRAS=cluster"
+    importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"
 )
 
 
