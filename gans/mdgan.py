@@ -116,7 +116,7 @@ class MDGAN(Update):
     def crash(self, victims: Sequence[int]) -> None:
         for n in victims:
             if n not in self.team.lost:
-                self.team.lose(n, f"crashed before iteration {self.iteration}, as update.crashes asks")
+                self.team.lose(n, f"crashed before iteration {self.iteration} (simulated)")
 
     # --- what the training loop asks
 

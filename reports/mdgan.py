@@ -198,8 +198,8 @@ def _dots(axes: Axes, place: float, row: Row) -> None:
         low = max(estimate.mean - estimate.half, estimate.mean / 20)
         axes.plot([low, estimate.mean + estimate.half], [place, place], color="black", lw=1.4)
     marker = "D" if row.label.endswith("(base)") else "o"
-    axes.plot(scores, np.full(len(scores), place), "o", mfc="white", mec="0.45", ms=4, lw=0)
-    axes.plot([estimate.mean], [place], marker, color="black", ms=6)
+    axes.plot([estimate.mean], [place], marker, color="black", ms=7)
+    axes.plot(scores, np.full(len(scores), place), "o", mfc="white", mec="0.3", ms=3.5, lw=0)
 
 
 def _alt(found: Mapping[str, Sequence[Row]], board: Board) -> str:

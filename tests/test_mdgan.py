@@ -452,7 +452,7 @@ def test_one_worker_crashes_every_i_over_n_iterations_and_the_budget_ends_with_t
     assert alive == [4] * 25 + [3] * 25 + [2] * 25 + [1] * 25
     assert images == 1000
     assert rule.metrics()["workers/alive"] == 1
-    assert [why.split(",")[0] for why in rule.team.lost.values()] == [
+    assert [why.split(" (")[0] for why in rule.team.lost.values()] == [
         f"crashed before iteration {i}" for i in (25, 50, 75)
     ]
     assert rule.remark().startswith(f"worker {next(iter(rule.team.lost))} crashed before iteration 25")
