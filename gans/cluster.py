@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 5.0  # for a cluster to answer at all
 START_SECONDS = 180.0  # for all workers to be up: each imports torch
+WORKER_BYTES = 400 * 2**20  # of a process that has imported torch and holds small networks
 STORE_BYTES = 512 * 2**20  # shared memory of a local cluster, for batches and discriminators on their way
 # Ray's own remarks, usage reports over the network and watch on memory, which would kill other people's processes
 QUIET = {
@@ -94,6 +96,7 @@ def check(workers: int, device: torch.device) -> None:
     """
     ray = ray_module()
     if address() is None:
+        room(workers)
         return
     with connected(workers):
         demand = needs(workers, device, ray.cluster_resources())
@@ -104,6 +107,20 @@ def check(workers: int, device: torch.device) -> None:
                     f"the Ray cluster at {address()} has {there:g} {name}s, fewer than the {each * workers:g} "
                     f"that {workers} workers need; add machines to it or set update.workers lower"
                 )
+
+
+def room(workers: int) -> None:
+    """Refuse more worker processes than this machine has memory for.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    wanted, free = workers * WORKER_BYTES / 2**30, psutil.virtual_memory().available / 2**30
+    if wanted > free:
+        raise InputError(
+            f"{workers} workers in processes of their own need about {wanted:.1f} GiB of memory "
+            f"and {free:.1f} are free here; set update.workers lower, or name a larger cluster by RAY_ADDRESS"
+        )
 
 
 def needs(workers: int, device: torch.device, resources: Mapping[str, float]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,6 +174,17 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch) -> None:
     with pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:.*ray start --head"):
         cluster.check(3, CPU)
     assert time.monotonic() - start < 20
+
+
+@needs_ray
+def test_more_processes_than_there_is_memory_for_are_refused(monkeypatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
+    cluster.check(5, CPU)
+    with pytest.raises(
+        InputError, match=r"6 workers in processes of their own need about 2.3 GiB .* and 2.0 are free"
+    ):
+        cluster.check(6, CPU)
 
 
 def test_without_ray_the_remedy_is_named(monkeypatch) -> None:
