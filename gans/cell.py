@@ -28,6 +28,7 @@ from gans.updates import normalises
 from gans.workers import Hire, Where
 
 RUN_FILE = "run.json"
+LOST = "gans.lost."  # tags: why a worker of MD-GAN is gone, by its number
 
 
 class InUse(InputError):
@@ -221,7 +222,7 @@ def hiring(run: Run, experiment: Experiment, where: Where) -> Iterator[Hire]:
     """What makes the cell's workers; whoever is lost becomes a tag of the run."""
 
     def lost(n: int, why: str) -> None:
-        run.tag({f"gans.lost.{n}": why})
+        run.tag({f"{LOST}{n}": why})
 
     where = where if UPDATES[experiment.update.rule].distributed else "local"
     with cluster.hiring(where, experiment, lost) as hire:
@@ -265,6 +266,7 @@ def open_run(cell: Cell, store: Store, folder: Path, place: Place) -> Run:
         checkpoint.write_text(file, text)
     else:
         run.tag(provenance())  # of the code that goes on
+        run.untag(LOST)  # those that the checkpoint knows to be lost are told again
     run.tag(
         {
             "gans.device": devices.describe(devices.resolve(place.device)),

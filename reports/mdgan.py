@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from gans.cell import LOST
 from reports.figures import DPI, Picture
 from reports.results import Board, Results
 from reports.tables import NOTHING, Estimate, count, escape, number
@@ -31,7 +32,6 @@ FACTORS: dict[str, tuple[str, ...]] = {
 }
 BASELINES, COMBINED = "Baselines", "Two changes at once"
 DIRECTIONS = ("server_to_worker", "worker_to_server", "worker_to_worker")
-LOST = "gans.lost."
 
 
 @dataclass(frozen=True)

@@ -376,6 +376,9 @@ def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
             timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))
+        assert found.data.tags["gans.status"] == "finished"
+        assert not [name for name in found.data.tags if name.startswith("gans.lost.")]
 
 
 @needs_ray
