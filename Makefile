@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Ray, for MD-GAN's workers in processes of their own
+CLUSTER := $(if $(filter cluster,$(EXTRAS))$(filter ray,$(WORKERS)),$(VENV)/.cluster)
 export PYTHONUNBUFFERED := 1
 # the driver reads its settings from the variables that were given; empty ones keep the matrix file's values
 # (a path with a space: DATASETS="'folder:/my images'")
 bench_flags = $(if $(MODELS),--models $(MODELS)) $(if $(DATASETS),--datasets $(DATASETS)) \
               $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(JOBS),--jobs $(JOBS)) \
               $(if $(BUDGET),--budget $(BUDGET)) $(if $(PRESET),--preset $(PRESET)) $(if $(DRY_RUN),--dry-run) \
-              $(if $(PRECISION),--precision $(PRECISION)) $(if $(GRAPH),--graph)
+              $(if $(PRECISION),--precision $(PRECISION)) $(if $(GRAPH),--graph) $(if $(WORKERS),--workers $(WORKERS))
 sweep_flags = $(if $(DATASET),--dataset $(DATASET)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) \
               $(if $(STORAGE),--storage $(STORAGE)) $(if $(STUDY),--study $(STUDY)) $(if $(SEED),--seed $(SEED)) \
               $(if $(PRUNER),--pruner $(PRUNER)) $(if $(OBJECTIVES),--objectives $(OBJECTIVES)) \
@@ -19,6 +21,7 @@ sweep_flags = $(if $(DATASET),--dataset $(DATASET)) $(if $(TRIALS),--trials $(TR
 speed_flags = $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
               $(if $(DEVICE),--device $(DEVICE)) $(if $(PRECISION),--precision $(PRECISION)) \
               $(if $(THREADS),--threads $(THREADS)) $(if $(GRAPH),--graph) $(if $(QUICK),--quick)
+lock_flags = --quiet --universal --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
 .PHONY: help setup bench sweep speed report ui test test-all lint format lock
@@ -26,7 +29,7 @@ speed_flags = $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUND
 help: ## list the targets and their variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv and install what requirements.lock pins
+setup: $(READY) $(CLUSTER) ## make .venv and install what requirements.lock pins   EXTRAS=cluster
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -38,7 +41,11 @@ $(READY): requirements.lock pyproject.toml
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
 	@touch $@
 
-bench: $(READY) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= PRECISION=float32 GRAPH= DRY_RUN=
+$(VENV)/.cluster: requirements-cluster.lock $(READY)
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode -r requirements-cluster.lock
+	@touch $@
+
+bench: $(READY) $(CLUSTER) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= PRECISION=float32 GRAPH= WORKERS=local DRY_RUN=
 	@$(BIN)/python -m benchmarks "$(or $(MATRIX),digits)" $(bench_flags)
 
 sweep: $(READY) ## tune a model, retrain the winners, report   MODEL=sagan DATASET=digits TRIALS=30 JOBS= STORAGE= SEED=0 PRUNER=halving OBJECTIVES= SPACE= BUDGET=1 JOIN=
@@ -68,5 +75,6 @@ format: $(READY) ## let ruff rewrite the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 lock: $(READY) ## pin the newest versions that pyproject.toml allows
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-annotate \
-	  --no-header pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile $(lock_flags) --extra dev --upgrade pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile $(lock_flags) --extra cluster --upgrade --constraint requirements.lock pyproject.toml \
+	  --output-file requirements-cluster.lock

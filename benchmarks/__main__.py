@@ -31,6 +31,10 @@ def arguments() -> Parser:
     )
     parser.add_argument("--precision", choices=get_args(Precision), help="float32, tf32 or bf16 for all cells")
     parser.add_argument("--graph", action="store_true", help="replay training steps as CUDA graphs (not measured)")
+    parser.add_argument(
+        "--workers",
+        help="where MD-GAN's workers live: local (one process), or ray (RAY_ADDRESS, else this machine)",
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints")
     parser.add_argument("--dry-run", action="store_true", help="print the cells and their state, run nothing")
     return parser
@@ -42,7 +46,8 @@ def main() -> int:
         raise InputError(f"JOBS={asked.jobs} must be at least 1, or 0 for as many as a GPU has memory for")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     selection = Selection(asked.models, asked.datasets, asked.seeds, asked.budget, asked.precision)
-    matrix, machine = read_matrix(asked.matrix), Machine(asked.device, asked.jobs, asked.runs, asked.graph)
+    matrix = read_matrix(asked.matrix)
+    machine = Machine(asked.device, asked.jobs, asked.runs, asked.graph, asked.workers)
     if asked.preset:
         matrix = with_preset(matrix, asked.preset)
     if not asked.dry_run:
@@ -53,6 +58,8 @@ def main() -> int:
             state = planned.state if planned.selected else "not selected"
             print(f"{planned.cell.identity}  {planned.cell.name:<40} {state}")
         return 0
+    for remark in run.remarks():
+        print(remark)
     code = run.run()
     import reports  # seconds to import, not wanted before there is something to report
 

@@ -13,28 +13,37 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from gans import cluster
 from gans.cell import Cell, identify
 from gans.config import Config, experiment, explain, read_toml
 from gans.data import DATASETS
 from gans.errors import InputError, unknown
 from gans.recipes import RECIPES
+from gans.workers import Where
 
 MATRICES = Path(__file__).parent / "matrices"
 PRESETS = Path("sweeps/presets")  # what `make sweep` writes, and where: MODEL-DATASET.toml
-NAMES = ("recipe", "preset")  # keys of a model's table that are no settings of its experiment
+NAMES = ("recipe", "preset", "workers")  # keys of a model's table that are no settings of its experiment
 
 
 class MatrixFile(Config):
     """What a matrix file may hold."""
 
     description: str = Field("", description="one paragraph for the report")
+    conclusion: str = Field(
+        "", description="what the report's figures show and what they do not, written after the run, in markdown"
+    )
+    workers: str = Field(
+        "local", description="where MD-GAN's workers live: local, or ray; a model's workers = ... wins"
+    )
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds")
     time_limit_minutes: float = Field(600.0, gt=0, description="a cell that runs longer is killed")
     defaults: dict[str, Any] = Field({}, description="a partial experiment for all cells")
     datasets: dict[str, dict[str, Any]] = Field(description="data sets, each with a partial experiment")
     models: dict[str, dict[str, Any]] = Field(
         description="models, each with a partial experiment; recipe = names a recipe of another name, "
-        "preset = lays the settings over it that a sweep found for that name on the data set"
+        "preset = lays the settings over it that a sweep found for that name on the data set, "
+        "workers = says where its workers live"
     )
 
 
@@ -70,6 +79,10 @@ class Matrix:
             name += f"-{precision}"
         return name if budget == 1 else f"{name}-budget{budget:g}"
 
+    def where(self, model: str, asked: str | None = None) -> Where:
+        """Where the workers of a model's cells live: as asked for, else as the file says."""
+        return cluster.checked(asked or self.file.models[model].get("workers", self.file.workers))
+
     def check_names(self, selection: Selection) -> None:
         """Raise `InputError` for a model or data set that there is none of."""
         for model in selection.models or ():
@@ -98,6 +111,8 @@ def read_matrix(name: str) -> Matrix:
         raise explain(error, MatrixFile, where) from None
     for model, table in file.models.items():
         recipe(model, table, where)
+    for named in (file.workers, *(table.get("workers", "local") for table in file.models.values())):
+        cluster.checked(named, f" in {where}")
     return Matrix(path.stem, Path(where), path.read_text(encoding="utf-8"), file)
 
 

@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,14 +19,16 @@ from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job
 from benchmarks.matrix import Matrix, Selection, cells
 from benchmarks.progress import progress
-from gans import data, devices, fidelity, graphs, precision
+from gans import cluster, data, devices, fidelity, graphs, precision
 from gans.cell import RUN_FILE, Cell, Place, tags
 from gans.cell import check as check_experiment
 from gans.cell import extractor as extractor_of
-from gans.config import PROTOCOL_VERSION
+from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
+from gans.rules import UPDATES
 from gans.tracking import NOTE, Run, Store
 from gans.train import CHECKPOINT
+from gans.workers import Where
 
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
 GIBIBYTES = 4.0
@@ -41,12 +44,14 @@ class Machine:
         jobs: cells at a time; None: one per CPU core, or one on a GPU; 0: as many as the GPU has memory for.
         runs: folder for checkpoints and pictures.
         graph: replay training steps as CUDA graphs.
+        workers: where MD-GAN's workers live, local or ray; None: where the matrix file says.
     """
 
     device: str = "auto"
     jobs: int | None = None
     runs: Path = Path("runs")
     graph: bool = False
+    workers: str | None = None
 
     def parallel(self, count: int) -> int:
         """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
@@ -103,6 +108,10 @@ class MatrixRun:
             if run.data.tags.get("gans.kind") in ("cell", "floor")
         }
         self.planned = self.plan()
+        left = [p for p in self.planned if p.selected and p.status not in FINAL]
+        self.spread = [p for p in left if self.where(p.cell) == "ray"]
+        if self.spread:
+            check_cluster(self.spread, devices.resolve(machine.device))
         self.floors = self.list_floors()
         writable(machine.runs)
 
@@ -125,6 +134,19 @@ class MatrixRun:
         if selected:
             check(cell, devices.resolve(self.machine.device))
         return selected
+
+    def where(self, cell: Cell) -> Where:
+        """Where the workers of a cell live; one that has none runs in its own process whatever was asked for."""
+        asked = self.matrix.where(cell.model, self.machine.workers)
+        return asked if UPDATES[cell.experiment.update.rule].distributed else "local"
+
+    def remarks(self) -> list[str]:
+        """What a person should know before anything runs."""
+        whole = {p.cell.model for p in self.planned if p.selected and self.where(p.cell) == "local"}
+        if self.machine.workers != "ray" or not whole:
+            return []
+        names = ", ".join(model for model in self.matrix.file.models if model in whole)
+        return [f"WORKERS=ray is for mdgan updates; each cell of these models runs in one process: {names}"]
 
     def list_floors(self) -> list[Floor]:
         """One noise floor per data set and extractor."""
@@ -169,6 +191,7 @@ class MatrixRun:
             "protocol": PROTOCOL_VERSION,
             "command": self.command(),
             "description": self.matrix.file.description.strip(),
+            "conclusion": self.matrix.file.conclusion.strip(),
             "cells": [
                 {
                     "name": p.cell.name,
@@ -194,6 +217,7 @@ class MatrixRun:
             "PRESET": self.matrix.preset,
             "PRECISION": self.selection.precision or "",
             "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
+            "WORKERS": self.machine.workers or "",
         }
         return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])
 
@@ -215,7 +239,8 @@ class MatrixRun:
             call = partial(floor_job, floor=floor, folder=here, place=place)
             jobs.append(Job(f"real/{floor.dataset}", call, 0, here / "log.txt", limit))
         for p in left:
-            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place)
+            there = replace(place, workers=self.where(p.cell))
+            call = partial(cell_job, cell=p.cell, folder=p.folder, place=there)
             jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / "log.txt", limit))
         return jobs
 
@@ -225,7 +250,9 @@ class MatrixRun:
         running: set[str] = set()
         if not jobs:
             return results
-        engine = LocalEngine(self.machine.parallel(len(jobs)))
+        # cells whose workers are processes already fill the machine one by one
+        alone = self.machine.jobs is None and any(p in self.spread for p in planned.values())
+        engine = LocalEngine(1 if alone else self.machine.parallel(len(jobs)))
         try:
             with progress(len(jobs)) as screen, closing(engine.run(jobs)) as events:
                 for event in events:
@@ -256,6 +283,12 @@ class MatrixRun:
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
+
+
+def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
+    """Refuse, before anything runs, a cluster without room for the largest cell."""
+    updates = [p.cell.experiment.update for p in spread]
+    cluster.check(max(update.workers for update in updates if isinstance(update, ShardedConfig)), device)
 
 
 def check(cell: Cell, device: torch.device) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gans import checkpoint, data, devices, fidelity
-from gans.config import Experiment
+from gans import checkpoint, cluster, data, devices, fidelity
+from gans.config import Experiment, ShardedConfig
 from gans.curves import draw_curves
 from gans.data import ImageData
 from gans.errors import InputError
@@ -22,12 +22,15 @@ from gans.models import build_discriminator
 from gans.models.layers import Shape
 from gans.rules import UPDATES
 from gans.sample import PURPOSES
+from gans.shards import draw_shards
 from gans.tracking import Run, Store, provenance
 from gans.train import CHECKPOINT, GENERATOR, History, Outcome, train
 from gans.updates import normalises
+from gans.workers import Hire, Where
 
 RUN_FILE = "run.json"
 FILM = "training.gif"
+LOST = "gans.lost."  # tags: why a worker of MD-GAN is gone, by its number
 
 
 class InUse(InputError):
@@ -99,7 +102,7 @@ def identify(model: str, experiment: Experiment) -> Cell:
 
 def check(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other."""
-    UPDATES[experiment.update.rule].check(experiment, len(images.train))
+    UPDATES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
     penalised = LOSSES[experiment.loss.name].penalised
     shape = Shape(images.channels, images.resolution)
     if penalised and normalises(build_discriminator(shape, experiment.networks, seed=0)):
@@ -107,6 +110,21 @@ def check(experiment: Experiment, images: ImageData) -> None:
             f"loss {experiment.loss.name} needs a discriminator without BatchNorm, which couples the gradients "
             f"that it penalises; use dcgan-nobn, for one, in place of {experiment.networks.name}"
         )
+
+
+def check_workers(cell: Cell, place: Place) -> None:
+    """Refuse, before training, workers that cannot have the processes that they are to live in.
+
+    Raises:
+        InputError: the update rule has no workers of that kind, or there is no room for them.
+    """
+    update = cell.experiment.update
+    if place.workers == "local":
+        return
+    if not UPDATES[update.rule].distributed:
+        raise InputError(f"update {update.rule} has no workers for --workers {place.workers}; leave it out")
+    assert isinstance(update, ShardedConfig)
+    cluster.check(update.workers, devices.resolve(place.device))
 
 
 class Observer:
@@ -144,6 +162,7 @@ class Place:
         parent: run id of the invocation, if there is one.
         matrix_file: text of the matrix file, kept with the run.
         graph: replay training steps as a CUDA graph.
+        workers: where the workers of an update rule that has some live; results agree to rounding.
     """
 
     experiment: str
@@ -153,6 +172,7 @@ class Place:
     parent: str | None = None
     matrix_file: str | None = None
     graph: bool = False
+    workers: Where = "local"
 
 
 def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
@@ -178,7 +198,10 @@ def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
             if place.matrix_file:
                 run.text(place.matrix_file, "matrix.toml")
             run.dataset(images)
-            outcome = train(cell.experiment, images, folder, device, Observer(run, tell), place.graph)
+            show_shards(run, cell.experiment, images, folder)
+            observer = Observer(run, tell)
+            with hiring(run, cell.experiment, place.workers) as hire:
+                outcome = train(cell.experiment, images, folder, device, observer, place.graph, hire)
             keep(run, folder, outcome)
             keep_film(run, cell, folder)
         except KeyboardInterrupt:
@@ -186,10 +209,31 @@ def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
             raise
         except Exception as error:
             run.text(traceback.format_exc(), "traceback.txt")
+            keep_files(run, folder)
             run.finish("failed", reason(error))
             raise
         run.finish(outcome.status, outcome.reason)
         return outcome
+
+
+def show_shards(run: Run, experiment: Experiment, images: ImageData, folder: Path) -> None:
+    """Put a picture of the classes that each worker holds into the run."""
+    update = experiment.update
+    if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, folder / "shards.png"):
+        run.artifact(folder / "shards.png")
+
+
+@contextmanager
+def hiring(run: Run, experiment: Experiment, where: Where) -> Iterator[Hire]:
+    """What makes the cell's workers; whoever is lost becomes a tag of the run."""
+
+    def lost(n: int, why: str) -> None:
+        run.tag({f"{LOST}{n}": why})
+
+    where = where if UPDATES[experiment.update.rule].distributed else "local"
+    with cluster.hiring(where, experiment, lost) as hire:
+        run.tag({"gans.workers": where})
+        yield hire
 
 
 def reason(error: BaseException) -> str:
@@ -202,9 +246,7 @@ def reason(error: BaseException) -> str:
 
 def keep(run: Run, folder: Path, outcome: Outcome) -> None:
     """Put what training left into the run: networks, checkpoint, curves."""
-    for name in (GENERATOR, CHECKPOINT):
-        if (folder / name).exists():
-            run.artifact(folder / name, "checkpoint")
+    keep_files(run, folder)
     curves = folder / "curves.png"
     draw_curves(outcome.history, curves)
     run.artifact(curves)
@@ -220,6 +262,13 @@ def keep_film(run: Run, cell: Cell, folder: Path) -> None:
         run.artifact(path)
 
 
+def keep_files(run: Run, folder: Path) -> None:
+    """Put the generator and the checkpoint into the run, if they are there."""
+    for name in (GENERATOR, CHECKPOINT):
+        if (folder / name).exists():
+            run.artifact(folder / name, "checkpoint")
+
+
 def open_run(cell: Cell, store: Store, folder: Path, place: Place) -> Run:
     """The run that an interrupted invocation left, or a new one."""
     file = folder / RUN_FILE
@@ -231,6 +280,7 @@ def open_run(cell: Cell, store: Store, folder: Path, place: Place) -> Run:
         checkpoint.write_text(file, text)
     else:
         run.tag(provenance())  # of the code that goes on
+        run.untag(LOST)  # those that the checkpoint knows to be lost are told again
     run.tag(
         {
             "gans.device": devices.describe(devices.resolve(place.device)),

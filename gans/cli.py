@@ -31,12 +31,13 @@ def parser() -> Parser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", help="train one model on one data set, tracked in MLflow")
-    train.add_argument("model", help="a recipe: gan, dcgan, dcgan-nobn, sagan, mdgan")
+    train.add_argument("model", help="a recipe: gan, dcgan, dcgan-nobn, sagan, mdgan, fl-gan")
     train.add_argument("dataset", nargs="?", default="digits", help="digits, mnist, ..., folder:PATH")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--kimg", type=float, help="budget in thousands of images")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1")
     train.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="any key of `gans config`")
+    train.add_argument("--workers", default="local", help="where MD-GAN's workers live: local, or ray")
     train.add_argument("--runs", type=Path, default=Path("runs"), help="folder for checkpoints and pictures")
     train.set_defaults(run=run_train)
 
@@ -65,8 +66,8 @@ def run_train(asked: argparse.Namespace) -> int:
     """Train one cell in this process."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from gans import devices
-    from gans.cell import Place, resolve, run_cell
+    from gans import cluster, devices
+    from gans.cell import Place, check_workers, resolve, run_cell
     from gans.config import experiment
     from gans.tracking import Store
 
@@ -74,7 +75,8 @@ def run_train(asked: argparse.Namespace) -> int:
     tables += [{"kimg": asked.kimg}] if asked.kimg is not None else []
     tables += [assignment(text) for text in asked.set]
     cell = resolve(asked.model, experiment(*tables, where="--set"))
-    place = Place("train", Store().uri, asked.device, devices.cores())
+    place = Place("train", Store().uri, asked.device, devices.cores(), workers=cluster.checked(asked.workers))
+    check_workers(cell, place)
     budget = cell.experiment.budget
     columns = (
         TextColumn("{task.description}"),

@@ -54,13 +54,28 @@ class TwoPlayerConfig(Config):
     d_steps: Count = Field(1, description="discriminator steps, each on fresh images, per generator step")
 
 
-class MDGANConfig(Config):
+class ShardedConfig(Config):
+    """What the rules that deal the data out to workers have in common."""
+
+    workers: Count = Field(5, description="N: workers, each with a shard of the data")
+    shards: Literal["iid", "dirichlet", "classes"] = Field(
+        "iid",
+        description="iid, or skewed by class: dirichlet (update.alpha), or classes: as few per worker as can be",
+    )
+    alpha: float = Field(
+        1.0, gt=0, le=1e6, description="dirichlet only: a worker's mix of classes is Dir(alpha p); small is skewed"
+    )
+    d_steps: Count = Field(1, description="L: discriminator steps per iteration")
+
+
+class MDGANConfig(ShardedConfig):
     rule: Literal["mdgan"] = Field(description="one generator, N discriminators on N shards (1811.03850)")
-    workers: Count = Field(5, description="N: workers, each with a discriminator and a shard of the data")
     batches: Count = Field(1, description="k: distinct generated batches per iteration, at most N")
-    d_steps: Count = Field(1, description="L: discriminator steps per iteration, on the same two batches")
     swap_epochs: float = Field(
         1.0, gt=0, description="E: epochs over a shard between two swaps of discriminators; inf for none"
+    )
+    crashes: bool = Field(
+        False, description="simulate: one worker crashes every I/N iterations, the last as the budget ends"
     )
 
     @model_validator(mode="after")
@@ -70,7 +85,14 @@ class MDGANConfig(Config):
         return self
 
 
-UpdateConfig = Annotated[TwoPlayerConfig | MDGANConfig, Field(discriminator="rule")]
+class FLGANConfig(ShardedConfig):
+    rule: Literal["fl-gan"] = Field(description="N whole GANs on N shards, averaged in rounds (1811.03850)")
+    average_epochs: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="E: epochs over a shard between two rounds of averaging"
+    )
+
+
+UpdateConfig = Annotated[TwoPlayerConfig | MDGANConfig | FLGANConfig, Field(discriminator="rule")]
 
 
 class LossConfig(Config):
@@ -254,7 +276,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Input
     return InputError(f"{where}: {key} = {first['input']!r} is not valid: {message[0].lower()}{message[1:]}")
 
 
-RULES = ("two-player", "mdgan")
+RULES = ("two-player", "mdgan", "fl-gan")
 
 
 def valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -1,115 +1,184 @@
 """MD-GAN: one generator, N discriminators on N shards of the data (Hardy, Le Merrer, Sericola 2019, 1811.03850).
 
-Algorithm 1 of the paper, in one process. Per iteration the server generates k batches; worker n is given
-X_g = X(n mod k) and X_d = X((n + 1) mod k), takes L discriminator steps on a batch of its shard and X_d, and
-returns the feedback F_n = d B(X_g) / d X_g, one gradient per pixel. The server applies the mean of the N
-feedbacks through its generator. Every E epochs over a shard the discriminators change workers.
+Algorithm 1 of the paper. Per iteration the server generates k batches; worker n is given X_g = X(n mod k) and
+X_d = X((n + 1) mod k), takes L discriminator steps on a batch of its shard and X_d, and returns the feedback
+F_n = d B(X_g) / d X_g, one gradient per pixel. The server applies the mean of the N feedbacks through its
+generator. Every E epochs over a shard the discriminators change workers.
 
-What the paper leaves open, decided here:
-
-- A swap is a uniformly random derangement: no worker keeps its discriminator. There is none for N = 1.
-- Adam's moments travel with their discriminator, so a swap moves shards between intact learners.
-- The L steps of an iteration use the same real batch and the same X_d, as in Algorithm 1.
-- The data is dealt out at random into shards whose sizes differ by at most one; m is the smallest.
-- With k = 1 a worker learns on the batch that it gives feedback on (X_g = X_d), after having learned.
+`gans/mdgan.md` lists what the paper leaves open and what we chose. The workers are a `gans.workers.Team`: in this
+process, or in processes of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gans import seeds
-from gans.batches import Batches
 from gans.config import Experiment, MDGANConfig
-from gans.errors import InputError
+from gans.images import ImageData
 from gans.models.layers import Shape
+from gans.shards import check_shards, deal
 from gans.updates import Discriminator, Update
+from gans.workers import Hire, LocalTeam, WorkersLost
 
 
 class MDGAN(Update):
-    """The server and its workers."""
+    """The server, which owns the generator and, between two iterations, knows nothing of the data.
 
-    def __init__(self, experiment: Experiment, shape: Shape, images: Tensor) -> None:
+    Args:
+        experiment: with an `MDGANConfig`.
+        shape: of the images.
+        images: uint8 (n, c, h, w), on the server's device.
+        labels: their classes, int64 (n,); only skewed shards need them.
+        hire: makes the team from the shards.
+    """
+
+    distributed = True
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        shape: Shape,
+        images: Tensor,
+        labels: Tensor | None = None,
+        hire: Hire = LocalTeam,
+    ) -> None:
         super().__init__(experiment, shape, images)
         assert isinstance(experiment.update, MDGANConfig)
         self.config = experiment.update
-        workers = range(self.config.workers)
-        parts = shards(len(images), self.config.workers, experiment.seed)
-        self.shards = [
-            Batches(images[part.to(images.device)], experiment.seed, "worker", n)
-            for n, part in zip(workers, parts, strict=True)
-        ]
-        self.players = [Discriminator(experiment, shape, self.device, n) for n in workers]
+        parts = deal(self.config, len(images), labels, experiment.seed)
+        self.team = hire(experiment, shape, [images[part.to(images.device)] for part in parts])
+        self.iteration = 0
         self.images_per_step = self.config.workers * experiment.batch
         self.swap_interval = swap_interval(
             len(images) // self.config.workers, experiment.batch, self.config.swap_epochs
         )
+        self.crashes = Crashes(experiment) if self.config.crashes else None
 
     @classmethod
-    def check(cls, experiment: Experiment, images: int) -> None:
+    def build(
+        cls, experiment: Experiment, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
+    ) -> MDGAN:
+        return cls(experiment, shape, data.train.to(device), data.train_labels, hire or LocalTeam)
+
+    @classmethod
+    def check(cls, experiment: Experiment, images: int, labels: Tensor | None = None) -> None:
         assert isinstance(experiment.update, MDGANConfig)
-        smallest = images // experiment.update.workers
-        if smallest < experiment.batch:
-            raise InputError(
-                f"update.workers = {experiment.update.workers} leaves shards of {smallest} images, fewer than "
-                f"batch = {experiment.batch}; take fewer workers or a smaller batch"
-            )
+        check_shards(experiment.update, experiment.batch, images, labels, experiment.seed)
 
     def discriminators(self) -> Sequence[Discriminator]:
-        return self.players
+        return self.team.players
 
     def step(self, images: int) -> Tensor:
-        iteration = images // self.images_per_step
-        generated = [self.generator(self.latents(images, j)) for j in range(self.config.batches)]
+        if self.crashes:
+            self.crash(self.crashes.by(self.iteration))
+        alive = self.team.alive
+        generated = self.generate(images, alive)
+        replies = self.team.replies()
+        if not replies:
+            raise WorkersLost(f"all {self.config.workers} workers are lost by iteration {self.iteration}")
         feedback = [torch.zeros_like(batch) for batch in generated]
-        statistics = []
-        for n in range(self.config.workers):
-            g, d = assignment(n, self.config.batches)
-            learned = self.learn(n, iteration, generated[d].detach())
-            loss, gradient = self.feedback(n, generated[g].detach())
+        for n, reply in replies:
             # feedback is linear in the generator's gradient: what shares a batch is summed before the one
             # backward pass through it, k passes in place of N
-            feedback[g] += gradient / self.config.workers
-            statistics.append(torch.stack([learned[0], loss, learned[1], learned[2]]))
+            feedback[assignment(alive.index(n), len(generated))[0]] += reply.feedback / len(replies)
         self.player.apply(self.player.gradients(generated, feedback))
-        if (iteration + 1) % self.swap_interval == 0 and len(self.players) > 1:
-            self.swap(iteration)
-        return torch.stack(statistics).mean(dim=0)
+        self.iteration += 1
+        self.images_per_step = len(replies) * self.experiment.batch
+        if self.iteration % self.swap_interval == 0:
+            self.swap(self.iteration - 1)
+        return torch.stack([reply.statistics for _, reply in replies]).mean(dim=0)
 
-    def learn(self, n: int, iteration: int, fake: Tensor) -> Tensor:
-        """Worker n: L discriminator steps on one batch of its shard and X_d; statistics of the last."""
-        batch = self.experiment.batch
-        real = self.shards[n].at(iteration * batch, batch)
-        for step in range(self.config.d_steps):
-            learned = self.players[n].learn(real, fake, self.rng("penalty", iteration, n, step))
-        return learned
-
-    def feedback(self, n: int, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Worker n: the generator's loss on X_g, and F_n, its gradient per pixel (batch, c, h, w)."""
-        fake = fake.requires_grad_()
-        player = self.players[n]
-        loss = player.loss.g_loss(player.network(fake))
-        (gradient,) = torch.autograd.grad(loss, fake)
-        return loss.detach(), gradient
+    def generate(self, images: int, alive: Sequence[int]) -> list[Tensor]:
+        """X(1..k); a worker starts as soon as both of its batches exist, while the next ones are generated."""
+        k = min(self.config.batches, len(alive))
+        pairs = {n: assignment(place, k) for place, n in enumerate(alive)}
+        generated, parcels = [], []
+        for j in range(k):
+            generated.append(self.generator(self.latents(images, j)))
+            parcels.append(self.team.parcel(generated[j].detach()))
+            for n, (g, d) in pairs.items():
+                if max(g, d) == j:
+                    self.team.send(n, self.iteration, parcels[d], parcels[g])
+        return generated
 
     def swap(self, iteration: int) -> None:
-        """Each discriminator moves to the worker that a random derangement sends it to."""
-        rng = seeds.generator(self.experiment.seed, "swap", iteration)
-        self.players = [self.players[source] for source in derangement(len(self.players), rng)]
+        """Each discriminator moves to the worker that a random derangement of those alive sends it to."""
+        alive = self.team.alive
+        if len(alive) > 1:
+            order = derangement(len(alive), seeds.generator(self.experiment.seed, "swap", iteration))
+            self.team.swap({n: alive[source] for n, source in zip(alive, order, strict=True)})
+
+    def crash(self, victims: Sequence[int]) -> None:
+        for n in victims:
+            if n not in self.team.lost:
+                self.team.lose(n, f"crashed before iteration {self.iteration} (simulated)")
+
+    # --- what the training loop asks
+
+    @property
+    def fragile(self) -> bool:
+        return self.team.remote
+
+    def discriminator_size(self) -> int:
+        return self.team.size * len(self.team.alive)
+
+    def finite(self) -> bool:
+        return self.player.finite() and self.team.finite()
+
+    def metrics(self) -> dict[str, float]:
+        """Workers alive, and bytes handed over beside the paper's formulae in 4-byte floats."""
+        b, d = self.experiment.batch, self.shape.channels * self.shape.side**2
+        return {
+            "workers/alive": float(len(self.team.alive)),
+            **self.team.traffic.metrics(),
+            "traffic/server_to_worker_formula": 4.0 * 2 * b * d,
+            "traffic/worker_to_server_formula": 4.0 * b * d,
+            "traffic/worker_to_worker_formula": 4.0 * self.team.size,
+        }
+
+    def remark(self) -> str:
+        return "; ".join(f"worker {n} {why}" for n, why in self.team.lost.items())
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "generator": self.player.state(),
+            "iteration": self.iteration,
+            "images_per_step": self.images_per_step,
+            "team": self.team.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.player.load(state["generator"])
+        self.iteration, self.images_per_step = state["iteration"], state["images_per_step"]
+        self.team.load(state["team"])
+
+
+class Crashes:
+    """One worker crashes every I/N iterations, in random order: the paper's experiment on faults.
+
+    I is such that the budget is spent when the last worker would crash: with N - j workers during the j-th of N
+    equal parts, I iterations show b I (N + 1) / 2 images.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        assert isinstance(experiment.update, MDGANConfig)
+        n = experiment.update.workers
+        self.order = torch.randperm(n, generator=seeds.generator(experiment.seed, "crashes")).tolist()
+        self.every = experiment.budget / (experiment.batch * (n + 1) / 2) / n
+
+    def by(self, iteration: int) -> list[int]:
+        """Who has crashed before this iteration (from 0) begins; the last worker outlives the budget."""
+        return self.order[: min(int(iteration / self.every), len(self.order) - 1)]
 
 
 def assignment(worker: int, batches: int) -> tuple[int, int]:
     """Which generated batches a worker gets, as (X_g, X_d), all counted from 0 (Algorithm 1, line 20)."""
     return worker % batches, (worker + 1) % batches
-
-
-def shards(n: int, workers: int, seed: int) -> list[Tensor]:
-    """Disjoint random parts that cover 0..n-1, sizes differing by at most one: int64 tensors."""
-    order = torch.randperm(n, generator=seeds.generator(seed, "shards"))
-    return list(order.tensor_split(workers))
 
 
 def swap_interval(shard: int, batch: int, epochs: float) -> int:

@@ -23,4 +23,10 @@ RECIPES: dict[str, dict[str, Any]] = {
         "batch": 10,
         "update": {"rule": "mdgan", "workers": 10, "batches": 1, "d_steps": 1, "swap_epochs": 1.0},
     },
+    # the same paper's baseline: whole GANs, averaged every epoch
+    "fl-gan": {
+        "networks": {"name": "dcgan", "latent": 100, "width": 128},
+        "batch": 10,
+        "update": {"rule": "fl-gan", "workers": 10, "d_steps": 1, "average_epochs": 1.0},
+    },
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from gans.flgan import FLGAN
 from gans.mdgan import MDGAN
 from gans.updates import TwoPlayer, Update
 
-UPDATES: dict[str, type[Update]] = {"two-player": TwoPlayer, "mdgan": MDGAN}
+UPDATES: dict[str, type[Update]] = {"two-player": TwoPlayer, "mdgan": MDGAN, "fl-gan": FLGAN}

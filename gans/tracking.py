@@ -241,6 +241,13 @@ class Run:
         with self._timed() as client:
             client.log_batch(self.id, tags=[RunTag(key, value) for key, value in values.items()])
 
+    def untag(self, prefix: str) -> None:
+        """Remove all tags whose names begin like this."""
+        with self._timed() as client:
+            for key in client.get_run(self.id).data.tags:
+                if key.startswith(prefix):
+                    client.delete_tag(self.id, key)
+
     def dataset(self, data: ImageData) -> None:
         """The data set as MLflow knows data sets: name, digest, shape."""
         profile = {

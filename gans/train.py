@@ -20,6 +20,7 @@ from gans.ema import EMA
 from gans.models.layers import Shape
 from gans.rules import UPDATES
 from gans.updates import STATISTICS
+from gans.workers import Hire, LocalTeam
 
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
@@ -75,7 +76,7 @@ class Outcome:
 
     Attributes:
         status: `finished` or `diverged`.
-        reason: why it diverged, else empty.
+        reason: why it diverged, or what is remarkable about a finished one; mostly empty.
         scores: final scores of the chosen checkpoint on the report latents; empty if it diverged.
         chosen: images seen by the chosen checkpoint.
         seconds: wall seconds by part, over all sessions of the run: training, evaluation, overhead.
@@ -123,6 +124,7 @@ def train(
     device: torch.device,
     observer: Observer | None = None,
     graph: bool = False,
+    hire: Hire = LocalTeam,
 ) -> Outcome:
     """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
 
@@ -133,14 +135,16 @@ def train(
         device: where networks and images live.
         observer: is told metrics and pictures.
         graph: replay steps as a CUDA graph, where there is one (`gans.graphs`).
+        hire: makes the workers of an update rule that has some.
 
     Returns:
         The outcome. A diverged run keeps its last good checkpoint and the best generator so far.
 
     Raises:
         InputError: the device has not the precision, or no graphs.
+        WorkersLost: none is left; the last checkpoint stays, to go on from.
     """
-    run = Training(experiment, data, folder, device, observer or Silent(), graph)
+    run = Training(experiment, data, folder, device, observer or Silent(), graph, hire)
     try:
         while True:
             if run.images != run.resumed_at:  # a resumed run has done all this here
@@ -170,6 +174,7 @@ class Training:
         device: torch.device,
         observer: Observer,
         graph: bool = False,
+        hire: Hire = LocalTeam,
     ) -> None:
         precision.check(experiment.precision, device)
         if graph:
@@ -181,14 +186,14 @@ class Training:
         score = experiment.score
         self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
         self.curve = self.scorers[0].at(score.curve_images)
-        self.update = UPDATES[experiment.update.rule](experiment, self.shape, data.train.to(device))
+        self.update = UPDATES[experiment.update.rule].build(experiment, self.shape, data, device, hire)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
         self.images = self.previous = 0
         self.resumed_at = -1
         self.best, self.chosen = math.inf, 0
         self.best_weights: dict[str, Tensor] = {}
         self.statistics = torch.zeros(len(STATISTICS), device=device)
-        self.steps_since_log = 0
+        self.steps_since_log = self.images_since_log = 0
         self.logged_training = 0.0
         self.joules, self.earlier_joules = devices.energy(device), 0.0
         self.history: History = {}
@@ -203,7 +208,7 @@ class Training:
         """Trainable parameters of the generator, and of all discriminators together."""
         return {
             "parameters/generator": self.update.player.size,
-            "parameters/discriminator": sum(player.size for player in self.update.discriminators()),
+            "parameters/discriminator": self.update.discriminator_size(),
         }
 
     # --- one step
@@ -215,11 +220,12 @@ class Training:
             self.ema.update(self.images, self.update.images_per_step)
             self.statistics += statistics
             self.steps_since_log += 1
+            self.images_since_log += self.update.images_per_step
 
     def due(self, what: str) -> bool:
         """Whether the last step crossed one of the evenly spaced moments of `what`; before the first, yes."""
         if self.images == 0:
-            return what in ("evaluations", "grids")
+            return what in ("evaluations", "grids") or (what == "checkpoints" and self.update.fragile)
         count = getattr(self.experiment.schedule, what)
         budget = self.experiment.budget
         return min(self.images, budget) * count // budget > self.previous * count // budget
@@ -242,19 +248,20 @@ class Training:
         self.clock.switch("overhead")
         training = self.clock.seconds["training"]
         loss_d, loss_g, d_real, d_fake = means
-        seen = self.steps_since_log * self.update.images_per_step
         self.tell(
             {
                 "loss/discriminator": loss_d,
                 "loss/generator": loss_g,
                 "D/real": d_real,
                 "D/fake": d_fake,
-                "speed/images_per_second": seen / max(training - self.logged_training, 1e-9),
+                "speed/images_per_second": self.images_since_log / max(training - self.logged_training, 1e-9),
                 **self.totals(),
+                **self.update.metrics(),
             },
         )
         self.statistics.zero_()
-        self.steps_since_log, self.logged_training = 0, training
+        self.steps_since_log = self.images_since_log = 0
+        self.logged_training = training
 
     def evaluate(self) -> None:
         """A point of the score curve; the best one after the first keeps its generator."""
@@ -280,9 +287,8 @@ class Training:
             devices.wait(self.device)
 
     def check_weights(self) -> None:
-        players = [self.update.player, *self.update.discriminators()]
-        weights = self.ema.averaged + [weights for player in players for weights in player.parameters]
-        if not all(bool(part.isfinite().all()) for part in weights):
+        average = all(bool(part.isfinite().all()) for part in self.ema.averaged)
+        if not (average and self.update.finite()):
             raise Diverged(f"weights are not finite at {self.images / 1000:.1f} kimg")
 
     def save_best(self) -> None:
@@ -356,7 +362,7 @@ class Training:
         if shares is not None:
             self.keep_picture("classes.png", lambda path: pictures.draw_classes(shares, labels, path))
         self.tell({f"score/{name}": value for name, value in scores.items()})
-        return self.outcome("finished", scores=scores)
+        return self.outcome("finished", self.update.remark(), scores)
 
     def keep_picture(self, name: str, draw: Callable[[Path], None]) -> None:
         path = self.folder / "samples" / name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,13 @@ from gans import precision, seeds
 from gans.batches import Batches
 from gans.config import Experiment, OptimizerConfig, TwoPlayerConfig
 from gans.errors import InputError
+from gans.images import ImageData
 from gans.losses import LOSSES, gradient_penalty, mixture
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
+
+if TYPE_CHECKING:
+    from gans.workers import Hire
 
 # what every step reports, in this order; D() is the sigmoid of the logit
 STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
@@ -51,6 +55,10 @@ class Player:
             # laid out otherwise by double backward through a convolution, for one
             parameter.grad = laid_out_as(parameter, gradient)
         self.adam.step()
+
+    def finite(self) -> bool:
+        """Whether all parameters are finite numbers."""
+        return all(bool(parameter.isfinite().all()) for parameter in self.parameters)
 
     def state(self) -> dict[str, Any]:
         return {"network": self.network.state_dict(), "adam": self.adam.state_dict()}
@@ -118,21 +126,37 @@ class Update(ABC):
 
     Attributes:
         generator: the network that learns to draw.
-        images_per_step: real images that one step shows to the discriminators, all of them together.
+        images_per_step: real images that the last step showed to the discriminators, all of them together; before
+            the first, what it is going to show.
+        distributed: whether its workers can have processes of their own.
     """
 
     images_per_step: int
+    distributed = False
 
     def __init__(self, experiment: Experiment, shape: Shape, images: Tensor) -> None:
-        self.experiment = experiment
+        self.experiment, self.shape = experiment, shape
         self.device = images.device
         network = build_generator(shape, experiment.networks, experiment.seed)
         network = precision.place(network, self.device, experiment.precision)
         self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer)
 
     @classmethod
-    def check(cls, experiment: Experiment, images: int) -> None:
-        """Raise `InputError`, before anything is built, if the rule cannot work on so many images."""
+    def build(
+        cls, experiment: Experiment, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
+    ) -> Update:
+        """The rule on a data set; `hire` makes the workers of a rule that has some."""
+        return cls(experiment, shape, data.train.to(device))
+
+    @classmethod
+    def check(cls, experiment: Experiment, images: int, labels: Tensor | None = None) -> None:
+        """Raise `InputError`, before anything is built, if the rule cannot work on these images.
+
+        Args:
+            experiment: what is to be trained.
+            images: how many training images there are.
+            labels: their classes, int64 (images,), if they have any.
+        """
         if experiment.batch > images:
             raise InputError(
                 f"batch = {experiment.batch} exceeds the {images} training images; take a smaller one"
@@ -148,7 +172,30 @@ class Update(ABC):
 
     @abstractmethod
     def discriminators(self) -> Sequence[Discriminator]:
-        """All discriminators, in the order of their workers."""
+        """The discriminators that live in this process, in the order of their workers."""
+
+    # --- what the training loop asks
+
+    @property
+    def fragile(self) -> bool:
+        """Whether a part of the state can be lost while this process lives: then it is saved from the start."""
+        return False
+
+    def discriminator_size(self) -> int:
+        """Trainable parameters of all discriminators together."""
+        return sum(player.size for player in self.discriminators())
+
+    def finite(self) -> bool:
+        """Whether all weights are finite numbers; waits for the device."""
+        return all(player.finite() for player in [self.player, *self.discriminators()])
+
+    def metrics(self) -> dict[str, float]:
+        """What else there is to log of the steps so far."""
+        return {}
+
+    def remark(self) -> str:
+        """What whoever reads the result should know; mostly nothing."""
+        return ""
 
     def state(self) -> dict[str, Any]:
         """Everything to resume from: tensors and plain values only."""

@@ -12,13 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans.checkpoint import atomically
 from gans.tracking import Store
-from reports import figures, published, tables
+from reports import figures, mdgan, published, tables
 from reports.figures import Picture
 from reports.results import Board, Plan, Results, load
 
 ROOT = Path("reports/results")
 PAGE = "README.md"
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
+    "factors": mdgan.factors,
     "samples": figures.samples,
     "neighbours": figures.neighbours,
     "classes": figures.classes,
@@ -93,6 +94,8 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "further": tables.further(results, board),
         "errors": tables.errors(results, board),
         "cost": tables.cost(results, board),
+        "traffic": mdgan.traffic(results, board),
+        "lost": mdgan.lost(results, board),
         "undecided": [tables.escape(model) for model in tables.undecided(results, board)],
         "floors": not results.floors_on(board).empty,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),

@@ -66,6 +66,7 @@ class Plan(BaseModel):
     protocol: int
     command: str
     description: str = ""
+    conclusion: str = ""
     cells: list[PlannedCell]
     floors: list[PlannedFloor] = []
 

@@ -50,7 +50,10 @@ def test_typos_are_refused_with_the_nearest_name_and_the_file(table: dict[str, A
         ({"update": {"rule": "mdgan", "workers": 0}}, "update.workers = 0"),
         ({"update": {"rule": "mdgan", "swap_epochs": 0}}, "update.swap_epochs = 0"),
         ({"update": {"rule": "mdgan", "workers": 2, "batches": 3}}, "batches = 3 exceeds workers = 2"),
-        ({"update": {"rule": "md-gan"}}, "'two-player', 'mdgan'"),
+        ({"update": {"rule": "mdgan", "shards": "skewed"}}, "update.shards = 'skewed'"),
+        ({"update": {"rule": "mdgan", "alpha": 0}}, "update.alpha = 0"),
+        ({"update": {"rule": "fl-gan", "average_epochs": math.inf}}, "update.average_epochs = inf"),
+        ({"update": {"rule": "md-gan"}}, "'two-player', 'mdgan', 'fl-gan'"),
         ({"score": {"extractors": []}}, "score.extractors"),
     ],
 )
@@ -68,6 +71,8 @@ def test_the_update_table_has_the_keys_of_its_rule_only() -> None:
     assert md == MDGANConfig(rule="mdgan", workers=3, batches=1, d_steps=1, swap_epochs=math.inf)
     with pytest.raises(InputError, match="unknown key 'workers'"):
         experiment({"update": {"workers": 3}})
+    with pytest.raises(InputError, match=r"unknown key 'average_epoch'.*did you mean 'average_epochs'"):
+        experiment({"update": {"rule": "fl-gan", "average_epoch": 3}})
 
 
 def test_merge_is_key_by_key_and_leaves_its_arguments_alone() -> None:
@@ -138,6 +143,9 @@ CHANGED: dict[str, Any] = {
     "update.batches": 2,
     "update.d_steps": 2,
     "update.swap_epochs": math.inf,
+    "update.shards": "classes",
+    "update.alpha": 0.5,
+    "update.crashes": True,
     "loss.name": "hinge",
     "loss.penalty": 1.0,
     "optimizer.lr_g": 1e-4,

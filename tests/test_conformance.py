@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 RULES = {
     "two-player": {"rule": "two-player", "d_steps": 1},
     "mdgan": {"rule": "mdgan", "workers": 3, "batches": 2, "d_steps": 1, "swap_epochs": 0.4},
+    "fl-gan": {"rule": "fl-gan", "workers": 3, "d_steps": 1, "average_epochs": 0.4},
 }
 
 
@@ -97,8 +98,8 @@ def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, tiny,
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_to_the_end(name, tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     made = tiny(RECIPES[name], kimg=0.048, batch=4)
-    if made.update.rule == "mdgan":
-        made = tiny(RECIPES[name], {"update": RULES["mdgan"]}, kimg=0.048, batch=4)
+    if made.update.rule != "two-player":
+        made = tiny(RECIPES[name], {"update": RULES[made.update.rule]}, kimg=0.048, batch=4)
     observer = recorder()
     outcome = train(made, blobs(channels=3), tmp_path, CPU, observer)
     assert outcome.status == "finished", outcome.reason

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.matrix import MATRICES, Selection, cells, read_matrix, with_preset
+from benchmarks.matrix import MATRICES, NAMES, Selection, cells, read_matrix, with_preset
 from benchmarks.runner import check
 from gans.config import experiment
 from gans.errors import InputError
@@ -89,6 +89,12 @@ def test_a_label_is_no_part_of_the_identity(tmp_path, small):
         (("seeds = [0, 1]", "seeds = []"), "seeds"),
         (("batch = 30", 'loss = { name = "wasserstein-gp" }'), "wasserstein-gp needs a discriminator without"),
         (("batch = 30", 'update = { rule = "mdgan", workers = 100 }'), "workers = 100 leaves shards of 14 images"),
+        (
+            ("batch = 30", 'update = { rule = "mdgan", workers = 2, batches = 3 }'),
+            "batches = 3 exceeds workers = 2; k is at most N",
+        ),
+        (("batch = 30", 'workers = "rai"'), "unknown place for workers 'rai' in .*small.toml; did you mean 'ray'"),
+        (("seeds =", 'workers = "cloud"\nseeds ='), "unknown place for workers 'cloud' in .*known: local, ray"),
     ],
 )
 def test_mistakes_are_named(small, change, says):
@@ -99,6 +105,41 @@ def test_mistakes_are_named(small, change, says):
         for cell in cells(read_matrix(str(small)), Selection()):
             check(cell, torch.device("cpu"))
     assert "\n" not in str(error.value)
+
+
+def test_where_workers_live_is_said_for_a_model_a_file_or_an_invocation(small):
+    text = small.read_text()
+    matrix = read_matrix(str(small))
+    assert [matrix.where(model) for model in ("dcgan", "big")] == ["local", "local"]
+    small.write_text(text.replace("batch = 30", 'batch = 30\nworkers = "ray"'))
+    matrix = read_matrix(str(small))
+    assert [matrix.where(model) for model in ("dcgan", "big")] == ["local", "ray"]
+    assert matrix.where("big", "local") == "local"
+    # and it is no part of what a cell is
+    before = [cell.identity for cell in cells(matrix, Selection())]
+    small.write_text(text.replace("seeds =", 'workers = "ray"\nseeds ='))
+    matrix = read_matrix(str(small))
+    assert [matrix.where(model) for model in ("dcgan", "big")] == ["ray", "ray"]
+    assert [cell.identity for cell in cells(matrix, Selection())] == before
+
+
+def test_the_mdgan_matrices_give_every_model_the_same_number_of_iterations():
+    """As in the paper; a step of the generator each."""
+    for name, expected in (("mdgan", 800), ("mdgan-mnist", 10_000)):
+        file = read_matrix(name).file
+        for model, table in file.models.items():
+            made = experiment(RECIPES[table.get("recipe", model)], file.defaults, without_names(table))
+            workers = getattr(made.update, "workers", 1)
+            alive = (workers + 1) / 2 if getattr(made.update, "crashes", False) else workers
+            assert made.budget / (made.batch * alive) == expected, model
+            # the average forgets after as many iterations, too
+            assert made.ema.halflife_kimg / made.kimg == pytest.approx(
+                file.defaults["ema"]["halflife_kimg"] / file.defaults["kimg"]
+            )
+
+
+def without_names(table):
+    return {key: value for key, value in table.items() if key not in NAMES}
 
 
 @pytest.mark.parametrize(

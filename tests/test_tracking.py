@@ -40,6 +40,16 @@ def test_a_point_logged_twice_counts_once(store):
     assert store.history(run.id, "x") == [(0, 0.0), (10, 10.0), (20, 20.0), (30, 30.0)]
 
 
+def test_tags_are_removed_by_how_they_begin(store):
+    run = store.start(
+        "untag", "a", {"gans.lost.0": "x", "gans.lost.12": "y", "gans.lost": "z", "gans.kind": "cell"}
+    )
+    run.untag("gans.lost.")
+    (found,) = store.runs("untag")
+    assert {"gans.lost", "gans.kind"} <= set(found.data.tags)
+    assert not [key for key in found.data.tags if key.startswith("gans.lost.")]
+
+
 def test_a_run_is_resumed_or_unknown(store):
     run = store.start("resume", "a", {"gans.status": "running"})
     run.finish("failed", "because")

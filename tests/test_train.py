@@ -23,10 +23,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 COSTS = ("seconds/", "speed/", "memory/", "energy/")  # differ from run to run
 # a swap every second iteration: m = 20, b = 4
 MDGAN = {"rule": "mdgan", "workers": 3, "batches": 2, "d_steps": 1, "swap_epochs": 0.4}
+SHARDED = {"mdgan": MDGAN, "fl-gan": {"rule": "fl-gan", "workers": 3, "d_steps": 1, "average_epochs": 0.4}}
 
 
 def recipe(tiny, name: str, **fields: Any) -> Experiment:
-    update = {"update": MDGAN} if RECIPES[name].get("update", {}).get("rule") == "mdgan" else {}
+    rule = RECIPES[name].get("update", {}).get("rule")
+    update = {"update": SHARDED[rule]} if rule in SHARDED else {}
     batch = 4 if update else 8
     return tiny(RECIPES[name], update, **{"batch": batch, "kimg": 0.192} | fields)
 

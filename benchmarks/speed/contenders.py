@@ -8,7 +8,6 @@ from tempfile import TemporaryDirectory
 from unittest import mock
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed.rounds import Steps
@@ -18,6 +17,7 @@ from gans import fidelity
 from gans.mdgan import MDGAN
 from gans.train import Silent, Training
 from gans.updates import TwoPlayer, Update
+from gans.workers import LocalTeam
 
 
 class NoScorer:
@@ -69,13 +69,14 @@ def bare(update: Update) -> Steps:
 
 def hold(update: MDGAN) -> None:
     """Let an MD-GAN draw the same latents and images at every step, and swap never."""
-    z, rng, batch = update.latents(0), update.rng("held"), update.experiment.batch
-    held: list[Tensor] = [shard.at(0, batch) for shard in update.shards]
-    with_held = [mock.Mock(at=lambda *_, real=real: real) for real in held]
-    update.shards = with_held  # type: ignore[assignment]
+    z, batch = update.latents(0), update.experiment.batch
     update.latents = lambda *_: z  # type: ignore[method-assign]
-    update.rng = lambda *_: rng  # type: ignore[method-assign]
     update.swap_interval = 2**62
+    assert isinstance(update.team, LocalTeam)
+    for worker in update.team.workers.values():
+        real, rng = worker.shard.at(0, batch), worker.rng(0, 0)
+        worker.shard = mock.Mock(at=lambda *_, real=real: real)
+        worker.rng = lambda *_, rng=rng: rng  # type: ignore[method-assign]
 
 
 def tutorial(workload: Workload, device: torch.device) -> Steps:

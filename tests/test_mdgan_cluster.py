@@ -1,0 +1,429 @@
+"""MD-GAN over Ray: the same numbers as in process, workers that die, clusters that are not there."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.__main__ import main
+from gans import cluster
+from gans.cell import Place, check_workers, resolve
+from gans.config import Experiment, experiment
+from gans.errors import InputError, exit_code
+from gans.mdgan import MDGAN
+from gans.models.layers import Shape
+from gans.tracking import Store
+from gans.train import CHECKPOINT
+from gans.workers import WorkersLost
+
+ROOT = Path(__file__).parents[1]
+SHAPE = Shape(1, 16)
+CPU = torch.device("cpu")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"
+)
+
+
+def small(workers: int = 3, **update) -> Experiment:
+    table = {"rule": "mdgan", "workers": workers, "batches": 2, "swap_epochs": 0.4, **update}
+    return experiment({"networks": {"name": "dcgan", "latent": 8, "width": 8}, "batch": 4, "update": table})
+
+
+def run(rule: MDGAN, steps: int, images: int = 0) -> tuple[Tensor, int]:
+    """So many steps; returns all statistics, and where it stands."""
+    statistics = []
+    for _ in range(steps):
+        statistics.append(rule.step(images))
+        images += rule.images_per_step
+    return torch.stack(statistics), images
+
+
+def difference(one: MDGAN, other: MDGAN) -> float:
+    states = one.generator.state_dict(), other.generator.state_dict()
+    return max(float((states[0][key].double() - states[1][key].double()).abs().max()) for key in states[0])
+
+
+@pytest.fixture(scope="module")
+def local_cluster():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with cluster.connected(3):
+        yield
+    torch.set_num_threads(threads)
+
+
+@needs_ray
+def test_training_over_processes_is_training_in_process(local_cluster, blobs) -> None:
+    """One team through its life, since every team costs seconds to start.
+
+    50 iterations as in process, with 25 swaps; a checkpoint that either kind of team can go on from; a worker
+    killed with kill -9; the last one killed.
+    """
+    images = blobs(n=60).train
+    told: dict[int, str] = {}
+    local = MDGAN(small(), SHAPE, images)
+    remote = MDGAN(small(), SHAPE, images, hire=lambda *a: cluster.RayTeam(*a, lost=told.__setitem__))
+    pids = remote.team.pids
+    assert len({os.getpid(), *pids.values()}) == 4
+    assert remote.team.players == []  # no discriminator in the server
+    assert remote.discriminator_size() == local.discriminator_size()
+
+    found, at = run(remote, 50)
+    expected, _ = run(local, 50)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert difference(remote, local) < 1e-6
+    assert remote.metrics() == local.metrics()
+    assert remote.finite()
+
+    state = copy.deepcopy(remote.state())
+    assert state.keys() == local.state().keys()
+    other = MDGAN(small(), SHAPE, images)
+    other.load(copy.deepcopy(state))
+    found, _ = run(remote, 5, at)
+    assert torch.allclose(run(other, 5, at)[0], found, rtol=1e-5, atol=1e-6)
+    remote.load(state)
+    assert torch.equal(run(remote, 5, at)[0], found)
+    assert difference(remote, other) < 1e-6
+
+    at += 5 * 12
+    os.kill(pids[1], signal.SIGKILL)
+    _, after = run(remote, 8, at)
+    assert remote.team.alive == [0, 2]
+    assert told.keys() == {1}
+    assert f"process {pids[1]}" in told[1]
+    assert remote.metrics()["workers/alive"] == 2
+    assert after == at + 8 * 8  # the iteration in which it died counts what the others saw
+    assert remote.discriminator_size() == 2 * local.discriminator_size() / 3
+    assert set(remote.state()["team"]["discriminators"]) == {0, 2}
+
+    for n in (0, 2):
+        os.kill(pids[n], signal.SIGKILL)
+    with pytest.raises(WorkersLost, match="all 3 workers are lost by iteration 63"):
+        run(remote, 2, after)
+    assert told.keys() == {0, 1, 2}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_cluster, blobs) -> None:
+    """0 -> 1 -> 2 -> 0 with worker 0 gone: the one on its way to 0 goes on to where 0's would have gone."""
+    remote = MDGAN(small(swap_epochs=float("inf")), SHAPE, blobs(n=60).train, hire=cluster.RayTeam)
+    run(remote, 2)
+    before = remote.team.states()
+    os.kill(remote.team.pids[0], signal.SIGKILL)
+    time.sleep(1)
+    remote.team.swap({1: 0, 2: 1, 0: 2})
+    after = remote.team.states()
+    assert set(after) == {1, 2}
+    for n, source in {1: 2, 2: 1}.items():
+        expected = before[source]["network"]
+        assert all(torch.equal(after[n]["network"][key], expected[key]) for key in expected)
+    assert remote.team.traffic.moves == 2
+
+
+def test_what_a_worker_books() -> None:
+    cuda = torch.device("cuda")
+    assert cluster.needs(5, CPU, {"CPU": 2.0}) == {"CPU": 1.0}
+    assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 8.0}) == {"CPU": 1.0, "GPU": 1.0}
+    assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 1.0}) == {"CPU": 1.0, "GPU": 0.2}
+    assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 2.0}) == {
+        "CPU": 1.0,
+        "GPU": 0.3333,
+    }  # 3 on one, 2 on the other
+    assert cluster.needs(5, cuda, {"CPU": 8.0}) == {"CPU": 1.0, "GPU": 1.0}  # more than there are: refused
+
+
+# bad input
+
+
+def test_an_unknown_place_for_workers_is_refused() -> None:
+    assert cluster.checked("ray") == "ray"
+    with pytest.raises(InputError, match="unknown place for workers 'rai'; did you mean 'ray'"):
+        cluster.checked("rai")
+
+
+@pytest.mark.parametrize("named", ["ray://10.0.0.1:10001", "10.0.0.1", "10.0.0.1:x", ":6379"])
+def test_an_address_that_is_none_is_refused(named: str, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    with pytest.raises(InputError, match=r"is no HOST:PORT of a Ray cluster; take 10.0.0.1:6379, or unset it"):
+        cluster.address()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@needs_ray
+def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:.*ray start --head"):
+        cluster.check(3, CPU)
+    assert time.monotonic() - start < 20
+
+
+@needs_ray
+def test_more_processes_than_there_is_memory_for_are_refused(monkeypatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
+    cluster.check(5, CPU)
+    with pytest.raises(
+        InputError, match=r"6 workers in processes of their own need about 2.3 GiB .* and 2.0 are free"
+    ):
+        cluster.check(6, CPU)
+
+
+def test_without_ray_the_remedy_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        InputError, match=r"not installed; make setup EXTRAS=cluster, or pip install 'gans.cluster.'"
+    ):
+        cluster.check(3, CPU)
+
+
+def test_workers_of_a_rule_that_has_none_are_refused() -> None:
+    made = experiment({"score": {"images": 200, "curve_images": 200}})
+    place = Place("train", "sqlite://", "cpu", 1, workers="ray")
+    with pytest.raises(InputError, match="update two-player has no workers for --workers ray; leave it out"):
+        check_workers(resolve("dcgan", made), place)
+
+
+# as users run it
+
+TINY = """
+seeds = [0]
+time_limit_minutes = 5
+[datasets.digits]
+[defaults]
+kimg = 4
+batch = 8
+networks = { latent = 8, width = 8 }
+score = { images = 200, curve_images = 200 }
+schedule = { evaluations = 2, grids = 1, checkpoints = 4, logs = 40 }
+[models.gan]
+[models.mdgan]
+update = { workers = 2 }
+"""
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "PYTHONPATH": str(ROOT)}
+    return {**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, **store, **more}
+
+
+def command(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "more", "says"),
+    [
+        (["--workers", "nonsense"], {}, "error: unknown place for workers 'nonsense'; known: local, ray\n"),
+        (["--workers", "ray"], {"RAY_ADDRESS": "nowhere"}, "error: RAY_ADDRESS=nowhere is no HOST:PORT"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    flags: list[str], more: dict[str, str], says: str, tmp_path, monkeypatch, capsys
+) -> None:
+    if "ray" in flags:
+        pytest.importorskip("ray", reason="needs ray: make setup EXTRAS=cluster")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    for key, value in environment(tmp_path, **more).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "tiny.toml", *flags])
+    monkeypatch.setattr("benchmarks.__main__.preload", lambda *modules: None)
+    handler = signal.getsignal(signal.SIGTERM)
+    assert exit_code(main) == 2
+    signal.signal(signal.SIGTERM, handler)
+    output = "".join(capsys.readouterr())
+    assert output.startswith(says)
+    assert len(output.splitlines()) == 1
+    assert not Store().runs("tiny")
+
+
+def processes(name: str) -> set[int]:
+    """Processes of this machine with such a name."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if name in entry.read_bytes().split(b"\0")[0].decode(errors="replace"):
+                found.add(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_matrix_over_ray_ends_where_it_ends_in_process(tmp_path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    before = processes("raylet")
+    code, output = command(tmp_path, "benchmarks", "tiny.toml", "--workers", "ray")
+    assert code == 0, output
+    assert "WORKERS=ray is for mdgan updates; each cell of these models runs in one process: gan" in output
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    runs = {run.info.run_name: run for run in Store(uri).runs("tiny")}
+    spread, whole = runs["mdgan/digits/0"], runs["gan/digits/0"]
+    assert spread.data.tags["gans.workers"] == "ray"
+    assert whole.data.tags["gans.workers"] == "local"
+    assert Store(uri).artifact(spread, "shards.png")
+    assert processes("raylet") == before  # nothing is left behind
+    # the same cell: finished, and not trained again in process
+    code, output = command(tmp_path, "benchmarks", "tiny.toml")
+    assert code == 0
+    assert "start" not in output
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tiny.toml").write_text(TINY)
+    assert command(other, "benchmarks", "tiny.toml", "--models", "mdgan")[0] == 0
+    (local,) = (
+        r for r in Store(f"sqlite:///{other}/mlflow.db").runs("tiny") if r.info.run_name == "mdgan/digits/0"
+    )
+    for name, value in local.data.metrics.items():
+        if name.startswith(("score/", "traffic/", "loss/")):
+            assert spread.data.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+
+
+KILLER = """
+import os, signal, sys
+from gans import cluster, train
+from gans.cli import main
+victims = [int(n) for n in sys.argv.pop().split(",")]
+step = train.Training.step
+def killing(self):
+    step(self)
+    if self.update.iteration == 20:
+        for n in victims:
+            os.kill(self.update.team.pids[n], signal.SIGKILL)
+train.Training.step = killing
+sys.exit(main())
+"""
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize(("victims", "code"), [("1", 0), ("0,1", 1)])
+def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
+    victims: str, code: int, tmp_path
+) -> None:
+    settings = ["kimg=2", "batch=8", "networks.width=8", "update.workers=2", "update.swap_epochs=0.05"]
+    settings += ["score.images=200", "score.curve_images=200", "schedule.checkpoints=10"]
+    arguments = [
+        "train",
+        "mdgan",
+        "digits",
+        "--workers",
+        "ray",
+        "--runs",
+        str(tmp_path / "runs"),
+        "--set",
+        *settings,
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLER, *arguments, victims],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))
+    tags = found.data.tags
+    assert tags["gans.lost.1"].startswith("died in iteration 20 (process ")
+    (kept,) = (tmp_path / "runs").rglob(CHECKPOINT)
+    if code == 0:
+        assert tags["gans.status"] == "finished"
+        assert tags["gans.reason"] == f"worker 1 {tags['gans.lost.1']}"
+        assert found.data.metrics["workers/alive"] == 1
+    else:
+        assert tags["gans.status"] == "failed"
+        assert tags["gans.reason"].startswith("WorkersLost: all 2 workers are lost by iteration 20")
+        assert 0 < torch.load(kept, weights_only=True)["images"] <= 20 * 16
+        # the same command goes on from the checkpoint, with all the workers that it knows
+        done = subprocess.run(
+            [sys.executable, "-c", KILLER.replace("== 20", "== -1"), *arguments, victims],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))
+        assert found.data.tags["gans.status"] == "finished"
+        assert not [name for name in found.data.tags if name.startswith("gans.lost.")]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(tmp_path, monkeypatch) -> None:
+    """A head node of 2 CPUs by `ray start`, from elsewhere: workers are sent the code."""
+    port = free_port()
+    (tmp_path / "elsewhere").mkdir()
+    quiet = {**environment(tmp_path), **cluster.QUIET}
+    quiet.pop("PYTHONPATH")
+    start = ["ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    head = subprocess.Popen(
+        [sys.executable, "-m", *start, "--include-dashboard=false"],
+        cwd=tmp_path / "elsewhere",
+        env=quiet,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        wait_for(port)
+        with pytest.raises(InputError, match="has 2 CPUs, fewer than the 3 that 3 workers need; add machines"):
+            cluster.check(3, CPU)
+        cluster.check(2, CPU)
+        (tmp_path / "tiny.toml").write_text(TINY)
+        flags = ["--workers", "ray", "--models", "mdgan"]
+        code, output = command(tmp_path, "benchmarks", "tiny.toml", *flags, RAY_ADDRESS=f"127.0.0.1:{port}")
+        assert code == 0, output
+        text = TINY.replace("workers = 2", "workers = 3")
+        (tmp_path / "tiny.toml").write_text(text)
+        code, output = command(tmp_path, "benchmarks", "tiny.toml", *flags, RAY_ADDRESS=f"127.0.0.1:{port}")
+        assert code == 2
+        assert output.startswith(f"error: the Ray cluster at 127.0.0.1:{port} has 2 CPUs, fewer than the 3 that")
+        assert len(output.splitlines()) == 1
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+
+
+def wait_for(port: int) -> None:
+    """Until something answers there."""
+    for _ in range(120):
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                time.sleep(5)  # the node registers after the port is open
+                return
+        time.sleep(0.5)
+    raise TimeoutError(f"nothing at port {port}")
