@@ -16,7 +16,6 @@ from gans.errors import InputError
 from gans.fidelity import backend, cards, classifiers, default_extractor, names, require, train_extractor
 from gans.fidelity.classifiers import RECIPES, accuracy, build
 
-
 # of the training images; measured when the weights were pinned
 SUM_OF_FEATURES = 44774.48936652293
 
