@@ -155,7 +155,7 @@ def reactions(measured: pd.DataFrame) -> pd.DataFrame:
     """By how many standard errors the strongest level of each disturbance (columns) moves each metric (rows)."""
     groups = measured.groupby(["metric", "disturbance"], sort=False)
     first, last = groups.first(), groups.last()
-    moved = (last["value"] - first["value"]) / np.hypot(first["error"], last["error"])
+    moved: pd.Series = (last["value"] - first["value"]) / np.hypot(first["error"], last["error"])
     return moved.unstack()[list(measured["disturbance"].unique())].reindex(measured["metric"].unique())
 
 

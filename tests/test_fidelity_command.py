@@ -26,6 +26,7 @@ def command_line(folder: Path) -> dict[str, float]:
     return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
+@pytest.mark.slow  # a process of its own
 @pytest.mark.usefixtures("one_thread")
 def test_scores_equal_the_command_on_png_files(tmp_path, monkeypatch):
     monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))

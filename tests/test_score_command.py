@@ -100,7 +100,7 @@ def test_a_folder_prints_every_metric_with_its_error(gans, digits, tmp_path):
     assert list(rows) == list(require("digits").metrics.all)
     for row, meaning in zip(rows.values(), MEANINGS.values(), strict=True):
         assert " ± " in row
-        assert row.endswith(f"{meaning.best:<6}  {meaning.text}")
+        assert row.endswith(f"{meaning.best:<5}  {meaning.text}")
 
 
 def test_a_generator_is_scored_on_the_report_latents(gans, digits, tmp_path):
