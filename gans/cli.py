@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gans.commands import latents
-from gans.commands.checks import positive
+from gans.commands import latents, score
 from gans.errors import InputError, Parser, exit_code
 
 
@@ -43,14 +42,7 @@ def parser() -> Parser:
 
     latents.add(commands)
 
-    score = commands.add_parser("score", help="score images, or a trained generator, against a data set")
-    score.add_argument("images", help="a folder or archive of images, or a generator.safetensors")
-    score.add_argument("--reference", required=True, help="the data set: digits, mnist, ..., folder:PATH")
-    score.add_argument("--extractor", default="auto", help="auto: the data set's own, else inception")
-    score.add_argument("--count", type=int, default=10_000, help="images to draw from a generator")
-    score.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    score.add_argument("--device", default="auto")
-    score.set_defaults(run=run_score)
+    score.add(commands)
 
     config = commands.add_parser("config", help="list every setting of an experiment, with a recipe's values")
     config.add_argument("recipe", nargs="?", default="dcgan")
@@ -97,35 +89,6 @@ def run_train(asked: argparse.Namespace) -> int:
     print(f"{outcome.status}: {cell.name} in {folder} {outcome.reason}")
     show(outcome.scores)
     return 0 if outcome.status == "finished" else 1
-
-
-def run_score(asked: argparse.Namespace) -> int:
-    """Score images against a data set."""
-    import torch
-
-    from gans import data, devices, fidelity
-    from gans.sample import generate, load_generator
-    from gans.sample import latents as fixed_latents
-
-    device = devices.resolve(asked.device)
-    if asked.images.endswith(".safetensors"):
-        generator, about = load_generator(Path(asked.images), device)
-        z = fixed_latents(positive("--count", asked.count), about["networks"]["latent"], "report")
-        images = generate(generator, z)
-        real = data.load(asked.reference, resolution=images.shape[-1])
-    else:
-        real = data.load(asked.reference)
-        given = data.load(f"folder:{asked.images}", resolution=real.resolution)
-        images = torch.cat([given.train, given.test])
-    extractor = fidelity.default_extractor(real) if asked.extractor == "auto" else asked.extractor
-    scorer = fidelity.Scorer(real, extractor, len(images), device)
-    scores = dict(scorer.score(images))
-    if asked.json:
-        print(json.dumps({"images": len(images), "reference": real.title, "extractor": extractor, **scores}))
-    else:
-        print(f"{len(images)} images against {real.title} ({len(real.train)} training images), {extractor}")
-        show(scores)
-    return 0
 
 
 def run_config(asked: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from gans.fidelity.extractors import ERROR, INCEPTION_METRICS, MetricNames, error_of
+from gans.fidelity.meanings import meanings
 from reports.results import CLOCK, FLOORS, Board, Results
 
 LEVEL = 0.95
@@ -246,9 +247,7 @@ def overview(results: Results) -> pd.DataFrame:
 def arrows(distance: str) -> dict[str, str]:
     """All metrics of the extractor whose Frechet distance has this name, and which way is better."""
     of = INCEPTION_METRICS if distance == "fid" else MetricNames.of_pinned(distance.removeprefix("fd_"))
-    down = (of.frechet, of.frechet_infinite, of.kernel)
-    up = (of.inception_score, of.precision, of.recall, of.density, of.coverage)
-    return {**dict.fromkeys(down, "↓"), **dict.fromkeys(up, "↑"), of.memorisation: "→ 0.5", of.class_distance: "↓"}
+    return {name: meaning.best for name, meaning in meanings(of).items()}
 
 
 def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:

@@ -91,8 +91,9 @@ def command_line(capsys, *arguments: str) -> dict[str, float]:
         (1, ("64", "192")),
         (3, ("64", "192")),
         pytest.param(1, ("2048", "logits_unbiased"), marks=pytest.mark.slow),
+        pytest.param(3, ("2048", "logits_unbiased"), marks=pytest.mark.slow),
     ],
-    ids=["grey", "colour", "published layers"],
+    ids=["grey", "colour", "published layers, grey", "published layers, colour"],
 )
 def test_scores_equal_torch_fidelitys_command_line(channels, layers, weights, tmp_path, monkeypatch, capsys):
     data = images(channels)

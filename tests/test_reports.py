@@ -686,7 +686,11 @@ def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path):
         run.artifact(tmp_path / name, place)
     run.finish("finished")
     invoke(store, plan(matrix="own", cells=[cell("gan", 0)]), "own")
+    assert "../sensitivity" not in reports.write(store, "own", tmp_path).read_text()
+    (tmp_path / "sensitivity").mkdir()
+    (tmp_path / "sensitivity" / "digits.md").touch()
     page = reports.write(store, "own", tmp_path)
+    assert "\n\n[How these metrics react](../sensitivity/digits.md) to noise" in page.read_text()
     for kind in ("neighbours", "classes"):
         with Image.open(page.parent / f"{kind}-digits.png") as shown:
             red = (np.asarray(shown.convert("RGB")) == (200, 30, 30)).all(axis=-1)

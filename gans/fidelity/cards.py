@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gans.errors import InputError
 
@@ -52,14 +53,18 @@ class Card:
             )
 
     @property
+    def public(self) -> dict[str, Any]:
+        """What the card says, without where it lies."""
+        return {key: value for key, value in asdict(self).items() if key != "directory"}
+
+    @property
     def _remedy(self) -> str:
         return f"restore it with git, or train it again: {self.command}"
 
     def write(self) -> Path:
         """Write the card beside its weights and return its path."""
         path = self.directory / f"{self.name}.json"
-        fields = {key: value for key, value in asdict(self).items() if key != "directory"}
-        path.write_text(json.dumps(fields, indent=2) + "\n")
+        path.write_text(json.dumps(self.public, indent=2) + "\n")
         return path
 
 

@@ -77,7 +77,8 @@ class Gaussian:
         The bias falls as 1 / n: the distance is measured on the whole set, on its halves, thirds, ... (the
         mean over the parts of one seeded shuffle), and the least-squares line over 1 / n is read at 0. The
         paper draws overlapping subsets; parts that do not overlap use every image at every n. The reference
-        stays as it is. `error` is that of `distance`, to which the line's own is added.
+        stays as it is. `error` is that of `distance`, to which the line's own is added; where images are few
+        for their dimensions there are two points, and the doubt is how far halves and quarters would move it.
         """
         count, dimensions = features.shape
         largest = min(LARGEST_CUT, max(2, count // (IMAGES_PER_DIMENSION * dimensions)))
@@ -86,9 +87,12 @@ class Gaussian:
         x, y = np.array(points).T
         design = np.stack([np.ones_like(x), x], axis=1)
         line, *_ = np.linalg.lstsq(design, y, rcond=None)
-        freedom = len(x) - 2
-        spread = ((y - design @ line) ** 2).sum() / freedom if freedom else 0.0
-        variance = spread * np.linalg.inv(design.T @ design)[0, 0]
+        if largest == 2:
+            _, quarters = self._parts(features[order], 4)
+            variance = (line[0] - (2 * y[1] - quarters)) ** 2
+        else:
+            spread = ((y - design @ line) ** 2).sum() / (len(x) - 2)
+            variance = spread * np.linalg.inv(design.T @ design)[0, 0]
         return Measured(float(line[0]), float((error**2 + variance) ** 0.5))
 
     def _parts(self, features: Tensor, cuts: int) -> tuple[float, float]:

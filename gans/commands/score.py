@@ -1,0 +1,272 @@
+"""`gans score`: every metric with its error, of images from anywhere or of a trained generator."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gans.commands.checks import positive
+from gans.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from gans.data import ImageData
+    from gans.fidelity import Extractor
+    from gans.fidelity.cards import Card
+
+IMAGES = "a folder, .zip or .tar of images; an .npz of uint8 pixels; a generator.safetensors, or its folder"
+KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
+COUNT = 10_000  # images to draw from a generator
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    text = "score images, or a trained generator, against a data set"
+    score = commands.add_parser("score", help=text, description=text)
+    score.add_argument("images", nargs="?", metavar="IMAGES", help=IMAGES)
+    score.add_argument("--reference", metavar="DATASET", help="digits, mnist, ..., folder:PATH")
+    score.add_argument("--extractor", default="auto", help="auto: the data set's own, else inception")
+    score.add_argument("--count", type=int, help=f"images to draw from a generator (default: {COUNT:,})")
+    score.add_argument("--list", action="store_true", help="list the extractors and where they come from")
+    score.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    score.add_argument("--device", default="auto")
+    score.set_defaults(run=run)
+
+
+def run(asked: argparse.Namespace) -> int:
+    """Score images, or list what they can be scored with."""
+    if asked.list:
+        return list_extractors(asked.json)
+    if not (asked.images and asked.reference):
+        missing = "--reference" if asked.images else "IMAGES"
+        raise InputError(f"{missing} is missing: gans score IMAGES --reference mnist; gans score --help says more")
+    from gans import devices, fidelity
+
+    device = devices.resolve(asked.device)
+    given = read(asked, device)
+    name = fidelity.default_extractor(given.reference) if asked.extractor == "auto" else asked.extractor
+    scorer = fidelity.Scorer(given.reference, name, len(given.images), device)
+    scores = scorer.score(given.images)
+    report = as_json if asked.json else as_table
+    print(report(given, scorer.extractor, scores))
+    return 0
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is scored, and against what.
+
+    Attributes:
+        images: uint8 (n, channels, side, side), of the reference's shape.
+        reference: the data set.
+        note: on how the images came to be; empty if there is nothing to say.
+    """
+
+    images: Tensor
+    reference: ImageData
+    note: str = ""
+
+
+def read(asked: argparse.Namespace, device: torch.device) -> Given:
+    """The images that the command line names, checked against the data set that it names.
+
+    Raises:
+        InputError: they cannot be had, or are not images like the data set's.
+    """
+    from gans.train import GENERATOR
+
+    path = Path(asked.images).expanduser()
+    if path.is_dir() and (path / GENERATOR).is_file():
+        path = path / GENERATOR  # its folder holds grids of samples, which are no samples
+    if path.suffix == ".safetensors":
+        return drawn(path, asked, device)
+    if path.suffix == ".pt":
+        raise InputError(f"{path} is a training state; name the {GENERATOR} beside it")
+    if asked.count is not None:
+        raise InputError(f"--count {asked.count} is for generators; of {path} every image is scored")
+    given = from_array(path, asked.reference) if path.suffix == ".npz" else from_files(asked)
+    check(given, path)
+    return Given(shuffled(given), given.reference, given.note)
+
+
+def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
+    """Images of a generator, from the latents that reports are made with."""
+    from gans import data, sample
+
+    count = positive("--count", COUNT if asked.count is None else asked.count)
+    generator, about = sample.load_generator(path, device)
+    channels, side = about["shape"]
+    reference = data.load(asked.reference, resolution=side)
+    if channels != reference.channels:
+        raise InputError(f"{path} draws {channels}-channel images, '{asked.reference}' has {reference.channels}")
+    try:
+        images = sample.generate(generator, sample.latents(count, about["networks"]["latent"], "report"))
+    except FloatingPointError as error:
+        raise InputError(f"{path}: {error}") from None
+    return Given(images, reference, "the latents that reports are made with")
+
+
+def from_files(asked: argparse.Namespace) -> Given:
+    """Images of a folder or archive, at their own size, both splits if there are two."""
+    import torch
+
+    from gans import data
+    from gans.folders import FOLDER, LARGEST_DEFAULT
+
+    reference = data.load(asked.reference)
+    # else the size that they have: to be scored, images must not be resized without a word
+    side = reference.resolution if reference.resolution > LARGEST_DEFAULT else None
+    found = data.load(FOLDER + asked.images.removeprefix(FOLDER), resolution=side)
+    note = f"{found.skipped} broken images left out" if found.skipped else ""
+    return Given(torch.cat([found.train, found.test]), reference, note)
+
+
+def from_array(path: Path, dataset: str) -> Given:
+    """Images of an .npz: uint8, (n, channels, side, side) or with the channels last."""
+    import torch
+
+    from gans import data
+
+    reference, pixels = data.load(dataset), read_array(path)
+    if pixels.dtype != "uint8":
+        raise InputError(
+            f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255: the range of others would be a guess"
+        )
+    channels, side = reference.channels, reference.resolution
+    if pixels.shape[1:] == (side, side, channels):
+        pixels = pixels.transpose(0, 3, 1, 2)
+    if pixels.shape[1:] != (channels, side, side):
+        raise InputError(
+            f"{path} holds an array of shape {pixels.shape}; '{dataset}' needs (n, {channels}, {side}, {side}) or "
+            f"(n, {side}, {side}, {channels})"
+        )
+    return Given(torch.from_numpy(pixels.copy()), reference)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """The array in an .npz; nothing is ever unpickled.
+
+    Raises:
+        InputError: no such file, damaged, or without an array of a name in `KEYS`.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            key = next((key for key in KEYS if key in archive), None)
+            if key is None:
+                names = ", ".join(archive.files) or "nothing"
+                raise InputError(f"{path} holds {names}; name its array of images '{KEYS[0]}' or '{KEYS[1]}'")
+            return archive[key]
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; check the path") from None
+    except InputError:
+        raise
+    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is damaged or no .npz of plain numbers ({error}); write it again") from None
+
+
+def check(given: Given, path: Path) -> None:
+    """Refuse images of another kind than the data set's: to convert them would be part of the score."""
+    of, other = given.images.shape[1:], given.reference.train.shape[1:]
+    if of != other:
+        raise InputError(
+            f"{path} holds {of[0]}-channel images of side {of[1]}, '{given.reference.name}' has {other[0]} and "
+            f"{other[1]}; convert them, or name the data set that they imitate"
+        )
+
+
+def shuffled(given: Given) -> Tensor:
+    """The images in a fixed random order, if some metric takes the first ones only: files are sorted."""
+    import torch
+
+    from gans.fidelity.metrics import PRC_IMAGES, SEED
+
+    count = len(given.images)
+    if count <= min(PRC_IMAGES, len(given.reference.train)):
+        return given.images  # torch-fidelity's order, and so its numbers
+    return given.images[torch.randperm(count, generator=torch.Generator().manual_seed(SEED))]
+
+
+# What is printed
+
+
+def as_json(given: Given, extractor: Extractor, scores: dict[str, float]) -> str:
+    from gans.fidelity import SCORING_VERSION
+
+    real = given.reference
+    about = {
+        "images": len(given.images),
+        "reference": real.name,
+        "reference_images": len(real.train),
+        "reference_sha256": real.hash,
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.hash,
+        "scoring_version": SCORING_VERSION,
+    }
+    return json.dumps(about | {"scores": scores}, indent=2)
+
+
+def as_table(given: Given, extractor: Extractor, scores: dict[str, float]) -> str:
+    from gans.fidelity.extractors import error_of
+    from gans.fidelity.meanings import meanings
+
+    real, note = given.reference, f" ({given.note})" if given.note else ""
+    head = f"{len(given.images):,} images{note} against {len(real.train):,} training images of {real.title}"
+    rows = [("metric", "value ± error", "best", "meaning")]
+    rows += [
+        (name, plus_minus(scores[name], scores[error_of(name)]), meaning.best, meaning.text)
+        for name, meaning in meanings(extractor.metrics).items()
+        if name in scores
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    end = "error: standard error over draws of the images; the reference and the generator stay as they are"
+    return "\n".join([f"{head}, features of '{extractor.name}'", "", *lines, "", end])
+
+
+def plus_minus(value: float, error: float) -> str:
+    """`12.3 ± 0.4`, the error to two digits and the value to as many places."""
+    if not (math.isfinite(error) and error > 0):
+        return f"{value:.4g} ± {error:.2g}"
+    places = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{places}f} ± {error:.{places}f}"
+
+
+def list_extractors(plain: bool) -> int:
+    """Print the cards of all pinned extractors, and what is known of Inception."""
+    from gans.fidelity import INCEPTION
+    from gans.fidelity.cards import cards
+    from gans.fidelity.extractors import INCEPTION_SHA256
+
+    known = cards()
+    for card in known.values():
+        card.verify()
+    if plain:
+        print(json.dumps([card.public for card in known.values()], indent=2))
+        return 0
+    for card in known.values():
+        print(described(card))
+    print(f"{INCEPTION}: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)")
+    print(f"  sha256    {INCEPTION_SHA256}")
+    return 0
+
+
+def described(card: Card) -> str:
+    size = f"{card.channels} x {card.resolution} x {card.resolution}"
+    lines = {
+        "data": f"{card.data}, {size}, {card.classes} classes, sha256 {card.data_hash}",
+        "sha256": card.sha256,
+        "command": card.command,
+    }
+    head = f"{card.name}: {card.accuracy:.2%} of held-out images right"
+    return "\n".join([head, *(f"  {name:<8}  {text}" for name, text in lines.items())])
