@@ -143,9 +143,9 @@ medians over rounds, ranges are the smallest and the largest of the rounds' rati
 the average of weights, statistics and logs, without evaluation; *bare* is its arithmetic on one batch again and
 again; *tutorial* is how PyTorch's DCGAN tutorial trains (`tutorial.py`) on the same networks, batch and loss, in
 float32. *Overhead* is ours against bare. A rate counts multiply-adds as two and is compared with a product of
-2048 x 2048 matrices in the same precision and the same rounds. A share above 100 % says that convolutions run faster
-than that product does. `digits` cells have one thread, as in the matrix. `LOG.md` has what was tried. Training with
-torch-mimicry is not compared: its trainer runs its own networks only."""
+2048 x 2048 matrices in the same precision and the same rounds. Above 100 %, convolutions run faster
+than that product does. `digits` cells have one thread, as in the matrix. `LOG.md` has what was tried. Training
+with torch-mimicry is not compared: its trainer runs its own networks only."""
 START = "A fresh process for each, on a `digits` cell; *import* starts with the command."
 SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
 logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""
