@@ -309,6 +309,7 @@ def test_initial_weights_are_a_function_of_the_seed_and_nothing_else(name: str) 
 # the same function, computed faster
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("layer", "sizes", "side"),
@@ -319,10 +320,11 @@ def test_initial_weights_are_a_function_of_the_seed_and_nothing_else(name: str) 
         (Fold, (6, 1, 4), 4),
     ],
 )
-def test_fast_layers_compute_what_torchs_layer_computes(layer, sizes, side: int, channels: int) -> None:
+def test_fast_layers_compute_what_torchs_layer_computes(layer, sizes, side: int, channels: int, layout) -> None:
     """Output, both gradients, and the gradient of a gradient (the penalty's), in float64."""
     rng = torch.Generator().manual_seed(channels)
     ours = layer(*(channels if size is None else size for size in sizes)).double()
+    ours.to(memory_format=layout)
     nn.init.normal_(ours.bias, generator=rng)
     base = next(base for base in layer.__mro__[1:] if base.__module__.startswith("torch.nn"))
     found, expected = ([] for _ in range(2))

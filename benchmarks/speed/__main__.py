@@ -67,6 +67,7 @@ class Measurement:
 
     def machine(self) -> dict[str, str]:
         return {
+            "device type": self.device.type,
             "device": devices.describe(self.device),
             "torch": torch.__version__,
             "threads": str(self.threads),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,6 +55,8 @@ class Page:
     def markdown(self) -> str:
         parts = ["# Speed of training", table(["", ""], [[k, v] for k, v in self.machine.items()])]
         parts += [READING, self.steps(), self.rates()]
+        if self.machine["device type"] == "cpu":
+            parts += ["## By CPU clock", CPU_CLOCK, self.by_cpu_clock()]
         if self.start_up:
             parts += ["## From the command to the first step, and peak memory", START, self.start()]
         if self.shares:
@@ -88,6 +91,23 @@ class Page:
                 ]
             )
         return table(head, rows)
+
+    def by_cpu_clock(self) -> str:
+        """The same turns by this process's CPU clock; loader workers, processes of their own, are not in it."""
+        rows = []
+        for row in self.rows:
+            cpu = {name: statistics.median(times.cpu) for name, times in row.times.items()}
+            in_bf16 = f"{cpu['tutorial'] / cpu['bf16']:.2f}" if "bf16" in cpu else ""
+            rows.append(
+                [
+                    f"**{row.name}**",
+                    *(f"{1000 * cpu[name]:.1f} ms" for name in ("ours", "bare", "tutorial")),
+                    f"{100 * (cpu['ours'] / cpu['bare'] - 1):+.1f} %",
+                    f"{cpu['tutorial'] / cpu['ours']:.2f}",
+                    in_bf16,
+                ]
+            )
+        return table(["Workload", "ours", "bare", "tutorial", "overhead", "tutorial / ours", "... / bf16"], rows)
 
     def rates(self) -> str:
         head = ["Workload", "operations per step", "images/s", "rate", "share of a product", "bf16 share"]
@@ -143,9 +163,12 @@ medians over rounds, ranges are the smallest and the largest of the rounds' rati
 the average of weights, statistics and logs, without evaluation; *bare* is its arithmetic on one batch again and
 again; *tutorial* is how PyTorch's DCGAN tutorial trains (`tutorial.py`) on the same networks, batch and loss, in
 float32. *Overhead* is ours against bare. A rate counts multiply-adds as two and is compared with a product of
-2048 x 2048 matrices in the same precision and the same rounds. A share above 100 % says that convolutions run
-faster than that product does. `digits` cells have one thread, as in the matrix. `LOG.md` has what was tried.
-Training with torch-mimicry is not compared: its trainer runs its own networks only."""
+2048 x 2048 matrices in the same precision and the same rounds. Above 100 %, convolutions run faster
+than that product does. `digits` cells have one thread, as in the matrix. `LOG.md` has what was tried. Training
+with torch-mimicry is not compared: its trainer runs its own networks only."""
+CPU_CLOCK = """The same turns by the clock of this process, which stands still while other programs have the cores:
+on a busy machine with one thread, these ratios are the ones to read. Time of the tutorial's loader workers is not
+in it."""
 START = "A fresh process for each, on a `digits` cell; *import* starts with the command."
 SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
 logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""

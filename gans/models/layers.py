@@ -48,17 +48,32 @@ class Unfold(nn.ConvTranspose2d):
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        product = x.flatten(1) @ self.weight.flatten(1)
-        y = product.unflatten(1, self.weight.shape[1:])
+        weight = self.weight
+        if is_channels_last(weight):  # what comes out is laid out as the next layer wants it, without a copy
+            weight = weight.permute(0, 2, 3, 1)
+            y = (x.flatten(1) @ weight.flatten(1)).unflatten(1, weight.shape[1:]).permute(0, 3, 1, 2)
+        else:
+            y = (x.flatten(1) @ weight.flatten(1)).unflatten(1, weight.shape[1:])
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
 class Fold(nn.Conv2d):
-    """A convolution of maps of its kernel's size, to one number: (n, inputs, k, k) -> (n, 1, 1, 1)."""
+    """A convolution of maps of its kernel's size, to one number: (n, inputs, k, k) -> (n, 1, 1, 1).
+
+    A matrix product too; oneDNN takes longer, and gives its gradient in a layout that slows the layer before.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.flatten(1) @ self.weight.flatten(1).T
+        weight = self.weight
+        if is_channels_last(weight):
+            x, weight = x.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
+        y = x.flatten(1) @ weight.flatten(1).T
         return (y if self.bias is None else y + self.bias)[:, :, None, None]
+
+
+def is_channels_last(weight: Tensor) -> bool:
+    """Whether a 4D tensor is laid out so, and not in torch's default order."""
+    return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
 class ToPixels(nn.ConvTranspose2d):
