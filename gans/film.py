@@ -176,8 +176,8 @@ def font(size: int = TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def fitted(text: str, width: int) -> str:
     """The text, cut at its end if it is wider than so many pixels."""
-    while font().getlength(text) > width and len(text) > 1:
-        text = text.removesuffix("…")[:-1] + "…"
+    while font().getlength(text) > width and len(text) > 2:
+        text = text.removesuffix("..")[:-1] + ".."  # the font has no ellipsis
     return text
 
 

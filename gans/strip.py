@@ -15,7 +15,7 @@ from gans.sample import picture
 
 GAP = 34  # pixels between the terms, for their signs
 CELL = 96  # pixels: about how large one image is shown
-SIGNS = ("–", "+", "=")  # the font has no minus
+SIGNS = ("-", "+", "=")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def strip(terms: Sequence[Term], result: Tensor, around: Tensor) -> Image.Image:
         pen.text(place, sign, fill=INK, font=font(2 * TEXT), anchor="mm")
         left += mean.width + GAP
     above = height - nine.height
-    pen.text((left, above - TEXT - 8), fitted("a – b + c, and others near it", nine.width), fill=INK, font=font())
+    pen.text((left, above - TEXT - 8), fitted("a - b + c, and others near it", nine.width), fill=INK, font=font())
     canvas.paste(nine, (left, above))
     side = nine.width // 3
     pen.rectangle((left + side, above + side, left + 2 * side, above + 2 * side), outline=PAPER, width=3)
