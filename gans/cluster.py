@@ -159,7 +159,7 @@ def connected(workers: int) -> Iterator[None]:
         with own_signals():
             ray.init(**options)
     except Exception as error:  # of many kinds: other versions of Python or Ray, no room, no permission
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
         where = f"use the Ray cluster at {named}" if named else "start a local Ray cluster"
         raise InputError(
             f"cannot {where}: {first}; see that versions and token (~/.ray/auth_token) are the same, or take "
