@@ -385,6 +385,7 @@ def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
 @pytest.mark.slow
 def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(tmp_path, monkeypatch) -> None:
     """A head node of 2 CPUs by `ray start`, from elsewhere: workers are sent the code."""
+    cluster.ray_module().shutdown()  # the local cluster of the tests above: a process has one connection
     port = free_port()
     (tmp_path / "elsewhere").mkdir()
     quiet = {**environment(tmp_path), **cluster.QUIET}
