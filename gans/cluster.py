@@ -34,6 +34,7 @@ CONNECT_SECONDS = 5.0  # for a cluster to answer at all
 START_SECONDS = 180.0  # for all workers to be up: each imports torch
 WORKER_BYTES = 400 * 2**20  # of a process that has imported torch and holds small networks
 STORE_BYTES = 512 * 2**20  # shared memory of a local cluster, for batches and discriminators on their way
+TOKEN = Path.home() / ".ray" / "auth_token"  # where Ray keeps it
 # Ray's own remarks, usage reports over the network and watch on memory, which would kill other people's processes
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -63,6 +64,9 @@ def ray_module() -> ModuleType:
     """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
+    # `ray start` asks for a token where there is one; Ray sends it only when it is told to, before it is imported
+    if address() and (TOKEN.exists() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
@@ -155,9 +159,12 @@ def connected(workers: int) -> Iterator[None]:
         with own_signals():
             ray.init(**options)
     except Exception as error:  # of many kinds: other versions of Python or Ray, no room, no permission
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
         where = f"use the Ray cluster at {named}" if named else "start a local Ray cluster"
-        raise InputError(f"cannot {where}: {first}; RAY_ADDRESS names another, WORKERS=local needs none") from None
+        raise InputError(
+            f"cannot {where}: {first}; see that versions and token (~/.ray/auth_token) are the same, or take "
+            "WORKERS=local"
+        ) from None
     try:
         yield
     finally:
