@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from gans import checkpoint, cluster, data, devices, fidelity
+from gans import checkpoint, cluster, data, devices, fidelity, graphs, precision
 from gans.config import Experiment, ShardedConfig
 from gans.curves import draw_curves
 from gans.data import ImageData
@@ -186,8 +186,12 @@ def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
 
     Raises:
         InUse: another process runs the cell.
+        InputError: the device has not the precision, or no graphs; there is no run then.
     """
     device = devices.resolve(place.device)
+    precision.check(cell.experiment.precision, device)
+    if place.graph:
+        graphs.check(device)
     devices.prepare(device, place.threads)
     store = Store(place.uri)
     with locked(folder):

@@ -6,7 +6,7 @@
   weights, BatchNorm's statistics, spectral norm's power iteration, logits, losses, the generated pixels and the
   gradients that reach them (MD-GAN's feedback, the gradient penalty's slope) stay in float32.
 
-Scores are computed in float32 always: training ends, but numbers are compared.
+Scores are computed in float32 always, so that those of different precisions compare.
 """
 
 from __future__ import annotations

@@ -161,6 +161,8 @@ def test_other_data_sets_and_budgets_have_reports_of_their_own(small):
     matrix = read_matrix(str(small))
     assert matrix.experiment_name(1, ["digits"]) == "small"
     assert matrix.experiment_name(1, ["mnist"]) == "small-mnist"
+    assert matrix.experiment_name(1, None, "float32") == "small"
+    assert matrix.experiment_name(0.1, ["mnist"], "bf16") == "small-mnist-bf16-budget0.1"
     assert (
         matrix.experiment_name(0.5, ["folder:/a b/my cats.tar.xz", "digits"]) == "small-my-cats-digits-budget0.5"
     )
@@ -197,3 +199,13 @@ def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch)
     assert found["dcgan/digits/0"].identity == alone.identity
     with pytest.raises(InputError, match="unknown preset 'tune'; did you mean 'tuned'"):
         with_preset(matrix, "tune")
+
+
+def test_a_precision_is_asked_for_all_cells_and_checked_on_the_device(small):
+    matrix = read_matrix(str(small))
+    plain, asked = (cells(matrix, Selection(precision=kind)) for kind in (None, "tf32"))
+    assert {cell.experiment.precision for cell in plain} == {"float32"}
+    assert {cell.experiment.precision for cell in asked} == {"tf32"}
+    assert not {cell.identity for cell in plain} & {cell.identity for cell in asked}
+    with pytest.raises(InputError, match="precision = tf32 needs a CUDA device"):
+        check(asked[0], torch.device("cpu"))

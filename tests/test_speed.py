@@ -38,7 +38,7 @@ def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
 def test_every_contender_trains_every_model(model: str) -> None:
     workload = small(model)
     contenders.ours(workload, CPU)(2)
-    contenders.arithmetic(workload, CPU)(2)
+    assert contenders.operations(workload, CPU) > 0
     trainer = Tutorial(workload, CPU, io.StringIO())
     before = copy.deepcopy(trainer.g.net.state_dict())
     for _ in range(2):
