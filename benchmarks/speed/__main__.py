@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.speed import contenders, costs
+from benchmarks.speed import contenders, costs, scoring
 from benchmarks.speed.page import Page, Row
 from benchmarks.speed.rounds import Steps, interleave
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
@@ -124,6 +124,8 @@ class Measurement:
             for model in [m for m in ("gan", "dcgan") if m in self.models]:
                 self.tell(f"cells at a time of {model}")
                 self.page.layouts[model] = costs.layouts(model, cells=devices.cores(), steps=200)
+        self.tell("scoring")
+        self.page.scoring = scoring.rows(self.device)
 
 
 @contextmanager

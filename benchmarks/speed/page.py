@@ -34,6 +34,15 @@ class Row:
         return self.operations / self.times[contender].median / self.product[precision]
 
 
+@dataclass(frozen=True)
+class Scored:
+    """One way to score: images per second, and how many times longer it takes than ours, round by round."""
+
+    name: str
+    images_per_second: float
+    slower: Ratio
+
+
 @dataclass
 class Page:
     """All that was measured."""
@@ -44,6 +53,7 @@ class Page:
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     workers: dict[int, Times] = field(default_factory=dict)
     layouts: dict[str, dict[str, float]] = field(default_factory=dict)
+    scoring: list[Scored] = field(default_factory=list)
 
     def write(self, slug: str) -> Path:
         RESULTS.mkdir(exist_ok=True)
@@ -65,6 +75,8 @@ class Page:
             parts += ["## MD-GAN against the number of workers", self.mdgan()]
         if self.layouts:
             parts += ["## Cells at a time", LAYOUTS, self.packed()]
+        if self.scoring:
+            parts += ["## Scoring", SCORING, self.scored()]
         return "\n\n".join(parts) + "\n"
 
     def steps(self) -> str:
@@ -152,6 +164,10 @@ class Page:
         ]
         return table(["N", "an iteration", "per worker"], rows)
 
+    def scored(self) -> str:
+        rows = [[row.name, f"{row.images_per_second:,.0f}", str(row.slower)] for row in self.scoring]
+        return table(["Way", "images/s", "time, ours = 1"], rows)
+
     def packed(self) -> str:
         ways = list(next(iter(self.layouts.values())))
         rows = [[model, *(f"{seconds[way]:.1f} s" for way in ways)] for model, seconds in self.layouts.items()]
@@ -172,6 +188,9 @@ in it."""
 START = "A fresh process for each, on a `digits` cell; *import* starts with the command."
 SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
 logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""
+SCORING = """The Fréchet distance of 2,000 generated colour images of 32x32 in the features of `cifar10`, the reference
+at hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one process, and its command line with
+its start-up (`python -m benchmarks.speed.scoring` takes other counts)."""
 LAYOUTS = "Wall seconds of the same cells, *cells at a time* x *threads each*."
 
 

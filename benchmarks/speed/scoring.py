@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +22,7 @@ from PIL import Image
 from scipy.linalg import sqrtm
 from torch import Tensor
 
+from benchmarks.speed.page import Page, Scored
 from benchmarks.speed.rounds import Ratio, Times, interleave
 from gans import devices
 from gans.data import ImageData, to_float
@@ -40,24 +40,15 @@ REFERENCE = "gans-speed-reference"
 LEAST = 100
 
 
-@dataclass(frozen=True)
-class Row:
-    """One way to score: images per second, and how many times longer it takes than ours, round by round."""
-
-    name: str
-    images_per_second: float
-    slower: Ratio
-
-
-def rows(device: torch.device, count: int = 2_000, rounds: int = 3) -> list[Row]:
+def rows(device: torch.device, count: int = 2_000, rounds: int = 3) -> list[Scored]:
     """Time all ways to score `count` images of 32 x 32 by turns; ours comes first."""
     with TemporaryDirectory() as folder:
         timed = interleave(contenders(pictures(count), device, Path(folder)), device, rounds, seconds=0)
     return [_row(name, times, timed[OURS], count) for name, times in timed.items()]
 
 
-def _row(name: str, times: Times, ours: Times, count: int) -> Row:
-    return Row(name, count / times.median, Ratio.of(times.wall, ours.wall))
+def _row(name: str, times: Times, ours: Times, count: int) -> Scored:
+    return Scored(name, count / times.median, Ratio.of(times.wall, ours.wall))
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -153,13 +144,6 @@ def command_line(images: Tensor, device: torch.device, folder: Path) -> Callable
     return run
 
 
-def markdown(found: list[Row], about: str) -> str:
-    """A table, and what it stands on."""
-    lines = ["| way | images/s | time, ours = 1 |", "| :-- | --: | --: |"]
-    lines += [f"| {row.name} | {row.images_per_second:,.0f} | {row.slower} |" for row in found]
-    return "\n".join([*lines, "", about])
-
-
 def main() -> int:
     """The command's entry point; returns its exit code."""
 
@@ -176,11 +160,12 @@ def main() -> int:
         devices.prepare(device, devices.cores())
         load = os.getloadavg()[0]
         found = rows(device, asked.count, asked.rounds)
+        page = Page({}, scoring=found)
         about = (
             f"{asked.count:,} images of 3 x 32 x 32, {asked.rounds} rounds (median, smallest and largest ratio), "
             f"{devices.describe(device)}, {devices.cores()} cores, load before {load:.1f}."
         )
-        print(markdown(found, about))
+        print(page.scored(), about, sep="\n\n")
         return 0
 
     return exit_code(run)
