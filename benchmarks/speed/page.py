@@ -188,8 +188,8 @@ in it."""
 START = "A fresh process for each, on a `digits` cell; *import* starts with the command."
 SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
 logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""
-SCORING = """The Fréchet distance of 2,000 generated colour images of 32x32 in the features of `cifar10`, the reference
-at hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one process, and its command line with
+SCORING = """The Fréchet distance of 2,000 colour images of 32x32 in the features of `cifar10`, the reference at
+hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one process, and its command line with
 its start-up (`python -m benchmarks.speed.scoring` takes other counts)."""
 LAYOUTS = "Wall seconds of the same cells, *cells at a time* x *threads each*."
 
