@@ -175,9 +175,11 @@ def connected(workers: int) -> Iterator[None]:
 def own_signals() -> Iterator[None]:
     """Keep this process's answer to a polite kill, which Ray replaces by its own."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def reachable(named: str) -> None:

@@ -148,6 +148,16 @@ def test_what_a_worker_books() -> None:
 # bad input
 
 
+def test_a_cluster_that_does_not_start_leaves_the_answer_to_a_polite_kill_as_it_was() -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(OSError, match="no room"), cluster.own_signals():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise OSError("no room")
+    found = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, handler)
+    assert found == handler
+
+
 def test_an_unknown_place_for_workers_is_refused() -> None:
     assert cluster.checked("ray") == "ray"
     with pytest.raises(InputError, match="unknown place for workers 'rai'; did you mean 'ray'"):
