@@ -95,7 +95,10 @@ def check_shards(update: ShardedConfig, batch: int, n: int, labels: Tensor | Non
     Raises:
         InputError: with the remedy.
     """
-    smallest = min(map(len, deal(update, n, labels, seed)))
+    # the smallest shard is no larger than the mean; so many that it is too small need not be dealt to know
+    smallest = n // update.workers
+    if smallest >= batch:
+        smallest = min(map(len, deal(update, n, labels, seed)))
     if smallest < batch:
         raise InputError(
             f"update.workers = {update.workers} leaves shards of {smallest} images, fewer than "
