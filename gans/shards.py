@@ -129,7 +129,7 @@ def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -
     figure = Figure(figsize=(2.2 + across * classes, 1.6 + down * workers), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.imshow(counts, cmap="Greys", vmin=0, aspect="auto")
+    axes.imshow(counts, cmap="Greys", vmin=0, aspect="auto", interpolation="nearest")
     dark = counts.max() / 2
     for n, c in np.argwhere(counts) if across >= NUMBER_ACROSS and down >= LINE else ():
         colour = "white" if counts[n, c] > dark else "black"
