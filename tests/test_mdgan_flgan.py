@@ -153,7 +153,7 @@ def test_a_budget_without_a_round_is_refused(tiny) -> None:
         FLGAN.check(tiny({"update": update}, batch=4, kimg=kimg), 60)
     with pytest.raises(
         InputError,
-        match=r"^no round of averaging within the budget of 0.084 kimg: lower update.average_epochs or raise kimg$",
+        match=r"^no round of averaging within the budget of 0.084 kimg: lower update.average_epochs or raise kimg",
     ):
         FLGAN.check(tiny({"update": update}, batch=4, kimg=0.084), 60)
     FLGAN.check(tiny({"update": {**update, "d_steps": 2}}, batch=4, kimg=0.084), 60)  # 4 steps of 24 images
@@ -194,7 +194,7 @@ def test_the_initial_generator_is_never_chosen(tiny, blobs, tmp_path, monkeypatc
 
 
 def test_an_untrained_generator_has_not_collapsed(tiny, blobs, tmp_path, stub_scorer, monkeypatch) -> None:
-    """The one round comes with the last of 8 steps; from half the budget on, one image for all latents is an end."""
+    """The one round comes with the last of 8 steps; from half the budget on, drawing one image is an end."""
     monkeypatch.setattr("gans.train.COLLAPSED", 1e9)
     table = {"rule": "fl-gan", "workers": 3, "average_epochs": 1.6}
     made = tiny({"update": table, "schedule": {"evaluations": 8}}, batch=4, kimg=0.096)
