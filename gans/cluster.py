@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -175,9 +175,11 @@ def connected(workers: int) -> Iterator[None]:
 def own_signals() -> Iterator[None]:
     """Keep this process's answer to a polite kill, which Ray replaces by its own."""
     handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def reachable(named: str) -> None:
@@ -259,6 +261,20 @@ def on_cpu(tree: Any) -> Any:
     return [on_cpu(part) for part in tree] if isinstance(tree, list | tuple) else tree
 
 
+class Moving(NamedTuple):
+    """A discriminator on its way to a worker.
+
+    Attributes:
+        taken: reference to whether it arrived.
+        size: its bytes.
+        others: what the worker gets in its place, in this order, if the giver has died.
+    """
+
+    taken: Any
+    size: int
+    others: list[Any]
+
+
 class RayTeam(Team):
     """Workers as actors; `hiring` holds the connection to their cluster.
 
@@ -280,7 +296,9 @@ class RayTeam(Team):
     ) -> None:
         super().__init__(lost)
         self.ray = ray_module()
-        self.died = (self.ray.exceptions.RayActorError, self.ray.exceptions.WorkerCrashedError)
+        errors = self.ray.exceptions
+        # an answer is lost with its worker, if that dies before the answer is fetched
+        self.died = (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError)
         self.device = shards[0].device
         demand = needs(len(shards), self.device, self.ray.cluster_resources())
         actor = self.ray.remote(RemoteWorker).options(
@@ -291,7 +309,7 @@ class RayTeam(Team):
             for n, images in enumerate(shards)
         }
         self.running: dict[int, Any] = {}
-        self.moving: dict[int, Any] = {}
+        self.moving: dict[int, Moving] = {}
         about = self.started()
         self.pids = {n: pid for n, (pid, _) in about.items()}
         self.parameters = next(size for _, size in about.values())
@@ -331,8 +349,8 @@ class RayTeam(Team):
     def results(self) -> Iterator[tuple[int, Reply]]:
         moving, running = self.moving, self.running
         self.moving, self.running = {}, {}
-        for n, reference in moving.items():
-            self.answer(n, reference)
+        for n, move in moving.items():
+            self.arrive(n, move)
         for n, reference in running.items():
             if (answer := self.answer(n, reference)) is not None:
                 yield n, Reply(*(torch.from_numpy(part.copy()).to(self.device) for part in answer))
@@ -352,14 +370,25 @@ class RayTeam(Team):
         asked = {n: self.actors[n].give.remote() for n in sources}
         given = {n: answer for n, reference in asked.items() if (answer := self.answer(n, reference)) is not None}
         for n in given:
-            source = sources[n]
-            while source not in given:  # its own discriminator is lost: the one it was to get goes on
-                source = sources[source]
-            if source != n:
-                reference, size = given[source]
+            # where a discriminator is lost, the one that its worker was to get goes on
+            left = [given[source] for source in ring(sources, n) if source in given]
+            if left:
+                (reference, size), *rest = left
                 # not waited for: the next batches are generated meanwhile
-                self.moving[n] = self.actors[n].take.remote(reference)
+                taken = self.actors[n].take.remote(reference)
+                self.moving[n] = Moving(taken, size, [other for other, _ in rest])
                 yield size
+
+    def arrive(self, n: int, move: Moving) -> None:
+        """See that worker n has its new discriminator, though the giver may have died after it gave."""
+        taken = self.answer(n, move.taken)
+        for reference in move.others:
+            if taken is not False:
+                break
+            taken = self.answer(n, self.actors[n].take.remote(reference))
+        if taken is False:  # there is no other; it keeps its own, which was on its way to the dead
+            self.traffic.moves -= 1
+            self.traffic.across -= move.size
 
     def dismiss(self, n: int) -> None:
         actor = self.actors.pop(n)
@@ -371,8 +400,9 @@ class RayTeam(Team):
 
     def put(self, states: Mapping[int, Any]) -> None:
         # a checkpoint lies on the server's device, which a worker's machine may not have
-        asked = [self.actors[n].put.remote(on_cpu(state)) for n, state in states.items()]
-        self.ray.get(asked)
+        asked = {n: self.actors[n].put.remote(on_cpu(state)) for n, state in states.items()}
+        for n, reference in asked.items():
+            self.answer(n, reference)
 
     def finite(self) -> bool:
         return all(self.ask("finite").values())
@@ -382,6 +412,14 @@ class RayTeam(Team):
         asked = {n: getattr(actor, what).remote() for n, actor in self.actors.items()}
         answers = {n: self.answer(n, reference) for n, reference in asked.items()}
         return {n: answer for n, answer in answers.items() if n in self.actors}
+
+
+def ring(sources: Mapping[int, int], n: int) -> Iterator[int]:
+    """The source of n, the source of that, and so on until n comes again."""
+    source = sources[n]
+    while source != n:
+        yield source
+        source = sources[source]
 
 
 def cause(error: BaseException) -> str:

@@ -181,7 +181,8 @@ class Experiment(Config):
     @property
     def budget(self) -> int:
         """Images the discriminators see before training ends."""
-        return math.ceil(self.kimg * 1000)
+        # 12.8 * 0.1 * 1000 is a hair above 1280: what binary fractions add is no image
+        return max(1, math.ceil(round(self.kimg * 1000, 6)))
 
     def flat(self) -> dict[str, Any]:
         """Dotted keys to plain values: `optimizer.lr_g` -> 0.0002."""

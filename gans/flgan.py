@@ -11,7 +11,8 @@ What the papers leave open, decided here:
   given length 1 again, without which the average would be no such vector.
 - Adam's moments stay on their worker and are not averaged: only weights travel.
 - The generator that is scored is the server's: the average of the last round. What the workers have learned
-  since then counts as images seen but not yet for the score.
+  since then counts as images seen but not yet for the score. Before the first round it has learned nothing: no
+  checkpoint is chosen, and a budget without a round is refused.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch.nn.functional import normalize
 
 from gans import seeds
 from gans.config import Experiment, FLGANConfig, TwoPlayerConfig
+from gans.errors import InputError
 from gans.images import ImageData
 from gans.mdgan import swap_interval
 from gans.models.layers import Shape
@@ -46,9 +48,7 @@ class FLGAN(Update):
             for n, part in enumerate(parts)
         ]
         self.images_per_step = sum(worker.images_per_step for worker in self.workers)
-        self.round_interval = swap_interval(
-            len(images) // config.workers, config.d_steps * experiment.batch, config.average_epochs
-        )
+        self.round_interval = round_interval(experiment, config, len(images))
         self.iteration = 0
         self.traffic = Traffic()
         self.send([self.generator, Discriminator(experiment, shape, self.device).network])
@@ -63,7 +63,14 @@ class FLGAN(Update):
     @classmethod
     def check(cls, experiment: Experiment, images: int, labels: Tensor | None = None) -> None:
         assert isinstance(experiment.update, FLGANConfig)
-        check_shards(experiment.update, experiment.batch, images, labels, experiment.seed)
+        config = experiment.update
+        check_shards(config, experiment.batch, images, labels, experiment.seed)
+        step = config.workers * config.d_steps * experiment.batch
+        if round_interval(experiment, config, images) > -(-experiment.budget // step):
+            raise InputError(
+                f"no round of averaging within the budget of {experiment.budget / 1000:g} kimg: "
+                "lower update.average_epochs or raise kimg"
+            )
 
     def discriminators(self) -> Sequence[Discriminator]:
         return [worker.discriminator for worker in self.workers]
@@ -95,6 +102,10 @@ class FLGAN(Update):
             worker.discriminator.network.load_state_dict(state[1])
 
     # --- what the training loop asks
+
+    @property
+    def trained(self) -> bool:
+        return self.iteration >= self.round_interval
 
     def finite(self) -> bool:
         return super().finite() and all(worker.player.finite() for worker in self.workers)
@@ -129,6 +140,11 @@ def alone(experiment: Experiment, config: FLGANConfig, n: int) -> Experiment:
     """What worker n trains by itself: a two-player GAN from a seed of its own."""
     seed = seeds.mix(experiment.seed, "fl-gan", n) % 2**31
     return experiment.model_copy(update={"seed": seed, "update": TwoPlayerConfig(d_steps=config.d_steps)})
+
+
+def round_interval(experiment: Experiment, config: FLGANConfig, images: int) -> int:
+    """Iterations between two rounds, each of d_steps batches: m E / (L b), at least one."""
+    return swap_interval(images // config.workers, config.d_steps * experiment.batch, config.average_epochs)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from gans.workers import Hire, LocalTeam, WorkersLost
 
 
 class MDGAN(Update):
-    """The server, which owns the generator and, between two iterations, knows nothing of the data.
+    """The server, which owns the generator; it deals the shards out and reads no image after that.
 
     Args:
         experiment: with an `MDGANConfig`.

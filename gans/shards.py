@@ -13,7 +13,10 @@ from gans.config import ShardedConfig
 from gans.errors import InputError
 from gans.images import ImageData
 
-LEGIBLE = 1000  # cells of a picture that still have room for their number
+# inches of a picture's cells, shrunk where there are too many for MOST in a row or column; what has less room than
+# its text is left out
+ACROSS, DOWN, MOST = 0.62, 0.34, 30.0
+NUMBER_ACROSS, LINE = 0.4, 0.15
 
 
 def deal(update: ShardedConfig, n: int, labels: Tensor | None, seed: int) -> list[Tensor]:
@@ -74,7 +77,8 @@ def dirichlet(labels: Tensor, workers: int, alpha: float, seed: int) -> list[Ten
     parts: list[list[int]] = [[] for _ in range(workers)]
     for place, draw in enumerate(rng.random(len(labels))):
         wanted = np.cumsum(np.where(left > 0, mixes[place % workers], 0.0))
-        if not wanted[-1] > 0:  # all that this worker draws from is used up
+        # all that this worker draws from is used up, but for shares that a float cannot be a fraction of
+        if wanted[-1] < np.finfo(float).tiny:
             wanted = np.cumsum(left)
         c = int(np.searchsorted(wanted, draw * wanted[-1], side="right"))
         parts[place % workers].append(pools[c].pop())
@@ -95,7 +99,10 @@ def check_shards(update: ShardedConfig, batch: int, n: int, labels: Tensor | Non
     Raises:
         InputError: with the remedy.
     """
-    smallest = min(map(len, deal(update, n, labels, seed)))
+    # the smallest shard is no larger than the mean; so many that it is too small need not be dealt to know
+    smallest = n // update.workers
+    if smallest >= batch:
+        smallest = min(map(len, deal(update, n, labels, seed)))
     if smallest < batch:
         raise InputError(
             f"update.workers = {update.workers} leaves shards of {smallest} images, fewer than "
@@ -118,17 +125,20 @@ def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -
     parts = deal(update, len(data.train), data.train_labels, seed)
     counts = histogram(parts, data.train_labels, len(data.classes)).numpy()
     workers, classes = counts.shape
-    figure = Figure(figsize=(2.2 + 0.62 * classes, 1.6 + 0.34 * workers), layout="constrained", dpi=110)
+    across, down = min(ACROSS, MOST / classes), min(DOWN, MOST / workers)
+    figure = Figure(figsize=(2.2 + across * classes, 1.6 + down * workers), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.imshow(counts, cmap="Greys", vmin=0, aspect="auto")
+    axes.imshow(counts, cmap="Greys", vmin=0, aspect="auto", interpolation="nearest")
     dark = counts.max() / 2
-    for (n, c), count in np.ndenumerate(counts):
-        if count and workers * classes <= LEGIBLE:
-            colour = "white" if count > dark else "black"
-            axes.text(c, n, f"{count:,}", ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(classes), data.classes, rotation=60 if max(map(len, data.classes)) > 5 else 0)
-    axes.set_yticks(range(workers), [f"{n}  ({len(part):,} images)" for n, part in enumerate(parts)])
+    for n, c in np.argwhere(counts) if across >= NUMBER_ACROSS and down >= LINE else ():
+        colour = "white" if counts[n, c] > dark else "black"
+        axes.text(c, n, f"{counts[n, c]:,}", ha="center", va="center", color=colour, fontsize=8)
+    names, sizes = data.classes, [f"{n}  ({len(part):,} images)" for n, part in enumerate(parts)]
+    slant = 60 if max(map(len, names)) > 5 else 0
+    # of more than there is room for, no name: every fifth, say, would look like all
+    axes.set_xticks(*((range(classes), names) if across >= LINE else ([], [])), rotation=slant)
+    axes.set_yticks(*((range(workers), sizes) if down >= LINE else ([], [])))
     kind = f"dirichlet, alpha = {update.alpha:g}" if update.shards == "dirichlet" else update.shards
     axes.set(xlabel="class", ylabel="worker", title=f"Training images per worker and class: {data.title}, {kind}")
     figure.savefig(path)

@@ -215,9 +215,11 @@ class Training:
 
     def step(self) -> None:
         with self.clock.of("training"), precision.tf32(self.experiment.precision == "tf32"):
+            trained = self.update.trained
             statistics = self.steps.step(self.images)
             self.previous, self.images = self.images, self.images + self.update.images_per_step
-            self.ema.update(self.images, self.update.images_per_step)
+            # the average begins with the first trained generator; until then, at 0 images, it is a copy
+            self.ema.update(self.images if trained else 0, self.update.images_per_step)
             self.statistics += statistics
             self.steps_since_log += 1
             self.images_since_log += self.update.images_per_step
@@ -264,7 +266,7 @@ class Training:
         self.logged_training = training
 
     def evaluate(self) -> None:
-        """A point of the score curve; the best one after the first keeps its generator."""
+        """A point of the score curve; the best one of a trained generator keeps it."""
         self.settle()
         with self.clock.of("evaluation"):
             self.check_weights()
@@ -276,7 +278,7 @@ class Training:
         if not math.isfinite(distance):
             raise Diverged(f"the score is {distance} at {self.images / 1000:.1f} kimg")
         # an extractor may like grey noise better than a first attempt at an image: no untrained result
-        if self.images > 0 and distance < self.best:
+        if self.images > 0 and self.update.trained and distance < self.best:
             self.best, self.chosen = distance, self.images
             self.best_weights = {name: part.clone() for name, part in self.ema.state().items()}
             self.save_best()
@@ -296,7 +298,7 @@ class Training:
 
     def check_images(self, images: Tensor) -> None:
         late = self.images >= COLLAPSE_FROM * self.experiment.budget
-        if late and images.float().std(dim=0).mean() < COLLAPSED:
+        if late and self.update.trained and images.float().std(dim=0).mean() < COLLAPSED:
             raise Diverged(f"the generator draws one image for all latents at {self.images / 1000:.1f} kimg")
 
     def draw(self) -> None:

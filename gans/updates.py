@@ -181,6 +181,11 @@ class Update(ABC):
         """Whether a part of the state can be lost while this process lives: then it is saved from the start."""
         return False
 
+    @property
+    def trained(self) -> bool:
+        """Whether the generator is the result of training yet, and not its initial weights."""
+        return True
+
     def discriminator_size(self) -> int:
         """Trainable parameters of all discriminators together."""
         return sum(player.size for player in self.discriminators())

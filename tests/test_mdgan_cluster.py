@@ -133,6 +133,90 @@ def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_
     assert remote.team.traffic.moves == 2
 
 
+class Fake:
+    """An actor or a method of one: a call is its answer, and an error is raised when the answer is fetched."""
+
+    def __init__(self, answers: dict[str, list], asked: list) -> None:
+        self.answers, self.asked = answers, asked
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        def remote(*arguments):
+            self.asked.append((name, *arguments))
+            return self.answers[name].pop(0)
+
+        return SimpleNamespace(remote=remote)
+
+
+def fake_team(
+    told: dict[int, str], answers: dict[int, dict[str, list]]
+) -> tuple[cluster.RayTeam, dict[int, list]]:
+    """A team without a cluster, and what its actors are asked."""
+
+    def get(answer):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    ray = cluster.ray_module()
+    errors = ray.exceptions
+    team = cluster.RayTeam.__new__(cluster.RayTeam)
+    cluster.Team.__init__(team, told.__setitem__)
+    asked = {n: [] for n in answers}
+    team.ray = SimpleNamespace(get=get, kill=lambda actor: None)
+    team.died = (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError)
+    team.actors = {n: Fake(answers[n], asked[n]) for n in answers}
+    team.running, team.moving, team.pids = {}, {}, {}
+    return team, asked
+
+
+@needs_ray
+def test_a_discriminator_whose_giver_dies_after_giving_is_not_doubled() -> None:
+    """0 -> 1 -> 2 -> 0; worker 0 gives and dies: 1 gets what was on its way to 0, and 2 what 1 gave."""
+    from ray.exceptions import RayActorError
+
+    answers = {
+        0: {"give": [(["D0"], 8)], "take": [RayActorError()]},
+        1: {"give": [(["D1"], 8)], "take": [False, True]},
+        2: {"give": [(["D2"], 8)], "take": [True]},
+    }
+    told: dict[int, str] = {}
+    team, asked = fake_team(told, answers)
+    team.swap({1: 0, 2: 1, 0: 2})
+    assert list(team.results()) == []
+    assert told.keys() == {0}
+    assert asked[1] == [("give",), ("take", ["D0"]), ("take", ["D2"])]
+    assert asked[2] == [("give",), ("take", ["D1"])]
+    assert (team.traffic.moves, team.traffic.across) == (3, 24)  # the last one to a worker that died over it
+
+
+@needs_ray
+def test_the_other_of_two_keeps_its_discriminator_and_no_move_is_counted() -> None:
+    from ray.exceptions import RayActorError
+
+    answers = {
+        0: {"give": [(["D0"], 8)], "take": [RayActorError()]},
+        1: {"give": [(["D1"], 8)], "take": [False]},
+    }
+    team, asked = fake_team({}, answers)
+    team.swap({0: 1, 1: 0})
+    assert list(team.results()) == []
+    assert asked[1] == [("give",), ("take", ["D0"])]
+    assert (team.traffic.moves, team.traffic.across) == (1, 8)  # to the worker that died, and no more
+
+
+@needs_ray
+def test_a_worker_whose_answer_is_lost_is_lost() -> None:
+    from ray.exceptions import OwnerDiedError
+
+    gone = OwnerDiedError("00" * 28, None, "")
+    told: dict[int, str] = {}
+    team, asked = fake_team(told, {0: {"put": [None]}, 1: {"put": [gone]}})
+    team.put({0: {}, 1: {}})
+    assert team.alive == [0]
+    assert told.keys() == {1}
+    assert asked[0] == [("put", {})]
+
+
 def test_what_a_worker_books() -> None:
     cuda = torch.device("cuda")
     assert cluster.needs(5, CPU, {"CPU": 2.0}) == {"CPU": 1.0}
@@ -146,6 +230,16 @@ def test_what_a_worker_books() -> None:
 
 
 # bad input
+
+
+def test_a_cluster_that_does_not_start_leaves_the_answer_to_a_polite_kill_as_it_was() -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(OSError, match="no room"), cluster.own_signals():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise OSError("no room")
+    found = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, handler)
+    assert found == handler
 
 
 def test_an_unknown_place_for_workers_is_refused() -> None:

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from gans.config import TwoPlayerConfig
+from gans.errors import InputError
 from gans.flgan import FLGAN, alone, average_into
 from gans.models import build_generator
 from gans.models.layers import Shape
-from gans.updates import TwoPlayer
+from gans.train import Silent, Training, train
+from gans.updates import Player, TwoPlayer
+from tests.conftest import StubScorer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -121,14 +124,86 @@ def test_the_traffic_of_a_round(tiny, blobs) -> None:
     assert found["traffic/total_mib"] == 2 * 2 * 3 * 4 * (1336 + 1053) / 2**20
 
 
+def moments(player: Player) -> dict[str, Tensor]:
+    """Adam's state of every parameter."""
+    state = player.adam.state_dict()["state"]
+    return {f"{i}.{name}": part for i, parts in state.items() for name, part in parts.items()}
+
+
 def test_one_worker_is_a_gan_whose_rounds_change_nothing(tiny, blobs) -> None:
+    """m = 20, b = 4, E = 0.2: a round after every step."""
     rule = make(tiny, blobs(n=20).train, workers=1, average_epochs=0.2)
+    (worker,) = rule.workers
+    alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 0), SHAPE, worker.batches.images)
+    alike.load(copy.deepcopy(worker.state()))
     for step in range(3):
-        before = copy.deepcopy(rule.workers[0].player.adam.state_dict()["state"])
-        rule.step(4 * step)
-        assert same(rule.generator.state_dict(), rule.workers[0].generator.state_dict())
-        assert before != rule.workers[0].player.adam.state_dict()["state"]
-    assert math.isfinite(rule.metrics()["traffic/total_mib"])
+        assert torch.equal(rule.step(4 * step), alike.step(4 * step))
+    assert rule.traffic.exchanges == 3
+    assert same(alike.generator.state_dict(), rule.generator.state_dict())
+    assert len(moments(alike.player)) == 3 * len(list(alike.generator.parameters()))
+    for one, other in ((alike.player, worker.player), (alike.discriminator, worker.discriminator)):
+        assert same(one.network.state_dict(), other.network.state_dict())
+        assert same(moments(one), moments(other))
+
+
+def test_a_budget_without_a_round_is_refused(tiny) -> None:
+    """n = 60, N = 3, b = 4: m = 20 and 12 images a step; E = 1.6 is a round in step 8, after 96 images."""
+    update = {"rule": "fl-gan", "workers": 3, "average_epochs": 1.6}
+    for kimg in (0.096, 0.085):  # the last step goes beyond the budget
+        FLGAN.check(tiny({"update": update}, batch=4, kimg=kimg), 60)
+    with pytest.raises(
+        InputError,
+        match=r"^no round of averaging within the budget of 0.084 kimg: lower update.average_epochs or raise kimg",
+    ):
+        FLGAN.check(tiny({"update": update}, batch=4, kimg=0.084), 60)
+    FLGAN.check(tiny({"update": {**update, "d_steps": 2}}, batch=4, kimg=0.084), 60)  # 4 steps of 24 images
+
+
+class Worse(StubScorer):
+    """Likes the initial weights best: every score is worse than the one before it."""
+
+    calls = 0
+
+    def distance(self, images: Tensor) -> float:
+        Worse.calls += 1
+        return float(Worse.calls)
+
+
+def test_the_initial_generator_is_never_chosen(tiny, blobs, tmp_path, monkeypatch) -> None:
+    """Rounds after steps 3 and 6 of 8, scores after steps 2, 4, 6 and 8: the one after step 4 is the first."""
+    monkeypatch.setattr("gans.fidelity.Scorer", Worse)
+    monkeypatch.setattr("gans.train.COLLAPSED", 0.0)
+    table = {"rule": "fl-gan", "workers": 3, "average_epochs": 0.6}
+    made = tiny({"update": table, "schedule": {"evaluations": 4, "checkpoints": 1}}, batch=4, kimg=0.096)
+    run = Training(made, blobs(), tmp_path, torch.device("cpu"), Silent())
+    start = copy.deepcopy(run.ema.state())
+    trained = []
+    for step in range(1, 9):
+        run.step()
+        trained.append(run.update.trained)
+        if run.due("evaluations"):
+            run.evaluate()
+        if step == 2:
+            assert (run.best, run.chosen, run.best_weights) == (math.inf, 0, {})
+            assert same(start, run.ema.state())
+        if step == 3:  # the average begins here: nothing of the initial weights is left in it
+            assert same(run.update.generator.state_dict(), run.ema.state())
+    assert trained == [False] * 2 + [True] * 6
+    assert (run.best, run.chosen) == (2.0, 48)
+    assert not same(start, run.best_weights)
+
+
+def test_an_untrained_generator_has_not_collapsed(tiny, blobs, tmp_path, stub_scorer, monkeypatch) -> None:
+    """The one round comes with the last of 8 steps; from half the budget on, drawing one image is an end."""
+    monkeypatch.setattr("gans.train.COLLAPSED", 1e9)
+    table = {"rule": "fl-gan", "workers": 3, "average_epochs": 1.6}
+    made = tiny({"update": table, "schedule": {"evaluations": 8}}, batch=4, kimg=0.096)
+    outcome = train(made, blobs(), tmp_path, torch.device("cpu"))
+    assert (outcome.status, outcome.reason) == (
+        "diverged",
+        "the generator draws one image for all latents at 0.1 kimg",
+    )
+    assert [images for images, _ in outcome.history["curve/fd_stub"]] == [12 * step for step in range(8)]
 
 
 def test_a_saved_state_goes_on_bit_for_bit(tiny, blobs) -> None:

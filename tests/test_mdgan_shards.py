@@ -86,6 +86,13 @@ def test_dirichlet_shards_are_even_in_size_and_the_more_skewed_the_smaller_alpha
     assert found[-1] < 0.12  # i.i.d. draws of 150 from 10 classes
 
 
+def test_many_classes_have_shares_too_small_for_a_float() -> None:
+    labels = torch.arange(1200).repeat(4)
+    parts = dirichlet(labels, 3, 1.0, seed=0)
+    assert [len(part) for part in parts] == [1600] * 3
+    assert torch.cat(parts).sort().values.equal(torch.arange(4800))
+
+
 def test_the_mixes_are_dirichlet() -> None:
     """E |q|^2 = (alpha sum p^2 + 1) / (alpha + 1): with 10 even classes and alpha = 1, 0.55."""
     labels = torch.arange(10).repeat(4000)
@@ -117,7 +124,7 @@ def test_a_skew_of_unlabelled_images_is_refused(rule: str, kind: str, tiny, blob
 
 @pytest.mark.parametrize("rule", ["mdgan", "fl-gan"])
 def test_shards_smaller_than_a_batch_are_refused(rule: str, tiny, blobs) -> None:
-    for workers, fits in ((7, True), (8, False), (100, False)):
+    for workers, fits in ((7, True), (8, False), (100, False), (10**9, False)):
         made = tiny({"update": {"rule": rule, "workers": workers}}, batch=8)
         if fits:
             check(made, blobs(n=60))
@@ -152,6 +159,21 @@ def test_the_picture_shows_how_many_images_of_each_class_each_worker_holds(
     # empty cells are white, the fullest black
     assert (shades == 255).float().mean() > 0.3
     assert math.isclose(float(shades.min()), 0, abs_tol=5)
+
+
+@pytest.mark.parametrize(
+    ("classes", "workers", "size"), [(1200, 3, (3542, 288)), (2, 2000, (378, 3476)), (2, 3, (378, 288))]
+)
+def test_the_picture_of_many_classes_or_workers_stays_one(
+    classes: int, workers: int, size: tuple[int, int], blobs, tmp_path
+) -> None:
+    """(2.2 + 0.62 C) x (1.6 + 0.34 N) inches of 110 pixels, but cells of 30 inches together at most."""
+    labels = torch.arange(6000) % classes
+    images = dataclasses.replace(blobs(), train=torch.zeros(6000, 1, 2, 2, dtype=torch.uint8))
+    images = dataclasses.replace(images, train_labels=labels, classes=tuple(f"class {c}" for c in range(classes)))
+    assert draw_shards(update(workers, "iid"), images, 0, tmp_path / "shards.png")
+    with Image.open(tmp_path / "shards.png") as picture:
+        assert picture.size == size
 
 
 def test_no_picture_without_labels(blobs, tmp_path) -> None:
