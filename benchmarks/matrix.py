@@ -112,7 +112,8 @@ def read_matrix(name: str) -> Matrix:
     for model, table in file.models.items():
         recipe(model, table, where)
     for named in (file.workers, *(table.get("workers", "local") for table in file.models.values())):
-        cluster.checked(named, f" in {where}")
+        hint = " (how many there are is update.workers)" if isinstance(named, int) else ""
+        cluster.checked(named, f" in {where}{hint}")
     return Matrix(path.stem, Path(where), path.read_text(encoding="utf-8"), file)
 
 
@@ -150,7 +151,7 @@ def exists(table: dict[str, Any], dataset: str) -> bool:
 def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
     """The recipe under a model of the file."""
     name = table.get("recipe", model)
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         hint = "" if "recipe" in table else f" for model '{model}' (a model of another name needs recipe = ...)"
         raise unknown("recipe", name, RECIPES, f" in {where}{hint}")
     return RECIPES[name]

@@ -81,6 +81,8 @@ def test_a_label_is_no_part_of_the_identity(tmp_path, small):
         (("seeds =", "seed ="), "unknown key 'seed' in .*small.toml; did you mean 'seeds'"),
         (("kimg = 2", "kimgs = 2"), r"unknown key 'kimgs' in .*small.toml \(model dcgan\); did you mean 'kimg'"),
         (("width = 8", "widht = 8"), r"'widht' in .*table \[networks\]; did you mean 'width'"),
+        (('"dcgan"', "3"), "unknown recipe '3' in .*small.toml; known: "),
+        (('"dcgan"', '["dcgan"]'), "unknown recipe .*in .*small.toml; did you mean 'dcgan'"),
         (('"dcgan"', '"dcgam"'), "unknown recipe 'dcgam' in .*did you mean 'dcgan'"),
         (("[models.big]\nrecipe", "[models.big]\n#"), "unknown recipe 'big' .*needs recipe = "),
         (("batch = 30", "batch = 1"), "batch = 1 is not valid"),
@@ -94,6 +96,10 @@ def test_a_label_is_no_part_of_the_identity(tmp_path, small):
             "batches = 3 exceeds workers = 2; k is at most N",
         ),
         (("batch = 30", 'workers = "rai"'), "unknown place for workers 'rai' in .*small.toml; did you mean 'ray'"),
+        (
+            ("batch = 30", "workers = 10"),
+            r"unknown place for workers '10' in .*small.toml \(how many there are is update.workers\); known: local",
+        ),
         (("seeds =", 'workers = "cloud"\nseeds ='), "unknown place for workers 'cloud' in .*known: local, ray"),
     ],
 )
