@@ -21,7 +21,7 @@ class InputError(ValueError):
 
 
 def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> InputError:
-    """The error for a name that is not among `known`; it offers the nearest one. A file may hold no string there."""
+    """The error for a name that is not among `known`; it offers the nearest one. In a file it may be no string."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"

@@ -98,7 +98,7 @@ def test_a_label_is_no_part_of_the_identity(tmp_path, small):
         (("batch = 30", 'workers = "rai"'), "unknown place for workers 'rai' in .*small.toml; did you mean 'ray'"),
         (
             ("batch = 30", "workers = 10"),
-            r"unknown place for workers '10' in .*small.toml \(how many there are is update.workers\); known: local",
+            r"unknown place for workers '10' in .*small.toml \(how many there are is update.workers\); known",
         ),
         (("seeds =", 'workers = "cloud"\nseeds ='), "unknown place for workers 'cloud' in .*known: local, ray"),
     ],

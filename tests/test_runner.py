@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.matrix import Selection, read_matrix
+from benchmarks.runner import Machine, MatrixRun
+from gans import graphs
+from gans.cell import Place, open_run
 from gans.fidelity import require
 from gans.tracking import Store
 from gans.train import CHECKPOINT
@@ -158,6 +162,32 @@ def test_bad_input_is_one_line_and_exit_code_2(finished):
         assert code == 2
         assert output.startswith(says)
         assert len(output.splitlines()) == 1
+
+
+def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(graphs, "check", lambda device: None)  # there is no CUDA device here
+    path = tmp_path / "rules.toml"
+    path.write_text(TINY + "[models.mdgan]\n[models.fl-gan]\n")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def planned(graph: bool) -> MatrixRun:
+        return MatrixRun(read_matrix(str(path)), Selection(), Machine("cpu", 1, tmp_path, graph), store)
+
+    asked, plain = planned(True), planned(False)
+    assert asked.command() == "make bench MATRIX=rules GRAPH=1"
+    assert plain.command() == "make bench MATRIX=rules"
+    assert plain.remarks() == []
+    assert asked.remarks() == [
+        "GRAPH=1 is for two-player updates; these models train without graphs: mdgan, fl-gan"
+    ]
+    found = {}
+    for run in (asked, plain):
+        place = Place("rules", store.uri, "cpu", 1, graph=run.machine.graph)
+        for p in run.planned:
+            opened = open_run(p.cell, store, p.folder, place)
+            found[p.cell.model, place.graph] = store.client.get_run(opened.id).data.tags["gans.graph"]
+    assert {key for key, value in found.items() if value == "true"} == {("gan", True), ("dcgan", True)}
+    assert set(found.values()) == {"true", "false"}
 
 
 @pytest.mark.slow
