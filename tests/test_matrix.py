@@ -174,6 +174,25 @@ def test_other_data_sets_and_budgets_have_reports_of_their_own(small):
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "plain", "bf16"),
+    [
+        (("kimg = 2", "kimg = 2"), "small", "small-bf16"),
+        (("kimg = 2", 'kimg = 2\nprecision = "bf16"'), "small-float32", "small"),
+        (("batch = 20", 'batch = 20\nprecision = "bf16"'), "small-float32", "small"),
+        (("batch = 30", 'batch = 30\nprecision = "bf16"'), "small-float32", "small-bf16"),  # of one model
+    ],
+)
+def test_a_precision_that_is_not_the_files_has_a_report_of_its_own(small, change, plain, bf16):
+    text = small.read_text()
+    assert change[0] in text
+    small.write_text(text.replace(*change))
+    matrix = read_matrix(str(small))
+    assert matrix.experiment_name(1) == "small"
+    assert matrix.experiment_name(1, None, "float32") == plain
+    assert matrix.experiment_name(1, None, "bf16") == bf16
+
+
 def test_unknown_matrix_offers_the_nearest():
     with pytest.raises(InputError, match="unknown matrix 'digit'; did you mean 'digits'"):
         read_matrix("digit")
