@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -55,10 +55,11 @@ class Machine:
 
     def parallel(self, count: int) -> int:
         """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
-        return max(1, min(self.jobs or self.fitting(), count))
+        return max(1, min(self.jobs or self.fitting, count))
 
+    @cached_property
     def fitting(self) -> int:
-        """Cells at a time if nobody said how many."""
+        """Cells at a time if nobody said how many; asked once, since the GPU's free memory changes."""
         device = devices.resolve(self.device)
         if device.type == "cpu":
             return devices.cores()

@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.matrix import Selection, read_matrix
 from benchmarks.runner import Machine, MatrixRun
-from gans import graphs
+from gans import devices, graphs
 from gans.cell import Place, open_run
 from gans.fidelity import require
 from gans.tracking import Store
@@ -162,6 +163,16 @@ def test_bad_input_is_one_line_and_exit_code_2(finished):
         assert code == 2
         assert output.startswith(says)
         assert len(output.splitlines()) == 1
+
+
+def test_the_room_on_a_gpu_is_asked_once(monkeypatch):
+    """Else a cell that started between could change the threads, or the cells at a time, of those after it."""
+    free = iter([4, 1])
+    monkeypatch.setattr(devices, "resolve", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.setattr(devices, "room", lambda device, gibibytes: next(free))
+    machine = Machine("cuda", jobs=0)
+    assert (machine.threads(), machine.parallel(100), machine.threads(), machine.parallel(3)) == (2, 4, 2, 3)
 
 
 def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
