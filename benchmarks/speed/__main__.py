@@ -87,7 +87,7 @@ class Measurement:
                     self.page.rows.append(self.row(make(model), make(model, "bf16")))
         for model in self.models:
             self.tell(f"start-up of {model}")
-            self.page.start_up[model] = costs.start_up(model, self.device.type)
+            self.page.start_up[model] = costs.start_up(model, str(self.device))
         if not self.quick:
             self.surroundings()
         self.page.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
@@ -115,7 +115,7 @@ class Measurement:
     def surroundings(self) -> None:
         for model in self.models:
             self.tell(f"a whole cell of {model}")
-            self.page.shares[model] = costs.shares(model, self.device.type, 1, budget=0.05)
+            self.page.shares[model] = costs.shares(model, str(self.device), 1, budget=0.05)
         if "mdgan" in self.models:
             self.tell("MD-GAN's workers")
             with limited(1):
