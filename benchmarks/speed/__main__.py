@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.speed import contenders, costs, scoring
+from benchmarks.speed import contenders, costs
 from benchmarks.speed.page import Page, Row
 from benchmarks.speed.rounds import Steps, interleave
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
@@ -113,6 +113,8 @@ class Measurement:
         return Row(workload.name, workload.note, batch, times, operations, rates)
 
     def surroundings(self) -> None:
+        from benchmarks.speed import scoring  # imports torch-fidelity, which QUICK=1 needs not wait for
+
         for model in self.models:
             self.tell(f"a whole cell of {model}")
             self.page.shares[model] = costs.shares(model, str(self.device), 1, budget=0.05)
