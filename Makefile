@@ -8,19 +8,21 @@ CLUSTER := $(if $(filter cluster,$(EXTRAS))$(filter ray,$(WORKERS)),$(VENV)/.clu
 export PYTHONUNBUFFERED := 1
 # the driver reads its settings from the variables that were given; empty ones keep the matrix file's values
 # (a path with a space: DATASETS="'folder:/my images'")
+# a switch is off if it is empty or 0
+switch = $(if $(filter-out 0,$($(1))),$(2))
 bench_flags = $(if $(MODELS),--models $(MODELS)) $(if $(DATASETS),--datasets $(DATASETS)) \
               $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(JOBS),--jobs $(JOBS)) \
-              $(if $(BUDGET),--budget $(BUDGET)) $(if $(PRESET),--preset $(PRESET)) $(if $(DRY_RUN),--dry-run) \
-              $(if $(PRECISION),--precision $(PRECISION)) $(if $(GRAPH),--graph) $(if $(WORKERS),--workers $(WORKERS))
+              $(if $(BUDGET),--budget $(BUDGET)) $(if $(PRESET),--preset $(PRESET)) $(call switch,DRY_RUN,--dry-run) \
+              $(if $(PRECISION),--precision $(PRECISION)) $(call switch,GRAPH,--graph) $(if $(WORKERS),--workers $(WORKERS))
 sweep_flags = $(if $(DATASET),--dataset $(DATASET)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) \
               $(if $(STORAGE),--storage $(STORAGE)) $(if $(STUDY),--study $(STUDY)) $(if $(SEED),--seed $(SEED)) \
               $(if $(PRUNER),--pruner $(PRUNER)) $(if $(OBJECTIVES),--objectives $(OBJECTIVES)) \
-              $(if $(SPACE),--space $(SPACE)) $(if $(BUDGET),--budget $(BUDGET)) $(if $(JOIN),--join) \
+              $(if $(SPACE),--space $(SPACE)) $(if $(BUDGET),--budget $(BUDGET)) $(call switch,JOIN,--join) \
               $(if $(FINALISTS),--finalists $(FINALISTS)) $(if $(FRESH),--fresh $(FRESH)) \
               $(if $(DEVICE),--device $(DEVICE))
 speed_flags = $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
               $(if $(DEVICE),--device $(DEVICE)) $(if $(PRECISION),--precision $(PRECISION)) \
-              $(if $(THREADS),--threads $(THREADS)) $(if $(GRAPH),--graph) $(if $(QUICK),--quick)
+              $(if $(THREADS),--threads $(THREADS)) $(call switch,GRAPH,--graph) $(call switch,QUICK,--quick)
 lock_flags = --quiet --universal --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
@@ -52,7 +54,7 @@ sweep: $(READY) ## tune a model, retrain the winners, report   MODEL=sagan DATAS
 	@test -n "$(MODEL)" || { echo "error: name a model: make sweep MODEL=sagan" >&2; exit 2; }
 	@$(BIN)/python -m sweeps $(MODEL) $(sweep_flags)
 
-speed: $(READY) ## time training beside its arithmetic and beside tutorials   MODELS= ROUNDS=5 DEVICE=auto PRECISION= GRAPH= QUICK=
+speed: $(READY) ## time training beside its arithmetic and beside tutorials   MODELS= ROUNDS=5 DEVICE=auto PRECISION= THREADS= GRAPH= QUICK=
 	@$(BIN)/python -m benchmarks.speed $(speed_flags)
 
 report: $(READY) ## write the reports again from the tracking store   MATRIX=digits BUDGET=1

@@ -6,6 +6,7 @@ A cell's experiment is made of tables laid over each other, the later ones winni
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,9 +76,18 @@ class Matrix:
         name = self.name
         if datasets and set(datasets) != set(self.file.datasets):
             name += "-" + "-".join(slug(dataset) for dataset in dict.fromkeys(datasets))
-        if precision and precision != "float32":
+        if precision and self.precisions(datasets) != {precision}:
             name += f"-{precision}"
         return name if budget == 1 else f"{name}-budget{budget:g}"
+
+    def precisions(self, datasets: Sequence[str] | None = None) -> set[str]:
+        """What the file's models train in on these data sets, or on all that the file has."""
+        tables = [self.file.datasets.get(dataset, {}) for dataset in datasets or self.file.datasets]
+        return {
+            ChainMap(model, table, self.file.defaults).get("precision", "float32")
+            for model in self.file.models.values()
+            for table in tables
+        }
 
     def where(self, model: str, asked: str | None = None) -> Where:
         """Where the workers of a model's cells live: as asked for, else as the file says."""
@@ -112,7 +122,8 @@ def read_matrix(name: str) -> Matrix:
     for model, table in file.models.items():
         recipe(model, table, where)
     for named in (file.workers, *(table.get("workers", "local") for table in file.models.values())):
-        cluster.checked(named, f" in {where}")
+        hint = " (how many there are is update.workers)" if isinstance(named, int) else ""
+        cluster.checked(named, f" in {where}{hint}")
     return Matrix(path.stem, Path(where), path.read_text(encoding="utf-8"), file)
 
 
@@ -150,7 +161,7 @@ def exists(table: dict[str, Any], dataset: str) -> bool:
 def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
     """The recipe under a model of the file."""
     name = table.get("recipe", model)
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         hint = "" if "recipe" in table else f" for model '{model}' (a model of another name needs recipe = ...)"
         raise unknown("recipe", name, RECIPES, f" in {where}{hint}")
     return RECIPES[name]

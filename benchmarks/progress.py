@@ -31,6 +31,7 @@ class Lines:
         self.done = 0
         self.started: dict[str, float] = {}
         self.spoken: dict[str, float] = {}
+        self.first: dict[str, tuple[float, int]] = {}  # when the first news came, and of how many images
         self.values: dict[str, dict[str, float]] = {}
 
     def __enter__(self) -> Self:
@@ -49,6 +50,7 @@ class Lines:
                 self.say(f"start     {name}")
             case Progressed():
                 self.values.setdefault(name, {}).update(event.values)
+                self.first.setdefault(name, (now, event.images))
                 if now - self.spoken[name] > LINE_SECONDS and event.images:
                     self.spoken[name] = now
                     self.say(self.running(event, now))
@@ -63,9 +65,10 @@ class Lines:
 
     def running(self, event: Progressed, now: float) -> str:
         share = min(1.0, event.images / max(1, event.job.images))
-        left = (now - self.started[event.job.name]) * (1 - share) / share
-        told = summary(self.values[event.job.name])
-        return f"running   {event.job.name}  {share:4.0%}  {told}  {left:.0f} s left"
+        since, before = self.first[event.job.name]
+        seen = event.images - before  # in this session: a resumed cell has seen others
+        left = f"  {(now - since) * max(0, event.job.images - event.images) / seen:.0f} s left" if seen > 0 else ""
+        return f"running   {event.job.name}  {share:4.0%}  {summary(self.values[event.job.name])}{left}"
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -55,10 +55,11 @@ class Machine:
 
     def parallel(self, count: int) -> int:
         """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
-        return max(1, min(self.jobs or self.fitting(), count))
+        return max(1, min(self.jobs or self.fitting, count))
 
+    @cached_property
     def fitting(self) -> int:
-        """Cells at a time if nobody said how many."""
+        """Cells at a time if nobody said how many; asked once, since the GPU's free memory changes."""
         device = devices.resolve(self.device)
         if device.type == "cpu":
             return devices.cores()
@@ -142,11 +143,23 @@ class MatrixRun:
 
     def remarks(self) -> list[str]:
         """What a person should know before anything runs."""
-        whole = {p.cell.model for p in self.planned if p.selected and self.where(p.cell) == "local"}
-        if self.machine.workers != "ray" or not whole:
-            return []
-        names = ", ".join(model for model in self.matrix.file.models if model in whole)
-        return [f"WORKERS=ray is for mdgan updates; each cell of these models runs in one process: {names}"]
+        asked = [p.cell for p in self.planned if p.selected]
+        whole = {cell.model for cell in asked if self.where(cell) == "local"}
+        plain = {cell.model for cell in asked if not graphs.fits(UPDATES[cell.experiment.update.rule])}
+        remarks = []
+        if self.machine.workers == "ray" and whole:
+            names = self.in_order(whole)
+            remarks += [
+                f"WORKERS=ray is for mdgan updates; each cell of these models runs in one process: {names}"
+            ]
+        if self.machine.graph and plain:
+            names = self.in_order(plain)
+            remarks += [f"GRAPH=1 is for two-player updates; these models train without graphs: {names}"]
+        return remarks
+
+    def in_order(self, models: set[str]) -> str:
+        """The names of models as the file orders them."""
+        return ", ".join(model for model in self.matrix.file.models if model in models)
 
     def list_floors(self) -> list[Floor]:
         """One noise floor per data set and extractor."""
@@ -217,6 +230,7 @@ class MatrixRun:
             "PRESET": self.matrix.preset,
             "PRECISION": self.selection.precision or "",
             "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
+            "GRAPH": "1" if self.machine.graph else "",
             "WORKERS": self.machine.workers or "",
         }
         return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])

@@ -289,6 +289,7 @@ def open_run(cell: Cell, store: Store, folder: Path, place: Place) -> Run:
         {
             "gans.device": devices.describe(devices.resolve(place.device)),
             "gans.threads": str(place.threads),
+            "gans.graph": str(place.graph and graphs.fits(UPDATES[cell.experiment.update.rule])).lower(),
             "gans.status": "running",
         }
     )

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from gans.errors import InputError, unknown
 
-# Raised by any change that can move a score; a report never mixes two of them.
+# Raised by any change that can move a score by more than rounding does (threads, memory layout and device move it
+# by no more); a report never mixes two of them.
 PROTOCOL_VERSION = 1
 
 Count = Annotated[int, Field(ge=1)]

@@ -20,10 +20,10 @@ class InputError(ValueError):
     """Bad input: a config key, flag, file or environment. The message is one line: what, and the remedy."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> InputError:
-    """The error for a name that is not among `known`; it offers the nearest one."""
+def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> InputError:
+    """The error for a name that is not among `known`; it offers the nearest one. In a file it may be no string."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}'{where}; {hint}")
 

@@ -27,9 +27,14 @@ def find_generator(name: str) -> Path:
         return _in_folder(path)
     if path.exists():
         return path
-    if re.fullmatch("[0-9a-f]{4,32}", name):
+    if is_run(name):
         return _in_store(name)
     raise InputError(f"no file, folder or run '{name}'; name {KINDS}")
+
+
+def is_run(name: str) -> bool:
+    """Whether the name can only be that of a run in the tracking store: no file or folder has it."""
+    return bool(re.fullmatch("[0-9a-f]{4,32}", name)) and not Path(name).exists()
 
 
 def _in_folder(folder: Path) -> Path:

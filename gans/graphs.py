@@ -21,8 +21,13 @@ def check(device: torch.device) -> None:
         raise InputError("GRAPH=1 needs a CUDA device; leave it away on a CPU")
 
 
+def fits(rule: type[Update]) -> bool:
+    """Whether the rule's steps are all alike, as a graph needs them; MD-GAN's are not, it swaps discriminators."""
+    return issubclass(rule, TwoPlayer)
+
+
 def graphed(update: Update) -> Update | Graph:
-    """The update as a graph; as it is if its steps are not all alike (MD-GAN swaps discriminators)."""
+    """The update as a graph, or as it is if no graph fits its rule."""
     return Graph(update) if isinstance(update, TwoPlayer) else update
 
 

@@ -81,6 +81,8 @@ def test_a_label_is_no_part_of_the_identity(tmp_path, small):
         (("seeds =", "seed ="), "unknown key 'seed' in .*small.toml; did you mean 'seeds'"),
         (("kimg = 2", "kimgs = 2"), r"unknown key 'kimgs' in .*small.toml \(model dcgan\); did you mean 'kimg'"),
         (("width = 8", "widht = 8"), r"'widht' in .*table \[networks\]; did you mean 'width'"),
+        (('"dcgan"', "3"), "unknown recipe '3' in .*small.toml; known: "),
+        (('"dcgan"', '["dcgan"]'), "unknown recipe .*in .*small.toml; did you mean 'dcgan'"),
         (('"dcgan"', '"dcgam"'), "unknown recipe 'dcgam' in .*did you mean 'dcgan'"),
         (("[models.big]\nrecipe", "[models.big]\n#"), "unknown recipe 'big' .*needs recipe = "),
         (("batch = 30", "batch = 1"), "batch = 1 is not valid"),
@@ -94,6 +96,10 @@ def test_a_label_is_no_part_of_the_identity(tmp_path, small):
             "batches = 3 exceeds workers = 2; k is at most N",
         ),
         (("batch = 30", 'workers = "rai"'), "unknown place for workers 'rai' in .*small.toml; did you mean 'ray'"),
+        (
+            ("batch = 30", "workers = 10"),
+            r"unknown place for workers '10' in .*small.toml \(how many there are is update.workers\); known",
+        ),
         (("seeds =", 'workers = "cloud"\nseeds ='), "unknown place for workers 'cloud' in .*known: local, ray"),
     ],
 )
@@ -166,6 +172,25 @@ def test_other_data_sets_and_budgets_have_reports_of_their_own(small):
     assert (
         matrix.experiment_name(0.5, ["folder:/a b/my cats.tar.xz", "digits"]) == "small-my-cats-digits-budget0.5"
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "plain", "bf16"),
+    [
+        (("kimg = 2", "kimg = 2"), "small", "small-bf16"),
+        (("kimg = 2", 'kimg = 2\nprecision = "bf16"'), "small-float32", "small"),
+        (("batch = 20", 'batch = 20\nprecision = "bf16"'), "small-float32", "small"),
+        (("batch = 30", 'batch = 30\nprecision = "bf16"'), "small-float32", "small-bf16"),  # of one model
+    ],
+)
+def test_a_precision_that_is_not_the_files_has_a_report_of_its_own(small, change, plain, bf16):
+    text = small.read_text()
+    assert change[0] in text
+    small.write_text(text.replace(*change))
+    matrix = read_matrix(str(small))
+    assert matrix.experiment_name(1) == "small"
+    assert matrix.experiment_name(1, None, "float32") == plain
+    assert matrix.experiment_name(1, None, "bf16") == bf16
 
 
 def test_unknown_matrix_offers_the_nearest():

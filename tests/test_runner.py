@@ -11,7 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmarks.matrix import Selection, read_matrix
+from benchmarks.runner import Machine, MatrixRun
+from gans import devices, graphs
+from gans.cell import Place, open_run
 from gans.fidelity import require
 from gans.tracking import Store
 from gans.train import CHECKPOINT
@@ -158,6 +163,55 @@ def test_bad_input_is_one_line_and_exit_code_2(finished):
         assert code == 2
         assert output.startswith(says)
         assert len(output.splitlines()) == 1
+
+
+def test_the_room_on_a_gpu_is_asked_once(monkeypatch):
+    """Else a cell that started between could change the threads, or the cells at a time, of those after it."""
+    free = iter([4, 1])
+    monkeypatch.setattr(devices, "resolve", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.setattr(devices, "room", lambda device, gibibytes: next(free))
+    machine = Machine("cuda", jobs=0)
+    assert (machine.threads(), machine.parallel(100), machine.threads(), machine.parallel(3)) == (2, 4, 2, 3)
+
+
+def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(graphs, "check", lambda device: None)  # there is no CUDA device here
+    path = tmp_path / "rules.toml"
+    path.write_text(TINY + "[models.mdgan]\n[models.fl-gan]\n")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def planned(graph: bool) -> MatrixRun:
+        return MatrixRun(read_matrix(str(path)), Selection(), Machine("cpu", 1, tmp_path, graph), store)
+
+    asked, plain = planned(True), planned(False)
+    assert asked.command() == "make bench MATRIX=rules GRAPH=1"
+    assert plain.command() == "make bench MATRIX=rules"
+    assert plain.remarks() == []
+    assert asked.remarks() == [
+        "GRAPH=1 is for two-player updates; these models train without graphs: mdgan, fl-gan"
+    ]
+    found = {}
+    for run in (asked, plain):
+        place = Place("rules", store.uri, "cpu", 1, graph=run.machine.graph)
+        for p in run.planned:
+            opened = open_run(p.cell, store, p.folder, place)
+            found[p.cell.model, place.graph] = store.client.get_run(opened.id).data.tags["gans.graph"]
+    assert {key for key, value in found.items() if value == "true"} == {("gan", True), ("dcgan", True)}
+    assert set(found.values()) == {"true", "false"}
+
+
+@pytest.mark.parametrize(("value", "given"), [("", False), ("0", False), ("1", True)])
+def test_a_switch_of_make_is_off_if_it_is_empty_or_0(value, given):
+    switches = {"bench": ["GRAPH", "DRY_RUN"], "speed": ["GRAPH", "QUICK"], "sweep": ["JOIN"]}
+    for target, names in switches.items():
+        words = [f"{name}={value}" for name in names]
+        said = subprocess.run(
+            ["make", "-n", target, "MODEL=gan", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        (command,) = [line for line in said.stdout.splitlines() if "-m benchmarks" in line or "-m sweeps" in line]
+        for name in names:
+            assert (f"--{name.lower().replace('_', '-')}" in command.split()) == given
 
 
 @pytest.mark.slow

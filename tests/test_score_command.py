@@ -22,6 +22,7 @@ from gans.fidelity.cards import cards
 from gans.fidelity.meanings import MEANINGS
 from gans.models import build_generator
 from gans.models.layers import Shape
+from gans.tracking import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -114,6 +115,22 @@ def test_a_generator_is_scored_on_the_report_latents(gans, digits, tmp_path):
         code, printed, _ = gans("score", name, "--reference", "digits", "--count", N, "--json", "--device", "cpu")
         assert code == 0
         assert json.loads(printed)["scores"] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_a_generator_is_scored_by_the_id_of_its_run(gans, tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)  # where artifacts go
+    path = generator(tmp_path / "generator.safetensors")
+    run = Store(uri).start("train", "dcgan/digits/0", {})
+    run.artifact(path, "checkpoint")
+    printed = [
+        gans("score", name, "--reference", "digits", "--count", N, "--json", "--device", "cpu")
+        for name in (path, run.id[:12])
+    ]
+    assert printed[0][0] == 0
+    assert printed[0][1] == printed[1][1]
+    refused(gans, "ffff0000ffff", "--reference", "digits", says="has an id that begins with 'ffff0000ffff'")
 
 
 def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):

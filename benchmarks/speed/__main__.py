@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.speed import contenders, costs, scoring
+from benchmarks.speed import contenders, costs
 from benchmarks.speed.page import Page, Row
 from benchmarks.speed.rounds import Steps, interleave
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
@@ -87,7 +87,7 @@ class Measurement:
                     self.page.rows.append(self.row(make(model), make(model, "bf16")))
         for model in self.models:
             self.tell(f"start-up of {model}")
-            self.page.start_up[model] = costs.start_up(model, self.device.type)
+            self.page.start_up[model] = costs.start_up(model, str(self.device))
         if not self.quick:
             self.surroundings()
         self.page.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
@@ -113,9 +113,11 @@ class Measurement:
         return Row(workload.name, workload.note, batch, times, operations, rates)
 
     def surroundings(self) -> None:
+        from benchmarks.speed import scoring  # imports torch-fidelity, which QUICK=1 needs not wait for
+
         for model in self.models:
             self.tell(f"a whole cell of {model}")
-            self.page.shares[model] = costs.shares(model, self.device.type, 1, budget=0.05)
+            self.page.shares[model] = costs.shares(model, str(self.device), 1, budget=0.05)
         if "mdgan" in self.models:
             self.tell("MD-GAN's workers")
             with limited(1):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gans.fidelity import Extractor
     from gans.fidelity.cards import Card
 
-IMAGES = "a folder, .zip or .tar of images; an .npz of uint8 pixels; a generator.safetensors, or its folder"
+IMAGES = "a folder, .zip or .tar of images; an .npz of uint8; a generator.safetensors, its folder or MLflow run id"
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
 
@@ -82,9 +82,10 @@ def read(asked: argparse.Namespace, device: torch.device) -> Given:
     Raises:
         InputError: they cannot be had, or are not images like the data set's.
     """
+    from gans.find import find_generator, is_run
     from gans.train import GENERATOR
 
-    path = Path(asked.images).expanduser()
+    path = find_generator(asked.images) if is_run(asked.images) else Path(asked.images).expanduser()
     if path.is_dir() and (path / GENERATOR).is_file():
         path = path / GENERATOR  # its folder holds grids of samples, which are no samples
     if path.suffix == ".safetensors":
