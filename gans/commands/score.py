@@ -7,6 +7,7 @@ import json
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,18 +117,35 @@ def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
 
 
 def from_files(asked: argparse.Namespace) -> Given:
-    """Images of a folder or archive, at their own size, both splits if there are two."""
+    """Images of a folder or archive, both splits if there are two; none is resized, since that would be scored.
+
+    Where the data set's own images are padded (MNIST: 28 to 32), files of that size are padded likewise.
+
+    Raises:
+        InputError: files of another size, or of several.
+    """
     import torch
 
     from gans import data
-    from gans.folders import FOLDER, LARGEST_DEFAULT
+    from gans.folders import FOLDER
 
     reference = data.load(asked.reference)
-    # else the size that they have: to be scored, images must not be resized without a word
-    side = reference.resolution if reference.resolution > LARGEST_DEFAULT else None
+    side = reference.resolution
     found = data.load(FOLDER + asked.images.removeprefix(FOLDER), resolution=side)
+    known = {(side, side), *(size for size in reference.sizes if max(size) <= side)}
+    if len(found.sizes) > 1 or not known.issuperset(found.sizes):
+        raise InputError(
+            f"{asked.images} holds images of {in_words(found.sizes)} pixels, '{reference.name}' takes "
+            f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name the data set that they imitate"
+        )
     note = f"{found.skipped} broken images left out" if found.skipped else ""
     return Given(torch.cat([found.train, found.test]), reference, note)
+
+
+def in_words(sizes: Sequence[tuple[int, int]], between: str = " and ") -> str:
+    """`8 x 8 and 48 x 64`; of many, the first ones."""
+    names = [f"{width} x {height}" for width, height in sizes]
+    return between.join(names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} other sizes"])
 
 
 def from_array(path: Path, dataset: str) -> Given:
