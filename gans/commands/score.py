@@ -96,7 +96,7 @@ def read(asked: argparse.Namespace, device: torch.device) -> Given:
         raise InputError(f"--count {asked.count} is for generators; of {path} every image is scored")
     given = from_array(path, asked.reference) if path.suffix == ".npz" else from_files(asked)
     check(given, path)
-    return Given(shuffled(given), given.reference, given.note)
+    return given
 
 
 def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
@@ -201,18 +201,6 @@ def check(given: Given, path: Path) -> None:
             f"{path} holds {of[0]}-channel images of side {of[1]}, '{given.reference.name}' has {other[0]} and "
             f"{other[1]}; convert them, or name the data set that they imitate"
         )
-
-
-def shuffled(given: Given) -> Tensor:
-    """The images in a fixed random order, if some metric takes the first ones only: files are sorted."""
-    import torch
-
-    from gans.fidelity.metrics import PRC_IMAGES, SEED
-
-    count = len(given.images)
-    if count <= min(PRC_IMAGES, len(given.reference.train)):
-        return given.images  # torch-fidelity's order, and so its numbers
-    return given.images[torch.randperm(count, generator=torch.Generator().manual_seed(SEED))]
 
 
 # What is printed
