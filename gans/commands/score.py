@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gans.commands.checks import positive
+from gans.commands.checks import drawing, positive
 from gans.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,10 +109,8 @@ def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
     reference = data.load(asked.reference, resolution=side)
     if channels != reference.channels:
         raise InputError(f"{path} draws {channels}-channel images, '{asked.reference}' has {reference.channels}")
-    try:
+    with drawing(path):
         images = sample.generate(generator, sample.latents(count, about["networks"]["latent"], "report"))
-    except FloatingPointError as error:
-        raise InputError(f"{path}: {error}") from None
     return Given(images, reference, "the latents that reports are made with")
 
 
