@@ -27,7 +27,8 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "losses": figures.losses,
     "pareto": figures.pareto,
 }
-SENSITIVITY = "sensitivity"  # pages of `reports.sensitivity`, beside the reports
+# pages of `reports.sensitivity`: those kept with this package, whatever lies beside the output
+SENSITIVITY = Path(__file__).with_name("results") / "sensitivity"
 PROFILE, FILM = "profile.png", "training-{}.gif"
 LIMIT = 5_000_000  # bytes of a report, its page included
 WORDS = 500_000  # of these, kept for the page
@@ -101,7 +102,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "floors": not results.floors_on(board).empty,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
         "film": {"file": film.name, "alt": plain(film_alt)} if film_alt else None,
-        "reactions": (folder.parent / SENSITIVITY / f"{board.dataset}.md").is_file(),
+        "reactions": (SENSITIVITY / f"{board.dataset}.md").is_file(),
         "published": published.scores(results, board),
         "published_times": published.times(results, board),
         **shown,
