@@ -106,7 +106,8 @@ class Artist:
         from gans.sample import load_generator
 
         at_most("--seed", at_least("--seed", asked.seed, 0), latents.LARGEST_SEED)
-        return cls(asked.generator, *load_generator(find_generator(asked.generator), devices.resolve(asked.device)))
+        path = find_generator(asked.generator)
+        return cls(asked.generator, *load_generator(path, devices.resolve(asked.device)))
 
     @property
     def latent(self) -> int:

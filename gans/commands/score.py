@@ -134,7 +134,7 @@ def from_files(asked: argparse.Namespace) -> Given:
     if len(found.sizes) > 1 or not known.issuperset(found.sizes):
         raise InputError(
             f"{asked.images} holds images of {in_words(found.sizes)} pixels, '{reference.name}' takes "
-            f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name the data set that they imitate"
+            f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name their data set"
         )
     note = f"{found.skipped} broken images left out" if found.skipped else ""
     return Given(torch.cat([found.train, found.test]), reference, note)
