@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gans.checkpoint import atomically
+from gans.checkpoint import write_text
 from gans.tracking import Store
 from reports import figures, mdgan, published, tables
 from reports.figures import Picture
@@ -66,12 +66,8 @@ def render(results: Results, folder: Path) -> Path:
         for old in set(folder.glob(pattern)) - set(drawn):
             old.unlink()
     text = page(results, parts, profile)
-    atomically(folder / PAGE, lambda temporary: _write(temporary, text))
+    write_text(folder / PAGE, text)
     return folder / PAGE
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def slugs(boards: list[Board]) -> dict[Board, str]:
