@@ -832,3 +832,11 @@ def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: unknown experiment 'nothing-like-it'")
     assert error.count("\n") == 1
+
+
+def test_a_missing_argument_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reports"])
+    assert main() == 2
+    assert capsys.readouterr().err == (
+        "error: the following arguments are required: MATRIX; python -m reports --help lists what it takes\n"
+    )
