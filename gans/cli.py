@@ -102,12 +102,12 @@ def run_config(asked: argparse.Namespace) -> int:
 
 def run_ui(asked: argparse.Namespace) -> int:
     """Run MLflow's server on localhost over the store that training writes to."""
-    from gans.tracking import Store
+    from gans.tracking import Store, shown
 
     store = Store()
-    print(f"MLflow UI of {store.uri}: http://127.0.0.1:{asked.port} (Ctrl-C ends it)")
     if store.uri.startswith(("http://", "https://")):
-        raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {store.uri} in a browser")
+        raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(store.uri)} in a browser")
+    print(f"MLflow UI of {shown(store.uri)}: http://127.0.0.1:{asked.port} (Ctrl-C ends it)")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
     return subprocess.run([*command, "--port", str(asked.port)], check=False).returncode
 

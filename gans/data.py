@@ -182,8 +182,10 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
 @functools.lru_cache(maxsize=KEPT)
 def _load_named(name: str, dataset: Callable[[Path], Source], root: Path, resolution: int | None) -> ImageData:
     source = dataset(root)
-    side = resolution or smallest_resolution(max(source.train.images.shape[-2:]))
+    height, width = source.train.images.shape[-2:]
+    side = resolution or smallest_resolution(max(height, width))
     train, test = (
         Split(source.resize(s.images, side).contiguous(), s.labels) for s in (source.train, source.test)
     )
-    return ImageData.of(name, source.title, train, test, source.classes)
+    sizes = [(width, height)] if source.resize is fit_all else []
+    return ImageData.of(name, source.title, train, test, source.classes, sizes=sizes)

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from gans import video
-from gans.checkpoint import atomically
+from gans.checkpoint import write_bytes
 from gans.sample import tiles
 
 ENDING = "kimg.png"
@@ -70,16 +70,12 @@ def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT
     content = next((film for film in films if len(film) <= limit), None)
     if content is None:
         return False
-    atomically(path, lambda temporary: _write(temporary, content))
+    write_bytes(path, content)
     return True
 
 
 def _small(images: Sequence[Image.Image]) -> list[Image.Image]:
     return [image.reduce(max(1, image.width // SIDE)) for image in images]
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 Pictures = Sequence[Mapping[float, Sequence[Image.Image]]]

@@ -45,17 +45,17 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _in_store(run_id: str) -> Path:
-    from gans.tracking import Store, tracking_uri  # seconds to import, wanted for run ids only
+    from gans.tracking import Store, shown, tracking_uri  # seconds to import, wanted for run ids only
 
     uri = tracking_uri()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise InputError(
-            f"no tracking store {uri} to find run '{run_id}' in; set MLFLOW_TRACKING_URI, or name {KINDS}"
+            f"no tracking store {shown(uri)} to find run '{run_id}' in; set MLFLOW_TRACKING_URI, or name {KINDS}"
         )
     store = Store(uri)
     runs = store.starting_with(run_id)
     if not runs:
-        raise InputError(f"no run in {store.uri} has an id that begins with '{run_id}'; name {KINDS}")
+        raise InputError(f"no run in {shown(store.uri)} has an id that begins with '{run_id}'; name {KINDS}")
     if len(runs) > 1:
         several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs[:3])
         raise InputError(f"{len(runs)} runs begin with '{run_id}': {several}; give more characters")

@@ -45,7 +45,7 @@ log = logging.getLogger("gans")
 
 FOLDER = "folder:"
 LARGEST_DEFAULT = 128  # a folder of photographs; `resolution=` may ask for more
-CACHE_VERSION = 1  # raise with any change to how a folder is decoded, fitted, labelled or split
+CACHE_VERSION = 2  # raise with any change to how a folder is decoded, fitted, labelled or split
 KEPT = 8  # data sets that a process holds on to: those of one matrix
 
 # Pillow would also try formats that run other programs (EPS) or are no pictures.
@@ -121,7 +121,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         headers = dict(_visit(path, _header, broken))
         channels = _common_channels(name, [header.channels for header in headers.values()])
-        side = resolution or _default_resolution([header.side for header in headers.values()])
+        side = resolution or _default_resolution([min(header.size) for header in headers.values()])
         images = _room(name, (len(headers), channels, side, side))
         place = {file: index for index, file in enumerate(headers)}
         decode = functools.partial(_pixels, resolution=side)
@@ -136,7 +136,8 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         labels = [number[_class_of(inside)] for inside in files.values()] if classes else None
         return Split(rows, None if labels is None else torch.tensor(labels))
 
-    return ImageData.of(name, title, split(train), split(test), classes, skipped=len(broken))
+    sizes = (headers[file].size for file in (*train, *test))
+    return ImageData.of(name, title, split(train), split(test), classes, len(broken), sizes)
 
 
 def _visit(
@@ -282,12 +283,12 @@ def _is_image(name: str) -> bool:
 
 @dataclass(frozen=True)
 class _Header:
-    side: int  # the shorter one, pixels
+    size: tuple[int, int]  # width and height as stored, pixels
     channels: int  # 1 or 3
 
 
 def _header(image: Image.Image) -> _Header:
-    return _Header(min(image.size), 1 if _is_grey(image) else 3)
+    return _Header(image.size, 1 if _is_grey(image) else 3)
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -403,7 +404,8 @@ def _read_cache(file: Path, name: str, title: str) -> ImageData | None:
             stored = archive.metadata()
         about = json.loads(stored["about"])
         train, test = (Split(tensors[part], tensors.get(f"{part}_labels")) for part in ("train", "test"))
-        data = ImageData.of(name, title, train, test, tuple(about["classes"]), about["skipped"])
+        sizes = map(tuple, about["sizes"])
+        data = ImageData.of(name, title, train, test, tuple(about["classes"]), about["skipped"], sizes)
         intact = stored["seal"] == _seal(stored["about"]) and about["hash"] == data.hash
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         intact = False
@@ -415,7 +417,8 @@ def _read_cache(file: Path, name: str, title: str) -> ImageData | None:
 
 def _write_cache(data: ImageData, files: list[Path]) -> None:
     """Write to the first of `files` that can be written; without any the next load decodes again."""
-    about = json.dumps({"hash": data.hash, "classes": data.classes, "skipped": data.skipped})
+    parts = {"hash": data.hash, "classes": data.classes, "skipped": data.skipped, "sizes": data.sizes}
+    about = json.dumps(parts)
     tensors = {"train": data.train, "test": data.test}
     if data.train_labels is not None and data.test_labels is not None:
         tensors |= {"train_labels": data.train_labels, "test_labels": data.test_labels}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +38,7 @@ class ImageData:
     classes: tuple[str, ...]  # () when unlabelled
     hash: str  # sha256, hex, over shapes, pixels and labels of both splits
     skipped: int = 0  # broken images left out
+    sizes: tuple[tuple[int, int], ...] = ()  # (width, height) of all that `fit` made square; () by another rule
 
     @property
     def resolution(self) -> int:
@@ -51,7 +52,14 @@ class ImageData:
 
     @classmethod
     def of(
-        cls, name: str, title: str, train: Split, test: Split, classes: tuple[str, ...], skipped: int = 0
+        cls,
+        name: str,
+        title: str,
+        train: Split,
+        test: Split,
+        classes: tuple[str, ...],
+        skipped: int = 0,
+        sizes: Iterable[tuple[int, int]] = (),
     ) -> ImageData:
         """From two splits of one square size, with the hash computed."""
         return cls(
@@ -64,6 +72,7 @@ class ImageData:
             classes=classes,
             hash=_hash(train.images, train.labels, test.images, test.labels),
             skipped=skipped,
+            sizes=tuple(sorted(set(sizes))),
         )
 
 

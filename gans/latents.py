@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -11,6 +10,9 @@ from torch import Tensor
 
 from gans import seeds
 from gans.errors import InputError
+
+LARGEST_SEED = 10**18 - 1  # what SEED:INDEX can name, and so what is drawn
+MOST = 10**6  # latents of a seed
 
 Between = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -25,21 +27,20 @@ def draw(count: int, length: int, seed: int) -> Tensor:
 
     `gans sample --seed SEED` shows their images, row by row, so that latent `SEED:INDEX` can be read off its grid.
     """
-    rows = math.ceil(count / 16) * 16  # torch draws in blocks of 16 and redraws the last one if it is not full
-    return seeds.normal((rows, length), seed, "samples")[:count]
+    return seeds.normal_rows(count, length, seed, "samples")
 
 
 def chosen(names: Sequence[str], length: int) -> Tensor:
     """The latents (n, length) that `SEED:INDEX` names.
 
     Raises:
-        InputError: a name of another form.
+        InputError: a name of another form, or beyond `LARGEST_SEED` or `MOST`.
     """
     return torch.stack([_one(name, length) for name in names])
 
 
 def _one(name: str, length: int) -> Tensor:
-    if not re.fullmatch(r"\d{1,9}:\d{1,6}", name):
+    if not re.fullmatch(r"[0-9]{1,18}:[0-9]{1,6}", name):
         raise InputError(f"'{name}' is no latent: write SEED:INDEX, 0:17 for image 17 of `gans sample --seed 0`")
     seed, index = map(int, name.split(":"))
     return draw(index + 1, length, seed)[index]

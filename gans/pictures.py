@@ -15,6 +15,7 @@ from gans.checkpoint import atomically
 
 COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
 ORDINALS = ("nearest", "2nd nearest", "3rd nearest")
+SCALE = 3  # times the data's largest class: where the scale of class shares ends
 INCH = 0.8  # side of one image
 
 
@@ -77,7 +78,10 @@ def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axes.set_xticks(places, labels or [str(place) for place in places], **slanted)
     axes.set(xlabel="class, as the classifier sees it", ylabel="share of images")
-    axes.set_ylim(0, 1.25 * float(shares.max()))  # room for the legend
+    # by the data alone, so that the pictures of several models compare
+    top = min(1.0, SCALE * float(shares[1].max()))
+    axes.set_ylim(0, 1.35 * top)  # room for the legend
+    _mark_beyond(axes, shares[0], top)
     distance = (shares[0] - shares[1]).abs().sum().item() / 2
     axes.set_title(f"Classes drawn and classes in the data: total variation distance {distance:.3f}", fontsize=9)
     axes.legend(ncols=2, loc="upper right", fontsize=8)
@@ -85,6 +89,18 @@ def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
     axes.set_axisbelow(True)
     figure.tight_layout()
     _save(figure, path)
+
+
+def _mark_beyond(axes: Axes, generated: Tensor, top: float) -> None:
+    """Cut the bars that end above `top`, and write their share on them."""
+    bars: list[Any] = list(axes.patches)[: len(generated)]
+    for bar, share in zip(bars, generated.tolist(), strict=True):
+        if share > top:
+            bar.set_height(top)
+            middle = bar.get_x() + bar.get_width() / 2
+            axes.annotate(
+                f"{share:.2f} ↑", (middle, top), (0, 2), textcoords="offset points", ha="center", fontsize=8
+            )
 
 
 def _save(figure: Figure, path: Path) -> None:

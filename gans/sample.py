@@ -30,9 +30,7 @@ def latents(count: int, length: int, purpose: str) -> Tensor:
         length: of each latent vector.
         purpose: a key of PURPOSES: `choose` picks checkpoints, `report` gives the final score, `grid` draws.
     """
-    # torch draws in blocks of 16 and redraws the last one if it is not full
-    rows = math.ceil(count / 16) * 16
-    return seeds.normal((rows, length), PURPOSES[purpose], "fixed latents")[:count]
+    return seeds.normal_rows(count, length, PURPOSES[purpose], "fixed latents")
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ generator state needs saving (the idea is EDM2's).
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import numpy as np
@@ -30,3 +31,9 @@ def normal(
 ) -> torch.Tensor:
     """Standard normal numbers, drawn on `device`."""
     return torch.randn(shape, generator=generator(seed, *labels, device=device), device=device)
+
+
+def normal_rows(count: int, length: int, seed: int, *labels: int | str) -> torch.Tensor:
+    """Standard normal numbers (count, length), drawn on the CPU; the first rows do not depend on `count`."""
+    rows = math.ceil(count / 16) * 16  # torch draws in blocks of 16 and redraws the last one if it is not full
+    return normal((rows, length), seed, *labels)[:count]

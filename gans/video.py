@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gans.checkpoint import atomically
+from gans.checkpoint import atomically, write_bytes
 from gans.errors import InputError
 
 SUFFIXES = (".gif", ".mp4")
@@ -62,11 +62,7 @@ def _indexed(frames: Sequence[Image.Image], colours: int) -> list[Image.Image]:
 def save_gif(frames: Sequence[Image.Image], milliseconds: Sequence[int], path: Path) -> None:
     """Write a GIF, whole or not at all; see `gif`."""
     content = gif(frames, milliseconds)
-    atomically(path, lambda temporary: _write(temporary, content))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    write_bytes(path, content)
 
 
 def save_mp4(frames: Sequence[Image.Image], per_second: int, path: Path) -> None:

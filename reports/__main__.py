@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from gans.errors import exit_code
+from gans.errors import Parser, exit_code
 from gans.tracking import Store
 from reports.report import ROOT, render
 from reports.results import load
@@ -21,7 +20,7 @@ def experiment(matrix: str, budget: float) -> str:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m reports", description=__doc__)
+    parser = Parser(prog="python -m reports", description=__doc__)
     parser.add_argument("matrix", metavar="MATRIX", help="the matrix's name")
     parser.add_argument("--budget", type=float, default=1.0, help="the budget it ran with (default: 1)")
     parser.add_argument("--output", type=Path, default=ROOT, metavar="DIR", help=f"where (default: {ROOT})")

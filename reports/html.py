@@ -20,10 +20,14 @@ pre { background: #f3f3f3; padding: .6rem; overflow-x: auto; }
 
 
 def standalone(page: Path) -> str:
-    """The markdown page as HTML; pictures beside it are put in, so that the file needs nothing else."""
+    """The markdown page as HTML; pictures beside it are put in, and links to other files lose all but their text.
+
+    The file so needs nothing else, and nothing in it leads nowhere.
+    """
     text = page.read_text(encoding="utf-8")
     body = MarkdownIt("commonmark").enable("table").render(text)
     body = re.sub(r'src="([^":/]+)"', lambda found: f'src="{_inside(page.parent / found[1])}"', body)
+    body = re.sub(r'<a href="(?!#|https?:)[^"]*">(.*?)</a>', r"\1", body, flags=re.DOTALL)
     title = escape(text.splitlines()[0].lstrip("# "))
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'

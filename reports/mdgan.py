@@ -105,10 +105,10 @@ def _row(
     if heading == BASELINES:
         label = _baseline(own)
     elif heading == COMBINED:
-        names = [n for names in FACTORS.values() for n in names if own[n] != known[base][n]]
-        label = ", ".join(_value(name, own) for name in names) or "neither"
+        names = [name for factor in FACTORS.values() for name in factor]
+        label = "neither" if model == base else changes(names, own, known[base])
     else:
-        label = _value(FACTORS[heading][0], own)
+        label = changes(FACTORS[heading], own, known[base])
     return Row(label + (" (base)" if model == base else ""), model, scores)
 
 
@@ -122,6 +122,14 @@ def _baseline(own: Mapping[str, str]) -> str:
     return f"one GAN, batches of {batch}"
 
 
+def changes(names: Sequence[str], own: Mapping[str, str], base: Mapping[str, str]) -> str:
+    """The settings in which a model differs from the base, in words; of the base itself all of them."""
+    changed = [name for name in names if own[name] != base[name]] or names
+    # alpha is part of what is said of the shards
+    shown = dict.fromkeys("update.shards" if name == "update.alpha" else name for name in changed)
+    return ", ".join(_value(name, own) for name in shown)
+
+
 def _value(name: str, own: Mapping[str, str]) -> str:
     value = own[name]
     match name:
@@ -132,6 +140,8 @@ def _value(name: str, own: Mapping[str, str]) -> str:
         case "update.shards":
             alpha = f", α = {_plain(own['update.alpha'])}" if value == "dirichlet" else ""
             return SHARDS.get(value, value) + alpha
+        case "networks.width":
+            return f"width {_plain(value)}"
         case "update.swap_epochs":
             return (
                 "never"

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from gans.config import Config, read_toml
 from gans.errors import InputError, unknown
 from reports.results import CLOCK, FLOORS, Board, Results
-from reports.tables import NOTHING, count, distinct, escape, number, ranking
+from reports.tables import NOTHING, Estimate, count, distinct, escape, number, ranking
 
 FILE = Path(__file__).with_name("published.toml")
 # data sets that hold the images of another one, and how they differ from it
@@ -37,7 +37,7 @@ class Score(Config):
     model: str = Field(description="as its source calls it")
     source: str = Field(description="a key of the sources")
     value: float = Field(gt=0, allow_inf_nan=False, description="the figure")
-    metric: str = Field("fid", description="its name by our protocol: fid is Inception-V3 and nothing else")
+    metric: str = Field("fid", description="its name by our protocol: fid is Inception-V3 only; empty: not known")
     generated: int | None = Field(None, gt=0, description="number of generated images")
     reference: int | None = Field(None, gt=0, description="number of real images")
     split: str | None = Field(None, description="which split these are of")
@@ -88,7 +88,7 @@ def read(path: Path = FILE) -> Published:
 class Protocol:
     """How a score was measured; None is not known."""
 
-    metric: str
+    metric: str | None
     generated: int | None
     reference: int | None
     split: str | None
@@ -96,7 +96,11 @@ class Protocol:
 
     def differences(self, ours: Protocol) -> list[str]:
         """What keeps a figure under this protocol from being compared with one under ours, in words."""
-        found = [f"another extractor ({self.metric}, ours is {ours.metric})"] if self.metric != ours.metric else []
+        found = []
+        if self.metric is None:
+            found.append("extractor: not known")
+        elif self.metric != ours.metric:
+            found.append(f"another extractor ({self.metric}, ours is {ours.metric})")
         counts = {"generated": (self.generated, ours.generated), "reference": (self.reference, ours.reference)}
         found += [f"{what} images: {_known(theirs)}" for what, (theirs, own) in counts.items() if theirs != own]
         if self.split != ours.split:
@@ -110,12 +114,19 @@ def _known(number_of: int | None) -> str:
     return "not known" if number_of is None else count(number_of)
 
 
+def our_metric(results: Results, board: Board) -> str:
+    """The metric to compare by: `fid`, as others publish, where a board's cells have it beside their own."""
+    cells = results.on(board)
+    finished = cells[cells["counted"]]
+    return "fid" if "score/fid" in finished and finished["score/fid"].notna().all() else board.metric
+
+
 def our_protocol(results: Results, board: Board) -> Protocol:
-    """How the scores of a board were measured."""
+    """How the scores of a board were measured that are put beside published ones."""
     cells, floors = results.on(board), results.floors_on(board)
     generated = pd.to_numeric(cells["score.images"]).dropna() if "score.images" in cells else pd.Series()
     reference = floors.loc[floors["comparison"] == FLOORS["test"], "n_reference"]
-    return Protocol(board.metric, _first(generated), _first(reference), "train", False)
+    return Protocol(our_metric(results, board), _first(generated), _first(reference), "train", False)
 
 
 def _first(values: pd.Series) -> int | None:
@@ -129,13 +140,15 @@ def scores(results: Results, board: Board) -> pd.DataFrame:
     if not theirs:
         return pd.DataFrame()
     ours = our_protocol(results, board)
+    cells = results.on(board)
+    finished = cells[cells["counted"]].set_index("model")
     rows = [
-        _row(escape(rank.model), "this page", str(rank.estimate), ours, "")
+        _row(escape(rank.model), "this page", str(_estimate(finished, rank.model, ours)), ours, "")
         for rank in ranking(results, board)
         if rank.estimate.n
     ]
     for score in theirs:
-        protocol = Protocol(score.metric, score.generated, score.reference, score.split, score.conditional)
+        protocol = Protocol(score.metric or None, score.generated, score.reference, score.split, score.conditional)
         differences = [*protocol.differences(ours), *([variant] if variant else [])]
         apart = f"no: {'; '.join(differences)}" if differences else "same protocol"
         apart += f" ({score.note})" if score.note else ""
@@ -144,12 +157,16 @@ def scores(results: Results, board: Board) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _estimate(finished: pd.DataFrame, model: str, ours: Protocol) -> Estimate:
+    return Estimate.of(finished.loc[[model], f"score/{ours.metric}"])
+
+
 def _row(model: str, source: str, value: str, protocol: Protocol, apart: str) -> dict[str, str]:
     conditional = {True: "yes", False: "no", None: "not known"}[protocol.conditional]
     return {
         "Model": model,
         "Source": source,
-        "Metric": protocol.metric,
+        "Metric": protocol.metric or "not known",
         "Value ↓": value,
         "Generated images": _known(protocol.generated),
         "Reference images": f"{_known(protocol.reference)}{f', {protocol.split}' if protocol.split else ''}",

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gans.checkpoint import atomically
+from gans.checkpoint import write_text
 from gans.tracking import Store
 from reports import figures, mdgan, published, tables
 from reports.figures import Picture
@@ -27,7 +27,8 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "losses": figures.losses,
     "pareto": figures.pareto,
 }
-SENSITIVITY = "sensitivity"  # pages of `reports.sensitivity`, beside the reports
+# pages of `reports.sensitivity`: those kept with this package, whatever lies beside the output
+SENSITIVITY = Path(__file__).with_name("results") / "sensitivity"
 PROFILE, FILM = "profile.png", "training-{}.gif"
 LIMIT = 5_000_000  # bytes of a report, its page included
 WORDS = 500_000  # of these, kept for the page
@@ -65,12 +66,8 @@ def render(results: Results, folder: Path) -> Path:
         for old in set(folder.glob(pattern)) - set(drawn):
             old.unlink()
     text = page(results, parts, profile)
-    atomically(folder / PAGE, lambda temporary: _write(temporary, text))
+    write_text(folder / PAGE, text)
     return folder / PAGE
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def slugs(boards: list[Board]) -> dict[Board, str]:
@@ -101,7 +98,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "floors": not results.floors_on(board).empty,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
         "film": {"file": film.name, "alt": plain(film_alt)} if film_alt else None,
-        "reactions": (folder.parent / SENSITIVITY / f"{board.dataset}.md").is_file(),
+        "reactions": (SENSITIVITY / f"{board.dataset}.md").is_file(),
         "published": published.scores(results, board),
         "published_times": published.times(results, board),
         **shown,

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from pydantic import BaseModel, ValidationError
 
 from gans.errors import InputError, unknown
-from gans.tracking import Store
+from gans.tracking import Store, shown
 
 PLAN = "cells.json"
 CLOCK = "seconds/training"
@@ -198,10 +198,10 @@ def _nothing(store: Store, experiment: str) -> InputError:
     found = store.client.search_experiments()
     known = [other.name for other in found if other.name not in ("Default", experiment)]
     if not known:
-        return InputError(f"no benchmark in the tracking store {store.uri}; run `make bench` first")
+        return InputError(f"no benchmark in the tracking store {shown(store.uri)}; run `make bench` first")
     if store.client.get_experiment_by_name(experiment):
         return InputError(f"no benchmark run in experiment '{experiment}'; run its matrix first")
-    return unknown("experiment", experiment, known, f" in {store.uri}")
+    return unknown("experiment", experiment, known, f" in {shown(store.uri)}")
 
 
 def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run]) -> dict[str, Any]:

@@ -12,14 +12,15 @@ import optuna
 
 from benchmarks.engine import preload
 from benchmarks.runner import Machine
-from gans.errors import InputError, exit_code
+from gans.errors import InputError, Parser, exit_code
+from gans.recipes import RECIPES
 from gans.tracking import Store
 from sweeps.runner import Request, SweepRun
 
 
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sweeps", description=__doc__)
-    parser.add_argument("model", help="a model of the registry: gan, dcgan, dcgan-nobn, sagan, mdgan")
+    parser = Parser(prog="sweeps", description=__doc__)
+    parser.add_argument("model", help=f"a model of the registry: {', '.join(RECIPES)}")
     parser.add_argument("--dataset", default="digits", help="a data set, or folder:PATH")
     parser.add_argument("--trials", type=int, default=30, help="trials in total, finished or pruned")
     parser.add_argument(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import shutil
@@ -24,8 +23,8 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
 from gans.checkpoint import write_text
-from gans.errors import InputError, exit_code
-from gans.tracking import Run, Store
+from gans.errors import InputError, Parser, exit_code
+from gans.tracking import Run, Store, shown
 from reports import report as pages
 from reports import results, tables
 from reports.results import Results
@@ -225,7 +224,7 @@ def load(store: Store, experiment: str) -> Swept:
         if path:
             kept = Record.model_validate_json(path.read_text(encoding="utf-8"))
             return Swept(kept, retrained(store, experiment), store.artifact(run, PLOTS))
-    raise InputError(f"no finished sweep '{experiment}' in {store.uri}; run `make sweep` first")
+    raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
 
 
 def retrained(store: Store, experiment: str) -> Results | None:
@@ -482,14 +481,14 @@ def overview(studies: Sequence[Swept]) -> pd.DataFrame:
 
 
 def run(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.report", description=__doc__)
+    parser = Parser(prog="python -m sweeps.report", description=__doc__)
     parser.add_argument("--output", type=Path, default=ROOT, metavar="DIR", help=f"where (default: {ROOT})")
     options = parser.parse_args(arguments)
     store = Store()
     for swept in load_all(store):
         print(write(swept, options.output))
     path = write_ranking(store, options.output)
-    print(path or f"no sweep in {store.uri}")
+    print(path or f"no sweep in {shown(store.uri)}")
     return 0
 
 

@@ -17,6 +17,7 @@ from gans.fidelity.frechet import Gaussian
 from gans.fidelity.metrics import (
     Features,
     Real,
+    among_neighbours,
     class_distance,
     class_shares,
     compare,
@@ -26,6 +27,7 @@ from gans.fidelity.metrics import (
     settings,
     statistics,
 )
+from gans.fidelity.neighbours import neighbourhood
 
 
 @pytest.fixture
@@ -81,7 +83,8 @@ def test_kernel_distance_of_one_distribution_is_zero_within_its_error():
     features = torch.randn(1000, 16, generator=torch.Generator().manual_seed(3))
     generated, real = Features(features[:500], torch.zeros(500, 10)), as_real(features[500:])
     scores = compare(require("digits"), generated, real)
-    assert abs(scores["kd_digits"]) < 0.02
+    assert scores["kd_digits_se"] < 0.02
+    assert abs(scores["kd_digits"]) < 2 * scores["kd_digits_se"]
     assert scores["is_digits"] == pytest.approx(1)  # logits that say nothing
 
 
@@ -224,7 +227,19 @@ def test_kernel_error_is_that_of_the_witness_function(pair):
     """2 (mean k(x, X) - mean k(x, Y)) by scikit-learn's cubic kernel."""
     generated, real = pair
     witness = 2 * (polynomial_kernel(generated, generated).mean(1) - polynomial_kernel(generated, real).mean(1))
-    assert kernel_error(generated, real) == pytest.approx(witness.std(ddof=1) / 120**0.5, rel=1e-4)
+    expected = witness.std(ddof=1) / 120**0.5
+    assert kernel_error(generated, real, subsets=7, size=120) == pytest.approx(expected, rel=1e-4)
+    # subsets of half of the images add a seventh
+    assert kernel_error(generated, real, subsets=7, size=60) == pytest.approx(expected * (8 / 7) ** 0.5, rel=1e-4)
+
+
+def test_kernel_error_counts_the_drawing_of_subsets(one_thread_for_all):
+    """Two subsets of 40 of 160 images: the spread over 300 fresh draws, itself known to 4 %."""
+    real, drawn = draw(160, seed=0, shift=0, scale=1), [draw(160, seed, shift=0.6) for seed in range(1, 301)]
+    options = settings(require("digits"), 160, 160) | {"kid_subsets": 2, "kid_subset_size": 40}
+    found = [metric_kid.kid_features_to_metric(x, real, **options)[metric_kid.KEY_METRIC_KID_MEAN] for x in drawn]
+    claimed = np.mean([kernel_error(x, real, subsets=2, size=40) for x in drawn])
+    assert claimed / np.std(found, ddof=1) == pytest.approx(1, abs=0.15)  # by all images' error alone: 0.63
 
 
 def test_sample_is_fixed_sorted_and_without_repeats():
@@ -233,6 +248,19 @@ def test_sample_is_fixed_sorted_and_without_repeats():
     assert torch.equal(chosen, chosen.sort().values)
     assert torch.equal(chosen, sample(100, 30))
     assert torch.equal(sample(7, 7), torch.arange(7))
+
+
+def test_features_sorted_by_class_are_compared_by_a_sample_of_both_sides(monkeypatch):
+    """Ten classes far apart: the first 100 of 400 images would show two, and so recall and coverage of a fifth."""
+    monkeypatch.setattr(metrics, "PRC_IMAGES", 100)
+    classes = torch.arange(400)[:, None] // 40
+    generated, real = (torch.cat([100.0 * classes, draw(400, seed, side=2)], dim=1) for seed in (0, 1))
+    found = among_neighbours(generated, real)
+    both = (generated[sample(400, 100)], real[sample(400, 100)])
+    assert found == neighbourhood(*both)
+    assert found.recall.value > 0.7
+    assert found.coverage.value > 0.7
+    assert among_neighbours(generated[:100], real[:100]) == neighbourhood(generated[:100], real[:100])
 
 
 def test_subsets_never_exceed_the_images():

@@ -74,6 +74,18 @@ def test_classes_are_pairs_of_bars(figures, labels, ticks, tmp_path: Path) -> No
     assert axes.get_title().endswith("total variation distance 0.500")
 
 
+def test_the_scale_of_classes_is_the_datas_and_what_is_beyond_is_cut_and_written(figures, tmp_path: Path) -> None:
+    real = torch.full((10,), 0.1, dtype=torch.float64)
+    alike, collapsed = real.clone(), torch.tensor([0.75, 0.25, *[0.0] * 8], dtype=torch.float64)
+    for generated in (alike, collapsed):
+        pictures.draw_classes(torch.stack([generated, real]), (), tmp_path / "x.png")
+    good, bad = (figure.axes[0] for figure in figures)
+    assert good.get_ylim() == bad.get_ylim() == pytest.approx((0, 0.405))
+    assert [bar.get_height() for bar in bad.patches[:2]] == pytest.approx([0.3, 0.25])
+    assert [text.get_text() for text in bad.texts] == ["0.75 ↑"]
+    assert not good.texts
+
+
 def test_the_same_classes_give_the_same_bytes(tmp_path: Path) -> None:
     shares = torch.full((2, 4), 0.25, dtype=torch.float64)
     for name in ("a.png", "b.png"):

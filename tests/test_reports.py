@@ -25,7 +25,7 @@ import reports
 from gans import sample
 from gans.errors import InputError
 from gans.tracking import Run, Store
-from reports import figures, published, tables
+from reports import figures, published, report, tables
 from reports.__main__ import experiment, main
 from reports.results import Board, Results, load
 
@@ -486,6 +486,8 @@ def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
     for name in ("samples-digits.png", "training-digits.gif"):
         content = base64.b64encode((page.parent / name).read_bytes()).decode()
         assert f'src="data:image/{name[-3:]};base64,{content}"' in text
+    assert "[How these metrics react](../sensitivity/digits.md)" in page.read_text()
+    assert "<p>How these metrics react to noise" in text
     assert not re.search(r'(src|href)="(?!data:|#|https:)', text)
 
 
@@ -572,7 +574,9 @@ def test_published_figures_are_those_of_their_sources():
         ("collections", "DCGAN"): (42.72, 50_000, 50_000, False),
         ("collections", "SNGAN-CNN"): (17.81, 50_000, 50_000, False),
     }
-    assert {(s.dataset, s.metric) for s in found.scores} == {("cifar10", "fid")}
+    assert {(s.dataset, s.metric) for s in found.scores} == {("cifar10", "fid"), ("cifar10", "")}
+    assert {s.source for s in found.scores if not s.metric} == {"notebooks"}  # which never said
+    assert {s.split for s in found.scores if s.source == "mimicry"} == {None}
     assert {(t.dataset, t.model): t.minutes for t in found.times} == {
         ("mnist", "GAN"): 12.35,
         ("mnist", "DCGAN"): 34.6,
@@ -588,8 +592,11 @@ def test_a_figure_of_another_protocol_says_so_in_its_row(two_sets):
         ["dcgan", "fd_cifar10", "30.0 (one seed)"],
         ["gan", "fd_cifar10", "45.0 (one seed)"],
     ]
-    assert set(theirs["Metric"]) == {"fid"}
-    assert all(text.startswith("no: another extractor (fid, ours is fd_cifar10); ") for text in theirs.iloc[:, -1])
+    assert theirs["Metric"].tolist() == ["not known"] * 2 + ["fid"] * 9
+    begins = ["no: extractor: not known; "] * 2 + ["no: another extractor (fid, ours is fd_cifar10); "] * 9
+    assert all(text.startswith(begin) for begin, text in zip(begins, theirs.iloc[:, -1], strict=True))
+    mimicry = theirs[theirs["Source"].str.contains("Mimicry")]
+    assert mimicry["Compares with ours"].str.contains("reference split: not known").tolist() == [True] * 3
     assert all("not JPEG-compressed" in text for text in theirs.iloc[:, -1])
     sagan = theirs[(theirs["Model"] == "SAGAN") & theirs["Source"].str.contains("Studio")].iloc[0]
     assert "class-conditional" in sagan["Compares with ours"]
@@ -605,12 +612,24 @@ def test_a_figure_of_another_protocol_says_so_in_its_row(two_sets):
         ({"reference": None}, ["reference images: not known"]),
         ({"split": "test"}, ["reference split: test"]),
         ({"conditional": None}, ["conditional or not: not known"]),
+        ({"metric": None}, ["extractor: not known"]),
         ({"metric": "fid", "conditional": True}, ["another extractor (fid, ours is fd_x)", "class-conditional"]),
     ],
 )
 def test_differences_of_protocol(changes, said):
     ours = published.Protocol("fd_x", 10_000, 50_000, "train", False)
     assert replace(ours, **changes).differences(ours) == said
+
+
+def test_published_figures_are_compared_by_the_metric_that_they_have(two_sets):
+    fid = two_sets.cells["model"].map({"gan": 70.0, "dcgan": 50.0})
+    both = replace(two_sets, cells=two_sets.cells.assign(**{"score/fid": fid}))
+    table = published.scores(both, both.boards[1])
+    assert table[["Model", "Metric", "Value ↓"]].to_numpy().tolist()[:2] == [
+        ["dcgan", "fid", "50.0 (one seed)"],
+        ["gan", "fid", "70.0 (one seed)"],
+    ]
+    assert not table.iloc[:, -1].str.contains("another extractor").any()
 
 
 def test_published_times_say_what_differs(two_sets):
@@ -678,7 +697,8 @@ def test_coloured_samples_stay_light(edges_page):
     assert picture.stat().st_size < 3 * 150_000
 
 
-def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path):
+def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "SENSITIVITY", tmp_path / "pages")
     run = start(store, "gan", 0, "own")
     image = Image.new("RGB", (1800, 600), (200, 30, 30))
     for name, place in (("neighbours.png", None), ("classes.png", "samples")):
@@ -686,9 +706,11 @@ def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path):
         run.artifact(tmp_path / name, place)
     run.finish("finished")
     invoke(store, plan(matrix="own", cells=[cell("gan", 0)]), "own")
+    for place in ("pages", "sensitivity"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "sensitivity" / "digits.md").touch()  # beside the output: it must not decide
     assert "../sensitivity" not in reports.write(store, "own", tmp_path).read_text()
-    (tmp_path / "sensitivity").mkdir()
-    (tmp_path / "sensitivity" / "digits.md").touch()
+    (tmp_path / "pages" / "digits.md").touch()
     page = reports.write(store, "own", tmp_path)
     assert "\n\n[How these metrics react](../sensitivity/digits.md) to noise" in page.read_text()
     for kind in ("neighbours", "classes"):
@@ -810,3 +832,11 @@ def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: unknown experiment 'nothing-like-it'")
     assert error.count("\n") == 1
+
+
+def test_a_missing_argument_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reports"])
+    assert main() == 2
+    assert capsys.readouterr().err == (
+        "error: the following arguments are required: MATRIX; python -m reports --help lists what it takes\n"
+    )

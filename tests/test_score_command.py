@@ -104,6 +104,22 @@ def test_a_folder_prints_every_metric_with_its_error(gans, digits, tmp_path):
         assert row.endswith(f"{meaning.best:<5}  {meaning.text}")
 
 
+def test_files_of_the_native_size_are_padded_as_the_data_set_is(gans, tmp_path):
+    """Of a data set of 28 x 28, as MNIST is: files of 28 or of 32 pixels, never of both, score the same."""
+    pixels = torch.randint(256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
+    folder(tmp_path / "real", pixels)
+    reference = ("--reference", f"folder:{tmp_path / 'real'}", "--extractor", "mnist", "--device", "cpu", "--json")
+    scores = []
+    for name, images in {"native": pixels[:20], "padded": torch.nn.functional.pad(pixels[:20], [2] * 4)}.items():
+        code, printed, _ = gans("score", folder(tmp_path / name, images), *reference)
+        assert code == 0
+        scores.append(json.loads(printed)["scores"])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-6, abs=1e-9, nan_ok=True)
+    both = folder(tmp_path / "both", pixels[:12])
+    Image.new("L", (32, 32)).save(both / "padded.png")
+    refused(gans, both, *reference, says="holds images of 28 x 28 and 32 x 32 pixels")
+
+
 def test_a_generator_is_scored_on_the_report_latents(gans, digits, tmp_path):
     path = generator(tmp_path / "generator.safetensors")
     network, _ = sample.load_generator(path, CPU)
@@ -142,6 +158,10 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
     (tmp_path / "training.pt").write_bytes(b"")
     (tmp_path / "no.safetensors").write_bytes(whole)
     folder(tmp_path / "large", torch.zeros(12, 1, 32, 32).byte())
+    folder(tmp_path / "native", torch.zeros(12, 1, 8, 8).byte())
+    folder(tmp_path / "mixed", torch.zeros(12, 1, 8, 8).byte())
+    for index in range(3):
+        Image.new("L", (48, 64)).save(tmp_path / "mixed" / f"large{index}.png")
     generator(tmp_path / "colour.safetensors", channels=3)
     arrays = {"other.npz": {"pixels": pixels}, "float.npz": {"images": pixels / 255}}
     arrays |= {"side.npz": {"images": pixels[..., :8]}, "rgb.npz": {"images": pixels.repeat(3, 1)}}
@@ -162,7 +182,9 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
         "training.pt": "name the generator.safetensors beside it",
         "no.safetensors": "no.safetensors is not a generator that training wrote",
         "colour.safetensors": "draws 3-channel images, 'digits' has 1",
-        "large": "1-channel images of side 32, 'digits' has 1 and 16",
+        "large": "holds images of 32 x 32 pixels, 'digits' takes 16 x 16, all the same",
+        "native": "holds images of 8 x 8 pixels, 'digits' takes 16 x 16",  # digits are enlarged, not padded
+        "mixed": "holds images of 8 x 8 and 48 x 64 pixels",
     }.items():
         refused(gans, tmp_path / name, "--reference", "digits", "--device", "cpu", says=says)
     refused(gans, good, says="--reference is missing: gans score IMAGES --reference mnist")

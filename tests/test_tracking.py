@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from gans import tracking
+from gans import cli, tracking
 from gans.data import load
 from gans.errors import InputError
 from gans.tracking import BATCH_LIMIT, Store, trouble
@@ -122,3 +123,14 @@ def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch)
         patch.setattr(tracking, "MlflowClient", cut_short)
         Store(uri)
     assert Store(uri).runs("none") == []
+
+
+def test_the_ui_of_a_server_is_refused_before_it_is_announced_and_without_the_password(monkeypatch, capsys):
+    monkeypatch.setattr("gans.tracking.Store", lambda: SimpleNamespace(uri="https://me:secret@mlflow.test/x"))
+    monkeypatch.setattr("sys.argv", ["gans", "ui"])
+    assert cli.main() == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(
+        "error: MLFLOW_TRACKING_URI is a server already; open https://me:***@mlflow.test/x "
+    )

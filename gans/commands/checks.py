@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from gans.errors import InputError
@@ -13,6 +15,29 @@ def at_least(flag: str, value: int, least: int) -> int:
     if value < least:
         raise InputError(f"{flag} {value} must be at least {least}")
     return value
+
+
+def at_most(flag: str, value: int, most: int) -> int:
+    """The value, or an `InputError` that names its flag."""
+    if value > most:
+        raise InputError(f"{flag} {value} must be at most {most}")
+    return value
+
+
+def finite(flag: str, value: float) -> float:
+    """The value, or an `InputError` that names its flag: argparse takes `nan` and `inf` for numbers."""
+    if not math.isfinite(value):
+        raise InputError(f"{flag} {value} must be a finite number")
+    return value
+
+
+@contextmanager
+def drawing(name: object) -> Iterator[None]:
+    """A generator that has diverged, and so draws NaN, is bad input; `name` tells which one."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def positive(flag: str, value: int) -> int:

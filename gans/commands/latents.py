@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gans.commands.checks import at_least, positive, suffixes
+from gans.commands.checks import at_least, at_most, drawing, finite, positive, suffixes
 from gans.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -94,18 +94,20 @@ def _command(
 class Artist:
     """A generator that is ready to draw."""
 
+    name: str
     generator: nn.Module
     about: dict[str, Any]
 
     @classmethod
     def of(cls, asked: argparse.Namespace) -> Artist:
         """The generator that the command line names."""
-        from gans import devices
+        from gans import devices, latents
         from gans.find import find_generator
         from gans.sample import load_generator
 
-        at_least("--seed", asked.seed, 0)
-        return cls(*load_generator(find_generator(asked.generator), devices.resolve(asked.device)))
+        at_most("--seed", at_least("--seed", asked.seed, 0), latents.LARGEST_SEED)
+        path = find_generator(asked.generator)
+        return cls(asked.generator, *load_generator(path, devices.resolve(asked.device)))
 
     @property
     def latent(self) -> int:
@@ -116,7 +118,8 @@ class Artist:
         """uint8 images (n, channels, height, width) of latents (n, length)."""
         from gans.sample import generate
 
-        return generate(self.generator, z)
+        with drawing(self.name):
+            return generate(self.generator, z)
 
 
 def run_sample(asked: argparse.Namespace) -> int:
@@ -125,8 +128,8 @@ def run_sample(asked: argparse.Namespace) -> int:
     from gans.sample import picture, save_picture
 
     suffixes([asked.output], [".png"])
-    count = positive("--count", asked.count)
-    if asked.truncation is not None and asked.truncation < 0.1:
+    count = at_most("--count", positive("--count", asked.count), latents.MOST)
+    if asked.truncation is not None and finite("--truncation", asked.truncation) < 0.1:
         raise InputError(f"--truncation {asked.truncation} must be at least 0.1; 2 cuts little, 0.5 much")
     artist = Artist.of(asked)
     z = latents.draw(count, artist.latent, asked.seed)
@@ -182,14 +185,14 @@ def run_walk(asked: argparse.Namespace) -> int:
     from gans.sample import picture, save_picture
 
     suffixes([asked.output], [".png"])
-    size = at_least("--size", asked.size, 2)
+    size, reach = at_least("--size", asked.size, 2), finite("--reach", asked.reach)
     artist = Artist.of(asked)
     if asked.through:
         z = latents.plane(latents.chosen(asked.through, artist.latent), size, latents.BETWEEN[asked.line])
     else:
         some = latents.draw(AMONG, artist.latent, asked.seed)
         axes = latents.directions(some, artist.draw(some), 2)
-        z = latents.around(latents.chosen([asked.around], artist.latent)[0], axes, size, asked.reach)
+        z = latents.around(latents.chosen([asked.around], artist.latent)[0], axes, size, reach)
     save_picture(picture(artist.draw(z), columns=size), asked.output)
     print(f"{size} x {size} images in {asked.output}")
     return 0
@@ -203,6 +206,7 @@ def run_arithmetic(asked: argparse.Namespace) -> int:
 
     suffixes([asked.output], [".png"])
     positive("--examples", asked.examples)
+    finite("--noise", asked.noise)
     artist = Artist.of(asked)
     names = {name: getattr(asked, name) for name in "abc"}
     found = choose(names, asked, artist)
@@ -226,7 +230,7 @@ def choose(terms: dict[str, str], asked: argparse.Namespace, artist: Artist) -> 
         return given
     classes, classify = classifier(artist.about)
     wanted = {name: class_index(term, classes) for name, term in terms.items() if name not in given}
-    among = positive("--among", asked.among)
+    among = at_most("--among", positive("--among", asked.among), latents.MOST)
     logits = classify(artist.draw(latents.draw(among, artist.latent, asked.seed)))
     for name, index in wanted.items():
         rows = latents.most_like(logits, index, asked.examples)
@@ -240,11 +244,13 @@ def choose(terms: dict[str, str], asked: argparse.Namespace, artist: Artist) -> 
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
-    """The index of a class, by its name in any case.
+    """The index of a class, by its name, or else by its name in another case.
 
     Raises:
         InputError: there is none of this name.
     """
+    if name in classes:
+        return classes.index(name)
     lower = [known.lower() for known in classes]
     if name.lower() not in lower:
         raise unknown("class", name, classes)
@@ -252,9 +258,10 @@ def class_index(name: str, classes: Sequence[str]) -> int:
 
 
 def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor], Tensor]]:
-    """The classes of the data set that a generator was trained on, and its pinned classifier.
+    """The pinned classifier of the data set that a generator was trained on, and the names of its classes.
 
-    The latter maps uint8 images (n, channels, side, side) to logits (n, classes).
+    The names are those on its card; without any, numbers. It maps uint8 images (n, channels, side, side) to
+    logits (n, classes).
 
     Raises:
         InputError: the data set has no classifier of its own, or cannot be had.
@@ -271,11 +278,12 @@ def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor],
             f"{images.title} at {images.resolution}x{images.resolution} has no classifier to choose samples with; "
             "name latents in place of classes: --a 0:3,0:17"
         )
-    network = load(fidelity.require(name))
+    extractor = fidelity.require(name)
+    network = load(extractor)
     logits = network.features_list.index("logits")
 
     def classify(pixels: Tensor) -> Tensor:
         with torch.no_grad():
             return torch.cat([network(part)[logits] for part in pixels.split(500)])
 
-    return images.classes, classify
+    return extractor.labels or tuple(map(str, range(network.classifier.head.out_features))), classify

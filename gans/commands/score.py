@@ -7,11 +7,12 @@ import json
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gans.commands.checks import positive
+from gans.commands.checks import drawing, positive
 from gans.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def read(asked: argparse.Namespace, device: torch.device) -> Given:
         raise InputError(f"--count {asked.count} is for generators; of {path} every image is scored")
     given = from_array(path, asked.reference) if path.suffix == ".npz" else from_files(asked)
     check(given, path)
-    return Given(shuffled(given), given.reference, given.note)
+    return given
 
 
 def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
@@ -109,26 +110,41 @@ def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
     reference = data.load(asked.reference, resolution=side)
     if channels != reference.channels:
         raise InputError(f"{path} draws {channels}-channel images, '{asked.reference}' has {reference.channels}")
-    try:
+    with drawing(path):
         images = sample.generate(generator, sample.latents(count, about["networks"]["latent"], "report"))
-    except FloatingPointError as error:
-        raise InputError(f"{path}: {error}") from None
     return Given(images, reference, "the latents that reports are made with")
 
 
 def from_files(asked: argparse.Namespace) -> Given:
-    """Images of a folder or archive, at their own size, both splits if there are two."""
+    """Images of a folder or archive, both splits if there are two; none is resized, since that would be scored.
+
+    Where the data set's own images are padded (MNIST: 28 to 32), files of that size are padded likewise.
+
+    Raises:
+        InputError: files of another size, or of several.
+    """
     import torch
 
     from gans import data
-    from gans.folders import FOLDER, LARGEST_DEFAULT
+    from gans.folders import FOLDER
 
     reference = data.load(asked.reference)
-    # else the size that they have: to be scored, images must not be resized without a word
-    side = reference.resolution if reference.resolution > LARGEST_DEFAULT else None
+    side = reference.resolution
     found = data.load(FOLDER + asked.images.removeprefix(FOLDER), resolution=side)
+    known = {(side, side), *(size for size in reference.sizes if max(size) <= side)}
+    if len(found.sizes) > 1 or not known.issuperset(found.sizes):
+        raise InputError(
+            f"{asked.images} holds images of {in_words(found.sizes)} pixels, '{reference.name}' takes "
+            f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name their data set"
+        )
     note = f"{found.skipped} broken images left out" if found.skipped else ""
     return Given(torch.cat([found.train, found.test]), reference, note)
+
+
+def in_words(sizes: Sequence[tuple[int, int]], between: str = " and ") -> str:
+    """`8 x 8 and 48 x 64`; of many, the first ones."""
+    names = [f"{width} x {height}" for width, height in sizes]
+    return between.join(names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} other sizes"])
 
 
 def from_array(path: Path, dataset: str) -> Given:
@@ -184,18 +200,6 @@ def check(given: Given, path: Path) -> None:
             f"{path} holds {of[0]}-channel images of side {of[1]}, '{given.reference.name}' has {other[0]} and "
             f"{other[1]}; convert them, or name the data set that they imitate"
         )
-
-
-def shuffled(given: Given) -> Tensor:
-    """The images in a fixed random order, if some metric takes the first ones only: files are sorted."""
-    import torch
-
-    from gans.fidelity.metrics import PRC_IMAGES, SEED
-
-    count = len(given.images)
-    if count <= min(PRC_IMAGES, len(given.reference.train)):
-        return given.images  # torch-fidelity's order, and so its numbers
-    return given.images[torch.randperm(count, generator=torch.Generator().manual_seed(SEED))]
 
 
 # What is printed

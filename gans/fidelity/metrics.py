@@ -94,24 +94,27 @@ def frechet(generated: Tensor, real: Statistics) -> float:
 def among_neighbours(generated: Tensor, real: Tensor) -> Neighbourhood:
     """Precision, recall, density and coverage, on as many real images as generated ones.
 
-    The papers compare sets of one size, and the numbers move with it. The first generated images are taken
-    and a seeded sample of the real ones, since a data set may be sorted by class.
+    The papers compare sets of one size, and the numbers move with it. Seeded samples are taken of both, since
+    either may be sorted by class.
     """
     count = min(len(generated), len(real), PRC_IMAGES)
-    return neighbourhood(generated[:count], real[sample(len(real), count)])
+    return neighbourhood(generated[sample(len(generated), count)], real[sample(len(real), count)])
 
 
-def kernel_error(generated: Tensor, real: Tensor) -> float:
+def kernel_error(generated: Tensor, real: Tensor, subsets: int, size: int) -> float:
     """The standard error of the kernel distance over draws of generated images: the delta method.
 
-    One image x moves the distance by 2 (mean k(x, X) - mean k(x, Y)) / n. The means are over at most
-    `KID_ANCHORS` images of each set, the kernel is (x . y / d + 1)^3: Bińkowski et al. 2018.
+    One image x moves the distance of all n images by w(x) / n, w(x) = 2 (mean k(x, X) - mean k(x, Y)). The means
+    are over at most `KID_ANCHORS` images of each set, the kernel is (x . y / d + 1)^3: Bińkowski et al. 2018.
+    A mean over `subsets` random subsets of `size` m in place of all images adds to the variance var w / n that
+    of so many means of m draws without replacement: (var w / m) (1 - m / n) / `subsets`.
     """
     witness = torch.zeros(len(generated), dtype=torch.float64)
     for features, sign in ((generated, 2), (real, -2)):
         anchors = features[sample(len(features), KID_ANCHORS)]
         witness += sign * (generated @ anchors.T / anchors.shape[1] + 1).pow(3).mean(1).double()
-    return (witness.std() / len(witness) ** 0.5).item()
+    n = len(witness)
+    return (witness.std() * ((1 + (n - size) / (subsets * size)) / n) ** 0.5).item()
 
 
 def class_shares(logits: Tensor) -> Tensor:
@@ -141,7 +144,8 @@ def compare(extractor: Extractor, generated: Features, real: Real) -> Scores:
         names.frechet: distance,
         names.frechet_infinite: real.gaussian.at_infinity(generated.features, distance.error),
         names.kernel: Measured(
-            kernel[metric_kid.KEY_METRIC_KID_MEAN], kernel_error(generated.features, real.features)
+            kernel[metric_kid.KEY_METRIC_KID_MEAN],
+            kernel_error(generated.features, real.features, options["kid_subsets"], options["kid_subset_size"]),
         ),
         # NumPy divides by the number of splits: one fewer makes it the error of their mean
         names.inception_score: Measured(

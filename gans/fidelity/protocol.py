@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gans.fidelity.extractors import Extractor
 
 # raised by any change that can move a score
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 # raised by any change to what reaches the extractor: type, range, grey to colour
 PREPROCESSING_VERSION = 1
 SPLIT = "train"

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gans.data import ImageData, load
-from gans.errors import InputError, exit_code
+from gans.errors import InputError, Parser, exit_code
 from gans.fidelity.cards import SHIPPED, Card, sha256
 from gans.fidelity.classifiers import FEATURES, RECIPES, accuracy, train
 
@@ -61,7 +61,7 @@ def _labels(data: ImageData) -> tuple[Tensor, Tensor]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m gans.fidelity.train_extractor", description=__doc__)
+    parser = Parser(prog="python -m gans.fidelity.train_extractor", description=__doc__)
     parser.add_argument("data", help="a data set with labels: digits, mnist, cifar10-jpeg, folder:PATH, ...")
     parser.add_argument("--name", help="the extractor's name (default: the data set's)")
     parser.add_argument(
