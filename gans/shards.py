@@ -76,10 +76,11 @@ def dirichlet(labels: Tensor, workers: int, alpha: float, seed: int) -> list[Ten
     mixes = rng.dirichlet(alpha * left / left.sum(), size=workers)
     parts: list[list[int]] = [[] for _ in range(workers)]
     for place, draw in enumerate(rng.random(len(labels))):
-        wanted = np.cumsum(np.where(left > 0, mixes[place % workers], 0.0))
-        # all that this worker draws from is used up, but for shares that a float cannot be a fraction of
-        if wanted[-1] < np.finfo(float).tiny:
-            wanted = np.cumsum(left)
+        shares = np.where(left > 0, mixes[place % workers], 0.0)
+        if not shares.any():  # all that this worker draws from is used up
+            shares = left
+        # relative to the largest: what is left of a small alpha may be too small for a float to be a fraction of
+        wanted = np.cumsum(shares / shares.max())
         c = int(np.searchsorted(wanted, draw * wanted[-1], side="right"))
         parts[place % workers].append(pools[c].pop())
         left[c] -= 1

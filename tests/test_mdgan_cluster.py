@@ -327,7 +327,7 @@ def command(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=300,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -444,7 +444,7 @@ def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=300,
     )
     assert done.returncode == code, done.stdout + done.stderr
     (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))
@@ -467,7 +467,7 @@ def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
             capture_output=True,
             text=True,
             check=False,
-            timeout=900,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))

@@ -82,7 +82,7 @@ def test_dirichlet_shards_are_even_in_size_and_the_more_skewed_the_smaller_alpha
         assert {len(part) for part in parts} == {150}
         found.append(skew(parts, labels, 10))
     assert found == sorted(found, reverse=True)
-    assert found[0] > 0.5  # one class each would be 0.9, were there 150 images of one, and each worker its own
+    assert found[0] > 0.6  # one class each would be 0.9, were there 150 images of one
     assert found[-1] < 0.12  # i.i.d. draws of 150 from 10 classes
 
 
