@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gans.config import Experiment, experiment
@@ -91,13 +93,22 @@ def stub_scorer(monkeypatch: pytest.MonkeyPatch) -> type[StubScorer]:
     return StubScorer
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Networks this small are slower on several threads."""
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """torch and BLAS on one thread: small products are slower on several, and last digits may depend on it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    with single_thread():
+        yield
 
 
 class Recorder:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
-from threadpoolctl import threadpool_limits
 from torch_fidelity import metric_kid
 
 from gans.fidelity import metrics, require
@@ -28,6 +27,7 @@ from gans.fidelity.metrics import (
     statistics,
 )
 from gans.fidelity.neighbours import neighbourhood
+from tests.conftest import single_thread
 
 
 @pytest.fixture
@@ -122,12 +122,8 @@ def draw(count: int, seed: int, shift: float = 0.3, scale: float = 1.2, side: in
 
 @pytest.fixture(scope="module")
 def one_thread_for_all() -> Iterator[None]:
-    """Products this small are slower on several."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
+    with single_thread():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

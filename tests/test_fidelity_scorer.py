@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch_fidelity
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import gaussian_blur
 
@@ -26,6 +26,7 @@ from gans.fidelity.metrics import settings
 from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.sample import generate
+from tests.conftest import single_thread
 
 CPU = torch.device("cpu")
 N = 300
@@ -58,12 +59,8 @@ def cache(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small products on shared cores are slower with more, and their last digits may depend on it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with threadpool_limits(1):
+    with single_thread():
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
