@@ -29,7 +29,7 @@ class Batches:
 
     def at(self, position: int, count: int) -> Tensor:
         """Images `position` to `position + count` of the stream: float32 (count, c, h, w) in [-1, 1]."""
-        return to_float(self.images[self.indices(position, count)])
+        return to_float(self.images.index_select(0, self.indices(position, count)))
 
     def indices(self, position: int, count: int) -> Tensor:
         """Where those images stand in the data set: int64 (count,)."""

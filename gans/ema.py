@@ -29,7 +29,7 @@ class EMA:
         # scored in float32, whatever the trained network computes in
         self.generator = precision.restore(copy.deepcopy(generator)).eval().requires_grad_(False)
         self.averaged: list[Tensor] = list(self.generator.parameters())
-        self.trained = list(generator.parameters())
+        self.trained = [parameter.detach() for parameter in generator.parameters()]  # they share the memory
         self.buffers, self.trained_buffers = list(self.generator.buffers()), list(generator.buffers())
 
     def decay(self, images: int, step: int) -> float:
@@ -39,7 +39,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, images: int, step: int) -> None:
-        torch._foreach_lerp_(self.averaged, [p.detach() for p in self.trained], 1 - self.decay(images, step))
+        torch._foreach_lerp_(self.averaged, self.trained, 1 - self.decay(images, step))
         if self.buffers:
             torch._foreach_copy_(self.buffers, self.trained_buffers)
 

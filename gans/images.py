@@ -102,7 +102,7 @@ def to_float(images: Tensor) -> Tensor:
     """uint8 pixels as float32 in [-1, 1], on the same device: x / 127.5 - 1. TypeError for another type."""
     if images.dtype != torch.uint8:
         raise TypeError(f"to_float wants uint8 pixels, not {images.dtype}")
-    return images.float() / 127.5 - 1
+    return images.div(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Tensor:

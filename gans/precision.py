@@ -12,7 +12,7 @@ Scores are computed in float32 always, so that those of different precisions com
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
 
 import torch
@@ -80,6 +80,11 @@ def outside_autocast(layer: nn.Module, weight: Tensor) -> Tensor:
     """`forward` in the weight's own precision."""
     with torch.autocast(weight.device.type, enabled=False):
         return type(layer).forward(layer, weight)
+
+
+def products(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+    """What a training step runs in: CUDA's float32 products on TF32 cores or in IEEE; nothing on a CPU."""
+    return tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
 
 
 @contextmanager

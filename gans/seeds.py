@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,6 +20,24 @@ def mix(seed: int, *labels: int | str) -> int:
     # the length keeps a trailing label 0 apart from no label: the sequence is padded with zeros
     state = np.random.SeedSequence([seed, len(words), *words]).generate_state(1, np.uint64)
     return int(state[0]) >> 1
+
+
+AHEAD = 64
+
+
+def mix_ahead(seed: int, purpose: str, position: int, stride: int, *labels: int) -> int:
+    """`mix(seed, purpose, position, *labels)`, mixed together with those of positions that are `stride` apart.
+
+    Training asks for one at a time, between steps that have emptied the processor's caches: 0.15 ms in place of
+    0.01 ms.
+    """
+    place = position // stride % AHEAD
+    return _mix_some(seed, purpose, position - place * stride, stride, labels)[place]
+
+
+@lru_cache(maxsize=64)
+def _mix_some(seed: int, purpose: str, first: int, stride: int, labels: tuple[int, ...]) -> list[int]:
+    return [mix(seed, purpose, first + place * stride, *labels) for place in range(AHEAD)]
 
 
 def generator(seed: int, *labels: int | str, device: torch.device | str = "cpu") -> torch.Generator:

@@ -214,7 +214,7 @@ class Training:
     # --- one step
 
     def step(self) -> None:
-        with self.clock.of("training"), precision.tf32(self.experiment.precision == "tf32"):
+        with self.clock.of("training"), precision.products(self.experiment.precision, self.device):
             trained = self.update.trained
             statistics = self.steps.step(self.images)
             self.previous, self.images = self.images, self.images + self.update.images_per_step

@@ -101,14 +101,15 @@ class Discriminator(Player):
         # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once
         self.normalises = normalises(network)
 
-    def learn(self, real: Tensor, fake: Tensor, mix: torch.Generator | Tensor) -> Tensor:
+    def learn(self, real: Tensor, fake: Tensor, mix: torch.Generator | Tensor | None = None) -> Tensor:
         """One optimiser step; `fake` is taken as data. Returns loss, D(x), D(G(z)) as a tensor (3,).
 
-        `mix` is what the gradient penalty mixes them with, if there is one.
+        `mix` is what the gradient penalty mixes them with; wanted if there is one.
         """
         real_logits, fake_logits = self.logits(real, fake)
         loss = self.loss.d_loss(real_logits, fake_logits)
         if self.penalty:
+            assert mix is not None
             loss = loss + self.penalty * gradient_penalty(self.network, real, fake, mix)
         self.apply(self.gradients(loss))
         with torch.no_grad():
@@ -214,13 +215,14 @@ class Update(ABC):
         for player, saved in zip(self.discriminators(), state["discriminators"], strict=True):
             player.load(saved)
 
-    def latents(self, *labels: int | str) -> Tensor:
-        """A batch of z ~ N(0, 1): (batch, latent), a function of the seed and the labels."""
+    def latents(self, images: int, *labels: int) -> Tensor:
+        """A batch of z ~ N(0, 1): (batch, latent), a function of the seed, the images seen and the labels."""
         shape = (self.experiment.batch, self.experiment.networks.latent)
-        return seeds.normal(shape, self.experiment.seed, "latents", *labels, device=self.device)
+        return torch.randn(shape, generator=self.rng("latents", images, *labels), device=self.device)
 
-    def rng(self, *labels: int | str) -> torch.Generator:
-        return seeds.generator(self.experiment.seed, *labels, device=self.device)
+    def rng(self, purpose: str, images: int, *labels: int) -> torch.Generator:
+        seed = seeds.mix_ahead(self.experiment.seed, purpose, images, self.images_per_step, *labels)
+        return torch.Generator(self.device).manual_seed(seed)
 
 
 class Turn(NamedTuple):

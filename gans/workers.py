@@ -115,7 +115,8 @@ class Worker:
 
     def work(self, iteration: int, x_d: Tensor, x_g: Tensor) -> Reply:
         """Learn on X_d, then judge X_g (Algorithm 1, lines 6 to 12)."""
-        with precision.tf32(self.experiment.precision == "tf32"):  # in a process of its own, nobody else says so
+        # in a process of its own, nobody else says so
+        with precision.products(self.experiment.precision, x_d.device):
             learned = self.learn(iteration, x_d)
             loss, feedback = self.feedback(x_g)
         return Reply(feedback, torch.stack([learned[0], loss, learned[1], learned[2]]))
@@ -125,7 +126,7 @@ class Worker:
         batch = self.experiment.batch
         real = self.shard.at(iteration * batch, batch)
         for step in range(self.steps):
-            learned = self.player.learn(real, fake, self.rng(iteration, step))
+            learned = self.player.learn(real, fake, self.rng(iteration, step) if self.player.penalty else None)
         return learned
 
     def rng(self, iteration: int, step: int) -> torch.Generator:

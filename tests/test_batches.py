@@ -97,6 +97,16 @@ def test_seeds_differ_with_every_label() -> None:
     assert all(0 <= value < 2**63 for value in made.values())
 
 
+@pytest.mark.parametrize("stride", [1, 32, 63, 320])
+def test_seeds_mixed_ahead_are_those_mixed_alone(stride: int) -> None:
+    """In any order, and off the stride's grid, where MD-GAN goes on after a crash."""
+    positions = [0, stride, 7, 63 * stride, 64 * stride, 5 * stride + 3, 2**33, 3 * stride]
+    for labels in ((), (0,), (2, 1)):
+        for position in positions:
+            found = seeds.mix_ahead(3, "latents", position, stride, *labels)
+            assert found == seeds.mix(3, "latents", position, *labels)
+
+
 def test_seeds_are_the_same_in_every_process() -> None:
     """No salted hash, no state: equal calls give equal numbers."""
     torch.manual_seed(1)
