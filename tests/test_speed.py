@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import time
 from dataclasses import asdict
 
 import pytest
@@ -13,7 +15,8 @@ from torch import nn
 from benchmarks.matrix import Selection, cells, read_matrix
 from benchmarks.speed import contenders
 from benchmarks.speed.page import Page, Row
-from benchmarks.speed.rounds import Ratio, Times, interleave
+from benchmarks.speed.rounds import Ratio, Steps, Times, Turn, interleave
+from benchmarks.speed.stage import Stage
 from benchmarks.speed.tutorial import Tutorial, plain
 from benchmarks.speed.workloads import SIZES, colour, small
 from gans.models import build_generator
@@ -39,7 +42,10 @@ def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
 @pytest.mark.parametrize("model", SIZES)
 def test_every_contender_trains_every_model(model: str) -> None:
     workload = small(model)
-    contenders.ours(workload, CPU)(2)
+    ours = contenders.trainer(workload, CPU, threads=1)
+    assert list(ours) == ["ours", "bare", "product"]
+    for steps in ours.values():
+        steps(2)
     assert contenders.operations(workload, CPU) > 0
     trainer = Tutorial(workload, CPU, io.StringIO())
     before = copy.deepcopy(trainer.g.net.state_dict())
@@ -95,14 +101,59 @@ def test_operations_are_counted_as_by_hand() -> None:
 
 
 def test_turns_are_interleaved_and_reversed() -> None:
-    calls: list[str] = []
+    calls: list[tuple[str, int]] = []
 
     def make(name: str):
-        return lambda count: calls.append(name)
+        def turn(count: int) -> Turn:
+            calls.append((name, count))
+            return Turn(0.1, 0.1)
 
-    times = interleave({"a": make("a"), "b": make("b")}, CPU, rounds=4, seconds=1e-9)
-    assert calls[-8:] == ["a", "b", "b", "a", "a", "b", "b", "a"]
+        return turn
+
+    times = interleave({"a": make("a"), "b": make("b")}, rounds=4, seconds=1.0, lead_in=4)
+    timed = calls[-16:][1::2]
+    assert timed == [("a", 10), ("b", 10), ("b", 10), ("a", 10), ("a", 10), ("b", 10), ("b", 10), ("a", 10)]
+    assert all(count == 4 for _, count in calls[-16:][::2])
     assert [len(t.wall) for t in times.values()] == [4, 4]
+
+
+def test_arithmetic_is_timed_on_the_networks_that_ours_trains() -> None:
+    """Two programs alike in all but their place in memory differ by several percent."""
+    for model in ("gan", "mdgan"):
+        run = contenders.training(small(model), CPU)
+        before = copy.deepcopy(run.update.state())
+        contenders.bare(run.steps)(1)
+        assert not equal(before, run.update.state())
+        assert run.images == 0
+        latents = [run.update.latents(images, 0) for images in (0, 96)]
+        assert not torch.equal(*latents)  # what was held is let go
+
+
+def equal(one: object, other: object) -> bool:
+    if isinstance(one, dict):
+        return all(equal(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple):
+        return all(equal(a, b) for a, b in zip(one, other, strict=True))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def counting() -> dict[str, Steps]:
+    """A contender that takes its time, and one whose process dies."""
+    torch.set_num_threads(2)
+    return {"a": lambda count: time.sleep(0.02 * count), "b": lambda count: os._exit(3)}
+
+
+def test_a_stage_is_a_process_of_its_own() -> None:
+    before = torch.get_num_threads()
+    with Stage(counting, CPU) as stage:
+        everyone = stage.contenders()
+        assert list(everyone) == ["a", "b"]
+        assert 0.02 <= everyone["a"](5).wall < 0.2
+        assert stage.peak_memory() > 10
+        assert torch.get_num_threads() == before
+        with pytest.raises(RuntimeError, match="ended with code 3"):
+            everyone["b"](1)
+    assert not stage.process.is_alive()
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -119,12 +170,16 @@ def test_the_page_states_ratios_and_rates() -> None:
         name="dcgan 32x32",
         note="a note",
         batch=128,
-        times={"ours": times(0.102, 0.1, 0.104), "bare": times(0.1, 0.1, 0.1), "tutorial": times(0.2, 0.3, 0.2)},
+        times={
+            "ours float32": times(0.102, 0.1, 0.104),
+            "bare float32": times(0.1, 0.1, 0.1),
+            "tutorial": times(0.2, 0.3, 0.2),
+        },
         operations=5_000_000_000,
         product={"float32": 100e9},
     )
     page = Page({"device": "a processor", "device type": "cpu"}, rows=[row])
     text = page.markdown()
-    assert "| 102.0 ms | 100.0 ms | 200.0 ms |  | +2.0 % | 1.96 (1.92–3.00) |  |" in text
-    assert "| 5.00 G | 1,255 | 50 G/s | 50 % |  |" in text
-    assert asdict(page)["rows"][0]["times"]["bare"]["wall"] == (0.1, 0.1, 0.1)
+    assert "| 102.0 ms | 200.0 ms | +2.0 % (+0.0–+4.0) | 1.96 (1.92–3.00) |" in text
+    assert "| 5.00 G | 1,255 | 50 G/s | 50 % |" in text
+    assert asdict(page)["rows"][0]["times"]["bare float32"]["wall"] == (0.1, 0.1, 0.1)

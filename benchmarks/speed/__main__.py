@@ -6,17 +6,20 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
+from functools import partial
 
 import torch
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from benchmarks.engine import preload
 from benchmarks.speed import contenders, costs
 from benchmarks.speed.page import Page, Row
-from benchmarks.speed.rounds import Steps, interleave
+from benchmarks.speed.rounds import Contender, interleave
+from benchmarks.speed.stage import Stage
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
 from gans import devices, graphs, precision
 from gans.errors import InputError, Parser, exit_code, unknown
@@ -28,7 +31,7 @@ def arguments() -> Parser:
     parser = Parser(prog="benchmarks.speed", description=__doc__)
     parser.add_argument("--models", nargs="+", default=list(SIZES), help="only these")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
-    parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn; at least one step")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn; at least one step")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument("--threads", type=int, help="CPU threads; all cores if not given")
     parser.add_argument(
@@ -83,8 +86,7 @@ class Measurement:
                 self.tell(f"{model} {size}")
                 # a digits cell has one thread in the matrix
                 threads = self.threads if size == "32x32" else 1
-                with limited(threads):
-                    self.page.rows.append(self.row(make(model), make(model, "bf16")))
+                self.page.rows.append(self.row(make(model), make(model, "bf16"), threads))
         for model in self.models:
             self.tell(f"start-up of {model}")
             self.page.start_up[model] = costs.start_up(model, str(self.device))
@@ -93,20 +95,19 @@ class Measurement:
         self.page.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
         return self.page
 
-    def row(self, workload: Workload, in_bf16: Workload) -> Row:
+    def row(self, workload: Workload, in_bf16: Workload, threads: int) -> Row:
         """Every contender on one workload, the large product among them."""
-        everyone: dict[str, Steps] = {
-            "ours": contenders.ours(workload, self.device, self.asked["graph"]),
-            "bare": contenders.arithmetic(workload, self.device),
-            "tutorial": contenders.tutorial(workload, self.device),
-        }
-        products = {"float32": contenders.product(self.device, "float32")}
-        if self.bf16:
-            everyone["bf16"] = contenders.ours(in_bf16, self.device, self.asked["graph"])
-            products["bf16"] = contenders.product(self.device, "bf16")
-        everyone |= {f"product {name}": steps for name, (steps, _) in products.items()}
-        times = interleave(everyone, self.device, self.rounds, 0.2 if self.quick else self.asked["seconds"])
-        rates = {name: count / times.pop(f"product {name}").median for name, (_, count) in products.items()}
+        ours = partial(contenders.trainer, device=self.device, threads=threads, graph=self.asked["graph"])
+        kinds = {"float32": workload} | ({"bf16": in_bf16} if self.bf16 else {})
+        with ExitStack() as stages:
+            everyone: dict[str, Contender] = {}
+            for kind, load in kinds.items():
+                stage = stages.enter_context(Stage(partial(ours, load), self.device))
+                everyone |= {f"{name} {kind}": contender for name, contender in stage.contenders().items()}
+            theirs = Stage(partial(contenders.tutorial, workload, self.device, threads), self.device)
+            everyone |= stages.enter_context(theirs).contenders()
+            times = interleave(everyone, self.rounds, 0.2 if self.quick else self.asked["seconds"])
+        rates = {kind: contenders.PRODUCT / times.pop(f"product {kind}").median for kind in kinds}
         e = workload.experiment
         batch = e.batch * (e.update.workers if e.update.rule == "mdgan" else e.update.d_steps)
         operations = contenders.operations(workload, self.device)
@@ -143,6 +144,7 @@ def limited(threads: int) -> Iterator[None]:
 
 def main() -> int:
     asked = arguments().parse_args()
+    preload("benchmarks.speed.contenders")
     console = Console()
     columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=console.is_terminal) as progress:

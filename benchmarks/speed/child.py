@@ -42,11 +42,13 @@ def start(model: str, name: str) -> dict[str, float]:
 def train(model: str, threads: str, steps: str) -> dict[str, float]:
     import torch
 
-    from benchmarks.speed.contenders import ours
+    from benchmarks.speed.contenders import ours, training
     from benchmarks.speed.workloads import small
+    from gans import devices
 
-    torch.set_num_threads(int(threads))
-    run = ours(small(model), torch.device("cpu"))
+    device = torch.device("cpu")
+    devices.prepare(device, int(threads))
+    run = ours(training(small(model), device))
     run(3)
     print("ready", flush=True)
     sys.stdin.readline()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -13,7 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.rounds import Steps
 from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
-from gans import fidelity
+from gans import devices, fidelity
+from gans.config import Precision
+from gans.graphs import Graph
 from gans.mdgan import MDGAN
 from gans.train import Silent, Training
 from gans.updates import TwoPlayer, Update
@@ -29,10 +34,34 @@ class NoScorer:
         return self
 
 
-def ours(workload: Workload, device: torch.device, graph: bool = False) -> Steps:
-    """The real trainer: statistics, average of weights, clocks, logs when due; no evaluation, no checkpoint."""
+def trainer(workload: Workload, device: torch.device, threads: int, graph: bool = False) -> dict[str, Steps]:
+    """Our trainer, its arithmetic alone on the same networks, and the machine's own large product beside them."""
+    devices.prepare(device, threads)
+    run = training(workload, device, graph)
+    return {"ours": ours(run), "bare": bare(run.steps), "product": product(device, workload.experiment.precision)}
+
+
+def tutorial(workload: Workload, device: torch.device, threads: int) -> dict[str, Steps]:
+    """The same networks, batch and losses as tutorials train them, in a process as they leave it."""
+    torch.set_num_threads(threads)
+    seeded()
+    trainer = Tutorial(workload, device, Path(os.devnull).open("w"))  # noqa: SIM115
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            trainer.step()
+
+    return {"tutorial": steps}
+
+
+def training(workload: Workload, device: torch.device, graph: bool = False) -> Training:
+    """The real trainer, in a folder that is gone: it scores and saves nothing."""
     with TemporaryDirectory() as folder, mock.patch.object(fidelity, "Scorer", NoScorer):
-        run = Training(workload.experiment, workload.data, Path(folder), device, Silent(), graph)
+        return Training(workload.experiment, workload.data, Path(folder), device, Silent(), graph)
+
+
+def ours(run: Training) -> Steps:
+    """All that training does between evaluations: statistics, average of weights, clocks, logs when due."""
 
     def steps(count: int) -> None:
         for _ in range(count):
@@ -43,12 +72,10 @@ def ours(workload: Workload, device: torch.device, graph: bool = False) -> Steps
     return steps
 
 
-def arithmetic(workload: Workload, device: torch.device) -> Steps:
+def bare(update: Update | Graph) -> Steps:
     """Both players' passes and optimiser steps, on the same images and latents every time."""
-    return bare(workload.update(device))
-
-
-def bare(update: Update) -> Steps:
+    if isinstance(update, Graph):
+        return replay(update)
     if isinstance(update, TwoPlayer):
         turns = update.draw(0)
 
@@ -58,42 +85,49 @@ def bare(update: Update) -> Steps:
 
         return steps
     assert isinstance(update, MDGAN)
-    hold(update)
 
     def iterations(count: int) -> None:
-        for i in range(count):
-            update.step(i * update.images_per_step)
+        with held(update):
+            for i in range(count):
+                update.step(i * update.images_per_step)
 
     return iterations
 
 
-def hold(update: MDGAN) -> None:
-    """Let an MD-GAN draw the same latents and images at every step, and swap never."""
-    z, batch = update.latents(0), update.experiment.batch
-    update.latents = lambda *_: z  # type: ignore[method-assign]
-    update.swap_interval = 2**62
-    assert isinstance(update.team, LocalTeam)
-    for worker in update.team.workers.values():
-        real, rng = worker.shard.at(0, batch), worker.rng(0, 0)
-        worker.shard = mock.Mock(at=lambda *_, real=real: real)
-        worker.rng = lambda *_, rng=rng: rng  # type: ignore[method-assign]
-
-
-def tutorial(workload: Workload, device: torch.device) -> Steps:
-    """The same networks, batch and losses as tutorials train them."""
-    seeded()
-    trainer = Tutorial(workload, device, Path(os.devnull).open("w"))  # noqa: SIM115
+def replay(graph: Graph) -> Steps:
+    """The recorded step again and again."""
 
     def steps(count: int) -> None:
+        while graph.graph is None:
+            graph.step(0)
         for _ in range(count):
-            trainer.step()
+            graph.graph.replay()
 
     return steps
 
 
+@contextmanager
+def held(update: MDGAN) -> Iterator[None]:
+    """In this block an MD-GAN draws the same latents and images at every step, and swaps never."""
+    z, batch = update.latents(0), update.experiment.batch
+    assert isinstance(update.team, LocalTeam)
+    with ExitStack() as stack:
+
+        def fix(owner: object, name: str, value: object) -> None:
+            stack.enter_context(mock.patch.object(owner, name, value))
+
+        fix(update, "latents", lambda *_: z)
+        fix(update, "swap_interval", 2**62)
+        for worker in update.team.workers.values():
+            real, rng = worker.shard.at(0, batch), worker.rng(0, 0)
+            fix(worker, "shard", SimpleNamespace(at=lambda *_, real=real: real))
+            fix(worker, "rng", lambda *_, rng=rng: rng)
+        yield
+
+
 def operations(workload: Workload, device: torch.device) -> int:
     """Floating-point operations of one step: matrix products and convolutions, a multiply-add counted as two."""
-    steps = arithmetic(workload, device)
+    steps = bare(workload.update(device))
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = NoModules()  # type: ignore[assignment]
     with counter:
@@ -111,13 +145,17 @@ class NoModules:
     def __exit__(self, *_: object) -> None: ...
 
 
-def product(device: torch.device, precision: str, side: int = 2048) -> tuple[Steps, int]:
-    """The machine's own large matrix product in a precision, and its operations."""
+SIDE = 2048
+PRODUCT = 2 * SIDE**3  # operations of a step of `product`
+
+
+def product(device: torch.device, precision: Precision) -> Steps:
+    """The machine's own large matrix product, SIDE x SIDE, in a precision."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    a, b = (torch.randn(SIDE, SIDE, device=device, dtype=dtype) for _ in range(2))
 
     def steps(count: int) -> None:
         for _ in range(count):
             torch.mm(a, b)
 
-    return steps, 2 * side**3
+    return steps

@@ -16,7 +16,7 @@ import torch
 from benchmarks.matrix import Selection, cells, read_matrix
 from benchmarks.speed.child import SPAWNED
 from benchmarks.speed.contenders import bare
-from benchmarks.speed.rounds import Times, interleave
+from benchmarks.speed.rounds import Times, here, interleave
 from benchmarks.speed.workloads import small
 from gans import devices
 from gans.cell import Place, run_cell
@@ -70,8 +70,8 @@ def workers(counts: Sequence[int], device: torch.device, rounds: int, seconds: f
     contenders = {}
     for n in counts:
         workload = small("mdgan", update={"rule": "mdgan", "workers": n})
-        contenders[str(n)] = bare(workload.update(device))
-    timed = interleave(contenders, device, rounds, seconds)
+        contenders[str(n)] = here(bare(workload.update(device)), device)
+    timed = interleave(contenders, rounds, seconds)
     return {int(n): times for n, times in timed.items()}
 
 

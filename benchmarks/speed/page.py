@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from benchmarks.speed.rounds import Ratio, Times
@@ -24,14 +24,24 @@ class Row:
     operations: int  # of a step
     product: dict[str, float] = field(default_factory=dict)  # operations per second, by precision
 
+    @property
+    def precisions(self) -> list[str]:
+        """What ours was timed in."""
+        return list(self.product)
+
     def ratio(self, slow: str, fast: str) -> Ratio | None:
         if slow not in self.times or fast not in self.times:
             return None
         return Ratio.of(self.times[slow].wall, self.times[fast].wall)
 
-    def share(self, contender: str, precision: str) -> float:
-        """The arithmetic's rate as a share of the large matrix product's in the same rounds."""
-        return self.operations / self.times[contender].median / self.product[precision]
+    def overhead(self, precision: str) -> str:
+        """Ours against its arithmetic alone, in percent, with the smallest and the largest of the rounds."""
+        ratio = self.ratio(f"ours {precision}", f"bare {precision}")
+        return "{:+.1f} % ({:+.1f}–{:+.1f})".format(*(100 * (r - 1) for r in astuple(ratio))) if ratio else ""
+
+    def rate(self, precision: str) -> float:
+        """Operations per second of the arithmetic alone."""
+        return self.operations / self.times[f"bare {precision}"].median
 
 
 @dataclass(frozen=True)
@@ -79,63 +89,57 @@ class Page:
             parts += ["## Scoring", SCORING, self.scored()]
         return "\n\n".join(parts) + "\n"
 
+    @property
+    def precisions(self) -> list[str]:
+        return self.rows[0].precisions if self.rows else []
+
     def steps(self) -> str:
-        head = [
-            "Workload",
-            "ours",
-            "bare",
-            "tutorial",
-            "ours, bf16",
-            "overhead",
-            "tutorial / ours",
-            "tutorial / bf16",
+        kinds = self.precisions
+        head = ["Workload", *(f"ours, {kind}" for kind in kinds), "tutorial"]
+        head += [*(f"overhead, {kind}" for kind in kinds), *(f"tutorial / {kind}" for kind in kinds)]
+        rows = [
+            [
+                f"**{row.name}**<br>{row.note}",
+                *(milliseconds(row.times.get(f"ours {kind}")) for kind in kinds),
+                milliseconds(row.times.get("tutorial")),
+                *(row.overhead(kind) for kind in kinds),
+                *(str(row.ratio("tutorial", f"ours {kind}") or "") for kind in kinds),
+            ]
+            for row in self.rows
         ]
+        return table(head, rows)
+
+    def by_cpu_clock(self) -> str:
+        """The same turns by the CPU clock of each process, without the tutorial's loader workers."""
+        kinds = self.precisions
+        head = ["Workload", *(f"ours, {kind}" for kind in kinds), "tutorial"]
+        head += [*(f"overhead, {kind}" for kind in kinds), *(f"tutorial / {kind}" for kind in kinds)]
         rows = []
         for row in self.rows:
-            overhead = row.ratio("ours", "bare")
+            cpu = {name: statistics.median(times.cpu) for name, times in row.times.items()}
+            ours = {kind: cpu[f"ours {kind}"] for kind in kinds}
             rows.append(
                 [
-                    f"**{row.name}**<br>{row.note}",
-                    *(milliseconds(row.times.get(name)) for name in ("ours", "bare", "tutorial", "bf16")),
-                    f"{100 * (overhead.median - 1):+.1f} %" if overhead else "",
-                    str(row.ratio("tutorial", "ours") or ""),
-                    str(row.ratio("tutorial", "bf16") or ""),
+                    f"**{row.name}**",
+                    *(f"{1000 * seconds:.1f} ms" for seconds in (*ours.values(), cpu["tutorial"])),
+                    *(f"{100 * (ours[kind] / cpu[f'bare {kind}'] - 1):+.1f} %" for kind in kinds),
+                    *(f"{cpu['tutorial'] / seconds:.2f}" for seconds in ours.values()),
                 ]
             )
         return table(head, rows)
 
-    def by_cpu_clock(self) -> str:
-        """The same turns by this process's CPU clock; loader workers, processes of their own, are not in it."""
-        rows = []
-        for row in self.rows:
-            cpu = {name: statistics.median(times.cpu) for name, times in row.times.items()}
-            in_bf16 = f"{cpu['tutorial'] / cpu['bf16']:.2f}" if "bf16" in cpu else ""
-            rows.append(
-                [
-                    f"**{row.name}**",
-                    *(f"{1000 * cpu[name]:.1f} ms" for name in ("ours", "bare", "tutorial")),
-                    f"{100 * (cpu['ours'] / cpu['bare'] - 1):+.1f} %",
-                    f"{cpu['tutorial'] / cpu['ours']:.2f}",
-                    in_bf16,
-                ]
-            )
-        return table(["Workload", "ours", "bare", "tutorial", "overhead", "tutorial / ours", "... / bf16"], rows)
-
     def rates(self) -> str:
-        head = ["Workload", "operations per step", "images/s", "rate", "share of a product", "bf16 share"]
+        kinds = self.precisions
+        head = ["Workload", "operations per step", *(f"images/s, {kind}" for kind in kinds)]
+        head += [name for kind in kinds for name in (f"rate, {kind}", "share of a product")]
         rows = []
         for row in self.rows:
-            seconds = row.times["bare"].median
-            rows.append(
-                [
-                    f"**{row.name}**",
-                    f"{row.operations / 1e9:.2f} G",
-                    f"{row.batch / row.times['ours'].median:,.0f}",
-                    f"{row.operations / seconds / 1e9:.0f} G/s",
-                    f"{100 * row.share('bare', 'float32'):.0f} %",
-                    f"{100 * row.share('bf16', 'bf16'):.0f} %" if "bf16" in row.product else "",
-                ]
-            )
+            seen = [f"{row.batch / row.times[f'ours {kind}'].median:,.0f}" for kind in kinds]
+            rates = []
+            for kind in kinds:
+                rate = row.rate(kind)
+                rates += [f"{rate / 1e9:,.0f} G/s", f"{100 * rate / row.product[kind]:.0f} %"]
+            rows.append([f"**{row.name}**", f"{row.operations / 1e9:.2f} G", *seen, *rates])
         return table(head, rows)
 
     def start(self) -> str:
@@ -176,15 +180,16 @@ class Page:
 
 READING = """Each contender runs for a moment in every round, in turns, so all meet the same machine; figures are
 medians over rounds, ranges are the smallest and the largest of the rounds' ratios. *Ours* is the real trainer with
-the average of weights, statistics and logs, without evaluation; *bare* is its arithmetic on one batch again and
-again; *tutorial* is how PyTorch's DCGAN tutorial trains (`tutorial.py`) on the same networks, batch and loss, in
-float32. *Overhead* is ours against bare. A rate counts multiply-adds as two and is compared with a product of
-2048 x 2048 matrices in the same precision and the same rounds. Above 100 %, convolutions run faster
-than that product does. `digits` cells have one thread, as in the matrix. `LOG.md` has what was tried. Training
-with torch-mimicry is not compared: its trainer runs its own networks only."""
-CPU_CLOCK = """The same turns by the clock of this process, which stands still while other programs have the cores:
-on a busy machine with one thread, these ratios are the ones to read. Time of the tutorial's loader workers is not
-in it."""
+the average of weights, statistics and logs, without evaluation; *tutorial* is how PyTorch's DCGAN tutorial trains
+(`tutorial.py`) on the same networks, batch and loss, in float32. *Overhead* is ours against its arithmetic alone,
+on the same networks and one batch again and again. Ours and the tutorial have processes of their own, each as it
+would be started; a few steps before each turn are not timed. A rate counts multiply-adds as two and is compared
+with a product of 2048 x 2048 matrices in the same precision and the same rounds. Above 100 %, convolutions run
+faster than that product does. `digits` cells have one thread, as in the matrix. `LOG.md` has what was tried.
+Training with torch-mimicry is not compared: its trainer runs its own networks only."""
+CPU_CLOCK = """The same turns by the CPU clock of their processes, which stands still while other programs have the
+cores: on a busy machine with one thread, these ratios are the ones to read. Time of the tutorial's loader workers
+is not in it."""
 START = "A fresh process for each, on a `digits` cell; *import* starts with the command."
 SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
 logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""

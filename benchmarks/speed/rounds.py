@@ -6,17 +6,31 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from gans import devices
 
 Steps = Callable[[int], object]  # takes so many steps
+# a loader that was idle has this many batches ready: two workers, two batches each
+LEAD_IN = 4
+PAUSE = 0.05  # seconds until helpers of the last contender have come to rest
+
+
+class Turn(NamedTuple):
+    """Seconds per step, by wall clock and by the CPU clock of the process that took the steps."""
+
+    wall: float
+    cpu: float
+
+
+Contender = Callable[[int], Turn]  # takes so many steps and says how long they took
 
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds per step, one figure for each round, by wall clock and by this process's CPU clock."""
+    """Seconds per step, one figure for each round, by wall clock and by the process's CPU clock."""
 
     wall: tuple[float, ...]
     cpu: tuple[float, ...]
@@ -44,42 +58,52 @@ class Ratio:
         return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
 
 
+def here(steps: Steps, device: torch.device) -> Contender:
+    """A contender in this process; the device is waited for before the clock is read."""
+
+    def turn(count: int) -> Turn:
+        devices.wait(device)
+        start, busy = time.perf_counter(), time.process_time()
+        steps(count)
+        devices.wait(device)
+        return Turn((time.perf_counter() - start) / count, (time.process_time() - busy) / count)
+
+    return turn
+
+
 def interleave(
-    contenders: Mapping[str, Steps], device: torch.device, rounds: int, seconds: float
+    contenders: Mapping[str, Contender], rounds: int, seconds: float, lead_in: int = LEAD_IN
 ) -> dict[str, Times]:
     """Time the contenders by turns.
 
     Args:
         contenders: by name.
-        device: waited for at the end of each turn.
         rounds: turns of each contender.
         seconds: what a turn should take; at least one step.
+        lead_in: steps before each turn, at most as many as in it, that are not timed: caches fill again, and a
+            data loader loses the batches that it made ready while it waited.
     """
-    counts = {name: _count(steps, device, seconds) for name, steps in contenders.items()}
-    wall: dict[str, list[float]] = {name: [] for name in contenders}
-    cpu: dict[str, list[float]] = {name: [] for name in contenders}
+    counts = {name: _count(turn, seconds) for name, turn in contenders.items()}
+    found: dict[str, list[Turn]] = {name: [] for name in contenders}
     order = list(contenders)
     for _ in range(rounds):
         for name in order:
-            taken, busy = _turn(contenders[name], counts[name], device)
-            wall[name].append(taken)
-            cpu[name].append(busy)
+            turn, count = contenders[name], counts[name]
+            if lead_in:
+                turn(min(count, lead_in))
+            found[name].append(turn(count))
+            time.sleep(PAUSE)
         order.reverse()  # nobody always runs after the same neighbour
-    return {name: Times(tuple(wall[name]), tuple(cpu[name])) for name in contenders}
+    return {
+        name: Times(tuple(turn.wall for turn in turns), tuple(turn.cpu for turn in turns))
+        for name, turns in found.items()
+    }
 
 
-def _count(steps: Steps, device: torch.device, seconds: float) -> int:
+def _count(turn: Contender, seconds: float) -> int:
     """Warm up; returns how many steps fill a turn."""
-    steps(1)
-    one, _ = _turn(steps, 1, device)
+    turn(1)
+    one = turn(1).wall
     if one * 4 < seconds:
-        one, _ = _turn(steps, 3, device)
+        one = turn(3).wall
     return max(1, round(seconds / one))
-
-
-def _turn(steps: Steps, count: int, device: torch.device) -> tuple[float, float]:
-    devices.wait(device)
-    start, busy = time.perf_counter(), time.process_time()
-    steps(count)
-    devices.wait(device)
-    return (time.perf_counter() - start) / count, (time.process_time() - busy) / count

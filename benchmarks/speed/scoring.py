@@ -23,7 +23,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from benchmarks.speed.page import Page, Scored
-from benchmarks.speed.rounds import Ratio, Times, interleave
+from benchmarks.speed.rounds import Contender, Ratio, Times, here, interleave
 from gans import devices
 from gans.data import ImageData, to_float
 from gans.errors import InputError, Parser, exit_code
@@ -43,7 +43,7 @@ LEAST = 100
 def rows(device: torch.device, count: int = 2_000, rounds: int = 3) -> list[Scored]:
     """Time all ways to score `count` images of 32 x 32 by turns; ours comes first."""
     with TemporaryDirectory() as folder:
-        timed = interleave(contenders(pictures(count), device, Path(folder)), device, rounds, seconds=0)
+        timed = interleave(contenders(pictures(count), device, Path(folder)), rounds, seconds=0, lead_in=0)
     return [_row(name, times, timed[OURS], count) for name, times in timed.items()]
 
 
@@ -57,7 +57,7 @@ def pictures(count: int, seed: int = 0) -> Tensor:
     return (F.interpolate(coarse, size=32, mode="bilinear") * 255).round().to(torch.uint8)
 
 
-def contenders(images: Tensor, device: torch.device, folder: Path) -> dict[str, Callable[[int], object]]:
+def contenders(images: Tensor, device: torch.device, folder: Path) -> dict[str, Contender]:
     """What is timed; a step scores all images once. PNG files and references lie in `folder`."""
     real = pictures(len(images), seed=1)
     data = ImageData("pictures", "Pictures", real, real[:LEAST], None, None, (), hash=f"pictures {len(real)}")
@@ -69,7 +69,7 @@ def contenders(images: Tensor, device: torch.device, folder: Path) -> dict[str, 
         "torch-fidelity on PNG files": on_files(images, device, folder),
         "its command line": command_line(images, device, folder),
     }
-    return {name: _repeat(score) for name, score in once.items()}
+    return {name: here(_repeat(score), device) for name, score in once.items()}
 
 
 def _repeat(score: Callable[[], object]) -> Callable[[int], object]:

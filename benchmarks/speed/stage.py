@@ -1,0 +1,74 @@
+"""Contenders in processes of their own, so that the settings and the memory of one do not reach another."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Mapping
+from functools import partial
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from benchmarks.speed.rounds import Contender, Steps, Turn, here
+from gans import devices
+
+Make = Callable[[], Mapping[str, Steps]]
+
+
+class Stage:
+    """Contenders that share a process; they take steps there when they are told to.
+
+    Args:
+        make: a picklable function that builds them, by name, in that process.
+        device: what they compute on.
+    """
+
+    def __init__(self, make: Make, device: torch.device) -> None:
+        context = multiprocessing.get_context("forkserver")
+        self.pipe, theirs = context.Pipe()
+        # no daemon: a data loader has workers of its own
+        self.process = context.Process(target=_serve, args=(theirs, make, device))
+        self.process.start()
+        theirs.close()
+        self.names: list[str] = self._answer()
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.close()
+        self.process.join()
+
+    def contenders(self) -> dict[str, Contender]:
+        return {name: partial(self.turn, name) for name in self.names}
+
+    def turn(self, name: str, count: int) -> Turn:
+        self.pipe.send((name, count))
+        return self._answer()
+
+    def peak_memory(self) -> float:
+        """Most memory in use there so far, in MiB."""
+        self.pipe.send(("", 0))
+        return self._answer()
+
+    def _answer(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            raise RuntimeError(f"a contender's process ended with code {self.process.exitcode}") from None
+
+
+def _serve(pipe: Connection, make: Make, device: torch.device) -> None:
+    """A stage's life: build the contenders, then take the steps that are asked for until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other end's to handle
+    contenders = {name: here(steps, device) for name, steps in make().items()}
+    pipe.send(list(contenders))
+    while True:
+        try:
+            name, count = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(contenders[name](count) if name else devices.peak_memory(device))
