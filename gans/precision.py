@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from gans import convolutions
 from gans.config import Precision
 from gans.errors import InputError
 
@@ -44,6 +45,11 @@ def has_bf16(device: torch.device) -> bool:
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def has_tiles(device: torch.device) -> bool:
+    """Whether this is a CPU that multiplies tiles of bfloat16 matrices (AMX)."""
+    return device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+
+
 def place(network: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
     """The network on the device, in the memory layout that is fastest there, computing in `precision`."""
     network = network.to(device)
@@ -51,9 +57,12 @@ def place(network: nn.Module, device: torch.device, precision: Precision) -> nn.
     if device.type == "cpu":
         network = network.to(memory_format=torch.channels_last)
     if precision == "bf16":
+        tiles = has_tiles(device)
         for layer in network.modules():
             if isinstance(layer, _SpectralNorm):
                 override(layer, outside_autocast)
+            elif tiles and (forward := convolutions.by_product(layer)):
+                override(layer, forward)
         override(network, in_bf16)
     return network
 

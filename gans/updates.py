@@ -115,6 +115,16 @@ class Discriminator(Player):
         with torch.no_grad():
             return torch.stack([loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()])
 
+    def judge(self, fake: Tensor) -> Tensor:
+        """Logits for the generator's loss: their graph leads to the images and not to this player's weights."""
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+        try:
+            return self.network(fake)
+        finally:
+            for parameter in self.parameters:
+                parameter.requires_grad_(True)
+
     def logits(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalises:
             return self.network(real), self.network(fake)
@@ -276,6 +286,6 @@ class TwoPlayer(Update):
             self.discriminator.learn(turn.real, fake, turn.mix)
         fake = self.generator(last.z)
         learned = self.discriminator.learn(last.real, fake.detach(), last.mix)
-        loss = self.discriminator.loss.g_loss(self.discriminator.network(fake))
+        loss = self.discriminator.loss.g_loss(self.discriminator.judge(fake))
         self.player.apply(self.player.gradients(loss))
         return torch.stack([learned[0], loss.detach(), learned[1], learned[2]])

@@ -137,7 +137,7 @@ class Worker:
     def feedback(self, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The generator's loss on X_g, and F_n, its gradient per pixel (b, c, h, w)."""
         fake = fake.detach().requires_grad_()
-        loss = self.player.loss.g_loss(self.player.network(fake))
+        loss = self.player.loss.g_loss(self.player.judge(fake))
         (gradient,) = torch.autograd.grad(loss, fake)
         return loss.detach(), gradient
 

@@ -1,0 +1,109 @@
+"""Strided convolutions whose weight gradient is a matrix product, for bfloat16 on CPUs with matrix tiles (AMX).
+
+oneDNN's weight gradient of a convolution to small maps takes longer than the convolution and the gradient of its
+input together, at a tenth of the rate that these tiles have in a large product (Xeon, `benchmarks/speed/LOG.md`).
+As a product of patches it takes a half to a fifth of the time. Everything else stays oneDNN's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d, pad
+
+KERNEL, STRIDE, PADDING = 4, 2, 1  # DCGAN's: (n, c, 2h, 2w) <-> (n, k, h, w)
+Forward = Callable[[Any, Tensor], Tensor]
+
+
+def by_product(layer: nn.Module) -> Forward | None:
+    """The forward method of a layer with such a gradient; None if the layer is none that it is made for."""
+    kinds: dict[Any, Forward] = {nn.Conv2d.forward: halve, nn.ConvTranspose2d.forward: double}
+    forward = kinds.get(type(layer).forward)  # a subclass that computes in another way has another one
+    if forward is None:
+        return None
+    shape = (layer.kernel_size, layer.stride, layer.padding)
+    return forward if shape == ((KERNEL,) * 2, (STRIDE,) * 2, (PADDING,) * 2) else None
+
+
+def pays(channels: int, side: int) -> bool:
+    """Whether the product is faster: measured for 16 to 512 channels, batches of 32 and 128, one core and two.
+
+    Args:
+        channels: of the side that has fewer.
+        side: of the smaller maps, in pixels.
+    """
+    return (side <= 4 and channels >= 16) or (side <= 8 and channels >= 64)
+
+
+def halve(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """(n, inputs, 2h, 2w) -> (n, outputs, h, w), in bfloat16."""
+    if not pays(min(layer.in_channels, layer.out_channels), x.shape[-1] // 2):
+        return nn.Conv2d.forward(layer, x)
+    return _Halve.apply(*_lowered(x, layer.weight, layer.bias))
+
+
+def double(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """(n, inputs, h, w) -> (n, outputs, 2h, 2w), in bfloat16."""
+    if not pays(min(layer.in_channels, layer.out_channels), x.shape[-1]):
+        return nn.ConvTranspose2d.forward(layer, x)
+    return _Double.apply(*_lowered(x, layer.weight, layer.bias))
+
+
+def _lowered(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if tensor is None else tensor.bfloat16() for tensor in tensors]
+
+
+class _Halve(torch.autograd.Function):
+    """The backward pass is made of differentiable operations, which a gradient penalty needs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return conv2d(x, weight, bias, STRIDE, PADDING)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            conv_transpose2d(gradient, weight, None, STRIDE, PADDING) if of_x else None,
+            weight_gradient(x, gradient) if of_weight else None,
+            gradient.sum((0, 2, 3)) if of_bias else None,
+        )
+
+
+class _Double(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return conv_transpose2d(x, weight, bias, STRIDE, PADDING)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            conv2d(gradient, weight, None, STRIDE, PADDING) if of_x else None,
+            weight_gradient(gradient, x) if of_weight else None,
+            gradient.sum((0, 2, 3)) if of_bias else None,
+        )
+
+
+def weight_gradient(large: Tensor, small: Tensor) -> Tensor:
+    """dW[k, c] = sum over images and places of small[k] times the 4x4 patch of large[c] that belongs to the place.
+
+    Args:
+        large: (n, c, 2h, 2w): what is convolved, or the gradient of what a transposed convolution gives.
+        small: (n, k, h, w): the gradient of what a convolution gives, or what is convolved transposed.
+
+    Returns:
+        (k, c, 4, 4), channels last in memory.
+    """
+    padded = pad(large.permute(0, 2, 3, 1), (0, 0, PADDING, PADDING, PADDING, PADDING))
+    patches = padded.unfold(1, KERNEL, STRIDE).unfold(2, KERNEL, STRIDE).permute(0, 1, 2, 4, 5, 3)
+    rows = small.permute(0, 2, 3, 1).flatten(0, 2)  # (n h w, k)
+    product = rows.T @ patches.flatten(3).flatten(0, 2)
+    return product.unflatten(1, patches.shape[3:]).permute(0, 3, 1, 2)
