@@ -28,6 +28,7 @@ from gans.fidelity.extractors import error_of
 from gans.fidelity.meanings import meanings
 from gans.fidelity.metrics import SEED
 from reports.figures import save
+from reports.tables import markdown
 
 ROOT = Path("reports/results/sensitivity")
 MOST = 2_000  # images; more only make the error bars shorter
@@ -225,13 +226,13 @@ def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, picture: str)
         f"![Every metric under {len(DISTURBANCES)} kinds of damage, from none to strong]({picture})",
         "## How far the strongest damage moves each metric",
         "In standard errors; within ±2 a metric did not notice. The examples above the columns show the damage.",
-        table(moved),
+        markdown(moved),
         "## Numbers",
     ]
     for disturbance in DISTURBANCES:
         own = measured[measured["disturbance"] == disturbance.name]
         if not own.empty:
-            parts += [f"### {disturbance.name.capitalize()} ({disturbance.unit})", table(_wide(own))]
+            parts += [f"### {disturbance.name.capitalize()} ({disturbance.unit})", markdown(_wide(own))]
     parts += ["## Made by", f"```sh\npython -m reports.sensitivity {images.name}\n```"]
     return "\n\n".join(parts) + "\n"
 
@@ -243,13 +244,6 @@ def _wide(own: pd.DataFrame) -> pd.DataFrame:
     )
     wide = cells.pivot(index="metric", columns="level", values="cell")
     return wide.loc[own["metric"].unique(), cells["level"].unique()].reset_index()
-
-
-def table(frame: pd.DataFrame) -> str:
-    """A data frame as a markdown table: the first column to the left, the others to the right."""
-    head = [" | ".join(map(str, frame.columns)), " | ".join([":--", *["--:"] * (len(frame.columns) - 1)])]
-    rows = [" | ".join(row) for row in frame.itertuples(index=False, name=None)]
-    return "\n".join(f"| {row} |" for row in [*head, *rows])
 
 
 def write(name: str, device: torch.device, most: int = MOST, root: Path = ROOT) -> Path:

@@ -11,9 +11,9 @@ from scipy import stats
 
 from gans.fidelity.extractors import ERROR, INCEPTION_METRICS, MetricNames, error_of
 from gans.fidelity.meanings import meanings
+from reports.difference import LEVEL
 from reports.results import CLOCK, FLOORS, Board, Results
 
-LEVEL = 0.95
 NOTHING = "—"
 DRAWS = 10_000  # of the bootstrap over seeds
 # settings that tell one training from another, under the headings of the table
@@ -101,6 +101,13 @@ def escape(text: object) -> str:
     for character in "\\`*|":
         line = line.replace(character, f"\\{character}")
     return line.replace("<", "&lt;")
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A table in markdown: the first column to the left, the others to the right."""
+    head = [" | ".join(map(str, frame.columns)), " | ".join([":--", *["--:"] * (len(frame.columns) - 1)])]
+    rows = [" | ".join(row) for row in frame.itertuples(index=False, name=None)]
+    return "\n".join(f"| {row} |" for row in [*head, *rows])
 
 
 # --- scores

@@ -27,12 +27,13 @@ from gans.errors import InputError, Parser, exit_code
 from gans.tracking import Run, Store, shown
 from reports import report as pages
 from reports import results, tables
+from reports.difference import Difference
 from reports.results import Results
 from reports.tables import NOTHING, Estimate, escape, number
 from sweeps import plots, winners
 from sweeps.progress import Tally
 from sweeps.study import Sweep
-from sweeps.winners import DEFAULT, Difference
+from sweeps.winners import DEFAULT
 
 ROOT = pages.ROOT / "sweeps"
 RECORD = "sweep.json"

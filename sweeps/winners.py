@@ -7,20 +7,14 @@ scored on the report latents, and compared with Welch's t-test.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
 
 from benchmarks.matrix import Matrix, MatrixFile
 from gans.config import Experiment
-from reports.tables import LEVEL
 from sweeps.study import Sweep
 from sweeps.toml import bare, comment, lines
 
@@ -78,50 +72,6 @@ def text_of(file: MatrixFile, dataset: str) -> str:
     limit = lines({"time_limit_minutes": file.time_limit_minutes})
     models = "".join(f"\n[models.{model}]\n{lines(table)}" for model, table in file.models.items())
     return f"{head}{limit}\n[datasets.{bare(dataset)}]\n{models}"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The mean score of a trial's configuration minus the default's; below 0 the trial is better.
-
-    Attributes:
-        mean: NaN if either has no score.
-        low: lower end of the simultaneous 95 % interval; NaN with fewer than two seeds on a side.
-        high: upper end.
-        p: of Welch's t-test, times the number of trials that are compared (Bonferroni), at most 1.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p: float
-
-    @classmethod
-    def of(cls, tuned: pd.Series, default: pd.Series, comparisons: int = 1) -> Difference:
-        """Compare two sets of seeds; what is not finite is left out."""
-        a, b = (values[np.isfinite(values)].to_numpy(dtype=float) for values in (tuned, default))
-        if not len(a) or not len(b):
-            return cls(math.nan, math.nan, math.nan, math.nan)
-        mean = float(a.mean() - b.mean())
-        if min(len(a), len(b)) < 2:
-            return cls(mean, math.nan, math.nan, math.nan)
-        with np.errstate(all="ignore"):
-            test = stats.ttest_ind(a, b, equal_var=False)
-            interval = test.confidence_interval(1 - (1 - LEVEL) / comparisons)
-        return cls(mean, float(interval.low), float(interval.high), min(1.0, float(test.pvalue) * comparisons))
-
-    @property
-    def verdict(self) -> str:
-        """In words, for the end of a sentence that begins with the configuration."""
-        if not math.isfinite(self.mean):
-            return "has no score to compare"
-        if not math.isfinite(self.low):
-            return "cannot be told from the default by one seed"
-        if self.high < 0:
-            return "is better than the default, beyond the intervals"
-        if self.low > 0:
-            return "is worse than the default, beyond the intervals"
-        return f"has the {'lower' if self.mean < 0 else 'higher'} mean, but not beyond the intervals"
 
 
 def preset(settings: dict[str, object], header: str) -> str:

@@ -34,6 +34,7 @@ from gans.errors import InputError, exit_code
 from gans.recipes import RECIPES
 from gans.tracking import Store
 from gans.train import CHECKPOINT
+from reports.difference import Difference
 from sweeps import __main__ as command
 from sweeps import report, winners
 from sweeps.progress import Tally
@@ -43,7 +44,6 @@ from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap,
 from sweeps.toml import lines, nest
 from sweeps.trial import Diverged, Site, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
-from sweeps.winners import Difference
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
