@@ -123,10 +123,8 @@ class Measurement:
             self.tell("MD-GAN's workers")
             with limited(1):
                 self.page.workers = costs.workers((1, 3, 5, 10), self.device, self.rounds, self.asked["seconds"])
-        if self.device.type == "cpu" and devices.cores() > 1:
-            for model in [m for m in ("gan", "dcgan") if m in self.models]:
-                self.tell(f"cells at a time of {model}")
-                self.page.layouts[model] = costs.layouts(model, cells=devices.cores(), steps=200)
+        self.tell("matrices")
+        self.page.matrix = costs.matrix(self.device)
         self.tell("scoring")
         self.page.scoring = scoring.rows(self.device)
 

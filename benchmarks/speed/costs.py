@@ -1,4 +1,4 @@
-"""What surrounds the steps: start-up, evaluation, tracking, checkpoints, workers, processes."""
+"""What surrounds the steps: start-up, evaluation, tracking, checkpoints, workers, cells at a time."""
 
 from __future__ import annotations
 
@@ -14,34 +14,26 @@ from tempfile import TemporaryDirectory
 import torch
 
 from benchmarks.matrix import Selection, cells, read_matrix
-from benchmarks.speed.child import SPAWNED
 from benchmarks.speed.contenders import bare
 from benchmarks.speed.rounds import Times, here, interleave
+from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.workloads import small
 from gans import devices
 from gans.cell import Place, run_cell
 
-
-def _child(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.speed.child", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, SPAWNED: str(time.time())},
-    )
-
-
-def _answer(child: subprocess.Popen[str], what: str) -> dict[str, float]:
-    said, _ = child.communicate()
-    if child.returncode:
-        raise RuntimeError(f"{what} ended with exit code {child.returncode}")
-    return json.loads(said.splitlines()[-1])
+BUDGET = 0.1  # share of its images that the small matrix trains on
 
 
 def start_up(model: str, device: str) -> dict[str, float]:
     """From the command to the first step of a `digits` cell in a fresh process, and its peak memory."""
-    return _answer(_child("start", model, device), f"starting {model}")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.speed.startup", model, device],
+        env={**os.environ, SPAWNED: str(time.time())},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def shares(model: str, device: str, threads: int, budget: float) -> dict[str, float]:
@@ -75,26 +67,25 @@ def workers(counts: Sequence[int], device: torch.device, rounds: int, seconds: f
     return {int(n): times for n, times in timed.items()}
 
 
-def packing(model: str, jobs: int, threads: int, cells: int, steps: int) -> float:
-    """Wall seconds of so many `digits` cells of so many steps, `jobs` at a time, on a CPU."""
-    total = 0.0
-    for first in range(0, cells, jobs):
-        children = [
-            _child("train", model, str(threads), str(steps)) for _ in range(first, min(first + jobs, cells))
-        ]
-        for child in children:
-            assert child.stdout
-            child.stdout.readline()  # ready
-        for child in children:
-            assert child.stdin
-            child.stdin.write("\n")
-            child.stdin.flush()
-        total += max(_answer(child, f"{model} on {threads} threads")["seconds"] for child in children)
-    return total
+def matrix(device: torch.device) -> dict[int, float]:
+    """Wall seconds of a small `digits` matrix, from the command to its report, against JOBS."""
+    jobs = [1, 2, 4, 8] if device.type == "cuda" else sorted({1, devices.cores(), 2 * devices.cores()})
+    return {count: _matrix(device, count) for count in jobs}
 
 
-def layouts(model: str, cells: int, steps: int) -> dict[str, float]:
-    """`packing` for the ways to share out the CPU: all cores to one cell, and one core to each of many."""
-    cores = devices.cores()
-    ways = {f"{jobs} x {cores // jobs}": jobs for jobs in sorted({1, cores}) if jobs <= cells}
-    return {name: packing(model, jobs, cores // jobs, cells, steps) for name, jobs in ways.items()}
+def _matrix(device: torch.device, jobs: int) -> float:
+    with TemporaryDirectory() as folder:
+        flags = ["--budget", str(BUDGET), "--jobs", str(jobs), "--device", str(device)]
+        since = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks", "digits", *flags],
+            cwd=folder,
+            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = time.perf_counter() - since
+    if done.returncode not in (0, 1):  # 1: on so few images a cell may end as diverged
+        raise RuntimeError(f"the matrix with {jobs} jobs ended with exit code {done.returncode}: {done.stderr}")
+    return seconds

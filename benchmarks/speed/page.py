@@ -62,7 +62,7 @@ class Page:
     start_up: dict[str, dict[str, float]] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     workers: dict[int, Times] = field(default_factory=dict)
-    layouts: dict[str, dict[str, float]] = field(default_factory=dict)
+    matrix: dict[int, float] = field(default_factory=dict)
     scoring: list[Scored] = field(default_factory=list)
 
     def write(self, slug: str) -> Path:
@@ -83,8 +83,8 @@ class Page:
             parts += ["## Where a cell's time goes", SHARES, self.whole_cells()]
         if self.workers:
             parts += ["## MD-GAN against the number of workers", self.mdgan()]
-        if self.layouts:
-            parts += ["## Cells at a time", LAYOUTS, self.packed()]
+        if self.matrix:
+            parts += ["## Matrix against JOBS", MATRIX, self.packed()]
         if self.scoring:
             parts += ["## Scoring", SCORING, self.scored()]
         return "\n\n".join(parts) + "\n"
@@ -173,9 +173,9 @@ class Page:
         return table(["Way", "images/s", "time, ours = 1"], rows)
 
     def packed(self) -> str:
-        ways = list(next(iter(self.layouts.values())))
-        rows = [[model, *(f"{seconds[way]:.1f} s" for way in ways)] for model, seconds in self.layouts.items()]
-        return table(["Model", *ways], rows)
+        best = min(self.matrix.values())
+        rows = [[str(jobs), f"{seconds:.0f} s", f"{seconds / best:.2f}"] for jobs, seconds in self.matrix.items()]
+        return table(["JOBS", "wall time", "best = 1"], rows)
 
 
 READING = """Each contender runs for a moment in every round, in turns, so all meet the same machine; figures are
@@ -196,7 +196,8 @@ logs and pictures; the last part is the tracking store, artifacts, and loading t
 SCORING = """The Fréchet distance of 2,000 colour images of 32x32 in the features of `cifar10`, the reference at
 hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one process, and its command line with
 its start-up (`python -m benchmarks.speed.scoring` takes other counts)."""
-LAYOUTS = "Wall seconds of the same cells, *cells at a time* x *threads each*."
+MATRIX = """Fifteen cells of `digits` on a tenth of their images (`make bench BUDGET=0.1 JOBS=...`), from the
+command to the report; the CPU's cores are shared out among the cells that run at a time."""
 
 
 def milliseconds(times: Times | None) -> str:

@@ -1,8 +1,4 @@
-"""A process of its own for what can only be measured in one: `python -m benchmarks.speed.child TASK ...`.
-
-`start MODEL DEVICE`: from the command to the first training step, in seconds by part.
-`train MODEL THREADS STEPS`: so many steps of a `digits` cell once a line comes in; prints the seconds.
-"""
+"""From the command to the first training step, seconds by part: `python -m benchmarks.speed.startup MODEL DEVICE`."""
 
 from __future__ import annotations
 
@@ -39,24 +35,5 @@ def start(model: str, name: str) -> dict[str, float]:
     }
 
 
-def train(model: str, threads: str, steps: str) -> dict[str, float]:
-    import torch
-
-    from benchmarks.speed.contenders import ours, training
-    from benchmarks.speed.workloads import small
-    from gans import devices
-
-    device = torch.device("cpu")
-    devices.prepare(device, int(threads))
-    run = ours(training(small(model), device))
-    run(3)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    since = time.perf_counter()
-    run(int(steps))
-    return {"seconds": time.perf_counter() - since}
-
-
 if __name__ == "__main__":
-    answer = start(*sys.argv[2:]) if sys.argv[1] == "start" else train(*sys.argv[2:])
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(start(*sys.argv[1:])), flush=True)
