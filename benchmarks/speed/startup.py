@@ -1,4 +1,4 @@
-"""From the command to the first training step, seconds by part: `python -m benchmarks.speed.startup MODEL DEVICE`."""
+"""From the command to the first step, in seconds by part: `python -m benchmarks.speed.startup MODEL DEVICE`."""
 
 from __future__ import annotations
 
