@@ -29,9 +29,10 @@ ROOT = Path("reports/results/compare")
 COLOURS = ("#0072B2", "#D55E00")
 # how a cell is scored: the same on both sides, or there is nothing to compare
 SCORING = ("gans.protocol", "gans.extractors", "gans.reference", "score.images")
-# columns that are no settings, and those that say where and with what a cell ran
+# columns that are no settings, and those that say on what and with what a cell ran
 PLANNED = {*PlannedCell.model_fields, "status", "reason", "counted"}
-CIRCUMSTANCES = ("gans.device", "gans.threads", "gans.commit", "gans.dirty", "version.torch")
+MACHINE = ("gans.device", "gans.threads", "version.torch")
+CODE = ("gans.commit", "gans.dirty")
 
 
 @dataclass(frozen=True)
@@ -149,16 +150,16 @@ def table(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
 
 
 def unlike(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
-    """Settings and circumstances in which the two differ, with the values of all cells."""
+    """Settings and code in which the two differ, and the machines whether or not they do; of all cells."""
     sides = [pd.concat([pair.cells[side] for pair in found]) for side in (0, 1)]
     texts = [str(name) for name in sides[0] if not pd.api.types.is_numeric_dtype(sides[0][name])]
     settings = [name for name in texts if not name.startswith(("gans.", "version.")) and name not in PLANNED]
     rows = []
-    for name in (*settings, *CIRCUMSTANCES):
+    for name in (*settings, *CODE, *MACHINE):
         one, other = (set(side[name].dropna().astype(str)) if name in side else set() for side in sides)
-        if one != other:
-            rows.append({"What differs": f"`{name}`", names[0]: _listed(one), names[1]: _listed(other)})
-    return pd.DataFrame(rows, columns=["What differs", *names])
+        if one != other or (name in MACHINE and one):
+            rows.append({"Trained with": f"`{name}`", names[0]: _listed(one), names[1]: _listed(other)})
+    return pd.DataFrame(rows, columns=["Trained with", *names])
 
 
 def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
@@ -191,8 +192,8 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
     return Picture(figure, f"Scores of every training seed, {names[0]} and {names[1]} above each other")
 
 
-def page(found: Sequence[Pair], names: tuple[str, str], picture: str) -> str:
-    """The comparison in markdown."""
+def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: Sequence[str]) -> str:
+    """The comparison in markdown; `commands` ran the matrices."""
     apart = [f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond]
     told = ", ".join(apart) or "none"
     ratio = Ratio.of(found)
@@ -208,7 +209,7 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str) -> str:
         f"![{draw(found, names).alt}]({picture})",
         markdown(unlike(found, names)),
         "## Made by",
-        f"```sh\npython -m reports.compare {names[0]} {names[1]}\n```",
+        "\n".join(["```sh", *commands, f".venv/bin/python -m reports.compare {names[0]} {names[1]}", "```"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -219,11 +220,12 @@ def write(store: Store, names: tuple[str, str], root: Path = ROOT) -> Path:
     Raises:
         InputError: one was not tracked, or they do not compare.
     """
-    found = pairs(load(store, names[0]), load(store, names[1]))
+    sides = [load(store, name) for name in names]
+    found = pairs(*sides)
     path = root / f"{names[0]}-and-{names[1]}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     save(draw(found, names).figure, path.with_suffix(".png"))
-    write_text(path, page(found, names, path.with_suffix(".png").name))
+    write_text(path, page(found, names, path.with_suffix(".png").name, [side.plan.command for side in sides]))
     return path
 
 
