@@ -18,6 +18,7 @@ sweep_flags = $(if $(DATASET),--dataset $(DATASET)) $(if $(TRIALS),--trials $(TR
               $(if $(STORAGE),--storage $(STORAGE)) $(if $(STUDY),--study $(STUDY)) $(if $(SEED),--seed $(SEED)) \
               $(if $(PRUNER),--pruner $(PRUNER)) $(if $(OBJECTIVES),--objectives $(OBJECTIVES)) \
               $(if $(SPACE),--space $(SPACE)) $(if $(BUDGET),--budget $(BUDGET)) $(call switch,JOIN,--join) \
+              $(if $(PRECISION),--precision $(PRECISION)) \
               $(if $(FINALISTS),--finalists $(FINALISTS)) $(if $(FRESH),--fresh $(FRESH)) \
               $(if $(DEVICE),--device $(DEVICE))
 speed_flags = $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
@@ -47,10 +48,10 @@ $(VENV)/.cluster: requirements-cluster.lock $(READY)
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode -r requirements-cluster.lock
 	@touch $@
 
-bench: $(READY) $(CLUSTER) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= PRECISION=float32 GRAPH= WORKERS=local DRY_RUN=
+bench: $(READY) $(CLUSTER) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= PRECISION=auto GRAPH= WORKERS=local DRY_RUN=
 	@$(BIN)/python -m benchmarks "$(or $(MATRIX),digits)" $(bench_flags)
 
-sweep: $(READY) ## tune a model, retrain the winners, report   MODEL=sagan DATASET=digits TRIALS=30 JOBS= STORAGE= SEED=0 PRUNER=halving OBJECTIVES= SPACE= BUDGET=1 JOIN=
+sweep: $(READY) ## tune a model, retrain the winners, report   MODEL=sagan DATASET=digits TRIALS=30 JOBS= STORAGE= SEED=0 PRUNER=halving OBJECTIVES= SPACE= BUDGET=1 PRECISION= JOIN=
 	@test -n "$(MODEL)" || { echo "error: name a model: make sweep MODEL=sagan" >&2; exit 2; }
 	@$(BIN)/python -m sweeps $(MODEL) $(sweep_flags)
 

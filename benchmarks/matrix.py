@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field, ValidationError
 
 from gans import cluster
@@ -84,7 +85,7 @@ class Matrix:
         """What the file's models train in on these data sets, or on all that the file has."""
         tables = [self.file.datasets.get(dataset, {}) for dataset in datasets or self.file.datasets]
         return {
-            ChainMap(model, table, self.file.defaults).get("precision", "float32")
+            ChainMap(model, table, self.file.defaults).get("precision", "auto")
             for model in self.file.models.values()
             for table in tables
         }
@@ -167,8 +168,8 @@ def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
     return RECIPES[name]
 
 
-def cells(matrix: Matrix, selection: Selection) -> list[Cell]:
-    """The selected cells, with their identities.
+def cells(matrix: Matrix, selection: Selection, device: torch.device) -> list[Cell]:
+    """The selected cells, with their identities on the device that is to train them.
 
     Raises:
         InputError: an unknown name or key, a value out of range, data or weights that cannot be had.
@@ -180,7 +181,7 @@ def cells(matrix: Matrix, selection: Selection) -> list[Cell]:
     datasets = selection.datasets or list(matrix.file.datasets)
     seeds = selection.seeds or matrix.file.seeds
     return [
-        _cell(matrix, model, dataset, seed, selection)
+        _cell(matrix, model, dataset, seed, selection, device)
         for dataset in dict.fromkeys(datasets)
         for model in models
         if exists(matrix.file.models[model], dataset)
@@ -194,7 +195,7 @@ def slug(dataset: str) -> str:
     return "".join(c if c.isalnum() or c == "-" else "-" for c in name) or "images"
 
 
-def _cell(matrix: Matrix, model: str, dataset: str, seed: int, selection: Selection) -> Cell:
+def _cell(matrix: Matrix, model: str, dataset: str, seed: int, selection: Selection, device: torch.device) -> Cell:
     table = {key: value for key, value in matrix.file.models[model].items() if key not in NAMES}
     preset = preset_file(matrix.file.models[model], dataset)
     resolved = experiment(
@@ -207,4 +208,4 @@ def _cell(matrix: Matrix, model: str, dataset: str, seed: int, selection: Select
         {"precision": selection.precision} if selection.precision else {},
         where=f"{matrix.path} (model {model})",
     )
-    return identify(model, resolved.model_copy(update={"kimg": resolved.kimg * selection.budget}))
+    return identify(model, resolved.model_copy(update={"kimg": resolved.kimg * selection.budget}), device)

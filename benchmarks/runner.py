@@ -98,9 +98,9 @@ class MatrixRun:
 
     def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
-        device = devices.resolve(machine.device)
+        self.device = devices.resolve(machine.device)
         if machine.graph:
-            graphs.check(device)
+            graphs.check(self.device)
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         self.known = {
@@ -112,7 +112,7 @@ class MatrixRun:
         left = [p for p in self.planned if p.selected and p.status not in FINAL]
         self.spread = [p for p in left if self.where(p.cell) == "ray"]
         if self.spread:
-            check_cluster(self.spread, devices.resolve(machine.device))
+            check_cluster(self.spread, self.device)
         self.floors = self.list_floors()
         writable(machine.runs)
 
@@ -120,7 +120,7 @@ class MatrixRun:
         """All cells of the file and of the selection; only the selected ones run."""
         # in the file's order whatever was asked for, so that reports keep their order and colours
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
-        everything = cells(self.matrix, replace(self.selection, models=None, seeds=list(seeds)))
+        everything = cells(self.matrix, replace(self.selection, models=None, seeds=list(seeds)), self.device)
         folder = self.machine.runs / self.experiment
         return [
             Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity, ""))
@@ -133,7 +133,7 @@ class MatrixRun:
         seeds = self.selection.seeds or self.matrix.file.seeds
         selected = cell.model in models and cell.experiment.seed in seeds
         if selected:
-            check(cell, devices.resolve(self.machine.device))
+            check(cell, self.device)
         return selected
 
     def where(self, cell: Cell) -> Where:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
+
 from gans import checkpoint, cluster, data, devices, fidelity, graphs, precision
 from gans.config import Experiment, ShardedConfig
 from gans.curves import draw_curves
@@ -47,7 +49,7 @@ class Cell:
 
     Attributes:
         model: the model's name in tables; a recipe, or what the matrix calls it.
-        experiment: resolved: resolution and extractors are named.
+        experiment: resolved: resolution, extractors and precision are named.
         identity: hash of all that can move its score.
         metric: name of the score that chooses the checkpoint and ranks models, `fd_digits` say.
     """
@@ -74,19 +76,19 @@ def extractor(name: str) -> fidelity.Extractor:
     return fidelity.require(name)
 
 
-def resolve(model: str, experiment: Experiment) -> Cell:
-    """The cell of an experiment, with everything checked that can be before training starts.
+def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
+    """The cell of an experiment on a device, with everything checked that can be before training starts.
 
     Raises:
         InputError: as `identify`, and if the networks or the update rule do not fit the data.
     """
-    cell = identify(model, experiment)
+    cell = identify(model, experiment, device)
     check(cell.experiment, data.load(cell.experiment.dataset, resolution=cell.experiment.resolution))
     return cell
 
 
-def identify(model: str, experiment: Experiment) -> Cell:
-    """The cell of an experiment, whether or not it can be trained.
+def identify(model: str, experiment: Experiment, device: torch.device) -> Cell:
+    """The cell of an experiment on a device, which decides on its precision; whether or not it can be trained.
 
     Raises:
         InputError: the data set or an extractor's weights cannot be had.
@@ -95,7 +97,8 @@ def identify(model: str, experiment: Experiment) -> Cell:
     names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
     extractors = [extractor(name) for name in dict.fromkeys(names)]
     score = experiment.score.model_copy(update={"extractors": tuple(e.name for e in extractors)})
-    resolved = experiment.model_copy(update={"resolution": images.resolution, "score": score})
+    settled = precision.settle(experiment, device)
+    resolved = settled.model_copy(update={"resolution": images.resolution, "score": score})
     scorers = tuple(fidelity.identity(e, score.images) for e in extractors)
     return Cell(model, resolved, resolved.identity(images.hash, scorers), extractors[0].prefix)
 

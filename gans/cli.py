@@ -66,7 +66,8 @@ def run_train(asked: argparse.Namespace) -> int:
     tables = [recipe(asked.model), {"dataset": asked.dataset, "seed": asked.seed}]
     tables += [{"kimg": asked.kimg}] if asked.kimg is not None else []
     tables += [assignment(text) for text in asked.set]
-    cell = resolve(asked.model, experiment(*tables, where="--set"))
+    device = devices.resolve(asked.device)
+    cell = resolve(asked.model, experiment(*tables, where="--set"), device)
     place = Place("train", Store().uri, asked.device, devices.cores(), workers=cluster.checked(asked.workers))
     check_workers(cell, place)
     budget = cell.experiment.budget

@@ -23,7 +23,7 @@ from gans.errors import InputError, unknown
 PROTOCOL_VERSION = 1
 
 Count = Annotated[int, Field(ge=1)]
-Precision = Literal["float32", "tf32", "bf16"]
+Precision = Literal["auto", "float32", "tf32", "bf16"]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 
 
@@ -162,7 +162,9 @@ class Experiment(Config):
     )
     batch: Annotated[int, Field(ge=2)] = Field(64, description="images per batch; per worker in MD-GAN")
     precision: Precision = Field(
-        "float32", description="of the networks in training: float32; tf32 (CUDA); bf16, where the device has it"
+        "auto",
+        description="of the networks in training: float32; tf32 (CUDA); bf16, where the device has it; "
+        "auto: bf16 where that was measured to be faster at equal scores, else float32",
     )
     networks: NetworkConfig = NetworkConfig()
     update: UpdateConfig = TwoPlayerConfig()

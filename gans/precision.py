@@ -5,12 +5,14 @@
 - `bf16`: the networks run under autocast to bfloat16. Weights, their gradients, Adam's moments, the average of
   weights, BatchNorm's statistics, spectral norm's power iteration, logits, losses, the generated pixels and the
   gradients that reach them (MD-GAN's feedback, the gradient penalty's slope) stay in float32.
+- `auto`: `settle` makes it one of these, by the device.
 
 Scores are computed in float32 always, so that those of different precisions compare.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
@@ -20,16 +22,39 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from gans import convolutions
-from gans.config import Precision
+from gans.config import Experiment, Precision
 from gans.errors import InputError
+
+# The width from which on networks train faster in bf16 (benchmarks/speed/results), with scores that are those of
+# float32 within the noise of seeds (reports/results/compare): on CPUs that multiply tiles of matrices, and on
+# those that have products of vectors only. No GPU and no other CPU has been measured; they stay with float32.
+FASTER_IN_BF16 = {
+    "amx_bf16": {"gan": 512, "dcgan": 1, "dcgan-nobn": 1, "sagan": 1},
+    "avx512_bf16": {"gan": 512, "dcgan": 64, "dcgan-nobn": 64, "sagan": 64},
+}
+
+
+def settle(experiment: Experiment, device: torch.device) -> Experiment:
+    """The experiment with its precision named: `auto` becomes bf16 where that is known to pay, else float32."""
+    if experiment.precision != "auto":
+        return experiment
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    widths = next((table for name, table in FASTER_IN_BF16.items() if able.get(name)), {})
+    faster = experiment.networks.width >= widths.get(experiment.networks.name, math.inf)
+    return experiment.model_copy(update={"precision": "bf16" if faster else "float32"})
 
 
 def check(precision: Precision, device: torch.device) -> None:
     """Refuse a precision that the device does not have.
 
+    Args:
+        precision: settled.
+        device: what trains.
+
     Raises:
         InputError: naming the device and what it can do.
     """
+    assert precision != "auto", "settle the experiment first"
     if precision == "tf32" and device.type != "cuda":
         raise InputError("precision = tf32 needs a CUDA device; use float32 or bf16 on a CPU")
     if precision == "bf16" and not has_bf16(device):

@@ -26,6 +26,7 @@ SETTINGS = {
     "optimizer.lr_g": "Rate of G",
     "optimizer.lr_d": "Rate of D",
     "batch": "Batch",
+    "precision": "Precision",
     "ema.halflife_kimg": "EMA half-life (kimg)",
     "kimg": "Images (thousands)",
 }

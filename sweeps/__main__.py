@@ -7,11 +7,13 @@ import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import optuna
 
 from benchmarks.engine import preload
 from benchmarks.runner import Machine
+from gans.config import Precision
 from gans.errors import InputError, Parser, exit_code
 from gans.recipes import RECIPES
 from gans.tracking import Store
@@ -35,6 +37,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--objectives", nargs="+", default=["score"], help="score, or score seconds")
     parser.add_argument("--space", type=Path, help="a TOML file in place of sweeps/spaces/MODEL.toml")
     parser.add_argument("--budget", type=float, default=1.0, help="share of the images that a trial trains on")
+    parser.add_argument("--precision", choices=get_args(Precision), help="of all trainings; else the matrix's")
     parser.add_argument("--finalists", type=int, default=3, help="best trials that are retrained")
     parser.add_argument("--fresh", type=int, default=5, help="training seeds, used by no trial, of each of them")
     parser.add_argument(

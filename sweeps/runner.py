@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result
 from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
 from benchmarks.runner import Machine, MatrixRun
-from gans import devices
+from gans import devices, precision
 from gans.cell import Cell, locked, resolve
 from gans.checkpoint import write_text
 from gans.config import experiment
@@ -52,6 +53,7 @@ class Request:
         objectives: score, or score and seconds.
         space: a TOML file in place of the model's own.
         budget: share of the matrix's images that a trial trains on.
+        precision: of all trainings; None: the matrix's, which may depend on the device.
         finalists: trials that are retrained.
         fresh: training seeds, used by no trial, that they and the default are retrained from.
         join: help with the trials only.
@@ -67,6 +69,7 @@ class Request:
     objectives: tuple[str, ...] = ("score",)
     space: Path | None = None
     budget: float = 1.0
+    precision: str | None = None
     finalists: int = 3
     fresh: int = 5
     join: bool = False
@@ -98,6 +101,7 @@ class Request:
         parts = [self.model, "".join(c if c.isalnum() or c in "-." else "-" for c in self.dataset)]
         parts += [f"budget{self.budget:g}"] if self.budget != 1 else []
         parts += ["seconds"] if len(self.objectives) > 1 else []
+        parts += [self.precision] if self.precision else []
         return self.study or "-".join(parts)
 
     def command(self) -> str:
@@ -112,6 +116,7 @@ class Request:
             "OBJECTIVES": " ".join(self.objectives),
             "SPACE": str(self.space or ""),
             "BUDGET": f"{self.budget:g}",
+            "PRECISION": self.precision or "",
             "FINALISTS": str(self.finalists),
             "FRESH": str(self.fresh),
         }
@@ -128,14 +133,14 @@ class Request:
         return " ".join(["make sweep", *asked])
 
 
-def plan(request: Request) -> Sweep:
-    """The sweep that is asked for, checked against data, networks and space.
+def plan(request: Request, device: torch.device) -> Sweep:
+    """The sweep that is asked for on a device, checked against data, networks and space.
 
     Raises:
         InputError: anything that would keep its trials from training.
     """
     request.check()
-    default, seconds = default_cell(request.model, request.dataset, request.budget)
+    default, seconds = default_cell(request, device)
     return Sweep(
         study=request.name,
         storage=request.storage,
@@ -149,18 +154,24 @@ def plan(request: Request) -> Sweep:
     )
 
 
-def default_cell(model: str, dataset: str, budget: float) -> tuple[Cell, float]:
+def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
     """What `make bench` trains for this model, and a trial's time limit in seconds.
 
     The data set's own matrix says it, if there is one; else the recipe. Only the training seed is another.
     """
+    model, dataset, seed = request.model, request.dataset, winners.TRIAL_SEED
     if (MATRICES / f"{dataset}.toml").exists():
         matrix = read_matrix(dataset)
         if model in matrix.file.models:
-            (cell,) = cells(matrix, Selection([model], [dataset], [winners.TRIAL_SEED], budget))
+            selection = Selection([model], [dataset], [seed], request.budget, request.precision)
+            (cell,) = cells(matrix, selection, device)
+            precision.check(cell.experiment.precision, device)
             return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
-    base = experiment(RECIPES[model], {"dataset": dataset, "seed": winners.TRIAL_SEED}, where="the recipe")
-    return resolve(model, base.model_copy(update={"kimg": base.kimg * budget})), 60 * LIMIT_MINUTES
+    asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
+    base = experiment(RECIPES[model], asked, where="the recipe")
+    cell = resolve(model, base.model_copy(update={"kimg": base.kimg * request.budget}), device)
+    precision.check(cell.experiment.precision, device)
+    return cell, 60 * LIMIT_MINUTES
 
 
 class GaveUp(Exception):
@@ -182,8 +193,7 @@ class SweepRun:
 
     def __init__(self, request: Request, machine: Machine, store: Store, train: Train | None = None) -> None:
         self.request, self.machine, self.store, self.train = request, machine, store, train
-        devices.resolve(machine.device)
-        self.sweep = plan(request)
+        self.sweep = plan(request, devices.resolve(machine.device))
         self.study = self.sweep.create()
         self.folder = machine.runs / self.sweep.name
         self.failures = 0

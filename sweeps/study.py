@@ -116,7 +116,12 @@ class Sweep:
 
     def identity(self) -> dict[str, Any]:
         """What all trials of a study have in common."""
-        return {"default": self.default.identity, "space": self.space.text(), "objectives": list(self.objectives)}
+        return {
+            "precision": self.base.precision,
+            "default": self.default.identity,
+            "space": self.space.text(),
+            "objectives": list(self.objectives),
+        }
 
     def create(self) -> Study:
         """The study, made with the default as its first trial, or joined.
@@ -142,9 +147,12 @@ class Sweep:
         known = study.user_attrs.get("sweep", {})
         other = [part for part, value in self.identity().items() if known.get(part, value) != value]
         if other:
+            remedy = "start another study: STUDY=NAME"
+            if "precision" in other:  # machines of several kinds, whose defaults differ
+                remedy = "start another study with a precision that all its machines have: PRECISION=float32"
             raise InputError(
                 f"study '{self.study}' in {shown(self.storage)} has another {' and another '.join(other)}, so its "
-                f"trials do not compare with new ones; start another study: STUDY=NAME"
+                f"trials do not compare with new ones; {remedy}"
             )
         return study
 

@@ -151,8 +151,8 @@ def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[flo
     Raises:
         TrialPruned: by the pruner, or because training diverged.
     """
-    cell = resolve(sweep.default.model, sweep.experiment(sweep.space.suggest(trial)))
     device = devices.resolve(site.device)
+    cell = resolve(sweep.default.model, sweep.experiment(sweep.space.suggest(trial)), device)
     devices.prepare(device, site.threads)
     folder = trial_folder(site.folder, origin(trial))
     with locked(folder), tracked(trial, cell, sweep, site, folder) as run:

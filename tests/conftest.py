@@ -23,6 +23,7 @@ TINY: dict[str, Any] = {
     "resolution": 16,
     "batch": 8,
     "kimg": 0.096,
+    "precision": "float32",
     "networks": {"latent": 8, "width": 4},
     "ema": {"halflife_kimg": 0.05},
     "score": {"extractors": ["stub"], "images": 100, "curve_images": 100},

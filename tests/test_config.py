@@ -192,7 +192,7 @@ def test_identity_is_the_hash_of_canonical_json() -> None:
         '{"data": "abc", "experiment": {"batch": 64, "dataset": "digits", "ema": {"halflife_kimg": 10.0}, '
         '"kimg": 100.0, "loss": {"name": "non-saturating", "penalty": 10.0}, '
         '"networks": {"latent": 128, "name": "dcgan", "width": 64}, '
-        '"optimizer": {"beta1": 0.5, "beta2": 0.999, "lr_d": 0.0002, "lr_g": 0.0002}, "precision": "float32", '
+        '"optimizer": {"beta1": 0.5, "beta2": 0.999, "lr_d": 0.0002, "lr_g": 0.0002}, "precision": "auto", '
         '"resolution": null, '
         '"schedule": {"checkpoints": 10, "evaluations": 10, "grids": 10, "logs": 100}, '
         '"score": {"curve_images": 2000, "extractors": ["auto"], "images": 10000}, "seed": 0, '

@@ -13,6 +13,7 @@ from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import RECIPES
 
+CPU = torch.device("cpu")
 SMALL = """
 seeds = [0, 1]
 [datasets.digits]
@@ -36,7 +37,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_tables_are_laid_over_each_other_in_order(small):
-    found = {cell.name: cell.experiment for cell in cells(read_matrix(str(small)), Selection())}
+    found = {cell.name: cell.experiment for cell in cells(read_matrix(str(small)), Selection(), CPU)}
     assert list(found) == ["dcgan/digits/0", "dcgan/digits/1", "big/digits/0", "big/digits/1"]
     assert found["dcgan/digits/0"].batch == 20  # the data set's table wins over [defaults]
     assert found["big/digits/1"].batch == 30  # the model's wins over both
@@ -46,7 +47,7 @@ def test_tables_are_laid_over_each_other_in_order(small):
 
 
 def test_auto_is_resolved_before_anything_runs(small):
-    cell = cells(read_matrix(str(small)), Selection(seeds=[0]))[0]
+    cell = cells(read_matrix(str(small)), Selection(seeds=[0]), CPU)[0]
     assert cell.experiment.score.extractors == ("digits",)
     assert cell.experiment.resolution == 16
     assert cell.metric == "fd_digits"
@@ -54,7 +55,7 @@ def test_auto_is_resolved_before_anything_runs(small):
 
 def test_budget_scales_images_and_identity(small):
     matrix = read_matrix(str(small))
-    whole, tenth = (cells(matrix, Selection(seeds=[0], budget=b))[0] for b in (1.0, 0.1))
+    whole, tenth = (cells(matrix, Selection(seeds=[0], budget=b), CPU)[0] for b in (1.0, 0.1))
     assert tenth.experiment.budget == 200
     assert whole.experiment.budget == 2000
     assert whole.identity != tenth.identity
@@ -64,14 +65,14 @@ def test_budget_scales_images_and_identity(small):
 
 def test_identity_does_not_depend_on_what_else_runs(small):
     matrix = read_matrix(str(small))
-    alone = cells(matrix, Selection(models=["big"], seeds=[1]))[0]
-    assert alone.identity == cells(matrix, Selection())[3].identity
+    alone = cells(matrix, Selection(models=["big"], seeds=[1]), CPU)[0]
+    assert alone.identity == cells(matrix, Selection(), CPU)[3].identity
 
 
 def test_a_label_is_no_part_of_the_identity(tmp_path, small):
     other = tmp_path / "other.toml"
     other.write_text(SMALL.replace("models.big", "models.large"))
-    pick = [cells(read_matrix(str(path)), Selection())[2] for path in (small, other)]
+    pick = [cells(read_matrix(str(path)), Selection(), CPU)[2] for path in (small, other)]
     assert pick[0].identity == pick[1].identity
 
 
@@ -108,7 +109,7 @@ def test_mistakes_are_named(small, change, says):
     assert change[0] in text
     small.write_text(text.replace(*change))
     with pytest.raises(InputError, match=says) as error:
-        for cell in cells(read_matrix(str(small)), Selection()):
+        for cell in cells(read_matrix(str(small)), Selection(), CPU):
             check(cell, torch.device("cpu"))
     assert "\n" not in str(error.value)
 
@@ -122,11 +123,11 @@ def test_where_workers_live_is_said_for_a_model_a_file_or_an_invocation(small):
     assert [matrix.where(model) for model in ("dcgan", "big")] == ["local", "ray"]
     assert matrix.where("big", "local") == "local"
     # and it is no part of what a cell is
-    before = [cell.identity for cell in cells(matrix, Selection())]
+    before = [cell.identity for cell in cells(matrix, Selection(), CPU)]
     small.write_text(text.replace("seeds =", 'workers = "ray"\nseeds ='))
     matrix = read_matrix(str(small))
     assert [matrix.where(model) for model in ("dcgan", "big")] == ["ray", "ray"]
-    assert [cell.identity for cell in cells(matrix, Selection())] == before
+    assert [cell.identity for cell in cells(matrix, Selection(), CPU)] == before
 
 
 def test_the_mdgan_matrices_give_every_model_the_same_number_of_iterations():
@@ -160,14 +161,14 @@ def without_names(table):
 )
 def test_wrong_selections_are_named(small, selection, says):
     with pytest.raises(InputError, match=says):
-        cells(read_matrix(str(small)), selection)
+        cells(read_matrix(str(small)), selection, CPU)
 
 
 def test_other_data_sets_and_budgets_have_reports_of_their_own(small):
     matrix = read_matrix(str(small))
     assert matrix.experiment_name(1, ["digits"]) == "small"
     assert matrix.experiment_name(1, ["mnist"]) == "small-mnist"
-    assert matrix.experiment_name(1, None, "float32") == "small"
+    assert matrix.experiment_name(1, None, "auto") == "small"
     assert matrix.experiment_name(0.1, ["mnist"], "bf16") == "small-mnist-bf16-budget0.1"
     assert (
         matrix.experiment_name(0.5, ["folder:/a b/my cats.tar.xz", "digits"]) == "small-my-cats-digits-budget0.5"
@@ -177,7 +178,8 @@ def test_other_data_sets_and_budgets_have_reports_of_their_own(small):
 @pytest.mark.parametrize(
     ("change", "plain", "bf16"),
     [
-        (("kimg = 2", "kimg = 2"), "small", "small-bf16"),
+        (("kimg = 2", "kimg = 2"), "small-float32", "small-bf16"),
+        (("kimg = 2", 'kimg = 2\nprecision = "float32"'), "small", "small-bf16"),
         (("kimg = 2", 'kimg = 2\nprecision = "bf16"'), "small-float32", "small"),
         (("batch = 20", 'batch = 20\nprecision = "bf16"'), "small-float32", "small"),
         (("batch = 30", 'batch = 30\nprecision = "bf16"'), "small-float32", "small-bf16"),  # of one model
@@ -216,11 +218,11 @@ def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch)
         with_preset(read_matrix(str(small)), "tuned")
     (tmp_path / "sweeps/presets/dcgan-digits.toml").write_text("optimizer = { lr_g = 3e-3 }\n")
     matrix = with_preset(read_matrix(str(small)), "tuned")
-    found = {cell.name: cell for cell in cells(matrix, Selection(seeds=[0]))}
+    found = {cell.name: cell for cell in cells(matrix, Selection(seeds=[0]), CPU)}
     assert list(found) == ["dcgan/digits/0", "big/digits/0", "dcgan-tuned/digits/0"]
     assert found["dcgan-tuned/digits/0"].experiment.optimizer.lr_g == 3e-3
     assert found["dcgan-tuned/digits/0"].experiment.batch == found["dcgan/digits/0"].experiment.batch
-    alone = cells(read_matrix(str(small)), Selection(seeds=[0]))[0]
+    alone = cells(read_matrix(str(small)), Selection(seeds=[0]), CPU)[0]
     assert found["dcgan/digits/0"].identity == alone.identity
     with pytest.raises(InputError, match="unknown preset 'tune'; did you mean 'tuned'"):
         with_preset(matrix, "tune")
@@ -228,9 +230,18 @@ def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch)
 
 def test_a_precision_is_asked_for_all_cells_and_checked_on_the_device(small):
     matrix = read_matrix(str(small))
-    plain, asked = (cells(matrix, Selection(precision=kind)) for kind in (None, "tf32"))
+    plain, asked = (cells(matrix, Selection(precision=kind), CPU) for kind in ("float32", "tf32"))
     assert {cell.experiment.precision for cell in plain} == {"float32"}
     assert {cell.experiment.precision for cell in asked} == {"tf32"}
     assert not {cell.identity for cell in plain} & {cell.identity for cell in asked}
     with pytest.raises(InputError, match="precision = tf32 needs a CUDA device"):
-        check(asked[0], torch.device("cpu"))
+        check(asked[0], CPU)
+
+
+def test_unless_asked_for_a_precision_is_the_devices(small, monkeypatch):
+    """And the cell is the one that has been asked for by name."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    matrix = read_matrix(str(small))
+    default, bf16 = (cells(matrix, Selection(precision=kind), CPU) for kind in (None, "bf16"))
+    assert [cell.identity for cell in default] == [cell.identity for cell in bf16]
+    assert {cell.experiment.precision for cell in cells(matrix, Selection(), torch.device("meta"))} == {"float32"}

@@ -293,7 +293,7 @@ def test_workers_of_a_rule_that_has_none_are_refused() -> None:
     made = experiment({"score": {"images": 200, "curve_images": 200}})
     place = Place("train", "sqlite://", "cpu", 1, workers="ray")
     with pytest.raises(InputError, match="update two-player has no workers for --workers ray; leave it out"):
-        check_workers(resolve("dcgan", made), place)
+        check_workers(resolve("dcgan", made, CPU), place)
 
 
 # as users run it

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from gans import precision
-from gans.config import NetworkConfig
+from gans.config import Experiment, NetworkConfig
 from gans.ema import EMA
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
@@ -41,6 +41,29 @@ def test_what_the_device_lacks_is_refused(kind: str, able: bool, says: str, monk
 def test_a_cpu_with_native_bf16_may(monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     precision.check("bf16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("able", "name", "width", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "sagan", 16, "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "sagan", 16, "float32"),
+        ({"avx512_bf16": True}, "dcgan", 64, "bf16"),
+        ({"amx_bf16": True}, "gan", 256, "float32"),
+        ({"amx_bf16": True}, "gan", 512, "bf16"),
+        ({"amx_bf16": True}, "mine", 512, "float32"),
+        ({"bf16": True}, "dcgan", 64, "float32"),  # an Arm CPU: not measured
+        ({"avx2": True}, "dcgan", 64, "float32"),
+    ],
+)
+def test_the_default_is_bf16_where_it_was_measured_to_pay(able, name, width, expected, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    networks = NetworkConfig.model_construct(name=name, width=width)
+    made = Experiment().model_copy(update={"networks": networks})
+    assert precision.settle(made, CPU).precision == expected
+    assert precision.settle(made, torch.device("cuda")).precision == "float32"
+    asked = made.model_copy(update={"precision": "tf32"})
+    assert precision.settle(asked, CPU) is asked
 
 
 @needs_bf16

@@ -32,9 +32,9 @@ def test_every_model_of_the_digits_matrix_is_timed() -> None:
 @pytest.mark.parametrize("model", SIZES)
 def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
     """In all that costs time."""
-    (cell,) = cells(read_matrix("digits"), Selection([model], None, [0]))
+    (cell,) = cells(read_matrix("digits"), Selection([model], None, [0]), CPU)
     ours, theirs = small(model).experiment, cell.experiment
-    for part in ("batch", "networks", "update", "loss", "optimizer", "ema", "precision"):
+    for part in ("batch", "networks", "update", "loss", "optimizer", "ema"):
         assert getattr(ours, part) == getattr(theirs, part), part
     assert colour(model).shape == (3, 32)
 

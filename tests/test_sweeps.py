@@ -21,6 +21,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+import torch
 from optuna.exceptions import TrialPruned
 from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
@@ -45,6 +46,7 @@ from sweeps.toml import lines, nest
 from sweeps.trial import Diverged, Site, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
 
+CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -124,7 +126,7 @@ def states(study: optuna.Study) -> list[str]:
 
 @pytest.fixture(scope="module", params=RECIPES)
 def swept(request) -> tuple[str, Cell, Space]:
-    cell, _ = default_cell(request.param, "digits", 1)
+    cell, _ = default_cell(Request(request.param), CPU)
     return request.param, cell, read_space(request.param, cell.experiment)
 
 
@@ -169,11 +171,22 @@ def test_a_space_searches_what_the_issue_lists_and_holds_the_default(swept):
 
 def test_the_default_is_what_the_matrix_trains():
     file = tomllib.loads((ROOT / "benchmarks/matrices/digits.toml").read_text())
-    cell, seconds = default_cell("sagan", "digits", 0.5)
+    cell, seconds = default_cell(Request("sagan", budget=0.5), CPU)
     assert cell.experiment.kimg == file["defaults"]["kimg"] / 2
     own = {"networks.width": file["models"]["sagan"]["networks"]["width"], "dataset": "digits"}
     assert own.items() <= cell.experiment.flat().items()
     assert cell.metric == "fd_digits" and seconds == 2 * 60 * file["time_limit_minutes"]
+
+
+@pytest.mark.parametrize("of_a_matrix", [True, False])
+def test_a_precision_is_asked_for_all_trainings(of_a_matrix, monkeypatch, tmp_path):
+    if not of_a_matrix:
+        monkeypatch.setattr("sweeps.runner.MATRICES", tmp_path)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    default, asked = (default_cell(Request("sagan", precision=kind), CPU)[0] for kind in (None, "float32"))
+    assert (default.experiment.precision, asked.experiment.precision) == ("bf16", "float32")
+    with pytest.raises(InputError, match="tf32 needs a CUDA device"):
+        default_cell(Request("sagan", precision="tf32"), CPU)
 
 
 def test_an_own_file_takes_the_place_of_the_models(tmp_path):
@@ -181,7 +194,7 @@ def test_an_own_file_takes_the_place_of_the_models(tmp_path):
     file.write_text(
         'batch = { choices = [0.5, 2], relative = true }\nloss.name = "hinge"\noptimizer.beta1 = [0.0, 0.5]'
     )
-    cell, _ = default_cell("sagan", "digits", 1)
+    cell, _ = default_cell(Request("sagan"), CPU)
     space = read_space("sagan", cell.experiment, file)
     assert set(space.parameters) == {"batch", "loss.name", "optimizer.beta1"}
     assert space.parameters["batch"] == Choice(choices=(32, 128))
@@ -215,7 +228,7 @@ def test_an_own_file_takes_the_place_of_the_models(tmp_path):
     }.items(),
 )
 def test_a_space_that_cannot_be_is_refused_in_one_line(text, says):
-    cell, _ = default_cell("mdgan", "digits", 1)
+    cell, _ = default_cell(Request("mdgan"), CPU)
     with pytest.raises(InputError) as caught:
         space(tomllib.loads(text), cell.experiment, "x.toml")
     assert says in str(caught.value) and "x.toml" in str(caught.value)
@@ -331,6 +344,10 @@ def test_another_sweep_does_not_join_a_study(sweep):
     sweep.create()
     assert sweep.create().study_name == "stub"
     other = replace(sweep, space=Space({"batch": Choice(choices=(1, 2))}, sweep.base.flat()))
+    base = sweep.base.model_copy(update={"precision": "bf16"})
+    elsewhere = replace(sweep, default=replace(sweep.default, experiment=base))
+    with pytest.raises(InputError, match=r"has another precision, .*: PRECISION=float32$"):
+        elsewhere.create()
     with pytest.raises(InputError, match=r"has another space.*STUDY=NAME"):
         other.create()
     with pytest.raises(InputError, match="another objectives"):
@@ -478,7 +495,7 @@ def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, 
 
 
 def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_path):
-    monkeypatch.setattr("sweeps.runner.plan", lambda request: sweep)
+    monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
     store = SimpleNamespace(resume=lambda run: None)
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     sign(run.study.ask(), "late")
@@ -530,11 +547,14 @@ def test_the_command_names_what_is_not_usual():
     request = Request("gan", objectives=("score", "seconds"), budget=0.1, seed=3)
     assert request.command() == "make sweep MODEL=gan TRIALS=30 SEED=3 OBJECTIVES='score seconds' BUDGET=0.1"
     assert request.name == "gan-digits-budget0.1-seconds"
+    precise = Request("gan", precision="float32")
+    assert precise.command() == "make sweep MODEL=gan TRIALS=30 PRECISION=float32"
+    assert precise.name == "gan-digits-float32"
 
 
 def test_a_space_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no file .*none.toml"):
-        plan(Request("gan", space=tmp_path / "none.toml"))
+        plan(Request("gan", space=tmp_path / "none.toml"), CPU)
 
 
 # --- the real thing

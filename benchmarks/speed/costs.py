@@ -42,7 +42,7 @@ def shares(model: str, device: str, threads: int, budget: float) -> dict[str, fl
     The cell runs on a part of its images, with as many evaluations, grids, checkpoints and logs as ever; so
     only the training is scaled up.
     """
-    (cell,) = cells(read_matrix("digits"), Selection([model], None, [0], budget))
+    (cell,) = cells(read_matrix("digits"), Selection([model], None, [0], budget), devices.resolve(device))
     before = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         place = Place("speed", f"sqlite:///{folder}/mlflow.db", device, threads)
