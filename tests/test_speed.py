@@ -176,10 +176,11 @@ def test_the_page_states_ratios_and_rates() -> None:
             "tutorial": times(0.2, 0.3, 0.2),
         },
         operations=5_000_000_000,
+        default="float32",
         product={"float32": 100e9},
     )
     page = Page({"device": "a processor", "device type": "cpu"}, rows=[row])
     text = page.markdown()
-    assert "| 102.0 ms | 200.0 ms | +2.0 % (+0.0–+4.0) | 1.96 (1.92–3.00) |" in text
+    assert "| 102.0 ms | 200.0 ms | +2.0 % (+0.0–+4.0) | **1.96 (1.92–3.00)** |" in text
     assert "| 5.00 G | 1,255 | 50 G/s | 50 % |" in text
     assert asdict(page)["rows"][0]["times"]["bare float32"]["wall"] == (0.1, 0.1, 0.1)

@@ -111,7 +111,8 @@ class Measurement:
         e = workload.experiment
         batch = e.batch * (e.update.workers if e.update.rule == "mdgan" else e.update.d_steps)
         operations = contenders.operations(workload, self.device)
-        return Row(workload.name, workload.note, batch, times, operations, rates)
+        default = precision.settle(e.model_copy(update={"precision": "auto"}), self.device).precision
+        return Row(workload.name, workload.note, batch, times, operations, default, rates)
 
     def surroundings(self) -> None:
         from benchmarks.speed import scoring  # imports torch-fidelity, which QUICK=1 needs not wait for

@@ -9,6 +9,7 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from benchmarks.speed.rounds import Ratio, Times
+from gans.config import Precision
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -22,6 +23,7 @@ class Row:
     batch: int  # real images per step
     times: dict[str, Times]  # by contender
     operations: int  # of a step
+    default: Precision  # what `precision = "auto"` is here
     product: dict[str, float] = field(default_factory=dict)  # operations per second, by precision
 
     @property
@@ -38,6 +40,12 @@ class Row:
         """Ours against its arithmetic alone, in percent, with the smallest and the largest of the rounds."""
         ratio = self.ratio(f"ours {precision}", f"bare {precision}")
         return "{:+.1f} % ({:+.1f}–{:+.1f})".format(*(100 * (r - 1) for r in astuple(ratio))) if ratio else ""
+
+    def gain(self, precision: str) -> str:
+        """The tutorial against ours, bold in the default precision."""
+        ratio = self.ratio("tutorial", f"ours {precision}")
+        mark = "**" if precision == self.default else ""
+        return f"{mark}{ratio}{mark}" if ratio else ""
 
     def rate(self, precision: str) -> float:
         """Operations per second of the arithmetic alone."""
@@ -82,7 +90,7 @@ class Page:
         if self.shares:
             parts += ["## Where a cell's time goes", SHARES, self.whole_cells()]
         if self.workers:
-            parts += ["## MD-GAN against the number of workers", self.mdgan()]
+            parts += ["## MD-GAN against the number of workers", MDGAN, self.mdgan()]
         if self.matrix:
             parts += ["## Matrix against JOBS", MATRIX, self.packed()]
         if self.scoring:
@@ -103,7 +111,7 @@ class Page:
                 *(milliseconds(row.times.get(f"ours {kind}")) for kind in kinds),
                 milliseconds(row.times.get("tutorial")),
                 *(row.overhead(kind) for kind in kinds),
-                *(str(row.ratio("tutorial", f"ours {kind}") or "") for kind in kinds),
+                *(row.gain(kind) for kind in kinds),
             ]
             for row in self.rows
         ]
@@ -182,17 +190,20 @@ READING = """Each contender runs for a moment in every round, in turns, so all m
 medians over rounds, ranges are the smallest and the largest of the rounds' ratios. *Ours* is the real trainer with
 the average of weights, statistics and logs, without evaluation; *tutorial* is how PyTorch's DCGAN tutorial trains
 (`tutorial.py`) on the same networks, batch and loss, in float32. *Overhead* is ours against its arithmetic alone,
-on the same networks and one batch again and again. Ours and the tutorial have processes of their own, each as it
-would be started; a few steps before each turn are not timed. A rate counts multiply-adds as two and is compared
-with a product of 2048 x 2048 matrices in the same precision and the same rounds. Above 100 %, convolutions run
-faster than that product does. `digits` cells have one thread, as in the matrix. `LOG.md` has what was tried.
-Training with torch-mimicry is not compared: its trainer runs its own networks only."""
+on the same networks and one batch again and again. **Bold** is the precision that this machine trains in unless
+asked for another. Ours and the tutorial have processes of their own, each as it would be started; a few steps
+before each turn are not timed. A rate counts multiply-adds as two and is compared with a product of 2048 x 2048
+matrices in the same precision and the same rounds. Above 100 %, convolutions run faster than that product does.
+`digits` cells have one thread, as in the matrix. `LOG.md` has what was tried. Training with torch-mimicry is not
+compared: its trainer runs its own networks only."""
 CPU_CLOCK = """The same turns by the CPU clock of their processes, which stands still while other programs have the
 cores: on a busy machine with one thread, these ratios are the ones to read. Time of the tutorial's loader workers
 is not in it."""
 START = "A fresh process for each, on a `digits` cell; *import* starts with the command."
 SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
 logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""
+MDGAN = """A `digits` cell in float32 on one thread. Discriminators run one after another, in the order of workers:
+batched in one network or by `vmap` they were no faster at 5 and 10 workers (`LOG.md`)."""
 SCORING = """The Fréchet distance of 2,000 colour images of 32x32 in the features of `cifar10`, the reference at
 hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one process, and its command line with
 its start-up (`python -m benchmarks.speed.scoring` takes other counts)."""
