@@ -29,7 +29,7 @@ def arguments() -> Parser:
         type=int,
         help="cells at a time; if not given one per CPU core, or one on a GPU; 0: as many as fit on the GPU",
     )
-    parser.add_argument("--precision", choices=get_args(Precision), help="float32, tf32 or bf16 for all cells")
+    parser.add_argument("--precision", choices=get_args(Precision), help="of all cells; auto: by device")
     parser.add_argument("--graph", action="store_true", help="replay training steps as CUDA graphs (not measured)")
     parser.add_argument(
         "--workers",
