@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.matrix import Selection, cells, read_matrix
 from benchmarks.speed import contenders
-from benchmarks.speed.page import Page, Row
+from benchmarks.speed.page import Page, Row, slug
 from benchmarks.speed.rounds import Ratio, Steps, Times, Turn, interleave
 from benchmarks.speed.stage import Stage
 from benchmarks.speed.tutorial import Tutorial, plain
@@ -160,6 +160,18 @@ def test_ratios_are_taken_round_by_round() -> None:
     ratio = Ratio.of([2.0, 30.0, 3.0], [1.0, 10.0, 2.0])
     assert (ratio.median, ratio.low, ratio.high) == (2.0, 1.5, 3.0)
     assert str(ratio) == "2.00 (1.50–3.00)"
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("Intel(R) Xeon(R) Processor (2 cores)", "intel-xeon-2-cores"),
+        ("Intel(R) Core(TM) i7-8650U CPU @ 1.90GHz (8 cores)", "intel-core-i7-8650u-1-90ghz-8-cores"),
+        ("NVIDIA H100 80GB HBM3 quick", "nvidia-h100-80gb-hbm3-quick"),
+    ],
+)
+def test_a_page_is_called_after_its_device(device: str, expected: str) -> None:
+    assert slug(device) == expected
 
 
 def test_the_page_states_ratios_and_rates() -> None:

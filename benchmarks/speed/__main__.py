@@ -157,7 +157,7 @@ def main() -> int:
         measurement = Measurement(asked, tell)
         page = measurement.run()
     name = devices.describe(measurement.device) + (" quick" if measurement.quick else "")
-    path = page.write("-".join("".join(c if c.isalnum() else " " for c in name.lower()).split()))
+    path = page.write(name)
     console.print(Markdown(page.markdown()))
     print(f"written: {path}")
     return 0

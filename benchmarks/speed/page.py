@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, field
@@ -73,9 +74,10 @@ class Page:
     matrix: dict[int, float] = field(default_factory=dict)
     scoring: list[Scored] = field(default_factory=list)
 
-    def write(self, slug: str) -> Path:
+    def write(self, name: str) -> Path:
+        """Write both files, called after the device."""
         RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{slug}.md"
+        path = RESULTS / f"{slug(name)}.md"
         path.write_text(self.markdown(), encoding="utf-8")
         path.with_suffix(".json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
         return path
@@ -209,6 +211,11 @@ hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one p
 its start-up (`python -m benchmarks.speed.scoring` takes other counts)."""
 MATRIX = """Fifteen cells of `digits` on a tenth of their images (`make bench BUDGET=0.1 JOBS=...`), from the
 command to the report; the CPU's cores are shared out among the cells that run at a time."""
+
+
+def slug(device: str) -> str:
+    """A device's name in a file's, without what all processors are called: `intel-xeon-2-cores`."""
+    return "-".join(re.findall(r"[a-z0-9]+", re.sub(r"\((r|tm)\)|processor|\bcpu\b", " ", device.lower())))
 
 
 def milliseconds(times: Times | None) -> str:
