@@ -12,7 +12,6 @@ Scores are computed in float32 always, so that those of different precisions com
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import MethodType
@@ -25,22 +24,18 @@ from gans import convolutions
 from gans.config import Experiment, Precision
 from gans.errors import InputError
 
-# The width from which on networks train faster in bf16 (benchmarks/speed/results), with scores that are those of
-# float32 within the noise of seeds (reports/results/compare): on CPUs that multiply tiles of matrices, and on
-# those that have products of vectors only. No GPU and no other CPU has been measured; they stay with float32.
-FASTER_IN_BF16 = {
-    "amx_bf16": {"gan": 512, "dcgan": 1, "dcgan-nobn": 1, "sagan": 1},
-    "avx512_bf16": {"gan": 512, "dcgan": 64, "dcgan-nobn": 64, "sagan": 64},
-}
+# Networks that train in bf16 by default where the CPU multiplies tiles of matrices: there they were measured to be
+# faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
+# (reports/results/compare). The fully connected `gan` is slower at most sizes. On CPUs with bfloat16 products of
+# vectors only, large networks are faster and scores have not been compared; no GPU has been measured.
+IN_BF16 = ("dcgan", "dcgan-nobn", "sagan")
 
 
 def settle(experiment: Experiment, device: torch.device) -> Experiment:
     """The experiment with its precision named: `auto` becomes bf16 where that is known to pay, else float32."""
     if experiment.precision != "auto":
         return experiment
-    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    widths = next((table for name, table in FASTER_IN_BF16.items() if able.get(name)), {})
-    faster = experiment.networks.width >= widths.get(experiment.networks.name, math.inf)
+    faster = has_tiles(device) and experiment.networks.name in IN_BF16
     return experiment.model_copy(update={"precision": "bf16" if faster else "float32"})
 
 
