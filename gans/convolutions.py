@@ -7,7 +7,8 @@ As a product of patches it takes a half to a fifth of the time. Everything else 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +16,15 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 KERNEL, STRIDE, PADDING = 4, 2, 1  # DCGAN's: (n, c, 2h, 2w) <-> (n, k, h, w)
+SETTINGS = {
+    "kernel_size": (KERNEL, KERNEL),
+    "stride": (STRIDE, STRIDE),
+    "padding": (PADDING, PADDING),
+    "dilation": (1, 1),
+    "groups": 1,
+    "padding_mode": "zeros",
+    "output_padding": (0, 0),  # a transposed convolution's
+}
 Forward = Callable[[Any, Tensor], Tensor]
 
 
@@ -24,8 +34,7 @@ def by_product(layer: nn.Module) -> Forward | None:
     forward = kinds.get(type(layer).forward)  # a subclass that computes in another way has another one
     if forward is None:
         return None
-    shape = (layer.kernel_size, layer.stride, layer.padding)
-    return forward if shape == ((KERNEL,) * 2, (STRIDE,) * 2, (PADDING,) * 2) else None
+    return forward if all(getattr(layer, name, value) == value for name, value in SETTINGS.items()) else None
 
 
 def pays(channels: int, side: int) -> bool:
@@ -36,6 +45,23 @@ def pays(channels: int, side: int) -> bool:
         side: of the smaller maps, in pixels.
     """
     return (side <= 4 and channels >= 16) or (side <= 8 and channels >= 64)
+
+
+_weights_wanted = True
+
+
+@contextmanager
+def inputs_only() -> Iterator[None]:
+    """No weight gradients in this block, for `torch.autograd.grad` with respect to images.
+
+    Torch's own layers see by themselves what is asked for; an autograd function in Python does not.
+    """
+    global _weights_wanted
+    _weights_wanted = False
+    try:
+        yield
+    finally:
+        _weights_wanted = True
 
 
 def halve(layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -70,8 +96,8 @@ class _Halve(torch.autograd.Function):
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             conv_transpose2d(gradient, weight, None, STRIDE, PADDING) if of_x else None,
-            weight_gradient(x, gradient) if of_weight else None,
-            gradient.sum((0, 2, 3)) if of_bias else None,
+            weight_gradient(x, gradient) if of_weight and _weights_wanted else None,
+            gradient.sum((0, 2, 3)) if of_bias and _weights_wanted else None,
         )
 
 
@@ -87,8 +113,8 @@ class _Double(torch.autograd.Function):
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             conv2d(gradient, weight, None, STRIDE, PADDING) if of_x else None,
-            weight_gradient(gradient, x) if of_weight else None,
-            gradient.sum((0, 2, 3)) if of_bias else None,
+            weight_gradient(gradient, x) if of_weight and _weights_wanted else None,
+            gradient.sum((0, 2, 3)) if of_bias and _weights_wanted else None,
         )
 
 

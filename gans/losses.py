@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
+from gans import convolutions
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -76,7 +78,9 @@ def gradient_penalty(
     if isinstance(mix, torch.Generator):
         mix = mixture(len(real), mix)
     between = (mix * real + (1 - mix) * fake.detach()).requires_grad_()
-    (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
+    logits = discriminator(between).sum()
+    with convolutions.inputs_only():
+        (slope,) = torch.autograd.grad(logits, between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square().mean()
 
 

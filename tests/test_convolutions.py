@@ -73,6 +73,24 @@ def test_in_bfloat16_they_are_as_near_as_torchs_own(kind: str, channels: int) ->
         assert errors[0] < max(1.5 * errors[1], 1e-4)
 
 
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (nn.Conv2d, {"padding_mode": "reflect"}),
+        (nn.Conv2d, {"dilation": 2}),
+        (nn.Conv2d, {"groups": 2}),
+        (nn.Conv2d, {"kernel_size": 3}),
+        (nn.Conv2d, {"padding": "valid"}),
+        (nn.ConvTranspose2d, {"output_padding": 1}),
+        (nn.ConvTranspose2d, {"stride": 4}),
+    ],
+)
+def test_layers_of_another_function_are_not_taken(kind: type[nn.Module], change: dict[str, object]) -> None:
+    settings = {"kernel_size": 4, "stride": 2, "padding": 1}
+    assert convolutions.by_product(kind(4, 4, **settings))
+    assert convolutions.by_product(kind(4, 4, **settings | change)) is None
+
+
 def test_only_convolutions_that_double_or_halve_are_taken() -> None:
     taken = {
         name: [
@@ -92,8 +110,12 @@ def test_only_convolutions_that_double_or_halve_are_taken() -> None:
     }
 
 
-def test_a_generator_step_computes_no_weight_gradients_of_the_discriminator(tiny, blobs, monkeypatch) -> None:
-    """One of the generator's; of the discriminator's two, one each for the real and the generated batch."""
+@pytest.mark.parametrize(("networks", "loss"), [("dcgan", "non-saturating"), ("dcgan-nobn", "wasserstein-gp")])
+def test_no_weight_gradient_is_computed_that_nobody_wants(networks, loss, tiny, blobs, monkeypatch) -> None:
+    """One of the generator's; of the discriminator's two, one each for the real and the generated batch.
+
+    None for a penalty's slope, which is the images' gradient.
+    """
     calls: list[int] = []
 
     def spy(large: Tensor, small: Tensor) -> Tensor:
@@ -104,7 +126,7 @@ def test_a_generator_step_computes_no_weight_gradients_of_the_discriminator(tiny
     monkeypatch.setattr(convolutions, "weight_gradient", spy)
     monkeypatch.setattr(precision, "has_tiles", lambda device: True)
     monkeypatch.setattr(convolutions, "pays", lambda *_: True)
-    made = tiny({"networks": {"name": "dcgan"}}, precision="bf16")
+    made = tiny({"networks": {"name": networks}, "loss": {"name": loss}}, precision="bf16")
     UPDATES["two-player"](made, Shape(1, 16), blobs().train).step(0)
     assert sorted(calls) == [8, 8, 8, 16, 16]
 
