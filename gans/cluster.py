@@ -21,6 +21,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from gans import devices, precision
 from gans.config import Experiment, MDGANConfig
 from gans.errors import InputError, unknown
 from gans.models.layers import Shape
@@ -211,8 +212,9 @@ class RemoteWorker:
     def __init__(
         self, experiment: Experiment, shape: Shape, images: np.ndarray, n: int, device: str, threads: int
     ) -> None:
-        torch.set_num_threads(threads)
-        self.device = torch.device(device)
+        self.device = devices.resolve(device)
+        devices.prepare(self.device, threads)
+        precision.check(experiment.precision, self.device)  # the server's machine may be of another kind
         self.worker = Worker(experiment, shape, torch.from_numpy(images.copy()).to(self.device), n)
 
     def about(self) -> tuple[int, int]:
@@ -425,6 +427,9 @@ def ring(sources: Mapping[int, int], n: int) -> Iterator[int]:
 def cause(error: BaseException) -> str:
     """Ray's explanation in one line."""
     told = " ".join(str(error).split()) or type(error).__name__
+    _, _, refusal = told.rpartition("InputError: ")  # a worker's own, below Ray's account of where it was raised
+    if refusal != told:
+        return refusal
     # its guesses at what may be behind it follow the fact
     detail = told.partition("Worker exit detail: ")[2] or told
     return detail.partition(" Some common causes")[0][:200]

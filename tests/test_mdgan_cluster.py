@@ -38,7 +38,8 @@ needs_ray = pytest.mark.skipif(
 
 def small(workers: int = 3, **update) -> Experiment:
     table = {"rule": "mdgan", "workers": workers, "batches": 2, "swap_epochs": 0.4, **update}
-    return experiment({"networks": {"name": "dcgan", "latent": 8, "width": 8}, "batch": 4, "update": table})
+    networks = {"name": "dcgan", "latent": 8, "width": 8}
+    return experiment({"networks": networks, "batch": 4, "precision": "float32", "update": table})
 
 
 def run(rule: MDGAN, steps: int, images: int = 0) -> tuple[Tensor, int]:
@@ -294,6 +295,16 @@ def test_workers_of_a_rule_that_has_none_are_refused() -> None:
     place = Place("train", "sqlite://", "cpu", 1, workers="ray")
     with pytest.raises(InputError, match="update two-player has no workers for --workers ray; leave it out"):
         check_workers(resolve("dcgan", made, CPU), place)
+
+
+@needs_ray
+def test_a_worker_refuses_a_precision_that_its_machine_lacks(local_cluster, blobs) -> None:
+    """The server's may have it: no process here does."""
+    asked = small().model_copy(update={"precision": "tf32"})
+    with pytest.raises(
+        InputError, match="does not start in the Ray cluster: precision = tf32 needs a CUDA device"
+    ):
+        MDGAN(asked, SHAPE, blobs(n=60).train, hire=cluster.RayTeam)
 
 
 # as users run it
