@@ -144,12 +144,12 @@ class Sweep:
     def join(self, storage: BaseStorage) -> Study:
         """The study that an earlier session, or another process, has made."""
         study = self.open(storage)
-        known = study.user_attrs.get("sweep", {})
+        known = {"precision": "float32"} | study.user_attrs.get("sweep", {})  # all there was at first
         other = [part for part, value in self.identity().items() if known.get(part, value) != value]
         if other:
             remedy = "start another study: STUDY=NAME"
-            if "precision" in other:  # machines of several kinds, whose defaults differ
-                remedy = "start another study with a precision that all its machines have: PRECISION=float32"
+            if "precision" in other:  # machines differ in their default
+                remedy = f"take its precision, STUDY={self.study} PRECISION={known['precision']}, or {remedy}"
             raise InputError(
                 f"study '{self.study}' in {shown(self.storage)} has another {' and another '.join(other)}, so its "
                 f"trials do not compare with new ones; {remedy}"

@@ -58,7 +58,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 @pytest.fixture
 def sweep(tmp_path) -> Sweep:
     """Two settings of a cell that is never trained, in a journal of its own."""
-    base = experiment(RECIPES["gan"], {"kimg": 6, "schedule": {"evaluations": 6}})
+    base = experiment(RECIPES["gan"], {"kimg": 6, "precision": "float32", "schedule": {"evaluations": 6}})
     cell = Cell("gan", base, "0" * 16, "fd_stub")
     parameters = {
         "optimizer.lr_g": Range(low=1e-5, high=1e-1, log=True),
@@ -346,7 +346,9 @@ def test_another_sweep_does_not_join_a_study(sweep):
     other = replace(sweep, space=Space({"batch": Choice(choices=(1, 2))}, sweep.base.flat()))
     base = sweep.base.model_copy(update={"precision": "bf16"})
     elsewhere = replace(sweep, default=replace(sweep.default, experiment=base))
-    with pytest.raises(InputError, match=r"has another precision, .*: PRECISION=float32$"):
+    with pytest.raises(
+        InputError, match=r"another precision.*; take its precision, STUDY=stub PRECISION=float32, or"
+    ):
         elsewhere.create()
     with pytest.raises(InputError, match=r"has another space.*STUDY=NAME"):
         other.create()
