@@ -35,7 +35,7 @@ def mix_ahead(seed: int, purpose: str, position: int, stride: int, *labels: int)
     return _mix_some(seed, purpose, position - place * stride, stride, labels)[place]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)  # streams, of AHEAD numbers each: latents and penalties of every MD-GAN worker
 def _mix_some(seed: int, purpose: str, first: int, stride: int, labels: tuple[int, ...]) -> list[int]:
     return [mix(seed, purpose, first + place * stride, *labels) for place in range(AHEAD)]
 
@@ -45,11 +45,9 @@ def generator(seed: int, *labels: int | str, device: torch.device | str = "cpu")
     return torch.Generator(device).manual_seed(mix(seed, *labels))
 
 
-def normal(
-    shape: tuple[int, ...], seed: int, *labels: int | str, device: torch.device | str = "cpu"
-) -> torch.Tensor:
-    """Standard normal numbers, drawn on `device`."""
-    return torch.randn(shape, generator=generator(seed, *labels, device=device), device=device)
+def normal(shape: tuple[int, ...], seed: int, *labels: int | str) -> torch.Tensor:
+    """Standard normal numbers, drawn on the CPU."""
+    return torch.randn(shape, generator=generator(seed, *labels))
 
 
 def normal_rows(count: int, length: int, seed: int, *labels: int | str) -> torch.Tensor:
