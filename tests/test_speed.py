@@ -149,10 +149,10 @@ def test_a_stage_is_a_process_of_its_own() -> None:
         everyone = stage.contenders()
         assert list(everyone) == ["a", "b"]
         assert 0.02 <= everyone["a"](5).wall < 0.2
-        assert stage.peak_memory() > 10
         assert torch.get_num_threads() == before
-        with pytest.raises(RuntimeError, match="ended with code 3"):
-            everyone["b"](1)
+        for name in ("b", "a"):
+            with pytest.raises(RuntimeError, match="ended with code 3"):
+                everyone[name](1)
     assert not stage.process.is_alive()
 
 

@@ -22,6 +22,7 @@ from benchmarks.speed.rounds import Contender, interleave
 from benchmarks.speed.stage import Stage
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
 from gans import devices, graphs, precision
+from gans.config import Precision
 from gans.errors import InputError, Parser, exit_code, unknown
 
 Tell = Callable[[str], None]
@@ -66,6 +67,7 @@ class Measurement:
         self.bf16 = precision.has_bf16(self.device) and self.asked["precision"] != "float32"
         if self.asked["precision"] == "bf16":
             precision.check("bf16", self.device)
+        self.cells_precision: Precision = self.asked["precision"] or "auto"
         self.page = Page(self.machine())
 
     def machine(self) -> dict[str, str]:
@@ -89,7 +91,7 @@ class Measurement:
                 self.page.rows.append(self.row(make(model), make(model, "bf16"), threads))
         for model in self.models:
             self.tell(f"start-up of {model}")
-            self.page.start_up[model] = costs.start_up(model, str(self.device))
+            self.page.start_up[model] = costs.start_up(model, str(self.device), self.cells_precision)
         if not self.quick:
             self.surroundings()
         self.page.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
@@ -119,13 +121,13 @@ class Measurement:
 
         for model in self.models:
             self.tell(f"a whole cell of {model}")
-            self.page.shares[model] = costs.shares(model, str(self.device), 1, budget=0.05)
+            self.page.shares[model] = costs.shares(model, str(self.device), 1, 0.05, self.cells_precision)
         if "mdgan" in self.models:
             self.tell("MD-GAN's workers")
             with limited(1):
                 self.page.workers = costs.workers((1, 3, 5, 10), self.device, self.rounds, self.asked["seconds"])
         self.tell("matrices")
-        self.page.matrix = costs.matrix(self.device)
+        self.page.matrix = costs.matrix(self.device, self.cells_precision)
         self.tell("scoring")
         self.page.scoring = scoring.rows(self.device)
 

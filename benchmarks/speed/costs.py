@@ -20,14 +20,15 @@ from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.workloads import small
 from gans import devices
 from gans.cell import Place, run_cell
+from gans.config import Precision
 
 BUDGET = 0.1  # share of its images that the small matrix trains on
 
 
-def start_up(model: str, device: str) -> dict[str, float]:
+def start_up(model: str, device: str, precision: Precision) -> dict[str, float]:
     """From the command to the first step of a `digits` cell in a fresh process, and its peak memory."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.speed.startup", model, device],
+        [sys.executable, "-m", "benchmarks.speed.startup", model, device, precision],
         env={**os.environ, SPAWNED: str(time.time())},
         stdout=subprocess.PIPE,
         text=True,
@@ -36,13 +37,14 @@ def start_up(model: str, device: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def shares(model: str, device: str, threads: int, budget: float) -> dict[str, float]:
+def shares(model: str, device: str, threads: int, budget: float, precision: Precision) -> dict[str, float]:
     """Seconds by part of a whole `digits` cell.
 
     The cell runs on a part of its images, with as many evaluations, grids, checkpoints and logs as ever; so
     only the training is scaled up.
     """
-    (cell,) = cells(read_matrix("digits"), Selection([model], None, [0], budget), devices.resolve(device))
+    selection = Selection([model], None, [0], budget, precision)
+    (cell,) = cells(read_matrix("digits"), selection, devices.resolve(device))
     before = torch.get_num_threads()
     with TemporaryDirectory() as folder:
         place = Place("speed", f"sqlite:///{folder}/mlflow.db", device, threads)
@@ -67,15 +69,18 @@ def workers(counts: Sequence[int], device: torch.device, rounds: int, seconds: f
     return {int(n): times for n, times in timed.items()}
 
 
-def matrix(device: torch.device) -> dict[int, float]:
-    """Wall seconds of a small `digits` matrix, from the command to its report, against JOBS."""
+def matrix(device: torch.device, precision: Precision) -> dict[int, list[float]]:
+    """Wall seconds of a small `digits` matrix, from the command to its report, against JOBS; there and back."""
     jobs = [1, 2, 4, 8] if device.type == "cuda" else sorted({1, devices.cores(), 2 * devices.cores()})
-    return {count: _matrix(device, count) for count in jobs}
+    seconds: dict[int, list[float]] = {count: [] for count in jobs}
+    for count in (*jobs, *reversed(jobs)):
+        seconds[count].append(_matrix(device, count, precision))
+    return seconds
 
 
-def _matrix(device: torch.device, jobs: int) -> float:
+def _matrix(device: torch.device, jobs: int, precision: Precision) -> float:
     with TemporaryDirectory() as folder:
-        flags = ["--budget", str(BUDGET), "--jobs", str(jobs), "--device", str(device)]
+        flags = ["--budget", str(BUDGET), "--jobs", str(jobs), "--device", str(device), "--precision", precision]
         since = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks", "digits", *flags],
@@ -86,6 +91,6 @@ def _matrix(device: torch.device, jobs: int) -> float:
             check=False,
         )
         seconds = time.perf_counter() - since
-    if done.returncode not in (0, 1):  # 1: on so few images a cell may end as diverged
+    if done.returncode:
         raise RuntimeError(f"the matrix with {jobs} jobs ended with exit code {done.returncode}: {done.stderr}")
     return seconds

@@ -71,7 +71,7 @@ class Page:
     start_up: dict[str, dict[str, float]] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     workers: dict[int, Times] = field(default_factory=dict)
-    matrix: dict[int, float] = field(default_factory=dict)
+    matrix: dict[int, list[float]] = field(default_factory=dict)
     scoring: list[Scored] = field(default_factory=list)
 
     def write(self, name: str) -> Path:
@@ -183,34 +183,40 @@ class Page:
         return table(["Way", "images/s", "time, ours = 1"], rows)
 
     def packed(self) -> str:
-        best = min(self.matrix.values())
-        rows = [[str(jobs), f"{seconds:.0f} s", f"{seconds / best:.2f}"] for jobs, seconds in self.matrix.items()]
+        means = {jobs: statistics.mean(seconds) for jobs, seconds in self.matrix.items()}
+        rows = []
+        for jobs, seconds in self.matrix.items():
+            spread = f"{means[jobs]:.0f} s ({min(seconds):.0f}–{max(seconds):.0f})"
+            rows.append([str(jobs), spread, f"{means[jobs] / min(means.values()):.2f}"])
         return table(["JOBS", "wall time", "best = 1"], rows)
 
 
 READING = """Each contender runs for a moment in every round, in turns, so all meet the same machine; figures are
 medians over rounds, ranges are the smallest and the largest of the rounds' ratios. *Ours* is the real trainer with
 the average of weights, statistics and logs, without evaluation; *tutorial* is how PyTorch's DCGAN tutorial trains
-(`tutorial.py`) on the same networks, batch and loss, in float32. *Overhead* is ours against its arithmetic alone,
-on the same networks and one batch again and again. **Bold** is the precision that this machine trains in unless
-asked for another. Ours and the tutorial have processes of their own, each as it would be started; a few steps
-before each turn are not timed. A rate counts multiply-adds as two and is compared with a product of 2048 x 2048
-matrices in the same precision and the same rounds. Above 100 %, convolutions run faster than that product does.
-`digits` cells have one thread, as in the matrix. `LOG.md` has what was tried. Training with torch-mimicry is not
-compared: its trainer runs its own networks only."""
+(`tutorial.py`) on the same networks, batch and loss, in torch's default precision (float32; on CUDA, TF32 in
+convolutions). *Overhead* is ours against its arithmetic alone, on the same networks and one batch again and again.
+**Bold** is the precision that this machine trains in unless asked for another. Ours and the tutorial have
+processes of their own, each as it would be started; a few steps before each turn are not timed. A rate counts
+multiply-adds as two and is compared with a product of 2048 x 2048 matrices in the same precision and the same
+rounds. Above 100 %, convolutions run faster than that product does. `digits` cells have one thread, as in the
+matrix. `LOG.md` has what was tried. Training with torch-mimicry is not compared: its trainer runs its own networks
+only."""
 CPU_CLOCK = """The same turns by the CPU clock of their processes, which stands still while other programs have the
 cores: on a busy machine with one thread, these ratios are the ones to read. Time of the tutorial's loader workers
 is not in it."""
-START = "A fresh process for each, on a `digits` cell; *import* starts with the command."
-SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
-logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""
+START = "A fresh process for each, on a `digits` cell in the default precision; *import* starts with the command."
+SHARES = """A whole `digits` cell in the default precision, its training scaled up from a part of its images.
+*Overhead* is checkpoints, logs and pictures; the last part is the tracking store, artifacts, and loading the data
+and the scorer."""
 MDGAN = """A `digits` cell in float32 on one thread. Discriminators run one after another, in the order of workers:
 batched in one network or by `vmap` they were no faster at 5 and 10 workers (`LOG.md`)."""
 SCORING = """The Fréchet distance of 2,000 colour images of 32x32 in the features of `cifar10`, the reference at
 hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one process, and its command line with
 its start-up (`python -m benchmarks.speed.scoring` takes other counts)."""
 MATRIX = """Fifteen cells of `digits` on a tenth of their images (`make bench BUDGET=0.1 JOBS=...`), from the
-command to the report; the CPU's cores are shared out among the cells that run at a time."""
+command to the report; the CPU's cores are shared out among the cells that run at a time. Twice each, in opposite
+orders."""
 
 
 def slug(device: str) -> str:

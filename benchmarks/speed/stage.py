@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import torch
 
 from benchmarks.speed.rounds import Contender, Steps, Turn, here
-from gans import devices
 
 Make = Callable[[], Mapping[str, Steps]]
 
@@ -45,30 +45,24 @@ class Stage:
         return {name: partial(self.turn, name) for name in self.names}
 
     def turn(self, name: str, count: int) -> Turn:
-        self.pipe.send((name, count))
-        return self._answer()
-
-    def peak_memory(self) -> float:
-        """Most memory in use there so far, in MiB."""
-        self.pipe.send(("", 0))
+        with suppress(OSError):  # it has ended: the answer says so
+            self.pipe.send((name, count))
         return self._answer()
 
     def _answer(self) -> Any:
         try:
             return self.pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self.process.join()
             raise RuntimeError(f"a contender's process ended with code {self.process.exitcode}") from None
 
 
 def _serve(pipe: Connection, make: Make, device: torch.device) -> None:
     """A stage's life: build the contenders, then take the steps that are asked for until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other end's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other end's to handle, which then closes
     contenders = {name: here(steps, device) for name, steps in make().items()}
-    pipe.send(list(contenders))
-    while True:
-        try:
+    with suppress(EOFError, OSError):
+        pipe.send(list(contenders))
+        while True:
             name, count = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(contenders[name](count) if name else devices.peak_memory(device))
+            pipe.send(contenders[name](count))

@@ -1,4 +1,7 @@
-"""From the command to the first step, in seconds by part: `python -m benchmarks.speed.startup MODEL DEVICE`."""
+"""From the command to the first step, in seconds by part.
+
+`python -m benchmarks.speed.startup MODEL DEVICE PRECISION`
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,19 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 SPAWNED = "GANS_SPEED_SPAWNED"  # when the parent gave the command, in seconds since 1970
 
 
-def start(model: str, name: str) -> dict[str, float]:
+def start(model: str, name: str, precision: Any) -> dict[str, float]:
     from benchmarks.speed.workloads import small
     from gans import cell, devices  # noqa: F401  # all that a training imports
 
     imported = time.time()
     device = devices.resolve(name)
     devices.prepare(device, devices.cores())
-    workload = small(model)
+    workload = small(model, precision)
     update = workload.update(device)
     built = time.time()
     update.step(0)

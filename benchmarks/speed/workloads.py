@@ -13,6 +13,7 @@ from benchmarks.matrix import read_matrix
 from gans.config import Experiment, Precision, experiment, merge
 from gans.data import ImageData
 from gans.models.layers import Shape
+from gans.precision import settle
 from gans.recipes import RECIPES
 from gans.rules import UPDATES
 from gans.updates import Update
@@ -57,7 +58,8 @@ class Workload:
 
     def update(self, device: torch.device) -> Update:
         """Networks and optimisers, their images on the device."""
-        return UPDATES[self.experiment.update.rule](self.experiment, self.shape, self.data.train.to(device))
+        experiment = settle(self.experiment, device)
+        return UPDATES[experiment.update.rule](experiment, self.shape, self.data.train.to(device))
 
 
 def colour(model: str, precision: Precision = "float32") -> Workload:
