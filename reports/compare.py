@@ -152,8 +152,9 @@ def table(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
 def unlike(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
     """Settings and code in which the two differ, and the machines whether or not they do; of all cells."""
     sides = [pd.concat([pair.cells[side] for pair in found]) for side in (0, 1)]
-    texts = [str(name) for name in sides[0] if not pd.api.types.is_numeric_dtype(sides[0][name])]
-    settings = [name for name in texts if not name.startswith(("gans.", "version.")) and name not in PLANNED]
+    texts = [str(name) for side in sides for name in side if not pd.api.types.is_numeric_dtype(side[name])]
+    told = {*PLANNED, *(name for name in texts if name.startswith(("gans.", "version.")))}
+    settings = [name for name in dict.fromkeys(texts) if name not in told]
     rows = []
     for name in (*settings, *CODE, *MACHINE):
         one, other = (set(side[name].dropna().astype(str)) if name in side else set() for side in sides)
