@@ -148,7 +148,7 @@ def main() -> int:
     preload("benchmarks.speed.contenders")
     console = Console()
     columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, transient=console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("starting")
 
         def tell(what: str) -> None:
