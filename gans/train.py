@@ -129,7 +129,7 @@ def train(
     """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
 
     Args:
-        experiment: what to train; its precision and its `score.extractors` are named, not `auto` (`gans.cell`).
+        experiment: what to train; `score.extractors` are resolved names.
         data: its data set.
         folder: for the checkpoint, the best generator and the sample grids.
         device: where networks and images live.
@@ -176,6 +176,7 @@ class Training:
         graph: bool = False,
         hire: Hire = LocalTeam,
     ) -> None:
+        experiment = precision.settle(experiment, device)
         precision.check(experiment.precision, device)
         if graph:
             graphs.check(device)

@@ -431,6 +431,12 @@ def test_the_average_is_scored_with_running_statistics(tiny, blobs, stub_scorer,
     assert torch.equal(sample.generate(generator, z), sample.generate(trained.eval(), z))
 
 
+def test_the_device_settles_the_precision(tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    run = Training(tiny(precision="auto"), blobs(), tmp_path, CPU, recorder())
+    assert run.experiment.precision == run.update.experiment.precision == "bf16"
+
+
 def test_outcomes_are_frozen() -> None:
     outcome = Outcome("finished", "", {}, 0, {}, {})
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -478,7 +484,8 @@ def small(name: str, **fields: Any) -> Experiment:
     score = {"extractors": ["digits"], "images": 200, "curve_images": 200}
     networks = {"networks": {"latent": 16, "width": 16}}
     table = {"score": score, "schedule": {"evaluations": 4, "grids": 2, "checkpoints": 4, "logs": 8}}
-    return experiment(RECIPES[name], networks, table, {"kimg": 1, "batch": 10, **fields})
+    often = {"update": {"average_epochs": 0.1}} if name == "fl-gan" else {}  # a round within every evaluation
+    return experiment(RECIPES[name], networks, table, often, {"kimg": 1, "batch": 10, **fields})
 
 
 @pytest.mark.slow
