@@ -27,7 +27,7 @@ from gans.errors import InputError
 # Networks that train in bf16 by default where the CPU multiplies tiles of matrices: there they were measured to be
 # faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
 # (reports/results/compare). The fully connected `gan` is slower at most sizes. On CPUs with bfloat16 products of
-# vectors only, large networks are faster and scores have not been compared; no GPU has been measured.
+# vectors only it depends on the make (1.8 times as fast to 0.8 times); no GPU has been measured.
 IN_BF16 = ("dcgan", "dcgan-nobn", "sagan")
 
 
