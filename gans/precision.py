@@ -26,8 +26,8 @@ from gans.errors import InputError
 
 # Networks that train in bf16 by default where the CPU multiplies tiles of matrices: there they were measured to be
 # faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
-# (reports/results/compare). The fully connected `gan` is slower at most sizes. On CPUs with bfloat16 products of
-# vectors only it depends on the make (1.8 times as fast to 0.8 times); no GPU has been measured.
+# (reports/results/compare; widths up to 48). The fully connected `gan` is slower at most sizes. Where there are
+# bfloat16 products of vectors only, it depends on the CPU (LOG.md); no GPU has been measured.
 IN_BF16 = ("dcgan", "dcgan-nobn", "sagan")
 
 

@@ -35,7 +35,7 @@ def mix_ahead(seed: int, purpose: str, position: int, stride: int, *labels: int)
     return _mix_some(seed, purpose, position - place * stride, stride, labels)[place]
 
 
-@lru_cache(maxsize=4096)  # streams, of AHEAD numbers each: latents and penalties of every MD-GAN worker
+@lru_cache(maxsize=4096)  # times AHEAD numbers: latents and penalties of every FL-GAN worker
 def _mix_some(seed: int, purpose: str, first: int, stride: int, labels: tuple[int, ...]) -> list[int]:
     return [mix(seed, purpose, first + place * stride, *labels) for place in range(AHEAD)]
 

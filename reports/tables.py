@@ -452,6 +452,8 @@ def environment(results: Results) -> pd.DataFrame:
     """Where the cells ran, and with which code; what differs between cells is listed with its number of cells."""
     cells = results.cells[results.cells["status"] != "not run"]
     facts = {"Device": _spread(cells, "gans.device"), "Threads per cell": _spread(cells, "gans.threads")}
+    if "precision" in cells:  # none in the first reports
+        facts["Precision"] = _spread(cells, "precision")
     if "gans.commit" in cells:
         dirty = cells["gans.dirty"].eq("true") if "gans.dirty" in cells else False
         commits = cells["gans.commit"].str[:10].where(~pd.Series(dirty, cells.index), lambda c: c + " + changes")

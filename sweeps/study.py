@@ -148,7 +148,7 @@ class Sweep:
         other = [part for part, value in self.identity().items() if known.get(part, value) != value]
         if other:
             remedy = "start another study: STUDY=NAME"
-            if "precision" in other:  # machines differ in their default
+            if "precision" in other and set(other) <= {"precision", "default"}:  # machines differ in their default
                 remedy = f"take its precision, STUDY={self.study} PRECISION={known['precision']}, or {remedy}"
             raise InputError(
                 f"study '{self.study}' in {shown(self.storage)} has another {' and another '.join(other)}, so its "

@@ -25,7 +25,9 @@ SCORES = {
 }
 
 
-def fill(store: Store, name: str, scores: dict[str, list[float]], **changes: str) -> None:
+def fill(
+    store: Store, name: str, scores: dict[str, list[float]], extractors: str = "digits:abc", **settings: str
+) -> None:
     """A tracked matrix: a plan, and finished cells with what the comparison reads."""
     planned = [
         {
@@ -46,10 +48,10 @@ def fill(store: Store, name: str, scores: dict[str, list[float]], **changes: str
     parent.finish("finished")
     for cell in planned:
         tags = {"gans.kind": "cell", "gans.cell": cell["identity"], "gans.protocol": "1"}
-        tags |= {"gans.extractors": changes.get("extractors", "digits:abc"), "gans.reference": "train split"}
+        tags |= {"gans.extractors": extractors, "gans.reference": "train split"}
         tags |= {"gans.device": "a CPU", "gans.commit": "abc"}
         run = store.start(name, cell["name"], tags)
-        run.params({"score.images": "1438", "batch": "32", **changes})
+        run.params({"score.images": "1438", "batch": "32", "precision": "float32", **settings})
         seconds = 10.0 if name == "slow" else 4.0
         run.log(1000, {"score/fd_digits": scores[cell["model"]][cell["seed"]], "seconds/training": seconds})
         run.finish("finished")
@@ -62,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         patch.chdir(folder)
         store = Store(f"sqlite:///{folder}/mlflow.db")
         fill(store, "slow", SCORES["slow"])
-        fill(store, "fast", SCORES["fast"], precision="bf16")
+        fill(store, "fast", SCORES["fast"], precision="bf16", shards="iid")
         fill(store, "other", SCORES["slow"], extractors="digits:def")
         fill(store, "single", {"gan": [6.1], "elsewhere": [1.0]}, precision="bf16")
         fill(store, "strangers", {"sagan": [6.0]})
@@ -82,7 +84,8 @@ def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path
     assert dcgan.endswith("| 2.50 |")
     assert "**" not in gan
     assert "leaves 0 out: dcgan on Digits. With 2 rows at 95 %, 0.1 such rows" in text
-    assert "| `precision` | — | bf16 |" in text  # a setting that the one had not yet
+    assert "| `precision` | float32 | bf16 |" in text
+    assert "| `shards` | — | iid |" in text  # a setting that the one had not yet
     assert "\nmake bench\nmake bench\n.venv/bin/python -m reports.compare slow fast\n" in text
     assert "| `gans.device` | a CPU | a CPU |" in text
     assert "`batch`" not in text and "`gans.commit`" not in text

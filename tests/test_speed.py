@@ -140,20 +140,29 @@ def equal(one: object, other: object) -> bool:
 def counting() -> dict[str, Steps]:
     """A contender that takes its time, and one whose process dies."""
     torch.set_num_threads(2)
-    return {"a": lambda count: time.sleep(0.02 * count), "b": lambda count: os._exit(3)}
+
+    def fail(count: int) -> None:
+        raise FileNotFoundError(f"no image {count}")
+
+    return {"sleep": lambda count: time.sleep(0.02 * count), "exit": lambda count: os._exit(3), "fail": fail}
 
 
 def test_a_stage_is_a_process_of_its_own() -> None:
     before = torch.get_num_threads()
     with Stage(counting, CPU) as stage:
         everyone = stage.contenders()
-        assert list(everyone) == ["a", "b"]
-        assert 0.02 <= everyone["a"](5).wall < 0.2
+        assert list(everyone) == ["sleep", "exit", "fail"]
+        assert 0.02 <= everyone["sleep"](5).wall < 0.2
         assert torch.get_num_threads() == before
-        for name in ("b", "a"):
+        for name in ("exit", "sleep"):
             with pytest.raises(RuntimeError, match="ended with code 3"):
                 everyone[name](1)
     assert not stage.process.is_alive()
+
+
+def test_a_contenders_own_error_is_not_taken_for_the_end_of_the_pipe() -> None:
+    with Stage(counting, CPU) as stage, pytest.raises(RuntimeError, match="ended with code 1"):
+        stage.turn("fail", 7)
 
 
 def test_ratios_are_taken_round_by_round() -> None:

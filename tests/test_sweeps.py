@@ -350,10 +350,21 @@ def test_another_sweep_does_not_join_a_study(sweep):
         InputError, match=r"another precision.*; take its precision, STUDY=stub PRECISION=float32, or"
     ):
         elsewhere.create()
+    with pytest.raises(InputError, match=r"another precision and another space.*new ones; start another study"):
+        replace(other, default=elsewhere.default).create()
     with pytest.raises(InputError, match=r"has another space.*STUDY=NAME"):
         other.create()
     with pytest.raises(InputError, match="another objectives"):
         replace(sweep, objectives=("score", "seconds")).create()
+
+
+def test_a_study_from_before_there_were_precisions_was_in_float32(sweep):
+    study = sweep.create()
+    study.set_user_attr("sweep", {k: v for k, v in sweep.identity().items() if k != "precision"})
+    assert sweep.create().study_name == "stub"
+    base = sweep.base.model_copy(update={"precision": "bf16"})
+    with pytest.raises(InputError, match=r"another precision, so .* STUDY=stub PRECISION=float32"):
+        replace(sweep, default=replace(sweep.default, experiment=base)).create()
 
 
 def test_a_database_is_a_storage_too(sweep, site, tmp_path):

@@ -36,7 +36,7 @@ def arguments() -> Parser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
     parser.add_argument("--threads", type=int, help="CPU threads; all cores if not given")
     parser.add_argument(
-        "--precision", choices=["float32", "bf16"], help="float32: leave bf16 out; both if the device has it"
+        "--precision", choices=["float32", "bf16"], help="of whole cells; float32 leaves bf16 out of the steps"
     )
     parser.add_argument("--graph", action="store_true", help="time our trainer with CUDA graphs")
     parser.add_argument("--quick", action="store_true", help="dcgan's steps and start-up only, in under a minute")
@@ -71,11 +71,13 @@ class Measurement:
         self.page = Page(self.machine())
 
     def machine(self) -> dict[str, str]:
+        precise = self.cells_precision
         return {
             "device type": self.device.type,
             "device": devices.describe(self.device),
             "torch": torch.__version__,
             "threads": str(self.threads),
+            "whole cells train in": "their default precision" if precise == "auto" else precise,
             "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "load before": f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores",
             "date": date.today().isoformat(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import torch
 
 from benchmarks.matrix import Selection, cells, read_matrix
 from benchmarks.speed.contenders import bare
+from benchmarks.speed.page import Packed
 from benchmarks.speed.rounds import Times, here, interleave
 from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.workloads import small
@@ -69,16 +71,19 @@ def workers(counts: Sequence[int], device: torch.device, rounds: int, seconds: f
     return {int(n): times for n, times in timed.items()}
 
 
-def matrix(device: torch.device, precision: Precision) -> dict[int, list[float]]:
-    """Wall seconds of a small `digits` matrix, from the command to its report, against JOBS; there and back."""
+def matrix(device: torch.device, precision: Precision) -> list[Packed]:
+    """A small `digits` matrix, from the command to its report, against JOBS; there and back."""
     jobs = [1, 2, 4, 8] if device.type == "cuda" else sorted({1, devices.cores(), 2 * devices.cores()})
-    seconds: dict[int, list[float]] = {count: [] for count in jobs}
+    rows = {count: Packed(count) for count in jobs}
     for count in (*jobs, *reversed(jobs)):
-        seconds[count].append(_matrix(device, count, precision))
-    return seconds
+        seconds, finished = _matrix(device, count, precision)
+        rows[count].seconds.append(seconds)
+        rows[count].finished.append(finished)
+    return list(rows.values())
 
 
-def _matrix(device: torch.device, jobs: int, precision: Precision) -> float:
+def _matrix(device: torch.device, jobs: int, precision: Precision) -> tuple[float, int]:
+    """Wall seconds, and the number of cells that finished: on so few images one may end as diverged."""
     with TemporaryDirectory() as folder:
         flags = ["--budget", str(BUDGET), "--jobs", str(jobs), "--device", str(device), "--precision", precision]
         since = time.perf_counter()
@@ -91,6 +96,8 @@ def _matrix(device: torch.device, jobs: int, precision: Precision) -> float:
             check=False,
         )
         seconds = time.perf_counter() - since
-    if done.returncode:
+        told = "".join(page.read_text() for page in Path(folder).glob("reports/results/*/README.md"))
+    finished = re.search(r"^Of \d+ cells .*, (\d+) finished\.", told, re.MULTILINE)
+    if not finished or finished[1] == "0":
         raise RuntimeError(f"the matrix with {jobs} jobs ended with exit code {done.returncode}: {done.stderr}")
-    return seconds
+    return seconds, int(finished[1])

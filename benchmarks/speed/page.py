@@ -62,6 +62,19 @@ class Scored:
     slower: Ratio
 
 
+@dataclass(frozen=True)
+class Packed:
+    """A small matrix with so many cells at a time, run several times: wall seconds, and cells that finished."""
+
+    jobs: int
+    seconds: list[float] = field(default_factory=list)
+    finished: list[int] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.seconds)
+
+
 @dataclass
 class Page:
     """All that was measured."""
@@ -71,7 +84,7 @@ class Page:
     start_up: dict[str, dict[str, float]] = field(default_factory=dict)
     shares: dict[str, dict[str, float]] = field(default_factory=dict)
     workers: dict[int, Times] = field(default_factory=dict)
-    matrix: dict[int, list[float]] = field(default_factory=dict)
+    matrix: list[Packed] = field(default_factory=list)
     scoring: list[Scored] = field(default_factory=list)
 
     def write(self, name: str) -> Path:
@@ -183,12 +196,17 @@ class Page:
         return table(["Way", "images/s", "time, ours = 1"], rows)
 
     def packed(self) -> str:
-        means = {jobs: statistics.mean(seconds) for jobs, seconds in self.matrix.items()}
-        rows = []
-        for jobs, seconds in self.matrix.items():
-            spread = f"{means[jobs]:.0f} s ({min(seconds):.0f}–{max(seconds):.0f})"
-            rows.append([str(jobs), spread, f"{means[jobs] / min(means.values()):.2f}"])
-        return table(["JOBS", "wall time", "best = 1"], rows)
+        best = min(row.mean for row in self.matrix)
+        rows = [
+            [
+                str(row.jobs),
+                f"{row.mean:.0f} s ({min(row.seconds):.0f}–{max(row.seconds):.0f})",
+                f"{row.mean / best:.2f}",
+                ", ".join(map(str, row.finished)),
+            ]
+            for row in self.matrix
+        ]
+        return table(["JOBS", "wall time", "best = 1", "cells finished"], rows)
 
 
 READING = """Each contender runs for a moment in every round, in turns, so all meet the same machine; figures are
@@ -205,10 +223,9 @@ only."""
 CPU_CLOCK = """The same turns by the CPU clock of their processes, which stands still while other programs have the
 cores: on a busy machine with one thread, these ratios are the ones to read. Time of the tutorial's loader workers
 is not in it."""
-START = "A fresh process for each, on a `digits` cell in the default precision; *import* starts with the command."
-SHARES = """A whole `digits` cell in the default precision, its training scaled up from a part of its images.
-*Overhead* is checkpoints, logs and pictures; the last part is the tracking store, artifacts, and loading the data
-and the scorer."""
+START = "A fresh process for each, on a `digits` cell; *import* starts with the command."
+SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
+logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""
 MDGAN = """A `digits` cell in float32 on one thread. Discriminators run one after another, in the order of workers:
 batched in one network or by `vmap` they were no faster at 5 and 10 workers (`LOG.md`)."""
 SCORING = """The Fréchet distance of 2,000 colour images of 32x32 in the features of `cifar10`, the reference at

@@ -61,8 +61,11 @@ def _serve(pipe: Connection, make: Make, device: torch.device) -> None:
     """A stage's life: build the contenders, then take the steps that are asked for until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other end's to handle, which then closes
     contenders = {name: here(steps, device) for name, steps in make().items()}
-    with suppress(EOFError, OSError):
-        pipe.send(list(contenders))
-        while True:
+    answer: Any = list(contenders)
+    while True:
+        try:
+            pipe.send(answer)
             name, count = pipe.recv()
-            pipe.send(contenders[name](count))
+        except (EOFError, OSError):
+            return
+        answer = contenders[name](count)
