@@ -68,53 +68,43 @@ def halve(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """(n, inputs, 2h, 2w) -> (n, outputs, h, w), in bfloat16."""
     if not pays(min(layer.in_channels, layer.out_channels), x.shape[-1] // 2):
         return nn.Conv2d.forward(layer, x)
-    return _Halve.apply(*_lowered(x, layer.weight, layer.bias))
+    return _Convolution.apply(*_lowered(x, layer.weight, layer.bias), False)
 
 
 def double(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """(n, inputs, h, w) -> (n, outputs, 2h, 2w), in bfloat16."""
     if not pays(min(layer.in_channels, layer.out_channels), x.shape[-1]):
         return nn.ConvTranspose2d.forward(layer, x)
-    return _Double.apply(*_lowered(x, layer.weight, layer.bias))
+    return _Convolution.apply(*_lowered(x, layer.weight, layer.bias), True)
 
 
 def _lowered(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if tensor is None else tensor.bfloat16() for tensor in tensors]
 
 
-class _Halve(torch.autograd.Function):
-    """The backward pass is made of differentiable operations, which a gradient penalty needs."""
+class _Convolution(torch.autograd.Function):
+    """A convolution, transposed if it doubles: each one is the other's gradient with respect to its input.
+
+    The backward pass is made of differentiable operations, which a gradient penalty needs.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, doubles: bool) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return conv2d(x, weight, bias, STRIDE, PADDING)
+        ctx.doubles = doubles
+        return (conv_transpose2d if doubles else conv2d)(x, weight, bias, STRIDE, PADDING)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
+        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        back = conv2d if ctx.doubles else conv_transpose2d
+        large, small = (gradient, x) if ctx.doubles else (x, gradient)
         return (
-            conv_transpose2d(gradient, weight, None, STRIDE, PADDING) if of_x else None,
-            weight_gradient(x, gradient) if of_weight and _weights_wanted else None,
+            back(gradient, weight, None, STRIDE, PADDING) if of_x else None,
+            weight_gradient(large, small) if of_weight and _weights_wanted else None,
             gradient.sum((0, 2, 3)) if of_bias and _weights_wanted else None,
-        )
-
-
-class _Double(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return conv_transpose2d(x, weight, bias, STRIDE, PADDING)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
-        return (
-            conv2d(gradient, weight, None, STRIDE, PADDING) if of_x else None,
-            weight_gradient(gradient, x) if of_weight and _weights_wanted else None,
-            gradient.sum((0, 2, 3)) if of_bias and _weights_wanted else None,
+            None,
         )
 
 

@@ -16,9 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result
 from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
-from benchmarks.runner import Machine, MatrixRun
-from gans import devices, precision
-from gans.cell import Cell, locked, resolve
+from benchmarks.runner import Machine, MatrixRun, check
+from gans import devices
+from gans.cell import Cell, identify, locked
 from gans.checkpoint import write_text
 from gans.config import experiment
 from gans.data import DATASETS
@@ -141,6 +141,7 @@ def plan(request: Request, device: torch.device) -> Sweep:
     """
     request.check()
     default, seconds = default_cell(request, device)
+    check(default, device)
     return Sweep(
         study=request.name,
         storage=request.storage,
@@ -165,13 +166,12 @@ def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
         if model in matrix.file.models:
             selection = Selection([model], [dataset], [seed], request.budget, request.precision)
             (cell,) = cells(matrix, selection, device)
-            precision.check(cell.experiment.precision, device)
             return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
     asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
     base = experiment(RECIPES[model], asked, where="the recipe")
-    cell = resolve(model, base.model_copy(update={"kimg": base.kimg * request.budget}), device)
-    precision.check(cell.experiment.precision, device)
-    return cell, 60 * LIMIT_MINUTES
+    return identify(
+        model, base.model_copy(update={"kimg": base.kimg * request.budget}), device
+    ), 60 * LIMIT_MINUTES
 
 
 class GaveUp(Exception):

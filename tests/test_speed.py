@@ -20,6 +20,7 @@ from benchmarks.speed.stage import Stage
 from benchmarks.speed.tutorial import Tutorial, plain
 from benchmarks.speed.workloads import SIZES, colour, small
 from gans.models import build_generator
+from gans.precision import settle
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,8 +34,8 @@ def test_every_model_of_the_digits_matrix_is_timed() -> None:
 def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
     """In all that costs time."""
     (cell,) = cells(read_matrix("digits"), Selection([model], None, [0]), CPU)
-    ours, theirs = small(model).experiment, cell.experiment
-    for part in ("batch", "networks", "update", "loss", "optimizer", "ema"):
+    ours, theirs = settle(small(model, "auto").experiment, CPU), cell.experiment
+    for part in ("batch", "networks", "update", "loss", "optimizer", "ema", "precision"):
         assert getattr(ours, part) == getattr(theirs, part), part
     assert colour(model).shape == (3, 32)
 
@@ -138,7 +139,7 @@ def equal(one: object, other: object) -> bool:
 
 
 def counting() -> dict[str, Steps]:
-    """A contender that takes its time, and one whose process dies."""
+    """A contender that takes its time, one whose process dies, and one that fails."""
     torch.set_num_threads(2)
 
     def fail(count: int) -> None:

@@ -186,7 +186,7 @@ def test_a_precision_is_asked_for_all_trainings(of_a_matrix, monkeypatch, tmp_pa
     default, asked = (default_cell(Request("sagan", precision=kind), CPU)[0] for kind in (None, "float32"))
     assert (default.experiment.precision, asked.experiment.precision) == ("bf16", "float32")
     with pytest.raises(InputError, match="tf32 needs a CUDA device"):
-        default_cell(Request("sagan", precision="tf32"), CPU)
+        plan(Request("sagan", precision="tf32"), CPU)
 
 
 def test_an_own_file_takes_the_place_of_the_models(tmp_path):
