@@ -60,7 +60,7 @@ speed: $(READY) ## time training beside its arithmetic and beside tutorials   MO
 
 report: $(READY) ## write the reports again from the tracking store   MATRIX=digits BUDGET=1
 	@$(BIN)/python -m reports "$(or $(MATRIX),digits)" $(if $(BUDGET),--budget $(BUDGET))
-	@$(BIN)/python -m sweeps.report
+	@$(BIN)/python -m sweeps.page
 
 ui: $(READY) ## open the MLflow UI on this machine   PORT=5000
 	@$(BIN)/gans ui --port $(or $(PORT),5000)

@@ -12,7 +12,7 @@ from benchmarks.matrix import Selection, read_matrix, with_preset
 from benchmarks.runner import Machine, MatrixRun
 from gans.config import Precision
 from gans.errors import InputError, Parser, exit_code
-from gans.tracking import Store
+from gans.runs.tracking import Store
 
 
 def arguments() -> Parser:

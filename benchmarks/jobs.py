@@ -8,9 +8,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.engine import Result, Tell
-from gans import data, devices, fidelity, sample, seeds
-from gans.cell import Cell, InUse, Place, run_cell
-from gans.tracking import Store
+from gans import fidelity, seeds
+from gans.compute import devices
+from gans.data import datasets
+from gans.pictures import grids
+from gans.runs.cell import Cell, InUse, Place, run_cell
+from gans.runs.tracking import Store
 
 # the rows of Scorer.noise_floor and what their metrics are logged under
 FLOORS = {"train half vs train half": "half", "train vs test": "test"}
@@ -42,7 +45,7 @@ def floor_job(tell: Tell, floor: Floor, folder: Path, place: Place) -> Result:
     """Score real images against real images."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
-    images = data.load(floor.dataset, resolution=floor.resolution)
+    images = datasets.load(floor.dataset, resolution=floor.resolution)
     real = fidelity.Scorer(images, floor.extractor, floor.images, device)
     rows = real.noise_floor()
     store = Store(place.uri)
@@ -64,7 +67,7 @@ def floor_job(tell: Tell, floor: Floor, folder: Path, place: Place) -> Result:
     run.dataset(images)
     picture = folder / "real.png"
     some = torch.randperm(len(images.train), generator=seeds.generator(0, "real images"))[:64]
-    sample.save_picture(sample.picture(images.train[some]), picture)
+    grids.save_picture(grids.picture(images.train[some]), picture)
     run.artifact(picture)
     run.finish("finished")
     return Result("finished")

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from pydantic import Field, ValidationError
 
-from gans import cluster
-from gans.cell import Cell, identify
 from gans.config import Config, experiment, explain, read_toml
-from gans.data import DATASETS
+from gans.data.datasets import DATASETS
 from gans.errors import InputError, unknown
 from gans.recipes import RECIPES
-from gans.workers import Where
+from gans.runs.cell import Cell, identify
+from gans.training.mdgan import cluster
+from gans.training.mdgan.workers import Where
 
 MATRICES = Path(__file__).parent / "matrices"
 PRESETS = Path("sweeps/presets")  # what `make sweep` writes, and where: MODEL-DATASET.toml

@@ -19,16 +19,20 @@ from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job
 from benchmarks.matrix import Matrix, Selection, cells
 from benchmarks.progress import progress
-from gans import cluster, data, devices, fidelity, graphs, precision
-from gans.cell import RUN_FILE, Cell, Place, tags
-from gans.cell import check as check_experiment
-from gans.cell import extractor as extractor_of
+from gans import fidelity
+from gans.compute import devices, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
+from gans.data import datasets
 from gans.errors import InputError
-from gans.rules import UPDATES
-from gans.tracking import NOTE, Run, Store
-from gans.train import CHECKPOINT
-from gans.workers import Where
+from gans.runs.cell import RUN_FILE, Cell, Place, tags
+from gans.runs.cell import check as check_experiment
+from gans.runs.cell import extractor as extractor_of
+from gans.runs.tracking import NOTE, Run, Store
+from gans.training import graphs
+from gans.training.loop import CHECKPOINT
+from gans.training.mdgan import cluster
+from gans.training.mdgan.workers import Where
+from gans.training.rules import UPDATES
 
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
 GIBIBYTES = 4.0
@@ -310,7 +314,7 @@ def check(cell: Cell, device: torch.device) -> None:
     experiment = cell.experiment
     try:
         precision.check(experiment.precision, device)
-        check_experiment(experiment, data.load(experiment.dataset, resolution=experiment.resolution))
+        check_experiment(experiment, datasets.load(experiment.dataset, resolution=experiment.resolution))
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
 
@@ -328,7 +332,7 @@ def writable(folder: Path) -> None:
 def floors_of(cell: Cell) -> list[Floor]:
     """The noise floors that this cell's scores are read against: one per extractor."""
     experiment = cell.experiment
-    images = data.load(experiment.dataset, resolution=experiment.resolution)
+    images = datasets.load(experiment.dataset, resolution=experiment.resolution)
     floors = []
     for name in experiment.score.extractors:
         extractor = extractor_of(name)

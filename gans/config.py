@@ -97,7 +97,7 @@ UpdateConfig = Annotated[TwoPlayerConfig | MDGANConfig | FLGANConfig, Field(disc
 
 
 class LossConfig(Config):
-    name: str = Field("non-saturating", description="a key of gans.losses.LOSSES")
+    name: str = Field("non-saturating", description="a key of gans.training.losses.LOSSES")
     penalty: float = Field(
         10.0, ge=0, allow_inf_nan=False, description="weight of the gradient penalty; wasserstein-gp only"
     )
@@ -105,7 +105,7 @@ class LossConfig(Config):
     @field_validator("name")
     @classmethod
     def known(cls, name: str) -> str:
-        from gans.losses import LOSSES
+        from gans.training.losses import LOSSES
 
         if name not in LOSSES:
             raise unknown("loss", name, LOSSES)
@@ -151,7 +151,7 @@ class ScheduleConfig(Config):
 class Experiment(Config):
     """One training: a model on a data set from one seed, under a budget."""
 
-    dataset: str = Field("digits", description="a key of gans.data.DATASETS, or folder:PATH")
+    dataset: str = Field("digits", description="a key of gans.data.datasets.DATASETS, or folder:PATH")
     resolution: int | None = Field(None, description="image side, a power of two >= 16; none: the data set's")
     seed: int = Field(0, ge=0, lt=2**31, description="training seed: initial weights, latents, order of the data")
     kimg: float = Field(

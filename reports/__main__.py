@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gans.errors import Parser, exit_code
-from gans.tracking import Store
+from gans.runs.tracking import Store
 from reports.report import ROOT, render
 from reports.results import load
 from reports.terminal import show_results

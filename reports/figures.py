@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from gans.pictures.grids import tiles
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogFormatter
 from PIL import Image
 
-from gans.checkpoint import atomically
-from gans.film import LIMIT, Track, grids, save_film
-from gans.sample import tiles
+from gans.files import atomically
+from gans.pictures.film import LIMIT, Track, grids, save_film
 from reports.results import CLOCK, Board, Results
 from reports.tables import number, ranking
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from gans.cell import LOST
+from gans.runs.cell import LOST
 from reports.figures import DPI, Picture
 from reports.results import Board, Results
 from reports.tables import NOTHING, Estimate, count, escape, number

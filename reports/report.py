@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gans.checkpoint import write_text
-from gans.tracking import Store
+from gans.files import write_text
+from gans.runs.tracking import Store
 from reports import figures, mdgan, published, tables
 from reports.figures import Picture
 from reports.results import Board, Plan, Results, load
@@ -27,7 +27,7 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "losses": figures.losses,
     "pareto": figures.pareto,
 }
-# pages of `reports.sensitivity`: those kept with this package, whatever lies beside the output
+# pages of `benchmarks.sensitivity`: those kept with this package, whatever lies beside the output
 SENSITIVITY = Path(__file__).with_name("results") / "sensitivity"
 PROFILE, FILM = "profile.png", "training-{}.gif"
 LIMIT = 5_000_000  # bytes of a report, its page included

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from pydantic import BaseModel, ValidationError
 
 from gans.errors import InputError, unknown
-from gans.tracking import Store, shown
+from gans.runs.tracking import Store, shown
 
 PLAN = "cells.json"
 CLOCK = "seconds/training"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gans.fidelity.extractors import ERROR, INCEPTION_METRICS, MetricNames, error_of
+from gans.fidelity.extractors.known import ERROR, INCEPTION_METRICS, MetricNames, error_of
 from gans.fidelity.meanings import meanings
 from reports.difference import LEVEL
 from reports.results import CLOCK, FLOORS, Board, Results

@@ -7,7 +7,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from gans.tracking import Store
+from gans.runs.tracking import Store
 from reports import tables
 from reports.results import Board, Results, load
 

@@ -16,7 +16,7 @@ from benchmarks.runner import Machine
 from gans.config import Precision
 from gans.errors import InputError, Parser, exit_code
 from gans.recipes import RECIPES
-from gans.tracking import Store
+from gans.runs.tracking import Store
 from sweeps.runner import Request, SweepRun
 
 

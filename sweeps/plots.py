@@ -21,7 +21,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from gans.checkpoint import atomically
+from gans.files import atomically
 from reports import figures
 from reports.tables import Estimate
 from sweeps.study import Sweep

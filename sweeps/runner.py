@@ -17,17 +17,17 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.engine import Ended, Job, LocalEngine, Result
 from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
 from benchmarks.runner import Machine, MatrixRun, check
-from gans import devices
-from gans.cell import Cell, identify, locked
-from gans.checkpoint import write_text
+from gans.compute import devices
 from gans.config import experiment
-from gans.data import DATASETS
+from gans.data.datasets import DATASETS
 from gans.errors import InputError, unknown
+from gans.files import write_text
 from gans.recipes import RECIPES
-from gans.tracking import NOTE, Run, Store, shown
-from sweeps import report, winners
+from gans.runs.cell import Cell, identify, locked
+from gans.runs.tracking import NOTE, Run, Store, shown
+from sweeps import page, winners
 from sweeps.progress import Bars, Lines, Tally, progress
-from sweeps.spaces import read_space
+from sweeps.space import read_space
 from sweeps.study import OBJECTIVES, PRUNERS, Sweep, bury, counted, reap, unclaimed
 from sweeps.trial import Site, Train, tidy, trial_job
 
@@ -215,7 +215,7 @@ class SweepRun:
         except GaveUp as error:
             print(f"gave up: {error}")
             return 1
-        print(report.summary(self.study, self.sweep))
+        print(page.summary(self.study, self.sweep))
         if self.request.join:
             return 0
         with ExitStack() as stack:
@@ -319,15 +319,15 @@ class SweepRun:
     def conclude(self) -> int:
         """Retrain the winners, then write the record, the preset and the pages."""
         finalists = winners.finalists(self.study, self.sweep, self.request.finalists)
-        record = report.record(self.study, self.sweep, self.request, finalists)
-        report.keep(self.parent, record, self.study, self.sweep)
+        record = page.record(self.study, self.sweep, self.request, finalists)
+        page.keep(self.parent, record, self.study, self.sweep)
         code = self.retrain(finalists) if finalists else 1
-        found = report.load(self.store, self.sweep.name)
+        found = page.load(self.store, self.sweep.name)
         self.write_preset(found)
-        page = report.write(found)
-        self.parent.artifacts(page.parent, "report")
-        report.write_ranking(self.store)
-        print(f"report: {page}")
+        path = page.write(found)
+        self.parent.artifacts(path.parent, "report")
+        page.write_ranking(self.store)
+        print(f"report: {path}")
         return code
 
     def retrain(self, finalists: list[FrozenTrial]) -> int:
@@ -336,9 +336,9 @@ class SweepRun:
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
         return MatrixRun(matrix, Selection(), self.machine, self.store).run()
 
-    def write_preset(self, found: report.Swept) -> None:
+    def write_preset(self, found: page.Swept) -> None:
         """The winner's settings, to be laid over the model's tables by `make bench PRESET=tuned`."""
-        text = report.preset(found)
+        text = page.preset(found)
         if text is None:
             print("no preset: no trial finished, or no finalist has a score from fresh seeds")
             return

@@ -36,11 +36,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import seeds
-from gans.cell import Cell
 from gans.config import Experiment, experiment
 from gans.errors import InputError
-from gans.tracking import shown, trouble
-from sweeps.spaces import Space
+from gans.runs.cell import Cell
+from gans.runs.tracking import shown, trouble
+from sweeps.space import Space
 
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats and the plots are old enough
 warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator")  # it favours low scores, as is meant

@@ -15,12 +15,14 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.engine import Result, Tell
-from gans import checkpoint, data, devices
-from gans.cell import RUN_FILE, Cell, Observer, locked, reason, resolve, tags
-from gans.curves import draw_curves
+from gans import files
+from gans.compute import devices
+from gans.data import datasets
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
-from gans.tracking import NOTE, Run, Store
-from gans.train import CHECKPOINT, GENERATOR, History, Outcome, train
+from gans.pictures.curves import draw_curves
+from gans.runs.cell import RUN_FILE, Cell, Observer, locked, reason, resolve, tags
+from gans.runs.tracking import NOTE, Run, Store
+from gans.training.loop import CHECKPOINT, GENERATOR, History, Outcome, train
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps
@@ -156,7 +158,7 @@ def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[flo
     devices.prepare(device, site.threads)
     folder = trial_folder(site.folder, origin(trial))
     with locked(folder), tracked(trial, cell, sweep, site, folder) as run:
-        images = data.load(cell.experiment.dataset, resolution=cell.experiment.resolution)
+        images = datasets.load(cell.experiment.dataset, resolution=cell.experiment.resolution)
         outcome = train(cell.experiment, images, folder, device, TrialObserver(run, tell, trial, sweep))
         draw(run, outcome, folder)
         if outcome.status == "diverged":
@@ -205,7 +207,7 @@ def open_run(trial: Trial, cell: Cell, sweep: Sweep, site: Site, folder: Path) -
         number = origin(trial)
         run = store.start(sweep.name, f"trial {number}", tags(cell), site.parent)
         run.params({"model": cell.model, **cell.experiment.flat()})
-        checkpoint.write_text(file, json.dumps({"run": run.id, "trial": number}))
+        files.write_text(file, json.dumps({"run": run.id, "trial": number}))
     device = devices.resolve(site.device)
     run.tag(
         {

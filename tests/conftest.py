@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gans.config import Experiment, experiment
-from gans.data import ImageData
+from gans.data.images import ImageData
 
 TINY: dict[str, Any] = {
     "dataset": "blobs",
@@ -90,7 +90,7 @@ class StubScorer:
 def stub_scorer(monkeypatch: pytest.MonkeyPatch) -> type[StubScorer]:
     monkeypatch.setattr("gans.fidelity.Scorer", StubScorer)
     # after a few steps a small DCGAN still draws one image for all latents
-    monkeypatch.setattr("gans.train.COLLAPSED", 0.0)
+    monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
     return StubScorer
 
 

@@ -6,13 +6,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans.config import NetworkConfig
-from gans.losses import LOSSES
 from gans.models import MODELS, build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.recipes import RECIPES
-from gans.rules import UPDATES
-from gans.train import train
-from gans.updates import STATISTICS
+from gans.training.loop import train
+from gans.training.losses import LOSSES
+from gans.training.rules import UPDATES
+from gans.training.updates import STATISTICS
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,7 +80,7 @@ def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, tiny,
     data = blobs(n=24, channels=3)
     update = UPDATES[rule](made, Shape(3, 16), data.train)
     if LOSSES[loss].penalised and has_batch_norm(update.discriminators()[0].network):
-        pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.cell.check)")
+        pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell.check)")
     networks = [update.generator, *(d.network for d in update.discriminators())]
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
     for i in range(2):

@@ -21,9 +21,10 @@ from benchmarks.speed.page import Page, Row
 from benchmarks.speed.rounds import Contender, interleave
 from benchmarks.speed.stage import Stage
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
-from gans import devices, graphs, precision
+from gans.compute import devices, precision
 from gans.config import Precision
 from gans.errors import InputError, Parser, exit_code, unknown
+from gans.training import graphs
 
 Tell = Callable[[str], None]
 

@@ -16,13 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.rounds import Steps
 from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
-from gans import devices, fidelity
+from gans import fidelity
+from gans.compute import devices
 from gans.config import Precision
-from gans.graphs import Graph
-from gans.mdgan import MDGAN
-from gans.train import Silent, Training
-from gans.updates import TwoPlayer, Update
-from gans.workers import LocalTeam
+from gans.training.graphs import Graph
+from gans.training.loop import Silent, Training
+from gans.training.mdgan.server import MDGAN
+from gans.training.mdgan.workers import LocalTeam
+from gans.training.updates import TwoPlayer, Update
 
 
 class NoScorer:

@@ -20,9 +20,9 @@ from benchmarks.speed.page import Packed
 from benchmarks.speed.rounds import Times, here, interleave
 from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.workloads import small
-from gans import devices
-from gans.cell import Place, run_cell
+from gans.compute import devices
 from gans.config import Precision
+from gans.runs.cell import Place, run_cell
 
 BUDGET = 0.1  # share of its images that the small matrix trains on
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from gans import devices
+from gans.compute import devices
 
 Steps = Callable[[int], object]  # takes so many steps
 # a loader that was idle has this many batches ready: two workers, two batches each

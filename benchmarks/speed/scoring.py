@@ -24,17 +24,19 @@ from torch import Tensor
 
 from benchmarks.speed.page import Page, Scored
 from benchmarks.speed.rounds import Contender, Ratio, Times, here, interleave
-from gans import devices
-from gans.data import ImageData, to_float
+from gans.compute import devices
+from gans.data.images import ImageData, to_float
 from gans.errors import InputError, Parser, exit_code
-from gans.fidelity import Scorer, backend, require
+from gans.fidelity import Scorer, require
+from gans.fidelity.extractors import backend
 from gans.fidelity.metrics import settings
 
 EXTRACTOR = "cifar10"
 OURS = "ours: in memory"
 # torch-fidelity's command, once it knows our extractors
 COMMAND = (
-    "from gans.fidelity.backend import register; register(); from torch_fidelity.fidelity import main; main()"
+    "from gans.fidelity.extractors.backend import register; register(); "
+    "from torch_fidelity.fidelity import main; main()"
 )
 REFERENCE = "gans-speed-reference"
 LEAST = 100

@@ -22,9 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.speed.workloads import Workload
 from gans.config import Experiment
-from gans.losses import LOSSES, Loss
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Fold, ToPixels, Unfold
+from gans.training.losses import LOSSES, Loss
 
 WORKERS = 2
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from benchmarks.matrix import read_matrix
+from gans.compute.precision import settle
 from gans.config import Experiment, Precision, experiment, merge
-from gans.data import ImageData
+from gans.data.images import ImageData
 from gans.models.layers import Shape
-from gans.precision import settle
 from gans.recipes import RECIPES
-from gans.rules import UPDATES
-from gans.updates import Update
+from gans.training.rules import UPDATES
+from gans.training.updates import Update
 
 IMAGES = {32: 20_000, 16: 1438}  # as many as a pass over the data does not end while it is timed; as digits have
 # the recipes at the width of the PyTorch tutorial and batches of 128; MD-GAN with four workers that share one

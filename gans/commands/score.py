@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from gans.data import ImageData
+    from gans.data.images import ImageData
     from gans.fidelity import Extractor
-    from gans.fidelity.cards import Card
+    from gans.fidelity.extractors.cards import Card
 
 IMAGES = "a folder, .zip or .tar of images; an .npz of uint8; a generator.safetensors, its folder or MLflow run id"
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
@@ -50,7 +50,8 @@ def run(asked: argparse.Namespace) -> int:
     if not (asked.images and asked.reference):
         missing = "--reference" if asked.images else "IMAGES"
         raise InputError(f"{missing} is missing: gans score IMAGES --reference mnist; gans score --help says more")
-    from gans import devices, fidelity
+    from gans import fidelity
+    from gans.compute import devices
 
     device = devices.resolve(asked.device)
     given = read(asked, device)
@@ -83,8 +84,8 @@ def read(asked: argparse.Namespace, device: torch.device) -> Given:
     Raises:
         InputError: they cannot be had, or are not images like the data set's.
     """
-    from gans.find import find_generator, is_run
-    from gans.train import GENERATOR
+    from gans.runs.find import find_generator, is_run
+    from gans.training.loop import GENERATOR
 
     path = find_generator(asked.images) if is_run(asked.images) else Path(asked.images).expanduser()
     if path.is_dir() and (path / GENERATOR).is_file():
@@ -102,16 +103,17 @@ def read(asked: argparse.Namespace, device: torch.device) -> Given:
 
 def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with."""
-    from gans import data, sample
+    from gans.data import datasets
+    from gans.generate import sampling
 
     count = positive("--count", COUNT if asked.count is None else asked.count)
-    generator, about = sample.load_generator(path, device)
+    generator, about = sampling.load_generator(path, device)
     channels, side = about["shape"]
-    reference = data.load(asked.reference, resolution=side)
+    reference = datasets.load(asked.reference, resolution=side)
     if channels != reference.channels:
         raise InputError(f"{path} draws {channels}-channel images, '{asked.reference}' has {reference.channels}")
     with drawing(path):
-        images = sample.generate(generator, sample.latents(count, about["networks"]["latent"], "report"))
+        images = sampling.generate(generator, sampling.latents(count, about["networks"]["latent"], "report"))
     return Given(images, reference, "the latents that reports are made with")
 
 
@@ -125,12 +127,12 @@ def from_files(asked: argparse.Namespace) -> Given:
     """
     import torch
 
-    from gans import data
-    from gans.folders import FOLDER
+    from gans.data import datasets
+    from gans.data.folders import FOLDER
 
-    reference = data.load(asked.reference)
+    reference = datasets.load(asked.reference)
     side = reference.resolution
-    found = data.load(FOLDER + asked.images.removeprefix(FOLDER), resolution=side)
+    found = datasets.load(FOLDER + asked.images.removeprefix(FOLDER), resolution=side)
     known = {(side, side), *(size for size in reference.sizes if max(size) <= side)}
     if len(found.sizes) > 1 or not known.issuperset(found.sizes):
         raise InputError(
@@ -151,9 +153,9 @@ def from_array(path: Path, dataset: str) -> Given:
     """Images of an .npz: uint8, (n, channels, side, side) or with the channels last."""
     import torch
 
-    from gans import data
+    from gans.data import datasets
 
-    reference, pixels = data.load(dataset), read_array(path)
+    reference, pixels = datasets.load(dataset), read_array(path)
     if pixels.dtype != "uint8":
         raise InputError(
             f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255: the range of others would be a guess"
@@ -222,7 +224,7 @@ def as_json(given: Given, extractor: Extractor, scores: dict[str, float]) -> str
 
 
 def as_table(given: Given, extractor: Extractor, scores: dict[str, float]) -> str:
-    from gans.fidelity.extractors import error_of
+    from gans.fidelity.extractors.known import error_of
     from gans.fidelity.meanings import meanings
 
     real, note = given.reference, f" ({given.note})" if given.note else ""
@@ -250,8 +252,8 @@ def plus_minus(value: float, error: float) -> str:
 def list_extractors(plain: bool) -> int:
     """Print the cards of all pinned extractors, and what is known of Inception."""
     from gans.fidelity import INCEPTION
-    from gans.fidelity.cards import cards
-    from gans.fidelity.extractors import INCEPTION_SHA256
+    from gans.fidelity.extractors.cards import cards
+    from gans.fidelity.extractors.known import INCEPTION_SHA256
 
     known = cards()
     for card in known.values():

@@ -6,7 +6,7 @@ extractors by name stays cheap.
 
 from typing import TYPE_CHECKING, Any
 
-from gans.fidelity.extractors import INCEPTION, Extractor, MetricNames, default_extractor, names, require
+from gans.fidelity.extractors.known import INCEPTION, Extractor, MetricNames, default_extractor, names, require
 from gans.fidelity.protocol import SCORING_VERSION, ScoreInfo, identity
 
 if TYPE_CHECKING:

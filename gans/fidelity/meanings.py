@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from gans.fidelity.extractors import MetricNames
+from gans.fidelity.extractors.known import MetricNames
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch_fidelity import metric_fid, metric_isc, metric_kid
 
-from gans.fidelity.extractors import Extractor, error_of
+from gans.fidelity.extractors.known import Extractor, error_of
 from gans.fidelity.frechet import Gaussian, Measured
 from gans.fidelity.neighbours import Neighbourhood, memorisation, nearest, neighbourhood
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gans.fidelity.extractors import Extractor
+from gans.fidelity.extractors.known import Extractor
 
 # raised by any change that can move a score
 SCORING_VERSION = 2

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gans.data import data_root
+from gans.data.datasets import data_root
 
 log = logging.getLogger("gans")
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gans.errors import InputError
 from gans.fidelity import reference
-from gans.fidelity.backend import PinnedClassifier, load
-from gans.fidelity.extractors import require
+from gans.fidelity.extractors.backend import PinnedClassifier, load
+from gans.fidelity.extractors.known import require
 from gans.fidelity.metrics import (
     MINIMUM_IMAGES,
     Features,
@@ -32,7 +32,7 @@ from gans.fidelity.neighbours import nearest
 from gans.fidelity.protocol import PREPROCESSING_VERSION, SPLIT, ScoreInfo, identity
 
 if TYPE_CHECKING:
-    from gans.data import ImageData
+    from gans.data.images import ImageData
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Scorer:
     def _check_images(self, images: Tensor, count: int) -> None:
         if images.dtype != torch.uint8:
             raise TypeError(
-                f"scoring takes uint8 images, not {images.dtype}; convert them with gans.data.to_uint8"
+                f"scoring takes uint8 images, not {images.dtype}; convert them with gans.data.datasets.to_uint8"
             )
         expected = (count, *self.data.train.shape[1:])
         if images.shape != expected:

@@ -1,0 +1,130 @@
+"""Precision: what the networks compute in, and which layers stay in float32 whatever it is.
+
+- `float32`: IEEE single precision, the reference.
+- `tf32`: float32 storage, products of matrices and convolutions on TensorFloat-32 cores (CUDA).
+- `bf16`: the networks run under autocast to bfloat16. Weights, their gradients, Adam's moments, the average of
+  weights, BatchNorm's statistics, spectral norm's power iteration, logits, losses, the generated pixels and the
+  gradients that reach them (MD-GAN's feedback, the gradient penalty's slope) stay in float32.
+- `auto`: `settle` makes it one of these, by the device.
+
+Scores are computed in float32 always, so that those of different precisions compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import MethodType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+
+from gans.compute import convolutions
+from gans.config import Experiment, Precision
+from gans.errors import InputError
+
+# Networks that train in bf16 by default where the CPU multiplies tiles of matrices: there they were measured to be
+# faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
+# (reports/results/compare; widths up to 48). The fully connected `gan` is slower at most sizes. Where there are
+# bfloat16 products of vectors only, it depends on the CPU (LOG.md); no GPU has been measured.
+IN_BF16 = ("dcgan", "dcgan-nobn", "sagan")
+
+
+def settle(experiment: Experiment, device: torch.device) -> Experiment:
+    """The experiment with its precision named: `auto` becomes bf16 where that is known to pay, else float32."""
+    if experiment.precision != "auto":
+        return experiment
+    faster = has_tiles(device) and experiment.networks.name in IN_BF16
+    return experiment.model_copy(update={"precision": "bf16" if faster else "float32"})
+
+
+def check(precision: Precision, device: torch.device) -> None:
+    """Refuse a precision that the device does not have.
+
+    Args:
+        precision: settled.
+        device: what trains.
+
+    Raises:
+        InputError: naming the device and what it can do.
+    """
+    assert precision != "auto", "settle the experiment first"
+    if precision == "tf32" and device.type != "cuda":
+        raise InputError("precision = tf32 needs a CUDA device; use float32 or bf16 on a CPU")
+    if precision == "bf16" and not has_bf16(device):
+        kind = "this GPU" if device.type == "cuda" else "this CPU"
+        raise InputError(f"precision = bf16: {kind} has no bfloat16 arithmetic and would be slower; use float32")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 products are computed by the hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def has_tiles(device: torch.device) -> bool:
+    """Whether this is a CPU that multiplies tiles of bfloat16 matrices (AMX)."""
+    return device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+
+
+def place(network: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
+    """The network on the device, in the memory layout that is fastest there, computing in `precision`."""
+    network = network.to(device)
+    # oneDNN's convolutions are faster in this layout; on CUDA nothing has been measured, so nothing is changed
+    if device.type == "cpu":
+        network = network.to(memory_format=torch.channels_last)
+    if precision == "bf16":
+        tiles = has_tiles(device)
+        for layer in network.modules():
+            if isinstance(layer, _SpectralNorm):
+                override(layer, outside_autocast)
+            elif tiles and (forward := convolutions.by_product(layer)):
+                override(layer, forward)
+        override(network, in_bf16)
+    return network
+
+
+def override(module: nn.Module, forward: object) -> None:
+    """Give one module another forward method; a deep copy binds it to the copy."""
+    module.forward = MethodType(forward, module)  # type: ignore[arg-type]
+
+
+def restore(network: nn.Module) -> nn.Module:
+    """The network computing in float32 again."""
+    for module in network.modules():
+        module.__dict__.pop("forward", None)
+    return network
+
+
+def in_bf16(network: nn.Module, x: Tensor) -> Tensor:
+    """`forward` under autocast; pixels and logits come out in float32."""
+    with torch.autocast(x.device.type, torch.bfloat16):
+        return type(network).forward(network, x).float()
+
+
+def outside_autocast(layer: nn.Module, weight: Tensor) -> Tensor:
+    """`forward` in the weight's own precision."""
+    with torch.autocast(weight.device.type, enabled=False):
+        return type(layer).forward(layer, weight)
+
+
+def products(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+    """What a training step runs in: CUDA's float32 products on TF32 cores or in IEEE; nothing on a CPU."""
+    return tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether CUDA's float32 products may use TF32 cores in this block."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "tf32" if allowed else "ieee"
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.fp32_precision = value

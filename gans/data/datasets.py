@@ -1,0 +1,191 @@
+"""Data sets by name: real images as uint8 tensors.
+
+A named data set is one function and one line in `DATASETS`; `folder:PATH` is any directory, zip or tar
+archive of images (`gans.data.folders`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gans.data.folders import FOLDER, KEPT, last_line, load_folder
+from gans.data.images import (
+    ImageData,
+    Source,
+    Split,
+    check_resolution,
+    enlarge_all,
+    fit_all,
+    smallest_resolution,
+    to_float,
+    to_uint8,
+)
+from gans.errors import InputError, unknown
+
+__all__ = ["DATASETS", "ImageData", "data_root", "load", "to_float", "to_uint8"]
+
+
+def digits(root: Path) -> Source:
+    """1,797 handwritten digits, 8 x 8, that scikit-learn carries (UCI, Alpaydin and Kaynak 1998): no files.
+
+    Values 0..16 are scaled to 0..255; the images are enlarged, not padded. Test split: within each class,
+    in scikit-learn's order, the third of every five (359 images).
+    """
+    from sklearn.datasets import load_digits  # a second to import, wanted by this data set only
+
+    bunch = load_digits()
+    images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    # by rank, not by a random generator: the same split under every version of every library
+    rank = F.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
+    test = rank % 5 == 2
+    return Source(
+        title="Digits",
+        train=Split(images[~test], labels[~test]),
+        test=Split(images[test], labels[test]),
+        classes=tuple(map(str, bunch.target_names)),
+        resize=enlarge_all,
+    )
+
+
+def mnist(root: Path) -> Source:
+    """MNIST (LeCun et al. 1998): 60,000 + 10,000 grey digits, 28 x 28, from `root`/MNIST/raw."""
+    from torchvision.datasets import MNIST
+
+    return _from_torchvision(MNIST, "MNIST", root)
+
+
+def fashion_mnist(root: Path) -> Source:
+    """Fashion-MNIST (arXiv 1708.07747): 60,000 + 10,000 grey images, 28 x 28, `root`/FashionMNIST/raw."""
+    from torchvision.datasets import FashionMNIST
+
+    return _from_torchvision(FashionMNIST, "Fashion-MNIST", root)
+
+
+def cifar10(root: Path) -> Source:
+    """CIFAR-10 (Krizhevsky 2009): 50,000 + 10,000 colour images, 32 x 32, from `root`/cifar-10-batches-py."""
+    from torchvision.datasets import CIFAR10
+
+    return _from_torchvision(CIFAR10, "CIFAR-10", root)
+
+
+def cifar10_jpeg(root: Path) -> Source:
+    """CIFAR-10's 50,000 + 10,000 images compressed as JPEG, from `root`/cifar10-jpeg.tar.xz.
+
+    The archive holds train/<class>/*.jpg and test/<class>/*.jpg. Compression moves pixels: its scores do not
+    compare with those on `cifar10`.
+    """
+    archive = root / "cifar10-jpeg.tar.xz"
+    if not archive.is_file():
+        raise InputError(
+            f"CIFAR-10 (JPEG) cannot be downloaded, and {archive} does not exist; put the archive there, set "
+            f"GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
+        )
+    images = load_folder(f"{FOLDER}{archive}", root, None)
+    return Source(
+        title="CIFAR-10 (JPEG)",
+        train=Split(images.train, images.train_labels),
+        test=Split(images.test, images.test_labels),
+        classes=images.classes,
+        resize=fit_all,
+    )
+
+
+DATASETS: dict[str, Callable[[Path], Source]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar10-jpeg": cifar10_jpeg,
+}
+
+
+def _from_torchvision(dataset: Callable, title: str, root: Path) -> Source:
+    """Both splits of a torchvision data set; it downloads what `root` lacks and checks what it downloads."""
+    try:
+        train, test = (dataset(root, train=train, download=True) for train in (True, False))
+    except Exception as error:  # torchvision parses without checks: damage shows as nearly any exception
+        raise _unavailable(title, root, error) from None
+    return Source(
+        title=title,
+        train=_split(train.data, train.targets),
+        test=_split(test.data, test.targets),
+        classes=tuple(name.partition(" - ")[0] for name in train.classes),  # MNIST's are "0 - zero"
+        resize=fit_all,
+    )
+
+
+def _unavailable(title: str, root: Path, error: Exception) -> InputError:
+    reason = last_line(error)
+    if isinstance(error, OSError) or re.search("download|corrupted", str(error)):
+        return InputError(
+            f"{title} is not in {root} and cannot be downloaded to it ({reason}); connect once, "
+            f"set GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
+        )
+    return InputError(f"{title} in {root} is damaged ({reason}); delete its files and load again")
+
+
+def _split(pixels: Tensor | np.ndarray, labels: Tensor | list[int]) -> Split:
+    """From pixels uint8 (n, height, width) or (n, height, width, 3)."""
+    pixels = torch.as_tensor(pixels)
+    images = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    return Split(images, torch.as_tensor(labels, dtype=torch.int64))
+
+
+# Loading
+
+
+def data_root() -> Path:
+    """Where data sets are kept and downloaded to: the environment's GANS_DATA, by default `data`."""
+    return Path(os.environ.get("GANS_DATA") or "data").expanduser()
+
+
+def load(name: str, root: Path | None = None, resolution: int | None = None) -> ImageData:
+    """A data set of `DATASETS`, or `folder:PATH`, as square images.
+
+    `root` is where named data sets and the cache live (default: `data_root()`). `resolution`, a power of
+    two from 16 up, is the side in pixels; by default the smallest such number that holds the native images
+    or, for a folder, its most common shorter side, but 128 at most. `fit` says how images get there.
+
+    A folder's images are split by top-level folders `train` and `test` (or else `val`, `valid`), where it
+    has both; images beside these are left out, with a warning. Any other folder gives the tenth of its
+    images with the smallest sha256 of their relative path to the test split (not stratified). The labels
+    are the names of the folders that hold the images, where every image has one and at least two differ.
+    Transparent pixels are composited on black, EXIF orientation is applied, 16-bit grey is scaled to 8.
+
+    The data sets loaded last stay in memory: the second load of one costs nothing or, for a folder, a look
+    at its files' sizes and times; if these have changed it is decoded again.
+
+    Raises InputError, one line with the remedy, for an unknown name, a bad resolution, files that are
+    missing, unreadable or damaged, grey and colour images in one folder, or a decompression bomb. A broken
+    image in a folder is named in the log, counted in `skipped` and left out.
+    """
+    root = data_root() if root is None else Path(root)
+    if resolution is not None:
+        check_resolution(resolution)
+    if name.startswith(FOLDER):
+        return load_folder(name, root.absolute(), resolution)
+    if name not in DATASETS:
+        raise unknown("dataset", name, [*DATASETS, f"{FOLDER}PATH"])
+    return _load_named(name, DATASETS[name], root.absolute(), resolution)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _load_named(name: str, dataset: Callable[[Path], Source], root: Path, resolution: int | None) -> ImageData:
+    source = dataset(root)
+    height, width = source.train.images.shape[-2:]
+    side = resolution or smallest_resolution(max(height, width))
+    train, test = (
+        Split(source.resize(s.images, side).contiguous(), s.labels) for s in (source.train, source.test)
+    )
+    sizes = [(width, height)] if source.resize is fit_all else []
+    return ImageData.of(name, source.title, train, test, source.classes, sizes=sizes)

@@ -1,0 +1,1 @@
+"""Feature extractors: which there are, their weights, and how our own are trained."""

@@ -1,0 +1,1 @@
+"""Images from latents, and ways through latent space."""

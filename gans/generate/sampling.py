@@ -1,0 +1,59 @@
+"""Images from latents: the one way that a generator is sampled, for scores and for pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gans import seeds
+from gans.config import NetworkConfig
+from gans.data.images import to_uint8
+from gans.errors import InputError
+from gans.files import load_weights
+from gans.models import build_generator
+from gans.models.layers import Shape
+
+# latent seeds are apart from training seeds: every cell is scored on the same latents
+PURPOSES = {"choose": 1, "report": 2, "grid": 3}
+
+
+def latents(count: int, length: int, purpose: str) -> Tensor:
+    """Fixed latents (count, length), drawn on the CPU so that every device gets the same.
+
+    Args:
+        count: how many; the first ones do not depend on it.
+        length: of each latent vector.
+        purpose: a key of PURPOSES: `choose` picks checkpoints, `report` gives the final score, `grid` draws.
+    """
+    return seeds.normal_rows(count, length, PURPOSES[purpose], "fixed latents")
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, z: Tensor, batch: int = 500) -> Tensor:
+    """Images of an eval-mode generator: uint8 (n, channels, height, width) on the CPU.
+
+    Args:
+        generator: as it is; a network in training mode is refused, since BatchNorm would mix the samples.
+        z: latents (n, latent), on any device.
+        batch: images at a time.
+    """
+    if generator.training:
+        raise ValueError("a generator is sampled in eval mode; call .eval() on a copy first")
+    device = next(generator.parameters()).device
+    return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(batch)])
+
+
+def load_generator(path: Path, device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
+    """The eval-mode generator in a safetensors file that training wrote, and what the file says of it."""
+    weights, about = load_weights(path)
+    try:
+        shape, config = Shape(*about["shape"]), NetworkConfig.model_validate(about["networks"])
+        generator = build_generator(shape, config, seed=0)
+        generator.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path} does not hold a generator of this version: {first}") from None
+    return generator.to(device).eval(), about

@@ -1,0 +1,194 @@
+"""Training as a film: the grids that were drawn on the way, one after the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from gans.files import write_bytes
+from gans.pictures import video
+from gans.pictures.grids import tiles
+
+ENDING = "kimg.png"
+LIMIT = 1_000_000  # bytes of a film
+ACROSS = 5  # trainings beside each other, at most
+WIDE = 520  # pixels that the images of a row of trainings may take before they are enlarged
+LEAST = 250  # and should take
+SIDE = 64  # pixels: larger images are made smaller
+FRAME, HOLD = 400, 2000  # milliseconds; the last frame stays longer
+TEXT, BAR, GAP = 13, 5, 8  # pixels: size of the letters, of the progress bar, space around things
+PAPER, INK, SHADE, LINE = "#ffffff", "#282828", "#c8c8c8", "#808080"
+# what is given up, one after the other, until the film is light enough: images a side of a grid, and colours
+THRIFT = ((8, 64), (8, 32), (6, 32), (5, 32), (4, 32), (4, 16), (3, 16), (2, 16))
+
+
+@dataclass(frozen=True)
+class Track:
+    """One training: a title, and its grids by thousands of images seen."""
+
+    title: str
+    grids: Mapping[float, Path]
+
+    @property
+    def last(self) -> float:
+        return max(self.grids)
+
+    def at(self, share: float) -> float:
+        """The moment of the grid nearest to this share of the training, in thousands of images."""
+        return min(self.grids, key=lambda kimg: abs(kimg - share * self.last))
+
+
+def grids(pictures: Mapping[str, Path]) -> dict[float, Path]:
+    """The grids among the pictures that a training drew, by thousands of images seen."""
+    return {float(name[: -len(ENDING)]): path for name, path in pictures.items() if name.endswith(ENDING)}
+
+
+def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT) -> bool:
+    """Write the film of trainings side by side as a GIF; False, and no file, if there is nothing to show.
+
+    Trainings of different lengths keep step by the share of their budget; the caption says how many images each
+    has seen. Frames are only those that training drew: nothing is blended.
+
+    Args:
+        tracks: one panel for each that has grids.
+        side: of one image in the grids, in pixels.
+        path: the GIF.
+        limit: bytes; fewer images of a grid and fewer colours are shown until it fits.
+    """
+    tracks = [track for track in tracks if len(track.grids) > 1]
+    if not tracks:
+        return False
+    pictures = [{kimg: _small(tiles(grid, side)) for kimg, grid in track.grids.items()} for track in tracks]
+    if not all(images for own in pictures for images in own.values()):
+        return False  # grids of another size than they should have
+    films = (_film(tracks, pictures, min(side, SIDE), *thrift) for thrift in THRIFT)
+    content = next((film for film in films if len(film) <= limit), None)
+    if content is None:
+        return False
+    write_bytes(path, content)
+    return True
+
+
+def _small(images: Sequence[Image.Image]) -> list[Image.Image]:
+    return [image.reduce(max(1, image.width // SIDE)) for image in images]
+
+
+Pictures = Sequence[Mapping[float, Sequence[Image.Image]]]
+
+
+def _film(tracks: Sequence[Track], pictures: Pictures, side: int, columns: int, colours: int) -> bytes:
+    count = max(len(track.grids) for track in tracks)
+    layout = Layout.of(len(tracks), side, columns)
+    frames = [_frame(tracks, pictures, step / (count - 1), layout) for step in range(count)]
+    return video.gif(frames, [FRAME] * (count - 1) + [HOLD], colours)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where panels and images go.
+
+    Attributes:
+        side: of one image, in pixels.
+        columns: images a side of a panel's grid.
+        scale: by how much images are enlarged, without smoothing.
+        across: panels beside each other.
+        down: panels below each other.
+    """
+
+    side: int
+    columns: int
+    scale: int
+    across: int
+    down: int
+
+    @classmethod
+    def of(cls, panels: int, side: int, columns: int) -> Layout:
+        across = min(panels, ACROSS)
+        room = WIDE // across // (side + 1)
+        columns = max(1, min(columns if panels == 1 else 4, columns, room))
+        native = columns * (side + 1) + 1
+        scale = max(1, round(LEAST / min(across, 2) / native))
+        return cls(side, columns, scale, across, math.ceil(panels / across))
+
+    @property
+    def grid(self) -> int:
+        """Side of a panel's grid."""
+        return (self.columns * (self.side + 1) + 1) * self.scale
+
+    @property
+    def panel(self) -> tuple[int, int]:
+        """Width and height of a panel: title, grid, bar and caption."""
+        return self.grid, self.grid + 2 * (TEXT + GAP) + BAR + GAP // 2
+
+    @property
+    def size(self) -> tuple[int, int]:
+        width, height = self.panel
+        return self.across * (width + GAP) + GAP, self.down * (height + GAP) + GAP
+
+
+def _frame(tracks: Sequence[Track], pictures: Pictures, share: float, layout: Layout) -> Image.Image:
+    frame = Image.new(pictures[0][tracks[0].at(share)][0].mode, layout.size, PAPER)
+    width, height = layout.panel
+    for place, (track, images) in enumerate(zip(tracks, pictures, strict=True)):
+        row, column = divmod(place, layout.across)
+        corner = (GAP + column * (width + GAP), GAP + row * (height + GAP))
+        _panel(frame, corner, track, images, share, layout)
+    return frame
+
+
+def _panel(
+    frame: Image.Image,
+    corner: tuple[int, int],
+    track: Track,
+    images: Mapping[float, Sequence[Image.Image]],
+    share: float,
+    layout: Layout,
+) -> None:
+    left, top = corner
+    kimg = track.at(share)
+    draw = ImageDraw.Draw(frame)
+    draw.fontmode = "1"  # no smoothed edges: they would cost colours and bytes
+    draw.text((left, top), fitted(track.title, layout.grid), fill=INK, font=font())
+    top += TEXT + GAP
+    frame.paste(mosaic(images[kimg], layout), (left, top))
+    top += layout.grid + GAP // 2
+    draw.rectangle((left, top, left + layout.grid - 1, top + BAR - 1), fill=SHADE)
+    reached = round((layout.grid - 1) * kimg / track.last)
+    if reached:
+        draw.rectangle((left, top, left + reached, top + BAR - 1), fill=INK)
+    draw.text((left, top + BAR + GAP // 2), caption(kimg, layout.grid), fill=INK, font=font())
+
+
+@cache
+def font(size: int = TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font that Pillow carries: the same on every machine."""
+    return ImageFont.load_default(size)
+
+
+def fitted(text: str, width: int) -> str:
+    """The text, cut at its end if it is wider than so many pixels."""
+    while font().getlength(text) > width and len(text) > 2:
+        text = text.removesuffix("..")[:-1] + ".."  # the font has no ellipsis
+    return text
+
+
+def caption(kimg: float, width: int) -> str:
+    """Images seen, in as many words as fit."""
+    count = f"{kimg:,.1f}".removesuffix(".0")
+    words = (f"{count} thousand images", f"{count}k images", f"{count}k")
+    return next((text for text in words if font().getlength(text) <= width), words[-1])
+
+
+def mosaic(images: Sequence[Image.Image], layout: Layout) -> Image.Image:
+    """The first images as a grid on grey, enlarged."""
+    stride, n = layout.side + 1, layout.columns
+    canvas = Image.new(images[0].mode, (n * stride + 1, n * stride + 1), LINE)
+    for place, image in enumerate(images[: n * n]):
+        row, column = divmod(place, n)
+        canvas.paste(image, (column * stride + 1, row * stride + 1))
+    return canvas.resize((layout.grid, layout.grid), Image.Resampling.NEAREST)

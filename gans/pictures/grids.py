@@ -1,0 +1,47 @@
+"""Grids of images: drawn, written, and taken apart again."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from gans.files import atomically
+
+
+def picture(images: Tensor, columns: int | None = None, least: int = 384) -> Image.Image:
+    """A grid of uint8 images (n, c, h, w), enlarged without smoothing to at least `least` pixels a side."""
+    from torchvision.utils import make_grid  # seconds to import, wanted for pictures only
+
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    grid = make_grid(images, nrow=columns, padding=1, pad_value=128)
+    image = Image.fromarray(grid.permute(1, 2, 0).numpy())
+    if images.shape[1] == 1:
+        image = image.convert("L")
+    scale = max(1, math.ceil(least / min(image.size)))
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def save_picture(image: Image.Image, path: Path) -> None:
+    """Write a PNG, whole or not at all."""
+    atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
+
+
+def tiles(path: Path, side: int, columns: int = 8) -> list[Image.Image]:
+    """The single images of a grid that `picture` made, at their own size; none if the file is no such grid.
+
+    Args:
+        path: a PNG.
+        side: of one image, in pixels.
+        columns: of the grid.
+    """
+    with Image.open(path) as file:
+        image = file.copy() if file.mode in ("L", "RGB") else file.convert("RGB")
+    scale, rest = divmod(image.width, columns * (side + 1) + 1)
+    if rest or not scale:
+        return []
+    image = image.resize((image.width // scale, image.height // scale), Image.Resampling.NEAREST)
+    tops, lefts = (range(1, size - side + 1, side + 1) for size in (image.height, image.width))
+    return [image.crop((x, y, x + side, y + side)) for y in tops for x in lefts]

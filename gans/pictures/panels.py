@@ -1,0 +1,107 @@
+"""Pictures of what a trained generator draws: its images' nearest training images, and its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from gans.files import atomically
+
+COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
+ORDINALS = ("nearest", "2nd nearest", "3rd nearest")
+SCALE = 3  # times the data's largest class: where the scale of class shares ends
+INCH = 0.8  # side of one image
+
+
+def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Path) -> None:
+    """Generated images in a row, and below each the training images nearest to it, as a PNG.
+
+    Args:
+        generated: uint8 (n, channels, side, side).
+        nearest: uint8 (n, k, channels, side, side), the nearest first.
+        extractor: whose features decide what is near.
+        path: the PNG to write.
+    """
+    count, depth = nearest.shape[:2]
+    # tight columns of images, with a gap between generated and real ones; layout engines are slow
+    left, top, gap, line = 1.0, 0.35, 0.12, 0.04
+    width, height = left + count * INCH + line, top + (1 + depth) * INCH + gap + line
+    figure = Figure(figsize=(width, height), dpi=100)
+    title = f"The sample grid's first images, and the training images nearest to each in the {extractor} features"
+    figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center", fontsize=9)
+    labels = ["generated", *(_ordinal(place) for place in range(depth))]
+    rows = [generated, *nearest.unbind(1)]
+    for row, (label, images) in enumerate(zip(labels, rows, strict=True)):
+        bottom = height - top - (1 + row) * INCH - (gap if row else 0)
+        axes = figure.add_axes((left / width, bottom / height, count * INCH / width, INCH / height))
+        axes.imshow(_strip(images), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        middle = (bottom + INCH / 2) / height
+        weight = "normal" if row else "bold"
+        figure.text(0.93 * left / width, middle, label, ha="right", va="center", fontsize=9, weight=weight)
+    _save(figure, path)
+
+
+def _ordinal(place: int) -> str:
+    return ORDINALS[place] if place < len(ORDINALS) else f"{place + 1}th nearest"
+
+
+def _strip(images: Tensor) -> np.ndarray:
+    """Images (n, channels, side, side) beside each other, (side + 2, n (side + 2)) or with channels last."""
+    framed = np.pad(images.permute(0, 2, 3, 1).numpy(), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)
+    return np.concatenate(framed, axis=1).squeeze()
+
+
+def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
+    """How often each class is drawn, beside how often the data has it, as a PNG.
+
+    Args:
+        shares: (2, classes), generated above training images, each row with the sum 1.
+        labels: names of the classes; without any they are numbered.
+        path: the PNG to write.
+    """
+    count = shares.shape[1]
+    figure = Figure(figsize=(max(5.0, min(12.0, 0.75 * count)), 3.2), dpi=100)
+    axes: Axes = figure.subplots()
+    places = np.arange(count)
+    for offset, row, name, colour in zip(
+        (-0.2, 0.2), shares, ("generated", "training images"), COLOURS, strict=True
+    ):
+        axes.bar(places + offset, row.numpy(), width=0.4, color=colour, label=name)
+    long = max(map(len, labels), default=0) > 4
+    slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    axes.set_xticks(places, labels or [str(place) for place in places], **slanted)
+    axes.set(xlabel="class, as the classifier sees it", ylabel="share of images")
+    # by the data alone, so that the pictures of several models compare
+    top = min(1.0, SCALE * float(shares[1].max()))
+    axes.set_ylim(0, 1.35 * top)  # room for the legend
+    _mark_beyond(axes, shares[0], top)
+    distance = (shares[0] - shares[1]).abs().sum().item() / 2
+    axes.set_title(f"Classes drawn and classes in the data: total variation distance {distance:.3f}", fontsize=9)
+    axes.legend(ncols=2, loc="upper right", fontsize=8)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def _mark_beyond(axes: Axes, generated: Tensor, top: float) -> None:
+    """Cut the bars that end above `top`, and write their share on them."""
+    bars: list[Any] = list(axes.patches)[: len(generated)]
+    for bar, share in zip(bars, generated.tolist(), strict=True):
+        if share > top:
+            bar.set_height(top)
+            middle = bar.get_x() + bar.get_width() / 2
+            axes.annotate(
+                f"{share:.2f} ↑", (middle, top), (0, 2), textcoords="offset points", ha="center", fontsize=8
+            )
+
+
+def _save(figure: Figure, path: Path) -> None:
+    atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))

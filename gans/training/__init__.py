@@ -1,0 +1,1 @@
+"""Training: the loop, update rules, losses, the average of weights."""

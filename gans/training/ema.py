@@ -1,0 +1,50 @@
+"""The exponential moving average of the generator: the network that is scored and sampled."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from gans.compute import precision
+
+
+class EMA:
+    """A frozen, eval-mode copy of the generator whose parameters trail the trained ones.
+
+    Buffers (BatchNorm's running statistics, spectral norm's vectors) are copied, not averaged. The half-life
+    is counted in images, so it means the same for every batch size, and grows from 0 at the start of training
+    so that the initial weights are forgotten (Karras et al. 2024, EDM2's reference code).
+
+    Args:
+        generator: the network that is trained.
+        halflife_kimg: thousands of images after which a weight's share has halved; 0 copies the weights.
+    """
+
+    RAMP_UP = 0.05
+
+    def __init__(self, generator: nn.Module, halflife_kimg: float) -> None:
+        self.halflife = halflife_kimg * 1000
+        # scored in float32, whatever the trained network computes in
+        self.generator = precision.restore(copy.deepcopy(generator)).eval().requires_grad_(False)
+        self.averaged: list[Tensor] = list(self.generator.parameters())
+        self.trained = [parameter.detach() for parameter in generator.parameters()]  # they share the memory
+        self.buffers, self.trained_buffers = list(self.generator.buffers()), list(generator.buffers())
+
+    def decay(self, images: int, step: int) -> float:
+        """Share of the old average that is kept after a step of `step` images, `images` seen so far."""
+        halflife = min(self.halflife, images * self.RAMP_UP)
+        return 0.5 ** (step / halflife) if halflife > 0 else 0.0
+
+    @torch.no_grad()
+    def update(self, images: int, step: int) -> None:
+        torch._foreach_lerp_(self.averaged, self.trained, 1 - self.decay(images, step))
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, self.trained_buffers)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.generator.state_dict()
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.generator.load_state_dict(state)

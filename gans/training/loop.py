@@ -1,0 +1,410 @@
+"""The training loop: one for every model, data set and update rule."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from gans import fidelity, files
+from gans.compute import devices, precision
+from gans.config import Experiment
+from gans.data.images import ImageData
+from gans.generate import sampling
+from gans.models.layers import Shape
+from gans.pictures import grids, panels
+from gans.training import graphs
+from gans.training.ema import EMA
+from gans.training.mdgan.workers import Hire, LocalTeam
+from gans.training.rules import UPDATES
+from gans.training.updates import STATISTICS
+
+CHECKPOINT = "checkpoint.pt"  # everything to resume from
+GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
+GRID_IMAGES = 64
+# images with their nearest training images: the first of the grid, so that nobody picks them
+NEIGHBOURS_OF = 10
+NEIGHBOURS = 5
+# a generator whose images differ by less than this many grey levels draws one image only; the small initial
+# weights of DCGAN do that too, so it counts once this share of the budget is spent
+COLLAPSED = 1.0
+COLLAPSE_FROM = 0.5
+
+
+# (images seen, value) by metric name
+History = dict[str, list[tuple[int, float]]]
+
+
+class Diverged(Exception):
+    """Training cannot go on: a loss is not finite, or every latent gives the same image."""
+
+
+class Observer(Protocol):
+    """Who is told what happens during training."""
+
+    def log(self, images: int, values: Mapping[str, float]) -> None:
+        """Metrics after `images` images."""
+
+    def picture(self, path: Path) -> None:
+        """A picture was written."""
+
+    def flush(self) -> None:
+        """A checkpoint follows: what was logged so far will not be told again."""
+
+    def resumed(self, history: History) -> None:
+        """Training goes on from a checkpoint, before which all this was logged."""
+
+
+class Silent:
+    """An observer that looks away."""
+
+    def log(self, images: int, values: Mapping[str, float]) -> None: ...
+
+    def picture(self, path: Path) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def resumed(self, history: History) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        status: `finished` or `diverged`.
+        reason: why it diverged, or what is remarkable about a finished one; mostly empty.
+        scores: final scores of the chosen checkpoint on the report latents; empty if it diverged.
+        chosen: images seen by the chosen checkpoint.
+        seconds: wall seconds by part, over all sessions of the run: training, evaluation, overhead.
+        history: everything that was logged, over all sessions.
+    """
+
+    status: str
+    reason: str
+    scores: dict[str, float]
+    chosen: int
+    seconds: dict[str, float]
+    history: History
+
+
+@dataclass
+class Clock:
+    """Wall seconds by part; what runs outside of `of` is overhead."""
+
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("training", "evaluation", "overhead"), 0.0)
+    )
+    part: str = "overhead"
+    since: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        outer = self.switch(part)
+        try:
+            yield
+        finally:
+            self.switch(outer)
+
+    def switch(self, part: str) -> str:
+        """Book the time so far and go on in `part`; returns the part before."""
+        now = time.perf_counter()
+        self.seconds[self.part] += now - self.since
+        outer, self.part, self.since = self.part, part, now
+        return outer
+
+
+def train(
+    experiment: Experiment,
+    data: ImageData,
+    folder: Path,
+    device: torch.device,
+    observer: Observer | None = None,
+    graph: bool = False,
+    hire: Hire = LocalTeam,
+) -> Outcome:
+    """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
+
+    Args:
+        experiment: what to train; `score.extractors` are resolved names.
+        data: its data set.
+        folder: for the checkpoint, the best generator and the sample grids.
+        device: where networks and images live.
+        observer: is told metrics and pictures.
+        graph: replay steps as a CUDA graph, where there is one (`gans.training.graphs`).
+        hire: makes the workers of an update rule that has some.
+
+    Returns:
+        The outcome. A diverged run keeps its last good checkpoint and the best generator so far.
+
+    Raises:
+        InputError: the device has not the precision, or no graphs.
+        WorkersLost: none is left; the last checkpoint stays, to go on from.
+    """
+    run = Training(experiment, data, folder, device, observer or Silent(), graph, hire)
+    try:
+        while True:
+            if run.images != run.resumed_at:  # a resumed run has done all this here
+                if run.due("evaluations"):
+                    run.evaluate()
+                if run.due("grids"):
+                    run.draw()
+                if run.due("checkpoints"):
+                    run.save()
+            if run.images >= experiment.budget:
+                return run.finish()
+            run.step()
+            if run.due("logs") or run.due("checkpoints"):
+                run.log()
+    except (Diverged, FloatingPointError) as stop:  # the latter: the generator draws pixels that are not numbers
+        return run.outcome("diverged", reason=str(stop))
+
+
+class Training:
+    """The state of one training and the things that happen to it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        data: ImageData,
+        folder: Path,
+        device: torch.device,
+        observer: Observer,
+        graph: bool = False,
+        hire: Hire = LocalTeam,
+    ) -> None:
+        experiment = precision.settle(experiment, device)
+        precision.check(experiment.precision, device)
+        if graph:
+            graphs.check(device)
+        self.clock = Clock()
+        self.experiment, self.data, self.folder, self.observer = experiment, data, folder, observer
+        self.device = device
+        self.shape = Shape(data.channels, data.resolution)
+        score = experiment.score
+        self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
+        self.curve = self.scorers[0].at(score.curve_images)
+        self.update = UPDATES[experiment.update.rule].build(experiment, self.shape, data, device, hire)
+        self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
+        self.images = self.previous = 0
+        self.resumed_at = -1
+        self.best, self.chosen = math.inf, 0
+        self.best_weights: dict[str, Tensor] = {}
+        self.statistics = torch.zeros(len(STATISTICS), device=device)
+        self.steps_since_log = self.images_since_log = 0
+        self.logged_training = 0.0
+        self.joules, self.earlier_joules = devices.energy(device), 0.0
+        self.history: History = {}
+        if (folder / CHECKPOINT).exists():
+            self.resume()
+        else:
+            self.tell(self.sizes())
+        # last: loading a state replaces what a graph points to
+        self.steps = graphs.graphed(self.update) if graph else self.update
+
+    def sizes(self) -> dict[str, float]:
+        """Trainable parameters of the generator, and of all discriminators together."""
+        return {
+            "parameters/generator": self.update.player.size,
+            "parameters/discriminator": self.update.discriminator_size(),
+        }
+
+    # --- one step
+
+    def step(self) -> None:
+        with self.clock.of("training"), precision.products(self.experiment.precision, self.device):
+            trained = self.update.trained
+            statistics = self.steps.step(self.images)
+            self.previous, self.images = self.images, self.images + self.update.images_per_step
+            # the average begins with the first trained generator; until then, at 0 images, it is a copy
+            self.ema.update(self.images if trained else 0, self.update.images_per_step)
+            self.statistics += statistics
+            self.steps_since_log += 1
+            self.images_since_log += self.update.images_per_step
+
+    def due(self, what: str) -> bool:
+        """Whether the last step crossed one of the evenly spaced moments of `what`; before the first, yes."""
+        if self.images == 0:
+            return what in ("evaluations", "grids") or (what == "checkpoints" and self.update.fragile)
+        count = getattr(self.experiment.schedule, what)
+        budget = self.experiment.budget
+        return min(self.images, budget) * count // budget > self.previous * count // budget
+
+    # --- once in a while
+
+    def tell(self, values: Mapping[str, float]) -> None:
+        """Log metrics at this moment."""
+        for name, value in values.items():
+            self.history.setdefault(name, []).append((self.images, value))
+        self.observer.log(self.images, values)
+
+    def log(self) -> None:
+        """Report the mean statistics since the last report; reading them waits for the device."""
+        with self.clock.of("training"):
+            means = (self.statistics / self.steps_since_log).tolist()
+        for name, value in zip(STATISTICS, means, strict=True):
+            if not math.isfinite(value):
+                raise Diverged(f"{name} is {value} at {self.images / 1000:.1f} kimg")
+        self.clock.switch("overhead")
+        training = self.clock.seconds["training"]
+        loss_d, loss_g, d_real, d_fake = means
+        self.tell(
+            {
+                "loss/discriminator": loss_d,
+                "loss/generator": loss_g,
+                "D/real": d_real,
+                "D/fake": d_fake,
+                "speed/images_per_second": self.images_since_log / max(training - self.logged_training, 1e-9),
+                **self.totals(),
+                **self.update.metrics(),
+            },
+        )
+        self.statistics.zero_()
+        self.steps_since_log = self.images_since_log = 0
+        self.logged_training = training
+
+    def evaluate(self) -> None:
+        """A point of the score curve; the best one of a trained generator keeps it."""
+        self.settle()
+        with self.clock.of("evaluation"):
+            self.check_weights()
+            z = sampling.latents(self.experiment.score.curve_images, self.experiment.networks.latent, "choose")
+            images = sampling.generate(self.ema.generator, z)
+            self.check_images(images)
+            distance = self.curve.distance(images)
+        self.tell({f"curve/{self.curve.extractor.prefix}": distance})
+        if not math.isfinite(distance):
+            raise Diverged(f"the score is {distance} at {self.images / 1000:.1f} kimg")
+        # an extractor may like grey noise better than a first attempt at an image: no untrained result
+        if self.images > 0 and self.update.trained and distance < self.best:
+            self.best, self.chosen = distance, self.images
+            self.best_weights = {name: part.clone() for name, part in self.ema.state().items()}
+            self.save_best()
+
+    def settle(self) -> None:
+        """Wait for queued steps, so that they are booked as training and not as what comes next."""
+        with self.clock.of("training"):
+            devices.wait(self.device)
+
+    def check_weights(self) -> None:
+        average = all(bool(part.isfinite().all()) for part in self.ema.averaged)
+        if not (average and self.update.finite()):
+            raise Diverged(f"weights are not finite at {self.images / 1000:.1f} kimg")
+
+    def save_best(self) -> None:
+        files.save_weights(self.folder / GENERATOR, self.best_weights, self.about())
+
+    def check_images(self, images: Tensor) -> None:
+        late = self.images >= COLLAPSE_FROM * self.experiment.budget
+        if late and self.update.trained and images.float().std(dim=0).mean() < COLLAPSED:
+            raise Diverged(f"the generator draws one image for all latents at {self.images / 1000:.1f} kimg")
+
+    def draw(self) -> None:
+        """A grid from the same latents at every moment."""
+        z = sampling.latents(GRID_IMAGES, self.experiment.networks.latent, "grid")
+        path = self.folder / "samples" / f"{self.images / 1000:010.3f}kimg.png"
+        grids.save_picture(grids.picture(sampling.generate(self.ema.generator, z)), path)
+        self.observer.picture(path)
+
+    def save(self) -> None:
+        """A checkpoint, of a finite state only."""
+        self.settle()
+        self.check_weights()
+        self.observer.flush()
+        self.clock.switch("overhead")
+        state = {
+            "images": self.images,
+            "update": self.update.state(),
+            "ema": self.ema.state(),
+            "best": self.best,
+            "best_weights": self.best_weights,
+            "chosen": self.chosen,
+            "seconds": dict(self.clock.seconds),
+            "joules": self.spent_joules(),
+            "threads": torch.get_num_threads(),
+            "history": self.history,
+        }
+        files.save(self.folder / CHECKPOINT, state)
+
+    def resume(self) -> None:
+        state = files.load(self.folder / CHECKPOINT, self.device)
+        self.update.load(state["update"])
+        self.ema.load(state["ema"])
+        self.images = self.previous = self.resumed_at = state["images"]
+        self.best, self.chosen, self.best_weights = state["best"], state["chosen"], state["best_weights"]
+        if self.best_weights:
+            self.save_best()  # the file may hold a later best, of steps that are taken again now
+        self.earlier_joules = state["joules"]
+        # another number of threads adds numbers up in another order
+        torch.set_num_threads(state["threads"])
+        for part, seconds in state["seconds"].items():
+            self.clock.seconds[part] += seconds
+        self.logged_training = self.clock.seconds["training"]
+        self.history = state["history"]
+        self.observer.resumed(self.history)
+
+    # --- the end
+
+    def finish(self) -> Outcome:
+        """Score the chosen generator on latents that did not choose it."""
+        with self.clock.of("evaluation"):
+            self.ema.load(self.best_weights)
+            z = sampling.latents(self.experiment.score.images, self.experiment.networks.latent, "report")
+            images = sampling.generate(self.ema.generator, z)
+            found = [scorer.assess(images) for scorer in self.scorers]
+        scores = {name: value for one in found for name, value in one.scores.items()}
+        z = sampling.latents(GRID_IMAGES, self.experiment.networks.latent, "grid")
+        grid = sampling.generate(self.ema.generator, z)
+        self.keep_picture("final.png", lambda path: grids.save_picture(grids.picture(grid), path))
+        self.keep_picture("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path))
+        classes = ((s.extractor.labels, one.classes) for s, one in zip(self.scorers, found, strict=True))
+        labels, shares = next(((names, both) for names, both in classes if both is not None), ((), None))
+        if shares is not None:
+            self.keep_picture("classes.png", lambda path: panels.draw_classes(shares, labels, path))
+        self.tell({f"score/{name}": value for name, value in scores.items()})
+        return self.outcome("finished", self.update.remark(), scores)
+
+    def keep_picture(self, name: str, draw: Callable[[Path], None]) -> None:
+        path = self.folder / "samples" / name
+        draw(path)
+        self.observer.picture(path)
+
+    def draw_neighbours(self, images: Tensor, path: Path) -> None:
+        scorer = self.scorers[0]
+        nearest = self.data.train[scorer.nearest(images, min(NEIGHBOURS, len(self.data.train)))]
+        panels.draw_neighbours(images, nearest, scorer.extractor.name, path)
+
+    def totals(self) -> dict[str, float]:
+        """What the run cost: seconds by part, memory, and the device's joules where it counts them."""
+        costs = {f"seconds/{part}": seconds for part, seconds in self.clock.seconds.items()}
+        if self.joules is not None:
+            costs["energy/joules"] = self.spent_joules()
+        return costs | {"memory/peak_mib": devices.peak_memory(self.device)}
+
+    def spent_joules(self) -> float:
+        """Of the whole device, its other work included, over all sessions of the run."""
+        now = devices.energy(self.device)
+        return self.earlier_joules + (now - self.joules if now is not None and self.joules is not None else 0.0)
+
+    def outcome(self, status: str, reason: str = "", scores: dict[str, float] | None = None) -> Outcome:
+        self.clock.switch("overhead")
+        self.tell(self.totals())
+        self.observer.flush()
+        return Outcome(status, reason, scores or {}, self.chosen, dict(self.clock.seconds), self.history)
+
+    def about(self) -> dict[str, Any]:
+        """What the generator's file says of itself."""
+        return {
+            "shape": list(self.shape),
+            "networks": self.experiment.networks.model_dump(),
+            "experiment": self.experiment.model_dump(mode="json"),
+            "data": self.data.title,
+            "images": self.chosen,
+        }

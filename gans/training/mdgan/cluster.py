@@ -1,0 +1,435 @@
+"""MD-GAN's workers as Ray actors, here or on other machines; the only place that imports ray.
+
+The server is the process that trains. `RAY_ADDRESS` names an existing cluster (`host:port`, from one of its
+machines); without it a local one is started for the training and stopped after it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from gans.compute import devices, precision
+from gans.config import Experiment, MDGANConfig
+from gans.errors import InputError, unknown
+from gans.models.layers import Shape
+from gans.training.mdgan.workers import WHERE, Hire, LocalTeam, Lost, Parcel, Reply, Team, Where, Worker, size_of
+from gans.training.updates import Discriminator
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+CONNECT_SECONDS = 5.0  # for a cluster to answer at all
+START_SECONDS = 180.0  # for all workers to be up: each imports torch
+WORKER_BYTES = 400 * 2**20  # of a process that has imported torch and holds small networks
+STORE_BYTES = 512 * 2**20  # shared memory of a local cluster, for batches and discriminators on their way
+TOKEN = Path.home() / ".ray" / "auth_token"  # where Ray keeps it
+# Ray's own remarks, usage reports over the network and watch on memory, which would kill other people's processes
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_memory_monitor_refresh_ms": "0",
+}
+
+
+def checked(where: str, context: str = "") -> Where:
+    """The name of a place for workers.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    for known in WHERE:
+        if where == known:
+            return known
+    raise unknown("place for workers", where, WHERE, context)
+
+
+def ray_module() -> ModuleType:
+    """Ray.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    # `ray start` asks for a token where there is one; Ray sends it only when it is told to, before it is imported
+    if address() and (TOKEN.exists() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "workers = ray needs the package ray, which is not installed; "
+            "make setup EXTRAS=cluster, or pip install 'gans[cluster]'"
+        ) from None
+    return ray
+
+
+def address() -> str | None:
+    """Of the existing cluster, if one is named.
+
+    Raises:
+        InputError: it is no `host:port`.
+    """
+    named = os.environ.get("RAY_ADDRESS", "").strip()
+    if not named or named == "local":
+        return None
+    host, _, port = named.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise InputError(f"RAY_ADDRESS={named} is no HOST:PORT of a Ray cluster; take 10.0.0.1:6379, or unset it")
+    return named
+
+
+def check(workers: int, device: torch.device) -> None:
+    """Refuse, before anything is trained, a cluster that cannot be had or could never hold so many workers.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    ray = ray_module()
+    if address() is None:
+        room(workers)
+        return
+    with connected(workers):
+        demand = needs(workers, device, ray.cluster_resources())
+        for name, each in demand.items():
+            there = ray.cluster_resources().get(name, 0)
+            if each * workers > there + 1e-9:
+                raise InputError(
+                    f"the Ray cluster at {address()} has {there:g} {name}s, fewer than the {each * workers:g} "
+                    f"that {workers} workers need; add machines to it or set update.workers lower"
+                )
+
+
+def room(workers: int) -> None:
+    """Refuse more worker processes than this machine has memory for.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    wanted, free = workers * WORKER_BYTES / 2**30, psutil.virtual_memory().available / 2**30
+    if wanted > free:
+        raise InputError(
+            f"{workers} workers in processes of their own need about {wanted:.1f} GiB of memory "
+            f"and {free:.1f} are free here; set update.workers lower, or name a larger cluster by RAY_ADDRESS"
+        )
+
+
+def needs(workers: int, device: torch.device, resources: Mapping[str, float]) -> dict[str, float]:
+    """What one worker books: a CPU and, if the server computes on one, its share of the cluster's GPUs."""
+    if device.type != "cuda":
+        return {"CPU": 1.0}
+    gpus = resources.get("GPU", 0.0)
+    # Ray wants whole GPUs above 1; below, workers share one
+    per_gpu = -(-workers // int(gpus)) if gpus >= 1 else 1
+    return {"CPU": 1.0, "GPU": 1.0 if per_gpu == 1 else int(10_000 / per_gpu) / 10_000}
+
+
+@contextmanager
+def connected(workers: int) -> Iterator[None]:
+    """A connection to the cluster that RAY_ADDRESS names, or a local cluster with room for the workers.
+
+    Raises:
+        InputError: there is no cluster at the address, or none of this version.
+    """
+    ray = ray_module()
+    named = address()
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if named:
+        reachable(named)
+        # the cluster's machines need the same packages, but not this code
+        options |= {"address": named, "runtime_env": {"py_modules": [str(Path(__file__).parent)]}}
+    else:
+        # more workers than cores take turns on them, as they would in one process
+        options |= {"address": "local", "num_cpus": max(workers, 1), "include_dashboard": False}
+        options |= {"object_store_memory": STORE_BYTES}
+    try:
+        with own_signals():
+            ray.init(**options)
+    except Exception as error:  # of many kinds: other versions of Python or Ray, no room, no permission
+        first = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
+        where = f"use the Ray cluster at {named}" if named else "start a local Ray cluster"
+        raise InputError(
+            f"cannot {where}: {first}; see that versions and token (~/.ray/auth_token) are the same, or take "
+            "WORKERS=local"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep this process's answer to a polite kill, which Ray replaces by its own."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def reachable(named: str) -> None:
+    """Ask before Ray does, which takes minutes to give up."""
+    host, _, port = named.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray cluster answers at RAY_ADDRESS={named} ({error}); start one there "
+            "(ray start --head), or unset RAY_ADDRESS for a local one"
+        ) from None
+
+
+@contextmanager
+def hiring(where: Where, experiment: Experiment, lost: Lost) -> Iterator[Hire]:
+    """What makes a team: of workers in this process, or of actors in a cluster that is there meanwhile."""
+    if where == "local":
+        yield partial(LocalTeam, lost=lost)
+        return
+    assert isinstance(experiment.update, MDGANConfig)
+    with connected(experiment.update.workers):
+        yield partial(RayTeam, lost=lost)
+
+
+class RemoteWorker:
+    """A worker in a process of its own. Tensors cross the border as numpy arrays, which Ray does not copy."""
+
+    def __init__(
+        self, experiment: Experiment, shape: Shape, images: np.ndarray, n: int, device: str, threads: int
+    ) -> None:
+        self.device = devices.resolve(device)
+        devices.prepare(self.device, threads)
+        precision.check(experiment.precision, self.device)  # the server's machine may be of another kind
+        self.worker = Worker(experiment, shape, torch.from_numpy(images.copy()).to(self.device), n)
+
+    def about(self) -> tuple[int, int]:
+        """Process id, and trainable parameters of the discriminator."""
+        return os.getpid(), self.worker.player.size
+
+    def work(self, iteration: int, x_d: np.ndarray, x_g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        reply = self.worker.work(iteration, self.receive(x_d), self.receive(x_g))
+        return reply.feedback.cpu().numpy(), reply.statistics.cpu().numpy()
+
+    def receive(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array.copy()).to(self.device)  # Ray's arrays are read-only
+
+    def give(self) -> tuple[list[Any], int]:
+        """The discriminator, left in this machine's store: its address in a list, and its bytes."""
+        state = self.state()
+        # in a list, a reference is handed on and not what it refers to
+        return [ray_module().put(state)], size_of(state)
+
+    def take(self, given: list[Any]) -> bool:
+        """Fetch a discriminator from the worker that gave it; if that has died meanwhile, keep the own one."""
+        ray = ray_module()
+        try:
+            self.put(ray.get(given[0]))
+        except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
+            return False
+        return True
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = on_cpu(self.worker.player.state())
+        return state
+
+    def put(self, state: dict[str, Any]) -> None:
+        self.worker.player.load(state)
+
+    def finite(self) -> bool:
+        return self.worker.player.finite()
+
+
+def on_cpu(tree: Any) -> Any:
+    """A copy of nested dicts and lists with all tensors on the CPU."""
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu()
+    if isinstance(tree, Mapping):
+        return {key: on_cpu(part) for key, part in tree.items()}
+    return [on_cpu(part) for part in tree] if isinstance(tree, list | tuple) else tree
+
+
+class Moving(NamedTuple):
+    """A discriminator on its way to a worker.
+
+    Attributes:
+        taken: reference to whether it arrived.
+        size: its bytes.
+        others: what the worker gets in its place, in this order, if the giver has died.
+    """
+
+    taken: Any
+    size: int
+    others: list[Any]
+
+
+class RayTeam(Team):
+    """Workers as actors; `hiring` holds the connection to their cluster.
+
+    The server sends each worker its shard once, when it starts. From then on a generated batch is put into the
+    object store once per iteration, whoever reads it, and all workers compute at the same time.
+
+    Raises:
+        InputError: the workers do not start, because others use the cluster.
+    """
+
+    remote = True
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        shape: Shape,
+        shards: Sequence[Tensor],
+        lost: Lost = lambda n, why: None,
+    ) -> None:
+        super().__init__(lost)
+        self.ray = ray_module()
+        errors = self.ray.exceptions
+        # an answer is lost with its worker, if that dies before the answer is fetched
+        self.died = (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError)
+        self.device = shards[0].device
+        demand = needs(len(shards), self.device, self.ray.cluster_resources())
+        actor = self.ray.remote(RemoteWorker).options(
+            num_cpus=demand["CPU"], num_gpus=demand.get("GPU", 0), max_restarts=0, max_task_retries=0
+        )
+        self.actors: dict[int, Any] = {
+            n: actor.remote(experiment, shape, images.cpu().numpy(), n, self.device.type, 1)
+            for n, images in enumerate(shards)
+        }
+        self.running: dict[int, Any] = {}
+        self.moving: dict[int, Moving] = {}
+        about = self.started()
+        self.pids = {n: pid for n, (pid, _) in about.items()}
+        self.parameters = next(size for _, size in about.values())
+
+    def started(self) -> dict[int, tuple[int, int]]:
+        """Wait until all workers are up."""
+        asked = [actor.about.remote() for actor in self.actors.values()]
+        try:
+            return dict(zip(self.actors, self.ray.get(asked, timeout=START_SECONDS), strict=True))
+        except self.ray.exceptions.GetTimeoutError:
+            free = self.ray.available_resources().get("CPU", 0)
+            raise InputError(
+                f"the Ray cluster did not start {len(asked)} workers within {START_SECONDS:g} s, with {free:g} "
+                "CPUs free; wait until others are done with it, or take fewer workers"
+            ) from None
+        except self.died as error:
+            raise InputError(f"a worker does not start in the Ray cluster: {cause(error)}") from None
+
+    @property
+    def alive(self) -> list[int]:
+        return list(self.actors)
+
+    @property
+    def size(self) -> int:
+        return self.parameters
+
+    @property
+    def players(self) -> list[Discriminator]:
+        return []
+
+    def parcel(self, batch: Tensor) -> Parcel:
+        return Parcel(self.ray.put(batch.cpu().numpy()), batch.nbytes)
+
+    def start(self, n: int, iteration: int, x_d: Any, x_g: Any) -> None:
+        self.running[n] = self.actors[n].work.remote(iteration, x_d, x_g)
+
+    def results(self) -> Iterator[tuple[int, Reply]]:
+        moving, running = self.moving, self.running
+        self.moving, self.running = {}, {}
+        for n, move in moving.items():
+            self.arrive(n, move)
+        for n, reference in running.items():
+            if (answer := self.answer(n, reference)) is not None:
+                yield n, Reply(*(torch.from_numpy(part.copy()).to(self.device) for part in answer))
+
+    def answer(self, n: int, reference: Any) -> Any:
+        """What worker n answers; None if it has died, and it is lost then."""
+        if n not in self.actors:
+            return None
+        try:
+            return self.ray.get(reference)
+        except self.died as error:
+            pid = f" (process {self.pids[n]})" if n in self.pids else ""
+            self.lose(n, f"died in iteration {self.iteration}{pid}: {cause(error)}")
+            return None
+
+    def move(self, sources: Mapping[int, int]) -> Iterator[int]:
+        asked = {n: self.actors[n].give.remote() for n in sources}
+        given = {n: answer for n, reference in asked.items() if (answer := self.answer(n, reference)) is not None}
+        for n in given:
+            # where a discriminator is lost, the one that its worker was to get goes on
+            left = [given[source] for source in ring(sources, n) if source in given]
+            if left:
+                (reference, size), *rest = left
+                # not waited for: the next batches are generated meanwhile
+                taken = self.actors[n].take.remote(reference)
+                self.moving[n] = Moving(taken, size, [other for other, _ in rest])
+                yield size
+
+    def arrive(self, n: int, move: Moving) -> None:
+        """See that worker n has its new discriminator, though the giver may have died after it gave."""
+        taken = self.answer(n, move.taken)
+        for reference in move.others:
+            if taken is not False:
+                break
+            taken = self.answer(n, self.actors[n].take.remote(reference))
+        if taken is False:  # there is no other; it keeps its own, which was on its way to the dead
+            self.traffic.moves -= 1
+            self.traffic.across -= move.size
+
+    def dismiss(self, n: int) -> None:
+        actor = self.actors.pop(n)
+        with suppress(Exception):  # it is dead already, mostly
+            self.ray.kill(actor)
+
+    def states(self) -> dict[int, Any]:
+        return self.ask("state")
+
+    def put(self, states: Mapping[int, Any]) -> None:
+        # a checkpoint lies on the server's device, which a worker's machine may not have
+        asked = {n: self.actors[n].put.remote(on_cpu(state)) for n, state in states.items()}
+        for n, reference in asked.items():
+            self.answer(n, reference)
+
+    def finite(self) -> bool:
+        return all(self.ask("finite").values())
+
+    def ask(self, what: str) -> dict[int, Any]:
+        """What the workers that are alive answer."""
+        asked = {n: getattr(actor, what).remote() for n, actor in self.actors.items()}
+        answers = {n: self.answer(n, reference) for n, reference in asked.items()}
+        return {n: answer for n, answer in answers.items() if n in self.actors}
+
+
+def ring(sources: Mapping[int, int], n: int) -> Iterator[int]:
+    """The source of n, the source of that, and so on until n comes again."""
+    source = sources[n]
+    while source != n:
+        yield source
+        source = sources[source]
+
+
+def cause(error: BaseException) -> str:
+    """Ray's explanation in one line."""
+    told = " ".join(str(error).split()) or type(error).__name__
+    _, _, refusal = told.rpartition("InputError: ")  # a worker's own, below Ray's account of where it was raised
+    if refusal != told:
+        return refusal
+    # its guesses at what may be behind it follow the fact
+    detail = told.partition("Worker exit detail: ")[2] or told
+    return detail.partition(" Some common causes")[0][:200]

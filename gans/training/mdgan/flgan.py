@@ -1,0 +1,159 @@
+"""FL-GAN: federated averaging of whole GANs, the baseline of the MD-GAN paper (1811.03850).
+
+Every worker trains a generator and a discriminator of its own on its shard, as in `TwoPlayer`. Every E epochs over
+a shard the server averages all generators and all discriminators, with equal weights, and every worker goes on
+from the averages (McMahan et al. 2017, 1602.05629).
+
+What the papers leave open, decided here:
+
+- All workers start from one pair of networks; they draw latents of their own.
+- Parameters and buffers are averaged. BatchNorm's counters are the same everywhere; spectral norm's vectors are
+  given length 1 again, without which the average would be no such vector.
+- Adam's moments stay on their worker and are not averaged: only weights travel.
+- The generator that is scored is the server's: the average of the last round. What the workers have learned
+  since then counts as images seen but not yet for the score. Before the first round it has learned nothing: no
+  checkpoint is chosen, and a budget without a round is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from gans import seeds
+from gans.config import Experiment, FLGANConfig, TwoPlayerConfig
+from gans.data.images import ImageData
+from gans.data.shards import check_shards, deal
+from gans.errors import InputError
+from gans.models.layers import Shape
+from gans.training.mdgan.server import swap_interval
+from gans.training.mdgan.workers import Hire, Traffic, size_of
+from gans.training.updates import Discriminator, TwoPlayer, Update
+
+
+class FLGAN(Update):
+    """The server with its averages, and the workers with their GANs, all in this process."""
+
+    def __init__(self, experiment: Experiment, shape: Shape, images: Tensor, labels: Tensor | None = None) -> None:
+        super().__init__(experiment, shape, images)
+        assert isinstance(experiment.update, FLGANConfig)
+        config = experiment.update
+        parts = deal(config, len(images), labels, experiment.seed)
+        self.workers = [
+            TwoPlayer(alone(experiment, config, n), shape, images[part.to(images.device)])
+            for n, part in enumerate(parts)
+        ]
+        self.images_per_step = sum(worker.images_per_step for worker in self.workers)
+        self.round_interval = round_interval(experiment, config, len(images))
+        self.iteration = 0
+        self.traffic = Traffic()
+        self.send([self.generator, Discriminator(experiment, shape, self.device).network])
+        self.traffic = Traffic()  # handing out the initial weights is not counted, as in MD-GAN
+
+    @classmethod
+    def build(
+        cls, experiment: Experiment, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
+    ) -> FLGAN:
+        return cls(experiment, shape, data.train.to(device), data.train_labels)
+
+    @classmethod
+    def check(cls, experiment: Experiment, images: int, labels: Tensor | None = None) -> None:
+        assert isinstance(experiment.update, FLGANConfig)
+        config = experiment.update
+        check_shards(config, experiment.batch, images, labels, experiment.seed)
+        step = config.workers * config.d_steps * experiment.batch
+        if round_interval(experiment, config, images) > -(-experiment.budget // step):
+            raise InputError(
+                f"no round of averaging within the budget of {experiment.budget / 1000:g} kimg: "
+                "lower update.average_epochs or raise kimg"
+            )
+
+    def discriminators(self) -> Sequence[Discriminator]:
+        return [worker.discriminator for worker in self.workers]
+
+    def step(self, images: int) -> Tensor:
+        statistics = [worker.step(images // len(self.workers)) for worker in self.workers]
+        self.iteration += 1
+        if self.iteration % self.round_interval == 0:
+            self.average()
+        return torch.stack(statistics).mean(dim=0)
+
+    def average(self) -> None:
+        """One round: networks to the server, their averages back."""
+        pairs = [[worker.player.network, worker.discriminator.network] for worker in self.workers]
+        self.traffic.up += sum(size_of(network.state_dict()) for pair in pairs for network in pair)
+        # the first worker's networks are overwritten next: they can hold the averages meanwhile
+        for networks in zip(*pairs, strict=True):
+            average_into(networks[0], networks)
+        self.send(pairs[0])
+
+    def send(self, pair: Sequence[nn.Module]) -> None:
+        """The server's pair of networks to all workers; it keeps the generator."""
+        state = [network.state_dict() for network in pair]
+        self.generator.load_state_dict(state[0])
+        for worker in self.workers:
+            self.traffic.exchanges += 1
+            self.traffic.down += size_of(state)
+            worker.player.network.load_state_dict(state[0])
+            worker.discriminator.network.load_state_dict(state[1])
+
+    # --- what the training loop asks
+
+    @property
+    def trained(self) -> bool:
+        return self.iteration >= self.round_interval
+
+    def finite(self) -> bool:
+        return super().finite() and all(worker.player.finite() for worker in self.workers)
+
+    def metrics(self) -> dict[str, float]:
+        """Bytes of a round per worker and direction, beside the paper's |w| + |theta| in 4-byte floats."""
+        both = 4.0 * (self.player.size + self.workers[0].discriminator.size)
+        return {
+            "workers/alive": float(len(self.workers)),
+            **self.traffic.metrics(),
+            "traffic/server_to_worker_formula": both,
+            "traffic/worker_to_server_formula": both,
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "generator": self.player.state(),
+            "workers": [worker.state() for worker in self.workers],
+            "iteration": self.iteration,
+            "traffic": self.traffic.state(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.player.load(state["generator"])
+        for worker, saved in zip(self.workers, state["workers"], strict=True):
+            worker.load(saved)
+        self.iteration = state["iteration"]
+        self.traffic = Traffic(**state["traffic"])
+
+
+def alone(experiment: Experiment, config: FLGANConfig, n: int) -> Experiment:
+    """What worker n trains by itself: a two-player GAN from a seed of its own."""
+    seed = seeds.mix(experiment.seed, "fl-gan", n) % 2**31
+    return experiment.model_copy(update={"seed": seed, "update": TwoPlayerConfig(d_steps=config.d_steps)})
+
+
+def round_interval(experiment: Experiment, config: FLGANConfig, images: int) -> int:
+    """Iterations between two rounds, each of d_steps batches: m E / (L b), at least one."""
+    return swap_interval(images // config.workers, config.d_steps * experiment.batch, config.average_epochs)
+
+
+@torch.no_grad()
+def average_into(target: nn.Module, networks: Sequence[nn.Module]) -> None:
+    """Give `target`, which may be one of them, the mean of the networks' parameters and buffers."""
+    states = [network.state_dict() for network in networks]
+    for name, tensor in target.state_dict().items():
+        if not tensor.is_floating_point():
+            continue  # counters, the same in all
+        mean = torch.stack([state[name] for state in states]).mean(dim=0)
+        # of torch's spectral norm, whose division by |v| a shorter vector would falsify
+        tensor.copy_(normalize(mean, dim=0) if name.endswith(("._u", "._v")) else mean)

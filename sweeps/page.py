@@ -1,0 +1,497 @@
+"""The pages of sweeps, made from nothing but the tracking store.
+
+`python -m sweeps.page` writes all of them again: one per study, and one that ranks all swept models.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import BaseModel
+
+from gans.errors import InputError, Parser, exit_code
+from gans.files import write_text
+from gans.runs.tracking import Run, Store, shown
+from reports import report as pages
+from reports import results, tables
+from reports.difference import Difference
+from reports.results import Results
+from reports.tables import NOTHING, Estimate, escape, number
+from sweeps import plots, winners
+from sweeps.progress import Tally
+from sweeps.study import Sweep
+from sweeps.winners import DEFAULT
+
+ROOT = pages.ROOT / "sweeps"
+RECORD = "sweep.json"
+PLOTS = "plots"
+PREFIX = "sweep-"
+TOP = 10  # trials in the table of the best
+
+
+class Trial(BaseModel):
+    """A trial that finished: its values, and what it set."""
+
+    number: int
+    score: float
+    seconds: float
+    settings: dict[str, Any]
+
+
+class Failure(BaseModel):
+    """A trial without a score: why."""
+
+    number: int
+    reason: str
+
+
+class Record(BaseModel):
+    """What the pages say of a study, beside the scores of the winners; kept with the sweep's run as JSON."""
+
+    study: str
+    model: str
+    dataset: str
+    metric: str
+    budget: float
+    kimg: float
+    objectives: list[str]
+    pruner: str
+    seed: int
+    asked: int
+    command: str
+    finished: int
+    pruned: int
+    diverged: int
+    failures: list[Failure]
+    share: float  # of the images that would have been seen without pruning
+    hours: float  # of all trials, side by side or not
+    default: dict[str, Any]
+    finalists: list[Trial]
+    top: list[Trial]
+    importances: dict[str, float]
+    plots: dict[str, str]
+    space: str
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A study as the store knows it.
+
+    Attributes:
+        record: of the study.
+        winners: of the retraining; None before it.
+        plots: the folder of its pictures; None without any.
+    """
+
+    record: Record
+    winners: Results | None
+    plots: Path | None
+
+    def scores(self, contestant: str) -> pd.Series:
+        """One per finished fresh seed."""
+        cells = self.cells(contestant)
+        return cells.loc[cells["counted"], "score"] if len(cells) else pd.Series(dtype=float)
+
+    def cells(self, contestant: str) -> pd.DataFrame:
+        if self.winners is None:
+            return pd.DataFrame()
+        return self.winners.cells[self.winners.cells["model"] == contestant]
+
+    def estimate(self, contestant: str) -> Estimate:
+        return Estimate.of(self.scores(contestant))
+
+    def difference(self, contestant: str) -> Difference:
+        return Difference.of(self.scores(contestant), self.scores(DEFAULT), max(1, len(self.record.finalists)))
+
+    @property
+    def winner(self) -> Trial | None:
+        """The finalist with the lowest mean score from fresh seeds."""
+        scored = {t.number: self.estimate(label(t)) for t in self.record.finalists}
+        found = [t for t in self.record.finalists if scored[t.number].n]
+        return min(found, key=lambda t: scored[t.number].mean, default=None)
+
+
+def label(trial: Trial) -> str:
+    return f"trial-{trial.number}"
+
+
+# --- what is kept of a study
+
+
+def record(study: Study, sweep: Sweep, request: Any, finalists: Sequence[FrozenTrial]) -> Record:
+    """The record of a study that has its trials."""
+    trials = [t for t in study.get_trials(deepcopy=False) if not t.user_attrs.get("surplus")]
+    pruned = [t for t in trials if t.state == TrialState.PRUNED]
+    finished = [t for t in trials if t.state == TrialState.COMPLETE]
+    best = sorted(finished, key=lambda t: t.values)
+    return Record(
+        study=sweep.study,
+        model=sweep.default.model,
+        dataset=sweep.base.dataset,
+        metric=sweep.default.metric,
+        budget=request.budget,
+        kimg=sweep.base.kimg,
+        objectives=list(sweep.objectives),
+        pruner=sweep.pruner,
+        seed=sweep.seed,
+        asked=sweep.trials,
+        command=request.command(),
+        finished=len(finished),
+        pruned=len(pruned),
+        diverged=sum(bool(t.user_attrs.get("diverged")) for t in pruned),
+        failures=[Failure(number=t.number, reason=why(t)) for t in trials if t.state == TrialState.FAIL],
+        share=share([*finished, *pruned], sweep.base.budget),
+        hours=sum((t.duration.total_seconds() for t in trials if t.duration), 0.0) / 3600,
+        default={key: sweep.space.defaults[key] for key in sweep.space.parameters},
+        finalists=[row(trial, sweep) for trial in finalists],
+        top=[row(trial, sweep) for trial in best[:TOP]],
+        importances=importances(study),
+        plots={},
+        space=sweep.space.text(),
+    )
+
+
+def row(trial: FrozenTrial, sweep: Sweep) -> Trial:
+    return Trial(
+        number=trial.number,
+        score=trial.values[0],
+        seconds=trial.user_attrs.get("seconds", math.nan),
+        settings=sweep.space.settings(trial.params),
+    )
+
+
+def why(trial: FrozenTrial) -> str:
+    return trial.user_attrs.get("reason") or "its worker died or ran out of time"
+
+
+def share(trials: Sequence[FrozenTrial], budget: int) -> float:
+    """Images that these trials saw, as a share of what they would have seen if none had been pruned."""
+    seen = [budget if t.state == TrialState.COMPLETE else t.last_step or 0 for t in trials]
+    return sum(seen) / (budget * len(seen)) if seen else math.nan
+
+
+def importances(study: Study) -> dict[str, float]:
+    """Each parameter's share in the variation of the score, by Optuna's default method."""
+    if not plots.enough(study):
+        return {}
+    return optuna.importance.get_param_importances(study, target=plots.score)
+
+
+def keep(run: Run, record: Record, study: Study, sweep: Sweep) -> None:
+    """Put what the pages need into the sweep's run."""
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = plots.draw_all(study, sweep, Path(folder))
+        run.artifacts(Path(folder), PLOTS)
+    run.text(record.model_copy(update={"plots": drawn}).model_dump_json(indent=1), RECORD)
+
+
+def summary(study: Study, sweep: Sweep) -> str:
+    """How the search ended, in words."""
+    tally = Tally.of(study)
+    if tally.finished:
+        return f"{tally.counted} trials: {tally}"
+    pruned = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    diverged = sum(bool(trial.user_attrs.get("diverged")) for trial in pruned)
+    return (
+        f"no trial finished: of {tally.counted}, the pruner stopped {tally.pruned - diverged} and {diverged} "
+        f"diverged; narrow the learning rates (SPACE=FILE), raise TRIALS, or take PRUNER=none"
+    )
+
+
+# --- from the store
+
+
+def load(store: Store, experiment: str) -> Swept:
+    """A study by its MLflow experiment.
+
+    Raises:
+        InputError: the store knows no sweep of this name that has come to its end.
+    """
+    for run in reversed(store.runs(experiment)):
+        path = store.artifact(run, RECORD) if run.data.tags.get("gans.kind") == "sweep" else None
+        if path:
+            kept = Record.model_validate_json(path.read_text(encoding="utf-8"))
+            return Swept(kept, retrained(store, experiment), store.artifact(run, PLOTS))
+    raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
+
+
+def retrained(store: Store, experiment: str) -> Results | None:
+    try:
+        return results.load(store, experiment)
+    except InputError:
+        return None
+
+
+def load_all(store: Store) -> list[Swept]:
+    """All studies of the store that came to an end, by name."""
+    found = store.client.search_experiments(filter_string=f"name LIKE '{PREFIX}%'")
+    studies = []
+    for name in sorted(experiment.name for experiment in found):
+        try:
+            studies.append(load(store, name))
+        except InputError:
+            continue  # its trials are not done
+    return studies
+
+
+# --- pages
+
+
+def write(swept: Swept, root: Path = ROOT) -> Path:
+    """Write a study's page and its pictures into `root/<study>/`; returns the page's path."""
+    folder = root / swept.record.study
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for name in swept.record.plots.values():
+        if swept.plots:
+            shutil.copyfile(swept.plots / name, folder / name)
+    contest = None
+    if swept.winners is not None and swept.winner:
+        contest = plots.contest(swept.winners.cells, swept.record.metric, folder / "winners.png")
+    write_text(folder / pages.PAGE, page(swept, contest))
+    return folder / pages.PAGE
+
+
+def page(swept: Swept, contest: str | None) -> str:
+    record = swept.record
+    return render(
+        "sweep.md.j2",
+        record=record,
+        winner=swept.winner,
+        verdict=verdict(swept),
+        configuration=configuration(record, swept.winner) if swept.winner else None,
+        comparison=comparison(swept) if swept.winner else None,
+        protocol=tables.protocol(swept.winners) if swept.winners else None,
+        contest=contest,
+        counts=counts(record),
+        top=top(record),
+        importances=ranked(record.importances),
+        failures=failures(record),
+        environment=tables.environment(swept.winners) if swept.winners else None,
+        seconds=len(record.objectives) > 1,
+        fresh=sorted(set(swept.winners.cells["seed"])) if swept.winners else [],
+        trial_seed=winners.TRIAL_SEED,
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    loader = PackageLoader("sweeps")
+    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**values))
+
+
+def verdict(swept: Swept) -> str:
+    """The outcome in a sentence or two."""
+    record, winner = swept.record, swept.winner
+    if winner is None and record.finished and not record.finalists:
+        return "**No trial beat the default to the finals**: what finished is the default itself."
+    if winner is None:
+        none = "**No trial finished**: all were pruned, diverged or failed." if not record.finished else ""
+        return none or "**The winners have no score from fresh seeds yet.**"
+    tuned, default = swept.estimate(label(winner)), swept.estimate(DEFAULT)
+    return (
+        f"**Trial {winner.number} {swept.difference(label(winner)).verdict}**: {record.metric} {tuned} "
+        f"(n = {tuned.n}) against {default} (n = {default.n}), from training seeds "
+        "that no trial used; lower is better."
+    )
+
+
+def configuration(record: Record, winner: Trial) -> pd.DataFrame:
+    """The searched settings, as the default and as the winner has them; what differs is bold."""
+    rows = []
+    for key, default in record.default.items():
+        tuned = winner.settings.get(key, default)
+        text = plain(tuned) if tuned == default else f"**{plain(tuned)}**"
+        rows.append({"Setting": f"`{key}`", "Default": plain(default), f"Trial {winner.number}": text})
+    return pd.DataFrame(rows)
+
+
+def plain(value: Any) -> str:
+    """A setting as people write it."""
+    return f"{value:.3g}" if isinstance(value, float) else escape(value)
+
+
+def comparison(swept: Swept) -> pd.DataFrame:
+    """The finalists beside the default, best first, and the real images below."""
+    record = swept.record
+    names = [DEFAULT, *map(label, record.finalists)]
+    names.sort(key=lambda name: swept.estimate(name).mean if swept.estimate(name).n else math.inf)
+    rows = [contestant(swept, name) for name in names]
+    frame = pd.DataFrame(rows)
+    assert swept.winners is not None
+    floors = swept.winners.floors
+    metric = f"{record.metric} ↓"
+    real = [
+        {"Configuration": f"*real: {floor['comparison']}*", metric: number(floor.get(record.metric, math.nan))}
+        for _, floor in floors[floors["metric"] == record.metric].iterrows()
+    ]
+    return pd.concat([frame, pd.DataFrame(real)]).fillna("")
+
+
+def contestant(swept: Swept, name: str) -> dict[str, str]:
+    """A configuration's row of the comparison."""
+    cells, estimate = swept.cells(name), swept.estimate(name)
+    done = cells[cells["counted"]]
+    trial = next((t for t in swept.record.finalists if label(t) == name), None)
+    line = {
+        "Configuration": f"**{name}**" if trial and trial == swept.winner else name,
+        f"{swept.record.metric} ↓": str(estimate),
+        "Seeds": tables.seeds(estimate.n, len(cells)),
+        "Minus default": NOTHING,
+        "p": NOTHING,
+        "Training (s)": number(done["seconds/training"].mean()),
+        "In the search": number(trial.score) if trial else NOTHING,
+    }
+    if trial:
+        apart = swept.difference(name)
+        interval = f" ({number(apart.low)} to {number(apart.high)})" if math.isfinite(apart.low) else ""
+        line |= {"Minus default": f"{number(apart.mean)}{interval}", "p": number(apart.p, 2)}
+    return line
+
+
+def counts(record: Record) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "Finished": record.finished,
+                "Stopped by the pruner": record.pruned - record.diverged,
+                "Diverged": record.diverged,
+                "Failed": len(record.failures),
+                "Images seen": f"{record.share:.0%}" if math.isfinite(record.share) else NOTHING,
+                "Hours": number(record.hours),
+            }
+        ]
+    )
+
+
+def top(record: Record) -> pd.DataFrame | None:
+    """The best trials of the study by the score it saw."""
+    if not record.top:
+        return None
+    keys = list(record.default)
+    rows = [
+        {
+            "Trial": t.number,
+            f"best {record.metric} ↓": number(t.score),
+            "Training (s)": number(t.seconds),
+            **{f"`{key}`": plain(t.settings[key]) if key in t.settings else NOTHING for key in keys},
+        }
+        for t in record.top
+    ]
+    return pd.DataFrame(rows)
+
+
+def ranked(importances: dict[str, float]) -> pd.DataFrame | None:
+    rows = [{"Setting": f"`{key}`", "Share": f"{value:.0%}"} for key, value in importances.items()]
+    return pd.DataFrame(rows) if rows else None
+
+
+def failures(record: Record) -> pd.DataFrame | None:
+    rows = [{"Trial": failure.number, "Reason": escape(failure.reason)} for failure in record.failures]
+    return pd.DataFrame(rows) if rows else None
+
+
+def preset(swept: Swept) -> str | None:
+    """The winner's settings as TOML, with where they come from; None without a winner."""
+    record, winner = swept.record, swept.winner
+    if winner is None:
+        return None
+    name = label(winner)
+    apart = swept.difference(name)
+    header = (
+        f"{record.model} on {record.dataset}, tuned: written by `{record.command}`.\n"
+        f"study {record.study}, trial {winner.number} of {record.finished + record.pruned} "
+        f"({record.finished} finished, {record.pruned} pruned), {record.kimg:g} kimg per trial\n"
+        f"{record.metric} in the search: {number(winner.score)} (best point of the curve, one seed)\n"
+        f"{record.metric} from fresh training seeds: {swept.estimate(name)} (tuned), "
+        f"{swept.estimate(DEFAULT)} (default); p = {number(apart.p, 2)}\n"
+        f"it {apart.verdict}"
+    )
+    return winners.preset(winner.settings, header)
+
+
+# --- all studies
+
+
+def write_ranking(store: Store, root: Path = ROOT) -> Path | None:
+    """Write `root/README.md`, which ranks all swept models; None if the store has no sweep."""
+    studies = load_all(store)
+    if not studies:
+        return None
+    path = root / pages.PAGE
+    write_text(path, render("ranking.md.j2", groups=groups(studies), studies=overview(studies)))
+    return path
+
+
+def groups(studies: Sequence[Swept]) -> list[dict[str, Any]]:
+    """Studies that compare with each other: same data set, metric and budget."""
+    keys = sorted({(s.record.dataset, s.record.metric, s.record.kimg) for s in studies if s.winner})
+    return [
+        {"dataset": dataset, "metric": metric, "kimg": kimg, "table": ranking(studies, (dataset, metric, kimg))}
+        for dataset, metric, kimg in keys
+    ]
+
+
+def ranking(studies: Sequence[Swept], key: tuple[str, str, float]) -> pd.DataFrame:
+    """Defaults and winners of all models, best first."""
+    rows = []
+    for swept in studies:
+        record, winner = swept.record, swept.winner
+        if winner is None or (record.dataset, record.metric, record.kimg) != key:
+            continue
+        link = f"[{record.study}]({record.study}/README.md)"
+        for name, kind in ((DEFAULT, "default"), (label(winner), f"tuned (trial {winner.number})")):
+            estimate = swept.estimate(name)
+            better = "" if name == DEFAULT else swept.difference(name).verdict
+            rows.append((estimate.mean, record.model, kind, str(estimate), estimate.n, better, link))
+    rows.sort(key=lambda line: line[0] if math.isfinite(line[0]) else math.inf)
+    columns = ["", "Model", "Configuration", f"{key[1]} ↓", "Seeds", "Against its default", "Study"]
+    return pd.DataFrame([(place, *line[1:]) for place, line in enumerate(rows, 1)], columns=columns)
+
+
+def overview(studies: Sequence[Swept]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "Study": f"[{s.record.study}]({s.record.study}/README.md)",
+                "Model": s.record.model,
+                "Data set": escape(s.record.dataset),
+                "Finished": s.record.finished,
+                "Pruned": s.record.pruned,
+                "Failed": len(s.record.failures),
+                "Images seen": f"{s.record.share:.0%}" if math.isfinite(s.record.share) else NOTHING,
+                "Outcome": verdict(s).replace("**", ""),
+            }
+            for s in studies
+        ]
+    )
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="python -m sweeps.page", description=__doc__)
+    parser.add_argument("--output", type=Path, default=ROOT, metavar="DIR", help=f"where (default: {ROOT})")
+    options = parser.parse_args(arguments)
+    store = Store()
+    for swept in load_all(store):
+        print(write(swept, options.output))
+    path = write_ranking(store, options.output)
+    print(path or f"no sweep in {shown(store.uri)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(lambda: run(sys.argv[1:])))

@@ -1,0 +1,313 @@
+"""Search spaces: what a sweep may change, one TOML file per model in `sweeps/spaces/`.
+
+A setting of the experiment is searched in one of these ways; settings that a file does not name keep their
+default.
+
+    optimizer.lr_g = { low = 1e-5, high = 1e-2, log = true }         # a range, on a log scale
+    batch = { choices = [0.5, 1, 2], relative = true }               # multiples of the default
+    update.batches = { low = 1, high = 8, at_most = "update.workers" }  # whole numbers, k <= N
+    loss.name = ["hinge", "wasserstein-gp"]                          # one of these
+    loss.penalty = { low = 1, high = 30, log = true, when = { loss.name = "wasserstein-gp" } }
+    optimizer.beta2 = 0.99                                           # not searched, but not the default either
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from optuna.trial import BaseTrial, FixedTrial
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from gans.config import Config, Experiment, experiment, explain, flatten, read_toml
+from gans.data import datasets
+from gans.errors import InputError, unknown
+from gans.runs.cell import check
+from sweeps.toml import literal, nest
+
+SPACES = Path(__file__).with_suffix("")
+# the rest of an experiment says what is compared, not how well a model does on it
+SEARCHABLE = ("batch", "networks.latent", "networks.width", "update.", "loss.", "optimizer.", "ema.")
+FIXED = ("update.rule",)
+
+Value = bool | int | float | str
+Chosen = dict[str, Any]  # settings by dotted key
+
+
+class Parameter(Config):
+    """How a setting is searched."""
+
+    relative: bool = Field(False, description="whether the numbers are multiples of the default")
+    when: dict[str, tuple[Value, ...]] = Field(
+        {}, description="searched only if these settings have one of these values"
+    )
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def dotted(cls, when: Any) -> Any:
+        """Nested tables and single values are read, too."""
+        if not isinstance(when, Mapping):
+            return when
+        return {k: v if isinstance(v, (list, tuple)) else (v,) for k, v in flatten(when)}
+
+    def bound(self, default: Any) -> Parameter:
+        """The same in absolute numbers of the default's type."""
+        raise NotImplementedError
+
+    def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
+        """This trial's value, given those chosen before it."""
+        raise NotImplementedError
+
+    def extremes(self) -> list[Any]:
+        """Values that are valid only if all are; the largest number is the last."""
+        raise NotImplementedError
+
+    def allows(self, values: tuple[Value, ...]) -> bool:
+        """Whether any of the values could come up."""
+        raise NotImplementedError
+
+    def brief(self) -> Any:
+        """As a TOML file says it."""
+        return self.model_dump(exclude_defaults=True)
+
+
+class Range(Parameter):
+    """Any number between two, both included; whole ones where the setting is one."""
+
+    low: int | float
+    high: int | float
+    log: bool = Field(False, description="whether to search on a logarithmic scale")
+    at_most: str | None = Field(None, description="a setting that this one must not exceed")
+
+    @model_validator(mode="after")
+    def ordered(self) -> Self:
+        if not self.low < self.high:
+            raise InputError(
+                f"low = {self.low!r} is not below high = {self.high!r}; swap them, or name the one value"
+            )
+        if self.log and self.low <= 0:
+            raise InputError(f"low = {self.low!r} has no logarithm; take a number above 0 or leave out log")
+        return self
+
+    def bound(self, default: Any) -> Range:
+        low, high = (absolute(value, default, self.relative) for value in (self.low, self.high))
+        return Range(low=low, high=high, log=self.log, at_most=self.at_most, when=self.when)
+
+    def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
+        high = min(self.high, chosen[self.at_most]) if self.at_most else self.high
+        draw = trial.suggest_int if isinstance(self.low, int) else trial.suggest_float
+        return draw(key, self.low, high, log=self.log)  # type: ignore[arg-type]
+
+    def extremes(self) -> list[Any]:
+        return [self.low, self.high]
+
+    def allows(self, values: tuple[Value, ...]) -> bool:
+        return any(not isinstance(value, str) and self.low <= value <= self.high for value in values)
+
+
+class Choice(Parameter):
+    """One of some values."""
+
+    choices: tuple[Value, ...] = Field(min_length=1)
+
+    def bound(self, default: Any) -> Choice:
+        values = (absolute(value, default, self.relative) for value in self.choices)
+        return Choice(choices=tuple(dict.fromkeys(values)), when=self.when)
+
+    def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
+        # one value is no choice: it needs no place among the study's parameters
+        return self.choices[0] if len(self.choices) == 1 else trial.suggest_categorical(key, self.choices)
+
+    def extremes(self) -> list[Any]:
+        numbers = all(isinstance(value, (int, float)) for value in self.choices)
+        return sorted(self.choices) if numbers else list(self.choices)
+
+    def allows(self, values: tuple[Value, ...]) -> bool:
+        return not set(values).isdisjoint(self.choices)
+
+    def brief(self) -> Any:
+        return super().brief() if self.when else self.choices
+
+
+def absolute(value: Value, default: Any, relative: bool) -> Value:
+    """A number as the setting has it: of the default's type, times the default if it is relative."""
+    if isinstance(value, str) or isinstance(default, str):
+        if relative:
+            raise InputError(f"{value!r} cannot be a multiple of the default {default!r}; leave out relative")
+        return value
+    number = value * default if relative else value
+    if not isinstance(default, int):
+        return float(number)
+    if not relative and number != int(number):
+        raise InputError(f"{value!r} is not a whole number")
+    return round(number)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a sweep of one model searches, in absolute numbers.
+
+    Attributes:
+        parameters: by dotted key of the setting, in the order in which they are suggested.
+        defaults: the settings of the default experiment by dotted key.
+    """
+
+    parameters: Mapping[str, Parameter]
+    defaults: Mapping[str, Any]
+
+    def suggest(self, trial: BaseTrial) -> dict[str, Any]:
+        """A partial experiment: the tables that this trial lays over the default."""
+        chosen: Chosen = {}
+        for key, parameter in self.parameters.items():
+            if self.applies(parameter, chosen):
+                chosen[key] = parameter.suggest(trial, key, {**self.defaults, **chosen})
+        return nest(chosen)
+
+    def applies(self, parameter: Parameter, chosen: Mapping[str, Any]) -> bool:
+        values = {**self.defaults, **chosen}
+        return all(values[key] in wanted for key, wanted in parameter.when.items())
+
+    def default(self) -> Chosen | None:
+        """The parameters of the default, to be the first trial; None if the space does not hold it."""
+        chosen = {k: self.defaults[k] for k, p in self.parameters.items() if self.applies(p, {})}
+        inside = all(self.parameters[key].allows((value,)) for key, value in chosen.items())
+        return {k: v for k, v in chosen.items() if len(self.parameters[k].extremes()) > 1} if inside else None
+
+    def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What a trial with these parameters set, by dotted key: its parameters and what the space fixes."""
+        return dict(flatten(self.suggest(FixedTrial(dict(params)))))
+
+    def text(self) -> str:
+        """The space as the TOML that describes it."""
+        return "".join(f"{key} = {literal(p.brief())}\n" for key, p in self.parameters.items())
+
+
+def read_space(model: str, base: Experiment, file: Path | None = None) -> Space:
+    """The search space of a model around its default experiment.
+
+    Args:
+        model: a recipe's name.
+        base: the resolved default experiment.
+        file: a TOML file that takes the place of the model's own.
+
+    Raises:
+        InputError: no such file, an unknown or unsearchable key, or a space that is empty or contradicts itself.
+    """
+    path = file or SPACES / f"{model}.toml"
+    if file is None and not path.exists():
+        raise InputError(f"model '{model}' has no search space {path}; write one, or name one: SPACE=FILE")
+    return space(read_toml(path), base, path.name)
+
+
+def space(tables: Mapping[str, Any], base: Experiment, where: str) -> Space:
+    """The search space that the tables of a TOML file describe, checked."""
+    defaults = base.flat()
+    parameters = {}
+    for key, entry in entries(tables, defaults, where):
+        try:
+            parameters[key] = parse(entry, key, where).bound(defaults[key])
+        except InputError as error:
+            raise complaint(error, where, key) from None
+    found = Space(parameters, defaults)
+    if not any(len(parameter.extremes()) > 1 for parameter in parameters.values()):
+        raise InputError(f"{where} leaves nothing to search; give at least one setting more than one value")
+    Check(found, base, where).run()
+    return found
+
+
+def entries(
+    tables: Mapping[str, Any], defaults: Mapping[str, Any], where: str, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """The dotted key and the description of every setting that is searched."""
+    for name, entry in tables.items():
+        key = f"{prefix}{name}"
+        if isinstance(entry, Mapping) and any(other.startswith(f"{key}.") for other in defaults):
+            yield from entries(entry, defaults, where, f"{key}.")
+        elif key in defaults and not searchable(key):
+            raise InputError(f"{where}: {key} cannot be searched: it is part of what the trials are compared on")
+        elif key not in defaults:
+            raise unknown("key", key, filter(searchable, defaults), f" in {where}")
+        else:
+            yield key, entry
+
+
+def searchable(key: str) -> bool:
+    return key.startswith(SEARCHABLE) and key not in FIXED
+
+
+def parse(entry: Any, key: str, where: str) -> Parameter:
+    """A range, a choice, or one value; not bound to a default yet."""
+    if not isinstance(entry, Mapping):
+        entry = {"choices": entry if isinstance(entry, list) else [entry]}
+    kind = Choice if "choices" in entry else Range
+    try:
+        return kind.model_validate(entry)
+    except ValidationError as error:
+        raise explain(error, kind, key) from None
+
+
+def complaint(error: InputError, where: str, key: str) -> InputError:
+    """The error with the file and the key in front, each once."""
+    return InputError(f"{where}: {key}: {str(error).removeprefix(f'{where}: ').removeprefix(f'{key}: ')}")
+
+
+class Check:
+    """Refuses a space in which some trial could not be trained.
+
+    Raises:
+        InputError: from `run`, naming the file, the key and the remedy.
+    """
+
+    def __init__(self, space: Space, base: Experiment, where: str) -> None:
+        self.space, self.base, self.where = space, base, where
+        self.images = datasets.load(base.dataset, resolution=base.resolution)
+
+    def run(self) -> None:
+        for key, parameter in self.space.parameters.items():
+            self.conditions(key, parameter)
+            self.values(key, parameter)
+        self.corner()
+
+    def conditions(self, key: str, parameter: Parameter) -> None:
+        """What a parameter depends on must exist, come before it, and be possible."""
+        earlier = list(self.space.parameters)[: list(self.space.parameters).index(key)]
+        cap = getattr(parameter, "at_most", None)
+        for other in [*parameter.when, *([cap] if cap else [])]:
+            if other not in self.space.defaults:
+                raise unknown("key", other, self.space.defaults, f" in {self.where}, on which {key} depends")
+            if other in self.space.parameters and other not in earlier:
+                raise InputError(f"{self.where}: {key} depends on {other}, which must come before it")
+        for other, wanted in parameter.when.items():
+            searched = self.space.parameters.get(other)
+            default = self.space.defaults[other]
+            if not (searched.allows(wanted) if searched else default in wanted):
+                values = " or ".join(map(repr, wanted))
+                raise InputError(
+                    f"{self.where}: {key} is searched only when {other} is {values}, which it never is"
+                )
+
+    def values(self, key: str, parameter: Parameter) -> None:
+        """Each end of a range and each choice, by itself, must make a valid experiment."""
+        context = {other: wanted[0] for other, wanted in parameter.when.items()}
+        cap = getattr(parameter, "at_most", None)
+        for value in parameter.extremes():
+            limit = {cap: max(value, self.space.defaults[cap])} if cap else {}
+            self.trainable({**context, **limit, key: value}, key)
+
+    def corner(self) -> None:
+        """All numbers at their largest: shards of the data must still hold a batch."""
+        largest: Chosen = {}
+        for key, parameter in self.space.parameters.items():
+            value = parameter.extremes()[-1]
+            cap = getattr(parameter, "at_most", None)
+            if not isinstance(value, str) and not parameter.when:
+                largest[key] = min(value, {**self.space.defaults, **largest}[cap]) if cap else value
+        self.trainable(largest, "all numbers at their largest")
+
+    def trainable(self, chosen: Chosen, what: str) -> None:
+        try:
+            check(experiment(self.base.model_dump(), nest(chosen), where=self.where), self.images)
+        except InputError as error:
+            raise complaint(error, self.where, what) from None

@@ -1,0 +1,284 @@
+"""`python -m benchmarks`, run as a user runs it: records, exit codes, skipping, resuming."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.matrix import Selection, read_matrix
+from benchmarks.runner import Machine, MatrixRun
+from gans.compute import devices
+from gans.fidelity import require
+from gans.runs.cell import Place, open_run
+from gans.runs.tracking import Store
+from gans.training import graphs
+from gans.training.loop import CHECKPOINT
+
+ROOT = Path(__file__).parents[1]
+
+TINY = """
+description = "Two tiny models."
+seeds = [0]
+time_limit_minutes = 2
+[datasets.digits]
+[defaults]
+kimg = 1.6
+batch = 20
+networks = { latent = 8, width = 8 }
+optimizer = { lr_g = 3e-3, lr_d = 3e-3 }
+score = { images = 500, curve_images = 500 }
+schedule = { evaluations = 2, grids = 1, checkpoints = 2, logs = 4 }
+[models.gan]
+[models.dcgan]
+"""
+
+
+class Bench:
+    """A working directory with a matrix file and a store of its own."""
+
+    def __init__(self, folder: Path, text: str = TINY) -> None:
+        self.folder = folder
+        (folder / "tiny.toml").write_text(text)
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "GANS_DATA": str(folder / "data"),
+        }
+
+    def start(self, *flags: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "benchmarks", "tiny.toml", *flags]
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *flags: str) -> tuple[int, str]:
+        process = self.start(*flags)
+        output, _ = process.communicate(timeout=300)
+        return process.returncode, output
+
+    def runs(self, kind: str = "cell"):
+        store = Store(self.environment["MLFLOW_TRACKING_URI"])
+        return {run.info.run_name: run for run in store.runs("tiny") if run.data.tags.get("gans.kind") == kind}
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        return {
+            name: {key: value for key, value in run.data.metrics.items() if key.startswith("score/")}
+            for name, run in self.runs().items()
+        }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A matrix that ran to its end."""
+    bench = Bench(tmp_path_factory.mktemp("bench"))
+    code, output = bench.run()
+    assert code == 0, output
+    return bench, output
+
+
+def test_every_cell_leaves_a_finished_record(finished):
+    bench, output = finished
+    runs = bench.runs()
+    assert set(runs) == {"gan/digits/0", "dcgan/digits/0"}
+    for run in runs.values():
+        tags, metrics = run.data.tags, run.data.metrics
+        assert tags["gans.status"] == "finished"
+        assert run.info.status == "FINISHED"
+        assert {"gans.commit", "gans.dirty", "gans.device", "gans.threads", "version.torch"} <= set(tags)
+        assert metrics["score/fd_digits"] > 0
+        scored = require("digits").metrics.all
+        assert {f"score/{name}{error}" for name in scored for error in ("", "_se")} <= set(metrics)
+        assert {"loss/generator", "D/real", "seconds/training", "seconds/tracking"} <= set(metrics)
+        assert {"memory/peak_mib", "parameters/generator"} <= set(metrics)
+        assert run.data.params["networks.width"] == "8"
+        (dataset,) = run.inputs.dataset_inputs
+        assert json.loads(dataset.dataset.profile)["train images"] == 1438
+        parent = bench.runs("matrix")["bench tiny"]
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+    assert "finished  gan/digits/0" in output
+
+
+def test_artifacts_are_kept_with_the_run(finished):
+    bench, _ = finished
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    run = bench.runs()["dcgan/digits/0"]
+    pictures = [f"samples/{name}.png" for name in ("final", "neighbours", "classes")]
+    for path in ("curves.png", "training.gif", *pictures, "checkpoint/generator.safetensors", "matrix.toml"):
+        assert store.artifact(run, path), path
+    assert store.artifact(run, "matrix.toml").read_text() == TINY
+
+
+def test_the_report_is_kept_with_the_invocation(finished):
+    bench, _ = finished
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    folder = store.artifact(bench.runs("matrix")["bench tiny"], "report")
+    assert (folder / "README.md").read_text().startswith("# GAN benchmark: tiny")
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/") == len([*folder.glob("*.png"), *folder.glob("*.gif")]) > 2
+
+
+def test_the_noise_floor_is_scored(finished):
+    bench, _ = finished
+    metrics = bench.runs("floor")["real/digits"].data.metrics
+    assert 0 < metrics["half/fd_digits"] < metrics["test/fd_digits"] * 10
+    assert metrics["half/n_reference"] == 719
+
+
+def test_a_second_run_finds_all_finished(finished):
+    bench, _ = finished
+    before = bench.runs()
+    code, output = bench.run()
+    assert code == 0, output
+    assert "start" not in output
+    after = bench.runs()
+    assert {n: r.info.run_id for n, r in after.items()} == {n: r.info.run_id for n, r in before.items()}
+    code, output = bench.run("--dry-run")
+    assert code == 0
+    assert output.count("finished") == 2
+
+
+def test_bad_input_is_one_line_and_exit_code_2(finished):
+    bench, _ = finished
+    for flags, says in {
+        ("--models", "dcgam"): "error: unknown model 'dcgam' in tiny.toml; did you mean 'dcgan'?",
+        ("--device", "cuda:9"): "error: device 'cuda:9' is not on this machine",
+        ("--budget", "-1"): "error: BUDGET=-1 must be above 0",
+        ("--jobs", "abc"): "error: argument --jobs: invalid int value: 'abc'",
+        ("--runs", "/dev/null/x"): "error: cannot write to /dev/null/x",
+    }.items():
+        code, output = bench.run(*flags)
+        assert code == 2
+        assert output.startswith(says)
+        assert len(output.splitlines()) == 1
+
+
+def test_the_room_on_a_gpu_is_asked_once(monkeypatch):
+    """Else a cell that started between could change the threads, or the cells at a time, of those after it."""
+    free = iter([4, 1])
+    monkeypatch.setattr(devices, "resolve", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.setattr(devices, "room", lambda device, gibibytes: next(free))
+    machine = Machine("cuda", jobs=0)
+    assert (machine.threads(), machine.parallel(100), machine.threads(), machine.parallel(3)) == (2, 4, 2, 3)
+
+
+def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(graphs, "check", lambda device: None)  # there is no CUDA device here
+    path = tmp_path / "rules.toml"
+    path.write_text(TINY + "[models.mdgan]\n[models.fl-gan]\n")
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+
+    def planned(graph: bool) -> MatrixRun:
+        return MatrixRun(read_matrix(str(path)), Selection(), Machine("cpu", 1, tmp_path, graph), store)
+
+    asked, plain = planned(True), planned(False)
+    assert asked.command() == "make bench MATRIX=rules GRAPH=1"
+    assert plain.command() == "make bench MATRIX=rules"
+    assert plain.remarks() == []
+    assert asked.remarks() == [
+        "GRAPH=1 is for two-player updates; these models train without graphs: mdgan, fl-gan"
+    ]
+    found = {}
+    for run in (asked, plain):
+        place = Place("rules", store.uri, "cpu", 1, graph=run.machine.graph)
+        for p in run.planned:
+            opened = open_run(p.cell, store, p.folder, place)
+            found[p.cell.model, place.graph] = store.client.get_run(opened.id).data.tags["gans.graph"]
+    assert {key for key, value in found.items() if value == "true"} == {("gan", True), ("dcgan", True)}
+    assert set(found.values()) == {"true", "false"}
+
+
+@pytest.mark.parametrize(("value", "given"), [("", False), ("0", False), ("1", True)])
+def test_a_switch_of_make_is_off_if_it_is_empty_or_0(value, given):
+    switches = {"bench": ["GRAPH", "DRY_RUN"], "speed": ["GRAPH", "QUICK"], "sweep": ["JOIN"]}
+    for target, names in switches.items():
+        words = [f"{name}={value}" for name in names]
+        said = subprocess.run(
+            ["make", "-n", target, "MODEL=gan", *words], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        (command,) = [line for line in said.stdout.splitlines() if "-m benchmarks" in line or "-m sweeps" in line]
+        for name in names:
+            assert (f"--{name.lower().replace('_', '-')}" in command.split()) == given
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_is_recorded_and_the_others_finish(tmp_path):
+    bench = Bench(tmp_path)
+    (bench.folder / "runs" / "tiny").mkdir(parents=True)
+    _, listing = bench.run("--dry-run")
+    identity = next(line.split()[0] for line in listing.splitlines() if "gan/digits/0" in line)
+    folder = bench.folder / "runs" / "tiny" / f"gan-digits-0-{identity[:8]}"
+    folder.mkdir()
+    (folder / CHECKPOINT).write_bytes(b"not a checkpoint")
+    code, _ = bench.run()
+    assert code == 1
+    runs = bench.runs()
+    assert runs["gan/digits/0"].data.tags["gans.status"] == "failed"
+    assert "delete it to start this cell again" in runs["gan/digits/0"].data.tags["gans.reason"]
+    assert runs["gan/digits/0"].info.status == "FAILED"
+    assert runs["dcgan/digits/0"].data.tags["gans.status"] == "finished"
+    (folder / CHECKPOINT).unlink()
+    code, output = bench.run()  # what failed is tried again, what finished is not
+    assert code == 0
+    assert "start     gan/digits/0" in output
+    assert "start     dcgan/digits/0" not in output
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
+    bench = Bench(tmp_path, TINY.replace("kimg = 1.6", "kimg = 400"))
+    process = bench.start("--models", "gan")
+    for _ in range(1200):
+        if list(bench.folder.glob("runs/tiny/gan*/samples/*.png")):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted: finished cells are kept" in output
+    assert "Traceback" not in output
+    assert bench.runs()["gan/digits/0"].data.tags["gans.status"] == "interrupted"
+    assert bench.runs("matrix")["bench tiny"].data.tags["gans.status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path):
+    text = TINY.replace("kimg = 1.6", "kimg = 8").replace("checkpoints = 2", "checkpoints = 20")
+    whole, killed = Bench(make(tmp_path / "whole"), text), Bench(make(tmp_path / "killed"), text)
+    code, output = whole.run("--jobs", "1")
+    assert code == 0, output
+    process = killed.start("--jobs", "1")
+    for _ in range(1200):
+        if list(killed.folder.glob(f"runs/tiny/dcgan*/{CHECKPOINT}")):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1)
+    assert killed.runs()["gan/digits/0"].data.tags["gans.status"] == "finished"
+    assert killed.runs()["dcgan/digits/0"].data.tags["gans.status"] == "running"
+    first = killed.runs()["gan/digits/0"].info.end_time
+    code, output = killed.run("--jobs", "1")
+    assert code == 0, output
+    assert "start     gan/digits/0" not in output
+    assert killed.runs()["gan/digits/0"].info.end_time == first
+    assert killed.scores() == whole.scores()
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

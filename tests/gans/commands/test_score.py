@@ -1,0 +1,240 @@
+"""`gans score` as a user runs it: what it takes, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gans.commands import main
+from gans.commands.score import plus_minus
+from gans.config import NetworkConfig
+from gans.data.datasets import load
+from gans.data.images import ImageData
+from gans.fidelity import Scorer, require
+from gans.fidelity.extractors.cards import cards
+from gans.fidelity.meanings import MEANINGS
+from gans.files import save_weights
+from gans.generate import sampling
+from gans.models import build_generator
+from gans.models.layers import Shape
+from gans.runs.tracking import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU = torch.device("cpu")
+N = 60
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def gans(monkeypatch, capsys) -> Command:
+    """Runs the command line: exit code, output, errors."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["gans", *map(str, words)])
+        code = main.main()
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load("digits")
+
+
+@pytest.fixture
+def expected(digits, isolated) -> dict[str, float]:
+    return Scorer(digits, "digits", N, CPU).score(digits.test[:N])
+
+
+def npz(path: Path, **arrays: np.ndarray) -> Path:
+    np.savez(path, **arrays)
+    return path
+
+
+def folder(path: Path, images: torch.Tensor) -> Path:
+    path.mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image[0].numpy()).save(path / f"{index:03}.png")
+    return path
+
+
+def generator(path: Path, channels: int = 1, side: int = 16) -> Path:
+    about = {"shape": [channels, side], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
+    network = build_generator(Shape(channels, side), NetworkConfig(**about["networks"]), seed=0)
+    save_weights(path, network.state_dict(), about)
+    return path
+
+
+def test_arrays_of_either_layout_give_the_scorers_numbers(gans, digits, expected, tmp_path):
+    images = digits.test[:N].numpy()
+    first = npz(tmp_path / "first.npz", arr_0=images)
+    last = npz(tmp_path / "last.npz", images=images.transpose(0, 2, 3, 1), labels=np.zeros(N))
+    for path in (first, last):
+        code, printed, _ = gans("score", path, "--reference", "digits", "--device", "cpu", "--json")
+        assert code == 0
+        found = json.loads(printed)
+        assert found["scores"] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+        assert (found["images"], found["reference"], found["reference_images"]) == (N, "digits", 1438)
+        assert (found["extractor"], found["extractor_sha256"]) == ("digits", require("digits").hash)
+
+
+def test_a_folder_prints_every_metric_with_its_error(gans, digits, tmp_path):
+    path = folder(tmp_path / "images", digits.test[:N])
+    code, printed, _ = gans("score", path, "--reference", "digits", "--device", "cpu")
+    assert code == 0
+    lines = printed.splitlines()
+    assert lines[0] == "60 images against 1,438 training images of Digits, features of 'digits'"
+    rows = {line.split()[0]: line for line in lines[3:-2]}
+    assert list(rows) == list(require("digits").metrics.all)
+    for row, meaning in zip(rows.values(), MEANINGS.values(), strict=True):
+        assert " ± " in row
+        assert row.endswith(f"{meaning.best:<5}  {meaning.text}")
+
+
+def test_files_of_the_native_size_are_padded_as_the_data_set_is(gans, tmp_path):
+    """Of a data set of 28 x 28, as MNIST is: files of 28 or of 32 pixels, never of both, score the same."""
+    pixels = torch.randint(256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
+    folder(tmp_path / "real", pixels)
+    reference = ("--reference", f"folder:{tmp_path / 'real'}", "--extractor", "mnist", "--device", "cpu", "--json")
+    scores = []
+    for name, images in {"native": pixels[:20], "padded": torch.nn.functional.pad(pixels[:20], [2] * 4)}.items():
+        code, printed, _ = gans("score", folder(tmp_path / name, images), *reference)
+        assert code == 0
+        scores.append(json.loads(printed)["scores"])
+    assert scores[0] == pytest.approx(scores[1], rel=1e-6, abs=1e-9, nan_ok=True)
+    both = folder(tmp_path / "both", pixels[:12])
+    Image.new("L", (32, 32)).save(both / "padded.png")
+    refused(gans, both, *reference, says="holds images of 28 x 28 and 32 x 32 pixels")
+
+
+def test_a_generator_is_scored_on_the_report_latents(gans, digits, tmp_path):
+    path = generator(tmp_path / "generator.safetensors")
+    network, _ = sampling.load_generator(path, CPU)
+    images = sampling.generate(network, sampling.latents(N, 8, "report"))
+    expected = Scorer(digits, "digits", N, CPU).score(images)
+    grid = tmp_path / "samples.png"
+    Image.new("L", (64, 64)).save(grid)
+    for name in (path, tmp_path):  # a run's folder means its generator, not its pictures
+        code, printed, _ = gans("score", name, "--reference", "digits", "--count", N, "--json", "--device", "cpu")
+        assert code == 0
+        assert json.loads(printed)["scores"] == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def test_a_generator_is_scored_by_the_id_of_its_run(gans, tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.chdir(tmp_path)  # where artifacts go
+    path = generator(tmp_path / "generator.safetensors")
+    run = Store(uri).start("train", "dcgan/digits/0", {})
+    run.artifact(path, "checkpoint")
+    printed = [
+        gans("score", name, "--reference", "digits", "--count", N, "--json", "--device", "cpu")
+        for name in (path, run.id[:12])
+    ]
+    assert printed[0][0] == 0
+    assert printed[0][1] == printed[1][1]
+    refused(gans, "ffff0000ffff", "--reference", "digits", says="has an id that begins with 'ffff0000ffff'")
+
+
+def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
+    pixels = digits.test[:N].numpy()
+    good = npz(tmp_path / "good.npz", images=pixels)
+    whole = good.read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "page.npz").write_text("<html>")
+    (tmp_path / "training.pt").write_bytes(b"")
+    (tmp_path / "no.safetensors").write_bytes(whole)
+    folder(tmp_path / "large", torch.zeros(12, 1, 32, 32).byte())
+    folder(tmp_path / "native", torch.zeros(12, 1, 8, 8).byte())
+    folder(tmp_path / "mixed", torch.zeros(12, 1, 8, 8).byte())
+    for index in range(3):
+        Image.new("L", (48, 64)).save(tmp_path / "mixed" / f"large{index}.png")
+    generator(tmp_path / "colour.safetensors", channels=3)
+    arrays = {"other.npz": {"pixels": pixels}, "float.npz": {"images": pixels / 255}}
+    arrays |= {"side.npz": {"images": pixels[..., :8]}, "rgb.npz": {"images": pixels.repeat(3, 1)}}
+    arrays |= {"few.npz": {"images": pixels[:9]}, "pickled.npz": {"images": np.array([{}], dtype=object)}}
+    for name, parts in arrays.items():
+        npz(tmp_path / name, **parts)
+    for name, says in {
+        "absent.npz": "absent.npz does not exist; check the path",
+        "absent": "does not exist; check the path",
+        "cut.npz": "cut.npz is damaged or no .npz",
+        "page.npz": "page.npz is damaged or no .npz",
+        "pickled.npz": "pickled.npz is damaged or no .npz",
+        "other.npz": "holds pixels; name its array of images 'images' or 'arr_0'",
+        "float.npz": "holds float64 pixels; store uint8",
+        "side.npz": "'digits' needs (n, 1, 16, 16) or (n, 16, 16, 1)",
+        "rgb.npz": "an array of shape (60, 3, 16, 16)",
+        "few.npz": "9 generated and 1438 real images; at least 10",
+        "training.pt": "name the generator.safetensors beside it",
+        "no.safetensors": "no.safetensors is not a generator that training wrote",
+        "colour.safetensors": "draws 3-channel images, 'digits' has 1",
+        "large": "holds images of 32 x 32 pixels, 'digits' takes 16 x 16, all the same",
+        "native": "holds images of 8 x 8 pixels, 'digits' takes 16 x 16",  # digits are enlarged, not padded
+        "mixed": "holds images of 8 x 8 and 48 x 64 pixels",
+    }.items():
+        refused(gans, tmp_path / name, "--reference", "digits", "--device", "cpu", says=says)
+    refused(gans, good, says="--reference is missing: gans score IMAGES --reference mnist")
+    refused(gans, "--reference", "digits", says="IMAGES is missing")
+    refused(gans, good, "--reference", "digit", says="unknown dataset 'digit'; did you mean 'digits'?")
+    refused(gans, good, "--reference", "digits", "--extractor", "digit", says="unknown extractor 'digit'")
+    refused(gans, good, "--reference", "digits", "--count", 5, says="is for generators")
+
+
+def refused(gans: Command, *words: object, says: str) -> None:
+    code, printed, error = gans("score", *words)
+    assert (code, printed) == (2, ""), words
+    assert says in error
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+
+
+def test_a_diverged_generator_is_bad_input(gans, tmp_path):
+    about = {"shape": [1, 16], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
+    network = build_generator(Shape(1, 16), NetworkConfig(**about["networks"]), seed=0)
+    state = {name: part * math.nan for name, part in network.state_dict().items()}
+    state = {name: part if part.is_floating_point() else torch.tensor(0) for name, part in state.items()}
+    save_weights(tmp_path / "nan.safetensors", state, about)
+    code, _, error = gans("score", tmp_path / "nan.safetensors", "--reference", "digits", "--count", N)
+    assert code == 2
+    assert "NaN among the pixels" in error
+
+
+def test_the_list_shows_every_card(gans):
+    code, printed, _ = gans("score", "--list")
+    assert code == 0
+    for name, card in cards().items():
+        assert f"{name}: {card.accuracy:.2%} of held-out images right" in printed
+        assert all(text in printed for text in (card.sha256, card.command, card.data_hash))
+    assert "inception: " in printed
+    code, printed, _ = gans("score", "--list", "--json")
+    assert [card["name"] for card in json.loads(printed)] == list(cards())
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (12.3456, 0.4321, "12.35 ± 0.43"),
+        (0.01234, 0.000567, "0.01234 ± 0.00057"),
+        (123.4, 56.7, "123 ± 57"),
+        (1.0, 0.0, "1 ± 0"),
+        (math.nan, math.nan, "nan ± nan"),
+    ],
+)
+def test_errors_have_two_digits_and_values_as_many_places(value, error, text):
+    assert plus_minus(value, error) == text

@@ -1,0 +1,83 @@
+"""The boundary to the machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gans.compute import devices
+from gans.errors import InputError
+
+
+def test_auto_takes_cuda_if_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices.resolve("auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    # with its index: torch.cuda.set_device takes no other
+    assert devices.resolve("auto") == devices.resolve("cuda") == torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize("name", ["cuda:7", "tpu", "mps", "gpu", "meta"])
+def test_a_device_that_is_not_there_is_named(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match=f"device '{name}'"):
+        devices.resolve(name)
+
+
+def test_threads_are_set():
+    before = torch.get_num_threads()
+    devices.prepare(torch.device("cpu"), 1)
+    assert torch.get_num_threads() == 1
+    devices.prepare(torch.device("cpu"), before)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is set")
+def test_freed_memory_is_not_cleared_by_the_kernel_again():
+    """64 MiB taken and freed ten times: 160,000 pages of 4 KiB if each is mapped anew."""
+    code = """
+import resource, torch
+from gans import devices
+devices.prepare(torch.device("cpu"), 1)
+for _ in range(20):
+    torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 1000
+
+
+def test_memory_is_in_mebibytes():
+    """Against the kernel's own figure."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    block = torch.ones(2**26)  # 256 MiB, touched
+    with Path("/proc/self/status").open() as file:
+        peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
+    assert devices.peak_memory(torch.device("cpu")) == pytest.approx(peak, rel=0.02)
+    assert len(block) == 2**26
+
+
+def test_a_cpu_reports_no_energy():
+    assert devices.energy(torch.device("cpu")) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_energy_grows():
+    device = devices.resolve("cuda")
+    first = devices.energy(device)
+    x = torch.randn(4096, 4096, device=device)
+    for _ in range(200):
+        x = (x @ x).tanh()
+    devices.wait(device)
+    second = devices.energy(device)
+    assert first is None or second is None or second > first

@@ -1,0 +1,162 @@
+"""What the networks compute in, and what stays in float32 under every precision."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+
+from gans.compute import precision
+from gans.config import Experiment, NetworkConfig
+from gans.errors import InputError
+from gans.models import build_discriminator, build_generator
+from gans.models.layers import Shape
+from gans.training.ema import EMA
+from gans.training.rules import UPDATES
+
+CPU = torch.device("cpu")
+SHAPE = Shape(1, 16)
+pytestmark = pytest.mark.usefixtures("one_thread")
+needs_bf16 = pytest.mark.skipif(not precision.has_bf16(CPU), reason="this CPU has no bfloat16 arithmetic")
+
+
+def generator(name: str, kind: str = "bf16") -> nn.Module:
+    return precision.place(build_generator(SHAPE, NetworkConfig(name=name, latent=8, width=8), 0), CPU, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "able", "says"),
+    [("tf32", True, "tf32 needs a CUDA device"), ("bf16", False, "no bfloat16 arithmetic")],
+)
+def test_what_the_device_lacks_is_refused(kind: str, able: bool, says: str, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    precision.check("float32", CPU)
+    with pytest.raises(InputError, match=says):
+        precision.check(kind, CPU)
+
+
+def test_a_cpu_with_native_bf16_may(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    precision.check("bf16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("able", "name", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "sagan", "bf16"),
+        ({"avx512_bf16": True, "amx_bf16": False}, "sagan", "float32"),
+        ({"amx_bf16": True}, "dcgan-nobn", "bf16"),
+        ({"amx_bf16": True}, "gan", "float32"),
+        ({"amx_bf16": True}, "mine", "float32"),
+        ({"bf16": True}, "dcgan", "float32"),  # an Arm CPU: not measured
+        ({"avx2": True}, "dcgan", "float32"),
+    ],
+)
+def test_the_default_is_bf16_where_it_was_measured_to_pay(able, name, expected, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    networks = NetworkConfig.model_construct(name=name)
+    made = Experiment().model_copy(update={"networks": networks})
+    assert precision.settle(made, CPU).precision == expected
+    assert precision.settle(made, torch.device("cuda")).precision == "float32"
+    asked = made.model_copy(update={"precision": "tf32"})
+    assert precision.settle(asked, CPU) is asked
+
+
+@needs_bf16
+@pytest.mark.parametrize("name", ["gan", "dcgan", "sagan"])
+def test_networks_compute_in_bf16_and_their_ends_in_float32(name: str) -> None:
+    network = generator(name)
+    inside: set[torch.dtype] = set()
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            layer.register_forward_hook(lambda module, args, out: inside.add(out.dtype))
+    pixels = network(torch.randn(4, 8))
+    assert inside == {torch.bfloat16}
+    assert pixels.dtype == torch.float32
+    logits = build_discriminator(SHAPE, NetworkConfig(name=name, width=8), 0)
+    assert precision.place(logits, CPU, "bf16")(pixels).dtype == torch.float32
+    assert {p.dtype for p in network.parameters()} == {torch.float32}
+
+
+@needs_bf16
+def test_power_iterations_stay_in_float32() -> None:
+    """Spectral norm's vectors are, to the bit, those of a float32 network after as many steps."""
+    one, other = generator("sagan"), generator("sagan", "float32")
+    for seed in range(3):
+        z = torch.randn(4, 8, generator=torch.Generator().manual_seed(seed))
+        one(z), other(z)
+    vectors = [layer for layer in one.modules() if isinstance(layer, _SpectralNorm)]
+    others = [layer for layer in other.modules() if isinstance(layer, _SpectralNorm)]
+    assert len(vectors) == len(others) > 5
+    for layer, theirs in zip(vectors, others, strict=True):
+        assert torch.equal(layer._u, theirs._u)
+        assert layer._u.dtype == torch.float32
+
+
+@needs_bf16
+def test_a_copy_computes_with_its_own_weights_and_the_average_in_float32() -> None:
+    network = generator("dcgan").eval()
+    z = torch.randn(4, 8)
+    copied = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.zero_()
+    assert copied(z).abs().max() == 0
+    assert network(z).abs().max() > 0
+    scored = EMA(network, 1.0).generator
+    assert torch.equal(scored(z), generator("dcgan", "float32").eval()(z))
+    assert not torch.equal(scored(z), network(z))
+
+
+@needs_bf16
+@pytest.mark.parametrize("loss", ["non-saturating", "hinge", "wasserstein-gp"])
+@pytest.mark.parametrize("rule", ["two-player", "mdgan"])
+def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs) -> None:
+    """Losses within bfloat16's eight bits, gradients float32; MD-GAN's feedback and the penalty's slope too."""
+    table = {"networks": {"name": "dcgan-nobn"}, "loss": {"name": loss}, "update": {"rule": rule}}
+    workers = {"workers": 2} if rule == "mdgan" else {}
+    statistics = []
+    seen: set[torch.dtype] = set()
+    for kind in ("float32", "bf16"):
+        made = tiny(table, {"update": {"rule": rule, **workers}}, precision=kind)
+        update = UPDATES[rule](made, SHAPE, blobs().train)
+        gradients = update.player.gradients
+
+        def spy(outputs, grad_outputs=None, gradients=gradients) -> tuple[Tensor, ...]:
+            found = gradients(outputs, grad_outputs)
+            seen.update(gradient.dtype for gradient in (*found, *(grad_outputs or ())))
+            return found
+
+        update.player.gradients = spy
+        statistics.append(update.step(0))
+    assert seen == {torch.float32}
+    assert not torch.equal(*statistics)
+    assert torch.allclose(*statistics, rtol=0.03, atol=0.01)
+
+
+def test_moments_of_another_layout_are_put_in_order(tiny, blobs) -> None:
+    """A checkpoint from a device with another layout in memory; fused Adam reads memory in its own order."""
+    made = tiny({"networks": {"name": "dcgan"}})
+    whole, resumed = (UPDATES["two-player"](made, SHAPE, blobs().train) for _ in range(2))
+    whole.step(0)
+    state = copy.deepcopy(whole.state())
+    for player in (state["generator"], *state["discriminators"]):
+        for moments in player["adam"]["state"].values():
+            moments.update({name: moment.contiguous() for name, moment in moments.items()})
+    resumed.load(state)
+    assert torch.equal(whole.step(8), resumed.step(8))
+    for one, other in zip(whole.player.parameters, resumed.player.parameters, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_tf32_is_allowed_in_its_block_only() -> None:
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [switch.fp32_precision for switch in switches]
+    with precision.tf32(True):
+        assert [switch.fp32_precision for switch in switches] == ["tf32", "tf32"]
+    with precision.tf32(False):
+        assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
+    assert [switch.fp32_precision for switch in switches] == before

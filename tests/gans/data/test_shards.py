@@ -1,0 +1,182 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+from gans.pictures.shards import draw_shards
+from PIL import Image
+from torch import Tensor
+
+from gans.config import FLGANConfig, MDGANConfig, ShardedConfig
+from gans.data import datasets
+from gans.data.shards import by_class, deal, dirichlet, histogram, iid
+from gans.errors import InputError
+from gans.runs.cell import check
+
+
+def labels_of(*counts: int) -> Tensor:
+    """So many images of class 0, 1, ..., mixed up."""
+    ordered = torch.cat([torch.full((count,), c) for c, count in enumerate(counts)])
+    return ordered[torch.randperm(len(ordered), generator=torch.Generator().manual_seed(9))]
+
+
+def update(workers: int, shards: str, alpha: float = 1.0) -> MDGANConfig:
+    return MDGANConfig(rule="mdgan", workers=workers, shards=shards, alpha=alpha)
+
+
+@pytest.mark.parametrize("kind", ["iid", "dirichlet", "classes"])
+@pytest.mark.parametrize(
+    ("counts", "workers"), [((40, 60, 20), 1), ((40, 61, 20), 3), ((30,) * 10, 4), ((50, 70), 9)]
+)
+def test_shards_are_disjoint_and_cover_the_data(counts: tuple[int, ...], workers: int, kind: str) -> None:
+    labels = labels_of(*counts)
+    parts = deal(update(workers, kind), len(labels), labels, seed=3)
+    assert len(parts) == workers
+    assert sorted(i for part in parts for i in part.tolist()) == list(range(len(labels)))
+
+
+@pytest.mark.parametrize("kind", ["iid", "dirichlet", "classes"])
+def test_shards_are_a_function_of_the_seed(kind: str) -> None:
+    labels = labels_of(*(30,) * 10)
+    first, again, other = (deal(update(5, kind), 300, labels, seed) for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(torch.cat(first), torch.cat(other))
+
+
+def test_one_class_per_worker() -> None:
+    labels = labels_of(30, 40, 50)
+    parts = by_class(labels, 3, seed=0)
+    assert histogram(parts, labels, 3).tolist() == [[30, 0, 0], [0, 40, 0], [0, 0, 50]]
+
+
+def test_fewer_workers_than_classes_get_every_nth_class() -> None:
+    labels = labels_of(10, 20, 30, 40, 50)
+    found = histogram(by_class(labels, 2, seed=0), labels, 5)
+    assert found.tolist() == [[10, 0, 30, 0, 50], [0, 20, 0, 40, 0]]
+
+
+def test_more_workers_than_classes_share_the_images_of_a_class() -> None:
+    labels = labels_of(31, 40)
+    found = histogram(by_class(labels, 5, seed=0), labels, 2)
+    # workers 0, 2, 4 hold class 0 and workers 1, 3 class 1
+    assert found.tolist() == [[11, 0], [0, 20], [10, 0], [0, 20], [10, 0]]
+
+
+def test_a_class_that_no_image_has_gets_no_worker() -> None:
+    labels = labels_of(30, 0, 40)
+    assert [len(part) for part in by_class(labels, 2, seed=0)] == [30, 40]
+    assert sum(len(part) for part in dirichlet(labels, 4, 0.5, seed=0)) == 70
+
+
+def skew(parts: list[Tensor], labels: Tensor, classes: int) -> float:
+    """Mean total variation distance between a worker's mix of classes and the data's."""
+    found = histogram(parts, labels, classes).double()
+    mixes, whole = found / found.sum(dim=1, keepdim=True), found.sum(dim=0) / found.sum()
+    return float((mixes - whole).abs().sum(dim=1).mean() / 2)
+
+
+def test_dirichlet_shards_are_even_in_size_and_the_more_skewed_the_smaller_alpha() -> None:
+    labels = labels_of(*(120,) * 10)
+    found = []
+    for alpha in (0.01, 3.0, 30.0, 1e6):
+        parts = dirichlet(labels, 8, alpha, seed=0)
+        assert {len(part) for part in parts} == {150}
+        found.append(skew(parts, labels, 10))
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 0.6  # one class each would be 0.9, were there 150 images of one
+    assert found[-1] < 0.12  # i.i.d. draws of 150 from 10 classes
+
+
+def test_many_classes_have_shares_too_small_for_a_float() -> None:
+    labels = torch.arange(1200).repeat(4)
+    parts = dirichlet(labels, 3, 1.0, seed=0)
+    assert [len(part) for part in parts] == [1600] * 3
+    assert torch.cat(parts).sort().values.equal(torch.arange(4800))
+
+
+def test_the_mixes_are_dirichlet() -> None:
+    """E |q|^2 = (alpha sum p^2 + 1) / (alpha + 1): with 10 even classes and alpha = 1, 0.55."""
+    labels = torch.arange(10).repeat(4000)
+    # few of the images are drawn from the end of a class, so a worker's mix is its q
+    found = torch.cat([first_mix(labels, seed) for seed in range(40)])
+    assert found.square().sum(dim=1).mean().item() == pytest.approx(0.55, abs=0.05)
+
+
+def first_mix(labels: Tensor, seed: int) -> Tensor:
+    """The classes of the first 100 images that each of 10 workers takes, as shares."""
+    parts = [part[:100] for part in dirichlet(labels[:4000], 10, 1.0, seed)]
+    return histogram(parts, labels, 10).double() / 100
+
+
+def test_iid_sizes_are_even() -> None:
+    assert [len(part) for part in iid(11, 4, seed=0)] == [3, 3, 3, 2]
+
+
+# refusals
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "classes"])
+@pytest.mark.parametrize("rule", ["mdgan", "fl-gan"])
+def test_a_skew_of_unlabelled_images_is_refused(rule: str, kind: str, tiny, blobs) -> None:
+    made = tiny({"update": {"rule": rule, "workers": 2, "shards": kind}})
+    with pytest.raises(InputError, match=f'update.shards = "{kind}" needs labelled images; .* folder per class'):
+        check(made, blobs())
+
+
+@pytest.mark.parametrize("rule", ["mdgan", "fl-gan"])
+def test_shards_smaller_than_a_batch_are_refused(rule: str, tiny, blobs) -> None:
+    for workers, fits in ((7, True), (8, False), (100, False), (10**9, False)):
+        made = tiny({"update": {"rule": rule, "workers": workers}}, batch=8)
+        if fits:
+            check(made, blobs(n=60))
+            continue
+        with pytest.raises(
+            InputError, match=f"workers = {workers} leaves shards of {60 // workers} images, fewer"
+        ):
+            check(made, blobs(n=60))
+
+
+def test_the_smallest_class_counts_where_shards_are_classes(tiny, blobs) -> None:
+    images = dataclasses.replace(blobs(n=60), train_labels=labels_of(55, 5), classes=("a", "b"))
+    made = tiny({"update": {"rule": "mdgan", "workers": 2, "shards": "classes"}}, batch=8)
+    with pytest.raises(InputError, match="workers = 2 leaves shards of 5 images, fewer than batch = 8"):
+        check(made, images)
+
+
+# the picture
+
+
+@pytest.mark.parametrize(
+    "config", [update(5, "classes"), FLGANConfig(rule="fl-gan", workers=3, shards="dirichlet")]
+)
+def test_the_picture_shows_how_many_images_of_each_class_each_worker_holds(
+    config: ShardedConfig, tmp_path
+) -> None:
+    digits = datasets.load("digits")
+    assert draw_shards(config, digits, 0, tmp_path / "shards.png")
+    with Image.open(tmp_path / "shards.png") as picture:
+        shades = torch.frombuffer(bytearray(picture.convert("L").tobytes()), dtype=torch.uint8)
+        assert picture.width > picture.height
+    # empty cells are white, the fullest black
+    assert (shades == 255).float().mean() > 0.3
+    assert math.isclose(float(shades.min()), 0, abs_tol=5)
+
+
+@pytest.mark.parametrize(
+    ("classes", "workers", "size"), [(1200, 3, (3542, 288)), (2, 2000, (378, 3476)), (2, 3, (378, 288))]
+)
+def test_the_picture_of_many_classes_or_workers_stays_one(
+    classes: int, workers: int, size: tuple[int, int], blobs, tmp_path
+) -> None:
+    """(2.2 + 0.62 C) x (1.6 + 0.34 N) inches of 110 pixels, but cells of 30 inches together at most."""
+    labels = torch.arange(6000) % classes
+    images = dataclasses.replace(blobs(), train=torch.zeros(6000, 1, 2, 2, dtype=torch.uint8))
+    images = dataclasses.replace(images, train_labels=labels, classes=tuple(f"class {c}" for c in range(classes)))
+    assert draw_shards(update(workers, "iid"), images, 0, tmp_path / "shards.png")
+    with Image.open(tmp_path / "shards.png") as picture:
+        assert picture.size == size
+
+
+def test_no_picture_without_labels(blobs, tmp_path) -> None:
+    assert not draw_shards(update(3, "iid"), blobs(), 0, tmp_path / "shards.png")
+    assert not (tmp_path / "shards.png").exists()

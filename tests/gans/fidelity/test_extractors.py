@@ -1,0 +1,208 @@
+"""The pinned extractors: what they take, how good they are, and that damage is noticed before training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gans.data.datasets import load
+from gans.data.images import ImageData
+from gans.errors import InputError
+from gans.fidelity import default_extractor, names, require
+from gans.fidelity.extractors import backend, cards, classifiers, train
+from gans.fidelity.extractors.classifiers import RECIPES, accuracy, build
+
+# of the training images; measured when the weights were pinned
+SUM_OF_FEATURES = 44774.48936652293
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load("digits")
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch) -> Path:
+    """A copy of the shipped extractors that a test may damage."""
+    copy = tmp_path / "weights"
+    shutil.copytree(cards.SHIPPED, copy)
+    monkeypatch.setattr(cards, "SHIPPED", copy)
+    return copy
+
+
+def striped(resolution: int = 16, channels: int = 1, count: int = 40) -> ImageData:
+    """Two classes that anything can tell apart: stripes across and stripes down."""
+    lines = (torch.arange(resolution) % 4 < 2).to(torch.uint8) * 255
+    across = lines.view(1, 1, -1, 1).expand(count, channels, resolution, resolution)
+    images = torch.cat([across, across.mT]).contiguous()
+    labels = torch.arange(2).repeat_interleave(count)
+    return ImageData("striped", "Striped", images, images, labels, labels, ("across", "down"), hash="striped")
+
+
+@pytest.mark.parametrize("name", sorted(cards.cards()))
+def test_shipped_extractors_match_their_cards(name):
+    card = cards.cards()[name]
+    card.verify()
+    least = {"digits": 0.97, "mnist": 0.99, "fashion-mnist": 0.91, "cifar10": 0.85}
+    assert card.accuracy > least.get(name, 0)
+    assert card.weights.stat().st_size < (2_000_000 if name == "cifar10" else 1_000_000)
+    trained_on = {"cifar10": "cifar10-jpeg --name cifar10"}
+    assert card.command == f"python -m gans.fidelity.extractors.train {trained_on.get(name, name)}"
+    assert len(card.labels) == card.classes
+
+
+def test_digits_accuracy_is_what_the_card_says_when_measured_again(digits):
+    network = backend.load(require("digits"))
+    measured = accuracy(network.classifier, digits.test, digits.test_labels)
+    assert measured > 0.97
+    assert measured == pytest.approx(network.card.accuracy, abs=1e-6)
+    assert network.card.data_hash == digits.hash
+
+
+def test_features_have_no_dead_or_copied_dimension(digits):
+    features, logits = backend.load(require("digits"))(digits.train)
+    assert features.shape == (len(digits.train), 96)
+    assert logits.shape == (len(digits.train), 10)
+    assert features.std(0).min() > 0.05 * features.std(0).max()
+    assert torch.linalg.eigvalsh(features.T.cov())[0] > 0
+
+
+def test_an_extractor_takes_only_the_images_it_was_trained_on(digits):
+    network = backend.load(require("digits"))
+    with pytest.raises(TypeError, match="uint8"):
+        network(digits.train[:2].float())
+    with pytest.raises(InputError, match=r"\(1, 16, 16\), not \(3, 16, 16\)"):
+        network(digits.train[:2].expand(-1, 3, -1, -1))
+    with pytest.raises(InputError, match=r"not \(1, 32, 32\)"):
+        network(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
+
+
+def test_registering_twice_is_harmless():
+    backend.register()
+    backend.register()
+    assert "gans-digits" in backend.FEATURE_EXTRACTORS_REGISTRY
+
+
+def test_names_of_metrics_keep_fid_for_inception():
+    extractor = require("digits")
+    assert (extractor.prefix, extractor.metrics.kernel) == ("fd_digits", "kd_digits")
+    assert extractor.metrics.of_pinned("fashion-mnist").frechet == "fd_fashion_mnist"
+    pinned = [require(name).prefix for name in names() if name != "inception"]
+    assert all(prefix.startswith("fd_") for prefix in pinned)
+
+
+def test_default_extractor_is_the_data_sets_own(digits):
+    assert default_extractor(digits) == "digits"
+    assert default_extractor(striped()) == "inception"
+    assert default_extractor(load("digits", resolution=32)) == "inception"
+
+
+def test_an_unknown_extractor_is_named_with_the_nearest():
+    with pytest.raises(InputError, match="unknown extractor 'digit'; did you mean 'digits'"):
+        require("digit")
+
+
+@pytest.mark.parametrize("damage", [lambda file: file[:-1], lambda file: file[:-4] + bytes(4)])
+def test_damaged_weights_are_noticed(shipped, damage):
+    weights = shipped / "digits.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(InputError, match="not the file on its card; restore it with git, or train it again"):
+        require("digits")
+
+
+def test_missing_weights_and_broken_cards_are_noticed(shipped):
+    (shipped / "digits.safetensors").unlink()
+    with pytest.raises(InputError, match="is missing"):
+        require("digits")
+    (shipped / "digits.json").write_text("{")
+    with pytest.raises(InputError, match="is not an extractor's card"):
+        names()
+
+
+def test_weights_changed_after_require_are_not_loaded(shipped):
+    extractor = require("digits")
+    shutil.copy(shipped / "digits.json", shipped / "digits.safetensors")
+    with pytest.raises(InputError, match="not the file on its card"):
+        backend.load(extractor)
+
+
+def test_features_of_the_grey_extractors_never_move(digits):
+    """The sum of the training images' features, as the version that pinned the weights gave it."""
+    features, _ = backend.load(require("digits"))(digits.train)
+    assert features.double().sum().item() == pytest.approx(SUM_OF_FEATURES, rel=1e-6)
+
+
+def test_crops_and_flips_take_pixels_from_the_mirrored_image():
+    """Every augmented image is one of the windows of its padded original, flipped or not; flips are frequent."""
+    images = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    augmented = classifiers._cropped_and_flipped(images)
+    windows = torch.nn.functional.pad(images, (2,) * 4, mode="reflect").unfold(2, 16, 1).unfold(3, 16, 1)
+    windows = windows.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (image, place, channel, row, column)
+    as_is = (windows == augmented[:, None]).flatten(2).all(2).any(1)
+    flipped = (windows == augmented.flip(3)[:, None]).flatten(2).all(2).any(1)
+    assert (as_is ^ flipped).all()
+    assert 10 < flipped.sum() < 30
+
+
+def test_cifar10s_extractor_is_the_default_of_its_own_copy_only():
+    card = cards.cards()["cifar10"]
+    images = torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
+    copy = ImageData("cifar10-jpeg", "JPEG", images, images, None, None, (), hash="copy")
+    assert (card.data, card.network) == ("cifar10-jpeg", "residual")
+    assert default_extractor(copy) == "cifar10"
+    assert default_extractor(replace(copy, name="cifar10")) == "inception"
+    features, logits = backend.load(require("cifar10"))(images)
+    assert (features.shape, logits.shape) == ((12, 96), (12, 10))
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    for channels, recipe in RECIPES.items():
+        monkeypatch.setitem(RECIPES, channels, replace(recipe, minimum_steps=40, epochs=1, batch=16))
+
+
+@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), (32, 3)])
+def test_training_learns_and_repeats_bit_for_bit(quick, resolution, channels):
+    data = striped(resolution, channels)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    first = classifiers.train(data.train, data.train_labels, 2)
+    assert torch.equal(state, torch.get_rng_state())
+    second = classifiers.train(data.train, data.train_labels, 2)
+    assert accuracy(first, data.test, data.test_labels) == 1
+    assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+
+
+def test_the_command_pins_an_extractor_that_can_be_required(quick, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "load", lambda *_, **__: striped())
+    output = str(tmp_path / "mine")
+    monkeypatch.setattr("sys.argv", ["train_extractor", "folder:/my/stripes", "--output", output])
+    assert train.main() == 0
+    assert "100.00% of 80 test images" in capsys.readouterr().out
+
+    monkeypatch.setenv("GANS_EXTRACTORS", output)
+    extractor = require("folder-my-stripes")
+    assert default_extractor(striped()) == extractor.name
+    assert extractor.prefix == "fd_folder_my_stripes"
+    card = json.loads((tmp_path / "mine" / "folder-my-stripes.json").read_text())
+    assert (card["data"], card["data_hash"], card["accuracy"]) == ("striped", "striped", 1)
+    assert (card["network"], card["labels"]) == ("plain", ["across", "down"])
+    assert build("plain", 1, 2).load_state_dict(load_file(extractor.weights)).missing_keys == []
+    network = backend.load(extractor)
+    assert [tuple(layer.shape) for layer in network(striped().test)] == [(80, 96), (80, 2)]
+
+
+def test_data_without_labels_cannot_train_an_extractor(monkeypatch, capsys, tmp_path):
+    data = striped()
+    bare = ImageData(data.name, data.title, data.train, data.test, None, None, (), data.hash)
+    monkeypatch.setattr(train, "load", lambda *_, **__: bare)
+    monkeypatch.setattr("sys.argv", ["train_extractor", "folder:/x", "--output", str(tmp_path)])
+    assert train.main() == 2
+    assert "has no labels; put each class in a folder of its own" in capsys.readouterr().err

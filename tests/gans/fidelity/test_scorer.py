@@ -1,0 +1,282 @@
+"""The scorer on real digits: equal to torch-fidelity, ordered by damage, and honest about its cache."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import torch_fidelity
+from threadpoolctl import threadpool_info
+from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from gans.config import NetworkConfig
+from gans.data.datasets import load
+from gans.data.images import ImageData, to_float
+from gans.errors import InputError
+from gans.fidelity import Scorer, identity, reference
+from gans.fidelity.extractors.known import error_of
+from gans.fidelity.metrics import settings
+from gans.generate.sampling import generate
+from gans.models import build_generator
+from gans.models.layers import Shape
+from tests.conftest import single_thread
+
+CPU = torch.device("cpu")
+N = 300
+
+
+class Bare(Dataset):
+    """Images as torch-fidelity wants them."""
+
+    def __init__(self, images: torch.Tensor):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[index]
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load("digits")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GANS_DATA", str(tmp_path_factory.mktemp("data")))
+        yield reference.directory()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    with single_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def scorer(digits, cache) -> Scorer:
+    return Scorer(digits, "digits", N, CPU)
+
+
+def noisy(images: torch.Tensor, strength: float) -> torch.Tensor:
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    return (images + strength * noise).clamp(0, 255).to(torch.uint8)
+
+
+def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
+    generated = noisy(digits.train, 20)
+    n = len(generated)
+    scorer = Scorer(digits, "digits", n, CPU)
+    expected = torch_fidelity.calculate_metrics(
+        input1=Bare(generated),
+        input2=Bare(digits.train),
+        feature_extractor="gans-digits",
+        cuda=False,
+        batch_size=scorer.batch,
+        fid=True,
+        kid=True,
+        isc=True,
+        prc=True,
+        **settings(scorer.extractor, n, n),
+    )
+    assert scorer.distance(generated) == expected["frechet_inception_distance"]
+    scores = scorer.score(generated)
+    shared = {
+        "fd_digits": expected["frechet_inception_distance"],
+        "kd_digits": expected["kernel_inception_distance_mean"],
+        "kd_digits_std": expected["kernel_inception_distance_std"],
+        "is_digits": expected["inception_score_mean"],
+        "is_digits_std": expected["inception_score_std"],
+        "precision_digits": expected["precision"],
+        "recall_digits": expected["recall"],
+    }
+    assert {name: scores[name] for name in shared} == shared
+    # and every metric has a value and an error
+    assert set(scores) == {
+        *scorer.extractor.metrics.all,
+        *map(error_of, scorer.extractor.metrics.all),
+        "kd_digits_std",
+        "is_digits_std",
+    }
+    assert all(map(math.isfinite, scores.values()))
+
+
+def growing(values: list[float]) -> bool:
+    return all(a < b for a, b in pairwise(values))
+
+
+def test_noise_makes_scores_worse_the_stronger_it_is(scorer, digits):
+    scores = [scorer.score(noisy(digits.train[:N], strength)) for strength in (0, 10, 20, 40, 80)]
+    assert growing([score["fd_digits"] for score in scores])
+    assert growing([score["kd_digits"] for score in scores])
+    assert growing([-score["precision_digits"] for score in scores])
+
+
+def test_blur_makes_the_distance_worse_the_wider_it_is(scorer, digits):
+    real = digits.train[:N]
+    assert growing([scorer.distance(gaussian_blur(real, 5, [sigma])) for sigma in (0.3, 0.6, 1.0, 1.5)])
+
+
+def test_dropped_classes_make_the_distance_and_recall_worse(scorer, digits):
+    kept = [digits.train[digits.train_labels >= dropped][:N] for dropped in (0, 2, 4, 6)]
+    scores = [scorer.score(images) for images in kept]
+    assert growing([score["fd_digits"] for score in scores])
+    assert growing([-score["recall_digits"] for score in scores])
+    assert growing([-score["is_digits"] for score in scores])
+
+
+def test_noise_floor_is_below_any_damage_and_states_its_sizes(digits):
+    scorer = Scorer(digits, "digits", 1000, CPU)
+    floor = scorer.noise_floor()
+    halves, test = floor["train half vs train half"], floor["train vs test"]
+    assert (halves["n_generated"], halves["n_reference"]) == (719, 719)
+    assert (test["n_generated"], test["n_reference"]) == (359, 1438)
+    assert set(halves) == {*scorer.score(digits.train[:1000]), "n_generated", "n_reference"}
+    worst = max(row["fd_digits"] for row in floor.values())
+    assert 0 < worst < scorer.distance(noisy(digits.train[:1000], 20))
+    assert floor == scorer.noise_floor()
+
+
+def test_noise_floor_takes_at_most_n_images(scorer):
+    assert {row["n_generated"] for row in scorer.noise_floor().values()} == {300}
+
+
+def test_info_and_identity_carry_the_protocol(scorer):
+    info = scorer.info
+    assert (info.n_generated, info.n_reference, info.reference_split) == (N, 1438, "train")
+    assert (info.extractor, info.weights_hash) == ("digits", scorer.extractor.hash)
+    assert scorer.metric == "fd_digits"
+    assert scorer.identity == identity(scorer.extractor, N) != identity(scorer.extractor, N + 1)
+    assert scorer.extractor.hash in scorer.identity
+
+
+def test_scoring_and_the_training_around_it_do_not_touch_each_other(scorer, digits):
+    images = digits.train[:N]
+    expected = scorer.score(images)
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    precision = torch.backends.cudnn.conv.fp32_precision
+    with torch.autocast("cpu"):
+        assert Scorer(digits, "digits", N, CPU).score(images) == expected
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.backends.cudnn.conv.fp32_precision == precision
+    assert torch.is_grad_enabled()
+
+
+def test_scoring_leaves_settings_and_the_generator_as_they_were(scorer):
+    def settings() -> tuple:
+        return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), threadpool_info()
+
+    generator = build_generator(Shape(1, 16), NetworkConfig(name="dcgan", latent=4, width=4), seed=0).eval()
+    state, before = {name: part.clone() for name, part in generator.state_dict().items()}, settings()
+    scorer.score(generate(generator, torch.randn(N, 4)))
+    assert settings() == before
+    assert not generator.training
+    assert all(parameter.requires_grad for parameter in generator.parameters())
+    assert all(torch.equal(part, state[name]) for name, part in generator.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[: len(content) // 2], lambda content: content[:-8] + bytes(8), lambda _: b""],
+    ids=["truncated", "changed", "empty"],
+)
+def test_a_damaged_reference_cache_is_rebuilt(digits, scorer, cache, damage, monkeypatch):
+    expected = scorer.distance(digits.train[:N])
+    entry = max(cache.iterdir(), key=lambda path: path.stat().st_size)
+    content = entry.read_bytes()
+    entry.write_bytes(damage(content))
+    assert Scorer(digits, "digits", N, CPU).distance(digits.train[:N]) == expected
+    assert entry.stat().st_size == len(content)
+    monkeypatch.setattr(Scorer, "_extract", lambda *_: pytest.fail("the features lie on disk again"))
+    Scorer(digits, "digits", N, CPU)
+
+
+def test_damaged_distances_of_held_out_images_are_measured_again(digits, scorer, cache):
+    expected = scorer.score(digits.train[:N])
+    entry = min(cache.iterdir(), key=lambda path: path.stat().st_size)
+    content = entry.read_bytes()
+    entry.write_bytes(content[:-8] + bytes(8))
+    assert Scorer(digits, "digits", N, CPU).score(digits.train[:N]) == expected
+    assert entry.read_bytes()[-8:] == content[-8:] != bytes(8)
+
+
+def test_memorisation_tells_copies_from_fresh_images(digits, scorer):
+    copies = scorer.score(digits.train[:N])
+    fresh = scorer.score(digits.test[:N])
+    assert copies["memorisation_digits"] == 1
+    assert fresh["memorisation_digits"] == pytest.approx(0.5, abs=3 * fresh["memorisation_digits_se"])
+
+
+def test_dropped_classes_are_the_class_distance(digits, scorer):
+    """By the data's own labels, which the classifier does not see."""
+    kept = digits.train[digits.train_labels >= 2][:N]
+    shares = torch.bincount(digits.train_labels[digits.train_labels >= 2][:N], minlength=10) / N
+    real = torch.bincount(digits.train_labels, minlength=10) / len(digits.train)
+    found = scorer.assess(kept)
+    assert found.scores["class_distance_digits"] == pytest.approx((shares - real).abs().sum().item() / 2, abs=0.01)
+    assert torch.allclose(found.classes.float(), torch.stack([shares, real]), atol=0.01)
+
+
+def test_nearest_images_of_copies_are_the_originals(digits, scorer):
+    assert scorer.nearest(digits.train[7:12], 3)[:, 0].tolist() == [7, 8, 9, 10, 11]
+
+
+def test_the_reference_cache_is_used_and_tells_data_sets_apart(digits, scorer, monkeypatch):
+    other = replace(digits, train=digits.train[:700], hash="another")
+    assert Scorer(other, "digits", N, CPU).info.n_reference == 700
+    monkeypatch.setattr(Scorer, "_extract", lambda *_: pytest.fail("the features lie on disk"))
+    assert Scorer(digits, "digits", N, CPU).info.n_reference == 1438
+    assert Scorer(other, "digits", N, CPU).info.n_reference == 700
+
+
+def test_a_cache_that_cannot_be_written_costs_no_run(digits, tmp_path, monkeypatch):
+    (tmp_path / "data").write_text("a file where a folder should be")
+    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "data"))
+    assert Scorer(digits, "digits", N, CPU).distance(digits.train[:N]) > 0
+
+
+def test_generated_images_leave_nothing_on_disk(scorer, digits, cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    scorer.score(digits.train[:N])  # keeps the held-out images' distances
+    before = sorted(cache.rglob("*"))
+    scorer.score(noisy(digits.train[:N], 10))
+    scorer.noise_floor()
+    assert sorted(cache.rglob("*")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_must_be_what_they_were_announced_to_be(scorer, digits):
+    with pytest.raises(TypeError, match=r"uint8 images, not torch\.float32"):
+        scorer.score(to_float(digits.train[:N]))
+    with pytest.raises(InputError, match=r"\(300, 1, 16, 16\), not \(299, 1, 16, 16\)"):
+        scorer.distance(digits.train[: N - 1])
+    with pytest.raises(InputError, match=r"not \(300, 3, 16, 16\)"):
+        scorer.score(digits.train[:N].expand(-1, 3, -1, -1))
+
+
+def test_data_must_suit_the_extractor(digits):
+    colour = replace(digits, name="colour", train=digits.train.expand(-1, 3, -1, -1))
+    with pytest.raises(InputError, match="takes 1-channel images of side 16, but 'colour' has 3 and 16"):
+        Scorer(colour, "digits", N, CPU)
+    with pytest.raises(InputError, match="at least 10 of each"):
+        Scorer(digits, "digits", 9, CPU)
+
+
+def test_the_package_is_light_until_it_scores():
+    program = "import sys, gans.fidelity as f; f.names(); print({'torch', 'torch_fidelity'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,155 @@
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from gans import seeds
+from gans.config import NetworkConfig
+from gans.errors import InputError
+from gans.files import save_weights
+from gans.generate import sampling
+from gans.models import MODELS, build_generator
+from gans.models.layers import Shape
+from gans.pictures import grids
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def tiny_generator(name: str = "dcgan", channels: int = 1) -> nn.Module:
+    generator = build_generator(Shape(channels, 16), NetworkConfig(name=name, latent=8, width=4), seed=0)
+    generator(torch.randn(16, 8))  # BatchNorm's running statistics are no longer the initial ones
+    return generator.eval()
+
+
+@pytest.mark.parametrize("length", [3, 100, 128])
+def test_the_first_latents_do_not_depend_on_how_many_follow(length: int) -> None:
+    purpose = "report"
+    many = sampling.latents(500, length, purpose)
+    assert many.shape == (500, length)
+    for count in (1, 2, 7, 10, 16, 33, 100):
+        assert torch.equal(sampling.latents(count, length, purpose), many[:count]), count
+
+
+def test_latents_of_a_purpose_are_fixed_and_standard_normal() -> None:
+    torch.manual_seed(123)
+    first = sampling.latents(2000, 100, "report")
+    torch.manual_seed(456)
+    assert torch.equal(first, sampling.latents(2000, 100, "report"))
+    n = first.numel()
+    assert abs(first.mean().item()) < 4 / n**0.5
+    assert first.var().item() == pytest.approx(1, abs=4 * (2 / n) ** 0.5)
+
+
+def test_purposes_and_training_share_no_latents() -> None:
+    drawn = [sampling.latents(64, 8, purpose) for purpose in sampling.PURPOSES]
+    drawn += [seeds.normal((64, 8), seed, "latents", 0) for seed in range(5)]
+    rows = [row for z in drawn for row in map(tuple, z.tolist())]
+    assert len(set(rows)) == len(rows)
+    with pytest.raises(KeyError):
+        sampling.latents(1, 8, "other")
+
+
+def test_generate_rounds_and_clamps_the_networks_output() -> None:
+    class Fixed(nn.Linear):
+        def forward(self, z):
+            return z[:, :, None, None]
+
+    z = torch.tensor([[-1.0, -2.0, 1.0, 5.0, 0.0, 0.5, 127 / 127.5 - 1, 0.1]]).T
+    images = sampling.generate(Fixed(1, 1).eval(), z)
+    assert images.dtype == torch.uint8
+    assert images.device.type == "cpu"
+    # round((x + 1) / 2 * 255): 127.5 is even-rounded to 128, 191.25 to 191, 140.25 to 140
+    assert images.flatten().tolist() == [0, 0, 255, 255, 128, 191, 127, 140]
+
+
+def test_generate_does_not_depend_on_the_batch() -> None:
+    generator, z = tiny_generator(), torch.randn(23, 8)
+    with torch.no_grad():
+        expected = ((generator(z).double() + 1) / 2 * 255).round()
+    for batch in (1, 5, 23, 500):
+        found = sampling.generate(generator, z, batch)
+        assert found.shape == (23, 1, 16, 16)
+        assert (found.double() - expected).abs().max() <= 1  # a rounding tie may fall either way
+        assert (found == expected).double().mean() > 0.999
+
+
+def test_generate_refuses_training_mode() -> None:
+    with pytest.raises(ValueError, match="eval"):
+        sampling.generate(tiny_generator().train(), torch.randn(2, 8))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_generate_leaves_the_generator_as_it_was(name: str) -> None:
+    generator = tiny_generator(name)
+    before = copy.deepcopy(generator.state_dict())
+    rng = torch.get_rng_state()
+    sampling.generate(generator, torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
+    assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
+    assert not any(module.training for module in generator.modules())
+    assert all(p.requires_grad and p.grad is None for p in generator.parameters())
+    assert torch.equal(torch.get_rng_state(), rng)
+
+
+def test_a_nan_is_never_drawn_as_black() -> None:
+    generator = tiny_generator()
+    with torch.no_grad():
+        next(generator.parameters()).fill_(torch.nan)
+    with pytest.raises(FloatingPointError):
+        sampling.generate(generator, torch.randn(2, 8))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_saved_generator_draws_the_same_images(name: str, channels: int, tmp_path: Path) -> None:
+    generator, z = tiny_generator(name, channels), torch.randn(6, 8)
+    about = {"shape": [channels, 16], "networks": {"name": name, "latent": 8, "width": 4}, "images": 5}
+    save_weights(tmp_path / "g.safetensors", generator.state_dict(), about)
+    loaded, said = sampling.load_generator(tmp_path / "g.safetensors", torch.device("cpu"))
+    assert said == about
+    assert not loaded.training
+    assert torch.equal(sampling.generate(loaded, z), sampling.generate(generator, z))
+
+
+def test_a_file_that_is_no_generator_is_an_input_error(tmp_path: Path) -> None:
+    generator, file = tiny_generator(), tmp_path / "g.safetensors"
+    with pytest.raises(InputError, match="no file"):
+        sampling.load_generator(file, torch.device("cpu"))
+    good = {"shape": [1, 16], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
+    for about in (
+        {},
+        good | {"networks": {"name": "gone", "latent": 8, "width": 4}},
+        good | {"networks": {"name": "dcgan", "latent": 8, "width": 8}},
+        good | {"shape": [1, 20]},
+    ):
+        save_weights(file, generator.state_dict(), about)
+        with pytest.raises(InputError):
+            sampling.load_generator(file, torch.device("cpu"))
+
+
+# pictures
+
+
+def test_a_picture_shows_the_images_in_rows(tmp_path: Path) -> None:
+    images = (torch.arange(6, dtype=torch.uint8) * 40)[:, None, None, None].expand(6, 1, 4, 4)
+    picture = grids.picture(images, columns=3, least=1)
+    assert picture.mode == "L"
+    assert picture.size == (3 * 5 + 1, 2 * 5 + 1)  # a line of one pixel between and around
+    levels = [[picture.getpixel((2 + 5 * column, 2 + 5 * row)) for column in range(3)] for row in range(2)]
+    assert levels == [[0, 40, 80], [120, 160, 200]]
+    large = grids.picture(images, columns=3, least=100)
+    assert large.size == (160, 110)
+    assert set(large.tobytes()) == {0, 40, 80, 120, 128, 160, 200}  # not smoothed
+    grids.save_picture(picture, tmp_path / "new" / "x.png")
+    with Image.open(tmp_path / "new" / "x.png") as read:
+        assert read.tobytes() == picture.tobytes()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.png"]
+
+
+def test_colours_keep_their_order() -> None:
+    image = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    image[:, 0] = 250
+    image[:, 2] = 10
+    assert grids.picture(image, least=1).getpixel((2, 2)) == (250, 0, 10)

@@ -1,0 +1,167 @@
+"""Films of training and animations as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gans.pictures import film, grids, video
+
+
+def grid(path: Path, level: int, side: int = 16, channels: int = 1) -> Path:
+    """A grid of 64 images of one grey level."""
+    images = torch.full((64, channels, side, side), level, dtype=torch.uint8)
+    grids.save_picture(grids.picture(images), path)
+    return path
+
+
+def track(folder: Path, moments: dict[float, int], title: str = "dcgan/digits/0", **more: int) -> film.Track:
+    return film.Track(
+        title, {kimg: grid(folder / title / f"{kimg}.png", grey, **more) for kimg, grey in moments.items()}
+    )
+
+
+def frames(path: Path) -> list[Image.Image]:
+    with Image.open(path) as gif:
+        found = []
+        for place in range(gif.n_frames):
+            gif.seek(place)
+            found.append(gif.convert("RGB"))
+        return found
+
+
+def durations(path: Path) -> list[int]:
+    with Image.open(path) as gif:
+        found = []
+        for place in range(gif.n_frames):
+            gif.seek(place)
+            found.append(gif.info["duration"])
+        return found
+
+
+# --- GIF and MP4
+
+
+def test_a_gif_has_the_frames_at_their_times_for_ever(tmp_path):
+    shown = [Image.new("L", (20, 10), level) for level in (0, 100, 255)]
+    video.save_gif(shown, [100, 250, 1000], tmp_path / "a.gif")
+    assert durations(tmp_path / "a.gif") == [100, 250, 1000]
+    assert [frame.getpixel((3, 3))[0] for frame in frames(tmp_path / "a.gif")] == [0, 100, 255]
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.info["loop"] == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
+
+
+def test_fewer_greys_are_evenly_spaced():
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(2, axis=0))
+    few = video._greys([ramp], 6)[0]
+    assert sorted(set(few.tobytes())) == [0, 51, 102, 153, 204, 255]
+    assert few.getpixel((25, 0)) == 0
+    assert few.getpixel((26, 0)) == 51
+
+
+def test_colour_frames_share_one_palette(tmp_path):
+    colours = [(250, 0, 10), (0, 250, 10), (30, 30, 250)]
+    video.save_gif([Image.new("RGB", (8, 8), c) for c in colours], [100] * 3, tmp_path / "c.gif")
+    assert [frame.getpixel((4, 4)) for frame in frames(tmp_path / "c.gif")] == colours
+
+
+def ball(place: int) -> Image.Image:
+    pixels = np.full((33, 41, 3), 40, dtype=np.uint8)
+    pixels[5 + place : 15 + place, 10:20] = (220, 60, 60)
+    return Image.fromarray(pixels)
+
+
+def test_an_mp4_is_h264_with_all_frames_and_the_same_bytes_again(tmp_path):
+    import av
+
+    shown = [ball(place) for place in range(12)]
+    video.save_mp4(shown, 6, tmp_path / "a.mp4")
+    video.save_mp4(shown, 6, tmp_path / "b.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        stream = file.streams.video[0]
+        decoded = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert float(stream.average_rate) == 6
+    assert [frame.shape for frame in decoded] == [(34, 42, 3)] * 12  # odd sides grow by one
+    for place, frame in enumerate(decoded):
+        assert np.abs(frame[:33, :41].astype(int) - np.asarray(shown[place])).mean() < 4
+
+
+# --- films
+
+
+def test_a_film_holds_every_grid_in_order_and_the_last_one_longer(tmp_path):
+    own = track(tmp_path, {0.0: 0, 5.0: 80, 10.0: 160, 20.0: 240})
+    assert film.save_film([own], 16, tmp_path / "film.gif")
+    assert durations(tmp_path / "film.gif") == [400, 400, 400, 2000]
+    levels = [
+        frame.getpixel((frame.width // 2 + 5, frame.height // 2 + 5))[0] for frame in frames(tmp_path / "film.gif")
+    ]
+    assert levels == sorted(levels)
+    assert np.allclose(levels, [0, 80, 160, 240], atol=255 / 63)  # 64 greys
+
+
+def test_trainings_of_other_lengths_keep_step_by_their_share(tmp_path):
+    long = track(tmp_path, {0.0: 0, 40.0: 60, 80.0: 120, 160.0: 240}, "gan")
+    short = track(tmp_path, {0.0: 0, 10.0: 120, 20.0: 240}, "dcgan")
+    film.save_film([long, short], 16, tmp_path / "film.gif")
+    shown = frames(tmp_path / "film.gif")
+    layout = film.Layout.of(2, 16, 8)
+    assert shown[0].size == layout.size
+    middle = [film.GAP + place * (layout.grid + film.GAP) + layout.scale * 20 for place in range(2)]
+    levels = [
+        [frame.getpixel((x, film.GAP + film.TEXT + film.GAP + layout.scale * 20))[0] for x in middle]
+        for frame in shown
+    ]
+    # shares 0, 1/3, 2/3, 1: at 53 thousand images the nearest grid is that of 40, at 6.7 that of 10
+    assert np.allclose(levels, [[0, 0], [60, 120], [120, 120], [240, 240]], atol=255 / 63)
+
+
+def test_the_same_grids_make_the_same_bytes(tmp_path):
+    own = track(tmp_path, {0.0: 10, 1.5: 200})
+    film.save_film([own], 16, tmp_path / "a.gif")
+    film.save_film([own], 16, tmp_path / "b.gif")
+    assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
+
+
+@pytest.mark.parametrize(("side", "channels"), [(32, 1), (32, 3), (128, 1)])
+def test_a_film_of_noise_stays_below_its_limit(side, channels, tmp_path):
+    drawn = {}
+    for step in range(5):
+        rng = torch.Generator().manual_seed(step)
+        images = torch.randint(0, 256, (64, channels, side, side), generator=rng, dtype=torch.uint8)
+        drawn[float(step)] = tmp_path / f"{step}.png"
+        grids.picture(images).save(drawn[float(step)], compress_level=1)
+    assert film.save_film([film.Track("noise", drawn)], side, tmp_path / "film.gif", 120_000)
+    assert (tmp_path / "film.gif").stat().st_size <= 120_000
+    assert len(frames(tmp_path / "film.gif")) == 5
+
+
+def test_there_is_no_film_without_two_grids_of_the_right_size(tmp_path):
+    path = tmp_path / "film.gif"
+    assert not film.save_film([], 16, path)
+    assert not film.save_film([track(tmp_path, {0.0: 0})], 16, path)
+    assert not film.save_film([track(tmp_path, {0.0: 0, 1.0: 9})], 20, path)
+    assert not path.exists()
+
+
+def test_grids_are_found_by_their_names():
+    names = ["000000.000kimg.png", "000012.500kimg.png", "final.png", "classes.png"]
+    found = film.grids({name: Path(name) for name in names})
+    assert found == {0.0: Path(names[0]), 12.5: Path(names[1])}
+
+
+def test_words_fit_their_room():
+    assert film.caption(1234.56, 300) == "1,234.6 thousand images"
+    assert film.caption(1000.0, 60) == "1,000k"
+    assert film.fitted("dcgan", 300) == "dcgan"
+    cut = film.fitted("a model of a very long name", 80)
+    assert cut.endswith("..")
+    assert film.font().getlength(cut) <= 80
+    assert film.fitted("wide", 1) == ".."

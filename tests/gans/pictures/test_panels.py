@@ -1,0 +1,95 @@
+"""Pictures of nearest neighbours and of classes: what is drawn where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gans.pictures import panels
+
+DPI = 100
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list:
+    """The figures that are drawn, in place of files."""
+    drawn: list = []
+    monkeypatch.setattr(panels, "_save", lambda figure, path: drawn.append(figure))
+    return drawn
+
+
+def flat(levels: list, channels: int = 1) -> torch.Tensor:
+    """Images of one level each, 6 x 6, in the shape of `levels`."""
+    values = torch.tensor(levels, dtype=torch.uint8)
+    return values[..., None, None, None].expand(*values.shape, channels, 6, 6).contiguous()
+
+
+def test_every_neighbour_stands_below_its_image(tmp_path: Path) -> None:
+    generated, nearest = [10, 50, 90], [[20, 30], [60, 70], [100, 110]]
+    path = tmp_path / "new" / "neighbours.png"
+    panels.draw_neighbours(flat(generated), flat(nearest), "digits", path)
+    pixels = np.asarray(Image.open(path).convert("L"))
+    side, left, top, gap = 80, 100, 35, 12
+    assert pixels.shape == (round(top + 3 * side + gap + 4), left + 3 * side + 4)
+    columns = [left + side * column + side // 2 for column in range(3)]
+    rows = [top + side // 2, top + gap + side + side // 2, top + gap + 2 * side + side // 2]
+    shown = [[int(pixels[row, column]) for column in columns] for row in rows]
+    expected = [generated, [one[0] for one in nearest], [one[1] for one in nearest]]
+    assert np.abs(np.subtract(shown, expected)).max() <= 1  # a grey level may fall either way in the colour map
+
+
+def test_neighbours_keep_their_colours(figures, tmp_path: Path) -> None:
+    red = flat([200], channels=3)
+    red[:, 1:] = 0
+    panels.draw_neighbours(red, red[:, None], "cifar10", tmp_path / "x.png")
+    generated, nearest = (axes.images[0].get_array() for axes in figures[0].axes)
+    assert generated.shape == (8, 8, 3)
+    assert generated[4, 4].tolist() == nearest[4, 4].tolist() == [200, 0, 0]
+    assert generated[0, 0].tolist() == [128, 128, 128]
+    texts = [text.get_text() for text in figures[0].texts]
+    assert texts[1:] == ["generated", "nearest"]
+    assert "in the cifar10 features" in texts[0]
+
+
+def test_rows_are_numbered(figures, tmp_path: Path) -> None:
+    panels.draw_neighbours(flat([0]), flat([[1, 2, 3, 4]]), "digits", tmp_path / "x.png")
+    texts = [text.get_text() for text in figures[0].texts]
+    assert texts[2:] == ["nearest", "2nd nearest", "3rd nearest", "4th nearest"]
+
+
+@pytest.mark.parametrize(("labels", "ticks"), [(("a", "b", "c"), ["a", "b", "c"]), ((), ["0", "1", "2"])])
+def test_classes_are_pairs_of_bars(figures, labels, ticks, tmp_path: Path) -> None:
+    shares = torch.tensor([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]], dtype=torch.float64)
+    panels.draw_classes(shares, labels, tmp_path / "x.png")
+    (axes,) = figures[0].axes
+    assert [bar.get_height() for bar in axes.patches] == [*shares[0].tolist(), *shares[1].tolist()]
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+    assert centres == pytest.approx([-0.2, 0.8, 1.8, 0.2, 1.2, 2.2])  # generated to the left
+    assert [text.get_text() for text in axes.get_xticklabels()] == ticks
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["generated", "training images"]
+    assert axes.get_title().endswith("total variation distance 0.500")
+
+
+def test_the_scale_of_classes_is_the_datas_and_what_is_beyond_is_cut_and_written(figures, tmp_path: Path) -> None:
+    real = torch.full((10,), 0.1, dtype=torch.float64)
+    alike, collapsed = real.clone(), torch.tensor([0.75, 0.25, *[0.0] * 8], dtype=torch.float64)
+    for generated in (alike, collapsed):
+        panels.draw_classes(torch.stack([generated, real]), (), tmp_path / "x.png")
+    good, bad = (figure.axes[0] for figure in figures)
+    assert good.get_ylim() == bad.get_ylim() == pytest.approx((0, 0.405))
+    assert [bar.get_height() for bar in bad.patches[:2]] == pytest.approx([0.3, 0.25])
+    assert [text.get_text() for text in bad.texts] == ["0.75 ↑"]
+    assert not good.texts
+
+
+def test_the_same_classes_give_the_same_bytes(tmp_path: Path) -> None:
+    shares = torch.full((2, 4), 0.25, dtype=torch.float64)
+    for name in ("a.png", "b.png"):
+        panels.draw_classes(shares, ("cat", "dog", "ship", "lorry"), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (5 * DPI, 3.2 * DPI)

@@ -1,0 +1,137 @@
+"""The tracking store: batching, resuming, history, and clear words when it cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gans.commands import main
+from gans.data.datasets import load
+from gans.errors import InputError
+from gans.runs import tracking
+from gans.runs.tracking import BATCH_LIMIT, Store, trouble
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+
+
+def test_metrics_are_buffered_and_sent_in_batches(store, monkeypatch):
+    run = store.start("batching", "a", {})
+    sizes = []
+    send = store.client.log_batch
+    monkeypatch.setattr(
+        store.client, "log_batch", lambda *a, **k: (sizes.append(len(k.get("metrics", ()))), send(*a, **k))
+    )
+    for images in range(BATCH_LIMIT // 2 + 100):
+        run.log(images, {"x": images / 2, "y": 1.0})
+    assert sizes == [BATCH_LIMIT]
+    run.flush()
+    assert sizes == [BATCH_LIMIT, 200]
+    assert store.history(run.id, "x") == [(i, i / 2) for i in range(BATCH_LIMIT // 2 + 100)]
+
+
+def test_a_point_logged_twice_counts_once(store):
+    run = store.start("twice", "a", {})
+    for images in (0, 10, 20, 10, 20, 30):
+        run.log(images, {"x": float(images)})
+    run.flush()
+    assert store.history(run.id, "x") == [(0, 0.0), (10, 10.0), (20, 20.0), (30, 30.0)]
+
+
+def test_tags_are_removed_by_how_they_begin(store):
+    run = store.start(
+        "untag", "a", {"gans.lost.0": "x", "gans.lost.12": "y", "gans.lost": "z", "gans.kind": "cell"}
+    )
+    run.untag("gans.lost.")
+    (found,) = store.runs("untag")
+    assert {"gans.lost", "gans.kind"} <= set(found.data.tags)
+    assert not [key for key in found.data.tags if key.startswith("gans.lost.")]
+
+
+def test_a_run_is_resumed_or_unknown(store):
+    run = store.start("resume", "a", {"gans.status": "running"})
+    run.finish("failed", "because")
+    again = store.resume(run.id)
+    assert again is not None
+    assert again.status() == "failed"
+    assert store.client.get_run(run.id).info.status == "RUNNING"
+    assert store.resume("0" * 32) is None
+
+
+def test_provenance_is_tagged(store):
+    run = store.start("provenance", "a", {})
+    tags = store.client.get_run(run.id).data.tags
+    assert tags["gans.dirty"] in ("true", "false")
+    assert tags["gans.protocol"] == "1"
+    assert tags["version.torch"].count(".") >= 2
+
+
+def test_the_data_set_is_an_mlflow_input(store):
+    run = store.start("data", "a", {})
+    data = load("digits")
+    run.dataset(data)
+    (found,) = store.client.get_run(run.id).inputs.dataset_inputs
+    assert found.dataset.digest == data.hash[:12]
+    assert found.tags[0].value == "training"
+
+
+def test_artifacts_lie_beside_the_database(store, tmp_path):
+    run = store.start("artifacts", "a", {})
+    (tmp_path / "note.txt").write_text("here")
+    run.artifact(tmp_path / "note.txt", "folder")
+    found = store.client.get_run(run.id)
+    assert store.artifact(found, "folder/note.txt").read_text() == "here"
+    assert store.artifact(found, "folder/other.txt") is None
+
+
+def test_a_folder_of_any_name_holds_its_artifacts(tmp_path):
+    folder = tmp_path / "my ö folder"
+    folder.mkdir()
+    odd = Store(f"sqlite:///{folder}/mlflow.db")
+    run = odd.start("an experiment", "a", {})
+    run.text("here", "note.txt")
+    assert odd.artifact(odd.client.get_run(run.id), "note.txt").read_text() == "here"
+
+
+@pytest.mark.parametrize(
+    "uri", ["./mlruns", "nonsense://x", "sqlite:////dev/null/at/all.db", "postgresql://me:secret@127.0.0.1:1/x"]
+)
+def test_an_unusable_store_is_named(uri):
+    with pytest.raises(InputError, match="cannot use the tracking store") as error:
+        Store(uri)
+    assert "\n" not in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_driver_that_is_not_installed_is_named_with_the_remedy():
+    error = ImportError("Failed to import DB access module")
+    error.__cause__ = ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
+    assert trouble(error).endswith("-m uv pip install 'psycopg[binary]'")
+    assert trouble(OSError("no route\nto the host")) == "no route"
+
+
+def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch):
+    def cut_short(uri):
+        Path(uri.removeprefix("sqlite:///")).write_text("half a database")
+        raise KeyboardInterrupt
+
+    uri = f"sqlite:///{tmp_path}/new.db"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tracking, "MlflowClient", cut_short)
+        Store(uri)
+    assert Store(uri).runs("none") == []
+
+
+def test_the_ui_of_a_server_is_refused_before_it_is_announced_and_without_the_password(monkeypatch, capsys):
+    monkeypatch.setattr("gans.runs.tracking.Store", lambda: SimpleNamespace(uri="https://me:secret@mlflow.test/x"))
+    monkeypatch.setattr("sys.argv", ["gans", "ui"])
+    assert main.main() == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(
+        "error: MLFLOW_TRACKING_URI is a server already; open https://me:***@mlflow.test/x "
+    )

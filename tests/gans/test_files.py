@@ -1,0 +1,135 @@
+import math
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gans import files
+from gans.errors import InputError
+
+CPU = torch.device("cpu")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_state_comes_back_with_types_and_bits(tmp_path: Path) -> None:
+    state = {
+        "images": 640,
+        "best": math.inf,
+        "nested": {"list": [{"x": torch.randn(3, 2)}, {"x": torch.arange(3)}], "flag": True},
+        "text": "a",
+        "half": torch.tensor([1.5, math.nan], dtype=torch.float16),
+    }
+    file = tmp_path / "new" / "checkpoint.pt"
+    files.save(file, state)
+    found = files.load(file, CPU)
+    assert found["images"] == 640
+    assert found["best"] == math.inf
+    assert found["nested"]["flag"] is True
+    for i, dtype in enumerate((torch.float32, torch.int64)):
+        assert torch.equal(found["nested"]["list"][i]["x"], state["nested"]["list"][i]["x"])
+        assert found["nested"]["list"][i]["x"].dtype == dtype
+    assert found["half"].view(torch.int16).tolist() == state["half"].view(torch.int16).tolist()
+    assert names(file.parent) == ["checkpoint.pt"]
+
+
+def test_code_is_never_unpickled(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save({"images": Trap()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(Exception, match="Weights only load failed"):
+        files.load(tmp_path / "checkpoint.pt", CPU)
+    assert not (tmp_path / "sprung").exists()
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise RuntimeError("the disk is full")
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    files.save(file, {"images": 1})
+    old = file.read_bytes()
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        files.save(file, {"large": torch.zeros(1000), "bad": Unpicklable()})
+    assert file.read_bytes() == old
+    assert names(tmp_path) == ["checkpoint.pt"]
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), KeyboardInterrupt()])
+def test_a_write_that_stops_halfway_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    def write(path: Path) -> None:
+        assert path.parent == tmp_path  # on the same disk, so that the rename is one step
+        path.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(type(error)):
+        files.atomically(tmp_path / "x", write)
+    assert names(tmp_path) == []
+
+
+def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_text("old")
+
+    def write(path: Path) -> None:
+        path.write_text("ne")
+        assert file.read_text() == "old"
+        path.write_text("new")
+        assert file.read_text() == "old"
+
+    files.atomically(file, write)
+    assert file.read_text() == "new"
+
+
+def test_files_have_the_permissions_of_ordinary_files(tmp_path: Path) -> None:
+    """A team reads each other's results: not the 0600 of temporary files."""
+    (tmp_path / "plain").touch()
+    files.atomically(tmp_path / "x", lambda path: path.write_text("x") and None)
+    files.save_weights(tmp_path / "w", {"a": torch.zeros(2)}, {})
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "x", "w")}
+    assert len(modes) == 1, [oct(mode) for mode in modes]
+
+
+def test_weights_come_back_with_what_they_are(tmp_path: Path) -> None:
+    base = torch.randn(4, 6)
+    weights = {"a": base, "view": base[:, ::2], "count": torch.tensor(3)}
+    about = {"shape": [1, 16], "experiment": {"update": {"swap_epochs": math.inf}}}
+    files.save_weights(tmp_path / "g.safetensors", weights, about)
+    found, said = files.load_weights(tmp_path / "g.safetensors")
+    assert said == about
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[key], value) for key, value in weights.items())
+    assert names(tmp_path) == ["g.safetensors"]
+
+
+def test_a_failed_save_of_weights_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "g.safetensors"
+    files.save_weights(file, {"a": torch.ones(2)}, {})
+    shared = torch.zeros(4)
+    with pytest.raises(RuntimeError, match="share memory"):
+        files.save_weights(file, {"a": shared, "b": shared}, {})
+    assert files.load_weights(file)[0]["a"].tolist() == [1, 1]
+    assert names(tmp_path) == ["g.safetensors"]
+
+
+def test_weights_that_are_none_are_input_errors_that_name_the_file(tmp_path: Path) -> None:
+    missing, text, foreign, empty, folder, broken, cut = (tmp_path / f"{i}.safetensors" for i in range(7))
+    text.write_text("this is not safetensors")
+    save_file({"a": torch.zeros(2)}, foreign)
+    empty.touch()
+    folder.mkdir()
+    save_file({"a": torch.zeros(2)}, broken, {"about": "{no json"})
+    files.save_weights(cut, {"a": torch.zeros(1000)}, {"x": 1})
+    cut.write_bytes(cut.read_bytes()[:-100])
+    for path in (missing, text, foreign, empty, folder, broken, cut):
+        with pytest.raises(InputError) as caught:
+            files.load_weights(path)
+        assert path.name in str(caught.value)

@@ -1,0 +1,519 @@
+"""MD-GAN over Ray: the same numbers as in process, workers that die, clusters that are not there."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.__main__ import main
+from gans.config import Experiment, experiment
+from gans.errors import InputError, exit_code
+from gans.models.layers import Shape
+from gans.runs.cell import Place, check_workers, resolve
+from gans.runs.tracking import Store
+from gans.training.loop import CHECKPOINT
+from gans.training.mdgan import cluster
+from gans.training.mdgan.server import MDGAN
+from gans.training.mdgan.workers import WorkersLost
+
+ROOT = Path(__file__).parents[1]
+SHAPE = Shape(1, 16)
+CPU = torch.device("cpu")
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"
+)
+
+
+def small(workers: int = 3, **update) -> Experiment:
+    table = {"rule": "mdgan", "workers": workers, "batches": 2, "swap_epochs": 0.4, **update}
+    networks = {"name": "dcgan", "latent": 8, "width": 8}
+    return experiment({"networks": networks, "batch": 4, "precision": "float32", "update": table})
+
+
+def run(rule: MDGAN, steps: int, images: int = 0) -> tuple[Tensor, int]:
+    """So many steps; returns all statistics, and where it stands."""
+    statistics = []
+    for _ in range(steps):
+        statistics.append(rule.step(images))
+        images += rule.images_per_step
+    return torch.stack(statistics), images
+
+
+def difference(one: MDGAN, other: MDGAN) -> float:
+    states = one.generator.state_dict(), other.generator.state_dict()
+    return max(float((states[0][key].double() - states[1][key].double()).abs().max()) for key in states[0])
+
+
+@pytest.fixture(scope="module")
+def local_cluster():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with cluster.connected(3):
+        yield
+    torch.set_num_threads(threads)
+
+
+@needs_ray
+def test_training_over_processes_is_training_in_process(local_cluster, blobs) -> None:
+    """One team through its life, since every team costs seconds to start.
+
+    50 iterations as in process, with 25 swaps; a checkpoint that either kind of team can go on from; a worker
+    killed with kill -9; the last one killed.
+    """
+    images = blobs(n=60).train
+    told: dict[int, str] = {}
+    local = MDGAN(small(), SHAPE, images)
+    remote = MDGAN(small(), SHAPE, images, hire=lambda *a: cluster.RayTeam(*a, lost=told.__setitem__))
+    pids = remote.team.pids
+    assert len({os.getpid(), *pids.values()}) == 4
+    assert remote.team.players == []  # no discriminator in the server
+    assert remote.discriminator_size() == local.discriminator_size()
+
+    found, at = run(remote, 50)
+    expected, _ = run(local, 50)
+    assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert difference(remote, local) < 1e-6
+    assert remote.metrics() == local.metrics()
+    assert remote.finite()
+
+    state = copy.deepcopy(remote.state())
+    assert state.keys() == local.state().keys()
+    other = MDGAN(small(), SHAPE, images)
+    other.load(copy.deepcopy(state))
+    found, _ = run(remote, 5, at)
+    assert torch.allclose(run(other, 5, at)[0], found, rtol=1e-5, atol=1e-6)
+    remote.load(state)
+    assert torch.equal(run(remote, 5, at)[0], found)
+    assert difference(remote, other) < 1e-6
+
+    at += 5 * 12
+    os.kill(pids[1], signal.SIGKILL)
+    _, after = run(remote, 8, at)
+    assert remote.team.alive == [0, 2]
+    assert told.keys() == {1}
+    assert f"process {pids[1]}" in told[1]
+    assert remote.metrics()["workers/alive"] == 2
+    assert after == at + 8 * 8  # the iteration in which it died counts what the others saw
+    assert remote.discriminator_size() == 2 * local.discriminator_size() / 3
+    assert set(remote.state()["team"]["discriminators"]) == {0, 2}
+
+    for n in (0, 2):
+        os.kill(pids[n], signal.SIGKILL)
+    with pytest.raises(WorkersLost, match="all 3 workers are lost by iteration 63"):
+        run(remote, 2, after)
+    assert told.keys() == {0, 1, 2}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_cluster, blobs) -> None:
+    """0 -> 1 -> 2 -> 0 with worker 0 gone: the one on its way to 0 goes on to where 0's would have gone."""
+    remote = MDGAN(small(swap_epochs=float("inf")), SHAPE, blobs(n=60).train, hire=cluster.RayTeam)
+    run(remote, 2)
+    before = remote.team.states()
+    os.kill(remote.team.pids[0], signal.SIGKILL)
+    time.sleep(1)
+    remote.team.swap({1: 0, 2: 1, 0: 2})
+    after = remote.team.states()
+    assert set(after) == {1, 2}
+    for n, source in {1: 2, 2: 1}.items():
+        expected = before[source]["network"]
+        assert all(torch.equal(after[n]["network"][key], expected[key]) for key in expected)
+    assert remote.team.traffic.moves == 2
+
+
+class Fake:
+    """An actor or a method of one: a call is its answer, and an error is raised when the answer is fetched."""
+
+    def __init__(self, answers: dict[str, list], asked: list) -> None:
+        self.answers, self.asked = answers, asked
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        def remote(*arguments):
+            self.asked.append((name, *arguments))
+            return self.answers[name].pop(0)
+
+        return SimpleNamespace(remote=remote)
+
+
+def fake_team(
+    told: dict[int, str], answers: dict[int, dict[str, list]]
+) -> tuple[cluster.RayTeam, dict[int, list]]:
+    """A team without a cluster, and what its actors are asked."""
+
+    def get(answer):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    ray = cluster.ray_module()
+    errors = ray.exceptions
+    team = cluster.RayTeam.__new__(cluster.RayTeam)
+    cluster.Team.__init__(team, told.__setitem__)
+    asked = {n: [] for n in answers}
+    team.ray = SimpleNamespace(get=get, kill=lambda actor: None)
+    team.died = (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError)
+    team.actors = {n: Fake(answers[n], asked[n]) for n in answers}
+    team.running, team.moving, team.pids = {}, {}, {}
+    return team, asked
+
+
+@needs_ray
+def test_a_discriminator_whose_giver_dies_after_giving_is_not_doubled() -> None:
+    """0 -> 1 -> 2 -> 0; worker 0 gives and dies: 1 gets what was on its way to 0, and 2 what 1 gave."""
+    from ray.exceptions import RayActorError
+
+    answers = {
+        0: {"give": [(["D0"], 8)], "take": [RayActorError()]},
+        1: {"give": [(["D1"], 8)], "take": [False, True]},
+        2: {"give": [(["D2"], 8)], "take": [True]},
+    }
+    told: dict[int, str] = {}
+    team, asked = fake_team(told, answers)
+    team.swap({1: 0, 2: 1, 0: 2})
+    assert list(team.results()) == []
+    assert told.keys() == {0}
+    assert asked[1] == [("give",), ("take", ["D0"]), ("take", ["D2"])]
+    assert asked[2] == [("give",), ("take", ["D1"])]
+    assert (team.traffic.moves, team.traffic.across) == (3, 24)  # the last one to a worker that died over it
+
+
+@needs_ray
+def test_the_other_of_two_keeps_its_discriminator_and_no_move_is_counted() -> None:
+    from ray.exceptions import RayActorError
+
+    answers = {
+        0: {"give": [(["D0"], 8)], "take": [RayActorError()]},
+        1: {"give": [(["D1"], 8)], "take": [False]},
+    }
+    team, asked = fake_team({}, answers)
+    team.swap({0: 1, 1: 0})
+    assert list(team.results()) == []
+    assert asked[1] == [("give",), ("take", ["D0"])]
+    assert (team.traffic.moves, team.traffic.across) == (1, 8)  # to the worker that died, and no more
+
+
+@needs_ray
+def test_a_worker_whose_answer_is_lost_is_lost() -> None:
+    from ray.exceptions import OwnerDiedError
+
+    gone = OwnerDiedError("00" * 28, None, "")
+    told: dict[int, str] = {}
+    team, asked = fake_team(told, {0: {"put": [None]}, 1: {"put": [gone]}})
+    team.put({0: {}, 1: {}})
+    assert team.alive == [0]
+    assert told.keys() == {1}
+    assert asked[0] == [("put", {})]
+
+
+def test_what_a_worker_books() -> None:
+    cuda = torch.device("cuda")
+    assert cluster.needs(5, CPU, {"CPU": 2.0}) == {"CPU": 1.0}
+    assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 8.0}) == {"CPU": 1.0, "GPU": 1.0}
+    assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 1.0}) == {"CPU": 1.0, "GPU": 0.2}
+    assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 2.0}) == {
+        "CPU": 1.0,
+        "GPU": 0.3333,
+    }  # 3 on one, 2 on the other
+    assert cluster.needs(5, cuda, {"CPU": 8.0}) == {"CPU": 1.0, "GPU": 1.0}  # more than there are: refused
+
+
+# bad input
+
+
+def test_a_cluster_that_does_not_start_leaves_the_answer_to_a_polite_kill_as_it_was() -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(OSError, match="no room"), cluster.own_signals():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise OSError("no room")
+    found = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, handler)
+    assert found == handler
+
+
+def test_an_unknown_place_for_workers_is_refused() -> None:
+    assert cluster.checked("ray") == "ray"
+    with pytest.raises(InputError, match="unknown place for workers 'rai'; did you mean 'ray'"):
+        cluster.checked("rai")
+
+
+@pytest.mark.parametrize("named", ["ray://10.0.0.1:10001", "10.0.0.1", "10.0.0.1:x", ":6379"])
+def test_an_address_that_is_none_is_refused(named: str, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    with pytest.raises(InputError, match=r"is no HOST:PORT of a Ray cluster; take 10.0.0.1:6379, or unset it"):
+        cluster.address()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@needs_ray
+def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:.*ray start --head"):
+        cluster.check(3, CPU)
+    assert time.monotonic() - start < 20
+
+
+@needs_ray
+def test_more_processes_than_there_is_memory_for_are_refused(monkeypatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
+    cluster.check(5, CPU)
+    with pytest.raises(
+        InputError, match=r"6 workers in processes of their own need about 2.3 GiB .* and 2.0 are free"
+    ):
+        cluster.check(6, CPU)
+
+
+def test_without_ray_the_remedy_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        InputError,
+        match=r"not installed; make setup EXTRAS=cluster, or pip install 'gans.cluster.'",
+    ):
+        cluster.check(3, CPU)
+
+
+def test_workers_of_a_rule_that_has_none_are_refused() -> None:
+    made = experiment({"score": {"images": 200, "curve_images": 200}})
+    place = Place("train", "sqlite://", "cpu", 1, workers="ray")
+    with pytest.raises(InputError, match="update two-player has no workers for --workers ray; leave it out"):
+        check_workers(resolve("dcgan", made, CPU), place)
+
+
+@needs_ray
+def test_a_worker_refuses_a_precision_that_its_machine_lacks(local_cluster, blobs) -> None:
+    """The server's may have it: no process here does."""
+    asked = small().model_copy(update={"precision": "tf32"})
+    with pytest.raises(
+        InputError, match="does not start in the Ray cluster: precision = tf32 needs a CUDA device"
+    ):
+        MDGAN(asked, SHAPE, blobs(n=60).train, hire=cluster.RayTeam)
+
+
+# as users run it
+
+TINY = """
+seeds = [0]
+time_limit_minutes = 5
+[datasets.digits]
+[defaults]
+kimg = 4
+batch = 8
+networks = { latent = 8, width = 8 }
+score = { images = 200, curve_images = 200 }
+schedule = { evaluations = 2, grids = 1, checkpoints = 4, logs = 40 }
+[models.gan]
+[models.mdgan]
+update = { workers = 2 }
+"""
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "PYTHONPATH": str(ROOT)}
+    return {**{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}, **store, **more}
+
+
+def python(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "more", "says"),
+    [
+        (["--workers", "nonsense"], {}, "error: unknown place for workers 'nonsense'; known: local, ray\n"),
+        (["--workers", "ray"], {"RAY_ADDRESS": "nowhere"}, "error: RAY_ADDRESS=nowhere is no HOST:PORT"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    flags: list[str], more: dict[str, str], says: str, tmp_path, monkeypatch, capsys
+) -> None:
+    if "ray" in flags:
+        pytest.importorskip("ray", reason="needs ray: make setup EXTRAS=cluster")
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    for key, value in environment(tmp_path, **more).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "tiny.toml", *flags])
+    monkeypatch.setattr("benchmarks.__main__.preload", lambda *modules: None)
+    handler = signal.getsignal(signal.SIGTERM)
+    assert exit_code(main) == 2
+    signal.signal(signal.SIGTERM, handler)
+    output = "".join(capsys.readouterr())
+    assert output.startswith(says)
+    assert len(output.splitlines()) == 1
+    assert not Store().runs("tiny")
+
+
+def processes(name: str) -> set[int]:
+    """Processes of this machine with such a name."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if name in entry.read_bytes().split(b"\0")[0].decode(errors="replace"):
+                found.add(int(entry.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_matrix_over_ray_ends_where_it_ends_in_process(tmp_path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    before = processes("raylet")
+    code, output = python(tmp_path, "-m", "benchmarks", "tiny.toml", "--workers", "ray")
+    assert code == 0, output
+    assert "WORKERS=ray is for mdgan updates; each cell of these models runs in one process: gan" in output
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    runs = {run.info.run_name: run for run in Store(uri).runs("tiny")}
+    spread, whole = runs["mdgan/digits/0"], runs["gan/digits/0"]
+    assert spread.data.tags["gans.workers"] == "ray"
+    assert whole.data.tags["gans.workers"] == "local"
+    assert Store(uri).artifact(spread, "shards.png")
+    assert processes("raylet") == before  # nothing is left behind
+    # the same cell: finished, and not trained again in process
+    code, output = python(tmp_path, "-m", "benchmarks", "tiny.toml")
+    assert code == 0
+    assert "start" not in output
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "tiny.toml").write_text(TINY)
+    assert python(other, "-m", "benchmarks", "tiny.toml", "--models", "mdgan")[0] == 0
+    (local,) = (
+        r for r in Store(f"sqlite:///{other}/mlflow.db").runs("tiny") if r.info.run_name == "mdgan/digits/0"
+    )
+    for name, value in local.data.metrics.items():
+        if name.startswith(("score/", "traffic/", "loss/")):
+            assert spread.data.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+
+
+KILLER = """
+import os, signal, sys
+from gans import cluster, train
+from gans.commands.main import main
+victims = [int(n) for n in sys.argv.pop().split(",")]
+step = train.Training.step
+def killing(self):
+    step(self)
+    if self.update.iteration == 20:
+        for n in victims:
+            os.kill(self.update.team.pids[n], signal.SIGKILL)
+train.Training.step = killing
+sys.exit(main())
+"""
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize(("victims", "code"), [("1", 0), ("0,1", 1)])
+def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
+    victims: str, code: int, tmp_path
+) -> None:
+    settings = ["kimg=2", "batch=8", "networks.width=8", "update.workers=2", "update.swap_epochs=0.05"]
+    settings += ["score.images=200", "score.curve_images=200", "schedule.checkpoints=10"]
+    arguments = [
+        "train",
+        "mdgan",
+        "digits",
+        "--workers",
+        "ray",
+        "--runs",
+        str(tmp_path / "runs"),
+        "--set",
+        *settings,
+    ]
+    returned, said = python(tmp_path, "-c", KILLER, *arguments, victims)
+    assert returned == code, said
+    (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))
+    tags = found.data.tags
+    assert tags["gans.lost.1"].startswith("died in iteration 20 (process ")
+    (kept,) = (tmp_path / "runs").rglob(CHECKPOINT)
+    if code == 0:
+        assert tags["gans.status"] == "finished"
+        assert tags["gans.reason"] == f"worker 1 {tags['gans.lost.1']}"
+        assert found.data.metrics["workers/alive"] == 1
+    else:
+        assert tags["gans.status"] == "failed"
+        assert tags["gans.reason"].startswith("WorkersLost: all 2 workers are lost by iteration 20")
+        assert 0 < torch.load(kept, weights_only=True)["images"] <= 20 * 16
+        # the same command goes on from the checkpoint, with all the workers that it knows
+        returned, said = python(tmp_path, "-c", KILLER.replace("== 20", "== -1"), *arguments, victims)
+        assert returned == 0, said
+        (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))
+        assert found.data.tags["gans.status"] == "finished"
+        assert not [name for name in found.data.tags if name.startswith("gans.lost.")]
+
+
+@needs_ray
+@pytest.mark.slow
+def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(tmp_path) -> None:
+    """A head node of 2 CPUs by `ray start`, from elsewhere: workers are sent the code."""
+    port = free_port()
+    there = {"RAY_ADDRESS": f"127.0.0.1:{port}"}
+    (tmp_path / "elsewhere").mkdir()
+    quiet = {**environment(tmp_path), **cluster.QUIET}
+    quiet.pop("PYTHONPATH")
+    start = ["ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
+    head = subprocess.Popen(
+        [sys.executable, "-m", *start, "--include-dashboard=false"],
+        cwd=tmp_path / "elsewhere",
+        env=quiet,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for_nodes(tmp_path, there)
+        (tmp_path / "tiny.toml").write_text(TINY)
+        flags = ["--workers", "ray", "--models", "mdgan"]
+        code, output = python(tmp_path, "-m", "benchmarks", "tiny.toml", *flags, **there)
+        assert code == 0, output
+        text = TINY.replace("workers = 2", "workers = 3")
+        (tmp_path / "tiny.toml").write_text(text)
+        code, output = python(tmp_path, "-m", "benchmarks", "tiny.toml", *flags, **there)
+        assert code == 2
+        assert output.startswith(f"error: the Ray cluster at 127.0.0.1:{port} has 2 CPUs, fewer than the 3 that")
+        assert len(output.splitlines()) == 1
+    finally:
+        head.terminate()
+        head.wait(timeout=60)
+
+
+def wait_for_nodes(folder: Path, there: dict[str, str]) -> None:
+    """Until the head is up, which takes seconds, or minutes on a busy machine.
+
+    Asked from a process of its own each time: whether Ray sends a token is decided when it is imported.
+    """
+    ask = "import torch; from gans import cluster; cluster.check(1, torch.device('cpu'))"
+    for _ in range(30):
+        code, said = python(folder, "-c", ask, **there)
+        if code == 0:
+            return
+        time.sleep(3)
+    raise TimeoutError(said)

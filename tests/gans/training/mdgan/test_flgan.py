@@ -1,0 +1,230 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from gans.config import TwoPlayerConfig
+from gans.errors import InputError
+from gans.models import build_generator
+from gans.models.layers import Shape
+from gans.training.loop import Silent, Training, train
+from gans.training.mdgan.flgan import FLGAN, alone, average_into
+from gans.training.updates import Player, TwoPlayer
+from tests.conftest import StubScorer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SHAPE = Shape(1, 16)
+
+
+def make(tiny, images: Tensor, network: str = "gan", **update) -> FLGAN:
+    table = {"rule": "fl-gan", "workers": 3, "average_epochs": 0.4, **update}
+    return FLGAN(tiny({"networks": {"name": network}, "update": table}, batch=4), SHAPE, images)
+
+
+def weights(rule: FLGAN) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    pairs = [(w.player.network.state_dict(), w.discriminator.network.state_dict()) for w in rule.workers]
+    return copy.deepcopy(pairs)
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_all_start_from_one_pair_and_draw_their_own_latents(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train)
+    first, *rest = weights(rule)
+    assert all(same(first[0], g) and same(first[1], d) for g, d in rest)
+    assert same(first[0], rule.generator.state_dict())
+    # and from what a single GAN of this seed starts from
+    assert same(
+        first[0], TwoPlayer(tiny({"networks": {"name": "gan"}}), SHAPE, blobs().train).generator.state_dict()
+    )
+    latents = [worker.latents(0) for worker in rule.workers]
+    assert not torch.equal(latents[0], latents[1])
+    assert not torch.equal(latents[1], latents[2])
+
+
+def test_between_rounds_every_worker_is_a_gan_by_itself(tiny, blobs) -> None:
+    """Worker 1 does what a two-player GAN does that has its shard, its seed and the common start."""
+    images = blobs(n=60).train
+    rule = make(tiny, images, average_epochs=100.0)
+    assert rule.images_per_step == 12
+    shard = rule.workers[1].batches.images
+    alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 1), SHAPE, shard)
+    assert alike.experiment.update == TwoPlayerConfig()
+    alike.generator.load_state_dict(rule.workers[1].generator.state_dict())
+    alike.discriminator.network.load_state_dict(rule.workers[1].discriminator.network.state_dict())
+    for step in range(3):
+        rule.step(12 * step)
+        alike.step(4 * step)
+    assert same(alike.generator.state_dict(), rule.workers[1].generator.state_dict())
+    assert same(alike.discriminator.network.state_dict(), rule.workers[1].discriminator.network.state_dict())
+
+
+@pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
+def test_a_round_gives_everyone_the_mean_of_the_networks(network: str, tiny, blobs) -> None:
+    rule = make(tiny, blobs(n=60).train, network, average_epochs=100.0)
+    for step in range(2):
+        rule.step(12 * step)
+    before = weights(rule)
+    start = copy.deepcopy(rule.generator.state_dict())
+    rule.average()
+    assert not same(start, rule.generator.state_dict())
+    after = weights(rule)
+    for player in range(2):
+        for key in before[0][player]:
+            mean = sum(pair[player][key].double() for pair in before) / 3
+            if key.endswith(("._u", "._v")):
+                mean = mean / mean.square().sum().sqrt()
+            for pair in after:
+                assert torch.allclose(pair[player][key].double(), mean, rtol=1e-5, atol=1e-6), key
+    assert same(after[0][0], rule.generator.state_dict())
+
+
+def test_adam_s_moments_stay_on_their_worker(tiny, blobs) -> None:
+    rule = make(tiny, blobs(n=60).train, average_epochs=100.0)
+    rule.step(0)
+    before = [copy.deepcopy(worker.player.adam.state_dict()["state"]) for worker in rule.workers]
+    rule.average()
+    for worker, state in zip(rule.workers, before, strict=True):
+        for i, moments in worker.player.adam.state_dict()["state"].items():
+            assert torch.equal(moments["exp_avg"], state[i]["exp_avg"])
+    assert not torch.equal(before[0][0]["exp_avg"], before[1][0]["exp_avg"])
+
+
+def test_rounds_come_every_m_e_over_b_iterations(tiny, blobs) -> None:
+    """m = 20, b = 4: with E = 0.4 every second iteration."""
+    rule = make(tiny, blobs(n=60).train)
+    rounds = []
+    for iteration in range(1, 8):
+        before = copy.deepcopy(rule.generator.state_dict())
+        rule.step((iteration - 1) * 12)
+        if not same(before, rule.generator.state_dict()):
+            rounds.append(iteration)
+    assert rounds == [2, 4, 6]
+
+
+def test_the_traffic_of_a_round(tiny, blobs) -> None:
+    """w + theta floats each way per worker, counted by hand for the fully connected networks: no buffers."""
+    rule = make(tiny, blobs(n=60).train)
+    assert rule.metrics() == {
+        "workers/alive": 3,
+        "traffic/server_to_worker_formula": 4 * (1336 + 1053),
+        "traffic/worker_to_server_formula": 4 * (1336 + 1053),
+    }
+    for iteration in range(5):
+        rule.step(iteration * 12)
+    found = rule.metrics()
+    # z = 8, h = 4, 256 pixels: G 8*4+4 + 4*4+4 + 4*256+256; D 256*4+4 + 4*4+4 + 4+1
+    assert (rule.player.size, rule.workers[0].discriminator.size) == (1336, 1053)
+    assert found["traffic/server_to_worker"] == found["traffic/worker_to_server"] == 4 * (1336 + 1053)
+    assert found["traffic/exchanges"] == 2 * 3
+    assert found["traffic/total_mib"] == 2 * 2 * 3 * 4 * (1336 + 1053) / 2**20
+
+
+def moments(player: Player) -> dict[str, Tensor]:
+    """Adam's state of every parameter."""
+    state = player.adam.state_dict()["state"]
+    return {f"{i}.{name}": part for i, parts in state.items() for name, part in parts.items()}
+
+
+def test_one_worker_is_a_gan_whose_rounds_change_nothing(tiny, blobs) -> None:
+    """m = 20, b = 4, E = 0.2: a round after every step."""
+    rule = make(tiny, blobs(n=20).train, workers=1, average_epochs=0.2)
+    (worker,) = rule.workers
+    alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 0), SHAPE, worker.batches.images)
+    alike.load(copy.deepcopy(worker.state()))
+    for step in range(3):
+        assert torch.equal(rule.step(4 * step), alike.step(4 * step))
+    assert rule.traffic.exchanges == 3
+    assert same(alike.generator.state_dict(), rule.generator.state_dict())
+    assert len(moments(alike.player)) == 3 * len(list(alike.generator.parameters()))
+    for one, other in ((alike.player, worker.player), (alike.discriminator, worker.discriminator)):
+        assert same(one.network.state_dict(), other.network.state_dict())
+        assert same(moments(one), moments(other))
+
+
+def test_a_budget_without_a_round_is_refused(tiny) -> None:
+    """n = 60, N = 3, b = 4: m = 20 and 12 images a step; E = 1.6 is a round in step 8, after 96 images."""
+    update = {"rule": "fl-gan", "workers": 3, "average_epochs": 1.6}
+    for kimg in (0.096, 0.085):  # the last step goes beyond the budget
+        FLGAN.check(tiny({"update": update}, batch=4, kimg=kimg), 60)
+    with pytest.raises(
+        InputError,
+        match=r"^no round of averaging within the budget of 0.084 kimg: lower update.average_epochs or raise kimg",
+    ):
+        FLGAN.check(tiny({"update": update}, batch=4, kimg=0.084), 60)
+    FLGAN.check(tiny({"update": {**update, "d_steps": 2}}, batch=4, kimg=0.084), 60)  # 4 steps of 24 images
+
+
+class Worse(StubScorer):
+    """Likes the initial weights best: every score is worse than the one before it."""
+
+    calls = 0
+
+    def distance(self, images: Tensor) -> float:
+        Worse.calls += 1
+        return float(Worse.calls)
+
+
+def test_the_initial_generator_is_never_chosen(tiny, blobs, tmp_path, monkeypatch) -> None:
+    """Rounds after steps 3 and 6 of 8, scores after steps 2, 4, 6 and 8: the one after step 4 is the first."""
+    monkeypatch.setattr("gans.fidelity.Scorer", Worse)
+    monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
+    table = {"rule": "fl-gan", "workers": 3, "average_epochs": 0.6}
+    made = tiny({"update": table, "schedule": {"evaluations": 4, "checkpoints": 1}}, batch=4, kimg=0.096)
+    run = Training(made, blobs(), tmp_path, torch.device("cpu"), Silent())
+    start = copy.deepcopy(run.ema.state())
+    trained = []
+    for step in range(1, 9):
+        run.step()
+        trained.append(run.update.trained)
+        if run.due("evaluations"):
+            run.evaluate()
+        if step == 2:
+            assert (run.best, run.chosen, run.best_weights) == (math.inf, 0, {})
+            assert same(start, run.ema.state())
+        if step == 3:  # the average begins here: nothing of the initial weights is left in it
+            assert same(run.update.generator.state_dict(), run.ema.state())
+    assert trained == [False] * 2 + [True] * 6
+    assert (run.best, run.chosen) == (2.0, 48)
+    assert not same(start, run.best_weights)
+
+
+def test_an_untrained_generator_has_not_collapsed(tiny, blobs, tmp_path, stub_scorer, monkeypatch) -> None:
+    """The one round comes with the last of 8 steps; from half the budget on, drawing one image is an end."""
+    monkeypatch.setattr("gans.training.loop.COLLAPSED", 1e9)
+    table = {"rule": "fl-gan", "workers": 3, "average_epochs": 1.6}
+    made = tiny({"update": table, "schedule": {"evaluations": 8}}, batch=4, kimg=0.096)
+    outcome = train(made, blobs(), tmp_path, torch.device("cpu"))
+    assert (outcome.status, outcome.reason) == (
+        "diverged",
+        "the generator draws one image for all latents at 0.1 kimg",
+    )
+    assert [images for images, _ in outcome.history["curve/fd_stub"]] == [12 * step for step in range(8)]
+
+
+def test_a_saved_state_goes_on_bit_for_bit(tiny, blobs) -> None:
+    images = blobs(n=60).train
+    one, other = make(tiny, images, "dcgan"), make(tiny, images, "dcgan")
+    for step in range(3):
+        one.step(12 * step)
+    other.load(copy.deepcopy(one.state()))
+    for step in range(3, 6):
+        assert torch.equal(one.step(12 * step), other.step(12 * step))
+    assert same(one.generator.state_dict(), other.generator.state_dict())
+    assert one.metrics() == other.metrics()
+
+
+def test_a_mean_of_opposite_networks_is_zero() -> None:
+    from gans.config import NetworkConfig
+
+    network = build_generator(SHAPE, NetworkConfig(name="gan", latent=4, width=4), 0)
+    opposite = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in opposite.parameters():
+            parameter.neg_()
+    average_into(network, [network, opposite])
+    assert all((parameter == 0).all() for parameter in network.parameters())

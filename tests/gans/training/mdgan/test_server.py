@@ -1,0 +1,566 @@
+import copy
+import math
+from collections import Counter
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gans import files, seeds
+from gans.config import NetworkConfig
+from gans.data.batches import Batches
+from gans.data.shards import iid as shards
+from gans.errors import InputError
+from gans.models import build_discriminator, build_generator
+from gans.models.layers import Shape
+from gans.training.loop import train
+from gans.training.losses import LOSSES
+from gans.training.mdgan.server import MDGAN, Crashes, assignment, derangement, swap_interval
+from gans.training.mdgan.workers import LocalTeam, WorkersLost
+from gans.training.updates import TwoPlayer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SHAPE = Shape(1, 16)
+
+
+def make(tiny, images: Tensor, network: str = "gan", loss: str = "non-saturating", **update) -> MDGAN:
+    table = {"rule": "mdgan", "swap_epochs": math.inf, **update}
+    made = tiny({"networks": {"name": network}, "loss": {"name": loss}, "update": table}, batch=4)
+    MDGAN.check(made, len(images))
+    return MDGAN(made, SHAPE, images)
+
+
+def shards_of(rule: MDGAN) -> list[Batches]:
+    return [worker.shard for worker in rule.team.workers.values()]
+
+
+def to_double(rule: MDGAN) -> None:
+    for player in (rule.player, *rule.team.players):
+        player.network.double()
+    latents = rule.latents
+    rule.latents = lambda *labels: latents(*labels).double()
+    for shard in shards_of(rule):
+        shard.at = lambda *where, at=shard.at: at(*where).double()
+
+
+# the merged gradient
+
+SIZES = sorted({(n, k) for n in (1, 2, 5, 10) for k in (1, max(1, math.ceil(math.log(n))), n)})
+
+
+@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
+@pytest.mark.parametrize("network", ["gan", "dcgan"])
+@pytest.mark.parametrize(("workers", "batches"), SIZES)
+def test_the_merged_gradient_is_that_of_the_averaged_objective(
+    workers: int, batches: int, network: str, double: bool, tiny, blobs
+) -> None:
+    """1/N sum_n F_n dX/dw from pixel feedbacks, against autograd through all N discriminators at once."""
+    rule = make(tiny, blobs(n=60).train, network, workers=workers, batches=batches)
+    if double:
+        to_double(rule)
+    merged: list[Tensor] = []
+    rule.player.apply = lambda gradients: merged.extend(gradients)  # G stays where it was
+    rule.step(0)
+    # the discriminators have learned and move no more: in training mode they normalise by the batch alone
+    objective = torch.zeros((), dtype=torch.float64 if double else torch.float32)
+    for n in range(workers):
+        fake = rule.generator(rule.latents(0, n % batches))
+        objective = objective + rule.team.players[n].loss.g_loss(rule.team.players[n].network(fake))
+    whole = torch.autograd.grad(objective / workers, list(rule.generator.parameters()))
+    flat, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
+    assert expected.norm() > 0
+    assert (flat - expected).norm() / expected.norm() < (1e-10 if double else 1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("loss", ["minimax", "non-saturating"])
+@pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
+def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
+    network: str, loss: str, channels: int, tiny, blobs
+) -> None:
+    """The losses by their textbook formulae: mean log(1 - D) is minimised, or mean log D maximised."""
+    table = {"rule": "mdgan", "workers": 3, "batches": 2}
+    made = tiny({"networks": {"name": network}, "loss": {"name": loss}, "update": table}, batch=4)
+    rule = MDGAN(made, Shape(channels, 16), blobs(n=60, channels=channels).train)
+    to_double(rule)
+    merged: list[Tensor] = []
+    judges = []
+    rule.player.apply = lambda gradients: merged.extend(gradients)
+    for worker in rule.team.workers.values():
+        # spectral norm moves with every call: judge with the very network that the feedback comes from
+        worker.feedback = lambda x, w=worker, f=worker.feedback: (
+            judges.append(copy.deepcopy(w.player.network)),
+            f(x),
+        )[1]
+    generator = copy.deepcopy(rule.generator)
+    rule.step(0)
+    generated = [generator(rule.latents(0, j)) for j in range(2)]
+    objective = torch.zeros((), dtype=torch.float64)
+    for n, judge in enumerate(judges):
+        d = judge(generated[n % 2]).sigmoid()
+        objective = objective + ((1 - d).log() if loss == "minimax" else -d.log()).mean() / 3
+    whole = torch.autograd.grad(objective, list(generator.parameters()))
+    flat, expected = (torch.cat([g.flatten() for g in many]) for many in (merged, whole))
+    assert expected.norm() > 0
+    assert (flat - expected).norm() / expected.norm() < 1e-10
+
+
+def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train, workers=5, batches=2)
+    forward, backward = [], []
+
+    def watch(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
+        forward.append(len(out))
+        out.register_hook(lambda gradient: backward.append(len(gradient)))
+
+    rule.generator.layers[0].register_forward_hook(watch)
+    rule.step(0)
+    assert forward == backward == [4, 4]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
+def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss: str, tiny, blobs) -> None:
+    if network == "dcgan" and loss == "wasserstein-gp":
+        pytest.skip("refused by gans.runs.cell.check")
+    images = blobs().train
+    rule = make(tiny, images, network, loss, workers=1, batches=1, d_steps=1, swap_epochs=1.0)
+    base = {"networks": {"name": network}, "loss": {"name": loss}}
+    plain = TwoPlayer(tiny(base, batch=4), SHAPE, images)
+    assert rule.images_per_step == plain.images_per_step == 4
+    # the two rules label their random streams differently: give both the same
+    rule.team.workers[0].shard = Batches(images, 0)
+    for update in (rule, plain):
+        update.latents = lambda images, *labels: seeds.normal((4, 8), 0, "test latents", images)
+    for learner in (rule.team.workers[0], plain):
+        learner.rng = lambda *labels: seeds.generator(0, "test penalty")
+    for step in range(4):
+        found, expected = rule.step(step * 4), plain.step(step * 4)
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
+    ours = [*rule.generator.state_dict().values(), *rule.team.players[0].network.state_dict().values()]
+    theirs = [*plain.generator.state_dict().values(), *plain.discriminator.network.state_dict().values()]
+    names = [*rule.generator.state_dict(), *rule.team.players[0].network.state_dict()]
+    for name, one, other in zip(names, ours, theirs, strict=True):
+        # a bias before BatchNorm has no gradient but rounding, which Adam makes a step of at most lr
+        atol = 4 * 2e-4 * 2 if network == "sagan" and name.endswith("bias") else 2e-6
+        assert torch.allclose(one.double(), other.double(), rtol=1e-5, atol=atol), name
+
+
+# who gets what
+
+
+@pytest.mark.parametrize(
+    ("workers", "batches", "expected"),
+    [
+        (4, 1, [(0, 0), (0, 0), (0, 0), (0, 0)]),
+        (4, 2, [(0, 1), (1, 0), (0, 1), (1, 0)]),
+        (4, 4, [(0, 1), (1, 2), (2, 3), (3, 0)]),
+        (5, 3, [(0, 1), (1, 2), (2, 0), (0, 1), (1, 2)]),
+    ],
+)
+def test_the_assignment_is_the_papers(workers: int, batches: int, expected: list) -> None:
+    """X_g = X(n mod k), X_d = X((n + 1) mod k), counted from 0, written out by hand."""
+    assert [assignment(n, batches) for n in range(workers)] == expected
+
+
+def test_workers_learn_on_x_d_and_give_feedback_on_x_g(tiny, blobs) -> None:
+    """One discriminator sees [real, X_d] L times, the same both times, and then X_g."""
+    rule = make(tiny, blobs().train, workers=3, batches=2, d_steps=2)
+    generated = [rule.generator(rule.latents(40, j)).detach() for j in range(2)]
+    seen: list[list[Tensor]] = [[], [], []]
+    for n, player in enumerate(rule.team.players):
+        player.network.register_forward_pre_hook(lambda m, args, n=n: seen[n].append(args[0].detach()))
+    images, rule.iteration = rule.images_per_step * 2, 2
+    rule.latents = lambda i, j, latents=rule.latents: latents(40, j)
+    rule.step(images)
+    for n, (g, d) in enumerate([(0, 1), (1, 0), (0, 1)]):
+        real = shards_of(rule)[n].at(2 * 4, 4)
+        learned, again, judged = seen[n]
+        assert torch.equal(learned, torch.cat([real, generated[d]]))
+        assert torch.equal(again, learned)
+        assert torch.equal(judged, generated[g])
+
+
+def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
+    data = blobs(n=60)
+    rule = make(tiny, data.train, workers=3)
+    assert rule.images_per_step == 12
+    seen: list[list[Tensor]] = [[], [], []]
+    for n, player in enumerate(rule.team.players):
+
+        def spy(real, fake, rng, n=n, learn=player.learn):
+            seen[n].append(real)
+            return learn(real, fake, rng)
+
+        player.learn = spy
+    for step in range(5):  # 5 batches of 4 are a shard of 20
+        rule.step(step * 12)
+    rows = [sorted(map(tuple, torch.cat(batches).flatten(1).tolist())) for batches in seen]
+    for n in range(3):
+        assert rows[n] == sorted(map(tuple, (shards_of(rule)[n].images.float() / 127.5 - 1).flatten(1).tolist()))
+    everything = sorted(map(tuple, (data.train.float() / 127.5 - 1).flatten(1).tolist()))
+    assert sorted(rows[0] + rows[1] + rows[2]) == everything
+
+
+def test_workers_start_from_different_weights_and_orders(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train, workers=3)
+    firsts = [player.parameters[0] for player in rule.team.players]
+    assert not any(torch.equal(firsts[i], firsts[j]) for i in range(3) for j in range(i))
+    orders = {tuple(shard.indices(0, 20).tolist()) for shard in shards_of(rule)}
+    assert len(orders) == 3
+
+
+# shards
+
+
+@pytest.mark.parametrize(("n", "workers"), [(10, 1), (10, 3), (11, 4), (12, 4), (10, 10), (1797, 7)])
+def test_shards_are_disjoint_covering_and_even(n: int, workers: int) -> None:
+    parts = shards(n, workers, seed=0)
+    assert len(parts) == workers
+    assert sorted(i for part in parts for i in part.tolist()) == list(range(n))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) == n // workers  # the m of the swap interval
+
+
+def test_shards_are_random_and_a_function_of_the_seed() -> None:
+    first = torch.cat(shards(100, 4, seed=0))
+    assert torch.equal(first, torch.cat(shards(100, 4, seed=0)))
+    assert not torch.equal(first, torch.cat(shards(100, 4, seed=1)))
+    assert not torch.equal(first, torch.arange(100))
+
+
+# swaps
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 10])
+def test_derangements_have_no_fixed_point(n: int) -> None:
+    for i in range(300):
+        order = derangement(n, torch.Generator().manual_seed(i))
+        assert sorted(order) == list(range(n))
+        assert all(source != place for place, source in enumerate(order))
+
+
+def test_derangements_are_uniform() -> None:
+    """The 9 derangements of 4: chi-square with 8 degrees of freedom, 0.1 % level 26.12."""
+    rng = torch.Generator().manual_seed(0)
+    draws = 9000
+    counts = Counter(tuple(derangement(4, rng)) for _ in range(draws))
+    assert len(counts) == 9
+    assert sum((count - draws / 9) ** 2 / (draws / 9) for count in counts.values()) < 26.12
+
+
+@pytest.mark.parametrize(("n", "derangements", "limit"), [(3, 2, 10.83), (5, 44, 77.42)])
+def test_derangements_of_other_sizes_are_uniform_too(n: int, derangements: int, limit: float) -> None:
+    """Chi-square with 1 and 43 degrees of freedom, 0.1 % level, on swaps drawn as training draws them."""
+    draws = 100 * derangements
+    counts = Counter(tuple(derangement(n, seeds.generator(0, "swap", i))) for i in range(draws))
+    assert len(counts) == derangements
+    assert sum((count - 100) ** 2 / 100 for count in counts.values()) < limit
+
+
+@pytest.mark.parametrize(
+    ("shard", "batch", "epochs", "interval"),
+    [(6000, 10, 1.0, 600), (6000, 10, 5.0, 3000), (20, 4, 1.0, 5), (20, 4, 0.4, 2), (20, 4, 0.01, 1)],
+)
+def test_the_swap_interval_is_m_e_over_b(shard: int, batch: int, epochs: float, interval: int) -> None:
+    """The first row is the paper's MNIST: 60,000 images on 10 workers, b = 10."""
+    assert swap_interval(shard, batch, epochs) == interval
+
+
+def swaps(rule: MDGAN, steps: int) -> list[int]:
+    """Iterations, counted from 1, after which some discriminator sits elsewhere."""
+    found = []
+    for iteration in range(1, steps + 1):
+        before = list(rule.team.players)
+        rule.step((iteration - 1) * rule.images_per_step)
+        moved = [a is not b for a, b in zip(before, rule.team.players, strict=True)]
+        assert all(moved) or not any(moved)
+        assert {id(p) for p in before} == {id(p) for p in rule.team.players}
+        if any(moved):
+            found.append(iteration)
+    return found
+
+
+def test_swaps_happen_at_multiples_of_m_e_over_b_and_never_for_infinity(tiny, blobs) -> None:
+    images = blobs(n=60).train
+    # m = 20, b = 4: an epoch is 5 iterations
+    assert swaps(make(tiny, images, workers=3, swap_epochs=1.0), 16) == [5, 10, 15]
+    assert swaps(make(tiny, images, workers=3, swap_epochs=0.4), 7) == [2, 4, 6]
+    assert swaps(make(tiny, images, workers=3, swap_epochs=2.0), 21) == [10, 20]
+    assert swaps(make(tiny, images, workers=3, swap_epochs=math.inf), 16) == []
+    assert swaps(make(tiny, images, workers=1, swap_epochs=0.1), 5) == []
+
+
+def test_two_swaps_are_drawn_independently(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train, workers=4)
+    orders = set()
+    for iteration in range(100):
+        before = list(rule.team.players)
+        rule.swap(iteration)
+        orders.add(tuple(before.index(player) for player in rule.team.players))
+    assert len(orders) == 9  # all of them: missing one has probability 9 (8/9)^100 < 1e-4
+
+
+def test_weights_and_adam_moments_travel_together(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train, workers=3)
+    for step in range(2):
+        rule.step(step * 12)
+    before = [copy.deepcopy(player.state()) for player in rule.team.players]
+    shards_before = shards_of(rule)
+    order = derangement(3, seeds.generator(0, "swap", 7))
+    rule.swap(7)
+    assert shards_of(rule) == shards_before  # the data stays where it is
+    for player, source in zip(rule.team.players, order, strict=True):
+        found, expected = player.state(), before[source]
+        for key, value in found["network"].items():
+            assert torch.equal(value, expected["network"][key])
+        for i, moments in found["adam"]["state"].items():
+            assert moments["step"] == 2
+            assert torch.equal(moments["exp_avg"], expected["adam"]["state"][i]["exp_avg"])
+            assert torch.equal(moments["exp_avg_sq"], expected["adam"]["state"][i]["exp_avg_sq"])
+            assert moments["exp_avg_sq"].any()
+
+
+def test_a_saved_state_remembers_who_sits_where(tiny, blobs) -> None:
+    """Interrupted after a swap, a fresh object goes on bit for bit."""
+    images = blobs().train
+    one = make(tiny, images, workers=3, batches=2, swap_epochs=0.4)
+    for step in range(3):
+        one.step(step * 12)  # the swap is at 2
+    other = make(tiny, images, workers=3, batches=2, swap_epochs=0.4)
+    other.load(copy.deepcopy(one.state()))
+    for step in range(3, 7):
+        assert torch.equal(one.step(step * 12), other.step(step * 12))
+    for a, b in zip([one.player, *one.team.players], [other.player, *other.team.players], strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(a.parameters, b.parameters, strict=True))
+
+
+# the worker's and the server's steps
+
+
+def test_the_server_takes_one_adam_step_and_each_worker_l(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train, workers=2, batches=1, d_steps=3)
+    rule.step(0)
+    rule.step(rule.images_per_step)
+    assert all(s["step"] == 2 for s in rule.player.adam.state_dict()["state"].values())
+    for player in rule.team.players:
+        assert all(s["step"] == 6 for s in player.adam.state_dict()["state"].values())
+
+
+def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train, "gan", "hinge", workers=2)
+    fake = rule.generator(rule.latents(0, 0)).detach()
+    expected = []
+    for n, player in enumerate(copy.deepcopy(rule.team.players)):
+        real = shards_of(rule)[n].at(0, 4)
+        r, f = player.network(real), player.network(fake)
+        loss = (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean()
+        player.apply(torch.autograd.grad(loss, player.parameters))
+        loss_g = -player.network(fake).mean()
+        expected.append(torch.stack([loss, loss_g, r.sigmoid().mean(), f.sigmoid().mean()]).detach())
+    assert torch.allclose(rule.step(0), torch.stack(expected).mean(dim=0), rtol=1e-4)
+
+
+def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train, workers=2)
+    fired: list[int] = []
+    for player in rule.team.players:
+        for parameter in player.parameters:
+            parameter.register_hook(lambda gradient: fired.append(1))
+    loss, feedback = rule.team.workers[0].feedback(torch.randn(4, 1, 16, 16))
+    assert fired == []
+    assert feedback.shape == (4, 1, 16, 16)
+    assert loss.shape == ()
+
+
+def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -> None:
+    rule = make(tiny, blobs().train, workers=2)
+    to_double(rule)
+    fake = torch.randn(4, 1, 16, 16, dtype=torch.float64)
+    network: nn.Module = rule.team.players[1].network
+    _, feedback = rule.team.workers[1].feedback(fake.clone())
+    for place in [(0, 0, 0, 0), (2, 0, 7, 9), (3, 0, 15, 15)]:
+        values = []
+        for h in (1e-6, -1e-6):
+            moved = fake.clone()
+            moved[place] += h
+            with torch.no_grad():
+                values.append(-network(moved).sigmoid().log().mean().item())
+        assert feedback[place].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-9)
+
+
+# refusals
+
+
+def test_more_batches_than_workers_are_refused(tiny) -> None:
+    with pytest.raises(InputError, match="batches = 4 exceeds workers = 3"):
+        tiny({"update": {"rule": "mdgan", "workers": 3, "batches": 4}})
+
+
+def test_shards_smaller_than_a_batch_are_refused(tiny) -> None:
+    made = tiny({"update": {"rule": "mdgan", "workers": 7}}, batch=8)
+    MDGAN.check(made, 56)
+    with pytest.raises(InputError, match=r"workers = 7 leaves shards of 7 images, fewer than batch = 8"):
+        MDGAN.check(made, 55)
+
+
+# what is sent
+
+
+@pytest.mark.parametrize(("batches", "down"), [(1, 4 * 4 * 256), (2, 2 * 4 * 4 * 256), (3, 2 * 4 * 4 * 256)])
+def test_traffic_is_what_is_handed_over(batches: int, down: int, tiny, blobs) -> None:
+    """b = 4 images of d = 256 floats: 2bd down (bd where X_g is X_d), bd and 4 statistics up; by hand."""
+    rule = make(tiny, blobs(n=60).train, workers=3, batches=batches, swap_epochs=0.4)
+    for step in range(5):  # swaps at 2 and 4
+        rule.step(step * 12)
+    found = rule.metrics()
+    theta = 256 * 4 + 4 + 4 * 4 + 4 + 4 + 1
+    assert rule.team.size == theta
+    assert found["traffic/server_to_worker"] == down
+    assert found["traffic/worker_to_server"] == 4 * 4 * 256 + 16
+    # theta and Adam's two moments, and its step count for each of the six parameters
+    assert found["traffic/worker_to_worker"] == 4 * (3 * theta + 6)
+    assert found["traffic/exchanges"] == 15
+    assert found["traffic/moves"] == 6
+    total = 15 * (down + 4 * 4 * 256 + 16) + 6 * 4 * (3 * theta + 6)
+    assert found["traffic/total_mib"] == total / 2**20
+    assert found["traffic/server_to_worker_formula"] == 4 * 2 * 4 * 256
+    assert found["traffic/worker_to_server_formula"] == 4 * 4 * 256
+    assert found["traffic/worker_to_worker_formula"] == 4 * theta
+
+
+# crashes
+
+
+def crashing(tiny, blobs, workers: int = 4, **fields) -> MDGAN:
+    table = {"rule": "mdgan", "workers": workers, "crashes": True, "swap_epochs": 0.4, **fields}
+    made = tiny({"networks": {"name": "gan"}, "update": table}, batch=4, kimg=1.0)
+    return MDGAN(made, SHAPE, blobs(n=80).train)
+
+
+def test_one_worker_crashes_every_i_over_n_iterations_and_the_budget_ends_with_the_last(tiny, blobs) -> None:
+    """N = 4, b = 4, 1000 images: I = 1000 / (4 * 5/2) = 100, a crash before iterations 25, 50, 75 (from 0)."""
+    rule = crashing(tiny, blobs)
+    alive, images = [], 0
+    while images < 1000:
+        rule.step(images)
+        alive.append(len(rule.team.alive))
+        assert rule.images_per_step == 4 * alive[-1]  # only what was really shown counts
+        images += rule.images_per_step
+    assert alive == [4] * 25 + [3] * 25 + [2] * 25 + [1] * 25
+    assert images == 1000
+    assert rule.metrics()["workers/alive"] == 1
+    assert [why.split(" (")[0] for why in rule.team.lost.values()] == [
+        f"crashed before iteration {i}" for i in (25, 50, 75)
+    ]
+    assert rule.remark().startswith(f"worker {next(iter(rule.team.lost))} crashed before iteration 25")
+
+
+def test_the_order_of_crashes_is_a_function_of_the_seed(tiny, blobs) -> None:
+    orders = {
+        tuple(Crashes(tiny({"update": {"rule": "mdgan", "workers": 6}}, seed=seed)).order) for seed in range(5)
+    }
+    assert len(orders) == 5
+    again = Crashes(tiny({"update": {"rule": "mdgan", "workers": 6}}, seed=0)).order
+    assert tuple(again) in orders
+
+
+def test_averages_and_swaps_are_over_the_survivors(tiny, blobs) -> None:
+    """The gradient after two losses is that of the mean over two discriminators, and these two change places."""
+    rule = make(tiny, blobs(n=60).train, workers=4, batches=3, swap_epochs=0.25)
+    assert rule.swap_interval == round(15 * 0.25 / 4)  # m = 60 / 4, whoever is left
+    rule.step(0)
+    rule.team.lose(0, "test")
+    rule.team.lose(2, "test")
+    merged: list[Tensor] = []
+    rule.player.apply = lambda gradients: merged.extend(gradients)
+    rule.swap = lambda iteration: None
+    rule.step(16)
+    assert rule.images_per_step == 8
+    objective = torch.zeros(())
+    # k = 3 is more than two workers can use: X_0 goes to worker 1 and X_1 to worker 3
+    for place, n in enumerate((1, 3)):
+        network = rule.team.workers[n].player.network
+        objective = (
+            objective + LOSSES["non-saturating"].g_loss(network(rule.generator(rule.latents(16, place)))) / 2
+        )
+    whole = torch.autograd.grad(objective, list(rule.generator.parameters()))
+    flat, expected = (torch.cat([g.flatten() for g in many]) for many in (merged, whole))
+    assert (flat - expected).norm() / expected.norm() < 1e-5
+    del rule.swap
+    before = rule.team.players
+    rule.swap(5)
+    assert rule.team.players == before[::-1]
+
+
+def test_the_last_worker_has_nobody_to_swap_with_and_its_loss_is_the_end(tiny, blobs) -> None:
+    rule = make(tiny, blobs(n=60).train, workers=2, swap_epochs=0.1)
+    rule.team.lose(1, "test")
+    before = rule.team.players
+    rule.step(0)
+    assert rule.team.players == before
+    rule.team.lose(0, "test")
+    with pytest.raises(WorkersLost, match="all 2 workers are lost by iteration 1"):
+        rule.step(4)
+    with pytest.raises(WorkersLost):
+        rule.state()
+
+
+def test_losses_are_told_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None:
+    told: list[tuple[int, str]] = []
+    one = crashing(tiny, blobs)
+    images = 0
+    for _ in range(60):
+        one.step(images)
+        images += one.images_per_step
+    files.save(tmp_path / "state.pt", one.state())
+    state = files.load(tmp_path / "state.pt", torch.device("cpu"))
+    other = MDGAN(
+        one.experiment, SHAPE, blobs(n=80).train, hire=partial(LocalTeam, lost=lambda *event: told.append(event))
+    )
+    other.load(state)
+    assert told == list(one.team.lost.items())
+    assert len(told) == 2
+    for _ in range(20):  # over the third crash
+        assert torch.equal(one.step(images), other.step(images))
+        assert one.images_per_step == other.images_per_step
+        images += one.images_per_step
+    assert one.metrics() == other.metrics()
+    assert one.team.lost == other.team.lost
+    assert len(one.team.lost) == 3
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_run_with_crashes_resumes_exactly(stop: int, tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
+    table = {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.4, "crashes": True}
+    made = tiny({"networks": {"name": "dcgan"}, "update": table}, batch=4, kimg=0.24)
+    whole = train(made, blobs(), tmp_path / "whole", torch.device("cpu"))
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            made,
+            blobs(),
+            tmp_path / "cut",
+            torch.device("cpu"),
+            recorder(lambda e, n: (e, n) == ("flush", stop + 1)),
+        )
+    resumed = train(made, blobs(), tmp_path / "cut", torch.device("cpu"))
+    assert resumed.scores == whole.scores
+    assert resumed.reason == whole.reason != ""
+    alive = whole.history["workers/alive"]
+    assert alive == resumed.history["workers/alive"]
+    assert [value for _, value in alive][:: len(alive) - 1] == [3, 1]
+
+
+# the published sizes
+
+
+def test_the_parameter_counts_of_the_paper_s_fully_connected_networks() -> None:
+    """z = 100, 512 hidden units, 28 x 28 pixels. The paper's D has ACGAN's 11 outputs, ours one."""
+    config = NetworkConfig(name="gan", latent=100, width=512)
+    sizes = [
+        sum(p.numel() for p in build(Shape(1, 28), config, 0).parameters())
+        for build in (build_generator, build_discriminator)
+    ]
+    assert sizes == [716_560, 670_219 - 10 * (512 + 1)]

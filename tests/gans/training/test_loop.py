@@ -1,0 +1,598 @@
+import dataclasses
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gans import files
+from gans.config import Experiment, experiment
+from gans.data import datasets
+from gans.data.images import ImageData
+from gans.generate import sampling
+from gans.recipes import RECIPES
+from gans.training.loop import CHECKPOINT, GENERATOR, Clock, History, Outcome, Training, train
+from gans.training.updates import STATISTICS
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
+COSTS = ("seconds/", "speed/", "memory/", "energy/")  # differ from run to run
+# a swap every second iteration: m = 20, b = 4
+MDGAN = {"rule": "mdgan", "workers": 3, "batches": 2, "d_steps": 1, "swap_epochs": 0.4}
+SHARDED = {"mdgan": MDGAN, "fl-gan": {"rule": "fl-gan", "workers": 3, "d_steps": 1, "average_epochs": 0.4}}
+
+
+def recipe(tiny, name: str, **fields: Any) -> Experiment:
+    rule = RECIPES[name].get("update", {}).get("rule")
+    update = {"update": SHARDED[rule]} if rule in SHARDED else {}
+    batch = 4 if update else 8
+    return tiny(RECIPES[name], update, **{"batch": batch, "kimg": 0.192} | fields)
+
+
+def leaves(tree: Any, path: str = "") -> dict[str, Any]:
+    if isinstance(tree, dict):
+        return {k: v for key, value in tree.items() for k, v in leaves(value, f"{path}/{key}").items()}
+    if isinstance(tree, list | tuple):
+        return {k: v for i, value in enumerate(tree) for k, v in leaves(value, f"{path}/{i}").items()}
+    return {path: tree}
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    """Bit for bit, but for the seconds that training took."""
+    a, b = (leaves(files.load(folder / CHECKPOINT, CPU)) for folder in (one, other))
+    assert a.keys() == b.keys()
+    assert sum(isinstance(value, Tensor) for value in a.values()) > 20
+    for key, value in a.items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, b[key]), key
+            assert value.dtype == b[key].dtype
+        elif not key.startswith(("/seconds/", *(f"/history/{cost}" for cost in COSTS))):
+            assert value == b[key], key
+    (a, about), (b, said) = (files.load_weights(folder / GENERATOR) for folder in (one, other))
+    assert about == said
+    assert all(torch.equal(value, b[key]) for key, value in a.items())
+    assert pictures(one) == pictures(other)
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "samples").iterdir())}
+
+
+def told(observer) -> dict[tuple[int, str], float]:
+    return {(images, name): value for images, name, value in observer.values if not name.startswith(COSTS)}
+
+
+def history(outcome: Outcome) -> dict[str, list[tuple[int, float]]]:
+    return {
+        name: list(map(tuple, points)) for name, points in outcome.history.items() if not name.startswith(COSTS)
+    }
+
+
+STOPS = {
+    "at the 2nd flush, just before its checkpoint": lambda event, count: (event, count) == ("flush", 2),
+    "between checkpoints": lambda event, count: (event, count) == ("log", 9),
+    "before the first checkpoint": lambda event, count: (event, count) == ("log", 3),
+}
+
+
+@pytest.fixture(scope="module")
+def finished_runs() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def uninterrupted(finished_runs, tiny, blobs, stub_scorer, recorder, tmp_path_factory):
+    """Gives the folder, outcome and observer of a recipe's run without interruption; trained once."""
+
+    def run(name: str):
+        if name not in finished_runs:
+            folder, observer = tmp_path_factory.mktemp(name), recorder()
+            outcome = train(recipe(tiny, name), blobs(), folder, CPU, observer)
+            finished_runs[name] = folder, outcome, observer
+        return finished_runs[name]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    # every recipe, and every moment for one recipe of each update rule
+    sorted(
+        {(name, "between checkpoints") for name in RECIPES}
+        | {(name, s) for name in ("dcgan", "mdgan") for s in STOPS}
+    ),
+)
+def test_resume_is_exact(
+    name: str, stop: str, tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path
+) -> None:
+    """An interrupted run and an uninterrupted one end with the same bits, scores and curves."""
+    made, images = recipe(tiny, name), blobs()
+    folder, expected, whole = uninterrupted(name)
+    assert expected.status == "finished"
+    first, second = recorder(STOPS[stop]), recorder()
+    with pytest.raises(KeyboardInterrupt):
+        train(made, images, tmp_path / "cut", CPU, first)
+    if stop != "before the first checkpoint":
+        state = files.load(tmp_path / "cut" / CHECKPOINT, CPU)
+        assert 0 < state["images"] < made.budget
+    else:
+        assert not (tmp_path / "cut" / CHECKPOINT).exists()
+    torch.manual_seed(99)  # global random state has no say
+    found = train(made, images, tmp_path / "cut", CPU, second)
+    assert_same_files(folder, tmp_path / "cut")
+    assert (found.status, found.scores, found.chosen) == ("finished", expected.scores, expected.chosen)
+    # the outcome has the history of both sessions, and the observer was told what came before
+    assert history(found) == history(expected)
+    # what the two sessions told is what one would have told; told twice, the values agree
+    assert told(first) | told(second) == told(whole)
+    assert told(second) | told(first) == told(whole)
+
+
+def test_resume_is_exact_when_interrupted_at_every_checkpoint(
+    tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path
+) -> None:
+    made, images = recipe(tiny, "mdgan"), blobs()
+    folder, expected, _ = uninterrupted("mdgan")
+    sessions = 0
+    while True:
+        # the 2nd flush of a session is the one after its first checkpoint, or the outcome's
+        observer = recorder(lambda event, count: (event, count) == ("flush", 2))
+        try:
+            found = train(made, images, tmp_path / "cut", CPU, observer)
+            break
+        except KeyboardInterrupt:
+            sessions += 1
+    assert sessions == 4
+    assert found.scores == expected.scores
+    assert_same_files(folder, tmp_path / "cut")
+
+
+def test_a_longer_budget_goes_through_the_same_states(tiny, blobs, stub_scorer, tmp_path) -> None:
+    """Training 2N images is training N and then N: the schedule, not the budget, is cut in two."""
+    half = tiny({"networks": {"name": "dcgan"}}, kimg=0.048)
+    whole = tiny({"networks": {"name": "dcgan"}}, kimg=0.096)
+    train(half, blobs(), tmp_path / "a", CPU)
+    train(whole, blobs(), tmp_path / "b", CPU)
+    train(whole, blobs(), tmp_path / "a", CPU)  # takes the checkpoint at N up
+    a, b = (files.load(tmp_path / run / CHECKPOINT, CPU) for run in "ab")
+    for key, value in leaves({k: a[k] for k in ("images", "update", "ema")}).items():
+        other = leaves(b)[key]
+        assert torch.equal(value, other) if isinstance(value, Tensor) else value == other, key
+
+
+def test_a_finished_run_only_scores_again(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
+    made = tiny({"networks": {"name": "gan"}})
+    first = train(made, blobs(), tmp_path, CPU)
+    files = {path: path.read_bytes() for path in (tmp_path / CHECKPOINT, tmp_path / GENERATOR)}
+    observer = recorder()
+    again = train(made, blobs(), tmp_path, CPU, observer)
+    assert (again.scores, again.chosen) == (first.scores, first.chosen)
+    assert {path: path.read_bytes() for path in files} == files
+    assert not observer.of("loss/generator")
+
+
+def test_seeds_and_only_seeds_change_the_run(tiny, blobs, stub_scorer, tmp_path) -> None:
+    runs = {}
+    for run, seed in (("a", 0), ("b", 0), ("c", 1)):
+        runs[run] = train(tiny({"networks": {"name": "gan"}}, seed=seed), blobs(), tmp_path / run, CPU)
+    assert runs["a"].scores == runs["b"].scores != runs["c"].scores
+    assert_same_files(tmp_path / "a", tmp_path / "b")
+
+
+# divergence
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, at: int, where: str) -> None:
+    """From `at` images on, a NaN in the step's statistics or in the weights that it leaves behind."""
+    step = Training.step
+
+    def poisoned(self: Training) -> None:
+        step(self)
+        if self.images < at:
+            return
+        with torch.no_grad():
+            if where == "loss":
+                self.statistics[STATISTICS.index("loss_g")] += math.nan
+            elif where == "generator":
+                self.update.player.parameters[0][(0,) * self.update.player.parameters[0].ndim] = math.nan
+                self.ema.update(self.images, self.update.images_per_step)
+            else:
+                self.update.discriminators()[0].parameters[0].view(-1)[0] = math.nan
+
+    monkeypatch.setattr(Training, "step", poisoned)
+
+
+@pytest.mark.parametrize("where", ["loss", "generator", "discriminator"])
+@pytest.mark.parametrize("name", ["gan", "dcgan", "mdgan"])
+def test_a_nan_ends_as_diverged_with_the_checkpoint_before_it(
+    name: str, where: str, tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path
+) -> None:
+    made = recipe(tiny, name, schedule={"evaluations": 4, "grids": 4, "checkpoints": 4, "logs": 8})
+    poison(monkeypatch, at=120, where=where)  # checkpoints are at 48, 96, 144, 192
+    observer = recorder()
+    outcome = train(made, blobs(), tmp_path, CPU, observer)
+    assert outcome.status == "diverged"
+    assert "kimg" in outcome.reason
+    assert outcome.scores == {}
+    state = files.load(tmp_path / CHECKPOINT, CPU)
+    assert state["images"] == 96
+    assert all(v.isfinite().all() for v in leaves(state).values() if isinstance(v, Tensor))
+    weights, about = files.load_weights(tmp_path / GENERATOR)
+    assert all(value.isfinite().all() for value in weights.values())
+    assert about["images"] == outcome.chosen <= 96
+    assert all(math.isfinite(value) for name, value in observer.of("loss/generator"))
+
+
+SPARSE = {
+    "a grid comes first": {"evaluations": 1, "grids": 8, "checkpoints": 1, "logs": 1},
+    "a checkpoint comes first": {"evaluations": 1, "grids": 1, "checkpoints": 8, "logs": 8},
+}
+
+
+@pytest.mark.parametrize("where", ["generator", "discriminator"])
+@pytest.mark.parametrize("schedule", SPARSE)
+def test_weights_that_go_bad_within_a_step_are_neither_drawn_nor_saved(
+    schedule: str, where: str, tiny, blobs, stub_scorer, monkeypatch, tmp_path
+) -> None:
+    """The step's losses are those before its update: finite, while the weights that it leaves are not."""
+    made = recipe(tiny, "gan", schedule=SPARSE[schedule])
+    poison(monkeypatch, at=120, where=where)
+    outcome = train(made, blobs(), tmp_path, CPU)
+    assert outcome.status == "diverged"
+    if (tmp_path / CHECKPOINT).exists():
+        state = files.load(tmp_path / CHECKPOINT, CPU)
+        assert all(v.isfinite().all() for v in leaves(state).values() if isinstance(v, Tensor))
+
+
+def test_a_score_that_is_not_finite_ends_as_diverged(tiny, blobs, stub_scorer, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(stub_scorer, "distance", lambda self, images: math.nan)
+    outcome = train(tiny(), blobs(), tmp_path, CPU)
+    assert outcome.status == "diverged"
+    assert "score" in outcome.reason
+
+
+def test_a_generator_that_draws_one_image_late_ends_as_diverged(
+    tiny, blobs, stub_scorer, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr("gans.training.loop.COLLAPSED", 1.0)
+    step = Training.step
+
+    def collapsing(self: Training) -> None:
+        step(self)
+        with torch.no_grad():
+            for network in (self.ema.generator, self.update.generator):
+                network.layers[0].weight.zero_()
+
+    monkeypatch.setattr(Training, "step", collapsing)
+    outcome = train(tiny({"networks": {"name": "gan"}}), blobs(), tmp_path, CPU)  # evaluated at 32, 64, 96
+    assert (outcome.status, outcome.scores) == ("diverged", {})
+    assert outcome.reason == "the generator draws one image for all latents at 0.1 kimg"
+    assert outcome.chosen <= 32
+
+
+def test_one_image_early_on_is_not_a_collapse(tiny, blobs, stub_scorer, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("gans.training.loop.COLLAPSED", 1.0)
+    seen: list[tuple[int, bool]] = []
+    flat = torch.zeros(100, 1, 16, 16, dtype=torch.uint8)
+    run = Training(tiny(), blobs(), tmp_path, CPU, observer=type("O", (), {"log": lambda *a: None})())
+    for images in (0, 40, 47, 48, 96):
+        run.images = images
+        try:
+            run.check_images(flat)
+            seen.append((images, False))
+        except Exception as error:
+            assert "one image" in str(error)
+            seen.append((images, True))
+    assert seen == [(0, False), (40, False), (47, False), (48, True), (96, True)]
+    run.check_images(torch.randint(0, 256, (100, 1, 16, 16), dtype=torch.uint8))
+
+
+# the schedule
+
+
+@pytest.mark.parametrize(
+    ("kimg", "batch", "schedule"),
+    [
+        (0.096, 8, {"evaluations": 3, "grids": 2, "checkpoints": 4, "logs": 6}),
+        (0.1, 7, {"evaluations": 3, "grids": 5, "checkpoints": 2, "logs": 10}),
+        (0.101, 9, {"evaluations": 1, "grids": 1, "checkpoints": 1, "logs": 1}),
+        (0.1, 7, {"evaluations": 15, "grids": 15, "checkpoints": 15, "logs": 15}),  # at every step
+    ],
+)
+def test_things_happen_as_often_as_scheduled(
+    kimg: float, batch: int, schedule: dict[str, int], tiny, blobs, stub_scorer, recorder, tmp_path
+) -> None:
+    made = tiny({"networks": {"name": "gan"}}, kimg=kimg, batch=batch, schedule=schedule)
+    steps = math.ceil(made.budget / batch)
+    end = steps * batch
+
+    def moments(count: int) -> list[int]:
+        """The steps after which a new multiple of budget / count has been reached, by exact fractions."""
+        return sorted({math.ceil(-(-i * made.budget // count) / batch) * batch for i in range(1, count + 1)})
+
+    observer = recorder()
+    outcome = train(made, blobs(), tmp_path, CPU, observer)
+    assert outcome.status == "finished"
+    curve = [images for images, _ in observer.of("curve/fd_stub")]
+    assert curve == [0, *moments(schedule["evaluations"])]
+    assert len(curve) == 1 + min(schedule["evaluations"], steps)
+    grids = [path for path in observer.pictures if path.name.endswith("kimg.png")]
+    assert len(grids) == 1 + min(schedule["grids"], steps)
+    assert observer.flushes == min(schedule["checkpoints"], steps) + 1  # and one at the end
+    logs = [images for images, _ in observer.of("loss/generator")]
+    # a checkpoint has a log right before it, so that nothing half-averaged is lost
+    assert logs == sorted({*moments(schedule["logs"]), *moments(schedule["checkpoints"])})
+    assert logs[-1] == curve[-1] == end
+    assert files.load(tmp_path / CHECKPOINT, CPU)["images"] == end
+
+
+def test_every_grid_keeps_its_own_file(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
+    """Also when the budget is so small that several fall into one kimg."""
+    observer = recorder()
+    train(tiny(schedule={"grids": 4}), blobs(), tmp_path, CPU, observer)
+    assert len({path.name for path in observer.pictures}) == len(observer.pictures) == 7
+
+
+def test_logs_are_means_over_the_steps_since_the_last(tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path):
+    steps: list[list[float]] = []
+    step = Training.step
+
+    def spy(self: Training) -> None:
+        before = self.statistics.clone()
+        step(self)
+        steps.append((self.statistics - before).tolist())
+
+    monkeypatch.setattr(Training, "step", spy)
+    observer = recorder()
+    made = tiny({"networks": {"name": "gan"}}, schedule={"logs": 3, "checkpoints": 1})
+    train(made, blobs(), tmp_path, CPU, observer)
+    names = ("loss/discriminator", "loss/generator", "D/real", "D/fake")
+    for i, name in enumerate(names):
+        means = [sum(s[i] for s in steps[j : j + 4]) / 4 for j in (0, 4, 8)]
+        assert [value for _, value in observer.of(name)] == pytest.approx(means, rel=1e-5)
+        assert [images for images, _ in observer.of(name)] == [32, 64, 96]
+
+
+def test_observers_are_told_sizes_scores_and_costs(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
+    observer = recorder()
+    made = tiny({"networks": {"name": "gan"}})
+    outcome = train(made, blobs(), tmp_path, CPU, observer)
+    g = 8 * 4 + 4 + 4 * 4 + 4 + 4 * 256 + 256
+    d = 256 * 4 + 4 + 4 * 4 + 4 + 4 * 1 + 1
+    assert observer.of("parameters/generator") == [(0, g)]
+    assert observer.of("parameters/discriminator") == [(0, d)]
+    assert observer.of("score/fd_stub") == [(96, outcome.scores["fd_stub"])]
+    assert observer.of("score/spread") == [(96, outcome.scores["spread"])]
+    assert all(value > 0 for _, value in observer.of("speed/images_per_second"))
+    assert len(observer.of("speed/images_per_second")) == len(observer.of("loss/generator"))
+    last = {name: value for _, name, value in observer.values}
+    assert {n.removeprefix("seconds/"): v for n, v in last.items() if n.startswith("seconds/")} == outcome.seconds
+    assert last["memory/peak_mib"] > 10
+
+
+def test_mdgan_counts_the_parameters_of_all_workers(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
+    observer = recorder()
+    made = tiny({"networks": {"name": "gan"}, "update": MDGAN}, batch=4)
+    train(made, blobs(), tmp_path, CPU, observer)
+    assert observer.of("parameters/discriminator") == [(0, 3 * (256 * 4 + 4 + 4 * 4 + 4 + 4 + 1))]
+
+
+# what is scored
+
+
+def test_the_best_point_of_the_curve_is_chosen_and_scored_on_other_latents(
+    tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path
+) -> None:
+    """Scores by script: the second of four is best, so its generator is the one that is kept and scored."""
+    script = iter([9.0, 2.0, 5.0, 2.0])
+    drawn: list[Tensor] = []
+
+    def distance(self, images: Tensor) -> float:
+        drawn.append(images)
+        return next(script)
+
+    monkeypatch.setattr(stub_scorer, "distance", distance)
+    final: list[Tensor] = []
+    monkeypatch.setattr(stub_scorer, "score", lambda self, images: final.append(images) or {"fd_stub": 1.0})
+    made = tiny({"networks": {"name": "dcgan"}})
+    observer = recorder()
+    outcome = train(made, blobs(), tmp_path, CPU, observer)
+    assert observer.of("curve/fd_stub") == [(0, 9.0), (32, 2.0), (64, 5.0), (96, 2.0)]
+    assert outcome.chosen == 32
+    assert outcome.scores == {"fd_stub": 1.0}
+    # the file is that generator: it draws what was scored at 32 images
+    generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
+    assert about["images"] == 32
+    assert about["data"] == "Blobs"
+    assert Experiment.model_validate(about["experiment"]) == made
+    assert torch.equal(sampling.generate(generator, sampling.latents(100, 8, "choose")), drawn[1])
+    assert torch.equal(sampling.generate(generator, sampling.latents(100, 8, "report")), final[0])
+    assert not torch.equal(drawn[1], final[0])
+
+
+def test_the_average_is_scored_with_running_statistics(tiny, blobs, stub_scorer, monkeypatch, tmp_path) -> None:
+    """With half-life 0 the scored generator is the trained one, in eval mode."""
+    runs: list[Training] = []
+    finish = Training.finish
+    monkeypatch.setattr(Training, "finish", lambda self: runs.append(self) or finish(self))
+    script = iter([3.0, 2.0, 1.0, 0.5])
+    monkeypatch.setattr(stub_scorer, "distance", lambda self, images: next(script))
+    monkeypatch.setattr(stub_scorer, "score", lambda self, images: {"fd_stub": 0.0})
+    train(tiny({"networks": {"name": "dcgan"}}, ema={"halflife_kimg": 0}), blobs(), tmp_path, CPU)
+    generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
+    assert about["images"] == 96
+    trained = runs[0].update.generator
+    assert trained.training
+    z = sampling.latents(20, 8, "report")
+    assert torch.equal(sampling.generate(generator, z), sampling.generate(trained.eval(), z))
+
+
+def test_the_device_settles_the_precision(tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    run = Training(tiny(precision="auto"), blobs(), tmp_path, CPU, recorder())
+    assert run.experiment.precision == run.update.experiment.precision == "bf16"
+
+
+def test_outcomes_are_frozen() -> None:
+    outcome = Outcome("finished", "", {}, 0, {}, {})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        outcome.status = "diverged"  # type: ignore[misc]
+
+
+# the clock
+
+
+def test_the_clock_books_every_second_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("gans.training.loop.time.perf_counter", lambda: now[0])
+    clock = Clock(since=100.0)
+    now[0] += 1
+    with clock.of("training"):
+        now[0] += 10
+        with clock.of("evaluation"):
+            now[0] += 100
+        now[0] += 20
+    now[0] += 2
+    clock.switch("overhead")
+    assert clock.seconds == {"training": 30.0, "evaluation": 100.0, "overhead": 3.0}
+
+
+def test_seconds_add_up_over_the_sessions_of_a_run(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
+    made = tiny({"networks": {"name": "gan"}})
+    with pytest.raises(KeyboardInterrupt):
+        train(made, blobs(), tmp_path, CPU, recorder(lambda event, count: (event, count) == ("flush", 3)))
+    state = files.load(tmp_path / CHECKPOINT, CPU)
+    state["seconds"] = {"training": 1000.0, "evaluation": 200.0, "overhead": 30.0}
+    files.save(tmp_path / CHECKPOINT, state)
+    observer = recorder()
+    seconds = train(made, blobs(), tmp_path, CPU, observer).seconds
+    assert 1000 < seconds["training"] < 1010
+    assert 200 < seconds["evaluation"] < 210
+    assert 30 < seconds["overhead"] < 40
+    # and the speed is of this session's steps, not of the seconds before
+    assert all(speed > 10 for _, speed in observer.of("speed/images_per_second"))
+
+
+# the real thing
+
+
+def small(name: str, **fields: Any) -> Experiment:
+    score = {"extractors": ["digits"], "images": 200, "curve_images": 200}
+    networks = {"networks": {"latent": 16, "width": 16}}
+    table = {"score": score, "schedule": {"evaluations": 4, "grids": 2, "checkpoints": 4, "logs": 8}}
+    often = {"update": {"average_epochs": 0.1}} if name == "fl-gan" else {}  # a round within every evaluation
+    return experiment(RECIPES[name], networks, table, often, {"kimg": 1, "batch": 10, **fields})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_resume_is_exact_with_the_pinned_extractor(name: str, recorder, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
+    digits = datasets.load("digits")
+    made = small(name)
+    expected = train(made, digits, tmp_path / "whole", CPU)
+    with pytest.raises(KeyboardInterrupt):
+        train(made, digits, tmp_path / "cut", CPU, recorder(lambda e, count: (e, count) == ("flush", 3)))
+    found = train(made, digits, tmp_path / "cut", CPU)
+    assert expected.status == "finished"
+    assert found.scores == expected.scores
+    assert "fd_digits" in found.scores
+    assert_same_files(tmp_path / "whole", tmp_path / "cut")
+
+
+KILLED = """
+import json, os, sys, torch
+from pathlib import Path
+from gans import data
+from gans.config import Experiment
+from gans.train import Silent, train
+
+class Killer(Silent):
+    left = int(sys.argv[3])
+    def flush(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), 9)
+
+torch.set_num_threads(1)
+made = Experiment.model_validate(json.loads(sys.argv[1]))
+outcome = train(made, datasets.load("digits"), Path(sys.argv[2]), torch.device("cpu"), Killer())
+print(json.dumps(outcome.scores))
+"""
+
+
+@pytest.mark.slow
+def test_resume_is_exact_after_a_kill_and_in_another_process(tmp_path: Path) -> None:
+    made = small("mdgan", update={"rule": "mdgan", "workers": 4, "batches": 2, "swap_epochs": 0.2})
+    text = json.dumps(made.model_dump(mode="json"))
+
+    def run(folder: str, kill_at: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", KILLED, text, str(tmp_path / folder), str(kill_at)]
+        environment = {**os.environ, "PYTHONHASHSEED": str(kill_at)}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+    whole = run("whole", 0)
+    assert whole.returncode == 0, whole.stderr
+    assert run("cut", 2).returncode == -9
+    resumed = run("cut", 0)
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout) == json.loads(whole.stdout)
+    assert_same_files(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_a_small_dcgan_learns_digits(tmp_path: Path) -> None:
+    """The score falls to less than half of the untrained generator's."""
+    curve: list[float] = []
+
+    class Listening:
+        def log(self, images: int, values: dict[str, float]) -> None:
+            curve.extend(value for name, value in values.items() if name == "curve/fd_digits")
+
+        def picture(self, path: Path) -> None: ...
+
+        def flush(self) -> None: ...
+
+        def resumed(self, history: History) -> None: ...
+
+    digits: ImageData = datasets.load("digits")
+    outcome = train(small("dcgan", kimg=20, batch=32), digits, tmp_path, CPU, Listening())
+    assert outcome.status == "finished", outcome.reason
+    assert min(curve) < curve[0] / 2
+    assert outcome.scores["fd_digits"] < curve[0] / 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", RECIPES)
+def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
+    name: str, tiny, blobs, stub_scorer, recorder, tmp_path
+) -> None:
+    made, images, device = recipe(tiny, name), blobs(), torch.device("cuda")
+    with pytest.raises(KeyboardInterrupt):
+        train(made, images, tmp_path, device, recorder(lambda e, count: (e, count) == ("flush", 2)))
+    outcome = train(made, images, tmp_path, device)
+    assert outcome.status == "finished"
+    cpu = Training(made, images, tmp_path / "cpu", CPU, recorder())
+    gpu = Training(made, images, tmp_path / "gpu", device, recorder())
+    for a, b in zip(cpu.update.player.parameters, gpu.update.player.parameters, strict=True):
+        assert torch.equal(a, b.cpu())
+    one = next(iter(cpu.update.discriminators())).parameters[0]
+    assert torch.equal(one, next(iter(gpu.update.discriminators())).parameters[0].cpu())
+
+
+def test_an_untrained_generator_is_never_the_result(tiny, blobs, stub_scorer, tmp_path, monkeypatch) -> None:
+    """Even if its images score best: weak extractors prefer grey noise to a first attempt at an image."""
+    scores = iter([1.0, 9.0, 8.0, 7.0])
+    monkeypatch.setattr(stub_scorer, "distance", lambda self, images: next(scores, 7.0))
+    made = tiny({"networks": {"name": "gan"}, "schedule": {"evaluations": 3}})
+    outcome = train(made, blobs(), tmp_path, CPU)
+    (curve,) = (points for name, points in outcome.history.items() if name.startswith("curve/"))
+    assert [score for _, score in curve] == [1.0, 9.0, 8.0, 7.0]
+    assert outcome.chosen == curve[-1][0]

@@ -1,0 +1,193 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gans.training.losses import LOSSES, gradient_penalty
+
+REAL = np.array([-3.0, -0.5, 0.0, 0.25, 1.0, 4.0])
+FAKE = np.array([-2.0, -1.0, 0.0, 0.75, 1.5, 5.0])
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+# the papers' formulas, with probabilities where they have probabilities
+CLOSED_D = {
+    "non-saturating": lambda r, f: -np.log(sigmoid(r)).mean() - np.log(1 - sigmoid(f)).mean(),
+    "minimax": lambda r, f: -np.log(sigmoid(r)).mean() - np.log(1 - sigmoid(f)).mean(),
+    "hinge": lambda r, f: -np.minimum(0, r - 1).mean() - np.minimum(0, -f - 1).mean(),
+    "least-squares": lambda r, f: ((r - 1) ** 2).mean() / 2 + (f**2).mean() / 2,
+    "wasserstein-gp": lambda r, f: f.mean() - r.mean(),
+}
+CLOSED_G = {
+    "non-saturating": lambda f: -np.log(sigmoid(f)).mean(),
+    "minimax": lambda f: np.log(1 - sigmoid(f)).mean(),
+    "hinge": lambda f: -f.mean(),
+    "least-squares": lambda f: ((f - 1) ** 2).mean() / 2,
+    "wasserstein-gp": lambda f: -f.mean(),
+}
+# exact values where every real logit is r and every fake one f = (d_loss, g_loss), at both extremes
+BIG = 1e4
+EXTREME = {
+    "non-saturating": {(BIG, -BIG): (0, BIG), (-BIG, BIG): (2 * BIG, 0)},
+    "minimax": {(BIG, -BIG): (0, 0), (-BIG, BIG): (2 * BIG, -BIG)},
+    "hinge": {(BIG, -BIG): (0, BIG), (-BIG, BIG): (2 * BIG + 2, -BIG)},
+    "least-squares": {
+        (BIG, -BIG): (0.5 * (BIG - 1) ** 2 + 0.5 * BIG**2, 0.5 * (BIG + 1) ** 2),
+        (-BIG, BIG): (0.5 * (BIG + 1) ** 2 + 0.5 * BIG**2, 0.5 * (BIG - 1) ** 2),
+    },
+    "wasserstein-gp": {(BIG, -BIG): (-2 * BIG, BIG), (-BIG, BIG): (2 * BIG, -BIG)},
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_equal_their_closed_forms(name: str) -> None:
+    loss = LOSSES[name]
+    real, fake = torch.from_numpy(REAL), torch.from_numpy(FAKE)
+    # float64, where softplus turns linear at 20 these logits stay below
+    assert loss.d_loss(real, fake).item() == pytest.approx(CLOSED_D[name](REAL, FAKE), rel=1e-12)
+    assert loss.g_loss(fake).item() == pytest.approx(CLOSED_G[name](FAKE), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_extreme_logits_give_exact_values_and_finite_gradients(name: str) -> None:
+    for (r, f), (d_loss, g_loss) in EXTREME[name].items():
+        real, fake = torch.full((5,), r, requires_grad=True), torch.full((5,), f, requires_grad=True)
+        d, g = LOSSES[name].d_loss(real, fake), LOSSES[name].g_loss(fake)
+        assert d.item() == np.float32(d_loss)
+        assert g.item() == np.float32(g_loss)
+        gradients = [*torch.autograd.grad(d, (real, fake)), *torch.autograd.grad(g, fake)]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_the_non_saturating_loss_keeps_its_gradient_where_minimax_loses_it() -> None:
+    """Goodfellow et al. 2014, section 3: at D(G(z)) -> 0; the slopes are -1/n and 0."""
+    slopes = {}
+    for name in ("non-saturating", "minimax"):
+        fake = torch.full((4,), -BIG, requires_grad=True)
+        (slopes[name],) = torch.autograd.grad(LOSSES[name].g_loss(fake), fake)
+    assert slopes["non-saturating"].tolist() == [-0.25] * 4
+    assert slopes["minimax"].tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_player_pulls_in_its_own_direction(name: str) -> None:
+    """Between the least-squares targets 0 and 1: D raises real and lowers fake logits, G raises fake ones."""
+    real, fake = torch.tensor([0.2, 0.6], requires_grad=True), torch.tensor([0.3, 0.9], requires_grad=True)
+    up, down = torch.autograd.grad(LOSSES[name].d_loss(real, fake), (real, fake))
+    (pull,) = torch.autograd.grad(LOSSES[name].g_loss(fake), fake)
+    assert (up < 0).all()
+    assert (down > 0).all()
+    assert (pull < 0).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_means_over_the_batch(name: str) -> None:
+    real, fake = torch.from_numpy(REAL), torch.from_numpy(FAKE)
+    once, thrice = LOSSES[name].d_loss(real, fake), LOSSES[name].d_loss(real.repeat(3), fake.repeat(3))
+    assert once.item() == pytest.approx(thrice.item(), rel=1e-14)
+    once, thrice = LOSSES[name].g_loss(fake), LOSSES[name].g_loss(fake.repeat(3))
+    assert once.item() == pytest.approx(thrice.item(), rel=1e-14)
+
+
+def test_at_the_equilibrium_of_the_paper() -> None:
+    """D = 1/2 everywhere: the discriminator's loss is log 4 (Goodfellow et al. 2014, theorem 1)."""
+    zeros = torch.zeros(7, dtype=torch.float64)
+    assert LOSSES["minimax"].d_loss(zeros, zeros).item() == pytest.approx(math.log(4), rel=1e-14)
+
+
+def test_only_wasserstein_is_penalised() -> None:
+    assert [name for name, loss in LOSSES.items() if loss.penalised] == ["wasserstein-gp"]
+
+
+class Linear(nn.Module):
+    def __init__(self, w: torch.Tensor) -> None:
+        super().__init__()
+        self.w = nn.Parameter(w)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) @ self.w + 7
+
+
+@pytest.mark.parametrize("norm", [0.0, 0.25, 1.0, 3.0])
+def test_penalty_of_a_linear_discriminator(norm: float) -> None:
+    """(|w| - 1)^2 whatever the images, and its gradient in w is 2 (|w| - 1) w / |w|."""
+    rng = torch.Generator().manual_seed(0)
+    w = torch.randn(12, generator=rng, dtype=torch.float64)
+    network = Linear(norm * w / w.norm())
+    real, fake = torch.randn(2, 5, 3, 2, 2, generator=rng, dtype=torch.float64)
+    penalty = gradient_penalty(network, real, fake, rng)
+    assert penalty.item() == pytest.approx((norm - 1) ** 2, abs=1e-12)
+    (slope,) = torch.autograd.grad(penalty, network.w)
+    expected = 2 * (norm - 1) * network.w / norm if norm else torch.zeros(12)
+    assert torch.allclose(slope, expected.to(slope), atol=1e-12)
+
+
+def mlp() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(3)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 1), nn.Flatten(0)).double()
+    real, fake = torch.randn(2, 4, 2, 2, 2, dtype=torch.float64)
+    return network, real, fake
+
+
+def points_between(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    share = torch.rand((len(real), 1, 1, 1), generator=torch.Generator().manual_seed(9))
+    return share * real + (1 - share) * fake
+
+
+def test_penalty_of_an_mlp_equals_per_sample_gradients() -> None:
+    network, real, fake = mlp()
+    between = points_between(real, fake)
+    slopes = torch.func.vmap(torch.func.grad(lambda x: network(x[None]).squeeze()))(between)
+    expected = (slopes.flatten(1).norm(dim=1) - 1).square().mean()
+    found = gradient_penalty(network, real, fake, torch.Generator().manual_seed(9))
+    assert found.item() == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_penalty_of_an_mlp_equals_finite_differences() -> None:
+    """Both the penalty and its derivative in one weight, which is what training follows."""
+    network, real, fake = mlp()
+    between, h = points_between(real, fake).flatten(1), 1e-5
+    weight = network[1].weight
+
+    @torch.no_grad()
+    def by_differences() -> float:
+        steps = torch.eye(8, dtype=torch.float64) * h
+        slopes = [(network(between + step) - network(between - step)) / (2 * h) for step in steps]
+        return (torch.stack(slopes, dim=1).norm(dim=1) - 1).square().mean().item()
+
+    penalty = gradient_penalty(network, real, fake, torch.Generator().manual_seed(9))
+    assert penalty.item() == pytest.approx(by_differences(), rel=1e-8)
+    (slope,) = torch.autograd.grad(penalty, weight)
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            weight[2, 3] += sign * 1e-4
+        values.append(by_differences())
+        with torch.no_grad():
+            weight[2, 3] -= sign * 1e-4
+    assert slope[2, 3].item() == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-5)
+
+
+def test_penalty_mixes_per_image_between_real_and_fake_and_leaves_the_generator_alone() -> None:
+    seen = []
+
+    class Looking(Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.detach())
+            return super().forward(x)
+
+    real, fake = torch.ones(200, 1, 2, 2), torch.zeros(200, 1, 2, 2, requires_grad=True)
+    gradient_penalty(Looking(torch.ones(4)), real, fake, torch.Generator().manual_seed(1)).backward()
+    assert fake.grad is None
+    shares = seen[0][:, 0, 0, 0]
+    assert (seen[0] == shares[:, None, None, None]).all()  # one share per image
+    assert shares.min() >= 0
+    assert shares.max() <= 1
+    # uniform on [0, 1]: Kolmogorov-Smirnov distance below the 0.1 % level, 1.95 / sqrt(n)
+    grid = torch.arange(1, 201) / 200
+    assert (shares.sort().values - grid).abs().max() < 1.95 / 200**0.5

@@ -1,0 +1,148 @@
+"""Two matrices side by side."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import stats
+
+from gans.errors import InputError
+from gans.runs.tracking import Store
+from reports import compare
+from reports.results import Board
+
+BOARD = Board("digits", "fd_digits", "Digits")
+SCORES = {
+    "slow": {"gan": [6.0, 6.5, 7.0], "dcgan": [8.0, 8.4, 7.9]},
+    "fast": {"gan": [6.2, 6.4, 7.1], "dcgan": [9.5, 9.9, 9.6]},
+}
+
+
+def fill(
+    store: Store, name: str, scores: dict[str, list[float]], extractors: str = "digits:abc", **settings: str
+) -> None:
+    """A tracked matrix: a plan, and finished cells with what the comparison reads."""
+    planned = [
+        {
+            "name": f"{model}/digits/{seed}",
+            "model": model,
+            "dataset": "digits",
+            "seed": seed,
+            "identity": f"{name}-{model}-{seed}",
+            "metric": "fd_digits",
+        }
+        for model, values in scores.items()
+        for seed in range(len(values))
+    ]
+    floors = [{"dataset": "digits", "title": "Digits", "identity": "none", "metric": "fd_digits"}]
+    plan = {"matrix": name, "protocol": 1, "command": "make bench", "cells": planned, "floors": floors}
+    parent = store.start(name, "matrix", {"gans.kind": "matrix", "gans.protocol": "1"})
+    parent.text(json.dumps(plan), "cells.json")
+    parent.finish("finished")
+    for cell in planned:
+        tags = {"gans.kind": "cell", "gans.cell": cell["identity"], "gans.protocol": "1"}
+        tags |= {"gans.extractors": extractors, "gans.reference": "train split"}
+        tags |= {"gans.device": "a CPU", "gans.commit": "abc"}
+        run = store.start(name, cell["name"], tags)
+        run.params({"score.images": "1438", "batch": "32", "precision": "float32", **settings})
+        seconds = 10.0 if name == "slow" else 4.0
+        run.log(1000, {"score/fd_digits": scores[cell["model"]][cell["seed"]], "seconds/training": seconds})
+        run.finish("finished")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        store = Store(f"sqlite:///{folder}/mlflow.db")
+        fill(store, "slow", SCORES["slow"])
+        fill(store, "fast", SCORES["fast"], precision="bf16", shards="iid")
+        fill(store, "other", SCORES["slow"], extractors="digits:def")
+        fill(store, "single", {"gan": [6.1], "elsewhere": [1.0]}, precision="bf16")
+        fill(store, "strangers", {"sagan": [6.0]})
+    return store
+
+
+def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path: Path) -> None:
+    path = compare.write(store, ("slow", "fast"), tmp_path)
+    text = path.read_text()
+    gan, dcgan = (
+        next(line for line in text.splitlines() if line.startswith(f"| {m} |")) for m in ("gan", "dcgan")
+    )
+    assert "6.50 ± 1.24, n = 3 | 6.57 ± 1.17, n = 3" in gan
+    welch = stats.ttest_ind(SCORES["fast"]["dcgan"], SCORES["slow"]["dcgan"], equal_var=False)
+    low, high = welch.confidence_interval(0.95)
+    assert f"**1.57 ({low:.3g} to {high:.2f})**" in dcgan
+    assert dcgan.endswith("| 2.50 |")
+    assert "**" not in gan
+    assert "leaves 0 out: dcgan on Digits. With 2 rows at 95 %, 0.1 such rows" in text
+    assert "| `precision` | float32 | bf16 |" in text
+    assert "| `shards` | — | iid |" in text  # a setting that the one had not yet
+    assert "\nmake bench\nmake bench\n.venv/bin/python -m reports.compare slow fast\n" in text
+    assert "| `gans.device` | a CPU | a CPU |" in text
+    assert "`batch`" not in text and "`gans.commit`" not in text
+    assert Image.open(path.with_suffix(".png")).width > 500
+
+
+def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp_path: Path) -> None:
+    text = compare.write(store, ("slow", "single"), tmp_path).read_text()
+    assert "6.10 (one seed)" in text
+    assert "dcgan" not in text
+    assert "elsewhere" not in text
+    assert "Over all models" not in text
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ("other", "scored in different ways: gans.extractors is digits:abc and digits:def"),
+        ("strangers", "no model with finished cells on the same data and metric in common"),
+        ("fasst", "unknown experiment 'fasst' in .*; did you mean 'fast'"),
+    ],
+)
+def test_what_does_not_compare_is_refused(store: Store, tmp_path: Path, other: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        compare.write(store, ("slow", other), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def pair(one: np.ndarray, other: np.ndarray) -> compare.Pair:
+    return compare.Pair(BOARD, "m", (pd.DataFrame({"score": one}), pd.DataFrame({"score": other})))
+
+
+def test_the_ratio_over_models_is_the_geometric_mean() -> None:
+    found = [pair(np.array([2.0, 8.0]), np.array([4.0, 16.0])), pair(np.array([1.0, 4.0]), np.array([1.0, 4.0]))]
+    ratio = compare.Ratio.of(found)
+    assert ratio is not None
+    assert ratio.mean == pytest.approx(math.sqrt(2))
+    # four sets of two logs, log 2 on either side of their mean: equal variances, so freedom 4
+    reach = stats.t.ppf(0.975, 4) * math.sqrt(4 * math.log(2) ** 2) / 2
+    assert math.log(ratio.high / ratio.mean) == pytest.approx(reach)
+    assert ratio.low * ratio.high == pytest.approx(ratio.mean**2)
+
+
+def test_the_ratio_s_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Three models, three seeds, equal distributions: 1 is inside in 95 % of 2000 draws."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(2000):
+        found = [pair(*np.exp(spread * rng.standard_normal((2, 3)))) for spread in (0.1, 0.1, 0.2)]
+        ratio = compare.Ratio.of(found)
+        assert ratio is not None
+        inside += ratio.low <= 1 <= ratio.high
+    assert 0.93 < inside / 2000 < 0.975
+
+
+def test_bad_names_are_one_line(monkeypatch, capsys, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(sys, "argv", ["compare", "digits", "digits-bf16"])
+    assert compare.main() == 2
+    assert capsys.readouterr().err.startswith("error: no benchmark in the tracking store")

@@ -1,0 +1,169 @@
+"""What a report says of MD-GAN, from a store with known numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gans.config import experiment
+from gans.recipes import RECIPES
+from gans.runs.tracking import Store
+from reports import mdgan
+from reports.report import render
+from reports.results import Results, load
+
+BASE = {"workers": 5}
+# model -> recipe, tables over it
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "one": ("dcgan", {"batch": 10}),
+    "mdgan": ("mdgan", {"update": BASE}),
+    "n10": ("mdgan", {"update": {"workers": 10}}),
+    "n2": ("mdgan", {"update": {"workers": 2}}),
+    "k2": ("mdgan", {"update": {**BASE, "batches": 2}}),
+    "skew": ("mdgan", {"update": {**BASE, "shards": "dirichlet", "alpha": 0.5}}),
+    "still": ("mdgan", {"update": {**BASE, "swap_epochs": float("inf")}}),
+    "crashes": ("mdgan", {"update": {**BASE, "crashes": True}}),
+    "both": ("mdgan", {"update": {**BASE, "shards": "classes", "swap_epochs": float("inf")}}),
+    "fl": ("fl-gan", {"update": {"workers": 5}}),
+    "unrun": ("mdgan", {"update": {"workers": 7}}),
+}
+
+
+def write(folder: Path, conclusion: str = "") -> Store:
+    store = Store(f"sqlite:///{folder}/mlflow.db")
+    cells = []
+    for place, (model, (recipe, table)) in enumerate(MODELS.items()):
+        for seed in range(2):
+            name = f"{model}/digits/{seed}"
+            cells.append({"name": name, "model": model, "dataset": "digits", "seed": seed, "identity": name})
+            cells[-1]["metric"] = "fd_digits"
+            if model == "unrun":
+                continue
+            made = experiment(RECIPES[recipe], table, {"seed": seed})
+            tags = {"gans.kind": "cell", "gans.cell": name, "gans.status": "finished", "gans.protocol": "1"}
+            run = store.start("matrix", name, tags)
+            run.params({"model": model, **made.flat()})
+            run.log(1000, {"score/fd_digits": 10.0 + place + seed, "seconds/training": 1.0})
+            if model == "mdgan":
+                down, up, across = 4096 * (1 + seed), 2048, 6144
+                run.log(1000, {"traffic/server_to_worker": down, "traffic/server_to_worker_formula": 8192})
+                run.log(1000, {"traffic/worker_to_server": up, "traffic/worker_to_server_formula": 1024})
+                run.log(1000, {"traffic/worker_to_worker": across, "traffic/worker_to_worker_formula": 2048})
+                run.log(1000, {"traffic/exchanges": 1500, "traffic/moves": 20, "traffic/total_mib": 3.5})
+            if model == "fl":
+                run.log(1000, {"traffic/server_to_worker": 5120, "traffic/server_to_worker_formula": 4096})
+                run.log(1000, {"traffic/worker_to_server": 5120, "traffic/worker_to_server_formula": 4096})
+                run.log(1000, {"traffic/exchanges": 40, "traffic/moves": 0, "traffic/total_mib": 0.39})
+            if model == "crashes":
+                run.tag({f"gans.lost.{n}": f"crashed before iteration {i}" for n, i in ((10, 30), (2, 20))})
+            run.finish("finished")
+    plan = {"matrix": "matrix", "protocol": 1, "command": "make bench", "cells": cells, "conclusion": conclusion}
+    parent = store.start("matrix", "bench", {"gans.kind": "matrix", "gans.protocol": "1"})
+    parent.text(json.dumps(plan), "cells.json")
+    parent.finish("finished")
+    return store
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Results:
+    return load(write(tmp_path_factory.mktemp("store"), "Nothing is **shown**."), "matrix")
+
+
+def test_models_are_grouped_by_the_one_thing_that_they_change(results) -> None:
+    (board,) = results.boards
+    found = {
+        heading: [(row.label, row.model, row.scores.tolist()) for row in rows]
+        for heading, rows in mdgan.groups(results, board).items()
+    }
+    base = [11.0, 12.0]
+    assert found == {
+        "Baselines": [
+            ("MD-GAN, N = 5, b = 10 (base)", "mdgan", base),
+            ("one GAN, batches of 10", "one", [10.0, 11.0]),
+            ("FL-GAN, N = 5, b = 10", "fl", [19.0, 20.0]),
+        ],
+        "Workers N": [
+            ("N = 2", "n2", [13.0, 14.0]),
+            ("N = 5 (base)", "mdgan", base),
+            ("N = 10", "n10", [12.0, 13.0]),
+        ],
+        "Generated batches k": [("k = 1 (base)", "mdgan", base), ("k = 2", "k2", [14.0, 15.0])],
+        "Shards of the data": [
+            ("i.i.d. (base)", "mdgan", base),
+            ("Dirichlet, α = 0.5", "skew", [15.0, 16.0]),
+        ],
+        "Swaps of discriminators": [("every epoch (base)", "mdgan", base), ("never", "still", [16.0, 17.0])],
+        "Crashing workers": [
+            ("none (base)", "mdgan", base),
+            ("one every I/N iterations", "crashes", [17.0, 18.0]),
+        ],
+        "Two changes at once": [
+            ("neither (base)", "mdgan", base),
+            ("by class, never", "both", [18.0, 19.0]),
+        ],
+    }
+
+
+def test_a_row_names_every_setting_that_it_changes() -> None:
+    """Factors of several settings: the width alone, and alpha, which is part of what is said of the shards."""
+    base = {"networks.name": "dcgan", "networks.width": "64", "update.shards": "dirichlet", "update.alpha": "0.5"}
+    wide, other = base | {"networks.width": "128"}, base | {"update.alpha": "0.1"}
+    labels = [mdgan.changes(mdgan.FACTORS["Networks"], own, base) for own in (base, wide)]
+    assert labels == ["dcgan, width 64", "width 128"]
+    assert mdgan.changes(mdgan.FACTORS["Shards of the data"], other, base) == "Dirichlet, α = 0.1"
+
+
+def test_the_traffic_is_measured_beside_the_formulae(results) -> None:
+    (board,) = results.boards
+    rows = {row["Model"]: row for row in mdgan.traffic(results, board).to_dict("records")}
+    assert list(rows) == ["mdgan", "fl"]
+    assert rows["mdgan"] == {
+        "Model": "mdgan",
+        "N": "5",
+        "k": "1",
+        "An exchange is": "an iteration",
+        "Server → worker (KiB)": "6.00 / 8.00",  # the mean of 4 and 8
+        "Worker → server (KiB)": "2.00 / 1.00",
+        "Worker → worker, a swap (KiB)": "6.00 / 2.00",
+        "Exchanges": "1,500",
+        "Moves": "20",
+        "In all (MiB)": "3.50",
+    }
+    assert rows["fl"]["Server → worker (KiB)"] == "5.00 / 4.00"
+    assert rows["fl"]["Worker → worker, a swap (KiB)"] == rows["fl"]["k"] == "—"
+
+
+def test_lost_workers_are_listed_by_number(results) -> None:
+    (board,) = results.boards
+    assert mdgan.lost(results, board).to_dict("records") == [
+        {
+            "Cell": f"crashes/digits/{seed}",
+            "Lost": "worker 2 crashed before iteration 20; worker 10 crashed before iteration 30",
+        }
+        for seed in range(2)
+    ]
+
+
+def test_the_page_shows_the_section_and_the_conclusion(results, tmp_path) -> None:
+    text = render(results, tmp_path).read_text()
+    assert "## MD-GAN, factor by factor" in text
+    assert "factors-digits.png" in text
+    assert "| mdgan | 5 | 1 | an iteration | 6.00 / 8.00 | 2.00 / 1.00 | 6.00 / 2.00 | 1,500 | 20 | 3.50 |" in text
+    assert "### Lost workers" in text
+    assert "## What the figures show, and what they do not\n\nNothing is **shown**." in text
+    with Image.open(tmp_path / "factors-digits.png") as picture:
+        assert picture.mode == "L"  # nothing depends on colour
+        assert (np.asarray(picture) < 40).mean() > 0.005
+
+
+def test_a_matrix_without_mdgans_has_no_such_section(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("tests.reports.test_mdgan.MODELS", {"one": MODELS["one"]})
+    text = render(load(write(tmp_path), "matrix"), tmp_path / "report").read_text()
+    assert "MD-GAN" not in text
+    assert "What the figures show" not in text
+    assert not (tmp_path / "report" / "factors-digits.png").exists()

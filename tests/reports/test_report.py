@@ -1,0 +1,842 @@
+"""Reports from a small store with known numbers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import statistics
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from scipy import stats
+
+import reports
+from gans.errors import InputError
+from gans.pictures import grids
+from gans.runs.tracking import Run, Store
+from reports import figures, published, report, tables
+from reports.__main__ import experiment, main
+from reports.results import Board, Results, load
+
+MATRIX = "digits"
+DATASET, METRIC = "digits", "fd_digits"
+MODELS = ("gan", "dcgan", "sagan|x", "mdgan")
+# final scores of the finished cells; the others are holes
+SCORES = {
+    ("gan", 0): 31.25,
+    ("gan", 1): 28.5,
+    ("gan", 2): 36.0,
+    ("dcgan", 0): 12.5,
+    ("dcgan", 1): 11.0,
+    ("sagan|x", 1): 20.0,
+}
+UNTRAINED = 600.0
+KIMG = 10
+
+
+def cell(
+    model: str, seed: int, selected: bool = True, dataset: str = DATASET, metric: str = METRIC
+) -> dict[str, Any]:
+    return {
+        "name": f"{model}/{dataset}/{seed}",
+        "model": model,
+        "dataset": dataset,
+        "seed": seed,
+        "identity": f"{model}-{dataset}-{seed}",
+        "metric": metric,
+        "selected": selected,
+    }
+
+
+def plan(**changes: Any) -> dict[str, Any]:
+    return {
+        "matrix": MATRIX,
+        "experiment": MATRIX,
+        "budget": 1.0,
+        "protocol": 1,
+        "command": "make bench MATRIX=digits",
+        "description": "Four models on the scikit-learn digits.",
+        "cells": [cell(model, seed, selected=model != "mdgan") for model in MODELS for seed in range(3)],
+        "floors": [
+            {
+                "dataset": DATASET,
+                "title": "scikit-learn digits",
+                "identity": "floor",
+                "metric": METRIC,
+                "images": 1437,
+            }
+        ],
+        **changes,
+    }
+
+
+def invoke(store: Store, content: Mapping[str, Any], name: str = MATRIX) -> None:
+    """A parent run that did nothing but plan."""
+    run = store.start(name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(content["protocol"])})
+    run.text(json.dumps(content), "cells.json")
+    run.finish("finished")
+
+
+def start(store: Store, model: str, seed: int, experiment: str = MATRIX, **more: str) -> Run:
+    dataset, metric = more.get("dataset", DATASET), more.get("metric", METRIC)
+    tags = {
+        "gans.kind": "cell",
+        "gans.cell": f"{model}-{dataset}-{seed}",
+        "gans.model": model,
+        "gans.dataset": dataset,
+        "gans.seed": str(seed),
+        "gans.metric": metric,
+        "gans.device": "Some CPU (2 cores)",
+        "gans.threads": "1",
+        "gans.commit": "0123456789abcdef",
+        "gans.dirty": "false",
+        "gans.status": "running",
+        "gans.chosen_images": "8000",
+    }
+    tags |= {f"gans.{key}": value for key, value in more.items()}
+    run = store.start(experiment, f"{model}/{dataset}/{seed}", tags)
+    run.params(
+        {
+            "kimg": 10.0,
+            "batch": 64,
+            "resolution": 32 if dataset == "cifar10" else 16,
+            "networks.name": model,
+            "networks.width": 32,
+            "update.rule": "two-player",
+            "loss.name": "non-saturating",
+            "optimizer.lr_g": 2e-4,
+            "optimizer.lr_d": 2e-4,
+            "ema.halflife_kimg": 0.5,
+            "score.images": 1437,
+            "score.curve_images": 1000,
+        }
+    )
+    return run
+
+
+def train(run: Run, end: float, seed: int, until: int = KIMG, metric: str = METRIC) -> None:
+    """Curves of `until` thousand images, towards the score `end`."""
+    for kimg in range(until + 1):
+        share = kimg / KIMG
+        wobble = 1 + 0.1 * math.sin(5 * kimg + seed) * share
+        run.log(kimg * 1000, {f"curve/{metric}": UNTRAINED ** (1 - share) * end**share * wobble})
+    for kimg in range(1, until + 1):
+        seconds = {"seconds/training": 2.0 * kimg, "seconds/evaluation": 0.5 * kimg, "seconds/overhead": 0.25}
+        beliefs = {"D/real": 0.5 + 0.2 / kimg, "D/fake": 0.5 - 0.3 / kimg}
+        losses = {"loss/discriminator": 1.2 + 0.3 / kimg, "loss/generator": 0.8 + math.sin(kimg) / 9}
+        run.log(kimg * 1000, {**losses, **beliefs, **seconds, "memory/peak_mib": 512.0})
+
+
+def grid(path: Path, seed: int, smooth: float, channels: int = 1, side: int = 16) -> Path:
+    """A sample grid like those that training writes: 64 images of noise that turns into a ramp; made once."""
+    if path.exists():
+        return path
+    noise = torch.rand(64, channels, side, side, generator=torch.Generator().manual_seed(seed))
+    ramp = torch.linspace(0, 1, side).expand(64, channels, side, side)
+    grids.save_picture(grids.picture(((1 - smooth) * noise + smooth * ramp).mul(255).byte()), path)
+    return path
+
+
+def finish(run: Run, score: float, folder: Path, seed: int) -> None:
+    others = {"kd_digits": score / 1000, "kd_digits_std": 0.001, "is_digits": 7.5, "is_digits_std": 0.1}
+    shares = {
+        "precision_digits": 0.75,
+        "recall_digits": 0.5,
+        "memorisation_digits": 0.625,
+        "fdinf_digits": score / 2,
+    }
+    errors = {"fd_digits_se": score / 10, "precision_digits_se": 0.0125}
+    sizes = {"parameters/generator": 1234567.0, "parameters/discriminator": 7654.0}
+    scores = {f"score/{name}": value for name, value in {METRIC: score, **others, **shares, **errors}.items()}
+    run.log(KIMG * 1000, {**scores, **sizes})
+    for place, name in enumerate(["000000kimg", "000003kimg", "000005kimg", "000010kimg", "final"]):
+        run.artifact(grid(folder / f"{name}.png", seed, place / 4), "samples")
+    run.finish("finished")
+
+
+def fill(store: Store, folder: Path) -> None:
+    """Four models: all seeds; two of three, one diverged; one of three; never asked for."""
+    finish(start(store, "gan", 1), 1.0, folder, 1)  # an older run of a cell that ran again
+    for (model, seed), score in SCORES.items():
+        run = start(store, model, seed)
+        if seed == 0:
+            train(run, 2 * score, seed, until=5)  # then killed, and resumed from an earlier checkpoint
+        train(run, score, seed)
+        finish(run, score, folder, seed)
+    diverged = start(store, "dcgan", 2)
+    train(diverged, 50.0, 2, until=4)
+    diverged.finish("diverged", "loss_d is nan at 4.1 kimg")
+    start(store, "sagan|x", 0).finish("failed", "RuntimeError: a|b <c> (layers.py:12)")
+    # this cell ran under another protocol only, and much better
+    old = start(store, "sagan|x", 2, protocol="0")
+    train(old, 0.001, 2)
+    finish(old, 0.001, folder, 2)
+    floor = store.start(
+        MATRIX,
+        "real/digits",
+        {
+            "gans.kind": "floor",
+            "gans.cell": "floor",
+            "gans.dataset": DATASET,
+            "gans.extractor": "digits",
+            "gans.extractor_hash": "accaf9d20ea039d1f5e3",
+            "gans.title": "scikit-learn digits",
+        },
+    )
+    floor.log(0, {"half/fd_digits": 1.5, "half/kd_digits": 1e-5, "half/n_generated": 718, "half/n_reference": 719})
+    floor.log(
+        0, {"test/fd_digits": 2.25, "test/kd_digits": 2e-4, "test/n_generated": 360, "test/n_reference": 1437}
+    )
+    floor.artifact(grid(folder / "real.png", 7, 0.6))
+    floor.finish("finished")
+    invoke(store, plan())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> Store:
+    store = Store(f"sqlite:///{folder}/mlflow.db")
+    fill(store, folder)
+    return store
+
+
+@pytest.fixture(scope="module")
+def results(store: Store) -> Results:
+    return load(store, MATRIX)
+
+
+@pytest.fixture(scope="module")
+def page(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reports.write(store, MATRIX, tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def board(results: Results) -> Board:
+    return results.boards[0]
+
+
+# --- numbers
+
+
+def test_estimate_is_mean_and_student_interval(results, board):
+    ranks = {rank.model: rank for rank in tables.ranking(results, board)}
+    for model, n in {"gan": 3, "dcgan": 2}.items():
+        values = [score for (name, _), score in SCORES.items() if name == model]
+        estimate = ranks[model].estimate
+        half = stats.t(n - 1).ppf(0.975) * statistics.stdev(values) / math.sqrt(n)
+        assert (estimate.n, ranks[model].cells) == (n, 3)
+        assert estimate.mean == pytest.approx(statistics.mean(values))
+        assert estimate.half == pytest.approx(half)
+
+
+def test_interval_by_hand():
+    estimate = tables.Estimate.of(pd.Series([1.0, 2.0, 3.0]))
+    # t(2, 0.975) = 4.303 from printed tables, standard error 1 / sqrt(3)
+    assert (estimate.mean, estimate.half) == (2.0, pytest.approx(4.303 / math.sqrt(3), rel=1e-3))
+
+
+def test_ranking_is_best_first_and_one_seed_has_no_interval(results, board):
+    ranks = tables.ranking(results, board)
+    assert [rank.model for rank in ranks] == ["dcgan", "sagan|x", "gan", "mdgan"]
+    assert [rank.best for rank in ranks] == [True, False, False, False]
+    assert math.isnan(ranks[1].estimate.half)
+    assert str(ranks[1].estimate) == "20.0 (one seed)"
+    assert str(ranks[3].estimate) == "—"
+
+
+def test_untrained_score_and_ratio(results, board):
+    row = tables.main(results, board).iloc[2]
+    mean = statistics.mean([31.25, 28.5, 36.0])
+    assert list(row)[:3] == ["gan", str(tables.ranking(results, board)[2].estimate), "3"]
+    assert list(row)[5:] == ["600", f"{UNTRAINED / mean:.1f}×"]
+
+
+def test_overlapping_intervals_are_called_undecided(results, board):
+    # dcgan: 11.75 +- 9.53; sagan: 20.0; gan: 31.9 +- 9.4, so 12.3 < 20.2 - 18.9 is false and sagan alone overlaps
+    assert tables.undecided(results, board) == ["sagan|x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        (12.345, "12.3"),
+        (0.012345, "0.0123"),
+        (1234.5, "1234"),
+        (0.0, "0"),
+        (-0.00004, "-4.00e-05"),
+        (1.2e30, "1.20e+30"),
+        (math.nan, "—"),
+        (math.inf, "—"),
+    ],
+)
+def test_number(value, printed):
+    assert tables.number(value) == printed
+
+
+@pytest.mark.parametrize(
+    ("values", "printed"),
+    [
+        ([12.0, 12.0, 12.0], "12.0 ± 0.0"),
+        ([1234.5, 1235.5], "1235 ± 6"),
+        ([12.34, 12.36], "12.3 ± 0.1"),
+        ([12.345, 12.346], "12.346 ± 0.006"),
+        ([0.1 + 0.2, 0.3], "0.300 ± 0.000"),
+        ([1e30, 2e30], "1.50e+30 ± 6.4e+30"),
+        ([5.0, math.nan], "5.00 (one seed)"),
+        ([], "—"),
+    ],
+)
+def test_estimate_in_print(values, printed):
+    assert str(tables.Estimate.of(pd.Series(values, dtype=float))) == printed
+
+
+def test_escape_leaves_no_markup():
+    assert tables.escape("a|b <c>\n`d` *e*") == "a\\|b &lt;c> \\`d\\` \\*e\\*"
+
+
+# --- what counts
+
+
+def test_holes_are_listed_with_reasons(results):
+    holes = {row["Cell"]: (row["Status"], row["Reason"]) for _, row in tables.holes(results).iterrows()}
+    assert len(holes) == 12 - len(SCORES)
+    assert holes["dcgan/digits/2"] == ("diverged", "loss_d is nan at 4.1 kimg")
+    assert holes["sagan\\|x/digits/0"] == ("failed", "RuntimeError: a\\|b &lt;c> (layers.py:12)")
+    status, reason = holes["mdgan/digits/1"]
+    assert status == "not run"
+    assert "did not ask for it" in reason
+
+
+def test_other_protocols_do_not_count(results):
+    cells = results.cells.set_index("name")
+    assert cells.loc["sagan|x/digits/2", "status"] == "not run"
+    assert "protocol 0" in cells.loc["sagan|x/digits/2", "reason"]
+    assert results.cells["score"].min() == 11.0
+
+
+def test_newest_run_of_a_cell_counts_and_only_once(results):
+    assert results.cells["identity"].is_unique
+    assert results.cells.set_index("name").loc["gan/digits/1", "score"] == 28.5
+
+
+def test_points_logged_again_after_a_resume_count_once(results, board):
+    curves = results.score_curves(board)
+    own = curves[(curves["model"] == "gan") & (curves["seed"] == 0)]
+    assert list(own["images"]) == [kimg * 1000 for kimg in range(KIMG + 1)]
+
+
+def test_seconds_of_a_point_are_those_of_the_training_clock(results, board):
+    curves = results.score_curves(board).query("model == 'dcgan' and seed == 0")
+    assert list(curves["seconds"]) == [2.0 * kimg for kimg in range(KIMG + 1)]
+
+
+def test_time_to_target(results, board):
+    goal = tables.target(results, board)
+    curves = results.score_curves(board)
+    best = {
+        model: curves[(curves["model"] == model) & curves["counted"]].groupby("seed")["score"].min().mean()
+        for model in MODELS[:3]
+    }
+    assert goal == pytest.approx(statistics.median(best.values()))
+    first = curves.query("model == 'dcgan' and counted and score <= @goal").groupby("seed")["seconds"].min()
+    cost = tables.cost(results, board).set_index("Model")
+    assert float(cost.loc["dcgan"].iloc[-1]) == pytest.approx(first.mean())
+    assert cost.loc["gan"].iloc[-1] == "not reached"
+    assert cost.loc["gan", "Images/s"] == "500"
+    assert "Energy (kJ)" not in cost
+
+
+def test_rank_stability_is_the_share_of_redrawn_seeds(results, board):
+    firm = tables.stability(results, board)
+    # sagan has one finished seed, mdgan none; every mean of dcgan's seeds is below every mean of gan's
+    assert {model: (own.best, own.ranks) for model, own in firm.items()} == {"gan": (0, "2"), "dcgan": (1, "1")}
+
+
+def test_rank_stability_equals_all_redraws_counted():
+    scores = {"a": [1.0, 4.0], "b": [2.0, 3.0, 2.5]}
+    cells = [
+        {"dataset": "d", "metric": "m", "model": model, "counted": True, "score": score}
+        for model, own in scores.items()
+        for score in own
+    ]
+    firm = tables.stability(SimpleNamespace(on=lambda board: pd.DataFrame(cells)), Board("d", "m", "D"))
+    means = [[statistics.mean(draw) for draw in product(own, repeat=len(own))] for own in scores.values()]
+    wins = [(a < b) + (a == b) / 2 for a, b in product(*means)]
+    # 10,000 draws: four standard errors
+    assert firm["a"].best == pytest.approx(statistics.mean(wins), abs=4 * 0.5 / 100)
+    assert firm["a"].best + firm["b"].best == pytest.approx(1)
+    assert firm["a"].ranks == firm["b"].ranks == "1–2"
+
+
+def test_front_holds_what_no_other_model_beats():
+    means = pd.DataFrame(
+        {"cost": [1, 2, 2, 3, 4, np.nan], "score": [9.0, 5.0, 6.0, 5.0, 1.0, 0.5]}, index=list("abcdef")
+    )
+    assert figures.front(means, "cost") == ["a", "b", "e"]
+
+
+def test_ratios_of_the_profile(edges_results):
+    # `huge` alone has finished, on one of two data sets
+    ratios = figures.score_ratios(edges_results, edges_results.boards)
+    assert ratios.to_dict("list") == {edges_results.boards[0]: [1.0, math.inf, math.inf]}
+    assert figures.profile(edges_results) is None
+
+
+def test_profile_over_two_data_sets(two_sets):
+    ratios = figures.score_ratios(two_sets, two_sets.boards)
+    assert [list(ratios[board]) for board in two_sets.boards] == [[1.0, 3.0], [1.5, 1.0]]
+    picture = figures.profile(two_sets)
+    axes = picture.figure.axes[0]
+    steps = {line.get_label(): (list(line.get_xdata())[:-1], list(line.get_ydata())[:-1]) for line in axes.lines}
+    assert steps == {"gan": ([1, 1, 1.5], [0, 0.5, 1]), "dcgan": ([1, 1, 3], [0, 0.5, 1])}
+    assert "over 2 data sets" in picture.alt
+    assert "gan 50%, dcgan 50%" in picture.alt
+
+
+def test_floors_stand_below_the_models(results, board):
+    rows = tables.main(results, board).tail(2).iloc[:, :2].to_numpy().tolist()
+    assert rows == [
+        ["*real: train half vs train half, 718 images against 719*", "1.50"],
+        ["*real: train vs test, 360 images against 1,437*", "2.25"],
+    ]
+    assert tables.further(results, board).iloc[-1]["kd_digits ↓"] == "2.00e-04"
+
+
+def test_further_metrics_say_which_way_is_better(results, board):
+    further, errors = tables.further(results, board), tables.errors(results, board).set_index("Model")
+    assert list(further.columns) == [
+        "Model",
+        "fdinf_digits ↓",
+        "kd_digits ↓",
+        "is_digits ↑",
+        "precision_digits ↑",
+        "recall_digits ↑",
+        "memorisation_digits → 0.5",
+    ]
+    assert further.set_index("Model").loc["gan", "memorisation_digits → 0.5"] == "0.625 ± 0.000"
+    assert list(errors.columns) == ["fd_digits ↓", "precision_digits ↑"]
+    scores = [score for (model, _), score in SCORES.items() if model == "gan"]
+    assert errors.loc["gan", "fd_digits ↓"] == tables.number(statistics.mean(scores) / 10, 2)
+    assert errors.loc["gan", "precision_digits ↑"] == "0.013"
+
+
+# --- the page
+
+
+def test_page_says_what_the_scores_are(page):
+    text = page.read_text()
+    sections = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert sections == [
+        "Protocol",
+        "Scores",
+        "Further metrics",
+        "Cost",
+        "Samples",
+        "Curves",
+        "Failures and holes",
+        "How to read this",
+        "Environment and reproduction",
+    ]
+    assert (
+        "| scikit-learn digits | fd_digits | digits | `accaf9d20ea0` | 1,437 | train split, 1,437 images |" in text
+    )
+    assert "| dcgan | **11.8 ± 9.5** | 2 of 3 | 100% | 1 |" in text
+    assert "make bench MATRIX=digits" in text
+
+
+def test_tables_have_as_many_cells_in_every_row(page):
+    lines = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    cells = [line.replace("\\|", "").count("|") for line in lines]
+    rules = [place for place, line in enumerate(lines) if line.startswith("| :--")]
+    ends = [*[rule - 1 for rule in rules[1:]], len(lines)]
+    for rule, end in zip(rules, ends, strict=True):
+        assert len(set(cells[rule - 1 : end])) == 1
+
+
+def test_page_names_no_run_no_path_and_all_its_pictures(page, store, folder):
+    text = page.read_text()
+    assert str(folder) not in text
+    assert not any(run.info.run_id in text for run in store.runs(MATRIX))
+    pictures = sorted(path.name for path in page.parent.glob("*.png"))
+    assert pictures == ["curves-digits.png", "losses-digits.png", "pareto-digits.png", "samples-digits.png"]
+    assert all(f"]({name})" in text for name in [*pictures, "training-digits.gif"])
+    assert sum(path.stat().st_size for path in page.parent.iterdir()) < 3e6
+
+
+def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
+    text = reports.standalone(page)
+    assert text.count("<table>") == page.read_text().count("\n| :--")
+    assert "<td" in text
+    assert "**" not in text.split("<body>")[1].split("data:")[0]
+    for name in ("samples-digits.png", "training-digits.gif"):
+        content = base64.b64encode((page.parent / name).read_bytes()).decode()
+        assert f'src="data:image/{name[-3:]};base64,{content}"' in text
+    assert "[How these metrics react](../sensitivity/digits.md)" in page.read_text()
+    assert "<p>How these metrics react to noise" in text
+    assert not re.search(r'(src|href)="(?!data:|#|https:)', text)
+
+
+def test_same_store_same_bytes(page, store, tmp_path):
+    invoke(store, plan())
+    again = reports.write(store, MATRIX, tmp_path)
+    first, second = ({path.name: path.read_bytes() for path in p.parent.iterdir()} for p in (page, again))
+    assert first == second
+
+
+# --- the edges: two data sets, a small budget, no floor, one seed, nothing finished, odd numbers
+
+
+EDGES = "edges-budget0.1"
+
+
+@pytest.fixture(scope="module")
+def edges(store, folder):
+    """One odd cell of each sort."""
+    cells = [cell(model, 0, dataset="cifar10", metric="fid") for model in ("huge", "empty", "lost")]
+    cells += [cell(model, 0) for model in ("empty", "lost")]
+    # planned, never measured; the second extractor does not rank
+    floors = [
+        {"dataset": "cifar10", "title": "CIFAR-10", "identity": metric, "metric": metric, "images": 1437}
+        for metric in ("fid", "fd_cifar10")
+    ]
+    changes = {"matrix": "edges", "budget": 0.1, "command": "make bench MATRIX=edges BUDGET=0.1", "floors": floors}
+    huge = start(store, "huge", 0, EDGES, dataset="cifar10", metric="fid")
+    train(huge, 1e30, 0, metric="fid")
+    huge.log(KIMG * 1000, {"score/fid": 1e30, "score/kid": math.nan, "energy/joules": 5000.0})
+    for name in ("000000kimg", "000005kimg", "final"):
+        huge.artifact(grid(folder / "coloured" / f"{name}.png", 1, 0.0, channels=3, side=32), "samples")
+    huge.finish("finished")
+    empty = start(store, "empty", 0, EDGES, dataset="cifar10", metric="fid")
+    empty.log(KIMG * 1000, {"score/fid": math.nan})
+    empty.finish("finished")
+    start(store, "empty", 0, EDGES)
+    invoke(store, plan(**changes, cells=cells), EDGES)
+
+
+@pytest.fixture(scope="module")
+def edges_results(store, edges):
+    return load(store, EDGES)
+
+
+@pytest.fixture(scope="module")
+def two_sets(store):
+    """Two models on MNIST and on CIFAR-10 as JPEG, whose published figures are of others."""
+    scores = {
+        ("mnist", "fd_mnist"): {"gan": 2.0, "dcgan": 6.0},
+        ("cifar10-jpeg", "fd_cifar10"): {"gan": 45.0, "dcgan": 30.0},
+    }
+    cells, floors = [], []
+    for (dataset, metric), own in scores.items():
+        for model, score in own.items():
+            run = start(store, model, 0, "two", dataset=dataset, metric=metric)
+            run.log(10_000, {f"score/{metric}": score, "seconds/training": 90.0, "parameters/generator": 1e6})
+            run.finish("finished")
+            cells.append(cell(model, 0, dataset=dataset, metric=metric))
+        floors.append({"dataset": dataset, "title": dataset, "identity": dataset, "metric": metric, "images": 100})
+        floor = store.start("two", dataset, {"gans.kind": "floor", "gans.cell": dataset})
+        floor.log(0, {f"test/{metric}": 1.0, "test/n_generated": 100.0, "test/n_reference": 50_000.0})
+        floor.finish("finished")
+    invoke(store, plan(matrix="two", cells=cells, floors=floors), "two")
+    return load(store, "two")
+
+
+# --- what others have published
+
+
+def test_published_figures_are_those_of_their_sources():
+    found = published.read()
+    scores = {(s.source, s.model): (s.value, s.generated, s.reference, s.conditional) for s in found.scores}
+    assert scores == {
+        ("notebooks", "DCGAN"): (89.68, None, None, None),
+        ("notebooks", "SAGAN"): (107.25, None, None, None),
+        ("studiogan", "DCGAN"): (48.29, 50_000, 50_000, False),
+        ("studiogan", "WGAN-GP"): (53.98, 50_000, 50_000, False),
+        ("studiogan", "SNGAN"): (9.01, 50_000, 50_000, True),
+        ("studiogan", "SAGAN"): (10.35, 50_000, 50_000, True),
+        ("mimicry", "DCGAN"): (28.95, 10_000, 10_000, False),
+        ("mimicry", "SNGAN"): (16.77, 50_000, 50_000, False),
+        ("mimicry", "WGAN-GP"): (22.29, 50_000, 50_000, False),
+        ("collections", "DCGAN"): (42.72, 50_000, 50_000, False),
+        ("collections", "SNGAN-CNN"): (17.81, 50_000, 50_000, False),
+    }
+    assert {(s.dataset, s.metric) for s in found.scores} == {("cifar10", "fid"), ("cifar10", "")}
+    assert {s.source for s in found.scores if not s.metric} == {"notebooks"}  # which never said
+    assert {s.split for s in found.scores if s.source == "mimicry"} == {None}
+    assert {(t.dataset, t.model): t.minutes for t in found.times} == {
+        ("mnist", "GAN"): 12.35,
+        ("mnist", "DCGAN"): 34.6,
+        ("fashion-mnist", "GAN"): 62.7,
+        ("fashion-mnist", "DCGAN"): 64.9,
+    }
+
+
+def test_a_figure_of_another_protocol_says_so_in_its_row(two_sets):
+    table = published.scores(two_sets, two_sets.boards[1])
+    ours, theirs = table[table["Source"] == "this page"], table[table["Source"] != "this page"]
+    assert ours[["Model", "Metric", "Value ↓"]].to_numpy().tolist() == [
+        ["dcgan", "fd_cifar10", "30.0 (one seed)"],
+        ["gan", "fd_cifar10", "45.0 (one seed)"],
+    ]
+    assert theirs["Metric"].tolist() == ["not known"] * 2 + ["fid"] * 9
+    begins = ["no: extractor: not known; "] * 2 + ["no: another extractor (fid, ours is fd_cifar10); "] * 9
+    assert all(text.startswith(begin) for begin, text in zip(begins, theirs.iloc[:, -1], strict=True))
+    mimicry = theirs[theirs["Source"].str.contains("Mimicry")]
+    assert mimicry["Compares with ours"].str.contains("reference split: not known").tolist() == [True] * 3
+    assert all("not JPEG-compressed" in text for text in theirs.iloc[:, -1])
+    sagan = theirs[(theirs["Model"] == "SAGAN") & theirs["Source"].str.contains("Studio")].iloc[0]
+    assert "class-conditional" in sagan["Compares with ours"]
+    assert sagan["Reference images"] == "50,000, train"
+    assert published.scores(two_sets, two_sets.boards[0]).empty
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"generated": 50_000}, ["generated images: 50,000"]),
+        ({"reference": None}, ["reference images: not known"]),
+        ({"split": "test"}, ["reference split: test"]),
+        ({"conditional": None}, ["conditional or not: not known"]),
+        ({"metric": None}, ["extractor: not known"]),
+        ({"metric": "fid", "conditional": True}, ["another extractor (fid, ours is fd_x)", "class-conditional"]),
+    ],
+)
+def test_differences_of_protocol(changes, said):
+    ours = published.Protocol("fd_x", 10_000, 50_000, "train", False)
+    assert replace(ours, **changes).differences(ours) == said
+
+
+def test_published_figures_are_compared_by_the_metric_that_they_have(two_sets):
+    fid = two_sets.cells["model"].map({"gan": 70.0, "dcgan": 50.0})
+    both = replace(two_sets, cells=two_sets.cells.assign(**{"score/fid": fid}))
+    table = published.scores(both, both.boards[1])
+    assert table[["Model", "Metric", "Value ↓"]].to_numpy().tolist()[:2] == [
+        ["dcgan", "fid", "50.0 (one seed)"],
+        ["gan", "fid", "70.0 (one seed)"],
+    ]
+    assert not table.iloc[:, -1].str.contains("another extractor").any()
+
+
+def test_published_times_say_what_differs(two_sets):
+    table = published.times(two_sets, two_sets.boards[0])
+    assert table.iloc[:, [0, 2]].to_numpy().tolist() == [
+        ["gan", "1.50"],
+        ["dcgan", "1.50"],
+        ["GAN", "12.35"],
+        ["DCGAN", "34.6"],
+    ]
+    assert all("hardware" in text for text in table.iloc[2:, -1])
+    assert table.iloc[0, 1] == "this page: 10 thousand images, Some CPU (2 cores)"
+
+
+def test_a_wrong_published_figure_is_named(tmp_path):
+    file = tmp_path / "published.toml"
+    file.write_text(
+        '[sources.a]\ntitle = "A"\n[[scores]]\ndataset = "x"\nmodel = "M"\nsource = "b"\nvalue = 1.0\n'
+    )
+    with pytest.raises(InputError, match="unknown source 'b'"):
+        published.read(file)
+    other = tmp_path / "other.toml"
+    other.write_text(file.read_text().replace('"b"', '"a"').replace("1.0", "-1.0"))
+    with pytest.raises(InputError, match=r"other.toml: scores.0.value: "):
+        published.read(other)
+
+
+# --- the edges' page
+
+
+@pytest.fixture(scope="module")
+def edges_page(store, edges, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    old, foreign = folder / EDGES / "samples-gone.png", folder / EDGES / "mine.png"
+    old.parent.mkdir()
+    old.touch()
+    foreign.touch()
+    return reports.write(store, EDGES, folder)
+
+
+def test_pictures_of_earlier_reports_go(edges_page):
+    assert not (edges_page.parent / "samples-gone.png").exists()
+    assert (edges_page.parent / "mine.png").exists()
+
+
+def test_edges_in_the_page(edges_page):
+    text = edges_page.read_text()
+    assert "Trained on a tenth of the matrix's images" in text
+    assert "| huge | **1.00e+30 (one seed)** | — |" in text
+    assert "| huge | **1.00e+30 (one seed)** | 1 | — | — | 600 | 6.00e-28× |" in text
+    assert "| empty/cifar10/0 | finished | its score is not a finite number |" in text
+    assert "| empty/digits/0 | running | still running" in text
+    assert "No noise floor was tracked" in text
+    assert "| CIFAR-10 | fd_cifar10 | cifar10 | unknown | 1,437 | train split | 1,000 | 0.5 |" in text
+    assert "one row per model (huge): untrained, half-way through training and at the chosen checkpoint.]" in text
+    assert "Energy (kJ)" in text
+    assert "kid" not in text.split("## Further metrics")[1].split("↓ lower")[0]
+    assert "nan" not in text
+    assert not (edges_page.parent / "curves-digits.png").exists()
+
+
+def test_coloured_samples_stay_light(edges_page):
+    picture = edges_page.parent / "samples-cifar10.png"
+    # noise is the worst case for PNG: three panels of 24 images of 32 x 32 x 3 bytes, enlarged
+    assert picture.stat().st_size < 3 * 150_000
+
+
+def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "SENSITIVITY", tmp_path / "pages")
+    run = start(store, "gan", 0, "own")
+    image = Image.new("RGB", (1800, 600), (200, 30, 30))
+    for name, place in (("neighbours.png", None), ("classes.png", "samples")):
+        image.save(tmp_path / name)
+        run.artifact(tmp_path / name, place)
+    run.finish("finished")
+    invoke(store, plan(matrix="own", cells=[cell("gan", 0)]), "own")
+    for place in ("pages", "sensitivity"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "sensitivity" / "digits.md").touch()  # beside the output: it must not decide
+    assert "../sensitivity" not in reports.write(store, "own", tmp_path).read_text()
+    (tmp_path / "pages" / "digits.md").touch()
+    page = reports.write(store, "own", tmp_path)
+    assert "\n\n[How these metrics react](../sensitivity/digits.md) to noise" in page.read_text()
+    for kind in ("neighbours", "classes"):
+        with Image.open(page.parent / f"{kind}-digits.png") as shown:
+            red = (np.asarray(shown.convert("RGB")) == (200, 30, 30)).all(axis=-1)
+        assert red.sum() == 640 * 213  # smaller, but whole
+        assert f"]({kind}-digits.png)" in page.read_text()
+
+
+def test_a_report_that_is_too_large_gets_lighter_pictures(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    paths = [tmp_path / "large.png", tmp_path / "small.png", tmp_path / "film.gif"]
+    Image.fromarray(noise).save(paths[0])
+    Image.fromarray(noise[:20, :20]).save(paths[1])
+    Image.fromarray(noise[:50, :50]).save(paths[2])
+    before = [path.read_bytes() for path in paths]
+    figures.lighten(paths, sum(map(len, before)))
+    assert [path.read_bytes() for path in paths] == before
+    limit = len(before[1]) + len(before[2]) + 40_000
+    figures.lighten(paths, limit)
+    assert [path.read_bytes() for path in paths[1:]] == before[1:]
+    assert sum(path.stat().st_size for path in paths) <= limit
+    with Image.open(paths[0]) as image:
+        assert image.width / image.height == pytest.approx(1.5, abs=0.02)
+
+
+def test_the_film_shows_all_models_at_the_same_share_of_training(page):
+    with Image.open(page.parent / "training-digits.gif") as film:
+        assert film.n_frames == 4  # at 0, 3, 5 and 10 thousand images; mdgan never ran
+
+
+@pytest.mark.parametrize("side", [16, 32, 64, 128, 256])
+def test_panels_are_about_as_wide_for_every_resolution(side, tmp_path):
+    layout = figures.Layout.of(side)
+    width, height = layout.panel
+    assert 380 <= width <= 420
+    assert height <= width
+    panel = figures._panel(grid(tmp_path / "grid.png", 0, 0.5, side=side), side, layout)
+    assert panel.shape == (height, width, 3)
+
+
+def test_tiles_are_the_images_of_the_grid(tmp_path):
+    path = grid(tmp_path / "grid.png", 3, 0.0)
+    noise = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(3)).mul(255).byte()
+    tiles = grids.tiles(path, 16)
+    assert all((np.asarray(tile) == image[0].numpy()).all() for tile, image in zip(tiles, noise, strict=True))
+
+
+def test_a_picture_of_another_size_is_shown_whole(tmp_path):
+    assert grids.tiles(grid(tmp_path / "grid.png", 0, 0.0, side=20), 16) == []
+
+
+def test_stages_are_start_middle_and_end():
+    names = ["000000kimg.png", "000002kimg.png", "000004.500kimg.png", "000009kimg.png", "final.png"]
+    finished = figures.stages({name: Path(name) for name in names}, pd.Series({"gans.chosen_images": "6016"}))
+    assert finished == [
+        ("untrained", Path("000000kimg.png")),
+        ("after 4.5 thousand images", Path("000004.500kimg.png")),
+        ("chosen checkpoint, after 6.02 thousand", Path("final.png")),
+    ]
+    stopped = figures.stages({name: Path(name) for name in names[:2]}, pd.Series(dtype=str))
+    assert stopped[1:] == [("half-way", None), ("last, after 2 thousand images", Path("000002kimg.png"))]
+
+
+def test_every_model_looks_different():
+    looks = figures.styles([str(number) for number in range(30)])
+    assert len(set(looks.values())) == 30
+    lines = [(look.linestyle, look.marker) for look in looks.values()]
+    assert len(set(lines)) == 30
+
+
+def test_nothing_ran(store, tmp_path):
+    invoke(store, plan(matrix="idle"), "idle")
+    text = reports.write(store, "idle", tmp_path).read_text()
+    assert "Of 12 cells (model × data set × training seed), 0 finished; [12 did not]" in text
+    assert text.count("| not run |") == 12
+    assert not list((tmp_path / "idle").glob("*.png"))
+
+
+# --- errors and the command
+
+
+def test_unknown_experiment(store):
+    with pytest.raises(InputError, match="did you mean 'digits'"):
+        load(store, "digit")
+
+
+def test_experiment_without_an_invocation(store):
+    store.experiment("bare")
+    with pytest.raises(InputError, match="no benchmark run in experiment 'bare'"):
+        load(store, "bare")
+
+
+def test_plan_that_cannot_be_read(store):
+    run = store.start("broken", "matrix", {"gans.kind": "matrix"})
+    run.text("{}", "cells.json")
+    with pytest.raises(InputError, match=r"cannot read cells.json of experiment 'broken'"):
+        load(store, "broken")
+
+
+def test_experiment_names():
+    assert experiment("digits", 1) == "digits"
+    assert experiment("benchmarks/matrices/digits.toml", 0.1) == "digits-budget0.1"
+
+
+def test_command(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    monkeypatch.setattr("sys.argv", ["reports", MATRIX, "--output", str(tmp_path)])
+    assert main() == 0
+    printed = capsys.readouterr().out
+    assert "11.8 ± 9.5" in printed
+    assert printed.splitlines()[-1] == str(tmp_path / MATRIX / "README.md")
+
+
+def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    monkeypatch.setattr("sys.argv", ["reports", "nothing-like-it"])
+    assert main() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: unknown experiment 'nothing-like-it'")
+    assert error.count("\n") == 1
+
+
+def test_a_missing_argument_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reports"])
+    assert main() == 2
+    assert capsys.readouterr().err == (
+        "error: the following arguments are required: MATRIX; python -m reports --help lists what it takes\n"
+    )

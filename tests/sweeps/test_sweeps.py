@@ -1,0 +1,700 @@
+"""Sweeps: spaces that hold, counts that are exact whoever dies, pruning, honest winners, bad input."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+import torch
+from optuna.exceptions import TrialPruned
+from optuna.trial import FixedTrial, Trial, TrialState
+from scipy import stats
+
+from benchmarks.engine import Ended, Job, Result
+from benchmarks.runner import Machine
+from gans.config import experiment, flatten
+from gans.data.datasets import load
+from gans.errors import InputError, exit_code
+from gans.recipes import RECIPES
+from gans.runs.cell import Cell, check
+from gans.runs.tracking import Store
+from gans.training.loop import CHECKPOINT
+from reports.difference import Difference
+from sweeps import __main__ as command
+from sweeps import page, winners
+from sweeps.progress import Tally
+from sweeps.runner import Request, SweepRun, default_cell, plan
+from sweeps.space import SPACES, Choice, Range, Space, read_space, space
+from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
+from sweeps.toml import lines, nest
+from sweeps.trial import Diverged, Site, tidy, trial_folder, trial_job
+from sweeps.trial import report as report_point
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+# --- a sweep that costs nothing
+
+
+@pytest.fixture
+def sweep(tmp_path) -> Sweep:
+    """Two settings of a cell that is never trained, in a journal of its own."""
+    base = experiment(RECIPES["gan"], {"kimg": 6, "precision": "float32", "schedule": {"evaluations": 6}})
+    cell = Cell("gan", base, "0" * 16, "fd_stub")
+    parameters = {
+        "optimizer.lr_g": Range(low=1e-5, high=1e-1, log=True),
+        "batch": Choice(choices=(32, 64, 128)),
+    }
+    return Sweep(
+        study="stub",
+        storage=str(tmp_path / "sweeps.journal"),
+        default=cell,
+        space=Space(parameters, base.flat()),
+        trials=5,
+        seed=0,
+        pruner="none",
+        objectives=("score",),
+        seconds=60,
+    )
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    return Site(uri="", parent="", device="cpu", threads=1, folder=tmp_path)
+
+
+def score(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
+    """Best at a learning rate of 1e-3."""
+    tables = sweep.space.suggest(trial)
+    return ((math.log10(tables["optimizer"]["lr_g"]) + 3) ** 2,)
+
+
+def suicide(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
+    """As `kill -9` in the middle of a trial."""
+    sweep.space.suggest(trial)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return ()
+
+
+def bug(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
+    raise ZeroDivisionError("a bug")
+
+
+def diverge(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
+    sweep.space.suggest(trial)
+    raise Diverged("diverged: a loss is nan")
+
+
+def go(sweep: Sweep, site: Site, train: Callable[..., Any] = score) -> Result:
+    return trial_job(lambda images, values: None, sweep, site, "ticket", train)
+
+
+def go_elsewhere(sweep: Sweep, site: Site, train: Callable[..., Any]) -> int:
+    """The same in another process; returns its exit code."""
+    process = multiprocessing.get_context("fork").Process(target=go, args=(sweep, site, train))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def states(study: optuna.Study) -> list[str]:
+    return [trial.state.name for trial in study.trials]
+
+
+# --- spaces
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def swept(request) -> tuple[str, Cell, Space]:
+    cell, _ = default_cell(Request(request.param), CPU)
+    return request.param, cell, read_space(request.param, cell.experiment)
+
+
+def samples(space: Space, count: int) -> list[dict[str, Any]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return [space.suggest(study.ask()) for _ in range(count)]
+
+
+def test_every_recipe_has_a_readable_space():
+    assert {path.stem for path in SPACES.glob("*.toml")} == set(RECIPES)
+
+
+def test_random_samples_of_a_space_are_trainable(swept):
+    model, cell, space = swept
+    images = load("digits")
+    seen = set()
+    for tables in samples(space, 50):
+        resolved = experiment(cell.experiment.model_dump(), tables)
+        check(resolved, images)
+        assert resolved.kimg == cell.experiment.kimg and resolved.seed == winners.TRIAL_SEED
+        seen.add(resolved.loss.name)
+        flat = dict(flatten(tables))
+        assert ("loss.penalty" in flat) == (resolved.loss.name == "wasserstein-gp")
+        if resolved.networks.name == "dcgan":
+            assert resolved.loss.name != "wasserstein-gp"
+        if model == "mdgan":
+            assert resolved.update.batches <= resolved.update.workers
+    assert len(seen) >= 3
+
+
+def test_a_space_searches_what_the_issue_lists_and_holds_the_default(swept):
+    model, cell, space = swept
+    wanted = {"optimizer.lr_g", "optimizer.lr_d", "optimizer.beta1", "optimizer.beta2", "batch", "networks.width"}
+    wanted |= {"loss.name", "update.d_steps", "ema.halflife_kimg"}
+    wanted |= {"update.workers", "update.batches", "update.swap_epochs"} if model == "mdgan" else set()
+    assert wanted <= set(space.parameters)
+    default = space.default()
+    assert default is not None
+    fixed = FixedTrial(default)
+    assert experiment(cell.experiment.model_dump(), space.suggest(fixed)) == cell.experiment
+
+
+def test_the_default_is_what_the_matrix_trains():
+    file = tomllib.loads((ROOT / "benchmarks/matrices/digits.toml").read_text())
+    cell, seconds = default_cell(Request("sagan", budget=0.5), CPU)
+    assert cell.experiment.kimg == file["defaults"]["kimg"] / 2
+    own = {"networks.width": file["models"]["sagan"]["networks"]["width"], "dataset": "digits"}
+    assert own.items() <= cell.experiment.flat().items()
+    assert cell.metric == "fd_digits" and seconds == 2 * 60 * file["time_limit_minutes"]
+
+
+@pytest.mark.parametrize("of_a_matrix", [True, False])
+def test_a_precision_is_asked_for_all_trainings(of_a_matrix, monkeypatch, tmp_path):
+    if not of_a_matrix:
+        monkeypatch.setattr("sweeps.runner.MATRICES", tmp_path)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    default, asked = (default_cell(Request("sagan", precision=kind), CPU)[0] for kind in (None, "float32"))
+    assert (default.experiment.precision, asked.experiment.precision) == ("bf16", "float32")
+    with pytest.raises(InputError, match="tf32 needs a CUDA device"):
+        plan(Request("sagan", precision="tf32"), CPU)
+
+
+def test_an_own_file_takes_the_place_of_the_models(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'batch = { choices = [0.5, 2], relative = true }\nloss.name = "hinge"\noptimizer.beta1 = [0.0, 0.5]'
+    )
+    cell, _ = default_cell(Request("sagan"), CPU)
+    space = read_space("sagan", cell.experiment, file)
+    assert set(space.parameters) == {"batch", "loss.name", "optimizer.beta1"}
+    assert space.parameters["batch"] == Choice(choices=(32, 128))
+    assert all(tables["loss"] == {"name": "hinge"} for tables in samples(space, 5))
+    assert space.default() is None  # a batch of 64 is not in it
+    again = dict(flatten(tomllib.loads(space.text())))
+    assert again == {"batch": [32, 128], "loss.name": ["hinge"], "optimizer.beta1": [0.0, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    {
+        "": "leaves nothing to search",
+        "batch = 64": "leaves nothing to search",
+        "batch = []": "batch: choices = [] is not valid",
+        "bacth = [32, 64]": "unknown key 'bacth' in x.toml; did you mean 'batch'?",
+        "optimizer = { lr = [1, 2] }": "unknown key 'optimizer.lr' in x.toml; did you mean 'optimizer.lr_g'?",
+        "kimg = [1, 2]": "kimg cannot be searched",
+        "update.rule = ['mdgan', 'two-player']": "update.rule cannot be searched",
+        "optimizer.lr_g = { low = 1e-2, high = 1e-3 }": "low = 0.01 is not below high = 0.001",
+        "optimizer.lr_g = { low = 0, high = 1e-3, log = true }": "low = 0 has no logarithm",
+        "optimizer.beta1 = [0.5, 1.5]": "beta1 = 1.5 is not valid",
+        "batch = [32.5, 64]": "32.5 is not a whole number",
+        "loss.name = ['hinge', 'wasserstien-gp']": "did you mean 'wasserstein-gp'?",
+        "loss.name = ['hinge', 'wasserstein-gp']": "needs a discriminator without BatchNorm",
+        "loss.penalty = { low = 1, high = 2, when = { loss.name = 'wasserstein-gp' } }": "which it never is",
+        "update.batches = { low = 1, high = 8 }": "k is at most N",
+        "update.batches = { low = 1, high = 8, at_most = 'update.worker' }": "did you mean 'update.workers'?",
+        "batch = [16, 1500]": "fewer workers or a smaller batch",
+        "batch = [16, 128]\nupdate.workers = [4, 16]": "all numbers at their largest",
+    }.items(),
+)
+def test_a_space_that_cannot_be_is_refused_in_one_line(text, says):
+    cell, _ = default_cell(Request("mdgan"), CPU)
+    with pytest.raises(InputError) as caught:
+        space(tomllib.loads(text), cell.experiment, "x.toml")
+    assert says in str(caught.value) and "x.toml" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_toml_round_trip():
+    table = {"a": 1, "b": {"c": [1e-5, math.inf], "d": 'say "x"', "e": True}, "f": {"g h": 2.0}}
+    assert tomllib.loads(lines({key: table[key] for key in "ab"})) == {key: table[key] for key in "ab"}
+    assert nest(dict(flatten(table))) == table
+
+
+# --- counting
+
+
+def test_the_default_is_the_first_trial(sweep, site):
+    study = sweep.create()
+    assert go(sweep, site).status == "finished"
+    assert study.trials[0].params == {"optimizer.lr_g": 2e-4, "batch": 64}
+
+
+def test_a_killed_worker_s_trial_is_tried_again_and_the_count_is_exact(sweep, site):
+    study = sweep.create()
+    go(sweep, site)
+    assert go_elsewhere(sweep, site, suicide) == -signal.SIGKILL
+    assert states(study) == ["COMPLETE", "RUNNING"]
+    killed = study.trials[1]
+    assert [trial.number for trial in reap(study, 60)] == [1]
+    assert states(study) == ["COMPLETE", "FAIL", "WAITING"]
+    assert reap(study, 60) == []
+    assert go(sweep, site).status == "finished"
+    again = study.trials[2]
+    assert again.params == killed.params and origin(again) == 1
+    while unclaimed(study, sweep.trials):  # the same command again
+        go(sweep.__class__(**vars(sweep)), site)
+    assert counted(study) == sweep.trials == 5
+    assert states(study).count("FAIL") == 1
+    assert go(sweep, site) == Result("surplus")
+    more = replace(sweep, trials=7)
+    go(more, site), go(more, site), go(more, site)
+    assert counted(study) == 7
+
+
+def test_a_worker_that_lives_is_left_alone(sweep, site):
+    study = sweep.create()
+    trial = study.ask()
+    sign(trial, "mine")
+    assert reap(study, 60) == []
+    worker = trial.user_attrs["worker"]
+    trial.set_user_attr("worker", {**worker, "host": f"not-{HOST}", "pid": 1})
+    assert reap(study, 60) == []
+    trial.set_user_attr("worker", {**worker, "host": f"not-{HOST}", "since": time.time() - 1000})
+    assert [dead.number for dead in reap(study, 60)] == [0]
+
+
+def test_a_number_that_another_process_got_since_is_another_process(sweep):
+    study = sweep.create()
+    trial = study.ask()
+    sign(trial, "mine")
+    trial.set_user_attr("worker", {**trial.user_attrs["worker"], "born": 0.0})
+    assert len(reap(study, 60)) == 1
+
+
+def test_a_trial_dies_three_times_at_most(sweep, site):
+    study = sweep.create()
+    for _ in range(4):
+        sign(trial := study.ask(), "mine")
+        assert bury(study, study.trials[trial.number])
+        assert not bury(study, study.trials[trial.number])  # another process is too late
+    assert states(study) == ["FAIL"] * 4
+
+
+def test_two_processes_that_take_the_last_trial_run_one(sweep):
+    study = sweep.create()
+    trials = [study.ask() for _ in range(sweep.trials + 2)]
+    assert [surplus(trial, sweep.trials) for trial in trials] == [False] * 5 + [True, True]
+    study.tell(trials[0], state=TrialState.FAIL)
+    assert not surplus(trials[5], sweep.trials)
+
+
+def test_a_surplus_trial_does_not_run_nor_count(sweep, site, monkeypatch):
+    study = sweep.create()
+    one = replace(sweep, trials=1)
+    go(one, site)
+    monkeypatch.setattr("sweeps.trial.unclaimed", lambda study, trials: 1)  # others were quicker after this look
+    assert go(one, site, bug) == Result("surplus")
+    assert states(study) == ["COMPLETE", "FAIL"]
+    assert Tally.of(study).failed == 0
+
+
+def test_processes_never_draw_the_same_start(sweep, site):
+    study = sweep.create()
+    for _ in range(4):
+        assert go_elsewhere(sweep, site, score) == 0
+    drawn = [trial.params["optimizer.lr_g"] for trial in study.trials]
+    assert len(set(drawn)) == 4
+
+
+def test_a_study_draws_the_same_trials_however_often_it_is_interrupted(sweep, site, tmp_path):
+    def draw(name: str, seed: int) -> list[dict[str, Any]]:
+        own = replace(sweep, storage=str(tmp_path / name), seed=seed, trials=14)
+        study = own.create()
+        for _ in range(14):  # start-up trials and those after; every call opens the study afresh
+            go(own, site)
+        return [trial.params for trial in study.trials]
+
+    first = draw("a", 1)
+    assert first == draw("b", 1)
+    assert first[1:] != draw("c", 2)[1:]
+
+
+def test_another_sweep_does_not_join_a_study(sweep):
+    sweep.create()
+    assert sweep.create().study_name == "stub"
+    other = replace(sweep, space=Space({"batch": Choice(choices=(1, 2))}, sweep.base.flat()))
+    base = sweep.base.model_copy(update={"precision": "bf16"})
+    elsewhere = replace(sweep, default=replace(sweep.default, experiment=base))
+    with pytest.raises(
+        InputError, match=r"another precision.*; take its precision, STUDY=stub PRECISION=float32, or"
+    ):
+        elsewhere.create()
+    with pytest.raises(InputError, match=r"another precision and another space.*new ones; start another study"):
+        replace(other, default=elsewhere.default).create()
+    with pytest.raises(InputError, match=r"has another space.*STUDY=NAME"):
+        other.create()
+    with pytest.raises(InputError, match="another objectives"):
+        replace(sweep, objectives=("score", "seconds")).create()
+
+
+def test_a_study_from_before_there_were_precisions_was_in_float32(sweep):
+    study = sweep.create()
+    study.set_user_attr("sweep", {k: v for k, v in sweep.identity().items() if k != "precision"})
+    assert sweep.create().study_name == "stub"
+    base = sweep.base.model_copy(update={"precision": "bf16"})
+    with pytest.raises(InputError, match=r"another precision, so .* STUDY=stub PRECISION=float32"):
+        replace(sweep, default=replace(sweep.default, experiment=base)).create()
+
+
+def test_a_database_is_a_storage_too(sweep, site, tmp_path):
+    own = replace(sweep, storage=f"sqlite:///{tmp_path}/study.db", trials=2)
+    study = own.create()
+    go(own, site), go(own, site)
+    assert counted(study) == 2 and not unclaimed(study, 2)
+
+
+# --- how trials end
+
+
+def test_an_exception_is_a_failed_trial_with_its_traceback(sweep, site):
+    study = sweep.create()
+    result = go(sweep, site, bug)
+    assert result.status == "failed" and "a bug" in result.reason
+    (trial,) = study.trials
+    assert trial.state == TrialState.FAIL
+    assert "ZeroDivisionError: a bug" in trial.user_attrs["traceback"]
+    assert counted(study) == 0
+
+
+def test_divergence_prunes_and_an_all_pruned_study_says_so(sweep, site):
+    study = sweep.create()
+    for _ in range(2):
+        assert go(sweep, site, diverge) == Result("pruned", "diverged: a loss is nan")
+    assert counted(study) == 2
+    assert page.summary(study, sweep).startswith("no trial finished: of 2, the pruner stopped 0 and 2 diverged")
+    assert not winners.finalists(study, sweep, 3)
+
+
+@pytest.mark.parametrize(("pruner", "pruned"), [("halving", True), ("median", True), ("none", False)])
+def test_the_pruner_prunes_what_is_worse(sweep, site, pruner, pruned):
+    own = replace(sweep, pruner=pruner, trials=20)
+    study = own.create()
+    reported: list[int] = []
+
+    def curve(trial, sweep, *_, level=1.0):
+        sweep.space.suggest(trial)
+        reported.clear()
+        for images in range(0, 6001, 1000):
+            # batches do not divide the interval: every trial is evaluated a little later
+            report_point(trial, sweep, images + trial.number if images else 0, level)
+            reported.append(images)
+        return (level,)
+
+    for _ in range(5):
+        assert go(own, site, curve).status == "finished"
+    result = go(own, site, partial(curve, level=2.0))
+    assert result.status == ("pruned" if pruned else "finished")
+    trial = study.trials[-1]
+    assert list(trial.intermediate_values) == ([1000, 2000] if pruned else list(range(1000, 6001, 1000)))
+    assert reported == ([0, 1000] if pruned else list(range(0, 6001, 1000)))
+    if pruned:
+        assert trial.user_attrs["reason"] == "by the pruner at 2 kimg" and not trial.user_attrs["diverged"]
+
+
+def test_two_objectives_are_not_pruned(sweep, site):
+    own = replace(sweep, objectives=("score", "seconds"), pruner="halving")
+    study = own.create()
+
+    def both(trial, sweep, *_):
+        report_point(trial, sweep, 6000, 1.0)
+        return score(trial, sweep, *_)[0], 10.0 * trial.number
+
+    for _ in range(5):
+        assert go(own, site, both).status == "finished"
+    front = {trial.number for trial in study.best_trials}
+    assert 0 in front  # the quickest is on it
+    finalists = winners.finalists(study, own, 9)
+    assert {trial.number for trial in finalists} == front - {0}  # but it is the default
+    assert finalists == sorted(finalists, key=lambda trial: trial.values[0])
+
+
+def test_checkpoints_are_kept_for_the_best_and_for_those_to_be_tried_again(sweep, site):
+    study = sweep.create()
+    for _ in range(3):
+        go(sweep, site)
+    go_elsewhere(sweep, site, suicide)
+    reap(study, 60)
+    for number in range(4):
+        trial_folder(site.folder, number).mkdir()
+        (trial_folder(site.folder, number) / CHECKPOINT).touch()
+    tidy(study, site.folder, [1])
+    kept = [number for number in range(4) if (trial_folder(site.folder, number) / CHECKPOINT).exists()]
+    assert kept == [1, 3]
+
+
+def test_finalists_are_the_best_without_the_default(sweep, site):
+    study = sweep.create()
+    for _ in range(5):
+        go(sweep, site)
+    study.enqueue_trial({"optimizer.lr_g": 2e-4, "batch": 64})  # the default once more
+    go(replace(sweep, trials=6), site)
+    best = winners.finalists(study, sweep, 2)
+    scores = sorted(trial.value for trial in study.trials[1:5])
+    assert [trial.value for trial in best] == scores[:2]
+    found = winners.matrix(sweep, best, 3)
+    assert list(found.file.models) == ["default", *map(winners.name, best)]
+    assert found.file.seeds == (2000, 2001, 2002)
+    tables = tomllib.loads(found.text)
+    assert tables["models"]["default"]["optimizer"]["lr_g"] == 2e-4
+    assert tables["models"] == {name: nest(dict(flatten(table))) for name, table in tables["models"].items()}
+
+
+# --- statistics
+
+
+def test_the_difference_is_welch_s():
+    a, b = np.array([27.5, 21.0, 19.0, 23.6, 17.0]), np.array([27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8])
+    va, vb = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+    t = (a.mean() - b.mean()) / math.sqrt(va + vb)
+    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
+    reach = stats.t.ppf(0.975, freedom) * math.sqrt(va + vb)
+    found = Difference.of(pd.Series([*a, math.nan]), pd.Series(b))
+    assert found.mean == pytest.approx(a.mean() - b.mean())
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom))
+    assert (found.low, found.high) == pytest.approx((found.mean - reach, found.mean + reach))
+    three = Difference.of(pd.Series(a), pd.Series(b), comparisons=3)
+    wider = stats.t.ppf(1 - 0.025 / 3, freedom) * math.sqrt(va + vb)
+    assert three.p == pytest.approx(min(1, 3 * found.p))
+    assert three.high == pytest.approx(found.mean + wider)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "says"),
+    [
+        ([1.0, 1.1, 0.9], "is better than the default, beyond the intervals"),
+        ([9.0, 9.1, 8.9], "is worse than the default, beyond the intervals"),
+        ([4.0, 6.5, 3.0], "has the lower mean, but not beyond the intervals"),
+        ([5.5, 6.5, 4.5], "has the higher mean, but not beyond the intervals"),
+        ([1.0], "cannot be told from the default by one seed"),
+        ([], "has no score to compare"),
+    ],
+)
+def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, says):
+    assert Difference.of(pd.Series(tuned, dtype=float), pd.Series([5.0, 5.2, 4.8])).verdict == says
+
+
+# --- the runner
+
+
+def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_path):
+    monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
+    store = SimpleNamespace(resume=lambda run: None)
+    run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
+    sign(run.study.ask(), "late")
+    job = Job("late", lambda tell: Result("finished"), 0, tmp_path / "log", 1)
+    run.settle(Ended(job, Result("timed out", "still running after 1 minutes")))
+    assert states(run.study) == ["FAIL"]
+    tally = Tally.of(run.study)
+    assert (tally.counted, tally.failed, tally.running) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    {
+        "sagam": "unknown model 'sagam'; did you mean 'sagan'?",
+        "sagan --trials 0": "TRIALS=0 must be at least 1",
+        "sagan --jobs 0": "JOBS=0 must be at least 1",
+        "sagan --dataset digit": "unknown data set 'digit'; did you mean 'digits'?",
+        "sagan --pruner medium": "unknown pruner 'medium'; did you mean 'median'?",
+        "sagan --objectives seconds": "OBJECTIVES=seconds: take 'score', or 'score seconds'",
+        "sagan --objectives score speed": "unknown objective 'speed'",
+        "sagan --budget 0": "BUDGET=0 must be above 0",
+        "sagan --seed -1": "SEED=-1 must not be negative",
+    }.items(),
+)
+def test_bad_input_is_one_line_and_exit_code_2(flags, says, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sweeps", *flags.split()])
+    assert exit_code(command.main) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {says}") and len(error.splitlines()) == 1
+
+
+def test_a_storage_that_cannot_be_reached_is_one_line(tmp_path):
+    (tmp_path / "text").write_text("not a journal\nnor anything\n")
+    for url in (
+        "/no/such/folder/sweeps.journal",
+        "postgresql://me:secret@127.0.0.1:1/x",
+        "sqlite:////no/such/folder/x.db",
+        "nonsense://x",
+        str(tmp_path / "text"),
+        str(tmp_path),
+    ):
+        with pytest.raises(InputError, match="cannot use the storage") as caught:
+            open_storage(url)
+        assert len(str(caught.value).splitlines()) == 1 and "secret" not in str(caught.value)
+
+
+def test_the_command_names_what_is_not_usual():
+    assert Request("gan").command() == "make sweep MODEL=gan TRIALS=30"
+    request = Request("gan", objectives=("score", "seconds"), budget=0.1, seed=3)
+    assert request.command() == "make sweep MODEL=gan TRIALS=30 SEED=3 OBJECTIVES='score seconds' BUDGET=0.1"
+    assert request.name == "gan-digits-budget0.1-seconds"
+    precise = Request("gan", precision="float32")
+    assert precise.command() == "make sweep MODEL=gan TRIALS=30 PRECISION=float32"
+    assert precise.name == "gan-digits-float32"
+
+
+def test_a_space_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no file .*none.toml"):
+        plan(Request("gan", space=tmp_path / "none.toml"), CPU)
+
+
+# --- the real thing
+
+
+TINY = """
+batch = [20, 40]
+networks.width = [4, 8]
+optimizer.lr_g = { low = 1e-4, high = 1e-2, log = true }
+loss.name = ["hinge", "wasserstein-gp"]
+loss.penalty = { low = 1, high = 30, log = true, when = { loss.name = "wasserstein-gp" } }
+"""
+
+
+class Place:
+    """A working directory with a space, a store and a journal of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "tiny.toml").write_text(TINY)
+        self.environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+        }
+
+    def start(self, *flags: str, module: str = "sweeps") -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *flags],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def sweep(self, *flags: str) -> subprocess.Popen[str]:
+        usual = ["--space", "tiny.toml", "--budget", "0.01", "--finalists", "1", "--fresh", "2"]
+        return self.start("gan", *usual, *flags)
+
+    def study(self, name: str = "gan-digits-budget0.01") -> optuna.Study:
+        return optuna.load_study(study_name=name, storage=open_storage(str(self.folder / "sweeps.journal")))
+
+    def wait_for(self, state: TrialState, above: int = 0) -> None:
+        for _ in range(2400):
+            time.sleep(0.05)
+            try:
+                trials = self.study().get_trials(states=(state,))
+            except (KeyError, InputError):
+                continue  # not there yet
+            if any(trial.number >= above and "run" in trial.user_attrs for trial in trials):
+                return
+        raise AssertionError(f"no trial is {state.name}")
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=600)
+    return output
+
+
+@pytest.mark.slow
+def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path):
+    place = Place(tmp_path)
+    first = place.sweep("--trials", "6", "--jobs", "1")
+    place.wait_for(TrialState.RUNNING)
+    second = place.sweep("--trials", "6", "--jobs", "1", "--join")
+    place.wait_for(TrialState.RUNNING, above=2)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert second.wait(timeout=600) == 0, said(second)
+    third = place.sweep("--trials", "6", "--jobs", "1")
+    output = said(third)
+    assert third.returncode == 0, output
+    study = place.study()
+    assert counted(study) == 6
+    assert not study.get_trials(states=(TrialState.RUNNING,))
+
+    runs = Store(place.environment["MLFLOW_TRACKING_URI"]).runs("sweep-gan-digits-budget0.01")
+    kinds = [run.data.tags["gans.kind"] for run in runs]
+    assert kinds.count("sweep") == 1 and kinds.count("cell") == 4
+    parent = next(run for run in runs if run.data.tags["gans.kind"] == "sweep")
+    for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
+        run = next(run for run in runs if run.info.run_id == trial.user_attrs["run"])
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert "curve/fd_digits" in run.data.metrics
+        pruned = trial.state == TrialState.PRUNED and not trial.user_attrs["diverged"]
+        assert (run.info.status == "KILLED") == pruned
+        assert run.data.params["batch"] == str(trial.params["batch"])
+
+    page = place.folder / "reports/results/sweeps/gan-digits-budget0.01/README.md"
+    text = page.read_text()
+    assert "## Default against tuned" in text and "Minus default" in text
+    preset = place.folder / "sweeps/presets/gan-digits-budget0.01.toml"
+    assert "study gan-digits-budget0.01, trial" in preset.read_text()
+    assert experiment(RECIPES["gan"], tomllib.loads(preset.read_text())).networks.width in (4, 8)
+
+    # the pages come back from the store alone
+    pictures = {path.name: path.read_bytes() for path in page.parent.iterdir()}
+    for path in page.parent.iterdir():
+        path.unlink()
+    (place.folder / "sweeps.journal").unlink()
+    again = place.start(module="sweeps.page")
+    output = said(again)
+    assert again.returncode == 0, output
+    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == pictures
+    assert "| 1 | gan |" in (page.parent.parent / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
+    place = Place(tmp_path)
+    process = place.sweep("--trials", "3", "--jobs", "2", "--objectives", "score", "seconds")
+    name = "gan-digits-budget0.01-seconds"
+    place.study, study = partial(place.study, name), place.study
+    place.wait_for(TrialState.RUNNING)
+    process.send_signal(signal.SIGINT)
+    output = said(process)
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert not study(name).get_trials(states=(TrialState.RUNNING,))
+    assert study(name).get_trials(states=(TrialState.WAITING,))
+    process = place.sweep("--trials", "3", "--jobs", "2", "--objectives", "score", "seconds")
+    output = said(process)
+    assert process.returncode == 0, output
+    assert "two objectives: every trial runs to its end" in output
+    assert counted(study(name)) == 3
+    assert (place.folder / f"reports/results/sweeps/{name}/front.png").exists()
+
+
+def test_trial_pruned_is_what_optuna_catches():
+    assert issubclass(Diverged, TrialPruned)
