@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from pydantic import Field, ValidationError
 
+from gans import recipes
 from gans.config import Config, experiment, explain, read_toml
-from gans.data.datasets import DATASETS
 from gans.errors import InputError, unknown
-from gans.recipes import RECIPES
+from gans.registry import DATASETS
 from gans.runs.cell import Cell, identify
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
@@ -162,10 +162,10 @@ def exists(table: dict[str, Any], dataset: str) -> bool:
 def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
     """The recipe under a model of the file."""
     name = table.get("recipe", model)
-    if not isinstance(name, str) or name not in RECIPES:
+    if not recipes.known(name):
         hint = "" if "recipe" in table else f" for model '{model}' (a model of another name needs recipe = ...)"
-        raise unknown("recipe", name, RECIPES, f" in {where}{hint}")
-    return RECIPES[name]
+        raise unknown("recipe", name, recipes.RECIPES, f" in {where}{hint}")
+    return dict(recipes.recipe(name).settings)
 
 
 def cells(matrix: Matrix, selection: Selection, device: torch.device) -> list[Cell]:

@@ -24,6 +24,7 @@ from gans.compute import devices, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.data import datasets
 from gans.errors import InputError
+from gans.registry import RULES
 from gans.runs.cell import RUN_FILE, Cell, Place, tags
 from gans.runs.cell import check as check_experiment
 from gans.runs.cell import extractor as extractor_of
@@ -32,7 +33,6 @@ from gans.training import graphs
 from gans.training.loop import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
-from gans.training.rules import UPDATES
 
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
 GIBIBYTES = 4.0
@@ -143,13 +143,13 @@ class MatrixRun:
     def where(self, cell: Cell) -> Where:
         """Where the workers of a cell live; one that has none runs in its own process whatever was asked for."""
         asked = self.matrix.where(cell.model, self.machine.workers)
-        return asked if UPDATES[cell.experiment.update.rule].distributed else "local"
+        return asked if RULES[cell.experiment.update.rule].distributed else "local"
 
     def remarks(self) -> list[str]:
         """What a person should know before anything runs."""
         asked = [p.cell for p in self.planned if p.selected]
         whole = {cell.model for cell in asked if self.where(cell) == "local"}
-        plain = {cell.model for cell in asked if not graphs.fits(UPDATES[cell.experiment.update.rule])}
+        plain = {cell.model for cell in asked if not graphs.fits(RULES[cell.experiment.update.rule])}
         remarks = []
         if self.machine.workers == "ray" and whole:
             names = self.in_order(whole)

@@ -29,6 +29,7 @@ from gans.fidelity.extractors.known import error_of
 from gans.fidelity.meanings import meanings
 from gans.fidelity.metrics import SEED
 from gans.files import write_text
+from gans.registry import DATASETS
 from reports.figures import save
 from reports.tables import markdown
 
@@ -266,7 +267,7 @@ def main() -> int:
 
     def run() -> int:
         parser = Parser(prog="python -m benchmarks.sensitivity", description=__doc__)
-        parser.add_argument("data", choices=sorted(datasets.DATASETS))
+        parser.add_argument("data", choices=sorted(DATASETS))
         parser.add_argument("--count", type=int, default=MOST, help="images at most")
         parser.add_argument("--device", default="auto")
         asked = parser.parse_args()

@@ -10,19 +10,41 @@ import hashlib
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from gans.errors import InputError, unknown
+from gans.registry import LOSSES, MODELS, RULES
 
 # Raised by any change that can move a score by more than rounding does (threads, memory layout and device move it
 # by no more); a report never mixes two of them.
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+# beginnings of settings that move no weight and choose no checkpoint; data are known by their hash
+NO_IDENTITY = (
+    "dataset",
+    "resolution",
+    "score.extractors",
+    "score.images",
+    "schedule.grids",
+    "schedule.checkpoints",
+    "schedule.logs",
+)
 
 Count = Annotated[int, Field(ge=1)]
+Settled = Literal["float32", "tf32", "bf16"]
 Precision = Literal["auto", "float32", "tf32", "bf16"]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 
@@ -33,29 +55,41 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Part = TypeVar("Part", bound=Config)
+
+
 class NetworkConfig(Config):
-    name: str = Field("dcgan", description="which networks: a key of gans.models.MODELS")
+    """What all models have in common; a model's file adds its own hyperparameters in a subclass."""
+
+    name: str = Field("dcgan", description="which networks: a key of gans.registry.MODELS, or package.module:Name")
     latent: Count = Field(128, description="length of the latent vector z")
-    width: Count = Field(
-        64, description="hidden units (gan), or channels of the widest feature maps (the other models)"
-    )
-
-    @field_validator("name")
-    @classmethod
-    def known(cls, name: str) -> str:
-        from gans.models import MODELS
-
-        if name not in MODELS:
-            raise unknown("network", name, MODELS)
-        return name
 
 
-class TwoPlayerConfig(Config):
-    rule: Literal["two-player"] = Field("two-player", description="one generator, one discriminator")
+def network_config(table: Mapping[str, Any]) -> type[NetworkConfig]:
+    """The hyperparameters of the model that a table names."""
+    name = table.get("name", NetworkConfig.model_fields["name"].default)
+    if name not in MODELS:
+        raise unknown("network", name, MODELS)
+    return MODELS[name].config
+
+
+def _networks(value: Any) -> Any:
+    return network_config(value).model_validate(value) if isinstance(value, Mapping) else value
+
+
+class UpdateConfig(Config):
+    """What all update rules have in common: their name."""
+
+    rule: str = Field("two-player", description="a key of gans.registry.RULES, or package.module:Name")
+
+
+class TwoPlayerConfig(UpdateConfig):
+    """One generator, one discriminator."""
+
     d_steps: Count = Field(1, description="discriminator steps, each on fresh images, per generator step")
 
 
-class ShardedConfig(Config):
+class ShardedConfig(UpdateConfig):
     """What the rules that deal the data out to workers have in common."""
 
     workers: Count = Field(5, description="N: workers, each with a shard of the data")
@@ -70,7 +104,8 @@ class ShardedConfig(Config):
 
 
 class MDGANConfig(ShardedConfig):
-    rule: Literal["mdgan"] = Field(description="one generator, N discriminators on N shards (1811.03850)")
+    """One generator, N discriminators on N shards (1811.03850)."""
+
     batches: Count = Field(1, description="k: distinct generated batches per iteration, at most N")
     swap_epochs: float = Field(
         1.0, gt=0, description="E: epochs over a shard between two swaps of discriminators; inf for none"
@@ -87,17 +122,35 @@ class MDGANConfig(ShardedConfig):
 
 
 class FLGANConfig(ShardedConfig):
-    rule: Literal["fl-gan"] = Field(description="N whole GANs on N shards, averaged in rounds (1811.03850)")
+    """N whole GANs on N shards, averaged in rounds (1811.03850)."""
+
     average_epochs: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="E: epochs over a shard between two rounds of averaging"
     )
 
 
-UpdateConfig = Annotated[TwoPlayerConfig | MDGANConfig | FLGANConfig, Field(discriminator="rule")]
+# by rule; that of a rule from elsewhere is its class's attribute `config`
+UPDATES: dict[str, type[UpdateConfig]] = {
+    "two-player": TwoPlayerConfig,
+    "mdgan": MDGANConfig,
+    "fl-gan": FLGANConfig,
+}
+
+
+def update_config(table: Mapping[str, Any]) -> type[UpdateConfig]:
+    """The parameters of the update rule that a table names."""
+    rule = table.get("rule", "two-player")
+    if rule not in RULES:
+        raise unknown("update rule", rule, RULES)
+    return UPDATES[rule] if rule in UPDATES else RULES[rule].config
+
+
+def _update(value: Any) -> Any:
+    return update_config(value).model_validate(value) if isinstance(value, Mapping) else value
 
 
 class LossConfig(Config):
-    name: str = Field("non-saturating", description="a key of gans.training.losses.LOSSES")
+    name: str = Field("non-saturating", description="a key of gans.registry.LOSSES, or package.module:Name")
     penalty: float = Field(
         10.0, ge=0, allow_inf_nan=False, description="weight of the gradient penalty; wasserstein-gp only"
     )
@@ -105,8 +158,6 @@ class LossConfig(Config):
     @field_validator("name")
     @classmethod
     def known(cls, name: str) -> str:
-        from gans.training.losses import LOSSES
-
         if name not in LOSSES:
             raise unknown("loss", name, LOSSES)
         return name
@@ -151,7 +202,7 @@ class ScheduleConfig(Config):
 class Experiment(Config):
     """One training: a model on a data set from one seed, under a budget."""
 
-    dataset: str = Field("digits", description="a key of gans.data.datasets.DATASETS, or folder:PATH")
+    dataset: str = Field("digits", description="digits, mnist, ...; package.module:Name; or folder:PATH")
     resolution: int | None = Field(None, description="image side, a power of two >= 16; none: the data set's")
     seed: int = Field(0, ge=0, lt=2**31, description="training seed: initial weights, latents, order of the data")
     kimg: float = Field(
@@ -166,8 +217,10 @@ class Experiment(Config):
         description="of the networks in training: float32; tf32 (CUDA); bf16, where the device has it; "
         "auto: bf16 where that was measured to be faster at equal scores, else float32",
     )
-    networks: NetworkConfig = NetworkConfig()
-    update: UpdateConfig = TwoPlayerConfig()
+    networks: Annotated[SerializeAsAny[NetworkConfig], BeforeValidator(_networks)] = Field(
+        default_factory=lambda: _networks({})
+    )
+    update: Annotated[SerializeAsAny[UpdateConfig], BeforeValidator(_update)] = TwoPlayerConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: EMAConfig = EMAConfig()
@@ -191,20 +244,57 @@ class Experiment(Config):
         """Dotted keys to plain values: `optimizer.lr_g` -> 0.0002."""
         return dict(flatten(self.model_dump(mode="json")))
 
-    def identity(self, data_hash: str, scorers: tuple[str, ...]) -> str:
-        """Hash of everything that can move the score of this cell (16 hex digits).
+
+class Resolved(Experiment):
+    """An experiment on a data set and a device, with everything named that it left to them.
+
+    Training, runs and reports see this type only: nothing in it is `auto` or missing.
+    """
+
+    resolution: int
+    precision: Settled
+
+    @classmethod
+    def of(
+        cls, experiment: Experiment, resolution: int, precision: Settled, extractors: Sequence[str]
+    ) -> Resolved:
+        """The experiment with what it leaves open filled in.
 
         Args:
-            data_hash: content hash of the data set.
-            scorers: identities of the scorers, in the order of `score.extractors`.
+            experiment: as written.
+            resolution: side of the data set's images, in pixels.
+            precision: what the device makes of the experiment's.
+            extractors: their names; the first one picks the checkpoint.
         """
+        parts = {name: getattr(experiment, name) for name in Experiment.model_fields}
+        score = experiment.score.model_copy(update={"extractors": tuple(extractors)})
+        return cls(**parts | {"resolution": resolution, "precision": precision, "score": score})
+
+    def identity(self, data_hash: str, chooser: str, code: Mapping[str, str] = MappingProxyType({})) -> str:
+        """Hash of what decides the weights and which checkpoint is kept (16 hex digits).
+
+        Settings count only where they differ from their defaults: one that is added later leaves every identity as
+        it was. A changed default is a change of `PROTOCOL_VERSION`.
+
+        Args:
+            data_hash: content hash of the data set, which stands for its name and resolution.
+            chooser: hash of the extractor that picks the checkpoint.
+            code: hashes of the files of parts from outside this repository, by their names.
+        """
+        changed = self.model_dump(mode="json", exclude_defaults=True)
         parts = {
-            "experiment": self.model_dump(mode="json"),
+            "settings": {key: value for key, value in flatten(changed) if not key.startswith(NO_IDENTITY)},
             "data": data_hash,
-            "scorers": scorers,
+            "chooser": chooser,
             "protocol": PROTOCOL_VERSION,
+            **({"code": dict(code)} if code else {}),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def code(self) -> dict[str, str]:
+        """Hashes of the files of models, rules and losses from outside this repository, by their names."""
+        named = ((MODELS, self.networks.name), (RULES, self.update.rule), (LOSSES, self.loss.name))
+        return {name: digest for registry, name in named if (digest := registry.code(name))}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -237,6 +327,10 @@ def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
             # another update rule has other parameters: those of the rule before it do not carry over
             elif key == "update" and value.get("rule", rule := old.get("rule", "two-player")) != rule:
                 merged[key] = dict(value)
+            elif key == "networks" and value.get("name", name := old.get("name")) != name:
+                # another model has hyperparameters of its own: what it has not does not carry over
+                fields = network_config(value).model_fields
+                merged[key] = {**{k: v for k, v in old.items() if k in fields}, **value}
             else:
                 merged[key] = merge(old, value)
     return merged
@@ -253,19 +347,28 @@ def experiment(*tables: Mapping[str, Any], where: str = "the experiment") -> Exp
         InputError: naming the key, `where`, and the nearest valid key or the accepted values.
     """
     merged = merge(*tables)
-    update = merged.get("update")
-    if isinstance(update, Mapping) and "rule" not in update:
-        merged["update"] = {"rule": "two-player", **update}
     try:
-        return Experiment.model_validate(merged)
+        for key, kind in (("networks", network_config), ("update", update_config)):
+            if isinstance(table := merged.get(key), Mapping):
+                config = kind(table)
+                merged[key] = validated(config, table, where, key)
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
+    return validated(Experiment, merged, where)
+
+
+def validated(model: type[Part], table: Mapping[str, Any], where: str, prefix: str = "") -> Part:
+    """A table as a part of the configuration; its first error as an `InputError` with the key below `prefix`."""
+    try:
+        return model.model_validate(table)
     except ValidationError as error:
-        raise explain(error, Experiment, where) from None
+        raise explain(error, model, where, prefix) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: str) -> InputError:
+def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: str = "") -> InputError:
     """Pydantic's first complaint in one line, with the nearest valid key for a typo."""
     first: Any = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"] if str(part) not in RULES]
+    path = [*([prefix] if prefix else []), *map(str, first["loc"])]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
         parent = ".".join(path[:-1])
@@ -280,20 +383,11 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Input
     return InputError(f"{where}: {key} = {first['input']!r} is not valid: {message[0].lower()}{message[1:]}")
 
 
-RULES = ("two-player", "mdgan", "fl-gan")
-
-
 def valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """The fields of the part of `model` that `path` leads to."""
     for step in path:
-        if step in RULES:
-            continue
-        field = model.model_fields[str(step)].annotation
-        options = [option for option in (get_args(field) or (field,)) if hasattr(option, "model_fields")]
-        rule = next((part for part in path if part in RULES), None)
-        model = next(
-            (o for o in options if rule and o.model_fields["rule"].annotation == Literal[rule]), options[0]
-        )
+        field: Any = model.model_fields[str(step)].annotation
+        model = field
     return list(model.model_fields)
 
 

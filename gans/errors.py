@@ -28,6 +28,11 @@ def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> I
     return InputError(f"unknown {kind} '{name}'{where}; {hint}")
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; its type if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def exit_code(command: Callable[[], int]) -> int:
     """Run `command`; bad input becomes one line on stderr and exit code 2, Ctrl-C becomes 130."""
     try:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from gans.errors import InputError
+from gans.errors import InputError, first_line
 
 
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -59,8 +59,9 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise InputError(f"cannot go on from {path}: {first}; delete it to start this cell again") from None
+        raise InputError(
+            f"cannot go on from {path}: {first_line(error)}; delete it to start this cell again"
+        ) from None
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

@@ -1,32 +1,107 @@
-"""The named training recipes: each paper's hyperparameters, laid over the defaults of `gans.config`."""
+"""Recipes: settings laid over the defaults of `gans.config` by name, and what a sweep searches around them.
+
+A model's recipe stands in its file. Here are those of update rules, and the pieces that search spaces share; their
+notation is that of `sweeps.space`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-RECIPES: dict[str, dict[str, Any]] = {
-    # Goodfellow et al. 2014 trained with momentum SGD and maxout; the Adam settings are DCGAN's, as in every
-    # reimplementation that works. Widths are those of the MD-GAN paper's fully connected networks.
-    "gan": {"networks": {"name": "gan", "latent": 100, "width": 512}},
-    # Radford et al. 2015, section 4
-    "dcgan": {"networks": {"name": "dcgan", "latent": 100, "width": 128}, "batch": 128},
-    "dcgan-nobn": {"networks": {"name": "dcgan-nobn", "latent": 100, "width": 128}, "batch": 128},
-    # Zhang et al. 2018, section 5
-    "sagan": {
-        "networks": {"name": "sagan", "latent": 128, "width": 64},
-        "loss": {"name": "hinge"},
-        "optimizer": {"lr_g": 1e-4, "lr_d": 4e-4, "beta1": 0.0, "beta2": 0.9},
-    },
+from gans.errors import unknown
+from gans.registry import MODELS
+
+UNPENALISED = ("non-saturating", "hinge", "least-squares")
+# with BatchNorm in the discriminator there is no wasserstein-gp: it couples the gradients that are penalised
+PENALISED = (*UNPENALISED, "wasserstein-gp")
+TWO_PLAYER = {"d_steps": [1, 2, 5]}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of an experiment, and its search space."""
+
+    settings: Mapping[str, Any]
+    space: Mapping[str, Any]
+
+
+def search_space(
+    losses: Sequence[str] = UNPENALISED, update: Mapping[str, Any] = TWO_PLAYER, lowest_rate: float = 5e-5
+) -> dict[str, Any]:
+    """What a sweep of most models searches: batch, Adam, width, update rule, loss, average of weights.
+
+    Args:
+        losses: to choose from; with one that is penalised, the penalty's weight is searched as well.
+        update: the update rule's part.
+        lowest_rate: of both learning rates.
+    """
+    rate = {"low": lowest_rate, "high": 1e-2, "log": True}
+    penalty = {"low": 1, "high": 30, "log": True, "when": {"loss": {"name": "wasserstein-gp"}}}
+    return {
+        "batch": {"choices": [0.5, 1, 2], "relative": True},  # of one worker
+        "optimizer": {"lr_g": rate, "lr_d": rate, "beta1": [0.0, 0.5, 0.9], "beta2": [0.9, 0.99, 0.999]},
+        "networks": {"width": {"choices": [0.5, 1, 2], "relative": True}},
+        "update": dict(update),
+        "loss": {"name": list(losses), **({"penalty": penalty} if "wasserstein-gp" in losses else {})},
+        "ema": {"halflife_kimg": {"low": 0.1, "high": 5, "log": True, "relative": True}},
+    }
+
+
+WORKERS = {"choices": [0.5, 1, 2], "relative": True}
+RULE_RECIPES = {
     # Hardy et al. 2019, section V: b = 10, N = 10, E = 1, k = 1
-    "mdgan": {
-        "networks": {"name": "dcgan", "latent": 100, "width": 128},
-        "batch": 10,
-        "update": {"rule": "mdgan", "workers": 10, "batches": 1, "d_steps": 1, "swap_epochs": 1.0},
-    },
+    "mdgan": Recipe(
+        {
+            "networks": {"name": "dcgan", "latent": 100, "width": 128},
+            "batch": 10,
+            "update": {"rule": "mdgan", "workers": 10, "batches": 1, "d_steps": 1, "swap_epochs": 1.0},
+        },
+        search_space(
+            update={
+                "workers": WORKERS,  # N
+                "batches": {"low": 1, "high": 8, "at_most": "update.workers"},  # k <= N
+                "d_steps": [1, 2],  # L
+                "swap_epochs": {"low": 0.1, "high": 10, "log": True, "relative": True},  # E
+            }
+        ),
+    ),
     # the same paper's baseline: whole GANs, averaged every epoch
-    "fl-gan": {
-        "networks": {"name": "dcgan", "latent": 100, "width": 128},
-        "batch": 10,
-        "update": {"rule": "fl-gan", "workers": 10, "d_steps": 1, "average_epochs": 1.0},
-    },
+    "fl-gan": Recipe(
+        {
+            "networks": {"name": "dcgan", "latent": 100, "width": 128},
+            "batch": 10,
+            "update": {"rule": "fl-gan", "workers": 10, "d_steps": 1, "average_epochs": 1.0},
+        },
+        search_space(
+            update={
+                "workers": WORKERS,
+                "d_steps": [1, 2],
+                # E; no more than the default, of which it is known that a round fits into the budget
+                "average_epochs": {"low": 0.05, "high": 1, "log": True, "relative": True},
+            }
+        ),
+    ),
 }
+RECIPES = (*MODELS, *RULE_RECIPES)
+
+
+def known(name: object) -> bool:
+    """Whether there is a recipe of this name; a model from elsewhere is its own."""
+    return name in RULE_RECIPES or name in MODELS
+
+
+def recipe(name: str, where: str = "") -> Recipe:
+    """The recipe of this name: a model's, wherever that lies, or an update rule's.
+
+    Raises:
+        InputError: there is none; `where` is the file that names it.
+    """
+    if name in RULE_RECIPES:
+        return RULE_RECIPES[name]
+    if not known(name):
+        raise unknown("model", name, RECIPES, where)
+    model = MODELS[name]
+    networks = {**model.recipe.get("networks", {}), "name": name}
+    return Recipe({**model.recipe, "networks": networks}, model.space or search_space())

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from gans.pictures.grids import tiles
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from PIL import Image
 
 from gans.files import atomically
 from gans.pictures.film import LIMIT, Track, grids, save_film
+from gans.pictures.grids import tiles
 from reports.results import CLOCK, Board, Results
 from reports.tables import number, ranking
 

@@ -33,7 +33,7 @@ class Source(Config):
 class Score(Config):
     """A published score and its protocol; None is what was not published."""
 
-    dataset: str = Field(description="a key of gans.data.datasets.DATASETS")
+    dataset: str = Field(description="a key of gans.data.DATASETS")
     model: str = Field(description="as its source calls it")
     source: str = Field(description="a key of the sources")
     value: float = Field(gt=0, allow_inf_nan=False, description="the figure")
@@ -48,7 +48,7 @@ class Score(Config):
 class Time(Config):
     """A published training time."""
 
-    dataset: str = Field(description="a key of gans.data.datasets.DATASETS")
+    dataset: str = Field(description="a key of gans.data.DATASETS")
     model: str = Field(description="as its source calls it")
     source: str = Field(description="a key of the sources")
     minutes: float = Field(gt=0, allow_inf_nan=False, description="of training")

@@ -19,10 +19,10 @@ from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
 from benchmarks.runner import Machine, MatrixRun, check
 from gans.compute import devices
 from gans.config import experiment
-from gans.data.datasets import DATASETS
 from gans.errors import InputError, unknown
 from gans.files import write_text
-from gans.recipes import RECIPES
+from gans.recipes import RECIPES, known, recipe
+from gans.registry import DATASETS
 from gans.runs.cell import Cell, identify, locked
 from gans.runs.tracking import NOTE, Run, Store, shown
 from sweeps import page, winners
@@ -76,7 +76,7 @@ class Request:
 
     def check(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        if self.model not in RECIPES:
+        if not known(self.model):
             raise unknown("model", self.model, RECIPES)
         if self.dataset not in DATASETS and not self.dataset.startswith("folder:"):
             raise unknown("data set", self.dataset, [*DATASETS, "folder:PATH"])
@@ -168,7 +168,7 @@ def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
             (cell,) = cells(matrix, selection, device)
             return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
     asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
-    base = experiment(RECIPES[model], asked, where="the recipe")
+    base = experiment(recipe(model).settings, asked, where="the recipe")
     return identify(
         model, base.model_copy(update={"kimg": base.kimg * request.budget}), device
     ), 60 * LIMIT_MINUTES

@@ -1,7 +1,6 @@
-"""Search spaces: what a sweep may change, one TOML file per model in `sweeps/spaces/`.
+"""Search spaces: what a sweep may change, as a model's file says (`gans.models.Model.space`) or a TOML file.
 
-A setting of the experiment is searched in one of these ways; settings that a file does not name keep their
-default.
+A setting of the experiment is searched in one of these ways; settings that are not named keep their default.
 
     optimizer.lr_g = { low = 1e-5, high = 1e-2, log = true }         # a range, on a log scale
     batch = { choices = [0.5, 1, 2], relative = true }               # multiples of the default
@@ -24,13 +23,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from gans.config import Config, Experiment, experiment, explain, flatten, read_toml
 from gans.data import datasets
 from gans.errors import InputError, unknown
+from gans.recipes import recipe
 from gans.runs.cell import check
 from sweeps.toml import literal, nest
 
-SPACES = Path(__file__).with_suffix("")
 # the rest of an experiment says what is compared, not how well a model does on it
-SEARCHABLE = ("batch", "networks.latent", "networks.width", "update.", "loss.", "optimizer.", "ema.")
-FIXED = ("update.rule",)
+SEARCHABLE = ("batch", "networks.", "update.", "loss.", "optimizer.", "ema.")
+FIXED = ("update.rule", "networks.name")
 
 Value = bool | int | float | str
 Chosen = dict[str, Any]  # settings by dotted key
@@ -195,10 +194,9 @@ def read_space(model: str, base: Experiment, file: Path | None = None) -> Space:
     Raises:
         InputError: no such file, an unknown or unsearchable key, or a space that is empty or contradicts itself.
     """
-    path = file or SPACES / f"{model}.toml"
-    if file is None and not path.exists():
-        raise InputError(f"model '{model}' has no search space {path}; write one, or name one: SPACE=FILE")
-    return space(read_toml(path), base, path.name)
+    if file:
+        return space(read_toml(file), base, file.name)
+    return space(recipe(model).space, base, f"the search space of {model}")
 
 
 def space(tables: Mapping[str, Any], base: Experiment, where: str) -> Space:

@@ -15,7 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from gans.config import Experiment, experiment
+from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
 
 TINY: dict[str, Any] = {
@@ -31,13 +31,21 @@ TINY: dict[str, Any] = {
 }
 
 
+def networks(name: str = "dcgan", **fields: Any) -> NetworkConfig:
+    """The hyperparameters of a model."""
+    return experiment({"networks": {"name": name, **fields}}).networks
+
+
 @pytest.fixture
-def tiny() -> Callable[..., Experiment]:
+def tiny() -> Callable[..., Resolved]:
     """Makes the smallest sensible experiment, with tables laid over it."""
 
-    def make(*tables: Mapping[str, Any], **fields: Any) -> Experiment:
+    def make(*tables: Mapping[str, Any], **fields: Any) -> Resolved:
         # last, so that a recipe's own widths do not win
-        return experiment(TINY, *tables, {"networks": TINY["networks"]}, fields)
+        made = experiment(TINY, *tables, {"networks": TINY["networks"]}, fields)
+        assert made.resolution
+        assert made.precision != "auto"
+        return Resolved.of(made, made.resolution, made.precision, made.score.extractors)
 
     return make
 

@@ -5,18 +5,17 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gans.config import NetworkConfig
-from gans.models import MODELS, build_discriminator, build_generator
+from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
-from gans.recipes import RECIPES
+from gans.recipes import RECIPES, recipe
+from gans.registry import LOSSES, MODELS, RULES
 from gans.training.loop import train
-from gans.training.losses import LOSSES
-from gans.training.rules import UPDATES
 from gans.training.updates import STATISTICS
+from tests.conftest import networks
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
-RULES = {
+UPDATES = {
     "two-player": {"rule": "two-player", "d_steps": 1},
     "mdgan": {"rule": "mdgan", "workers": 3, "batches": 2, "d_steps": 1, "swap_epochs": 0.4},
     "fl-gan": {"rule": "fl-gan", "workers": 3, "d_steps": 1, "average_epochs": 0.4},
@@ -31,7 +30,7 @@ def has_batch_norm(network: nn.Module) -> bool:
 @pytest.mark.parametrize("side", [16, 32, 64])
 @pytest.mark.parametrize("name", MODELS)
 def test_networks(name: str, side: int, channels: int) -> None:
-    shape, config = Shape(channels, side), NetworkConfig(name=name, latent=6, width=4)
+    shape, config = Shape(channels, side), networks(name=name, latent=6, width=4)
     generator, discriminator = build_generator(shape, config, 0), build_discriminator(shape, config, 0)
     rng = torch.Generator().manual_seed(0)
     z = torch.randn(3, 6, generator=rng)
@@ -65,20 +64,20 @@ def test_networks(name: str, side: int, channels: int) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_not_probabilities(name: str) -> None:
     """The sigmoid lives in the loss: with its last bias lowered, D gives negative numbers."""
-    discriminator = build_discriminator(Shape(1, 16), NetworkConfig(name=name, latent=6, width=4), 0)
+    discriminator = build_discriminator(Shape(1, 16), networks(name=name, latent=6, width=4), 0)
     last = [layer for layer in discriminator.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
     with torch.no_grad():
         last.bias.fill_(-100)
     assert (discriminator(torch.zeros(2, 1, 16, 16)) < -50).all()
 
 
-@pytest.mark.parametrize("rule", UPDATES)
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, tiny, blobs) -> None:
-    made = tiny({"networks": {"name": name}, "loss": {"name": loss}, "update": RULES[rule]}, batch=4)
+    made = tiny({"networks": {"name": name}, "loss": {"name": loss}, "update": UPDATES[rule]}, batch=4)
     data = blobs(n=24, channels=3)
-    update = UPDATES[rule](made, Shape(3, 16), data.train)
+    update = RULES[rule](made, Shape(3, 16), data.train)
     if LOSSES[loss].penalised and has_batch_norm(update.discriminators()[0].network):
         pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell.check)")
     networks = [update.generator, *(d.network for d in update.discriminators())]
@@ -97,9 +96,9 @@ def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, tiny,
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_to_the_end(name, tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
-    made = tiny(RECIPES[name], kimg=0.048, batch=4)
+    made = tiny(recipe(name).settings, kimg=0.048, batch=4)
     if made.update.rule != "two-player":
-        made = tiny(RECIPES[name], {"update": RULES[made.update.rule]}, kimg=0.048, batch=4)
+        made = tiny(recipe(name).settings, {"update": UPDATES[made.update.rule]}, kimg=0.048, batch=4)
     observer = recorder()
     outcome = train(made, blobs(channels=3), tmp_path, CPU, observer)
     assert outcome.status == "finished", outcome.reason

@@ -24,6 +24,7 @@ from benchmarks.speed.workloads import SIZES, Workload, colour, small
 from gans.compute import devices, precision
 from gans.config import Precision
 from gans.errors import InputError, Parser, exit_code, unknown
+from gans.registry import MODELS
 from gans.training import graphs
 
 Tell = Callable[[str], None]
@@ -114,9 +115,9 @@ class Measurement:
             times = interleave(everyone, self.rounds, 0.2 if self.quick else self.asked["seconds"])
         rates = {kind: contenders.PRODUCT / times.pop(f"product {kind}").median for kind in kinds}
         e = workload.experiment
-        batch = e.batch * (e.update.workers if e.update.rule == "mdgan" else e.update.d_steps)
+        batch = workload.update(torch.device("cpu")).images_per_step
         operations = contenders.operations(workload, self.device)
-        default = precision.settle(e.model_copy(update={"precision": "auto"}), self.device).precision
+        default = precision.resolve("auto", self.device, MODELS[e.networks.name].bf16)
         return Row(workload.name, workload.note, batch, times, operations, default, rates)
 
     def surroundings(self) -> None:

@@ -21,10 +21,11 @@ from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.speed.workloads import Workload
-from gans.config import Experiment
+from gans.config import Experiment, MDGANConfig
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Fold, ToPixels, Unfold
-from gans.training.losses import LOSSES, Loss
+from gans.registry import LOSSES
+from gans.training.losses import Loss
 
 WORKERS = 2
 
@@ -84,7 +85,7 @@ class Tutorial:
     def __init__(self, workload: Workload, device: torch.device, log: TextIO) -> None:
         e = workload.experiment
         self.device, self.log, self.batch, self.latent = device, log, e.batch, e.networks.latent
-        players = e.update.workers if e.update.rule == "mdgan" else 1
+        players = e.update.workers if isinstance(e.update, MDGANConfig) else 1
         self.g = Learner.of(build_generator(workload.shape, e.networks, e.seed), device, e.optimizer.lr_g, e)
         self.ds = [
             Learner.of(build_discriminator(workload.shape, e.networks, e.seed, n), device, e.optimizer.lr_d, e)

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 
 from benchmarks.matrix import read_matrix
-from gans.compute.precision import settle
-from gans.config import Experiment, Precision, experiment, merge
+from gans.config import MDGANConfig, Resolved, Settled, experiment
 from gans.data.images import ImageData
 from gans.models.layers import Shape
-from gans.recipes import RECIPES
-from gans.training.rules import UPDATES
+from gans.recipes import recipe
+from gans.registry import RULES
 from gans.training.updates import Update
 
 IMAGES = {32: 20_000, 16: 1438}  # as many as a pass over the data does not end while it is timed; as digits have
@@ -40,7 +39,7 @@ class Workload:
     """
 
     name: str
-    experiment: Experiment
+    experiment: Resolved
     shape: Shape
 
     @property
@@ -51,32 +50,32 @@ class Workload:
     def note(self) -> str:
         """Width, batch and loss, for the table."""
         e = self.experiment
-        workers = f", {e.update.workers} workers" if e.update.rule == "mdgan" else ""
-        return f"{self.shape.channels}x{self.shape.side}x{self.shape.side}, width {e.networks.width}, " + (
-            f"batch {e.batch}{workers}, {e.loss.name}"
+        workers = f", {e.update.workers} workers" if isinstance(e.update, MDGANConfig) else ""
+        return (
+            f"{self.shape.channels}x{self.shape.side}x{self.shape.side}, width {e.flat()['networks.width']}, "
+            + (f"batch {e.batch}{workers}, {e.loss.name}")
         )
 
     def update(self, device: torch.device) -> Update:
         """Networks and optimisers, their images on the device."""
-        experiment = settle(self.experiment, device)
-        return UPDATES[experiment.update.rule](experiment, self.shape, self.data.train.to(device))
+        return RULES[self.experiment.update.rule](self.experiment, self.shape, self.data.train.to(device))
 
 
-def colour(model: str, precision: Precision = "float32") -> Workload:
+def colour(model: str, precision: Settled = "float32") -> Workload:
     """32x32 colour images, as CIFAR-10's."""
     return _workload(model, "32x32", Shape(3, 32), precision, SIZES[model])
 
 
-def small(model: str, precision: Precision = "float32", **fields: Any) -> Workload:
+def small(model: str, precision: Settled = "float32", **fields: Any) -> Workload:
     """A cell of the default matrix, `digits`."""
     file = read_matrix("digits").file
     return _workload(model, "digits", Shape(1, 16), precision, file.defaults, file.models[model], fields)
 
 
-def _workload(model: str, size: str, shape: Shape, precision: Precision, *tables: Mapping[str, Any]) -> Workload:
+def _workload(model: str, size: str, shape: Shape, precision: Settled, *tables: Mapping[str, Any]) -> Workload:
     forever = {"kimg": 1e6, "schedule": {"logs": 1_000_000}, "precision": precision, "dataset": "synthetic"}
-    made = experiment(merge(RECIPES[model], *tables, forever), where="benchmarks.speed")
-    return Workload(f"{model} {size}", made, shape)
+    made = experiment(recipe(model).settings, *tables, forever, where="benchmarks.speed")
+    return Workload(f"{model} {size}", Resolved.of(made, shape.side, precision, ["none"]), shape)
 
 
 @cache

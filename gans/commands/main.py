@@ -115,12 +115,9 @@ def run_ui(asked: argparse.Namespace) -> int:
 
 
 def recipe(name: str) -> dict[str, Any]:
-    from gans.errors import unknown
-    from gans.recipes import RECIPES
+    from gans import recipes
 
-    if name not in RECIPES:
-        raise unknown("model", name, RECIPES)
-    return RECIPES[name]
+    return dict(recipes.recipe(name).settings)
 
 
 def assignment(text: str) -> dict[str, Any]:

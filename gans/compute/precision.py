@@ -5,7 +5,7 @@
 - `bf16`: the networks run under autocast to bfloat16. Weights, their gradients, Adam's moments, the average of
   weights, BatchNorm's statistics, spectral norm's power iteration, logits, losses, the generated pixels and the
   gradients that reach them (MD-GAN's feedback, the gradient penalty's slope) stay in float32.
-- `auto`: `settle` makes it one of these, by the device.
+- `auto`: `resolve` makes it one of these, by the device.
 
 Scores are computed in float32 always, so that those of different precisions compare.
 """
@@ -21,35 +21,38 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from gans.compute import convolutions
-from gans.config import Experiment, Precision
+from gans.config import Precision, Settled
 from gans.errors import InputError
 
-# Networks that train in bf16 by default where the CPU multiplies tiles of matrices: there they were measured to be
-# faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
-# (reports/results/compare; widths up to 48). The fully connected `gan` is slower at most sizes. Where there are
-# bfloat16 products of vectors only, it depends on the CPU (LOG.md); no GPU has been measured.
-IN_BF16 = ("dcgan", "dcgan-nobn", "sagan")
+
+def resolve(asked: Precision, device: torch.device, bf16: bool) -> Settled:
+    """The precision by name: `auto` becomes bf16 where that is known to pay, else float32.
+
+    Networks train in bf16 by default where the CPU multiplies tiles of matrices: there they were measured to be
+    faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
+    (reports/results/compare; widths up to 48). Where there are bfloat16 products of vectors only, it depends on
+    the CPU (LOG.md); no GPU has been measured.
+
+    Args:
+        asked: as the experiment says.
+        device: what trains.
+        bf16: whether the networks have that evidence (`gans.models.Model`).
+    """
+    if asked != "auto":
+        return asked
+    return "bf16" if bf16 and has_tiles(device) else "float32"
 
 
-def settle(experiment: Experiment, device: torch.device) -> Experiment:
-    """The experiment with its precision named: `auto` becomes bf16 where that is known to pay, else float32."""
-    if experiment.precision != "auto":
-        return experiment
-    faster = has_tiles(device) and experiment.networks.name in IN_BF16
-    return experiment.model_copy(update={"precision": "bf16" if faster else "float32"})
-
-
-def check(precision: Precision, device: torch.device) -> None:
+def check(precision: Settled, device: torch.device) -> None:
     """Refuse a precision that the device does not have.
 
     Args:
-        precision: settled.
+        precision: resolved.
         device: what trains.
 
     Raises:
         InputError: naming the device and what it can do.
     """
-    assert precision != "auto", "settle the experiment first"
     if precision == "tf32" and device.type != "cuda":
         raise InputError("precision = tf32 needs a CUDA device; use float32 or bf16 on a CPU")
     if precision == "bf16" and not has_bf16(device):
@@ -70,7 +73,7 @@ def has_tiles(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
-def place(network: nn.Module, device: torch.device, precision: Precision) -> nn.Module:
+def place(network: nn.Module, device: torch.device, precision: Settled) -> nn.Module:
     """The network on the device, in the memory layout that is fastest there, computing in `precision`."""
     network = network.to(device)
     # oneDNN's convolutions are faster in this layout; on CUDA nothing has been measured, so nothing is changed
@@ -111,7 +114,7 @@ def outside_autocast(layer: nn.Module, weight: Tensor) -> Tensor:
         return type(layer).forward(layer, weight)
 
 
-def products(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
+def products(precision: Settled, device: torch.device) -> AbstractContextManager[None]:
     """What a training step runs in: CUDA's float32 products on TF32 cores or in IEEE; nothing on a CPU."""
     return tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
 

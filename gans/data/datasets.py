@@ -1,6 +1,6 @@
 """Data sets by name: real images as uint8 tensors.
 
-A named data set is one function and one line in `DATASETS`; `folder:PATH` is any directory, zip or tar
+A named data set is one function here and one line in `gans.registry`; `folder:PATH` is any directory, zip or tar
 archive of images (`gans.data.folders`).
 """
 
@@ -26,12 +26,9 @@ from gans.data.images import (
     enlarge_all,
     fit_all,
     smallest_resolution,
-    to_float,
-    to_uint8,
 )
 from gans.errors import InputError, unknown
-
-__all__ = ["DATASETS", "ImageData", "data_root", "load", "to_float", "to_uint8"]
+from gans.registry import DATASETS
 
 
 def digits(root: Path) -> Source:
@@ -100,15 +97,6 @@ def cifar10_jpeg(root: Path) -> Source:
     )
 
 
-DATASETS: dict[str, Callable[[Path], Source]] = {
-    "digits": digits,
-    "mnist": mnist,
-    "fashion-mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "cifar10-jpeg": cifar10_jpeg,
-}
-
-
 def _from_torchvision(dataset: Callable, title: str, root: Path) -> Source:
     """Both splits of a torchvision data set; it downloads what `root` lacks and checks what it downloads."""
     try:
@@ -175,7 +163,7 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     if name.startswith(FOLDER):
         return load_folder(name, root.absolute(), resolution)
     if name not in DATASETS:
-        raise unknown("dataset", name, [*DATASETS, f"{FOLDER}PATH"])
+        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
     return _load_named(name, DATASETS[name], root.absolute(), resolution)
 
 

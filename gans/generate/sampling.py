@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gans import seeds
-from gans.config import NetworkConfig
+from gans.config import network_config
 from gans.data.images import to_uint8
 from gans.errors import InputError
 from gans.files import load_weights
@@ -50,7 +50,7 @@ def load_generator(path: Path, device: torch.device) -> tuple[nn.Module, dict[st
     """The eval-mode generator in a safetensors file that training wrote, and what the file says of it."""
     weights, about = load_weights(path)
     try:
-        shape, config = Shape(*about["shape"]), NetworkConfig.model_validate(about["networks"])
+        shape, config = Shape(*about["shape"]), network_config(about["networks"]).model_validate(about["networks"])
         generator = build_generator(shape, config, seed=0)
         generator.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -1,42 +1,47 @@
-"""The networks. A model is one file here and one line in MODELS.
+"""The networks. A model is one file here, or anywhere, and one line in `gans.registry`, or none.
 
-A model's two classes are built as `Generator(shape, config)` and `Discriminator(shape, config)`:
-
-- the generator maps latents (n, latent) to images (n, channels, side, side) in [-1, 1];
-- the discriminator maps such images to logits (n,); the sigmoid lives in the loss.
+The file holds all that is the model's own: its hyperparameters with their help texts, its two networks, its recipe
+and what a sweep searches; `Model` says how.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
 from gans import seeds
 from gans.config import NetworkConfig
-from gans.models import dcgan, gan, sagan
 from gans.models.layers import Shape
+from gans.registry import MODELS
 
-Build = Callable[[Shape, NetworkConfig], nn.Module]
+Build = Callable[[Shape, Any], nn.Module]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A pair of networks."""
+    """A pair of networks and what is known of them.
 
+    Attributes:
+        config: its hyperparameters, a subclass of `NetworkConfig`; `networks` in a matrix file is read as this.
+        generator: built as `generator(shape, config)`; maps latents (n, latent) to images (n, channels, side,
+            side) in [-1, 1].
+        discriminator: built as `discriminator(shape, config)`; maps such images to logits (n,); the sigmoid lives
+            in the loss.
+        recipe: settings laid over the defaults of `gans.config`: the paper's, or others that work.
+        space: what `make sweep` searches, in the notation of `sweeps.space`; empty: learning rates and width.
+        bf16: whether it was measured to train in bfloat16 to equal scores where that is faster.
+    """
+
+    config: type[NetworkConfig]
     generator: Build
     discriminator: Build
-
-
-MODELS: dict[str, Model] = {
-    "gan": Model(gan.Generator, gan.Discriminator),
-    "dcgan": Model(dcgan.Generator, dcgan.Discriminator),
-    "dcgan-nobn": Model(partial(dcgan.Generator, norm=False), partial(dcgan.Discriminator, norm=False)),
-    "sagan": Model(sagan.Generator, sagan.Discriminator),
-}
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    space: Mapping[str, Any] = field(default_factory=dict)
+    bf16: bool = False
 
 
 def build_generator(shape: Shape, config: NetworkConfig, seed: int) -> nn.Module:

@@ -7,18 +7,29 @@ have biases in its place.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from gans.config import NetworkConfig
+from gans.config import Count, NetworkConfig
+from gans.models import Model
 from gans.models.layers import Fold, Shape, ToPixels, Unfold, normal_init, stages
+from gans.recipes import PENALISED, search_space
+
+
+class Config(NetworkConfig):
+    width: Count = Field(
+        64,
+        description="channels at half the images' side; they double with every halving",
+    )
 
 
 class Generator(nn.Module):
     """Latents -> 4x4 -> ... -> side x side by transposed 4x4 convolutions; ReLU, tanh."""
 
-    def __init__(self, shape: Shape, config: NetworkConfig, norm: bool = True) -> None:
+    def __init__(self, shape: Shape, config: Config, norm: bool = True) -> None:
         super().__init__()
         widths = [config.width * 2**i for i in reversed(range(stages(shape.side)))]  # from 4x4 to side/2
         first = Unfold(config.latent, widths[0], 4, bias=not norm)
@@ -36,7 +47,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """side x side -> ... -> 4x4 -> logit by strided 4x4 convolutions; LeakyReLU 0.2, no norm at the input."""
 
-    def __init__(self, shape: Shape, config: NetworkConfig, norm: bool = True) -> None:
+    def __init__(self, shape: Shape, config: Config, norm: bool = True) -> None:
         super().__init__()
         widths = [config.width * 2**i for i in range(stages(shape.side))]  # from side/2 to 4x4
         layers = [*_down(shape.channels, widths[0], norm=False)]
@@ -62,3 +73,16 @@ def _down(inputs: int, outputs: int, norm: bool) -> list[nn.Module]:
 
 def _norm(channels: int, norm: bool) -> list[nn.Module]:
     return [nn.BatchNorm2d(channels)] if norm else []
+
+
+# Radford et al. 2015, section 4
+RECIPE = {"networks": {"latent": 100, "width": 128}, "batch": 128}
+DCGAN = Model(Config, Generator, Discriminator, RECIPE, search_space(), bf16=True)
+DCGAN_NOBN = Model(
+    Config,
+    partial(Generator, norm=False),
+    partial(Discriminator, norm=False),
+    RECIPE,
+    search_space(PENALISED),
+    bf16=True,
+)

@@ -6,16 +6,23 @@ both are how it is reimplemented since DCGAN. Two hidden layers of `width` units
 
 from __future__ import annotations
 
+from pydantic import Field
 from torch import Tensor, nn
 
-from gans.config import NetworkConfig
+from gans.config import Count, NetworkConfig
+from gans.models import Model
 from gans.models.layers import Shape
+from gans.recipes import PENALISED, search_space
+
+
+class Config(NetworkConfig):
+    width: Count = Field(64, description="units of each hidden layer")
 
 
 class Generator(nn.Module):
     """z -> h -> h -> pixels, ReLU, tanh."""
 
-    def __init__(self, shape: Shape, config: NetworkConfig) -> None:
+    def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(config.latent, config.width),
@@ -34,7 +41,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """pixels -> h -> h -> logit, LeakyReLU 0.2."""
 
-    def __init__(self, shape: Shape, config: NetworkConfig) -> None:
+    def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),
@@ -47,3 +54,14 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x).squeeze(1)
+
+
+GAN = Model(
+    config=Config,
+    generator=Generator,
+    discriminator=Discriminator,
+    # Goodfellow et al. 2014 trained with momentum SGD and maxout; the Adam settings are DCGAN's, as in every
+    # reimplementation that works. Widths are those of the MD-GAN paper's fully connected networks.
+    recipe={"networks": {"latent": 100, "width": 512}},
+    space=search_space(["non-saturating", "minimax", *PENALISED[1:]]),
+)

@@ -10,17 +10,24 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from gans.config import NetworkConfig
+from gans.config import Count, NetworkConfig
+from gans.models import Model
 from gans.models.layers import SelfAttention, Shape, sn_conv, sn_linear, stages
+from gans.recipes import PENALISED, search_space
+
+
+class Config(NetworkConfig):
+    width: Count = Field(64, description="channels of the largest maps; they double with every halving")
 
 
 class Generator(nn.Module):
     """Latents -> 4x4 -> residual blocks that double the side -> BatchNorm, ReLU, 3x3 convolution, tanh."""
 
-    def __init__(self, shape: Shape, config: NetworkConfig) -> None:
+    def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
         doublings = stages(shape.side)
         widths = [config.width * 2**i for i in reversed(range(doublings))]  # what each block gives out
@@ -42,7 +49,7 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Residual blocks that halve the side down to 4x4, one more, ReLU, sum over pixels, linear."""
 
-    def __init__(self, shape: Shape, config: NetworkConfig) -> None:
+    def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
         widths = [config.width * 2**i for i in range(stages(shape.side))]
         blocks: list[nn.Module] = [FirstDownBlock(shape.channels, widths[0]), SelfAttention(widths[0])]
@@ -111,3 +118,18 @@ class Block(nn.Module):
 def double(x: Tensor) -> Tensor:
     """Nearest-neighbour upsampling by two."""
     return interpolate(x, scale_factor=2, mode="nearest")
+
+
+SAGAN = Model(
+    config=Config,
+    generator=Generator,
+    discriminator=Discriminator,
+    # Zhang et al. 2018, section 5
+    recipe={
+        "networks": {"latent": 128, "width": 64},
+        "loss": {"name": "hinge"},
+        "optimizer": {"lr_g": 1e-4, "lr_d": 4e-4, "beta1": 0.0, "beta2": 0.9},
+    },
+    space=search_space(PENALISED, lowest_rate=2e-5),
+    bf16=True,
+)

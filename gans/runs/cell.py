@@ -15,7 +15,7 @@ import torch
 
 from gans import fidelity, files
 from gans.compute import devices, precision
-from gans.config import Experiment, ShardedConfig
+from gans.config import Experiment, Resolved, ShardedConfig
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError
@@ -25,13 +25,12 @@ from gans.models.layers import Shape
 from gans.pictures.curves import draw_curves
 from gans.pictures.film import Track, grids, save_film
 from gans.pictures.shards import draw_shards
+from gans.registry import LOSSES, MODELS, RULES
 from gans.runs.tracking import Run, Store, provenance
 from gans.training import graphs
 from gans.training.loop import CHECKPOINT, GENERATOR, History, Outcome, train
-from gans.training.losses import LOSSES
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
-from gans.training.rules import UPDATES
 from gans.training.updates import normalises
 
 RUN_FILE = "run.json"
@@ -59,7 +58,7 @@ class Cell:
     """
 
     model: str
-    experiment: Experiment
+    experiment: Resolved
     identity: str
     metric: str
 
@@ -100,16 +99,15 @@ def identify(model: str, experiment: Experiment, device: torch.device) -> Cell:
     images = datasets.load(experiment.dataset, resolution=experiment.resolution)
     names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
     extractors = [extractor(name) for name in dict.fromkeys(names)]
-    score = experiment.score.model_copy(update={"extractors": tuple(e.name for e in extractors)})
-    settled = precision.settle(experiment, device)
-    resolved = settled.model_copy(update={"resolution": images.resolution, "score": score})
-    scorers = tuple(fidelity.identity(e, score.images) for e in extractors)
-    return Cell(model, resolved, resolved.identity(images.hash, scorers), extractors[0].prefix)
+    settled = precision.resolve(experiment.precision, device, MODELS[experiment.networks.name].bf16)
+    resolved = Resolved.of(experiment, images.resolution, settled, [e.name for e in extractors])
+    identity = resolved.identity(images.hash, extractors[0].hash, resolved.code())
+    return Cell(model, resolved, identity, extractors[0].prefix)
 
 
 def check(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other."""
-    UPDATES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
+    RULES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
     penalised = LOSSES[experiment.loss.name].penalised
     shape = Shape(images.channels, images.resolution)
     if penalised and normalises(build_discriminator(shape, experiment.networks, seed=0)):
@@ -128,7 +126,7 @@ def check_workers(cell: Cell, place: Place) -> None:
     update = cell.experiment.update
     if place.workers == "local":
         return
-    if not UPDATES[update.rule].distributed:
+    if not RULES[update.rule].distributed:
         raise InputError(f"update {update.rule} has no workers for --workers {place.workers}; leave it out")
     assert isinstance(update, ShardedConfig)
     cluster.check(update.workers, devices.resolve(place.device))
@@ -235,13 +233,13 @@ def show_shards(run: Run, experiment: Experiment, images: ImageData, folder: Pat
 
 
 @contextmanager
-def hiring(run: Run, experiment: Experiment, where: Where) -> Iterator[Hire]:
+def hiring(run: Run, experiment: Resolved, where: Where) -> Iterator[Hire]:
     """What makes the cell's workers; whoever is lost becomes a tag of the run."""
 
     def lost(n: int, why: str) -> None:
         run.tag({f"{LOST}{n}": why})
 
-    where = where if UPDATES[experiment.update.rule].distributed else "local"
+    where = where if RULES[experiment.update.rule].distributed else "local"
     with cluster.hiring(where, experiment, lost) as hire:
         run.tag({"gans.workers": where})
         yield hire
@@ -296,7 +294,7 @@ def open_run(cell: Cell, store: Store, folder: Path, place: Place) -> Run:
         {
             "gans.device": devices.describe(devices.resolve(place.device)),
             "gans.threads": str(place.threads),
-            "gans.graph": str(place.graph and graphs.fits(UPDATES[cell.experiment.update.rule])).lower(),
+            "gans.graph": str(place.graph and graphs.fits(RULES[cell.experiment.update.rule])).lower(),
             "gans.status": "running",
         }
     )
@@ -308,7 +306,7 @@ def tags(cell: Cell) -> dict[str, str]:
     e = cell.experiment
     note = (
         f"**{cell.model}** on **{e.dataset}** at {e.resolution}x{e.resolution}, training seed {e.seed}: "
-        f"{e.networks.name} networks of width {e.networks.width}, {e.update.rule} updates, {e.loss.name} loss, "
+        f"{e.networks.name} networks, {e.update.rule} updates, {e.loss.name} loss, "
         f"{e.kimg:g} kimg in batches of {e.batch}.\n\n"
         f"The x axis (step) is the number of real images the discriminators have seen. `curve/{cell.metric}` is "
         f"the score during training on {e.score.curve_images} images and picks the checkpoint; "

@@ -35,7 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gans.config import PROTOCOL_VERSION
 from gans.data.images import ImageData
-from gans.errors import InputError
+from gans.errors import InputError, first_line
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
@@ -88,7 +88,7 @@ def trouble(error: BaseException) -> str:
     if missing:
         package = DRIVERS.get(missing, missing)
         return f"its driver {missing} is not installed: {sys.executable} -m uv pip install '{package}'"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first_line(error)
 
 
 class Store:

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from gans import fidelity, files
 from gans.compute import devices, precision
-from gans.config import Experiment
+from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.generate import sampling
 from gans.models.layers import Shape
 from gans.pictures import grids, panels
+from gans.registry import RULES
 from gans.training import graphs
 from gans.training.ema import EMA
 from gans.training.mdgan.workers import Hire, LocalTeam
-from gans.training.rules import UPDATES
 from gans.training.updates import STATISTICS
 
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
@@ -122,7 +122,7 @@ class Clock:
 
 
 def train(
-    experiment: Experiment,
+    experiment: Resolved,
     data: ImageData,
     folder: Path,
     device: torch.device,
@@ -133,7 +133,7 @@ def train(
     """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
 
     Args:
-        experiment: what to train; `score.extractors` are resolved names.
+        experiment: what to train.
         data: its data set.
         folder: for the checkpoint, the best generator and the sample grids.
         device: where networks and images live.
@@ -172,7 +172,7 @@ class Training:
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Resolved,
         data: ImageData,
         folder: Path,
         device: torch.device,
@@ -180,7 +180,6 @@ class Training:
         graph: bool = False,
         hire: Hire = LocalTeam,
     ) -> None:
-        experiment = precision.settle(experiment, device)
         precision.check(experiment.precision, device)
         if graph:
             graphs.check(device)
@@ -191,7 +190,7 @@ class Training:
         score = experiment.score
         self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
         self.curve = self.scorers[0].at(score.curve_images)
-        self.update = UPDATES[experiment.update.rule].build(experiment, self.shape, data, device, hire)
+        self.update = RULES[experiment.update.rule].build(experiment, self.shape, data, device, hire)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
         self.images = self.previous = 0
         self.resumed_at = -1

@@ -89,10 +89,9 @@ def mixture(count: int, rng: torch.Generator) -> Tensor:
     return torch.rand((count, 1, 1, 1), generator=rng, device=rng.device)
 
 
-LOSSES: dict[str, Loss] = {
-    "non-saturating": Loss(cross_entropy_d, non_saturating_g),
-    "minimax": Loss(cross_entropy_d, minimax_g),
-    "hinge": Loss(hinge_d, linear_g),
-    "least-squares": Loss(least_squares_d, least_squares_g),
-    "wasserstein-gp": Loss(wasserstein_d, linear_g, penalised=True),
-}
+# named in `gans.registry`
+NON_SATURATING = Loss(cross_entropy_d, non_saturating_g)
+MINIMAX = Loss(cross_entropy_d, minimax_g)
+HINGE = Loss(hinge_d, linear_g)
+LEAST_SQUARES = Loss(least_squares_d, least_squares_g)
+WASSERSTEIN_GP = Loss(wasserstein_d, linear_g, penalised=True)

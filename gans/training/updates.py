@@ -16,13 +16,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans import seeds
 from gans.compute import precision
-from gans.config import Experiment, OptimizerConfig, TwoPlayerConfig
+from gans.config import OptimizerConfig, Resolved, TwoPlayerConfig
 from gans.data.batches import Batches
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
-from gans.training.losses import LOSSES, gradient_penalty, mixture
+from gans.registry import LOSSES
+from gans.training.losses import gradient_penalty, mixture
 
 if TYPE_CHECKING:
     from gans.training.mdgan.workers import Hire
@@ -93,7 +94,7 @@ def normalises(network: nn.Module) -> bool:
 class Discriminator(Player):
     """A discriminator that learns on a real and a generated batch."""
 
-    def __init__(self, experiment: Experiment, shape: Shape, device: torch.device, worker: int = 0) -> None:
+    def __init__(self, experiment: Resolved, shape: Shape, device: torch.device, worker: int = 0) -> None:
         network = build_discriminator(shape, experiment.networks, experiment.seed, worker)
         network = precision.place(network, device, experiment.precision)
         super().__init__(network, experiment.optimizer.lr_d, experiment.optimizer)
@@ -146,7 +147,7 @@ class Update(ABC):
     images_per_step: int
     distributed = False
 
-    def __init__(self, experiment: Experiment, shape: Shape, images: Tensor) -> None:
+    def __init__(self, experiment: Resolved, shape: Shape, images: Tensor) -> None:
         self.experiment, self.shape = experiment, shape
         self.device = images.device
         network = build_generator(shape, experiment.networks, experiment.seed)
@@ -155,13 +156,13 @@ class Update(ABC):
 
     @classmethod
     def build(
-        cls, experiment: Experiment, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
+        cls, experiment: Resolved, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
     ) -> Update:
         """The rule on a data set; `hire` makes the workers of a rule that has some."""
         return cls(experiment, shape, data.train.to(device))
 
     @classmethod
-    def check(cls, experiment: Experiment, images: int, labels: Tensor | None = None) -> None:
+    def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
         """Raise `InputError`, before anything is built, if the rule cannot work on these images.
 
         Args:
@@ -252,7 +253,7 @@ class TwoPlayer(Update):
     the same for every position, so that a CUDA graph can replay it (`gans.training.graphs`).
     """
 
-    def __init__(self, experiment: Experiment, shape: Shape, images: Tensor) -> None:
+    def __init__(self, experiment: Resolved, shape: Shape, images: Tensor) -> None:
         super().__init__(experiment, shape, images)
         assert isinstance(experiment.update, TwoPlayerConfig)
         self.steps = experiment.update.d_steps

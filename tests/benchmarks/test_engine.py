@@ -103,7 +103,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from benchmarks.engine import Job, LocalEngine
-from tests.test_engine import endless
+from tests.benchmarks.test_engine import endless
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -11,7 +11,7 @@ from benchmarks.matrix import MATRICES, NAMES, Selection, cells, read_matrix, wi
 from benchmarks.runner import check
 from gans.config import experiment
 from gans.errors import InputError
-from gans.recipes import RECIPES
+from gans.recipes import recipe
 
 CPU = torch.device("cpu")
 SMALL = """
@@ -42,7 +42,7 @@ def test_tables_are_laid_over_each_other_in_order(small):
     assert found["dcgan/digits/0"].batch == 20  # the data set's table wins over [defaults]
     assert found["big/digits/1"].batch == 30  # the model's wins over both
     assert found["big/digits/1"].networks.width == 8
-    assert found["big/digits/1"].networks.latent == RECIPES["dcgan"]["networks"]["latent"]
+    assert found["big/digits/1"].networks.latent == recipe("dcgan").settings["networks"]["latent"]
     assert found["big/digits/1"].seed == 1
 
 
@@ -135,7 +135,7 @@ def test_the_mdgan_matrices_give_every_model_the_same_number_of_iterations():
     for name, expected in (("mdgan", 800), ("mdgan-mnist", 10_000)):
         file = read_matrix(name).file
         for model, table in file.models.items():
-            made = experiment(RECIPES[table.get("recipe", model)], file.defaults, without_names(table))
+            made = experiment(recipe(table.get("recipe", model)).settings, file.defaults, without_names(table))
             workers = getattr(made.update, "workers", 1)
             alive = (workers + 1) / 2 if getattr(made.update, "crashes", False) else workers
             assert made.budget / (made.batch * alive) == expected, model
@@ -208,7 +208,7 @@ def test_every_matrix_of_the_suite_is_valid(path):
         for dataset, over in matrix.file.datasets.items():
             own = {key: value for key, value in table.items() if key != "recipe"}
             name = {"dataset": dataset}
-            experiment(RECIPES[table.get("recipe", model)], matrix.file.defaults, over, own, name)
+            experiment(recipe(table.get("recipe", model)).settings, matrix.file.defaults, over, own, name)
 
 
 def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from gans import config
 from gans.config import Experiment, MDGANConfig, TwoPlayerConfig, experiment, flatten, merge, read_toml
 from gans.errors import InputError
-from gans.recipes import RECIPES
+from gans.recipes import RECIPES, recipe
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_everything_is_frozen() -> None:
             if isinstance(value := getattr(part, name), BaseModel):
                 yield from parts(value)
 
-    found = list(parts(experiment(RECIPES["mdgan"])))
+    found = list(parts(experiment(recipe("mdgan").settings)))
     assert len(found) == 8
     for part in found:
         for name in type(part).model_fields:
@@ -211,23 +211,23 @@ def test_identity_does_not_depend_on_how_the_experiment_was_written() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_survive_json(name: str) -> None:
-    made = experiment(RECIPES[name])
+    made = experiment(recipe(name).settings)
     assert Experiment.model_validate(json.loads(json.dumps(made.model_dump(mode="json")))) == made
 
 
 def test_recipes_are_the_papers() -> None:
-    dcgan = experiment(RECIPES["dcgan"])  # Radford et al. 2015, section 4
+    dcgan = experiment(recipe("dcgan").settings)  # Radford et al. 2015, section 4
     assert (dcgan.batch, dcgan.networks.latent, dcgan.networks.width) == (128, 100, 128)
     adam = dcgan.optimizer
     assert (adam.lr_g, adam.lr_d, adam.beta1, adam.beta2) == (2e-4, 2e-4, 0.5, 0.999)
-    sagan = experiment(RECIPES["sagan"])  # Zhang et al. 2018, section 5
+    sagan = experiment(recipe("sagan").settings)  # Zhang et al. 2018, section 5
     adam = sagan.optimizer
     assert (adam.lr_g, adam.lr_d, adam.beta1, adam.beta2) == (1e-4, 4e-4, 0.0, 0.9)
     assert sagan.loss.name == "hinge"
-    mdgan = experiment(RECIPES["mdgan"])  # Hardy et al. 2019, section V
+    mdgan = experiment(recipe("mdgan").settings)  # Hardy et al. 2019, section V
     assert mdgan.batch == 10
     assert mdgan.update == MDGANConfig(rule="mdgan", workers=10, batches=1, d_steps=1, swap_epochs=1.0)
-    gan = experiment(RECIPES["gan"]).networks
+    gan = experiment(recipe("gan").settings).networks
     assert (gan.latent, gan.width) == (100, 512)
 
 

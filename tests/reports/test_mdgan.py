@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from gans.config import experiment
-from gans.recipes import RECIPES
 from gans.runs.tracking import Store
 from reports import mdgan
 from reports.report import render
@@ -44,7 +43,7 @@ def write(folder: Path, conclusion: str = "") -> Store:
             cells[-1]["metric"] = "fd_digits"
             if model == "unrun":
                 continue
-            made = experiment(RECIPES[recipe], table, {"seed": seed})
+            made = experiment(recipe(recipe).settings, table, {"seed": seed})
             tags = {"gans.kind": "cell", "gans.cell": name, "gans.status": "finished", "gans.protocol": "1"}
             run = store.start("matrix", name, tags)
             run.params({"model": model, **made.flat()})

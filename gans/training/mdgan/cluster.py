@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from gans.compute import devices, precision
-from gans.config import Experiment, MDGANConfig
-from gans.errors import InputError, unknown
+from gans.config import MDGANConfig, Resolved
+from gans.errors import InputError, first_line, unknown
 from gans.models.layers import Shape
 from gans.training.mdgan.workers import WHERE, Hire, LocalTeam, Lost, Parcel, Reply, Team, Where, Worker, size_of
 from gans.training.updates import Discriminator
@@ -160,10 +160,10 @@ def connected(workers: int) -> Iterator[None]:
         with own_signals():
             ray.init(**options)
     except Exception as error:  # of many kinds: other versions of Python or Ray, no room, no permission
-        first = (str(error.__cause__ or error).strip().splitlines() or [type(error).__name__])[0]
         where = f"use the Ray cluster at {named}" if named else "start a local Ray cluster"
         raise InputError(
-            f"cannot {where}: {first}; see that versions and token (~/.ray/auth_token) are the same, or take "
+            f"cannot {where}: {first_line(error.__cause__ or error)}; "
+            "see that versions and token (~/.ray/auth_token) are the same, or take "
             "WORKERS=local"
         ) from None
     try:
@@ -196,7 +196,7 @@ def reachable(named: str) -> None:
 
 
 @contextmanager
-def hiring(where: Where, experiment: Experiment, lost: Lost) -> Iterator[Hire]:
+def hiring(where: Where, experiment: Resolved, lost: Lost) -> Iterator[Hire]:
     """What makes a team: of workers in this process, or of actors in a cluster that is there meanwhile."""
     if where == "local":
         yield partial(LocalTeam, lost=lost)
@@ -210,7 +210,7 @@ class RemoteWorker:
     """A worker in a process of its own. Tensors cross the border as numpy arrays, which Ray does not copy."""
 
     def __init__(
-        self, experiment: Experiment, shape: Shape, images: np.ndarray, n: int, device: str, threads: int
+        self, experiment: Resolved, shape: Shape, images: np.ndarray, n: int, device: str, threads: int
     ) -> None:
         self.device = devices.resolve(device)
         devices.prepare(self.device, threads)
@@ -291,7 +291,7 @@ class RayTeam(Team):
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Resolved,
         shape: Shape,
         shards: Sequence[Tensor],
         lost: Lost = lambda n, why: None,

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from gans import seeds
-from gans.config import Experiment, FLGANConfig, TwoPlayerConfig
+from gans.config import FLGANConfig, Resolved, TwoPlayerConfig
 from gans.data.images import ImageData
 from gans.data.shards import check_shards, deal
 from gans.errors import InputError
@@ -38,7 +38,7 @@ from gans.training.updates import Discriminator, TwoPlayer, Update
 class FLGAN(Update):
     """The server with its averages, and the workers with their GANs, all in this process."""
 
-    def __init__(self, experiment: Experiment, shape: Shape, images: Tensor, labels: Tensor | None = None) -> None:
+    def __init__(self, experiment: Resolved, shape: Shape, images: Tensor, labels: Tensor | None = None) -> None:
         super().__init__(experiment, shape, images)
         assert isinstance(experiment.update, FLGANConfig)
         config = experiment.update
@@ -56,12 +56,12 @@ class FLGAN(Update):
 
     @classmethod
     def build(
-        cls, experiment: Experiment, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
+        cls, experiment: Resolved, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
     ) -> FLGAN:
         return cls(experiment, shape, data.train.to(device), data.train_labels)
 
     @classmethod
-    def check(cls, experiment: Experiment, images: int, labels: Tensor | None = None) -> None:
+    def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
         assert isinstance(experiment.update, FLGANConfig)
         config = experiment.update
         check_shards(config, experiment.batch, images, labels, experiment.seed)
@@ -136,13 +136,13 @@ class FLGAN(Update):
         self.traffic = Traffic(**state["traffic"])
 
 
-def alone(experiment: Experiment, config: FLGANConfig, n: int) -> Experiment:
+def alone(experiment: Resolved, config: FLGANConfig, n: int) -> Resolved:
     """What worker n trains by itself: a two-player GAN from a seed of its own."""
     seed = seeds.mix(experiment.seed, "fl-gan", n) % 2**31
     return experiment.model_copy(update={"seed": seed, "update": TwoPlayerConfig(d_steps=config.d_steps)})
 
 
-def round_interval(experiment: Experiment, config: FLGANConfig, images: int) -> int:
+def round_interval(experiment: Resolved, config: FLGANConfig, images: int) -> int:
     """Iterations between two rounds, each of d_steps batches: m E / (L b), at least one."""
     return swap_interval(images // config.workers, config.d_steps * experiment.batch, config.average_epochs)
 

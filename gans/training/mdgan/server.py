@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gans import seeds
-from gans.config import Experiment, MDGANConfig
+from gans.config import MDGANConfig, Resolved
 from gans.data.images import ImageData
 from gans.data.shards import check_shards, deal
 from gans.models.layers import Shape
@@ -41,7 +41,7 @@ class MDGAN(Update):
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Resolved,
         shape: Shape,
         images: Tensor,
         labels: Tensor | None = None,
@@ -61,12 +61,12 @@ class MDGAN(Update):
 
     @classmethod
     def build(
-        cls, experiment: Experiment, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
+        cls, experiment: Resolved, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
     ) -> MDGAN:
         return cls(experiment, shape, data.train.to(device), data.train_labels, hire or LocalTeam)
 
     @classmethod
-    def check(cls, experiment: Experiment, images: int, labels: Tensor | None = None) -> None:
+    def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
         assert isinstance(experiment.update, MDGANConfig)
         check_shards(experiment.update, experiment.batch, images, labels, experiment.seed)
 
@@ -165,7 +165,7 @@ class Crashes:
     equal parts, I iterations show b I (N + 1) / 2 images.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Resolved) -> None:
         assert isinstance(experiment.update, MDGANConfig)
         n = experiment.update.workers
         self.order = torch.randperm(n, generator=seeds.generator(experiment.seed, "crashes")).tolist()

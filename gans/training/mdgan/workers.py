@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gans import seeds
 from gans.compute import precision
-from gans.config import Experiment, MDGANConfig
+from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batches
 from gans.models.layers import Shape
 from gans.training.updates import Discriminator
@@ -26,7 +26,7 @@ WHERE: tuple[Where, ...] = ("local", "ray")
 # told (worker, why) when a worker is lost
 Lost = Callable[[int, str], None]
 # builds a team: (experiment, shape, the workers' images as uint8 (m, c, h, w) each)
-Hire = Callable[[Experiment, Shape, Sequence[Tensor]], "Team"]
+Hire = Callable[[Resolved, Shape, Sequence[Tensor]], "Team"]
 
 
 class WorkersLost(RuntimeError):
@@ -107,7 +107,7 @@ class Worker:
         n: the worker's number; its discriminator starts from weights of its own.
     """
 
-    def __init__(self, experiment: Experiment, shape: Shape, images: Tensor, n: int) -> None:
+    def __init__(self, experiment: Resolved, shape: Shape, images: Tensor, n: int) -> None:
         assert isinstance(experiment.update, MDGANConfig)
         self.experiment, self.n = experiment, n
         self.steps = experiment.update.d_steps
@@ -254,7 +254,7 @@ class LocalTeam(Team):
 
     def __init__(
         self,
-        experiment: Experiment,
+        experiment: Resolved,
         shape: Shape,
         shards: Sequence[Tensor],
         lost: Lost = lambda n, why: None,

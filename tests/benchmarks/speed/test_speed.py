@@ -19,7 +19,6 @@ from benchmarks.speed.rounds import Ratio, Steps, Times, Turn, interleave
 from benchmarks.speed.stage import Stage
 from benchmarks.speed.tutorial import Tutorial, plain
 from benchmarks.speed.workloads import SIZES, colour, small
-from gans.compute.precision import settle
 from gans.models import build_generator
 
 CPU = torch.device("cpu")
@@ -34,7 +33,7 @@ def test_every_model_of_the_digits_matrix_is_timed() -> None:
 def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
     """In all that costs time."""
     (cell,) = cells(read_matrix("digits"), Selection([model], None, [0]), CPU)
-    ours, theirs = settle(small(model, "auto").experiment, CPU), cell.experiment
+    ours, theirs = small(model, cell.experiment.precision).experiment, cell.experiment
     for part in ("batch", "networks", "update", "loss", "optimizer", "ema", "precision"):
         assert getattr(ours, part) == getattr(theirs, part), part
     assert colour(model).shape == (3, 32)

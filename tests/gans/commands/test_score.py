@@ -14,7 +14,6 @@ from PIL import Image
 
 from gans.commands import main
 from gans.commands.score import plus_minus
-from gans.config import NetworkConfig
 from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.fidelity import Scorer, require
@@ -25,6 +24,7 @@ from gans.generate import sampling
 from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.runs.tracking import Store
+from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
@@ -75,7 +75,7 @@ def folder(path: Path, images: torch.Tensor) -> Path:
 
 def generator(path: Path, channels: int = 1, side: int = 16) -> Path:
     about = {"shape": [channels, side], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
-    network = build_generator(Shape(channels, side), NetworkConfig(**about["networks"]), seed=0)
+    network = build_generator(Shape(channels, side), networks(**about["networks"]), seed=0)
     save_weights(path, network.state_dict(), about)
     return path
 
@@ -206,7 +206,7 @@ def refused(gans: Command, *words: object, says: str) -> None:
 
 def test_a_diverged_generator_is_bad_input(gans, tmp_path):
     about = {"shape": [1, 16], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
-    network = build_generator(Shape(1, 16), NetworkConfig(**about["networks"]), seed=0)
+    network = build_generator(Shape(1, 16), networks(**about["networks"]), seed=0)
     state = {name: part * math.nan for name, part in network.state_dict().items()}
     state = {name: part if part.is_floating_point() else torch.tensor(0) for name, part in state.items()}
     save_weights(tmp_path / "nan.safetensors", state, about)

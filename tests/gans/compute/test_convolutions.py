@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from gans.compute import convolutions, precision
-from gans.config import NetworkConfig
-from gans.models import MODELS
 from gans.models.layers import Shape
-from gans.training.rules import UPDATES
+from gans.registry import MODELS, RULES
+from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LAYERS = {"halve": nn.Conv2d, "double": nn.ConvTranspose2d}
@@ -96,7 +95,7 @@ def test_only_convolutions_that_double_or_halve_are_taken() -> None:
         name: [
             layer
             for build in (model.generator, model.discriminator)
-            for layer in build(Shape(1, 16), NetworkConfig(width=8, latent=4)).modules()
+            for layer in build(Shape(1, 16), networks(width=8, latent=4)).modules()
             if convolutions.by_product(layer)
         ]
         for name, model in MODELS.items()
@@ -127,12 +126,12 @@ def test_no_weight_gradient_is_computed_that_nobody_wants(networks, loss, tiny, 
     monkeypatch.setattr(precision, "has_tiles", lambda device: True)
     monkeypatch.setattr(convolutions, "pays", lambda *_: True)
     made = tiny({"networks": {"name": networks}, "loss": {"name": loss}}, precision="bf16")
-    UPDATES["two-player"](made, Shape(1, 16), blobs().train).step(0)
+    RULES["two-player"](made, Shape(1, 16), blobs().train).step(0)
     assert sorted(calls) == [8, 8, 8, 16, 16]
 
 
 def test_networks_take_them_in_bf16_where_there_are_tiles(monkeypatch) -> None:
-    config = NetworkConfig(name="dcgan", width=16, latent=4)
+    config = networks(name="dcgan", width=16, latent=4)
     for tiles in (False, True):
         monkeypatch.setattr(precision, "has_tiles", lambda device, tiles=tiles: tiles)
         for kind in ("float32", "bf16"):

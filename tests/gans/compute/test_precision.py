@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from gans.compute import precision
-from gans.config import Experiment, NetworkConfig
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
+from gans.registry import MODELS, RULES
 from gans.training.ema import EMA
-from gans.training.rules import UPDATES
+from tests.conftest import networks
 
 CPU = torch.device("cpu")
 SHAPE = Shape(1, 16)
@@ -24,7 +24,7 @@ needs_bf16 = pytest.mark.skipif(not precision.has_bf16(CPU), reason="this CPU ha
 
 
 def generator(name: str, kind: str = "bf16") -> nn.Module:
-    return precision.place(build_generator(SHAPE, NetworkConfig(name=name, latent=8, width=8), 0), CPU, kind)
+    return precision.place(build_generator(SHAPE, networks(name=name, latent=8, width=8), 0), CPU, kind)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,10 @@ def test_a_cpu_with_native_bf16_may(monkeypatch) -> None:
 )
 def test_the_default_is_bf16_where_it_was_measured_to_pay(able, name, expected, monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    networks = NetworkConfig.model_construct(name=name)
-    made = Experiment().model_copy(update={"networks": networks})
-    assert precision.settle(made, CPU).precision == expected
-    assert precision.settle(made, torch.device("cuda")).precision == "float32"
-    asked = made.model_copy(update={"precision": "tf32"})
-    assert precision.settle(asked, CPU) is asked
+    bf16 = name in MODELS and MODELS[name].bf16
+    assert precision.resolve("auto", CPU, bf16) == expected
+    assert precision.resolve("auto", torch.device("cuda"), bf16) == "float32"
+    assert precision.resolve("tf32", CPU, bf16) == "tf32"
 
 
 @needs_bf16
@@ -76,7 +74,7 @@ def test_networks_compute_in_bf16_and_their_ends_in_float32(name: str) -> None:
     pixels = network(torch.randn(4, 8))
     assert inside == {torch.bfloat16}
     assert pixels.dtype == torch.float32
-    logits = build_discriminator(SHAPE, NetworkConfig(name=name, width=8), 0)
+    logits = build_discriminator(SHAPE, networks(name=name, width=8), 0)
     assert precision.place(logits, CPU, "bf16")(pixels).dtype == torch.float32
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
@@ -122,7 +120,7 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
     seen: set[torch.dtype] = set()
     for kind in ("float32", "bf16"):
         made = tiny(table, {"update": {"rule": rule, **workers}}, precision=kind)
-        update = UPDATES[rule](made, SHAPE, blobs().train)
+        update = RULES[rule](made, SHAPE, blobs().train)
         gradients = update.player.gradients
 
         def spy(outputs, grad_outputs=None, gradients=gradients) -> tuple[Tensor, ...]:
@@ -140,7 +138,7 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
 def test_moments_of_another_layout_are_put_in_order(tiny, blobs) -> None:
     """A checkpoint from a device with another layout in memory; fused Adam reads memory in its own order."""
     made = tiny({"networks": {"name": "dcgan"}})
-    whole, resumed = (UPDATES["two-player"](made, SHAPE, blobs().train) for _ in range(2))
+    whole, resumed = (RULES["two-player"](made, SHAPE, blobs().train) for _ in range(2))
     whole.step(0)
     state = copy.deepcopy(whole.state())
     for player in (state["generator"], *state["discriminators"]):

@@ -21,6 +21,7 @@ from torchvision import datasets as torchvision_datasets
 
 from gans.data import datasets
 from gans.errors import InputError
+from gans.registry import DATASETS
 
 SHARED = Path(os.environ.get("GANS_DATA") or Path(__file__).parents[2] / "shared" / "data")
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST/raw/t10k-images-idx3-ubyte").is_file(), reason="no MNIST")
@@ -90,7 +91,7 @@ def test_loaded_tensors_are_as_promised():
 
 
 def test_registry_names_its_data_sets():
-    assert list(datasets.DATASETS) == ["digits", "mnist", "fashion-mnist", "cifar10", "cifar10-jpeg"]
+    assert list(DATASETS) == ["digits", "mnist", "fashion-mnist", "cifar10", "cifar10-jpeg"]
 
 
 def test_cifar10_as_jpeg_is_read_from_its_archive(root, tmp_path):
@@ -251,7 +252,7 @@ def test_second_load_comes_from_memory(root, tmp_path, monkeypatch):
     assert datasets.load("mnist") is first
     assert datasets.load("mnist", resolution=16).resolution == 16
     assert datasets.load("mnist", root=tmp_path / "other").hash != first.hash
-    monkeypatch.setitem(datasets.DATASETS, "mnist", datasets.digits)  # another function under the name
+    monkeypatch.setitem(DATASETS.entries, "mnist", "gans.data.datasets:digits")  # another function under the name
     assert datasets.load("mnist").title == "Digits"
 
 

@@ -3,7 +3,6 @@ import math
 
 import pytest
 import torch
-from gans.pictures.shards import draw_shards
 from PIL import Image
 from torch import Tensor
 
@@ -11,6 +10,7 @@ from gans.config import FLGANConfig, MDGANConfig, ShardedConfig
 from gans.data import datasets
 from gans.data.shards import by_class, deal, dirichlet, histogram, iid
 from gans.errors import InputError
+from gans.pictures.shards import draw_shards
 from gans.runs.cell import check
 
 

@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_info
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from gans.config import NetworkConfig
 from gans.data.datasets import load
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError
@@ -27,7 +26,7 @@ from gans.fidelity.metrics import settings
 from gans.generate.sampling import generate
 from gans.models import build_generator
 from gans.models.layers import Shape
-from tests.conftest import single_thread
+from tests.conftest import networks, single_thread
 
 CPU = torch.device("cpu")
 N = 300
@@ -178,7 +177,7 @@ def test_scoring_leaves_settings_and_the_generator_as_they_were(scorer):
     def settings() -> tuple:
         return torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), threadpool_info()
 
-    generator = build_generator(Shape(1, 16), NetworkConfig(name="dcgan", latent=4, width=4), seed=0).eval()
+    generator = build_generator(Shape(1, 16), networks(name="dcgan", latent=4, width=4), seed=0).eval()
     state, before = {name: part.clone() for name, part in generator.state_dict().items()}, settings()
     scorer.score(generate(generator, torch.randn(N, 4)))
     assert settings() == before

@@ -7,19 +7,20 @@ from PIL import Image
 from torch import nn
 
 from gans import seeds
-from gans.config import NetworkConfig
 from gans.errors import InputError
 from gans.files import save_weights
 from gans.generate import sampling
-from gans.models import MODELS, build_generator
+from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.pictures import grids
+from gans.registry import MODELS
+from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny_generator(name: str = "dcgan", channels: int = 1) -> nn.Module:
-    generator = build_generator(Shape(channels, 16), NetworkConfig(name=name, latent=8, width=4), seed=0)
+    generator = build_generator(Shape(channels, 16), networks(name=name, latent=8, width=4), seed=0)
     generator(torch.randn(16, 8))  # BatchNorm's running statistics are no longer the initial ones
     return generator.eval()
 

@@ -6,17 +6,18 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate
 from torch.nn.utils.parametrize import is_parametrized
 
-from gans.config import NetworkConfig
 from gans.errors import InputError
-from gans.models import MODELS, build_discriminator, build_generator, sagan
+from gans.models import build_discriminator, build_generator, sagan
 from gans.models.layers import Fold, SelfAttention, Shape, ToPixels, Unfold, stages
+from gans.registry import MODELS
+from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 def pair(name: str, shape: Shape, latent: int = 8, width: int = 8, seed: int = 0) -> tuple[nn.Module, nn.Module]:
-    config = NetworkConfig(name=name, latent=latent, width=width)
+    config = networks(name=name, latent=latent, width=width)
     return build_generator(shape, config, seed), build_discriminator(shape, config, seed)
 
 
@@ -282,7 +283,7 @@ def test_stages_are_log2_of_a_quarter_of_the_side(side: int, expected: int) -> N
 def test_other_sides_are_refused(name: str, side: int) -> None:
     for build in (build_generator, build_discriminator):
         with pytest.raises(InputError, match="power of two"):
-            build(Shape(1, side), NetworkConfig(name=name, latent=4, width=4), 0)
+            build(Shape(1, side), networks(name=name, latent=4, width=4), 0)
 
 
 # initial weights from the seed
@@ -290,7 +291,7 @@ def test_other_sides_are_refused(name: str, side: int) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_initial_weights_are_a_function_of_the_seed_and_nothing_else(name: str) -> None:
-    shape, config = Shape(1, 16), NetworkConfig(name=name, latent=8, width=8)
+    shape, config = Shape(1, 16), networks(name=name, latent=8, width=8)
 
     def weights(network: nn.Module) -> Tensor:
         return torch.cat([value.flatten().double() for value in network.state_dict().values()])

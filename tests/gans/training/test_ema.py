@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from gans.config import NetworkConfig
-from gans.models import MODELS, build_generator
+from gans.models import build_generator
 from gans.models.layers import Shape
+from gans.registry import MODELS
 from gans.training.ema import EMA
+from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,7 +78,7 @@ def test_the_initial_weights_are_forgotten_at_once() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_half_life_0_copies_and_buffers_are_always_copied(name: str) -> None:
-    network = build_generator(Shape(1, 16), NetworkConfig(name=name, latent=8, width=8), seed=0)
+    network = build_generator(Shape(1, 16), networks(name=name, latent=8, width=8), seed=0)
     copies, trails = EMA(network, 0.0), EMA(network, 1000.0)
     for _ in range(3):
         network(torch.randn(4, 8))  # moves BatchNorm's and spectral norm's buffers
@@ -95,7 +96,7 @@ def test_half_life_0_copies_and_buffers_are_always_copied(name: str) -> None:
 
 
 def test_the_average_is_a_frozen_copy_in_eval_mode() -> None:
-    network = build_generator(Shape(1, 16), NetworkConfig(name="dcgan", latent=8, width=8), seed=0)
+    network = build_generator(Shape(1, 16), networks(name="dcgan", latent=8, width=8), seed=0)
     ema = EMA(network, 10.0)
     assert not ema.generator.training
     assert not any(p.requires_grad for p in ema.generator.parameters())
@@ -109,7 +110,7 @@ def test_the_average_is_a_frozen_copy_in_eval_mode() -> None:
 
 
 def test_state_and_load_round_trip() -> None:
-    config = NetworkConfig(name="sagan", latent=8, width=8)
+    config = networks(name="sagan", latent=8, width=8)
     ema = EMA(build_generator(Shape(1, 16), config, seed=0), 10.0)
     other = EMA(build_generator(Shape(1, 16), config, seed=1), 10.0)
     other.load(ema.state())

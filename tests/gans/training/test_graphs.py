@@ -12,10 +12,10 @@ from gans.compute import precision
 from gans.config import Experiment
 from gans.errors import InputError
 from gans.models.layers import Shape
+from gans.registry import RULES
 from gans.training import graphs
 from gans.training.ema import EMA
 from gans.training.loop import Silent, Training
-from gans.training.rules import UPDATES
 
 SHAPE = Shape(1, 16)
 STEPS = 12
@@ -37,13 +37,13 @@ def test_a_cpu_is_refused(tiny, blobs, tmp_path, stub_scorer) -> None:
 
 def test_a_rule_whose_steps_differ_stays_as_it_is(tiny, blobs) -> None:
     made = tiny({"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 2}})
-    update = UPDATES["mdgan"](made, SHAPE, blobs().train)
+    update = RULES["mdgan"](made, SHAPE, blobs().train)
     assert graphs.graphed(update) is update
 
 
 def test_a_step_takes_the_same_shapes_at_every_position(tiny, blobs) -> None:
     """What a graph rests on; across the end of an epoch too (60 images, batches of 8)."""
-    update = UPDATES["two-player"](tiny(CASES["penalty"]), SHAPE, blobs().train)
+    update = RULES["two-player"](tiny(CASES["penalty"]), SHAPE, blobs().train)
     shapes = [[[value.shape for value in turn] for turn in update.draw(images)] for images in (0, 16, 48, 56)]
     assert shapes == [[[(8, 8), (8, 1, 16, 16), (8, 1, 1, 1)]] * 2] * 4
 
@@ -51,7 +51,7 @@ def test_a_step_takes_the_same_shapes_at_every_position(tiny, blobs) -> None:
 def test_a_checkpoint_that_a_graph_wrote_goes_on_without_one(tiny, blobs, tmp_path, one_thread) -> None:
     """Its Adam groups say capturable=True, of which Adam warns outside a graph; nothing else may change."""
     made, images = tiny(CASES["dcgan"]), blobs().train
-    before, after = (UPDATES["two-player"](made, SHAPE, images) for _ in range(2))
+    before, after = (RULES["two-player"](made, SHAPE, images) for _ in range(2))
     before.step(0)
     state = before.state()
     for player in (state["generator"], *state["discriminators"]):
@@ -70,7 +70,7 @@ def test_a_checkpoint_that_a_graph_wrote_goes_on_without_one(tiny, blobs, tmp_pa
 
 def state(made: Experiment, images: torch.Tensor, graph: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """All weights, buffers and averages after some steps, and the sum of statistics."""
-    update = UPDATES["two-player"](made, SHAPE, images)
+    update = RULES["two-player"](made, SHAPE, images)
     ema = EMA(update.generator, 0.05)
     steps = graphs.graphed(update) if graph else update
     total = torch.zeros(4, device=images.device)

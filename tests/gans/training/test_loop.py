@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from gans import files
-from gans.config import Experiment, experiment
+from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.generate import sampling
-from gans.recipes import RECIPES
+from gans.recipes import RECIPES, recipe
 from gans.training.loop import CHECKPOINT, GENERATOR, Clock, History, Outcome, Training, train
 from gans.training.updates import STATISTICS
 
@@ -28,11 +28,11 @@ MDGAN = {"rule": "mdgan", "workers": 3, "batches": 2, "d_steps": 1, "swap_epochs
 SHARDED = {"mdgan": MDGAN, "fl-gan": {"rule": "fl-gan", "workers": 3, "d_steps": 1, "average_epochs": 0.4}}
 
 
-def recipe(tiny, name: str, **fields: Any) -> Experiment:
-    rule = RECIPES[name].get("update", {}).get("rule")
+def of_recipe(tiny, name: str, **fields: Any) -> Resolved:
+    rule = recipe(name).settings.get("update", {}).get("rule")
     update = {"update": SHARDED[rule]} if rule in SHARDED else {}
     batch = 4 if update else 8
-    return tiny(RECIPES[name], update, **{"batch": batch, "kimg": 0.192} | fields)
+    return tiny(recipe(name).settings, update, **{"batch": batch, "kimg": 0.192} | fields)
 
 
 def leaves(tree: Any, path: str = "") -> dict[str, Any]:
@@ -93,7 +93,7 @@ def uninterrupted(finished_runs, tiny, blobs, stub_scorer, recorder, tmp_path_fa
     def run(name: str):
         if name not in finished_runs:
             folder, observer = tmp_path_factory.mktemp(name), recorder()
-            outcome = train(recipe(tiny, name), blobs(), folder, CPU, observer)
+            outcome = train(of_recipe(tiny, name), blobs(), folder, CPU, observer)
             finished_runs[name] = folder, outcome, observer
         return finished_runs[name]
 
@@ -112,7 +112,7 @@ def test_resume_is_exact(
     name: str, stop: str, tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path
 ) -> None:
     """An interrupted run and an uninterrupted one end with the same bits, scores and curves."""
-    made, images = recipe(tiny, name), blobs()
+    made, images = of_recipe(tiny, name), blobs()
     folder, expected, whole = uninterrupted(name)
     assert expected.status == "finished"
     first, second = recorder(STOPS[stop]), recorder()
@@ -137,7 +137,7 @@ def test_resume_is_exact(
 def test_resume_is_exact_when_interrupted_at_every_checkpoint(
     tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path
 ) -> None:
-    made, images = recipe(tiny, "mdgan"), blobs()
+    made, images = of_recipe(tiny, "mdgan"), blobs()
     folder, expected, _ = uninterrupted("mdgan")
     sessions = 0
     while True:
@@ -213,7 +213,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, at: int, where: str) -> None:
 def test_a_nan_ends_as_diverged_with_the_checkpoint_before_it(
     name: str, where: str, tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path
 ) -> None:
-    made = recipe(tiny, name, schedule={"evaluations": 4, "grids": 4, "checkpoints": 4, "logs": 8})
+    made = of_recipe(tiny, name, schedule={"evaluations": 4, "grids": 4, "checkpoints": 4, "logs": 8})
     poison(monkeypatch, at=120, where=where)  # checkpoints are at 48, 96, 144, 192
     observer = recorder()
     outcome = train(made, blobs(), tmp_path, CPU, observer)
@@ -241,7 +241,7 @@ def test_weights_that_go_bad_within_a_step_are_neither_drawn_nor_saved(
     schedule: str, where: str, tiny, blobs, stub_scorer, monkeypatch, tmp_path
 ) -> None:
     """The step's losses are those before its update: finite, while the weights that it leaves are not."""
-    made = recipe(tiny, "gan", schedule=SPARSE[schedule])
+    made = of_recipe(tiny, "gan", schedule=SPARSE[schedule])
     poison(monkeypatch, at=120, where=where)
     outcome = train(made, blobs(), tmp_path, CPU)
     assert outcome.status == "diverged"
@@ -410,7 +410,7 @@ def test_the_best_point_of_the_curve_is_chosen_and_scored_on_other_latents(
     generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
     assert about["images"] == 32
     assert about["data"] == "Blobs"
-    assert Experiment.model_validate(about["experiment"]) == made
+    assert Resolved.model_validate(about["experiment"]) == made
     assert torch.equal(sampling.generate(generator, sampling.latents(100, 8, "choose")), drawn[1])
     assert torch.equal(sampling.generate(generator, sampling.latents(100, 8, "report")), final[0])
     assert not torch.equal(drawn[1], final[0])
@@ -431,12 +431,6 @@ def test_the_average_is_scored_with_running_statistics(tiny, blobs, stub_scorer,
     assert trained.training
     z = sampling.latents(20, 8, "report")
     assert torch.equal(sampling.generate(generator, z), sampling.generate(trained.eval(), z))
-
-
-def test_the_device_settles_the_precision(tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    run = Training(tiny(precision="auto"), blobs(), tmp_path, CPU, recorder())
-    assert run.experiment.precision == run.update.experiment.precision == "bf16"
 
 
 def test_outcomes_are_frozen() -> None:
@@ -482,12 +476,13 @@ def test_seconds_add_up_over_the_sessions_of_a_run(tiny, blobs, stub_scorer, rec
 # the real thing
 
 
-def small(name: str, **fields: Any) -> Experiment:
+def small(name: str, **fields: Any) -> Resolved:
     score = {"extractors": ["digits"], "images": 200, "curve_images": 200}
     networks = {"networks": {"latent": 16, "width": 16}}
     table = {"score": score, "schedule": {"evaluations": 4, "grids": 2, "checkpoints": 4, "logs": 8}}
     often = {"update": {"average_epochs": 0.1}} if name == "fl-gan" else {}  # a round within every evaluation
-    return experiment(RECIPES[name], networks, table, often, {"kimg": 1, "batch": 10, **fields})
+    made = experiment(recipe(name).settings, networks, table, often, {"kimg": 1, "batch": 10, **fields})
+    return Resolved.of(made, 16, "float32", made.score.extractors)
 
 
 @pytest.mark.slow
@@ -510,7 +505,7 @@ KILLED = """
 import json, os, sys, torch
 from pathlib import Path
 from gans import data
-from gans.config import Experiment
+from gans.config import Resolved
 from gans.train import Silent, train
 
 class Killer(Silent):
@@ -574,7 +569,7 @@ def test_a_small_dcgan_learns_digits(tmp_path: Path) -> None:
 def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
     name: str, tiny, blobs, stub_scorer, recorder, tmp_path
 ) -> None:
-    made, images, device = recipe(tiny, name), blobs(), torch.device("cuda")
+    made, images, device = of_recipe(tiny, name), blobs(), torch.device("cuda")
     with pytest.raises(KeyboardInterrupt):
         train(made, images, tmp_path, device, recorder(lambda e, count: (e, count) == ("flush", 2)))
     outcome = train(made, images, tmp_path, device)

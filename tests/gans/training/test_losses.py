@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gans.training.losses import LOSSES, gradient_penalty
+from gans.registry import LOSSES
+from gans.training.losses import gradient_penalty
 
 REAL = np.array([-3.0, -0.5, 0.0, 0.25, 1.0, 4.0])
 FAKE = np.array([-2.0, -1.0, 0.0, 0.75, 1.5, 5.0])

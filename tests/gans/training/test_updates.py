@@ -9,7 +9,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from gans.config import Experiment, OptimizerConfig
 from gans.errors import InputError
 from gans.models.layers import Shape
-from gans.training.losses import LOSSES
+from gans.registry import LOSSES
 from gans.training.updates import Player, TwoPlayer
 
 pytestmark = pytest.mark.usefixtures("one_thread")

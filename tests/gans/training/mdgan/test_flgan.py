@@ -219,9 +219,9 @@ def test_a_saved_state_goes_on_bit_for_bit(tiny, blobs) -> None:
 
 
 def test_a_mean_of_opposite_networks_is_zero() -> None:
-    from gans.config import NetworkConfig
+    from tests.conftest import networks
 
-    network = build_generator(SHAPE, NetworkConfig(name="gan", latent=4, width=4), 0)
+    network = build_generator(SHAPE, networks(name="gan", latent=4, width=4), 0)
     opposite = copy.deepcopy(network)
     with torch.no_grad():
         for parameter in opposite.parameters():

@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from gans import files, seeds
-from gans.config import NetworkConfig
 from gans.data.batches import Batches
 from gans.data.shards import iid as shards
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
+from gans.registry import LOSSES
 from gans.training.loop import train
-from gans.training.losses import LOSSES
 from gans.training.mdgan.server import MDGAN, Crashes, assignment, derangement, swap_interval
 from gans.training.mdgan.workers import LocalTeam, WorkersLost
 from gans.training.updates import TwoPlayer
+from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -558,7 +558,7 @@ def test_a_run_with_crashes_resumes_exactly(stop: int, tiny, blobs, stub_scorer,
 
 def test_the_parameter_counts_of_the_paper_s_fully_connected_networks() -> None:
     """z = 100, 512 hidden units, 28 x 28 pixels. The paper's D has ACGAN's 11 outputs, ours one."""
-    config = NetworkConfig(name="gan", latent=100, width=512)
+    config = networks(name="gan", latent=100, width=512)
     sizes = [
         sum(p.numel() for p in build(Shape(1, 28), config, 0).parameters())
         for build in (build_generator, build_discriminator)

@@ -1,0 +1,164 @@
+"""What a matrix file may name: models, data sets, losses, update rules, extractors, metrics.
+
+An entry is named in one of three ways:
+
+- by its key in a registry below: one line for each part that this repository has;
+- by the name of an entry point that an installed package declares in the registry's group (`gans.models`, ...);
+- as `package.module:Name`, for a part that lies anywhere that Python finds, the working directory included.
+
+Ours are found as everybody's are: by a string that is imported when the part is asked for. So the configuration
+stands below all of them and still checks their names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from gans.errors import InputError, first_line, unknown
+
+PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+class Registry(Mapping[str, Any]):
+    """Parts of one kind by name; as a mapping it holds this repository's own.
+
+    Args:
+        kind: what error messages call a part.
+        group: of the entry points that other packages declare.
+        entries: `package.module:Name` by key.
+    """
+
+    def __init__(self, kind: str, group: str, entries: Mapping[str, str]) -> None:
+        self.kind, self.group = kind, group
+        self.entries = dict(entries)
+
+    def __getitem__(self, name: str) -> Any:
+        """The part of this name, imported.
+
+        Raises:
+            InputError: there is none of this name, or its module cannot be imported.
+        """
+        return load(self.kind, self.target(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether the name is that of a part, which need not be importable."""
+        return isinstance(name, str) and (
+            name in self.entries or bool(PLUGIN.fullmatch(name)) or name in installed(self.group)
+        )
+
+    def target(self, name: str, where: str = "") -> str:
+        """`package.module:Name` of the part of this name.
+
+        Raises:
+            InputError: there is none; the nearest name is given.
+        """
+        if name in self.entries:
+            return self.entries[name]
+        if isinstance(name, str) and PLUGIN.fullmatch(name):
+            return name
+        others = installed(self.group)
+        if name in others:
+            return others[name]
+        raise unknown(self.kind, name, [*self.entries, *others], where)
+
+    def code(self, name: str) -> str | None:
+        """SHA-256 of the file that holds the part; None for this repository's own, which the commit names."""
+        if name in self.entries:
+            return None
+        path = file_of(self.target(name))
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
+
+
+@cache
+def installed(group: str) -> dict[str, str]:
+    """The entry points of a group: `package.module:Name` by name."""
+    return {point.name: point.value for point in entry_points(group=group)}
+
+
+def load(kind: str, target: str) -> Any:
+    """The object `package.module:Name`.
+
+    Raises:
+        InputError: it cannot be imported.
+    """
+    module, _, name = target.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # a script's own folder stands there in place of the working directory
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            raise InputError(
+                f"no module '{error.name}' for {kind} '{target}'; start where it lies, or install it"
+            ) from None
+        raise InputError(f"{kind} '{target}' cannot be imported: {first_line(error)}") from error
+    except AttributeError as error:
+        if error.name != name:
+            raise
+        raise InputError(f"{kind} '{target}': {module} has no {name}; correct the name behind the colon") from None
+
+
+def file_of(target: str) -> Path | None:
+    """The file of a module that `load` has imported."""
+    file = getattr(sys.modules.get(target.partition(":")[0]), "__file__", None)
+    return Path(file) if file else None
+
+
+MODELS = Registry(
+    "model",
+    "gans.models",
+    {
+        "gan": "gans.models.gan:GAN",
+        "dcgan": "gans.models.dcgan:DCGAN",
+        "dcgan-nobn": "gans.models.dcgan:DCGAN_NOBN",
+        "sagan": "gans.models.sagan:SAGAN",
+    },
+)
+
+DATASETS = Registry(
+    "data set",
+    "gans.datasets",
+    {
+        "digits": "gans.data.datasets:digits",
+        "mnist": "gans.data.datasets:mnist",
+        "fashion-mnist": "gans.data.datasets:fashion_mnist",
+        "cifar10": "gans.data.datasets:cifar10",
+        "cifar10-jpeg": "gans.data.datasets:cifar10_jpeg",
+    },
+)
+
+LOSSES = Registry(
+    "loss",
+    "gans.losses",
+    {
+        "non-saturating": "gans.training.losses:NON_SATURATING",
+        "minimax": "gans.training.losses:MINIMAX",
+        "hinge": "gans.training.losses:HINGE",
+        "least-squares": "gans.training.losses:LEAST_SQUARES",
+        "wasserstein-gp": "gans.training.losses:WASSERSTEIN_GP",
+    },
+)
+
+RULES = Registry(
+    "update rule",
+    "gans.rules",
+    {
+        "two-player": "gans.training.updates:TwoPlayer",
+        "mdgan": "gans.training.mdgan.server:MDGAN",
+        "fl-gan": "gans.training.mdgan.flgan:FLGAN",
+    },
+)
