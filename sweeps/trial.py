@@ -21,6 +21,7 @@ from gans.data import datasets
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
 from gans.pictures.curves import draw_curves
 from gans.runs.cell import RUN_FILE, Cell, Observer, locked, reason, resolve, tags
+from gans.runs.scoring import Scoring
 from gans.runs.tracking import NOTE, Run, Store
 from gans.training.loop import CHECKPOINT, GENERATOR, History, Outcome, train
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
@@ -159,7 +160,10 @@ def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[flo
     folder = trial_folder(site.folder, origin(trial))
     with locked(folder), tracked(trial, cell, sweep, site, folder) as run:
         images = datasets.load(cell.experiment.dataset, resolution=cell.experiment.resolution)
-        outcome = train(cell.experiment, images, folder, device, TrialObserver(run, tell, trial, sweep))
+        scoring = Scoring(cell.experiment, images, folder, device)
+        observer = TrialObserver(run, tell, trial, sweep)
+        outcome = train(cell.experiment, images, folder, device, scoring.evaluator, observer)
+        scoring.finish(outcome, observer)
         draw(run, outcome, folder)
         if outcome.status == "diverged":
             raise Diverged(f"diverged: {outcome.reason}")

@@ -26,6 +26,7 @@ from gans.pictures.curves import draw_curves
 from gans.pictures.film import Track, grids, save_film
 from gans.pictures.shards import draw_shards
 from gans.registry import LOSSES, MODELS, RULES
+from gans.runs.scoring import Scored, Scoring
 from gans.runs.tracking import Run, Store, provenance
 from gans.training import graphs
 from gans.training.loop import CHECKPOINT, GENERATOR, History, Outcome, train
@@ -180,8 +181,8 @@ class Place:
     workers: Where = "local"
 
 
-def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
-    """Train the cell, or go on with it, under its MLflow run; an exception ends the run as failed.
+def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Scored:
+    """Train the cell, or go on with it, and score it, under its MLflow run; an exception ends the run as failed.
 
     Args:
         cell: what to run.
@@ -209,9 +210,13 @@ def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
             run.dataset(images)
             show_shards(run, cell.experiment, images, folder)
             observer = Observer(run, tell)
+            scoring = Scoring(cell.experiment, images, folder, device)
             with hiring(run, cell.experiment, place.workers) as hire:
-                outcome = train(cell.experiment, images, folder, device, observer, place.graph, hire)
-            keep(run, folder, outcome)
+                trained = train(
+                    cell.experiment, images, folder, device, scoring.evaluator, observer, place.graph, hire
+                )
+            outcome = scoring.finish(trained, observer)
+            keep(run, folder, trained)
             keep_film(run, cell, folder)
         except KeyboardInterrupt:
             run.interrupt("stopped by the user")
@@ -260,7 +265,7 @@ def keep(run: Run, folder: Path, outcome: Outcome) -> None:
     draw_curves(outcome.history, curves)
     run.artifact(curves)
     run.tag({"gans.chosen_images": str(outcome.chosen)})
-    run.log(outcome.history["seconds/training"][-1][0], {"seconds/tracking": run.seconds})
+    run.log(outcome.images, {"seconds/tracking": run.seconds})
 
 
 def keep_film(run: Run, cell: Cell, folder: Path) -> None:
