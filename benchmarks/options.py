@@ -41,7 +41,7 @@ class Machine:
     jobs: Annotated[
         int | None,
         Option(
-            "cells or trials at a time; if not given one per CPU core, or one on a GPU; 0 (matrices only): as many as "
+            "cells or trials at a time; if not given one per CPU core, or one on a GPU; 0 (no trials): as many as "
             "the GPU has memory for",
             repeated=False,
         ),

@@ -10,12 +10,12 @@ from gans.commands import options
 from gans.commands.artist import LATENT, Artist, Drawing, Line
 from gans.commands.checks import at_least, positive, suffixes
 from gans.commands.options import Option
-from gans.pictures.video import SUFFIXES, save_gif, save_mp4
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PER_SECOND = 12  # frames
+KINDS = (".png", ".gif", ".mp4")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
 
 def run(asked: Interpolate) -> int:
     """Draw rows of images between latents, into as many files as are named."""
-    suffixes(asked.output, [".png", *SUFFIXES])
+    suffixes(asked.output, KINDS)
     positive("--steps", asked.steps)
     artist = Artist.of(asked)
     stops = _stops(asked, artist.latent)
@@ -75,6 +75,7 @@ def _rows(asked: Interpolate, artist: Artist, stops: Tensor, closed: bool) -> Te
 def _save(images: Tensor, path: Path) -> None:
     """Write rows of images as the file's name says: below each other, or one after the other."""
     from gans.pictures.grids import picture, save_picture
+    from gans.pictures.video import save_gif, save_mp4
 
     kind = path.suffix.lower()
     if kind == ".png":

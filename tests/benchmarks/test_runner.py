@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.matrix import Selection, read_matrix
-from benchmarks.runner import Machine, MatrixRun
+from benchmarks.matrix import read_matrix
+from benchmarks.options import Machine, Selection
+from benchmarks.runner import MatrixRun
 from gans.compute import devices
 from gans.fidelity import require
 from gans.runs.cell import Place, open_run
@@ -22,7 +23,7 @@ from gans.runs.tracking import Store
 from gans.training import graphs
 from gans.training.loop import CHECKPOINT
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 TINY = """
 description = "Two tiny models."
