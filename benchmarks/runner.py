@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job
-from benchmarks.matrix import Matrix, Selection, cells
+from benchmarks.matrix import Matrix, cells
+from benchmarks.options import Bench, Machine, Selection
 from benchmarks.progress import progress
 from gans import fidelity
+from gans.commands import options
 from gans.compute import devices, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.data import datasets
@@ -34,45 +34,7 @@ from gans.training.loop import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
 
-# of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
-GIBIBYTES = 4.0
 FINAL = ("finished", "diverged")  # training again would end the same way
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where and how wide to run.
-
-    Attributes:
-        device: auto, cpu, cuda, cuda:1.
-        jobs: cells at a time; None: one per CPU core, or one on a GPU; 0: as many as the GPU has memory for.
-        runs: folder for checkpoints and pictures.
-        graph: replay training steps as CUDA graphs.
-        workers: where MD-GAN's workers live, local or ray; None: where the matrix file says.
-    """
-
-    device: str = "auto"
-    jobs: int | None = None
-    runs: Path = Path("runs")
-    graph: bool = False
-    workers: str | None = None
-
-    def parallel(self, count: int) -> int:
-        """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
-        return max(1, min(self.jobs or self.fitting, count))
-
-    @cached_property
-    def fitting(self) -> int:
-        """Cells at a time if nobody said how many; asked once, since the GPU's free memory changes."""
-        device = devices.resolve(self.device)
-        if device.type == "cpu":
-            return devices.cores()
-        # packed only on request: no GPU has been measured
-        return min(devices.cores(), devices.room(device, GIBIBYTES)) if self.jobs == 0 else 1
-
-    def threads(self) -> int:
-        """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
-        return max(1, devices.cores() // self.parallel(sys.maxsize))
 
 
 @dataclass(frozen=True)
@@ -226,18 +188,8 @@ class MatrixRun:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = {
-            "MATRIX": self.matrix.name if self.matrix.name != "digits" else "",
-            "MODELS": " ".join(self.selection.models or ()),
-            "DATASETS": shlex.join(self.selection.datasets or ()),
-            "SEEDS": " ".join(str(seed) for seed in self.selection.seeds or ()),
-            "PRESET": self.matrix.preset,
-            "PRECISION": self.selection.precision or "",
-            "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
-            "GRAPH": "1" if self.machine.graph else "",
-            "WORKERS": self.machine.workers or "",
-        }
-        return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])
+        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        return options.command("bench", asked)
 
     def jobs(self, left: list[Planned], floors: list[Floor]) -> list[Job]:
         place = Place(

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.matrix import Selection, read_matrix
-from benchmarks.runner import Machine, MatrixRun
+from benchmarks.matrix import read_matrix
+from benchmarks.options import Machine, Selection
+from benchmarks.runner import MatrixRun
 from gans.compute import devices
 from gans.fidelity import require
 from gans.runs.cell import Place, open_run
