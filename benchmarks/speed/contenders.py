@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.rounds import Steps
 from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
-from gans import fidelity
 from gans.compute import devices
 from gans.config import Precision
+from gans.training import loop
 from gans.training.graphs import Graph
 from gans.training.loop import Silent, Training
 from gans.training.mdgan.server import MDGAN
@@ -57,7 +57,7 @@ def tutorial(workload: Workload, device: torch.device, threads: int) -> dict[str
 
 def training(workload: Workload, device: torch.device, graph: bool = False) -> Training:
     """The real trainer, in a folder that is gone: it scores and saves nothing."""
-    with TemporaryDirectory() as folder, mock.patch.object(fidelity, "Scorer", NoScorer):
+    with TemporaryDirectory() as folder, mock.patch.object(loop, "Scorer", NoScorer):
         return Training(workload.experiment, workload.data, Path(folder), device, Silent(), graph)
 
 

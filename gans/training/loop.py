@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from gans import fidelity, files
+from gans import files
 from gans.compute import devices, precision
 from gans.config import Resolved
 from gans.data.images import ImageData
+from gans.fidelity.scorer import Scorer
 from gans.generate import sampling
 from gans.models.layers import Shape
 from gans.pictures import grids, panels
@@ -188,7 +189,7 @@ class Training:
         self.device = device
         self.shape = Shape(data.channels, data.resolution)
         score = experiment.score
-        self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
+        self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
         self.curve = self.scorers[0].at(score.curve_images)
         self.update = RULES[experiment.update.rule].build(experiment, self.shape, data, device, hire)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)

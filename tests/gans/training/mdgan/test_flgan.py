@@ -171,7 +171,7 @@ class Worse(StubScorer):
 
 def test_the_initial_generator_is_never_chosen(tiny, blobs, tmp_path, monkeypatch) -> None:
     """Rounds after steps 3 and 6 of 8, scores after steps 2, 4, 6 and 8: the one after step 4 is the first."""
-    monkeypatch.setattr("gans.fidelity.Scorer", Worse)
+    monkeypatch.setattr("gans.training.loop.Scorer", Worse)
     monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
     table = {"rule": "fl-gan", "workers": 3, "average_epochs": 0.6}
     made = tiny({"update": table, "schedule": {"evaluations": 4, "checkpoints": 1}}, batch=4, kimg=0.096)
