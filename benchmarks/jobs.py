@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.engine import Result, Tell
-from gans import fidelity, seeds
+from gans import seeds
 from gans.compute import devices
 from gans.data import datasets
+from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
 from gans.runs.cell import Cell, InUse, Place, run_cell
 from gans.runs.tracking import Store
@@ -46,7 +47,7 @@ def floor_job(tell: Tell, floor: Floor, folder: Path, place: Place) -> Result:
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     images = datasets.load(floor.dataset, resolution=floor.resolution)
-    real = fidelity.Scorer(images, floor.extractor, floor.images, device)
+    real = Scorer(images, floor.extractor, floor.images, device)
     rows = real.noise_floor()
     store = Store(place.uri)
     tags = {

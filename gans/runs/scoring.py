@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gans import fidelity
+from gans.fidelity.scorer import Scorer
 from gans.compute import precision
 from gans.config import Resolved
 from gans.data.images import ImageData
@@ -61,7 +61,7 @@ class Scoring:
         costs = Costs(device)
         self.experiment, self.data, self.folder, self.device = experiment, data, folder, device
         score = experiment.score
-        self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
+        self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
         self.evaluator = self.scorers[0].at(score.curve_images)
         costs.clock.switch("overhead")
         self.built = costs.seconds, costs.joules  # more than nothing where reference features are not kept yet

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gans.fidelity.meanings import MEANINGS
 from PIL import Image
 
 from gans.commands import main
@@ -18,7 +19,6 @@ from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.fidelity import Scorer, require
 from gans.fidelity.extractors.cards import cards
-from gans.fidelity.meanings import MEANINGS
 from gans.files import save_weights
 from gans.generate import sampling
 from gans.models import build_generator
