@@ -17,6 +17,11 @@ from torch import Tensor
 from gans.errors import InputError, first_line
 
 
+def slug(name: str) -> str:
+    """A name as part of a file's: what is no letter, digit, dash or dot becomes a dash."""
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
+
+
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a file beside `path`, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def main() -> int:
     asked = vars(arguments().parse_args())
     asked["objectives"] = tuple(asked["objectives"])
     request = Request(**{field.name: asked[field.name] for field in fields(Request)})
-    request.check()
+    request.validate()
     if asked["jobs"] is not None and asked["jobs"] < 1:
         raise InputError(f"JOBS={asked['jobs']} must be at least 1")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C

@@ -38,6 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gans import seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
+from gans.runs import schema
 from gans.runs.cell import Cell
 from gans.runs.tracking import shown, trouble
 from sweeps.space import Space
@@ -98,7 +99,7 @@ class Sweep:
     @property
     def curve(self) -> str:
         """The metric that trials are judged by during training, and in the end by its best value."""
-        return f"curve/{self.default.metric}"
+        return schema.curve(self.default.metric)
 
     def experiment(self, tables: Mapping[str, Any]) -> Experiment:
         """The default with a trial's tables laid over it."""

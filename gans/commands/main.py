@@ -60,7 +60,8 @@ def run_train(asked: argparse.Namespace) -> int:
 
     from gans.compute import devices
     from gans.config import experiment
-    from gans.runs.cell import Place, check_workers, resolve, run_cell
+    from gans.runs.cell import resolve
+    from gans.runs.execute import Place, check_workers, run_cell
     from gans.runs.tracking import Store
     from gans.training.mdgan import cluster
 
