@@ -22,7 +22,7 @@ from gans.runs.schema import CHECKPOINT
 from gans.runs.tracking import Store
 from gans.training import graphs
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 TINY = """
 description = "Two tiny models."

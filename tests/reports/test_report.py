@@ -22,6 +22,7 @@ from PIL import Image
 from scipy import stats
 
 import reports
+from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.tracking import Run, Store
@@ -64,7 +65,7 @@ def plan(**changes: Any) -> dict[str, Any]:
         "matrix": MATRIX,
         "experiment": MATRIX,
         "budget": 1.0,
-        "protocol": 1,
+        "protocol": PROTOCOL_VERSION,
         "command": "make bench MATRIX=digits",
         "description": "Four models on the scikit-learn digits.",
         "cells": [cell(model, seed, selected=model != "mdgan") for model in MODELS for seed in range(3)],

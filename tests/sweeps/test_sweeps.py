@@ -48,7 +48,7 @@ from sweeps.trial import Pruned, Site, TrialDiverged, tidy, trial_folder, trial_
 from sweeps.trial import report as report_point
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

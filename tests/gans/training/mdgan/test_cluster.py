@@ -29,7 +29,7 @@ from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[4]
 SHAPE = Shape(1, 16)
 CPU = torch.device("cpu")
 needs_ray = pytest.mark.skipif(
