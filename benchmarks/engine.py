@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from gans import schema
 from gans.errors import InputError, brief
-from gans.runs import schema
 
 Tell = Callable[[int, Mapping[str, float]], None]
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.engine import Result, Tell
-from gans import fidelity, seeds
+from gans import fidelity, schema, seeds
 from gans.compute import devices
 from gans.data import datasets
 from gans.pictures import grids
-from gans.runs import schema
 from gans.runs.cell import Cell
 from gans.runs.execute import InUse, Place, run_cell
 from gans.runs.tracking import Store

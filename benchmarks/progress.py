@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from benchmarks.engine import Ended, Event, Progressed, Started
-from gans.runs import schema
+from gans import schema
 
 LINE_SECONDS = 15.0
 

@@ -19,17 +19,16 @@ from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job
 from benchmarks.matrix import Matrix, Selection, cells
 from benchmarks.progress import progress
-from gans import fidelity
+from gans import fidelity, schema
 from gans.compute import devices, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.registry import RULES
-from gans.runs import schema
 from gans.runs.cell import Cell, check_fit
 from gans.runs.cell import extractor as extractor_of
 from gans.runs.execute import Place, tags
-from gans.runs.schema import FINAL, FINISHED
 from gans.runs.tracking import Run, Store
+from gans.schema import FINAL, FINISHED
 from gans.training import graphs
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where

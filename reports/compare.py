@@ -17,9 +17,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from gans import schema
 from gans.errors import InputError, Parser, exit_code
 from gans.files import write_text
-from gans.runs import schema
 from gans.runs.tracking import Store
 from reports.difference import LEVEL, Difference
 from reports.figures import Picture, save

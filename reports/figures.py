@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogFormatter
 from PIL import Image
 
+from gans import schema
 from gans.files import atomically
 from gans.pictures.film import LIMIT, Track, grids, save_film
 from gans.pictures.grids import tiles
-from gans.runs import schema
 from reports.results import CLOCK, Board, Results
 from reports.tables import number, ranking
 

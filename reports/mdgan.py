@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from gans.runs.schema import EXCHANGES, LOST, MOVES, TOTAL_MIB, TRAFFIC
+from gans.schema import EXCHANGES, LOST, MOVES, TOTAL_MIB, TRAFFIC
 from reports.figures import DPI, Picture
 from reports.results import Board, Results
 from reports.tables import NOTHING, Estimate, count, escape, number

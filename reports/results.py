@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.entities import Run
 from pydantic import BaseModel, ValidationError
 
+from gans import schema
 from gans.errors import InputError, first_line, unknown
-from gans.runs import schema
+from gans.runs.tracking import MlflowRun as Run
 from gans.runs.tracking import Store, shown
 
 CLOCK = schema.TRAINING

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from gans import schema
 from gans.fidelity.extractors.known import ERROR, INCEPTION_METRICS, MetricNames, error_of
 from gans.fidelity.meanings import meanings
-from gans.runs import schema
 from reports.difference import LEVEL
 from reports.results import CLOCK, FLOORS, Board, Results
 

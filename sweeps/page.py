@@ -22,9 +22,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
+from gans import schema
 from gans.errors import InputError, Parser, exit_code
 from gans.files import write_text
-from gans.runs import schema
 from gans.runs.tracking import Run, Store, shown
 from reports import report as pages
 from reports import results, tables

@@ -17,13 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.engine import Ended, Job, LocalEngine, Result
 from benchmarks.matrix import MATRICES, Matrix, Selection, cells, read_matrix
 from benchmarks.runner import Machine, MatrixRun, check_cell
+from gans import schema
 from gans.compute import devices
 from gans.config import ShardedConfig, experiment
 from gans.errors import InputError, unknown
 from gans.files import slug, write_text
 from gans.recipes import RECIPES, known, recipe
 from gans.registry import DATASETS, RULES
-from gans.runs import schema
 from gans.runs.cell import Cell, identify
 from gans.runs.execute import Place, locked
 from gans.runs.tracking import Run, Store, shown

@@ -35,10 +35,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from gans import seeds
+from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
-from gans.runs import schema
 from gans.runs.cell import Cell
 from gans.runs.tracking import shown, trouble
 from sweeps.space import Space

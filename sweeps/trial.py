@@ -12,9 +12,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.engine import Result, Tell
+from gans import schema
 from gans.compute import devices
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
-from gans.runs import schema
 from gans.runs.cell import Cell, resolve
 from gans.runs.execute import CellRun, Place, Stopped, Tracker, reason
 from gans.runs.tracking import Run, Store
@@ -149,6 +149,7 @@ class TrialRun(CellRun):
     def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell, trial: Trial, sweep: Sweep) -> None:
         super().__init__(cell, folder, place, tell)
         self.trial, self.sweep = trial, sweep
+        self.values: dict[str, float] = {}  # by objective, once it is trained
 
     @property
     def name(self) -> str:
@@ -171,17 +172,14 @@ class TrialRun(CellRun):
         self.trial.set_user_attr("run", run.id)
         return run
 
-    def conclude(self, run: Run, outcome: Outcome) -> None:
-        if outcome.status == schema.FINISHED:
-            values = self.values(outcome)
-            self.trial.set_user_attr("seconds", values["seconds"])
-            scored = {schema.SWEEP_SCORE: values["score"], schema.SWEEP_SECONDS: values["seconds"]}
-            run.log(self.cell.experiment.budget, scored)
-
-    def values(self, outcome: Outcome) -> dict[str, float]:
-        """By objective. The score is the best point of the curve, whose latents have no part in a final score."""
-        best = min(value for _, value in outcome.history[self.sweep.curve])
-        return {"score": best, "seconds": outcome.seconds["training"]}
+    def conclude(self, run: Run, trained: Outcome) -> None:
+        if trained.status == schema.FINISHED:
+            # the best point of the curve: its latents have no part in any final score
+            score = min(value for _, value in trained.history[self.sweep.curve])
+            seconds = trained.seconds["training"]
+            self.values = {"score": score, "seconds": seconds}
+            self.trial.set_user_attr("seconds", seconds)
+            run.log(self.cell.experiment.budget, {schema.SWEEP_SCORE: score, schema.SWEEP_SECONDS: seconds})
 
 
 def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[float, ...]:
@@ -198,8 +196,7 @@ def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[flo
     outcome = run.execute()
     if outcome.status == schema.DIVERGED:
         raise TrialDiverged(f"diverged: {outcome.reason}")
-    values = run.values(outcome)
-    return tuple(values[objective] for objective in sweep.objectives)
+    return tuple(run.values[objective] for objective in sweep.objectives)
 
 
 def trial_folder(root: Path, number: int) -> Path:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gans import files
+from gans import files, schema
 from gans.compute import devices, precision
 from gans.config import Resolved, ShardedConfig
 from gans.data.images import ImageData
@@ -20,9 +20,9 @@ from gans.pictures.curves import draw_curves
 from gans.pictures.film import Track, grids, save_film
 from gans.pictures.shards import draw_shards
 from gans.registry import RULES
-from gans.runs import schema
 from gans.runs.cell import Cell, extractor
 from gans.runs.provenance import foreign, provenance
+from gans.runs.scoring import Scored, Scoring
 from gans.runs.tracking import Run, Store
 from gans.training import graphs
 from gans.training.loop import History, Outcome, train
@@ -119,11 +119,11 @@ class CellRun:
         """The observer of the training."""
         return Tracker(run, self.tell)
 
-    def conclude(self, run: Run, outcome: Outcome) -> None:
+    def conclude(self, run: Run, trained: Outcome) -> None:
         """What is done before the run of a trained cell ends."""
 
-    def execute(self) -> Outcome:
-        """Train the cell, or go on with it; an exception ends its run as failed.
+    def execute(self) -> Scored:
+        """Train the cell, or go on with it, and score it; an exception ends its run as failed.
 
         Raises:
             InUse: another process runs the cell.
@@ -138,11 +138,11 @@ class CellRun:
         with locked(self.folder):
             run = self.open(store)
             with self.ending(run):
-                outcome = self.train(run)
-                self.keep(run, outcome)
-                self.conclude(run, outcome)
-            run.finish(outcome.status, outcome.reason)
-        return outcome
+                trained, scored = self.train(run)
+                self.keep(run, trained)
+                self.conclude(run, trained)
+            run.finish(scored.status, scored.reason)
+        return scored
 
     def open(self, store: Store) -> Run:
         """The run that an interrupted invocation left, or a new one."""
@@ -176,7 +176,8 @@ class CellRun:
             run.finish(schema.FAILED, reason(error))
             raise
 
-    def train(self, run: Run) -> Outcome:
+    def train(self, run: Run) -> tuple[Outcome, Scored]:
+        """Train and score."""
         experiment, images = self.cell.experiment, self.cell.images
         device = devices.resolve(self.place.device)
         run.watch_system()
@@ -184,17 +185,23 @@ class CellRun:
             run.text(self.place.matrix_file, schema.MATRIX_FILE)
         run.dataset(images)
         show_shards(run, experiment, images, self.folder)
+        tracker = self.tracker(run)
+        scoring = Scoring(experiment, images, self.folder, device)
+        judge, graph = scoring.evaluator, self.place.graph
         with hiring(run, experiment, self.place.workers) as hire:
-            return train(experiment, images, self.folder, device, self.tracker(run), self.place.graph, hire)
+            trained = train(experiment, images, self.folder, device, judge, tracker, graph, hire)
+        scored = scoring.finish(trained, tracker)
+        run.tag(scored.records)
+        return trained, scored
 
-    def keep(self, run: Run, outcome: Outcome) -> None:
+    def keep(self, run: Run, trained: Outcome) -> None:
         """Put what training left into the run: networks, checkpoint, curves, film."""
         self.keep_networks(run)
         curves = self.folder / schema.CURVES
-        draw_curves(outcome.history, curves)
+        draw_curves(trained.history, curves)
         run.artifact(curves)
-        run.tag({schema.CHOSEN: str(outcome.chosen)})
-        run.log(outcome.history[schema.TRAINING][-1][0], {schema.TRACKING: run.seconds})
+        run.tag({schema.CHOSEN: str(trained.chosen)})
+        run.log(trained.images, {schema.TRACKING: run.seconds})
         self.keep_film(run)
 
     def keep_networks(self, run: Run) -> None:
@@ -211,8 +218,8 @@ class CellRun:
             run.artifact(path)
 
 
-def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
-    """Train the cell, or go on with it, under its MLflow run; see `CellRun.execute`."""
+def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Scored:
+    """Train the cell, or go on with it, and score it, under its MLflow run; see `CellRun.execute`."""
     return CellRun(cell, folder, place, tell).execute()
 
 
@@ -289,6 +296,7 @@ def tags(cell: Cell) -> dict[str, str]:
         schema.SEED: str(e.seed),
         schema.METRIC: cell.metric,
         schema.EXTRACTORS: " ".join(f"{name}:{extractor(name).hash}" for name in e.score.extractors),
+        schema.COUNT: str(e.score.images),
         schema.REFERENCE: f"train split, {len(cell.images.train)} images",
         schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         schema.NOTE: note,

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gans.errors import InputError
-from gans.runs.schema import GENERATOR, NETWORKS
+from gans.schema import GENERATOR, NETWORKS
 
 KINDS = f"a {GENERATOR}, a run's folder, or an MLflow run id (its first characters will do)"
 IN_RUN = f"{NETWORKS}/{GENERATOR}"

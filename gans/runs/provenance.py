@@ -6,9 +6,9 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from gans import schema
 from gans.config import PROTOCOL_VERSION, Resolved
 from gans.registry import DATASETS, LOSSES, MODELS, RULES, file_of
-from gans.runs import schema
 
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
 HERE = Path(__file__).parent

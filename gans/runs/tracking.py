@@ -31,9 +31,9 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from gans import schema
 from gans.data.images import ImageData
 from gans.errors import InputError, first_line
-from gans.runs import schema
 from gans.runs.provenance import provenance
 
 DEFAULT_URI = "sqlite:///mlflow.db"

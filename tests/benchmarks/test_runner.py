@@ -18,8 +18,8 @@ from benchmarks.runner import Machine, MatrixRun
 from gans.compute import devices
 from gans.fidelity import require
 from gans.runs.execute import CellRun, Place
-from gans.runs.schema import CHECKPOINT
 from gans.runs.tracking import Store
+from gans.schema import CHECKPOINT
 from gans.training import graphs
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,6 @@
 """The strings of the protocol: the names that runs, metrics, artifacts and files are written and found under.
 
-It imports nothing, so that whoever reads or writes a run can import it.
+They stand below all rooms: training tells these metrics, runs track them, reports read them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ METRIC = "gans.metric"  # the score that picks the checkpoint and ranks models
 TITLE = "gans.title"  # of the data set
 EXTRACTORS = "gans.extractors"  # `name:sha256` of each
 EXTRACTOR, EXTRACTOR_HASH = "gans.extractor", "gans.extractor_hash"  # of a floor
+SCORED = "gans.scored."  # and `extractor.count`: what a run was scored with, see `gans.runs.scores`
+COUNT = "gans.score_images"  # generated images behind the metrics that begin with SCORE
 REFERENCE = "gans.reference"  # the images that generated ones are compared with
 LATENT_SEEDS = "gans.latent_seeds"
 CHOSEN = "gans.chosen_images"  # images seen by the checkpoint that is scored
@@ -61,6 +63,7 @@ FLOORS = {"train half vs train half": "half", "train vs test": "test"}
 
 # --- files of a cell's folder, and artifacts of its run
 
+OUTCOME = "outcome.json"  # how an invocation ended, cell by cell
 RUN_FILE = "run.json"  # which run a folder belongs to
 LOG = "log.txt"  # what its process printed
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
@@ -80,6 +83,9 @@ def curve(distance: str) -> str:
     return CURVE + distance
 
 
-def score(metric: str) -> str:
-    """The metric of a final score: `score/fd_digits`."""
-    return SCORE + metric
+def score(metric: str, count: int | None = None) -> str:
+    """The metric of a final score: `score/fd_digits`.
+
+    Scores on another number of images than the run's own (its tag COUNT) stand apart: `score-50000/fid`.
+    """
+    return f"score-{count}/{metric}" if count is not None else SCORE + metric
