@@ -73,7 +73,7 @@ class StubScorer:
     """Scores by the distance between mean images: deterministic, instant, and lower is better."""
 
     def __init__(self, data: ImageData, extractor: str, n: int, device: torch.device) -> None:
-        self.extractor = SimpleNamespace(name=extractor, labels=())
+        self.extractor = SimpleNamespace(name=extractor, labels=(), hash="0" * 64)
         self.metric = f"fd_{extractor}"
         self.mean = data.train.float().mean(dim=0)
         self.n = n

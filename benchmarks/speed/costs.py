@@ -23,7 +23,7 @@ from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.workloads import small
 from gans.compute import devices
 from gans.config import Precision
-from gans.runs.cell import Place, run_cell
+from gans.runs.execute import Place, run_cell
 
 BUDGET = 0.1  # share of its images that the small matrix trains on
 
