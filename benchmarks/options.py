@@ -1,4 +1,7 @@
-"""What `make bench` and `make score` ask for. Nothing heavy is imported here, so that errors come at once."""
+"""What `make bench`, `make score` and `make report` ask for.
+
+Nothing heavy is imported here, so that errors come at once.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Annotated
 from gans.commands.options import Only, Option
 from gans.config import Precision
 from gans.errors import InputError
+from reports import ROOT
 
 MATRIX = "digits"
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
@@ -117,6 +121,16 @@ class Score:
         check_jobs(self.machine)
         if self.count is not None and self.count < 100:
             raise InputError(f"COUNT={self.count} must be at least 100")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the report of a matrix again from the tracking store, and show its ranking."""
+
+    matrix: MatrixName = MATRIX
+    selection: Annotated[Selection, Only(("datasets", "budget", "precision"))] = field(default_factory=Selection)
+    preset: Preset = ""
+    output: Annotated[Path, Option("folder of all reports", metavar="DIR", variable=False)] = ROOT
 
 
 def check_jobs(machine: Machine) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from benchmarks.matrix import experiment_of
+from benchmarks.options import Report
 from gans.commands import options
 from gans.errors import exit_code
-from reports.options import Report
 
 
 def main() -> int:

@@ -44,7 +44,7 @@ TARGETS = {
     "sweep": Target(("sweeps",), "sweeps.options:Search"),
     "score": Target(("benchmarks.score_main",), "benchmarks.options:Score"),
     "speed": Target(("benchmarks.speed",), "benchmarks.speed.options:Speed"),
-    "report": Target(("reports",), "reports.options:Report"),
+    "report": Target(("reports",), "benchmarks.options:Report"),
     "ui": Target(("gans", "ui"), "gans.commands.ui:Ui"),
 }
 

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 from gans.commands import arithmetic, main
-from gans.config import NetworkConfig
 from gans.errors import InputError
 from gans.files import save_weights
 from gans.generate import generate, latents, load_generator, sampling
@@ -23,6 +22,7 @@ from gans.models.layers import Shape
 from gans.pictures import grids
 from gans.runs.find import find_generator
 from gans.runs.tracking import Store
+from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,9 +31,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder with an untrained generator of digits."""
     folder = tmp_path_factory.mktemp("run")
-    networks = {"name": "gan", "latent": 8, "width": 16}
-    generator = build_generator(Shape(1, 16), NetworkConfig.model_validate(networks), seed=0)
-    about = {"shape": [1, 16], "networks": networks, "experiment": {"dataset": "digits"}, "data": "Digits"}
+    config = networks("gan", latent=8, width=16)
+    generator = build_generator(Shape(1, 16), config, seed=0)
+    about = {
+        "shape": [1, 16],
+        "networks": config.model_dump(),
+        "experiment": {"dataset": "digits"},
+        "data": "Digits",
+    }
     save_weights(folder / "generator.safetensors", generator.state_dict(), about)
     return folder
 

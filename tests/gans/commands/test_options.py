@@ -14,12 +14,11 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from benchmarks.options import Bench, Score
+from benchmarks.options import Bench, Report, Score
 from benchmarks.speed.options import Speed
 from gans.commands import arithmetic, config, interpolate, main, make, options, sample, score, train, ui, walk
 from gans.commands.options import Flag, Option
 from gans.errors import InputError
-from reports.options import Report
 from sweeps.options import Search
 
 ROOT = Path(__file__).parents[3]
