@@ -60,7 +60,7 @@ def main() -> int:
         return 0
     for remark in run.remarks():
         print(remark)
-    code = run.run()
+    outcome = run.run()
     import reports  # seconds to import, not wanted before there is something to report
 
     path = reports.write(run.store, run.experiment)
@@ -68,7 +68,7 @@ def main() -> int:
     run.parent.text(reports.standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
     reports.show(run.store, run.experiment)
     print(f"report: {path}")
-    return code
+    return outcome.exit_code
 
 
 if __name__ == "__main__":

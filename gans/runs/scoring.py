@@ -107,7 +107,7 @@ class Scoring:
         }
 
     def score(self, costs: Costs, observer: Observer) -> list[dict[str, float]]:
-        """All metrics of the chosen generator by every scorer; pictures of what it draws are left in the folder."""
+        """All metrics of the chosen generator by every scorer; pictures of what it draws stay in the folder."""
         with costs.clock.of("evaluation"):
             generator = chosen(self.folder / schema.GENERATOR, self.device)
             images = draw_report(generator, self.experiment.score.images, self.experiment)
