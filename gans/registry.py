@@ -83,7 +83,9 @@ class Registry(Mapping[str, Any]):
         """SHA-256 of the file that holds the part; None for this repository's own, which the commit names."""
         if name in self.entries:
             return None
-        path = file_of(self.target(name))
+        target = self.target(name)
+        load(self.kind, target)
+        path = file_of(target)
         return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
 
 

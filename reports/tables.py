@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from gans import schema
 from gans.fidelity.metric import error_of, label_of, metrics
 from reports.difference import LEVEL
 from reports.results import CLOCK, FLOORS, Board, Results
@@ -361,14 +362,14 @@ def _cost_row(model: str, cells: pd.DataFrame, goal: float, board: Board, hits: 
     row = {
         "Model": escape(model),
         "Training (s)": number(cells[CLOCK].mean()),
-        "Evaluation (s)": number(cells["seconds/evaluation"].mean()),
-        "Overhead (s)": number(cells["seconds/overhead"].mean()),
+        "Evaluation (s)": number(cells[schema.EVALUATION].mean()),
+        "Overhead (s)": number(cells[schema.OVERHEAD].mean()),
         "Images/s": number((cells["seen"] / cells[CLOCK]).mean()),
         "Images (thousands)": number((cells["seen"] / 1000).mean()),
-        "Parameters G": count(cells["parameters/generator"].mean()),
-        "Parameters D": count(cells["parameters/discriminator"].mean()),
-        "Peak memory (MiB)": count(cells["memory/peak_mib"].mean()),
-        "Energy (kJ)": number(cells["energy/joules"].mean() / 1000),
+        "Parameters G": count(cells[schema.SIZE_G].mean()),
+        "Parameters D": count(cells[schema.SIZE_D].mean()),
+        "Peak memory (MiB)": count(cells[schema.PEAK].mean()),
+        "Energy (kJ)": number(cells[schema.JOULES].mean() / 1000),
     }
     if math.isfinite(goal):
         row[f"Training until {board.metric} ≤ {number(goal)} (s)"] = _time_to(hits, len(cells))
@@ -450,15 +451,15 @@ def settings(results: Results) -> pd.DataFrame:
 def environment(results: Results) -> pd.DataFrame:
     """Where the cells ran, and with which code; what differs between cells is listed with its number of cells."""
     cells = results.cells[results.cells["status"] != "not run"]
-    facts = {"Device": _spread(cells, "gans.device"), "Threads per cell": _spread(cells, "gans.threads")}
+    facts = {"Device": _spread(cells, schema.DEVICE), "Threads per cell": _spread(cells, schema.THREADS)}
     if "precision" in cells:  # none in the first reports
         facts["Precision"] = _spread(cells, "precision")
-    if "gans.commit" in cells:
-        dirty = cells["gans.dirty"].eq("true") if "gans.dirty" in cells else False
-        commits = cells["gans.commit"].str[:10].where(~pd.Series(dirty, cells.index), lambda c: c + " + changes")
+    if schema.COMMIT in cells:
+        dirty = cells[schema.DIRTY].eq("true") if schema.DIRTY in cells else False
+        commits = cells[schema.COMMIT].str[:10].where(~pd.Series(dirty, cells.index), lambda c: c + " + changes")
         facts["Commit"] = _spread(cells.assign(commit=commits), "commit")
-    versions = sorted(name for name in map(str, cells.columns) if name.startswith("version."))
-    facts |= {name.removeprefix("version."): _spread(cells, name) for name in versions}
+    versions = sorted(name for name in map(str, cells.columns) if name.startswith(schema.VERSION))
+    facts |= {name.removeprefix(schema.VERSION): _spread(cells, name) for name in versions}
     return pd.DataFrame({"": facts.keys(), "Value": facts.values()})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import zipfile
@@ -10,9 +9,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from gans.commands import options
 from gans.commands.checks import drawing, positive
+from gans.commands.options import Option
 from gans.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,23 +30,28 @@ KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
 
 
+@dataclass(frozen=True)
+class Score:
+    """Score images, or a trained generator, against a data set."""
+
+    images: Annotated[str, Option(IMAGES, positional=True)] = ""
+    reference: Annotated[str, Option("digits, mnist, ..., folder:PATH", metavar="DATASET")] = ""
+    extractor: Annotated[str, Option("auto: the data set's own, else inception")] = "auto"
+    metric: Annotated[
+        tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
+    ] = ()
+    count: Annotated[int | None, Option(f"images to draw from a generator; {COUNT:,} if not given")] = None
+    list: Annotated[bool, Option("list the extractors and where they come from")] = False
+    json: Annotated[bool, Option("print JSON in place of a table")] = False
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+
+
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    text = "score images, or a trained generator, against a data set"
-    score = commands.add_parser("score", help=text, description=text)
-    score.add_argument("images", nargs="?", metavar="IMAGES", help=IMAGES)
-    score.add_argument("--reference", metavar="DATASET", help="digits, mnist, ..., folder:PATH")
-    score.add_argument("--extractor", default="auto", help="auto: the data set's own, else inception")
-    further = "a metric that is not registered, package.module:Name; again for another one"
-    score.add_argument("--metric", action="append", default=[], metavar="NAME", help=further)
-    score.add_argument("--count", type=int, help=f"images to draw from a generator (default: {COUNT:,})")
-    score.add_argument("--list", action="store_true", help="list the extractors and where they come from")
-    score.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    score.add_argument("--device", default="auto")
-    score.set_defaults(run=run)
+    options.add(commands, "score", Score, run)
 
 
-def run(asked: argparse.Namespace) -> int:
+def run(asked: Score) -> int:
     """Score images, or list what they can be scored with."""
     if asked.list:
         return list_extractors(asked.json)
@@ -81,7 +87,7 @@ class Given:
     note: str = ""
 
 
-def read(asked: argparse.Namespace, device: torch.device) -> Given:
+def read(asked: Score, device: torch.device) -> Given:
     """The images that the command line names, checked against the data set that it names.
 
     Raises:
@@ -104,7 +110,7 @@ def read(asked: argparse.Namespace, device: torch.device) -> Given:
     return given
 
 
-def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
+def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with."""
     from gans.data import datasets
     from gans.generate import sampling
@@ -120,7 +126,7 @@ def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
     return Given(images, reference, "the latents that reports are made with")
 
 
-def from_files(asked: argparse.Namespace) -> Given:
+def from_files(asked: Score) -> Given:
     """Images of a folder or archive, both splits if there are two; none is resized, since that would be scored.
 
     Where the data set's own images are padded (MNIST: 28 to 32), files of that size are padded likewise.

@@ -194,7 +194,7 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
         refused(gans, tmp_path / name, "--reference", "digits", "--device", "cpu", says=says)
     refused(gans, good, says="--reference is missing: gans score IMAGES --reference mnist")
     refused(gans, "--reference", "digits", says="IMAGES is missing")
-    refused(gans, good, "--reference", "digit", says="unknown dataset 'digit'; did you mean 'digits'?")
+    refused(gans, good, "--reference", "digit", says="unknown data set 'digit'; did you mean 'digits'?")
     refused(gans, good, "--reference", "digits", "--extractor", "digit", says="unknown extractor 'digit'")
     refused(gans, good, "--reference", "digits", "--count", 5, says="is for generators")
 
