@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, pixel_shuffle, pixel_unshuffle
-from torch.nn.utils.parametrizations import spectral_norm
 
 from gans.errors import InputError
+from gans.models.spectral import spectral_norm
 
 
 class Shape(NamedTuple):
@@ -94,7 +94,10 @@ class ToPixels(nn.ConvTranspose2d):
 
 
 def sn_conv(inputs: int, outputs: int, kernel: int) -> nn.Module:
-    """A same-size convolution under spectral norm; Xavier weights, as SAGAN's reference code."""
+    """A same-size convolution under spectral norm; Xavier weights, as SAGAN's reference code.
+
+    A network of such layers calls `gans.models.spectral.iterate_ahead` first, which saves launches on a GPU.
+    """
     return _spectral(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
 
 
@@ -107,7 +110,6 @@ def _spectral(layer: nn.Conv2d | nn.Linear) -> nn.Module:
     nn.init.xavier_uniform_(layer.weight)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
-    # after the initial weights are set: its power iteration starts from them
     return spectral_norm(layer)
 
 
