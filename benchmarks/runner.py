@@ -313,7 +313,7 @@ def check(cell: Cell, device: torch.device) -> None:
     """Refuse, before anything runs, a cell that could not train."""
     experiment = cell.experiment
     try:
-        precision.check(experiment.precision, device)
+        precision.require(experiment.precision, device)
         check_experiment(experiment, datasets.load(experiment.dataset, resolution=experiment.resolution))
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None

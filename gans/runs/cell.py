@@ -194,7 +194,7 @@ def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Outcome:
         InputError: the device has not the precision, or no graphs; there is no run then.
     """
     device = devices.resolve(place.device)
-    precision.check(cell.experiment.precision, device)
+    precision.require(cell.experiment.precision, device)
     if place.graph:
         graphs.check(device)
     devices.prepare(device, place.threads)
