@@ -4,75 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job
-from benchmarks.matrix import Matrix, Selection, cells
+from benchmarks.matrix import Matrix, cells
+from benchmarks.options import Bench, Machine, Selection
 from benchmarks.progress import progress
-from gans import fidelity
+from gans import fidelity, schema
+from gans.commands import options
 from gans.compute import devices, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
-from gans.data import datasets
 from gans.errors import InputError
 from gans.registry import RULES
-from gans.runs.cell import RUN_FILE, Cell, Place, tags
-from gans.runs.cell import check as check_experiment
+from gans.runs.cell import Cell, check_fit
 from gans.runs.cell import extractor as extractor_of
-from gans.runs.tracking import NOTE, Run, Store
+from gans.runs.execute import Place, tags
+from gans.runs.tracking import Run, Store
+from gans.schema import FINAL, FINISHED
 from gans.training import graphs
-from gans.training.loop import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
-
-# of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
-GIBIBYTES = 4.0
-FINAL = ("finished", "diverged")  # training again would end the same way
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where and how wide to run.
-
-    Attributes:
-        device: auto, cpu, cuda, cuda:1.
-        jobs: cells at a time; None: one per CPU core, or one on a GPU; 0: as many as the GPU has memory for.
-        runs: folder for checkpoints and pictures.
-        graph: replay training steps as CUDA graphs.
-        workers: where MD-GAN's workers live, local or ray; None: where the matrix file says.
-    """
-
-    device: str = "auto"
-    jobs: int | None = None
-    runs: Path = Path("runs")
-    graph: bool = False
-    workers: str | None = None
-
-    def parallel(self, count: int) -> int:
-        """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
-        return max(1, min(self.jobs or self.fitting, count))
-
-    @cached_property
-    def fitting(self) -> int:
-        """Cells at a time if nobody said how many; asked once, since the GPU's free memory changes."""
-        device = devices.resolve(self.device)
-        if device.type == "cpu":
-            return devices.cores()
-        # packed only on request: no GPU has been measured
-        return min(devices.cores(), devices.room(device, GIBIBYTES)) if self.jobs == 0 else 1
-
-    def threads(self) -> int:
-        """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
-        return max(1, devices.cores() // self.parallel(sys.maxsize))
 
 
 @dataclass(frozen=True)
@@ -89,7 +48,7 @@ class Planned:
         """For people: finished, diverged, or what is still to be done."""
         if self.status in FINAL:
             return self.status
-        resumes = "resumes from its checkpoint" if (self.folder / CHECKPOINT).exists() else "to do"
+        resumes = "resumes from its checkpoint" if (self.folder / schema.CHECKPOINT).exists() else "to do"
         return f"{resumes} (was: {self.status})" if self.status else resumes
 
 
@@ -108,9 +67,9 @@ class MatrixRun:
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         self.known = {
-            run.data.tags.get("gans.cell", ""): run.data.tags.get("gans.status", "")
+            run.data.tags.get(schema.IDENTITY, ""): run.data.tags.get(schema.STATUS, "")
             for run in store.runs(self.experiment)
-            if run.data.tags.get("gans.kind") in ("cell", "floor")
+            if run.data.tags.get(schema.KIND) in (schema.CELL, schema.FLOOR)
         }
         self.planned = self.plan()
         left = [p for p in self.planned if p.selected and p.status not in FINAL]
@@ -137,7 +96,7 @@ class MatrixRun:
         seeds = self.selection.seeds or self.matrix.file.seeds
         selected = cell.model in models and cell.experiment.seed in seeds
         if selected:
-            check(cell, self.device)
+            check_cell(cell, self.device)
         return selected
 
     def where(self, cell: Cell) -> Where:
@@ -174,22 +133,26 @@ class MatrixRun:
         """Run what is left; returns the exit code: 0 only if every selected cell is finished."""
         results = {p.cell.name: p.status for p in self.planned if p.selected and p.status in FINAL}
         left = [p for p in self.planned if p.selected and p.status not in FINAL]
-        floors = [floor for floor in self.floors if self.known.get(floor.identity) != "finished"]
+        floors = [floor for floor in self.floors if self.known.get(floor.identity) != FINISHED]
         self.parent = self.open()
         try:
             results |= self.execute(self.jobs(left, floors), {p.cell.name: p for p in left})
         except BaseException:
             self.parent.interrupt("stopped before its end")
             raise
-        self.parent.finish("finished" if set(results.values()) <= {"finished"} else "failed")
-        return 0 if all(status == "finished" for status in results.values()) else 1
+        self.parent.finish(FINISHED if set(results.values()) <= {FINISHED} else schema.FAILED)
+        return 0 if all(status == FINISHED for status in results.values()) else 1
 
     def open(self) -> Run:
         """The parent run, with all that the report needs to know of this invocation."""
-        about = {"gans.kind": "matrix", "gans.matrix": self.matrix.name, NOTE: self.note()}
+        about = {
+            schema.KIND: schema.MATRIX,
+            schema.MATRIX_NAME: self.matrix.name,
+            schema.NOTE: self.note(),
+        }
         run = self.store.start(self.experiment, f"bench {self.experiment}", about)
-        run.text(self.matrix.text, "matrix.toml")
-        run.text(json.dumps(self.listing(), indent=1), "cells.json")
+        run.text(self.matrix.text, schema.MATRIX_FILE)
+        run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
         return run
 
     def note(self) -> str:
@@ -226,18 +189,8 @@ class MatrixRun:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = {
-            "MATRIX": self.matrix.name if self.matrix.name != "digits" else "",
-            "MODELS": " ".join(self.selection.models or ()),
-            "DATASETS": shlex.join(self.selection.datasets or ()),
-            "SEEDS": " ".join(str(seed) for seed in self.selection.seeds or ()),
-            "PRESET": self.matrix.preset,
-            "PRECISION": self.selection.precision or "",
-            "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
-            "GRAPH": "1" if self.machine.graph else "",
-            "WORKERS": self.machine.workers or "",
-        }
-        return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])
+        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        return options.command("bench", asked)
 
     def jobs(self, left: list[Planned], floors: list[Floor]) -> list[Job]:
         place = Place(
@@ -255,11 +208,11 @@ class MatrixRun:
         for floor in floors:
             here = folder / f"real-{floor.identity[:8]}"
             call = partial(floor_job, floor=floor, folder=here, place=place)
-            jobs.append(Job(f"real/{floor.dataset}", call, 0, here / "log.txt", limit))
+            jobs.append(Job(f"real/{floor.dataset}", call, 0, here / schema.LOG, limit))
         for p in left:
             there = replace(place, workers=self.where(p.cell))
             call = partial(cell_job, cell=p.cell, folder=p.folder, place=there)
-            jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / "log.txt", limit))
+            jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / schema.LOG, limit))
         return jobs
 
     def execute(self, jobs: list[Job], planned: dict[str, Planned]) -> dict[str, str]:
@@ -283,21 +236,21 @@ class MatrixRun:
                         self.record(event.result, planned.get(event.job.name))
         except KeyboardInterrupt:
             for name in sorted(running & planned.keys()):
-                self.record(Result("interrupted", "stopped by the user"), planned[name])
+                self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
             raise
         return results
 
     def record(self, result: Result, planned: Planned | None) -> None:
         """Write down the end of a cell whose own process could not."""
-        if planned is None or result.status in FINAL or result.status == "skipped":
+        if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
-        file = planned.folder / RUN_FILE
+        file = planned.folder / schema.RUN_FILE
         run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else None
         if run is None:
             run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent.id)
-        elif run.status() != "running":
+        elif run.status() != schema.RUNNING:
             return  # its own process has written the end down
-        if result.status == "interrupted":
+        if result.status == schema.INTERRUPTED:
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
@@ -309,12 +262,12 @@ def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
     cluster.check(max(update.workers for update in updates if isinstance(update, ShardedConfig)), device)
 
 
-def check(cell: Cell, device: torch.device) -> None:
+def check_cell(cell: Cell, device: torch.device) -> None:
     """Refuse, before anything runs, a cell that could not train."""
     experiment = cell.experiment
     try:
         precision.require(experiment.precision, device)
-        check_experiment(experiment, datasets.load(experiment.dataset, resolution=experiment.resolution))
+        check_fit(experiment, cell.images)
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
 
@@ -332,8 +285,7 @@ def writable(folder: Path) -> None:
 def floors_of(cell: Cell) -> list[Floor]:
     """The noise floors that this cell's scores are read against: one per extractor."""
     experiment = cell.experiment
-    images = datasets.load(experiment.dataset, resolution=experiment.resolution)
-    floors = []
+    images, floors = cell.images, []
     for name in experiment.score.extractors:
         extractor = extractor_of(name)
         key = f"{images.hash} {fidelity.identity(extractor, experiment.score.images)} {PROTOCOL_VERSION}"

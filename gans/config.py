@@ -353,7 +353,7 @@ def experiment(*tables: Mapping[str, Any], where: str = "the experiment") -> Exp
                 config = kind(table)
                 merged[key] = validated(config, table, where, key)
     except InputError as error:
-        raise InputError(f"{where}: {str(error).removeprefix(f'{where}: ')}") from None
+        raise error if where in str(error) else InputError(f"{where}: {error}") from None
     return validated(Experiment, merged, where)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gans.config import NetworkConfig
 from gans.errors import unknown
 from gans.registry import MODELS
 
@@ -104,4 +105,10 @@ def recipe(name: str, where: str = "") -> Recipe:
         raise unknown("model", name, RECIPES, where)
     model = MODELS[name]
     networks = {**model.recipe.get("networks", {}), "name": name}
-    return Recipe({**model.recipe, "networks": networks}, model.space or search_space())
+    return Recipe({**model.recipe, "networks": networks}, model.space or usual_space(model.config))
+
+
+def usual_space(config: type[NetworkConfig]) -> dict[str, Any]:
+    """What a sweep searches of a model that says nothing about it: its width only if it has one."""
+    space = search_space()
+    return space if "width" in config.model_fields else {k: v for k, v in space.items() if k != "networks"}

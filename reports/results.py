@@ -9,31 +9,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.entities import Run
 from pydantic import BaseModel, ValidationError
 
-from gans.errors import InputError, unknown
+from gans import schema
+from gans.errors import InputError, first_line, unknown
+from gans.runs.tracking import MlflowRun as Run
 from gans.runs.tracking import Store, shown
 
-PLAN = "cells.json"
-CLOCK = "seconds/training"
-HISTORIES = (CLOCK, "loss/discriminator", "loss/generator", "D/real", "D/fake")
+CLOCK = schema.TRAINING
+HISTORIES = (CLOCK, schema.LOSS_D, schema.LOSS_G, schema.D_REAL, schema.D_FAKE)
 # what the tables ask for, there or not
 MEASURES = (
     CLOCK,
-    "seconds/evaluation",
-    "seconds/overhead",
-    "memory/peak_mib",
-    "parameters/generator",
-    "parameters/discriminator",
-    "energy/joules",
+    schema.EVALUATION,
+    schema.OVERHEAD,
+    schema.PEAK,
+    schema.SIZE_G,
+    schema.SIZE_D,
+    schema.JOULES,
 )
-FLOORS = {"half": "train half vs train half", "test": "train vs test"}
+FLOORS = {prefix: comparison for comparison, prefix in schema.FLOORS.items()}
 # why a cell without a result of its own words has none
 REASONS = {
-    "running": "still running when this report was written, or killed without a word",
+    schema.RUNNING: "still running when this report was written, or killed without a word",
     "not run": "no run of it was tracked",
-    "finished": "its score is not a finite number",
+    schema.FINISHED: "its score is not a finite number",
 }
 
 
@@ -125,7 +125,7 @@ class Results:
     def score_curves(self, board: Board) -> pd.DataFrame:
         """The score during training: `model`, `seed`, `counted`, `images`, `score`, training `seconds`."""
         curves = self.curves[self.curves["identity"].isin(self.on(board)["identity"])]
-        scores = curves[curves["name"] == f"curve/{board.metric}"].rename(columns={"value": "score"})
+        scores = curves[curves["name"] == schema.curve(board.metric)].rename(columns={"value": "score"})
         clocks = curves[curves["name"] == CLOCK]
         parts = [
             part.assign(seconds=_at(part["images"], clocks[clocks["identity"] == identity]))
@@ -136,20 +136,20 @@ class Results:
     def pictures(self, identity: str) -> dict[str, Path]:
         """The sample grids of a cell by file name; none if it has no run or left none."""
         run = self.runs.get(identity)
-        folder = self.store.artifact(run, "samples") if run else None
+        folder = self.store.artifact(run, schema.SAMPLES) if run else None
         return {path.name: path for path in sorted(folder.glob("*.png"))} if folder else {}
 
     def picture(self, identity: str, name: str) -> Path | None:
         """A picture that a cell's run has of itself, at its root or among its samples."""
         run = self.runs.get(identity)
-        places = (name, f"samples/{name}") if run else ()
+        places = (name, f"{schema.SAMPLES}/{name}") if run else ()
         return next((path for place in places if run and (path := self.store.artifact(run, place))), None)
 
     def real(self, board: Board) -> Path | None:
         """The grid of real images of a board's data set, if there is one."""
         for floor in self.plan.floors:
             run = self.runs.get(floor.identity) if floor.dataset == board.dataset else None
-            path = self.store.artifact(run, "real.png") if run else None
+            path = self.store.artifact(run, schema.REAL) if run else None
             if path:
                 return path
         return None
@@ -163,9 +163,9 @@ def load(store: Store, experiment: str) -> Results:
     """
     runs = store.runs(experiment)
     plan = _plan(store, experiment, runs)
-    same = [run for run in runs if run.data.tags.get("gans.protocol") == str(plan.protocol)]
+    same = [run for run in runs if run.data.tags.get(schema.PROTOCOL) == str(plan.protocol)]
     # oldest first, so that the newest run of a cell is the one that stays
-    newest = {run.data.tags["gans.cell"]: run for run in same if "gans.cell" in run.data.tags}
+    newest = {run.data.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.data.tags}
     kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
     newest = {identity: run for identity, run in newest.items() if identity in kept}
     cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs) for cell in plan.cells])
@@ -176,9 +176,9 @@ def load(store: Store, experiment: str) -> Results:
 
 def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
     """That of the newest invocation that got as far as planning."""
-    parents = [run for run in runs if run.data.tags.get("gans.kind") == "matrix"]
+    parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
     for run in reversed(parents):
-        path = store.artifact(run, PLAN)
+        path = store.artifact(run, schema.PLAN)
         if path:
             return _parse(path, experiment)
     raise _nothing(store, experiment)
@@ -188,9 +188,8 @@ def _parse(path: Path, experiment: str) -> Plan:
     try:
         return Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
-        first = str(error).splitlines()[0]
         raise InputError(
-            f"cannot read {PLAN} of experiment '{experiment}': {first}; run its matrix again"
+            f"cannot read {schema.PLAN} of experiment '{experiment}': {first_line(error)}; run its matrix again"
         ) from None
 
 
@@ -207,27 +206,27 @@ def _nothing(store: Store, experiment: str) -> InputError:
 def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run]) -> dict[str, Any]:
     """One row of `Results.cells`."""
     tags, params, metrics = (run.data.tags, run.data.params, run.data.metrics) if run else ({}, {}, {})
-    status = tags.get("gans.status", "running" if run else "not run")
-    score = metrics.get(f"score/{cell.metric}", np.nan)
+    status = tags.get(schema.STATUS, schema.RUNNING if run else "not run")
+    score = metrics.get(schema.score(cell.metric), np.nan)
     remark = "" if run else _remark(cell, runs)
-    reason = tags.get("gans.reason") or REASONS.get(status, "no reason was tracked") + remark
+    reason = tags.get(schema.REASON) or REASONS.get(status, "no reason was tracked") + remark
     return {
-        **{key: value for key, value in tags.items() if key.startswith(("gans.", "version."))},
+        **{key: value for key, value in tags.items() if key.startswith((schema.TAGS, schema.VERSION))},
         **params,
         **metrics,
         **cell.model_dump(),
         "status": status,
         "reason": reason,
         "score": score,
-        "counted": bool(status == "finished" and np.isfinite(score)),
+        "counted": bool(status == schema.FINISHED and np.isfinite(score)),
     }
 
 
 def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
     """What is known about a cell without a run that counts."""
-    key = {"gans.model": cell.model, "gans.dataset": cell.dataset, "gans.seed": str(cell.seed)}
+    key = {schema.MODEL: cell.model, schema.DATASET: cell.dataset, schema.SEED: str(cell.seed)}
     tags = [run.data.tags for run in runs if key.items() <= run.data.tags.items()]
-    protocols = ", ".join(sorted({other.get("gans.protocol", "unknown") for other in tags}))
+    protocols = ", ".join(sorted({other.get(schema.PROTOCOL, "unknown") for other in tags}))
     others = f" (only with other settings, data or code, under protocol {protocols})" if tags else ""
     return others if cell.selected else f"{others}; the newest invocation did not ask for it"
 
@@ -239,7 +238,7 @@ def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.Da
         (*cell, name, images, value)
         for (*cell, metric) in cells[[*keys, "metric"]].itertuples(index=False, name=None)
         if (run := runs.get(cell[0]))
-        for name in (f"curve/{metric}", *HISTORIES)
+        for name in (schema.curve(metric), *HISTORIES)
         if name in run.data.metrics
         for images, value in store.history(run.info.run_id, name)
     ]
@@ -255,7 +254,7 @@ def _floors(plan: Plan, runs: Mapping[str, Run]) -> pd.DataFrame:
             "dataset": floor.dataset,
             "metric": floor.metric,
             "comparison": comparison,
-            "hash": run.data.tags.get("gans.extractor_hash", "unknown"),
+            "hash": run.data.tags.get(schema.EXTRACTOR_HASH, "unknown"),
             **{key.removeprefix(f"{kind}/"): run.data.metrics[key] for key in measured},
         }
         for floor in plan.floors

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.matrix import Selection, cells, read_matrix
+from benchmarks.matrix import cells, read_matrix
+from benchmarks.options import Selection
 from benchmarks.speed.contenders import bare
 from benchmarks.speed.page import Packed
 from benchmarks.speed.rounds import Times, here, interleave
@@ -22,7 +23,7 @@ from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.workloads import small
 from gans.compute import devices
 from gans.config import Precision
-from gans.runs.cell import Place, run_cell
+from gans.runs.execute import Place, run_cell
 
 BUDGET = 0.1  # share of its images that the small matrix trains on
 

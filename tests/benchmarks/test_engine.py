@@ -115,7 +115,7 @@ if __name__ == "__main__":
 def test_a_killed_runner_takes_its_workers_along(tmp_path):
     script = tmp_path / "runner.py"
     script.write_text(RUNNER)
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     runner = subprocess.Popen([sys.executable, script, tmp_path], env={**os.environ, "PYTHONPATH": root})
     pid = wait_for(tmp_path / "pid")
     runner.send_signal(signal.SIGKILL)

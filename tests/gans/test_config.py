@@ -1,14 +1,26 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
-from typing import Any
+import sys
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from gans import config
-from gans.config import Experiment, MDGANConfig, TwoPlayerConfig, experiment, flatten, merge, read_toml
+from gans.config import (
+    Experiment,
+    MDGANConfig,
+    NetworkConfig,
+    Resolved,
+    TwoPlayerConfig,
+    experiment,
+    flatten,
+    merge,
+    read_toml,
+)
 from gans.errors import InputError
 from gans.recipes import RECIPES, recipe
 
@@ -53,7 +65,7 @@ def test_typos_are_refused_with_the_nearest_name_and_the_file(table: dict[str, A
         ({"update": {"rule": "mdgan", "shards": "skewed"}}, "update.shards = 'skewed'"),
         ({"update": {"rule": "mdgan", "alpha": 0}}, "update.alpha = 0"),
         ({"update": {"rule": "fl-gan", "average_epochs": math.inf}}, "update.average_epochs = inf"),
-        ({"update": {"rule": "md-gan"}}, "'two-player', 'mdgan', 'fl-gan'"),
+        ({"update": {"rule": "md-gan"}}, "unknown update rule 'md-gan'; did you mean 'mdgan'?"),
         ({"score": {"extractors": []}}, "score.extractors"),
     ],
 )
@@ -121,16 +133,15 @@ def test_every_field_carries_its_help() -> None:
     missing = [
         f"{part.__name__}.{name}"
         for part in parts
-        if part is not Experiment
+        if part not in (Experiment, Resolved)
         for name, field in part.model_fields.items()
         if not field.description
     ]
     assert missing == []
 
 
+# all settings, and whether they decide the weights or which checkpoint is kept
 CHANGED: dict[str, Any] = {
-    "dataset": "mnist",
-    "resolution": 64,
     "seed": 1,
     "kimg": 100.5,
     "batch": 65,
@@ -153,10 +164,14 @@ CHANGED: dict[str, Any] = {
     "optimizer.beta1": 0.0,
     "optimizer.beta2": 0.9,
     "ema.halflife_kimg": 0.0,
-    "score.extractors": ["inception"],
-    "score.images": 50_000,
     "score.curve_images": 1_000,
     "schedule.evaluations": 5,
+}
+ALIKE: dict[str, Any] = {
+    "dataset": "mnist",  # known by its hash
+    "resolution": 64,
+    "score.extractors": ["inception", "digits"],  # the first one by its hash
+    "score.images": 50_000,
     "schedule.grids": 5,
     "schedule.checkpoints": 5,
     "schedule.logs": 50,
@@ -169,44 +184,89 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def test_identity_changes_with_every_field_the_hashes_and_the_protocol(
+def resolved(*tables: Mapping[str, Any]) -> Resolved:
+    made = experiment(*tables)
+    precision = "float32" if made.precision == "auto" else made.precision
+    return Resolved.of(made, made.resolution or 16, precision, made.score.extractors)
+
+
+def test_identity_changes_with_what_decides_the_weights_the_hashes_and_the_protocol(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     base = {"update": {"rule": "mdgan"}}
-    start = experiment(base)
-    assert set(CHANGED) == set(start.flat()), "a new field: say here how to change it"
-    seen = {start.identity("data", ("scorer",))}
+    start = resolved(base)
+    assert CHANGED.keys() | ALIKE.keys() == set(start.flat()), "a new field: say here how to change it"
+    seen = {start.identity("data", "chooser")}
     for key, value in CHANGED.items():
-        seen.add(experiment(base, nested(key, value)).identity("data", ("scorer",)))
-    seen.add(start.identity("other data", ("scorer",)))
-    seen.add(start.identity("data", ("other",)))
-    seen.add(start.identity("data", ("scorer", "other")))
-    seen.add(start.identity("data", ("other", "scorer")))
+        seen.add(resolved(base, nested(key, value)).identity("data", "chooser"))
+    seen.add(start.identity("other data", "chooser"))
+    seen.add(start.identity("data", "other"))
+    seen.add(start.identity("data", "chooser", {"mine:MODEL": "a"}))
+    seen.add(start.identity("data", "chooser", {"mine:MODEL": "b"}))
     monkeypatch.setattr(config, "PROTOCOL_VERSION", config.PROTOCOL_VERSION + 1)
-    seen.add(start.identity("data", ("scorer",)))
+    seen.add(start.identity("data", "chooser"))
     assert len(seen) == 1 + len(CHANGED) + 5
+
+
+@pytest.mark.parametrize("key", ALIKE)
+def test_identity_does_not_change_with_what_moves_no_weight(key: str) -> None:
+    changed = resolved(nested(key, ALIKE[key]))
+    assert changed != resolved()
+    assert changed.identity("data", "chooser") == resolved().identity("data", "chooser")
+
+
+def test_a_field_that_is_added_with_a_default_leaves_identities_as_they_were() -> None:
+    class Longer(Resolved):
+        later: int = 3
+        """A setting of a later version."""
+
+    fields = dict(resolved({"batch": 32}))
+    assert Longer(**fields).identity("data", "chooser") == Resolved(**fields).identity("data", "chooser")
+    assert Longer(**fields, later=4).identity("data", "chooser") != Resolved(**fields).identity("data", "chooser")
+
+
+# what cells were trained under since protocol 2: whoever changes one of these makes every user train again
+PINNED = {
+    "gan": "3c3a7acbb71b9235",
+    "dcgan": "112f2763baf06b9c",
+    "dcgan-nobn": "893c512df782944a",
+    "sagan": "8b5495c31203bda4",
+    "mdgan": "cb7c50268e2154f9",
+    "fl-gan": "48b091d0703ddca6",
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_identities_are_these(name: str) -> None:
+    assert resolved(recipe(name).settings).identity("data", "chooser") == PINNED[name]
 
 
 def test_identity_is_the_hash_of_canonical_json() -> None:
     text = (
-        '{"data": "abc", "experiment": {"batch": 64, "dataset": "digits", "ema": {"halflife_kimg": 10.0}, '
-        '"kimg": 100.0, "loss": {"name": "non-saturating", "penalty": 10.0}, '
-        '"networks": {"latent": 128, "name": "dcgan", "width": 64}, '
-        '"optimizer": {"beta1": 0.5, "beta2": 0.999, "lr_d": 0.0002, "lr_g": 0.0002}, "precision": "auto", '
-        '"resolution": null, '
-        '"schedule": {"checkpoints": 10, "evaluations": 10, "grids": 10, "logs": 100}, '
-        '"score": {"curve_images": 2000, "extractors": ["auto"], "images": 10000}, "seed": 0, '
-        '"update": {"d_steps": 1, "rule": "two-player"}}, '
-        f'"protocol": {config.PROTOCOL_VERSION}, "scorers": ["fd"]}}'
+        '{"chooser": "fd", "data": "abc", "protocol": 2, "settings": {"loss.name": "hinge", "networks.width": 8, '
+        '"precision": "float32", "seed": 3}}'
     )
-    assert experiment().identity("abc", ("fd",)) == hashlib.sha256(text.encode()).hexdigest()[:16]
+    made = resolved({"seed": 3, "networks": {"width": 8}, "loss": {"name": "hinge"}})
+    assert made.identity("abc", "fd") == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_identity_does_not_depend_on_how_the_experiment_was_written() -> None:
-    one = experiment({"batch": 32, "kimg": 5, "optimizer": {"beta1": 0}})
-    other = experiment({"kimg": 5.0, "optimizer": {"beta1": 0.0}}, {"batch": 7}, {"batch": 32})
+    one = resolved({"batch": 32, "kimg": 5, "optimizer": {"beta1": 0}})
+    other = resolved({"kimg": 5.0, "optimizer": {"beta1": 0.0}}, {"batch": 7}, {"batch": 32})
     assert one == other
-    assert one.identity("a", ("b",)) == other.identity("a", ("b",))
+    assert one.identity("a", "b") == other.identity("a", "b")
+
+
+def test_a_model_takes_over_what_it_has_from_the_one_before() -> None:
+    class Small(NetworkConfig):
+        depth: int = 2
+
+    sys.modules["small"] = cast("Any", SimpleNamespace(MODEL=SimpleNamespace(config=Small)))
+    try:
+        made = experiment(recipe("dcgan").settings, {"networks": {"name": "small:MODEL", "depth": 3}})
+    finally:
+        del sys.modules["small"]
+    assert made.networks == Small(name="small:MODEL", latent=100, depth=3)
 
 
 @pytest.mark.parametrize("name", RECIPES)

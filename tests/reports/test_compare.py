@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.runs.tracking import Store
 from reports import compare
@@ -42,12 +43,18 @@ def fill(
         for seed in range(len(values))
     ]
     floors = [{"dataset": "digits", "title": "Digits", "identity": "none", "metric": "fd_digits"}]
-    plan = {"matrix": name, "protocol": 1, "command": "make bench", "cells": planned, "floors": floors}
-    parent = store.start(name, "matrix", {"gans.kind": "matrix", "gans.protocol": "1"})
+    plan = {
+        "matrix": name,
+        "protocol": PROTOCOL_VERSION,
+        "command": "make bench",
+        "cells": planned,
+        "floors": floors,
+    }
+    parent = store.start(name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION)})
     parent.text(json.dumps(plan), "cells.json")
     parent.finish("finished")
     for cell in planned:
-        tags = {"gans.kind": "cell", "gans.cell": cell["identity"], "gans.protocol": "1"}
+        tags = {"gans.kind": "cell", "gans.cell": cell["identity"], "gans.protocol": str(PROTOCOL_VERSION)}
         tags |= {"gans.extractors": extractors, "gans.reference": "train split"}
         tags |= {"gans.device": "a CPU", "gans.commit": "abc"}
         run = store.start(name, cell["name"], tags)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gans.config import experiment
+from gans.config import PROTOCOL_VERSION, experiment
+from gans.recipes import recipe
 from gans.runs.tracking import Store
 from reports import mdgan
 from reports.report import render
@@ -36,15 +37,20 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 def write(folder: Path, conclusion: str = "") -> Store:
     store = Store(f"sqlite:///{folder}/mlflow.db")
     cells = []
-    for place, (model, (recipe, table)) in enumerate(MODELS.items()):
+    for place, (model, (base, table)) in enumerate(MODELS.items()):
         for seed in range(2):
             name = f"{model}/digits/{seed}"
             cells.append({"name": name, "model": model, "dataset": "digits", "seed": seed, "identity": name})
             cells[-1]["metric"] = "fd_digits"
             if model == "unrun":
                 continue
-            made = experiment(recipe(recipe).settings, table, {"seed": seed})
-            tags = {"gans.kind": "cell", "gans.cell": name, "gans.status": "finished", "gans.protocol": "1"}
+            made = experiment(recipe(base).settings, table, {"seed": seed})
+            tags = {
+                "gans.kind": "cell",
+                "gans.cell": name,
+                "gans.status": "finished",
+                "gans.protocol": str(PROTOCOL_VERSION),
+            }
             run = store.start("matrix", name, tags)
             run.params({"model": model, **made.flat()})
             run.log(1000, {"score/fd_digits": 10.0 + place + seed, "seconds/training": 1.0})
@@ -61,8 +67,14 @@ def write(folder: Path, conclusion: str = "") -> Store:
             if model == "crashes":
                 run.tag({f"gans.lost.{n}": f"crashed before iteration {i}" for n, i in ((10, 30), (2, 20))})
             run.finish("finished")
-    plan = {"matrix": "matrix", "protocol": 1, "command": "make bench", "cells": cells, "conclusion": conclusion}
-    parent = store.start("matrix", "bench", {"gans.kind": "matrix", "gans.protocol": "1"})
+    plan = {
+        "matrix": "matrix",
+        "protocol": PROTOCOL_VERSION,
+        "command": "make bench",
+        "cells": cells,
+        "conclusion": conclusion,
+    }
+    parent = store.start("matrix", "bench", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION)})
     parent.text(json.dumps(plan), "cells.json")
     parent.finish("finished")
     return store

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gans.fidelity.meanings import MEANINGS
 from PIL import Image
 
 from gans.commands import main
@@ -18,7 +19,6 @@ from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.fidelity import Scorer, require
 from gans.fidelity.extractors.cards import cards
-from gans.fidelity.meanings import MEANINGS
 from gans.files import save_weights
 from gans.generate import sampling
 from gans.models import build_generator
@@ -191,7 +191,7 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
         refused(gans, tmp_path / name, "--reference", "digits", "--device", "cpu", says=says)
     refused(gans, good, says="--reference is missing: gans score IMAGES --reference mnist")
     refused(gans, "--reference", "digits", says="IMAGES is missing")
-    refused(gans, good, "--reference", "digit", says="unknown dataset 'digit'; did you mean 'digits'?")
+    refused(gans, good, "--reference", "digit", says="unknown data set 'digit'; did you mean 'digits'?")
     refused(gans, good, "--reference", "digits", "--extractor", "digit", says="unknown extractor 'digit'")
     refused(gans, good, "--reference", "digits", "--count", 5, says="is for generators")
 

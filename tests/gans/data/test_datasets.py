@@ -23,7 +23,7 @@ from gans.data import datasets
 from gans.errors import InputError
 from gans.registry import DATASETS
 
-SHARED = Path(os.environ.get("GANS_DATA") or Path(__file__).parents[2] / "shared" / "data")
+SHARED = Path(os.environ.get("GANS_DATA") or Path(__file__).parents[4] / "shared" / "data")
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST/raw/t10k-images-idx3-ubyte").is_file(), reason="no MNIST")
 
 

@@ -25,7 +25,7 @@ from gans.data import datasets, folders
 from gans.data.images import ImageData
 from gans.errors import InputError
 
-SHARED = Path(os.environ.get("GANS_DATA") or Path(__file__).parents[2] / "shared" / "data")
+SHARED = Path(os.environ.get("GANS_DATA") or Path(__file__).parents[4] / "shared" / "data")
 CIFAR10_JPEG = SHARED / "cifar10-jpeg.tar.xz"
 
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from gans.fidelity.frechet import Gaussian
 from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch_fidelity import metric_kid
 
 from gans.fidelity import metrics, require
-from gans.fidelity.frechet import Gaussian
 from gans.fidelity.metrics import (
     Features,
     Real,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch_fidelity
+from gans.fidelity.extractors.known import error_of
 from threadpoolctl import threadpool_info
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import gaussian_blur
@@ -21,7 +22,6 @@ from gans.data.datasets import load
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError
 from gans.fidelity import Scorer, identity, reference
-from gans.fidelity.extractors.known import error_of
 from gans.fidelity.metrics import settings
 from gans.generate.sampling import generate
 from gans.models import build_generator

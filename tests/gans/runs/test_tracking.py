@@ -66,7 +66,7 @@ def test_provenance_is_tagged(store):
     run = store.start("provenance", "a", {})
     tags = store.client.get_run(run.id).data.tags
     assert tags["gans.dirty"] in ("true", "false")
-    assert tags["gans.protocol"] == "1"
+    assert tags["gans.protocol"] == "2"
     assert tags["version.torch"].count(".") >= 2
 
 

@@ -98,7 +98,7 @@ def assert_same_weights(one: nn.Module, other: nn.Module, tolerance: float) -> N
 def test_steps_equal_a_textbook_gan(network: str, loss: str, tiny, blobs) -> None:
     """Two discriminator steps and one generator step, three times, weight by weight."""
     if network == "dcgan" and loss == "wasserstein-gp":
-        pytest.skip("refused by gans.runs.cell.check")
+        pytest.skip("refused by gans.runs.cell.check_fit")
     made = tiny(
         {"networks": {"name": network}, "loss": {"name": loss}, "update": {"d_steps": 2}},
         optimizer={"lr_g": 1e-3, "lr_d": 2e-3, "beta1": 0.5, "beta2": 0.9},

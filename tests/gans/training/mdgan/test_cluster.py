@@ -21,14 +21,15 @@ from benchmarks.__main__ import main
 from gans.config import Experiment, experiment
 from gans.errors import InputError, exit_code
 from gans.models.layers import Shape
-from gans.runs.cell import Place, check_workers, resolve
+from gans.runs.cell import resolve
+from gans.runs.execute import Place, check_workers
 from gans.runs.tracking import Store
 from gans.training.loop import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[4]
 SHAPE = Shape(1, 16)
 CPU = torch.device("cpu")
 needs_ray = pytest.mark.skipif(
