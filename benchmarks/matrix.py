@@ -18,6 +18,7 @@ from benchmarks.options import Selection
 from gans import recipes
 from gans.config import Config, experiment, explain, read_toml
 from gans.errors import InputError, unknown
+from gans.files import slug
 from gans.registry import DATASETS
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Matrix:
         """The MLflow experiment and the report's folder: the matrix, apart for other data, budget, precision."""
         name = self.name
         if datasets and set(datasets) != set(self.file.datasets):
-            name += "-" + "-".join(slug(dataset) for dataset in dict.fromkeys(datasets))
+            name += "-" + "-".join(short(dataset) for dataset in dict.fromkeys(datasets))
         if precision and self.precisions(datasets) != {precision}:
             name += f"-{precision}"
         return name if budget == 1 else f"{name}-budget{budget:g}"
@@ -173,8 +174,7 @@ def with_preset(matrix: Matrix, preset: str) -> Matrix:
 
 def preset_file(table: dict[str, Any], dataset: str) -> Path | None:
     """The preset under a model of the file; None if it takes none."""
-    name = "".join(c if c.isalnum() or c in "-." else "-" for c in dataset)
-    return PRESETS / f"{table['preset']}-{name}.toml" if "preset" in table else None
+    return PRESETS / f"{slug(table['preset'])}-{slug(dataset)}.toml" if "preset" in table else None
 
 
 def exists(table: dict[str, Any], dataset: str) -> bool:
@@ -213,10 +213,10 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device) -> list[Ce
     ]
 
 
-def slug(dataset: str) -> str:
+def short(dataset: str) -> str:
     """A data set's name as part of a file's: `folder:~/my cats.zip` -> `my-cats`."""
     name = Path(dataset.removeprefix("folder:")).name.split(".")[0] if dataset.startswith("folder:") else dataset
-    return "".join(c if c.isalnum() or c == "-" else "-" for c in name) or "images"
+    return slug(name) or "images"
 
 
 def _cell(matrix: Matrix, model: str, dataset: str, seed: int, selection: Selection, device: torch.device) -> Cell:

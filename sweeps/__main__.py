@@ -17,7 +17,7 @@ def main() -> int:
 
 def run(asked: Search) -> int:
     """Search, retrain the winners, report; returns the exit code."""
-    asked.check()
+    asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     preload("sweeps.trial", "benchmarks.jobs", "sklearn.datasets", "torchvision.utils")
     import optuna  # seconds to import, as what follows, which wrong input does not wait for

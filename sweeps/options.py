@@ -11,6 +11,7 @@ from gans.commands import options
 from gans.commands.options import Only, Option
 from gans.config import Precision
 from gans.errors import InputError, unknown
+from gans.files import slug
 from gans.recipes import RECIPES, known
 from gans.registry import DATASETS
 
@@ -48,7 +49,7 @@ class Request:
         False
     )
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         if not known(self.model):
             raise unknown("model", self.model, RECIPES)
@@ -72,7 +73,7 @@ class Request:
     @property
     def name(self) -> str:
         """The study's name: sweeps that do not compare have different ones."""
-        parts = [self.model, "".join(c if c.isalnum() or c in "-." else "-" for c in self.dataset)]
+        parts = [slug(self.model), slug(self.dataset)]
         parts += [f"budget{self.budget:g}"] if self.budget != 1 else []
         parts += ["seconds"] if len(self.objectives) > 1 else []
         parts += [self.precision] if self.precision else []
@@ -90,8 +91,8 @@ class Search:
     request: Request
     machine: Annotated[Machine, Only(("device", "jobs", "runs"))] = field(default_factory=Machine)
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        self.request.check()
+        self.request.validate()
         if self.machine.jobs is not None and self.machine.jobs < 1:
             raise InputError(f"JOBS={self.machine.jobs} must be at least 1")

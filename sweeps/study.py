@@ -35,7 +35,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from gans import seeds
+from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
@@ -96,7 +96,7 @@ class Sweep:
     @property
     def curve(self) -> str:
         """The metric that trials are judged by during training, and in the end by its best value."""
-        return f"curve/{self.default.metric}"
+        return schema.curve(self.default.metric)
 
     def experiment(self, tables: Mapping[str, Any]) -> Experiment:
         """The default with a trial's tables laid over it."""

@@ -17,7 +17,10 @@ from torch import Tensor
 
 from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
+from gans.runs.scoring import Scoring
+from gans.training.loop import Observer, Silent, train
 
+CPU = torch.device("cpu")
 TINY: dict[str, Any] = {
     "dataset": "blobs",
     "resolution": 16,
@@ -70,7 +73,8 @@ class StubScorer:
     """Scores by the distance between mean images: deterministic, instant, and lower is better."""
 
     def __init__(self, data: ImageData, extractor: str, n: int, device: torch.device) -> None:
-        self.extractor = SimpleNamespace(prefix=f"fd_{extractor}", name=extractor, labels=())
+        self.extractor = SimpleNamespace(name=extractor, labels=(), hash="0" * 64)
+        self.metric = f"fd_{extractor}"
         self.mean = data.train.float().mean(dim=0)
         self.n = n
 
@@ -85,7 +89,7 @@ class StubScorer:
         return float((images.float().mean(dim=0) - self.mean).square().mean())
 
     def score(self, images: Tensor) -> dict[str, float]:
-        return {self.extractor.prefix: self.distance(images), "spread": float(images.float().std())}
+        return {self.metric: self.distance(images), "spread": float(images.float().std())}
 
     def assess(self, images: Tensor) -> SimpleNamespace:
         return SimpleNamespace(scores=self.score(images), classes=None)
@@ -96,10 +100,24 @@ class StubScorer:
 
 @pytest.fixture
 def stub_scorer(monkeypatch: pytest.MonkeyPatch) -> type[StubScorer]:
-    monkeypatch.setattr("gans.fidelity.Scorer", StubScorer)
+    monkeypatch.setattr("gans.training.loop.Scorer", StubScorer)
     # after a few steps a small DCGAN still draws one image for all latents
     monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
     return StubScorer
+
+
+def train_and_score(
+    made: Resolved,
+    data: ImageData,
+    folder: Path,
+    device: torch.device = CPU,
+    observer: Observer | None = None,
+) -> SimpleNamespace:
+    """As a cell does it; the attributes of both results."""
+    scoring = Scoring(made, data, folder, device)
+    trained = train(made, data, folder, device, scoring.evaluator, observer)
+    scored = scoring.finish(trained, observer or Silent())
+    return SimpleNamespace(**vars(trained) | vars(scored))
 
 
 @contextmanager

@@ -9,9 +9,8 @@ from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.recipes import RECIPES, recipe
 from gans.registry import LOSSES, MODELS, RULES
-from gans.training.loop import train
 from gans.training.updates import STATISTICS
-from tests.conftest import networks
+from tests.conftest import networks, train_and_score
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -79,7 +78,7 @@ def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, tiny,
     data = blobs(n=24, channels=3)
     update = RULES[rule](made, Shape(3, 16), data.train)
     if LOSSES[loss].penalised and has_batch_norm(update.discriminators()[0].network):
-        pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell.check)")
+        pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell)")
     networks = [update.generator, *(d.network for d in update.discriminators())]
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
     for i in range(2):
@@ -100,7 +99,7 @@ def test_every_recipe_trains_to_the_end(name, tiny, blobs, stub_scorer, recorder
     if made.update.rule != "two-player":
         made = tiny(recipe(name).settings, {"update": UPDATES[made.update.rule]}, kimg=0.048, batch=4)
     observer = recorder()
-    outcome = train(made, blobs(channels=3), tmp_path, CPU, observer)
+    outcome = train_and_score(made, blobs(channels=3), tmp_path, CPU, observer)
     assert outcome.status == "finished", outcome.reason
     assert set(outcome.scores) == {"fd_stub", "spread"}
     assert (tmp_path / "generator.safetensors").exists()

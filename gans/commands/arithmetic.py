@@ -109,7 +109,6 @@ def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor],
 
     from gans import fidelity
     from gans.data import datasets
-    from gans.fidelity.extractors.backend import load
 
     images = datasets.load(about["experiment"]["dataset"], resolution=about["shape"][1])
     name = fidelity.default_extractor(images)
@@ -119,11 +118,10 @@ def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor],
             "name latents in place of classes: --a 0:3,0:17"
         )
     extractor = fidelity.require(name)
-    network = load(extractor)
-    logits = network.features_list.index("logits")
+    network: Any = extractor.network()
 
     def classify(pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.cat([network(part)[logits] for part in pixels.split(500)])
+            return torch.cat([network(part)[1] for part in pixels.split(500)])
 
     return extractor.labels or tuple(map(str, range(network.classifier.head.out_features))), classify

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gans.data.images import ImageData
-    from gans.fidelity import Extractor
     from gans.fidelity.extractors.cards import Card
+    from gans.fidelity.scorer import Scorer
 
 IMAGES = "a folder, .zip or .tar of images; an .npz of uint8; a generator.safetensors, its folder or MLflow run id"
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
@@ -37,6 +37,9 @@ class Score:
     images: Annotated[str, Option(IMAGES, positional=True)] = ""
     reference: Annotated[str, Option("digits, mnist, ..., folder:PATH", metavar="DATASET")] = ""
     extractor: Annotated[str, Option("auto: the data set's own, else inception")] = "auto"
+    metric: Annotated[
+        tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
+    ] = ()
     count: Annotated[int | None, Option(f"images to draw from a generator; {COUNT:,} if not given")] = None
     list: Annotated[bool, Option("list the extractors and where they come from")] = False
     json: Annotated[bool, Option("print JSON in place of a table")] = False
@@ -57,14 +60,15 @@ def run(asked: Score) -> int:
         raise InputError(f"{missing} is missing: gans score IMAGES --reference mnist; gans score --help says more")
     from gans import fidelity
     from gans.compute import devices
+    from gans.fidelity.scorer import Scorer
 
     device = devices.resolve(asked.device)
     given = read(asked, device)
     name = fidelity.default_extractor(given.reference) if asked.extractor == "auto" else asked.extractor
-    scorer = fidelity.Scorer(given.reference, name, len(given.images), device)
+    scorer = Scorer(given.reference, name, len(given.images), device, further=asked.metric)
     scores = scorer.score(given.images)
     report = as_json if asked.json else as_table
-    print(report(given, scorer.extractor, scores))
+    print(report(given, scorer, scores))
     return 0
 
 
@@ -212,10 +216,10 @@ def check(given: Given, path: Path) -> None:
 # What is printed
 
 
-def as_json(given: Given, extractor: Extractor, scores: dict[str, float]) -> str:
+def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
     from gans.fidelity import SCORING_VERSION
 
-    real = given.reference
+    real, extractor = given.reference, scorer.extractor
     about = {
         "images": len(given.images),
         "reference": real.name,
@@ -228,22 +232,20 @@ def as_json(given: Given, extractor: Extractor, scores: dict[str, float]) -> str
     return json.dumps(about | {"scores": scores}, indent=2)
 
 
-def as_table(given: Given, extractor: Extractor, scores: dict[str, float]) -> str:
-    from gans.fidelity.extractors.known import error_of
-    from gans.fidelity.meanings import meanings
+def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
+    from gans.fidelity.metric import error_of
 
     real, note = given.reference, f" ({given.note})" if given.note else ""
     head = f"{len(given.images):,} images{note} against {len(real.train):,} training images of {real.title}"
     rows = [("metric", "value ± error", "best", "meaning")]
     rows += [
-        (name, plus_minus(scores[name], scores[error_of(name)]), meaning.best, meaning.text)
-        for name, meaning in meanings(extractor.metrics).items()
-        if name in scores
+        (name, plus_minus(scores[name], scores[error_of(name)]), metric.best, metric.meaning)
+        for name, metric in scorer.metrics.items()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     end = "error: standard error over draws of the images; the reference and the generator stay as they are"
-    return "\n".join([f"{head}, features of '{extractor.name}'", "", *lines, "", end])
+    return "\n".join([f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end])
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -257,8 +259,7 @@ def plus_minus(value: float, error: float) -> str:
 def list_extractors(plain: bool) -> int:
     """Print the cards of all pinned extractors, and what is known of Inception."""
     from gans.fidelity import INCEPTION
-    from gans.fidelity.extractors.cards import cards
-    from gans.fidelity.extractors.known import INCEPTION_SHA256
+    from gans.fidelity.extractors.cards import INCEPTION_SHA256, cards
 
     known = cards()
     for card in known.values():

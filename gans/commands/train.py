@@ -49,7 +49,8 @@ def add(commands: Any) -> None:
 def run(asked: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
     from gans.compute import devices
-    from gans.runs.cell import Place, check_workers, resolve, run_cell
+    from gans.runs.cell import resolve
+    from gans.runs.execute import Place, check_workers, run_cell
     from gans.runs.tracking import Store
     from gans.training.mdgan import cluster
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from gans import fidelity, files
+from gans import files
 from gans.compute import devices, precision
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.generate import sampling
 from gans.models.layers import Shape
-from gans.pictures import grids, panels
+from gans.pictures import grids
 from gans.registry import RULES
 from gans.training import graphs
+from gans.training.costs import Costs
 from gans.training.ema import EMA
 from gans.training.mdgan.workers import Hire, LocalTeam
 from gans.training.updates import STATISTICS
@@ -29,9 +28,6 @@ from gans.training.updates import STATISTICS
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 GRID_IMAGES = 64
-# images with their nearest training images: the first of the grid, so that nobody picks them
-NEIGHBOURS_OF = 10
-NEIGHBOURS = 5
 # a generator whose images differ by less than this many grey levels draws one image only; the small initial
 # weights of DCGAN do that too, so it counts once this share of the budget is spent
 COLLAPSED = 1.0
@@ -44,6 +40,21 @@ History = dict[str, list[tuple[int, float]]]
 
 class Diverged(Exception):
     """Training cannot go on: a loss is not finite, or every latent gives the same image."""
+
+
+class Evaluator(Protocol):
+    """Judges what the generator draws at a point of the score curve; `gans.fidelity.Scorer` is one."""
+
+    @property
+    def metric(self) -> str:
+        """The name of the distance: `fd_digits`, say."""
+
+    @property
+    def n(self) -> int:
+        """How many images it judges."""
+
+    def distance(self, images: Tensor) -> float:
+        """Of uint8 images (n, channels, side, side); lower is better."""
 
 
 class Observer(Protocol):
@@ -81,7 +92,6 @@ class Outcome:
     Attributes:
         status: `finished` or `diverged`.
         reason: why it diverged, or what is remarkable about a finished one; mostly empty.
-        scores: final scores of the chosen checkpoint on the report latents; empty if it diverged.
         chosen: images seen by the chosen checkpoint.
         seconds: wall seconds by part, over all sessions of the run: training, evaluation, overhead.
         history: everything that was logged, over all sessions.
@@ -89,36 +99,19 @@ class Outcome:
 
     status: str
     reason: str
-    scores: dict[str, float]
     chosen: int
     seconds: dict[str, float]
     history: History
 
+    @property
+    def images(self) -> int:
+        """Images seen in the end."""
+        return self.history["seconds/training"][-1][0]
 
-@dataclass
-class Clock:
-    """Wall seconds by part; what runs outside of `of` is overhead."""
-
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("training", "evaluation", "overhead"), 0.0)
-    )
-    part: str = "overhead"
-    since: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def of(self, part: str) -> Iterator[None]:
-        outer = self.switch(part)
-        try:
-            yield
-        finally:
-            self.switch(outer)
-
-    def switch(self, part: str) -> str:
-        """Book the time so far and go on in `part`; returns the part before."""
-        now = time.perf_counter()
-        self.seconds[self.part] += now - self.since
-        outer, self.part, self.since = self.part, part, now
-        return outer
+    @property
+    def joules(self) -> float:
+        """Of the device, over all sessions; 0 where it does not count them."""
+        return self.history.get("energy/joules", [(0, 0.0)])[-1][1]
 
 
 def train(
@@ -126,6 +119,7 @@ def train(
     data: ImageData,
     folder: Path,
     device: torch.device,
+    evaluator: Evaluator,
     observer: Observer | None = None,
     graph: bool = False,
     hire: Hire = LocalTeam,
@@ -137,18 +131,20 @@ def train(
         data: its data set.
         folder: for the checkpoint, the best generator and the sample grids.
         device: where networks and images live.
+        evaluator: judges the averaged generator, and so picks the checkpoint.
         observer: is told metrics and pictures.
         graph: replay steps as a CUDA graph, where there is one (`gans.training.graphs`).
         hire: makes the workers of an update rule that has some.
 
     Returns:
-        The outcome. A diverged run keeps its last good checkpoint and the best generator so far.
+        The outcome; the generator that was chosen lies in the folder, to be scored. A diverged run keeps its last
+        good checkpoint and the best generator so far.
 
     Raises:
         InputError: the device has not the precision, or no graphs.
         WorkersLost: none is left; the last checkpoint stays, to go on from.
     """
-    run = Training(experiment, data, folder, device, observer or Silent(), graph, hire)
+    run = Training(experiment, data, folder, device, evaluator, observer or Silent(), graph, hire)
     try:
         while True:
             if run.images != run.resumed_at:  # a resumed run has done all this here
@@ -159,7 +155,7 @@ def train(
                 if run.due("checkpoints"):
                     run.save()
             if run.images >= experiment.budget:
-                return run.finish()
+                return run.outcome("finished", run.update.remark())
             run.step()
             if run.due("logs") or run.due("checkpoints"):
                 run.log()
@@ -176,20 +172,19 @@ class Training:
         data: ImageData,
         folder: Path,
         device: torch.device,
+        evaluator: Evaluator,
         observer: Observer,
         graph: bool = False,
         hire: Hire = LocalTeam,
     ) -> None:
-        precision.check(experiment.precision, device)
+        precision.require(experiment.precision, device)
         if graph:
             graphs.check(device)
-        self.clock = Clock()
+        self.costs = Costs(device)
+        self.clock = self.costs.clock
         self.experiment, self.data, self.folder, self.observer = experiment, data, folder, observer
-        self.device = device
+        self.device, self.evaluator = device, evaluator
         self.shape = Shape(data.channels, data.resolution)
-        score = experiment.score
-        self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
-        self.curve = self.scorers[0].at(score.curve_images)
         self.update = RULES[experiment.update.rule].build(experiment, self.shape, data, device, hire)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
         self.images = self.previous = 0
@@ -199,7 +194,6 @@ class Training:
         self.statistics = torch.zeros(len(STATISTICS), device=device)
         self.steps_since_log = self.images_since_log = 0
         self.logged_training = 0.0
-        self.joules, self.earlier_joules = devices.energy(device), 0.0
         self.history: History = {}
         if (folder / CHECKPOINT).exists():
             self.resume()
@@ -251,8 +245,7 @@ class Training:
         for name, value in zip(STATISTICS, means, strict=True):
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value} at {self.images / 1000:.1f} kimg")
-        self.clock.switch("overhead")
-        training = self.clock.seconds["training"]
+        training = self.costs.seconds["training"]
         loss_d, loss_g, d_real, d_fake = means
         self.tell(
             {
@@ -261,7 +254,7 @@ class Training:
                 "D/real": d_real,
                 "D/fake": d_fake,
                 "speed/images_per_second": self.images_since_log / max(training - self.logged_training, 1e-9),
-                **self.totals(),
+                **self.costs.metrics(),
                 **self.update.metrics(),
             },
         )
@@ -274,11 +267,11 @@ class Training:
         self.settle()
         with self.clock.of("evaluation"):
             self.check_weights()
-            z = sampling.latents(self.experiment.score.curve_images, self.experiment.networks.latent, "choose")
+            z = sampling.latents(self.evaluator.n, self.experiment.networks.latent, "choose")
             images = sampling.generate(self.ema.generator, z)
             self.check_images(images)
-            distance = self.curve.distance(images)
-        self.tell({f"curve/{self.curve.extractor.prefix}": distance})
+            distance = self.evaluator.distance(images)
+        self.tell({f"curve/{self.evaluator.metric}": distance})
         if not math.isfinite(distance):
             raise Diverged(f"the score is {distance} at {self.images / 1000:.1f} kimg")
         # an extractor may like grey noise better than a first attempt at an image: no untrained result
@@ -325,8 +318,8 @@ class Training:
             "best": self.best,
             "best_weights": self.best_weights,
             "chosen": self.chosen,
-            "seconds": dict(self.clock.seconds),
-            "joules": self.spent_joules(),
+            "seconds": self.costs.seconds,
+            "joules": self.costs.joules,
             "threads": torch.get_num_threads(),
             "history": self.history,
         }
@@ -340,63 +333,19 @@ class Training:
         self.best, self.chosen, self.best_weights = state["best"], state["chosen"], state["best_weights"]
         if self.best_weights:
             self.save_best()  # the file may hold a later best, of steps that are taken again now
-        self.earlier_joules = state["joules"]
+        self.costs.carry(state["seconds"], state["joules"])
         # another number of threads adds numbers up in another order
         torch.set_num_threads(state["threads"])
-        for part, seconds in state["seconds"].items():
-            self.clock.seconds[part] += seconds
         self.logged_training = self.clock.seconds["training"]
         self.history = state["history"]
         self.observer.resumed(self.history)
 
     # --- the end
 
-    def finish(self) -> Outcome:
-        """Score the chosen generator on latents that did not choose it."""
-        with self.clock.of("evaluation"):
-            self.ema.load(self.best_weights)
-            z = sampling.latents(self.experiment.score.images, self.experiment.networks.latent, "report")
-            images = sampling.generate(self.ema.generator, z)
-            found = [scorer.assess(images) for scorer in self.scorers]
-        scores = {name: value for one in found for name, value in one.scores.items()}
-        z = sampling.latents(GRID_IMAGES, self.experiment.networks.latent, "grid")
-        grid = sampling.generate(self.ema.generator, z)
-        self.keep_picture("final.png", lambda path: grids.save_picture(grids.picture(grid), path))
-        self.keep_picture("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path))
-        classes = ((s.extractor.labels, one.classes) for s, one in zip(self.scorers, found, strict=True))
-        labels, shares = next(((names, both) for names, both in classes if both is not None), ((), None))
-        if shares is not None:
-            self.keep_picture("classes.png", lambda path: panels.draw_classes(shares, labels, path))
-        self.tell({f"score/{name}": value for name, value in scores.items()})
-        return self.outcome("finished", self.update.remark(), scores)
-
-    def keep_picture(self, name: str, draw: Callable[[Path], None]) -> None:
-        path = self.folder / "samples" / name
-        draw(path)
-        self.observer.picture(path)
-
-    def draw_neighbours(self, images: Tensor, path: Path) -> None:
-        scorer = self.scorers[0]
-        nearest = self.data.train[scorer.nearest(images, min(NEIGHBOURS, len(self.data.train)))]
-        panels.draw_neighbours(images, nearest, scorer.extractor.name, path)
-
-    def totals(self) -> dict[str, float]:
-        """What the run cost: seconds by part, memory, and the device's joules where it counts them."""
-        costs = {f"seconds/{part}": seconds for part, seconds in self.clock.seconds.items()}
-        if self.joules is not None:
-            costs["energy/joules"] = self.spent_joules()
-        return costs | {"memory/peak_mib": devices.peak_memory(self.device)}
-
-    def spent_joules(self) -> float:
-        """Of the whole device, its other work included, over all sessions of the run."""
-        now = devices.energy(self.device)
-        return self.earlier_joules + (now - self.joules if now is not None and self.joules is not None else 0.0)
-
-    def outcome(self, status: str, reason: str = "", scores: dict[str, float] | None = None) -> Outcome:
-        self.clock.switch("overhead")
-        self.tell(self.totals())
+    def outcome(self, status: str, reason: str = "") -> Outcome:
+        self.tell(self.costs.metrics())
         self.observer.flush()
-        return Outcome(status, reason, scores or {}, self.chosen, dict(self.clock.seconds), self.history)
+        return Outcome(status, reason, self.chosen, self.costs.seconds, self.history)
 
     def about(self) -> dict[str, Any]:
         """What the generator's file says of itself."""

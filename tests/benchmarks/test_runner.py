@@ -18,10 +18,10 @@ from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun
 from gans.compute import devices
 from gans.fidelity import require
-from gans.runs.cell import Place, open_run
+from gans.runs.execute import CellRun, Place
 from gans.runs.tracking import Store
+from gans.schema import CHECKPOINT
 from gans.training import graphs
-from gans.training.loop import CHECKPOINT
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,7 +101,7 @@ def test_every_cell_leaves_a_finished_record(finished):
         assert run.info.status == "FINISHED"
         assert {"gans.commit", "gans.dirty", "gans.device", "gans.threads", "version.torch"} <= set(tags)
         assert metrics["score/fd_digits"] > 0
-        scored = require("digits").metrics.all
+        scored = list(require("digits").metrics())
         assert {f"score/{name}{error}" for name in scored for error in ("", "_se")} <= set(metrics)
         assert {"loss/generator", "D/real", "seconds/training", "seconds/tracking"} <= set(metrics)
         assert {"memory/peak_mib", "parameters/generator"} <= set(metrics)
@@ -197,7 +197,7 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
     for run in (asked, plain):
         place = Place("rules", store.uri, "cpu", 1, graph=run.machine.graph)
         for p in run.planned:
-            opened = open_run(p.cell, store, p.folder, place)
+            opened = CellRun(p.cell, p.folder, place, lambda images, values: None).open(store)
             found[p.cell.model, place.graph] = store.client.get_run(opened.id).data.tags["gans.graph"]
     assert {key for key, value in found.items() if value == "true"} == {("gan", True), ("dcgan", True)}
     assert set(found.values()) == {"true", "false"}

@@ -367,7 +367,7 @@ def test_the_process_becomes_the_command(monkeypatch):
         (
             "score",
             {"EXTRACTORS": "inception", "COUNT": "50000"},
-            "benchmarks.score_main --extractors inception --count=50000",
+            "benchmarks.score --extractors inception --count=50000",
         ),
         ("speed", {"QUICK": "1", "GRAPH": "0"}, "benchmarks.speed --quick"),
         ("report", {"PRECISION": "bf16", "MODELS": "gan"}, "reports --precision=bf16"),
@@ -384,7 +384,7 @@ def test_the_process_becomes_the_command(monkeypatch):
 def test_nothing_heavy_is_imported_before_it_is_needed():
     """What takes a second or more: a wrong flag, name or key is answered without it, and so is help."""
     heavy = ["torch", "mlflow", "optuna", "pandas", "matplotlib", "scipy", "torch_fidelity", "sklearn"]
-    modules = ["benchmarks.__main__", "benchmarks.score_main", "benchmarks.speed.__main__", "reports.__main__"]
+    modules = ["benchmarks.__main__", "benchmarks.score", "benchmarks.speed.__main__", "benchmarks.report"]
     modules += ["sweeps.__main__", "gans.__main__", "gans.commands.make"]
     code = f"import sys, importlib\n[importlib.import_module(name) for name in {modules}]\n"
     code += "from gans.commands import main, make\nmain.parser(); make.describe(open('Makefile').read())\n"

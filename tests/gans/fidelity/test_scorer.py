@@ -20,9 +20,10 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from gans.data.datasets import load
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError
-from gans.fidelity import Scorer, identity, reference
-from gans.fidelity.extractors.known import error_of
-from gans.fidelity.metrics import settings
+from gans.fidelity import identity, reference
+from gans.fidelity.extractors.pinned import register, settings
+from gans.fidelity.metric import error_of
+from gans.fidelity.scorer import Scorer
 from gans.generate.sampling import generate
 from gans.models import build_generator
 from gans.models.layers import Shape
@@ -77,6 +78,7 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
     generated = noisy(digits.train, 20)
     n = len(generated)
     scorer = Scorer(digits, "digits", n, CPU)
+    register()
     expected = torch_fidelity.calculate_metrics(
         input1=Bare(generated),
         input2=Bare(digits.train),
@@ -103,8 +105,8 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
     assert {name: scores[name] for name in shared} == shared
     # and every metric has a value and an error
     assert set(scores) == {
-        *scorer.extractor.metrics.all,
-        *map(error_of, scorer.extractor.metrics.all),
+        *scorer.names,
+        *map(error_of, scorer.names),
         "kd_digits_std",
         "is_digits_std",
     }

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.speed.contenders import Unasked
 from gans import files
 from gans.compute import precision
 from gans.config import Experiment
@@ -17,6 +18,7 @@ from gans.training import graphs
 from gans.training.ema import EMA
 from gans.training.loop import Silent, Training
 
+CPU = torch.device("cpu")
 SHAPE = Shape(1, 16)
 STEPS = 12
 gpu = pytest.mark.gpu
@@ -32,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def test_a_cpu_is_refused(tiny, blobs, tmp_path, stub_scorer) -> None:
     with pytest.raises(InputError, match="GRAPH=1 needs a CUDA device"):
-        Training(tiny({}), blobs(), tmp_path, torch.device("cpu"), Silent(), graph=True)
+        Training(tiny({}), blobs(), tmp_path, CPU, Unasked(), Silent(), graph=True)
 
 
 def test_a_rule_whose_steps_differ_stays_as_it_is(tiny, blobs) -> None:
@@ -102,7 +104,9 @@ def test_graph_and_eager_agree(case: str, tiny, blobs) -> None:
 @pytest.mark.parametrize("graph", [False, True])
 def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_path, stub_scorer) -> None:
     """Within an epoch and across its end; a graph's first steps and its recording may wait."""
-    run = Training(tiny(CASES[case], kimg=100), blobs(), tmp_path, torch.device("cuda", 0), Silent(), graph)
+    run = Training(
+        tiny(CASES[case], kimg=100), blobs(), tmp_path, torch.device("cuda", 0), Unasked(), Silent(), graph
+    )
     for _ in range(graphs.Graph.WARM_UP + 2):
         run.step()
     torch.cuda.set_sync_debug_mode("error")

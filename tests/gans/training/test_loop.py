@@ -15,10 +15,11 @@ from gans import files
 from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.data.images import ImageData
-from gans.generate import sampling
 from gans.recipes import RECIPES, recipe
-from gans.training.loop import CHECKPOINT, GENERATOR, Clock, History, Outcome, Training, train
+from gans.training.costs import Clock
+from gans.training.loop import CHECKPOINT, GENERATOR, History, Outcome, Silent, Training, train
 from gans.training.updates import STATISTICS
+from tests.conftest import StubScorer, train_and_score
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -93,7 +94,7 @@ def uninterrupted(finished_runs, tiny, blobs, stub_scorer, recorder, tmp_path_fa
     def run(name: str):
         if name not in finished_runs:
             folder, observer = tmp_path_factory.mktemp(name), recorder()
-            outcome = train(of_recipe(tiny, name), blobs(), folder, CPU, observer)
+            outcome = train_and_score(of_recipe(tiny, name), blobs(), folder, CPU, observer)
             finished_runs[name] = folder, outcome, observer
         return finished_runs[name]
 
@@ -117,14 +118,14 @@ def test_resume_is_exact(
     assert expected.status == "finished"
     first, second = recorder(STOPS[stop]), recorder()
     with pytest.raises(KeyboardInterrupt):
-        train(made, images, tmp_path / "cut", CPU, first)
+        train_and_score(made, images, tmp_path / "cut", CPU, first)
     if stop != "before the first checkpoint":
         state = files.load(tmp_path / "cut" / CHECKPOINT, CPU)
         assert 0 < state["images"] < made.budget
     else:
         assert not (tmp_path / "cut" / CHECKPOINT).exists()
     torch.manual_seed(99)  # global random state has no say
-    found = train(made, images, tmp_path / "cut", CPU, second)
+    found = train_and_score(made, images, tmp_path / "cut", CPU, second)
     assert_same_files(folder, tmp_path / "cut")
     assert (found.status, found.scores, found.chosen) == ("finished", expected.scores, expected.chosen)
     # the outcome has the history of both sessions, and the observer was told what came before
@@ -144,11 +145,12 @@ def test_resume_is_exact_when_interrupted_at_every_checkpoint(
         # the 2nd flush of a session is the one after its first checkpoint, or the outcome's
         observer = recorder(lambda event, count: (event, count) == ("flush", 2))
         try:
-            found = train(made, images, tmp_path / "cut", CPU, observer)
+            train(made, images, tmp_path / "cut", CPU, StubScorer(images, "stub", 100, CPU), observer)
             break
         except KeyboardInterrupt:
             sessions += 1
     assert sessions == 4
+    found = train_and_score(made, images, tmp_path / "cut", CPU)
     assert found.scores == expected.scores
     assert_same_files(folder, tmp_path / "cut")
 
@@ -157,9 +159,9 @@ def test_a_longer_budget_goes_through_the_same_states(tiny, blobs, stub_scorer, 
     """Training 2N images is training N and then N: the schedule, not the budget, is cut in two."""
     half = tiny({"networks": {"name": "dcgan"}}, kimg=0.048)
     whole = tiny({"networks": {"name": "dcgan"}}, kimg=0.096)
-    train(half, blobs(), tmp_path / "a", CPU)
-    train(whole, blobs(), tmp_path / "b", CPU)
-    train(whole, blobs(), tmp_path / "a", CPU)  # takes the checkpoint at N up
+    train_and_score(half, blobs(), tmp_path / "a", CPU)
+    train_and_score(whole, blobs(), tmp_path / "b", CPU)
+    train_and_score(whole, blobs(), tmp_path / "a", CPU)  # takes the checkpoint at N up
     a, b = (files.load(tmp_path / run / CHECKPOINT, CPU) for run in "ab")
     for key, value in leaves({k: a[k] for k in ("images", "update", "ema")}).items():
         other = leaves(b)[key]
@@ -168,10 +170,10 @@ def test_a_longer_budget_goes_through_the_same_states(tiny, blobs, stub_scorer, 
 
 def test_a_finished_run_only_scores_again(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     made = tiny({"networks": {"name": "gan"}})
-    first = train(made, blobs(), tmp_path, CPU)
+    first = train_and_score(made, blobs(), tmp_path, CPU)
     files = {path: path.read_bytes() for path in (tmp_path / CHECKPOINT, tmp_path / GENERATOR)}
     observer = recorder()
-    again = train(made, blobs(), tmp_path, CPU, observer)
+    again = train_and_score(made, blobs(), tmp_path, CPU, observer)
     assert (again.scores, again.chosen) == (first.scores, first.chosen)
     assert {path: path.read_bytes() for path in files} == files
     assert not observer.of("loss/generator")
@@ -180,7 +182,7 @@ def test_a_finished_run_only_scores_again(tiny, blobs, stub_scorer, recorder, tm
 def test_seeds_and_only_seeds_change_the_run(tiny, blobs, stub_scorer, tmp_path) -> None:
     runs = {}
     for run, seed in (("a", 0), ("b", 0), ("c", 1)):
-        runs[run] = train(tiny({"networks": {"name": "gan"}}, seed=seed), blobs(), tmp_path / run, CPU)
+        runs[run] = train_and_score(tiny({"networks": {"name": "gan"}}, seed=seed), blobs(), tmp_path / run, CPU)
     assert runs["a"].scores == runs["b"].scores != runs["c"].scores
     assert_same_files(tmp_path / "a", tmp_path / "b")
 
@@ -216,7 +218,7 @@ def test_a_nan_ends_as_diverged_with_the_checkpoint_before_it(
     made = of_recipe(tiny, name, schedule={"evaluations": 4, "grids": 4, "checkpoints": 4, "logs": 8})
     poison(monkeypatch, at=120, where=where)  # checkpoints are at 48, 96, 144, 192
     observer = recorder()
-    outcome = train(made, blobs(), tmp_path, CPU, observer)
+    outcome = train_and_score(made, blobs(), tmp_path, CPU, observer)
     assert outcome.status == "diverged"
     assert "kimg" in outcome.reason
     assert outcome.scores == {}
@@ -243,7 +245,7 @@ def test_weights_that_go_bad_within_a_step_are_neither_drawn_nor_saved(
     """The step's losses are those before its update: finite, while the weights that it leaves are not."""
     made = of_recipe(tiny, "gan", schedule=SPARSE[schedule])
     poison(monkeypatch, at=120, where=where)
-    outcome = train(made, blobs(), tmp_path, CPU)
+    outcome = train_and_score(made, blobs(), tmp_path, CPU)
     assert outcome.status == "diverged"
     if (tmp_path / CHECKPOINT).exists():
         state = files.load(tmp_path / CHECKPOINT, CPU)
@@ -252,7 +254,7 @@ def test_weights_that_go_bad_within_a_step_are_neither_drawn_nor_saved(
 
 def test_a_score_that_is_not_finite_ends_as_diverged(tiny, blobs, stub_scorer, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(stub_scorer, "distance", lambda self, images: math.nan)
-    outcome = train(tiny(), blobs(), tmp_path, CPU)
+    outcome = train_and_score(tiny(), blobs(), tmp_path, CPU)
     assert outcome.status == "diverged"
     assert "score" in outcome.reason
 
@@ -270,7 +272,9 @@ def test_a_generator_that_draws_one_image_late_ends_as_diverged(
                 network.layers[0].weight.zero_()
 
     monkeypatch.setattr(Training, "step", collapsing)
-    outcome = train(tiny({"networks": {"name": "gan"}}), blobs(), tmp_path, CPU)  # evaluated at 32, 64, 96
+    outcome = train_and_score(
+        tiny({"networks": {"name": "gan"}}), blobs(), tmp_path, CPU
+    )  # evaluated at 32, 64, 96
     assert (outcome.status, outcome.scores) == ("diverged", {})
     assert outcome.reason == "the generator draws one image for all latents at 0.1 kimg"
     assert outcome.chosen <= 32
@@ -280,7 +284,7 @@ def test_one_image_early_on_is_not_a_collapse(tiny, blobs, stub_scorer, monkeypa
     monkeypatch.setattr("gans.training.loop.COLLAPSED", 1.0)
     seen: list[tuple[int, bool]] = []
     flat = torch.zeros(100, 1, 16, 16, dtype=torch.uint8)
-    run = Training(tiny(), blobs(), tmp_path, CPU, observer=type("O", (), {"log": lambda *a: None})())
+    run = Training(tiny(), blobs(), tmp_path, CPU, StubScorer(blobs(), "stub", 100, CPU), Silent())
     for images in (0, 40, 47, 48, 96):
         run.images = images
         try:
@@ -317,7 +321,7 @@ def test_things_happen_as_often_as_scheduled(
         return sorted({math.ceil(-(-i * made.budget // count) / batch) * batch for i in range(1, count + 1)})
 
     observer = recorder()
-    outcome = train(made, blobs(), tmp_path, CPU, observer)
+    outcome = train(made, blobs(), tmp_path, CPU, StubScorer(blobs(), "stub", 100, CPU), observer)
     assert outcome.status == "finished"
     curve = [images for images, _ in observer.of("curve/fd_stub")]
     assert curve == [0, *moments(schedule["evaluations"])]
@@ -335,7 +339,7 @@ def test_things_happen_as_often_as_scheduled(
 def test_every_grid_keeps_its_own_file(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     """Also when the budget is so small that several fall into one kimg."""
     observer = recorder()
-    train(tiny(schedule={"grids": 4}), blobs(), tmp_path, CPU, observer)
+    train_and_score(tiny(schedule={"grids": 4}), blobs(), tmp_path, CPU, observer)
     assert len({path.name for path in observer.pictures}) == len(observer.pictures) == 7
 
 
@@ -351,7 +355,7 @@ def test_logs_are_means_over_the_steps_since_the_last(tiny, blobs, stub_scorer, 
     monkeypatch.setattr(Training, "step", spy)
     observer = recorder()
     made = tiny({"networks": {"name": "gan"}}, schedule={"logs": 3, "checkpoints": 1})
-    train(made, blobs(), tmp_path, CPU, observer)
+    train_and_score(made, blobs(), tmp_path, CPU, observer)
     names = ("loss/discriminator", "loss/generator", "D/real", "D/fake")
     for i, name in enumerate(names):
         means = [sum(s[i] for s in steps[j : j + 4]) / 4 for j in (0, 4, 8)]
@@ -362,7 +366,7 @@ def test_logs_are_means_over_the_steps_since_the_last(tiny, blobs, stub_scorer, 
 def test_observers_are_told_sizes_scores_and_costs(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     observer = recorder()
     made = tiny({"networks": {"name": "gan"}})
-    outcome = train(made, blobs(), tmp_path, CPU, observer)
+    outcome = train_and_score(made, blobs(), tmp_path, CPU, observer)
     g = 8 * 4 + 4 + 4 * 4 + 4 + 4 * 256 + 256
     d = 256 * 4 + 4 + 4 * 4 + 4 + 4 * 1 + 1
     assert observer.of("parameters/generator") == [(0, g)]
@@ -379,62 +383,12 @@ def test_observers_are_told_sizes_scores_and_costs(tiny, blobs, stub_scorer, rec
 def test_mdgan_counts_the_parameters_of_all_workers(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     observer = recorder()
     made = tiny({"networks": {"name": "gan"}, "update": MDGAN}, batch=4)
-    train(made, blobs(), tmp_path, CPU, observer)
+    train_and_score(made, blobs(), tmp_path, CPU, observer)
     assert observer.of("parameters/discriminator") == [(0, 3 * (256 * 4 + 4 + 4 * 4 + 4 + 4 + 1))]
 
 
-# what is scored
-
-
-def test_the_best_point_of_the_curve_is_chosen_and_scored_on_other_latents(
-    tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path
-) -> None:
-    """Scores by script: the second of four is best, so its generator is the one that is kept and scored."""
-    script = iter([9.0, 2.0, 5.0, 2.0])
-    drawn: list[Tensor] = []
-
-    def distance(self, images: Tensor) -> float:
-        drawn.append(images)
-        return next(script)
-
-    monkeypatch.setattr(stub_scorer, "distance", distance)
-    final: list[Tensor] = []
-    monkeypatch.setattr(stub_scorer, "score", lambda self, images: final.append(images) or {"fd_stub": 1.0})
-    made = tiny({"networks": {"name": "dcgan"}})
-    observer = recorder()
-    outcome = train(made, blobs(), tmp_path, CPU, observer)
-    assert observer.of("curve/fd_stub") == [(0, 9.0), (32, 2.0), (64, 5.0), (96, 2.0)]
-    assert outcome.chosen == 32
-    assert outcome.scores == {"fd_stub": 1.0}
-    # the file is that generator: it draws what was scored at 32 images
-    generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
-    assert about["images"] == 32
-    assert about["data"] == "Blobs"
-    assert Resolved.model_validate(about["experiment"]) == made
-    assert torch.equal(sampling.generate(generator, sampling.latents(100, 8, "choose")), drawn[1])
-    assert torch.equal(sampling.generate(generator, sampling.latents(100, 8, "report")), final[0])
-    assert not torch.equal(drawn[1], final[0])
-
-
-def test_the_average_is_scored_with_running_statistics(tiny, blobs, stub_scorer, monkeypatch, tmp_path) -> None:
-    """With half-life 0 the scored generator is the trained one, in eval mode."""
-    runs: list[Training] = []
-    finish = Training.finish
-    monkeypatch.setattr(Training, "finish", lambda self: runs.append(self) or finish(self))
-    script = iter([3.0, 2.0, 1.0, 0.5])
-    monkeypatch.setattr(stub_scorer, "distance", lambda self, images: next(script))
-    monkeypatch.setattr(stub_scorer, "score", lambda self, images: {"fd_stub": 0.0})
-    train(tiny({"networks": {"name": "dcgan"}}, ema={"halflife_kimg": 0}), blobs(), tmp_path, CPU)
-    generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
-    assert about["images"] == 96
-    trained = runs[0].update.generator
-    assert trained.training
-    z = sampling.latents(20, 8, "report")
-    assert torch.equal(sampling.generate(generator, z), sampling.generate(trained.eval(), z))
-
-
 def test_outcomes_are_frozen() -> None:
-    outcome = Outcome("finished", "", {}, 0, {}, {})
+    outcome = Outcome("finished", "", 0, {}, {})
     with pytest.raises(dataclasses.FrozenInstanceError):
         outcome.status = "diverged"  # type: ignore[misc]
 
@@ -444,7 +398,7 @@ def test_outcomes_are_frozen() -> None:
 
 def test_the_clock_books_every_second_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("gans.training.loop.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("gans.training.costs.time.perf_counter", lambda: now[0])
     clock = Clock(since=100.0)
     now[0] += 1
     with clock.of("training"):
@@ -460,12 +414,14 @@ def test_the_clock_books_every_second_once(monkeypatch: pytest.MonkeyPatch) -> N
 def test_seconds_add_up_over_the_sessions_of_a_run(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     made = tiny({"networks": {"name": "gan"}})
     with pytest.raises(KeyboardInterrupt):
-        train(made, blobs(), tmp_path, CPU, recorder(lambda event, count: (event, count) == ("flush", 3)))
+        train_and_score(
+            made, blobs(), tmp_path, CPU, recorder(lambda event, count: (event, count) == ("flush", 3))
+        )
     state = files.load(tmp_path / CHECKPOINT, CPU)
     state["seconds"] = {"training": 1000.0, "evaluation": 200.0, "overhead": 30.0}
     files.save(tmp_path / CHECKPOINT, state)
     observer = recorder()
-    seconds = train(made, blobs(), tmp_path, CPU, observer).seconds
+    seconds = train_and_score(made, blobs(), tmp_path, CPU, observer).seconds
     assert 1000 < seconds["training"] < 1010
     assert 200 < seconds["evaluation"] < 210
     assert 30 < seconds["overhead"] < 40
@@ -491,10 +447,10 @@ def test_resume_is_exact_with_the_pinned_extractor(name: str, recorder, monkeypa
     monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
     digits = datasets.load("digits")
     made = small(name)
-    expected = train(made, digits, tmp_path / "whole", CPU)
+    expected = train_and_score(made, digits, tmp_path / "whole", CPU)
     with pytest.raises(KeyboardInterrupt):
-        train(made, digits, tmp_path / "cut", CPU, recorder(lambda e, count: (e, count) == ("flush", 3)))
-    found = train(made, digits, tmp_path / "cut", CPU)
+        train_and_score(made, digits, tmp_path / "cut", CPU, recorder(lambda e, count: (e, count) == ("flush", 3)))
+    found = train_and_score(made, digits, tmp_path / "cut", CPU)
     assert expected.status == "finished"
     assert found.scores == expected.scores
     assert "fd_digits" in found.scores
@@ -504,9 +460,10 @@ def test_resume_is_exact_with_the_pinned_extractor(name: str, recorder, monkeypa
 KILLED = """
 import json, os, sys, torch
 from pathlib import Path
-from gans import data
 from gans.config import Resolved
-from gans.train import Silent, train
+from gans.data import datasets
+from gans.runs.scoring import Scoring
+from gans.training.loop import Silent, train
 
 class Killer(Silent):
     left = int(sys.argv[3])
@@ -517,7 +474,7 @@ class Killer(Silent):
 
 torch.set_num_threads(1)
 made = Experiment.model_validate(json.loads(sys.argv[1]))
-outcome = train(made, datasets.load("digits"), Path(sys.argv[2]), torch.device("cpu"), Killer())
+outcome = train_and_score(made, datasets.load("digits"), Path(sys.argv[2]), torch.device("cpu"), Killer())
 print(json.dumps(outcome.scores))
 """
 
@@ -557,7 +514,7 @@ def test_a_small_dcgan_learns_digits(tmp_path: Path) -> None:
         def resumed(self, history: History) -> None: ...
 
     digits: ImageData = datasets.load("digits")
-    outcome = train(small("dcgan", kimg=20, batch=32), digits, tmp_path, CPU, Listening())
+    outcome = train_and_score(small("dcgan", kimg=20, batch=32), digits, tmp_path, CPU, Listening())
     assert outcome.status == "finished", outcome.reason
     assert min(curve) < curve[0] / 2
     assert outcome.scores["fd_digits"] < curve[0] / 2
@@ -571,11 +528,12 @@ def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
 ) -> None:
     made, images, device = of_recipe(tiny, name), blobs(), torch.device("cuda")
     with pytest.raises(KeyboardInterrupt):
-        train(made, images, tmp_path, device, recorder(lambda e, count: (e, count) == ("flush", 2)))
-    outcome = train(made, images, tmp_path, device)
+        train_and_score(made, images, tmp_path, device, recorder(lambda e, count: (e, count) == ("flush", 2)))
+    outcome = train_and_score(made, images, tmp_path, device)
     assert outcome.status == "finished"
-    cpu = Training(made, images, tmp_path / "cpu", CPU, recorder())
-    gpu = Training(made, images, tmp_path / "gpu", device, recorder())
+    judge = StubScorer(images, "stub", 100, CPU)
+    cpu = Training(made, images, tmp_path / "cpu", CPU, judge, recorder())
+    gpu = Training(made, images, tmp_path / "gpu", device, judge, recorder())
     for a, b in zip(cpu.update.player.parameters, gpu.update.player.parameters, strict=True):
         assert torch.equal(a, b.cpu())
     one = next(iter(cpu.update.discriminators())).parameters[0]
@@ -587,7 +545,7 @@ def test_an_untrained_generator_is_never_the_result(tiny, blobs, stub_scorer, tm
     scores = iter([1.0, 9.0, 8.0, 7.0])
     monkeypatch.setattr(stub_scorer, "distance", lambda self, images: next(scores, 7.0))
     made = tiny({"networks": {"name": "gan"}, "schedule": {"evaluations": 3}})
-    outcome = train(made, blobs(), tmp_path, CPU)
+    outcome = train_and_score(made, blobs(), tmp_path, CPU)
     (curve,) = (points for name, points in outcome.history.items() if name.startswith("curve/"))
     assert [score for _, score in curve] == [1.0, 9.0, 8.0, 7.0]
     assert outcome.chosen == curve[-1][0]

@@ -21,7 +21,8 @@ from benchmarks.__main__ import main
 from gans.config import Experiment, experiment
 from gans.errors import InputError, exit_code
 from gans.models.layers import Shape
-from gans.runs.cell import Place, check_workers, resolve
+from gans.runs.cell import resolve
+from gans.runs.execute import Place, check_workers
 from gans.runs.tracking import Store
 from gans.training.loop import CHECKPOINT
 from gans.training.mdgan import cluster

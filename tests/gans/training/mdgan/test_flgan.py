@@ -9,13 +9,14 @@ from gans.config import TwoPlayerConfig
 from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.layers import Shape
-from gans.training.loop import Silent, Training, train
+from gans.training.loop import Silent, Training
 from gans.training.mdgan.flgan import FLGAN, alone, average_into
 from gans.training.updates import Player, TwoPlayer
-from tests.conftest import StubScorer
+from tests.conftest import StubScorer, train_and_score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
+CPU = torch.device("cpu")
 
 
 def make(tiny, images: Tensor, network: str = "gan", **update) -> FLGAN:
@@ -171,11 +172,10 @@ class Worse(StubScorer):
 
 def test_the_initial_generator_is_never_chosen(tiny, blobs, tmp_path, monkeypatch) -> None:
     """Rounds after steps 3 and 6 of 8, scores after steps 2, 4, 6 and 8: the one after step 4 is the first."""
-    monkeypatch.setattr("gans.fidelity.Scorer", Worse)
     monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
     table = {"rule": "fl-gan", "workers": 3, "average_epochs": 0.6}
     made = tiny({"update": table, "schedule": {"evaluations": 4, "checkpoints": 1}}, batch=4, kimg=0.096)
-    run = Training(made, blobs(), tmp_path, torch.device("cpu"), Silent())
+    run = Training(made, blobs(), tmp_path, CPU, Worse(blobs(), "stub", 100, CPU), Silent())
     start = copy.deepcopy(run.ema.state())
     trained = []
     for step in range(1, 9):
@@ -198,7 +198,7 @@ def test_an_untrained_generator_has_not_collapsed(tiny, blobs, tmp_path, stub_sc
     monkeypatch.setattr("gans.training.loop.COLLAPSED", 1e9)
     table = {"rule": "fl-gan", "workers": 3, "average_epochs": 1.6}
     made = tiny({"update": table, "schedule": {"evaluations": 8}}, batch=4, kimg=0.096)
-    outcome = train(made, blobs(), tmp_path, torch.device("cpu"))
+    outcome = train_and_score(made, blobs(), tmp_path, CPU)
     assert (outcome.status, outcome.reason) == (
         "diverged",
         "the generator draws one image for all latents at 0.1 kimg",

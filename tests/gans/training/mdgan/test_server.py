@@ -14,11 +14,10 @@ from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.registry import LOSSES
-from gans.training.loop import train
 from gans.training.mdgan.server import MDGAN, Crashes, assignment, derangement, swap_interval
 from gans.training.mdgan.workers import LocalTeam, WorkersLost
 from gans.training.updates import TwoPlayer
-from tests.conftest import networks
+from tests.conftest import networks, train_and_score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -123,7 +122,7 @@ def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
 @pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
 def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss: str, tiny, blobs) -> None:
     if network == "dcgan" and loss == "wasserstein-gp":
-        pytest.skip("refused by gans.runs.cell.check")
+        pytest.skip("refused by gans.runs.cell.check_fit")
     images = blobs().train
     rule = make(tiny, images, network, loss, workers=1, batches=1, d_steps=1, swap_epochs=1.0)
     base = {"networks": {"name": network}, "loss": {"name": loss}}
@@ -536,16 +535,16 @@ def test_losses_are_told_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None
 def test_a_run_with_crashes_resumes_exactly(stop: int, tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     table = {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.4, "crashes": True}
     made = tiny({"networks": {"name": "dcgan"}, "update": table}, batch=4, kimg=0.24)
-    whole = train(made, blobs(), tmp_path / "whole", torch.device("cpu"))
+    whole = train_and_score(made, blobs(), tmp_path / "whole", torch.device("cpu"))
     with pytest.raises(KeyboardInterrupt):
-        train(
+        train_and_score(
             made,
             blobs(),
             tmp_path / "cut",
             torch.device("cpu"),
             recorder(lambda e, n: (e, n) == ("flush", stop + 1)),
         )
-    resumed = train(made, blobs(), tmp_path / "cut", torch.device("cpu"))
+    resumed = train_and_score(made, blobs(), tmp_path / "cut", torch.device("cpu"))
     assert resumed.scores == whole.scores
     assert resumed.reason == whole.reason != ""
     alive = whole.history["workers/alive"]

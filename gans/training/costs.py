@@ -1,0 +1,76 @@
+"""What a run costs: wall seconds by part, the device's joules, memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from gans.compute import devices
+
+PARTS = ("training", "evaluation", "overhead")
+
+
+@dataclass
+class Clock:
+    """Wall seconds by part; what runs outside of `of` is overhead."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    part: str = "overhead"
+    since: float = field(default_factory=lambda: time.perf_counter())
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        outer = self.switch(part)
+        try:
+            yield
+        finally:
+            self.switch(outer)
+
+    def switch(self, part: str) -> str:
+        """Book the time so far and go on in `part`; returns the part before."""
+        now = time.perf_counter()
+        self.seconds[self.part] += now - self.since
+        outer, self.part, self.since = self.part, part, now
+        return outer
+
+
+class Costs:
+    """The clock, and the energy meter where the device has one, over all sessions of a run.
+
+    Args:
+        device: what computes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.clock = Clock()
+        self.meter, self.earlier = devices.energy(device), 0.0
+
+    def carry(self, seconds: Mapping[str, float], joules: float) -> None:
+        """Add what the sessions before this one cost."""
+        for part, spent in seconds.items():
+            self.clock.seconds[part] += spent
+        self.earlier += joules
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall seconds by part, as far as they are booked: until a part ended or `metrics` was asked for."""
+        return dict(self.clock.seconds)
+
+    @property
+    def joules(self) -> float:
+        """Of the whole device, its other work included."""
+        now = devices.energy(self.device)
+        return self.earlier + (now - self.meter if now is not None and self.meter is not None else 0.0)
+
+    def metrics(self) -> dict[str, float]:
+        """Seconds by part, peak memory, and joules where the device counts them, by the names that are tracked."""
+        self.clock.switch(self.clock.part)
+        costs = {f"seconds/{part}": seconds for part, seconds in self.seconds.items()}
+        if self.meter is not None:
+            costs["energy/joules"] = self.joules
+        return costs | {"memory/peak_mib": devices.peak_memory(self.device)}
