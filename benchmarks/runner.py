@@ -386,7 +386,7 @@ def check_cell(cell: Cell, device: torch.device) -> None:
     """Refuse, before anything runs, a cell that could not train."""
     experiment = cell.experiment
     try:
-        precision.check(experiment.precision, device)
+        precision.require(experiment.precision, device)
         check_fit(experiment, cell.images)
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None

@@ -44,7 +44,7 @@ class Measurement:
         devices.prepare(self.device, self.threads)
         self.bf16 = precision.has_bf16(self.device) and asked.precision != "float32"
         if asked.precision == "bf16":
-            precision.check("bf16", self.device)
+            precision.require("bf16", self.device)
         self.cells_precision: Precision = asked.precision or "auto"
         self.page = Page(self.machine())
 

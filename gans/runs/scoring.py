@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gans import schema
-from gans.compute import precision
+from gans.compute import devices
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.fidelity.scorer import Scorer
@@ -52,7 +52,7 @@ def chosen(path: Path, device: torch.device) -> nn.Module:
     """The generator in a file that training wrote, as it is scored."""
     generator, _ = sampling.load_generator(path, device)
     # laid out in memory as in training: other layouts round otherwise
-    return precision.place(generator, device, "float32")
+    return devices.place(generator, device)
 
 
 def draw_report(generator: nn.Module, count: int, experiment: Resolved) -> Tensor:

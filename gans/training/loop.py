@@ -177,7 +177,7 @@ class Training:
         graph: bool = False,
         hire: Hire = LocalTeam,
     ) -> None:
-        precision.check(experiment.precision, device)
+        precision.require(experiment.precision, device)
         if graph:
             graphs.check(device)
         self.costs = Costs(device)
