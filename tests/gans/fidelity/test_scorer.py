@@ -23,7 +23,7 @@ from gans.errors import InputError
 from gans.fidelity import identity, reference
 from gans.fidelity.extractors.pinned import register, settings
 from gans.fidelity.metric import error_of
-from gans.fidelity.scorer import Scorer
+from gans.fidelity.scorer import Scorer, batch_size, fitting
 from gans.generate.sampling import generate
 from gans.models import build_generator
 from gans.models.layers import Shape
@@ -281,3 +281,32 @@ def test_the_package_is_light_until_it_scores():
     program = "import sys, gans.fidelity as f; f.names(); print({'torch', 'torch_fidelity'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_planning_knows_the_names_of_scores_without_torch_fidelity(scorer):
+    program = "import sys, gans.fidelity as f; e = f.require('digits'); print(e.prefix, *e.metrics()); "
+    program += "print({'torch_fidelity', 'mlflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first.split() == ["fd_digits", *scorer.names]
+    assert second == "set()"
+
+
+def test_batches_take_their_share_of_a_gpus_memory_and_are_as_ever_on_a_cpu(scorer):
+    assert scorer.batch == batch_size(scorer.extractor, CPU) == 64
+    gibibyte = 2**30
+    assert fitting(80 * gibibyte, 32 * 2**20) == 160  # Inception
+    assert fitting(80 * gibibyte, scorer.extractor.image_bytes) == 2048
+    assert fitting(8 * gibibyte, 2**30) == 64
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_scores_on_a_gpu_equal_those_on_a_cpu(digits, scorer):
+    """To what the network's own rounding leaves; neighbours may tip over at the edge of a ball."""
+    images = noisy(digits.train[:N], 20)
+    found, expected = Scorer(digits, "digits", N, torch.device("cuda")).score(images), scorer.score(images)
+    assert list(found) == list(expected)
+    for name in ("fd", "fdinf", "kd", "is"):
+        assert found[f"{name}_digits"] == pytest.approx(expected[f"{name}_digits"], rel=1e-4, abs=1e-5)
+    for name in ("precision", "recall", "density", "coverage", "memorisation", "class_distance"):
+        assert found[f"{name}_digits"] == pytest.approx(expected[f"{name}_digits"], abs=0.01)
