@@ -218,8 +218,8 @@ convolutions). *Overhead* is ours against its arithmetic alone, on the same netw
 processes of their own, each as it would be started; a few steps before each turn are not timed. A rate counts
 multiply-adds as two and is compared with a product of 2048 x 2048 matrices in the same precision and the same
 rounds. Above 100 %, convolutions run faster than that product does. `digits` cells have one thread, as in the
-matrix. `LOG.md` has what was tried. Training with torch-mimicry is not compared: its trainer runs its own networks
-only."""
+matrix. `docs/speed-log.md` has what was tried. Training with torch-mimicry is not compared: its trainer runs its
+own networks only."""
 CPU_CLOCK = """The same turns by the CPU clock of their processes, which stands still while other programs have the
 cores: on a busy machine with one thread, these ratios are the ones to read. Time of the tutorial's loader workers
 is not in it."""
@@ -227,7 +227,7 @@ START = "A fresh process for each, on a `digits` cell; *import* starts with the 
 SHARES = """A whole `digits` cell, its training scaled up from a part of its images. *Overhead* is checkpoints,
 logs and pictures; the last part is the tracking store, artifacts, and loading the data and the scorer."""
 MDGAN = """A `digits` cell in float32 on one thread. Discriminators run one after another, in the order of workers:
-batched in one network or by `vmap` they were no faster at 5 and 10 workers (`LOG.md`)."""
+batched in one network or by `vmap` they were no faster at 5 and 10 workers (`docs/speed-log.md`)."""
 SCORING = """The Fréchet distance of 2,000 colour images of 32x32 in the features of `cifar10`, the reference at
 hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one process, and its command line with
 its start-up (`python -m benchmarks.speed.scoring` takes other counts)."""

@@ -1,7 +1,7 @@
 """Strided convolutions whose weight gradient is a matrix product, for bfloat16 on CPUs with matrix tiles (AMX).
 
 oneDNN's weight gradient of a convolution to small maps takes longer than the convolution and the gradient of its
-input together, at a tenth of the rate that these tiles have in a large product (Xeon, `benchmarks/speed/LOG.md`).
+input together, at a tenth of the rate that these tiles have in a large product (Xeon, `docs/speed-log.md`).
 As a product of patches it takes a half to a fifth of the time. Everything else stays oneDNN's.
 `gans.models.layers` has the layers that compute so where it pays.
 """

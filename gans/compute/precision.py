@@ -28,7 +28,7 @@ def resolve(asked: Precision, device: torch.device, bf16: bool) -> Settled:
     Networks train in bf16 by default where the CPU multiplies tiles of matrices: there they were measured to be
     faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
     (reports/results/compare; widths up to 48). Where there are bfloat16 products of vectors only, it depends on
-    the CPU (LOG.md); no GPU has been measured.
+    the CPU (docs/speed-log.md); no GPU has been measured.
 
     Args:
         asked: as the experiment says.
