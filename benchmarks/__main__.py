@@ -41,9 +41,9 @@ def run(asked: Bench) -> int:
         return 0
     for remark in matrix_run.remarks():
         print(remark)
-    code = matrix_run.run()
+    outcome = matrix_run.run()
     report(matrix_run)
-    return code
+    return outcome.exit_code
 
 
 def show(cells: Iterable[Planned]) -> None:

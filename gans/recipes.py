@@ -90,7 +90,7 @@ RECIPES = (*MODELS, *RULE_RECIPES)
 
 def known(name: object) -> bool:
     """Whether there is a recipe of this name; a model from elsewhere is its own."""
-    return name in RULE_RECIPES or name in MODELS
+    return isinstance(name, str) and (name in RULE_RECIPES or name in MODELS)
 
 
 def recipe(name: str, where: str = "") -> Recipe:

@@ -17,6 +17,7 @@ EXTRACTORS = "gans.extractors"  # `name:sha256` of each
 EXTRACTOR, EXTRACTOR_HASH = "gans.extractor", "gans.extractor_hash"  # of a floor
 SCORED = "gans.scored."  # and `extractor.count`: what a run was scored with, see `gans.runs.scores`
 COUNT = "gans.score_images"  # generated images behind the metrics that begin with SCORE
+SCORING = "gans.scoring"  # version of the scoring of a floor
 REFERENCE = "gans.reference"  # the images that generated ones are compared with
 LATENT_SEEDS = "gans.latent_seeds"
 CHOSEN = "gans.chosen_images"  # images seen by the checkpoint that is scored

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from gans import schema
+from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
+from gans.fidelity import SCORING_VERSION
+from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.tracking import MlflowRun as Run
 from gans.runs.tracking import Store, shown
 
@@ -35,6 +40,7 @@ REASONS = {
     "not run": "no run of it was tracked",
     schema.FINISHED: "its score is not a finite number",
 }
+NOT_SCORED = "it was not scored, or by another version"
 
 
 class PlannedCell(BaseModel):
@@ -46,6 +52,7 @@ class PlannedCell(BaseModel):
     seed: int
     identity: str
     metric: str
+    scores: dict[str, int] = {}  # generated images by extractor
     selected: bool = True
 
 
@@ -64,6 +71,7 @@ class Plan(BaseModel):
     matrix: str
     budget: float = 1.0
     protocol: int
+    scoring: int = SCORING_VERSION
     command: str
     description: str = ""
     conclusion: str = ""
@@ -93,11 +101,13 @@ class Results:
         plan: the matrix.
         cells: one row per cell of the matrix, in its order: the plan's fields; `status`, `reason`, `score`
             (primary, else NaN), `counted` (finished with a finite score); and the tags, params and last metrics
-            of its run by their own names.
+            of its run by their own names, but that `score/...` is on the plan's number of images.
         curves: one row per point: `identity`, `model`, `dataset`, `seed`, `counted`, `name`, `images`, `value`.
         floors: one row per data set, metric and kind of comparison: `comparison`, `hash`,
             `n_generated`, `n_reference`, and the scores by name.
         runs: the run of every cell and floor that has one, by identity.
+        further: noise floors on other numbers of images than the plan's, by that number.
+        unscored: how many finished cells lack a score that is planned, or that others of their data set have.
     """
 
     plan: Plan
@@ -106,6 +116,21 @@ class Results:
     floors: pd.DataFrame
     store: Store = field(repr=False)
     runs: Mapping[str, Run] = field(repr=False)
+    further: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
+    unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> list[int]:
+        """Numbers of images that cells were scored on beside the plan's."""
+        found = (re.match(r"score-(\d+)/", str(name)) for name in self.cells)
+        return sorted({int(match[1]) for match in found if match})
+
+    def at(self, count: int) -> Results:
+        """The same with scores and floors on another number of images, in the place of the plan's."""
+        prefix = schema.score("", count)
+        kept = [name for name in self.cells if not str(name).startswith(schema.SCORE)]
+        cells = self.cells[kept].rename(columns=lambda name: re.sub(f"^{prefix}", schema.SCORE, str(name)))
+        return replace(self, cells=cells, floors=self.further.get(count, self.floors.iloc[:0]))
 
     @property
     def boards(self) -> list[Board]:
@@ -168,20 +193,45 @@ def load(store: Store, experiment: str) -> Results:
     newest = {run.data.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.data.tags}
     kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
     newest = {identity: run for identity, run in newest.items() if identity in kept}
-    cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs) for cell in plan.cells])
+    cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs, plan.scoring) for cell in plan.cells])
     absent = [name for name in MEASURES if name not in cells]
     cells = cells.assign(**dict.fromkeys(absent, np.nan))
-    return Results(plan, cells, _curves(store, cells, newest), _floors(plan, newest), store, newest)
+    return Results(
+        plan,
+        cells,
+        _curves(store, cells, newest),
+        _floors((floor, run) for floor in plan.floors if (run := newest.get(floor.identity))),
+        store,
+        newest,
+        _further(plan, same),
+        _unscored(plan, newest),
+    )
 
 
 def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
     """That of the newest invocation that got as far as planning."""
     parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
     for run in reversed(parents):
-        path = store.artifact(run, schema.PLAN)
-        if path:
-            return _parse(path, experiment)
-    raise _nothing(store, experiment)
+        if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION):
+            path = store.artifact(run, schema.PLAN)
+            if path:
+                return _parse(path, experiment)
+    raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+
+
+def _old(store: Store, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:
+    """What to say of results that were all made under other protocols than today's."""
+    newest = parents[-1].data.tags
+    protocol, commit = newest.get(schema.PROTOCOL, "unknown"), newest.get(schema.COMMIT, "unknown")
+    cells = sum(
+        run.data.tags.get(schema.KIND) == schema.CELL and run.data.tags.get(schema.PROTOCOL) == protocol
+        for run in runs
+    )
+    return InputError(
+        f"experiment '{experiment}' in {shown(store.uri)} holds {cells} cells of protocol {protocol}, with which "
+        f"version {PROTOCOL_VERSION} does not mix; run `make bench` to train the matrix again, or write their "
+        f"report with the code that made them: commit {commit[:10]}"
+    )
 
 
 def _parse(path: Path, experiment: str) -> Plan:
@@ -203,23 +253,62 @@ def _nothing(store: Store, experiment: str) -> InputError:
     return unknown("experiment", experiment, known, f" in {shown(store.uri)}")
 
 
-def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run]) -> dict[str, Any]:
+def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run], scoring: int) -> dict[str, Any]:
     """One row of `Results.cells`."""
-    tags, params, metrics = (run.data.tags, run.data.params, run.data.metrics) if run else ({}, {}, {})
+    tags, params = (run.data.tags, run.data.params) if run else ({}, {})
+    metrics = _as_planned(cell, run, scoring) if run else {}
     status = tags.get(schema.STATUS, schema.RUNNING if run else "not run")
     score = metrics.get(schema.score(cell.metric), np.nan)
     remark = "" if run else _remark(cell, runs)
     reason = tags.get(schema.REASON) or REASONS.get(status, "no reason was tracked") + remark
+    if status == schema.FINISHED and np.isnan(score) and schema.score(cell.metric) not in metrics:
+        reason = NOT_SCORED
     return {
         **{key: value for key, value in tags.items() if key.startswith((schema.TAGS, schema.VERSION))},
         **params,
         **metrics,
-        **cell.model_dump(),
+        **cell.model_dump(exclude={"scores"}),
+        **({"score.images": str(next(iter(cell.scores.values())))} if run and cell.scores else {}),
         "status": status,
         "reason": reason,
         "score": score,
         "counted": bool(status == schema.FINISHED and np.isfinite(score)),
     }
+
+
+def _as_planned(cell: PlannedCell, run: Run, scoring: int) -> dict[str, float]:
+    """A run's metrics, with `score/...` on the plan's number of images, and without scores of another version."""
+    tags = run.data.tags
+    known = records(tags).items()
+    old = {metric(n, key.count, tags) for key, kept in known if kept.version != scoring for n in kept.metrics}
+    metrics = {name: value for name, value in run.data.metrics.items() if name not in old}
+    own, planned = int(tags.get(schema.COUNT, 0)), next(iter(cell.scores.values()), 0)
+    if not (own and planned) or own == planned:
+        return metrics
+    # the run was first scored for a plan of another number
+    prefixes = {schema.SCORE: schema.score("", own), schema.score("", planned): schema.SCORE}
+
+    def renamed(name: str) -> str:
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        return prefixes.get(prefix, "") + name.removeprefix(prefix)
+
+    return {renamed(name): value for name, value in metrics.items()}
+
+
+def _unscored(plan: Plan, runs: Mapping[str, Run]) -> dict[ScoreKey, int]:
+    """`Results.unscored`."""
+    missing: Counter[ScoreKey] = Counter()
+    for dataset in dict.fromkeys(cell.dataset for cell in plan.cells):
+        cells = [cell for cell in plan.cells if cell.dataset == dataset]
+        finished = [
+            (cell, {key for key, kept in records(run.data.tags).items() if kept.version == plan.scoring})
+            for cell in cells
+            if (run := runs.get(cell.identity)) and run.data.tags.get(schema.STATUS) == schema.FINISHED
+        ]
+        asked = {ScoreKey(name, count) for cell in cells for name, count in cell.scores.items()}
+        for key in sorted(asked.union(*(known for _, known in finished))):
+            missing[key] += sum(key not in known for _, known in finished)
+    return {key: cells for key, cells in missing.items() if cells}
 
 
 def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
@@ -247,7 +336,25 @@ def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.Da
     return frame.astype({"counted": bool, "name": str, "images": int, "value": float})
 
 
-def _floors(plan: Plan, runs: Mapping[str, Run]) -> pd.DataFrame:
+def _further(plan: Plan, runs: Iterable[Run]) -> dict[int, pd.DataFrame]:
+    """`Results.further`: of several runs for one, the newest."""
+    planned = {floor.identity for floor in plan.floors}
+    found: dict[int, dict[str, tuple[PlannedFloor, Run]]] = {}
+    for run in runs:
+        tags = run.data.tags
+        same = tags.get(schema.KIND) == schema.FLOOR and tags.get(schema.SCORING) == str(plan.scoring)
+        if same and schema.COUNT in tags and tags[schema.IDENTITY] not in planned:
+            floor = PlannedFloor(
+                dataset=tags[schema.DATASET],
+                title=tags[schema.TITLE],
+                identity=tags[schema.IDENTITY],
+                metric=tags[schema.METRIC],
+            )
+            found.setdefault(int(tags[schema.COUNT]), {})[floor.identity] = floor, run
+    return {count: _floors(floors.values()) for count, floors in found.items()}
+
+
+def _floors(floors: Iterable[tuple[PlannedFloor, Run]]) -> pd.DataFrame:
     """`Results.floors`; a floor that was not measured has no row."""
     rows = [
         {
@@ -257,8 +364,7 @@ def _floors(plan: Plan, runs: Mapping[str, Run]) -> pd.DataFrame:
             "hash": run.data.tags.get(schema.EXTRACTOR_HASH, "unknown"),
             **{key.removeprefix(f"{kind}/"): run.data.metrics[key] for key in measured},
         }
-        for floor in plan.floors
-        if (run := runs.get(floor.identity))
+        for floor, run in floors
         for kind, comparison in FLOORS.items()
         if (measured := [key for key in run.data.metrics if key.startswith(f"{kind}/")])
     ]

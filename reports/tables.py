@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -276,8 +277,13 @@ def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
 def further(results: Results, board: Board) -> pd.DataFrame:
     """All other metrics of a board, models in the order of the main table, real images below."""
     cells = results.on(board)
+    return scored(results, board, metric_columns(cells[cells["counted"]], board))
+
+
+def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.DataFrame:
+    """These scores of a board under their headings, models in the order of the main table, real images below."""
+    cells = results.on(board)
     cells = cells[cells["counted"]]
-    columns = metric_columns(cells, board)
     if not columns:
         return pd.DataFrame()
     rows = [

@@ -270,7 +270,7 @@ class SweepRun:
         """The finalists and the default from fresh seeds; what is finished is not trained again."""
         print(f"retraining the default and {len(finalists)} trials from {self.request.fresh} fresh seeds each")
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
-        return MatrixRun(matrix, Selection(), self.machine, self.store).run()
+        return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
 
     def write_preset(self, found: page.Swept) -> None:
         """The winner's settings, to be laid over the model's tables by `make bench PRESET=tuned`."""

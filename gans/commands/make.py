@@ -42,9 +42,9 @@ class Target:
 TARGETS = {
     "bench": Target(("benchmarks",), "benchmarks.options:Bench"),
     "sweep": Target(("sweeps",), "sweeps.options:Search"),
-    "score": Target(("benchmarks.score_main",), "benchmarks.options:Score"),
+    "score": Target(("benchmarks.score",), "benchmarks.options:Score"),
     "speed": Target(("benchmarks.speed",), "benchmarks.speed.options:Speed"),
-    "report": Target(("reports",), "benchmarks.options:Report"),
+    "report": Target(("benchmarks.report",), "benchmarks.options:Report"),
     "ui": Target(("gans", "ui"), "gans.commands.ui:Ui"),
 }
 

@@ -203,19 +203,6 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
     assert set(found.values()) == {"true", "false"}
 
 
-@pytest.mark.parametrize(("value", "given"), [("", False), ("0", False), ("1", True)])
-def test_a_switch_of_make_is_off_if_it_is_empty_or_0(value, given):
-    switches = {"bench": ["GRAPH", "DRY_RUN"], "speed": ["GRAPH", "QUICK"], "sweep": ["JOIN"]}
-    for target, names in switches.items():
-        words = [f"{name}={value}" for name in names]
-        said = subprocess.run(
-            ["make", "-n", target, "MODEL=gan", *words], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        (command,) = [line for line in said.stdout.splitlines() if "-m benchmarks" in line or "-m sweeps" in line]
-        for name in names:
-            assert (f"--{name.lower().replace('_', '-')}" in command.split()) == given
-
-
 @pytest.mark.slow
 def test_a_cell_that_fails_is_recorded_and_the_others_finish(tmp_path):
     bench = Bench(tmp_path)

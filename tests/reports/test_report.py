@@ -23,12 +23,12 @@ from scipy import stats
 
 from benchmarks.matrix import experiment_of, read_matrix
 from benchmarks.options import Selection
+from benchmarks.report import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.tracking import Run, Store
 from reports import figures, html, published, report, tables
-from reports.__main__ import main
 from reports.results import Board, Results, load
 
 MATRIX = "digits"
@@ -845,5 +845,5 @@ def test_a_wrong_argument_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["reports", "--budget"])
     assert main() == 2
     assert capsys.readouterr().err == (
-        "error: argument --budget: expected one argument; python -m reports --help lists what it takes\n"
+        "error: argument --budget: expected one argument; python -m benchmarks.report --help lists what it takes\n"
     )

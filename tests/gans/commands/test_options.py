@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -198,21 +199,41 @@ def test_the_command_to_reproduce_gives_the_same_object(target, flag):
     assert options.parse(declaration, again, "it") == parse(declaration, kept)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_make_itself_hands_down_what_the_command_says(target, tmp_path):
-    """Through a shell, make and its recipe, with every variable that a command repeats."""
-    asked = parse(TARGETS[target], repeated(target))
-    show = "import json, os, sys; from gans.commands import make as m; "
-    show += "print(json.dumps(m.command_line(sys.argv[3], os.environ))) if 'make' in sys.argv[2] else None"
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[[str, str], Any]:
+    """Runs a `make` command in a shell; the recipe says its arguments in place of running them; what they ask for."""
+    show = "import json, os, sys; from gans.commands import make; "
+    show += "'gans.commands.make' in sys.argv and print(json.dumps(make.command_line(sys.argv[3], os.environ)))"
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{show}" "$@"\n')
     (tmp_path / "python").chmod(0o755)
-    command = f"{options.command(target, asked)} -s READY= CLUSTER= BIN={shlex.quote(str(tmp_path))}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MAKEFLAGS": ""}
-    said = subprocess.run(
-        command, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    start = len(make.TARGETS[target].words)
-    assert options.parse(TARGETS[target], json.loads(said.stdout)[start:], "it") == asked
+
+    def run(target: str, command: str) -> Any:
+        line = f"{command} -s READY= CLUSTER= BIN={shlex.quote(str(tmp_path))}"
+        said = subprocess.run(
+            line, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        )
+        words = json.loads(said.stdout)[len(make.TARGETS[target].words) :]
+        return options.parse(TARGETS[target], words, "it")
+
+    return run
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_itself_hands_down_what_the_command_says(target, made):
+    """Through a shell, make and its recipe, with every variable that a command repeats."""
+    asked = parse(TARGETS[target], repeated(target))
+    assert made(target, options.command(target, asked)) == asked
+
+
+@pytest.mark.parametrize(("value", "given"), [("", False), ("0", False), ("1", True)])
+def test_a_switch_of_make_is_off_if_it_is_empty_or_0(value, given, made):
+    for target, names in {"bench": ["GRAPH", "DRY_RUN"], "speed": ["GRAPH", "QUICK"], "sweep": ["JOIN"]}.items():
+        words = [f"{name}={value}" for name in names] + ["MODEL=gan"] * (target == "sweep")
+        asked = made(target, " ".join(["make", target, *words]))
+        for flag in options.flags(TARGETS[target]):
+            if flag.variable in names:
+                assert flag.of(asked) is given
 
 
 def test_a_list_is_words_as_a_shell_reads_them():
@@ -346,7 +367,7 @@ def test_the_process_becomes_the_command(monkeypatch):
         (
             "score",
             {"EXTRACTORS": "inception", "COUNT": "50000"},
-            "benchmarks.score_main --extractors inception --count=50000",
+            "benchmarks.score --extractors inception --count=50000",
         ),
         ("speed", {"QUICK": "1", "GRAPH": "0"}, "benchmarks.speed --quick"),
         ("report", {"PRECISION": "bf16", "MODELS": "gan"}, "reports --precision=bf16"),
@@ -363,7 +384,7 @@ def test_the_process_becomes_the_command(monkeypatch):
 def test_nothing_heavy_is_imported_before_it_is_needed():
     """What takes a second or more: a wrong flag, name or key is answered without it, and so is help."""
     heavy = ["torch", "mlflow", "optuna", "pandas", "matplotlib", "scipy", "torch_fidelity", "sklearn"]
-    modules = ["benchmarks.__main__", "benchmarks.score_main", "benchmarks.speed.__main__", "reports.__main__"]
+    modules = ["benchmarks.__main__", "benchmarks.score", "benchmarks.speed.__main__", "benchmarks.report"]
     modules += ["sweeps.__main__", "gans.__main__", "gans.commands.make"]
     code = f"import sys, importlib\n[importlib.import_module(name) for name in {modules}]\n"
     code += "from gans.commands import main, make\nmain.parser(); make.describe(open('Makefile').read())\n"

@@ -1,4 +1,4 @@
-"""`python -m reports MATRIX`: write the report of a matrix again, and show its ranking."""
+"""`python -m benchmarks.report MATRIX`: write the report of a matrix again, and show its ranking."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gans.errors import exit_code
 
 
 def main() -> int:
-    return exit_code(lambda: run(options.parse(Report, sys.argv[1:], "python -m reports")))
+    return exit_code(lambda: run(options.parse(Report, sys.argv[1:], "python -m benchmarks.report")))
 
 
 def run(asked: Report) -> int:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.score_main MATRIX`: what `make score` runs."""
+"""`python -m benchmarks.score MATRIX`: what `make score` runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gans.errors import exit_code
 
 
 def main() -> int:
-    return exit_code(lambda: run(options.parse(Score, sys.argv[1:], "python -m benchmarks.score_main")))
+    return exit_code(lambda: run(options.parse(Score, sys.argv[1:], "python -m benchmarks.score")))
 
 
 def run(asked: Score) -> int:
@@ -24,11 +24,11 @@ def run(asked: Score) -> int:
     asked.check()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     matrix = select_matrix(asked.matrix, asked.preset)
-    from benchmarks.score import score  # seconds to import, which a wrong name does not wait for
+    from benchmarks.scores import score  # seconds to import, which a wrong name does not wait for
     from gans.runs.tracking import Store
 
     outcome = score(matrix, asked.selection, asked.machine, Store(), asked.extractors, asked.count)
-    return outcome.code
+    return outcome.exit_code
 
 
 if __name__ == "__main__":
