@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gans.compute import devices
 from gans.errors import InputError
 from gans.training.updates import Turn, TwoPlayer, Update
 
@@ -54,9 +55,11 @@ class Graph:
         turns = self.update.draw(images)
         if self.left > 0:
             self.left -= 1
-            return self.aside(turns)
+            with devices.RECORDING:
+                return self.aside(turns)
         if self.graph is None:
-            self.record(turns)
+            with devices.RECORDING:
+                self.record(turns)
         assert self.graph is not None
         for buffers, turn in zip(self.turns, turns, strict=True):
             for buffer, value in zip(buffers, turn, strict=True):
