@@ -8,7 +8,8 @@ import platform
 import resource
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,29 @@ def wait(device: torch.device) -> None:
     """
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
+
+
+class Streams:
+    """Streams of a CUDA device, each for one user at a time.
+
+    They are handed on from one user to the next, since the memory that a user frees stays with its stream. All are
+    of high priority: torch deals out the 32 streams of a priority in turn, and those of the normal one serve to
+    record graphs, where work of others on the same stream would be recorded too.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.idle: list[torch.cuda.Stream] = []
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A block whose work goes to a stream of its own."""
+        stream = self.idle.pop() if self.idle else torch.cuda.Stream(self.device, priority=-1)
+        try:
+            with torch.cuda.device(self.device), torch.cuda.stream(stream):
+                yield
+        finally:
+            self.idle.append(stream)
 
 
 def lost(device: torch.device) -> bool:

@@ -14,7 +14,7 @@ from gans import files, schema
 from gans.compute import devices, precision
 from gans.config import Resolved, ShardedConfig
 from gans.data.images import ImageData
-from gans.errors import InputError, brief
+from gans.errors import InputError, Stopped, brief
 from gans.generate.sampling import PURPOSES
 from gans.pictures.curves import draw_curves
 from gans.pictures.film import Track, grids, save_film
@@ -35,12 +35,6 @@ Tell = Callable[[int, Mapping[str, float]], None]
 
 class InUse(InputError):
     """Another process works on the same cell."""
-
-
-class Stopped(Exception):
-    """Whoever is told of a training ends it early; raised from there, it ends the run as `status`."""
-
-    status = schema.PRUNED
 
 
 @dataclass(frozen=True)
