@@ -180,7 +180,7 @@ class Process:
 
     def __init__(self, pipe: Connection, logs: Logs, card: NoCard | OnlyCard) -> None:
         self.pipe, self.logs, self.card = pipe, logs, card
-        self.sending = threading.Lock()
+        self.sending, self.reading = threading.Lock(), threading.Lock()
         self.stops: dict[int, threading.Event] = {}
 
     def serve(self) -> None:
@@ -202,7 +202,8 @@ class Process:
     def work(self, number: int, pickled: bytes, stop: threading.Event) -> None:
         """A job's thread."""
         try:
-            job = pickle.loads(pickled)
+            with self.reading:  # imports what the job needs, which threads had better not do at once
+                job = pickle.loads(pickled)
             with self.logs.into(job.log), self.card.stream():
                 result = self.do(number, job, stop)
         except SystemExit as leaving:  # would end a process, and a thread without a word

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.card import Dying, Ready, Stop, Told, Work, serve
-from benchmarks.engine import Ended, Event, Job, Progressed, Result, Started, death, overdue
+from benchmarks.engine import Ended, Engine, Event, Job, LocalEngine, Progressed, Result, Started, death, overdue
+from benchmarks.options import Machine
 from gans import schema
 
 GRACE = 60.0  # seconds in which a job that is told to stop has to tell something: a long evaluation, say
@@ -156,6 +157,23 @@ class CardsEngine:
                     card.end()
 
 
+def engine(machine: Machine, jobs: int, side: int, spread: bool = False) -> Engine:
+    """What runs cells or trials on a machine: its cards, if it has any, else a process for each of them.
+
+    Args:
+        machine: as it was asked for.
+        jobs: how many there are.
+        side: of their largest images, in pixels.
+        spread: whether the workers of some are processes: these fill the machine one by one.
+    """
+    if not machine.cards:
+        return LocalEngine(1 if spread and machine.jobs is None else machine.parallel(jobs, side))
+    from gans.compute import devices
+
+    names = [devices.only(card) for card in machine.cards]
+    return CardsEngine(names[:1], 1) if spread else CardsEngine(names, machine.width(side))
+
+
 @dataclass
 class Dealer:
     """Deals jobs out to cards until all have ended."""
@@ -194,7 +212,7 @@ class Dealer:
             return card, self.waiting.popleft()
         return None
 
-    def watch(self, card: Card) -> Iterator[Ended]:
+    def watch(self, card: Card) -> Iterator[Progressed | Ended]:
         """Tell jobs that are over their time limit to stop; kill the process that one does not hear."""
         now = time.monotonic()
         over = [attempt for attempt in card.running.values() if now > attempt.deadline]

@@ -87,11 +87,7 @@ def test_every_card_has_a_process_and_jobs_at_the_same_time(tmp_path):
         most = max(most, running)
     assert most == 6
     # dealt out in turn, not one card after the other
-    assert [name for name, pid in where.items() if pid == where["steady0"]][:3] != [
-        "steady0",
-        "steady1",
-        "steady2",
-    ]
+    assert where["steady0"] != where["steady1"]
 
 
 def test_a_job_prints_to_its_own_log(tmp_path):
