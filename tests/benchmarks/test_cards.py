@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -177,3 +178,54 @@ def test_a_runner_takes_its_cards_processes_along(tmp_path, how):
     runner.send_signal(how)
     runner.wait(timeout=30)
     assert all(gone(pid) for pid in pids)
+
+
+def on_gpu(tell, folder, seconds=1.0):
+    """Works on its stream for some time, and says which that is."""
+    import torch
+
+    until = time.monotonic() + seconds
+    x = torch.randn(256, 256, device="cuda")
+    while time.monotonic() < until:
+        x = (x @ x).tanh()
+    torch.cuda.current_stream().synchronize()
+    with (Path(folder) / "starts.txt").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return Result("finished", f"{torch.cuda.device_count()} {torch.cuda.current_stream().cuda_stream}")
+
+
+def asserting(tell):
+    """An index out of range: from here on every call of the process fails."""
+    import torch
+
+    time.sleep(0.5)
+    torch.zeros(3, device="cuda")[torch.tensor([7], device="cuda")].item()
+    return Result("finished")
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="needs a CUDA device")
+def test_jobs_on_a_card_have_streams_of_their_own(tmp_path):
+    calls = {f"work{n}": partial(on_gpu, folder=str(tmp_path)) for n in range(4)}
+    ended = results(run(tmp_path, calls, jobs=4, engine=CardsEngine(["0"], 4)))
+    assert {result.status for result in ended.values()} == {"finished"}
+    seen = {tuple(result.reason.split()) for result in ended.values()}
+    assert {cards for cards, _ in seen} == {"1"}
+    assert len({stream for _, stream in seen} - {"0"}) == 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="needs a CUDA device")
+def test_a_cuda_error_fails_the_guilty_job_only(tmp_path):
+    calls = {"asserting": asserting, **{f"work{n}": partial(on_gpu, folder=str(tmp_path)) for n in range(3)}}
+    ended = results(run(tmp_path, calls, engine=CardsEngine(["0"], 4)))
+    assert ended["asserting"].status == "failed"
+    assert "CUDA error" in ended["asserting"].reason
+    assert [ended[f"work{n}"].status for n in range(3)] == ["finished"] * 3
+    assert "device-side assert" in (tmp_path / "asserting" / "log.txt").read_text()
