@@ -23,7 +23,8 @@ from gans.pictures.curves import draw_curves
 from gans.runs.cell import RUN_FILE, Cell, Observer, locked, reason, resolve, tags
 from gans.runs.scoring import Scoring
 from gans.runs.tracking import NOTE, Run, Store
-from gans.training.loop import CHECKPOINT, GENERATOR, History, Outcome, train
+from gans.training.loop import CHECKPOINT, GENERATOR, Outcome, train
+from gans.training.recorder import History
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps

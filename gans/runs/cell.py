@@ -29,10 +29,11 @@ from gans.registry import LOSSES, MODELS, RULES
 from gans.runs.scoring import Scored, Scoring
 from gans.runs.tracking import Run, Store, provenance
 from gans.training import graphs
-from gans.training.loop import CHECKPOINT, GENERATOR, History, Outcome, train
+from gans.training.loop import CHECKPOINT, GENERATOR, Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
-from gans.training.updates import normalises
+from gans.training.players import normalises
+from gans.training.recorder import History
 
 RUN_FILE = "run.json"
 FILM = "training.gif"

@@ -17,7 +17,8 @@ from gans.data.images import ImageData
 from gans.generate import sampling
 from gans.pictures import grids, panels
 from gans.training.costs import Costs
-from gans.training.loop import GENERATOR, GRID_IMAGES, Observer, Outcome
+from gans.training.loop import GENERATOR, GRID_IMAGES, Outcome
+from gans.training.recorder import Observer
 
 if TYPE_CHECKING:
     from gans.fidelity.scorer import Assessment

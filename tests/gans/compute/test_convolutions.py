@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gans.compute import convolutions, precision
 from gans.models.layers import Shape
 from gans.registry import MODELS, RULES
+from gans.training.updates import Context
 from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -126,7 +127,7 @@ def test_no_weight_gradient_is_computed_that_nobody_wants(networks, loss, tiny, 
     monkeypatch.setattr(precision, "has_tiles", lambda device: True)
     monkeypatch.setattr(convolutions, "pays", lambda *_: True)
     made = tiny({"networks": {"name": networks}, "loss": {"name": loss}}, precision="bf16")
-    RULES["two-player"](made, Shape(1, 16), blobs().train).step(0)
+    RULES["two-player"](made, Shape(1, 16), Context(blobs().train)).step(0)
     assert sorted(calls) == [8, 8, 8, 16, 16]
 
 

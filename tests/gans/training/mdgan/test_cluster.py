@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +28,8 @@ from gans.training.loop import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
+from gans.training.updates import Context
+from tests.conftest import discriminators, values
 
 ROOT = Path(__file__).parents[4]
 SHAPE = Shape(1, 16)
@@ -46,7 +49,7 @@ def run(rule: MDGAN, steps: int, images: int = 0) -> tuple[Tensor, int]:
     """So many steps; returns all statistics, and where it stands."""
     statistics = []
     for _ in range(steps):
-        statistics.append(rule.step(images))
+        statistics.append(values(rule.step(images)))
         images += rule.images_per_step
     return torch.stack(statistics), images
 
@@ -74,11 +77,12 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     """
     images = blobs(n=60).train
     told: dict[int, str] = {}
-    local = MDGAN(small(), SHAPE, images)
-    remote = MDGAN(small(), SHAPE, images, hire=lambda *a: cluster.RayTeam(*a, lost=told.__setitem__))
+    local = MDGAN(small(), SHAPE, Context(images))
+    hire = partial(cluster.RayTeam, lost=told.__setitem__)
+    remote = MDGAN(small(), SHAPE, Context(images, hire=hire))
     pids = remote.team.pids
     assert len({os.getpid(), *pids.values()}) == 4
-    assert remote.team.players == []  # no discriminator in the server
+    assert discriminators(remote) == []  # no discriminator in the server
     assert remote.discriminator_size() == local.discriminator_size()
 
     found, at = run(remote, 50)
@@ -90,7 +94,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 
     state = copy.deepcopy(remote.state())
     assert state.keys() == local.state().keys()
-    other = MDGAN(small(), SHAPE, images)
+    other = MDGAN(small(), SHAPE, Context(images))
     other.load(copy.deepcopy(state))
     found, _ = run(remote, 5, at)
     assert torch.allclose(run(other, 5, at)[0], found, rtol=1e-5, atol=1e-6)
@@ -120,7 +124,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 @pytest.mark.slow
 def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_cluster, blobs) -> None:
     """0 -> 1 -> 2 -> 0 with worker 0 gone: the one on its way to 0 goes on to where 0's would have gone."""
-    remote = MDGAN(small(swap_epochs=float("inf")), SHAPE, blobs(n=60).train, hire=cluster.RayTeam)
+    remote = MDGAN(small(swap_epochs=float("inf")), SHAPE, Context(blobs(n=60).train, hire=cluster.RayTeam))
     run(remote, 2)
     before = remote.team.states()
     os.kill(remote.team.pids[0], signal.SIGKILL)
@@ -305,7 +309,7 @@ def test_a_worker_refuses_a_precision_that_its_machine_lacks(local_cluster, blob
     with pytest.raises(
         InputError, match="does not start in the Ray cluster: precision = tf32 needs a CUDA device"
     ):
-        MDGAN(asked, SHAPE, blobs(n=60).train, hire=cluster.RayTeam)
+        MDGAN(asked, SHAPE, Context(blobs(n=60).train, hire=cluster.RayTeam))
 
 
 # as users run it
@@ -416,16 +420,18 @@ def test_a_matrix_over_ray_ends_where_it_ends_in_process(tmp_path) -> None:
 
 KILLER = """
 import os, signal, sys
-from gans import cluster, train
+from gans.training.mdgan import cluster
+from gans.training.state import Training
 from gans.commands.main import main
 victims = [int(n) for n in sys.argv.pop().split(",")]
-step = train.Training.step
+step = Training.step
 def killing(self):
-    step(self)
+    statistics = step(self)
     if self.update.iteration == 20:
         for n in victims:
             os.kill(self.update.team.pids[n], signal.SIGKILL)
-train.Training.step = killing
+    return statistics
+Training.step = killing
 sys.exit(main())
 """
 
@@ -510,7 +516,7 @@ def wait_for_nodes(folder: Path, there: dict[str, str]) -> None:
 
     Asked from a process of its own each time: whether Ray sends a token is decided when it is imported.
     """
-    ask = "import torch; from gans import cluster; cluster.check(1, torch.device('cpu'))"
+    ask = "import torch; from gans.training.mdgan import cluster; cluster.check(1, torch.device('cpu'))"
     for _ in range(30):
         code, said = python(folder, "-c", ask, **there)
         if code == 0:
