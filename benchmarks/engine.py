@@ -21,7 +21,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from gans.errors import InputError
+from gans import schema
+from gans.errors import InputError, brief
 
 Tell = Callable[[int, Mapping[str, float]], None]
 
@@ -75,8 +76,8 @@ Event = Started | Progressed | Ended
 
 
 @dataclass
-class Worker:
-    """A running job."""
+class Running:
+    """A job that is under way, in a process of its own."""
 
     job: Job
     process: Any
@@ -97,11 +98,13 @@ class Worker:
     def verdict(self) -> Result | None:
         """The result if the job is over: reported, died without a word, or out of time (then it is killed)."""
         if self.process.exitcode is not None:
-            return self.result or Result("failed", death(self.process.exitcode))
+            return self.result or Result(schema.FAILED, death(self.process.exitcode))
         if time.monotonic() > self.deadline:
             self.process.kill()
             self.process.join()
-            return self.result or Result("timed out", f"still running after {self.job.seconds / 60:g} minutes")
+            return self.result or Result(
+                schema.TIMED_OUT, f"still running after {self.job.seconds / 60:g} minutes"
+            )
         return None
 
 
@@ -126,7 +129,7 @@ class LocalEngine:
 
     def run(self, jobs: list[Job]) -> Generator[Event]:
         """Run all jobs in order, `parallel` at a time; closing the iterator stops the workers."""
-        waiting, running = list(reversed(jobs)), list[Worker]()
+        waiting, running = list(reversed(jobs)), list[Running]()
         try:
             while waiting or running:
                 while waiting and len(running) < self.parallel:
@@ -145,12 +148,12 @@ class LocalEngine:
                 worker.process.kill()
                 worker.process.join()
 
-    def start(self, job: Job) -> Worker:
+    def start(self, job: Job) -> Running:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(target=work, args=(job, theirs), name=job.name)
         process.start()
         theirs.close()
-        return Worker(job, process, ours, time.monotonic() + job.seconds)
+        return Running(job, process, ours, time.monotonic() + job.seconds)
 
 
 def work(job: Job, pipe: Connection) -> None:
@@ -161,10 +164,10 @@ def work(job: Job, pipe: Connection) -> None:
         redirect(job.log)
         result = job.call(lambda images, values: pipe.send((images, dict(values))))
     except InputError as error:
-        result = Result("failed", str(error))
+        result = Result(schema.FAILED, str(error))
     except Exception as error:
         # the job has recorded its traceback; the runner goes on with the others
-        result = Result("failed", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        result = Result(schema.FAILED, brief(error))
     pipe.send(result)
 
 

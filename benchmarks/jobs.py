@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from benchmarks.engine import Result, Tell
-from gans import fidelity, seeds
+from gans import schema, seeds
 from gans.compute import devices
 from gans.data import datasets
+from gans.errors import InputError
+from gans.fidelity import SCORING_VERSION
+from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
-from gans.runs.cell import Cell, InUse, Place, run_cell
+from gans.runs.cell import Cell
+from gans.runs.execute import InUse, Place, run_cell
+from gans.runs.rescore import add_scores
+from gans.runs.scores import ScoreKey
 from gans.runs.tracking import Store
-
-# the rows of Scorer.noise_floor and what their metrics are logged under
-FLOORS = {"train half vs train half": "half", "train vs test": "test"}
 
 
 @dataclass(frozen=True)
@@ -31,43 +35,62 @@ class Floor:
     metric: str
     title: str
 
+    @property
+    def name(self) -> str:
+        """For people; the floors of other extractors and numbers of images are told apart by their metrics."""
+        return f"real/{self.dataset}"
+
 
 def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place) -> Result:
     """Train and score a cell."""
     try:
         outcome = run_cell(cell, folder, place, tell)
     except InUse as other:
-        return Result("skipped", str(other))
+        return Result(schema.SKIPPED, str(other))
     return Result(outcome.status, outcome.reason)
 
 
-def floor_job(tell: Tell, floor: Floor, folder: Path, place: Place) -> Result:
-    """Score real images against real images."""
+def score_job(tell: Tell, cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequence[ScoreKey]) -> Result:
+    """Add scores to a cell that is trained."""
+    try:
+        add_scores(cell, run_id, folder, place, keys)
+    except InUse as other:
+        return Result(schema.SKIPPED, str(other))
+    except InputError as error:
+        return Result(schema.FAILED, f"not scored: {error}")
+    return Result(schema.FINISHED)
+
+
+def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place) -> Result:
+    """Score real images against real images, under the run of this id or a new one."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     images = datasets.load(floor.dataset, resolution=floor.resolution)
-    real = fidelity.Scorer(images, floor.extractor, floor.images, device)
+    real = Scorer(images, floor.extractor, floor.images, device)
     rows = real.noise_floor()
     store = Store(place.uri)
     tags = {
-        "gans.kind": "floor",
-        "gans.cell": floor.identity,
-        "gans.dataset": floor.dataset,
-        "gans.title": floor.title,
-        "gans.metric": floor.metric,
-        "gans.extractor": floor.extractor,
-        "gans.extractor_hash": real.extractor.hash,
-        "mlflow.note.content": f"Real images of **{floor.title}** scored against real images: the noise floor "
+        schema.KIND: schema.FLOOR,
+        schema.IDENTITY: floor.identity,
+        schema.DATASET: floor.dataset,
+        schema.TITLE: floor.title,
+        schema.METRIC: floor.metric,
+        schema.COUNT: str(floor.images),
+        schema.SCORING: str(SCORING_VERSION),
+        schema.EXTRACTOR: floor.extractor,
+        schema.EXTRACTOR_HASH: real.extractor.hash,
+        schema.NOTE: f"Real images of **{floor.title}** scored against real images: the noise floor "
         "that no model can be expected to beat. `half/`: one half of the training images against the other. "
         "`test/`: the test images against the training images.",
     }
-    run = store.start(place.experiment, f"real/{floor.dataset}", tags, place.parent)
+    known = store.resume(run_id, place.parent) if run_id else None
+    run = known or store.start(place.experiment, floor.name, tags, place.parent)
     for comparison, row in rows.items():
-        run.log(0, {f"{FLOORS[comparison]}/{name}": value for name, value in row.items()})
+        run.log(0, {f"{schema.FLOORS[comparison]}/{name}": value for name, value in row.items()})
     run.dataset(images)
-    picture = folder / "real.png"
+    picture = folder / schema.REAL
     some = torch.randperm(len(images.train), generator=seeds.generator(0, "real images"))[:64]
     grids.save_picture(grids.picture(images.train[some]), picture)
     run.artifact(picture)
-    run.finish("finished")
-    return Result("finished")
+    run.finish(schema.FINISHED)
+    return Result(schema.FINISHED)

@@ -11,15 +11,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from benchmarks.engine import Ended, Event, Progressed, Started
+from gans import schema
 
 LINE_SECONDS = 15.0
 
 
 def summary(values: Mapping[str, float]) -> str:
     """Losses and score in a few words."""
-    names = {"loss/discriminator": "D", "loss/generator": "G"}
+    names = {schema.LOSS_D: "D", schema.LOSS_G: "G"}
     parts = [f"{label} {values[name]:.2f}" for name, label in names.items() if name in values]
-    parts += [f"{name.partition('/')[2]} {v:.4g}" for name, v in values.items() if name.startswith("curve/")]
+    curves = {name.removeprefix(schema.CURVE): v for name, v in values.items() if name.startswith(schema.CURVE)}
+    parts += [f"{name} {v:.4g}" for name, v in curves.items()]
     return "  ".join(parts)
 
 

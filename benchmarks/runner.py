@@ -4,93 +4,116 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Self
 
 import torch
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
-from benchmarks.jobs import Floor, cell_job, floor_job
-from benchmarks.matrix import Matrix, Selection, cells
+from benchmarks.jobs import Floor, cell_job, floor_job, score_job
+from benchmarks.matrix import Matrix, cells
+from benchmarks.options import Bench, Machine, Selection
 from benchmarks.progress import progress
-from gans import fidelity
+from gans import fidelity, schema
+from gans.commands import options
 from gans.compute import devices, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
-from gans.data import datasets
 from gans.errors import InputError
+from gans.files import write_text
 from gans.registry import RULES
-from gans.runs.cell import RUN_FILE, Cell, Place, tags
-from gans.runs.cell import check as check_experiment
+from gans.runs.cell import Cell, check_fit
 from gans.runs.cell import extractor as extractor_of
-from gans.runs.tracking import NOTE, Run, Store
+from gans.runs.execute import Place, tags
+from gans.runs.scores import ScoreKey, metric_names, records
+from gans.runs.tracking import MlflowRun, Run, Store
+from gans.schema import FINAL, FINISHED
 from gans.training import graphs
-from gans.training.loop import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
-
-# of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
-GIBIBYTES = 4.0
-FINAL = ("finished", "diverged")  # training again would end the same way
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where and how wide to run.
-
-    Attributes:
-        device: auto, cpu, cuda, cuda:1.
-        jobs: cells at a time; None: one per CPU core, or one on a GPU; 0: as many as the GPU has memory for.
-        runs: folder for checkpoints and pictures.
-        graph: replay training steps as CUDA graphs.
-        workers: where MD-GAN's workers live, local or ray; None: where the matrix file says.
-    """
-
-    device: str = "auto"
-    jobs: int | None = None
-    runs: Path = Path("runs")
-    graph: bool = False
-    workers: str | None = None
-
-    def parallel(self, count: int) -> int:
-        """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
-        return max(1, min(self.jobs or self.fitting, count))
-
-    @cached_property
-    def fitting(self) -> int:
-        """Cells at a time if nobody said how many; asked once, since the GPU's free memory changes."""
-        device = devices.resolve(self.device)
-        if device.type == "cpu":
-            return devices.cores()
-        # packed only on request: no GPU has been measured
-        return min(devices.cores(), devices.room(device, GIBIBYTES)) if self.jobs == 0 else 1
-
-    def threads(self) -> int:
-        """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
-        return max(1, devices.cores() // self.parallel(sys.maxsize))
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell of the matrix, whether this invocation wants it, and what the store knows of it."""
+    """A cell of the matrix, whether this invocation wants it, and what the store knows of it.
+
+    Attributes:
+        run: its newest run, if there is one.
+        wanted: what it is to be scored with.
+    """
 
     cell: Cell
     selected: bool
     folder: Path
-    status: str
+    run: MlflowRun | None
+    wanted: tuple[ScoreKey, ...]
+
+    @property
+    def status(self) -> str:
+        return self.run.data.tags.get(schema.STATUS, "") if self.run else ""
+
+    @property
+    def trained(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def unscored(self) -> tuple[ScoreKey, ...]:
+        """The scores that a finished cell lacks; no others can be added without training."""
+        if self.run is None or self.status != FINISHED:
+            return ()
+        known = records(self.run.data.tags)
+        return tuple(
+            key for key in self.wanted if not (key in known and known[key].complete(extractor_of(key.extractor)))
+        )
 
     @property
     def state(self) -> str:
         """For people: finished, diverged, or what is still to be done."""
-        if self.status in FINAL:
+        if self.unscored:
+            return f"{self.status}, to be scored by {', '.join(map(str, self.unscored))}"
+        if self.trained:
             return self.status
-        resumes = "resumes from its checkpoint" if (self.folder / CHECKPOINT).exists() else "to do"
+        resumes = "resumes from its checkpoint" if (self.folder / schema.CHECKPOINT).exists() else "to do"
         return f"{resumes} (was: {self.status})" if self.status else resumes
+
+
+@dataclass(frozen=True)
+class MatrixOutcome:
+    """How an invocation ended.
+
+    Attributes:
+        experiment: the MLflow experiment.
+        cells: how each selected cell ended, by name; one that is trained but could not be scored has failed.
+        floors: likewise, the noise floors.
+    """
+
+    experiment: str
+    cells: Mapping[str, Result]
+    floors: Mapping[str, Result] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 only if every selected cell is finished and scored, and every floor measured."""
+        return int(any(result.status != FINISHED for result in (*self.cells.values(), *self.floors.values())))
+
+    def count(self, status: str) -> int:
+        """Cells that ended like this."""
+        return sum(result.status == status for result in self.cells.values())
+
+    def text(self) -> str:
+        """As JSON, in the file `outcome.json` of the matrix's folder and of its run."""
+        return json.dumps(asdict(self) | {"exit_code": self.exit_code}, indent=1)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The outcome that an invocation wrote."""
+        told = json.loads(path.read_text(encoding="utf-8"))
+        results = ({name: Result(**end) for name, end in told[part].items()} for part in ("cells", "floors"))
+        return cls(told["experiment"], *results)
 
 
 class MatrixRun:
@@ -102,19 +125,18 @@ class MatrixRun:
 
     def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
+        self.parent_id: str | None = None  # of all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         if machine.graph:
-            graphs.check(self.device)
+            graphs.require(self.device)
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
-        self.known = {
-            run.data.tags.get("gans.cell", ""): run.data.tags.get("gans.status", "")
-            for run in store.runs(self.experiment)
-            if run.data.tags.get("gans.kind") in ("cell", "floor")
-        }
+        kinds = (schema.CELL, schema.FLOOR)
+        self.runs = [run for run in store.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
+        # oldest first, so that the newest run of a cell is the one that stays
+        self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}
         self.planned = self.plan()
-        left = [p for p in self.planned if p.selected and p.status not in FINAL]
-        self.spread = [p for p in left if self.where(p.cell) == "ray"]
+        self.spread = [p for p in self.untrained() if self.where(p.cell) == "ray"]
         if self.spread:
             check_cluster(self.spread, self.device)
         self.floors = self.list_floors()
@@ -127,9 +149,22 @@ class MatrixRun:
         everything = cells(self.matrix, replace(self.selection, models=None, seeds=list(seeds)), self.device)
         folder = self.machine.runs / self.experiment
         return [
-            Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity, ""))
+            Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity), self.wanted(cell))
             for cell in everything
         ]
+
+    def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
+        """What a cell is to be scored with."""
+        score = cell.experiment.score
+        return tuple(ScoreKey(name, score.images) for name in score.extractors)
+
+    @property
+    def selected(self) -> list[Planned]:
+        return [p for p in self.planned if p.selected]
+
+    def untrained(self) -> list[Planned]:
+        """The selected cells that this invocation trains."""
+        return [p for p in self.selected if not p.trained]
 
     def selects(self, cell: Cell) -> bool:
         """Whether this invocation asks for the cell; if so, it is checked."""
@@ -137,7 +172,7 @@ class MatrixRun:
         seeds = self.selection.seeds or self.matrix.file.seeds
         selected = cell.model in models and cell.experiment.seed in seeds
         if selected:
-            check(cell, self.device)
+            check_cell(cell, self.device)
         return selected
 
     def where(self, cell: Cell) -> Where:
@@ -147,10 +182,10 @@ class MatrixRun:
 
     def remarks(self) -> list[str]:
         """What a person should know before anything runs."""
-        asked = [p.cell for p in self.planned if p.selected]
+        asked = [p.cell for p in self.selected]
         whole = {cell.model for cell in asked if self.where(cell) == "local"}
         plain = {cell.model for cell in asked if not graphs.fits(RULES[cell.experiment.update.rule])}
-        remarks = []
+        remarks = old_runs(self.runs)
         if self.machine.workers == "ray" and whole:
             names = self.in_order(whole)
             remarks += [
@@ -166,30 +201,48 @@ class MatrixRun:
         return ", ".join(model for model in self.matrix.file.models if model in models)
 
     def list_floors(self) -> list[Floor]:
-        """One noise floor per data set and extractor."""
-        found = {floor.identity: floor for planned in self.planned for floor in floors_of(planned.cell)}
+        """One noise floor per data set, extractor and number of images."""
+        found = {floor.identity: floor for p in self.planned for floor in floors_of(p.cell, p.wanted)}
         return list(found.values())
 
-    def run(self) -> int:
-        """Run what is left; returns the exit code: 0 only if every selected cell is finished."""
-        results = {p.cell.name: p.status for p in self.planned if p.selected and p.status in FINAL}
-        left = [p for p in self.planned if p.selected and p.status not in FINAL]
-        floors = [floor for floor in self.floors if self.known.get(floor.identity) != "finished"]
+    def run(self) -> MatrixOutcome:
+        """Train and score what is left: cells that are trained already are scored only."""
         self.parent = self.open()
+        self.parent_id = self.parent.id
         try:
-            results |= self.execute(self.jobs(left, floors), {p.cell.name: p for p in left})
+            outcome = self.finish_all(self.untrained())
         except BaseException:
             self.parent.interrupt("stopped before its end")
             raise
-        self.parent.finish("finished" if set(results.values()) <= {"finished"} else "failed")
-        return 0 if all(status == "finished" for status in results.values()) else 1
+        self.parent.text(outcome.text(), schema.OUTCOME)
+        self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
+        return outcome
+
+    def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
+        """Run the jobs for these cells, and those for floors and scores that are missing."""
+        jobs = [*self.floor_jobs(), *self.training_jobs(untrained), *self.scoring_jobs()]
+        ended = self.execute(jobs, {p.cell.name: p for p in untrained})
+        known = {p.cell.name: Result(p.status, reason_of(p.run)) for p in self.selected if p.trained}
+        floors = {floor.name: Result(FINISHED) for floor in self.floors}
+        told = floors | known | ended
+        outcome = MatrixOutcome(
+            experiment=self.experiment,
+            cells={name: result for name, result in told.items() if name not in floors},
+            floors={name: result for name, result in told.items() if name in floors},
+        )
+        write_text(self.machine.runs / self.experiment / schema.OUTCOME, outcome.text())
+        return outcome
 
     def open(self) -> Run:
         """The parent run, with all that the report needs to know of this invocation."""
-        about = {"gans.kind": "matrix", "gans.matrix": self.matrix.name, NOTE: self.note()}
+        about = {
+            schema.KIND: schema.MATRIX,
+            schema.MATRIX_NAME: self.matrix.name,
+            schema.NOTE: self.note(),
+        }
         run = self.store.start(self.experiment, f"bench {self.experiment}", about)
-        run.text(self.matrix.text, "matrix.toml")
-        run.text(json.dumps(self.listing(), indent=1), "cells.json")
+        run.text(self.matrix.text, schema.MATRIX_FILE)
+        run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
         return run
 
     def note(self) -> str:
@@ -206,6 +259,7 @@ class MatrixRun:
             "experiment": self.experiment,
             "budget": self.selection.budget,
             "protocol": PROTOCOL_VERSION,
+            "scoring": fidelity.SCORING_VERSION,
             "command": self.command(),
             "description": self.matrix.file.description.strip(),
             "conclusion": self.matrix.file.conclusion.strip(),
@@ -217,6 +271,7 @@ class MatrixRun:
                     "seed": p.cell.experiment.seed,
                     "identity": p.cell.identity,
                     "metric": p.cell.metric,
+                    "scores": {key.extractor: key.count for key in p.wanted},
                     "selected": p.selected,
                 }
                 for p in self.planned
@@ -226,45 +281,61 @@ class MatrixRun:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = {
-            "MATRIX": self.matrix.name if self.matrix.name != "digits" else "",
-            "MODELS": " ".join(self.selection.models or ()),
-            "DATASETS": shlex.join(self.selection.datasets or ()),
-            "SEEDS": " ".join(str(seed) for seed in self.selection.seeds or ()),
-            "PRESET": self.matrix.preset,
-            "PRECISION": self.selection.precision or "",
-            "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
-            "GRAPH": "1" if self.machine.graph else "",
-            "WORKERS": self.machine.workers or "",
-        }
-        return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])
+        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        return options.command("bench", asked)
 
-    def jobs(self, left: list[Planned], floors: list[Floor]) -> list[Job]:
-        place = Place(
+    @cached_property
+    def place(self) -> Place:
+        """Where the jobs of this invocation run and are tracked."""
+        return Place(
             experiment=self.experiment,
-            parent=self.parent.id,
+            parent=self.parent_id,
             uri=self.store.uri,
             device=self.machine.device,
             threads=self.machine.threads(),
             matrix_file=self.matrix.text,
             graph=self.machine.graph,
         )
-        limit = 60 * self.matrix.file.time_limit_minutes
-        folder = self.machine.runs / self.experiment
+
+    @property
+    def limit(self) -> float:
+        """Seconds that a job may take."""
+        return 60 * self.matrix.file.time_limit_minutes
+
+    def floor_jobs(self) -> list[Job]:
+        """Noise floors that are not measured, or not by all metrics."""
         jobs = []
-        for floor in floors:
-            here = folder / f"real-{floor.identity[:8]}"
-            call = partial(floor_job, floor=floor, folder=here, place=place)
-            jobs.append(Job(f"real/{floor.dataset}", call, 0, here / "log.txt", limit))
-        for p in left:
-            there = replace(place, workers=self.where(p.cell))
-            call = partial(cell_job, cell=p.cell, folder=p.folder, place=there)
-            jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / "log.txt", limit))
+        for floor in self.floors:
+            run = self.known.get(floor.identity)
+            if run is None or not measured(run, floor):
+                folder = self.machine.runs / self.experiment / f"real-{floor.identity[:8]}"
+                run_id = run.info.run_id if run else None
+                call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
+                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit))
         return jobs
 
-    def execute(self, jobs: list[Job], planned: dict[str, Planned]) -> dict[str, str]:
-        """Run the jobs; returns status by cell name. An interrupt leaves the running cells resumable."""
-        results: dict[str, str] = {}
+    def training_jobs(self, untrained: list[Planned]) -> list[Job]:
+        jobs = []
+        for p in untrained:
+            place = replace(self.place, workers=self.where(p.cell))
+            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place)
+            jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / schema.LOG, self.limit))
+        return jobs
+
+    def scoring_jobs(self) -> list[Job]:
+        """Selected cells that are trained and lack scores."""
+        jobs = []
+        for p in self.selected:
+            if p.run and (keys := p.unscored):
+                call = partial(
+                    score_job, cell=p.cell, run_id=p.run.info.run_id, folder=p.folder, place=self.place, keys=keys
+                )
+                jobs.append(Job(p.cell.name, call, 0, p.folder / schema.LOG, self.limit))
+        return jobs
+
+    def execute(self, jobs: list[Job], planned: dict[str, Planned]) -> dict[str, Result]:
+        """Run the jobs; returns how each ended, by name. An interrupt leaves the running cells resumable."""
+        results: dict[str, Result] = {}
         running: set[str] = set()
         if not jobs:
             return results
@@ -279,25 +350,27 @@ class MatrixRun:
                         running.add(event.job.name)
                     if isinstance(event, Ended):
                         running.discard(event.job.name)
-                        results[event.job.name] = event.result.status
+                        # floors of several extractors share a name: a failure of one is not forgotten
+                        if results.get(event.job.name, Result(FINISHED)).status == FINISHED:
+                            results[event.job.name] = event.result
                         self.record(event.result, planned.get(event.job.name))
         except KeyboardInterrupt:
             for name in sorted(running & planned.keys()):
-                self.record(Result("interrupted", "stopped by the user"), planned[name])
+                self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
             raise
         return results
 
     def record(self, result: Result, planned: Planned | None) -> None:
         """Write down the end of a cell whose own process could not."""
-        if planned is None or result.status in FINAL or result.status == "skipped":
+        if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
-        file = planned.folder / RUN_FILE
+        file = planned.folder / schema.RUN_FILE
         run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else None
         if run is None:
-            run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent.id)
-        elif run.status() != "running":
+            run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent_id)
+        elif run.status() != schema.RUNNING:
             return  # its own process has written the end down
-        if result.status == "interrupted":
+        if result.status == schema.INTERRUPTED:
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
@@ -306,15 +379,15 @@ class MatrixRun:
 def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
     """Refuse, before anything runs, a cluster without room for the largest cell."""
     updates = [p.cell.experiment.update for p in spread]
-    cluster.check(max(update.workers for update in updates if isinstance(update, ShardedConfig)), device)
+    cluster.require(max(update.workers for update in updates if isinstance(update, ShardedConfig)), device)
 
 
-def check(cell: Cell, device: torch.device) -> None:
+def check_cell(cell: Cell, device: torch.device) -> None:
     """Refuse, before anything runs, a cell that could not train."""
     experiment = cell.experiment
     try:
-        precision.check(experiment.precision, device)
-        check_experiment(experiment, datasets.load(experiment.dataset, resolution=experiment.resolution))
+        precision.require(experiment.precision, device)
+        check_fit(experiment, cell.images)
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
 
@@ -329,23 +402,50 @@ def writable(folder: Path) -> None:
         raise InputError(f"cannot write to {folder}: {error.strerror}; name another with --runs") from None
 
 
-def floors_of(cell: Cell) -> list[Floor]:
-    """The noise floors that this cell's scores are read against: one per extractor."""
-    experiment = cell.experiment
-    images = datasets.load(experiment.dataset, resolution=experiment.resolution)
+def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
+    """The noise floors that these scores of a cell are read against: one each."""
+    images = cell.images
     floors = []
-    for name in experiment.score.extractors:
-        extractor = extractor_of(name)
-        key = f"{images.hash} {fidelity.identity(extractor, experiment.score.images)} {PROTOCOL_VERSION}"
+    for key in wanted:
+        extractor = extractor_of(key.extractor)
+        known_by = f"{images.hash} {fidelity.identity(extractor, key.count)} {PROTOCOL_VERSION}"
         floors.append(
             Floor(
-                dataset=experiment.dataset,
+                dataset=cell.experiment.dataset,
                 resolution=images.resolution,
-                extractor=name,
-                images=experiment.score.images,
-                identity=hashlib.sha256(key.encode()).hexdigest()[:16],
+                extractor=key.extractor,
+                images=key.count,
+                identity=hashlib.sha256(known_by.encode()).hexdigest()[:16],
                 metric=extractor.prefix,
                 title=images.title,
             )
         )
     return floors
+
+
+def measured(run: MlflowRun, floor: Floor) -> bool:
+    """Whether a floor's run has all metrics in every comparison that could be made."""
+    found = [
+        {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
+        for kind in schema.FLOORS.values()
+    ]
+    needed = set(metric_names(extractor_of(floor.extractor)))
+    finished = run.data.tags.get(schema.STATUS) == FINISHED
+    return finished and any(found) and all(needed <= names for names in found if names)
+
+
+def reason_of(run: MlflowRun | None) -> str:
+    return run.data.tags.get(schema.REASON, "") if run else ""
+
+
+def old_runs(runs: Sequence[MlflowRun]) -> list[str]:
+    """What to say of a store that knows a matrix's cells under earlier protocols only."""
+    cells = [run.data.tags for run in runs if run.data.tags.get(schema.KIND) == schema.CELL]
+    versions = {tags.get(schema.PROTOCOL, "unknown") for tags in cells}
+    if not cells or str(PROTOCOL_VERSION) in versions:
+        return []
+    return [
+        f"the store holds {len(cells)} cells of protocol {', '.join(sorted(versions))}, which protocol "
+        f"{PROTOCOL_VERSION} knows by other identities and does not mix with: all are trained again, the old runs "
+        "stay as they are"
+    ]

@@ -33,6 +33,12 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def brief(error: BaseException) -> str:
+    """An exception's type and what it says, in one line."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"
+
+
 def exit_code(command: Callable[[], int]) -> int:
     """Run `command`; bad input becomes one line on stderr and exit code 2, Ctrl-C becomes 130."""
     try:

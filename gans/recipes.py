@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gans.config import NetworkConfig
 from gans.errors import unknown
 from gans.registry import MODELS
 
@@ -89,7 +90,7 @@ RECIPES = (*MODELS, *RULE_RECIPES)
 
 def known(name: object) -> bool:
     """Whether there is a recipe of this name; a model from elsewhere is its own."""
-    return name in RULE_RECIPES or name in MODELS
+    return isinstance(name, str) and (name in RULE_RECIPES or name in MODELS)
 
 
 def recipe(name: str, where: str = "") -> Recipe:
@@ -104,4 +105,10 @@ def recipe(name: str, where: str = "") -> Recipe:
         raise unknown("model", name, RECIPES, where)
     model = MODELS[name]
     networks = {**model.recipe.get("networks", {}), "name": name}
-    return Recipe({**model.recipe, "networks": networks}, model.space or search_space())
+    return Recipe({**model.recipe, "networks": networks}, model.space or usual_space(model.config))
+
+
+def usual_space(config: type[NetworkConfig]) -> dict[str, Any]:
+    """What a sweep searches of a model that says nothing about it: its width only if it has one."""
+    space = search_space()
+    return space if "width" in config.model_fields else {k: v for k, v in space.items() if k != "networks"}

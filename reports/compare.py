@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy import stats
 
+from gans import schema
 from gans.errors import InputError, Parser, exit_code
 from gans.files import write_text
 from gans.runs.tracking import Store
@@ -28,11 +29,11 @@ from reports.tables import NOTHING, Estimate, escape, markdown, number
 ROOT = Path("reports/results/compare")
 COLOURS = ("#0072B2", "#D55E00")
 # how a cell is scored: the same on both sides, or there is nothing to compare
-SCORING = ("gans.protocol", "gans.extractors", "gans.reference", "score.images")
+SCORING = (schema.PROTOCOL, schema.EXTRACTORS, schema.REFERENCE, "score.images")
 # columns that are no settings, and those that say on what and with what a cell ran
 PLANNED = {*PlannedCell.model_fields, "status", "reason", "counted"}
-MACHINE = ("gans.device", "gans.threads", "version.torch")
-CODE = ("gans.commit", "gans.dirty")
+MACHINE = (schema.DEVICE, schema.THREADS, f"{schema.VERSION}torch")
+CODE = (schema.COMMIT, schema.DIRTY)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def unlike(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
     """Settings and code in which the two differ, and the machines whether or not they do; of all cells."""
     sides = [pd.concat([pair.cells[side] for pair in found]) for side in (0, 1)]
     texts = [str(name) for side in sides for name in side if not pd.api.types.is_numeric_dtype(side[name])]
-    told = {*PLANNED, *(name for name in texts if name.startswith(("gans.", "version.")))}
+    told = {*PLANNED, *(name for name in texts if name.startswith((schema.TAGS, schema.VERSION)))}
     settings = [name for name in dict.fromkeys(texts) if name not in told]
     rows = []
     for name in (*settings, *CODE, *MACHINE):

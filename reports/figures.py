@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogFormatter
 from PIL import Image
 
+from gans import schema
 from gans.files import atomically
 from gans.pictures.film import LIMIT, Track, grids, save_film
 from gans.pictures.grids import tiles
@@ -34,8 +35,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FLOOR_DASHES = {"train half vs train half": (0, (1, 1)), "train vs test": (0, (6, 2, 1, 2))}
 DPI = 130
 
-LOSSES = {"loss/discriminator": "discriminator's loss", "loss/generator": "generator's loss"}
-BELIEFS = {"D/real": "D(x)", "D/fake": "D(G(z))"}
+LOSSES = {schema.LOSS_D: "discriminator's loss", schema.LOSS_G: "generator's loss"}
+BELIEFS = {schema.D_REAL: "D(x)", schema.D_FAKE: "D(G(z))"}
 
 # pixels in the sample picture: width of a panel before it is enlarged, between panels, above them, beside them
 NATIVE, GAP, TITLE, LABEL = 200, 16, 34, 210
@@ -289,7 +290,7 @@ def losses(results: Results, board: Board) -> Picture | None:
 
 def _has_losses(results: Results, cell: pd.Series) -> bool:
     own = results.curves[results.curves["identity"] == cell["identity"]]
-    return bool(own["name"].str.startswith("loss/").any())
+    return bool(own["name"].str.startswith(schema.LOSSES).any())
 
 
 def _loss_panels(pair: np.ndarray, curves: pd.DataFrame, first: bool) -> None:
@@ -407,7 +408,7 @@ def _end(
     """The chosen checkpoint's grid; of a cell that did not finish, the last one there is."""
     if "final.png" not in pictures:
         return (f"last, after {last:.3g} thousand images", drawn[last]) if last else ("chosen checkpoint", None)
-    chosen = pd.to_numeric(cell.get("gans.chosen_images", math.nan), errors="coerce")
+    chosen = pd.to_numeric(cell.get(schema.CHOSEN, math.nan), errors="coerce")
     after = f", after {chosen / 1000:.3g} thousand" if math.isfinite(chosen) else ""
     return f"chosen checkpoint{after}", pictures["final.png"]
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from gans.runs.cell import LOST
+from gans.schema import EXCHANGES, LOST, MOVES, TOTAL_MIB, TRAFFIC
 from reports.figures import DPI, Picture
 from reports.results import Board, Results
 from reports.tables import NOTHING, Estimate, count, escape, number
@@ -226,9 +226,9 @@ def _alt(found: Mapping[str, Sequence[Row]], board: Board) -> str:
 def traffic(results: Results, board: Board) -> pd.DataFrame:
     """Bytes that were handed over, measured and by formula; one row per model that has workers, else empty."""
     cells = results.on(board)
-    if "traffic/exchanges" not in cells:
+    if EXCHANGES not in cells:
         return pd.DataFrame()
-    cells = cells[cells["traffic/exchanges"].notna()]
+    cells = cells[cells[EXCHANGES].notna()]
     return pd.DataFrame([_traffic_row(str(m), own) for m, own in cells.groupby("model", sort=False)])
 
 
@@ -244,9 +244,9 @@ def _traffic_row(model: str, cells: pd.DataFrame) -> dict[str, str]:
         "Server → worker (KiB)": down,
         "Worker → server (KiB)": up,
         "Worker → worker, a swap (KiB)": across,
-        "Exchanges": count(cells["traffic/exchanges"].mean()),
-        "Moves": count(cells["traffic/moves"].mean()),
-        "In all (MiB)": number(cells["traffic/total_mib"].mean()),
+        "Exchanges": count(cells[EXCHANGES].mean()),
+        "Moves": count(cells[MOVES].mean()),
+        "In all (MiB)": number(cells[TOTAL_MIB].mean()),
     }
 
 
@@ -254,7 +254,7 @@ def _both(cells: pd.DataFrame, direction: str) -> str:
     """`measured / formula`."""
     means = [
         cells[name].mean() / 1024 if name in cells else math.nan
-        for name in (f"traffic/{direction}", f"traffic/{direction}_formula")
+        for name in (f"{TRAFFIC}{direction}", f"{TRAFFIC}{direction}_formula")
     ]
     return f"{number(means[0])} / {number(means[1])}" if math.isfinite(means[0]) else NOTHING
 

@@ -8,15 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gans import schema
 from gans.files import write_text
 from gans.runs.tracking import Store
-from reports import figures, mdgan, published, tables
+from reports import ROOT, figures, mdgan, published, tables
 from reports.figures import Picture
 from reports.results import Board, Plan, Results, load
 
-ROOT = Path("reports/results")
 PAGE = "README.md"
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "factors": mdgan.factors,
@@ -91,6 +92,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "main": tables.main(results, board),
         "further": tables.further(results, board),
         "errors": tables.errors(results, board),
+        "more": {f"{n:,}": table for n in results.counts if not (table := scored_on(results, board, n)).empty},
         "cost": tables.cost(results, board),
         "traffic": mdgan.traffic(results, board),
         "lost": mdgan.lost(results, board),
@@ -103,6 +105,14 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "published_times": published.times(results, board),
         **shown,
     }
+
+
+def scored_on(results: Results, board: Board, count: int) -> pd.DataFrame:
+    """All metrics of a board on another number of images than the matrix's, its own metric among them."""
+    further, own = results.at(count), schema.score(board.metric)
+    cells = further.on(board)
+    first = {own: f"{board.metric} ↓"} if own in cells and cells[own].notna().any() else {}
+    return tables.scored(further, board, first | tables.metric_columns(cells, board))
 
 
 def illustrate(picture: Picture, path: Path) -> dict[str, str]:
@@ -134,12 +144,22 @@ def page(results: Results, parts: list[dict[str, Any]], profile: dict[str, str] 
         protocol=tables.protocol(results),
         overview=tables.overview(results),
         holes=None if holes.empty else holes,
+        unscored=unscored(results),
         environment=tables.environment(results),
         settings=tables.settings(results),
         whole=None if all(cell.selected for cell in plan.cells) else command("bench", plan),
         report=command("report", plan),
     )
     return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def unscored(results: Results) -> list[str]:
+    """What finished cells lack, a line for each extractor and number of images, with the remedy."""
+    return [
+        f"Not scored by `{key.extractor}` at {key.count:,} images: {cells} {'cell' if cells == 1 else 'cells'}; "
+        f"`{command('score', results.plan)} EXTRACTORS={key.extractor} COUNT={key.count}`"
+        for key, cells in results.unscored.items()
+    ]
 
 
 def command(goal: str, plan: Plan) -> str:

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.entities import Run
 from pydantic import BaseModel, ValidationError
 
-from gans.errors import InputError, unknown
+from gans import schema
+from gans.config import PROTOCOL_VERSION
+from gans.errors import InputError, first_line, unknown
+from gans.fidelity import SCORING_VERSION
+from gans.runs.scores import ScoreKey, metric, records
+from gans.runs.tracking import MlflowRun as Run
 from gans.runs.tracking import Store, shown
 
-PLAN = "cells.json"
-CLOCK = "seconds/training"
-HISTORIES = (CLOCK, "loss/discriminator", "loss/generator", "D/real", "D/fake")
+CLOCK = schema.TRAINING
+HISTORIES = (CLOCK, schema.LOSS_D, schema.LOSS_G, schema.D_REAL, schema.D_FAKE)
 # what the tables ask for, there or not
 MEASURES = (
     CLOCK,
-    "seconds/evaluation",
-    "seconds/overhead",
-    "memory/peak_mib",
-    "parameters/generator",
-    "parameters/discriminator",
-    "energy/joules",
+    schema.EVALUATION,
+    schema.OVERHEAD,
+    schema.PEAK,
+    schema.SIZE_G,
+    schema.SIZE_D,
+    schema.JOULES,
 )
-FLOORS = {"half": "train half vs train half", "test": "train vs test"}
+FLOORS = {prefix: comparison for comparison, prefix in schema.FLOORS.items()}
 # why a cell without a result of its own words has none
 REASONS = {
-    "running": "still running when this report was written, or killed without a word",
+    schema.RUNNING: "still running when this report was written, or killed without a word",
     "not run": "no run of it was tracked",
-    "finished": "its score is not a finite number",
+    schema.FINISHED: "its score is not a finite number",
 }
+NOT_SCORED = "it was not scored, or by another version"
 
 
 class PlannedCell(BaseModel):
@@ -46,6 +52,7 @@ class PlannedCell(BaseModel):
     seed: int
     identity: str
     metric: str
+    scores: dict[str, int] = {}  # generated images by extractor
     selected: bool = True
 
 
@@ -64,6 +71,7 @@ class Plan(BaseModel):
     matrix: str
     budget: float = 1.0
     protocol: int
+    scoring: int = SCORING_VERSION
     command: str
     description: str = ""
     conclusion: str = ""
@@ -93,11 +101,13 @@ class Results:
         plan: the matrix.
         cells: one row per cell of the matrix, in its order: the plan's fields; `status`, `reason`, `score`
             (primary, else NaN), `counted` (finished with a finite score); and the tags, params and last metrics
-            of its run by their own names.
+            of its run by their own names, but that `score/...` is on the plan's number of images.
         curves: one row per point: `identity`, `model`, `dataset`, `seed`, `counted`, `name`, `images`, `value`.
         floors: one row per data set, metric and kind of comparison: `comparison`, `hash`,
             `n_generated`, `n_reference`, and the scores by name.
         runs: the run of every cell and floor that has one, by identity.
+        further: noise floors on other numbers of images than the plan's, by that number.
+        unscored: how many finished cells lack a score that is planned, or that others of their data set have.
     """
 
     plan: Plan
@@ -106,6 +116,21 @@ class Results:
     floors: pd.DataFrame
     store: Store = field(repr=False)
     runs: Mapping[str, Run] = field(repr=False)
+    further: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
+    unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> list[int]:
+        """Numbers of images that cells were scored on beside the plan's."""
+        found = (re.match(r"score-(\d+)/", str(name)) for name in self.cells)
+        return sorted({int(match[1]) for match in found if match})
+
+    def at(self, count: int) -> Results:
+        """The same with scores and floors on another number of images, in the place of the plan's."""
+        prefix = schema.score("", count)
+        kept = [name for name in self.cells if not str(name).startswith(schema.SCORE)]
+        cells = self.cells[kept].rename(columns=lambda name: re.sub(f"^{prefix}", schema.SCORE, str(name)))
+        return replace(self, cells=cells, floors=self.further.get(count, self.floors.iloc[:0]))
 
     @property
     def boards(self) -> list[Board]:
@@ -125,7 +150,7 @@ class Results:
     def score_curves(self, board: Board) -> pd.DataFrame:
         """The score during training: `model`, `seed`, `counted`, `images`, `score`, training `seconds`."""
         curves = self.curves[self.curves["identity"].isin(self.on(board)["identity"])]
-        scores = curves[curves["name"] == f"curve/{board.metric}"].rename(columns={"value": "score"})
+        scores = curves[curves["name"] == schema.curve(board.metric)].rename(columns={"value": "score"})
         clocks = curves[curves["name"] == CLOCK]
         parts = [
             part.assign(seconds=_at(part["images"], clocks[clocks["identity"] == identity]))
@@ -136,20 +161,20 @@ class Results:
     def pictures(self, identity: str) -> dict[str, Path]:
         """The sample grids of a cell by file name; none if it has no run or left none."""
         run = self.runs.get(identity)
-        folder = self.store.artifact(run, "samples") if run else None
+        folder = self.store.artifact(run, schema.SAMPLES) if run else None
         return {path.name: path for path in sorted(folder.glob("*.png"))} if folder else {}
 
     def picture(self, identity: str, name: str) -> Path | None:
         """A picture that a cell's run has of itself, at its root or among its samples."""
         run = self.runs.get(identity)
-        places = (name, f"samples/{name}") if run else ()
+        places = (name, f"{schema.SAMPLES}/{name}") if run else ()
         return next((path for place in places if run and (path := self.store.artifact(run, place))), None)
 
     def real(self, board: Board) -> Path | None:
         """The grid of real images of a board's data set, if there is one."""
         for floor in self.plan.floors:
             run = self.runs.get(floor.identity) if floor.dataset == board.dataset else None
-            path = self.store.artifact(run, "real.png") if run else None
+            path = self.store.artifact(run, schema.REAL) if run else None
             if path:
                 return path
         return None
@@ -163,34 +188,58 @@ def load(store: Store, experiment: str) -> Results:
     """
     runs = store.runs(experiment)
     plan = _plan(store, experiment, runs)
-    same = [run for run in runs if run.data.tags.get("gans.protocol") == str(plan.protocol)]
+    same = [run for run in runs if run.data.tags.get(schema.PROTOCOL) == str(plan.protocol)]
     # oldest first, so that the newest run of a cell is the one that stays
-    newest = {run.data.tags["gans.cell"]: run for run in same if "gans.cell" in run.data.tags}
+    newest = {run.data.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.data.tags}
     kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
     newest = {identity: run for identity, run in newest.items() if identity in kept}
-    cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs) for cell in plan.cells])
+    cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs, plan.scoring) for cell in plan.cells])
     absent = [name for name in MEASURES if name not in cells]
     cells = cells.assign(**dict.fromkeys(absent, np.nan))
-    return Results(plan, cells, _curves(store, cells, newest), _floors(plan, newest), store, newest)
+    return Results(
+        plan,
+        cells,
+        _curves(store, cells, newest),
+        _floors((floor, run) for floor in plan.floors if (run := newest.get(floor.identity))),
+        store,
+        newest,
+        _further(plan, same),
+        _unscored(plan, newest),
+    )
 
 
 def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
     """That of the newest invocation that got as far as planning."""
-    parents = [run for run in runs if run.data.tags.get("gans.kind") == "matrix"]
+    parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
     for run in reversed(parents):
-        path = store.artifact(run, PLAN)
-        if path:
-            return _parse(path, experiment)
-    raise _nothing(store, experiment)
+        if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION):
+            path = store.artifact(run, schema.PLAN)
+            if path:
+                return _parse(path, experiment)
+    raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+
+
+def _old(store: Store, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:
+    """What to say of results that were all made under other protocols than today's."""
+    newest = parents[-1].data.tags
+    protocol, commit = newest.get(schema.PROTOCOL, "unknown"), newest.get(schema.COMMIT, "unknown")
+    cells = sum(
+        run.data.tags.get(schema.KIND) == schema.CELL and run.data.tags.get(schema.PROTOCOL) == protocol
+        for run in runs
+    )
+    return InputError(
+        f"experiment '{experiment}' in {shown(store.uri)} holds {cells} cells of protocol {protocol}, with which "
+        f"version {PROTOCOL_VERSION} does not mix; run `make bench` to train the matrix again, or write their "
+        f"report with the code that made them: commit {commit[:10]}"
+    )
 
 
 def _parse(path: Path, experiment: str) -> Plan:
     try:
         return Plan.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
-        first = str(error).splitlines()[0]
         raise InputError(
-            f"cannot read {PLAN} of experiment '{experiment}': {first}; run its matrix again"
+            f"cannot read {schema.PLAN} of experiment '{experiment}': {first_line(error)}; run its matrix again"
         ) from None
 
 
@@ -204,30 +253,69 @@ def _nothing(store: Store, experiment: str) -> InputError:
     return unknown("experiment", experiment, known, f" in {shown(store.uri)}")
 
 
-def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run]) -> dict[str, Any]:
+def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run], scoring: int) -> dict[str, Any]:
     """One row of `Results.cells`."""
-    tags, params, metrics = (run.data.tags, run.data.params, run.data.metrics) if run else ({}, {}, {})
-    status = tags.get("gans.status", "running" if run else "not run")
-    score = metrics.get(f"score/{cell.metric}", np.nan)
+    tags, params = (run.data.tags, run.data.params) if run else ({}, {})
+    metrics = _as_planned(cell, run, scoring) if run else {}
+    status = tags.get(schema.STATUS, schema.RUNNING if run else "not run")
+    score = metrics.get(schema.score(cell.metric), np.nan)
     remark = "" if run else _remark(cell, runs)
-    reason = tags.get("gans.reason") or REASONS.get(status, "no reason was tracked") + remark
+    reason = tags.get(schema.REASON) or REASONS.get(status, "no reason was tracked") + remark
+    if status == schema.FINISHED and np.isnan(score) and schema.score(cell.metric) not in metrics:
+        reason = NOT_SCORED
     return {
-        **{key: value for key, value in tags.items() if key.startswith(("gans.", "version."))},
+        **{key: value for key, value in tags.items() if key.startswith((schema.TAGS, schema.VERSION))},
         **params,
         **metrics,
-        **cell.model_dump(),
+        **cell.model_dump(exclude={"scores"}),
+        **({"score.images": str(next(iter(cell.scores.values())))} if run and cell.scores else {}),
         "status": status,
         "reason": reason,
         "score": score,
-        "counted": bool(status == "finished" and np.isfinite(score)),
+        "counted": bool(status == schema.FINISHED and np.isfinite(score)),
     }
+
+
+def _as_planned(cell: PlannedCell, run: Run, scoring: int) -> dict[str, float]:
+    """A run's metrics, with `score/...` on the plan's number of images, and without scores of another version."""
+    tags = run.data.tags
+    known = records(tags).items()
+    old = {metric(n, key.count, tags) for key, kept in known if kept.version != scoring for n in kept.metrics}
+    metrics = {name: value for name, value in run.data.metrics.items() if name not in old}
+    own, planned = int(tags.get(schema.COUNT, 0)), next(iter(cell.scores.values()), 0)
+    if not (own and planned) or own == planned:
+        return metrics
+    # the run was first scored for a plan of another number
+    prefixes = {schema.SCORE: schema.score("", own), schema.score("", planned): schema.SCORE}
+
+    def renamed(name: str) -> str:
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        return prefixes.get(prefix, "") + name.removeprefix(prefix)
+
+    return {renamed(name): value for name, value in metrics.items()}
+
+
+def _unscored(plan: Plan, runs: Mapping[str, Run]) -> dict[ScoreKey, int]:
+    """`Results.unscored`."""
+    missing: Counter[ScoreKey] = Counter()
+    for dataset in dict.fromkeys(cell.dataset for cell in plan.cells):
+        cells = [cell for cell in plan.cells if cell.dataset == dataset]
+        finished = [
+            (cell, {key for key, kept in records(run.data.tags).items() if kept.version == plan.scoring})
+            for cell in cells
+            if (run := runs.get(cell.identity)) and run.data.tags.get(schema.STATUS) == schema.FINISHED
+        ]
+        asked = {ScoreKey(name, count) for cell in cells for name, count in cell.scores.items()}
+        for key in sorted(asked.union(*(known for _, known in finished))):
+            missing[key] += sum(key not in known for _, known in finished)
+    return {key: cells for key, cells in missing.items() if cells}
 
 
 def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
     """What is known about a cell without a run that counts."""
-    key = {"gans.model": cell.model, "gans.dataset": cell.dataset, "gans.seed": str(cell.seed)}
+    key = {schema.MODEL: cell.model, schema.DATASET: cell.dataset, schema.SEED: str(cell.seed)}
     tags = [run.data.tags for run in runs if key.items() <= run.data.tags.items()]
-    protocols = ", ".join(sorted({other.get("gans.protocol", "unknown") for other in tags}))
+    protocols = ", ".join(sorted({other.get(schema.PROTOCOL, "unknown") for other in tags}))
     others = f" (only with other settings, data or code, under protocol {protocols})" if tags else ""
     return others if cell.selected else f"{others}; the newest invocation did not ask for it"
 
@@ -239,7 +327,7 @@ def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.Da
         (*cell, name, images, value)
         for (*cell, metric) in cells[[*keys, "metric"]].itertuples(index=False, name=None)
         if (run := runs.get(cell[0]))
-        for name in (f"curve/{metric}", *HISTORIES)
+        for name in (schema.curve(metric), *HISTORIES)
         if name in run.data.metrics
         for images, value in store.history(run.info.run_id, name)
     ]
@@ -248,18 +336,35 @@ def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.Da
     return frame.astype({"counted": bool, "name": str, "images": int, "value": float})
 
 
-def _floors(plan: Plan, runs: Mapping[str, Run]) -> pd.DataFrame:
+def _further(plan: Plan, runs: Iterable[Run]) -> dict[int, pd.DataFrame]:
+    """`Results.further`: of several runs for one, the newest."""
+    planned = {floor.identity for floor in plan.floors}
+    found: dict[int, dict[str, tuple[PlannedFloor, Run]]] = {}
+    for run in runs:
+        tags = run.data.tags
+        same = tags.get(schema.KIND) == schema.FLOOR and tags.get(schema.SCORING) == str(plan.scoring)
+        if same and schema.COUNT in tags and tags[schema.IDENTITY] not in planned:
+            floor = PlannedFloor(
+                dataset=tags[schema.DATASET],
+                title=tags[schema.TITLE],
+                identity=tags[schema.IDENTITY],
+                metric=tags[schema.METRIC],
+            )
+            found.setdefault(int(tags[schema.COUNT]), {})[floor.identity] = floor, run
+    return {count: _floors(floors.values()) for count, floors in found.items()}
+
+
+def _floors(floors: Iterable[tuple[PlannedFloor, Run]]) -> pd.DataFrame:
     """`Results.floors`; a floor that was not measured has no row."""
     rows = [
         {
             "dataset": floor.dataset,
             "metric": floor.metric,
             "comparison": comparison,
-            "hash": run.data.tags.get("gans.extractor_hash", "unknown"),
+            "hash": run.data.tags.get(schema.EXTRACTOR_HASH, "unknown"),
             **{key.removeprefix(f"{kind}/"): run.data.metrics[key] for key in measured},
         }
-        for floor in plan.floors
-        if (run := runs.get(floor.identity))
+        for floor, run in floors
         for kind, comparison in FLOORS.items()
         if (measured := [key for key in run.data.metrics if key.startswith(f"{kind}/")])
     ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gans.fidelity.extractors.known import ERROR, INCEPTION_METRICS, MetricNames, error_of
-from gans.fidelity.meanings import meanings
+from gans import schema
+from gans.fidelity.metric import error_of, label_of, metrics
 from reports.difference import LEVEL
 from reports.results import CLOCK, FLOORS, Board, Results
 
@@ -254,21 +255,21 @@ def overview(results: Results) -> pd.DataFrame:
 
 def arrows(distance: str) -> dict[str, str]:
     """All metrics of the extractor whose Frechet distance has this name, and which way is better."""
-    of = INCEPTION_METRICS if distance == "fid" else MetricNames.of_pinned(distance.removeprefix("fd_"))
-    return {name: meaning.best for name, meaning in meanings(of).items()}
+    label = label_of(distance) or distance
+    return {metric.called(label): metric.best for metric in metrics().values()}
 
 
 def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
     """Columns of all scores but the board's own, in the order of the extractors, with their headings."""
     own = [board.metric] if f"score/{board.metric}" in frame else []
-    names = [str(name) for name in frame.columns]
-    prefixes = [
-        name.removeprefix("score/") for name in names if name.startswith("score/fd_") or name == "score/fid"
-    ]
-    prefixes = [name for name in prefixes if not name.endswith(ERROR)]
+    scores = [str(name).removeprefix("score/") for name in frame.columns if str(name).startswith("score/")]
+    distances = sorted(name for name in scores if label_of(name))
     columns: dict[str, str] = {}
-    for prefix in dict.fromkeys([*own, *sorted(prefixes)]):
-        columns |= {f"score/{name}": f"{name} {arrow}" for name, arrow in arrows(prefix).items()}
+    for distance in dict.fromkeys([*own, *distances]):
+        columns |= {f"score/{name}": f"{name} {arrow}" for name, arrow in arrows(distance).items()}
+    for name in scores:
+        if error_of(name) in scores:  # a metric that is not registered here: which way is better is not known
+            columns.setdefault(f"score/{name}", name)
     columns.pop(f"score/{board.metric}", None)
     return {name: heading for name, heading in columns.items() if name in frame and frame[name].notna().any()}
 
@@ -276,8 +277,13 @@ def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
 def further(results: Results, board: Board) -> pd.DataFrame:
     """All other metrics of a board, models in the order of the main table, real images below."""
     cells = results.on(board)
+    return scored(results, board, metric_columns(cells[cells["counted"]], board))
+
+
+def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.DataFrame:
+    """These scores of a board under their headings, models in the order of the main table, real images below."""
+    cells = results.on(board)
     cells = cells[cells["counted"]]
-    columns = metric_columns(cells, board)
     if not columns:
         return pd.DataFrame()
     rows = [
@@ -362,14 +368,14 @@ def _cost_row(model: str, cells: pd.DataFrame, goal: float, board: Board, hits: 
     row = {
         "Model": escape(model),
         "Training (s)": number(cells[CLOCK].mean()),
-        "Evaluation (s)": number(cells["seconds/evaluation"].mean()),
-        "Overhead (s)": number(cells["seconds/overhead"].mean()),
+        "Evaluation (s)": number(cells[schema.EVALUATION].mean()),
+        "Overhead (s)": number(cells[schema.OVERHEAD].mean()),
         "Images/s": number((cells["seen"] / cells[CLOCK]).mean()),
         "Images (thousands)": number((cells["seen"] / 1000).mean()),
-        "Parameters G": count(cells["parameters/generator"].mean()),
-        "Parameters D": count(cells["parameters/discriminator"].mean()),
-        "Peak memory (MiB)": count(cells["memory/peak_mib"].mean()),
-        "Energy (kJ)": number(cells["energy/joules"].mean() / 1000),
+        "Parameters G": count(cells[schema.SIZE_G].mean()),
+        "Parameters D": count(cells[schema.SIZE_D].mean()),
+        "Peak memory (MiB)": count(cells[schema.PEAK].mean()),
+        "Energy (kJ)": number(cells[schema.JOULES].mean() / 1000),
     }
     if math.isfinite(goal):
         row[f"Training until {board.metric} ≤ {number(goal)} (s)"] = _time_to(hits, len(cells))
@@ -406,7 +412,7 @@ def _protocol_row(results: Results, board: Board, metric: str) -> dict[str, str]
     return {
         "Data set": escape(board.title),
         "Distance": metric,
-        "Extractor": escape("inception" if metric == "fid" else metric.removeprefix("fd_")),
+        "Extractor": escape(label_of(metric) or metric),
         "SHA-256 of its weights": next((f"`{str(digest)[:12]}`" for digest in floors["hash"]), "unknown"),
         "Generated images": distinct(cells, "score.images"),
         "Reference": f"train split, {count(whole.iloc[0])} images" if len(whole) else "train split",
@@ -451,15 +457,15 @@ def settings(results: Results) -> pd.DataFrame:
 def environment(results: Results) -> pd.DataFrame:
     """Where the cells ran, and with which code; what differs between cells is listed with its number of cells."""
     cells = results.cells[results.cells["status"] != "not run"]
-    facts = {"Device": _spread(cells, "gans.device"), "Threads per cell": _spread(cells, "gans.threads")}
+    facts = {"Device": _spread(cells, schema.DEVICE), "Threads per cell": _spread(cells, schema.THREADS)}
     if "precision" in cells:  # none in the first reports
         facts["Precision"] = _spread(cells, "precision")
-    if "gans.commit" in cells:
-        dirty = cells["gans.dirty"].eq("true") if "gans.dirty" in cells else False
-        commits = cells["gans.commit"].str[:10].where(~pd.Series(dirty, cells.index), lambda c: c + " + changes")
+    if schema.COMMIT in cells:
+        dirty = cells[schema.DIRTY].eq("true") if schema.DIRTY in cells else False
+        commits = cells[schema.COMMIT].str[:10].where(~pd.Series(dirty, cells.index), lambda c: c + " + changes")
         facts["Commit"] = _spread(cells.assign(commit=commits), "commit")
-    versions = sorted(name for name in map(str, cells.columns) if name.startswith("version."))
-    facts |= {name.removeprefix("version."): _spread(cells, name) for name in versions}
+    versions = sorted(name for name in map(str, cells.columns) if name.startswith(schema.VERSION))
+    facts |= {name.removeprefix(schema.VERSION): _spread(cells, name) for name in versions}
     return pd.DataFrame({"": facts.keys(), "Value": facts.values()})
 
 

@@ -22,6 +22,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import BaseModel
 
+from gans import schema
 from gans.errors import InputError, Parser, exit_code
 from gans.files import write_text
 from gans.runs.tracking import Run, Store, shown
@@ -36,8 +37,6 @@ from sweeps.study import Sweep
 from sweeps.winners import DEFAULT
 
 ROOT = pages.ROOT / "sweeps"
-RECORD = "sweep.json"
-PLOTS = "plots"
 PREFIX = "sweep-"
 TOP = 10  # trials in the table of the best
 
@@ -194,8 +193,8 @@ def keep(run: Run, record: Record, study: Study, sweep: Sweep) -> None:
     """Put what the pages need into the sweep's run."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = plots.draw_all(study, sweep, Path(folder))
-        run.artifacts(Path(folder), PLOTS)
-    run.text(record.model_copy(update={"plots": drawn}).model_dump_json(indent=1), RECORD)
+        run.artifacts(Path(folder), schema.SWEEP_PLOTS)
+    run.text(record.model_copy(update={"plots": drawn}).model_dump_json(indent=1), schema.SWEEP_RECORD)
 
 
 def summary(study: Study, sweep: Sweep) -> str:
@@ -221,10 +220,10 @@ def load(store: Store, experiment: str) -> Swept:
         InputError: the store knows no sweep of this name that has come to its end.
     """
     for run in reversed(store.runs(experiment)):
-        path = store.artifact(run, RECORD) if run.data.tags.get("gans.kind") == "sweep" else None
+        path = store.artifact(run, schema.SWEEP_RECORD) if run.data.tags.get(schema.KIND) == schema.SWEEP else None
         if path:
             kept = Record.model_validate_json(path.read_text(encoding="utf-8"))
-            return Swept(kept, retrained(store, experiment), store.artifact(run, PLOTS))
+            return Swept(kept, retrained(store, experiment), store.artifact(run, schema.SWEEP_PLOTS))
     raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
 
 
@@ -353,7 +352,7 @@ def contestant(swept: Swept, name: str) -> dict[str, str]:
         "Seeds": tables.seeds(estimate.n, len(cells)),
         "Minus default": NOTHING,
         "p": NOTHING,
-        "Training (s)": number(done["seconds/training"].mean()),
+        "Training (s)": number(done[schema.TRAINING].mean()),
         "In the search": number(trial.score) if trial else NOTHING,
     }
     if trial:

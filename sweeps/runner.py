@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,20 +13,26 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result
-from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
-from benchmarks.runner import Machine, MatrixRun, check
+from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
+from benchmarks.options import Machine, Selection
+from benchmarks.runner import MatrixRun, check_cell
+from gans import schema
 from gans.compute import devices
-from gans.config import experiment
-from gans.errors import InputError, unknown
+from gans.config import ShardedConfig, experiment
+from gans.errors import InputError
 from gans.files import write_text
-from gans.recipes import RECIPES, known, recipe
-from gans.registry import DATASETS
-from gans.runs.cell import Cell, identify, locked
-from gans.runs.tracking import NOTE, Run, Store, shown
+from gans.recipes import recipe
+from gans.registry import RULES
+from gans.runs.cell import Cell, identify
+from gans.runs.execute import Place, locked
+from gans.runs.tracking import Run, Store, shown
+from gans.training.mdgan import cluster
+from gans.training.mdgan.workers import Where
 from sweeps import page, winners
+from sweeps.options import Request
 from sweeps.progress import Bars, Lines, Tally, progress
 from sweeps.space import read_space
-from sweeps.study import OBJECTIVES, PRUNERS, Sweep, bury, counted, reap, unclaimed
+from sweeps.study import Sweep, bury, counted, reap, unclaimed
 from sweeps.trial import Site, Train, tidy, trial_job
 
 PRESETS = Path("sweeps/presets")
@@ -38,110 +42,15 @@ LIMIT_MINUTES = 600.0  # of a trial where no matrix gives one
 ALLOWANCE = 2.0  # a trial may be larger than the default, for which the matrix's limit is meant
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for.
-
-    Attributes:
-        model: a recipe's name.
-        dataset: a key of DATASETS, or folder:PATH.
-        trials: to finish or be pruned in total.
-        storage: a journal file, or a database URL.
-        study: its name; None: from model, data set, budget and objectives.
-        seed: of the sampler.
-        pruner: one of PRUNERS.
-        objectives: score, or score and seconds.
-        space: a TOML file in place of the model's own.
-        budget: share of the matrix's images that a trial trains on.
-        precision: of all trainings; None: the matrix's, which may depend on the device.
-        finalists: trials that are retrained.
-        fresh: training seeds, used by no trial, that they and the default are retrained from.
-        join: help with the trials only.
-    """
-
-    model: str
-    dataset: str = "digits"
-    trials: int = 30
-    storage: str = "sweeps.journal"
-    study: str | None = None
-    seed: int = 0
-    pruner: str = "halving"
-    objectives: tuple[str, ...] = ("score",)
-    space: Path | None = None
-    budget: float = 1.0
-    precision: str | None = None
-    finalists: int = 3
-    fresh: int = 5
-    join: bool = False
-
-    def check(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        if not known(self.model):
-            raise unknown("model", self.model, RECIPES)
-        if self.dataset not in DATASETS and not self.dataset.startswith("folder:"):
-            raise unknown("data set", self.dataset, [*DATASETS, "folder:PATH"])
-        for key, value in {"TRIALS": self.trials, "FINALISTS": self.finalists, "FRESH": self.fresh}.items():
-            if value < 1:
-                raise InputError(f"{key}={value} must be at least 1")
-        if self.seed < 0:
-            raise InputError(f"SEED={self.seed} must not be negative")
-        if not 0 < self.budget < float("inf"):
-            raise InputError(f"BUDGET={self.budget:g} must be above 0; 0.1 trains on a tenth of the images")
-        if self.pruner not in PRUNERS:
-            raise unknown("pruner", self.pruner, PRUNERS)
-        for objective in self.objectives:
-            if objective not in OBJECTIVES:
-                raise unknown("objective", objective, OBJECTIVES)
-        if self.objectives not in (OBJECTIVES[:1], OBJECTIVES):
-            raise InputError(f"OBJECTIVES={' '.join(self.objectives)}: take 'score', or 'score seconds'")
-
-    @property
-    def name(self) -> str:
-        """The study's name: sweeps that do not compare have different ones."""
-        parts = [self.model, "".join(c if c.isalnum() or c in "-." else "-" for c in self.dataset)]
-        parts += [f"budget{self.budget:g}"] if self.budget != 1 else []
-        parts += ["seconds"] if len(self.objectives) > 1 else []
-        parts += [self.precision] if self.precision else []
-        return self.study or "-".join(parts)
-
-    def command(self) -> str:
-        """The `make` command that goes on with this sweep."""
-        given = {
-            "MODEL": self.model,
-            "DATASET": self.dataset,
-            "TRIALS": str(self.trials),
-            "STUDY": self.study or "",
-            "SEED": str(self.seed),
-            "PRUNER": self.pruner,
-            "OBJECTIVES": " ".join(self.objectives),
-            "SPACE": str(self.space or ""),
-            "BUDGET": f"{self.budget:g}",
-            "PRECISION": self.precision or "",
-            "FINALISTS": str(self.finalists),
-            "FRESH": str(self.fresh),
-        }
-        usual = {
-            "DATASET": "digits",
-            "SEED": "0",
-            "PRUNER": "halving",
-            "OBJECTIVES": "score",
-            "BUDGET": "1",
-            "FINALISTS": "3",
-            "FRESH": "5",
-        }
-        asked = [f"{key}={shlex.quote(value)}" for key, value in given.items() if value != usual.get(key, "")]
-        return " ".join(["make sweep", *asked])
-
-
 def plan(request: Request, device: torch.device) -> Sweep:
     """The sweep that is asked for on a device, checked against data, networks and space.
 
     Raises:
         InputError: anything that would keep its trials from training.
     """
-    request.check()
+    request.validate()
     default, seconds = default_cell(request, device)
-    check(default, device)
+    check_cell(default, device)
     return Sweep(
         study=request.name,
         storage=request.storage,
@@ -161,17 +70,38 @@ def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
     The data set's own matrix says it, if there is one; else the recipe. Only the training seed is another.
     """
     model, dataset, seed = request.model, request.dataset, winners.TRIAL_SEED
-    if (MATRICES / f"{dataset}.toml").exists():
-        matrix = read_matrix(dataset)
-        if model in matrix.file.models:
-            selection = Selection([model], [dataset], [seed], request.budget, request.precision)
-            (cell,) = cells(matrix, selection, device)
-            return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
+    matrix = own_matrix(request)
+    if matrix:
+        selection = Selection([model], [dataset], [seed], request.budget, request.precision)
+        (cell,) = cells(matrix, selection, device)
+        return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
     asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
     base = experiment(recipe(model).settings, asked, where="the recipe")
     return identify(
         model, base.model_copy(update={"kimg": base.kimg * request.budget}), device
     ), 60 * LIMIT_MINUTES
+
+
+def own_matrix(request: Request) -> Matrix | None:
+    """The matrix of the data set's name, if it trains the model."""
+    if not (MATRICES / f"{request.dataset}.toml").exists():
+        return None
+    matrix = read_matrix(request.dataset)
+    return matrix if request.model in matrix.file.models else None
+
+
+def where(sweep: Sweep, request: Request, machine: Machine) -> Where:
+    """Where the workers of trials live, if they have any: as asked for, else as the data set's matrix says.
+
+    Raises:
+        InputError: there is no room for those of the default.
+    """
+    update, matrix = sweep.base.update, own_matrix(request)
+    asked = matrix.where(request.model, machine.workers) if matrix else cluster.checked(machine.workers or "local")
+    if asked == "local" or not isinstance(update, ShardedConfig) or not RULES[update.rule].distributed:
+        return "local"
+    cluster.require(update.workers, devices.resolve(machine.device))
+    return asked
 
 
 class GaveUp(Exception):
@@ -194,6 +124,7 @@ class SweepRun:
     def __init__(self, request: Request, machine: Machine, store: Store, train: Train | None = None) -> None:
         self.request, self.machine, self.store, self.train = request, machine, store, train
         self.sweep = plan(request, devices.resolve(machine.device))
+        self.workers = where(self.sweep, request, machine)
         self.study = self.sweep.create()
         self.folder = machine.runs / self.sweep.name
         self.failures = 0
@@ -206,7 +137,7 @@ class SweepRun:
         except BaseException as error:
             self.parent.interrupt(f"{type(error).__name__}: {error}")
             raise
-        self.parent.finish("finished" if code == 0 else "failed")
+        self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
 
     def stages(self) -> int:
@@ -248,37 +179,42 @@ class SweepRun:
     def jobs(self) -> list[Job]:
         """One for every trial that nobody works on."""
         left = unclaimed(self.study, self.sweep.trials)
-        parallel = self.machine.parallel(left)
-        site = Site(
+        place = Place(
+            experiment=self.sweep.name,
             uri=self.store.uri,
-            parent=self.parent.id,
             device=self.machine.device,
-            threads=max(1, devices.cores() // parallel),
-            folder=self.folder,
+            threads=max(1, devices.cores() // self.parallel(left)),
+            parent=self.parent.id,
+            graph=self.machine.graph,
+            workers=self.workers,
         )
-        return [self.job(site, uuid.uuid4().hex[:12]) for _ in range(left)]
+        return [self.job(Site(place, self.folder), uuid.uuid4().hex[:12]) for _ in range(left)]
+
+    def parallel(self, count: int) -> int:
+        """Trials at a time; those whose workers are processes fill the machine one by one."""
+        alone = self.machine.jobs is None and self.workers != "local"
+        return 1 if alone else self.machine.parallel(count)
 
     def job(self, site: Site, ticket: str) -> Job:
         call = partial(trial_job, sweep=self.sweep, site=site, ticket=ticket, train=self.train)
-        log = self.folder / "log.txt"
-        return Job(ticket, call, self.sweep.base.budget, log, self.sweep.seconds)
+        return Job(ticket, call, self.sweep.base.budget, self.folder / schema.LOG, self.sweep.seconds)
 
     def work(self, jobs: list[Job], screen: Bars | Lines) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and queues them again."""
-        engine = LocalEngine(self.machine.parallel(len(jobs)))
+        engine = LocalEngine(self.parallel(len(jobs)))
         try:
             with closing(engine.run(jobs)) as events:
                 for event in events:
                     if isinstance(event, Ended):
-                        self.settle(event)
+                        self.write_down(event)
                     screen.show(event)
                     self.give_up(event.result if isinstance(event, Ended) else None)
         finally:
             self.clean()
 
-    def settle(self, event: Ended) -> None:
+    def write_down(self, event: Ended) -> None:
         """Write down the end of a trial whose own process could not, and free the disk."""
-        if event.result.status == "timed out":
+        if event.result.status == schema.TIMED_OUT:
             for trial in self.held_by(event.job.name):
                 bury(self.study, trial, again=False)  # it would take as long again
                 self.close(trial, event.result)
@@ -290,7 +226,7 @@ class SweepRun:
         """Count failures in a row."""
         if result is None or result.status == "surplus":
             return
-        self.failures = 0 if result.status in ("finished", "pruned") else self.failures + 1
+        self.failures = 0 if result.status in (schema.FINISHED, schema.PRUNED) else self.failures + 1
         if self.failures >= FAILURES:
             raise GaveUp(f"{FAILURES} trials failed in a row, the last one with: {result.reason}")
 
@@ -302,14 +238,14 @@ class SweepRun:
     def clean(self) -> None:
         """Fail and queue again what dead workers left running."""
         for trial in reap(self.study, self.sweep.seconds):
-            self.close(trial, Result("interrupted", "its worker died"))
+            self.close(trial, Result(schema.INTERRUPTED, "its worker died"))
 
     def close(self, trial: FrozenTrial, result: Result) -> None:
         """End the MLflow run of a trial whose worker is dead."""
         run = self.store.resume(trial.user_attrs.get("run", "none"))
         if run is None:
             return
-        if result.status == "interrupted":
+        if result.status == schema.INTERRUPTED:
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
@@ -325,7 +261,7 @@ class SweepRun:
         found = page.load(self.store, self.sweep.name)
         self.write_preset(found)
         path = page.write(found)
-        self.parent.artifacts(path.parent, "report")
+        self.parent.artifacts(path.parent, schema.REPORT)
         page.write_ranking(self.store)
         print(f"report: {path}")
         return code
@@ -334,7 +270,7 @@ class SweepRun:
         """The finalists and the default from fresh seeds; what is finished is not trained again."""
         print(f"retraining the default and {len(finalists)} trials from {self.request.fresh} fresh seeds each")
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
-        return MatrixRun(matrix, Selection(), self.machine, self.store).run()
+        return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
 
     def write_preset(self, found: page.Swept) -> None:
         """The winner's settings, to be laid over the model's tables by `make bench PRESET=tuned`."""
@@ -344,34 +280,35 @@ class SweepRun:
             return
         path = PRESETS / f"{self.sweep.study}.toml"
         write_text(path, text)
-        self.parent.artifact(path, "preset")
+        self.parent.artifact(path, schema.SWEEP_PRESET)
         print(f"preset: {path}")
 
     # --- tracking
 
     def open(self) -> Run:
         """The sweep's parent run: one per study and store, taken up by every session."""
-        known = [run for run in self.store.runs(self.sweep.name) if run.data.tags.get("gans.kind") == "sweep"]
+        known = [run for run in self.store.runs(self.sweep.name) if run.data.tags.get(schema.KIND) == schema.SWEEP]
         run = self.store.resume(known[0].info.run_id) if known else None
         if run is None:
-            run = self.store.start(self.sweep.name, f"sweep {self.sweep.study}", {"gans.kind": "sweep"})
+            run = self.store.start(self.sweep.name, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP})
         run.tag(
             {
-                "gans.study": self.sweep.study,
-                "gans.storage": shown(self.sweep.storage),
-                "gans.model": self.sweep.default.model,
-                "gans.dataset": self.sweep.base.dataset,
-                "gans.command": self.request.command(),
-                "gans.status": "running",
-                NOTE: self.note(),
+                schema.STUDY: self.sweep.study,
+                schema.STORAGE: shown(self.sweep.storage),
+                schema.MODEL: self.sweep.default.model,
+                schema.DATASET: self.sweep.base.dataset,
+                schema.COMMAND: self.request.command(),
+                schema.STATUS: schema.RUNNING,
+                schema.NOTE: self.note(),
             }
         )
-        run.text(self.sweep.space.text(), "space.toml")
+        run.text(self.sweep.space.text(), schema.SWEEP_SPACE)
         return run
 
     def note(self) -> str:
         return (
             f"The sweep `{self.sweep.study}`: `{self.request.command()}`. Its child runs are trials; select "
-            f"them and compare `sweep/score`, the best point of `{self.sweep.curve}`, on which the study decides. "
-            f"Cells of the matrix run beside them are the winners and the default, from fresh training seeds."
+            f"them and compare `{schema.SWEEP_SCORE}`, the best point of `{self.sweep.curve}`, on which the study "
+            "decides. Cells of the matrix run beside them are the winners and the default, from fresh training "
+            "seeds."
         )

@@ -24,7 +24,7 @@ from gans.config import Config, Experiment, experiment, explain, flatten, read_t
 from gans.data import datasets
 from gans.errors import InputError, unknown
 from gans.recipes import recipe
-from gans.runs.cell import check
+from gans.runs.cell import check_fit
 from sweeps.toml import literal, nest
 
 # the rest of an experiment says what is compared, not how well a model does on it
@@ -306,6 +306,6 @@ class Check:
 
     def trainable(self, chosen: Chosen, what: str) -> None:
         try:
-            check(experiment(self.base.model_dump(), nest(chosen), where=self.where), self.images)
+            check_fit(experiment(self.base.model_dump(), nest(chosen), where=self.where), self.images)
         except InputError as error:
             raise complaint(error, self.where, what) from None

@@ -35,7 +35,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from gans import seeds
+from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
@@ -45,8 +45,6 @@ from sweeps.space import Space
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats and the plots are old enough
 warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator")  # it favours low scores, as is meant
 
-OBJECTIVES = ("score", "seconds")
-PRUNERS = ("halving", "median", "none")
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 CLAIMED = (*COUNTED, TrialState.RUNNING, TrialState.WAITING)
 
@@ -98,7 +96,7 @@ class Sweep:
     @property
     def curve(self) -> str:
         """The metric that trials are judged by during training, and in the end by its best value."""
-        return f"curve/{self.default.metric}"
+        return schema.curve(self.default.metric)
 
     def experiment(self, tables: Mapping[str, Any]) -> Experiment:
         """The default with a trial's tables laid over it."""

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from optuna.exceptions import TrialPruned
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.engine import Result, Tell
-from gans import files
+from gans import schema
 from gans.compute import devices
-from gans.data import datasets
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
-from gans.pictures.curves import draw_curves
-from gans.runs.cell import RUN_FILE, Cell, Observer, locked, reason, resolve, tags
-from gans.runs.scoring import Scoring
-from gans.runs.tracking import NOTE, Run, Store
-from gans.training.loop import CHECKPOINT, GENERATOR, Outcome, train
+from gans.runs.cell import Cell, resolve
+from gans.runs.execute import CellRun, Place, Stopped, Tracker, reason
+from gans.runs.tracking import Run, Store
+from gans.training.loop import Outcome
 from gans.training.recorder import History
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
@@ -35,17 +30,11 @@ class Site:
     """Where trials run and are tracked.
 
     Attributes:
-        uri: the tracking store.
-        parent: run id of the sweep.
-        device: auto, cpu, cuda, cuda:1.
-        threads: of a trial on the CPU.
-        folder: for checkpoints and pictures.
+        place: of every trial's run.
+        folder: of all of them, for checkpoints and pictures.
     """
 
-    uri: str
-    parent: str
-    device: str
-    threads: int
+    place: Place
     folder: Path
 
 
@@ -56,8 +45,12 @@ class Surplus(Exception):
     """Another process has taken the last trial."""
 
 
-class Diverged(TrialPruned):
-    """Training could not go on."""
+class Pruned(Stopped, TrialPruned):
+    """The pruner gave the trial up: its run ends as pruned, and the trial does."""
+
+
+class TrialDiverged(TrialPruned):
+    """Training could not go on: to Optuna, a trial that was pruned."""
 
 
 def trial_job(tell: Tell, sweep: Sweep, site: Site, ticket: str, train: Train | None = None) -> Result:
@@ -83,7 +76,9 @@ def verdict(trial: FrozenTrial) -> Result:
     """How a trial ended, in the engine's words."""
     if trial.user_attrs.get("surplus"):
         return Result("surplus")
-    status = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}.get(trial.state, "failed")
+    status = {TrialState.COMPLETE: schema.FINISHED, TrialState.PRUNED: schema.PRUNED}.get(
+        trial.state, schema.FAILED
+    )
     return Result(status, trial.user_attrs.get("reason", ""))
 
 
@@ -107,7 +102,7 @@ class Objective:
             return self.train(trial, self.sweep, self.site, self.tell)
         except TrialPruned as stop:
             trial.set_user_attr("reason", str(stop))
-            trial.set_user_attr("diverged", isinstance(stop, Diverged))
+            trial.set_user_attr("diverged", isinstance(stop, TrialDiverged))
             raise
         except Exception as error:
             trial.set_user_attr("reason", reason(error))
@@ -115,7 +110,7 @@ class Objective:
             raise
 
 
-class TrialObserver(Observer):
+class TrialTracker(Tracker):
     """Passes what training tells on, and ends a trial that the pruner gives up."""
 
     def __init__(self, run: Run, tell: Tell, trial: Trial, sweep: Sweep) -> None:
@@ -137,97 +132,76 @@ def report(trial: Trial, sweep: Sweep, images: int, value: float) -> None:
     """A point of the score curve.
 
     Raises:
-        TrialPruned: the pruner has seen enough.
+        Pruned: the pruner has seen enough.
     """
     # Optuna prunes by one objective only; and untrained networks say nothing of the trial
     if len(sweep.objectives) > 1 or not images:
         return
     trial.report(value, sweep.step(images))
     if images < sweep.base.budget and trial.should_prune():
-        raise TrialPruned(f"by the pruner at {images / 1000:.3g} kimg")
+        raise Pruned(f"by the pruner at {images / 1000:.3g} kimg")
+
+
+class TrialRun(CellRun):
+    """A trial: a cell that the study chose, and may give up."""
+
+    keeps_networks = False  # there are many, and the winners are trained again
+
+    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell, trial: Trial, sweep: Sweep) -> None:
+        super().__init__(cell, folder, place, tell)
+        self.trial, self.sweep = trial, sweep
+        self.values: dict[str, float] = {}  # by objective, once it is trained
+
+    @property
+    def name(self) -> str:
+        return f"trial {origin(self.trial)}"
+
+    def tags(self) -> dict[str, str]:
+        return super().tags() | {
+            schema.KIND: schema.TRIAL,
+            schema.STUDY: self.sweep.study,
+            schema.TRIAL_NUMBER: str(self.trial.number),
+            schema.REASON: "",  # a trial that is tried again takes up the run of the first try
+            schema.NOTE: f"Trial {self.trial.number} of study `{self.sweep.study}`: {self.trial.params}",
+        }
+
+    def tracker(self, run: Run) -> Tracker:
+        return TrialTracker(run, self.tell, self.trial, self.sweep)
+
+    def open(self, store: Store) -> Run:
+        run = super().open(store)
+        self.trial.set_user_attr("run", run.id)
+        return run
+
+    def conclude(self, run: Run, trained: Outcome) -> None:
+        if trained.status == schema.FINISHED:
+            # the best point of the curve: its latents have no part in any final score
+            score = min(value for _, value in trained.history[self.sweep.curve])
+            seconds = trained.seconds["training"]
+            self.values = {"score": score, "seconds": seconds}
+            self.trial.set_user_attr("seconds", seconds)
+            run.log(self.cell.experiment.budget, {schema.SWEEP_SCORE: score, schema.SWEEP_SECONDS: seconds})
 
 
 def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[float, ...]:
     """Train what the space suggests, under an MLflow run; returns the values of the objectives.
 
-    The score of a trial is the best point of its curve, on latents that have no part in any final score.
-
     Raises:
-        TrialPruned: by the pruner, or because training diverged.
+        Pruned: by the pruner.
+        TrialDiverged: training could not go on.
     """
-    device = devices.resolve(site.device)
-    cell = resolve(sweep.default.model, sweep.experiment(sweep.space.suggest(trial)), device)
-    devices.prepare(device, site.threads)
+    suggested = sweep.experiment(sweep.space.suggest(trial))
+    cell = resolve(sweep.default.model, suggested, devices.resolve(site.place.device))
     folder = trial_folder(site.folder, origin(trial))
-    with locked(folder), tracked(trial, cell, sweep, site, folder) as run:
-        images = datasets.load(cell.experiment.dataset, resolution=cell.experiment.resolution)
-        scoring = Scoring(cell.experiment, images, folder, device)
-        observer = TrialObserver(run, tell, trial, sweep)
-        outcome = train(cell.experiment, images, folder, device, scoring.evaluator, observer)
-        scoring.finish(outcome, observer)
-        draw(run, outcome, folder)
-        if outcome.status == "diverged":
-            raise Diverged(f"diverged: {outcome.reason}")
-        best = min(value for _, value in outcome.history[sweep.curve])
-        seconds = outcome.seconds["training"]
-        trial.set_user_attr("seconds", seconds)
-        run.log(cell.experiment.budget, {"sweep/score": best, "sweep/seconds": seconds})
-    values = {"score": best, "seconds": seconds}
-    return tuple(values[objective] for objective in sweep.objectives)
+    run = TrialRun(cell, folder, site.place, tell, trial, sweep)
+    outcome = run.execute()
+    if outcome.status == schema.DIVERGED:
+        raise TrialDiverged(f"diverged: {outcome.reason}")
+    return tuple(run.values[objective] for objective in sweep.objectives)
 
 
 def trial_folder(root: Path, number: int) -> Path:
     return root / f"trial-{number:05d}"
-
-
-def draw(run: Run, outcome: Outcome, folder: Path) -> None:
-    draw_curves(outcome.history, folder / "curves.png")
-    run.artifact(folder / "curves.png")
-
-
-@contextmanager
-def tracked(trial: Trial, cell: Cell, sweep: Sweep, site: Site, folder: Path) -> Iterator[Run]:
-    """The MLflow run of a trial, ended as finished, pruned, diverged or failed."""
-    run = open_run(trial, cell, sweep, site, folder)
-    try:
-        yield run
-    except Diverged as stop:
-        run.finish("diverged", str(stop))
-        raise
-    except TrialPruned as stop:
-        run.finish("pruned", str(stop))
-        raise
-    except Exception as error:
-        run.text(traceback.format_exc(), "traceback.txt")
-        run.finish("failed", reason(error))
-        raise
-    run.finish("finished")
-
-
-def open_run(trial: Trial, cell: Cell, sweep: Sweep, site: Site, folder: Path) -> Run:
-    """A new run; or, for a trial that is tried again here, the run of the first try."""
-    store, file = Store(site.uri), folder / RUN_FILE
-    run = store.resume(json.loads(file.read_text())["run"], site.parent) if file.exists() else None
-    if run is None:
-        number = origin(trial)
-        run = store.start(sweep.name, f"trial {number}", tags(cell), site.parent)
-        run.params({"model": cell.model, **cell.experiment.flat()})
-        files.write_text(file, json.dumps({"run": run.id, "trial": number}))
-    device = devices.resolve(site.device)
-    run.tag(
-        {
-            "gans.kind": "trial",
-            "gans.study": sweep.study,
-            "gans.trial": str(trial.number),
-            "gans.device": devices.describe(device),
-            "gans.threads": str(torch.get_num_threads()),
-            "gans.status": "running",
-            "gans.reason": "",
-            NOTE: f"Trial {trial.number} of study `{sweep.study}`: {trial.params}",
-        }
-    )
-    trial.set_user_attr("run", run.id)
-    return run
 
 
 def tidy(study: Study, root: Path, best: list[int]) -> None:
@@ -236,7 +210,7 @@ def tidy(study: Study, root: Path, best: list[int]) -> None:
     # a trial that is tried again works in the folder of the first try
     kept = {*best, *(origin(trial) for trial in trials if not trial.state.is_finished())}
     for number in {origin(trial) for trial in trials if over(trial)} - kept:
-        for name in (CHECKPOINT, GENERATOR):
+        for name in (schema.CHECKPOINT, schema.GENERATOR):
             (trial_folder(root, number) / name).unlink(missing_ok=True)
 
 

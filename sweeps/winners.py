@@ -32,7 +32,7 @@ def finalists(study: Study, sweep: Sweep, count: int) -> list[FrozenTrial]:
     found: dict[Experiment, FrozenTrial] = {}
     for trial in sorted(done, key=lambda trial: trial.values):
         found.setdefault(sweep.of(trial), trial)
-    found.pop(sweep.base, None)
+    found.pop(sweep.experiment({}), None)
     return list(found.values())[:count]
 
 

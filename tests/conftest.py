@@ -77,7 +77,7 @@ class StubScorer:
     """Scores by the distance between mean images: deterministic, instant, and lower is better."""
 
     def __init__(self, data: ImageData, extractor: str, n: int, device: torch.device) -> None:
-        self.extractor = SimpleNamespace(name=extractor, labels=())
+        self.extractor = SimpleNamespace(name=extractor, labels=(), hash="0" * 64)
         self.metric = f"fd_{extractor}"
         self.mean = data.train.float().mean(dim=0)
         self.n = n
@@ -104,7 +104,7 @@ class StubScorer:
 
 @pytest.fixture
 def stub_scorer(monkeypatch: pytest.MonkeyPatch) -> type[StubScorer]:
-    monkeypatch.setattr("gans.fidelity.Scorer", StubScorer)
+    monkeypatch.setattr("gans.runs.scoring.Scorer", StubScorer)
     # after a few steps a small DCGAN still draws one image for all latents
     monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 0.0)
     return StubScorer

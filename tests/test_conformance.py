@@ -94,7 +94,7 @@ def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, tiny,
     data = blobs(n=24, channels=3)
     update = RULES[rule](made, Shape(3, 16), Context(data.train))
     if LOSSES[loss].penalised and has_batch_norm(discriminators(update)[0].network):
-        pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell.check)")
+        pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell)")
     networks = [update.generator, *(d.network for d in discriminators(update))]
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
     for i in range(2):

@@ -13,11 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.rounds import Steps
 from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
+from gans import schema
 from gans.compute import devices
 from gans.config import Precision
 from gans.training.evaluation import Curve
 from gans.training.graphs import Graph
-from gans.training.loop import GENERATOR, Session
+from gans.training.loop import Session
 from gans.training.mdgan.server import MDGAN
 from gans.training.recorder import Recorder
 from gans.training.state import Training
@@ -57,7 +58,7 @@ def session(workload: Workload, device: torch.device, graph: bool = False) -> Se
     """The real trainer, in a folder that is gone: it scores and saves nothing."""
     recorder, run = Recorder(device), Training(workload.experiment, workload.data, device, graph)
     with TemporaryDirectory() as folder:
-        return Session(run, Curve(Unasked(), run, Path(folder) / GENERATOR), recorder, Path(folder))
+        return Session(run, Curve(Unasked(), run, Path(folder) / schema.GENERATOR), recorder, Path(folder))
 
 
 def ours(run: Session) -> Steps:

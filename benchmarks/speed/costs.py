@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -14,15 +13,18 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.matrix import Selection, cells, read_matrix
+from benchmarks.matrix import cells, read_matrix
+from benchmarks.options import Selection
+from benchmarks.runner import MatrixOutcome
 from benchmarks.speed.contenders import bare
 from benchmarks.speed.page import Packed
 from benchmarks.speed.rounds import Times, here, interleave
 from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.workloads import small
+from gans import schema
 from gans.compute import devices
 from gans.config import Precision
-from gans.runs.cell import Place, run_cell
+from gans.runs.execute import Place, run_cell
 
 BUDGET = 0.1  # share of its images that the small matrix trains on
 
@@ -96,8 +98,8 @@ def _matrix(device: torch.device, jobs: int, precision: Precision) -> tuple[floa
             check=False,
         )
         seconds = time.perf_counter() - since
-        told = "".join(page.read_text() for page in Path(folder).glob("reports/results/*/README.md"))
-    finished = re.search(r"^Of \d+ cells .*, (\d+) finished\.", told, re.MULTILINE)
-    if not finished or finished[1] == "0":
+        told = [MatrixOutcome.read(path) for path in Path(folder).glob(f"runs/*/{schema.OUTCOME}")]
+    finished = sum(outcome.count(schema.FINISHED) for outcome in told)
+    if not finished:
         raise RuntimeError(f"the matrix with {jobs} jobs ended with exit code {done.returncode}: {done.stderr}")
-    return seconds, int(finished[1])
+    return seconds, finished

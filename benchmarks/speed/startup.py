@@ -17,7 +17,7 @@ SPAWNED = "GANS_SPEED_SPAWNED"  # when the parent gave the command, in seconds s
 def start(model: str, name: str, precision: Any) -> dict[str, float]:
     from benchmarks.speed.workloads import small
     from gans.compute import devices  # all that a training imports
-    from gans.runs import cell  # noqa: F401  # all that a training imports
+    from gans.runs import execute  # noqa: F401  # all that a training imports
 
     imported = time.time()
     device = devices.resolve(name)

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 from gans.errors import InputError
-from gans.training.loop import GENERATOR
+from gans.schema import GENERATOR, NETWORKS
 
 KINDS = f"a {GENERATOR}, a run's folder, or an MLflow run id (its first characters will do)"
-IN_RUN = f"checkpoint/{GENERATOR}"
+IN_RUN = f"{NETWORKS}/{GENERATOR}"
 
 
 def find_generator(name: str) -> Path:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gans import fidelity
-from gans.compute import precision
+from gans import schema
+from gans.compute import devices
 from gans.config import Resolved
 from gans.data.images import ImageData
+from gans.fidelity.scorer import Scorer
 from gans.generate import sampling
 from gans.pictures import grids, panels
+from gans.runs.scores import ScoreKey, record
 from gans.training.costs import Costs
-from gans.training.loop import GENERATOR, GRID_IMAGES, Outcome
+from gans.training.loop import GRID_IMAGES, Outcome
 from gans.training.recorder import Observer
 
 if TYPE_CHECKING:
@@ -37,12 +39,26 @@ class Scored:
         reason: why it diverged, or what is remarkable about a finished one; mostly empty.
         scores: of the chosen checkpoint on the report latents, by metric; empty if it diverged.
         seconds: wall seconds by part, over all sessions of the run: training, evaluation, overhead.
+        records: what it was scored with, as tags of its run.
     """
 
     status: str
     reason: str
     scores: dict[str, float]
     seconds: dict[str, float]
+    records: dict[str, str] = field(default_factory=dict)
+
+
+def chosen(path: Path, device: torch.device) -> nn.Module:
+    """The generator in a file that training wrote, as it is scored."""
+    generator, _ = sampling.load_generator(path, device)
+    # laid out in memory as in training: other layouts round otherwise
+    return devices.place(generator, device)
+
+
+def draw_report(generator: nn.Module, count: int, experiment: Resolved) -> Tensor:
+    """Images for final scores, uint8 (count, channels, side, side): on latents that chose no checkpoint."""
+    return sampling.generate(generator, sampling.latents(count, experiment.networks.latent, "report"))
 
 
 class Scoring:
@@ -62,7 +78,7 @@ class Scoring:
         costs = Costs(device)
         self.experiment, self.data, self.folder, self.device = experiment, data, folder, device
         score = experiment.score
-        self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
+        self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
         self.evaluator = self.scorers[0].at(score.curve_images)
         costs.clock.switch("overhead")
         self.built = costs.seconds, costs.joules  # more than nothing where reference features are not kept yet
@@ -72,34 +88,41 @@ class Scoring:
         costs = Costs(self.device)
         costs.carry(*self.built)
         costs.carry(trained.seconds, trained.joules)
-        status, reason, scores = trained.status, trained.reason, {}
-        if status == "finished":
+        status, reason = trained.status, trained.reason
+        found: list[dict[str, float]] = []
+        if status == schema.FINISHED:
             try:
-                scores = self.score(costs, observer)
+                found = self.score(costs, observer)
             except FloatingPointError as stop:  # it draws pixels that are not numbers
-                status, reason = "diverged", str(stop)
-        observer.log(trained.images, {f"score/{name}": value for name, value in scores.items()} | costs.metrics())
+                status, reason = schema.DIVERGED, str(stop)
+        scores = {name: value for one in found for name, value in one.items()}
+        told = {schema.score(name): value for name, value in scores.items()}
+        observer.log(trained.images, told | costs.metrics())
         observer.flush()
-        return Scored(status, reason, scores, costs.seconds)
+        return Scored(status, reason, scores, costs.seconds, self.records(found))
 
-    def score(self, costs: Costs, observer: Observer) -> dict[str, float]:
-        """All metrics of the chosen generator; pictures of what it draws are put into the folder."""
-        latent = self.experiment.networks.latent
+    def records(self, found: Sequence[Mapping[str, float]]) -> dict[str, str]:
+        """What was scored with what, as tags."""
+        return {
+            ScoreKey(scorer.extractor.name, scorer.n).tag: record(scorer.extractor, one).text()
+            for scorer, one in zip(self.scorers, found, strict=False)
+        }
+
+    def score(self, costs: Costs, observer: Observer) -> list[dict[str, float]]:
+        """All metrics of the chosen generator by every scorer; pictures are left in the folder."""
         with costs.clock.of("evaluation"):
-            generator, _ = sampling.load_generator(self.folder / GENERATOR, self.device)
-            # laid out in memory as in training: other layouts round otherwise
-            generator = precision.place(generator, self.device, "float32")
-            images = sampling.generate(generator, sampling.latents(self.experiment.score.images, latent, "report"))
+            generator = chosen(self.folder / schema.GENERATOR, self.device)
+            images = draw_report(generator, self.experiment.score.images, self.experiment)
             found = [scorer.assess(images) for scorer in self.scorers]
-        grid = sampling.generate(generator, sampling.latents(GRID_IMAGES, latent, "grid"))
+        grid = sampling.generate(generator, sampling.latents(GRID_IMAGES, self.experiment.networks.latent, "grid"))
         self.draw(grid, found, observer)
-        return {name: value for one in found for name, value in one.scores.items()}
+        return [one.scores for one in found]
 
     def draw(self, grid: Tensor, found: Sequence[Assessment], observer: Observer) -> None:
         """The grid, its first images with their nearest training images, and the classes that are drawn."""
 
         def keep(name: str, write: Callable[[Path], None]) -> None:
-            path = self.folder / "samples" / name
+            path = self.folder / schema.SAMPLES / name
             write(path)
             observer.picture(path)
 

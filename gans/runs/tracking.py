@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -33,26 +31,22 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from gans.config import PROTOCOL_VERSION
+from gans import schema
 from gans.data.images import ImageData
 from gans.errors import InputError, first_line
+from gans.runs.provenance import provenance
 
 DEFAULT_URI = "sqlite:///mlflow.db"
-PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
-# generated reports are tracked files, but no code
-DIRTY = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)reports/results")
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
-PARENT = "mlflow.parentRunId"
-NOTE = "mlflow.note.content"
 DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
 # MLflow's words for how a run ended; a diverged run is not a crash but has no result
 STATUSES = {
-    "finished": "FINISHED",
-    "diverged": "FAILED",
-    "failed": "FAILED",
-    "timed out": "KILLED",
-    "pruned": "KILLED",
+    schema.FINISHED: "FINISHED",
+    schema.DIVERGED: "FAILED",
+    schema.FAILED: "FAILED",
+    schema.TIMED_OUT: "KILLED",
+    schema.PRUNED: "KILLED",
 }
 
 
@@ -157,7 +151,7 @@ class Store:
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> Run:
         """A new run."""
-        nesting = {PARENT: parent} if parent else {}
+        nesting = {schema.PARENT: parent} if parent else {}
         run = self.client.create_run(
             self.experiment(experiment), run_name=name, tags={**provenance(), **tags, **nesting}
         )
@@ -184,7 +178,7 @@ class Store:
             return None
         run = Run(self, run_id)
         if parent:
-            run.tag({PARENT: parent})
+            run.tag({schema.PARENT: parent})
         return run
 
     def artifact(self, run: MlflowRun, path: str) -> Path | None:
@@ -261,7 +255,7 @@ class Run:
             name=data.title,
             digest=data.hash[:12],
             source_type="code",
-            source=json.dumps({"tags": {"gans.data": data.name}}),
+            source=json.dumps({"tags": {schema.DATA: data.name}}),
             profile=json.dumps(profile),
         )
         context = [InputTag("mlflow.data.context", "training")]
@@ -288,48 +282,17 @@ class Run:
 
     def status(self) -> str:
         """The status in the store: `running`, or how it ended."""
-        return self.store.client.get_run(self.id).data.tags.get("gans.status", "")
+        return self.store.client.get_run(self.id).data.tags.get(schema.STATUS, "")
 
     def finish(self, status: str, reason: str = "") -> None:
         """End the run as `finished`, `diverged`, `failed` or `timed out`."""
         self.flush()
         if self.monitor:
             self.monitor.finish()
-        self.tag({"gans.status": status, "gans.reason": reason})
+        self.tag({schema.STATUS: status, schema.REASON: reason})
         self.store.client.set_terminated(self.id, STATUSES[status])
 
     def interrupt(self, reason: str) -> None:
         """Leave the run as stopped on the way, to be resumed."""
-        self.tag({"gans.status": "interrupted", "gans.reason": reason})
+        self.tag({schema.STATUS: schema.INTERRUPTED, schema.REASON: reason})
         self.store.client.set_terminated(self.id, RunStatus.to_string(RunStatus.KILLED))
-
-
-def provenance() -> dict[str, str]:
-    """Tags that say which code ran: commit, whether the tree was dirty, versions, protocol."""
-    return {
-        "gans.commit": _git("rev-parse", "HEAD") or "unknown",
-        "gans.dirty": str(bool(_git(*DIRTY))).lower(),
-        "gans.protocol": str(PROTOCOL_VERSION),
-        **{f"version.{package}": _version(package) for package in PACKAGES},
-    }
-
-
-def _git(*arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from gans import files
+from gans import files, schema
 from gans.generate import sampling
 from gans.training.recorder import Diverged
 from gans.training.state import Training
@@ -56,7 +56,7 @@ class Curve:
     @property
     def name(self) -> str:
         """The metric that its points are tracked under."""
-        return f"curve/{self.evaluator.metric}"
+        return schema.curve(self.evaluator.metric)
 
     def judge(self) -> float:
         """The distance of what the generator draws now, from latents that have no part in any final score.

@@ -15,7 +15,7 @@ from gans.training.players import Statistics
 from gans.training.updates import Inputs, TwoPlayer, Update
 
 
-def check(device: torch.device) -> None:
+def require(device: torch.device) -> None:
     """Refuse a device that has no graphs."""
     if device.type != "cuda":
         raise InputError("GRAPH=1 needs a CUDA device; leave it away on a CPU")

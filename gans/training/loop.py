@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gans import files
+from gans import files, schema
 from gans.compute import devices
 from gans.config import Resolved
 from gans.data.images import ImageData
@@ -18,8 +18,6 @@ from gans.training.recorder import Diverged, History, Observer, Recorder
 from gans.training.state import Training
 from gans.training.updates import Hire
 
-CHECKPOINT = "checkpoint.pt"  # everything to resume from
-GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 GRID_IMAGES = 64
 
 
@@ -44,12 +42,12 @@ class Outcome:
     @property
     def images(self) -> int:
         """Images seen in the end."""
-        return self.history["seconds/training"][-1][0]
+        return self.history[schema.TRAINING][-1][0]
 
     @property
     def joules(self) -> float:
         """Of the device, over all sessions; 0 where it does not count them."""
-        return self.history.get("energy/joules", [(0, 0.0)])[-1][1]
+        return self.history.get(schema.JOULES, [(0, 0.0)])[-1][1]
 
 
 def train(
@@ -84,7 +82,7 @@ def train(
     """
     recorder = Recorder(device, observer)
     training = Training(experiment, data, device, graph, hire)
-    session = Session(training, Curve(evaluator, training, folder / GENERATOR), recorder, folder)
+    session = Session(training, Curve(evaluator, training, folder / schema.GENERATOR), recorder, folder)
     session.begin()
     try:
         while True:
@@ -95,12 +93,12 @@ def train(
             if training.due("checkpoints"):
                 session.save()
             if training.over:
-                return session.end("finished", training.update.remark())
+                return session.end(schema.FINISHED, training.update.remark())
             session.step()
             if training.due("logs") or training.due("checkpoints"):
                 session.log()
     except (Diverged, FloatingPointError) as stop:  # the latter: the generator draws pixels that are not numbers
-        return session.end("diverged", str(stop))
+        return session.end(schema.DIVERGED, str(stop))
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class Session:
 
     def begin(self) -> None:
         """Go on from the folder's checkpoint, if there is one."""
-        file, training = self.folder / CHECKPOINT, self.training
+        file, training = self.folder / schema.CHECKPOINT, self.training
         if not file.exists():
             self.recorder.tell(training.images, training.sizes())
             return
@@ -143,7 +141,7 @@ class Session:
         """A grid from the same latents at every moment."""
         training = self.training
         z = sampling.latents(GRID_IMAGES, training.experiment.networks.latent, "grid")
-        path = self.folder / "samples" / f"{training.images / 1000:010.3f}kimg.png"
+        path = self.folder / schema.SAMPLES / f"{training.images / 1000:010.3f}kimg.png"
         grids.save_picture(grids.picture(sampling.generate(training.ema.generator, z)), path)
         self.recorder.observer.picture(path)
 
@@ -152,8 +150,8 @@ class Session:
         self.wait()
         self.training.ensure_finite()
         self.recorder.observer.flush()
-        parts = (self.training, self.curve, self.recorder)
-        files.save(self.folder / CHECKPOINT, {key: value for part in parts for key, value in part.state().items()})
+        state = self.training.state() | self.curve.state() | self.recorder.state()
+        files.save(self.folder / schema.CHECKPOINT, state)
 
     def wait(self) -> None:
         """For queued steps, so that they are booked as training and not as what comes next."""

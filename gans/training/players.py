@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
-from gans.compute import precision
-from gans.config import OptimizerConfig, Resolved
+from gans import schema
+from gans.compute import devices, precision
+from gans.config import OptimizerConfig, Resolved, Settled
 from gans.models import build_discriminator
 from gans.models.layers import Shape
 from gans.registry import LOSSES
@@ -45,10 +46,16 @@ class Player:
         network: on its device.
         lr: learning rate.
         optimizer: which one, and its other settings.
+        settled: the precision of training.
+
+    Attributes:
+        network: what is trained, as it is saved and scored.
+        compute: the same network as training computes it, in the experiment's precision; float32 comes out.
     """
 
-    def __init__(self, network: nn.Module, lr: float, optimizer: OptimizerConfig) -> None:
+    def __init__(self, network: nn.Module, lr: float, optimizer: OptimizerConfig, settled: Settled) -> None:
         self.network = network
+        self.compute = precision.computing(network, settled)
         self.parameters = list(network.parameters())
         self.optimizer = build_optimizer(self.parameters, lr, optimizer)
 
@@ -124,8 +131,8 @@ class Discriminator(Player):
 
     def __init__(self, experiment: Resolved, shape: Shape, device: torch.device, worker: int = 0) -> None:
         network = build_discriminator(shape, experiment.networks, experiment.seed, worker)
-        network = precision.place(network, device, experiment.precision)
-        super().__init__(network, experiment.optimizer.lr_d, experiment.optimizer)
+        network = devices.place(network, device)
+        super().__init__(network, experiment.optimizer.lr_d, experiment.optimizer, experiment.precision)
         self.loss = LOSSES[experiment.loss.name]
         self.penalty = experiment.loss.penalty if self.loss.penalised else 0.0
         # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once
@@ -142,13 +149,13 @@ class Discriminator(Player):
         loss = self.loss.d_loss(real_logits, fake_logits)
         if self.penalty:
             assert mix is not None
-            loss = loss + self.penalty * gradient_penalty(self.network, real, fake, mix)
+            loss = loss + self.penalty * gradient_penalty(self.compute, real, fake, mix)
         self.apply(self.gradients(loss))
         with torch.no_grad():
             return {
-                "loss/discriminator": loss.detach(),
-                "D/real": real_logits.sigmoid().mean(),
-                "D/fake": fake_logits.sigmoid().mean(),
+                schema.LOSS_D: loss.detach(),
+                schema.D_REAL: real_logits.sigmoid().mean(),
+                schema.D_FAKE: fake_logits.sigmoid().mean(),
             }
 
     def judge(self, fake: Tensor) -> Tensor:
@@ -156,13 +163,13 @@ class Discriminator(Player):
         for parameter in self.parameters:
             parameter.requires_grad_(False)
         try:
-            return self.network(fake)
+            return self.compute(fake)
         finally:
             for parameter in self.parameters:
                 parameter.requires_grad_(True)
 
     def logits(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalises:
-            return self.network(real), self.network(fake)
-        real_logits, fake_logits = self.network(torch.cat([real, fake])).split([len(real), len(fake)])
+            return self.compute(real), self.compute(fake)
+        real_logits, fake_logits = self.compute(torch.cat([real, fake])).split([len(real), len(fake)])
         return real_logits, fake_logits

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from gans import schema
 from gans.compute import precision
 from gans.config import Resolved
 from gans.data.images import ImageData
@@ -47,9 +48,9 @@ class Training:
         graph: bool = False,
         hire: Hire | None = None,
     ) -> None:
-        precision.check(experiment.precision, device)
+        precision.require(experiment.precision, device)
         if graph:
-            graphs.check(device)
+            graphs.require(device)
         self.experiment, self.data, self.device, self.graph = experiment, data, device, graph
         self.shape = Shape(data.channels, data.resolution)
         context = Context(data.train.to(device), data.train_labels, hire)
@@ -105,8 +106,8 @@ class Training:
     def sizes(self) -> dict[str, float]:
         """Trainable parameters of the generator, and of all discriminators together."""
         return {
-            "parameters/generator": self.update.player.size,
-            "parameters/discriminator": self.update.discriminator_size(),
+            schema.SIZE_G: self.update.player.size,
+            schema.SIZE_D: self.update.discriminator_size(),
         }
 
     def about(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gans import seeds
-from gans.compute import precision
+from gans import schema, seeds
+from gans.compute import devices
 from gans.config import Resolved, TwoPlayerConfig
 from gans.data.batches import Batches
 from gans.errors import InputError
@@ -61,8 +61,8 @@ class Update(ABC):
         self.experiment, self.shape = experiment, shape
         self.device = context.images.device
         network = build_generator(shape, experiment.networks, experiment.seed)
-        network = precision.place(network, self.device, experiment.precision)
-        self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer)
+        network = devices.place(network, self.device)
+        self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer, experiment.precision)
 
     @classmethod
     def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
@@ -201,10 +201,10 @@ class TwoPlayer(Update):
         *extra, last = prepared
         for inputs in extra:
             with torch.no_grad():
-                fake = self.generator(inputs.z)
+                fake = self.player.compute(inputs.z)
             self.discriminator.learn(inputs.real, fake, inputs.mix)
-        fake = self.generator(last.z)
+        fake = self.player.compute(last.z)
         learned = self.discriminator.learn(last.real, fake.detach(), last.mix)
         loss = self.discriminator.loss.g_loss(self.discriminator.judge(fake))
         self.player.apply(self.player.gradients(loss))
-        return {**learned, "loss/generator": loss.detach()}
+        return {**learned, schema.LOSS_G: loss.detach()}

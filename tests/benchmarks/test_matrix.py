@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.matrix import MATRICES, NAMES, Selection, cells, read_matrix, with_preset
-from benchmarks.runner import check
+from benchmarks.matrix import MATRICES, NAMES, cells, read_matrix, with_preset
+from benchmarks.options import Selection
+from benchmarks.runner import check_cell
 from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import recipe
@@ -110,7 +111,7 @@ def test_mistakes_are_named(small, change, says):
     small.write_text(text.replace(*change))
     with pytest.raises(InputError, match=says) as error:
         for cell in cells(read_matrix(str(small)), Selection(), CPU):
-            check(cell, torch.device("cpu"))
+            check_cell(cell, torch.device("cpu"))
     assert "\n" not in str(error.value)
 
 
@@ -235,7 +236,7 @@ def test_a_precision_is_asked_for_all_cells_and_checked_on_the_device(small):
     assert {cell.experiment.precision for cell in asked} == {"tf32"}
     assert not {cell.identity for cell in plain} & {cell.identity for cell in asked}
     with pytest.raises(InputError, match="precision = tf32 needs a CUDA device"):
-        check(asked[0], CPU)
+        check_cell(asked[0], CPU)
 
 
 def test_unless_asked_for_a_precision_is_the_devices(small, monkeypatch):

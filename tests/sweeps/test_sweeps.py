@@ -27,23 +27,25 @@ from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
 
 from benchmarks.engine import Ended, Job, Result
-from benchmarks.runner import Machine
+from benchmarks.options import Machine
 from gans.config import experiment, flatten
 from gans.data.datasets import load
 from gans.errors import InputError, exit_code
 from gans.recipes import RECIPES, recipe
-from gans.runs.cell import Cell, check
+from gans.runs.cell import Cell, check_fit
+from gans.runs.execute import Place as RunPlace
 from gans.runs.tracking import Store
-from gans.training.loop import CHECKPOINT
+from gans.schema import CHECKPOINT
 from reports.difference import Difference
 from sweeps import __main__ as command
 from sweeps import page, winners
+from sweeps.options import Request
 from sweeps.progress import Tally
-from sweeps.runner import Request, SweepRun, default_cell, plan
+from sweeps.runner import SweepRun, default_cell, plan
 from sweeps.space import Choice, Range, Space, read_space, space
 from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
 from sweeps.toml import lines, nest
-from sweeps.trial import Diverged, Site, tidy, trial_folder, trial_job
+from sweeps.trial import Pruned, Site, TrialDiverged, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
 
 CPU = torch.device("cpu")
@@ -79,7 +81,7 @@ def sweep(tmp_path) -> Sweep:
 
 @pytest.fixture
 def site(tmp_path) -> Site:
-    return Site(uri="", parent="", device="cpu", threads=1, folder=tmp_path)
+    return Site(RunPlace("stub", uri="", device="cpu", threads=1), tmp_path)
 
 
 def score(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
@@ -101,7 +103,7 @@ def bug(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tu
 
 def diverge(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
     sweep.space.suggest(trial)
-    raise Diverged("diverged: a loss is nan")
+    raise TrialDiverged("diverged: a loss is nan")
 
 
 def go(sweep: Sweep, site: Site, train: Callable[..., Any] = score) -> Result:
@@ -145,7 +147,7 @@ def test_random_samples_of_a_space_are_trainable(swept):
     seen = set()
     for tables in samples(space, 50):
         resolved = experiment(cell.experiment.model_dump(), tables)
-        check(resolved, images)
+        check_fit(resolved, images)
         assert resolved.kimg == cell.experiment.kimg and resolved.seed == winners.TRIAL_SEED
         seen.add(resolved.loss.name)
         flat = dict(flatten(tables))
@@ -166,7 +168,8 @@ def test_a_space_searches_what_the_issue_lists_and_holds_the_default(swept):
     default = space.default()
     assert default is not None
     fixed = FixedTrial(default)
-    assert experiment(cell.experiment.model_dump(), space.suggest(fixed)) == cell.experiment
+    unchanged = experiment(cell.experiment.model_dump())
+    assert experiment(cell.experiment.model_dump(), space.suggest(fixed)) == unchanged
 
 
 def test_the_default_is_what_the_matrix_trains():
@@ -513,7 +516,7 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     sign(run.study.ask(), "late")
     job = Job("late", lambda tell: Result("finished"), 0, tmp_path / "log", 1)
-    run.settle(Ended(job, Result("timed out", "still running after 1 minutes")))
+    run.write_down(Ended(job, Result("timed out", "still running after 1 minutes")))
     assert states(run.study) == ["FAIL"]
     tally = Tally.of(run.study)
     assert (tally.counted, tally.failed, tally.running) == (0, 1, 0)
@@ -556,12 +559,12 @@ def test_a_storage_that_cannot_be_reached_is_one_line(tmp_path):
 
 
 def test_the_command_names_what_is_not_usual():
-    assert Request("gan").command() == "make sweep MODEL=gan TRIALS=30"
-    request = Request("gan", objectives=("score", "seconds"), budget=0.1, seed=3)
-    assert request.command() == "make sweep MODEL=gan TRIALS=30 SEED=3 OBJECTIVES='score seconds' BUDGET=0.1"
+    assert Request("gan").command() == "make sweep MODEL=gan"
+    request = Request("gan", trials=40, objectives=("score", "seconds"), budget=0.1, seed=3)
+    assert request.command() == "make sweep MODEL=gan TRIALS=40 SEED=3 OBJECTIVES='score seconds' BUDGET=0.1"
     assert request.name == "gan-digits-budget0.1-seconds"
     precise = Request("gan", precision="float32")
-    assert precise.command() == "make sweep MODEL=gan TRIALS=30 PRECISION=float32"
+    assert precise.command() == "make sweep MODEL=gan PRECISION=float32"
     assert precise.name == "gan-digits-float32"
 
 
@@ -697,4 +700,5 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
 
 
 def test_trial_pruned_is_what_optuna_catches():
-    assert issubclass(Diverged, TrialPruned)
+    assert issubclass(TrialDiverged, TrialPruned)
+    assert issubclass(Pruned, TrialPruned)

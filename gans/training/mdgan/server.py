@@ -107,7 +107,7 @@ class MDGAN(Update):
         pairs = {n: assignment(place, len(prepared.latents)) for place, n in enumerate(prepared.work)}
         generated, parcels = [], []
         for j, z in enumerate(prepared.latents):
-            generated.append(self.generator(z))
+            generated.append(self.player.compute(z))
             parcels.append(self.team.parcel(generated[j].detach()))
             for n, (g, d) in pairs.items():
                 if max(g, d) == j:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gans import seeds
+from gans import schema, seeds
 from gans.compute import precision
 from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batches
@@ -140,7 +140,7 @@ class Worker:
         with precision.products(self.experiment.precision, x_d.device):
             learned = self.learn(work, x_d)
             loss, feedback = self.feedback(x_g)
-        return Reply(feedback, {**learned, "loss/generator": loss})
+        return Reply(feedback, {**learned, schema.LOSS_G: loss})
 
     def learn(self, work: Work, fake: Tensor) -> Statistics:
         """L discriminator steps on one batch of the shard and X_d; statistics of the last."""

@@ -11,7 +11,7 @@ from gans.data import datasets
 from gans.data.shards import by_class, deal, dirichlet, histogram, iid
 from gans.errors import InputError
 from gans.pictures.shards import draw_shards
-from gans.runs.cell import check
+from gans.runs.cell import check_fit
 
 
 def labels_of(*counts: int) -> Tensor:
@@ -120,7 +120,7 @@ def test_iid_sizes_are_even() -> None:
 def test_a_skew_of_unlabelled_images_is_refused(rule: str, kind: str, tiny, blobs) -> None:
     made = tiny({"update": {"rule": rule, "workers": 2, "shards": kind}})
     with pytest.raises(InputError, match=f'update.shards = "{kind}" needs labelled images; .* folder per class'):
-        check(made, blobs())
+        check_fit(made, blobs())
 
 
 @pytest.mark.parametrize("rule", ["mdgan", "fl-gan"])
@@ -128,19 +128,19 @@ def test_shards_smaller_than_a_batch_are_refused(rule: str, tiny, blobs) -> None
     for workers, fits in ((7, True), (8, False), (100, False), (10**9, False)):
         made = tiny({"update": {"rule": rule, "workers": workers}}, batch=8)
         if fits:
-            check(made, blobs(n=60))
+            check_fit(made, blobs(n=60))
             continue
         with pytest.raises(
             InputError, match=f"workers = {workers} leaves shards of {60 // workers} images, fewer"
         ):
-            check(made, blobs(n=60))
+            check_fit(made, blobs(n=60))
 
 
 def test_the_smallest_class_counts_where_shards_are_classes(tiny, blobs) -> None:
     images = dataclasses.replace(blobs(n=60), train_labels=labels_of(55, 5), classes=("a", "b"))
     made = tiny({"update": {"rule": "mdgan", "workers": 2, "shards": "classes"}}, batch=8)
     with pytest.raises(InputError, match="workers = 2 leaves shards of 5 images, fewer than batch = 8"):
-        check(made, images)
+        check_fit(made, images)
 
 
 # the picture

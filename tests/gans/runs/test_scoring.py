@@ -8,7 +8,8 @@ from gans import files
 from gans.config import Resolved
 from gans.generate import sampling
 from gans.runs.scoring import Scoring
-from gans.training.loop import CHECKPOINT, GENERATOR, Session, train
+from gans.schema import CHECKPOINT, GENERATOR
+from gans.training.loop import Session, train
 from gans.training.recorder import Silent
 from tests.conftest import train_and_score
 

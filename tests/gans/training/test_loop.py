@@ -16,9 +16,10 @@ from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.recipes import RECIPES, recipe
+from gans.schema import CHECKPOINT, GENERATOR
 from gans.training.costs import Clock
 from gans.training.evaluation import Curve
-from gans.training.loop import CHECKPOINT, GENERATOR, Outcome, train
+from gans.training.loop import Outcome, train
 from gans.training.players import Statistics
 from gans.training.recorder import History
 from gans.training.state import Training

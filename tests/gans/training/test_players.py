@@ -100,7 +100,5 @@ def test_a_player_that_a_graph_taught_goes_on_without_one(settings) -> None:
 
 
 def test_an_optimiser_that_is_none_is_refused() -> None:
-    with pytest.raises(
-        InputError, match=r"optimizer.name = 'adma' is not valid: input should be 'adam', 'sgd'"
-    ):
+    with pytest.raises(InputError, match=r"optimizer.name = 'adma' is not valid: input should be 'adam', 'sgd'"):
         experiment({"optimizer": {"name": "adma"}})

@@ -100,7 +100,7 @@ def assert_same_weights(one: nn.Module, other: nn.Module, tolerance: float) -> N
 def test_steps_equal_a_textbook_gan(network: str, loss: str, tiny, blobs) -> None:
     """Two discriminator steps and one generator step, three times, weight by weight."""
     if network == "dcgan" and loss == "wasserstein-gp":
-        pytest.skip("refused by gans.runs.cell.check")
+        pytest.skip("refused by gans.runs.cell.check_fit")
     made = tiny(
         {"networks": {"name": network}, "loss": {"name": loss}, "update": {"d_steps": 2}},
         optimizer={"lr_g": 1e-3, "lr_d": 2e-3, "beta1": 0.5, "beta2": 0.9},
@@ -145,7 +145,7 @@ def test_gradients_of_any_memory_layout_are_applied_by_element() -> None:
     """Second derivatives of convolutions are not contiguous; fused Adam reads memory in its own order."""
     network = nn.Linear(5, 3)
     plain = copy.deepcopy(network)
-    player = Player(network, lr=0.1, optimizer=OptimizerConfig(beta1=0.0))
+    player = Player(network, lr=0.1, optimizer=OptimizerConfig(beta1=0.0), settled="float32")
     adam = torch.optim.Adam(plain.parameters(), 0.1, (0.0, 0.999), foreach=False)
     rng = torch.Generator().manual_seed(0)
     for _ in range(3):

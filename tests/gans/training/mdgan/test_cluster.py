@@ -22,9 +22,10 @@ from benchmarks.__main__ import main
 from gans.config import Experiment, experiment
 from gans.errors import InputError, exit_code
 from gans.models.layers import Shape
-from gans.runs.cell import Place, check_workers, resolve
+from gans.runs.cell import resolve
+from gans.runs.execute import Place, check_workers
 from gans.runs.tracking import Store
-from gans.training.loop import CHECKPOINT
+from gans.schema import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
@@ -271,7 +272,7 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     start = time.monotonic()
     with pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:.*ray start --head"):
-        cluster.check(3, CPU)
+        cluster.require(3, CPU)
     assert time.monotonic() - start < 20
 
 
@@ -279,11 +280,11 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch) -> None:
 def test_more_processes_than_there_is_memory_for_are_refused(monkeypatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
-    cluster.check(5, CPU)
+    cluster.require(5, CPU)
     with pytest.raises(
         InputError, match=r"6 workers in processes of their own need about 2.3 GiB .* and 2.0 are free"
     ):
-        cluster.check(6, CPU)
+        cluster.require(6, CPU)
 
 
 def test_without_ray_the_remedy_is_named(monkeypatch) -> None:
@@ -292,7 +293,7 @@ def test_without_ray_the_remedy_is_named(monkeypatch) -> None:
         InputError,
         match=r"not installed; make setup EXTRAS=cluster, or pip install 'gans.cluster.'",
     ):
-        cluster.check(3, CPU)
+        cluster.require(3, CPU)
 
 
 def test_workers_of_a_rule_that_has_none_are_refused() -> None:
@@ -516,7 +517,7 @@ def wait_for_nodes(folder: Path, there: dict[str, str]) -> None:
 
     Asked from a process of its own each time: whether Ray sends a token is decided when it is imported.
     """
-    ask = "import torch; from gans.training.mdgan import cluster; cluster.check(1, torch.device('cpu'))"
+    ask = "import torch; from gans.training.mdgan import cluster; cluster.require(1, torch.device('cpu'))"
     for _ in range(30):
         code, said = python(folder, "-c", ask, **there)
         if code == 0:

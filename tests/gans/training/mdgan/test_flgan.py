@@ -9,8 +9,9 @@ from gans.config import TwoPlayerConfig
 from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.layers import Shape
+from gans.schema import GENERATOR
 from gans.training.evaluation import Curve
-from gans.training.loop import GENERATOR, Session
+from gans.training.loop import Session
 from gans.training.mdgan.flgan import FLGAN, alone, average_into
 from gans.training.players import Player
 from gans.training.recorder import Recorder

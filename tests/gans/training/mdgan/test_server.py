@@ -122,7 +122,7 @@ def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
 @pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
 def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss: str, tiny, blobs) -> None:
     if network == "dcgan" and loss == "wasserstein-gp":
-        pytest.skip("refused by gans.runs.cell.check")
+        pytest.skip("refused by gans.runs.cell.check_fit")
     images = blobs().train
     rule = make(tiny, images, network, loss, workers=1, batches=1, d_steps=1, swap_epochs=1.0)
     base = {"networks": {"name": network}, "loss": {"name": loss}}

@@ -1,0 +1,318 @@
+"""A cell under its MLflow run: the one way in which cells of a matrix, single trainings and trials run."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gans import files, schema
+from gans.compute import devices, precision
+from gans.config import Resolved, ShardedConfig
+from gans.data.images import ImageData
+from gans.errors import InputError, brief
+from gans.generate.sampling import PURPOSES
+from gans.pictures.curves import draw_curves
+from gans.pictures.film import Track, grids, save_film
+from gans.pictures.shards import draw_shards
+from gans.registry import RULES
+from gans.runs.cell import Cell, extractor
+from gans.runs.provenance import foreign, provenance
+from gans.runs.scoring import Scored, Scoring
+from gans.runs.tracking import Run, Store
+from gans.training import graphs
+from gans.training.loop import Outcome, train
+from gans.training.mdgan import cluster
+from gans.training.mdgan.workers import Hire, Where
+from gans.training.recorder import History
+
+# told (images seen, metrics) as training goes on
+Tell = Callable[[int, Mapping[str, float]], None]
+
+
+class InUse(InputError):
+    """Another process works on the same cell."""
+
+
+class Stopped(Exception):
+    """Whoever is told of a training ends it early; raised from there, it ends the run as `status`."""
+
+    status = schema.PRUNED
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell runs and is tracked.
+
+    Attributes:
+        experiment: the MLflow experiment.
+        uri: the tracking store.
+        device: auto, cpu, cuda or cuda:1.
+        threads: on the CPU.
+        parent: run id of the invocation, if there is one.
+        matrix_file: text of the matrix file, kept with the run.
+        graph: replay training steps as a CUDA graph.
+        workers: where the workers of an update rule that has some live; results agree to rounding.
+    """
+
+    experiment: str
+    uri: str
+    device: str
+    threads: int
+    parent: str | None = None
+    matrix_file: str | None = None
+    graph: bool = False
+    workers: Where = "local"
+
+
+class Tracker:
+    """The observer of a training that is tracked: passes what it is told on to MLflow and to a listener."""
+
+    def __init__(self, run: Run, tell: Tell) -> None:
+        self.run, self.tell = run, tell
+
+    def log(self, images: int, values: Mapping[str, float]) -> None:
+        self.run.log(images, values)
+        self.tell(images, values)
+
+    def picture(self, path: Path) -> None:
+        self.run.artifact(path, schema.SAMPLES)
+
+    def flush(self) -> None:
+        self.run.flush()
+
+    def resumed(self, history: History) -> None:
+        if self.run.new:  # the store that knew the run is gone: tell the new one what came before
+            for name, points in history.items():
+                for images, value in points:
+                    self.run.log(images, {name: value})
+
+
+class CellRun:
+    """A cell and the MLflow run that it is trained under. What a sweep's trial does otherwise, it overrides.
+
+    Args:
+        cell: what to run.
+        folder: its checkpoint and pictures; what an interrupted run left there is taken up.
+        place: where.
+        tell: a listener for progress.
+    """
+
+    keeps_networks = True  # in the store, beside those in the folder
+
+    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell) -> None:
+        self.cell, self.folder, self.place, self.tell = cell, folder, place, tell
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.cell.name
+
+    def tags(self) -> dict[str, str]:
+        """What the run is found by, and a description for whoever reads the UI."""
+        return tags(self.cell)
+
+    def tracker(self, run: Run) -> Tracker:
+        """The observer of the training."""
+        return Tracker(run, self.tell)
+
+    def conclude(self, run: Run, trained: Outcome) -> None:
+        """What is done before the run of a trained cell ends."""
+
+    def execute(self) -> Scored:
+        """Train the cell, or go on with it, and score it; an exception ends its run as failed.
+
+        Raises:
+            InUse: another process runs the cell.
+            InputError: the device has not the precision, or no graphs; there is no run then.
+        """
+        device = devices.resolve(self.place.device)
+        precision.require(self.cell.experiment.precision, device)
+        if self.place.graph:
+            graphs.require(device)
+        devices.prepare(device, self.place.threads)
+        store = Store(self.place.uri)
+        with locked(self.folder):
+            run = self.open(store)
+            with self.ending(run):
+                trained, scored = self.train(run)
+                self.keep(run, trained)
+                self.conclude(run, trained)
+            run.finish(scored.status, scored.reason)
+        return scored
+
+    def open(self, store: Store) -> Run:
+        """The run that an interrupted invocation left, or a new one."""
+        file, place = self.folder / schema.RUN_FILE, self.place
+        run = store.resume(json.loads(file.read_text())["run"], place.parent) if file.exists() else None
+        if run is None:
+            run = store.start(place.experiment, self.name, self.tags(), place.parent)
+            run.params({"model": self.cell.model, **self.cell.experiment.flat()})
+            text = json.dumps({"run": run.id, "cell": self.name, "identity": self.cell.identity})
+            files.write_text(file, text)
+        else:
+            run.tag(provenance() | self.tags())  # of the code that goes on
+            run.untag(schema.LOST)  # those that the checkpoint knows to be lost are told again
+        run.tag(foreign(self.cell.experiment) | session(self.cell, place))
+        return run
+
+    @contextmanager
+    def ending(self, run: Run) -> Iterator[None]:
+        """Write down the end of a training that does not come to its own."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            run.interrupt("stopped by the user")
+            raise
+        except Stopped as stop:
+            run.finish(stop.status, str(stop))
+            raise
+        except Exception as error:
+            run.text(traceback.format_exc(), schema.TRACEBACK)
+            self.keep_networks(run)
+            run.finish(schema.FAILED, reason(error))
+            raise
+
+    def train(self, run: Run) -> tuple[Outcome, Scored]:
+        """Train and score."""
+        experiment, images = self.cell.experiment, self.cell.images
+        device = devices.resolve(self.place.device)
+        run.watch_system()
+        if self.place.matrix_file:
+            run.text(self.place.matrix_file, schema.MATRIX_FILE)
+        run.dataset(images)
+        show_shards(run, experiment, images, self.folder)
+        tracker = self.tracker(run)
+        scoring = Scoring(experiment, images, self.folder, device)
+        judge, graph = scoring.evaluator, self.place.graph
+        with hiring(run, experiment, self.place.workers) as hire:
+            trained = train(experiment, images, self.folder, device, judge, tracker, graph, hire)
+        scored = scoring.finish(trained, tracker)
+        run.tag(scored.records)
+        return trained, scored
+
+    def keep(self, run: Run, trained: Outcome) -> None:
+        """Put what training left into the run: networks, checkpoint, curves, film."""
+        self.keep_networks(run)
+        curves = self.folder / schema.CURVES
+        draw_curves(trained.history, curves)
+        run.artifact(curves)
+        run.tag({schema.CHOSEN: str(trained.chosen)})
+        run.log(trained.images, {schema.TRACKING: run.seconds})
+        self.keep_film(run)
+
+    def keep_networks(self, run: Run) -> None:
+        """Put the generator and the checkpoint into the run, if they are there."""
+        for name in (schema.GENERATOR, schema.CHECKPOINT):
+            if self.keeps_networks and (self.folder / name).exists():
+                run.artifact(self.folder / name, schema.NETWORKS)
+
+    def keep_film(self, run: Run) -> None:
+        """Put the training as a film into the run, made of the grids that lie in its folder."""
+        path = self.folder / schema.FILM
+        drawn = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
+        if save_film([Track(self.name, drawn)], self.cell.experiment.resolution, path):
+            run.artifact(path)
+
+
+def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Scored:
+    """Train the cell, or go on with it, and score it, under its MLflow run; see `CellRun.execute`."""
+    return CellRun(cell, folder, place, tell).execute()
+
+
+def check_workers(cell: Cell, place: Place) -> None:
+    """Refuse, before training, workers that cannot have the processes that they are to live in.
+
+    Raises:
+        InputError: the update rule has no workers of that kind, or there is no room for them.
+    """
+    update = cell.experiment.update
+    if place.workers == "local":
+        return
+    if not RULES[update.rule].distributed:
+        raise InputError(f"update {update.rule} has no workers for --workers {place.workers}; leave it out")
+    assert isinstance(update, ShardedConfig)
+    cluster.require(update.workers, devices.resolve(place.device))
+
+
+def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path) -> None:
+    """Put a picture of the classes that each worker holds into the run."""
+    update, path = experiment.update, folder / schema.SHARDS
+    if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
+        run.artifact(path)
+
+
+@contextmanager
+def hiring(run: Run, experiment: Resolved, where: Where) -> Iterator[Hire]:
+    """What makes the cell's workers; whoever is lost becomes a tag of the run."""
+
+    def lost(n: int, why: str) -> None:
+        run.tag({f"{schema.LOST}{n}": why})
+
+    where = where if RULES[experiment.update.rule].distributed else "local"
+    with cluster.hiring(where, experiment, lost) as hire:
+        run.tag({schema.WORKERS: where})
+        yield hire
+
+
+def reason(error: BaseException) -> str:
+    """The end of the traceback in one line: exception, message, place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{brief(error)}{place}"
+
+
+def session(cell: Cell, place: Place) -> dict[str, str]:
+    """Tags of a run that is under way: on what it is."""
+    graphed = place.graph and graphs.fits(RULES[cell.experiment.update.rule])
+    return {
+        schema.DEVICE: devices.describe(devices.resolve(place.device)),
+        schema.THREADS: str(place.threads),
+        schema.GRAPH: str(graphed).lower(),
+        schema.STATUS: schema.RUNNING,
+    }
+
+
+def tags(cell: Cell) -> dict[str, str]:
+    """What the run of a cell is found by, and a description for whoever reads the UI."""
+    e = cell.experiment
+    note = (
+        f"**{cell.model}** on **{e.dataset}** at {e.resolution}x{e.resolution}, training seed {e.seed}: "
+        f"{e.networks.name} networks, {e.update.rule} updates, {e.loss.name} loss, "
+        f"{e.kimg:g} kimg in batches of {e.batch}.\n\n"
+        "The x axis (step) is the number of real images the discriminators have seen. "
+        f"`{schema.curve(cell.metric)}` is the score during training on {e.score.curve_images} images and picks "
+        f"the checkpoint; `{schema.score(cell.metric)}` is the final score on {e.score.images} images from other "
+        "latents. Lower is better."
+    )
+    return {
+        schema.KIND: schema.CELL,
+        schema.IDENTITY: cell.identity,
+        schema.MODEL: cell.model,
+        schema.DATASET: e.dataset,
+        schema.SEED: str(e.seed),
+        schema.METRIC: cell.metric,
+        schema.EXTRACTORS: " ".join(f"{name}:{extractor(name).hash}" for name in e.score.extractors),
+        schema.COUNT: str(e.score.images),
+        schema.REFERENCE: f"train split, {len(cell.images.train)} images",
+        schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
+        schema.NOTE: note,
+    }
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the cell's folder; a second process that wants it gets an `InputError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(f"{folder} is in use by another process; wait for it or stop it") from None
+        for leftover in folder.glob(".*.[0-9]*"):  # of a process that was killed while writing
+            leftover.unlink()
+        yield

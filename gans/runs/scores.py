@@ -1,0 +1,90 @@
+"""What a trained cell has been scored with, and what is missing. Free of torch, so that planning stays quick.
+
+A score is known by the trained cell, the extractor (its hash), the number of generated images and the version of
+scoring. The run of a cell says in one tag per extractor and number which hash, version and metrics it has.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from gans import schema
+from gans.fidelity import SCORING_VERSION, Extractor
+
+
+@dataclass(frozen=True, order=True)
+class ScoreKey:
+    """An extractor, and how many generated images it scores."""
+
+    extractor: str
+    count: int
+
+    @property
+    def tag(self) -> str:
+        """Of a run: holds the record of this score."""
+        return f"{schema.SCORED}{self.extractor}.{self.count}"
+
+    @classmethod
+    def of_tag(cls, tag: str) -> Self:
+        extractor, _, count = tag.removeprefix(schema.SCORED).rpartition(".")
+        return cls(extractor, int(count))
+
+    def __str__(self) -> str:
+        return f"{self.extractor} at {self.count:,}"
+
+
+@dataclass(frozen=True)
+class ScoreRecord:
+    """What a score was made with.
+
+    Attributes:
+        sha256: of the extractor's weights.
+        version: SCORING_VERSION then.
+        metrics: names of all numbers, errors included.
+    """
+
+    sha256: str
+    version: int
+    metrics: tuple[str, ...]
+
+    def text(self) -> str:
+        """As a tag holds it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_text(cls, text: str) -> Self:
+        fields = json.loads(text)
+        return cls(fields["sha256"], fields["version"], tuple(fields["metrics"]))
+
+    def complete(self, extractor: Extractor) -> bool:
+        """Whether nothing that the extractor would give today is missing."""
+        same = (self.sha256, self.version) == (extractor.hash, SCORING_VERSION)
+        return same and set(metric_names(extractor)) <= set(self.metrics)
+
+
+def record(extractor: Extractor, metrics: Iterable[str]) -> ScoreRecord:
+    """Of a score that was made now."""
+    return ScoreRecord(extractor.hash, SCORING_VERSION, tuple(metrics))
+
+
+def records(tags: Mapping[str, str]) -> dict[ScoreKey, ScoreRecord]:
+    """All that a run was scored with, by its tags."""
+    return {
+        ScoreKey.of_tag(tag): ScoreRecord.of_text(text)
+        for tag, text in tags.items()
+        if tag.startswith(schema.SCORED)
+    }
+
+
+def metric_names(extractor: Extractor) -> list[str]:
+    """The metrics that an assessment by this extractor gives; nothing is computed."""
+    return list(extractor.metrics())
+
+
+def metric(name: str, count: int, tags: Mapping[str, str]) -> str:
+    """What a score on `count` images is logged as, in a run with these tags."""
+    own = tags.get(schema.COUNT) == str(count)
+    return schema.score(name) if own else schema.score(name, count)

@@ -1,0 +1,92 @@
+"""The strings of the protocol: the names that runs, metrics, artifacts and files are written and found under.
+
+They stand below all rooms: training tells these metrics, runs track them, reports read them.
+"""
+
+from __future__ import annotations
+
+# --- tags of a run
+
+KIND = "gans.kind"  # one of CELL, FLOOR, TRIAL, MATRIX, SWEEP
+IDENTITY = "gans.cell"  # of a cell or a floor
+STATUS, REASON = "gans.status", "gans.reason"  # how it ended, and why
+MODEL, DATASET, SEED = "gans.model", "gans.dataset", "gans.seed"
+METRIC = "gans.metric"  # the score that picks the checkpoint and ranks models
+TITLE = "gans.title"  # of the data set
+EXTRACTORS = "gans.extractors"  # `name:sha256` of each
+EXTRACTOR, EXTRACTOR_HASH = "gans.extractor", "gans.extractor_hash"  # of a floor
+SCORED = "gans.scored."  # and `extractor.count`: what a run was scored with, see `gans.runs.scores`
+COUNT = "gans.score_images"  # generated images behind the metrics that begin with SCORE
+SCORING = "gans.scoring"  # version of the scoring of a floor
+REFERENCE = "gans.reference"  # the images that generated ones are compared with
+LATENT_SEEDS = "gans.latent_seeds"
+CHOSEN = "gans.chosen_images"  # images seen by the checkpoint that is scored
+DEVICE, THREADS, GRAPH = "gans.device", "gans.threads", "gans.graph"
+WORKERS = "gans.workers"  # where MD-GAN's workers live
+LOST = "gans.lost."  # and the number of a worker of MD-GAN: why it is gone
+MATRIX_NAME = "gans.matrix"
+STUDY, TRIAL_NUMBER, STORAGE = "gans.study", "gans.trial", "gans.storage"
+COMMAND = "gans.command"
+PROTOCOL = "gans.protocol"
+COMMIT, DIRTY = "gans.commit", "gans.dirty"
+CODE = "gans.code."  # and `package.module:Name` of a part from elsewhere: SHA-256 of its file; .commit, .dirty
+VERSION = "version."  # and a package
+DATA = "gans.data"  # how the data set is loaded again
+TAGS = "gans."  # how all of ours begin
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
+
+# --- kinds of runs
+
+CELL, FLOOR, TRIAL, MATRIX, SWEEP = "cell", "floor", "trial", "matrix", "sweep"
+
+# --- statuses: how a run ends, or that it has not
+
+RUNNING, INTERRUPTED, SKIPPED = "running", "interrupted", "skipped"
+FINISHED, DIVERGED, FAILED, TIMED_OUT, PRUNED = "finished", "diverged", "failed", "timed out", "pruned"
+FINAL = (FINISHED, DIVERGED)  # training again would end the same way
+
+# --- metrics, against images seen
+
+CURVE = "curve/"  # and a distance: during training
+SCORE = "score/"  # and a metric: of the chosen generator
+LOSS_D, LOSS_G = "loss/discriminator", "loss/generator"
+D_REAL, D_FAKE = "D/real", "D/fake"
+LOSSES = "loss/"
+TRAINING, EVALUATION, OVERHEAD = "seconds/training", "seconds/evaluation", "seconds/overhead"
+TRACKING = "seconds/tracking"
+PEAK, JOULES = "memory/peak_mib", "energy/joules"
+SIZE_G, SIZE_D = "parameters/generator", "parameters/discriminator"
+TRAFFIC = "traffic/"
+EXCHANGES, MOVES, TOTAL_MIB = "traffic/exchanges", "traffic/moves", "traffic/total_mib"
+SWEEP_SCORE, SWEEP_SECONDS = "sweep/score", "sweep/seconds"
+# a floor's comparisons of real images with real ones, as the scorer calls them, and what their metrics begin with
+FLOORS = {"train half vs train half": "half", "train vs test": "test"}
+
+# --- files of a cell's folder, and artifacts of its run
+
+OUTCOME = "outcome.json"  # how an invocation ended, cell by cell
+RUN_FILE = "run.json"  # which run a folder belongs to
+LOG = "log.txt"  # what its process printed
+CHECKPOINT = "checkpoint.pt"  # everything to resume from
+GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
+NETWORKS = "checkpoint"  # the artifact folder of these two
+SAMPLES = "samples"  # grids and other pictures of what is drawn
+CURVES, FILM, SHARDS, REAL = "curves.png", "training.gif", "shards.png", "real.png"
+TRACEBACK = "traceback.txt"
+MATRIX_FILE = "matrix.toml"
+PLAN = "cells.json"  # the cells and floors of an invocation
+REPORT = "report"
+SWEEP_RECORD, SWEEP_PLOTS, SWEEP_PRESET, SWEEP_SPACE = "sweep.json", "plots", "preset", "space.toml"
+
+
+def curve(distance: str) -> str:
+    """The metric of a distance during training: `curve/fd_digits`."""
+    return CURVE + distance
+
+
+def score(metric: str, count: int | None = None) -> str:
+    """The metric of a final score: `score/fd_digits`.
+
+    Scores on another number of images than the run's own (its tag COUNT) stand apart: `score-50000/fid`.
+    """
+    return f"score-{count}/{metric}" if count is not None else SCORE + metric
