@@ -57,12 +57,20 @@ class Pictures(Dataset):
 
 def plain(network: nn.Module) -> nn.Module:
     """The network with torch's own layers in place of our faster ones: the same weights, the same function."""
-    for layer in network.modules():
-        if isinstance(layer, ToPixels | Unfold):
-            layer.__class__ = nn.ConvTranspose2d  # type: ignore[assignment]
-        elif isinstance(layer, Fold):
-            layer.__class__ = nn.Conv2d  # type: ignore[assignment]
+    for parent in list(network.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, ToPixels | Unfold | Fold):
+                setattr(parent, name, torchs(layer))
     return network
+
+
+def torchs(layer: ToPixels | Unfold | Fold) -> nn.Module:
+    """Torch's layer with the weights of ours."""
+    kind = nn.Conv2d if isinstance(layer, Fold) else nn.ConvTranspose2d
+    kernel, bias = layer.kernel_size, layer.bias is not None
+    theirs = kind(layer.in_channels, layer.out_channels, kernel, layer.stride, layer.padding, bias=bias)  # type: ignore[arg-type]
+    theirs.load_state_dict(layer.state_dict())
+    return theirs
 
 
 @dataclass(frozen=True)

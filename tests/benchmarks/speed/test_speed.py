@@ -121,7 +121,7 @@ def test_turns_are_interleaved_and_reversed() -> None:
 def test_arithmetic_is_timed_on_the_networks_that_ours_trains() -> None:
     """Two programs alike in all but their place in memory differ by several percent."""
     for model in ("gan", "mdgan"):
-        run = contenders.training(small(model), CPU)
+        run = contenders.session(small(model), CPU).training
         before = copy.deepcopy(run.update.state())
         contenders.bare(run.steps)(1)
         assert not equal(before, run.update.state())
