@@ -6,31 +6,17 @@ READY  := $(VENV)/.ready
 # Ray, for MD-GAN's workers in processes of their own
 CLUSTER := $(if $(filter cluster,$(EXTRAS))$(filter ray,$(WORKERS)),$(VENV)/.cluster)
 export PYTHONUNBUFFERED := 1
-# the driver reads its settings from the variables that were given; empty ones keep the matrix file's values
-# (a path with a space: DATASETS="'folder:/my images'")
-# a switch is off if it is empty or 0
-switch = $(if $(filter-out 0,$($(1))),$(2))
-bench_flags = $(if $(MODELS),--models $(MODELS)) $(if $(DATASETS),--datasets $(DATASETS)) \
-              $(if $(SEEDS),--seeds $(SEEDS)) $(if $(DEVICE),--device $(DEVICE)) $(if $(JOBS),--jobs $(JOBS)) \
-              $(if $(BUDGET),--budget $(BUDGET)) $(if $(PRESET),--preset $(PRESET)) $(call switch,DRY_RUN,--dry-run) \
-              $(if $(PRECISION),--precision $(PRECISION)) $(call switch,GRAPH,--graph) $(if $(WORKERS),--workers $(WORKERS))
-sweep_flags = $(if $(DATASET),--dataset $(DATASET)) $(if $(TRIALS),--trials $(TRIALS)) $(if $(JOBS),--jobs $(JOBS)) \
-              $(if $(STORAGE),--storage $(STORAGE)) $(if $(STUDY),--study $(STUDY)) $(if $(SEED),--seed $(SEED)) \
-              $(if $(PRUNER),--pruner $(PRUNER)) $(if $(OBJECTIVES),--objectives $(OBJECTIVES)) \
-              $(if $(SPACE),--space $(SPACE)) $(if $(BUDGET),--budget $(BUDGET)) $(call switch,JOIN,--join) \
-              $(if $(PRECISION),--precision $(PRECISION)) \
-              $(if $(FINALISTS),--finalists $(FINALISTS)) $(if $(FRESH),--fresh $(FRESH)) \
-              $(if $(DEVICE),--device $(DEVICE))
-speed_flags = $(if $(MODELS),--models $(MODELS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
-              $(if $(DEVICE),--device $(DEVICE)) $(if $(PRECISION),--precision $(PRECISION)) \
-              $(if $(THREADS),--threads $(THREADS)) $(call switch,GRAPH,--graph) $(call switch,QUICK,--quick)
+# make puts the variables that it was given into the environment; the options of each command say which it takes
+given = $(BIN)/python -m gans.commands.make $@ $(MAKECMDGOALS)
 lock_flags = --quiet --universal --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench sweep speed report ui test test-all lint format lock
+.PHONY: help setup bench sweep score speed report ui test test-all lint format lock
 
-help: ## list the targets and their variables
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## list the targets with their variables and defaults
+	@$(BIN)/python -m gans.commands.make help 2>/dev/null || \
+	  { awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST); \
+	    echo "after make setup, make help lists the variables of each too"; }
 
 setup: $(READY) $(CLUSTER) ## make .venv and install what requirements.lock pins   EXTRAS=cluster
 
@@ -48,22 +34,24 @@ $(VENV)/.cluster: requirements-cluster.lock $(READY)
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --compile-bytecode -r requirements-cluster.lock
 	@touch $@
 
-bench: $(READY) $(CLUSTER) ## train, score, track, report a matrix   MATRIX=digits MODELS= DATASETS= SEEDS= DEVICE=auto JOBS= BUDGET=1 PRESET= PRECISION=auto GRAPH= WORKERS=local DRY_RUN=
-	@$(BIN)/python -m benchmarks "$(or $(MATRIX),digits)" $(bench_flags)
+bench: $(READY) $(CLUSTER) ## train, score, track, report a matrix
+	@$(given)
 
-sweep: $(READY) ## tune a model, retrain the winners, report   MODEL=sagan DATASET=digits TRIALS=30 JOBS= STORAGE= SEED=0 PRUNER=halving OBJECTIVES= SPACE= BUDGET=1 PRECISION= JOIN=
-	@test -n "$(MODEL)" || { echo "error: name a model: make sweep MODEL=sagan" >&2; exit 2; }
-	@$(BIN)/python -m sweeps $(MODEL) $(sweep_flags)
+sweep: $(READY) ## tune a model, retrain the winners, report
+	@$(given)
 
-speed: $(READY) ## time training beside its arithmetic and beside tutorials   MODELS= ROUNDS=5 DEVICE=auto PRECISION= THREADS= GRAPH= QUICK=
-	@$(BIN)/python -m benchmarks.speed $(speed_flags)
+score: $(READY) ## score finished cells by other extractors or on more images, without training
+	@$(given)
 
-report: $(READY) ## write the reports again from the tracking store   MATRIX=digits BUDGET=1
-	@$(BIN)/python -m reports "$(or $(MATRIX),digits)" $(if $(BUDGET),--budget $(BUDGET))
+speed: $(READY) ## time training beside its arithmetic and beside tutorials
+	@$(given)
+
+report: $(READY) ## write the reports again from the tracking store
+	@$(given)
 	@$(BIN)/python -m sweeps.page
 
-ui: $(READY) ## open the MLflow UI on this machine   PORT=5000
-	@$(BIN)/gans ui --port $(or $(PORT),5000)
+ui: $(READY) ## open the MLflow UI on this machine
+	@$(given)
 
 test: $(READY) ## the fast tests   ARGS="-k mdgan"
 	@$(BIN)/python -m pytest $(ARGS)
@@ -71,8 +59,8 @@ test: $(READY) ## the fast tests   ARGS="-k mdgan"
 test-all: $(READY) ## all tests, the slow ones too   ARGS=
 	@$(BIN)/python -m pytest -m "" $(ARGS)
 
-lint: $(READY) ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(READY) ## ruff, mypy and the contracts on imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 
 format: $(READY) ## let ruff rewrite the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.engine import Result, Tell
-from gans import fidelity, schema, seeds
+from gans import schema, seeds
 from gans.compute import devices
 from gans.data import datasets
 from gans.errors import InputError
+from gans.fidelity import SCORING_VERSION
+from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
 from gans.runs.cell import Cell
 from gans.runs.execute import InUse, Place, run_cell
@@ -64,7 +66,7 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     images = datasets.load(floor.dataset, resolution=floor.resolution)
-    real = fidelity.Scorer(images, floor.extractor, floor.images, device)
+    real = Scorer(images, floor.extractor, floor.images, device)
     rows = real.noise_floor()
     store = Store(place.uri)
     tags = {
@@ -74,7 +76,7 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
         schema.TITLE: floor.title,
         schema.METRIC: floor.metric,
         schema.COUNT: str(floor.images),
-        schema.SCORING: str(fidelity.SCORING_VERSION),
+        schema.SCORING: str(SCORING_VERSION),
         schema.EXTRACTOR: floor.extractor,
         schema.EXTRACTOR_HASH: real.extractor.hash,
         schema.NOTE: f"Real images of **{floor.title}** scored against real images: the noise floor "

@@ -10,19 +10,22 @@ from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import Field, ValidationError
 
+from benchmarks.options import Selection
 from gans import recipes
 from gans.config import Config, experiment, explain, read_toml
 from gans.errors import InputError, unknown
 from gans.files import slug
 from gans.registry import DATASETS
-from gans.runs.cell import Cell, identify
-from gans.training.mdgan import cluster
-from gans.training.mdgan.workers import Where
+
+if TYPE_CHECKING:
+    import torch
+
+    from gans.runs.cell import Cell
+    from gans.training.mdgan.workers import Where
 
 MATRICES = Path(__file__).parent / "matrices"
 PRESETS = Path("sweeps/presets")  # what `make sweep` writes, and where: MODEL-DATASET.toml
@@ -48,17 +51,6 @@ class MatrixFile(Config):
         "preset = lays the settings over it that a sweep found for that name on the data set, "
         "workers = says where its workers live"
     )
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What an invocation asks for; None means all that the file has."""
-
-    models: Sequence[str] | None = None
-    datasets: Sequence[str] | None = None
-    seeds: Sequence[int] | None = None
-    budget: float = 1.0
-    precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +85,8 @@ class Matrix:
 
     def where(self, model: str, asked: str | None = None) -> Where:
         """Where the workers of a model's cells live: as asked for, else as the file says."""
+        from gans.training.mdgan import cluster
+
         return cluster.checked(asked or self.file.models[model].get("workers", self.file.workers))
 
     def check_names(self, selection: Selection) -> None:
@@ -112,7 +106,21 @@ def read_matrix(name: str) -> Matrix:
     Raises:
         InputError: no such file, or a wrong key; the file, the key and the nearest valid name are given.
     """
-    path = Path(name) if name.endswith(".toml") else MATRICES / f"{name}.toml"
+    matrix = _read(name)
+    file, where = matrix.file, str(matrix.path)
+    from gans.training.mdgan import cluster  # torch, which a wrong name or key does not wait for
+
+    for model, table in file.models.items():
+        recipe(model, table, where)
+    for named in (file.workers, *(table.get("workers", "local") for table in file.models.values())):
+        hint = " (how many there are is update.workers)" if isinstance(named, int) else ""
+        cluster.checked(named, f" in {where}{hint}")
+    return matrix
+
+
+def _read(name: str) -> Matrix:
+    """The matrix as its file has it; its models are not looked for."""
+    path = file_of(name)
     if not name.endswith(".toml") and not path.exists():
         raise unknown("matrix", name, (file.stem for file in MATRICES.glob("*.toml")))
     tables = read_toml(path)
@@ -121,12 +129,28 @@ def read_matrix(name: str) -> Matrix:
         file = MatrixFile.model_validate(tables)
     except ValidationError as error:
         raise explain(error, MatrixFile, where) from None
-    for model, table in file.models.items():
-        recipe(model, table, where)
-    for named in (file.workers, *(table.get("workers", "local") for table in file.models.values())):
-        hint = " (how many there are is update.workers)" if isinstance(named, int) else ""
-        cluster.checked(named, f" in {where}{hint}")
     return Matrix(path.stem, Path(where), path.read_text(encoding="utf-8"), file)
+
+
+def file_of(name: str) -> Path:
+    """Where the matrix of this name lies."""
+    return Path(name) if name.endswith(".toml") else MATRICES / f"{name}.toml"
+
+
+def experiment_of(name: str, selection: Selection) -> str:
+    """The MLflow experiment that a selection of a matrix is tracked in.
+
+    A name without a file stands for itself: what was tracked outlives the file.
+    """
+    path = file_of(name)
+    matrix = _read(name) if path.exists() else Matrix(path.stem, path, "", MatrixFile(datasets={}, models={}))
+    return matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
+
+
+def select_matrix(name: str, preset: str = "") -> Matrix:
+    """The matrix of this name, with a preset's models beside its own if one is named."""
+    matrix = read_matrix(name)
+    return with_preset(matrix, preset) if preset else matrix
 
 
 def with_preset(matrix: Matrix, preset: str) -> Matrix:
@@ -196,6 +220,8 @@ def short(dataset: str) -> str:
 
 
 def _cell(matrix: Matrix, model: str, dataset: str, seed: int, selection: Selection, device: torch.device) -> Cell:
+    from gans.runs.cell import identify
+
     table = {key: value for key, value in matrix.file.models[model].items() if key not in NAMES}
     preset = preset_file(matrix.file.models[model], dataset)
     resolved = experiment(

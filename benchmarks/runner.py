@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,9 +16,11 @@ import torch
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
-from benchmarks.matrix import Matrix, Selection, cells
+from benchmarks.matrix import Matrix, cells
+from benchmarks.options import Bench, Machine, Selection
 from benchmarks.progress import progress
 from gans import fidelity, schema
+from gans.commands import options
 from gans.compute import devices, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
@@ -35,45 +35,6 @@ from gans.schema import FINAL, FINISHED
 from gans.training import graphs
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
-
-# of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
-GIBIBYTES = 4.0
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where and how wide to run.
-
-    Attributes:
-        device: auto, cpu, cuda, cuda:1.
-        jobs: cells at a time; None: one per CPU core, or one on a GPU; 0: as many as the GPU has memory for.
-        runs: folder for checkpoints and pictures.
-        graph: replay training steps as CUDA graphs.
-        workers: where MD-GAN's workers live, local or ray; None: where the matrix file says.
-    """
-
-    device: str = "auto"
-    jobs: int | None = None
-    runs: Path = Path("runs")
-    graph: bool = False
-    workers: str | None = None
-
-    def parallel(self, count: int) -> int:
-        """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
-        return max(1, min(self.jobs or self.fitting, count))
-
-    @cached_property
-    def fitting(self) -> int:
-        """Cells at a time if nobody said how many; asked once, since the GPU's free memory changes."""
-        device = devices.resolve(self.device)
-        if device.type == "cpu":
-            return devices.cores()
-        # packed only on request: no GPU has been measured
-        return min(devices.cores(), devices.room(device, GIBIBYTES)) if self.jobs == 0 else 1
-
-    def threads(self) -> int:
-        """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
-        return max(1, devices.cores() // self.parallel(sys.maxsize))
 
 
 @dataclass(frozen=True)
@@ -320,18 +281,8 @@ class MatrixRun:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = {
-            "MATRIX": self.matrix.name if self.matrix.name != "digits" else "",
-            "MODELS": " ".join(self.selection.models or ()),
-            "DATASETS": shlex.join(self.selection.datasets or ()),
-            "SEEDS": " ".join(str(seed) for seed in self.selection.seeds or ()),
-            "PRESET": self.matrix.preset,
-            "PRECISION": self.selection.precision or "",
-            "BUDGET": f"{self.selection.budget:g}" if self.selection.budget != 1 else "",
-            "GRAPH": "1" if self.machine.graph else "",
-            "WORKERS": self.machine.workers or "",
-        }
-        return " ".join(["make bench", *(f"{key}={shlex.quote(value)}" for key, value in asked.items() if value)])
+        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        return options.command("bench", asked)
 
     @cached_property
     def place(self) -> Place:
@@ -435,7 +386,7 @@ def check_cell(cell: Cell, device: torch.device) -> None:
     """Refuse, before anything runs, a cell that could not train."""
     experiment = cell.experiment
     try:
-        precision.check(experiment.precision, device)
+        precision.require(experiment.precision, device)
         check_fit(experiment, cell.images)
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None

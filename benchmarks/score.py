@@ -1,78 +1,35 @@
-"""Adds scores to cells that are trained: other extractors, other numbers of images; nothing is trained."""
+"""`python -m benchmarks.score MATRIX`: what `make score` runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import sys
 
-from benchmarks.matrix import Matrix, Selection
-from benchmarks.runner import FINISHED, Machine, MatrixOutcome, MatrixRun, Planned
-from gans import fidelity
-from gans.errors import InputError, unknown
-from gans.runs.cell import Cell
-from gans.runs.scores import ScoreKey
-from gans.runs.tracking import Store
-
-FEWEST = 100  # images, as for every final score
+from benchmarks.matrix import select_matrix
+from benchmarks.options import Score
+from gans.commands import options
+from gans.errors import exit_code
 
 
-def score(
-    matrix: Matrix,
-    selection: Selection,
-    machine: Machine,
-    store: Store,
-    extractors: Sequence[str] | None = None,
-    count: int | None = None,
-) -> MatrixOutcome:
-    """Score what is finished and not yet scored like this, and the noise floors beside it.
+def main() -> int:
+    return exit_code(lambda: run(options.parse(Score, sys.argv[1:], "python -m benchmarks.score")))
 
-    Scores on the matrix's own number of images join those that training ended with (`score/fid`); those on another
-    number stand beside them under its name (`score-50000/fid`).
 
-    Args:
-        matrix: whose cells.
-        selection: of these, and the budget and precision they were trained with.
-        machine: where and how wide to score.
-        store: where they were tracked, and where the scores go.
-        extractors: names; None: the matrix's.
-        count: generated images; None: the matrix's.
+def run(asked: Score) -> int:
+    """Score the finished cells that are asked for, without training.
 
-    Raises:
-        InputError: no selected cell is finished, an extractor cannot be had, or the count is too small.
+    Returns:
+        The exit code: 0 only if every selected cell has its scores.
     """
-    for name in extractors or ():
-        if name not in fidelity.names():
-            raise unknown("extractor", name, fidelity.names())
-    if count is not None and count < FEWEST:
-        raise InputError(f"COUNT={count} must be at least {FEWEST}")
-    run = ScoreRun(matrix, selection, machine, store, extractors, count)
-    if not run.selected:
-        raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `make bench` first")
-    return run.finish_all([])
+    asked.check()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    matrix = select_matrix(asked.matrix, asked.preset)
+    from benchmarks.scores import score  # seconds to import, which a wrong name does not wait for
+    from gans.runs.tracking import Store
+
+    outcome = score(matrix, asked.selection, asked.machine, Store(), asked.extractors, asked.count)
+    return outcome.exit_code
 
 
-class ScoreRun(MatrixRun):
-    """An invocation that scores what is trained."""
-
-    def __init__(
-        self,
-        matrix: Matrix,
-        selection: Selection,
-        machine: Machine,
-        store: Store,
-        extractors: Sequence[str] | None,
-        count: int | None,
-    ) -> None:
-        self.extractors, self.count = extractors, count
-        super().__init__(matrix, selection, machine, store)
-
-    def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
-        own = cell.experiment.score
-        names = self.extractors or own.extractors
-        return tuple(ScoreKey(name, self.count or own.images) for name in dict.fromkeys(names))
-
-    @property
-    def selected(self) -> list[Planned]:
-        return [p for p in super().selected if p.status == FINISHED]
-
-    def untrained(self) -> list[Planned]:
-        return []
+if __name__ == "__main__":
+    sys.exit(main())

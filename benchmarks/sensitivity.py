@@ -24,10 +24,9 @@ from gans.compute import devices
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError, Parser, exit_code
-from gans.fidelity import Scorer
-from gans.fidelity.extractors.known import error_of
-from gans.fidelity.meanings import meanings
-from gans.fidelity.metrics import SEED
+from gans.fidelity.metric import error_of
+from gans.fidelity.protocol import SEED
+from gans.fidelity.scorer import Scorer
 from gans.files import write_text
 from gans.registry import DATASETS
 from reports.figures import save
@@ -148,9 +147,7 @@ def measure(scorer: Scorer, subject: Subject, disturbances: Sequence[Disturbance
         for step, level in enumerate(disturbance.levels):
             scores = scorer.score(disturbance.apply(subject, level)) if step else untouched
             rows += [
-                (disturbance.name, level, name, scores[name], scores[error_of(name)])
-                for name in meanings(scorer.extractor.metrics)
-                if name in scores
+                (disturbance.name, level, name, scores[name], scores[error_of(name)]) for name in scorer.metrics
             ]
     return pd.DataFrame(rows, columns=["disturbance", "level", "metric", "value", "error"])
 
@@ -168,7 +165,6 @@ def reactions(measured: pd.DataFrame) -> pd.DataFrame:
 
 def draw(measured: pd.DataFrame, scorer: Scorer, subject: Subject) -> Figure:
     """Small multiples: metrics down, disturbances across, an example of every level above."""
-    about = meanings(scorer.extractor.metrics)
     metrics = [str(name) for name in measured["metric"].unique()]
     shown = [d for d in DISTURBANCES if d.name in set(measured["disturbance"])]
     size = (2.1 * len(shown) + 0.8, 1.15 * len(metrics) + 1.1)
@@ -184,8 +180,8 @@ def draw(measured: pd.DataFrame, scorer: Scorer, subject: Subject) -> Figure:
         grid[-1, column].set_xticks(range(len(disturbance.levels)), [f"{level:g}" for level in disturbance.levels])
     for row, name in enumerate(metrics, start=1):
         _share_scale(grid[row])
-        label = name.removesuffix(scorer.extractor.prefix.removeprefix("fd"))
-        grid[row, 0].set_ylabel(f"{label.replace('_', ' ')} {about[name].best}", fontsize=8)
+        metric = scorer.metrics[name]
+        grid[row, 0].set_ylabel(f"{metric.name.replace('_', ' ')} {metric.best}", fontsize=8)
     return figure
 
 

@@ -7,14 +7,15 @@ import os
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
-from torch import Tensor
 
 from gans.errors import InputError, first_line
+
+if TYPE_CHECKING:  # names of files are wanted long before torch is
+    import torch
+    from torch import Tensor
 
 
 def slug(name: str) -> str:
@@ -52,6 +53,8 @@ def write_text(path: Path, text: str) -> None:
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a training state: nested dicts and lists of tensors and plain values."""
+    import torch
+
     atomically(path, lambda temporary: torch.save(dict(state), temporary))
 
 
@@ -61,6 +64,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     Raises:
         InputError: the file is damaged.
     """
+    import torch
+
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
@@ -71,6 +76,8 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write weights as safetensors, with what they are (JSON) in the header."""
+    from safetensors.torch import save as serialise
+
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     metadata = {"about": json.dumps(about, sort_keys=True)}
     content = serialise(tensors, metadata)  # save_file would make the file its owner's only

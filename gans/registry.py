@@ -60,6 +60,10 @@ class Registry(Mapping[str, Any]):
             name in self.entries or bool(PLUGIN.fullmatch(name)) or name in installed(self.group)
         )
 
+    def names(self) -> list[str]:
+        """All that can be asked for by name: this repository's own, then those of installed packages."""
+        return list(dict.fromkeys([*self.entries, *sorted(installed(self.group))]))
+
     def target(self, name: str, where: str = "") -> str:
         """`package.module:Name` of the part of this name.
 
@@ -162,5 +166,30 @@ RULES = Registry(
         "two-player": "gans.training.updates:TwoPlayer",
         "mdgan": "gans.training.mdgan.server:MDGAN",
         "fl-gan": "gans.training.mdgan.flgan:FLGAN",
+    },
+)
+
+# besides the classifiers that are pinned by cards, which are found in folders
+EXTRACTORS = Registry(
+    "extractor",
+    "gans.extractors",
+    {"inception": "gans.fidelity.extractors.inception:inception"},
+)
+
+# in the order of tables; the first one chooses among checkpoints
+METRICS = Registry(
+    "metric",
+    "gans.metrics",
+    {
+        "frechet": "gans.fidelity.metrics.frechet:FRECHET",
+        "frechet-infinite": "gans.fidelity.metrics.frechet_infinite:FRECHET_INFINITE",
+        "kernel": "gans.fidelity.metrics.kernel:KERNEL",
+        "inception-score": "gans.fidelity.metrics.inception_score:INCEPTION_SCORE",
+        "precision": "gans.fidelity.metrics.precision:PRECISION",
+        "recall": "gans.fidelity.metrics.recall:RECALL",
+        "density": "gans.fidelity.metrics.density:DENSITY",
+        "coverage": "gans.fidelity.metrics.coverage:COVERAGE",
+        "memorisation": "gans.fidelity.metrics.memorisation:MEMORISATION",
+        "class-distance": "gans.fidelity.metrics.class_distance:CLASS_DISTANCE",
     },
 )

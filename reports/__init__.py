@@ -1,7 +1,5 @@
 """Reports: markdown pages and pictures, made from nothing but the tracking store."""
 
-from reports.html import standalone
-from reports.report import write
-from reports.terminal import show
+from pathlib import Path
 
-__all__ = ["show", "standalone", "write"]
+ROOT = Path("reports/results")  # of all reports, in the working directory

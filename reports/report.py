@@ -14,11 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gans import schema
 from gans.files import write_text
 from gans.runs.tracking import Store
-from reports import figures, mdgan, published, tables
+from reports import ROOT, figures, mdgan, published, tables
 from reports.figures import Picture
 from reports.results import Board, Plan, Results, load
 
-ROOT = Path("reports/results")
 PAGE = "README.md"
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "factors": mdgan.factors,

@@ -11,8 +11,7 @@ import pandas as pd
 from scipy import stats
 
 from gans import schema
-from gans.fidelity.extractors.known import ERROR, INCEPTION_METRICS, MetricNames, error_of
-from gans.fidelity.meanings import meanings
+from gans.fidelity.metric import error_of, label_of, metrics
 from reports.difference import LEVEL
 from reports.results import CLOCK, FLOORS, Board, Results
 
@@ -256,21 +255,21 @@ def overview(results: Results) -> pd.DataFrame:
 
 def arrows(distance: str) -> dict[str, str]:
     """All metrics of the extractor whose Frechet distance has this name, and which way is better."""
-    of = INCEPTION_METRICS if distance == "fid" else MetricNames.of_pinned(distance.removeprefix("fd_"))
-    return {name: meaning.best for name, meaning in meanings(of).items()}
+    label = label_of(distance) or distance
+    return {metric.called(label): metric.best for metric in metrics().values()}
 
 
 def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
     """Columns of all scores but the board's own, in the order of the extractors, with their headings."""
     own = [board.metric] if f"score/{board.metric}" in frame else []
-    names = [str(name) for name in frame.columns]
-    prefixes = [
-        name.removeprefix("score/") for name in names if name.startswith("score/fd_") or name == "score/fid"
-    ]
-    prefixes = [name for name in prefixes if not name.endswith(ERROR)]
+    scores = [str(name).removeprefix("score/") for name in frame.columns if str(name).startswith("score/")]
+    distances = sorted(name for name in scores if label_of(name))
     columns: dict[str, str] = {}
-    for prefix in dict.fromkeys([*own, *sorted(prefixes)]):
-        columns |= {f"score/{name}": f"{name} {arrow}" for name, arrow in arrows(prefix).items()}
+    for distance in dict.fromkeys([*own, *distances]):
+        columns |= {f"score/{name}": f"{name} {arrow}" for name, arrow in arrows(distance).items()}
+    for name in scores:
+        if error_of(name) in scores:  # a metric that is not registered here: which way is better is not known
+            columns.setdefault(f"score/{name}", name)
     columns.pop(f"score/{board.metric}", None)
     return {name: heading for name, heading in columns.items() if name in frame and frame[name].notna().any()}
 
@@ -413,7 +412,7 @@ def _protocol_row(results: Results, board: Board, metric: str) -> dict[str, str]
     return {
         "Data set": escape(board.title),
         "Distance": metric,
-        "Extractor": escape("inception" if metric == "fid" else metric.removeprefix("fd_")),
+        "Extractor": escape(label_of(metric) or metric),
         "SHA-256 of its weights": next((f"`{str(digest)[:12]}`" for digest in floors["hash"]), "unknown"),
         "Generated images": distinct(cells, "score.images"),
         "Reference": f"train split, {count(whole.iloc[0])} images" if len(whole) else "train split",

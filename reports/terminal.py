@@ -17,7 +17,7 @@ def show(store: Store, experiment: str) -> None:
 
     Args:
         store: where the runs were tracked; it is only read.
-        experiment: the MLflow experiment, as in `reports.write`.
+        experiment: the MLflow experiment, as in `reports.report.write`.
 
     Raises:
         InputError: the store knows no benchmark of this name.

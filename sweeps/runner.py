@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,24 +13,26 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.engine import Ended, Job, LocalEngine, Result
-from benchmarks.matrix import MATRICES, Matrix, Selection, cells, read_matrix
-from benchmarks.runner import Machine, MatrixRun, check_cell
+from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
+from benchmarks.options import Machine, Selection
+from benchmarks.runner import MatrixRun, check_cell
 from gans import schema
 from gans.compute import devices
 from gans.config import ShardedConfig, experiment
-from gans.errors import InputError, unknown
-from gans.files import slug, write_text
-from gans.recipes import RECIPES, known, recipe
-from gans.registry import DATASETS, RULES
+from gans.errors import InputError
+from gans.files import write_text
+from gans.recipes import recipe
+from gans.registry import RULES
 from gans.runs.cell import Cell, identify
 from gans.runs.execute import Place, locked
 from gans.runs.tracking import Run, Store, shown
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
 from sweeps import page, winners
+from sweeps.options import Request
 from sweeps.progress import Bars, Lines, Tally, progress
 from sweeps.space import read_space
-from sweeps.study import OBJECTIVES, PRUNERS, Sweep, bury, counted, reap, unclaimed
+from sweeps.study import Sweep, bury, counted, reap, unclaimed
 from sweeps.trial import Site, Train, tidy, trial_job
 
 PRESETS = Path("sweeps/presets")
@@ -40,101 +40,6 @@ FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is 
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
 LIMIT_MINUTES = 600.0  # of a trial where no matrix gives one
 ALLOWANCE = 2.0  # a trial may be larger than the default, for which the matrix's limit is meant
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for.
-
-    Attributes:
-        model: a recipe's name.
-        dataset: a key of DATASETS, or folder:PATH.
-        trials: to finish or be pruned in total.
-        storage: a journal file, or a database URL.
-        study: its name; None: from model, data set, budget and objectives.
-        seed: of the sampler.
-        pruner: one of PRUNERS.
-        objectives: score, or score and seconds.
-        space: a TOML file in place of the model's own.
-        budget: share of the matrix's images that a trial trains on.
-        precision: of all trainings; None: the matrix's, which may depend on the device.
-        finalists: trials that are retrained.
-        fresh: training seeds, used by no trial, that they and the default are retrained from.
-        join: help with the trials only.
-    """
-
-    model: str
-    dataset: str = "digits"
-    trials: int = 30
-    storage: str = "sweeps.journal"
-    study: str | None = None
-    seed: int = 0
-    pruner: str = "halving"
-    objectives: tuple[str, ...] = ("score",)
-    space: Path | None = None
-    budget: float = 1.0
-    precision: str | None = None
-    finalists: int = 3
-    fresh: int = 5
-    join: bool = False
-
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        if not known(self.model):
-            raise unknown("model", self.model, RECIPES)
-        if self.dataset not in DATASETS and not self.dataset.startswith("folder:"):
-            raise unknown("data set", self.dataset, [*DATASETS, "folder:PATH"])
-        for key, value in {"TRIALS": self.trials, "FINALISTS": self.finalists, "FRESH": self.fresh}.items():
-            if value < 1:
-                raise InputError(f"{key}={value} must be at least 1")
-        if self.seed < 0:
-            raise InputError(f"SEED={self.seed} must not be negative")
-        if not 0 < self.budget < float("inf"):
-            raise InputError(f"BUDGET={self.budget:g} must be above 0; 0.1 trains on a tenth of the images")
-        if self.pruner not in PRUNERS:
-            raise unknown("pruner", self.pruner, PRUNERS)
-        for objective in self.objectives:
-            if objective not in OBJECTIVES:
-                raise unknown("objective", objective, OBJECTIVES)
-        if self.objectives not in (OBJECTIVES[:1], OBJECTIVES):
-            raise InputError(f"OBJECTIVES={' '.join(self.objectives)}: take 'score', or 'score seconds'")
-
-    @property
-    def name(self) -> str:
-        """The study's name: sweeps that do not compare have different ones."""
-        parts = [slug(self.model), slug(self.dataset)]
-        parts += [f"budget{self.budget:g}"] if self.budget != 1 else []
-        parts += ["seconds"] if len(self.objectives) > 1 else []
-        parts += [self.precision] if self.precision else []
-        return self.study or "-".join(parts)
-
-    def command(self) -> str:
-        """The `make` command that goes on with this sweep."""
-        given = {
-            "MODEL": self.model,
-            "DATASET": self.dataset,
-            "TRIALS": str(self.trials),
-            "STUDY": self.study or "",
-            "SEED": str(self.seed),
-            "PRUNER": self.pruner,
-            "OBJECTIVES": " ".join(self.objectives),
-            "SPACE": str(self.space or ""),
-            "BUDGET": f"{self.budget:g}",
-            "PRECISION": self.precision or "",
-            "FINALISTS": str(self.finalists),
-            "FRESH": str(self.fresh),
-        }
-        usual = {
-            "DATASET": "digits",
-            "SEED": "0",
-            "PRUNER": "halving",
-            "OBJECTIVES": "score",
-            "BUDGET": "1",
-            "FINALISTS": "3",
-            "FRESH": "5",
-        }
-        asked = [f"{key}={shlex.quote(value)}" for key, value in given.items() if value != usual.get(key, "")]
-        return " ".join(["make sweep", *asked])
 
 
 def plan(request: Request, device: torch.device) -> Sweep:

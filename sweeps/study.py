@@ -45,8 +45,6 @@ from sweeps.space import Space
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats and the plots are old enough
 warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator")  # it favours low scores, as is meant
 
-OBJECTIVES = ("score", "seconds")
-PRUNERS = ("halving", "median", "none")
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 CLAIMED = (*COUNTED, TrialState.RUNNING, TrialState.WAITING)
 

@@ -100,7 +100,7 @@ class StubScorer:
 
 @pytest.fixture
 def stub_scorer(monkeypatch: pytest.MonkeyPatch) -> type[StubScorer]:
-    monkeypatch.setattr("gans.fidelity.Scorer", StubScorer)
+    monkeypatch.setattr("gans.training.loop.Scorer", StubScorer)
     # after a few steps a small DCGAN still draws one image for all latents
     monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
     return StubScorer

@@ -2,154 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import date
-from functools import partial
-
-import torch
-from rich.console import Console
-from rich.markdown import Markdown
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from benchmarks.engine import preload
-from benchmarks.speed import contenders, costs
-from benchmarks.speed.page import Page, Row
-from benchmarks.speed.rounds import Contender, interleave
-from benchmarks.speed.stage import Stage
-from benchmarks.speed.workloads import SIZES, Workload, colour, small
-from gans.compute import devices, precision
-from gans.config import Precision
-from gans.errors import InputError, Parser, exit_code, unknown
-from gans.registry import MODELS
-from gans.training import graphs
-
-Tell = Callable[[str], None]
-
-
-def arguments() -> Parser:
-    parser = Parser(prog="benchmarks.speed", description=__doc__)
-    parser.add_argument("--models", nargs="+", default=list(SIZES), help="only these")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn; at least one step")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1")
-    parser.add_argument("--threads", type=int, help="CPU threads; all cores if not given")
-    parser.add_argument(
-        "--precision", choices=["float32", "bf16"], help="of whole cells; float32 leaves bf16 out of the steps"
-    )
-    parser.add_argument("--graph", action="store_true", help="time our trainer with CUDA graphs")
-    parser.add_argument("--quick", action="store_true", help="dcgan's steps and start-up only, in under a minute")
-    return parser
-
-
-class Measurement:
-    """One invocation."""
-
-    def __init__(self, asked: object, tell: Tell) -> None:
-        self.asked, self.tell = vars(asked), tell
-        self.quick = self.asked["quick"]
-        self.models: list[str] = self.asked["models"]
-        if self.quick and self.models == list(SIZES):
-            self.models = ["dcgan"]
-        for model in self.models:
-            if model not in SIZES:
-                raise unknown("model", model, SIZES)
-        for key in ("rounds", "threads"):
-            if self.asked[key] is not None and self.asked[key] < 1:
-                raise InputError(f"{key.upper()}={self.asked[key]} must be at least 1")
-        self.rounds = min(3, self.asked["rounds"]) if self.quick else self.asked["rounds"]
-        self.device = devices.resolve(self.asked["device"])
-        if self.asked["graph"]:
-            graphs.check(self.device)
-        self.threads = self.asked["threads"] or devices.cores()
-        devices.prepare(self.device, self.threads)
-        self.bf16 = precision.has_bf16(self.device) and self.asked["precision"] != "float32"
-        if self.asked["precision"] == "bf16":
-            precision.check("bf16", self.device)
-        self.cells_precision: Precision = self.asked["precision"] or "auto"
-        self.page = Page(self.machine())
-
-    def machine(self) -> dict[str, str]:
-        precise = self.cells_precision
-        return {
-            "device type": self.device.type,
-            "device": devices.describe(self.device),
-            "torch": torch.__version__,
-            "threads": str(self.threads),
-            "whole cells train in": "their default precision" if precise == "auto" else precise,
-            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "load before": f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores",
-            "date": date.today().isoformat(),
-            "command": "make speed" + ("" if len(sys.argv) == 1 else f" ({' '.join(sys.argv[1:])})"),
-        }
-
-    def run(self) -> Page:
-        for size, make in (("32x32", colour), ("digits", small)):
-            for model in self.models:
-                self.tell(f"{model} {size}")
-                # a digits cell has one thread in the matrix
-                threads = self.threads if size == "32x32" else 1
-                self.page.rows.append(self.row(make(model), make(model, "bf16"), threads))
-        for model in self.models:
-            self.tell(f"start-up of {model}")
-            self.page.start_up[model] = costs.start_up(model, str(self.device), self.cells_precision)
-        if not self.quick:
-            self.surroundings()
-        self.page.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
-        return self.page
-
-    def row(self, workload: Workload, in_bf16: Workload, threads: int) -> Row:
-        """Every contender on one workload, the large product among them."""
-        ours = partial(contenders.trainer, device=self.device, threads=threads, graph=self.asked["graph"])
-        kinds = {"float32": workload} | ({"bf16": in_bf16} if self.bf16 else {})
-        with ExitStack() as stages:
-            everyone: dict[str, Contender] = {}
-            for kind, load in kinds.items():
-                stage = stages.enter_context(Stage(partial(ours, load), self.device))
-                everyone |= {f"{name} {kind}": contender for name, contender in stage.contenders().items()}
-            theirs = Stage(partial(contenders.tutorial, workload, self.device, threads), self.device)
-            everyone |= stages.enter_context(theirs).contenders()
-            times = interleave(everyone, self.rounds, 0.2 if self.quick else self.asked["seconds"])
-        rates = {kind: contenders.PRODUCT / times.pop(f"product {kind}").median for kind in kinds}
-        e = workload.experiment
-        batch = workload.update(torch.device("cpu")).images_per_step
-        operations = contenders.operations(workload, self.device)
-        default = precision.resolve("auto", self.device, MODELS[e.networks.name].bf16)
-        return Row(workload.name, workload.note, batch, times, operations, default, rates)
-
-    def surroundings(self) -> None:
-        from benchmarks.speed import scoring  # imports torch-fidelity, which QUICK=1 needs not wait for
-
-        for model in self.models:
-            self.tell(f"a whole cell of {model}")
-            self.page.shares[model] = costs.shares(model, str(self.device), 1, 0.05, self.cells_precision)
-        if "mdgan" in self.models:
-            self.tell("MD-GAN's workers")
-            with limited(1):
-                self.page.workers = costs.workers((1, 3, 5, 10), self.device, self.rounds, self.asked["seconds"])
-        self.tell("matrices")
-        self.page.matrix = costs.matrix(self.device, self.cells_precision)
-        self.tell("scoring")
-        self.page.scoring = scoring.rows(self.device)
-
-
-@contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """So many CPU threads in this block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+from benchmarks.speed.options import Speed
+from gans.commands import options
+from gans.errors import exit_code
 
 
 def main() -> int:
-    asked = arguments().parse_args()
+    return exit_code(lambda: run(options.parse(Speed, sys.argv[1:], "python -m benchmarks.speed")))
+
+
+def run(asked: Speed) -> int:
+    """Measure, show the page and write it."""
+    asked.check()
     preload("benchmarks.speed.contenders")
+    from rich.console import Console  # seconds to import, as what follows, which wrong input does not wait for
+    from rich.markdown import Markdown
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from benchmarks.speed.measurement import Measurement
+    from gans.compute import devices
+
     console = Console()
     columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -162,12 +37,11 @@ def main() -> int:
 
         measurement = Measurement(asked, tell)
         page = measurement.run()
-    name = devices.describe(measurement.device) + (" quick" if measurement.quick else "")
-    path = page.write(name)
+    path = page.write(devices.describe(measurement.device) + (" quick" if asked.quick else ""))
     console.print(Markdown(page.markdown()))
     print(f"written: {path}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(main())

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from benchmarks.matrix import Selection, cells, read_matrix
+from benchmarks.matrix import cells, read_matrix
+from benchmarks.options import Selection
 from benchmarks.runner import MatrixOutcome
 from benchmarks.speed.contenders import bare
 from benchmarks.speed.page import Packed

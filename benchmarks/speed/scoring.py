@@ -27,15 +27,16 @@ from benchmarks.speed.rounds import Contender, Ratio, Times, here, interleave
 from gans.compute import devices
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError, Parser, exit_code
-from gans.fidelity import Scorer, require
-from gans.fidelity.extractors import backend
-from gans.fidelity.metrics import settings
+from gans.fidelity import require
+from gans.fidelity.extractors import pinned
+from gans.fidelity.extractors.pinned import settings
+from gans.fidelity.scorer import Scorer
 
 EXTRACTOR = "cifar10"
 OURS = "ours: in memory"
 # torch-fidelity's command, once it knows our extractors
 COMMAND = (
-    "from gans.fidelity.extractors.backend import register; register(); "
+    "from gans.fidelity.extractors.pinned import register; register(); "
     "from torch_fidelity.fidelity import main; main()"
 )
 REFERENCE = "gans-speed-reference"
@@ -84,7 +85,7 @@ def _repeat(score: Callable[[], object]) -> Callable[[int], object]:
 
 def plain(images: Tensor, real: Tensor, device: torch.device) -> Callable[[], float]:
     """As one would write it: float images, batch by batch, then NumPy and SciPy."""
-    network = backend.load(require(EXTRACTOR)).to(device).classifier
+    network = pinned.load(EXTRACTOR).to(device).classifier
 
     def gaussian(pixels: Tensor) -> tuple[np.ndarray, np.ndarray]:
         with torch.no_grad():
@@ -111,7 +112,7 @@ def write(folder: Path, images: Tensor) -> None:
 
 def on_files(images: Tensor, device: torch.device, folder: Path) -> Callable[[], float]:
     """Write PNG files and let torch-fidelity read them, in this process: no start-up is counted."""
-    backend.register()
+    pinned.register()
     options = settings(require(EXTRACTOR), len(images), len(images)) | {"save_cpu_ram": False}
 
     def distance() -> float:

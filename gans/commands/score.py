@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import zipfile
@@ -10,9 +9,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from gans.commands import options
 from gans.commands.checks import drawing, positive
+from gans.commands.options import Option
 from gans.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,29 +22,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gans.data.images import ImageData
-    from gans.fidelity import Extractor
     from gans.fidelity.extractors.cards import Card
+    from gans.fidelity.scorer import Scorer
 
 IMAGES = "a folder, .zip or .tar of images; an .npz of uint8; a generator.safetensors, its folder or MLflow run id"
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
 
 
+@dataclass(frozen=True)
+class Score:
+    """Score images, or a trained generator, against a data set."""
+
+    images: Annotated[str, Option(IMAGES, positional=True)] = ""
+    reference: Annotated[str, Option("digits, mnist, ..., folder:PATH", metavar="DATASET")] = ""
+    extractor: Annotated[str, Option("auto: the data set's own, else inception")] = "auto"
+    metric: Annotated[
+        tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
+    ] = ()
+    count: Annotated[int | None, Option(f"images to draw from a generator; {COUNT:,} if not given")] = None
+    list: Annotated[bool, Option("list the extractors and where they come from")] = False
+    json: Annotated[bool, Option("print JSON in place of a table")] = False
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+
+
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    text = "score images, or a trained generator, against a data set"
-    score = commands.add_parser("score", help=text, description=text)
-    score.add_argument("images", nargs="?", metavar="IMAGES", help=IMAGES)
-    score.add_argument("--reference", metavar="DATASET", help="digits, mnist, ..., folder:PATH")
-    score.add_argument("--extractor", default="auto", help="auto: the data set's own, else inception")
-    score.add_argument("--count", type=int, help=f"images to draw from a generator (default: {COUNT:,})")
-    score.add_argument("--list", action="store_true", help="list the extractors and where they come from")
-    score.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    score.add_argument("--device", default="auto")
-    score.set_defaults(run=run)
+    options.add(commands, "score", Score, run)
 
 
-def run(asked: argparse.Namespace) -> int:
+def run(asked: Score) -> int:
     """Score images, or list what they can be scored with."""
     if asked.list:
         return list_extractors(asked.json)
@@ -52,14 +60,15 @@ def run(asked: argparse.Namespace) -> int:
         raise InputError(f"{missing} is missing: gans score IMAGES --reference mnist; gans score --help says more")
     from gans import fidelity
     from gans.compute import devices
+    from gans.fidelity.scorer import Scorer
 
     device = devices.resolve(asked.device)
     given = read(asked, device)
     name = fidelity.default_extractor(given.reference) if asked.extractor == "auto" else asked.extractor
-    scorer = fidelity.Scorer(given.reference, name, len(given.images), device)
+    scorer = Scorer(given.reference, name, len(given.images), device, further=asked.metric)
     scores = scorer.score(given.images)
     report = as_json if asked.json else as_table
-    print(report(given, scorer.extractor, scores))
+    print(report(given, scorer, scores))
     return 0
 
 
@@ -78,7 +87,7 @@ class Given:
     note: str = ""
 
 
-def read(asked: argparse.Namespace, device: torch.device) -> Given:
+def read(asked: Score, device: torch.device) -> Given:
     """The images that the command line names, checked against the data set that it names.
 
     Raises:
@@ -101,7 +110,7 @@ def read(asked: argparse.Namespace, device: torch.device) -> Given:
     return given
 
 
-def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
+def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with."""
     from gans.data import datasets
     from gans.generate import sampling
@@ -117,7 +126,7 @@ def drawn(path: Path, asked: argparse.Namespace, device: torch.device) -> Given:
     return Given(images, reference, "the latents that reports are made with")
 
 
-def from_files(asked: argparse.Namespace) -> Given:
+def from_files(asked: Score) -> Given:
     """Images of a folder or archive, both splits if there are two; none is resized, since that would be scored.
 
     Where the data set's own images are padded (MNIST: 28 to 32), files of that size are padded likewise.
@@ -207,10 +216,10 @@ def check(given: Given, path: Path) -> None:
 # What is printed
 
 
-def as_json(given: Given, extractor: Extractor, scores: dict[str, float]) -> str:
+def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
     from gans.fidelity import SCORING_VERSION
 
-    real = given.reference
+    real, extractor = given.reference, scorer.extractor
     about = {
         "images": len(given.images),
         "reference": real.name,
@@ -223,22 +232,20 @@ def as_json(given: Given, extractor: Extractor, scores: dict[str, float]) -> str
     return json.dumps(about | {"scores": scores}, indent=2)
 
 
-def as_table(given: Given, extractor: Extractor, scores: dict[str, float]) -> str:
-    from gans.fidelity.extractors.known import error_of
-    from gans.fidelity.meanings import meanings
+def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
+    from gans.fidelity.metric import error_of
 
     real, note = given.reference, f" ({given.note})" if given.note else ""
     head = f"{len(given.images):,} images{note} against {len(real.train):,} training images of {real.title}"
     rows = [("metric", "value ± error", "best", "meaning")]
     rows += [
-        (name, plus_minus(scores[name], scores[error_of(name)]), meaning.best, meaning.text)
-        for name, meaning in meanings(extractor.metrics).items()
-        if name in scores
+        (name, plus_minus(scores[name], scores[error_of(name)]), metric.best, metric.meaning)
+        for name, metric in scorer.metrics.items()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     end = "error: standard error over draws of the images; the reference and the generator stay as they are"
-    return "\n".join([f"{head}, features of '{extractor.name}'", "", *lines, "", end])
+    return "\n".join([f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end])
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -252,8 +259,7 @@ def plus_minus(value: float, error: float) -> str:
 def list_extractors(plain: bool) -> int:
     """Print the cards of all pinned extractors, and what is known of Inception."""
     from gans.fidelity import INCEPTION
-    from gans.fidelity.extractors.cards import cards
-    from gans.fidelity.extractors.known import INCEPTION_SHA256
+    from gans.fidelity.extractors.cards import INCEPTION_SHA256, cards
 
     known = cards()
     for card in known.values():

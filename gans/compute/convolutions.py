@@ -3,107 +3,100 @@
 oneDNN's weight gradient of a convolution to small maps takes longer than the convolution and the gradient of its
 input together, at a tenth of the rate that these tiles have in a large product (Xeon, `benchmarks/speed/LOG.md`).
 As a product of patches it takes a half to a fifth of the time. Everything else stays oneDNN's.
+`gans.models.layers` has the layers that compute so where it pays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.autograd import Function
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
+from gans.compute.precision import has_tiles
+
 KERNEL, STRIDE, PADDING = 4, 2, 1  # DCGAN's: (n, c, 2h, 2w) <-> (n, k, h, w)
-SETTINGS = {
-    "kernel_size": (KERNEL, KERNEL),
-    "stride": (STRIDE, STRIDE),
-    "padding": (PADDING, PADDING),
-    "dilation": (1, 1),
-    "groups": 1,
-    "padding_mode": "zeros",
-    "output_padding": (0, 0),  # a transposed convolution's
-}
-Forward = Callable[[Any, Tensor], Tensor]
 
 
-def by_product(layer: nn.Module) -> Forward | None:
-    """The forward method of a layer with such a gradient; None if the layer is none that it is made for."""
-    kinds: dict[Any, Forward] = {nn.Conv2d.forward: halve, nn.ConvTranspose2d.forward: double}
-    forward = kinds.get(type(layer).forward)  # a subclass that computes in another way has another one
-    if forward is None:
-        return None
-    return forward if all(getattr(layer, name, value) == value for name, value in SETTINGS.items()) else None
-
-
-def pays(channels: int, side: int) -> bool:
-    """Whether the product is faster: measured for 16 to 512 channels, batches of 32 and 128, one core and two.
+def by_product(x: Tensor, channels: int, side: int) -> bool:
+    """Whether a convolution of `x` has the faster weight gradient here.
 
     Args:
+        x: what is convolved, as it comes: the layer's input before autocast lowers it.
         channels: of the side that has fewer.
         side: of the smaller maps, in pixels.
     """
+    return has_tiles(x.device) and lowered(x.device.type) and pays(channels, side)
+
+
+def lowered(device: str) -> bool:
+    """Whether autocast makes convolutions on this type of device bfloat16 at the moment."""
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+
+
+def pays(channels: int, side: int) -> bool:
+    """Whether the product is faster: measured for 16 to 512 channels, batches of 32 and 128, one core and two."""
     return (side <= 4 and channels >= 16) or (side <= 8 and channels >= 64)
 
 
-_weights_wanted = True
+def halve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(n, c, 2h, 2w) -> (n, k, h, w): a convolution with weights (k, c, 4, 4) and biases (k,)."""
+    n, _, height, width = x.shape
+    share = _Share.apply(weight, bias, (x,), (n, len(weight), height // STRIDE, width // STRIDE), False)
+    return _Convolution.apply(x, weight, bias, share, False)
 
 
-@contextmanager
-def inputs_only() -> Iterator[None]:
-    """No weight gradients in this block, for `torch.autograd.grad` with respect to images.
-
-    Torch's own layers see by themselves what is asked for; an autograd function in Python does not.
-    """
-    global _weights_wanted
-    _weights_wanted = False
-    try:
-        yield
-    finally:
-        _weights_wanted = True
+def double(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(n, k, h, w) -> (n, c, 2h, 2w): a transposed convolution with weights (k, c, 4, 4) and biases (c,)."""
+    n, _, height, width = x.shape
+    share = _Share.apply(weight, bias, (x,), (n, weight.shape[1], STRIDE * height, STRIDE * width), True)
+    return _Convolution.apply(x, weight, bias, share, True)
 
 
-def halve(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """(n, inputs, 2h, 2w) -> (n, outputs, h, w), in bfloat16."""
-    if not pays(min(layer.in_channels, layer.out_channels), x.shape[-1] // 2):
-        return nn.Conv2d.forward(layer, x)
-    return _Convolution.apply(*_lowered(x, layer.weight, layer.bias), False)
-
-
-def double(layer: nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """(n, inputs, h, w) -> (n, outputs, 2h, 2w), in bfloat16."""
-    if not pays(min(layer.in_channels, layer.out_channels), x.shape[-1]):
-        return nn.ConvTranspose2d.forward(layer, x)
-    return _Convolution.apply(*_lowered(x, layer.weight, layer.bias), True)
-
-
-def _lowered(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if tensor is None else tensor.bfloat16() for tensor in tensors]
-
-
-class _Convolution(torch.autograd.Function):
+class _Convolution(Function):
     """A convolution, transposed if it doubles: each one is the other's gradient with respect to its input.
 
-    The backward pass is made of differentiable operations, which a gradient penalty needs.
+    The gradient of weight and bias is that of `share`. Torch asks a function in Python for all of its gradients,
+    wanted or not, but runs no function that doesn't lead to what is wanted: the slope of a gradient penalty, which
+    is the images' gradient, costs no weight gradient. The backward passes are made of differentiable operations.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, doubles: bool) -> Tensor:
-        ctx.save_for_backward(x, weight)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, share: Tensor, doubles: bool) -> Tensor:
+        ctx.save_for_backward(weight)
         ctx.doubles = doubles
         return (conv_transpose2d if doubles else conv2d)(x, weight, bias, STRIDE, PADDING)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        (weight,) = ctx.saved_tensors
         back = conv2d if ctx.doubles else conv_transpose2d
-        large, small = (gradient, x) if ctx.doubles else (x, gradient)
+        of_x = back(gradient, weight, None, STRIDE, PADDING) if ctx.needs_input_grad[0] else None
+        return of_x, None, None, gradient, None
+
+
+class _Share(Function):
+    """The weight's and the bias's share in a convolution: 0 in value, and all of their gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor | None, x: tuple[Tensor], shape: tuple[int, ...], doubles: bool
+    ) -> Tensor:
+        (ctx.x,) = x  # in a tuple, and not saved as other tensors are: no way is to lead from here to the input
+        ctx.doubles = doubles
+        return weight.new_zeros(()).expand(shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        of_weight, of_bias, *_ = ctx.needs_input_grad
+        large, small = (gradient, ctx.x) if ctx.doubles else (ctx.x, gradient)
         return (
-            back(gradient, weight, None, STRIDE, PADDING) if of_x else None,
-            weight_gradient(large, small) if of_weight and _weights_wanted else None,
-            gradient.sum((0, 2, 3)) if of_bias and _weights_wanted else None,
+            weight_gradient(large, small) if of_weight else None,
+            gradient.sum((0, 2, 3)) if of_bias else None,
+            None,
+            None,
             None,
         )
 

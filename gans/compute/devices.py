@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from gans.errors import InputError
 
@@ -63,6 +64,13 @@ def keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on the device, in the memory layout that is fastest there."""
+    network = network.to(device)
+    # oneDNN's convolutions are faster in this layout; on CUDA nothing has been measured, so nothing is changed
+    return network.to(memory_format=torch.channels_last) if device.type == "cpu" else network
 
 
 def cores() -> int:

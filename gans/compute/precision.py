@@ -14,13 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from types import MethodType
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import _SpectralNorm
 
-from gans.compute import convolutions
 from gans.config import Precision, Settled
 from gans.errors import InputError
 
@@ -43,7 +40,7 @@ def resolve(asked: Precision, device: torch.device, bf16: bool) -> Settled:
     return "bf16" if bf16 and has_tiles(device) else "float32"
 
 
-def check(precision: Settled, device: torch.device) -> None:
+def require(precision: Settled, device: torch.device) -> None:
     """Refuse a precision that the device does not have.
 
     Args:
@@ -73,45 +70,24 @@ def has_tiles(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
-def place(network: nn.Module, device: torch.device, precision: Settled) -> nn.Module:
-    """The network on the device, in the memory layout that is fastest there, computing in `precision`."""
-    network = network.to(device)
-    # oneDNN's convolutions are faster in this layout; on CUDA nothing has been measured, so nothing is changed
-    if device.type == "cpu":
-        network = network.to(memory_format=torch.channels_last)
-    if precision == "bf16":
-        tiles = has_tiles(device)
-        for layer in network.modules():
-            if isinstance(layer, _SpectralNorm):
-                override(layer, outside_autocast)
-            elif tiles and (forward := convolutions.by_product(layer)):
-                override(layer, forward)
-        override(network, in_bf16)
-    return network
+def computing(network: nn.Module, precision: Settled) -> nn.Module:
+    """What a training step computes a network by: in bf16 a module around it, otherwise the network.
+
+    The network itself, which is trained, averaged, saved and scored, is altered by no precision.
+    """
+    return InBF16(network) if precision == "bf16" else network
 
 
-def override(module: nn.Module, forward: object) -> None:
-    """Give one module another forward method; a deep copy binds it to the copy."""
-    module.forward = MethodType(forward, module)  # type: ignore[arg-type]
+class InBF16(nn.Module):
+    """A network under autocast to bfloat16; its pixels or logits come out in float32."""
 
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
 
-def restore(network: nn.Module) -> nn.Module:
-    """The network computing in float32 again."""
-    for module in network.modules():
-        module.__dict__.pop("forward", None)
-    return network
-
-
-def in_bf16(network: nn.Module, x: Tensor) -> Tensor:
-    """`forward` under autocast; pixels and logits come out in float32."""
-    with torch.autocast(x.device.type, torch.bfloat16):
-        return type(network).forward(network, x).float()
-
-
-def outside_autocast(layer: nn.Module, weight: Tensor) -> Tensor:
-    """`forward` in the weight's own precision."""
-    with torch.autocast(weight.device.type, enabled=False):
-        return type(layer).forward(layer, weight)
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.network(x).float()
 
 
 def products(precision: Settled, device: torch.device) -> AbstractContextManager[None]:

@@ -1,34 +1,24 @@
-"""How good generated images are: feature extractors, and scores by torch-fidelity.
+"""How good generated images are: feature extractors, metrics, and the scorer.
 
-This package is the only place that imports torch_fidelity, and it does so when scoring begins: asking for
-extractors by name stays cheap.
+This package is the only one that imports torch_fidelity, and it does so when images are scored. What is imported
+here is light: which extractors there are, and what their scores are called. `Scorer` is in `gans.fidelity.scorer`.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from gans.fidelity.extractors.known import INCEPTION, Extractor, MetricNames, default_extractor, names, require
-from gans.fidelity.protocol import SCORING_VERSION, ScoreInfo, identity
-
-if TYPE_CHECKING:
-    from gans.fidelity.scorer import Scorer
+from gans.fidelity.extractors.extractor import Extractor, identity
+from gans.fidelity.extractors.find import default_extractor, names, require
+from gans.fidelity.measured import Measured
+from gans.fidelity.metric import INCEPTION, Metric
+from gans.fidelity.protocol import SCORING_VERSION, ScoreInfo
 
 __all__ = [
     "INCEPTION",
     "SCORING_VERSION",
     "Extractor",
-    "MetricNames",
+    "Measured",
+    "Metric",
     "ScoreInfo",
-    "Scorer",
     "default_extractor",
     "identity",
     "names",
     "require",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name != "Scorer":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from gans.fidelity.scorer import Scorer
-
-    return Scorer

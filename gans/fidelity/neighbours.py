@@ -1,7 +1,7 @@
-"""Metrics that count nearest neighbours among features: precision, recall, density, coverage, memorisation.
+"""Nearest neighbours among features, and the metrics that count them: precision, recall, density, coverage.
 
 torch-fidelity has the first two only, and keeps no counts per image, which the errors need. Both are equal to
-its own to the last digit; all four come from one matrix of distances.
+its own to the last digit; all four come from one matrix of distances. All is computed on the features' device.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gans.fidelity.frechet import Measured
+from gans.fidelity.measured import Measured
 
 MANIFOLD_NEIGHBOURS = 3  # precision and recall, as in the paper
 DENSITY_NEIGHBOURS = 5  # density and coverage, as in the paper
@@ -59,9 +59,9 @@ def neighbourhood(generated: Tensor, real: Tensor) -> Neighbourhood:
     """
     (own,) = radii(generated, MANIFOLD_NEIGHBOURS)
     narrow, wide = radii(real, MANIFOLD_NEIGHBOURS, DENSITY_NEIGHBOURS)
-    within = torch.zeros(len(generated), dtype=torch.bool)
-    balls = torch.zeros(len(generated))
-    recall, coverage = _Covered(len(generated)), _Covered(len(generated))
+    within = torch.zeros(len(generated), dtype=torch.bool, device=generated.device)
+    balls = torch.zeros(len(generated), device=generated.device)
+    recall, coverage = _Covered(generated), _Covered(generated)
     for part, near, far in zip(real.split(ROWS), narrow.split(ROWS), wide.split(ROWS), strict=True):
         distances = torch.cdist(part, generated)
         within |= (distances <= near[:, None]).any(0)
@@ -77,9 +77,9 @@ def neighbourhood(generated: Tensor, real: Tensor) -> Neighbourhood:
 class _Covered:
     """The share of real images that some generated image covers, and how it hangs on single ones."""
 
-    def __init__(self, generated: int):
+    def __init__(self, generated: Tensor):
         self.covered = self.real = 0
-        self.alone = torch.zeros(generated, dtype=torch.float64)
+        self.alone = torch.zeros(len(generated), dtype=torch.float64, device=generated.device)
 
     def add(self, covers: Tensor) -> None:
         """A bool matrix (real, generated): who covers whom."""
@@ -99,18 +99,3 @@ class _Covered:
 def mean(values: Tensor) -> Measured:
     """The mean of one value per image, float64 (n,), and its standard error."""
     return Measured(values.mean().float().item(), (values.std() / len(values) ** 0.5).item())
-
-
-def memorisation(generated: Tensor, held_out: Tensor) -> Measured:
-    """The chance that a generated image lies closer to the training images than a held-out one does.
-
-    From the distances to the nearest training image of generated (n,) and of held-out images (m,), the
-    Mann-Whitney statistic behind the data-copying test of Meehan, Chaudhuri and Dasgupta 2020
-    (2004.05675), without its division into cells. Fresh real images give 0.5, copies of training images 1;
-    less than 0.5 means further from the training images than real ones are. The error takes the held-out
-    images as fixed.
-    """
-    ordered = held_out.sort().values
-    closer = len(ordered) - torch.searchsorted(ordered, generated, right=True).double()
-    ties = torch.searchsorted(ordered, generated, right=True) - torch.searchsorted(ordered, generated)
-    return mean((closer + ties / 2) / len(ordered))

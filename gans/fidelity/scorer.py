@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,24 +15,23 @@ from torch import Tensor
 
 from gans.errors import InputError
 from gans.fidelity import reference
-from gans.fidelity.extractors.backend import PinnedClassifier, load
-from gans.fidelity.extractors.known import require
-from gans.fidelity.metrics import (
-    MINIMUM_IMAGES,
-    Features,
-    Real,
-    Scores,
-    class_shares,
-    compare,
-    frechet,
-    sample,
-    statistics,
-)
+from gans.fidelity.comparison import Comparison, Features, Real, class_shares, sample
+from gans.fidelity.extractors.extractor import Extractor, identity
+from gans.fidelity.extractors.find import require
+from gans.fidelity.metric import Metric, error_of, spread_of
+from gans.fidelity.metrics import frechet
 from gans.fidelity.neighbours import nearest
-from gans.fidelity.protocol import PREPROCESSING_VERSION, SPLIT, ScoreInfo, identity
+from gans.fidelity.protocol import MINIMUM_IMAGES, PREPROCESSING_VERSION, SPLIT, ScoreInfo
 
 if TYPE_CHECKING:
     from gans.data.images import ImageData
+
+CPU_BATCH = 64
+# on a GPU: cells that share it score at the same time, and larger batches are no faster
+LARGEST_BATCH = 2_048
+SHARE_OF_MEMORY = 16  # a batch takes no more than one part in so many
+
+Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -50,24 +49,42 @@ class Assessment:
 
 
 class Scorer:
-    """Scores `n` generated images against all training images of a data set.
+    """Scores generated images against all training images of a data set.
 
-    `extractor` is one of `extractors.names()`; `batch` is how many images pass through it at once. The
-    training images' features are computed once, kept in memory, and kept on disk for other processes.
-    Raises `InputError` if the extractor cannot be had or does not take images like these.
+    The training images' features are computed once, kept on the device, and kept on disk for other processes.
+
+    Args:
+        data: the data set.
+        extractor: one of `extractors.find.names()`, or `package.module:Name`.
+        n: number of images that are scored.
+        device: where features are computed and all that is measured on them.
+        batch: images that pass through the extractor at once; None: as many as `batch_size` says.
+        further: metrics beside the registered ones, `package.module:Name`.
+
+    Raises:
+        InputError: the extractor or a metric cannot be had, or the extractor does not take images like these.
     """
 
-    def __init__(self, data: ImageData, extractor: str, n: int, device: torch.device, batch: int = 64):
+    def __init__(
+        self,
+        data: ImageData,
+        extractor: str,
+        n: int,
+        device: torch.device,
+        batch: int | None = None,
+        further: Iterable[str] = (),
+    ):
         self.data = data
         self.extractor = require(extractor)
+        self.metrics = self.extractor.metrics(further)
         self.n = n
         self.device = device
-        self.batch = batch
+        self.batch = batch or batch_size(self.extractor, device)
         self._check_sizes()
-        self._network = load(self.extractor).to(device)
+        self._network: Any = self.extractor.network().eval().to(device)
         with _plain_arithmetic(device):
-            self._reference = reference.cached(self._key(), lambda: self._extract(data.train).features)
-            self._statistics = statistics(self._reference)
+            features = reference.cached(self._key(), lambda: self._extract(data.train).features.cpu())
+            self._real = self._as_real(features.to(device), self._measure_held_out)
 
     def at(self, n: int) -> Scorer:
         """The same scorer for another number of generated images; network and reference are shared."""
@@ -82,8 +99,13 @@ class Scorer:
         return self.extractor.prefix
 
     @property
+    def names(self) -> list[str]:
+        """The metrics that an assessment gives, by their names in tables; nothing is computed."""
+        return list(self.metrics)
+
+    @property
     def identity(self) -> str:
-        """What scoring adds to a cell's identity; see `protocol.identity`."""
+        """What its scores depend on beside the images; see `fidelity.identity`."""
         return identity(self.extractor, self.n)
 
     @property
@@ -91,7 +113,7 @@ class Scorer:
         """What this scorer's numbers depend on."""
         return ScoreInfo(
             n_generated=self.n,
-            n_reference=len(self._reference),
+            n_reference=len(self._real),
             reference_split=SPLIT,
             extractor=self.extractor.name,
             weights_hash=self.extractor.hash,
@@ -105,18 +127,13 @@ class Scorer:
         """
         self._check_images(images, self.n)
         with _plain_arithmetic(self.device):
-            return frechet(self._extract(images).features, self._statistics)
+            return frechet.distance(self._extract(images), self._real)
 
     def score(self, images: Tensor) -> Scores:
-        """All metrics of uint8 images, (n, channels, side, side), by the names in `extractor.metrics`.
+        """All metrics of uint8 images, (n, channels, side, side), by their names in tables; see `metrics`.
 
-        Lower is better for the Frechet distance, as it is and extrapolated to infinitely many images
-        (unbiased, so it may fall slightly below 0), for the kernel distance (Bińkowski et al. 2018: mean and
-        standard deviation over 100 subsets; unbiased too) and for the class distance (in [0, 1]). Higher is
-        better for the Inception score (Salimans et al. 2016: mean and standard deviation over 10 splits, at
-        most the number of classes), precision, recall, coverage (in [0, 1]) and density. Memorisation is 0.5
-        for fresh real images and 1 for copies. `<name>_se` is a metric's standard error over draws of the
-        generated images.
+        `<name>_se` is a metric's standard error over draws of the generated images; `<name>_std`, of the kernel
+        distance and the Inception score, the standard deviation over subsets or splits of the images.
         """
         return self.assess(images).scores
 
@@ -124,17 +141,18 @@ class Scorer:
         """`score`, with the class shares behind the class distance."""
         self._check_images(images, self.n)
         with _plain_arithmetic(self.device):
-            generated, real = self._extract(images), self._real
-            scores = compare(self.extractor, generated, real)
-        classes = None if real.classes is None else torch.stack([class_shares(generated.logits), real.classes])
-        return Assessment(scores, classes)
+            compared = self._compared(self._extract(images), self._real)
+            scores = measured(compared, self.metrics)
+            classes = self._real.classes
+            both = None if classes is None else torch.stack([compared.classes, classes]).cpu()
+        return Assessment(scores, both)
 
     def nearest(self, images: Tensor, count: int) -> Tensor:
-        """Indices (k, count) of the training images closest in feature space to each of k uint8 images."""
+        """Indices (k, count), on the CPU, of the training images closest in feature space to k uint8 images."""
         self._check_images(images, len(images))
         with _plain_arithmetic(self.device):
-            distances = torch.cdist(self._extract(images).features, self._reference)
-        return distances.topk(count, largest=False).indices
+            distances = torch.cdist(self._extract(images).features, self._real.features)
+        return distances.topk(count, largest=False).indices.cpu()
 
     def noise_floor(self) -> dict[str, Scores]:
         """Scores of real images in the place of generated ones: what no generator can be expected to beat.
@@ -148,53 +166,43 @@ class Scorer:
         first[sample(len(train), len(train) // 2)] = True
         with _plain_arithmetic(self.device):
             held_out = self._extract(test).features
+            whole = self._real.features
             rows = {
-                "train half vs train half": (train[first], self._reference[~first]),
-                "train vs test": (test, self._reference),
+                "train half vs train half": (train[first], whole[~first]),
+                "train vs test": (test, whole),
             }
             return {
-                name: self._floor(images, self._as_real(real, nearest(held_out, real)[0]))
+                name: self._floor(images, self._as_real(real, partial(_to_nearest, held_out, real)))
                 for name, (images, real) in rows.items()
                 if len(images) >= MINIMUM_IMAGES
             }
 
     def _floor(self, images: Tensor, real: Real) -> Scores:
         generated = self._extract(images[sample(len(images), self.n)])
-        counts = {"n_generated": len(generated.features), "n_reference": len(real.features)}
-        return compare(self.extractor, generated, real) | counts
+        counts = {"n_generated": len(generated), "n_reference": len(real)}
+        return measured(self._compared(generated, real), self.metrics) | counts
 
-    @cached_property
-    def _real(self) -> Real:
-        """The training images, with what only final scores need: curves do without."""
+    def _compared(self, generated: Features, real: Real) -> Comparison:
+        return Comparison(generated, real, self.extractor.subset_size(len(generated), len(real)))
 
-        def distances() -> Tensor:
-            return nearest(self._extract(self.data.test).features, self._reference)[0]
+    def _measure_held_out(self) -> Tensor:
+        """Distances from the test images to the training images: for final scores, curves do without."""
+
+        def compute() -> Tensor:
+            return _to_nearest(self._extract(self.data.test).features, self._real.features).cpu()
 
         key = self._key() | {"distances from": "test", "test images": len(self.data.test)}
-        return self._as_real(self._reference, reference.cached(key, distances))
+        return reference.cached(key, compute).to(self.device)
 
-    def _as_real(self, features: Tensor, held_out: Tensor) -> Real:
-        whole = features is self._reference
-        return Real(
-            features=features,
-            statistics=self._statistics if whole else statistics(features),
-            held_out=held_out,
-            classes=self._classes(features),
-        )
-
-    def _classes(self, features: Tensor) -> Tensor | None:
-        if not isinstance(self._network, PinnedClassifier):
-            return None
-        return class_shares(self._network.classifier.head(features.to(self.device)).cpu())
+    def _as_real(self, features: Tensor, measure_held_out: Callable[[], Tensor]) -> Real:
+        known = "classes" in self.extractor.gives
+        shares = class_shares(self._network.head(features)) if known else None
+        return Real(features, measure_held_out=measure_held_out, classes=shares)
 
     def _extract(self, images: Tensor) -> Features:
-        parts = ((layer.cpu() for layer in self._network(self._prepared(p))) for p in images.split(self.batch))
-        features, logits = (torch.cat(layer) for layer in zip(*parts, strict=True))
-        return Features(features, logits)
-
-    def _prepared(self, images: Tensor) -> Tensor:
-        images = images.to(self.device)
-        return images if self.extractor.channels else images.expand(-1, 3, -1, -1)
+        found = [self._network(part.to(self.device)) for part in images.split(self.batch)]
+        features, logits = zip(*found, strict=True)
+        return Features(torch.cat(features), torch.cat(logits) if "logits" in self.extractor.gives else None)
 
     def _key(self) -> reference.Key:
         return {
@@ -202,7 +210,6 @@ class Scorer:
             "split": SPLIT,
             "n": len(self.data.train),
             "extractor": self.extractor.hash,
-            "layer": self.extractor.features_layer,
             "preprocessing": PREPROCESSING_VERSION,
             # these move the last digits
             "device": self.device.type,
@@ -216,8 +223,9 @@ class Scorer:
             (self.extractor.channels, self.extractor.resolution),
         )
         if any(want not in (None, got) for got, want in zip(shape, taken, strict=True)):
+            channels, side = (want or "any" for want in taken)
             raise InputError(
-                f"extractor '{self.extractor.name}' takes {taken[0]}-channel images of side {taken[1]}, but "
+                f"extractor '{self.extractor.name}' takes {channels}-channel images of side {side}, but "
                 f"'{self.data.name}' has {shape[0]} and {shape[1]}; use 'inception' or train one for it"
             )
         if min(self.n, len(self.data.train)) < MINIMUM_IMAGES:
@@ -234,6 +242,31 @@ class Scorer:
         expected = (count, *self.data.train.shape[1:])
         if images.shape != expected:
             raise InputError(f"scoring takes images of shape {expected}, not {tuple(images.shape)}")
+
+
+def measured(compared: Comparison, metrics: Mapping[str, Metric]) -> Scores:
+    """Every metric's value by its name, then the spreads that there are, then every standard error."""
+    found = {name: metric.measure(compared) for name, metric in metrics.items()}
+    values = {name: one.value for name, one in found.items()}
+    spreads = {spread_of(name): one.spread for name, one in found.items() if one.spread is not None}
+    return values | spreads | {error_of(name): one.error for name, one in found.items()}
+
+
+def batch_size(extractor: Extractor, device: torch.device) -> int:
+    """How many images pass through an extractor at once; the last digits of features hang on it."""
+    if device.type != "cuda":
+        return CPU_BATCH
+    # of the card's whole memory: what others leave free would make every run another number
+    return fitting(torch.cuda.get_device_properties(device).total_memory, extractor.image_bytes)
+
+
+def fitting(memory: int, image_bytes: int) -> int:
+    """The batch whose images take no more than their share of a GPU's memory, both in bytes."""
+    return max(CPU_BATCH, min(LARGEST_BATCH, memory // SHARE_OF_MEMORY // image_bytes))
+
+
+def _to_nearest(points: Tensor, others: Tensor) -> Tensor:
+    return nearest(points, others)[0]
 
 
 @contextmanager

@@ -1,1 +1,12 @@
-"""Images from latents, and ways through latent space."""
+"""Images from latents, and ways through latent space.
+
+    generator, about = load_generator("runs/train/.../generator.safetensors")
+    images = generate(generator, latents.draw(64, about["networks"]["latent"], seed=0))
+
+`gans.runs.find.find_generator` gives the file of a run's folder, or of a run in the tracking store.
+"""
+
+from gans.generate import latents
+from gans.generate.sampling import generate, load_generator
+
+__all__ = ["generate", "latents", "load_generator"]

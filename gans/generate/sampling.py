@@ -36,9 +36,13 @@ def generate(generator: nn.Module, z: Tensor, batch: int = 500) -> Tensor:
     """Images of an eval-mode generator: uint8 (n, channels, height, width) on the CPU.
 
     Args:
-        generator: as it is; a network in training mode is refused, since BatchNorm would mix the samples.
+        generator: in eval mode, on the device that is to draw.
         z: latents (n, latent), on any device.
         batch: images at a time.
+
+    Raises:
+        ValueError: the generator is in training mode, where BatchNorm would mix the samples.
+        FloatingPointError: it draws NaN: its training has diverged.
     """
     if generator.training:
         raise ValueError("a generator is sampled in eval mode; call .eval() on a copy first")
@@ -46,9 +50,21 @@ def generate(generator: nn.Module, z: Tensor, batch: int = 500) -> Tensor:
     return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(batch)])
 
 
-def load_generator(path: Path, device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
-    """The eval-mode generator in a safetensors file that training wrote, and what the file says of it."""
-    weights, about = load_weights(path)
+def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
+    """A trained generator.
+
+    Args:
+        path: the safetensors file that training wrote.
+        device: where the generator is to be.
+
+    Returns:
+        The network in eval mode, which maps latents (n, latent) to images (n, channels, side, side) in [-1, 1];
+        and what the file says of it: `shape` (channels, side), `networks` (`latent` among them), `experiment`, ...
+
+    Raises:
+        InputError: no such file, or none that holds a generator of this version.
+    """
+    weights, about = load_weights(Path(path))
     try:
         shape, config = Shape(*about["shape"]), network_config(about["networks"]).model_validate(about["networks"])
         generator = build_generator(shape, config, seed=0)

@@ -1,8 +1,17 @@
 """DCGAN (Radford et al. 2015, arXiv 1511.06434), with and without BatchNorm, at any power-of-two side.
 
-The paper's network has side 64 and width 128: 1024, 512, 256, 128 channels. Here the channel count halves with
-every doubling of the side and ends at `width`; stages = log2(side / 4). Without BatchNorm the convolutions
-have biases in its place.
+The channel count halves with every doubling of the side and ends at `width`; stages = log2(side / 4).
+
+Differences from the paper:
+
+- side and width are parameters: its network has side 64 and width 128, so 1024, 512, 256, 128 channels;
+- z ~ N(0, 1), not uniform;
+- logits come out of D: the sigmoid is in the loss, where it does not overflow;
+- BatchNorm's scales start from N(1, 0.02), as in its code;
+- `dcgan-nobn` has biases in the convolutions in place of BatchNorm.
+
+Its first and last layer, a projection of z and a linear map of flattened features, are 4x4 convolutions here: the
+same functions.
 """
 
 from __future__ import annotations
@@ -15,7 +24,7 @@ from torch import Tensor, nn
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Fold, Shape, ToPixels, Unfold, normal_init, stages
+from gans.models.layers import Double, Fold, Halve, Shape, ToPixels, Unfold, normal_init, stages
 from gans.recipes import PENALISED, search_space
 
 
@@ -62,13 +71,11 @@ class Discriminator(nn.Module):
 
 
 def _up(inputs: int, outputs: int, norm: bool) -> list[nn.Module]:
-    conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=not norm)
-    return [conv, *_norm(outputs, norm), nn.ReLU(inplace=True)]
+    return [Double(inputs, outputs, bias=not norm), *_norm(outputs, norm), nn.ReLU(inplace=True)]
 
 
 def _down(inputs: int, outputs: int, norm: bool) -> list[nn.Module]:
-    conv = nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=not norm)
-    return [conv, *_norm(outputs, norm), nn.LeakyReLU(0.2, inplace=True)]
+    return [Halve(inputs, outputs, bias=not norm), *_norm(outputs, norm), nn.LeakyReLU(0.2, inplace=True)]
 
 
 def _norm(channels: int, norm: bool) -> list[nn.Module]:

@@ -1,7 +1,15 @@
 """The fully connected GAN (Goodfellow et al. 2014, arXiv 1406.2661).
 
-Differences from the paper: ReLU and LeakyReLU in place of maxout and dropout, Adam in place of momentum SGD;
-both are how it is reimplemented since DCGAN. Two hidden layers of `width` units on each side.
+Two hidden layers of `width` units in each network.
+
+Differences from the paper:
+
+- ReLU in G, where it mixes rectifiers and sigmoids, and LeakyReLU 0.2 in D, where it has maxout and dropout;
+- tanh for pixels in [-1, 1], not a sigmoid for pixels in [0, 1];
+- logits come out of D: the sigmoid is in the loss, where it does not overflow;
+- Adam in place of SGD with momentum.
+
+The first two and the last are how it is reimplemented since DCGAN.
 """
 
 from __future__ import annotations

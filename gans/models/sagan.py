@@ -1,9 +1,17 @@
 """SAGAN (Zhang et al. 2018, arXiv 1805.08318), unconditional, at any power-of-two side.
 
-Residual networks as in the paper (its appendix follows Miyato & Koyama 2018), spectral norm on every linear
-and convolutional layer of both networks, one self-attention layer each. The paper puts attention on 32x32
-feature maps of 128x128 images; here it sits at side/2 (so 16x16 for CIFAR-10), the largest maps that both
-networks share. Unconditional: plain BatchNorm in place of conditional BatchNorm, no projection term.
+Residual networks (those of Miyato & Koyama 2018, 1802.05637), spectral norm on every linear and convolutional
+layer of both networks, one self-attention layer in each.
+
+Differences from the paper:
+
+- unconditional: plain BatchNorm in place of conditional BatchNorm, no projection term in D;
+- side and width are parameters, its images are 128x128;
+- attention sits at side/2 (so 16x16 for CIFAR-10), the largest maps that both networks share; the paper's best has
+  it on 32x32 maps;
+- keys and values are max-pooled 2x2 and values have C/2 channels, as in its code;
+- shortcuts are convolved where their maps are small: 1x1 convolutions commute with nearest upsampling and with
+  average pooling, so the functions are the same.
 """
 
 from __future__ import annotations
@@ -17,6 +25,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from gans.config import Count, NetworkConfig
 from gans.models import Model
 from gans.models.layers import SelfAttention, Shape, sn_conv, sn_linear, stages
+from gans.models.spectral import iterate_ahead
 from gans.recipes import PENALISED, search_space
 
 
@@ -43,6 +52,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
+        iterate_ahead(self)
         return self.end(self.blocks(self.start(z)))
 
 
@@ -60,6 +70,7 @@ class Discriminator(nn.Module):
         self.end = sn_linear(widths[-1], 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        iterate_ahead(self)
         return self.end(self.blocks(x).sum(dim=(2, 3))).squeeze(1)
 
 

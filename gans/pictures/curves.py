@@ -10,14 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from gans.files import atomically
+from gans.pictures.figures import save_figure
 
 Points = Sequence[tuple[int, float]]  # (images seen, value)
 Curve = Sequence[tuple[float, float]]
 
 # colours and dashes that differ in grey and for colour-blind readers (Okabe & Ito)
 STYLES = (("#0072B2", "-"), ("#D55E00", "--"))
-
 
 CLOCK = "seconds/training"
 
@@ -42,7 +41,7 @@ def draw_curves(histories: Mapping[str, Points], path: Path) -> None:
         _row(row, {name: scale(points) for name, points in histories.items()})
         for axes in row:
             axes.set_xlabel(label)
-    atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+    save_figure(figure, path)
 
 
 def _thousands(points: Points) -> Curve:

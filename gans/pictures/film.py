@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from gans.files import write_bytes
 from gans.pictures import video
 from gans.pictures.grids import tiles
+from gans.pictures.lettering import INK, PAPER, TEXT, fitted, font, pixels
 
 ENDING = "kimg.png"
 LIMIT = 1_000_000  # bytes of a film
@@ -21,8 +21,8 @@ WIDE = 520  # pixels that the images of a row of trainings may take before they 
 LEAST = 250  # and should take
 SIDE = 64  # pixels: larger images are made smaller
 FRAME, HOLD = 400, 2000  # milliseconds; the last frame stays longer
-TEXT, BAR, GAP = 13, 5, 8  # pixels: size of the letters, of the progress bar, space around things
-PAPER, INK, SHADE, LINE = "#ffffff", "#282828", "#c8c8c8", "#808080"
+BAR, GAP = 5, 8  # pixels: height of the progress bar, space around things
+SHADE, LINE = "#c8c8c8", "#808080"
 # what is given up, one after the other, until the film is light enough: images a side of a grid, and colours
 THRIFT = ((8, 64), (8, 32), (6, 32), (5, 32), (4, 32), (4, 16), (3, 16), (2, 16))
 
@@ -164,24 +164,11 @@ def _panel(
     draw.text((left, top + BAR + GAP // 2), caption(kimg, layout.grid), fill=INK, font=font())
 
 
-@cache
-def font(size: int = TEXT) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that Pillow carries: the same on every machine."""
-    return ImageFont.load_default(size)
-
-
-def fitted(text: str, width: int) -> str:
-    """The text, cut at its end if it is wider than so many pixels."""
-    while font().getlength(text) > width and len(text) > 2:
-        text = text.removesuffix("..")[:-1] + ".."  # the font has no ellipsis
-    return text
-
-
-def caption(kimg: float, width: int) -> str:
-    """Images seen, in as many words as fit."""
+def caption(kimg: float, most: int) -> str:
+    """Images seen, in as many words as fit into so many pixels."""
     count = f"{kimg:,.1f}".removesuffix(".0")
     words = (f"{count} thousand images", f"{count}k images", f"{count}k")
-    return next((text for text in words if font().getlength(text) <= width), words[-1])
+    return next((text for text in words if pixels(text) <= most), words[-1])
 
 
 def mosaic(images: Sequence[Image.Image], layout: Layout) -> Image.Image:

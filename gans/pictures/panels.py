@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gans.files import atomically
+from gans.pictures.figures import save_figure
 
 COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
 ORDINALS = ("nearest", "2nd nearest", "3rd nearest")
@@ -45,7 +45,7 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
         middle = (bottom + INCH / 2) / height
         weight = "normal" if row else "bold"
         figure.text(0.93 * left / width, middle, label, ha="right", va="center", fontsize=9, weight=weight)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _ordinal(place: int) -> str:
@@ -88,7 +88,7 @@ def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     figure.tight_layout()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _mark_beyond(axes: Axes, generated: Tensor, top: float) -> None:
@@ -101,7 +101,3 @@ def _mark_beyond(axes: Axes, generated: Tensor, top: float) -> None:
             axes.annotate(
                 f"{share:.2f} ↑", (middle, top), (0, 2), textcoords="offset points", ha="center", fontsize=8
             )
-
-
-def _save(figure: Figure, path: Path) -> None:
-    atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))

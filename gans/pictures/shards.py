@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from gans.config import ShardedConfig
 from gans.data.images import ImageData
 from gans.data.shards import deal, histogram
+from gans.pictures.figures import save_figure
 
 # inches of a picture's cells, shrunk where there are too many for MOST in a row or column; what has less room than
 # its text is left out
@@ -19,7 +20,17 @@ NUMBER_ACROSS, LINE = 0.4, 0.15
 
 
 def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -> bool:
-    """Write a picture of the classes that each worker holds; returns whether there are any."""
+    """Write the number of training images per worker and class, as a PNG.
+
+    Args:
+        update: how the images are dealt out, and to how many workers.
+        data: whose training images are dealt out.
+        seed: the training seed, which the shards follow from.
+        path: the PNG to write.
+
+    Returns:
+        Whether there are classes; without any, no file is written.
+    """
     if data.train_labels is None:
         return False
     parts = deal(update, len(data.train), data.train_labels, seed)
@@ -41,5 +52,5 @@ def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -
     axes.set_yticks(*((range(workers), sizes) if down >= LINE else ([], [])))
     kind = f"dirichlet, alpha = {update.alpha:g}" if update.shards == "dirichlet" else update.shards
     axes.set(xlabel="class", ylabel="worker", title=f"Training images per worker and class: {data.title}, {kind}")
-    figure.savefig(path)
+    save_figure(figure, path)
     return True

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from gans.pictures.film import INK, PAPER, TEXT, fitted, font
 from gans.pictures.grids import picture
+from gans.pictures.lettering import INK, PAPER, TEXT, fitted, font
 
 GAP = 34  # pixels between the terms, for their signs
 CELL = 96  # pixels: about how large one image is shown

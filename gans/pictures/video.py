@@ -11,7 +11,6 @@ from PIL import Image
 from gans.errors import InputError
 from gans.files import atomically, write_bytes
 
-SUFFIXES = (".gif", ".mp4")
 COLOURS = 256  # a GIF has no more
 X264 = "threads=1:rc-lookahead=0:sync-lookahead=0:mbtree=0:weightp=0"
 PALETTE_SIDE = 512  # pixels a side of the picture that a palette is made from

@@ -130,7 +130,7 @@ class CellRun:
             InputError: the device has not the precision, or no graphs; there is no run then.
         """
         device = devices.resolve(self.place.device)
-        precision.check(self.cell.experiment.precision, device)
+        precision.require(self.cell.experiment.precision, device)
         if self.place.graph:
             graphs.check(device)
         devices.prepare(device, self.place.threads)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from gans import fidelity, schema
+from gans import schema
 from gans.compute import devices
 from gans.errors import InputError
+from gans.fidelity.scorer import Scorer
 from gans.runs.cell import Cell, extractor
 from gans.runs.execute import Place, locked
 from gans.runs.scores import ScoreKey, metric, record
@@ -66,5 +67,5 @@ def generator_of(run: MlflowRun, folder: Path, store: Store) -> Path:
 
 def assess(cell: Cell, generator: torch.nn.Module, key: ScoreKey, device: torch.device) -> dict[str, float]:
     """All metrics by one extractor, on so many images."""
-    scorer = fidelity.Scorer(cell.images, key.extractor, key.count, device)
+    scorer = Scorer(cell.images, key.extractor, key.count, device)
     return dict(scorer.assess(draw_report(generator, key.count, cell.experiment)).scores)

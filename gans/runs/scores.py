@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from gans import schema
-from gans.fidelity import INCEPTION, SCORING_VERSION, Extractor
+from gans.fidelity import SCORING_VERSION, Extractor
 
 
 @dataclass(frozen=True, order=True)
@@ -81,9 +81,7 @@ def records(tags: Mapping[str, str]) -> dict[ScoreKey, ScoreRecord]:
 
 def metric_names(extractor: Extractor) -> list[str]:
     """The metrics that an assessment by this extractor gives; nothing is computed."""
-    names = extractor.metrics
-    # only a data set's own classifier knows its classes
-    return [name for name in names.all if extractor.name != INCEPTION or name != names.class_distance]
+    return list(extractor.metrics())
 
 
 def metric(name: str, count: int, tags: Mapping[str, str]) -> str:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from gans import fidelity, schema
-from gans.compute import precision
+from gans import schema
+from gans.compute import devices
 from gans.config import Resolved
 from gans.data.images import ImageData
+from gans.fidelity.scorer import Scorer
 from gans.generate import sampling
 from gans.pictures import grids, panels
 from gans.runs.scores import ScoreKey, record
@@ -51,7 +52,7 @@ def chosen(path: Path, device: torch.device) -> nn.Module:
     """The generator in a file that training wrote, as it is scored."""
     generator, _ = sampling.load_generator(path, device)
     # laid out in memory as in training: other layouts round otherwise
-    return precision.place(generator, device, "float32")
+    return devices.place(generator, device)
 
 
 def draw_report(generator: nn.Module, count: int, experiment: Resolved) -> Tensor:
@@ -76,7 +77,7 @@ class Scoring:
         costs = Costs(device)
         self.experiment, self.data, self.folder, self.device = experiment, data, folder, device
         score = experiment.score
-        self.scorers = [fidelity.Scorer(data, name, score.images, device) for name in score.extractors]
+        self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
         self.evaluator = self.scorers[0].at(score.curve_images)
         costs.clock.switch("overhead")
         self.built = costs.seconds, costs.joules  # more than nothing where reference features are not kept yet
@@ -107,7 +108,7 @@ class Scoring:
         }
 
     def score(self, costs: Costs, observer: Observer) -> list[dict[str, float]]:
-        """All metrics of the chosen generator by every scorer; pictures of what it draws stay in the folder."""
+        """All metrics of the chosen generator by every scorer; pictures are left in the folder."""
         with costs.clock.of("evaluation"):
             generator = chosen(self.folder / schema.GENERATOR, self.device)
             images = draw_report(generator, self.experiment.score.images, self.experiment)

@@ -7,8 +7,6 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from gans.compute import precision
-
 
 class EMA:
     """A frozen, eval-mode copy of the generator whose parameters trail the trained ones.
@@ -26,8 +24,7 @@ class EMA:
 
     def __init__(self, generator: nn.Module, halflife_kimg: float) -> None:
         self.halflife = halflife_kimg * 1000
-        # scored in float32, whatever the trained network computes in
-        self.generator = precision.restore(copy.deepcopy(generator)).eval().requires_grad_(False)
+        self.generator = copy.deepcopy(generator).eval().requires_grad_(False)
         self.averaged: list[Tensor] = list(self.generator.parameters())
         self.trained = [parameter.detach() for parameter in generator.parameters()]  # they share the memory
         self.buffers, self.trained_buffers = list(self.generator.buffers()), list(generator.buffers())

@@ -43,7 +43,7 @@ class Diverged(Exception):
 
 
 class Evaluator(Protocol):
-    """Judges what the generator draws at a point of the score curve; `gans.fidelity.Scorer` is one."""
+    """Judges what the generator draws at a point of the score curve; `gans.fidelity.scorer.Scorer` is one."""
 
     @property
     def metric(self) -> str:
@@ -177,7 +177,7 @@ class Training:
         graph: bool = False,
         hire: Hire = LocalTeam,
     ) -> None:
-        precision.check(experiment.precision, device)
+        precision.require(experiment.precision, device)
         if graph:
             graphs.check(device)
         self.costs = Costs(device)

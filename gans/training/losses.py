@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
 
-from gans.compute import convolutions
-
 
 @dataclass(frozen=True)
 class Loss:
@@ -79,8 +77,7 @@ def gradient_penalty(
         mix = mixture(len(real), mix)
     between = (mix * real + (1 - mix) * fake.detach()).requires_grad_()
     logits = discriminator(between).sum()
-    with convolutions.inputs_only():
-        (slope,) = torch.autograd.grad(logits, between, create_graph=True)
+    (slope,) = torch.autograd.grad(logits, between, create_graph=True)
     return (slope.flatten(1).norm(dim=1) - 1).square().mean()
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans import seeds
-from gans.compute import precision
-from gans.config import OptimizerConfig, Resolved, TwoPlayerConfig
+from gans.compute import devices, precision
+from gans.config import OptimizerConfig, Resolved, Settled, TwoPlayerConfig
 from gans.data.batches import Batches
 from gans.data.images import ImageData
 from gans.errors import InputError
@@ -33,10 +33,16 @@ STATISTICS = ("loss_d", "loss_g", "d_real", "d_fake")
 
 
 class Player:
-    """A network with its Adam optimiser."""
+    """A network with its Adam optimiser.
 
-    def __init__(self, network: nn.Module, lr: float, optimizer: OptimizerConfig) -> None:
+    Attributes:
+        network: what is trained, as it is saved and scored.
+        compute: the same network as training computes it, in the experiment's precision; float32 comes out.
+    """
+
+    def __init__(self, network: nn.Module, lr: float, optimizer: OptimizerConfig, settled: Settled) -> None:
         self.network = network
+        self.compute = precision.computing(network, settled)
         self.parameters = list(network.parameters())
         self.adam = torch.optim.Adam(self.parameters, lr=lr, betas=(optimizer.beta1, optimizer.beta2), fused=True)
 
@@ -96,8 +102,8 @@ class Discriminator(Player):
 
     def __init__(self, experiment: Resolved, shape: Shape, device: torch.device, worker: int = 0) -> None:
         network = build_discriminator(shape, experiment.networks, experiment.seed, worker)
-        network = precision.place(network, device, experiment.precision)
-        super().__init__(network, experiment.optimizer.lr_d, experiment.optimizer)
+        network = devices.place(network, device)
+        super().__init__(network, experiment.optimizer.lr_d, experiment.optimizer, experiment.precision)
         self.loss = LOSSES[experiment.loss.name]
         self.penalty = experiment.loss.penalty if self.loss.penalised else 0.0
         # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once
@@ -112,7 +118,7 @@ class Discriminator(Player):
         loss = self.loss.d_loss(real_logits, fake_logits)
         if self.penalty:
             assert mix is not None
-            loss = loss + self.penalty * gradient_penalty(self.network, real, fake, mix)
+            loss = loss + self.penalty * gradient_penalty(self.compute, real, fake, mix)
         self.apply(self.gradients(loss))
         with torch.no_grad():
             return torch.stack([loss, real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()])
@@ -122,15 +128,15 @@ class Discriminator(Player):
         for parameter in self.parameters:
             parameter.requires_grad_(False)
         try:
-            return self.network(fake)
+            return self.compute(fake)
         finally:
             for parameter in self.parameters:
                 parameter.requires_grad_(True)
 
     def logits(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         if self.normalises:
-            return self.network(real), self.network(fake)
-        real_logits, fake_logits = self.network(torch.cat([real, fake])).split([len(real), len(fake)])
+            return self.compute(real), self.compute(fake)
+        real_logits, fake_logits = self.compute(torch.cat([real, fake])).split([len(real), len(fake)])
         return real_logits, fake_logits
 
 
@@ -151,8 +157,8 @@ class Update(ABC):
         self.experiment, self.shape = experiment, shape
         self.device = images.device
         network = build_generator(shape, experiment.networks, experiment.seed)
-        network = precision.place(network, self.device, experiment.precision)
-        self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer)
+        network = devices.place(network, self.device)
+        self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer, experiment.precision)
 
     @classmethod
     def build(
@@ -284,9 +290,9 @@ class TwoPlayer(Update):
         *extra, last = turns
         for turn in extra:
             with torch.no_grad():
-                fake = self.generator(turn.z)
+                fake = self.player.compute(turn.z)
             self.discriminator.learn(turn.real, fake, turn.mix)
-        fake = self.generator(last.z)
+        fake = self.player.compute(last.z)
         learned = self.discriminator.learn(last.real, fake.detach(), last.mix)
         loss = self.discriminator.loss.g_loss(self.discriminator.judge(fake))
         self.player.apply(self.player.gradients(loss))

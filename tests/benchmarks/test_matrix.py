@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.matrix import MATRICES, NAMES, Selection, cells, read_matrix, with_preset
+from benchmarks.matrix import MATRICES, NAMES, cells, read_matrix, with_preset
+from benchmarks.options import Selection
 from benchmarks.runner import check_cell
 from gans.config import experiment
 from gans.errors import InputError

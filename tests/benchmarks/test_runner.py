@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.matrix import Selection, read_matrix
-from benchmarks.runner import Machine, MatrixRun
+from benchmarks.matrix import read_matrix
+from benchmarks.options import Machine, Selection
+from benchmarks.runner import MatrixRun
 from gans.compute import devices
 from gans.fidelity import require
 from gans.runs.execute import CellRun, Place
@@ -100,7 +101,7 @@ def test_every_cell_leaves_a_finished_record(finished):
         assert run.info.status == "FINISHED"
         assert {"gans.commit", "gans.dirty", "gans.device", "gans.threads", "version.torch"} <= set(tags)
         assert metrics["score/fd_digits"] > 0
-        scored = require("digits").metrics.all
+        scored = list(require("digits").metrics())
         assert {f"score/{name}{error}" for name in scored for error in ("", "_se")} <= set(metrics)
         assert {"loss/generator", "D/real", "seconds/training", "seconds/tracking"} <= set(metrics)
         assert {"memory/peak_mib", "parameters/generator"} <= set(metrics)
@@ -200,19 +201,6 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
             found[p.cell.model, place.graph] = store.client.get_run(opened.id).data.tags["gans.graph"]
     assert {key for key, value in found.items() if value == "true"} == {("gan", True), ("dcgan", True)}
     assert set(found.values()) == {"true", "false"}
-
-
-@pytest.mark.parametrize(("value", "given"), [("", False), ("0", False), ("1", True)])
-def test_a_switch_of_make_is_off_if_it_is_empty_or_0(value, given):
-    switches = {"bench": ["GRAPH", "DRY_RUN"], "speed": ["GRAPH", "QUICK"], "sweep": ["JOIN"]}
-    for target, names in switches.items():
-        words = [f"{name}={value}" for name in names]
-        said = subprocess.run(
-            ["make", "-n", target, "MODEL=gan", *words], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        (command,) = [line for line in said.stdout.splitlines() if "-m benchmarks" in line or "-m sweeps" in line]
-        for name in names:
-            assert (f"--{name.lower().replace('_', '-')}" in command.split()) == given
 
 
 @pytest.mark.slow

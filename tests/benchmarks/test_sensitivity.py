@@ -14,7 +14,7 @@ from benchmarks.sensitivity import CLASSES, DISTURBANCES, Subject, measure, reac
 from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.fidelity import Scorer
+from gans.fidelity.scorer import Scorer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -21,13 +21,14 @@ import torch
 from PIL import Image
 from scipy import stats
 
-import reports
+from benchmarks.matrix import experiment_of, read_matrix
+from benchmarks.options import Selection
+from benchmarks.report import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.tracking import Run, Store
-from reports import figures, published, report, tables
-from reports.__main__ import experiment, main
+from reports import figures, html, published, report, tables
 from reports.results import Board, Results, load
 
 MATRIX = "digits"
@@ -223,7 +224,7 @@ def results(store: Store) -> Results:
 
 @pytest.fixture(scope="module")
 def page(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return reports.write(store, MATRIX, tmp_path_factory.mktemp("results"))
+    return report.write(store, MATRIX, tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
@@ -480,7 +481,7 @@ def test_page_names_no_run_no_path_and_all_its_pictures(page, store, folder):
 
 
 def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
-    text = reports.standalone(page)
+    text = html.standalone(page)
     assert text.count("<table>") == page.read_text().count("\n| :--")
     assert "<td" in text
     assert "**" not in text.split("<body>")[1].split("data:")[0]
@@ -494,7 +495,7 @@ def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
 
 def test_same_store_same_bytes(page, store, tmp_path):
     invoke(store, plan())
-    again = reports.write(store, MATRIX, tmp_path)
+    again = report.write(store, MATRIX, tmp_path)
     first, second = ({path.name: path.read_bytes() for path in p.parent.iterdir()} for p in (page, again))
     assert first == second
 
@@ -668,7 +669,7 @@ def edges_page(store, edges, tmp_path_factory):
     old.parent.mkdir()
     old.touch()
     foreign.touch()
-    return reports.write(store, EDGES, folder)
+    return report.write(store, EDGES, folder)
 
 
 def test_pictures_of_earlier_reports_go(edges_page):
@@ -710,9 +711,9 @@ def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path, monk
     for place in ("pages", "sensitivity"):
         (tmp_path / place).mkdir()
     (tmp_path / "sensitivity" / "digits.md").touch()  # beside the output: it must not decide
-    assert "../sensitivity" not in reports.write(store, "own", tmp_path).read_text()
+    assert "../sensitivity" not in report.write(store, "own", tmp_path).read_text()
     (tmp_path / "pages" / "digits.md").touch()
-    page = reports.write(store, "own", tmp_path)
+    page = report.write(store, "own", tmp_path)
     assert "\n\n[How these metrics react](../sensitivity/digits.md) to noise" in page.read_text()
     for kind in ("neighbours", "classes"):
         with Image.open(page.parent / f"{kind}-digits.png") as shown:
@@ -785,7 +786,7 @@ def test_every_model_looks_different():
 
 def test_nothing_ran(store, tmp_path):
     invoke(store, plan(matrix="idle"), "idle")
-    text = reports.write(store, "idle", tmp_path).read_text()
+    text = report.write(store, "idle", tmp_path).read_text()
     assert "Of 12 cells (model × data set × training seed), 0 finished; [12 did not]" in text
     assert text.count("| not run |") == 12
     assert not list((tmp_path / "idle").glob("*.png"))
@@ -812,9 +813,14 @@ def test_plan_that_cannot_be_read(store):
         load(store, "broken")
 
 
-def test_experiment_names():
-    assert experiment("digits", 1) == "digits"
-    assert experiment("benchmarks/matrices/digits.toml", 0.1) == "digits-budget0.1"
+def test_a_report_is_found_by_what_the_matrix_was_run_with():
+    assert experiment_of("digits", Selection()) == "digits"
+    assert experiment_of("benchmarks/matrices/digits.toml", Selection(budget=0.1)) == "digits-budget0.1"
+    asked = Selection(datasets=("mnist",), budget=0.5, precision="bf16")
+    for name in ("digits", "benchmarks/matrices/digits.toml", "a-matrix-without-a-file"):
+        stem = Path(name).stem
+        assert experiment_of(name, asked) == f"{stem}-mnist-bf16-budget0.5"
+    assert experiment_of("digits", asked) == read_matrix("digits").experiment_name(0.5, ["mnist"], "bf16")
 
 
 def test_command(store, tmp_path, monkeypatch, capsys):
@@ -835,9 +841,9 @@ def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_missing_argument_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["reports"])
+def test_a_wrong_argument_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["reports", "--budget"])
     assert main() == 2
     assert capsys.readouterr().err == (
-        "error: the following arguments are required: MATRIX; python -m reports --help lists what it takes\n"
+        "error: argument --budget: expected one argument; python -m benchmarks.report --help lists what it takes\n"
     )

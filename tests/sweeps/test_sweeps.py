@@ -27,7 +27,7 @@ from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
 
 from benchmarks.engine import Ended, Job, Result
-from benchmarks.runner import Machine
+from benchmarks.options import Machine
 from gans.config import experiment, flatten
 from gans.data.datasets import load
 from gans.errors import InputError, exit_code
@@ -39,8 +39,9 @@ from gans.schema import CHECKPOINT
 from reports.difference import Difference
 from sweeps import __main__ as command
 from sweeps import page, winners
+from sweeps.options import Request
 from sweeps.progress import Tally
-from sweeps.runner import Request, SweepRun, default_cell, plan
+from sweeps.runner import SweepRun, default_cell, plan
 from sweeps.space import Choice, Range, Space, read_space, space
 from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
 from sweeps.toml import lines, nest
@@ -558,12 +559,12 @@ def test_a_storage_that_cannot_be_reached_is_one_line(tmp_path):
 
 
 def test_the_command_names_what_is_not_usual():
-    assert Request("gan").command() == "make sweep MODEL=gan TRIALS=30"
-    request = Request("gan", objectives=("score", "seconds"), budget=0.1, seed=3)
-    assert request.command() == "make sweep MODEL=gan TRIALS=30 SEED=3 OBJECTIVES='score seconds' BUDGET=0.1"
+    assert Request("gan").command() == "make sweep MODEL=gan"
+    request = Request("gan", trials=40, objectives=("score", "seconds"), budget=0.1, seed=3)
+    assert request.command() == "make sweep MODEL=gan TRIALS=40 SEED=3 OBJECTIVES='score seconds' BUDGET=0.1"
     assert request.name == "gan-digits-budget0.1-seconds"
     precise = Request("gan", precision="float32")
-    assert precise.command() == "make sweep MODEL=gan TRIALS=30 PRECISION=float32"
+    assert precise.command() == "make sweep MODEL=gan PRECISION=float32"
     assert precise.name == "gan-digits-float32"
 
 

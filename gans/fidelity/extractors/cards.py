@@ -12,6 +12,8 @@ from typing import Any
 from gans.errors import InputError
 
 SHIPPED = Path(__file__).parent / "weights"
+# of the file that torch-fidelity and pytorch-fid publish: the graph of 2015-12-05, converted
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ class RemoteWorker:
     ) -> None:
         self.device = devices.resolve(device)
         devices.prepare(self.device, threads)
-        precision.check(experiment.precision, self.device)  # the server's machine may be of another kind
+        precision.require(experiment.precision, self.device)  # the server's machine may be of another kind
         self.worker = Worker(experiment, shape, torch.from_numpy(images.copy()).to(self.device), n)
 
     def about(self) -> tuple[int, int]:

@@ -99,7 +99,7 @@ class MDGAN(Update):
         pairs = {n: assignment(place, k) for place, n in enumerate(alive)}
         generated, parcels = [], []
         for j in range(k):
-            generated.append(self.generator(self.latents(images, j)))
+            generated.append(self.player.compute(self.latents(images, j)))
             parcels.append(self.team.parcel(generated[j].detach()))
             for n, (g, d) in pairs.items():
                 if max(g, d) == j:

@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.matrix import Selection, cells, read_matrix
+from benchmarks.matrix import cells, read_matrix
+from benchmarks.options import Selection
 from benchmarks.speed import contenders
 from benchmarks.speed.page import Page, Row, slug
 from benchmarks.speed.rounds import Ratio, Steps, Times, Turn, interleave

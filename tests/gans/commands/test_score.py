@@ -16,13 +16,14 @@ from gans.commands import main
 from gans.commands.score import plus_minus
 from gans.data.datasets import load
 from gans.data.images import ImageData
-from gans.fidelity import Scorer, require
+from gans.fidelity import require
 from gans.fidelity.extractors.cards import cards
-from gans.fidelity.meanings import MEANINGS
+from gans.fidelity.scorer import Scorer
 from gans.files import save_weights
 from gans.generate import sampling
 from gans.models import build_generator
 from gans.models.layers import Shape
+from gans.registry import METRICS
 from gans.runs.tracking import Store
 from tests.conftest import networks
 
@@ -100,10 +101,12 @@ def test_a_folder_prints_every_metric_with_its_error(gans, digits, tmp_path):
     lines = printed.splitlines()
     assert lines[0] == "60 images against 1,438 training images of Digits, features of 'digits'"
     rows = {line.split()[0]: line for line in lines[3:-2]}
-    assert list(rows) == list(require("digits").metrics.all)
-    for row, meaning in zip(rows.values(), MEANINGS.values(), strict=True):
+    known = require("digits").metrics()
+    assert list(rows) == list(known)
+    assert len(rows) == 10
+    for row, metric in zip(rows.values(), known.values(), strict=True):
         assert " ± " in row
-        assert row.endswith(f"{meaning.best:<5}  {meaning.text}")
+        assert row.endswith(f"{metric.best:<5}  {metric.meaning}")
 
 
 def test_files_of_the_native_size_are_padded_as_the_data_set_is(gans, tmp_path):
@@ -191,7 +194,7 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
         refused(gans, tmp_path / name, "--reference", "digits", "--device", "cpu", says=says)
     refused(gans, good, says="--reference is missing: gans score IMAGES --reference mnist")
     refused(gans, "--reference", "digits", says="IMAGES is missing")
-    refused(gans, good, "--reference", "digit", says="unknown dataset 'digit'; did you mean 'digits'?")
+    refused(gans, good, "--reference", "digit", says="unknown data set 'digit'; did you mean 'digits'?")
     refused(gans, good, "--reference", "digits", "--extractor", "digit", says="unknown extractor 'digit'")
     refused(gans, good, "--reference", "digits", "--count", 5, says="is for generators")
 
@@ -238,3 +241,28 @@ def test_the_list_shows_every_card(gans):
 )
 def test_errors_have_two_digits_and_values_as_many_places(value, error, text):
     assert plus_minus(value, error) == text
+
+
+METRIC = """
+from gans.fidelity import Measured, Metric
+
+SHIFT = Metric("shift", "↓", "how far the means are apart", lambda compared: Measured(1.25, 0.5))
+"""
+
+
+def test_a_metric_from_a_file_is_a_row(gans, digits, tmp_path, monkeypatch):
+    """Asked for by its name, or one line in the registry."""
+    (tmp_path / "score_test_metric.py").write_text(METRIC)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("score", npz(tmp_path / "some.npz", images=digits.test[:N].numpy()), "--reference", "digits")
+    words = (*words, "--device", "cpu")
+    _, before, _ = gans(*words)
+    assert "shift" not in before
+    _, named, _ = gans(*words, "--metric", "score_test_metric:SHIFT")
+    rows = [line.split() for line in named.splitlines() if line.startswith("shift_digits ")]
+    assert rows == [["shift_digits", "1.25", "±", "0.50", "↓", "how", "far", "the", "means", "are", "apart"]]
+    assert [line for line in named.splitlines() if "shift" not in line] == before.splitlines()
+    monkeypatch.setitem(METRICS.entries, "shift", "score_test_metric:SHIFT")
+    _, registered, _ = gans(*words)
+    assert registered == named
+    refused(gans, *words[1:], "--metric", "frechett", says="unknown metric 'frechett'; did you mean 'frechet'?")

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d
 
-from gans.compute import convolutions, precision
-from gans.models.layers import Shape
+from gans.compute import convolutions
+from gans.models.layers import Double, Halve, Shape
 from gans.registry import MODELS, RULES
 from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-LAYERS = {"halve": nn.Conv2d, "double": nn.ConvTranspose2d}
+FUNCTIONS = {"halve": (convolutions.halve, conv2d), "double": (convolutions.double, conv_transpose2d)}
+LAYERS = {"halve": (Halve, nn.Conv2d), "double": (Double, nn.ConvTranspose2d)}
+
+
+@pytest.fixture
+def tiles(monkeypatch) -> None:
+    """A CPU that says that it multiplies tiles of bfloat16 matrices."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True, "avx512_bf16": True})
+
+
+@pytest.fixture
+def products(monkeypatch) -> list[int]:
+    """The sides of the larger maps of all weight gradients that are computed as products."""
+    sides: list[int] = []
+    original = convolutions.weight_gradient
+
+    def spy(large: Tensor, small: Tensor) -> Tensor:
+        sides.append(large.shape[-1])
+        return original(large, small)
+
+    monkeypatch.setattr(convolutions, "weight_gradient", spy)
+    return sides
 
 
 def maps(*size: int, seed: int = 0) -> Tensor:
@@ -29,32 +53,42 @@ def test_the_weight_gradient_is_torchs(side: int, channels: int) -> None:
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", FUNCTIONS)
 @pytest.mark.parametrize("bias", [False, True])
-def test_all_gradients_and_theirs_are_numerically_right(kind: str, bias: bool, monkeypatch) -> None:
+def test_all_gradients_and_theirs_are_numerically_right(kind: str, bias: bool) -> None:
     """First and second order against differences, in float64: what a gradient penalty rests on."""
-    monkeypatch.setattr(convolutions, "_lowered", lambda *tensors: list(tensors))
-    monkeypatch.setattr(convolutions, "pays", lambda *_: True)
-    layer = LAYERS[kind](2, 3, 4, 2, 1, bias=bias).double()
-    forward = convolutions.by_product(layer)
-    x = maps(2, 2, 4, 4).requires_grad_()
+    function, torchs = FUNCTIONS[kind]
+    x, weight = maps(2, 2, 4, 4), maps(2, 3, 4, 4, seed=1)
+    weight = weight.transpose(0, 1).contiguous() if kind == "halve" else weight
+    inputs = [tensor.requires_grad_() for tensor in (x, weight, maps(3, seed=2))[: 2 + bias]]
 
-    def function(x: Tensor, *parameters: Tensor) -> Tensor:
-        layer.weight, layer.bias = parameters[0], parameters[1] if bias else None
-        return forward(layer, x)
+    def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return function(x, weight, bias)
 
-    parameters = [p.detach().clone().requires_grad_() for p in layer.parameters()]
-    for name in ("weight", "bias"):
-        layer._parameters.pop(name)
-    assert torch.autograd.gradcheck(function, (x, *parameters))
-    assert torch.autograd.gradgradcheck(function, (x, *parameters))
+    assert torch.allclose(convolved(*inputs), torchs(*inputs, stride=2, padding=1), rtol=1e-12, atol=1e-12)
+    assert torch.autograd.gradcheck(convolved, inputs)
+    assert torch.autograd.gradgradcheck(convolved, inputs)
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_what_nobody_wants_is_not_computed(kind: str, products) -> None:
+    """Neither the weight's gradient for an image's, nor the image's for a weight's, as in torch's own."""
+    function, _ = FUNCTIONS[kind]
+    x, weight = maps(2, 3, 4, 4).requires_grad_(), maps(3, 3, 4, 4, seed=1).requires_grad_()
+    y = function(x, weight, None).square().sum()
+    (slope,) = torch.autograd.grad(y, x, create_graph=True)
+    assert not products
+    torch.autograd.grad(slope.square().sum(), weight)
+    assert products == [4 if kind == "halve" else 8]  # of the output, which the slope depends on
+    assert not function(x.detach(), weight.detach(), None).requires_grad
 
 
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("channels", [8, 32])
-def test_in_bfloat16_they_are_as_near_as_torchs_own(kind: str, channels: int) -> None:
+def test_in_bfloat16_they_are_as_near_as_torchs_own(kind: str, channels: int, tiles, products) -> None:
     """To float64; few channels stay torch's own, to the last bit."""
-    x, layer = maps(16, channels, 4, 4).float(), LAYERS[kind](channels, 2 * channels, 4, 2, 1)
+    ours, torchs = LAYERS[kind]
+    x, layer = maps(16, channels, 4, 4).float(), ours(channels, 2 * channels)
 
     def gradients(layer: nn.Module, x: Tensor, forward=None) -> list[Tensor]:
         y = forward(layer, x) if forward else layer(x)
@@ -62,9 +96,11 @@ def test_in_bfloat16_they_are_as_near_as_torchs_own(kind: str, channels: int) ->
         return [g.double() for g in torch.autograd.grad((y * weights).sum(), list(layer.parameters()))]
 
     with torch.autocast("cpu", torch.bfloat16):
-        found = gradients(layer, x, convolutions.by_product(layer))
-        own = gradients(layer, x)
+        found = gradients(layer, x)
+        assert len(products) == (channels == 32)
+        own = gradients(layer, x, torchs.forward)
     exact = gradients(layer.double(), x.double())
+    assert len(products) == (channels == 32)
     for one, other, truth in zip(found, own, exact, strict=True):
         if channels == 8:
             assert torch.equal(one, other)
@@ -72,22 +108,30 @@ def test_in_bfloat16_they_are_as_near_as_torchs_own(kind: str, channels: int) ->
         assert errors[0] < max(1.5 * errors[1], 1e-4)
 
 
-@pytest.mark.parametrize(
-    ("kind", "change"),
-    [
-        (nn.Conv2d, {"padding_mode": "reflect"}),
-        (nn.Conv2d, {"dilation": 2}),
-        (nn.Conv2d, {"groups": 2}),
-        (nn.Conv2d, {"kernel_size": 3}),
-        (nn.Conv2d, {"padding": "valid"}),
-        (nn.ConvTranspose2d, {"output_padding": 1}),
-        (nn.ConvTranspose2d, {"stride": 4}),
-    ],
-)
-def test_layers_of_another_function_are_not_taken(kind: type[nn.Module], change: dict[str, object]) -> None:
-    settings = {"kernel_size": 4, "stride": 2, "padding": 1}
-    assert convolutions.by_product(kind(4, 4, **settings))
-    assert convolutions.by_product(kind(4, 4, **settings | change)) is None
+@pytest.mark.parametrize("kind", LAYERS)
+def test_in_float32_the_layers_are_torchs_to_the_bit(kind: str, tiles, products) -> None:
+    """Output, gradients, and the gradient of a gradient."""
+    ours, torchs = LAYERS[kind]
+    layer = ours(32, 64)
+    results = []
+    for forward in (layer, partial(torchs.forward, layer)):
+        x = maps(4, 32, 4, 4).float().requires_grad_()
+        y = forward(x)
+        first = torch.autograd.grad(y.square().sum(), (x, *layer.parameters()), create_graph=True)
+        results.append([y, *first, *torch.autograd.grad(first[0].square().sum(), layer.weight)])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    assert not products
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_they_are_dcgans_convolutions(kind: str) -> None:
+    """Kernel 4, stride 2, padding 1, whatever else torch's layer has; weights under the same keys."""
+    ours, torchs = LAYERS[kind]
+    layer, plain = ours(3, 5, bias=False), torchs(3, 5, 4, stride=2, padding=1, bias=False)
+    assert isinstance(layer, torchs)
+    assert layer.extra_repr() == plain.extra_repr()
+    assert {key: value.shape for key, value in layer.state_dict().items()} == {"weight": plain.weight.shape}
+    assert ours(3, 5).bias.shape == (5,)
 
 
 def test_only_convolutions_that_double_or_halve_are_taken() -> None:
@@ -96,7 +140,7 @@ def test_only_convolutions_that_double_or_halve_are_taken() -> None:
             layer
             for build in (model.generator, model.discriminator)
             for layer in build(Shape(1, 16), networks(width=8, latent=4)).modules()
-            if convolutions.by_product(layer)
+            if isinstance(layer, Halve | Double)
         ]
         for name, model in MODELS.items()
     }
@@ -110,32 +154,33 @@ def test_only_convolutions_that_double_or_halve_are_taken() -> None:
 
 
 @pytest.mark.parametrize(("networks", "loss"), [("dcgan", "non-saturating"), ("dcgan-nobn", "wasserstein-gp")])
-def test_no_weight_gradient_is_computed_that_nobody_wants(networks, loss, tiny, blobs, monkeypatch) -> None:
+def test_no_weight_gradient_is_computed_that_nobody_wants(
+    networks, loss, tiny, blobs, tiles, products, monkeypatch
+) -> None:
     """One of the generator's; of the discriminator's two, one each for the real and the generated batch.
 
     None for a penalty's slope, which is the images' gradient.
     """
-    calls: list[int] = []
-
-    def spy(large: Tensor, small: Tensor) -> Tensor:
-        calls.append(large.shape[-1])
-        return original(large, small)
-
-    original = convolutions.weight_gradient
-    monkeypatch.setattr(convolutions, "weight_gradient", spy)
-    monkeypatch.setattr(precision, "has_tiles", lambda device: True)
     monkeypatch.setattr(convolutions, "pays", lambda *_: True)
     made = tiny({"networks": {"name": networks}, "loss": {"name": loss}}, precision="bf16")
     RULES["two-player"](made, Shape(1, 16), blobs().train).step(0)
-    assert sorted(calls) == [8, 8, 8, 16, 16]
+    assert sorted(products) == [8, 8, 8, 16, 16]
 
 
-def test_networks_take_them_in_bf16_where_there_are_tiles(monkeypatch) -> None:
-    config = networks(name="dcgan", width=16, latent=4)
-    for tiles in (False, True):
-        monkeypatch.setattr(precision, "has_tiles", lambda device, tiles=tiles: tiles)
-        for kind in ("float32", "bf16"):
-            network = precision.place(MODELS["dcgan"].generator(Shape(1, 16), config), torch.device("cpu"), kind)
-            own = [layer for layer in network.modules() if "forward" in vars(layer) and layer is not network]
-            assert len(own) == (kind == "bf16" and tiles)
-            assert not any("forward" in vars(layer) for layer in precision.restore(network).modules())
+@pytest.mark.parametrize(
+    ("able", "dtype", "expected"),
+    [
+        ({"amx_bf16": True}, torch.bfloat16, True),
+        ({"avx512_bf16": True, "amx_bf16": False}, torch.bfloat16, False),
+        ({"amx_bf16": True}, torch.float16, False),
+        ({"amx_bf16": True}, None, False),
+    ],
+)
+def test_layers_take_the_product_in_bf16_where_there_are_tiles(able, dtype, expected, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    with torch.autocast("cpu", dtype, enabled=dtype is not None):
+        x = maps(1, 1, 8, 8)
+        assert convolutions.by_product(x, 16, 4) == expected
+        assert not convolutions.by_product(x, 8, 4)
+        assert not convolutions.by_product(x, 16, 8)
+        assert not convolutions.by_product(x.to("meta"), 16, 4)

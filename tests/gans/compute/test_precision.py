@@ -7,12 +7,12 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import _SpectralNorm
 
-from gans.compute import precision
+from gans.compute import devices, precision
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
+from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS, RULES
 from gans.training.ema import EMA
 from tests.conftest import networks
@@ -24,7 +24,9 @@ needs_bf16 = pytest.mark.skipif(not precision.has_bf16(CPU), reason="this CPU ha
 
 
 def generator(name: str, kind: str = "bf16") -> nn.Module:
-    return precision.place(build_generator(SHAPE, networks(name=name, latent=8, width=8), 0), CPU, kind)
+    """The generator as training computes it in a precision."""
+    network = devices.place(build_generator(SHAPE, networks(name=name, latent=8, width=8), 0), CPU)
+    return precision.computing(network, kind)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +35,14 @@ def generator(name: str, kind: str = "bf16") -> nn.Module:
 )
 def test_what_the_device_lacks_is_refused(kind: str, able: bool, says: str, monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
-    precision.check("float32", CPU)
+    precision.require("float32", CPU)
     with pytest.raises(InputError, match=says):
-        precision.check(kind, CPU)
+        precision.require(kind, CPU)
 
 
 def test_a_cpu_with_native_bf16_may(monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    precision.check("bf16", CPU)
+    precision.require("bf16", CPU)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +77,7 @@ def test_networks_compute_in_bf16_and_their_ends_in_float32(name: str) -> None:
     assert inside == {torch.bfloat16}
     assert pixels.dtype == torch.float32
     logits = build_discriminator(SHAPE, networks(name=name, width=8), 0)
-    assert precision.place(logits, CPU, "bf16")(pixels).dtype == torch.float32
+    assert precision.computing(devices.place(logits, CPU), "bf16")(pixels).dtype == torch.float32
     assert {p.dtype for p in network.parameters()} == {torch.float32}
 
 
@@ -86,8 +88,8 @@ def test_power_iterations_stay_in_float32() -> None:
     for seed in range(3):
         z = torch.randn(4, 8, generator=torch.Generator().manual_seed(seed))
         one(z), other(z)
-    vectors = [layer for layer in one.modules() if isinstance(layer, _SpectralNorm)]
-    others = [layer for layer in other.modules() if isinstance(layer, _SpectralNorm)]
+    vectors = [layer for layer in one.modules() if isinstance(layer, SpectralNorm)]
+    others = [layer for layer in other.modules() if isinstance(layer, SpectralNorm)]
     assert len(vectors) == len(others) > 5
     for layer, theirs in zip(vectors, others, strict=True):
         assert torch.equal(layer._u, theirs._u)
@@ -96,17 +98,33 @@ def test_power_iterations_stay_in_float32() -> None:
 
 @needs_bf16
 def test_a_copy_computes_with_its_own_weights_and_the_average_in_float32() -> None:
-    network = generator("dcgan").eval()
+    computing = generator("dcgan").eval()
     z = torch.randn(4, 8)
-    copied = copy.deepcopy(network)
+    copied = copy.deepcopy(computing)
     with torch.no_grad():
         for parameter in copied.parameters():
             parameter.zero_()
     assert copied(z).abs().max() == 0
-    assert network(z).abs().max() > 0
-    scored = EMA(network, 1.0).generator
+    assert computing(z).abs().max() > 0
+    scored = EMA(computing.network, 1.0).generator
     assert torch.equal(scored(z), generator("dcgan", "float32").eval()(z))
-    assert not torch.equal(scored(z), network(z))
+    assert not torch.equal(scored(z), computing(z))
+
+
+@pytest.mark.parametrize("kind", ["float32", "tf32", "bf16"])
+@pytest.mark.parametrize("rule", ["two-player", "mdgan", "fl-gan"])
+def test_no_precision_alters_the_networks(rule: str, kind: str, tiny, blobs) -> None:
+    """They are built, saved and scored as those of float32: the same modules under the same keys."""
+    workers = {"workers": 2} if rule != "two-player" else {}
+    update = RULES[rule](tiny({"update": {"rule": rule, **workers}}, precision=kind), SHAPE, blobs().train)
+    for player in (update.player, *update.discriminators()):
+        build = build_generator if player is update.player else build_discriminator
+        plain = build(SHAPE, update.experiment.networks, 0)
+        assert player.network.state_dict().keys() == plain.state_dict().keys()
+        assert [type(layer) for layer in player.network.modules()] == [type(layer) for layer in plain.modules()]
+        assert not any("forward" in vars(layer) for layer in player.network.modules())
+        assert (player.compute is player.network) == (kind != "bf16")
+        assert list(player.compute.parameters()) == player.parameters
 
 
 @needs_bf16

@@ -15,11 +15,16 @@ from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.fidelity import default_extractor, names, require
-from gans.fidelity.extractors import backend, cards, classifiers, train
+from gans.fidelity.extractors import cards, classifiers, pinned
 from gans.fidelity.extractors.classifiers import RECIPES, accuracy, build
+from gans.fidelity.extractors.pin import pin
+from gans.fidelity.gaussian import Gaussian
+from gans.fidelity.scorer import Scorer
 
 # of the training images; measured when the weights were pinned
 SUM_OF_FEATURES = 44774.48936652293
+
+SHARES = ("precision", "recall", "density", "coverage", "memorisation", "class_distance")
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +58,12 @@ def test_shipped_extractors_match_their_cards(name):
     assert card.accuracy > least.get(name, 0)
     assert card.weights.stat().st_size < (2_000_000 if name == "cifar10" else 1_000_000)
     trained_on = {"cifar10": "cifar10-jpeg --name cifar10"}
-    assert card.command == f"python -m gans.fidelity.extractors.train {trained_on.get(name, name)}"
+    assert card.command == f"gans extractor {trained_on.get(name, name)}"
     assert len(card.labels) == card.classes
 
 
 def test_digits_accuracy_is_what_the_card_says_when_measured_again(digits):
-    network = backend.load(require("digits"))
+    network = require("digits").network()
     measured = accuracy(network.classifier, digits.test, digits.test_labels)
     assert measured > 0.97
     assert measured == pytest.approx(network.card.accuracy, abs=1e-6)
@@ -66,7 +71,7 @@ def test_digits_accuracy_is_what_the_card_says_when_measured_again(digits):
 
 
 def test_features_have_no_dead_or_copied_dimension(digits):
-    features, logits = backend.load(require("digits"))(digits.train)
+    features, logits = require("digits").network()(digits.train)
     assert features.shape == (len(digits.train), 96)
     assert logits.shape == (len(digits.train), 10)
     assert features.std(0).min() > 0.05 * features.std(0).max()
@@ -74,7 +79,7 @@ def test_features_have_no_dead_or_copied_dimension(digits):
 
 
 def test_an_extractor_takes_only_the_images_it_was_trained_on(digits):
-    network = backend.load(require("digits"))
+    network = require("digits").network()
     with pytest.raises(TypeError, match="uint8"):
         network(digits.train[:2].float())
     with pytest.raises(InputError, match=r"\(1, 16, 16\), not \(3, 16, 16\)"):
@@ -84,17 +89,18 @@ def test_an_extractor_takes_only_the_images_it_was_trained_on(digits):
 
 
 def test_registering_twice_is_harmless():
-    backend.register()
-    backend.register()
-    assert "gans-digits" in backend.FEATURE_EXTRACTORS_REGISTRY
+    pinned.register()
+    pinned.register()
+    assert "gans-digits" in pinned.FEATURE_EXTRACTORS_REGISTRY
 
 
 def test_names_of_metrics_keep_fid_for_inception():
     extractor = require("digits")
-    assert (extractor.prefix, extractor.metrics.kernel) == ("fd_digits", "kd_digits")
-    assert extractor.metrics.of_pinned("fashion-mnist").frechet == "fd_fashion_mnist"
-    pinned = [require(name).prefix for name in names() if name != "inception"]
-    assert all(prefix.startswith("fd_") for prefix in pinned)
+    assert extractor.prefix == "fd_digits"
+    assert list(extractor.metrics()) == [f"{name}_digits" for name in ("fd", "fdinf", "kd", "is", *SHARES)]
+    assert require("fashion-mnist").prefix == "fd_fashion_mnist"
+    others = [require(name).prefix for name in names() if name != "inception"]
+    assert all(prefix.startswith("fd_") for prefix in others)
 
 
 def test_default_extractor_is_the_data_sets_own(digits):
@@ -129,12 +135,12 @@ def test_weights_changed_after_require_are_not_loaded(shipped):
     extractor = require("digits")
     shutil.copy(shipped / "digits.json", shipped / "digits.safetensors")
     with pytest.raises(InputError, match="not the file on its card"):
-        backend.load(extractor)
+        extractor.network()
 
 
 def test_features_of_the_grey_extractors_never_move(digits):
     """The sum of the training images' features, as the version that pinned the weights gave it."""
-    features, _ = backend.load(require("digits"))(digits.train)
+    features, _ = require("digits").network()(digits.train)
     assert features.double().sum().item() == pytest.approx(SUM_OF_FEATURES, rel=1e-6)
 
 
@@ -158,7 +164,7 @@ def test_cifar10s_extractor_is_the_default_of_its_own_copy_only():
     assert (card.data, card.network) == ("cifar10-jpeg", "residual")
     assert default_extractor(copy) == "cifar10"
     assert default_extractor(replace(copy, name="cifar10")) == "inception"
-    features, logits = backend.load(require("cifar10"))(images)
+    features, logits = require("cifar10").network()(images)
     assert (features.shape, logits.shape) == ((12, 96), (12, 10))
 
 
@@ -180,29 +186,84 @@ def test_training_learns_and_repeats_bit_for_bit(quick, resolution, channels):
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
 
 
-def test_the_command_pins_an_extractor_that_can_be_required(quick, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(train, "load", lambda *_, **__: striped())
-    output = str(tmp_path / "mine")
-    monkeypatch.setattr("sys.argv", ["train_extractor", "folder:/my/stripes", "--output", output])
-    assert train.main() == 0
-    assert "100.00% of 80 test images" in capsys.readouterr().out
-
-    monkeypatch.setenv("GANS_EXTRACTORS", output)
-    extractor = require("folder-my-stripes")
+def test_an_extractor_that_is_pinned_can_be_required(quick, tmp_path, monkeypatch):
+    output = tmp_path / "mine"
+    made = pin(striped(), "my-stripes", output, "gans extractor folder:/my/stripes")
+    monkeypatch.setenv("GANS_EXTRACTORS", str(output))
+    extractor = require("my-stripes")
     assert default_extractor(striped()) == extractor.name
-    assert extractor.prefix == "fd_folder_my_stripes"
-    card = json.loads((tmp_path / "mine" / "folder-my-stripes.json").read_text())
+    assert extractor.prefix == "fd_my_stripes"
+    card = json.loads((output / "my-stripes.json").read_text())
     assert (card["data"], card["data_hash"], card["accuracy"]) == ("striped", "striped", 1)
     assert (card["network"], card["labels"]) == ("plain", ["across", "down"])
-    assert build("plain", 1, 2).load_state_dict(load_file(extractor.weights)).missing_keys == []
-    network = backend.load(extractor)
+    assert build("plain", 1, 2).load_state_dict(load_file(made.weights)).missing_keys == []
+    network = extractor.network()
     assert [tuple(layer.shape) for layer in network(striped().test)] == [(80, 96), (80, 2)]
 
 
-def test_data_without_labels_cannot_train_an_extractor(monkeypatch, capsys, tmp_path):
+def test_data_without_labels_cannot_train_an_extractor(tmp_path):
     data = striped()
     bare = ImageData(data.name, data.title, data.train, data.test, None, None, (), data.hash)
-    monkeypatch.setattr(train, "load", lambda *_, **__: bare)
-    monkeypatch.setattr("sys.argv", ["train_extractor", "folder:/x", "--output", str(tmp_path)])
-    assert train.main() == 2
-    assert "has no labels; put each class in a folder of its own" in capsys.readouterr().err
+    with pytest.raises(InputError, match="has no labels; put each class in a folder of its own"):
+        pin(bare, "bare", tmp_path, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Extractors from outside the repository
+
+PIXELS = """
+import torch
+from torch import nn
+from gans.fidelity import Extractor
+
+class Rows(nn.Module):
+    def forward(self, images):
+        rows = images.float().mean(3).flatten(1) / 255
+        return rows, {logits}
+
+def rows():
+    return Extractor("rows", "no weights", Rows, channels=1, resolution=16, {gives})
+
+def nothing():
+    return 3
+"""
+
+
+def outside(folder: Path, logits: str = "None", gives: str = "gives=frozenset()") -> None:
+    (folder / f"{folder.name}_features.py").write_text(PIXELS.format(logits=logits, gives=gives))
+
+
+def test_an_extractor_from_a_file_scores_what_it_gives(digits, tmp_path, monkeypatch):
+    """Without logits no Inception score, without the data's classes no class distance; the code is in the hash."""
+    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
+    monkeypatch.syspath_prepend(tmp_path)
+    outside(tmp_path)
+    name = f"{tmp_path.name}_features:rows"
+    scorer = Scorer(digits, name, 60, torch.device("cpu"))
+    scores = scorer.score(digits.test[:60])
+    assert (scorer.extractor.name, scorer.metric) == (name, f"fd_{tmp_path.name}_features_rows")
+    label = scorer.extractor.label
+    assert scorer.names == [f"{metric}_{label}" for metric in ("fd", "fdinf", "kd", *SHARES[:-1])]
+    assert set(scorer.names) < set(scores)
+    rows = digits.test[:60].double().mean(3).flatten(1) / 255, digits.train.double().mean(3).flatten(1) / 255
+    assert scores[f"fd_{label}"] == pytest.approx(Gaussian.of(rows[1]).distance(Gaussian.of(rows[0])), rel=1e-4)
+    before = require(name).hash
+    outside(tmp_path, "rows", "")
+    assert require(name).hash != before
+    with pytest.raises(InputError, match="takes 1-channel images of side 16, but 'striped' has 1 and 32"):
+        Scorer(striped(32), name, 10, torch.device("cpu"))
+    with pytest.raises(InputError, match=r"features:nothing' gives a int, not a gans\.fidelity\.Extractor"):
+        require(f"{tmp_path.name}_features:nothing")
+
+
+def test_an_extractor_of_an_installed_package_is_listed(monkeypatch, tmp_path, digits):
+    monkeypatch.syspath_prepend(tmp_path)
+    outside(tmp_path, "rows", "")
+    installed = {"gans.extractors": {"rows": f"{tmp_path.name}_features:rows"}}
+    monkeypatch.setattr("gans.registry.installed", lambda group: installed.get(group, {}))
+    assert names()[-2:] == ["inception", "rows"]
+    assert list(require("rows").metrics()) == [
+        f"{metric}_rows" for metric in ("fd", "fdinf", "kd", "is", *SHARES[:-1])
+    ]
+    with pytest.raises(InputError, match="unknown extractor 'row'; did you mean 'rows'"):
+        require("row")

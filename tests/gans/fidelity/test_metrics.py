@@ -11,22 +11,17 @@ from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
 from torch_fidelity import metric_kid
 
-from gans.fidelity import metrics, require
-from gans.fidelity.frechet import Gaussian
-from gans.fidelity.metrics import (
-    Features,
-    Real,
-    among_neighbours,
-    class_distance,
-    class_shares,
-    compare,
-    frechet,
-    kernel_error,
-    sample,
-    settings,
-    statistics,
-)
+from gans.errors import InputError
+from gans.fidelity import comparison, require
+from gans.fidelity.comparison import Comparison, Features, Real, among_neighbours, class_shares, sample
+from gans.fidelity.extractors.pinned import settings
+from gans.fidelity.gaussian import Gaussian
+from gans.fidelity.metric import label_of, metrics
+from gans.fidelity.metrics import frechet, kernel
+from gans.fidelity.metrics.class_distance import variation
 from gans.fidelity.neighbours import neighbourhood
+from gans.fidelity.scorer import measured
+from gans.registry import METRICS
 from tests.conftest import single_thread
 
 
@@ -40,8 +35,17 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
     return generated, real
 
 
-def as_real(features: torch.Tensor) -> Real:
-    return Real(features, statistics(features), held_out=torch.ones(5))
+def as_real(features: torch.Tensor, held_out: torch.Tensor | None = None, **known: torch.Tensor) -> Real:
+    return Real(features, measure_held_out=lambda: torch.ones(5) if held_out is None else held_out, **known)
+
+
+def scores(generated: Features, real: Real) -> dict[str, float]:
+    """All metrics in the features of `digits`; the class distance only where the classes are known."""
+    extractor = require("digits")
+    known = {
+        name: one for name, one in extractor.metrics().items() if real.classes is not None or "class" not in name
+    }
+    return measured(Comparison(generated, real, extractor.subset_size(len(generated), len(real))), known)
 
 
 def exactly_normal(mean: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
@@ -56,7 +60,7 @@ def test_frechet_distance_equals_scipys_matrix_square_root(pair):
     generated, real = (features.double().numpy() for features in pair)
     a, b = np.cov(generated.T), np.cov(real.T)
     expected = ((generated.mean(0) - real.mean(0)) ** 2).sum() + np.trace(a + b - 2 * sqrtm(a @ b).real)
-    assert frechet(pair[0], statistics(pair[1])) == pytest.approx(expected, rel=1e-5)
+    assert frechet.distance(Features(pair[0]), Features(pair[1])) == pytest.approx(expected, rel=1e-5)
 
 
 def test_frechet_distance_of_diagonal_gaussians_has_a_closed_form():
@@ -64,7 +68,7 @@ def test_frechet_distance_of_diagonal_gaussians_has_a_closed_form():
     deviations = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([3.0, 2.0, 1.0])
     expected = (means[0] - means[1]).square().sum() + (deviations[0] - deviations[1]).square().sum()
     first, second = (exactly_normal(m, s) for m, s in zip(means, deviations, strict=True))
-    assert frechet(first, statistics(second)) == pytest.approx(expected.item(), rel=1e-4)
+    assert frechet.distance(Features(first), Features(second)) == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_kernel_distance_equals_scikit_learns_cubic_kernel(pair):
@@ -73,19 +77,18 @@ def test_kernel_distance_equals_scikit_learns_cubic_kernel(pair):
     xx, yy, xy = (polynomial_kernel(a.double(), b.double()) for a, b in both)
     n = len(generated)
     expected = (xx.sum() - xx.trace() + yy.sum() - yy.trace()) / (n * (n - 1)) - 2 * xy.mean()
-    extractor = require("digits")
-    scores = compare(extractor, Features(generated, torch.zeros(n, 10)), as_real(real))
-    assert scores["kd_digits"] == pytest.approx(expected, rel=1e-4)
-    assert scores["kd_digits_std"] == pytest.approx(0, abs=1e-3)
+    found = scores(Features(generated, torch.zeros(n, 10)), as_real(real))
+    assert found["kd_digits"] == pytest.approx(expected, rel=1e-4)
+    assert found["kd_digits_std"] == pytest.approx(0, abs=1e-3)
 
 
 def test_kernel_distance_of_one_distribution_is_zero_within_its_error():
     features = torch.randn(1000, 16, generator=torch.Generator().manual_seed(3))
     generated, real = Features(features[:500], torch.zeros(500, 10)), as_real(features[500:])
-    scores = compare(require("digits"), generated, real)
-    assert scores["kd_digits_se"] < 0.02
-    assert abs(scores["kd_digits"]) < 2 * scores["kd_digits_se"]
-    assert scores["is_digits"] == pytest.approx(1)  # logits that say nothing
+    found = scores(generated, real)
+    assert found["kd_digits_se"] < 0.02
+    assert abs(found["kd_digits"]) < 2 * found["kd_digits_se"]
+    assert found["is_digits"] == pytest.approx(1)  # logits that say nothing
 
 
 def test_kernel_distance_is_unbiased_on_equal_distributions():
@@ -106,13 +109,13 @@ def test_class_distance_is_the_total_variation_distance():
     shares = class_shares(logits)
     assert shares.tolist() == [0.2, 0.7, 0.1]
     real = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
-    assert class_distance(shares, real, 10).value == pytest.approx(0.45)
-    assert class_distance(real, real, 10).value == 0
+    assert variation(shares, real, 10).value == pytest.approx(0.45)
+    assert variation(real, real, 10).value == 0
     one, other = torch.eye(2, dtype=torch.float64)
-    assert class_distance(one, other, 10).value == 1
+    assert variation(one, other, 10).value == 1
     # of two classes, the distance is that of one share: its error is the binomial one
     half = torch.tensor([0.3, 0.7], dtype=torch.float64)
-    assert class_distance(half, one, 400).error == pytest.approx((0.3 * 0.7 / 400) ** 0.5, rel=0.15)
+    assert variation(half, one, 400).error == pytest.approx((0.3 * 0.7 / 400) ** 0.5, rel=0.15)
 
 
 def draw(count: int, seed: int, shift: float = 0.3, scale: float = 1.2, side: int = 8) -> torch.Tensor:
@@ -132,18 +135,18 @@ def repeated(one_thread_for_all) -> dict[str, np.ndarray]:
     features = draw(400, seed=0, shift=0, scale=1)
     held_out = torch.cdist(draw(200, seed=1, shift=0, scale=1), features).min(1).values
     classes = torch.full((4,), 0.25, dtype=torch.float64)
-    real = Real(features, statistics(features), held_out, classes)
+    real = as_real(features, held_out, classes=classes)
     # the logits follow the features, with classes of unlike shares
     drawn = [draw(400, seed) for seed in range(10, 110)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "KID_SUBSETS", 1)  # of all 400 images: each of the 100 would be the same
+        patch.setattr(kernel, "KID_SUBSETS", 1)  # of all 400 images: each of the 100 would be the same
         made = (Features(x, 2 * x[:, :4] + torch.arange(4) / 3) for x in drawn)
-        scores = [compare(require("digits"), one, real) for one in made]
-    return {name: np.array([score[name] for score in scores]) for name in scores[0]}
+        found = [scores(one, real) for one in made]
+    return {name: np.array([score[name] for score in found]) for name in found[0]}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", require("digits").metrics.all)
+@pytest.mark.parametrize("name", list(require("digits").metrics()))
 def test_standard_errors_equal_the_spread_over_fresh_draws(name, repeated):
     """The spread over 100 draws is itself known to 7 %.
 
@@ -159,13 +162,12 @@ def test_errors_of_means_are_those_of_their_parts():
     """The Inception score's is that of ten splits, memorisation's that of one rank per image."""
     drawn = torch.randn(200, 4, generator=torch.Generator().manual_seed(4))
     held_out = torch.linspace(0.1, 1, 50)
-    real = Real(drawn[100:], statistics(drawn[100:]), held_out)
-    scores = compare(require("digits"), Features(drawn[:100], 3 * drawn[:100]), real)
-    assert scores["is_digits_se"] == pytest.approx(scores["is_digits_std"] / 3)
+    found = scores(Features(drawn[:100], 3 * drawn[:100]), as_real(drawn[100:], held_out))
+    assert found["is_digits_se"] == pytest.approx(found["is_digits_std"] / 3)
     nearest = torch.cdist(drawn[:100].double(), drawn[100:].double()).min(1).values.numpy()
     ranks = (held_out.numpy()[None] > nearest[:, None]).mean(1)
-    assert scores["memorisation_digits"] == pytest.approx(ranks.mean())
-    assert scores["memorisation_digits_se"] == pytest.approx(ranks.std(ddof=1) / 10)
+    assert found["memorisation_digits"] == pytest.approx(ranks.mean())
+    assert found["memorisation_digits_se"] == pytest.approx(ranks.std(ddof=1) / 10)
 
 
 def test_few_images_say_how_little_the_extrapolation_knows():
@@ -173,7 +175,8 @@ def test_few_images_say_how_little_the_extrapolation_knows():
     real, generated = Gaussian.of(draw(300, 1, side=48)), draw(100, 2, side=48)
     order = torch.randperm(100, generator=torch.Generator().manual_seed(2020))
     whole, halves, quarters = (
-        np.mean([real.distance(part) for part in generated[order].split(100 // cuts)]) for cuts in (1, 2, 4)
+        np.mean([real.distance(Gaussian.of(part)) for part in generated[order].split(100 // cuts)])
+        for cuts in (1, 2, 4)
     )
     found = real.at_infinity(generated, error=0.5)
     assert found.value == pytest.approx(2 * whole - halves)
@@ -185,26 +188,28 @@ def test_error_of_the_frechet_distance_of_a_shift_has_a_closed_form():
     """Of equal covariances only the shift moves: 2 (mu - mu_R) . x has the deviation 2 |mu - mu_R| sigma."""
     mean, shift = torch.zeros(3), torch.tensor([30.0, 0.0, 0.0])
     real = Gaussian.of(exactly_normal(mean, torch.ones(3)))
-    error = real.error(exactly_normal(shift, torch.ones(3)))
+    drawn = exactly_normal(shift, torch.ones(3))
+    error = real.error(drawn, Gaussian.of(drawn))
     assert error == pytest.approx(2 * 30 / 500**0.5, rel=1e-4)
 
 
 def test_gaussian_distance_equals_torch_fidelitys(pair):
-    generated, real = pair
-    assert Gaussian.of(real).distance(generated) == pytest.approx(frechet(generated, statistics(real)), rel=1e-5)
+    generated, real = map(Features, pair)
+    assert real.gaussian.distance(generated.gaussian) == pytest.approx(frechet.distance(generated, real), rel=1e-5)
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.2, 1.1)])
 def test_frechet_distance_at_infinity_is_that_of_the_distributions(shift, scale):
     """Where the distance itself stands far too high for so few images."""
     side, deviations = 48, torch.linspace(0.5, 2, 48).double()
-    real = Gaussian(torch.zeros(side).double(), deviations.square().diag(), deviations.diag())
+    real = Gaussian(torch.zeros(side).double(), deviations.square().diag())
     truth = side * shift**2 + (deviations * (scale - 1)).square().sum().item()
     plain, infinite = [], []
     for seed in range(20):
         generated = draw(800, seed, shift, scale, side)
-        plain.append(real.distance(generated) - truth)
-        infinite.append(real.at_infinity(generated, real.error(generated)).value - truth)
+        fitted = Gaussian.of(generated)
+        plain.append(real.distance(fitted) - truth)
+        infinite.append(real.at_infinity(generated, real.error(generated, fitted)).value - truth)
     bias, error = np.mean(infinite), np.std(infinite, ddof=1) / 20**0.5
     assert abs(bias) < 3 * error + 0.02 * np.mean(plain)
     assert np.mean(plain) > 20 * abs(bias)
@@ -214,7 +219,10 @@ def test_frechet_distance_at_infinity_reads_the_line_at_zero():
     """On the whole set, halves, thirds and quarters, by NumPy's fit of a line over 1 / n."""
     real, generated = Gaussian.of(draw(300, 1)), draw(240, 2)
     shuffled = generated[torch.randperm(240, generator=torch.Generator().manual_seed(2020))]
-    means = [np.mean([real.distance(part) for part in shuffled.split(240 // cuts)]) for cuts in (1, 2, 3, 4)]
+    means = [
+        np.mean([real.distance(Gaussian.of(part)) for part in shuffled.split(240 // cuts)])
+        for cuts in (1, 2, 3, 4)
+    ]
     expected = np.polyfit([1 / 240, 2 / 240, 3 / 240, 4 / 240], means, 1)[1]
     assert real.at_infinity(generated, 0.1).value == pytest.approx(expected)
 
@@ -224,9 +232,9 @@ def test_kernel_error_is_that_of_the_witness_function(pair):
     generated, real = pair
     witness = 2 * (polynomial_kernel(generated, generated).mean(1) - polynomial_kernel(generated, real).mean(1))
     expected = witness.std(ddof=1) / 120**0.5
-    assert kernel_error(generated, real, subsets=7, size=120) == pytest.approx(expected, rel=1e-4)
+    assert kernel.error(generated, real, subsets=7, size=120) == pytest.approx(expected, rel=1e-4)
     # subsets of half of the images add a seventh
-    assert kernel_error(generated, real, subsets=7, size=60) == pytest.approx(expected * (8 / 7) ** 0.5, rel=1e-4)
+    assert kernel.error(generated, real, subsets=7, size=60) == pytest.approx(expected * (8 / 7) ** 0.5, rel=1e-4)
 
 
 def test_kernel_error_counts_the_drawing_of_subsets(one_thread_for_all):
@@ -234,7 +242,7 @@ def test_kernel_error_counts_the_drawing_of_subsets(one_thread_for_all):
     real, drawn = draw(160, seed=0, shift=0, scale=1), [draw(160, seed, shift=0.6) for seed in range(1, 301)]
     options = settings(require("digits"), 160, 160) | {"kid_subsets": 2, "kid_subset_size": 40}
     found = [metric_kid.kid_features_to_metric(x, real, **options)[metric_kid.KEY_METRIC_KID_MEAN] for x in drawn]
-    claimed = np.mean([kernel_error(x, real, subsets=2, size=40) for x in drawn])
+    claimed = np.mean([kernel.error(x, real, subsets=2, size=40) for x in drawn])
     assert claimed / np.std(found, ddof=1) == pytest.approx(1, abs=0.15)  # by all images' error alone: 0.63
 
 
@@ -248,7 +256,7 @@ def test_sample_is_fixed_sorted_and_without_repeats():
 
 def test_features_sorted_by_class_are_compared_by_a_sample_of_both_sides(monkeypatch):
     """Ten classes far apart: the first 100 of 400 images would show two, and so recall and coverage of a fifth."""
-    monkeypatch.setattr(metrics, "PRC_IMAGES", 100)
+    monkeypatch.setattr(comparison, "PRC_IMAGES", 100)
     classes = torch.arange(400)[:, None] // 40
     generated, real = (torch.cat([100.0 * classes, draw(400, seed, side=2)], dim=1) for seed in (0, 1))
     found = among_neighbours(generated, real)
@@ -263,3 +271,114 @@ def test_subsets_never_exceed_the_images():
     assert settings(require("digits"), 40, 1000)["kid_subset_size"] == 40
     assert settings(require("digits"), 1000, 30)["kid_subset_size"] == 30
     assert settings(require("digits"), 5000, 5000)["kid_subset_size"] == 500
+
+
+# On the features' device: the arithmetic that a GPU runs, here on a CPU
+
+
+def correlated(count: int, side: int, seed: int, scale: float = 1.0) -> torch.Tensor:
+    """Positive features with a few strong directions, as networks give them, float32 (count, side)."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(side, side, generator=torch.Generator().manual_seed(9)) / side**0.5
+    deviations = torch.logspace(0, -2, side) * scale
+    return (torch.randn(count, side, generator=generator) * deviations @ mixing).relu() + 0.1
+
+
+@pytest.mark.parametrize(
+    ("count", "side"),
+    [(2000, 96), (60, 96), (500, 300), pytest.param(4200, 2048, marks=pytest.mark.slow)],
+    ids=["digits", "fewer images than dimensions", "wider", "Inception"],
+)
+def test_the_symmetric_frechet_distance_equals_torch_fidelitys(count, side, one_thread_for_all):
+    generated, real = Features(correlated(count, side, 1, 1.1)), Features(correlated(count, side, 2))
+    expected = frechet.by_torch_fidelity(generated, real)
+    assert frechet.symmetric(generated, real) == pytest.approx(expected, rel=1e-6, abs=0)
+    assert (frechet.distance(generated, real) == expected) == (side < frechet.WIDE)
+
+
+@pytest.mark.parametrize("shape", [(300, 400, 100, 96), (120, 90, 90, 6)])
+def test_kernel_distances_on_a_device_equal_torch_fidelitys(shape):
+    """By float64, where NumPy keeps float32: of distances far from 0, to its rounding."""
+    count, other, size, side = shape
+    generated, real = correlated(count, side, 1, 2), correlated(other, side, 2)
+    expected = kernel.by_torch_fidelity(generated, real, 20, size)
+    assert kernel.on_device(generated, real, 20, size) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    exact = kernel.by_torch_fidelity(generated.double(), real.double(), 20, size)
+    assert kernel.on_device(generated, real, 20, size) == pytest.approx(exact, rel=1e-9, abs=1e-12)
+
+
+class Elsewhere(Features):
+    """Features that say that they lie on a GPU."""
+
+    on_device = True
+
+
+def test_all_scores_on_a_device_equal_those_on_the_cpu(one_thread_for_all):
+    drawn, classes = correlated(400, 24, 1, 1.2), torch.full((4,), 0.25, dtype=torch.float64)
+    real = as_real(correlated(500, 24, 2), torch.linspace(0.2, 0.6, 50), classes=classes)
+    found, expected = (scores(kind(drawn, 5 * drawn[:, :4]), real) for kind in (Elsewhere, Features))
+    assert list(found) == list(expected)
+    assert len(found) == 22
+    assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert found["fd_digits"] != expected["fd_digits"]  # another arithmetic
+
+
+# Metrics by name
+
+
+def test_every_metric_has_a_name_a_direction_and_a_meaning():
+    known = metrics()
+    assert list(known) == list(METRICS)
+    assert len({metric.name for metric in known.values()}) == len(known) == 10
+    for metric in known.values():
+        assert metric.best[0] in "↓↑→"
+        assert "\n" not in metric.meaning
+        assert metric.called("digits") == f"{metric.name}_digits"
+    assert next(iter(known.values())).called("inception") == "fid"
+
+
+def test_a_label_is_told_from_the_name_of_its_frechet_distance():
+    assert [label_of(name) for name in ("fid", "fd_digits", "fd_my_rows")] == ["inception", "digits", "my_rows"]
+    assert [label_of(name) for name in ("kd_digits", "fd_digits_se", "fdinf_digits", "fid_se")] == [None] * 4
+
+
+BRIGHTNESS = """
+from gans.fidelity import Measured, Metric
+
+def measure(compared):
+    shift = (compared.generated.features.mean(0) - compared.real.features.mean(0)).norm()
+    return Measured(shift.item(), 0.5, spread=0.25)
+
+SHIFT = Metric("shift", "↓", "how far the means are apart", measure)
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch) -> str:
+    """The name of a metric in a file of a user's."""
+    (tmp_path / f"{tmp_path.name}_metric.py").write_text(BRIGHTNESS)
+    monkeypatch.syspath_prepend(tmp_path)
+    return f"{tmp_path.name}_metric:SHIFT"
+
+
+def test_a_metric_from_a_file_is_among_the_scores(outside, pair, tmp_path, monkeypatch):
+    generated, real = Features(pair[0], torch.zeros(120, 10)), as_real(pair[1])
+    known = require("digits").metrics([outside])
+    assert list(known)[-1] == "shift_digits"
+    assert len(known) == 11
+    found = measured(Comparison(generated, real, 120), {"shift_digits": known["shift_digits"]})
+    expected = np.linalg.norm(pair[0].numpy().mean(0) - pair[1].numpy().mean(0))
+    assert found == pytest.approx({"shift_digits": expected, "shift_digits_std": 0.25, "shift_digits_se": 0.5})
+    with pytest.raises(InputError, match=r"_metric:NUMBER' is a int, not a gans\.fidelity\.Metric"):
+        metrics([outside.replace("SHIFT", "NUMBER")])
+    with pytest.raises(InputError, match="unknown metric 'frechett'; did you mean 'frechet'"):
+        metrics(["frechett"])
+
+
+def test_a_metric_of_an_installed_package_is_one_of_all(outside, monkeypatch):
+    monkeypatch.setattr(
+        "gans.registry.installed", lambda group: {"shift": outside} if group == "gans.metrics" else {}
+    )
+    assert list(metrics()) == [*METRICS, "shift"]
+    assert list(require("digits").metrics())[-1] == "shift_digits"

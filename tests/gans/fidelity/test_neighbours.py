@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from gans.fidelity import neighbours
-from gans.fidelity.metrics import among_neighbours, sample
-from gans.fidelity.neighbours import memorisation, nearest, neighbourhood, radii
+from gans.fidelity.comparison import among_neighbours, sample
+from gans.fidelity.metrics.memorisation import closer
+from gans.fidelity.neighbours import nearest, neighbourhood, radii
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_nearest_equals_brute_force(pair):
 def test_memorisation_is_the_chance_of_being_closer():
     generated, held_out = torch.tensor([0.5, 1.0, 3.0, 4.0]), torch.tensor([3.0, 1.0, 2.0])
     pairs = np.sign(held_out.numpy()[None] - generated.numpy()[:, None])  # a tie counts half
-    assert memorisation(generated, held_out).value == pytest.approx((pairs + 1).mean() / 2)
-    assert memorisation(held_out, held_out).value == 0.5
-    assert memorisation(torch.zeros(9), held_out).value == 1
-    assert memorisation(torch.full((9,), 9.0), held_out).value == 0
+    assert closer(generated, held_out).value == pytest.approx((pairs + 1).mean() / 2)
+    assert closer(held_out, held_out).value == 0.5
+    assert closer(torch.zeros(9), held_out).value == 1
+    assert closer(torch.full((9,), 9.0), held_out).value == 0

@@ -20,9 +20,10 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from gans.data.datasets import load
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError
-from gans.fidelity import Scorer, identity, reference
-from gans.fidelity.extractors.known import error_of
-from gans.fidelity.metrics import settings
+from gans.fidelity import identity, reference
+from gans.fidelity.extractors.pinned import register, settings
+from gans.fidelity.metric import error_of
+from gans.fidelity.scorer import Scorer, batch_size, fitting
 from gans.generate.sampling import generate
 from gans.models import build_generator
 from gans.models.layers import Shape
@@ -77,6 +78,7 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
     generated = noisy(digits.train, 20)
     n = len(generated)
     scorer = Scorer(digits, "digits", n, CPU)
+    register()
     expected = torch_fidelity.calculate_metrics(
         input1=Bare(generated),
         input2=Bare(digits.train),
@@ -103,8 +105,8 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
     assert {name: scores[name] for name in shared} == shared
     # and every metric has a value and an error
     assert set(scores) == {
-        *scorer.extractor.metrics.all,
-        *map(error_of, scorer.extractor.metrics.all),
+        *scorer.names,
+        *map(error_of, scorer.names),
         "kd_digits_std",
         "is_digits_std",
     }
@@ -279,3 +281,32 @@ def test_the_package_is_light_until_it_scores():
     program = "import sys, gans.fidelity as f; f.names(); print({'torch', 'torch_fidelity'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_planning_knows_the_names_of_scores_without_torch_fidelity(scorer):
+    program = "import sys, gans.fidelity as f; e = f.require('digits'); print(e.prefix, *e.metrics()); "
+    program += "print({'torch_fidelity', 'mlflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second = done.stdout.splitlines()
+    assert first.split() == ["fd_digits", *scorer.names]
+    assert second == "set()"
+
+
+def test_batches_take_their_share_of_a_gpus_memory_and_are_as_ever_on_a_cpu(scorer):
+    assert scorer.batch == batch_size(scorer.extractor, CPU) == 64
+    gibibyte = 2**30
+    assert fitting(80 * gibibyte, 32 * 2**20) == 160  # Inception
+    assert fitting(80 * gibibyte, scorer.extractor.image_bytes) == 2048
+    assert fitting(8 * gibibyte, 2**30) == 64
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_scores_on_a_gpu_equal_those_on_a_cpu(digits, scorer):
+    """To what the network's own rounding leaves; neighbours may tip over at the edge of a ball."""
+    images = noisy(digits.train[:N], 20)
+    found, expected = Scorer(digits, "digits", N, torch.device("cuda")).score(images), scorer.score(images)
+    assert list(found) == list(expected)
+    for name in ("fd", "fdinf", "kd", "is"):
+        assert found[f"{name}_digits"] == pytest.approx(expected[f"{name}_digits"], rel=1e-4, abs=1e-5)
+    for name in ("precision", "recall", "density", "coverage", "memorisation", "class_distance"):
+        assert found[f"{name}_digits"] == pytest.approx(expected[f"{name}_digits"], abs=0.01)

@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.speed.scoring import COMMAND, EXTRACTOR, pictures, write
 from gans.data.images import ImageData
-from gans.fidelity import Scorer
-from gans.fidelity.metrics import ISC_SPLITS
+from gans.fidelity.protocol import ISC_SPLITS
+from gans.fidelity.scorer import Scorer
 
 N = 48
 

@@ -3,12 +3,13 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, interpolate
+from torch.nn.functional import avg_pool2d, conv2d, interpolate, normalize
 from torch.nn.utils.parametrize import is_parametrized
 
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator, sagan
 from gans.models.layers import Fold, SelfAttention, Shape, ToPixels, Unfold, stages
+from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS
 from tests.conftest import networks
 
@@ -170,8 +171,13 @@ def test_sagan_has_spectral_norm_on_every_linear_map(side: int) -> None:
         for layer in layers:
             assert is_parametrized(layer, "weight")
             (norm,) = layer.parametrizations.weight
-            assert type(norm).__name__ == "_SpectralNorm"
-            assert norm.n_power_iterations == 1
+            assert isinstance(norm, SpectralNorm)
+            matrix, u, v = layer.parametrizations.weight.original.flatten(1), norm._u.clone(), norm._v.clone()
+            used = layer.weight  # takes one power iteration
+            assert torch.allclose(norm._u, normalize(matrix @ v, dim=0), atol=1e-6)
+            assert torch.allclose(norm._v, normalize(matrix.T @ norm._u, dim=0), atol=1e-6)
+            assert len(u) == 1 or not torch.equal(norm._u, u)
+            assert torch.allclose(used.flatten(1) * (norm._u @ matrix @ norm._v), matrix, atol=1e-5)
         assert sum(isinstance(layer, SelfAttention) for layer in network.modules()) == 1
 
 

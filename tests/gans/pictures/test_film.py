@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gans.pictures import film, grids, video
+from gans.pictures import film, grids, lettering, video
 
 
 def grid(path: Path, level: int, side: int = 16, channels: int = 1) -> Path:
@@ -116,7 +116,7 @@ def test_trainings_of_other_lengths_keep_step_by_their_share(tmp_path):
     assert shown[0].size == layout.size
     middle = [film.GAP + place * (layout.grid + film.GAP) + layout.scale * 20 for place in range(2)]
     levels = [
-        [frame.getpixel((x, film.GAP + film.TEXT + film.GAP + layout.scale * 20))[0] for x in middle]
+        [frame.getpixel((x, film.GAP + lettering.TEXT + film.GAP + layout.scale * 20))[0] for x in middle]
         for frame in shown
     ]
     # shares 0, 1/3, 2/3, 1: at 53 thousand images the nearest grid is that of 40, at 6.7 that of 10
@@ -160,8 +160,8 @@ def test_grids_are_found_by_their_names():
 def test_words_fit_their_room():
     assert film.caption(1234.56, 300) == "1,234.6 thousand images"
     assert film.caption(1000.0, 60) == "1,000k"
-    assert film.fitted("dcgan", 300) == "dcgan"
-    cut = film.fitted("a model of a very long name", 80)
+    assert lettering.fitted("dcgan", 300) == "dcgan"
+    cut = lettering.fitted("a model of a very long name", 80)
     assert cut.endswith("..")
-    assert film.font().getlength(cut) <= 80
-    assert film.fitted("wide", 1) == ".."
+    assert lettering.font().getlength(cut) <= 80
+    assert lettering.fitted("wide", 1) == ".."

@@ -18,7 +18,7 @@ DPI = 100
 def figures(monkeypatch) -> list:
     """The figures that are drawn, in place of files."""
     drawn: list = []
-    monkeypatch.setattr(panels, "_save", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(panels, "save_figure", lambda figure, path: drawn.append(figure))
     return drawn
 
 

@@ -143,7 +143,7 @@ def test_gradients_of_any_memory_layout_are_applied_by_element() -> None:
     """Second derivatives of convolutions are not contiguous; fused Adam reads memory in its own order."""
     network = nn.Linear(5, 3)
     plain = copy.deepcopy(network)
-    player = Player(network, lr=0.1, optimizer=OptimizerConfig(beta1=0.0))
+    player = Player(network, lr=0.1, optimizer=OptimizerConfig(beta1=0.0), settled="float32")
     adam = torch.optim.Adam(plain.parameters(), 0.1, (0.0, 0.999), foreach=False)
     rng = torch.Generator().manual_seed(0)
     for _ in range(3):

@@ -1,18 +1,21 @@
-"""What torch-fidelity's Frechet distance lacks: its sampling error, and its value for infinitely many images.
+"""Gaussians of features: their Frechet distance, its sampling error, and its value for infinitely many images.
 
-Everything is in float64 and uses the square root of the real covariance, so that each distance costs one
-symmetric eigenvalue problem: tr (S R)^(1/2) = tr (R^(1/2) S R^(1/2))^(1/2).
+Everything is in float64, on the features' device, and uses the square root of the real covariance, so that each
+distance costs one symmetric eigenvalue problem: tr (S R)^(1/2) = tr (R^(1/2) S R^(1/2))^(1/2).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-SEED = 2020
+from gans.fidelity.measured import Measured
+from gans.fidelity.protocol import SEED
+
 # the set is cut into 1, 2, .. this many parts, as long as a part has so many images per feature dimension
 LARGEST_CUT = 4
 IMAGES_PER_DIMENSION = 4
@@ -20,59 +23,52 @@ IMAGES_PER_DIMENSION = 4
 RANK_TOLERANCE = 1e-10
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A metric's value and its standard error over draws of generated images."""
-
-    value: float
-    error: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaussian:
-    """Mean (d,) and covariance (d, d) of features, float64, and the covariance's symmetric square root."""
+    """Mean (d,) and covariance (d, d) of features, float64."""
 
     mean: Tensor
     covariance: Tensor
-    root: Tensor
 
     @classmethod
     def of(cls, features: Tensor) -> Gaussian:
         """Fitted to features (n, d)."""
         features = features.double()
-        covariance = features.T.cov()
-        values, vectors = torch.linalg.eigh(covariance)
-        return cls(features.mean(0), covariance, (vectors * values.clamp(min=0).sqrt()) @ vectors.T)
+        return cls(features.mean(0), features.T.cov())
 
-    def distance(self, features: Tensor) -> float:
-        """The Frechet distance of a Gaussian fitted to features (n, d): Heusel et al. 2017, eq. 6."""
-        features = features.double()
-        covariance = features.T.cov()
-        cross = torch.linalg.eigvalsh(self.root @ covariance @ self.root).clamp(min=0).sqrt().sum()
-        shift = (features.mean(0) - self.mean).square().sum()
-        return (shift + covariance.trace() + self.covariance.trace() - 2 * cross).item()
+    @cached_property
+    def root(self) -> Tensor:
+        """The covariance's symmetric square root, (d, d)."""
+        values, vectors = torch.linalg.eigh(self.covariance)
+        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
-    def error(self, features: Tensor) -> float:
-        """The standard error of `distance` over draws of its n images: the delta method.
+    def distance(self, other: Gaussian, shift: Tensor | None = None) -> float:
+        """The Frechet distance of two Gaussians: Heusel et al. 2017, eq. 6.
 
-        With A = R^(1/2), S the generated covariance and M = A (A S A)^(-1/2) A, the derivative of the
-        distance is 2 (mu - mu_R) . d mu + tr (I - M) dS; one image x moves mu by x - mu and S by
-        (x - mu)(x - mu)^T - S, each over n.
+        `shift` (d,) is the difference of the means, where another one than that of the fitted means is wanted.
         """
-        features = features.double()
-        mean, covariance = features.mean(0), features.T.cov()
-        values, vectors = torch.linalg.eigh(self.root @ covariance @ self.root)
+        cross = torch.linalg.eigvalsh(self.root @ other.covariance @ self.root).clamp(min=0).sqrt().sum()
+        apart = (other.mean - self.mean if shift is None else shift.double()).square().sum()
+        return (apart + other.covariance.trace() + self.covariance.trace() - 2 * cross).item()
+
+    def error(self, features: Tensor, fitted: Gaussian) -> float:
+        """The standard error of `distance(fitted)` over draws of the n images (n, d) that it was fitted to.
+
+        By the delta method. With A = R^(1/2), S the generated covariance and M = A (A S A)^(-1/2) A, the
+        derivative of the distance is 2 (mu - mu_R) . d mu + tr (I - M) dS; one image x moves mu by x - mu and S
+        by (x - mu)(x - mu)^T - S, each over n.
+        """
+        values, vectors = torch.linalg.eigh(self.root @ fitted.covariance @ self.root)
         inverse = torch.where(values > RANK_TOLERANCE * values.max(), values.clamp(min=1e-300).rsqrt(), 0)
         moved = vectors.T @ self.root
         transport = moved.T @ (inverse[:, None] * moved)
-        centred = features - mean
-        influence = centred @ (2 * (mean - self.mean)) + (centred.square() - centred * (centred @ transport)).sum(
-            1
-        )
+        centred = features.double() - fitted.mean
+        turned = (centred.square() - centred * (centred @ transport)).sum(1)
+        influence = centred @ (2 * (fitted.mean - self.mean)) + turned
         return (influence.std() / len(features) ** 0.5).item()
 
     def at_infinity(self, features: Tensor, error: float) -> Measured:
-        """`distance` extrapolated to infinitely many generated images (Chong and Forsyth 2020, 1911.07023).
+        """The distance of features (n, d), extrapolated to infinitely many (Chong and Forsyth 2020, 1911.07023).
 
         The bias falls as 1 / n: the distance is measured on the whole set, on its halves, thirds, ... (the
         mean over the parts of one seeded shuffle), and the least-squares line over 1 / n is read at 0. The
@@ -97,5 +93,5 @@ class Gaussian:
 
     def _parts(self, features: Tensor, cuts: int) -> tuple[float, float]:
         size = len(features) // cuts
-        distances = [self.distance(features[i * size : (i + 1) * size]) for i in range(cuts)]
-        return 1 / size, sum(distances) / cuts
+        parts = (features[i * size : (i + 1) * size] for i in range(cuts))
+        return 1 / size, sum(self.distance(Gaussian.of(part)) for part in parts) / cuts

@@ -1,4 +1,4 @@
-"""Our extractors inside torch-fidelity: the class that it runs, its registration, and loading by name."""
+"""Our extractors inside torch-fidelity: the class that it runs, its registration, and the same numbers by it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
-from torch_fidelity.utils import create_feature_extractor
 
 from gans.data.images import to_float
 from gans.errors import InputError
 from gans.fidelity.extractors.cards import Card, cards
 from gans.fidelity.extractors.classifiers import Classifier, build
-from gans.fidelity.extractors.known import Extractor
+from gans.fidelity.extractors.extractor import Extractor
+from gans.fidelity.protocol import ISC_SPLITS, KID_SUBSETS, SEED
 
 PREFIX = "gans-"
 
@@ -48,6 +48,10 @@ class PinnedClassifier(FeatureExtractorBase):
         outputs = dict(zip(self.layers, self.classifier(to_float(images)), strict=True))
         return tuple(outputs[layer] for layer in self.features_list)
 
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (n, classes) of features (n, dimensions)."""
+        return self.classifier.head(features)
+
     def _check(self, images: Tensor) -> None:
         if images.dtype != torch.uint8:
             raise TypeError(f"extractor '{self.name}' takes uint8 images, not {images.dtype}")
@@ -71,6 +75,13 @@ class PinnedClassifier(FeatureExtractorBase):
         return False
 
 
+def load(name: str) -> PinnedClassifier:
+    """The network of a pinned extractor on the CPU, in eval mode, giving features and logits."""
+    # the network is initialised before its weights are read; the caller's random stream must not move
+    with torch.random.fork_rng(devices=[]):
+        return PinnedClassifier(PREFIX + name, list(PinnedClassifier.layers))
+
+
 def register() -> None:
     """Make every pinned extractor known to torch-fidelity as `gans-<name>`. Calling it again is harmless."""
     for name in cards():
@@ -78,15 +89,18 @@ def register() -> None:
             register_feature_extractor(PREFIX + name, PinnedClassifier)
 
 
-def load(extractor: Extractor) -> FeatureExtractorBase:
-    """The extractor's network on the CPU, in eval mode, giving `extractor.layers`."""
-    register()
-    # the network is initialised before its weights are read; the caller's random stream must not move
-    with torch.random.fork_rng(devices=[]):
-        return create_feature_extractor(
-            extractor.registered,
-            extractor.layers,
-            cuda=False,
-            feature_extractor_weights_path=str(extractor.weights),
-            verbose=False,
-        )
+def settings(extractor: Extractor, n_generated: int, n_reference: int) -> dict[str, Any]:
+    """The keyword arguments with which `torch_fidelity.calculate_metrics` gives the scorer's numbers.
+
+    Precision and recall take `PRC_IMAGES` images or fewer; see `comparison.among_neighbours`.
+    """
+    return {
+        "isc_splits": ISC_SPLITS,
+        "kid_subsets": KID_SUBSETS,
+        "kid_subset_size": extractor.subset_size(n_generated, n_reference),
+        "prc_neighborhood": 3,
+        "samples_shuffle": True,
+        "rng_seed": SEED,
+        "save_cpu_ram": True,
+        "verbose": False,
+    }

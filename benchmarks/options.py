@@ -1,0 +1,139 @@
+"""What `make bench`, `make score` and `make report` ask for.
+
+Nothing heavy is imported here, so that errors come at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from gans.commands.options import Only, Option
+from gans.config import Precision
+from gans.errors import InputError
+from reports import ROOT
+
+MATRIX = "digits"
+# of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
+GIBIBYTES = 4.0
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What an invocation asks for; None means all that the file has."""
+
+    models: Annotated[Sequence[str] | None, Option("only these models of the matrix")] = None
+    datasets: Annotated[
+        Sequence[str] | None, Option("these data sets in place of the matrix's; folder:PATH too")
+    ] = None
+    seeds: Annotated[Sequence[int] | None, Option("these training seeds in place of the matrix's")] = None
+    budget: Annotated[float, Option("share of the matrix's images to train on")] = 1.0
+    precision: Annotated[Precision | None, Option("of all cells; auto: by device; if not given, the matrix's")] = (
+        None
+    )
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how wide to run."""
+
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:1", repeated=False)] = "auto"
+    jobs: Annotated[
+        int | None,
+        Option(
+            "cells or trials at a time; if not given one per CPU core, or one on a GPU; 0 (no trials): as many as "
+            "the GPU has memory for",
+            repeated=False,
+        ),
+    ] = None
+    runs: Annotated[Path, Option("folder for checkpoints and pictures", variable=False)] = Path("runs")
+    graph: Annotated[bool, Option("replay training steps as CUDA graphs (not measured)")] = False
+    workers: Annotated[
+        str | None,
+        Option(
+            "where MD-GAN's workers live: local (one process), or ray (RAY_ADDRESS, else this machine); if not "
+            "given, where the matrix says"
+        ),
+    ] = None
+
+    def parallel(self, count: int) -> int:
+        """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
+        return max(1, min(self.jobs or self.fitting, count))
+
+    @cached_property
+    def fitting(self) -> int:
+        """Cells at a time if nobody said how many; asked once, since the GPU's free memory changes."""
+        from gans.compute import devices
+
+        device = devices.resolve(self.device)
+        if device.type == "cpu":
+            return devices.cores()
+        # packed only on request: no GPU has been measured
+        return min(devices.cores(), devices.room(device, GIBIBYTES)) if self.jobs == 0 else 1
+
+    def threads(self) -> int:
+        """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
+        from gans.compute import devices
+
+        return max(1, devices.cores() // self.parallel(sys.maxsize))
+
+
+MatrixName = Annotated[
+    str, Option("a file in benchmarks/matrices without .toml, or a path to one", positional=True)
+]
+Preset = Annotated[str, Option("tuned: MODEL-tuned beside every model that `make sweep` has tuned")]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Train, score, track and report a matrix."""
+
+    matrix: MatrixName = MATRIX
+    selection: Selection = field(default_factory=Selection)
+    preset: Preset = ""
+    machine: Machine = field(default_factory=Machine)
+    dry_run: Annotated[bool, Option("print the cells and their state, run nothing", repeated=False)] = False
+
+    def check(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        check_jobs(self.machine)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score the finished cells of a matrix by other extractors, or on other numbers of images."""
+
+    matrix: MatrixName = MATRIX
+    extractors: Annotated[
+        Sequence[str] | None, Option("feature extractors to score by; if not given, the matrix's")
+    ] = None
+    count: Annotated[int | None, Option("generated images behind a score; if not given, the matrix's")] = None
+    selection: Selection = field(default_factory=Selection)
+    preset: Preset = ""
+    machine: Annotated[Machine, Only(("device", "jobs", "runs"))] = field(default_factory=Machine)
+
+    def check(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        check_jobs(self.machine)
+        if self.count is not None and self.count < 100:
+            raise InputError(f"COUNT={self.count} must be at least 100")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the report of a matrix again from the tracking store, and show its ranking."""
+
+    matrix: MatrixName = MATRIX
+    selection: Annotated[Selection, Only(("datasets", "budget", "precision"))] = field(default_factory=Selection)
+    preset: Preset = ""
+    output: Annotated[Path, Option("folder of all reports", metavar="DIR", variable=False)] = ROOT
+
+
+def check_jobs(machine: Machine) -> None:
+    """Refuse a negative number of cells at a time."""
+    if machine.jobs is not None and machine.jobs < 0:
+        raise InputError(f"JOBS={machine.jobs} must be at least 1, or 0 for as many as a GPU has memory for")

@@ -1,0 +1,33 @@
+"""`python -m benchmarks.report MATRIX`: write the report of a matrix again, and show its ranking."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks.matrix import experiment_of
+from benchmarks.options import Report
+from gans.commands import options
+from gans.errors import exit_code
+
+
+def main() -> int:
+    return exit_code(lambda: run(options.parse(Report, sys.argv[1:], "python -m benchmarks.report")))
+
+
+def run(asked: Report) -> int:
+    """Write the page and its pictures; the last line of the output is the page's path."""
+    name = experiment_of(asked.matrix, asked.selection)
+    from gans.runs.tracking import Store  # seconds to import, which a wrong flag does not wait for
+    from reports.report import render
+    from reports.results import load
+    from reports.terminal import show_results
+
+    results = load(Store(), name)
+    path = render(results, asked.output / name)
+    show_results(results)
+    print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

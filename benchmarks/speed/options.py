@@ -1,0 +1,36 @@
+"""What `make speed` asks for. Nothing heavy is imported here, so that errors come at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from gans.commands.options import Option
+from gans.errors import InputError
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Time training beside its arithmetic and beside tutorials, cells, and scoring."""
+
+    models: Annotated[Sequence[str] | None, Option("only these")] = None
+    rounds: Annotated[int, Option("turns of each contender")] = 5
+    seconds: Annotated[
+        float,
+        Option("length of a turn; at least one step", variable=False),  # a shell has a variable of this name
+    ] = 1.0
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+    precision: Annotated[
+        Literal["float32", "bf16"] | None,
+        Option("of whole cells; if not given, their default; float32 leaves bf16 out of the steps"),
+    ] = None
+    threads: Annotated[int | None, Option("CPU threads; all cores if not given")] = None
+    graph: Annotated[bool, Option("time our trainer with CUDA graphs")] = False
+    quick: Annotated[bool, Option("dcgan's steps and start-up only, in under a minute")] = False
+
+    def check(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        for key, value in {"ROUNDS": self.rounds, "THREADS": self.threads}.items():
+            if value is not None and value < 1:
+                raise InputError(f"{key}={value} must be at least 1")

@@ -1,0 +1,127 @@
+"""`gans arithmetic`: a - b + c of the mean latents of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from gans.commands import options
+from gans.commands.artist import Artist, Drawing
+from gans.commands.checks import at_most, finite, positive, suffixes
+from gans.commands.options import Option
+from gans.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic(Drawing):
+    """Draw a - b + c of the mean latents of classes, as in the DCGAN paper."""
+
+    a: Annotated[str, Option("a class's name, or latents: 0:3,0:17,0:40", metavar="CLASS")]
+    b: Annotated[str, Option("likewise", metavar="CLASS")]
+    c: Annotated[str, Option("likewise", metavar="CLASS")]
+    examples: Annotated[int, Option("latents to average for a class")] = 3
+    among: Annotated[int, Option("samples to choose them from: those that the classifier is surest of")] = 2000
+    noise: Annotated[
+        float, Option("of the eight images around the result: each number of their latents is within ± this")
+    ] = 0.25
+    output: Annotated[Path, Option("the PNG to write")] = Path("arithmetic.png")
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    options.add(commands, "arithmetic", Arithmetic, run)
+
+
+def run(asked: Arithmetic) -> int:
+    """Draw the mean latents of three sets of samples, their sum, and images near it."""
+    suffixes([asked.output], [".png"])
+    positive("--examples", asked.examples)
+    finite("--noise", asked.noise)
+    from gans.generate import latents
+    from gans.pictures.grids import save_picture
+    from gans.pictures.strips import Term, strip
+
+    artist = Artist.of(asked)
+    names = {"a": asked.a, "b": asked.b, "c": asked.c}
+    found = choose(names, asked, artist)
+    z = {name: latents.chosen(own, artist.latent) for name, own in found.items()}
+    terms = [Term(names[name], artist.draw(own), artist.draw(own.mean(dim=0)[None])[0]) for name, own in z.items()]
+    result = latents.analogy(z["a"], z["b"], z["c"])
+    around = artist.draw(latents.nearby(result, 8, asked.noise, asked.seed))
+    save_picture(strip(terms, artist.draw(result[None])[0], around), asked.output)
+    for name, own in found.items():
+        print(f"{name} = {names[name]}: {','.join(own)}")
+    print(f"a - b + c in {asked.output}")
+    return 0
+
+
+def choose(terms: dict[str, str], asked: Arithmetic, artist: Artist) -> dict[str, list[str]]:
+    """The latents of each term, as SEED:INDEX: those given, or those of samples that look most like its class."""
+    from gans.generate import latents
+
+    given = {name: term.split(",") for name, term in terms.items() if ":" in term}
+    if len(given) == len(terms):
+        return given
+    classes, classify = classifier(artist.about)
+    wanted = {name: class_index(term, classes) for name, term in terms.items() if name not in given}
+    among = at_most("--among", positive("--among", asked.among), latents.MOST)
+    logits = classify(artist.draw(latents.draw(among, artist.latent, asked.seed)))
+    for name, index in wanted.items():
+        rows = latents.most_like(logits, index, asked.examples)
+        if len(rows) < asked.examples:
+            raise InputError(
+                f"only {len(rows)} of {among} samples look like class '{classes[index]}', "
+                f"{asked.examples} are wanted; raise --among or lower --examples"
+            )
+        given[name] = [f"{asked.seed}:{row}" for row in rows]
+    return {name: given[name] for name in terms}
+
+
+def class_index(name: str, classes: Sequence[str]) -> int:
+    """The index of a class, by its name, or else by its name in another case.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name in classes:
+        return classes.index(name)
+    lower = [known.lower() for known in classes]
+    if name.lower() not in lower:
+        raise unknown("class", name, classes)
+    return lower.index(name.lower())
+
+
+def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor], Tensor]]:
+    """The pinned classifier of the data set that a generator was trained on, and the names of its classes.
+
+    The names are those on its card; without any, numbers. It maps uint8 images (n, channels, side, side) to
+    logits (n, classes).
+
+    Raises:
+        InputError: the data set has no classifier of its own, or cannot be had.
+    """
+    import torch
+
+    from gans import fidelity
+    from gans.data import datasets
+
+    images = datasets.load(about["experiment"]["dataset"], resolution=about["shape"][1])
+    name = fidelity.default_extractor(images)
+    if name == fidelity.INCEPTION:
+        raise InputError(
+            f"{images.title} at {images.resolution}x{images.resolution} has no classifier to choose samples with; "
+            "name latents in place of classes: --a 0:3,0:17"
+        )
+    extractor = fidelity.require(name)
+    network: Any = extractor.network()
+
+    def classify(pixels: Tensor) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([network(part)[1] for part in pixels.split(500)])
+
+    return extractor.labels or tuple(map(str, range(network.classifier.head.out_features))), classify

@@ -1,0 +1,73 @@
+"""What the commands that draw have in common: `gans sample | interpolate | arithmetic | walk`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from gans.commands.checks import at_least, at_most, drawing
+from gans.commands.options import Option
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+LATENT = "latents as SEED:INDEX: image INDEX, from 0, row by row, of `gans sample --seed SEED`"
+Line = Annotated[Literal["slerp", "lerp"], Option("great circles or straight lines")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """The options of every command that draws."""
+
+    generator: Annotated[
+        str,
+        Option(
+            "a generator.safetensors, a run's folder, or an MLflow run id (its first characters will do)",
+            positional=True,
+        ),
+    ]
+    seed: Annotated[int, Option("of all that is random")] = 0
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+
+
+@dataclass(frozen=True)
+class Artist:
+    """A generator that is ready to draw.
+
+    Attributes:
+        name: as the command line names it.
+        generator: in eval mode, on its device.
+        about: what its file says of it.
+    """
+
+    name: str
+    generator: nn.Module
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, asked: Drawing) -> Artist:
+        """The generator that the command line names.
+
+        Raises:
+            InputError: there is none, its file is damaged, or the seed is out of range.
+        """
+        from gans.compute import devices
+        from gans.generate import latents
+        from gans.generate.sampling import load_generator
+        from gans.runs.find import find_generator
+
+        at_most("--seed", at_least("--seed", asked.seed, 0), latents.LARGEST_SEED)
+        path = find_generator(asked.generator)
+        return cls(asked.generator, *load_generator(path, devices.resolve(asked.device)))
+
+    @property
+    def latent(self) -> int:
+        """Length of its latents."""
+        return int(self.about["networks"]["latent"])
+
+    def draw(self, z: Tensor) -> Tensor:
+        """uint8 images (n, channels, height, width) of latents (n, length)."""
+        from gans.generate.sampling import generate
+
+        with drawing(self.name):
+            return generate(self.generator, z)

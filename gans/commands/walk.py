@@ -1,0 +1,52 @@
+"""`gans walk`: a plane of latent space as a grid of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from gans.commands import options
+from gans.commands.artist import LATENT, Artist, Drawing, Line
+from gans.commands.checks import at_least, finite, suffixes
+from gans.commands.options import Option
+
+AMONG = 2000  # samples that directions are found from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk(Drawing):
+    """Draw a plane of latent space as a grid."""
+
+    through: Annotated[tuple[str, str, str] | None, Option(f"three corners, {LATENT}", metavar="LATENT")] = None
+    around: Annotated[str, Option("else: along the two directions that change images most", metavar="LATENT")] = (
+        "0:0"
+    )
+    reach: Annotated[float, Option("standard deviations along these")] = 2.5
+    size: Annotated[int, Option("images a side")] = 9
+    line: Line = "slerp"
+    output: Annotated[Path, Option("the PNG to write")] = Path("walk.png")
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    options.add(commands, "walk", Walk, run)
+
+
+def run(asked: Walk) -> int:
+    """Draw a grid of images over a plane of latents."""
+    suffixes([asked.output], [".png"])
+    size, reach = at_least("--size", asked.size, 2), finite("--reach", asked.reach)
+    from gans.generate import latents
+    from gans.pictures.grids import picture, save_picture
+
+    artist = Artist.of(asked)
+    if asked.through:
+        z = latents.plane(latents.chosen(asked.through, artist.latent), size, latents.BETWEEN[asked.line])
+    else:
+        some = latents.draw(AMONG, artist.latent, asked.seed)
+        axes = latents.directions(some, artist.draw(some), 2)
+        z = latents.around(latents.chosen([asked.around], artist.latent)[0], axes, size, reach)
+    save_picture(picture(artist.draw(z), columns=size), asked.output)
+    print(f"{size} x {size} images in {asked.output}")
+    return 0

@@ -1,0 +1,132 @@
+"""Generated images beside real ones: what several metrics share is computed here, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gans.fidelity.gaussian import Gaussian
+from gans.fidelity.neighbours import Neighbourhood, nearest, neighbourhood
+from gans.fidelity.protocol import PRC_IMAGES, SEED
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What an extractor makes of n images, on its device.
+
+    Attributes:
+        features: float32 (n, dimensions).
+        logits: float32 (n, classes); None if the extractor has none.
+    """
+
+    features: Tensor
+    logits: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    @property
+    def on_device(self) -> bool:
+        """Whether they lie elsewhere than on the CPU."""
+        return self.features.device.type != "cpu"
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """Mean and covariance in float64."""
+        return Gaussian.of(self.features)
+
+    @cached_property
+    def rough_mean(self) -> Tensor:
+        """The mean (dimensions,) as NumPy adds float32 rows, hence torch-fidelity.
+
+        Its rounding moves a Frechet distance by 1e-5 of itself: a better mean is another number.
+        """
+        return torch.from_numpy(self.features.cpu().numpy().mean(axis=0)).to(self.features.device)
+
+    @cached_property
+    def statistics(self) -> dict[str, Any]:
+        """Mean and covariance as torch-fidelity computes them, NumPy arrays; on a CPU only."""
+        from torch_fidelity import metric_fid  # seconds to import, and planning needs the metrics' names
+
+        return metric_fid.fid_features_to_statistics(self.features)
+
+
+@dataclass(frozen=True, eq=False)
+class Real(Features):
+    """The real images that generated ones are compared with.
+
+    Attributes:
+        measure_held_out: gives distances (k,) from images that no training saw to their nearest of these.
+        classes: share of each class among these images, (classes,), as the classifier sees them; None if the
+            extractor does not know the data's classes.
+    """
+
+    measure_held_out: Callable[[], Tensor] = field(kw_only=True)
+    classes: Tensor | None = field(default=None, kw_only=True)
+
+    @cached_property
+    def held_out(self) -> Tensor:
+        """The distances of held-out images, (k,)."""
+        return self.measure_held_out()
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a metric is measured on.
+
+    Attributes:
+        generated: images that were generated.
+        real: images of the data set's reference split.
+        subset_size: images of each side in a subset of the kernel distance.
+    """
+
+    generated: Features
+    real: Real
+    subset_size: int
+
+    @cached_property
+    def distance_error(self) -> float:
+        """The standard error of the Frechet distance."""
+        return self.real.gaussian.error(self.generated.features, self.generated.gaussian)
+
+    @cached_property
+    def neighbourhood(self) -> Neighbourhood:
+        """How the two lie among each other."""
+        return among_neighbours(self.generated.features, self.real.features)
+
+    @cached_property
+    def nearest(self) -> Tensor:
+        """Distances (n,) from generated images to the nearest real one."""
+        return nearest(self.generated.features, self.real.features)[0]
+
+    @cached_property
+    def classes(self) -> Tensor:
+        """Share of each class among the generated images, (classes,); needs logits."""
+        assert self.generated.logits is not None
+        return class_shares(self.generated.logits)
+
+
+def among_neighbours(generated: Tensor, real: Tensor) -> Neighbourhood:
+    """Precision, recall, density and coverage, on as many real images as generated ones.
+
+    The papers compare sets of one size, and the numbers move with it. Seeded samples are taken of both, since
+    either may be sorted by class.
+    """
+    count = min(len(generated), len(real), PRC_IMAGES)
+    return neighbourhood(generated[sample(len(generated), count)], real[sample(len(real), count)])
+
+
+def class_shares(logits: Tensor) -> Tensor:
+    """The share of images, by logits (n, classes), that the classifier gives to each class: (classes,)."""
+    return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double() / len(logits)
+
+
+def sample(total: int, count: int) -> Tensor:
+    """`count` of the indices 0 .. total - 1, in ascending order: the same ones every time."""
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(SEED))
+    return order[:count].sort().values

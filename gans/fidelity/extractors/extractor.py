@@ -1,0 +1,80 @@
+"""What a feature extractor is. Free of torch, so that planning stays quick."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gans.fidelity.metric import Metric, Need, choosing, metrics
+from gans.fidelity.protocol import SCORING_VERSION
+
+if TYPE_CHECKING:
+    from torch import nn
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A feature extractor whose weights lie on this machine; `find.require` gives it by name.
+
+    One from outside this repository is a function without arguments that returns it, named
+    `package.module:function` or by an entry point of the group `gans.extractors`.
+
+    Attributes:
+        name: as it is asked for; `require` fills it in.
+        hash: of what decides its features: SHA-256 of the file of weights, where there is one.
+        network: gives a module on the CPU, in eval mode, that maps uint8 images (n, channels, side, side) to a
+            pair of float32 tensors: features (n, dimensions), and logits (n, classes) or None.
+        channels: of the images it takes; None: any.
+        resolution: side of the images it takes; None: any.
+        labels: names of the classes of its logits, where these are the data's.
+        gives: what it gives beside features. With "classes" its logits are of the data's own classes, and the
+            network has a method `head` that maps features (n, dimensions) to them.
+        kid_subset_size: largest subset in the kernel distance; torch-fidelity's own default is 1000.
+        published: False for Inception weights from a file that is not the published one.
+        image_bytes: bytes on a GPU that an image of a batch takes while it passes through, at most.
+    """
+
+    name: str
+    hash: str
+    network: Callable[[], nn.Module]
+    channels: int | None = None
+    resolution: int | None = None
+    labels: tuple[str, ...] = ()
+    gives: frozenset[Need] = frozenset({"logits"})
+    kid_subset_size: int = 1000
+    published: bool = True
+    image_bytes: int = 32 * MEBIBYTE
+
+    @property
+    def label(self) -> str:
+        """What its metrics are called after: `fashion_mnist`; `inception` is the published Inception alone."""
+        name = self.name if self.published else f"unpublished_{self.name}"
+        return re.sub(r"\W+", "_", name)
+
+    @property
+    def prefix(self) -> str:
+        """The name of its Frechet distance: `fid` for Inception and for nothing else, else `fd_<label>`."""
+        return choosing().called(self.label)
+
+    def metrics(self, further: Iterable[str] = ()) -> dict[str, Metric]:
+        """The metrics that an assessment gives, by their names in tables and in their order; nothing is computed.
+
+        The first one chooses among checkpoints. `further` names metrics that are not registered,
+        `package.module:Name`.
+        """
+        return {
+            metric.called(self.label): metric for metric in metrics(further).values() if metric.needs <= self.gives
+        }
+
+    def subset_size(self, generated: int, real: int) -> int:
+        """Images in a subset of the kernel distance, of so many generated and real ones."""
+        return min(self.kid_subset_size, generated, real)
+
+
+def identity(extractor: Extractor, n: int) -> str:
+    """What a score depends on beside the images: extractor, weights, number of images, version."""
+    return f"{extractor.name}-{extractor.hash}-n{n}-v{SCORING_VERSION}"

@@ -1,0 +1,102 @@
+"""What a metric is, and what its numbers are called. Free of torch, for tables and help.
+
+A metric is one file and one line in `gans.registry.METRICS`:
+
+    def measure(compared: Comparison) -> Measured: ...
+
+    CONTRAST = Metric("contrast", "↓", "difference of the features' spread", measure)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gans.errors import InputError
+from gans.registry import METRICS
+
+if TYPE_CHECKING:
+    from gans.fidelity.comparison import Comparison
+    from gans.fidelity.measured import Measured
+
+INCEPTION = "inception"
+ERROR = "_se"
+SPREAD = "_std"
+
+# what an extractor may give beside features: distances and neighbours are had of any
+Need = Literal["logits", "classes"]
+
+
+def error_of(metric: str) -> str:
+    """The name of a metric's standard error: how far it would move if other images were generated."""
+    return f"{metric}{ERROR}"
+
+
+def spread_of(metric: str) -> str:
+    """The name of a metric's standard deviation over parts of the images."""
+    return f"{metric}{SPREAD}"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good generated images are.
+
+    Attributes:
+        name: in tables, with the extractor behind it: `fd` is `fd_digits` in the features of `digits`.
+        best: ↓, ↑ or → with the value to come close to.
+        meaning: for people, in one line.
+        measure: value and standard error of a comparison.
+        published: its name in tables under the published Inception weights, where papers have one for it; else
+            it is called as under any other extractor.
+        needs: what it takes beside features; an extractor that lacks it gives no such number.
+    """
+
+    name: str
+    best: str
+    meaning: str
+    measure: Callable[[Comparison], Measured]
+    published: str = ""
+    needs: frozenset[Need] = frozenset()
+
+    def called(self, label: str) -> str:
+        """Its name in tables, logs and reports, by the label of an extractor."""
+        return self.published if self.published and label == INCEPTION else f"{self.name}_{label}"
+
+
+def metrics(further: Iterable[str] = ()) -> dict[str, Metric]:
+    """The metrics of every assessment in the order of tables: this repository's, and those of installed packages.
+
+    The first one is the Frechet distance, which chooses among checkpoints.
+
+    Args:
+        further: names of others, `package.module:Name`.
+
+    Raises:
+        InputError: one cannot be imported, or is none.
+    """
+    return {name: _checked(name) for name in dict.fromkeys([*METRICS.names(), *further])}
+
+
+def _checked(name: str) -> Metric:
+    found = METRICS[name]
+    if not isinstance(found, Metric):
+        raise InputError(f"metric '{name}' is a {type(found).__name__}, not a gans.fidelity.Metric; name another")
+    return found
+
+
+def choosing() -> Metric:
+    """The Frechet distance: the first metric, by which checkpoints are chosen and models ranked."""
+    return _checked(next(iter(METRICS)))
+
+
+def label_of(distance: str) -> str | None:
+    """The label of the extractor whose Frechet distance has this name; None for the name of another metric.
+
+    `fid` is that of Inception, `fd_digits` that of `digits`.
+    """
+    first = choosing()
+    if distance == first.published:
+        return INCEPTION
+    label = distance.removeprefix(f"{first.name}_")
+    return None if label == distance or label.endswith(ERROR) else label

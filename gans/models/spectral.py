@@ -1,0 +1,149 @@
+"""Spectral norm: weights divided by an estimate of their largest singular value (Miyato et al. 2018, 1802.05957).
+
+Initial vectors, random numbers, buffers and arithmetic are those of torch.nn.utils.parametrizations.spectral_norm,
+to the bit. Two things torch's does not do: stay in the weight's own precision under autocast, and take the power
+iterations of all layers of a network at once (`iterate_ahead`). Taken one by one, they and their gradients are
+half of the launches of a SAGAN step on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import normalize
+from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
+
+EPS = 1e-12  # a length below it counts as this
+FIRST_ITERATIONS = 15
+
+
+def spectral_norm(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+    """The layer with its weight divided by its spectral norm.
+
+    To be called when the initial weights are set: the power iteration starts from them.
+    """
+    register_parametrization(layer, "weight", SpectralNorm(layer.weight))
+    return layer
+
+
+class Estimate(NamedTuple):
+    """A power iteration's result for a weight that is a matrix of h rows and w columns."""
+
+    u: Tensor  # (h,), left singular vector
+    v: Tensor  # (w,), right singular vector
+    sigma: Tensor  # (), the largest singular value
+
+
+class SpectralNorm(nn.Module):
+    """W -> W / sigma with sigma = u^T W v, one power iteration a use in training mode and none in eval mode.
+
+    Args:
+        weight: (outputs, ...); what follows the first dimension is one, as in the paper.
+    """
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
+            self.register_buffer(name, normalize(matrix.new_empty(size).normal_(), dim=0, eps=EPS))
+        for _ in range(FIRST_ITERATIONS):
+            self.iterate(matrix)
+        self.ahead: Estimate | None = None  # of an iteration already taken, for the next use
+
+    def forward(self, weight: Tensor) -> Tensor:
+        kind = weight.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self.normalised(weight)
+        with torch.autocast(kind, enabled=False):
+            return self.normalised(weight)
+
+    def normalised(self, weight: Tensor) -> Tensor:
+        if self.ahead is not None:
+            estimate, self.ahead = self.ahead, None
+            return _Quotient.apply(weight, *estimate)
+        matrix = weight.flatten(1)
+        if self.training:
+            self.iterate(matrix)
+        # cloned, since another forward pass may iterate before this one's backward pass
+        u, v = self._u.clone(), self._v.clone()
+        return weight / torch.vdot(u, torch.mv(matrix, v))
+
+    @torch.no_grad()
+    def iterate(self, matrix: Tensor) -> None:
+        normalize(torch.mv(matrix, self._v), dim=0, eps=EPS, out=self._u)
+        normalize(torch.mv(matrix.T, self._u), dim=0, eps=EPS, out=self._v)
+
+
+def iterate_ahead(network: nn.Module) -> None:
+    """The power iterations that the layers of a network are about to take, at once where that is faster.
+
+    For the start of a network's forward pass. Without it each layer iterates as it is used, to the same effect.
+    """
+    pairs = list(iterating(network))
+    if pairs and faster_together(pairs[0][1].device):
+        iterate_together(pairs)
+
+
+def iterating(network: nn.Module) -> Iterator[tuple[SpectralNorm, Tensor]]:
+    """The spectral norms of a network that are in training mode, with the weights that they divide."""
+    for layer in network.modules():
+        if isinstance(layer, ParametrizationList) and isinstance(layer[0], SpectralNorm) and layer[0].training:
+            yield layer[0], layer.original
+
+
+def faster_together(device: torch.device) -> bool:
+    """On CUDA, where launches cost more than small products do. A CPU gains nothing, and rounds differently."""
+    return device.type == "cuda"
+
+
+@torch.no_grad()
+def iterate_together(pairs: Sequence[tuple[SpectralNorm, Tensor]]) -> None:
+    """One power iteration of each norm on its weight: two products for each layer, all else at once."""
+    norms = [norm for norm, _ in pairs]
+    with torch.autocast(pairs[0][1].device.type, enabled=False):
+        matrices = [weight.flatten(1) for _, weight in pairs]
+        us, _ = units([torch.mv(matrix, norm._v) for matrix, norm in zip(matrices, norms, strict=True)])
+        # u^T W v = |W^T u|, as v is W^T u at length 1: no third product
+        vs, sigmas = units([torch.mv(matrix.T, u) for matrix, u in zip(matrices, us, strict=True)])
+    torch._foreach_copy_([norm._u for norm in norms] + [norm._v for norm in norms], [*us, *vs])
+    for norm, *estimate in zip(norms, us, vs, sigmas, strict=True):
+        norm.ahead = Estimate(*estimate)
+
+
+def units(vectors: list[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """The vectors (any,) at length 1, and the lengths () that they had, in as many launches as for one."""
+    lengths = torch._foreach_clamp_min(torch._foreach_norm(vectors), EPS)
+    sizes = [len(vector) for vector in vectors]
+    divisors = torch.cat([length.expand(size) for length, size in zip(lengths, sizes, strict=True)])
+    return (torch.cat(vectors) / divisors).split(sizes), lengths
+
+
+class _Quotient(torch.autograd.Function):
+    """W / sigma, given u, v and sigma = u^T W v.
+
+    With G the gradient in W / sigma, W has (G - <G, W / sigma> u v^T) / sigma: in Miyato et al. 2018 the analysis
+    of the gradient. In closed form it takes half the launches of automatic differentiation.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
+        quotient = weight / sigma
+        ctx.save_for_backward(quotient, u, v, sigma)
+        return quotient
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        quotient, u, v, sigma = ctx.saved_tensors
+        share = (gradient * quotient).sum()
+        rows = (share * u).unflatten(0, (-1, *[1] * (gradient.ndim - 1)))
+        columns = v.unflatten(0, (1, *gradient.shape[1:]))
+        # element by element and not as a product of matrices: it keeps the gradient's order in memory
+        return torch.addcmul(gradient, rows, columns, value=-1) / sigma, None, None, None

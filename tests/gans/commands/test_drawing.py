@@ -1,0 +1,252 @@
+"""`gans sample | interpolate | arithmetic | walk` as a user runs them, and the generators that they find."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gans.commands import arithmetic, main
+from gans.errors import InputError
+from gans.files import save_weights
+from gans.generate import generate, latents, load_generator, sampling
+from gans.models import build_generator
+from gans.models.layers import Shape
+from gans.pictures import grids
+from gans.runs.find import find_generator
+from gans.runs.tracking import Store
+from tests.conftest import networks
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with an untrained generator of digits."""
+    folder = tmp_path_factory.mktemp("run")
+    config = networks("gan", latent=8, width=16)
+    generator = build_generator(Shape(1, 16), config, seed=0)
+    about = {
+        "shape": [1, 16],
+        "networks": config.model_dump(),
+        "experiment": {"dataset": "digits"},
+        "data": "Digits",
+    }
+    save_weights(folder / "generator.safetensors", generator.state_dict(), about)
+    return folder
+
+
+@pytest.fixture
+def gans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in an empty folder: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["gans", *map(str, words)])
+        code = main.main()
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return run
+
+
+def test_sample_writes_the_same_picture_again(gans, folder, tmp_path):
+    assert gans("sample", folder, "--count", 5, "--seed", 2) == (0, "5 images in samples.png\n", "")
+    first = (tmp_path / "samples.png").read_bytes()
+    gans("sample", folder / "generator.safetensors", "--count", 5, "--seed", 2, "--output", "again.png")
+    assert (tmp_path / "again.png").read_bytes() == first
+    gans("sample", folder, "--count", 5, "--seed", 2, "--truncation", 0.5, "--output", "cut.png")
+    assert (tmp_path / "cut.png").read_bytes() != first
+
+
+def test_interpolation_as_a_strip_a_gif_and_a_video(gans, folder, tmp_path):
+    import av
+
+    words = ("interpolate", folder, "--rows", 2, "--stops", 3, "--steps", 4, "--output", "a.png", "a.gif", "a.mp4")
+    assert gans(*words)[0] == 0
+    first = {suffix: (tmp_path / f"a{suffix}").read_bytes() for suffix in (".png", ".gif", ".mp4")}
+    with Image.open(tmp_path / "a.png") as strip:
+        assert strip.width / strip.height == pytest.approx((9 * 17 + 1) / (2 * 17 + 1))
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.n_frames == 12
+        assert film.info["duration"] == 80
+    with av.open(str(tmp_path / "a.mp4")) as file:
+        assert len(list(file.decode(video=0))) == 12
+        assert float(file.streams.video[0].average_rate) == 12
+    gans(*words)
+    assert {suffix: (tmp_path / f"a{suffix}").read_bytes() for suffix in first} == first
+
+
+def test_interpolation_between_chosen_latents_shows_their_images(gans, folder, tmp_path):
+    gans("interpolate", folder, "--through", "1:3", "2:0", "--steps", 2, "--line", "lerp", "--output", "a.png")
+    generator, _ = sampling.load_generator(folder / "generator.safetensors", torch.device("cpu"))
+    a, b = latents.chosen(["1:3", "2:0"], 8)
+    expected = sampling.generate(generator, torch.stack([a, (a + b) / 2, b]))
+    shown = grids.tiles(tmp_path / "a.png", 16, columns=3)
+    assert [np.asarray(image).tolist() for image in shown] == expected[:, 0].tolist()
+
+
+@pytest.mark.parametrize("more", [("--through", "0:1", "0:2", "0:3"), ("--around", "1:1")])
+def test_a_walk_is_a_grid(gans, folder, tmp_path, more):
+    assert gans("walk", folder, "--size", 3, *more)[0] == 0
+    images = grids.tiles(tmp_path / "walk.png", 16, columns=3)
+    assert len({image.tobytes() for image in images}) == len(images) == 9
+
+
+def test_a_seed_of_any_length_names_its_own_latents(gans, folder, tmp_path):
+    seed = latents.LARGEST_SEED
+    assert gans("sample", folder, "--count", 3, "--seed", seed)[0] == 0
+    gans("interpolate", folder, "--through", f"{seed}:2", f"{seed}:0", "--steps", 1, "--output", "a.png")
+    first, _, last = grids.tiles(tmp_path / "samples.png", 16, columns=2)[:3]
+    ends = grids.tiles(tmp_path / "a.png", 16, columns=2)
+    assert [end.tobytes() for end in ends] == [last.tobytes(), first.tobytes()]
+
+
+def test_a_generator_that_draws_nan_is_bad_input(gans, folder, tmp_path):
+    generator, about = sampling.load_generator(folder / "generator.safetensors", torch.device("cpu"))
+    state = {k: v * math.nan if v.is_floating_point() else v for k, v in generator.state_dict().items()}
+    save_weights(tmp_path / "nan.safetensors", state, about)
+    sums = ("arithmetic", "nan.safetensors", "--a", "0:1", "--b", "0:2", "--c", "0:3")
+    for words in (("walk", "nan.safetensors"), ("sample", "nan.safetensors"), sums):
+        code, out, error = gans(*words)
+        assert (code, out, error.count("\n")) == (2, "", 1)
+        assert error.startswith("error: nan.safetensors: NaN among the pixels")
+
+
+def test_a_class_is_found_by_its_own_case_first():
+    assert [arithmetic.class_index(name, ["A", "a", "Cat"]) for name in ("a", "A", "CAT")] == [1, 0, 2]
+
+
+@pytest.fixture
+def parity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that tells bright images from dark ones and never sees a third class."""
+
+    def classify(images: torch.Tensor) -> torch.Tensor:
+        bright = images.float().mean(dim=(1, 2, 3))
+        middle = bright.median()
+        return torch.stack([bright - middle, middle - bright, torch.full_like(bright, -1e3)], dim=1)
+
+    monkeypatch.setattr(arithmetic, "classifier", lambda about: (("Bright", "dark", "never"), classify))
+
+
+@pytest.mark.usefixtures("parity")
+def test_arithmetic_averages_the_samples_that_look_most_like_each_class(gans, folder, tmp_path):
+    code, said, _ = gans("arithmetic", folder, "--a", "bright", "--b", "dark", "--c", "0:1,0:2", "--among", 50)
+    generator, _ = sampling.load_generator(folder / "generator.safetensors", torch.device("cpu"))
+    means = sampling.generate(generator, latents.draw(50, 8, seed=0)).float().mean(dim=(1, 2, 3))
+    order = means.argsort().tolist()
+    bright, dark = ([f"0:{index}" for index in part] for part in (order[:-4:-1], order[:3]))
+    assert code == 0
+    assert said.splitlines() == [
+        f"a = bright: {','.join(bright)}",
+        f"b = dark: {','.join(dark)}",
+        "c = 0:1,0:2: 0:1,0:2",
+        "a - b + c in arithmetic.png",
+    ]
+    first = (tmp_path / "arithmetic.png").read_bytes()
+    # the latents that were printed give the same picture but for the names above the columns
+    gans(
+        "arithmetic", folder, "--a", ",".join(bright), "--b", ",".join(dark), "--c", "0:1,0:2", "--output", "b.png"
+    )
+    pictures = [np.asarray(Image.open(tmp_path / name)) for name in ("arithmetic.png", "b.png")]
+    assert np.array_equal(*(picture[24:] for picture in pictures))
+    gans("arithmetic", folder, "--a", "bright", "--b", "dark", "--c", "0:1,0:2", "--among", 50)
+    assert (tmp_path / "arithmetic.png").read_bytes() == first
+
+
+def test_the_pinned_classifier_tells_real_digits(monkeypatch):
+    from gans.data import datasets
+
+    digits = datasets.load("digits")
+    names, classify = arithmetic.classifier({"experiment": {"dataset": "digits"}, "shape": [1, 16]})
+    assert names == tuple("0123456789")
+    right = classify(digits.test).argmax(dim=1) == digits.test_labels
+    assert right.double().mean() > 0.97  # its card says 0.99
+    # named as on its card, whatever the data set's classes are called today
+    renamed = dataclasses.replace(digits, classes=tuple("abcdefghij"))
+    monkeypatch.setattr(datasets, "load", lambda name, resolution: renamed)
+    assert arithmetic.classifier({"experiment": {"dataset": "digits"}, "shape": [1, 16]})[0] == names
+    monkeypatch.undo()
+    with pytest.raises(InputError, match=r"Digits at 32x32 has no classifier"):
+        arithmetic.classifier({"experiment": {"dataset": "digits"}, "shape": [1, 32]})
+
+
+BAD: list[tuple[tuple[Any, ...], str]] = [
+    (("sample", "FOLDER", "--count", 0), "--count 0 must be at least 1"),
+    (("sample", "FOLDER", "--seed", -1), "--seed -1 must be at least 0"),
+    (("sample", "FOLDER", "--truncation", 0), "--truncation 0.0 must be at least 0.1"),
+    (("sample", "FOLDER", "--truncation", "nan"), "--truncation nan must be a finite number"),
+    (("sample", "FOLDER", "--count", 10**6 + 1), "--count 1000001 must be at most 1000000"),
+    (("sample", "FOLDER", "--seed", 10**18), "--seed 1000000000000000000 must be at most 999999999999999999"),
+    (("sample", "FOLDER", "--output", "a.jpg"), "'.jpg' is not a kind to write; take .png"),
+    (("interpolate", "FOLDER", "--output", "a.webm"), "'.webm' is not a kind to write; take .png or .gif or .mp4"),
+    (("interpolate", "FOLDER", "--through", "0:1"), "latents after --through: 1 must be at least 2"),
+    (("interpolate", "FOLDER", "--through", "0:1", "x"), "'x' is no latent: write SEED:INDEX"),
+    (("interpolate", "FOLDER", "--stops", 1), "--stops 1 must be at least 2"),
+    (("walk", "FOLDER", "--size", 1), "--size 1 must be at least 2"),
+    (("walk", "FOLDER", "--reach", "inf"), "--reach inf must be a finite number"),
+    (("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:1", "--c", "0:1", "--noise", "nan"), "--noise nan must be"),
+    (("arithmetic", "FOLDER", "--a", "dark", "--b", "dark", "--c", "dark", "--among", 10**7), "must be at most"),
+    (("arithmetic", "FOLDER", "--a", "brigt", "--b", "dark", "--c", "dark"), "did you mean 'Bright'?"),
+    (("arithmetic", "FOLDER", "--a", "never", "--b", "dark", "--c", "dark"), "only 0 of 2000 samples look like"),
+    (("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:x", "--c", "0:1"), "'0:x' is no latent"),
+    (("sample", "nowhere"), "no file, folder or run 'nowhere'"),
+    (("sample", "."), "no generator.safetensors in ."),
+    (("sample", "abcdef"), "no tracking store sqlite:///mlflow.db"),
+    (("sample", __file__), "is not a generator that training wrote"),
+]
+
+
+@pytest.mark.usefixtures("parity")
+@pytest.mark.parametrize(("words", "said"), BAD, ids=lambda value: value if isinstance(value, str) else "")
+def test_bad_input_is_one_line_and_exit_code_2(gans, folder, tmp_path, words, said):
+    code, out, error = gans(*(folder if word == "FOLDER" else word for word in words))
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert said in error
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- runs in the tracking store
+
+
+def test_a_generator_is_found_by_the_first_characters_of_its_run(folder, tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    store = Store(uri)
+    run, bare = (store.start("train", name, {}) for name in ("gan/digits/0", "bench"))
+    run.artifact(folder / "generator.safetensors", "checkpoint")
+    for name in (run.id, run.id[:12]):
+        assert find_generator(name).read_bytes() == (folder / "generator.safetensors").read_bytes()
+    with pytest.raises(InputError, match=r"\(bench\) kept no generator"):
+        find_generator(bare.id)
+    with pytest.raises(InputError, match=r"no run in .* begins with 'ffff0000ffff'"):
+        find_generator("ffff0000ffff")
+    monkeypatch.setattr(
+        Store, "starting_with", lambda self, run_id: [store.client.get_run(r.id) for r in (run, bare)]
+    )
+    with pytest.raises(InputError, match=r"2 runs begin with 'abcd': .*\(gan/digits/0\), .*\(bench\)"):
+        find_generator("abcd")
+
+
+# --- in Python
+
+
+def test_a_generator_draws_in_two_lines_from_a_file_or_a_run(folder, tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    run = Store(uri).start("train", "gan/digits/0", {})
+    run.artifact(folder / "generator.safetensors", "checkpoint")
+    drawn = []
+    for path in (str(folder / "generator.safetensors"), find_generator(str(folder)), find_generator(run.id[:12])):
+        generator, about = load_generator(path, "cpu")
+        drawn.append(generate(generator, latents.draw(3, about["networks"]["latent"], seed=1)))
+    assert drawn[0].shape == (3, 1, 16, 16) and drawn[0].dtype == torch.uint8
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])

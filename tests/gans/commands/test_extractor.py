@@ -1,0 +1,69 @@
+"""`gans extractor` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gans.commands import extractor
+from gans.data.images import ImageData
+from gans.errors import Parser, exit_code
+from gans.fidelity import default_extractor, require
+from gans.fidelity.extractors.cards import SHIPPED
+from gans.fidelity.extractors.classifiers import RECIPES
+
+
+def command(*words: object) -> int:
+    """The exit code of the command with these words behind its name."""
+    parser = Parser(prog="gans")
+    extractor.add(parser.add_subparsers())
+
+    def run() -> int:
+        asked = parser.parse_args(["extractor", *map(str, words)])
+        return asked.run(asked)
+
+    return exit_code(run)
+
+
+@pytest.fixture
+def striped(monkeypatch) -> ImageData:
+    """Two classes that anything can tell apart, in place of whatever data set is named; learnt in few steps."""
+    lines = (torch.arange(16) % 4 < 2).to(torch.uint8) * 255
+    across = lines.view(1, 1, -1, 1).expand(40, 1, 16, 16)
+    images, labels = torch.cat([across, across.mT]).contiguous(), torch.arange(2).repeat_interleave(40)
+    data = ImageData("striped", "Striped", images, images, labels, labels, ("across", "down"), hash="striped")
+    monkeypatch.setattr("gans.data.datasets.load", lambda *_, **__: data)
+    monkeypatch.setitem(RECIPES, 1, replace(RECIPES[1], minimum_steps=40, epochs=1, batch=16))
+    return data
+
+
+def test_it_pins_an_extractor_that_can_be_required(striped, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "mine"
+    assert command("folder:/my/stripes", "--resolution", 16, "--output", output) == 0
+    assert "100.00% of 80 test images" in capsys.readouterr().out
+    monkeypatch.setenv("GANS_EXTRACTORS", str(output))
+    made = require("folder-my-stripes")
+    assert default_extractor(striped) == made.name
+    assert made.prefix == "fd_folder_my_stripes"
+    card = json.loads((output / "folder-my-stripes.json").read_text())
+    assert card["command"] == "gans extractor folder:/my/stripes --resolution 16"
+
+
+def test_data_without_labels_is_one_line(striped, tmp_path, monkeypatch, capsys):
+    bare = replace(striped, train_labels=None, test_labels=None, classes=())
+    monkeypatch.setattr("gans.data.datasets.load", lambda *_, **__: bare)
+    assert command("folder:/x", "--output", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "has no labels; put each class in a folder of its own" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_without_output_it_writes_beside_the_shipped_ones():
+    parser = Parser(prog="gans")
+    extractor.add(parser.add_subparsers())
+    asked = parser.parse_args(["extractor", "digits", "--name", "mine"])
+    assert asked.output == SHIPPED
+    assert extractor.command(asked) == "gans extractor digits --name mine"
