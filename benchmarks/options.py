@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Annotated
 
 from gans.commands.options import Only, Option
-from gans.config import Precision
 from gans.errors import InputError
+from gans.schema import Precision
 from reports import ROOT
 
 MATRIX = "digits"

@@ -28,6 +28,7 @@ from pydantic import (
 
 from gans.errors import InputError, unknown
 from gans.registry import LOSSES, MODELS, RULES
+from gans.schema import Precision, Settled
 
 # Raised by any change that can move a score by more than rounding does (threads, memory layout and device move it
 # by no more); a report never mixes two of them.
@@ -44,8 +45,6 @@ NO_IDENTITY = (
 )
 
 Count = Annotated[int, Field(ge=1)]
-Settled = Literal["float32", "tf32", "bf16"]
-Precision = Literal["auto", "float32", "tf32", "bf16"]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 
 

@@ -15,7 +15,7 @@ from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
 from gans import schema
 from gans.compute import devices
-from gans.config import Precision
+from gans.schema import Precision
 from gans.training.evaluation import Curve
 from gans.training.graphs import Graph
 from gans.training.loop import Session

@@ -19,9 +19,9 @@ from benchmarks.speed.stage import Stage
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
 from gans.commands import options
 from gans.compute import devices, precision
-from gans.config import Precision
 from gans.errors import unknown
 from gans.registry import MODELS
+from gans.schema import Precision
 from gans.training import graphs
 
 Tell = Callable[[str], None]

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from benchmarks.matrix import read_matrix
-from gans.config import MDGANConfig, Resolved, Settled, experiment
+from gans.config import MDGANConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.models.layers import Shape
 from gans.recipes import recipe
 from gans.registry import RULES
+from gans.schema import Settled
 from gans.training.updates import Context, Update
 
 IMAGES = {32: 20_000, 16: 1438}  # as many as a pass over the data does not end while it is timed; as digits have

@@ -12,10 +12,11 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from gans import schema
 from gans.compute import devices, precision
-from gans.config import OptimizerConfig, Resolved, Settled
+from gans.config import OptimizerConfig, Resolved
 from gans.models import build_discriminator
 from gans.models.layers import Shape
 from gans.registry import LOSSES
+from gans.schema import Settled
 from gans.training.losses import gradient_penalty
 
 # What a step tells of itself: scalars on the device, by the names that are tracked. A rule may tell what it likes.
