@@ -201,7 +201,7 @@ def test_the_command_to_reproduce_gives_the_same_object(target, flag):
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[[str, str], Any]:
-    """Runs a `make` command in a shell; the recipe says its arguments in place of running them; what they ask for."""
+    """Runs a `make` command in a shell; the recipe says its arguments, and is not run; what they ask for."""
     show = "import json, os, sys; from gans.commands import make; "
     show += "'gans.commands.make' in sys.argv and print(json.dumps(make.command_line(sys.argv[3], os.environ)))"
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{show}" "$@"\n')
