@@ -10,7 +10,7 @@ import pytest
 import reports
 from benchmarks.matrix import Selection, read_matrix
 from benchmarks.runner import Machine, MatrixOutcome, MatrixRun
-from benchmarks.score import score
+from benchmarks.scores import score
 from gans.errors import InputError
 from gans.runs.scores import ScoreKey, metric_names, records
 from gans.runs.tracking import Store
@@ -201,9 +201,8 @@ def test_bad_input_is_one_line(bench, store, tmp_path):
 def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(bench, tmp_path, monkeypatch):
     monkeypatch.chdir(bench.folder)
     old = Store(f"sqlite:///{tmp_path}/old.db")
-    parent = old.start(
-        "tiny", "bench tiny", {"gans.kind": "matrix", "gans.protocol": "1", "gans.commit": "c0ffee"}
-    )
+    first = {"gans.protocol": "1", "gans.commit": "c0ffee"}
+    parent = old.start("tiny", "bench tiny", first | {"gans.kind": "matrix"})
     parent.text("{}", "cells.json")
     for number in range(3):
         tags = first | {"gans.kind": "cell", "gans.cell": str(number)}
