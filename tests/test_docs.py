@@ -299,10 +299,13 @@ def test_the_example_in_the_repository_is_a_line_of_the_registry(
     assert '"mine": "gans.models.mine:MINE"' in (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     assert recipes.recipe("mine").settings["networks"]["name"] == "mine"
     test_conformance.test_networks("mine", 16, 1)
-    text = (MATRICES / "digits.toml").read_text(encoding="utf-8") + "\n[models.mine]\nnetworks = { width = 8 }\n"
+    text = "seeds = [3, 4]\n[datasets.digits]\n[models.dcgan]\n[models.mine]\nnetworks = { width = 8 }\n"
     (tmp_path / "own.toml").write_text(text, encoding="utf-8")
     found = cells(read_matrix(str(tmp_path / "own.toml")), Selection(["mine"]), CPU)
-    assert [cell.experiment.networks.width for cell in found] == [8, 8, 8]
+    assert [(cell.name, cell.experiment.networks.width) for cell in found] == [
+        ("mine/digits/3", 8),
+        ("mine/digits/4", 8),
+    ]
 
 
 def test_without_evidence_a_model_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
