@@ -59,8 +59,8 @@ test: $(READY) ## the fast tests   ARGS="-k mdgan"
 test-all: $(READY) ## all tests, the slow ones too   ARGS=
 	@$(BIN)/python -m pytest -m "" $(ARGS)
 
-lint: $(READY) ## ruff and mypy
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+lint: $(READY) ## ruff, mypy and the contracts on imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
 
 format: $(READY) ## let ruff rewrite the code
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .

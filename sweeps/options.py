@@ -9,11 +9,11 @@ from typing import Annotated
 from benchmarks.options import Machine
 from gans.commands import options
 from gans.commands.options import Only, Option
-from gans.config import Precision
 from gans.errors import InputError, unknown
 from gans.files import slug
 from gans.recipes import RECIPES, known
 from gans.registry import DATASETS
+from gans.schema import Precision
 
 OBJECTIVES = ("score", "seconds")
 PRUNERS = ("halving", "median", "none")

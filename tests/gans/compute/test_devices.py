@@ -42,7 +42,7 @@ def test_freed_memory_is_not_cleared_by_the_kernel_again():
     """64 MiB taken and freed ten times: 160,000 pages of 4 KiB if each is mapped anew."""
     code = """
 import resource, torch
-from gans import devices
+from gans.compute import devices
 devices.prepare(torch.device("cpu"), 1)
 for _ in range(20):
     torch.ones(2**24)

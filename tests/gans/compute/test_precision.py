@@ -15,7 +15,8 @@ from gans.models.layers import Shape
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS, RULES
 from gans.training.ema import EMA
-from tests.conftest import networks
+from gans.training.updates import Context
+from tests.conftest import networks, values
 
 CPU = torch.device("cpu")
 SHAPE = Shape(1, 16)
@@ -138,7 +139,7 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
     seen: set[torch.dtype] = set()
     for kind in ("float32", "bf16"):
         made = tiny(table, {"update": {"rule": rule, **workers}}, precision=kind)
-        update = RULES[rule](made, SHAPE, blobs().train)
+        update = RULES[rule](made, SHAPE, Context(blobs().train))
         gradients = update.player.gradients
 
         def spy(outputs, grad_outputs=None, gradients=gradients) -> tuple[Tensor, ...]:
@@ -147,7 +148,7 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
             return found
 
         update.player.gradients = spy
-        statistics.append(update.step(0))
+        statistics.append(values(update.step(0)))
     assert seen == {torch.float32}
     assert not torch.equal(*statistics)
     assert torch.allclose(*statistics, rtol=0.03, atol=0.01)
@@ -156,14 +157,14 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
 def test_moments_of_another_layout_are_put_in_order(tiny, blobs) -> None:
     """A checkpoint from a device with another layout in memory; fused Adam reads memory in its own order."""
     made = tiny({"networks": {"name": "dcgan"}})
-    whole, resumed = (RULES["two-player"](made, SHAPE, blobs().train) for _ in range(2))
+    whole, resumed = (RULES["two-player"](made, SHAPE, Context(blobs().train)) for _ in range(2))
     whole.step(0)
     state = copy.deepcopy(whole.state())
-    for player in (state["generator"], *state["discriminators"]):
-        for moments in player["adam"]["state"].values():
+    for player in (state["generator"], state["discriminator"]):
+        for moments in player["optimizer"]["state"].values():
             moments.update({name: moment.contiguous() for name, moment in moments.items()})
     resumed.load(state)
-    assert torch.equal(whole.step(8), resumed.step(8))
+    assert torch.equal(values(whole.step(8)), values(resumed.step(8)))
     for one, other in zip(whole.player.parameters, resumed.player.parameters, strict=True):
         assert torch.equal(one, other)
 
