@@ -112,13 +112,22 @@ def test_a_copy_computes_with_its_own_weights_and_the_average_in_float32() -> No
     assert not torch.equal(scored(z), computing(z))
 
 
+DISCRIMINATORS = {
+    "two-player": lambda update: [update.discriminator],
+    "mdgan": lambda update: update.team.players,
+    "fl-gan": lambda update: [worker.discriminator for worker in update.workers],
+}
+
+
 @pytest.mark.parametrize("kind", ["float32", "tf32", "bf16"])
-@pytest.mark.parametrize("rule", ["two-player", "mdgan", "fl-gan"])
+@pytest.mark.parametrize("rule", DISCRIMINATORS)
 def test_no_precision_alters_the_networks(rule: str, kind: str, tiny, blobs) -> None:
     """They are built, saved and scored as those of float32: the same modules under the same keys."""
     workers = {"workers": 2} if rule != "two-player" else {}
-    update = RULES[rule](tiny({"update": {"rule": rule, **workers}}, precision=kind), SHAPE, blobs().train)
-    for player in (update.player, *update.discriminators()):
+    update = RULES[rule](
+        tiny({"update": {"rule": rule, **workers}}, precision=kind), SHAPE, Context(blobs().train)
+    )
+    for player in (update.player, *DISCRIMINATORS[rule](update)):
         build = build_generator if player is update.player else build_discriminator
         plain = build(SHAPE, update.experiment.networks, 0)
         assert player.network.state_dict().keys() == plain.state_dict().keys()
