@@ -27,7 +27,7 @@ def run(asked: Bench) -> int:
     Returns:
         The exit code: 0 only if every selected cell is finished.
     """
-    asked.check()
+    asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     matrix = select_matrix(asked.matrix, asked.preset)
     if not asked.dry_run:

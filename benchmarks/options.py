@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Annotated
 
 from gans.commands.options import Only, Option
-from gans.config import Precision
 from gans.errors import InputError
+from gans.schema import Precision
 from reports import ROOT
 
 MATRIX = "digits"
@@ -121,9 +121,9 @@ class Bench:
     machine: Machine = field(default_factory=Machine)
     dry_run: Annotated[bool, Option("print the cells and their state, run nothing", repeated=False)] = False
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        check_jobs(self.machine)
+        validate_jobs(self.machine)
 
 
 @dataclass(frozen=True)
@@ -139,9 +139,9 @@ class Score:
     preset: Preset = ""
     machine: Annotated[Machine, Only(("device", "jobs", "runs"))] = field(default_factory=Machine)
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        check_jobs(self.machine)
+        validate_jobs(self.machine)
         if self.count is not None and self.count < 100:
             raise InputError(f"COUNT={self.count} must be at least 100")
 
@@ -156,7 +156,7 @@ class Report:
     output: Annotated[Path, Option("folder of all reports", metavar="DIR", variable=False)] = ROOT
 
 
-def check_jobs(machine: Machine) -> None:
+def validate_jobs(machine: Machine) -> None:
     """Refuse less than one cell at a time."""
     if machine.jobs is not None and machine.jobs < 1:
         raise InputError(f"JOBS={machine.jobs} must be at least 1")

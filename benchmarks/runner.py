@@ -129,7 +129,7 @@ class MatrixRun:
         self.parent_id: str | None = None  # of all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         if machine.graph:
-            graphs.check(self.device)
+            graphs.require(self.device)
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         kinds = (schema.CELL, schema.FLOOR)
@@ -384,7 +384,7 @@ class MatrixRun:
 def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
     """Refuse, before anything runs, a cluster without room for the largest cell."""
     updates = [p.cell.experiment.update for p in spread]
-    cluster.check(max(update.workers for update in updates if isinstance(update, ShardedConfig)), device)
+    cluster.require(max(update.workers for update in updates if isinstance(update, ShardedConfig)), device)
 
 
 def check_cell(cell: Cell, device: torch.device) -> None:

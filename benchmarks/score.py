@@ -21,7 +21,7 @@ def run(asked: Score) -> int:
     Returns:
         The exit code: 0 only if every selected cell has its scores.
     """
-    asked.check()
+    asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     matrix = select_matrix(asked.matrix, asked.preset)
     from benchmarks.scores import score  # seconds to import, which a wrong name does not wait for

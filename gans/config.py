@@ -28,6 +28,7 @@ from pydantic import (
 
 from gans.errors import InputError, unknown
 from gans.registry import LOSSES, MODELS, RULES
+from gans.schema import Precision, Settled
 
 # Raised by any change that can move a score by more than rounding does (threads, memory layout and device move it
 # by no more); a report never mixes two of them.
@@ -44,8 +45,6 @@ NO_IDENTITY = (
 )
 
 Count = Annotated[int, Field(ge=1)]
-Settled = Literal["float32", "tf32", "bf16"]
-Precision = Literal["auto", "float32", "tf32", "bf16"]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 
 
@@ -164,10 +163,15 @@ class LossConfig(Config):
 
 
 class OptimizerConfig(Config):
-    lr_g: Rate = Field(2e-4, description="Adam's learning rate for the generator")
-    lr_d: Rate = Field(2e-4, description="Adam's learning rate for the discriminator")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's beta1, both networks")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's beta2, both networks")
+    """Which optimiser, with one set of settings for both networks but for the learning rate."""
+
+    name: Literal["adam", "sgd", "rmsprop"] = Field("adam", description="of both networks: adam, sgd or rmsprop")
+    lr_g: Rate = Field(2e-4, description="learning rate for the generator")
+    lr_d: Rate = Field(2e-4, description="learning rate for the discriminator")
+    beta1: float = Field(0.5, ge=0, lt=1, description="adam only: decay of the mean gradient")
+    beta2: float = Field(0.999, ge=0, lt=1, description="adam only: decay of the mean squared gradient")
+    momentum: float = Field(0.0, ge=0, lt=1, description="sgd only: share of the last step that is taken again")
+    alpha: float = Field(0.99, ge=0, lt=1, description="rmsprop only: decay of the mean squared gradient")
 
 
 class EMAConfig(Config):

@@ -6,11 +6,10 @@ notation is that of `sweeps.space`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gans.config import NetworkConfig
 from gans.errors import unknown
 from gans.registry import MODELS
 
@@ -105,10 +104,10 @@ def recipe(name: str, where: str = "") -> Recipe:
         raise unknown("model", name, RECIPES, where)
     model = MODELS[name]
     networks = {**model.recipe.get("networks", {}), "name": name}
-    return Recipe({**model.recipe, "networks": networks}, model.space or usual_space(model.config))
+    return Recipe({**model.recipe, "networks": networks}, model.space or usual_space(model.config.model_fields))
 
 
-def usual_space(config: type[NetworkConfig]) -> dict[str, Any]:
+def usual_space(hyperparameters: Container[str]) -> dict[str, Any]:
     """What a sweep searches of a model that says nothing about it: its width only if it has one."""
     space = search_space()
-    return space if "width" in config.model_fields else {k: v for k, v in space.items() if k != "networks"}
+    return space if "width" in hyperparameters else {k: v for k, v in space.items() if k != "networks"}

@@ -5,6 +5,13 @@ They stand below all rooms: training tells these metrics, runs track them, repor
 
 from __future__ import annotations
 
+from typing import Literal
+
+# --- settings that name how arithmetic is done: as resolved, and as asked for
+
+Settled = Literal["float32", "tf32", "bf16"]
+Precision = Literal["auto", "float32", "tf32", "bf16"]
+
 # --- tags of a run
 
 KIND = "gans.kind"  # one of CELL, FLOOR, TRIAL, MATRIX, SWEEP

@@ -10,6 +10,7 @@ from typing import Self
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
+from gans import schema
 from gans.config import Config, read_toml
 from gans.errors import InputError, unknown
 from reports.results import CLOCK, FLOORS, Board, Results
@@ -118,7 +119,8 @@ def our_metric(results: Results, board: Board) -> str:
     """The metric to compare by: `fid`, as others publish, where a board's cells have it beside their own."""
     cells = results.on(board)
     finished = cells[cells["counted"]]
-    return "fid" if "score/fid" in finished and finished["score/fid"].notna().all() else board.metric
+    published = schema.score("fid")
+    return "fid" if published in finished and finished[published].notna().all() else board.metric
 
 
 def our_protocol(results: Results, board: Board) -> Protocol:
@@ -158,7 +160,7 @@ def scores(results: Results, board: Board) -> pd.DataFrame:
 
 
 def _estimate(finished: pd.DataFrame, model: str, ours: Protocol) -> Estimate:
-    return Estimate.of(finished.loc[[model], f"score/{ours.metric}"])
+    return Estimate.of(finished.loc[[model], f"{schema.SCORE}{ours.metric}"])
 
 
 def _row(model: str, source: str, value: str, protocol: Protocol, apart: str) -> dict[str, str]:

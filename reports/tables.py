@@ -261,16 +261,16 @@ def arrows(distance: str) -> dict[str, str]:
 
 def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
     """Columns of all scores but the board's own, in the order of the extractors, with their headings."""
-    own = [board.metric] if f"score/{board.metric}" in frame else []
-    scores = [str(name).removeprefix("score/") for name in frame.columns if str(name).startswith("score/")]
+    own = [board.metric] if schema.score(board.metric) in frame else []
+    scores = [str(name).removeprefix(schema.SCORE) for name in frame.columns if str(name).startswith(schema.SCORE)]
     distances = sorted(name for name in scores if label_of(name))
     columns: dict[str, str] = {}
     for distance in dict.fromkeys([*own, *distances]):
-        columns |= {f"score/{name}": f"{name} {arrow}" for name, arrow in arrows(distance).items()}
+        columns |= {schema.score(name): f"{name} {arrow}" for name, arrow in arrows(distance).items()}
     for name in scores:
         if error_of(name) in scores:  # a metric that is not registered here: which way is better is not known
-            columns.setdefault(f"score/{name}", name)
-    columns.pop(f"score/{board.metric}", None)
+            columns.setdefault(schema.score(name), name)
+    columns.pop(schema.score(board.metric), None)
     return {name: heading for name, heading in columns.items() if name in frame and frame[name].notna().any()}
 
 
@@ -300,7 +300,7 @@ def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.Dat
     below = [
         {
             "Model": f"*real: {row['comparison']}*",
-            **{head: number(row.get(name.removeprefix("score/"), math.nan)) for name, head in columns.items()},
+            **{head: number(row.get(name.removeprefix(schema.SCORE), math.nan)) for name, head in columns.items()},
         }
         for _, row in real.reset_index().iterrows()
     ]
@@ -311,7 +311,7 @@ def errors(results: Results, board: Board) -> pd.DataFrame:
     """The standard error of every metric from a cell's generated images, as a mean over the finished cells."""
     cells = results.on(board)
     cells = cells[cells["counted"]]
-    columns = {f"score/{board.metric}": f"{board.metric} ↓"} | metric_columns(cells, board)
+    columns = {schema.score(board.metric): f"{board.metric} ↓"} | metric_columns(cells, board)
     rows = [
         {
             "Model": escape(model),

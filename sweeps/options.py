@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from benchmarks.options import Machine, check_jobs
+from benchmarks.options import Machine, validate_jobs
 from gans.commands import options
 from gans.commands.options import Only, Option
-from gans.config import Precision
 from gans.errors import InputError, unknown
 from gans.files import slug
 from gans.recipes import RECIPES, known
 from gans.registry import DATASETS
+from gans.schema import Precision
 
 OBJECTIVES = ("score", "seconds")
 PRUNERS = ("halving", "median", "none")
@@ -94,4 +94,4 @@ class Search:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         self.request.validate()
-        check_jobs(self.machine)
+        validate_jobs(self.machine)

@@ -101,7 +101,7 @@ def where(sweep: Sweep, request: Request, machine: Machine) -> Where:
     asked = matrix.where(request.model, machine.workers) if matrix else cluster.checked(machine.workers or "local")
     if asked == "local" or not isinstance(update, ShardedConfig) or not RULES[update.rule].distributed:
         return "local"
-    cluster.check(update.workers, devices.resolve(machine.device))
+    cluster.require(update.workers, devices.resolve(machine.device))
     return asked
 
 

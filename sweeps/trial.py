@@ -19,7 +19,8 @@ from gans.fidelity import scorer  # noqa: F401  imported here so that the fork s
 from gans.runs.cell import Cell, resolve
 from gans.runs.execute import CellRun, Place, Tracker, reason
 from gans.runs.tracking import Run, Store
-from gans.training.loop import History, Outcome
+from gans.training.loop import Outcome
+from gans.training.recorder import History
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps

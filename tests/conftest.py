@@ -18,7 +18,11 @@ from torch import Tensor
 from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.runs.scoring import Scoring
-from gans.training.loop import Observer, Silent, train
+from gans.training.loop import train
+from gans.training.mdgan.workers import LocalTeam
+from gans.training.players import Discriminator, Statistics
+from gans.training.recorder import Observer, Silent
+from gans.training.updates import Update
 
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = {
@@ -100,9 +104,9 @@ class StubScorer:
 
 @pytest.fixture
 def stub_scorer(monkeypatch: pytest.MonkeyPatch) -> type[StubScorer]:
-    monkeypatch.setattr("gans.training.loop.Scorer", StubScorer)
+    monkeypatch.setattr("gans.runs.scoring.Scorer", StubScorer)
     # after a few steps a small DCGAN still draws one image for all latents
-    monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
+    monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 0.0)
     return StubScorer
 
 
@@ -118,6 +122,28 @@ def train_and_score(
     trained = train(made, data, folder, device, scoring.evaluator, observer)
     scored = scoring.finish(trained, observer or Silent())
     return SimpleNamespace(**vars(trained) | vars(scored))
+
+
+STATISTICS = ("loss/discriminator", "loss/generator", "D/real", "D/fake")
+
+
+def values(statistics: Statistics) -> Tensor:
+    """What all of our update rules tell, in the order of `STATISTICS`: (4,)."""
+    assert set(statistics) == set(STATISTICS)
+    return torch.stack([statistics[name] for name in STATISTICS])
+
+
+def discriminators(update: Update) -> list[Discriminator]:
+    """Those that live in this process, in the order of their workers."""
+    found: list[Discriminator] = []
+    for learner in update.opponents().values():
+        if isinstance(learner, Update):
+            found += discriminators(learner)
+        elif isinstance(learner, LocalTeam):
+            found += learner.players
+        elif isinstance(learner, Discriminator):
+            found.append(learner)
+    return found
 
 
 @contextmanager

@@ -1,24 +1,40 @@
 """What every entry of the registries must do; a new entry is tested by being registered."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gans import files
+from gans.config import OptimizerConfig
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.recipes import RECIPES, recipe
 from gans.registry import LOSSES, MODELS, RULES
-from gans.training.updates import STATISTICS
-from tests.conftest import networks, train_and_score
+from gans.training.updates import Context
+from tests.conftest import discriminators, networks, train_and_score
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
+OPTIMIZERS = [
+    {"name": "adam"},
+    {"name": "sgd", "lr_g": 0.01, "lr_d": 0.01, "momentum": 0.9},
+    {"name": "sgd", "lr_g": 0.01, "lr_d": 0.01},
+    {"name": "rmsprop"},
+]
 UPDATES = {
     "two-player": {"rule": "two-player", "d_steps": 1},
     "mdgan": {"rule": "mdgan", "workers": 3, "batches": 2, "d_steps": 1, "swap_epochs": 0.4},
     "fl-gan": {"rule": "fl-gan", "workers": 3, "d_steps": 1, "average_epochs": 0.4},
 }
+
+
+def test_all_optimisers_are_here() -> None:
+    assert {settings["name"] for settings in OPTIMIZERS} == set(
+        get_args(OptimizerConfig.model_fields["name"].annotation)
+    )
 
 
 def has_batch_norm(network: nn.Module) -> bool:
@@ -76,21 +92,63 @@ def test_logits_are_not_probabilities(name: str) -> None:
 def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, tiny, blobs) -> None:
     made = tiny({"networks": {"name": name}, "loss": {"name": loss}, "update": UPDATES[rule]}, batch=4)
     data = blobs(n=24, channels=3)
-    update = RULES[rule](made, Shape(3, 16), data.train)
-    if LOSSES[loss].penalised and has_batch_norm(update.discriminators()[0].network):
+    update = RULES[rule](made, Shape(3, 16), Context(data.train))
+    if LOSSES[loss].penalised and has_batch_norm(discriminators(update)[0].network):
         pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell)")
-    networks = [update.generator, *(d.network for d in update.discriminators())]
+    networks = [update.generator, *(d.network for d in discriminators(update))]
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
     for i in range(2):
         statistics = update.step(i * update.images_per_step)
-    assert statistics.shape == (len(STATISTICS),)
-    assert statistics.isfinite().all()
-    assert not statistics.requires_grad
+    assert set(statistics) >= {"loss/discriminator", "loss/generator"}
+    for name, value in statistics.items():
+        assert value.shape == (), name
+        assert value.isfinite(), name
+        assert not value.requires_grad, name
     for network, old in zip(networks, before, strict=True):
         assert all(p.isfinite().all() for p in network.parameters())
         moved = [not torch.equal(p, q) for p, q in zip(network.parameters(), old, strict=True)]
         # Adam moves whatever has a gradient; Wasserstein's last bias has none, nor gamma = 0's convolutions
         assert sum(moved) >= len(moved) / 2
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("settings", OPTIMIZERS, ids=str)
+def test_every_rule_goes_on_bit_for_bit_with_every_optimiser(settings, rule, tiny, blobs, tmp_path) -> None:
+    """Through a file, as a checkpoint does it; and the optimiser is the one that is named."""
+    made = tiny({"networks": {"name": "dcgan"}, "optimizer": settings, "update": UPDATES[rule]}, batch=4)
+    whole, resumed = (RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train)) for _ in range(2))
+    kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}[settings["name"]]
+    for player in (whole.player, *discriminators(whole)):
+        assert type(player.optimizer) is kind
+    images = 0
+    for _ in range(2):
+        whole.step(images)
+        images += whole.images_per_step
+    files.save(tmp_path / "state.pt", whole.state())
+    resumed.load(files.load(tmp_path / "state.pt", CPU))
+    for _ in range(2):
+        told = [update.step(images) for update in (whole, resumed)]
+        assert told[0].keys() == told[1].keys()
+        assert all(torch.equal(value, told[1][name]) for name, value in told[0].items())
+        images += whole.images_per_step
+    networks = [[update.generator, *(d.network for d in discriminators(update))] for update in (whole, resumed)]
+    for one, other in zip(*networks, strict=True):
+        pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        assert all(torch.equal(p, q) for p, q in pairs)
+    assert whole.finite() and resumed.finite()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_sees_a_weight_that_is_no_number_and_counts_its_discriminators(rule, tiny, blobs) -> None:
+    made = tiny({"networks": {"name": "gan"}, "update": UPDATES[rule]}, batch=4)
+    for place in range(1 + len(discriminators(RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))))):
+        update = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))
+        players = [update.player, *discriminators(update)]
+        assert update.finite()
+        assert update.discriminator_size() == sum(player.size for player in players[1:])
+        with torch.no_grad():
+            players[place].parameters[-1].view(-1)[0] = torch.nan
+        assert not update.finite()
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -16,7 +16,7 @@ def main() -> int:
 
 def run(asked: Speed) -> int:
     """Measure, show the page and write it."""
-    asked.check()
+    asked.validate()
     preload("benchmarks.speed.contenders")
     from rich.console import Console  # seconds to import, as what follows, which wrong input does not wait for
     from rich.markdown import Markdown

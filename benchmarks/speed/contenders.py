@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -17,12 +13,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.rounds import Steps
 from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
+from gans import schema
 from gans.compute import devices
-from gans.config import Precision
+from gans.schema import Precision
+from gans.training.evaluation import Curve
 from gans.training.graphs import Graph
-from gans.training.loop import Silent, Training
+from gans.training.loop import Session
 from gans.training.mdgan.server import MDGAN
-from gans.training.mdgan.workers import LocalTeam
+from gans.training.recorder import Recorder
+from gans.training.state import Training
 from gans.training.updates import TwoPlayer, Update
 
 
@@ -38,8 +37,8 @@ class Unasked:
 def trainer(workload: Workload, device: torch.device, threads: int, graph: bool = False) -> dict[str, Steps]:
     """Our trainer, its arithmetic alone on the same networks, and the machine's own large product beside them."""
     devices.prepare(device, threads)
-    run = training(workload, device, graph)
-    return {"ours": ours(run), "bare": bare(run.steps), "product": product(device, workload.experiment.precision)}
+    run, dense = session(workload, device, graph), product(device, workload.experiment.precision)
+    return {"ours": ours(run), "bare": bare(run.training.steps), "product": dense}
 
 
 def tutorial(workload: Workload, device: torch.device, threads: int) -> dict[str, Steps]:
@@ -55,44 +54,37 @@ def tutorial(workload: Workload, device: torch.device, threads: int) -> dict[str
     return {"tutorial": steps}
 
 
-def training(workload: Workload, device: torch.device, graph: bool = False) -> Training:
+def session(workload: Workload, device: torch.device, graph: bool = False) -> Session:
     """The real trainer, in a folder that is gone: it scores and saves nothing."""
+    recorder, run = Recorder(device), Training(workload.experiment, workload.data, device, graph)
     with TemporaryDirectory() as folder:
-        return Training(workload.experiment, workload.data, Path(folder), device, Unasked(), Silent(), graph)
+        return Session(run, Curve(Unasked(), run, Path(folder) / schema.GENERATOR), recorder, Path(folder))
 
 
-def ours(run: Training) -> Steps:
+def ours(run: Session) -> Steps:
     """All that training does between evaluations: statistics, average of weights, clocks, logs when due."""
 
     def steps(count: int) -> None:
         for _ in range(count):
             run.step()
-            if run.due("logs"):
+            if run.training.due("logs"):
                 run.log()
 
     return steps
 
 
 def bare(update: Update | Graph) -> Steps:
-    """Both players' passes and optimiser steps, on the same images and latents every time."""
+    """Both players' passes and optimiser steps, on the same images and latents every time; MD-GAN swaps never."""
     if isinstance(update, Graph):
         return replay(update)
-    if isinstance(update, TwoPlayer):
-        turns = update.draw(0)
+    assert isinstance(update, TwoPlayer | MDGAN)
+    play, prepared = update.play, update.prepare(0)
 
-        def steps(count: int) -> None:
-            for _ in range(count):
-                update.play(turns)
+    def steps(count: int) -> None:
+        for _ in range(count):
+            play(prepared)  # type: ignore[arg-type]  # its own rule's
 
-        return steps
-    assert isinstance(update, MDGAN)
-
-    def iterations(count: int) -> None:
-        with held(update):
-            for i in range(count):
-                update.step(i * update.images_per_step)
-
-    return iterations
+    return steps
 
 
 def replay(graph: Graph) -> Steps:
@@ -105,25 +97,6 @@ def replay(graph: Graph) -> Steps:
             graph.graph.replay()
 
     return steps
-
-
-@contextmanager
-def held(update: MDGAN) -> Iterator[None]:
-    """In this block an MD-GAN draws the same latents and images at every step, and swaps never."""
-    z, batch = update.latents(0), update.experiment.batch
-    assert isinstance(update.team, LocalTeam)
-    with ExitStack() as stack:
-
-        def fix(owner: object, name: str, value: object) -> None:
-            stack.enter_context(mock.patch.object(owner, name, value))
-
-        fix(update, "latents", lambda *_: z)
-        fix(update, "swap_interval", 2**62)
-        for worker in update.team.workers.values():
-            real, rng = worker.shard.at(0, batch), worker.rng(0, 0)
-            fix(worker, "shard", SimpleNamespace(at=lambda *_, real=real: real))
-            fix(worker, "rng", lambda *_, rng=rng: rng)
-        yield
 
 
 def operations(workload: Workload, device: torch.device) -> int:

@@ -23,8 +23,8 @@ from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.workloads import small
 from gans import schema
 from gans.compute import devices
-from gans.config import Precision
 from gans.runs.execute import Place, run_cell
+from gans.schema import Precision
 
 BUDGET = 0.1  # share of its images that the small matrix trains on
 

@@ -19,9 +19,9 @@ from benchmarks.speed.stage import Stage
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
 from gans.commands import options
 from gans.compute import devices, precision
-from gans.config import Precision
 from gans.errors import unknown
 from gans.registry import MODELS
+from gans.schema import Precision
 from gans.training import graphs
 
 Tell = Callable[[str], None]
@@ -39,7 +39,7 @@ class Measurement:
         self.rounds = min(3, asked.rounds) if asked.quick else asked.rounds
         self.device = devices.resolve(asked.device)
         if asked.graph:
-            graphs.check(self.device)
+            graphs.require(self.device)
         self.threads = asked.threads or devices.cores()
         devices.prepare(self.device, self.threads)
         self.bf16 = precision.has_bf16(self.device) and asked.precision != "float32"

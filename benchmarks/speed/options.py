@@ -29,7 +29,7 @@ class Speed:
     graph: Annotated[bool, Option("time our trainer with CUDA graphs")] = False
     quick: Annotated[bool, Option("dcgan's steps and start-up only, in under a minute")] = False
 
-    def check(self) -> None:
+    def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         for key, value in {"ROUNDS": self.rounds, "THREADS": self.threads}.items():
             if value is not None and value < 1:

@@ -10,7 +10,7 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from benchmarks.speed.rounds import Ratio, Times
-from gans.config import Precision
+from gans.schema import Precision
 
 RESULTS = Path(__file__).parent / "results"
 

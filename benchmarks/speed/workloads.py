@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from benchmarks.matrix import read_matrix
-from gans.config import MDGANConfig, Resolved, Settled, experiment
+from gans.config import MDGANConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.models.layers import Shape
 from gans.recipes import recipe
 from gans.registry import RULES
-from gans.training.updates import Update
+from gans.schema import Settled
+from gans.training.updates import Context, Update
 
 IMAGES = {32: 20_000, 16: 1438}  # as many as a pass over the data does not end while it is timed; as digits have
 # the recipes at the width of the PyTorch tutorial and batches of 128; MD-GAN with four workers that share one
@@ -58,7 +59,7 @@ class Workload:
 
     def update(self, device: torch.device) -> Update:
         """Networks and optimisers, their images on the device."""
-        return RULES[self.experiment.update.rule](self.experiment, self.shape, self.data.train.to(device))
+        return RULES[self.experiment.update.rule](self.experiment, self.shape, Context(self.data.train.to(device)))
 
 
 def colour(model: str, precision: Settled = "float32") -> Workload:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -115,6 +115,16 @@ class Flag:
             parser.add_argument(self.flag, **settings | {"required": True, "default": None})
         else:
             parser.add_argument(self.flag, **settings)
+
+    def typed(self, value: Any) -> list[str]:
+        """The words of a command line that give it a value; none for its default."""
+        text = as_text(value)
+        if self.default is not MISSING and text == as_text(self.default):
+            return []
+        if self.kind is bool:
+            return [self.flag]
+        words = shlex.split(text) if self.count else [text]
+        return words if self.option.positional else [self.flag, *words]
 
     def words(self, given: str) -> list[str]:
         """The arguments that a variable of `make` stands for.
@@ -224,6 +234,22 @@ def add(commands: Any, name: str, declaration: type[Declared], run: Callable[[De
     parser.set_defaults(run=lambda namespace: run(build(declaration, vars(namespace))))
 
 
+def command_line(program: str, asked: object) -> str:
+    """The command line that asks for the same again, quoted for a shell: what differs from the defaults."""
+    words = [
+        word
+        for flag in _ordered(flags(type(asked)))
+        if flag.option.repeated
+        for word in flag.typed(flag.of(asked))
+    ]
+    return f"{program} {shlex.join(words)}".strip()
+
+
+def _ordered(found: Iterable[Flag]) -> list[Flag]:
+    """Those that are given by their place first."""
+    return sorted(found, key=lambda flag: not flag.option.positional)
+
+
 # --- make
 
 
@@ -238,7 +264,7 @@ def arguments(target: str, declaration: type, variables: Mapping[str, str]) -> l
     """
     known = [flag for flag in flags(declaration) if flag.option.variable]
     words: list[str] = []
-    for flag in sorted(known, key=lambda flag: not flag.option.positional):
+    for flag in _ordered(known):
         found = flag.words(variables.get(flag.variable, ""))
         if not found and flag.default is MISSING:
             raise InputError(f"name a {flag.name}: make {target} {flag.variable}={flag.option.example}")

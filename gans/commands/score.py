@@ -94,7 +94,7 @@ def read(asked: Score, device: torch.device) -> Given:
         InputError: they cannot be had, or are not images like the data set's.
     """
     from gans.runs.find import find_generator, is_run
-    from gans.training.loop import GENERATOR
+    from gans.schema import GENERATOR
 
     path = find_generator(asked.images) if is_run(asked.images) else Path(asked.images).expanduser()
     if path.is_dir() and (path / GENERATOR).is_file():

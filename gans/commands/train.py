@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from gans import schema
 from gans.commands import options
 from gans.commands.options import Option
 from gans.errors import InputError
@@ -83,7 +84,8 @@ def shown(name: str, budget: int) -> Iterator[Callable[[int, Mapping[str, float]
         task = progress.add_task(name, total=budget, told="")
 
         def tell(images: int, values: Mapping[str, float]) -> None:
-            last.update({k: f"{k} {v:.4g}" for k, v in values.items() if k.startswith(("loss/", "curve/"))})
+            told = (schema.LOSSES, schema.CURVE)
+            last.update({k: f"{k} {v:.4g}" for k, v in values.items() if k.startswith(told)})
             progress.update(task, completed=min(images, budget), told="  ".join(last.values()))
 
         yield tell

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans.config import Precision, Settled
 from gans.errors import InputError
+from gans.schema import Precision, Settled
 
 
 def resolve(asked: Precision, device: torch.device, bf16: bool) -> Settled:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gans import seeds
 from gans.config import network_config
 from gans.data.images import to_uint8
-from gans.errors import InputError
+from gans.errors import InputError, first_line
 from gans.files import load_weights
 from gans.models import build_generator
 from gans.models.layers import Shape
@@ -70,6 +70,5 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
         generator = build_generator(shape, config, seed=0)
         generator.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path} does not hold a generator of this version: {first}") from None
+        raise InputError(f"{path} does not hold a generator of this version: {first_line(error)}") from None
     return generator.to(device).eval(), about

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from gans import schema
 from gans.pictures.figures import one_at_a_time, save_figure
 
 Points = Sequence[tuple[int, float]]  # (images seen, value)
@@ -18,7 +19,7 @@ Curve = Sequence[tuple[float, float]]
 # colours and dashes that differ in grey and for colour-blind readers (Okabe & Ito)
 STYLES = (("#0072B2", "-"), ("#D55E00", "--"))
 
-CLOCK = "seconds/training"
+CLOCK = schema.TRAINING
 
 
 @one_at_a_time
@@ -57,13 +58,13 @@ def _seconds(clock: Points) -> Callable[[Points], Curve]:
 
 def _row(row: Sequence[Axes], histories: Mapping[str, Curve]) -> None:
     losses, beliefs, scores = row
-    _lines(losses, histories, {"loss/discriminator": "discriminator", "loss/generator": "generator"})
+    _lines(losses, histories, {schema.LOSS_D: "discriminator", schema.LOSS_G: "generator"})
     losses.set_ylabel("loss")
     _lines(beliefs, histories, {"D/real": "D(x)", "D/fake": "D(G(z))"})
     beliefs.set(ylabel="mean sigmoid of the logit", ylim=(0, 1))
-    score = next((name for name in histories if name.startswith("curve/")), None)
+    score = next((name for name in histories if name.startswith(schema.CURVE)), None)
     if score:
-        name = score.removeprefix("curve/")
+        name = score.removeprefix(schema.CURVE)
         _lines(scores, histories, {score: name}, marker="o")
         scores.set(ylabel=f"{name} (lower is better)", yscale="log")
         for formatter in (scores.yaxis.set_major_formatter, scores.yaxis.set_minor_formatter):

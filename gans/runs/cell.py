@@ -16,7 +16,7 @@ from gans.errors import InputError
 from gans.models import build_discriminator
 from gans.models.layers import Shape
 from gans.registry import LOSSES, MODELS, RULES
-from gans.training.updates import normalises
+from gans.training.players import normalises
 
 
 @dataclass(frozen=True)

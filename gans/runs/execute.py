@@ -25,9 +25,10 @@ from gans.runs.provenance import foreign, provenance
 from gans.runs.scoring import Scored, Scoring
 from gans.runs.tracking import Run, Store
 from gans.training import graphs
-from gans.training.loop import History, Outcome, train
+from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
+from gans.training.recorder import History
 
 # told (images seen, metrics) as training goes on
 Tell = Callable[[int, Mapping[str, float]], None]
@@ -126,7 +127,7 @@ class CellRun:
         device = devices.resolve(self.place.device)
         precision.require(self.cell.experiment.precision, device)
         if self.place.graph:
-            graphs.check(device)
+            graphs.require(device)
         devices.prepare(device, self.place.threads)
         store = Store(self.place.uri)
         with locked(self.folder):
@@ -229,7 +230,7 @@ def check_workers(cell: Cell, place: Place) -> None:
     if not RULES[update.rule].distributed:
         raise InputError(f"update {update.rule} has no workers for --workers {place.workers}; leave it out")
     assert isinstance(update, ShardedConfig)
-    cluster.check(update.workers, devices.resolve(place.device))
+    cluster.require(update.workers, devices.resolve(place.device))
 
 
 def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path) -> None:

@@ -19,7 +19,8 @@ from gans.generate import sampling
 from gans.pictures import grids, panels
 from gans.runs.scores import ScoreKey, record
 from gans.training.costs import Costs
-from gans.training.loop import GRID_IMAGES, Observer, Outcome
+from gans.training.loop import GRID_IMAGES, Outcome
+from gans.training.recorder import Observer
 
 if TYPE_CHECKING:
     from gans.fidelity.scorer import Assessment

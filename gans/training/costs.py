@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from gans import schema
 from gans.compute import devices
 
 PARTS = ("training", "evaluation", "overhead")
@@ -72,5 +73,5 @@ class Costs:
         self.clock.switch(self.clock.part)
         costs = {f"seconds/{part}": seconds for part, seconds in self.seconds.items()}
         if self.meter is not None:
-            costs["energy/joules"] = self.joules
-        return costs | {"memory/peak_mib": devices.peak_memory(self.device)}
+            costs[schema.JOULES] = self.joules
+        return costs | {schema.PEAK: devices.peak_memory(self.device)}

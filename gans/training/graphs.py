@@ -3,20 +3,20 @@
 On request only (`make bench GRAPH=1`), since it has been measured on no GPU yet. What depends on the position in
 training (latents, real images, the penalty's mixture) is drawn outside, as in any other run, and copied into the
 buffers that the graph reads. Inside are both players' passes, spectral norm's power iteration, BatchNorm's
-running statistics and Adam; outside, the average of weights, whose decay is a number that changes.
+running statistics and the optimisers; outside, the average of weights, whose decay is a number that changes.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from gans.compute import devices
 from gans.errors import InputError
-from gans.training.updates import Turn, TwoPlayer, Update
+from gans.training.players import Statistics
+from gans.training.updates import Inputs, TwoPlayer, Update
 
 
-def check(device: torch.device) -> None:
+def require(device: torch.device) -> None:
     """Refuse a device that has no graphs."""
     if device.type != "cuda":
         raise InputError("GRAPH=1 needs a CUDA device; leave it away on a CPU")
@@ -36,7 +36,7 @@ class Graph:
     """A two-player update whose steps are replayed.
 
     The first steps run as usual, on the side stream that capture wants; they let cuDNN choose its kernels and
-    Adam make its moments. Recording executes nothing, so no step is lost or taken twice.
+    the optimisers make their moments. Recording executes nothing, so no step is lost or taken twice.
     """
 
     WARM_UP = 3
@@ -47,37 +47,36 @@ class Graph:
         self.graph: torch.cuda.CUDAGraph | None = None
         self.left = self.WARM_UP
         for player in (update.player, update.discriminator):
-            for group in player.adam.param_groups:
-                group["capturable"] = True  # Adam counts its steps on the device
+            player.capture(True)
 
-    def step(self, images: int) -> Tensor:
-        """As `Update.step`; the tensor that it returns is overwritten by the next step."""
-        turns = self.update.draw(images)
+    def step(self, images: int) -> Statistics:
+        """As `Update.step`; the tensors that it returns are overwritten by the next step."""
+        prepared = self.update.prepare(images)
         if self.left > 0:
             self.left -= 1
             with devices.RECORDING:
-                return self.aside(turns)
+                return self.aside(prepared)
         if self.graph is None:
             with devices.RECORDING:
-                self.record(turns)
+                self.record(prepared)
         assert self.graph is not None
-        for buffers, turn in zip(self.turns, turns, strict=True):
-            for buffer, value in zip(buffers, turn, strict=True):
+        for buffers, inputs in zip(self.buffers, prepared, strict=True):
+            for buffer, value in zip(buffers, inputs, strict=True):
                 buffer.copy_(value)
         self.graph.replay()
         return self.statistics
 
-    def aside(self, turns: list[Turn]) -> Tensor:
+    def aside(self, prepared: list[Inputs]) -> Statistics:
         """A step on the side stream."""
         current = torch.cuda.current_stream(self.update.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            statistics = self.update.play(turns)
+            statistics = self.update.play(prepared)
         current.wait_stream(self.stream)
         return statistics
 
-    def record(self, turns: list[Turn]) -> None:
-        self.turns = [Turn(*(value.clone() for value in turn)) for turn in turns]
+    def record(self, prepared: list[Inputs]) -> None:
+        self.buffers = [Inputs(*(value.clone() for value in inputs)) for inputs in prepared]
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
-            self.statistics = self.update.play(self.turns)
+            self.statistics = self.update.play(self.buffers)

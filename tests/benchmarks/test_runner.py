@@ -135,7 +135,7 @@ def test_the_report_is_kept_with_the_invocation(finished):
 
 
 def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finished, tmp_path, monkeypatch):
-    """All of them at once, on two processes in the place of cards, with one CPU thread each as in the other run."""
+    """All at once, on two processes in the place of cards, with one CPU thread each as in the other run."""
     bench, _ = finished
     monkeypatch.setattr("benchmarks.runner.engine", lambda *asked: CardsEngine([None, None], 3))
     (tmp_path / "tiny.toml").write_text(TINY)

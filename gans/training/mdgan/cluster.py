@@ -21,12 +21,12 @@ import psutil
 import torch
 from torch import Tensor
 
+import gans
 from gans.compute import devices, precision
 from gans.config import MDGANConfig, Resolved
 from gans.errors import InputError, first_line, unknown
 from gans.models.layers import Shape
 from gans.training.mdgan.workers import WHERE, Hire, LocalTeam, Lost, Parcel, Reply, Team, Where, Worker, size_of
-from gans.training.updates import Discriminator
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -93,7 +93,7 @@ def address() -> str | None:
     return named
 
 
-def check(workers: int, device: torch.device) -> None:
+def require(workers: int, device: torch.device) -> None:
     """Refuse, before anything is trained, a cluster that cannot be had or could never hold so many workers.
 
     Raises:
@@ -151,7 +151,7 @@ def connected(workers: int) -> Iterator[None]:
     if named:
         reachable(named)
         # the cluster's machines need the same packages, but not this code
-        options |= {"address": named, "runtime_env": {"py_modules": [str(Path(__file__).parent)]}}
+        options |= {"address": named, "runtime_env": {"py_modules": [str(Path(gans.__file__).parent)]}}
     else:
         # more workers than cores take turns on them, as they would in one process
         options |= {"address": "local", "num_cpus": max(workers, 1), "include_dashboard": False}
@@ -221,12 +221,11 @@ class RemoteWorker:
         """Process id, and trainable parameters of the discriminator."""
         return os.getpid(), self.worker.player.size
 
-    def work(self, iteration: int, x_d: np.ndarray, x_g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        reply = self.worker.work(iteration, self.receive(x_d), self.receive(x_g))
-        return reply.feedback.cpu().numpy(), reply.statistics.cpu().numpy()
-
-    def receive(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array.copy()).to(self.device)  # Ray's arrays are read-only
+    def work(self, iteration: int, x_d: np.ndarray, x_g: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        work = self.worker.prepare(iteration)
+        reply = self.worker.play(work, received(x_d, self.device), received(x_g, self.device))
+        statistics = {name: value.cpu().numpy() for name, value in reply.statistics.items()}
+        return reply.feedback.cpu().numpy(), statistics
 
     def give(self) -> tuple[list[Any], int]:
         """The discriminator, left in this machine's store: its address in a list, and its bytes."""
@@ -261,6 +260,11 @@ def on_cpu(tree: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: on_cpu(part) for key, part in tree.items()}
     return [on_cpu(part) for part in tree] if isinstance(tree, list | tuple) else tree
+
+
+def received(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array that came through Ray, as a tensor on the device."""
+    return torch.from_numpy(array.copy()).to(device)  # Ray's arrays are read-only
 
 
 class Moving(NamedTuple):
@@ -298,9 +302,7 @@ class RayTeam(Team):
     ) -> None:
         super().__init__(lost)
         self.ray = ray_module()
-        errors = self.ray.exceptions
-        # an answer is lost with its worker, if that dies before the answer is fetched
-        self.died = (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError)
+        self.died = deaths(self.ray)
         self.device = shards[0].device
         demand = needs(len(shards), self.device, self.ray.cluster_resources())
         actor = self.ray.remote(RemoteWorker).options(
@@ -312,41 +314,26 @@ class RayTeam(Team):
         }
         self.running: dict[int, Any] = {}
         self.moving: dict[int, Moving] = {}
-        about = self.started()
+        about = started(self.ray, self.actors)
         self.pids = {n: pid for n, (pid, _) in about.items()}
         self.parameters = next(size for _, size in about.values())
-
-    def started(self) -> dict[int, tuple[int, int]]:
-        """Wait until all workers are up."""
-        asked = [actor.about.remote() for actor in self.actors.values()]
-        try:
-            return dict(zip(self.actors, self.ray.get(asked, timeout=START_SECONDS), strict=True))
-        except self.ray.exceptions.GetTimeoutError:
-            free = self.ray.available_resources().get("CPU", 0)
-            raise InputError(
-                f"the Ray cluster did not start {len(asked)} workers within {START_SECONDS:g} s, with {free:g} "
-                "CPUs free; wait until others are done with it, or take fewer workers"
-            ) from None
-        except self.died as error:
-            raise InputError(f"a worker does not start in the Ray cluster: {cause(error)}") from None
 
     @property
     def alive(self) -> list[int]:
         return list(self.actors)
 
     @property
-    def size(self) -> int:
+    def each(self) -> int:
         return self.parameters
-
-    @property
-    def players(self) -> list[Discriminator]:
-        return []
 
     def parcel(self, batch: Tensor) -> Parcel:
         return Parcel(self.ray.put(batch.cpu().numpy()), batch.nbytes)
 
-    def start(self, n: int, iteration: int, x_d: Any, x_g: Any) -> None:
-        self.running[n] = self.actors[n].work.remote(iteration, x_d, x_g)
+    def work(self, n: int, iteration: int) -> int:
+        return iteration  # it draws for itself
+
+    def start(self, n: int, work: int, x_d: Any, x_g: Any) -> None:
+        self.running[n] = self.actors[n].work.remote(work, x_d, x_g)
 
     def results(self) -> Iterator[tuple[int, Reply]]:
         moving, running = self.moving, self.running
@@ -355,7 +342,9 @@ class RayTeam(Team):
             self.arrive(n, move)
         for n, reference in running.items():
             if (answer := self.answer(n, reference)) is not None:
-                yield n, Reply(*(torch.from_numpy(part.copy()).to(self.device) for part in answer))
+                feedback, statistics = answer
+                told = {name: received(value, self.device) for name, value in statistics.items()}
+                yield n, Reply(received(feedback, self.device), told)
 
     def answer(self, n: int, reference: Any) -> Any:
         """What worker n answers; None if it has died, and it is lost then."""
@@ -414,6 +403,32 @@ class RayTeam(Team):
         asked = {n: getattr(actor, what).remote() for n, actor in self.actors.items()}
         answers = {n: self.answer(n, reference) for n, reference in asked.items()}
         return {n: answer for n, answer in answers.items() if n in self.actors}
+
+
+def deaths(ray: ModuleType) -> tuple[type[Exception], ...]:
+    """What fetching an answer raises if its worker has died."""
+    errors = ray.exceptions
+    # an answer is lost with its worker, if that dies before the answer is fetched
+    return errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError
+
+
+def started(ray: ModuleType, actors: Mapping[int, Any]) -> dict[int, tuple[int, int]]:
+    """Wait until all workers are up; what they say about themselves.
+
+    Raises:
+        InputError: one does not start.
+    """
+    asked = [actor.about.remote() for actor in actors.values()]
+    try:
+        return dict(zip(actors, ray.get(asked, timeout=START_SECONDS), strict=True))
+    except ray.exceptions.GetTimeoutError:
+        free = ray.available_resources().get("CPU", 0)
+        raise InputError(
+            f"the Ray cluster did not start {len(asked)} workers within {START_SECONDS:g} s, with {free:g} "
+            "CPUs free; wait until others are done with it, or take fewer workers"
+        ) from None
+    except deaths(ray) as error:
+        raise InputError(f"a worker does not start in the Ray cluster: {cause(error)}") from None
 
 
 def ring(sources: Mapping[int, int], n: int) -> Iterator[int]:

@@ -17,7 +17,7 @@ What the papers leave open, decided here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,25 +26,25 @@ from torch.nn.functional import normalize
 
 from gans import seeds
 from gans.config import FLGANConfig, Resolved, TwoPlayerConfig
-from gans.data.images import ImageData
 from gans.data.shards import check_shards, deal
 from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.training.mdgan.server import swap_interval
-from gans.training.mdgan.workers import Hire, Traffic, size_of
-from gans.training.updates import Discriminator, TwoPlayer, Update
+from gans.training.mdgan.workers import Traffic, size_of
+from gans.training.players import Discriminator, Learner, Statistics
+from gans.training.updates import Context, TwoPlayer, Update, averaged
 
 
 class FLGAN(Update):
     """The server with its averages, and the workers with their GANs, all in this process."""
 
-    def __init__(self, experiment: Resolved, shape: Shape, images: Tensor, labels: Tensor | None = None) -> None:
-        super().__init__(experiment, shape, images)
+    def __init__(self, experiment: Resolved, shape: Shape, context: Context) -> None:
+        super().__init__(experiment, shape, context)
         assert isinstance(experiment.update, FLGANConfig)
-        config = experiment.update
-        parts = deal(config, len(images), labels, experiment.seed)
+        config, images = experiment.update, context.images
+        parts = deal(config, len(images), context.labels, experiment.seed)
         self.workers = [
-            TwoPlayer(alone(experiment, config, n), shape, images[part.to(images.device)])
+            TwoPlayer(alone(experiment, config, n), shape, Context(images[part.to(images.device)]))
             for n, part in enumerate(parts)
         ]
         self.images_per_step = sum(worker.images_per_step for worker in self.workers)
@@ -53,12 +53,6 @@ class FLGAN(Update):
         self.traffic = Traffic()
         self.send([self.generator, Discriminator(experiment, shape, self.device).network])
         self.traffic = Traffic()  # handing out the initial weights is not counted, as in MD-GAN
-
-    @classmethod
-    def build(
-        cls, experiment: Resolved, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
-    ) -> FLGAN:
-        return cls(experiment, shape, data.train.to(device), data.train_labels)
 
     @classmethod
     def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
@@ -72,15 +66,16 @@ class FLGAN(Update):
                 "lower update.average_epochs or raise kimg"
             )
 
-    def discriminators(self) -> Sequence[Discriminator]:
-        return [worker.discriminator for worker in self.workers]
+    def opponents(self) -> Mapping[str, Learner]:
+        """The workers, whose own generators learn too."""
+        return {f"worker {n}": worker for n, worker in enumerate(self.workers)}
 
-    def step(self, images: int) -> Tensor:
+    def step(self, images: int) -> Statistics:
         statistics = [worker.step(images // len(self.workers)) for worker in self.workers]
         self.iteration += 1
         if self.iteration % self.round_interval == 0:
             self.average()
-        return torch.stack(statistics).mean(dim=0)
+        return averaged(statistics)
 
     def average(self) -> None:
         """One round: networks to the server, their averages back."""
@@ -107,8 +102,8 @@ class FLGAN(Update):
     def trained(self) -> bool:
         return self.iteration >= self.round_interval
 
-    def finite(self) -> bool:
-        return super().finite() and all(worker.player.finite() for worker in self.workers)
+    def discriminator_size(self) -> int:
+        return sum(worker.discriminator_size() for worker in self.workers)
 
     def metrics(self) -> dict[str, float]:
         """Bytes of a round per worker and direction, beside the paper's |w| + |theta| in 4-byte floats."""
@@ -121,17 +116,10 @@ class FLGAN(Update):
         }
 
     def state(self) -> dict[str, Any]:
-        return {
-            "generator": self.player.state(),
-            "workers": [worker.state() for worker in self.workers],
-            "iteration": self.iteration,
-            "traffic": self.traffic.state(),
-        }
+        return super().state() | {"iteration": self.iteration, "traffic": self.traffic.state()}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.player.load(state["generator"])
-        for worker, saved in zip(self.workers, state["workers"], strict=True):
-            worker.load(saved)
+        super().load(state)
         self.iteration = state["iteration"]
         self.traffic = Traffic(**state["traffic"])
 

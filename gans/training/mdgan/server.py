@@ -11,19 +11,31 @@ process, or in processes of their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gans import seeds
 from gans.config import MDGANConfig, Resolved
-from gans.data.images import ImageData
 from gans.data.shards import check_shards, deal
 from gans.models.layers import Shape
-from gans.training.mdgan.workers import Hire, LocalTeam, WorkersLost
-from gans.training.updates import Discriminator, Update
+from gans.training.mdgan.workers import LocalTeam, Team, WorkersLost
+from gans.training.players import Learner, Statistics
+from gans.training.updates import Context, Update, averaged
+
+
+class Iteration(NamedTuple):
+    """What an iteration takes from outside.
+
+    Attributes:
+        latents: of the generated batches, k times (b, latent).
+        work: what each worker that is left learns from, in the team's terms, by its number in order.
+    """
+
+    latents: list[Tensor]
+    work: dict[int, Any]
 
 
 class MDGAN(Update):
@@ -32,26 +44,18 @@ class MDGAN(Update):
     Args:
         experiment: with an `MDGANConfig`.
         shape: of the images.
-        images: uint8 (n, c, h, w), on the server's device.
-        labels: their classes, int64 (n,); only skewed shards need them.
-        hire: makes the team from the shards.
+        context: its labels are for skewed shards, its `hire` makes the team.
     """
 
     distributed = True
 
-    def __init__(
-        self,
-        experiment: Resolved,
-        shape: Shape,
-        images: Tensor,
-        labels: Tensor | None = None,
-        hire: Hire = LocalTeam,
-    ) -> None:
-        super().__init__(experiment, shape, images)
+    def __init__(self, experiment: Resolved, shape: Shape, context: Context) -> None:
+        super().__init__(experiment, shape, context)
         assert isinstance(experiment.update, MDGANConfig)
-        self.config = experiment.update
-        parts = deal(self.config, len(images), labels, experiment.seed)
-        self.team = hire(experiment, shape, [images[part.to(images.device)] for part in parts])
+        self.config, images = experiment.update, context.images
+        parts = deal(self.config, len(images), context.labels, experiment.seed)
+        hire = context.hire or LocalTeam
+        self.team: Team = hire(experiment, shape, [images[part.to(images.device)] for part in parts])
         self.iteration = 0
         self.images_per_step = self.config.workers * experiment.batch
         self.swap_interval = swap_interval(
@@ -60,50 +64,54 @@ class MDGAN(Update):
         self.crashes = Crashes(experiment) if self.config.crashes else None
 
     @classmethod
-    def build(
-        cls, experiment: Resolved, shape: Shape, data: ImageData, device: torch.device, hire: Hire | None = None
-    ) -> MDGAN:
-        return cls(experiment, shape, data.train.to(device), data.train_labels, hire or LocalTeam)
-
-    @classmethod
     def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
         assert isinstance(experiment.update, MDGANConfig)
         check_shards(experiment.update, experiment.batch, images, labels, experiment.seed)
 
-    def discriminators(self) -> Sequence[Discriminator]:
-        return self.team.players
+    def opponents(self) -> Mapping[str, Learner]:
+        return {"team": self.team}
 
-    def step(self, images: int) -> Tensor:
+    def step(self, images: int) -> Statistics:
         if self.crashes:
             self.crash(self.crashes.by(self.iteration))
-        alive = self.team.alive
-        generated = self.generate(images, alive)
+        statistics = self.play(self.prepare(images))
+        self.iteration += 1
+        if self.iteration % self.swap_interval == 0:
+            self.swap(self.iteration - 1)
+        return statistics
+
+    def prepare(self, images: int) -> Iteration:
+        """Latents and real images of the next iteration, which comes after `images` images."""
+        work = self.team.prepare(self.iteration)
+        k = min(self.config.batches, len(work))
+        return Iteration([self.latents(images, j) for j in range(k)], work)
+
+    def play(self, prepared: Iteration) -> Statistics:
+        """An iteration but for crashes and swaps."""
+        generated = self.generate(prepared)
         replies = self.team.replies()
         if not replies:
             raise WorkersLost(f"all {self.config.workers} workers are lost by iteration {self.iteration}")
+        places = {n: place for place, n in enumerate(prepared.work)}
         feedback = [torch.zeros_like(batch) for batch in generated]
         for n, reply in replies:
             # feedback is linear in the generator's gradient: what shares a batch is summed before the one
             # backward pass through it, k passes in place of N
-            feedback[assignment(alive.index(n), len(generated))[0]] += reply.feedback / len(replies)
+            feedback[assignment(places[n], len(generated))[0]] += reply.feedback / len(replies)
         self.player.apply(self.player.gradients(generated, feedback))
-        self.iteration += 1
         self.images_per_step = len(replies) * self.experiment.batch
-        if self.iteration % self.swap_interval == 0:
-            self.swap(self.iteration - 1)
-        return torch.stack([reply.statistics for _, reply in replies]).mean(dim=0)
+        return averaged([reply.statistics for _, reply in replies])
 
-    def generate(self, images: int, alive: Sequence[int]) -> list[Tensor]:
+    def generate(self, prepared: Iteration) -> list[Tensor]:
         """X(1..k); a worker starts as soon as both of its batches exist, while the next ones are generated."""
-        k = min(self.config.batches, len(alive))
-        pairs = {n: assignment(place, k) for place, n in enumerate(alive)}
+        pairs = {n: assignment(place, len(prepared.latents)) for place, n in enumerate(prepared.work)}
         generated, parcels = [], []
-        for j in range(k):
-            generated.append(self.player.compute(self.latents(images, j)))
+        for j, z in enumerate(prepared.latents):
+            generated.append(self.player.compute(z))
             parcels.append(self.team.parcel(generated[j].detach()))
             for n, (g, d) in pairs.items():
                 if max(g, d) == j:
-                    self.team.send(n, self.iteration, parcels[d], parcels[g])
+                    self.team.send(n, prepared.work[n], parcels[d], parcels[g])
         return generated
 
     def swap(self, iteration: int) -> None:
@@ -124,12 +132,6 @@ class MDGAN(Update):
     def fragile(self) -> bool:
         return self.team.remote
 
-    def discriminator_size(self) -> int:
-        return self.team.size * len(self.team.alive)
-
-    def finite(self) -> bool:
-        return self.player.finite() and self.team.finite()
-
     def metrics(self) -> dict[str, float]:
         """Workers alive, and bytes handed over beside the paper's formulae in 4-byte floats."""
         b, d = self.experiment.batch, self.shape.channels * self.shape.side**2
@@ -138,24 +140,18 @@ class MDGAN(Update):
             **self.team.traffic.metrics(),
             "traffic/server_to_worker_formula": 4.0 * 2 * b * d,
             "traffic/worker_to_server_formula": 4.0 * b * d,
-            "traffic/worker_to_worker_formula": 4.0 * self.team.size,
+            "traffic/worker_to_worker_formula": 4.0 * self.team.each,
         }
 
     def remark(self) -> str:
         return "; ".join(f"worker {n} {why}" for n, why in self.team.lost.items())
 
     def state(self) -> dict[str, Any]:
-        return {
-            "generator": self.player.state(),
-            "iteration": self.iteration,
-            "images_per_step": self.images_per_step,
-            "team": self.team.state(),
-        }
+        return super().state() | {"iteration": self.iteration, "images_per_step": self.images_per_step}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.player.load(state["generator"])
         self.iteration, self.images_per_step = state["iteration"], state["images_per_step"]
-        self.team.load(state["team"])
+        super().load(state)
 
 
 class Crashes:

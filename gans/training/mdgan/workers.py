@@ -14,18 +14,19 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gans import seeds
+from gans import schema, seeds
 from gans.compute import precision
 from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batches
 from gans.models.layers import Shape
-from gans.training.updates import Discriminator
+from gans.training.losses import mixture
+from gans.training.players import Discriminator, Statistics
 
 Where = Literal["local", "ray"]
 WHERE: tuple[Where, ...] = ("local", "ray")
 # told (worker, why) when a worker is lost
 Lost = Callable[[int, str], None]
-# builds a team: (experiment, shape, the workers' images as uint8 (m, c, h, w) each)
+# a `gans.training.updates.Hire` that makes MD-GAN's teams
 Hire = Callable[[Resolved, Shape, Sequence[Tensor]], "Team"]
 
 
@@ -38,11 +39,23 @@ class Reply(NamedTuple):
 
     Attributes:
         feedback: F_n, the gradient of the generator's loss per pixel of X_g: (b, c, h, w).
-        statistics: `gans.training.updates.STATISTICS`: (4,).
+        statistics: of its discriminator's last step and of its judgement: scalars by name.
     """
 
     feedback: Tensor
-    statistics: Tensor
+    statistics: Statistics
+
+
+class Work(NamedTuple):
+    """What a worker draws for an iteration; its shapes are the same in every one.
+
+    Attributes:
+        real: a batch of its shard: float (b, c, h, w) in [-1, 1].
+        mixes: for the gradient penalty of each of its L steps, (b, 1, 1, 1); none without a penalty.
+    """
+
+    real: Tensor
+    mixes: list[Tensor]
 
 
 class Parcel(NamedTuple):
@@ -114,20 +127,25 @@ class Worker:
         self.shard = Batches(images, experiment.seed, "worker", n)
         self.player = Discriminator(experiment, shape, images.device, n)
 
-    def work(self, iteration: int, x_d: Tensor, x_g: Tensor) -> Reply:
+    def prepare(self, iteration: int) -> Work:
+        """What the iteration learns from, beside generated images."""
+        batch = self.experiment.batch
+        penalised = self.steps if self.player.penalty else 0
+        mixes = [mixture(batch, self.rng(iteration, step)) for step in range(penalised)]
+        return Work(self.shard.at(iteration * batch, batch), mixes)
+
+    def play(self, work: Work, x_d: Tensor, x_g: Tensor) -> Reply:
         """Learn on X_d, then judge X_g (Algorithm 1, lines 6 to 12)."""
         # in a process of its own, nobody else says so
         with precision.products(self.experiment.precision, x_d.device):
-            learned = self.learn(iteration, x_d)
+            learned = self.learn(work, x_d)
             loss, feedback = self.feedback(x_g)
-        return Reply(feedback, torch.stack([learned[0], loss, learned[1], learned[2]]))
+        return Reply(feedback, {**learned, schema.LOSS_G: loss})
 
-    def learn(self, iteration: int, fake: Tensor) -> Tensor:
+    def learn(self, work: Work, fake: Tensor) -> Statistics:
         """L discriminator steps on one batch of the shard and X_d; statistics of the last."""
-        batch = self.experiment.batch
-        real = self.shard.at(iteration * batch, batch)
         for step in range(self.steps):
-            learned = self.player.learn(real, fake, self.rng(iteration, step) if self.player.penalty else None)
+            learned = self.player.learn(work.real, fake, work.mixes[step] if work.mixes else None)
         return learned
 
     def rng(self, iteration: int, step: int) -> torch.Generator:
@@ -166,21 +184,25 @@ class Team(ABC):
 
     @property
     @abstractmethod
-    def size(self) -> int:
+    def each(self) -> int:
         """Trainable parameters of one discriminator."""
 
     @property
+    def size(self) -> int:
+        """Trainable parameters of all discriminators that are left."""
+        return self.each * len(self.alive)
+
     @abstractmethod
-    def players(self) -> list[Discriminator]:
-        """The discriminators that live in this process, in the order of their workers."""
+    def work(self, n: int, iteration: int) -> Any:
+        """What worker n learns from in an iteration, beside generated images, as `start` takes it."""
 
     @abstractmethod
     def parcel(self, batch: Tensor) -> Parcel:
         """A generated batch made ready to be handed to any number of workers."""
 
     @abstractmethod
-    def start(self, n: int, iteration: int, x_d: Any, x_g: Any) -> None:
-        """Give worker n its work, in terms of `Parcel.content`."""
+    def start(self, n: int, work: Any, x_d: Any, x_g: Any) -> None:
+        """Give worker n its work, in terms of `work`, and two batches, in terms of `Parcel.content`."""
 
     @abstractmethod
     def results(self) -> Iterator[tuple[int, Reply]]:
@@ -206,12 +228,16 @@ class Team(ABC):
     def finite(self) -> bool:
         """Whether all discriminators' weights are finite numbers."""
 
-    def send(self, n: int, iteration: int, x_d: Parcel, x_g: Parcel) -> None:
-        """Start worker n on its two batches; one that is both travels once."""
+    def prepare(self, iteration: int) -> dict[int, Any]:
+        """The work of an iteration, by worker."""
         self.iteration = iteration
+        return {n: self.work(n, iteration) for n in self.alive}
+
+    def send(self, n: int, work: Any, x_d: Parcel, x_g: Parcel) -> None:
+        """Start worker n on its two batches; one that is both travels once."""
         self.traffic.exchanges += 1
         self.traffic.down += x_d.bytes if x_d is x_g else x_d.bytes + x_g.bytes
-        self.start(n, iteration, x_d.content, x_g.content)
+        self.start(n, work, x_d.content, x_g.content)
 
     def replies(self) -> list[tuple[int, Reply]]:
         """What the workers return, in their order, so that sums over them round the same way every time."""
@@ -261,30 +287,34 @@ class LocalTeam(Team):
     ) -> None:
         super().__init__(lost)
         self.workers = {n: Worker(experiment, shape, images, n) for n, images in enumerate(shards)}
-        self.orders: list[tuple[int, int, Tensor, Tensor]] = []
+        self.orders: list[tuple[int, Work, Tensor, Tensor]] = []
 
     @property
     def alive(self) -> list[int]:
         return list(self.workers)
 
     @property
-    def size(self) -> int:
+    def each(self) -> int:
         return self.players[0].size
 
     @property
     def players(self) -> list[Discriminator]:
+        """The discriminators, in the order of their workers."""
         return [worker.player for worker in self.workers.values()]
+
+    def work(self, n: int, iteration: int) -> Work:
+        return self.workers[n].prepare(iteration)
 
     def parcel(self, batch: Tensor) -> Parcel:
         return Parcel(batch, batch.nbytes)
 
-    def start(self, n: int, iteration: int, x_d: Any, x_g: Any) -> None:
-        self.orders.append((n, iteration, x_d, x_g))
+    def start(self, n: int, work: Any, x_d: Any, x_g: Any) -> None:
+        self.orders.append((n, work, x_d, x_g))
 
     def results(self) -> Iterator[tuple[int, Reply]]:
         orders, self.orders = self.orders, []
-        for n, iteration, x_d, x_g in orders:
-            yield n, self.workers[n].work(iteration, x_d, x_g)
+        for n, work, x_d, x_g in orders:
+            yield n, self.workers[n].play(work, x_d, x_g)
 
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
         players = {n: worker.player for n, worker in self.workers.items()}

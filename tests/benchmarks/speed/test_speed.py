@@ -68,6 +68,18 @@ def test_the_tutorial_runs_torchs_layers_on_the_same_function() -> None:
     assert torch.allclose(ours(z), theirs(z), atol=1e-6)
 
 
+def test_the_tutorial_has_torchs_spectral_norm() -> None:
+    workload = small("sagan")
+    ours, theirs = (build_generator(workload.shape, workload.experiment.networks, 0) for _ in range(2))
+    plain(theirs)  # no deep copy, which shares the parametrized classes with its original
+    norms = {type(norm).__name__ for norm in theirs.modules() if type(norm).__name__.endswith("SpectralNorm")}
+    assert norms == {"_SpectralNorm"}
+    z = torch.randn(4, workload.experiment.networks.latent)
+    assert torch.equal(ours(z), theirs(z))
+    for (key, value), other in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
+        assert torch.equal(value, other), key
+
+
 def test_the_tutorials_discriminator_loss_is_ours() -> None:
     """Propagated in two parts, it has the value and the gradient of the whole."""
     for model in ("dcgan", "sagan"):
@@ -121,7 +133,7 @@ def test_turns_are_interleaved_and_reversed() -> None:
 def test_arithmetic_is_timed_on_the_networks_that_ours_trains() -> None:
     """Two programs alike in all but their place in memory differ by several percent."""
     for model in ("gan", "mdgan"):
-        run = contenders.training(small(model), CPU)
+        run = contenders.session(small(model), CPU).training
         before = copy.deepcopy(run.update.state())
         contenders.bare(run.steps)(1)
         assert not equal(before, run.update.state())

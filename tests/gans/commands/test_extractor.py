@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -61,9 +63,13 @@ def test_data_without_labels_is_one_line(striped, tmp_path, monkeypatch, capsys)
     assert len(error.splitlines()) == 1
 
 
-def test_without_output_it_writes_beside_the_shipped_ones():
-    parser = Parser(prog="gans")
-    extractor.add(parser.add_subparsers())
-    asked = parser.parse_args(["extractor", "digits", "--name", "mine"])
-    assert asked.output == SHIPPED
-    assert extractor.command(asked) == "gans extractor digits --name mine"
+def test_without_output_it_writes_beside_the_shipped_ones(striped, monkeypatch):
+    pinned = []
+
+    def pin(data: ImageData, name: str, folder: Path, command: str) -> SimpleNamespace:
+        pinned.append((name, folder, command))
+        return SimpleNamespace(weights=folder / name, accuracy=1.0)
+
+    monkeypatch.setattr("gans.fidelity.extractors.pin.pin", pin)
+    assert command("digits", "--name", "mine") == 0
+    assert pinned == [("mine", SHIPPED, "gans extractor digits --name mine")]

@@ -17,7 +17,20 @@ import pytest
 
 from benchmarks.options import Bench, Report, Score
 from benchmarks.speed.options import Speed
-from gans.commands import arithmetic, config, interpolate, main, make, options, sample, score, train, ui, walk
+from gans.commands import (
+    arithmetic,
+    config,
+    extractor,
+    interpolate,
+    main,
+    make,
+    options,
+    sample,
+    score,
+    train,
+    ui,
+    walk,
+)
 from gans.commands.options import Flag, Option
 from gans.errors import InputError
 from sweeps.options import Search
@@ -31,6 +44,7 @@ COMMANDS = {
     "arithmetic": arithmetic.Arithmetic,
     "walk": walk.Walk,
     "score": score.Score,
+    "extractor": extractor.Extractor,
     "config": config.Config,
     "ui": ui.Ui,
 }
@@ -201,7 +215,7 @@ def test_the_command_to_reproduce_gives_the_same_object(target, flag):
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[[str, str], Any]:
-    """Runs a `make` command in a shell; the recipe says its arguments in place of running them; what they ask for."""
+    """Runs a `make` command in a shell, whose recipe only says its arguments; gives what they ask for."""
     show = "import json, os, sys; from gans.commands import make; "
     show += "'gans.commands.make' in sys.argv and print(json.dumps(make.command_line(sys.argv[3], os.environ)))"
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{show}" "$@"\n')
@@ -217,6 +231,15 @@ def made(tmp_path: Path) -> Callable[[str, str], Any]:
         return options.parse(TARGETS[target], words, "it")
 
     return run
+
+
+@pytest.mark.parametrize(("declaration", "flag"), FLAGS)
+def test_the_command_line_that_asks_again_gives_the_same_object(declaration, flag):
+    needed, value = required(declaration), {flag.name: some(flag)}
+    program, *line = shlex.split(options.command_line("it", parse(declaration, needed | value)))
+    kept = needed | value if flag.option.repeated else needed
+    assert program == "it"
+    assert options.parse(declaration, line, "it") == parse(declaration, kept)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -370,7 +393,7 @@ def test_the_process_becomes_the_command(monkeypatch):
             "benchmarks.score --extractors inception --count=50000",
         ),
         ("speed", {"QUICK": "1", "GRAPH": "0"}, "benchmarks.speed --quick"),
-        ("report", {"PRECISION": "bf16", "MODELS": "gan"}, "reports --precision=bf16"),
+        ("report", {"PRECISION": "bf16", "MODELS": "gan"}, "benchmarks.report --precision=bf16"),
         ("ui", {"PORT": "81"}, "gans ui --port=81"),
     ):
         with pytest.raises(SystemExit):

@@ -12,6 +12,7 @@ from torch.nn.functional import conv2d, conv_transpose2d
 from gans.compute import convolutions
 from gans.models.layers import Double, Halve, Shape
 from gans.registry import MODELS, RULES
+from gans.training.updates import Context
 from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -163,7 +164,7 @@ def test_no_weight_gradient_is_computed_that_nobody_wants(
     """
     monkeypatch.setattr(convolutions, "pays", lambda *_: True)
     made = tiny({"networks": {"name": networks}, "loss": {"name": loss}}, precision="bf16")
-    RULES["two-player"](made, Shape(1, 16), blobs().train).step(0)
+    RULES["two-player"](made, Shape(1, 16), Context(blobs().train)).step(0)
     assert sorted(products) == [8, 8, 8, 16, 16]
 
 

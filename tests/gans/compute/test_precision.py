@@ -19,7 +19,8 @@ from gans.models.layers import Shape
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS, RULES
 from gans.training.ema import EMA
-from tests.conftest import networks
+from gans.training.updates import Context
+from tests.conftest import networks, values
 
 CPU = torch.device("cpu")
 SHAPE = Shape(1, 16)
@@ -115,13 +116,22 @@ def test_a_copy_computes_with_its_own_weights_and_the_average_in_float32() -> No
     assert not torch.equal(scored(z), computing(z))
 
 
+DISCRIMINATORS = {
+    "two-player": lambda update: [update.discriminator],
+    "mdgan": lambda update: update.team.players,
+    "fl-gan": lambda update: [worker.discriminator for worker in update.workers],
+}
+
+
 @pytest.mark.parametrize("kind", ["float32", "tf32", "bf16"])
-@pytest.mark.parametrize("rule", ["two-player", "mdgan", "fl-gan"])
+@pytest.mark.parametrize("rule", DISCRIMINATORS)
 def test_no_precision_alters_the_networks(rule: str, kind: str, tiny, blobs) -> None:
     """They are built, saved and scored as those of float32: the same modules under the same keys."""
     workers = {"workers": 2} if rule != "two-player" else {}
-    update = RULES[rule](tiny({"update": {"rule": rule, **workers}}, precision=kind), SHAPE, blobs().train)
-    for player in (update.player, *update.discriminators()):
+    update = RULES[rule](
+        tiny({"update": {"rule": rule, **workers}}, precision=kind), SHAPE, Context(blobs().train)
+    )
+    for player in (update.player, *DISCRIMINATORS[rule](update)):
         build = build_generator if player is update.player else build_discriminator
         plain = build(SHAPE, update.experiment.networks, 0)
         assert player.network.state_dict().keys() == plain.state_dict().keys()
@@ -142,7 +152,7 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
     seen: set[torch.dtype] = set()
     for kind in ("float32", "bf16"):
         made = tiny(table, {"update": {"rule": rule, **workers}}, precision=kind)
-        update = RULES[rule](made, SHAPE, blobs().train)
+        update = RULES[rule](made, SHAPE, Context(blobs().train))
         gradients = update.player.gradients
 
         def spy(outputs, grad_outputs=None, gradients=gradients) -> tuple[Tensor, ...]:
@@ -151,7 +161,7 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
             return found
 
         update.player.gradients = spy
-        statistics.append(update.step(0))
+        statistics.append(values(update.step(0)))
     assert seen == {torch.float32}
     assert not torch.equal(*statistics)
     assert torch.allclose(*statistics, rtol=0.03, atol=0.01)
@@ -160,14 +170,14 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
 def test_moments_of_another_layout_are_put_in_order(tiny, blobs) -> None:
     """A checkpoint from a device with another layout in memory; fused Adam reads memory in its own order."""
     made = tiny({"networks": {"name": "dcgan"}})
-    whole, resumed = (RULES["two-player"](made, SHAPE, blobs().train) for _ in range(2))
+    whole, resumed = (RULES["two-player"](made, SHAPE, Context(blobs().train)) for _ in range(2))
     whole.step(0)
     state = copy.deepcopy(whole.state())
-    for player in (state["generator"], *state["discriminators"]):
-        for moments in player["adam"]["state"].values():
+    for player in (state["generator"], state["discriminator"]):
+        for moments in player["optimizer"]["state"].values():
             moments.update({name: moment.contiguous() for name, moment in moments.items()})
     resumed.load(state)
-    assert torch.equal(whole.step(8), resumed.step(8))
+    assert torch.equal(values(whole.step(8)), values(resumed.step(8)))
     for one, other in zip(whole.player.parameters, resumed.player.parameters, strict=True):
         assert torch.equal(one, other)
 

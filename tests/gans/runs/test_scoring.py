@@ -8,7 +8,9 @@ from gans import files
 from gans.config import Resolved
 from gans.generate import sampling
 from gans.runs.scoring import Scoring
-from gans.training.loop import CHECKPOINT, GENERATOR, Silent, Training, train
+from gans.schema import CHECKPOINT, GENERATOR
+from gans.training.loop import Session, train
+from gans.training.recorder import Silent
 from tests.conftest import train_and_score
 
 CPU = torch.device("cpu")
@@ -47,16 +49,16 @@ def test_the_best_point_of_the_curve_is_chosen_and_scored_on_other_latents(
 
 def test_the_average_is_scored_with_running_statistics(tiny, blobs, stub_scorer, monkeypatch, tmp_path) -> None:
     """With half-life 0 the scored generator is the trained one, in eval mode."""
-    runs: list[Training] = []
-    outcome = Training.outcome
-    monkeypatch.setattr(Training, "outcome", lambda self, *how: runs.append(self) or outcome(self, *how))
+    runs: list[Session] = []
+    end = Session.end
+    monkeypatch.setattr(Session, "end", lambda self, *how: runs.append(self) or end(self, *how))
     script = iter([3.0, 2.0, 1.0, 0.5])
     monkeypatch.setattr(stub_scorer, "distance", lambda self, images: next(script))
     monkeypatch.setattr(stub_scorer, "score", lambda self, images: {"fd_stub": 0.0})
     train_and_score(tiny({"networks": {"name": "dcgan"}}, ema={"halflife_kimg": 0}), blobs(), tmp_path, CPU)
     generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
     assert about["images"] == 96
-    trained = runs[0].update.generator
+    trained = runs[0].training.update.generator
     assert trained.training
     z = sampling.latents(20, 8, "report")
     assert torch.equal(sampling.generate(generator, z), sampling.generate(trained.eval(), z))

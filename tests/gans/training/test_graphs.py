@@ -16,7 +16,12 @@ from gans.models.layers import Shape
 from gans.registry import RULES
 from gans.training import graphs
 from gans.training.ema import EMA
-from gans.training.loop import Silent, Training
+from gans.training.evaluation import Curve
+from gans.training.loop import Session
+from gans.training.recorder import Recorder
+from gans.training.state import Training
+from gans.training.updates import Context
+from tests.conftest import values
 
 CPU = torch.device("cpu")
 SHAPE = Shape(1, 16)
@@ -32,39 +37,40 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_a_cpu_is_refused(tiny, blobs, tmp_path, stub_scorer) -> None:
+def test_a_cpu_is_refused(tiny, blobs) -> None:
     with pytest.raises(InputError, match="GRAPH=1 needs a CUDA device"):
-        Training(tiny({}), blobs(), tmp_path, CPU, Unasked(), Silent(), graph=True)
+        Training(tiny({}), blobs(), CPU, graph=True)
 
 
 def test_a_rule_whose_steps_differ_stays_as_it_is(tiny, blobs) -> None:
     made = tiny({"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 2}})
-    update = RULES["mdgan"](made, SHAPE, blobs().train)
+    update = RULES["mdgan"](made, SHAPE, Context(blobs().train))
     assert graphs.graphed(update) is update
 
 
 def test_a_step_takes_the_same_shapes_at_every_position(tiny, blobs) -> None:
     """What a graph rests on; across the end of an epoch too (60 images, batches of 8)."""
-    update = RULES["two-player"](tiny(CASES["penalty"]), SHAPE, blobs().train)
-    shapes = [[[value.shape for value in turn] for turn in update.draw(images)] for images in (0, 16, 48, 56)]
+    update = RULES["two-player"](tiny(CASES["penalty"]), SHAPE, Context(blobs().train))
+    prepared = [update.prepare(images) for images in (0, 16, 48, 56)]
+    shapes = [[[value.shape for value in inputs] for inputs in step] for step in prepared]
     assert shapes == [[[(8, 8), (8, 1, 16, 16), (8, 1, 1, 1)]] * 2] * 4
 
 
 def test_a_checkpoint_that_a_graph_wrote_goes_on_without_one(tiny, blobs, tmp_path, one_thread) -> None:
     """Its Adam groups say capturable=True, of which Adam warns outside a graph; nothing else may change."""
     made, images = tiny(CASES["dcgan"]), blobs().train
-    before, after = (RULES["two-player"](made, SHAPE, images) for _ in range(2))
+    before, after = (RULES["two-player"](made, SHAPE, Context(images)) for _ in range(2))
     before.step(0)
     state = before.state()
-    for player in (state["generator"], *state["discriminators"]):
-        for group in player["adam"]["param_groups"]:
+    for player in (state["generator"], state["discriminator"]):
+        for group in player["optimizer"]["param_groups"]:
             assert not group["capturable"]
             group["capturable"] = True
     files.save(tmp_path / "training.pt", state)
     after.load(files.load(tmp_path / "training.pt", torch.device("cpu")))
     for player in (after.player, after.discriminator):
-        assert [group["capturable"] for group in player.adam.param_groups] == [False]
-    assert torch.equal(before.step(8), after.step(8))
+        assert [group["capturable"] for group in player.optimizer.param_groups] == [False]
+    assert torch.equal(values(before.step(8)), values(after.step(8)))
     pairs = zip(before.generator.state_dict().items(), after.generator.state_dict().values(), strict=True)
     for (key, value), found in pairs:
         assert torch.equal(value, found), key
@@ -72,15 +78,15 @@ def test_a_checkpoint_that_a_graph_wrote_goes_on_without_one(tiny, blobs, tmp_pa
 
 def state(made: Experiment, images: torch.Tensor, graph: bool) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """All weights, buffers and averages after some steps, and the sum of statistics."""
-    update = RULES["two-player"](made, SHAPE, images)
+    update = RULES["two-player"](made, SHAPE, Context(images))
     ema = EMA(update.generator, 0.05)
     steps = graphs.graphed(update) if graph else update
     total = torch.zeros(4, device=images.device)
     for i in range(STEPS):
         with precision.tf32(made.precision == "tf32"):
-            total += steps.step(i * update.images_per_step)
+            total += values(steps.step(i * update.images_per_step))
         ema.update((i + 1) * update.images_per_step, update.images_per_step)
-    networks = {"g": update.generator, "d": update.discriminators()[0].network, "ema": ema.generator}
+    networks = {"g": update.generator, "d": update.discriminator.network, "ema": ema.generator}
     return {f"{n}.{key}": v.clone() for n, net in networks.items() for key, v in net.state_dict().items()}, total
 
 
@@ -104,9 +110,9 @@ def test_graph_and_eager_agree(case: str, tiny, blobs) -> None:
 @pytest.mark.parametrize("graph", [False, True])
 def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_path, stub_scorer) -> None:
     """Within an epoch and across its end; a graph's first steps and its recording may wait."""
-    run = Training(
-        tiny(CASES[case], kimg=100), blobs(), tmp_path, torch.device("cuda", 0), Unasked(), Silent(), graph
-    )
+    device = torch.device("cuda", 0)
+    training = Training(tiny(CASES[case], kimg=100), blobs(), device, graph)
+    run = Session(training, Curve(Unasked(), training, tmp_path), Recorder(device), tmp_path)
     for _ in range(graphs.Graph.WARM_UP + 2):
         run.step()
     torch.cuda.set_sync_debug_mode("error")

@@ -16,10 +16,14 @@ from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.recipes import RECIPES, recipe
+from gans.schema import CHECKPOINT, GENERATOR
 from gans.training.costs import Clock
-from gans.training.loop import CHECKPOINT, GENERATOR, History, Outcome, Silent, Training, train
-from gans.training.updates import STATISTICS
-from tests.conftest import StubScorer, train_and_score
+from gans.training.evaluation import Curve
+from gans.training.loop import Outcome, train
+from gans.training.players import Statistics
+from gans.training.recorder import History
+from gans.training.state import Training
+from tests.conftest import STATISTICS, StubScorer, discriminators, train_and_score, values
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -194,18 +198,19 @@ def poison(monkeypatch: pytest.MonkeyPatch, at: int, where: str) -> None:
     """From `at` images on, a NaN in the step's statistics or in the weights that it leaves behind."""
     step = Training.step
 
-    def poisoned(self: Training) -> None:
-        step(self)
+    def poisoned(self: Training) -> Statistics:
+        statistics = step(self)
         if self.images < at:
-            return
+            return statistics
         with torch.no_grad():
             if where == "loss":
-                self.statistics[STATISTICS.index("loss_g")] += math.nan
+                statistics["loss/generator"] = statistics["loss/generator"] * math.nan
             elif where == "generator":
                 self.update.player.parameters[0][(0,) * self.update.player.parameters[0].ndim] = math.nan
                 self.ema.update(self.images, self.update.images_per_step)
             else:
-                self.update.discriminators()[0].parameters[0].view(-1)[0] = math.nan
+                discriminators(self.update)[0].parameters[0].view(-1)[0] = math.nan
+        return statistics
 
     monkeypatch.setattr(Training, "step", poisoned)
 
@@ -262,39 +267,40 @@ def test_a_score_that_is_not_finite_ends_as_diverged(tiny, blobs, stub_scorer, m
 def test_a_generator_that_draws_one_image_late_ends_as_diverged(
     tiny, blobs, stub_scorer, monkeypatch, tmp_path
 ) -> None:
-    monkeypatch.setattr("gans.training.loop.COLLAPSED", 1.0)
+    monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 1.0)
     step = Training.step
 
-    def collapsing(self: Training) -> None:
-        step(self)
+    def collapsing(self: Training) -> Statistics:
+        statistics = step(self)
         with torch.no_grad():
             for network in (self.ema.generator, self.update.generator):
                 network.layers[0].weight.zero_()
+        return statistics
 
     monkeypatch.setattr(Training, "step", collapsing)
-    outcome = train_and_score(
-        tiny({"networks": {"name": "gan"}}), blobs(), tmp_path, CPU
-    )  # evaluated at 32, 64, 96
+    made = tiny({"networks": {"name": "gan"}})  # evaluated at 32, 64, 96
+    outcome = train_and_score(made, blobs(), tmp_path, CPU)
     assert (outcome.status, outcome.scores) == ("diverged", {})
     assert outcome.reason == "the generator draws one image for all latents at 0.1 kimg"
     assert outcome.chosen <= 32
 
 
 def test_one_image_early_on_is_not_a_collapse(tiny, blobs, stub_scorer, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr("gans.training.loop.COLLAPSED", 1.0)
+    monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 1.0)
     seen: list[tuple[int, bool]] = []
     flat = torch.zeros(100, 1, 16, 16, dtype=torch.uint8)
-    run = Training(tiny(), blobs(), tmp_path, CPU, StubScorer(blobs(), "stub", 100, CPU), Silent())
+    run = Training(tiny(), blobs(), CPU)
+    curve = Curve(StubScorer(blobs(), "stub", 100, CPU), run, tmp_path / GENERATOR)
     for images in (0, 40, 47, 48, 96):
         run.images = images
         try:
-            run.check_images(flat)
+            curve.ensure_variety(flat)
             seen.append((images, False))
         except Exception as error:
             assert "one image" in str(error)
             seen.append((images, True))
     assert seen == [(0, False), (40, False), (47, False), (48, True), (96, True)]
-    run.check_images(torch.randint(0, 256, (100, 1, 16, 16), dtype=torch.uint8))
+    curve.ensure_variety(torch.randint(0, 256, (100, 1, 16, 16), dtype=torch.uint8))
 
 
 # the schedule
@@ -347,17 +353,16 @@ def test_logs_are_means_over_the_steps_since_the_last(tiny, blobs, stub_scorer, 
     steps: list[list[float]] = []
     step = Training.step
 
-    def spy(self: Training) -> None:
-        before = self.statistics.clone()
-        step(self)
-        steps.append((self.statistics - before).tolist())
+    def spy(self: Training) -> Statistics:
+        statistics = step(self)
+        steps.append(values(statistics).tolist())
+        return statistics
 
     monkeypatch.setattr(Training, "step", spy)
     observer = recorder()
     made = tiny({"networks": {"name": "gan"}}, schedule={"logs": 3, "checkpoints": 1})
     train_and_score(made, blobs(), tmp_path, CPU, observer)
-    names = ("loss/discriminator", "loss/generator", "D/real", "D/fake")
-    for i, name in enumerate(names):
+    for i, name in enumerate(STATISTICS):
         means = [sum(s[i] for s in steps[j : j + 4]) / 4 for j in (0, 4, 8)]
         assert [value for _, value in observer.of(name)] == pytest.approx(means, rel=1e-5)
         assert [images for images, _ in observer.of(name)] == [32, 64, 96]
@@ -444,7 +449,7 @@ def small(name: str, **fields: Any) -> Resolved:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_resume_is_exact_with_the_pinned_extractor(name: str, recorder, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
+    monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 0.0)
     digits = datasets.load("digits")
     made = small(name)
     expected = train_and_score(made, digits, tmp_path / "whole", CPU)
@@ -463,7 +468,8 @@ from pathlib import Path
 from gans.config import Resolved
 from gans.data import datasets
 from gans.runs.scoring import Scoring
-from gans.training.loop import Silent, train
+from gans.training.loop import train
+from gans.training.recorder import Silent
 
 class Killer(Silent):
     left = int(sys.argv[3])
@@ -531,13 +537,11 @@ def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
         train_and_score(made, images, tmp_path, device, recorder(lambda e, count: (e, count) == ("flush", 2)))
     outcome = train_and_score(made, images, tmp_path, device)
     assert outcome.status == "finished"
-    judge = StubScorer(images, "stub", 100, CPU)
-    cpu = Training(made, images, tmp_path / "cpu", CPU, judge, recorder())
-    gpu = Training(made, images, tmp_path / "gpu", device, judge, recorder())
+    cpu, gpu = Training(made, images, CPU), Training(made, images, device)
     for a, b in zip(cpu.update.player.parameters, gpu.update.player.parameters, strict=True):
         assert torch.equal(a, b.cpu())
-    one = next(iter(cpu.update.discriminators())).parameters[0]
-    assert torch.equal(one, next(iter(gpu.update.discriminators())).parameters[0].cpu())
+    one = discriminators(cpu.update)[0].parameters[0]
+    assert torch.equal(one, discriminators(gpu.update)[0].parameters[0].cpu())
 
 
 def test_an_untrained_generator_is_never_the_result(tiny, blobs, stub_scorer, tmp_path, monkeypatch) -> None:

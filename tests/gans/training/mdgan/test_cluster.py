@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,10 +25,12 @@ from gans.models.layers import Shape
 from gans.runs.cell import resolve
 from gans.runs.execute import Place, check_workers
 from gans.runs.tracking import Store
-from gans.training.loop import CHECKPOINT
+from gans.schema import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
+from gans.training.updates import Context
+from tests.conftest import discriminators, values
 
 ROOT = Path(__file__).parents[4]
 SHAPE = Shape(1, 16)
@@ -47,7 +50,7 @@ def run(rule: MDGAN, steps: int, images: int = 0) -> tuple[Tensor, int]:
     """So many steps; returns all statistics, and where it stands."""
     statistics = []
     for _ in range(steps):
-        statistics.append(rule.step(images))
+        statistics.append(values(rule.step(images)))
         images += rule.images_per_step
     return torch.stack(statistics), images
 
@@ -75,11 +78,12 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     """
     images = blobs(n=60).train
     told: dict[int, str] = {}
-    local = MDGAN(small(), SHAPE, images)
-    remote = MDGAN(small(), SHAPE, images, hire=lambda *a: cluster.RayTeam(*a, lost=told.__setitem__))
+    local = MDGAN(small(), SHAPE, Context(images))
+    hire = partial(cluster.RayTeam, lost=told.__setitem__)
+    remote = MDGAN(small(), SHAPE, Context(images, hire=hire))
     pids = remote.team.pids
     assert len({os.getpid(), *pids.values()}) == 4
-    assert remote.team.players == []  # no discriminator in the server
+    assert discriminators(remote) == []  # no discriminator in the server
     assert remote.discriminator_size() == local.discriminator_size()
 
     found, at = run(remote, 50)
@@ -91,7 +95,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 
     state = copy.deepcopy(remote.state())
     assert state.keys() == local.state().keys()
-    other = MDGAN(small(), SHAPE, images)
+    other = MDGAN(small(), SHAPE, Context(images))
     other.load(copy.deepcopy(state))
     found, _ = run(remote, 5, at)
     assert torch.allclose(run(other, 5, at)[0], found, rtol=1e-5, atol=1e-6)
@@ -121,7 +125,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 @pytest.mark.slow
 def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_cluster, blobs) -> None:
     """0 -> 1 -> 2 -> 0 with worker 0 gone: the one on its way to 0 goes on to where 0's would have gone."""
-    remote = MDGAN(small(swap_epochs=float("inf")), SHAPE, blobs(n=60).train, hire=cluster.RayTeam)
+    remote = MDGAN(small(swap_epochs=float("inf")), SHAPE, Context(blobs(n=60).train, hire=cluster.RayTeam))
     run(remote, 2)
     before = remote.team.states()
     os.kill(remote.team.pids[0], signal.SIGKILL)
@@ -268,7 +272,7 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     start = time.monotonic()
     with pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:.*ray start --head"):
-        cluster.check(3, CPU)
+        cluster.require(3, CPU)
     assert time.monotonic() - start < 20
 
 
@@ -276,11 +280,11 @@ def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch) -> None:
 def test_more_processes_than_there_is_memory_for_are_refused(monkeypatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
-    cluster.check(5, CPU)
+    cluster.require(5, CPU)
     with pytest.raises(
         InputError, match=r"6 workers in processes of their own need about 2.3 GiB .* and 2.0 are free"
     ):
-        cluster.check(6, CPU)
+        cluster.require(6, CPU)
 
 
 def test_without_ray_the_remedy_is_named(monkeypatch) -> None:
@@ -289,7 +293,7 @@ def test_without_ray_the_remedy_is_named(monkeypatch) -> None:
         InputError,
         match=r"not installed; make setup EXTRAS=cluster, or pip install 'gans.cluster.'",
     ):
-        cluster.check(3, CPU)
+        cluster.require(3, CPU)
 
 
 def test_workers_of_a_rule_that_has_none_are_refused() -> None:
@@ -306,7 +310,7 @@ def test_a_worker_refuses_a_precision_that_its_machine_lacks(local_cluster, blob
     with pytest.raises(
         InputError, match="does not start in the Ray cluster: precision = tf32 needs a CUDA device"
     ):
-        MDGAN(asked, SHAPE, blobs(n=60).train, hire=cluster.RayTeam)
+        MDGAN(asked, SHAPE, Context(blobs(n=60).train, hire=cluster.RayTeam))
 
 
 # as users run it
@@ -417,16 +421,18 @@ def test_a_matrix_over_ray_ends_where_it_ends_in_process(tmp_path) -> None:
 
 KILLER = """
 import os, signal, sys
-from gans import cluster, train
+from gans.training.mdgan import cluster
+from gans.training.state import Training
 from gans.commands.main import main
 victims = [int(n) for n in sys.argv.pop().split(",")]
-step = train.Training.step
+step = Training.step
 def killing(self):
-    step(self)
+    statistics = step(self)
     if self.update.iteration == 20:
         for n in victims:
             os.kill(self.update.team.pids[n], signal.SIGKILL)
-train.Training.step = killing
+    return statistics
+Training.step = killing
 sys.exit(main())
 """
 
@@ -511,7 +517,7 @@ def wait_for_nodes(folder: Path, there: dict[str, str]) -> None:
 
     Asked from a process of its own each time: whether Ray sends a token is decided when it is imported.
     """
-    ask = "import torch; from gans import cluster; cluster.check(1, torch.device('cpu'))"
+    ask = "import torch; from gans.training.mdgan import cluster; cluster.require(1, torch.device('cpu'))"
     for _ in range(30):
         code, said = python(folder, "-c", ask, **there)
         if code == 0:

@@ -9,10 +9,15 @@ from gans.config import TwoPlayerConfig
 from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.layers import Shape
-from gans.training.loop import Silent, Training
+from gans.schema import GENERATOR
+from gans.training.evaluation import Curve
+from gans.training.loop import Session
 from gans.training.mdgan.flgan import FLGAN, alone, average_into
-from gans.training.updates import Player, TwoPlayer
-from tests.conftest import StubScorer, train_and_score
+from gans.training.players import Player
+from gans.training.recorder import Recorder
+from gans.training.state import Training
+from gans.training.updates import Context, TwoPlayer
+from tests.conftest import StubScorer, train_and_score, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -21,7 +26,7 @@ CPU = torch.device("cpu")
 
 def make(tiny, images: Tensor, network: str = "gan", **update) -> FLGAN:
     table = {"rule": "fl-gan", "workers": 3, "average_epochs": 0.4, **update}
-    return FLGAN(tiny({"networks": {"name": network}, "update": table}, batch=4), SHAPE, images)
+    return FLGAN(tiny({"networks": {"name": network}, "update": table}, batch=4), SHAPE, Context(images))
 
 
 def weights(rule: FLGAN) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
@@ -40,7 +45,8 @@ def test_all_start_from_one_pair_and_draw_their_own_latents(tiny, blobs) -> None
     assert same(first[0], rule.generator.state_dict())
     # and from what a single GAN of this seed starts from
     assert same(
-        first[0], TwoPlayer(tiny({"networks": {"name": "gan"}}), SHAPE, blobs().train).generator.state_dict()
+        first[0],
+        TwoPlayer(tiny({"networks": {"name": "gan"}}), SHAPE, Context(blobs().train)).generator.state_dict(),
     )
     latents = [worker.latents(0) for worker in rule.workers]
     assert not torch.equal(latents[0], latents[1])
@@ -53,7 +59,7 @@ def test_between_rounds_every_worker_is_a_gan_by_itself(tiny, blobs) -> None:
     rule = make(tiny, images, average_epochs=100.0)
     assert rule.images_per_step == 12
     shard = rule.workers[1].batches.images
-    alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 1), SHAPE, shard)
+    alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 1), SHAPE, Context(shard))
     assert alike.experiment.update == TwoPlayerConfig()
     alike.generator.load_state_dict(rule.workers[1].generator.state_dict())
     alike.discriminator.network.load_state_dict(rule.workers[1].discriminator.network.state_dict())
@@ -87,10 +93,10 @@ def test_a_round_gives_everyone_the_mean_of_the_networks(network: str, tiny, blo
 def test_adam_s_moments_stay_on_their_worker(tiny, blobs) -> None:
     rule = make(tiny, blobs(n=60).train, average_epochs=100.0)
     rule.step(0)
-    before = [copy.deepcopy(worker.player.adam.state_dict()["state"]) for worker in rule.workers]
+    before = [copy.deepcopy(worker.player.optimizer.state_dict()["state"]) for worker in rule.workers]
     rule.average()
     for worker, state in zip(rule.workers, before, strict=True):
-        for i, moments in worker.player.adam.state_dict()["state"].items():
+        for i, moments in worker.player.optimizer.state_dict()["state"].items():
             assert torch.equal(moments["exp_avg"], state[i]["exp_avg"])
     assert not torch.equal(before[0][0]["exp_avg"], before[1][0]["exp_avg"])
 
@@ -127,7 +133,7 @@ def test_the_traffic_of_a_round(tiny, blobs) -> None:
 
 def moments(player: Player) -> dict[str, Tensor]:
     """Adam's state of every parameter."""
-    state = player.adam.state_dict()["state"]
+    state = player.optimizer.state_dict()["state"]
     return {f"{i}.{name}": part for i, parts in state.items() for name, part in parts.items()}
 
 
@@ -135,10 +141,10 @@ def test_one_worker_is_a_gan_whose_rounds_change_nothing(tiny, blobs) -> None:
     """m = 20, b = 4, E = 0.2: a round after every step."""
     rule = make(tiny, blobs(n=20).train, workers=1, average_epochs=0.2)
     (worker,) = rule.workers
-    alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 0), SHAPE, worker.batches.images)
+    alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 0), SHAPE, Context(worker.batches.images))
     alike.load(copy.deepcopy(worker.state()))
     for step in range(3):
-        assert torch.equal(rule.step(4 * step), alike.step(4 * step))
+        assert torch.equal(values(rule.step(4 * step)), values(alike.step(4 * step)))
     assert rule.traffic.exchanges == 3
     assert same(alike.generator.state_dict(), rule.generator.state_dict())
     assert len(moments(alike.player)) == 3 * len(list(alike.generator.parameters()))
@@ -172,30 +178,32 @@ class Worse(StubScorer):
 
 def test_the_initial_generator_is_never_chosen(tiny, blobs, tmp_path, monkeypatch) -> None:
     """Rounds after steps 3 and 6 of 8, scores after steps 2, 4, 6 and 8: the one after step 4 is the first."""
-    monkeypatch.setattr("gans.training.loop.COLLAPSED", 0.0)
+    monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 0.0)
     table = {"rule": "fl-gan", "workers": 3, "average_epochs": 0.6}
     made = tiny({"update": table, "schedule": {"evaluations": 4, "checkpoints": 1}}, batch=4, kimg=0.096)
-    run = Training(made, blobs(), tmp_path, CPU, Worse(blobs(), "stub", 100, CPU), Silent())
+    run = Training(made, blobs(), CPU)
+    curve = Curve(Worse(blobs(), "stub", 100, CPU), run, tmp_path / GENERATOR)
+    session = Session(run, curve, Recorder(CPU), tmp_path)
     start = copy.deepcopy(run.ema.state())
     trained = []
     for step in range(1, 9):
-        run.step()
+        session.step()
         trained.append(run.update.trained)
         if run.due("evaluations"):
-            run.evaluate()
+            session.evaluate()
         if step == 2:
-            assert (run.best, run.chosen, run.best_weights) == (math.inf, 0, {})
+            assert (curve.best, curve.chosen, curve.weights) == (math.inf, 0, {})
             assert same(start, run.ema.state())
         if step == 3:  # the average begins here: nothing of the initial weights is left in it
             assert same(run.update.generator.state_dict(), run.ema.state())
     assert trained == [False] * 2 + [True] * 6
-    assert (run.best, run.chosen) == (2.0, 48)
-    assert not same(start, run.best_weights)
+    assert (curve.best, curve.chosen) == (2.0, 48)
+    assert not same(start, curve.weights)
 
 
 def test_an_untrained_generator_has_not_collapsed(tiny, blobs, tmp_path, stub_scorer, monkeypatch) -> None:
     """The one round comes with the last of 8 steps; from half the budget on, drawing one image is an end."""
-    monkeypatch.setattr("gans.training.loop.COLLAPSED", 1e9)
+    monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 1e9)
     table = {"rule": "fl-gan", "workers": 3, "average_epochs": 1.6}
     made = tiny({"update": table, "schedule": {"evaluations": 8}}, batch=4, kimg=0.096)
     outcome = train_and_score(made, blobs(), tmp_path, CPU)
@@ -213,7 +221,7 @@ def test_a_saved_state_goes_on_bit_for_bit(tiny, blobs) -> None:
         one.step(12 * step)
     other.load(copy.deepcopy(one.state()))
     for step in range(3, 6):
-        assert torch.equal(one.step(12 * step), other.step(12 * step))
+        assert torch.equal(values(one.step(12 * step)), values(other.step(12 * step)))
     assert same(one.generator.state_dict(), other.generator.state_dict())
     assert one.metrics() == other.metrics()
 

@@ -16,8 +16,8 @@ from gans.models.layers import Shape
 from gans.registry import LOSSES
 from gans.training.mdgan.server import MDGAN, Crashes, assignment, derangement, swap_interval
 from gans.training.mdgan.workers import LocalTeam, WorkersLost
-from gans.training.updates import TwoPlayer
-from tests.conftest import networks, train_and_score
+from gans.training.updates import Context, TwoPlayer
+from tests.conftest import networks, train_and_score, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -27,7 +27,7 @@ def make(tiny, images: Tensor, network: str = "gan", loss: str = "non-saturating
     table = {"rule": "mdgan", "swap_epochs": math.inf, **update}
     made = tiny({"networks": {"name": network}, "loss": {"name": loss}, "update": table}, batch=4)
     MDGAN.check(made, len(images))
-    return MDGAN(made, SHAPE, images)
+    return MDGAN(made, SHAPE, Context(images))
 
 
 def shards_of(rule: MDGAN) -> list[Batches]:
@@ -81,7 +81,7 @@ def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
     """The losses by their textbook formulae: mean log(1 - D) is minimised, or mean log D maximised."""
     table = {"rule": "mdgan", "workers": 3, "batches": 2}
     made = tiny({"networks": {"name": network}, "loss": {"name": loss}, "update": table}, batch=4)
-    rule = MDGAN(made, Shape(channels, 16), blobs(n=60, channels=channels).train)
+    rule = MDGAN(made, Shape(channels, 16), Context(blobs(n=60, channels=channels).train))
     to_double(rule)
     merged: list[Tensor] = []
     judges = []
@@ -126,7 +126,7 @@ def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss:
     images = blobs().train
     rule = make(tiny, images, network, loss, workers=1, batches=1, d_steps=1, swap_epochs=1.0)
     base = {"networks": {"name": network}, "loss": {"name": loss}}
-    plain = TwoPlayer(tiny(base, batch=4), SHAPE, images)
+    plain = TwoPlayer(tiny(base, batch=4), SHAPE, Context(images))
     assert rule.images_per_step == plain.images_per_step == 4
     # the two rules label their random streams differently: give both the same
     rule.team.workers[0].shard = Batches(images, 0)
@@ -135,7 +135,7 @@ def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss:
     for learner in (rule.team.workers[0], plain):
         learner.rng = lambda *labels: seeds.generator(0, "test penalty")
     for step in range(4):
-        found, expected = rule.step(step * 4), plain.step(step * 4)
+        found, expected = values(rule.step(step * 4)), values(plain.step(step * 4))
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
     ours = [*rule.generator.state_dict().values(), *rule.team.players[0].network.state_dict().values()]
     theirs = [*plain.generator.state_dict().values(), *plain.discriminator.network.state_dict().values()]
@@ -315,10 +315,10 @@ def test_weights_and_adam_moments_travel_together(tiny, blobs) -> None:
         found, expected = player.state(), before[source]
         for key, value in found["network"].items():
             assert torch.equal(value, expected["network"][key])
-        for i, moments in found["adam"]["state"].items():
+        for i, moments in found["optimizer"]["state"].items():
             assert moments["step"] == 2
-            assert torch.equal(moments["exp_avg"], expected["adam"]["state"][i]["exp_avg"])
-            assert torch.equal(moments["exp_avg_sq"], expected["adam"]["state"][i]["exp_avg_sq"])
+            assert torch.equal(moments["exp_avg"], expected["optimizer"]["state"][i]["exp_avg"])
+            assert torch.equal(moments["exp_avg_sq"], expected["optimizer"]["state"][i]["exp_avg_sq"])
             assert moments["exp_avg_sq"].any()
 
 
@@ -331,7 +331,7 @@ def test_a_saved_state_remembers_who_sits_where(tiny, blobs) -> None:
     other = make(tiny, images, workers=3, batches=2, swap_epochs=0.4)
     other.load(copy.deepcopy(one.state()))
     for step in range(3, 7):
-        assert torch.equal(one.step(step * 12), other.step(step * 12))
+        assert torch.equal(values(one.step(step * 12)), values(other.step(step * 12)))
     for a, b in zip([one.player, *one.team.players], [other.player, *other.team.players], strict=True):
         assert all(torch.equal(p, q) for p, q in zip(a.parameters, b.parameters, strict=True))
 
@@ -343,9 +343,9 @@ def test_the_server_takes_one_adam_step_and_each_worker_l(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=2, batches=1, d_steps=3)
     rule.step(0)
     rule.step(rule.images_per_step)
-    assert all(s["step"] == 2 for s in rule.player.adam.state_dict()["state"].values())
+    assert all(s["step"] == 2 for s in rule.player.optimizer.state_dict()["state"].values())
     for player in rule.team.players:
-        assert all(s["step"] == 6 for s in player.adam.state_dict()["state"].values())
+        assert all(s["step"] == 6 for s in player.optimizer.state_dict()["state"].values())
 
 
 def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
@@ -359,7 +359,7 @@ def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
         player.apply(torch.autograd.grad(loss, player.parameters))
         loss_g = -player.network(fake).mean()
         expected.append(torch.stack([loss, loss_g, r.sigmoid().mean(), f.sigmoid().mean()]).detach())
-    assert torch.allclose(rule.step(0), torch.stack(expected).mean(dim=0), rtol=1e-4)
+    assert torch.allclose(values(rule.step(0)), torch.stack(expected).mean(dim=0), rtol=1e-4)
 
 
 def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) -> None:
@@ -416,7 +416,7 @@ def test_traffic_is_what_is_handed_over(batches: int, down: int, tiny, blobs) ->
         rule.step(step * 12)
     found = rule.metrics()
     theta = 256 * 4 + 4 + 4 * 4 + 4 + 4 + 1
-    assert rule.team.size == theta
+    assert rule.team.each == theta
     assert found["traffic/server_to_worker"] == down
     assert found["traffic/worker_to_server"] == 4 * 4 * 256 + 16
     # theta and Adam's two moments, and its step count for each of the six parameters
@@ -436,7 +436,7 @@ def test_traffic_is_what_is_handed_over(batches: int, down: int, tiny, blobs) ->
 def crashing(tiny, blobs, workers: int = 4, **fields) -> MDGAN:
     table = {"rule": "mdgan", "workers": workers, "crashes": True, "swap_epochs": 0.4, **fields}
     made = tiny({"networks": {"name": "gan"}, "update": table}, batch=4, kimg=1.0)
-    return MDGAN(made, SHAPE, blobs(n=80).train)
+    return MDGAN(made, SHAPE, Context(blobs(n=80).train))
 
 
 def test_one_worker_crashes_every_i_over_n_iterations_and_the_budget_ends_with_the_last(tiny, blobs) -> None:
@@ -516,14 +516,13 @@ def test_losses_are_told_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None
         images += one.images_per_step
     files.save(tmp_path / "state.pt", one.state())
     state = files.load(tmp_path / "state.pt", torch.device("cpu"))
-    other = MDGAN(
-        one.experiment, SHAPE, blobs(n=80).train, hire=partial(LocalTeam, lost=lambda *event: told.append(event))
-    )
+    hire = partial(LocalTeam, lost=lambda *event: told.append(event))
+    other = MDGAN(one.experiment, SHAPE, Context(blobs(n=80).train, hire=hire))
     other.load(state)
     assert told == list(one.team.lost.items())
     assert len(told) == 2
     for _ in range(20):  # over the third crash
-        assert torch.equal(one.step(images), other.step(images))
+        assert torch.equal(values(one.step(images)), values(other.step(images)))
         assert one.images_per_step == other.images_per_step
         images += one.images_per_step
     assert one.metrics() == other.metrics()

@@ -1,0 +1,105 @@
+"""The score curve: when the averaged generator is judged, and which one is kept."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from gans import files, schema
+from gans.generate import sampling
+from gans.training.recorder import Diverged
+from gans.training.state import Training
+
+# a generator whose images differ by less than this many grey levels draws one image only; the small initial
+# weights of DCGAN do that too, so it counts once this share of the budget is spent
+COLLAPSED = 1.0
+COLLAPSE_FROM = 0.5
+
+
+class Evaluator(Protocol):
+    """Judges what the generator draws at a point of the score curve; `gans.fidelity.Scorer` is one."""
+
+    @property
+    def metric(self) -> str:
+        """The name of the distance: `fd_digits`, say."""
+
+    @property
+    def n(self) -> int:
+        """How many images it judges."""
+
+    def distance(self, images: Tensor) -> float:
+        """Of uint8 images (n, channels, side, side); lower is better."""
+
+
+class Curve:
+    """The distances of the averaged generator in the course of a training; the best one keeps it in a file.
+
+    Args:
+        evaluator: judges images.
+        training: whose generator.
+        path: the file, of safetensors.
+
+    Attributes:
+        best: the lowest distance so far of a trained generator.
+        chosen: images that it had seen.
+        weights: its weights, by name; none before the first one.
+    """
+
+    def __init__(self, evaluator: Evaluator, training: Training, path: Path) -> None:
+        self.evaluator, self.training, self.path = evaluator, training, path
+        self.best, self.chosen = math.inf, 0
+        self.weights: dict[str, Tensor] = {}
+
+    @property
+    def name(self) -> str:
+        """The metric that its points are tracked under."""
+        return schema.curve(self.evaluator.metric)
+
+    def judge(self) -> float:
+        """The distance of what the generator draws now, from latents that have no part in any final score.
+
+        Raises:
+            Diverged: weights are not finite, or the generator has collapsed.
+        """
+        self.training.ensure_finite()
+        z = sampling.latents(self.evaluator.n, self.training.experiment.networks.latent, "choose")
+        images = sampling.generate(self.training.ema.generator, z)
+        self.ensure_variety(images)
+        return self.evaluator.distance(images)
+
+    def keep(self, distance: float) -> None:
+        """Choose the generator of this distance if it is trained and better than those before.
+
+        Raises:
+            Diverged: the distance is not finite.
+        """
+        now = self.training
+        if not math.isfinite(distance):
+            raise Diverged(f"the score is {distance} at {now.kimg}")
+        # an extractor may like grey noise better than a first attempt at an image: no untrained result
+        if now.images > 0 and now.update.trained and distance < self.best:
+            self.best, self.chosen = distance, now.images
+            self.weights = {name: part.clone() for name, part in now.ema.state().items()}
+            self.save()
+
+    def ensure_variety(self, images: Tensor) -> None:
+        """Refuse one image for all latents, late in training."""
+        now = self.training
+        late = now.images >= COLLAPSE_FROM * now.experiment.budget
+        if late and now.update.trained and images.float().std(dim=0).mean() < COLLAPSED:
+            raise Diverged(f"the generator draws one image for all latents at {now.kimg}")
+
+    def save(self) -> None:
+        files.save_weights(self.path, self.weights, self.training.about() | {"images": self.chosen})
+
+    def state(self) -> dict[str, Any]:
+        """Everything to resume from."""
+        return {"best": self.best, "best_weights": self.weights, "chosen": self.chosen}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.best, self.chosen, self.weights = state["best"], state["chosen"], state["best_weights"]
+        if self.weights:
+            self.save()  # the file may hold a later best, of steps that are taken again now

@@ -1,0 +1,137 @@
+"""The state of a training: what learns, and how many images it has seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from gans import schema
+from gans.compute import precision
+from gans.config import Resolved
+from gans.data.images import ImageData
+from gans.models.layers import Shape
+from gans.registry import RULES
+from gans.training import graphs
+from gans.training.ema import EMA
+from gans.training.graphs import Graph
+from gans.training.players import Statistics
+from gans.training.recorder import Diverged
+from gans.training.updates import Context, Hire, Update
+
+
+class Training:
+    """The update rule, the average of its generator, and the images that they have seen.
+
+    Args:
+        experiment: what to train.
+        data: its data set.
+        device: where networks and images live.
+        graph: replay steps as a CUDA graph, where there is one (`gans.training.graphs`).
+        hire: makes the workers of an update rule that has some; None: they live in this process.
+
+    Raises:
+        InputError: the device has not the precision, or no graphs.
+
+    Attributes:
+        update: the rule with its networks.
+        ema: the averaged generator, which is scored and drawn.
+        images: real images that were shown to the discriminators, all of them together.
+        previous: the same before the last step; -1 before the first, when everything is due.
+    """
+
+    def __init__(
+        self,
+        experiment: Resolved,
+        data: ImageData,
+        device: torch.device,
+        graph: bool = False,
+        hire: Hire | None = None,
+    ) -> None:
+        precision.require(experiment.precision, device)
+        if graph:
+            graphs.require(device)
+        self.experiment, self.data, self.device, self.graph = experiment, data, device, graph
+        self.shape = Shape(data.channels, data.resolution)
+        context = Context(data.train.to(device), data.train_labels, hire)
+        self.update: Update = RULES[experiment.update.rule](experiment, self.shape, context)
+        self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
+        self.images, self.previous = 0, -1
+        self.steps = self.stepper()
+
+    def stepper(self) -> Update | Graph:
+        """What takes the steps: the update, or the graph that replays it."""
+        return graphs.graphed(self.update) if self.graph else self.update
+
+    def step(self) -> Statistics:
+        """One step of the rule and of the average; returns what the rule tells, as tensors on the device."""
+        with precision.products(self.experiment.precision, self.device):
+            trained = self.update.trained
+            statistics = self.steps.step(self.images)
+            self.previous, self.images = self.images, self.images + self.update.images_per_step
+            # the average begins with the first trained generator; until then, at 0 images, it is a copy
+            self.ema.update(self.images if trained else 0, self.update.images_per_step)
+        return statistics
+
+    def due(self, what: str) -> bool:
+        """Whether the last step crossed one of the evenly spaced moments of `what`, a field of the schedule.
+
+        Before the first step everything is, but for a checkpoint of what a restart would make again.
+        """
+        if self.images == 0 and what == "checkpoints" and not self.update.fragile:
+            return False
+        count, budget = getattr(self.experiment.schedule, what), self.experiment.budget
+        return min(self.images, budget) * count // budget > self.previous * count // budget
+
+    @property
+    def over(self) -> bool:
+        """Whether the budget is spent."""
+        return self.images >= self.experiment.budget
+
+    @property
+    def kimg(self) -> str:
+        """The moment, for a message."""
+        return f"{self.images / 1000:.1f} kimg"
+
+    def ensure_finite(self) -> None:
+        """Wait for the device and look at all weights.
+
+        Raises:
+            Diverged: one is not a finite number.
+        """
+        average = all(bool(part.isfinite().all()) for part in self.ema.averaged)
+        if not (average and self.update.finite()):
+            raise Diverged(f"weights are not finite at {self.kimg}")
+
+    def sizes(self) -> dict[str, float]:
+        """Trainable parameters of the generator, and of all discriminators together."""
+        return {
+            schema.SIZE_G: self.update.player.size,
+            schema.SIZE_D: self.update.discriminator_size(),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What the generator's file says of itself."""
+        return {
+            "shape": list(self.shape),
+            "networks": self.experiment.networks.model_dump(),
+            "experiment": self.experiment.model_dump(mode="json"),
+            "data": self.data.title,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything to resume from."""
+        return {
+            "images": self.images,
+            "update": self.update.state(),
+            "ema": self.ema.state(),
+            "threads": torch.get_num_threads(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.update.load(state["update"])
+        self.ema.load(state["ema"])
+        self.images = self.previous = state["images"]
+        # another number of threads adds numbers up in another order
+        torch.set_num_threads(state["threads"])
+        self.steps = self.stepper()  # loading a state replaces what a graph points to

@@ -1,0 +1,232 @@
+"""Scores without training: what a trained cell lacks is added to its run, and reports say what is missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.matrix import Selection, read_matrix
+from benchmarks.runner import Machine, MatrixOutcome, MatrixRun
+from benchmarks.scores import score
+from gans.errors import InputError
+from gans.runs.scores import ScoreKey, metric_names, records
+from gans.runs.tracking import Store
+from reports.report import write
+from reports.results import load
+from tests.benchmarks.test_runner import Bench
+
+OWN = ScoreKey("digits", 500)
+CONTRAST = """
+from gans.fidelity import Measured, Metric
+
+
+def measure(compared):
+    apart = compared.generated.features.std() - compared.real.features.std()
+    return Measured(abs(apart.item()), 0.5)
+
+
+CONTRAST = Metric("contrast", "↓", "difference of the features' spread", measure)
+"""
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Bench:
+    """A matrix that ran to its end."""
+    made = Bench(tmp_path_factory.mktemp("score"))
+    code, output = made.run()
+    assert code == 0, output
+    return made
+
+
+@pytest.fixture
+def store(bench, monkeypatch) -> Store:
+    monkeypatch.chdir(bench.folder)
+    return Store(bench.environment["MLFLOW_TRACKING_URI"])
+
+
+def tagged(bench, name: str) -> dict[str, str]:
+    return bench.runs()[name].data.tags
+
+
+def planned(store: Store) -> MatrixRun:
+    return MatrixRun(read_matrix("tiny.toml"), Selection(), Machine("cpu", 1), store)
+
+
+def add(store: Store, count: int | None = None, models: list[str] | None = None) -> MatrixOutcome:
+    selection = Selection(models=models)
+    return score(read_matrix("tiny.toml"), selection, Machine("cpu", 1), store, ["digits"], count)
+
+
+def trained(bench) -> dict[str, int]:
+    """When the checkpoints were written."""
+    return {str(path): path.stat().st_mtime_ns for path in bench.folder.glob("runs/tiny/*/checkpoint.pt")}
+
+
+def test_a_run_says_what_it_was_scored_with(bench, store):
+    for run in bench.runs().values():
+        (found,) = records(run.data.tags).items()
+        key, kept = found
+        assert key == OWN
+        assert {f"score/{name}" for name in kept.metrics} == {n for n in run.data.metrics if "score/" in n}
+    assert all(not p.unscored for p in planned(store).planned)
+
+
+def test_the_outcome_is_written_for_machines(bench):
+    outcome = MatrixOutcome.read(bench.folder / "runs/tiny/outcome.json")
+    assert {name: result.status for name, result in outcome.cells.items()} == {
+        "gan/digits/0": "finished",
+        "dcgan/digits/0": "finished",
+    }
+    assert (outcome.exit_code, outcome.count("finished"), outcome.experiment) == (0, 2, "tiny")
+    assert json.loads(outcome.text())["exit_code"] == 0
+
+
+def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are_to_the_digit(bench, store):
+    """Of a package that is installed after all cells were finished."""
+    (bench.folder / "contrast.py").write_text(CONTRAST)
+    package = bench.folder / "contrast-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: contrast\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[gans.metrics]\ncontrast = contrast:CONTRAST\n")
+    before, checkpoints, scores = bench.runs(), trained(bench), bench.scores()
+    code, output = bench.run("--dry-run")
+    assert output.count("finished, to be scored by digits at 500") == 2
+    code, output = bench.run()
+    assert code == 0, output
+    after = bench.runs()
+    assert {n: r.info.run_id for n, r in after.items()} == {n: r.info.run_id for n, r in before.items()}
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert trained(bench) == checkpoints
+    for name, own in bench.scores().items():
+        assert own.pop("score/contrast_digits") > 0
+        assert own.pop("score/contrast_digits_se") == 0.5
+        assert own == scores[name]  # whether scored in one go with training or afterwards
+        assert "contrast_digits" in records(after[name].data.tags)[OWN].metrics
+    assert bench.runs("floor")["real/digits"].data.metrics["half/contrast_digits"] > 0
+    assert "contrast_digits ↓" in (bench.folder / "reports/results/tiny/README.md").read_text()
+    code, output = bench.run("--dry-run")
+    assert "to be scored" not in output
+
+
+def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(bench, store):
+    own = bench.scores()
+    # a generator that is gone from its folder is taken from the store
+    (generator,) = bench.folder.glob("runs/tiny/gan-digits-0-*/generator.safetensors")
+    generator.unlink()
+    outcome = add(store, 300, ["gan"])
+    assert outcome.exit_code == 0
+    assert {name: result.status for name, result in outcome.cells.items()} == {"gan/digits/0": "finished"}
+    run = bench.runs()["gan/digits/0"]
+    assert run.data.metrics["score-300/fd_digits"] > 0
+    assert run.data.metrics["score-300/fd_digits"] != run.data.metrics["score/fd_digits"]
+    assert bench.scores() == own
+    assert set(records(run.data.tags)) == {OWN, ScoreKey("digits", 300)}
+    results = load(store, "tiny")
+    assert results.counts == [300]
+    assert results.unscored == {ScoreKey("digits", 300): 1}
+    cells = results.at(300).cells.set_index("name")
+    assert cells.loc["gan/digits/0", "score/fd_digits"] == run.data.metrics["score-300/fd_digits"]
+    assert set(results.at(300).floors["n_generated"]) == {300}
+    text = write(store, "tiny", bench.folder / "reports").read_text()
+    assert "From 300 generated images" in text
+    told = "Not scored by `digits` at 300 images: 1 cell; `make score MATRIX=tiny EXTRACTORS=digits COUNT=300`"
+    assert told in text
+    assert add(store, 300).exit_code == 0
+    assert "score-300/fd_digits" in bench.runs()["dcgan/digits/0"].data.metrics
+    assert load(store, "tiny").unscored == {}
+
+
+def test_scores_of_another_version_are_not_shown_and_made_again(bench, store):
+    run = bench.runs()["dcgan/digits/0"]
+    kept = records(run.data.tags)[OWN]
+    store.client.set_tag(run.info.run_id, OWN.tag, replace(kept, version=kept.version - 1).text())
+    assert [p.cell.model for p in planned(store).planned if p.unscored] == ["dcgan"]
+    results = load(store, "tiny")
+    cells = results.cells.set_index("name")
+    assert not cells.loc["dcgan/digits/0", "counted"]
+    assert results.unscored == {OWN: 1}
+    assert add(store).exit_code == 0
+    assert load(store, "tiny").cells["counted"].all()
+
+
+def test_a_floor_that_lacks_a_metric_is_measured_again_under_its_run(bench, store, monkeypatch):
+    assert planned(store).floor_jobs() == []
+    monkeypatch.setattr("benchmarks.runner.metric_names", lambda e: [*metric_names(e), "new_digits"])
+    (job,) = planned(store).floor_jobs()
+    floors = [run for run in store.runs("tiny") if run.data.tags["gans.kind"] == "floor"]
+    (own,) = [run for run in floors if run.data.tags["gans.score_images"] == "500"]
+    assert job.call.keywords["run_id"] == own.info.run_id
+
+
+def test_a_matrix_that_asks_for_another_number_is_scored_not_trained(bench, store):
+    """The plan's number is `score/...` in its report, whatever the run was scored with first."""
+    path = bench.folder / "tiny.toml"
+    text = path.read_text()
+    first = bench.runs()["gan/digits/0"].data.metrics["score/fd_digits"]
+    checkpoints = trained(bench)
+    path.write_text(text.replace("images = 500, curve", "images = 400, curve"))
+    try:
+        code, output = bench.run("--models", "gan")
+    finally:
+        path.write_text(text)
+    assert code == 0, output
+    assert trained(bench) == checkpoints
+    run = bench.runs()["gan/digits/0"]
+    assert run.data.metrics["score/fd_digits"] == first
+    cells = load(store, "tiny").cells.set_index("name")
+    assert cells.loc["gan/digits/0", "score"] == run.data.metrics["score-400/fd_digits"]
+    assert cells.loc["gan/digits/0", "score-500/fd_digits"] == first
+    assert cells.loc["gan/digits/0", "score.images"] == "400"
+    assert (cells.loc["dcgan/digits/0", "status"], cells.loc["dcgan/digits/0", "counted"]) == ("finished", False)
+    assert cells.loc["dcgan/digits/0", "reason"] == "it was not scored, or by another version"
+
+
+def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(bench, store):
+    # last: it takes the generator away
+    for path in bench.folder.glob("**/generator.safetensors"):
+        path.unlink()
+    outcome = add(store, 200, ["gan"])
+    assert outcome.exit_code == 1
+    (result,) = outcome.cells.values()
+    assert (result.status, result.reason[:35]) == ("failed", "not scored: the generator of gan/di")
+    assert tagged(bench, "gan/digits/0")["gans.status"] == "finished"
+
+
+def test_bad_input_is_one_line(bench, store, tmp_path):
+    matrix = read_matrix("tiny.toml")
+    machine = Machine("cpu", 1, tmp_path)
+    for extractors, count, says in (
+        (["digit"], None, "unknown extractor 'digit'; did you mean 'digits'?"),
+        (None, 50, "COUNT=50 must be at least 100"),
+    ):
+        with pytest.raises(InputError) as caught:
+            score(matrix, Selection(), machine, store, extractors, count)
+        assert str(caught.value) == says
+    empty = Store(f"sqlite:///{tmp_path}/empty.db")
+    with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `make bench` first"):
+        score(matrix, Selection(), machine, empty)
+
+
+def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(bench, tmp_path, monkeypatch):
+    monkeypatch.chdir(bench.folder)
+    old = Store(f"sqlite:///{tmp_path}/old.db")
+    first = {"gans.protocol": "1", "gans.commit": "c0ffee"}
+    parent = old.start("tiny", "bench tiny", first | {"gans.kind": "matrix"})
+    parent.text("{}", "cells.json")
+    for number in range(3):
+        tags = first | {"gans.kind": "cell", "gans.cell": str(number)}
+        old.start("tiny", f"gan/digits/{number}", tags).finish("finished")
+    assert planned(old).remarks() == [
+        "the store holds 3 cells of protocol 1, which protocol 2 knows by other identities and does not mix with: "
+        "all are trained again, the old runs stay as they are"
+    ]
+    with pytest.raises(InputError) as caught:
+        load(old, "tiny")
+    assert str(caught.value) == (
+        f"experiment 'tiny' in sqlite:///{tmp_path}/old.db holds 3 cells of protocol 1, with which version 2 does "
+        "not mix; run `make bench` to train the matrix again, or write their report with the code that made them: "
+        "commit c0ffee"
+    )
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,106 @@
+"""Statistics of any names are averaged over the steps that told them; a rule may tell what it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gans.models.layers import Shape
+from gans.training.players import Learner, Statistics
+from gans.training.recorder import Diverged, Recorder
+from gans.training.updates import Context, Update, averaged
+
+CPU = torch.device("cpu")
+
+
+def scalars(**numbers: float) -> Statistics:
+    return {name: torch.tensor(number) for name, number in numbers.items()}
+
+
+def test_means_are_over_the_steps_that_told_a_name(recorder) -> None:
+    observer = recorder()
+    record = Recorder(CPU, observer)
+    record.add(scalars(a=1.0, b=10.0), images=8)
+    record.add(scalars(a=2.0), images=8)
+    record.add(scalars(c=5.0, a=6.0), images=8)
+    record.log(24, {"workers/alive": 3.0})
+    assert [observer.of(name) for name in "abc"] == [[(24, 3.0)], [(24, 10.0)], [(24, 5.0)]]
+    assert observer.of("workers/alive") == [(24, 3.0)]
+    # the next mean begins anew, without the names that nobody tells any more
+    record.add(scalars(a=4.0), images=8)
+    record.log(32, {})
+    assert record.history["a"] == [(24, 3.0), (32, 4.0)]
+    assert record.history["b"] == [(24, 10.0)]
+
+
+def test_tensors_that_the_next_step_overwrites_are_added_before(recorder) -> None:
+    """As a CUDA graph returns them."""
+    record, buffer = Recorder(CPU, recorder()), {"a": torch.zeros(())}
+    for number in (1.0, 2.0, 6.0):
+        buffer["a"].fill_(number)
+        record.add(buffer, images=8)
+    buffer["a"].fill_(100.0)
+    assert record.means() == {"a": 3.0}
+
+
+def test_a_mean_that_is_no_number_is_named_and_not_told(recorder) -> None:
+    observer = recorder()
+    record = Recorder(CPU, observer)
+    record.add(scalars(a=1.0, odd=float("nan")), images=8)
+    with pytest.raises(Diverged, match=r"odd is nan at 0.1 kimg"):
+        record.log(100, {})
+    assert observer.values == []
+
+
+def test_workers_statistics_are_averaged_by_name() -> None:
+    found = averaged([scalars(a=1.0, b=4.0), {"b": torch.tensor(6.0), "a": torch.tensor(3.0)}])
+    assert {name: value.item() for name, value in found.items()} == {"a": 2.0, "b": 5.0}
+
+
+class Elsewhere:
+    """A discriminator on another machine."""
+
+    size = 7
+
+    def __init__(self) -> None:
+        self.weight = 1.0
+
+    def finite(self) -> bool:
+        return self.weight == self.weight
+
+    def state(self) -> dict[str, Any]:
+        return {"weight": self.weight}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.weight = state["weight"]
+
+
+class Remote(Update):
+    """A rule that says what plays against its generator, and no more."""
+
+    images_per_step = 8
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.elsewhere = [Elsewhere(), Elsewhere()]
+
+    def step(self, images: int) -> dict[str, Tensor]:
+        return scalars(mine=float(images))
+
+    def opponents(self) -> Mapping[str, Learner]:
+        return {f"elsewhere {n}": opponent for n, opponent in enumerate(self.elsewhere)}
+
+
+def test_what_a_rule_inherits_is_right_if_its_discriminators_live_elsewhere(tiny, blobs) -> None:
+    one, other = (Remote(tiny({}), Shape(1, 16), Context(blobs().train)) for _ in range(2))
+    assert one.discriminator_size() == 14
+    assert one.finite()
+    one.elsewhere[1].weight = 5.0
+    other.load(one.state())
+    assert [opponent.weight for opponent in other.elsewhere] == [1.0, 5.0]
+    one.elsewhere[1].weight = float("nan")
+    assert not one.finite()
