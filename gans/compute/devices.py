@@ -17,6 +17,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from gans.compute import precision
 from gans.errors import InputError
 
 # mallopt(3): parameters and the values that keep memory in the process
@@ -82,8 +83,7 @@ def prepare(device: torch.device, threads: int) -> None:
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
         # scores are computed in IEEE float32 on every device; training says what it wants (gans.compute.precision)
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        precision.UNITS.rest("ieee")
 
 
 def keep_memory() -> None:

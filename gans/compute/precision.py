@@ -122,6 +122,11 @@ class Units:
         finally:
             self.move(kind, outer)
 
+    def rest(self, kind: str) -> None:
+        """Make this the kind of products outside of all blocks, when those of another kind are through."""
+        with self.of(kind):
+            self.before = [kind, kind]
+
     def move(self, here: str | None, there: str | None) -> None:
         """From a block of one kind into one of another; None is outside."""
         if here == there:

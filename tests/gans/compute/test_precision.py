@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from threading import Barrier, Event, Thread
+from threading import Barrier, Event, Thread, Timer
 
 import pytest
 import torch
@@ -237,6 +237,29 @@ def test_products_may_be_others_within_a_block() -> None:
             assert units.kinds() == ["ieee", "ieee"]
         assert units.kinds() == ["tf32", "tf32"]
     assert units.inside == 0
+
+
+def test_products_outside_of_blocks_are_set_when_others_blocks_are_through() -> None:
+    units = precision.Units()
+    before = units.kinds()
+    inside, leave = Event(), Event()
+    seen: list[list[str]] = []
+
+    def computes() -> None:
+        with units.of("tf32"):
+            inside.set()
+            leave.wait(timeout=30)
+            seen.append(units.kinds())
+
+    def prepares() -> None:
+        inside.wait(timeout=30)
+        Timer(0.1, leave.set).start()
+        units.rest("ieee")
+
+    run_at_once([computes, prepares])
+    assert seen == [["tf32", "tf32"]]
+    assert units.kinds() == ["ieee", "ieee"]
+    units.set(before)
 
 
 def test_whoever_comes_first_computes_first() -> None:
