@@ -26,7 +26,7 @@ def drawn() -> tuple[nn.Linear, list[list[Tensor]]]:
 
 
 def taught(network: nn.Module, gradients: list[list[Tensor]], **settings: object) -> list[Tensor]:
-    player = Player(copy.deepcopy(network), LR, OptimizerConfig(**settings))
+    player = Player(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32")
     for step in gradients:
         player.apply([gradient.clone() for gradient in step])
     return [parameter.detach() for parameter in player.parameters]
@@ -84,13 +84,13 @@ def test_optimisers_do_what_their_formulae_say(settings, formula) -> None:
 def test_a_player_that_a_graph_taught_goes_on_without_one(settings) -> None:
     """Optimisers that count steps on the device for a graph count them again as usual, and do not warn."""
     network, gradients = drawn()
-    one, other = (Player(copy.deepcopy(network), LR, OptimizerConfig(**settings)) for _ in range(2))
+    one, other = (Player(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32") for _ in range(2))
     one.apply(gradients[0])
-    one.capture(True)
+    one.count_on_device(True)
     flags = [group.get("capturable") for group in one.optimizer.param_groups]
     assert flags == ([None] if settings["name"] == "sgd" else [True])
     other.load(copy.deepcopy(one.state()))
-    one.capture(False)
+    one.count_on_device(False)
     assert [group.get("capturable") for group in other.optimizer.param_groups] in ([None], [False])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
