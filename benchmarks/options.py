@@ -54,7 +54,7 @@ class Machine:
         ),
     ] = None
     runs: Annotated[Path, Option("folder for checkpoints and pictures", variable=False)] = Path("runs")
-    graph: Annotated[bool, Option("replay training steps as CUDA graphs (not measured)")] = False
+    graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     workers: Annotated[
         str | None,
         Option(

@@ -22,18 +22,17 @@ from benchmarks.options import Bench, Machine, Selection
 from benchmarks.progress import progress
 from gans import fidelity, schema
 from gans.commands import options
-from gans.compute import devices, precision
+from gans.compute import devices, precision, recorded
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
-from gans.registry import RULES
+from gans.registry import MODELS, RULES
 from gans.runs.cell import Cell, check_fit
 from gans.runs.cell import extractor as extractor_of
 from gans.runs.execute import Place, tags
 from gans.runs.scores import ScoreKey, metric_names, records
 from gans.runs.tracking import MlflowRun, Run, Store
 from gans.schema import FINAL, FINISHED
-from gans.training import graphs
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
 
@@ -128,8 +127,7 @@ class MatrixRun:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
         self.parent_id: str | None = None  # of all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
-        if machine.graph:
-            graphs.require(self.device)
+        recorded.wanted(machine.graph, self.device)
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         kinds = (schema.CELL, schema.FLOOR)
@@ -185,17 +183,26 @@ class MatrixRun:
         """What a person should know before anything runs."""
         asked = [p.cell for p in self.selected]
         whole = {cell.model for cell in asked if self.where(cell) == "local"}
-        plain = {cell.model for cell in asked if not graphs.fits(RULES[cell.experiment.update.rule])}
+        plain = {cell.model for cell in asked if self.where(cell) != "local"}
         remarks = old_runs(self.runs)
         if self.machine.workers == "ray" and whole:
             names = self.in_order(whole)
             remarks += [
                 f"WORKERS=ray is for mdgan updates; each cell of these models runs in one process: {names}"
             ]
+        unmeasured = {cell.model for cell in asked if self.unmeasured(cell)}
+        if unmeasured:
+            names = self.in_order(unmeasured)
+            remarks += [f"these models train in float32, as no lower precision was measured on CUDA: {names}"]
         if self.machine.graph and plain:
             names = self.in_order(plain)
-            remarks += [f"GRAPH=1 is for two-player updates; these models train without graphs: {names}"]
+            remarks += [f"GRAPH=1 is for one process; over Ray these models train without graphs: {names}"]
         return remarks
+
+    def unmeasured(self, cell: Cell) -> bool:
+        """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
+        networks, asked = MODELS[cell.experiment.networks.name], self.selection.precision or "auto"
+        return cell.experiment.precision == "float32" and precision.unmeasured(asked, self.device, networks)
 
     def in_order(self, models: set[str]) -> str:
         """The names of models as the file orders them."""

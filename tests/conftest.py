@@ -19,8 +19,7 @@ from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.runs.scoring import Scoring
 from gans.training.loop import train
-from gans.training.mdgan.workers import LocalTeam
-from gans.training.players import Discriminator, Statistics
+from gans.training.players import Discriminator, Player, Statistics
 from gans.training.recorder import Observer, Silent
 from gans.training.updates import Update
 
@@ -135,15 +134,26 @@ def values(statistics: Statistics) -> Tensor:
 
 def discriminators(update: Update) -> list[Discriminator]:
     """Those that live in this process, in the order of their workers."""
-    found: list[Discriminator] = []
-    for learner in update.opponents().values():
-        if isinstance(learner, Update):
-            found += discriminators(learner)
-        elif isinstance(learner, LocalTeam):
-            found += learner.players
-        elif isinstance(learner, Discriminator):
-            found.append(learner)
-    return found
+    return [player for player in update.players if isinstance(player, Discriminator)]
+
+
+def seeded(update: Update, purpose: str, images: int, *labels: int) -> torch.Generator:
+    """A generator that draws what the rule's own does at this position."""
+    rng = torch.Generator(update.device)
+    update.seed(rng, purpose, images, *labels)
+    return rng
+
+
+def latents(update: Update, images: int, *labels: int) -> Tensor:
+    """What the rule draws at this position."""
+    return update.latents(seeded(update, "latents", images, *labels))
+
+
+def to_double(*players: Player) -> None:
+    """Networks in float64, and what they are given."""
+    for player in players:
+        network = player.network.double()
+        player.compute = lambda x, network=network: network(x.double())
 
 
 @contextmanager

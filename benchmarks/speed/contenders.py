@@ -15,14 +15,13 @@ from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
 from gans import schema
 from gans.compute import devices
+from gans.compute.recorded import Recorded
 from gans.schema import Precision
 from gans.training.evaluation import Curve
-from gans.training.graphs import Graph
 from gans.training.loop import Session
-from gans.training.mdgan.server import MDGAN
 from gans.training.recorder import Recorder
 from gans.training.state import Training
-from gans.training.updates import TwoPlayer, Update
+from gans.training.updates import Update
 
 
 class Unasked:
@@ -34,11 +33,11 @@ class Unasked:
         raise NotImplementedError("nothing is scored while speed is measured")
 
 
-def trainer(workload: Workload, device: torch.device, threads: int, graph: bool = False) -> dict[str, Steps]:
+def trainer(workload: Workload, device: torch.device, threads: int, graph: bool | None = None) -> dict[str, Steps]:
     """Our trainer, its arithmetic alone on the same networks, and the machine's own large product beside them."""
     devices.prepare(device, threads)
     run, dense = session(workload, device, graph), product(device, workload.experiment.precision)
-    return {"ours": ours(run), "bare": bare(run.training.steps), "product": dense}
+    return {"ours": ours(run), "bare": bare(run.training), "product": dense}
 
 
 def tutorial(workload: Workload, device: torch.device, threads: int) -> dict[str, Steps]:
@@ -54,7 +53,7 @@ def tutorial(workload: Workload, device: torch.device, threads: int) -> dict[str
     return {"tutorial": steps}
 
 
-def session(workload: Workload, device: torch.device, graph: bool = False) -> Session:
+def session(workload: Workload, device: torch.device, graph: bool | None = None) -> Session:
     """The real trainer, in a folder that is gone: it scores and saves nothing."""
     recorder, run = Recorder(device), Training(workload.experiment, workload.data, device, graph)
     with TemporaryDirectory() as folder:
@@ -73,35 +72,42 @@ def ours(run: Session) -> Steps:
     return steps
 
 
-def bare(update: Update | Graph) -> Steps:
-    """Both players' passes and optimiser steps, on the same images and latents every time; MD-GAN swaps never."""
-    if isinstance(update, Graph):
-        return replay(update)
-    assert isinstance(update, TwoPlayer | MDGAN)
-    play, prepared = update.play, update.prepare(0)
+def bare(training: Training) -> Steps:
+    """The arithmetic of a step alone, prepared once: on the same images every time; MD-GAN swaps never.
+
+    What was recorded is replayed, with the average of weights and the sums of statistics that are in it.
+    """
+    if isinstance(training.playback, Recorded):
+        return replayed(training, training.playback)
+    return played(training.update)
+
+
+def played(update: Update) -> Steps:
+    """Both players' passes and optimiser steps."""
+    update.prepare(0)
 
     def steps(count: int) -> None:
         for _ in range(count):
-            play(prepared)  # type: ignore[arg-type]  # its own rule's
+            update.play()
 
     return steps
 
 
-def replay(graph: Graph) -> Steps:
+def replayed(training: Training, playback: Recorded) -> Steps:
     """The recorded step again and again."""
 
     def steps(count: int) -> None:
-        while graph.graph is None:
-            graph.step(0)
+        while playback.recording is None:
+            training.step()
         for _ in range(count):
-            graph.graph.replay()
+            playback.recording.replay()
 
     return steps
 
 
 def operations(workload: Workload, device: torch.device) -> int:
     """Floating-point operations of one step: matrix products and convolutions, a multiply-add counted as two."""
-    steps = bare(workload.update(device))
+    steps = played(workload.update(device))
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = NoModules()  # type: ignore[assignment]
     with counter:

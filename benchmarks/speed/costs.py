@@ -16,7 +16,7 @@ import torch
 from benchmarks.matrix import cells, read_matrix
 from benchmarks.options import Selection
 from benchmarks.runner import MatrixOutcome
-from benchmarks.speed.contenders import bare
+from benchmarks.speed.contenders import bare, session
 from benchmarks.speed.page import Packed
 from benchmarks.speed.rounds import Times, here, interleave
 from benchmarks.speed.startup import SPAWNED
@@ -68,7 +68,7 @@ def workers(counts: Sequence[int], device: torch.device, rounds: int, seconds: f
     contenders = {}
     for n in counts:
         workload = small("mdgan", update={"rule": "mdgan", "workers": n})
-        contenders[str(n)] = here(bare(workload.update(device)), device)
+        contenders[str(n)] = here(bare(session(workload, device).training), device)
     timed = interleave(contenders, rounds, seconds)
     return {int(n): times for n, times in timed.items()}
 

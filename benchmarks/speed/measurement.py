@@ -18,11 +18,10 @@ from benchmarks.speed.rounds import Contender, interleave
 from benchmarks.speed.stage import Stage
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
 from gans.commands import options
-from gans.compute import devices, precision
+from gans.compute import devices, precision, recorded
 from gans.errors import unknown
 from gans.registry import MODELS
 from gans.schema import Precision
-from gans.training import graphs
 
 Tell = Callable[[str], None]
 
@@ -38,8 +37,7 @@ class Measurement:
                 raise unknown("model", model, SIZES)
         self.rounds = min(3, asked.rounds) if asked.quick else asked.rounds
         self.device = devices.resolve(asked.device)
-        if asked.graph:
-            graphs.require(self.device)
+        recorded.wanted(asked.graph, self.device)
         self.threads = asked.threads or devices.cores()
         devices.prepare(self.device, self.threads)
         self.bf16 = precision.has_bf16(self.device) and asked.precision != "float32"
@@ -93,7 +91,7 @@ class Measurement:
         e = workload.experiment
         batch = workload.update(torch.device("cpu")).images_per_step
         operations = contenders.operations(workload, self.device)
-        default = precision.resolve("auto", self.device, MODELS[e.networks.name].bf16)
+        default = precision.resolve("auto", self.device, MODELS[e.networks.name])
         return Row(workload.name, workload.note, batch, times, operations, default, rates)
 
     def surroundings(self) -> None:

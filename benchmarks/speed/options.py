@@ -26,7 +26,7 @@ class Speed:
         Option("of whole cells; if not given, their default; float32 leaves bf16 out of the steps"),
     ] = None
     threads: Annotated[int | None, Option("CPU threads; all cores if not given")] = None
-    graph: Annotated[bool, Option("time our trainer with CUDA graphs")] = False
+    graph: Annotated[bool | None, Option("record our steps as CUDA graphs; if not given, on CUDA")] = None
     quick: Annotated[bool, Option("dcgan's steps and start-up only, in under a minute")] = False
 
     def validate(self) -> None:

@@ -10,8 +10,9 @@ that the program works with, and the command that gives the same object again.
         port: Annotated[int, Option("TCP port on localhost")] = 5000
 
 gives `--port`, `PORT=` and `Ui(port=5000)`. A field's type says how it is read: `bool` is a switch, `Literal` a
-choice, a sequence or tuple takes several values; `None` among its types means that it may be left out. A field
-that is a dataclass itself is a part: its options are the declaration's too.
+choice, a sequence or tuple takes several values; `None` among its types means that it may be left out, and that
+a switch can be turned off as well (`--no-graph`, `GRAPH=0`). A field that is a dataclass itself is a part: its
+options are the declaration's too.
 """
 
 from __future__ import annotations
@@ -89,6 +90,15 @@ class Flag:
         return f"--{self.name.replace('_', '-')}"
 
     @property
+    def negative(self) -> str:
+        """Of a switch that may be left out: how it is asked not to be."""
+        return f"--no-{self.flag.removeprefix('--')}"
+
+    def text(self, value: Any) -> str:
+        """Its value as a variable of `make` holds it."""
+        return "0" if value is False and self.default is None else as_text(value)
+
+    @property
     def help(self) -> str:
         """What it means, with its default."""
         default = "" if self.default is MISSING else as_text(self.default)
@@ -102,7 +112,8 @@ class Flag:
         """Teach it to a parser."""
         settings: dict[str, Any] = {"help": self.help.replace("%", "%%")}
         if self.kind is bool:
-            parser.add_argument(self.flag, action="store_true", **settings)
+            action = "store_true" if self.default is False else argparse.BooleanOptionalAction
+            parser.add_argument(self.flag, action=action, **settings | {"default": self.default})
             return
         settings |= {"type": self.kind, "nargs": self.count, "choices": self.choices}
         settings |= {"metavar": self.option.metavar or None, "default": self.default}
@@ -118,11 +129,11 @@ class Flag:
 
     def typed(self, value: Any) -> list[str]:
         """The words of a command line that give it a value; none for its default."""
-        text = as_text(value)
-        if self.default is not MISSING and text == as_text(self.default):
+        text = self.text(value)
+        if self.default is not MISSING and text == self.text(self.default):
             return []
         if self.kind is bool:
-            return [self.flag]
+            return [self.flag if value else self.negative]
         words = shlex.split(text) if self.count else [text]
         return words if self.option.positional else [self.flag, *words]
 
@@ -133,10 +144,10 @@ class Flag:
             InputError: quotes that do not close.
         """
         given = given.strip()
-        if not given or (self.kind is bool and given == "0"):
+        if not given:
             return []
         if self.kind is bool:
-            return [self.flag]
+            return [self.flag] if given != "0" else [self.negative] if self.default is None else []
         if self.count is None:
             return [given] if self.option.positional else [f"{self.flag}={given}"]
         try:
@@ -276,8 +287,8 @@ def command(target: str, asked: object) -> str:
     """The `make` command that asks for the same again, quoted for a shell: what differs from the defaults."""
     words = ["make", target]
     for flag in flags(type(asked)):
-        text = as_text(flag.of(asked))
-        usual = "" if flag.default is MISSING else as_text(flag.default)
+        text = flag.text(flag.of(asked))
+        usual = "" if flag.default is MISSING else flag.text(flag.default)
         if flag.option.variable and flag.option.repeated and text != usual:
             words.append(f"{flag.variable}={shlex.quote(text.replace('$', '$$'))}")  # make expands $
     return " ".join(words)

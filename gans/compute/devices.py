@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
-from torch import nn
+from torch import Tensor, nn
 
 from gans.compute import precision
 from gans.errors import InputError
@@ -100,9 +100,13 @@ def keep_memory() -> None:
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """The network on the device, in the memory layout that is fastest there."""
-    network = network.to(device)
-    # oneDNN's convolutions are faster in this layout; on CUDA nothing has been measured, so nothing is changed
-    return network.to(memory_format=torch.channels_last) if device.type == "cpu" else network
+    # oneDNN's and cuDNN's convolutions are faster in this layout
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on the device; the host does not wait for what is queued there."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def cores() -> int:

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,22 +25,42 @@ from gans.errors import InputError
 from gans.schema import Precision, Settled
 
 
-def resolve(asked: Precision, device: torch.device, bf16: bool) -> Settled:
-    """The precision by name: `auto` becomes bf16 where that is known to pay, else float32.
+class Measured(Protocol):
+    """What is known of the precisions of a pair of networks; `gans.models.Model` says it."""
 
-    Networks train in bf16 by default where the CPU multiplies tiles of matrices: there they were measured to be
+    @property
+    def bf16(self) -> bool:
+        """On CPUs with matrix tiles bf16 is faster, at equal scores."""
+
+    @property
+    def cuda(self) -> Literal["bf16", "tf32"] | None:
+        """This one is so on CUDA."""
+
+
+def resolve(asked: Precision, device: torch.device, networks: Measured) -> Settled:
+    """The precision by name: `auto` becomes a lower one where that is known to pay, else float32.
+
+    By default networks train in bf16 where the CPU multiplies tiles of matrices: there they were measured to be
     faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
     (reports/results/compare; widths up to 48). Where there are bfloat16 products of vectors only, it depends on
-    the CPU (docs/speed-log.md); no GPU has been measured.
+    the CPU (docs/speed-log.md). On CUDA it is what the model names, if the card has it: convolutional networks
+    were measured in bf16 and tf32 (reports/results/h200/compare).
 
     Args:
         asked: as the experiment says.
         device: what trains.
-        bf16: whether the networks have that evidence (`gans.models.Model`).
+        networks: what is known of them.
     """
     if asked != "auto":
         return asked
-    return "bf16" if bf16 and has_tiles(device) else "float32"
+    if device.type == "cuda":
+        return networks.cuda if networks.cuda and is_ampere(device) else "float32"
+    return "bf16" if networks.bf16 and has_tiles(device) else "float32"
+
+
+def unmeasured(asked: Precision, device: torch.device, networks: Measured) -> bool:
+    """Whether the networks train in float32 because nobody measured a lower precision for this card."""
+    return asked == "auto" and device.type == "cuda" and networks.cuda is None and is_ampere(device)
 
 
 def require(precision: Settled, device: torch.device) -> None:
@@ -63,9 +83,14 @@ def require(precision: Settled, device: torch.device) -> None:
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 products are computed by the hardware."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        return is_ampere(device)
     able = torch.cpu.get_capabilities()
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def is_ampere(device: torch.device) -> bool:
+    """Whether a CUDA device has the cores for bfloat16 and TensorFloat-32: from compute capability 8.0 on."""
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def has_tiles(device: torch.device) -> bool:

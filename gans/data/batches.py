@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gans import seeds
+from gans.compute import devices
 from gans.data.images import to_float
 
 
@@ -19,21 +20,27 @@ class Batches:
         images: uint8 (n, channels, height, width).
         seed: the training seed.
         labels: what else tells this stream from others (a worker's number).
+        part: the images that the stream is made of; None: all of them.
     """
 
-    def __init__(self, images: Tensor, seed: int, *labels: int | str) -> None:
+    def __init__(self, images: Tensor, seed: int, *labels: int | str, part: range | None = None) -> None:
         self.images = images
         self.seed = seed
         self.labels = labels
+        self.part = range(len(images)) if part is None else part
         self.orders: dict[int, Tensor] = {}
 
     def at(self, position: int, count: int) -> Tensor:
         """Images `position` to `position + count` of the stream: float32 (count, c, h, w) in [-1, 1]."""
-        return to_float(self.images.index_select(0, self.indices(position, count)))
+        return self.of(self.indices(position, count))
+
+    def of(self, indices: Tensor) -> Tensor:
+        """The images at these indices: float32 (count, c, h, w) in [-1, 1]."""
+        return to_float(self.images.index_select(0, indices))
 
     def indices(self, position: int, count: int) -> Tensor:
         """Where those images stand in the data set: int64 (count,)."""
-        n = len(self.images)
+        n = len(self.part)
         parts = []
         while count > 0:
             epoch, start = divmod(position, n)
@@ -47,8 +54,7 @@ class Batches:
         if epoch not in self.orders:
             rng = seeds.generator(self.seed, "order", *self.labels, epoch)
             # drawn on the CPU, so that every device sees the same order; only the current epochs are kept
-            order = torch.randperm(len(self.images), generator=rng)
-            if self.images.is_cuda:  # from pinned memory, so that the host does not wait for queued steps
-                order = order.pin_memory().to(self.images.device, non_blocking=True)
+            order = self.part.start + torch.randperm(len(self.part), generator=rng)
+            order = devices.sent(order, self.images.device)
             self.orders = {e: o for e, o in self.orders.items() if e == epoch - 1} | {epoch: order}
         return self.orders[epoch]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -32,7 +32,8 @@ class Model:
             in the loss.
         recipe: settings laid over the defaults of `gans.config`: the paper's, or others that work.
         space: what `make sweep` searches, in the notation of `sweeps.space`; empty: learning rates and width.
-        bf16: whether it was measured to train in bfloat16 to equal scores where that is faster.
+        bf16: whether it was measured to train in bfloat16 to equal scores on CPUs where that is faster.
+        cuda: the precision that was measured to do so on CUDA; None: nothing was measured.
     """
 
     config: type[NetworkConfig]
@@ -41,6 +42,7 @@ class Model:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     space: Mapping[str, Any] = field(default_factory=dict)
     bf16: bool = False
+    cuda: Literal["bf16", "tf32"] | None = None
 
 
 def build_generator(shape: Shape, config: NetworkConfig, seed: int) -> nn.Module:

@@ -84,7 +84,7 @@ def _norm(channels: int, norm: bool) -> list[nn.Module]:
 
 # Radford et al. 2015, section 4
 RECIPE = {"networks": {"latent": 100, "width": 128}, "batch": 128}
-DCGAN = Model(Config, Generator, Discriminator, RECIPE, search_space(), bf16=True)
+DCGAN = Model(Config, Generator, Discriminator, RECIPE, search_space(), bf16=True, cuda="bf16")
 DCGAN_NOBN = Model(
     Config,
     partial(Generator, norm=False),
@@ -92,4 +92,5 @@ DCGAN_NOBN = Model(
     RECIPE,
     search_space(PENALISED),
     bf16=True,
+    cuda="bf16",
 )

@@ -72,4 +72,5 @@ GAN = Model(
     # reimplementation that works. Widths are those of the MD-GAN paper's fully connected networks.
     recipe={"networks": {"latent": 100, "width": 512}},
     space=search_space(["non-saturating", "minimax", *PENALISED[1:]]),
+    cuda="tf32",
 )

@@ -143,4 +143,5 @@ SAGAN = Model(
     },
     space=search_space(PENALISED, lowest_rate=2e-5),
     bf16=True,
+    cuda="bf16",
 )

@@ -76,7 +76,7 @@ def identify(model: str, experiment: Experiment, device: torch.device) -> Cell:
     images = datasets.load(experiment.dataset, resolution=experiment.resolution)
     names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
     extractors = [extractor(name) for name in dict.fromkeys(names)]
-    settled = precision.resolve(experiment.precision, device, MODELS[experiment.networks.name].bf16)
+    settled = precision.resolve(experiment.precision, device, MODELS[experiment.networks.name])
     resolved = Resolved.of(experiment, images.resolution, settled, [e.name for e in extractors])
     identity = resolved.identity(images.hash, extractors[0].hash, resolved.code())
     return Cell(model, resolved, identity, extractors[0].prefix)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gans import files, schema
-from gans.compute import devices, precision
+from gans.compute import devices, precision, recorded
 from gans.config import Resolved, ShardedConfig
 from gans.data.images import ImageData
 from gans.errors import InputError, Stopped, brief
@@ -24,7 +24,6 @@ from gans.runs.cell import Cell, extractor
 from gans.runs.provenance import foreign, provenance
 from gans.runs.scoring import Scored, Scoring
 from gans.runs.tracking import Run, Store
-from gans.training import graphs
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
@@ -49,7 +48,7 @@ class Place:
         threads: on the CPU.
         parent: run id of the invocation, if there is one.
         matrix_file: text of the matrix file, kept with the run.
-        graph: replay training steps as a CUDA graph.
+        graph: record training steps and replay them; None: where the device has graphs.
         workers: where the workers of an update rule that has some live; results agree to rounding.
     """
 
@@ -59,7 +58,7 @@ class Place:
     threads: int
     parent: str | None = None
     matrix_file: str | None = None
-    graph: bool = False
+    graph: bool | None = None
     workers: Where = "local"
 
 
@@ -126,8 +125,7 @@ class CellRun:
         """
         device = devices.resolve(self.place.device)
         precision.require(self.cell.experiment.precision, device)
-        if self.place.graph:
-            graphs.require(device)
+        recorded.wanted(self.place.graph, device)
         devices.prepare(device, self.place.threads)
         store = Store(self.place.uri)
         with locked(self.folder):
@@ -262,11 +260,13 @@ def reason(error: BaseException) -> str:
 
 def session(cell: Cell, place: Place) -> dict[str, str]:
     """Tags of a run that is under way: on what it is."""
-    graphed = place.graph and graphs.fits(RULES[cell.experiment.update.rule])
+    device = devices.resolve(place.device)
+    # workers in processes of their own are in no recording
+    apart = place.workers != "local" and RULES[cell.experiment.update.rule].distributed
     return {
-        schema.DEVICE: devices.describe(devices.resolve(place.device)),
+        schema.DEVICE: devices.describe(device),
         schema.THREADS: str(place.threads),
-        schema.GRAPH: str(graphed).lower(),
+        schema.GRAPH: str(recorded.wanted(place.graph, device) and not apart).lower(),
         schema.STATUS: schema.RUNNING,
     }
 

@@ -18,6 +18,9 @@ class EMA:
     Args:
         generator: the network that is trained.
         halflife_kimg: thousands of images after which a weight's share has halved; 0 copies the weights.
+
+    Attributes:
+        share: of the trained weights in the average after the step that was prepared, in their precision: ().
     """
 
     RAMP_UP = 0.05
@@ -28,15 +31,24 @@ class EMA:
         self.averaged: list[Tensor] = list(self.generator.parameters())
         self.trained = [parameter.detach() for parameter in generator.parameters()]  # they share the memory
         self.buffers, self.trained_buffers = list(self.generator.buffers()), list(generator.buffers())
+        self.share = self.averaged[0].new_zeros(())
 
     def decay(self, images: int, step: int) -> float:
         """Share of the old average that is kept after a step of `step` images, `images` seen so far."""
         halflife = min(self.halflife, images * self.RAMP_UP)
         return 0.5 ** (step / halflife) if halflife > 0 else 0.0
 
+    def prepare(self, images: int, step: int) -> None:
+        """For a step of `step` images after which `images` are seen."""
+        self.share.fill_(1 - self.decay(images, step))
+
     @torch.no_grad()
-    def update(self, images: int, step: int) -> None:
-        torch._foreach_lerp_(self.averaged, self.trained, 1 - self.decay(images, step))
+    def play(self) -> None:
+        """Follow the trained weights."""
+        if self.share.is_cuda:
+            at_once(self.averaged, self.trained, 1 - self.share)
+        else:
+            torch._foreach_lerp_(self.averaged, self.trained, [self.share] * len(self.averaged))
         if self.buffers:
             torch._foreach_copy_(self.buffers, self.trained_buffers)
 
@@ -45,3 +57,10 @@ class EMA:
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.generator.load_state_dict(state)
+
+
+def at_once(averaged: list[Tensor], trained: list[Tensor], kept: Tensor) -> None:
+    """a <- (a - w) kept + w, in few launches: torch interpolates one by one if the share is a tensor."""
+    torch._foreach_sub_(averaged, trained)
+    torch._foreach_mul_(averaged, kept)
+    torch._foreach_add_(averaged, trained)

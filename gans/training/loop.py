@@ -57,7 +57,7 @@ def train(
     device: torch.device,
     evaluator: Evaluator,
     observer: Observer | None = None,
-    graph: bool = False,
+    graph: bool | None = None,
     hire: Hire | None = None,
 ) -> Outcome:
     """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
@@ -69,7 +69,7 @@ def train(
         device: where networks and images live.
         evaluator: judges the averaged generator, and so picks the checkpoint.
         observer: is told metrics and pictures.
-        graph: replay steps as a CUDA graph, where there is one (`gans.training.graphs`).
+        graph: record steps and replay them (`gans.compute.recorded`); None: where the device has graphs.
         hire: makes the workers of an update rule that has some; None: they live in this process.
 
     Returns:
@@ -162,11 +162,11 @@ class Session:
 
     def step(self) -> None:
         with self.recorder.clock.of("training"):
-            statistics = self.training.step()
-            self.recorder.add(statistics, self.training.update.images_per_step)
+            self.training.step()
 
     def log(self) -> None:
-        self.recorder.log(self.training.images, self.training.update.metrics())
+        training = self.training
+        self.recorder.log(training.images, training.told, training.update.metrics())
 
     # --- the end
 

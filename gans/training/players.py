@@ -27,6 +27,10 @@ class Learner(Protocol):
     """What an update rule teaches: a player, a team of them wherever they live, or a rule of its own."""
 
     @property
+    def players(self) -> Sequence[Player]:
+        """Those that live in this process."""
+
+    @property
     def size(self) -> int:
         """Trainable parameters."""
 
@@ -61,6 +65,10 @@ class Player:
         self.optimizer = build_optimizer(self.parameters, lr, optimizer)
 
     @property
+    def players(self) -> list[Player]:
+        return [self]
+
+    @property
     def size(self) -> int:
         """Trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters)
@@ -88,16 +96,19 @@ class Player:
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.capture(False)  # the checkpoint's, if a graph wrote it; a graph asks for it again
+        self.count_on_device(False)  # the checkpoint may say otherwise; who records steps asks for it again
         for parameter, moments in self.optimizer.state.items():
             for name, moment in moments.items():
                 moments[name] = laid_out_as(parameter, moment)
 
-    def capture(self, wanted: bool) -> None:
+    def count_on_device(self, wanted: bool) -> None:
         """Whether an optimiser that counts its steps does so on the device, as a CUDA graph needs it."""
-        for group in self.optimizer.param_groups:
-            if "capturable" in group:
-                group["capturable"] = wanted
+        groups = [group for group in self.optimizer.param_groups if "capturable" in group]
+        for group in groups:
+            group["capturable"] = wanted
+        if groups and wanted:
+            for parameter, moments in self.optimizer.state.items():
+                moments["step"] = moments["step"].to(parameter.device)
 
 
 def build_optimizer(parameters: Sequence[nn.Parameter], lr: float, config: OptimizerConfig) -> Optimizer:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from gans.training.costs import Clock, Costs
-from gans.training.players import Statistics
+from gans.training.means import Means
 
 # (images seen, value) by metric name
 History = dict[str, list[tuple[int, float]]]
@@ -51,7 +49,7 @@ class Silent:
 
 
 class Recorder:
-    """Adds up the statistics of steps, keeps clock and history, and tells an observer.
+    """Keeps clock and history, and tells an observer.
 
     Args:
         device: what computes; its energy is counted if it says so.
@@ -65,53 +63,33 @@ class Recorder:
         self.observer = observer or Silent()
         self.costs = Costs(device)
         self.history: History = {}
-        self.forget()
         self.logged_training = 0.0
 
     @property
     def clock(self) -> Clock:
         return self.costs.clock
 
-    def add(self, statistics: Statistics, images: int) -> None:
-        """What a step of `images` images tells; it stays on the device until it is logged."""
-        for name, value in statistics.items():
-            if name not in self.sums:
-                self.sums[name] = torch.zeros_like(value)
-        torch._foreach_add_([self.sums[name] for name in statistics], list(statistics.values()))
-        self.steps.update(statistics.keys())
-        self.images += images
-
-    def log(self, images: int, more: Mapping[str, float]) -> None:
+    def log(self, images: int, told: Means, more: Mapping[str, float]) -> None:
         """Tell the mean statistics since the last log, speed, costs, and `more`; reading waits for the device.
 
         Args:
             images: seen so far.
+            told: by the steps since then; begun anew.
             more: metrics of the moment, by name.
 
         Raises:
             Diverged: a statistic is not finite; nothing is told then.
         """
         with self.clock.of("training"):
-            means = self.means()
+            means = told.read()
         for name, value in means.items():
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value} at {images / 1000:.1f} kimg")
         training = self.costs.seconds["training"]
-        speed = self.images / max(training - self.logged_training, 1e-9)
+        speed = told.images / max(training - self.logged_training, 1e-9)
         self.tell(images, {**means, "speed/images_per_second": speed, **self.costs.metrics(), **more})
-        self.forget()
+        told.forget()
         self.logged_training = training
-
-    def means(self) -> dict[str, float]:
-        """Over the steps since the last log, each over those that told it; read at once."""
-        means = torch.stack([total / self.steps[name] for name, total in self.sums.items()])
-        return dict(zip(self.sums, means.tolist(), strict=True))
-
-    def forget(self) -> None:
-        """Begin new means."""
-        self.sums: dict[str, Tensor] = {}
-        self.steps: Counter[str] = Counter()
-        self.images = 0
 
     def tell(self, images: int, values: Mapping[str, float]) -> None:
         """Metrics after `images` images."""

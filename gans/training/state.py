@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from gans import schema
-from gans.compute import precision
+from gans.compute import precision, recorded
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.models.layers import Shape
 from gans.registry import RULES
-from gans.training import graphs
 from gans.training.ema import EMA
-from gans.training.graphs import Graph
+from gans.training.means import Means
 from gans.training.players import Statistics
 from gans.training.recorder import Diverged
 from gans.training.updates import Context, Hire, Update
@@ -27,7 +28,7 @@ class Training:
         experiment: what to train.
         data: its data set.
         device: where networks and images live.
-        graph: replay steps as a CUDA graph, where there is one (`gans.training.graphs`).
+        graph: record steps and replay them (`gans.compute.recorded`); None: where the device has graphs.
         hire: makes the workers of an update rule that has some; None: they live in this process.
 
     Raises:
@@ -38,6 +39,8 @@ class Training:
         ema: the averaged generator, which is scored and drawn.
         images: real images that were shown to the discriminators, all of them together.
         previous: the same before the last step; -1 before the first, when everything is due.
+        told: what steps told since the last log.
+        playback: plays the steps.
     """
 
     def __init__(
@@ -45,33 +48,67 @@ class Training:
         experiment: Resolved,
         data: ImageData,
         device: torch.device,
-        graph: bool = False,
+        graph: bool | None = None,
         hire: Hire | None = None,
     ) -> None:
         precision.require(experiment.precision, device)
-        if graph:
-            graphs.require(device)
-        self.experiment, self.data, self.device, self.graph = experiment, data, device, graph
+        self.playback = recorded.playback(recorded.wanted(graph, device), device)
+        self.experiment, self.data, self.device = experiment, data, device
         self.shape = Shape(data.channels, data.resolution)
         context = Context(data.train.to(device), data.train_labels, hire)
         self.update: Update = RULES[experiment.update.rule](experiment, self.shape, context)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
+        self.told = Means()
         self.images, self.previous = 0, -1
-        self.steps = self.stepper()
-
-    def stepper(self) -> Update | Graph:
-        """What takes the steps: the update, or the graph that replays it."""
-        return graphs.graphed(self.update) if self.graph else self.update
 
     def step(self) -> Statistics:
         """One step of the rule and of the average; returns what the rule tells, as tensors on the device."""
         with precision.products(self.experiment.precision, self.device):
-            trained = self.update.trained
-            statistics = self.steps.step(self.images)
-            self.previous, self.images = self.images, self.images + self.update.images_per_step
-            # the average begins with the first trained generator; until then, at 0 images, it is a copy
-            self.ema.update(self.images if trained else 0, self.update.images_per_step)
+            self.prepare()
+            statistics = self.playback.play(self)
+            self.update.finish()
+        shown = self.update.images_per_step
+        self.told.count(statistics, shown)
+        self.previous, self.images = self.images, self.images + shown
         return statistics
+
+    def prepare(self) -> None:
+        """Put what the next step depends on into place."""
+        trained = self.update.trained
+        self.update.prepare(self.images)
+        shown = self.update.images_per_step
+        # the average begins with the first trained generator; until then, at 0 images, it is a copy
+        self.ema.prepare(self.images + shown if trained else 0, shown)
+
+    # --- what is recorded
+
+    def play(self) -> Statistics:
+        statistics = self.update.play()
+        self.ema.play()
+        self.told.add(statistics)
+        return statistics
+
+    @property
+    def kind(self) -> Hashable:
+        return self.update.kind
+
+    @property
+    def rngs(self) -> Sequence[torch.Generator]:
+        return self.update.rngs
+
+    @contextmanager
+    def recording(self) -> Iterator[None]:
+        """With optimisers that count their steps on the device; outside, those of torch would warn of it."""
+        players = self.update.players
+        for player in players:
+            player.count_on_device(True)
+        try:
+            yield
+        finally:
+            for player in players:
+                player.count_on_device(False)
+
+    # --- where it stands
 
     def due(self, what: str) -> bool:
         """Whether the last step crossed one of the evenly spaced moments of `what`, a field of the schedule.
@@ -134,4 +171,4 @@ class Training:
         self.images = self.previous = state["images"]
         # another number of threads adds numbers up in another order
         torch.set_num_threads(state["threads"])
-        self.steps = self.stepper()  # loading a state replaces what a graph points to
+        self.playback.forget()  # loading a state replaces what a recording points to

@@ -1,15 +1,17 @@
 """Update rules: what one training step does to the networks.
 
-An update rule owns the networks and their optimisers and is built as `rule(experiment, shape, context)`. It
-never waits for the device: statistics stay there as tensors until they are logged.
+An update rule owns the networks and their optimisers and is built as `rule(experiment, shape, context)`. Its steps
+are prepared, which depends on the position in training, and then played: device arithmetic alone, which
+`gans.compute.recorded` may record. It never waits for the device: statistics stay there as tensors until they are
+logged.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +51,9 @@ class Update(ABC):
 
     Attributes:
         generator: the network that learns to draw.
-        images_per_step: real images that the last step showed to the discriminators, all of them together; before
-            the first, what it is going to show.
+        images_per_step: real images that the last step showed to the discriminators, all of them together; once
+            the next is prepared, what it is going to show.
+        rngs: all random generators that playing draws from.
         distributed: whether its workers can have processes of their own.
     """
 
@@ -60,6 +63,7 @@ class Update(ABC):
     def __init__(self, experiment: Resolved, shape: Shape, context: Context) -> None:
         self.experiment, self.shape = experiment, shape
         self.device = context.images.device
+        self.rngs: list[torch.Generator] = []
         network = build_generator(shape, experiment.networks, experiment.seed)
         network = devices.place(network, self.device)
         self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer, experiment.precision)
@@ -82,9 +86,28 @@ class Update(ABC):
     def generator(self) -> nn.Module:
         return self.player.network
 
-    @abstractmethod
     def step(self, images: int) -> Statistics:
         """One step after `images` images. Returns scalars on the device, by the names that are tracked."""
+        self.prepare(images)
+        statistics = self.play()
+        self.finish()
+        return statistics
+
+    @abstractmethod
+    def prepare(self, images: int) -> None:
+        """Put what the step after `images` images depends on into buffers and generators that stay in place."""
+
+    @abstractmethod
+    def play(self) -> Statistics:
+        """The arithmetic of the step that was prepared, by the rules of `gans.compute.recorded.Step`."""
+
+    def finish(self) -> None:  # noqa: B027  # most rules have nothing to do then
+        """What comes after a step and is no part of its arithmetic."""
+
+    @property
+    def kind(self) -> Hashable:
+        """Of the step that was prepared: those of one kind are alike to a recording; None: it is called."""
+        return "step"
 
     @abstractmethod
     def opponents(self) -> Mapping[str, Learner]:
@@ -135,16 +158,26 @@ class Update(ABC):
         """All that learns, by name."""
         return {"generator": self.player, **self.opponents()}
 
+    @property
+    def players(self) -> list[Player]:
+        """Those that live in this process: the generator's, then all others in their order."""
+        return [player for learner in self.learners().values() for player in learner.players]
+
     # --- what rules draw
 
-    def latents(self, images: int, *labels: int) -> Tensor:
-        """A batch of z ~ N(0, 1): (batch, latent), a function of the seed, the images seen and the labels."""
-        shape = (self.experiment.batch, self.experiment.networks.latent)
-        return torch.randn(shape, generator=self.rng("latents", images, *labels), device=self.device)
+    def rng(self) -> torch.Generator:
+        """A random generator of the rule's own, which `seed` is to seed before every step."""
+        self.rngs.append(torch.Generator(self.device))
+        return self.rngs[-1]
 
-    def rng(self, purpose: str, images: int, *labels: int) -> torch.Generator:
-        seed = seeds.mix_ahead(self.experiment.seed, purpose, images, self.images_per_step, *labels)
-        return torch.Generator(self.device).manual_seed(seed)
+    def seed(self, rng: torch.Generator, purpose: str, images: int, *labels: int) -> None:
+        """What it draws next is a function of the training seed, the purpose, the images seen and the labels."""
+        rng.manual_seed(seeds.mix_ahead(self.experiment.seed, purpose, images, self.images_per_step, *labels))
+
+    def latents(self, rng: torch.Generator) -> Tensor:
+        """A batch of z ~ N(0, 1): float (batch, latent)."""
+        shape = (self.experiment.batch, self.experiment.networks.latent)
+        return torch.randn(shape, generator=rng, device=self.device)
 
 
 def averaged(statistics: Sequence[Statistics]) -> Statistics:
@@ -154,57 +187,68 @@ def averaged(statistics: Sequence[Statistics]) -> Statistics:
     return dict(zip(names, rows.mean(dim=0), strict=True))
 
 
-class Inputs(NamedTuple):
-    """What a discriminator step takes from outside; its shapes are the same in every step."""
+@dataclass(frozen=True)
+class Inputs:
+    """What a discriminator step takes from outside.
 
-    z: Tensor  # float (batch, latent)
-    real: Tensor  # float (batch, c, h, w) in [-1, 1]
-    mix: Tensor  # float (batch, 1, 1, 1), or (0, 1, 1, 1) if the loss takes no penalty
+    Attributes:
+        places: of the real images: int64 (batch,), filled before every step.
+        latents: draws the generated batch's; seeded before every step.
+        mix: likewise for the gradient penalty; None without one.
+    """
+
+    places: Tensor
+    latents: torch.Generator
+    mix: torch.Generator | None
 
 
 class TwoPlayer(Update):
     """Simultaneous game of one generator and one discriminator (Goodfellow et al. 2014, algorithm 1).
 
     The last discriminator step and the generator step share one generated batch, which saves a forward pass
-    of the generator. A step is prepared first, which depends on the position, and then played: arithmetic alone,
-    the same for every position, so that a CUDA graph can replay it (`gans.training.graphs`).
+    of the generator.
     """
 
     def __init__(self, experiment: Resolved, shape: Shape, context: Context) -> None:
         super().__init__(experiment, shape, context)
         assert isinstance(experiment.update, TwoPlayerConfig)
-        self.steps = experiment.update.d_steps
-        self.images_per_step = self.steps * experiment.batch
+        steps, batch = experiment.update.d_steps, experiment.batch
+        self.images_per_step = steps * batch
         self.discriminator = Discriminator(experiment, shape, self.device)
         self.batches = Batches(context.images, experiment.seed)
+        self.places = torch.zeros(steps * batch, dtype=torch.int64, device=self.device)
+        penalised = self.discriminator.penalty > 0
+        self.inputs = [
+            Inputs(places, self.rng(), self.rng() if penalised else None) for places in self.places.split(batch)
+        ]
 
     def opponents(self) -> Mapping[str, Learner]:
         return {"discriminator": self.discriminator}
 
-    def step(self, images: int) -> Statistics:
-        return self.play(self.prepare(images))
+    def prepare(self, images: int) -> None:
+        self.places.copy_(self.batches.indices(images, len(self.places)))
+        *extra, last = self.inputs
+        for step, inputs in enumerate(extra):
+            self.seed(inputs.latents, "latents", images, step)
+        self.seed(last.latents, "latents", images)
+        for step, inputs in enumerate(self.inputs):
+            if inputs.mix:
+                self.seed(inputs.mix, "penalty", images, step)
 
-    def prepare(self, images: int) -> list[Inputs]:
-        """Latents and real images of the step after `images` images, for each of its discriminator steps."""
-        return [self.inputs(images, step) for step in range(self.steps)]
-
-    def inputs(self, images: int, step: int) -> Inputs:
-        batch = self.experiment.batch
-        z = self.latents(images, *([step] if step < self.steps - 1 else []))
-        real = self.batches.at(images + step * batch, batch)
-        penalised = self.discriminator.penalty > 0
-        mix = mixture(batch, self.rng("penalty", images, step)) if penalised else real.new_empty((0, 1, 1, 1))
-        return Inputs(z, real, mix)
-
-    def play(self, prepared: Sequence[Inputs]) -> Statistics:
-        """The arithmetic of a step."""
-        *extra, last = prepared
+    def play(self) -> Statistics:
+        *extra, last = self.inputs
         for inputs in extra:
             with torch.no_grad():
-                fake = self.player.compute(inputs.z)
-            self.discriminator.learn(inputs.real, fake, inputs.mix)
-        fake = self.player.compute(last.z)
-        learned = self.discriminator.learn(last.real, fake.detach(), last.mix)
+                fake = self.player.compute(self.latents(inputs.latents))
+            self.learn(inputs, fake)
+        fake = self.player.compute(self.latents(last.latents))
+        learned = self.learn(last, fake.detach())
         loss = self.discriminator.loss.g_loss(self.discriminator.judge(fake))
         self.player.apply(self.player.gradients(loss))
         return {**learned, schema.LOSS_G: loss.detach()}
+
+    def learn(self, inputs: Inputs, fake: Tensor) -> Statistics:
+        """A discriminator step."""
+        real = self.batches.of(inputs.places)
+        mix = mixture(len(real), inputs.mix) if inputs.mix else None
+        return self.discriminator.learn(real, fake, mix)

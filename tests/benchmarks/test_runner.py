@@ -18,12 +18,11 @@ from benchmarks.engine import LocalEngine
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun
-from gans.compute import devices
+from gans.compute import devices, recorded
 from gans.fidelity import require
 from gans.runs.execute import CellRun, Place
 from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
-from gans.training import graphs
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,28 +242,32 @@ def test_cells_on_a_cpu_have_processes(monkeypatch):
 
 
 def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(graphs, "check", lambda device: None)  # there is no CUDA device here
+    monkeypatch.setattr(recorded, "wanted", lambda asked, device: bool(asked))  # there is no CUDA device here
+    monkeypatch.setattr("benchmarks.runner.check_cluster", lambda cells, device: None)
     path = tmp_path / "rules.toml"
     path.write_text(TINY + "[models.mdgan]\n[models.fl-gan]\n")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
 
-    def planned(graph: bool) -> MatrixRun:
-        return MatrixRun(read_matrix(str(path)), Selection(), Machine("cpu", 1, tmp_path, graph), store)
+    def planned(graph: bool | None, workers: str = "local") -> MatrixRun:
+        machine = Machine("cpu", 1, tmp_path, graph, workers=workers)
+        return MatrixRun(read_matrix(str(path)), Selection(), machine, store)
 
-    asked, plain = planned(True), planned(False)
-    assert asked.command() == "make bench MATRIX=rules GRAPH=1"
-    assert plain.command() == "make bench MATRIX=rules"
-    assert plain.remarks() == []
-    assert asked.remarks() == [
-        "GRAPH=1 is for two-player updates; these models train without graphs: mdgan, fl-gan"
-    ]
+    asked, plain, apart = planned(True), planned(None), planned(True, "ray")
+    assert asked.command() == "make bench MATRIX=rules GRAPH=1 WORKERS=local"
+    assert plain.command() == "make bench MATRIX=rules WORKERS=local"
+    assert planned(False).command() == "make bench MATRIX=rules GRAPH=0 WORKERS=local"
+    assert plain.remarks() == asked.remarks() == []
+    assert apart.remarks()[-1] == "GRAPH=1 is for one process; over Ray these models train without graphs: mdgan"
     found = {}
-    for run in (asked, plain):
-        place = Place("rules", store.uri, "cpu", 1, graph=run.machine.graph)
+    for run, workers in ((asked, "local"), (plain, "local"), (apart, "ray")):
+        place = Place("rules", store.uri, "cpu", 1, graph=run.machine.graph, workers=workers)
         for p in run.planned:
             opened = CellRun(p.cell, p.folder, place, lambda images, values: None).open(store)
-            found[p.cell.model, place.graph] = store.client.get_run(opened.id).data.tags["gans.graph"]
-    assert {key for key, value in found.items() if value == "true"} == {("gan", True), ("dcgan", True)}
+            tag = store.client.get_run(opened.id).data.tags["gans.graph"]
+            found[p.cell.model, place.graph, workers] = tag
+    recording = {key for key, value in found.items() if value == "true"}
+    models = {"gan", "dcgan", "mdgan", "fl-gan"}
+    assert recording == {(m, True, "local") for m in models} | {(m, True, "ray") for m in models - {"mdgan"}}
     assert set(found.values()) == {"true", "false"}
 
 

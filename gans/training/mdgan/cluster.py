@@ -24,9 +24,23 @@ from torch import Tensor
 import gans
 from gans.compute import devices, precision
 from gans.config import MDGANConfig, Resolved
+from gans.data.batches import Batches
 from gans.errors import InputError, first_line, unknown
 from gans.models.layers import Shape
-from gans.training.mdgan.workers import WHERE, Hire, LocalTeam, Lost, Parcel, Reply, Team, Where, Worker, size_of
+from gans.training.mdgan.workers import (
+    WHERE,
+    Exchange,
+    Hire,
+    LocalTeam,
+    Lost,
+    Pupil,
+    Reply,
+    Team,
+    Where,
+    Worker,
+    size_of,
+)
+from gans.training.players import Player
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -215,17 +229,20 @@ class RemoteWorker:
         self.device = devices.resolve(device)
         devices.prepare(self.device, threads)
         precision.require(experiment.precision, self.device)  # the server's machine may be of another kind
-        self.worker = Worker(experiment, shape, torch.from_numpy(images.copy()).to(self.device), n)
+        shard = Batches(torch.from_numpy(images.copy()).to(self.device), experiment.seed, "worker", n)
+        self.experiment = experiment
+        self.worker, self.pupil = Worker(experiment, shard, n), Pupil(experiment, shape, shard, n)
 
     def about(self) -> tuple[int, int]:
         """Process id, and trainable parameters of the discriminator."""
-        return os.getpid(), self.worker.player.size
+        return os.getpid(), self.pupil.player.size
 
-    def work(self, iteration: int, x_d: np.ndarray, x_g: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        work = self.worker.prepare(iteration)
-        reply = self.worker.play(work, received(x_d, self.device), received(x_g, self.device))
-        statistics = {name: value.cpu().numpy() for name, value in reply.statistics.items()}
-        return reply.feedback.cpu().numpy(), statistics
+    def work(self, iteration: int, x_d: np.ndarray, x_g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The worker's part of an iteration: feedback and statistics of a `Reply`."""
+        self.pupil.prepare(self.worker, iteration)
+        with precision.products(self.experiment.precision, self.device):
+            reply = self.pupil.play(received(x_d, self.device), received(x_g, self.device))
+        return reply.feedback.cpu().numpy(), reply.statistics.cpu().numpy()
 
     def give(self) -> tuple[list[Any], int]:
         """The discriminator, left in this machine's store: its address in a list, and its bytes."""
@@ -243,14 +260,14 @@ class RemoteWorker:
         return True
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = on_cpu(self.worker.player.state())
+        state: dict[str, Any] = on_cpu(self.pupil.player.state())
         return state
 
     def put(self, state: dict[str, Any]) -> None:
-        self.worker.player.load(state)
+        self.pupil.player.load(state)
 
     def finite(self) -> bool:
-        return self.worker.player.finite()
+        return self.pupil.player.finite()
 
 
 def on_cpu(tree: Any) -> Any:
@@ -265,6 +282,13 @@ def on_cpu(tree: Any) -> Any:
 def received(array: np.ndarray, device: torch.device) -> Tensor:
     """An array that came through Ray, as a tensor on the device."""
     return torch.from_numpy(array.copy()).to(device)  # Ray's arrays are read-only
+
+
+class Parcel(NamedTuple):
+    """A generated batch in the object store, on its way to any number of workers, and its size in bytes."""
+
+    reference: Any
+    bytes: int
 
 
 class Moving(NamedTuple):
@@ -326,25 +350,38 @@ class RayTeam(Team):
     def each(self) -> int:
         return self.parameters
 
-    def parcel(self, batch: Tensor) -> Parcel:
-        return Parcel(self.ray.put(batch.cpu().numpy()), batch.nbytes)
+    @property
+    def players(self) -> list[Player]:
+        return []
 
-    def work(self, n: int, iteration: int) -> int:
-        return iteration  # it draws for itself
+    def play(self, generated: Iterator[Tensor]) -> dict[int, Reply]:
+        """A worker starts as soon as both of its batches exist, while the next ones are generated."""
+        parcels: list[Parcel] = []
+        down = 0
+        for j, batch in enumerate(generated):
+            parcels.append(Parcel(self.ray.put(batch.cpu().numpy()), batch.nbytes))
+            for n, (g, d) in self.pairs.items():
+                if max(g, d) == j:
+                    down += self.send(n, parcels[d], parcels[g])
+        replies = dict(self.results())
+        self.exchange = Exchange(len(self.pairs), down, sum(map(size_of, replies.values())))
+        return replies
 
-    def start(self, n: int, work: int, x_d: Any, x_g: Any) -> None:
-        self.running[n] = self.actors[n].work.remote(work, x_d, x_g)
+    def send(self, n: int, x_d: Parcel, x_g: Parcel) -> int:
+        """Start worker n on its two batches; returns the bytes: one that is both travels once."""
+        self.running[n] = self.actors[n].work.remote(self.iteration, x_d.reference, x_g.reference)
+        return x_d.bytes if x_d is x_g else x_d.bytes + x_g.bytes
 
     def results(self) -> Iterator[tuple[int, Reply]]:
+        """Of the workers that were given work, in their order; one that died meanwhile is lost."""
         moving, running = self.moving, self.running
         self.moving, self.running = {}, {}
         for n, move in moving.items():
             self.arrive(n, move)
-        for n, reference in running.items():
-            if (answer := self.answer(n, reference)) is not None:
-                feedback, statistics = answer
-                told = {name: received(value, self.device) for name, value in statistics.items()}
-                yield n, Reply(received(feedback, self.device), told)
+        for n in self.pairs:
+            if n in running and (answer := self.answer(n, running[n])) is not None:
+                feedback, statistics = (received(array, self.device) for array in answer)
+                yield n, Reply(feedback, statistics)
 
     def answer(self, n: int, reference: Any) -> Any:
         """What worker n answers; None if it has died, and it is lost then."""

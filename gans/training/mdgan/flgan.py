@@ -17,7 +17,7 @@ What the papers leave open, decided here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from gans import seeds
+from gans.compute.recorded import Lanes
 from gans.config import FLGANConfig, Resolved, TwoPlayerConfig
 from gans.data.shards import check_shards, deal
 from gans.errors import InputError
@@ -47,6 +48,8 @@ class FLGAN(Update):
             TwoPlayer(alone(experiment, config, n), shape, Context(images[part.to(images.device)]))
             for n, part in enumerate(parts)
         ]
+        self.lanes = Lanes(self.device)
+        self.rngs += [rng for worker in self.workers for rng in worker.rngs]
         self.images_per_step = sum(worker.images_per_step for worker in self.workers)
         self.round_interval = round_interval(experiment, config, len(images))
         self.iteration = 0
@@ -70,12 +73,28 @@ class FLGAN(Update):
         """The workers, whose own generators learn too."""
         return {f"worker {n}": worker for n, worker in enumerate(self.workers)}
 
-    def step(self, images: int) -> Statistics:
-        statistics = [worker.step(images // len(self.workers)) for worker in self.workers]
-        self.iteration += 1
-        if self.iteration % self.round_interval == 0:
+    @property
+    def kind(self) -> Hashable:
+        """A round is rare and not worth a recording."""
+        return None if self.round else "between rounds"
+
+    @property
+    def round(self) -> bool:
+        """Whether the next iteration ends in one."""
+        return (self.iteration + 1) % self.round_interval == 0
+
+    def prepare(self, images: int) -> None:
+        for worker in self.workers:
+            worker.prepare(images // len(self.workers))
+
+    def play(self) -> Statistics:
+        statistics = self.lanes.run([worker.play for worker in self.workers])
+        if self.round:  # here and not later, since the average of weights comes next
             self.average()
         return averaged(statistics)
+
+    def finish(self) -> None:
+        self.iteration += 1
 
     def average(self) -> None:
         """One round: networks to the server, their averages back."""

@@ -11,8 +11,8 @@ process, or in processes of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,21 +21,9 @@ from gans import seeds
 from gans.config import MDGANConfig, Resolved
 from gans.data.shards import check_shards, deal
 from gans.models.layers import Shape
-from gans.training.mdgan.workers import LocalTeam, Team, WorkersLost
+from gans.training.mdgan.workers import TOLD, LocalTeam, Team, WorkersLost, assignment
 from gans.training.players import Learner, Statistics
-from gans.training.updates import Context, Update, averaged
-
-
-class Iteration(NamedTuple):
-    """What an iteration takes from outside.
-
-    Attributes:
-        latents: of the generated batches, k times (b, latent).
-        work: what each worker that is left learns from, in the team's terms, by its number in order.
-    """
-
-    latents: list[Tensor]
-    work: dict[int, Any]
+from gans.training.updates import Context, Update
 
 
 class MDGAN(Update):
@@ -57,6 +45,8 @@ class MDGAN(Update):
         hire = context.hire or LocalTeam
         self.team: Team = hire(experiment, shape, [images[part.to(images.device)] for part in parts])
         self.iteration = 0
+        self.drawn = [self.rng() for _ in range(self.config.batches)]  # the latents of X(1..k)
+        self.rngs += self.team.rngs
         self.images_per_step = self.config.workers * experiment.batch
         self.swap_interval = swap_interval(
             len(images) // self.config.workers, experiment.batch, self.config.swap_epochs
@@ -71,48 +61,53 @@ class MDGAN(Update):
     def opponents(self) -> Mapping[str, Learner]:
         return {"team": self.team}
 
-    def step(self, images: int) -> Statistics:
+    @property
+    def kind(self) -> Hashable:
+        """The workers that are left; processes of their own are in no recording."""
+        return None if self.team.remote else tuple(self.team.alive)
+
+    def prepare(self, images: int) -> None:
         if self.crashes:
             self.crash(self.crashes.by(self.iteration))
-        statistics = self.play(self.prepare(images))
+        alive = self.team.alive
+        self.ensure_some(alive)
+        k = min(self.config.batches, len(alive))
+        self.team.prepare(self.iteration, {n: assignment(place, k) for place, n in enumerate(alive)})
+        for j, rng in enumerate(self.drawn[:k]):
+            self.seed(rng, "latents", images, j)
+        self.images_per_step = len(alive) * self.experiment.batch
+
+    def play(self) -> Statistics:
+        """An iteration but for crashes and swaps."""
+        pairs, generated = self.team.pairs, []
+
+        def batches() -> Iterator[Tensor]:
+            for rng in self.drawn[: min(self.config.batches, len(pairs))]:
+                generated.append(self.player.compute(self.latents(rng)))
+                yield generated[-1].detach()
+
+        replies = self.team.play(batches())
+        self.ensure_some(replies)
+        feedback = [torch.zeros_like(batch) for batch in generated]
+        for n, reply in replies.items():
+            # feedback is linear in the generator's gradient: what shares a batch is summed before the one
+            # backward pass through it, k passes in place of N
+            x_g, _ = pairs[n]
+            feedback[x_g] += reply.feedback / len(replies)
+        self.player.apply(self.player.gradients(generated, feedback))
+        told = torch.stack([reply.statistics for reply in replies.values()]).mean(dim=0)
+        return dict(zip(TOLD, told, strict=True))
+
+    def finish(self) -> None:
+        self.team.finish()
+        self.images_per_step = self.team.exchange.workers * self.experiment.batch  # of those that replied
         self.iteration += 1
         if self.iteration % self.swap_interval == 0:
             self.swap(self.iteration - 1)
-        return statistics
 
-    def prepare(self, images: int) -> Iteration:
-        """Latents and real images of the next iteration, which comes after `images` images."""
-        work = self.team.prepare(self.iteration)
-        k = min(self.config.batches, len(work))
-        return Iteration([self.latents(images, j) for j in range(k)], work)
-
-    def play(self, prepared: Iteration) -> Statistics:
-        """An iteration but for crashes and swaps."""
-        generated = self.generate(prepared)
-        replies = self.team.replies()
-        if not replies:
+    def ensure_some(self, left: Collection[int]) -> None:
+        if not left:
             raise WorkersLost(f"all {self.config.workers} workers are lost by iteration {self.iteration}")
-        places = {n: place for place, n in enumerate(prepared.work)}
-        feedback = [torch.zeros_like(batch) for batch in generated]
-        for n, reply in replies:
-            # feedback is linear in the generator's gradient: what shares a batch is summed before the one
-            # backward pass through it, k passes in place of N
-            feedback[assignment(places[n], len(generated))[0]] += reply.feedback / len(replies)
-        self.player.apply(self.player.gradients(generated, feedback))
-        self.images_per_step = len(replies) * self.experiment.batch
-        return averaged([reply.statistics for _, reply in replies])
-
-    def generate(self, prepared: Iteration) -> list[Tensor]:
-        """X(1..k); a worker starts as soon as both of its batches exist, while the next ones are generated."""
-        pairs = {n: assignment(place, len(prepared.latents)) for place, n in enumerate(prepared.work)}
-        generated, parcels = [], []
-        for j, z in enumerate(prepared.latents):
-            generated.append(self.player.compute(z))
-            parcels.append(self.team.parcel(generated[j].detach()))
-            for n, (g, d) in pairs.items():
-                if max(g, d) == j:
-                    self.team.send(n, prepared.work[n], parcels[d], parcels[g])
-        return generated
 
     def swap(self, iteration: int) -> None:
         """Each discriminator moves to the worker that a random derangement of those alive sends it to."""
@@ -170,11 +165,6 @@ class Crashes:
     def by(self, iteration: int) -> list[int]:
         """Who has crashed before this iteration (from 0) begins; the last worker outlives the budget."""
         return self.order[: min(int(iteration / self.every), len(self.order) - 1)]
-
-
-def assignment(worker: int, batches: int) -> tuple[int, int]:
-    """Which generated batches a worker gets, as (X_g, X_d), all counted from 0 (Algorithm 1, line 20)."""
-    return worker % batches, (worker + 1) % batches
 
 
 def swap_interval(shard: int, batch: int, epochs: float) -> int:

@@ -9,18 +9,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gans import schema, seeds
-from gans.compute import precision
+from gans.compute import devices
+from gans.compute.recorded import Lanes
 from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batches
 from gans.models.layers import Shape
 from gans.training.losses import mixture
-from gans.training.players import Discriminator, Statistics
+from gans.training.players import Discriminator, Player, Statistics, laid_out_as
 
 Where = Literal["local", "ray"]
 WHERE: tuple[Where, ...] = ("local", "ray")
@@ -28,6 +31,10 @@ WHERE: tuple[Where, ...] = ("local", "ray")
 Lost = Callable[[int, str], None]
 # a `gans.training.updates.Hire` that makes MD-GAN's teams
 Hire = Callable[[Resolved, Shape, Sequence[Tensor]], "Team"]
+
+
+# what a worker tells of an iteration, in this order
+TOLD = (schema.LOSS_D, schema.D_REAL, schema.D_FAKE, schema.LOSS_G)
 
 
 class WorkersLost(RuntimeError):
@@ -39,30 +46,24 @@ class Reply(NamedTuple):
 
     Attributes:
         feedback: F_n, the gradient of the generator's loss per pixel of X_g: (b, c, h, w).
-        statistics: of its discriminator's last step and of its judgement: scalars by name.
+        statistics: of its discriminator's last step and of its judgement, in the order of `TOLD`: (4,).
     """
 
     feedback: Tensor
-    statistics: Statistics
+    statistics: Tensor
 
 
-class Work(NamedTuple):
-    """What a worker draws for an iteration; its shapes are the same in every one.
+class Exchange(NamedTuple):
+    """What the server and its workers hand each other in an iteration.
 
     Attributes:
-        real: a batch of its shard: float (b, c, h, w) in [-1, 1].
-        mixes: for the gradient penalty of each of its L steps, (b, 1, 1, 1); none without a penalty.
+        workers: how many of them.
+        down, up: bytes from the server to all of them, and back.
     """
 
-    real: Tensor
-    mixes: list[Tensor]
-
-
-class Parcel(NamedTuple):
-    """A generated batch on its way to workers: what they are handed, and its size in bytes."""
-
-    content: Any
-    bytes: int
+    workers: int = 0
+    down: int = 0
+    up: int = 0
 
 
 @dataclass
@@ -111,47 +112,70 @@ def size_of(tree: Any) -> int:
 
 
 class Worker:
-    """One worker: a shard of the data, and the discriminator that sits there at the moment.
+    """What stays where it is when discriminators swap: a shard of the data, and the random numbers of its place.
+
+    Args:
+        experiment: with an MD-GAN update.
+        shard: the worker's images by position.
+        n: the worker's number.
+    """
+
+    def __init__(self, experiment: Resolved, shard: Batches, n: int) -> None:
+        self.experiment, self.shard, self.n = experiment, shard, n
+
+    def places(self, iteration: int) -> Tensor:
+        """Where the real images of an iteration stand in the data set: int64 (b,)."""
+        batch = self.experiment.batch
+        return self.shard.indices(iteration * batch, batch)
+
+    def seed(self, iteration: int, step: int) -> int:
+        """Of the gradient penalty in one of the iteration's L discriminator steps."""
+        return seeds.mix_ahead(self.experiment.seed, "penalty", iteration, 1, self.n, step)
+
+
+class Pupil:
+    """A discriminator that learns wherever it sits, from buffers that the worker there fills before it plays.
 
     Args:
         experiment: with an MD-GAN update.
         shape: of the images.
-        images: the shard, uint8 (m, c, h, w), on the worker's device.
-        n: the worker's number; its discriminator starts from weights of its own.
+        batches: of the images that any worker may point to.
+        n: where it sits first; it starts from weights of its own.
+
+    Attributes:
+        player: the discriminator.
+        places: of the real images: int64 (b,).
+        mixes: random generators for the gradient penalty of each of the L steps; none without a penalty.
     """
 
-    def __init__(self, experiment: Resolved, shape: Shape, images: Tensor, n: int) -> None:
+    def __init__(self, experiment: Resolved, shape: Shape, batches: Batches, n: int) -> None:
         assert isinstance(experiment.update, MDGANConfig)
-        self.experiment, self.n = experiment, n
-        self.steps = experiment.update.d_steps
-        self.shard = Batches(images, experiment.seed, "worker", n)
-        self.player = Discriminator(experiment, shape, images.device, n)
+        self.steps, self.batches = experiment.update.d_steps, batches
+        device = batches.images.device
+        self.player = Discriminator(experiment, shape, device, n)
+        self.places = torch.zeros(experiment.batch, dtype=torch.int64, device=device)
+        self.mixes = [torch.Generator(device) for _ in range(self.steps if self.player.penalty else 0)]
 
-    def prepare(self, iteration: int) -> Work:
-        """What the iteration learns from, beside generated images."""
-        batch = self.experiment.batch
-        penalised = self.steps if self.player.penalty else 0
-        mixes = [mixture(batch, self.rng(iteration, step)) for step in range(penalised)]
-        return Work(self.shard.at(iteration * batch, batch), mixes)
+    def prepare(self, worker: Worker, iteration: int) -> None:
+        """For an iteration at this worker."""
+        self.places.copy_(worker.places(iteration))
+        for step, rng in enumerate(self.mixes):
+            rng.manual_seed(worker.seed(iteration, step))
 
-    def play(self, work: Work, x_d: Tensor, x_g: Tensor) -> Reply:
+    def play(self, x_d: Tensor, x_g: Tensor) -> Reply:
         """Learn on X_d, then judge X_g (Algorithm 1, lines 6 to 12)."""
-        # in a process of its own, nobody else says so
-        with precision.products(self.experiment.precision, x_d.device):
-            learned = self.learn(work, x_d)
-            loss, feedback = self.feedback(x_g)
-        return Reply(feedback, {**learned, schema.LOSS_G: loss})
+        learned = self.learn(x_d)
+        loss, feedback = self.feedback(x_g)
+        told = {**learned, schema.LOSS_G: loss}
+        return Reply(feedback, torch.stack([told[name] for name in TOLD]))
 
-    def learn(self, work: Work, fake: Tensor) -> Statistics:
+    def learn(self, fake: Tensor) -> Statistics:
         """L discriminator steps on one batch of the shard and X_d; statistics of the last."""
+        real = self.batches.of(self.places)
         for step in range(self.steps):
-            learned = self.player.learn(work.real, fake, work.mixes[step] if work.mixes else None)
+            mix = mixture(len(real), self.mixes[step]) if self.mixes else None
+            learned = self.player.learn(real, fake, mix)
         return learned
-
-    def rng(self, iteration: int, step: int) -> torch.Generator:
-        """For the gradient penalty."""
-        labels = ("penalty", iteration, self.n, step)
-        return seeds.generator(self.experiment.seed, *labels, device=self.shard.images.device)
 
     def feedback(self, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The generator's loss on X_g, and F_n, its gradient per pixel (b, c, h, w)."""
@@ -161,11 +185,18 @@ class Worker:
         return loss.detach(), gradient
 
 
+def assignment(worker: int, batches: int) -> tuple[int, int]:
+    """Which generated batches a worker gets, as (X_g, X_d), all counted from 0 (Algorithm 1, line 20)."""
+    return worker % batches, (worker + 1) % batches
+
+
 class Team(ABC):
     """The workers that are left.
 
     Attributes:
         lost: why each worker that is gone is gone, by its number.
+        rngs: random generators that playing draws from, in this process.
+        exchange: what the last iteration handed over.
         remote: whether a worker can die without this process dying.
     """
 
@@ -176,11 +207,18 @@ class Team(ABC):
         self.lost: dict[int, str] = {}
         self.tell_lost = lost
         self.iteration = 0
+        self.rngs: list[torch.Generator] = []
+        self.exchange = Exchange()
 
     @property
     @abstractmethod
     def alive(self) -> list[int]:
         """The workers that are left, in order."""
+
+    @property
+    @abstractmethod
+    def players(self) -> Sequence[Player]:
+        """The discriminators in this process, in the order of their workers."""
 
     @property
     @abstractmethod
@@ -193,20 +231,16 @@ class Team(ABC):
         return self.each * len(self.alive)
 
     @abstractmethod
-    def work(self, n: int, iteration: int) -> Any:
-        """What worker n learns from in an iteration, beside generated images, as `start` takes it."""
+    def play(self, generated: Iterator[Tensor]) -> dict[int, Reply]:
+        """Have all workers do what was prepared.
 
-    @abstractmethod
-    def parcel(self, batch: Tensor) -> Parcel:
-        """A generated batch made ready to be handed to any number of workers."""
+        Args:
+            generated: the batches X(1..k), each (b, c, h, w), generated as it is asked for.
 
-    @abstractmethod
-    def start(self, n: int, work: Any, x_d: Any, x_g: Any) -> None:
-        """Give worker n its work, in terms of `work`, and two batches, in terms of `Parcel.content`."""
-
-    @abstractmethod
-    def results(self) -> Iterator[tuple[int, Reply]]:
-        """Of the workers that were given work, in their order; one that died meanwhile is lost."""
+        Returns:
+            The replies of those that are left, by their numbers in order, so that sums over them round the same
+            way every time.
+        """
 
     @abstractmethod
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
@@ -228,22 +262,20 @@ class Team(ABC):
     def finite(self) -> bool:
         """Whether all discriminators' weights are finite numbers."""
 
-    def prepare(self, iteration: int) -> dict[int, Any]:
-        """The work of an iteration, by worker."""
-        self.iteration = iteration
-        return {n: self.work(n, iteration) for n in self.alive}
+    def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]]) -> None:
+        """For an iteration, which `play` does.
 
-    def send(self, n: int, work: Any, x_d: Parcel, x_g: Parcel) -> None:
-        """Start worker n on its two batches; one that is both travels once."""
-        self.traffic.exchanges += 1
-        self.traffic.down += x_d.bytes if x_d is x_g else x_d.bytes + x_g.bytes
-        self.start(n, work, x_d.content, x_g.content)
+        Args:
+            iteration: counted from 0.
+            pairs: X_g and X_d of every worker, counted from 0, by the workers' numbers in order.
+        """
+        self.iteration, self.pairs = iteration, pairs
 
-    def replies(self) -> list[tuple[int, Reply]]:
-        """What the workers return, in their order, so that sums over them round the same way every time."""
-        replies = list(self.results())
-        self.traffic.up += sum(size_of(reply) for _, reply in replies)
-        return replies
+    def finish(self) -> None:
+        """Count what the iteration handed over."""
+        self.traffic.exchanges += self.exchange.workers
+        self.traffic.down += self.exchange.down
+        self.traffic.up += self.exchange.up
 
     def swap(self, sources: Mapping[int, int]) -> None:
         """Worker n gets the discriminator of worker `sources[n]`; nothing passes through the server."""
@@ -276,7 +308,17 @@ class Team(ABC):
 
 
 class LocalTeam(Team):
-    """Workers in this process, one after the other."""
+    """Workers in this process, side by side where the device can.
+
+    Nothing moves in memory, so that a recorded iteration serves until a worker is gone. In a swap the shards
+    change hands: other workers fill the discriminators' buffers from then on. The discriminators play in an
+    order of their own; their replies are put into the workers' order.
+
+    Attributes:
+        workers: those that are left, by number.
+        pupils: the discriminators that are left, where they are in memory.
+        sitting: who of them sits at which worker, by the worker's number in order.
+    """
 
     def __init__(
         self,
@@ -286,51 +328,90 @@ class LocalTeam(Team):
         lost: Lost = lambda n, why: None,
     ) -> None:
         super().__init__(lost)
-        self.workers = {n: Worker(experiment, shape, images, n) for n, images in enumerate(shards)}
-        self.orders: list[tuple[int, Work, Tensor, Tensor]] = []
+        images = torch.cat(list(shards))
+        self.device, self.lanes = images.device, Lanes(images.device)
+        ends = list(accumulate(map(len, shards)))
+        batches = [
+            Batches(images, experiment.seed, "worker", n, part=range(end - len(shard), end))
+            for n, (shard, end) in enumerate(zip(shards, ends, strict=True))
+        ]
+        self.workers = {n: Worker(experiment, shard, n) for n, shard in enumerate(batches)}
+        self.pupils = [Pupil(experiment, shape, shard, n) for n, shard in enumerate(batches)]
+        self.sitting = dict(enumerate(self.pupils))
+        self.rngs = [rng for pupil in self.pupils for rng in pupil.mixes]
+        # by the pupils' places in memory: X_g and X_d of each; by workers: which pupil sits there
+        self.given = torch.zeros((len(shards), 2), dtype=torch.int64, device=self.device)
+        self.order = torch.zeros(len(shards), dtype=torch.int64, device=self.device)
+        self.seated = False  # whether these two say how it is
 
     @property
     def alive(self) -> list[int]:
-        return list(self.workers)
+        return list(self.sitting)
 
     @property
     def each(self) -> int:
-        return self.players[0].size
+        return self.pupils[0].player.size
 
     @property
     def players(self) -> list[Discriminator]:
-        """The discriminators, in the order of their workers."""
-        return [worker.player for worker in self.workers.values()]
+        return [pupil.player for pupil in self.sitting.values()]
 
-    def work(self, n: int, iteration: int) -> Work:
-        return self.workers[n].prepare(iteration)
+    def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]]) -> None:
+        super().prepare(iteration, pairs)
+        for n, pupil in self.sitting.items():
+            pupil.prepare(self.workers[n], iteration)
+        if not self.seated:
+            self.seat()
 
-    def parcel(self, batch: Tensor) -> Parcel:
-        return Parcel(batch, batch.nbytes)
+    def seat(self) -> None:
+        """Tell the buffers who sits where."""
+        order = [self.pupils.index(pupil) for pupil in self.sitting.values()]
+        given = dict(zip(order, self.pairs.values(), strict=True))
+        for buffer, rows in ((self.order, order), (self.given, [given[place] for place in sorted(given)])):
+            buffer[: len(rows)].copy_(devices.sent(torch.tensor(rows), self.device), non_blocking=True)
+        self.seated = True
 
-    def start(self, n: int, work: Any, x_d: Any, x_g: Any) -> None:
-        self.orders.append((n, work, x_d, x_g))
+    def play(self, generated: Iterator[Tensor]) -> dict[int, Reply]:
+        batches = list(generated)
+        given = self.hand_out(batches)
+        lessons = [partial(pupil.play, x_d, x_g) for pupil, (x_g, x_d) in zip(self.pupils, given, strict=True)]
+        replies = self.in_order(self.lanes.run(lessons))
+        sent = min(len(batches), 2)  # a batch that is both X_g and X_d travels once
+        self.exchange = Exchange(len(replies), sent * len(replies) * batches[0].nbytes, size_of(replies))
+        return dict(zip(self.sitting, replies, strict=True))
 
-    def results(self) -> Iterator[tuple[int, Reply]]:
-        orders, self.orders = self.orders, []
-        for n, work, x_d, x_g in orders:
-            yield n, self.workers[n].play(work, x_d, x_g)
+    def hand_out(self, batches: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """X_g and X_d of each pupil."""
+        if len(batches) == 1:
+            return [(batches[0], batches[0])] * len(self.pupils)
+        stacked = torch.stack(tuple(batches))
+        pairs = [stacked.index_select(0, places).unbind() for places in self.given[: len(self.pupils)]]
+        return [tuple(laid_out_as(batches[0], batch) for batch in pair) for pair in pairs]
+
+    def in_order(self, replies: Sequence[Reply]) -> list[Reply]:
+        """The pupils' replies in the order of the workers that they sit at."""
+        order = self.order[: len(replies)]
+        columns = (torch.stack(column).index_select(0, order).unbind() for column in zip(*replies, strict=True))
+        return [Reply(*reply) for reply in zip(*columns, strict=True)]
 
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
-        players = {n: worker.player for n, worker in self.workers.items()}
+        before = dict(self.sitting)
+        self.seated = False
         for n, source in sources.items():
-            self.workers[n].player = players[source]
-            yield size_of(players[source].state())
+            self.sitting[n] = before[source]
+            yield size_of(before[source].player.state())
 
     def dismiss(self, n: int) -> None:
+        self.pupils.remove(self.sitting.pop(n))
         del self.workers[n]
+        self.seated = False
 
     def states(self) -> dict[int, Any]:
-        return {n: worker.player.state() for n, worker in self.workers.items()}
+        return {n: pupil.player.state() for n, pupil in self.sitting.items()}
 
     def put(self, states: Mapping[int, Any]) -> None:
         for n, state in states.items():
-            self.workers[n].player.load(state)
+            self.sitting[n].player.load(state)
 
     def finite(self) -> bool:
         return all(player.finite() for player in self.players)

@@ -71,7 +71,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
-        "GRAPH": False,
+        "GRAPH": None,
         "WORKERS": None,
         "DRY_RUN": False,
     },
@@ -112,7 +112,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DEVICE": "auto",
         "PRECISION": None,
         "THREADS": None,
-        "GRAPH": False,
+        "GRAPH": None,
         "QUICK": False,
     },
     "report": {"MATRIX": "digits", "DATASETS": None, "BUDGET": 1.0, "PRECISION": None, "PRESET": ""},
@@ -197,7 +197,7 @@ def test_a_variable_of_make_gives_what_the_flag_gives(target, flag):
         declaration, {**required(declaration), flag.name: value}
     )
     if flag.default is not MISSING:
-        for empty in ("", "  ", *(["0"] if flag.kind is bool else [])):
+        for empty in ("", "  ", *(["0"] if flag.default is False else [])):
             given = options.arguments(target, declaration, {**needed, flag.variable: empty})
             assert options.parse(declaration, given, "it") == parse(declaration, required(declaration))
 
@@ -251,12 +251,25 @@ def test_make_itself_hands_down_what_the_command_says(target, made):
 
 @pytest.mark.parametrize(("value", "given"), [("", False), ("0", False), ("1", True)])
 def test_a_switch_of_make_is_off_if_it_is_empty_or_0(value, given, made):
-    for target, names in {"bench": ["GRAPH", "DRY_RUN"], "speed": ["GRAPH", "QUICK"], "sweep": ["JOIN"]}.items():
+    for target, names in {"bench": ["DRY_RUN"], "speed": ["QUICK"], "sweep": ["JOIN"]}.items():
         words = [f"{name}={value}" for name in names] + ["MODEL=gan"] * (target == "sweep")
         asked = made(target, " ".join(["make", target, *words]))
         for flag in options.flags(TARGETS[target]):
             if flag.variable in names:
                 assert flag.of(asked) is given
+
+
+@pytest.mark.parametrize("target", ["bench", "speed"])
+@pytest.mark.parametrize(("value", "given"), [("", None), ("0", False), ("1", True)])
+def test_a_switch_that_may_be_left_out_can_be_turned_off(value, given, target, made):
+    (flag,) = [flag for flag in options.flags(TARGETS[target]) if flag.variable == "GRAPH"]
+    asked = made(target, f"make {target} GRAPH={value}")
+    assert flag.of(asked) is given
+    command = options.command(target, asked)
+    assert command == f"make {target}" + (f" GRAPH={value}" if value else "")
+    assert made(target, command) == asked
+    line = options.command_line("it", asked)
+    assert line == {None: "it", True: "it --graph", False: "it --no-graph"}[given]
 
 
 def test_a_list_is_words_as_a_shell_reads_them():
@@ -392,7 +405,7 @@ def test_the_process_becomes_the_command(monkeypatch):
             {"EXTRACTORS": "inception", "COUNT": "50000"},
             "benchmarks.score --extractors inception --count=50000",
         ),
-        ("speed", {"QUICK": "1", "GRAPH": "0"}, "benchmarks.speed --quick"),
+        ("speed", {"QUICK": "1", "GRAPH": "0"}, "benchmarks.speed --no-graph --quick"),
         ("report", {"PRECISION": "bf16", "MODELS": "gan"}, "benchmarks.report --precision=bf16"),
         ("ui", {"PORT": "81"}, "gans ui --port=81"),
     ):

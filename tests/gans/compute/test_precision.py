@@ -13,17 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from gans.compute import devices, precision
+from gans.config import NetworkConfig
 from gans.errors import InputError
-from gans.models import build_discriminator, build_generator
+from gans.models import Model, build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS, RULES
 from gans.training.ema import EMA
+from gans.training.players import Discriminator
 from gans.training.updates import Context
 from tests.conftest import networks, values
 
 CPU = torch.device("cpu")
 SHAPE = Shape(1, 16)
+MINE = Model(NetworkConfig, lambda shape, config: nn.Identity(), lambda shape, config: nn.Identity())
 pytestmark = pytest.mark.usefixtures("one_thread")
 needs_bf16 = pytest.mark.skipif(not precision.has_bf16(CPU), reason="this CPU has no bfloat16 arithmetic")
 
@@ -64,10 +67,34 @@ def test_a_cpu_with_native_bf16_may(monkeypatch) -> None:
 )
 def test_the_default_is_bf16_where_it_was_measured_to_pay(able, name, expected, monkeypatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    bf16 = name in MODELS and MODELS[name].bf16
-    assert precision.resolve("auto", CPU, bf16) == expected
-    assert precision.resolve("auto", torch.device("cuda"), bf16) == "float32"
-    assert precision.resolve("tf32", CPU, bf16) == "tf32"
+    model = {**MODELS, "mine": MINE}[name]
+    assert precision.resolve("auto", CPU, model) == expected
+    assert precision.resolve("tf32", CPU, model) == "tf32"
+
+
+@pytest.mark.parametrize(
+    ("capability", "name", "expected"),
+    [
+        ((9, 0), "sagan", "bf16"),
+        ((8, 0), "dcgan", "bf16"),
+        ((8, 6), "dcgan-nobn", "bf16"),
+        ((9, 0), "gan", "tf32"),
+        ((7, 5), "dcgan", "float32"),  # Turing: neither
+        ((7, 5), "gan", "float32"),
+        ((9, 0), "mine", "float32"),
+    ],
+)
+def test_the_default_on_cuda_is_what_was_measured(capability, name, expected, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    cuda, model = torch.device("cuda", 0), {**MODELS, "mine": MINE}[name]
+    assert precision.resolve("auto", cuda, model) == expected
+    assert precision.resolve("float32", cuda, model) == "float32"
+    assert precision.unmeasured("auto", cuda, model) == (name == "mine")
+    assert not precision.unmeasured("float32", cuda, model)
+    assert not precision.unmeasured("auto", CPU, model)
+    if capability < (8, 0):
+        with pytest.raises(InputError, match="this GPU has no bfloat16"):
+            precision.require("bf16", cuda)
 
 
 @needs_bf16
@@ -131,8 +158,8 @@ def test_no_precision_alters_the_networks(rule: str, kind: str, tiny, blobs) -> 
     update = RULES[rule](
         tiny({"update": {"rule": rule, **workers}}, precision=kind), SHAPE, Context(blobs().train)
     )
-    for player in (update.player, *DISCRIMINATORS[rule](update)):
-        build = build_generator if player is update.player else build_discriminator
+    for player in update.players:
+        build = build_discriminator if isinstance(player, Discriminator) else build_generator
         plain = build(SHAPE, update.experiment.networks, 0)
         assert player.network.state_dict().keys() == plain.state_dict().keys()
         assert [type(layer) for layer in player.network.modules()] == [type(layer) for layer in plain.modules()]

@@ -13,6 +13,11 @@ from tests.conftest import networks
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+def follow(ema: EMA, images: int, step: int) -> None:
+    ema.prepare(images, step)
+    ema.play()
+
+
 class Scalar(nn.Module):
     """One weight and one counter."""
 
@@ -34,7 +39,7 @@ def test_a_constant_target_is_approached_at_the_half_life() -> None:
     set_to(module, 1.0)
     ramp = 1000 / EMA.RAMP_UP  # from here on min() takes the half-life itself
     for step in range(300):
-        ema.update(int(ramp) + step * 10, step=10)
+        follow(ema, int(ramp) + step * 10, step=10)
     assert 1 - ema.generator.weight.item() == pytest.approx(2 ** (-3000 / 1000), rel=1e-9)
 
 
@@ -46,7 +51,7 @@ def test_the_ramp_up_against_a_plain_recurrence() -> None:
     for i, target in enumerate(targets):
         set_to(module, target)
         images = (i + 1) * 300
-        ema.update(images, step=300)
+        follow(ema, images, step=300)
         kept = 0.5 ** (300 / min(500.0, 0.05 * images))
         average = kept * average + (1 - kept) * torch.tensor(target).item()
         assert ema.generator.weight.item() == pytest.approx(average, rel=1e-6)
@@ -61,7 +66,7 @@ def test_the_half_life_is_in_images_whatever_the_batch() -> None:
         ema = EMA(module, halflife_kimg=1.0)
         set_to(module, 1.0)
         for images in range(20_000 + step, 22_000 + 1, step):
-            ema.update(images, step)
+            follow(ema, images, step)
         averages.append(ema.generator.weight.item())
     assert averages[0] == pytest.approx(averages[1], rel=1e-12)
     assert averages[0] == pytest.approx(0.75, rel=1e-12)
@@ -72,7 +77,7 @@ def test_the_initial_weights_are_forgotten_at_once() -> None:
     module = Scalar(1e3)
     ema = EMA(module, halflife_kimg=10.0)
     set_to(module, 0.0)
-    ema.update(64, 64)
+    follow(ema, 64, 64)
     assert ema.generator.weight.item() == pytest.approx(1e3 * 2**-20, rel=1e-9)
 
 
@@ -85,8 +90,8 @@ def test_half_life_0_copies_and_buffers_are_always_copied(name: str) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter += torch.randn_like(parameter)
-    copies.update(10_000, 64)
-    trails.update(10_000, 64)
+    follow(copies, 10_000, 64)
+    follow(trails, 10_000, 64)
     trained = network.state_dict()
     parameters = dict(network.named_parameters())
     for key, value in copies.state().items():
@@ -118,6 +123,6 @@ def test_state_and_load_round_trip() -> None:
     # loading keeps the tensors that `update` writes to
     trained = [p.detach().clone() for p in other.trained]
     for _ in range(200):
-        other.update(10**6, 10**5)
+        follow(other, 10**6, 10**5)
     for average, target in zip(other.generator.parameters(), trained, strict=True):
         assert torch.allclose(average, target, atol=1e-6)

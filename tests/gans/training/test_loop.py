@@ -204,10 +204,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, at: int, where: str) -> None:
             return statistics
         with torch.no_grad():
             if where == "loss":
-                statistics["loss/generator"] = statistics["loss/generator"] * math.nan
+                self.told.sums["loss/generator"].mul_(math.nan)
             elif where == "generator":
                 self.update.player.parameters[0][(0,) * self.update.player.parameters[0].ndim] = math.nan
-                self.ema.update(self.images, self.update.images_per_step)
+                self.ema.play()
             else:
                 discriminators(self.update)[0].parameters[0].view(-1)[0] = math.nan
         return statistics

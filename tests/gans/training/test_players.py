@@ -86,11 +86,11 @@ def test_a_player_that_a_graph_taught_goes_on_without_one(settings) -> None:
     network, gradients = drawn()
     one, other = (Player(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32") for _ in range(2))
     one.apply(gradients[0])
-    one.capture(True)
+    one.count_on_device(True)
     flags = [group.get("capturable") for group in one.optimizer.param_groups]
     assert flags == ([None] if settings["name"] == "sgd" else [True])
     other.load(copy.deepcopy(one.state()))
-    one.capture(False)
+    one.count_on_device(False)
     assert [group.get("capturable") for group in other.optimizer.param_groups] in ([None], [False])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gans.models.layers import Shape
+from gans.training.means import Means
 from gans.training.players import Learner, Statistics
 from gans.training.recorder import Diverged, Recorder
 from gans.training.updates import Context, Update, averaged
@@ -21,38 +22,51 @@ def scalars(**numbers: float) -> Statistics:
     return {name: torch.tensor(number) for name, number in numbers.items()}
 
 
+def tell(told: Means, statistics: Statistics) -> None:
+    """A step of 8 images."""
+    told.add(statistics)
+    told.count(statistics, 8)
+
+
 def test_means_are_over_the_steps_that_told_a_name(recorder) -> None:
-    observer = recorder()
+    observer, told = recorder(), Means()
     record = Recorder(CPU, observer)
-    record.add(scalars(a=1.0, b=10.0), images=8)
-    record.add(scalars(a=2.0), images=8)
-    record.add(scalars(c=5.0, a=6.0), images=8)
-    record.log(24, {"workers/alive": 3.0})
+    tell(told, scalars(a=1.0, b=10.0))
+    tell(told, scalars(a=2.0))
+    tell(told, scalars(c=5.0, a=6.0))
+    assert told.images == 24
+    record.log(24, told, {"workers/alive": 3.0})
     assert [observer.of(name) for name in "abc"] == [[(24, 3.0)], [(24, 10.0)], [(24, 5.0)]]
     assert observer.of("workers/alive") == [(24, 3.0)]
     # the next mean begins anew, without the names that nobody tells any more
-    record.add(scalars(a=4.0), images=8)
-    record.log(32, {})
+    tell(told, scalars(a=4.0))
+    assert told.images == 8
+    record.log(32, told, {})
     assert record.history["a"] == [(24, 3.0), (32, 4.0)]
     assert record.history["b"] == [(24, 10.0)]
 
 
-def test_tensors_that_the_next_step_overwrites_are_added_before(recorder) -> None:
-    """As a CUDA graph returns them."""
-    record, buffer = Recorder(CPU, recorder()), {"a": torch.zeros(())}
+def test_tensors_that_the_next_step_overwrites_are_added_before() -> None:
+    """As a CUDA graph returns them; and sums stay where they are, as it adds to them."""
+    told, buffer = Means(), {"a": torch.zeros(())}
     for number in (1.0, 2.0, 6.0):
         buffer["a"].fill_(number)
-        record.add(buffer, images=8)
+        tell(told, buffer)
     buffer["a"].fill_(100.0)
-    assert record.means() == {"a": 3.0}
+    assert told.read() == {"a": 3.0}
+    place = told.sums["a"].data_ptr()
+    told.forget()
+    tell(told, buffer)
+    assert told.read() == {"a": 100.0}
+    assert told.sums["a"].data_ptr() == place
 
 
 def test_a_mean_that_is_no_number_is_named_and_not_told(recorder) -> None:
     observer = recorder()
-    record = Recorder(CPU, observer)
-    record.add(scalars(a=1.0, odd=float("nan")), images=8)
+    record, told = Recorder(CPU, observer), Means()
+    tell(told, scalars(a=1.0, odd=float("nan")))
     with pytest.raises(Diverged, match=r"odd is nan at 0.1 kimg"):
-        record.log(100, {})
+        record.log(100, told, {})
     assert observer.values == []
 
 
@@ -65,6 +79,7 @@ class Elsewhere:
     """A discriminator on another machine."""
 
     size = 7
+    players = ()
 
     def __init__(self) -> None:
         self.weight = 1.0
@@ -88,8 +103,11 @@ class Remote(Update):
         super().__init__(*arguments)
         self.elsewhere = [Elsewhere(), Elsewhere()]
 
-    def step(self, images: int) -> dict[str, Tensor]:
-        return scalars(mine=float(images))
+    def prepare(self, images: int) -> None:
+        self.images = images
+
+    def play(self) -> dict[str, Tensor]:
+        return scalars(mine=float(self.images))
 
     def opponents(self) -> Mapping[str, Learner]:
         return {f"elsewhere {n}": opponent for n, opponent in enumerate(self.elsewhere)}
@@ -97,6 +115,8 @@ class Remote(Update):
 
 def test_what_a_rule_inherits_is_right_if_its_discriminators_live_elsewhere(tiny, blobs) -> None:
     one, other = (Remote(tiny({}), Shape(1, 16), Context(blobs().train)) for _ in range(2))
+    assert one.step(16) == {"mine": 16.0}
+    assert one.players == [one.player]
     assert one.discriminator_size() == 14
     assert one.finite()
     one.elsewhere[1].weight = 5.0

@@ -12,7 +12,7 @@ from gans.models.layers import Shape
 from gans.registry import LOSSES
 from gans.training.players import Player
 from gans.training.updates import Context, TwoPlayer
-from tests.conftest import values
+from tests.conftest import latents, seeded, to_double, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -25,11 +25,7 @@ def make(experiment: Experiment, images: Tensor) -> TwoPlayer:
 
 def in_float64(update: TwoPlayer) -> TwoPlayer:
     """Adam turns gradients that are 0 but for rounding (a bias before BatchNorm) into full steps."""
-    for player in (update.player, update.discriminator):
-        player.network.double()
-    latents, at = update.latents, update.batches.at
-    update.latents = lambda *labels: latents(*labels).double()
-    update.batches.at = lambda *where: at(*where).double()
+    to_double(update.player, update.discriminator)
     return update
 
 
@@ -110,9 +106,10 @@ def test_steps_equal_a_textbook_gan(network: str, loss: str, tiny, blobs) -> Non
     for i in range(3):
         images = i * 16
         # what the rule will draw, asked for beforehand
-        z = [update.latents(images, 0), update.latents(images)]
-        reals = [update.batches.at(images + 8 * step, 8) for step in range(2)]
-        shares = [torch.rand((8, 1, 1, 1), generator=update.rng("penalty", images, step)) for step in range(2)]
+        z = [latents(update, images, 0).double(), latents(update, images).double()]
+        reals = [update.batches.at(images + 8 * step, 8).double() for step in range(2)]
+        mixing = [seeded(update, "penalty", images, step) for step in range(2)]
+        shares = [torch.rand((8, 1, 1, 1), generator=rng) for rng in mixing]
         found = update.step(images)
         book.learn(reals[0], book.g(z[0]), shares[0])
         # the rule's last fake batch serves both players, so one forward pass through G's BatchNorm
@@ -132,10 +129,10 @@ def test_sagan_steps_equal_a_textbook_gan(loss: str, tiny, blobs) -> None:
     update = in_float64(make(made, blobs().train))
     book = Textbook(update, made)
     for images in (0, 8):
-        z, real = update.latents(images), update.batches.at(images, 8)
+        z, real = latents(update, images).double(), update.batches.at(images, 8).double()
         update.step(images)
         fake = book.g(z)  # once: its power iteration moves
-        book.learn(real, fake, torch.rand((8, 1, 1, 1), generator=update.rng("penalty", images, 0)))
+        book.learn(real, fake, torch.rand((8, 1, 1, 1), generator=seeded(update, "penalty", images, 0)))
         book.draw(fake)
     assert_same_weights(update.generator, book.g, 1e-6)
     assert_same_weights(update.discriminator.network, book.d, 1e-6)
@@ -231,18 +228,18 @@ def test_every_discriminator_step_has_fresh_images_and_latents(steps: int, tiny,
         return learn(real, fake, rng)
 
     update.discriminator.learn = spy
-    latents: list[Tensor] = []
-    update.generator.register_forward_pre_hook(lambda m, args: latents.append(args[0]))
+    drawn: list[Tensor] = []
+    update.generator.register_forward_pre_hook(lambda m, args: drawn.append(args[0]))
     for images in range(0, 48, update.images_per_step):
         update.step(images)
     shown = torch.cat(reals).flatten(1)
     expected = (data.train.float() / 127.5 - 1).flatten(1)
     assert len(shown) == 48
     assert sorted(map(tuple, shown.tolist())) == sorted(map(tuple, expected.tolist()))
-    assert len(latents) == 6  # one generated batch per discriminator step; the generator shares the last
+    assert len(drawn) == 6  # one generated batch per discriminator step; the generator shares the last
     for i in range(6):
         for j in range(i):
-            assert not torch.equal(latents[i], latents[j]), f"batches {j} and {i} are the same"
+            assert not torch.equal(drawn[i], drawn[j]), f"batches {j} and {i} are the same"
 
 
 def test_the_penalty_mixes_anew_at_every_step(tiny, blobs) -> None:
@@ -259,12 +256,13 @@ def test_the_penalty_mixes_anew_at_every_step(tiny, blobs) -> None:
 
 def test_latents_are_standard_normal_and_differ_by_step_and_seed(tiny, blobs) -> None:
     update = make(tiny({}, batch=60), blobs().train)
-    z = torch.cat([update.latents(i * 60) for i in range(100)])
+    z = torch.cat([latents(update, i * 60) for i in range(100)])
     assert z.shape == (6000, 8)
     assert abs(z.mean().item()) < 4 / 48_000**0.5
     assert z.var().item() == pytest.approx(1, abs=4 * (2 / 48_000) ** 0.5)
     assert len(set(map(tuple, z.tolist()))) == 6000
-    assert not torch.equal(update.latents(0), make(tiny({}, batch=60, seed=1), blobs().train).latents(0))
+    other = make(tiny({}, batch=60, seed=1), blobs().train)
+    assert not torch.equal(latents(update, 0), latents(other, 0))
 
 
 def test_a_step_leaves_the_global_random_state_alone(tiny, blobs) -> None:

@@ -17,7 +17,7 @@ from gans.training.players import Player
 from gans.training.recorder import Recorder
 from gans.training.state import Training
 from gans.training.updates import Context, TwoPlayer
-from tests.conftest import StubScorer, train_and_score, values
+from tests.conftest import StubScorer, latents, train_and_score, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -48,9 +48,9 @@ def test_all_start_from_one_pair_and_draw_their_own_latents(tiny, blobs) -> None
         first[0],
         TwoPlayer(tiny({"networks": {"name": "gan"}}), SHAPE, Context(blobs().train)).generator.state_dict(),
     )
-    latents = [worker.latents(0) for worker in rule.workers]
-    assert not torch.equal(latents[0], latents[1])
-    assert not torch.equal(latents[1], latents[2])
+    drawn = [latents(worker, 0) for worker in rule.workers]
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
 
 
 def test_between_rounds_every_worker_is_a_gan_by_itself(tiny, blobs) -> None:

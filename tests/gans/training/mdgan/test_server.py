@@ -14,10 +14,10 @@ from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.registry import LOSSES
-from gans.training.mdgan.server import MDGAN, Crashes, assignment, derangement, swap_interval
-from gans.training.mdgan.workers import LocalTeam, WorkersLost
+from gans.training.mdgan.server import MDGAN, Crashes, derangement, swap_interval
+from gans.training.mdgan.workers import LocalTeam, WorkersLost, assignment
 from gans.training.updates import Context, TwoPlayer
-from tests.conftest import networks, train_and_score, values
+from tests.conftest import latents, networks, to_double, train_and_score, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -34,13 +34,13 @@ def shards_of(rule: MDGAN) -> list[Batches]:
     return [worker.shard for worker in rule.team.workers.values()]
 
 
-def to_double(rule: MDGAN) -> None:
-    for player in (rule.player, *rule.team.players):
-        player.network.double()
-    latents = rule.latents
-    rule.latents = lambda *labels: latents(*labels).double()
-    for shard in shards_of(rule):
-        shard.at = lambda *where, at=shard.at: at(*where).double()
+def shard_images(shard: Batches) -> Tensor:
+    """All images of a shard, in [-1, 1]."""
+    return shard.images[shard.part.start : shard.part.stop].float() / 127.5 - 1
+
+
+def in_double(rule: MDGAN) -> None:
+    to_double(rule.player, *rule.team.players)
 
 
 # the merged gradient
@@ -57,14 +57,14 @@ def test_the_merged_gradient_is_that_of_the_averaged_objective(
     """1/N sum_n F_n dX/dw from pixel feedbacks, against autograd through all N discriminators at once."""
     rule = make(tiny, blobs(n=60).train, network, workers=workers, batches=batches)
     if double:
-        to_double(rule)
+        in_double(rule)
     merged: list[Tensor] = []
     rule.player.apply = lambda gradients: merged.extend(gradients)  # G stays where it was
     rule.step(0)
     # the discriminators have learned and move no more: in training mode they normalise by the batch alone
     objective = torch.zeros((), dtype=torch.float64 if double else torch.float32)
     for n in range(workers):
-        fake = rule.generator(rule.latents(0, n % batches))
+        fake = rule.player.compute(latents(rule, 0, n % batches))
         objective = objective + rule.team.players[n].loss.g_loss(rule.team.players[n].network(fake))
     whole = torch.autograd.grad(objective / workers, list(rule.generator.parameters()))
     flat, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
@@ -82,19 +82,19 @@ def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
     table = {"rule": "mdgan", "workers": 3, "batches": 2}
     made = tiny({"networks": {"name": network}, "loss": {"name": loss}, "update": table}, batch=4)
     rule = MDGAN(made, Shape(channels, 16), Context(blobs(n=60, channels=channels).train))
-    to_double(rule)
+    in_double(rule)
     merged: list[Tensor] = []
     judges = []
     rule.player.apply = lambda gradients: merged.extend(gradients)
-    for worker in rule.team.workers.values():
+    for pupil in rule.team.sitting.values():
         # spectral norm moves with every call: judge with the very network that the feedback comes from
-        worker.feedback = lambda x, w=worker, f=worker.feedback: (
-            judges.append(copy.deepcopy(w.player.network)),
+        pupil.feedback = lambda x, p=pupil, f=pupil.feedback: (
+            judges.append(copy.deepcopy(p.player.network)),
             f(x),
         )[1]
     generator = copy.deepcopy(rule.generator)
     rule.step(0)
-    generated = [generator(rule.latents(0, j)) for j in range(2)]
+    generated = [generator(latents(rule, 0, j).double()) for j in range(2)]
     objective = torch.zeros((), dtype=torch.float64)
     for n, judge in enumerate(judges):
         d = judge(generated[n % 2]).sigmoid()
@@ -129,11 +129,12 @@ def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss:
     plain = TwoPlayer(tiny(base, batch=4), SHAPE, Context(images))
     assert rule.images_per_step == plain.images_per_step == 4
     # the two rules label their random streams differently: give both the same
-    rule.team.workers[0].shard = Batches(images, 0)
+    worker = rule.team.workers[0]
+    worker.places = lambda iteration: plain.batches.indices(iteration * 4, 4)
+    rule.team.pupils[0].batches = plain.batches
+    worker.seed = lambda iteration, step: seeds.mix(0, "penalty", iteration * 4)
     for update in (rule, plain):
-        update.latents = lambda images, *labels: seeds.normal((4, 8), 0, "test latents", images)
-    for learner in (rule.team.workers[0], plain):
-        learner.rng = lambda *labels: seeds.generator(0, "test penalty")
+        update.seed = lambda rng, purpose, images, *labels: rng.manual_seed(seeds.mix(0, purpose, images))
     for step in range(4):
         found, expected = values(rule.step(step * 4)), values(plain.step(step * 4))
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -166,12 +167,12 @@ def test_the_assignment_is_the_papers(workers: int, batches: int, expected: list
 def test_workers_learn_on_x_d_and_give_feedback_on_x_g(tiny, blobs) -> None:
     """One discriminator sees [real, X_d] L times, the same both times, and then X_g."""
     rule = make(tiny, blobs().train, workers=3, batches=2, d_steps=2)
-    generated = [rule.generator(rule.latents(40, j)).detach() for j in range(2)]
+    generated = [rule.generator(latents(rule, 40, j)).detach() for j in range(2)]
     seen: list[list[Tensor]] = [[], [], []]
     for n, player in enumerate(rule.team.players):
         player.network.register_forward_pre_hook(lambda m, args, n=n: seen[n].append(args[0].detach()))
     images, rule.iteration = rule.images_per_step * 2, 2
-    rule.latents = lambda i, j, latents=rule.latents: latents(40, j)
+    rule.seed = lambda rng, purpose, i, j, seed=rule.seed: seed(rng, purpose, 40, j)
     rule.step(images)
     for n, (g, d) in enumerate([(0, 1), (1, 0), (0, 1)]):
         real = shards_of(rule)[n].at(2 * 4, 4)
@@ -197,7 +198,7 @@ def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
         rule.step(step * 12)
     rows = [sorted(map(tuple, torch.cat(batches).flatten(1).tolist())) for batches in seen]
     for n in range(3):
-        assert rows[n] == sorted(map(tuple, (shards_of(rule)[n].images.float() / 127.5 - 1).flatten(1).tolist()))
+        assert rows[n] == sorted(map(tuple, shard_images(shards_of(rule)[n]).flatten(1).tolist()))
     everything = sorted(map(tuple, (data.train.float() / 127.5 - 1).flatten(1).tolist()))
     assert sorted(rows[0] + rows[1] + rows[2]) == everything
 
@@ -350,7 +351,7 @@ def test_the_server_takes_one_adam_step_and_each_worker_l(tiny, blobs) -> None:
 
 def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, "gan", "hinge", workers=2)
-    fake = rule.generator(rule.latents(0, 0)).detach()
+    fake = rule.generator(latents(rule, 0, 0)).detach()
     expected = []
     for n, player in enumerate(copy.deepcopy(rule.team.players)):
         real = shards_of(rule)[n].at(0, 4)
@@ -368,7 +369,7 @@ def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) 
     for player in rule.team.players:
         for parameter in player.parameters:
             parameter.register_hook(lambda gradient: fired.append(1))
-    loss, feedback = rule.team.workers[0].feedback(torch.randn(4, 1, 16, 16))
+    loss, feedback = rule.team.sitting[0].feedback(torch.randn(4, 1, 16, 16))
     assert fired == []
     assert feedback.shape == (4, 1, 16, 16)
     assert loss.shape == ()
@@ -376,10 +377,10 @@ def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) 
 
 def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=2)
-    to_double(rule)
+    in_double(rule)
     fake = torch.randn(4, 1, 16, 16, dtype=torch.float64)
     network: nn.Module = rule.team.players[1].network
-    _, feedback = rule.team.workers[1].feedback(fake.clone())
+    _, feedback = rule.team.sitting[1].feedback(fake.clone())
     for place in [(0, 0, 0, 0), (2, 0, 7, 9), (3, 0, 15, 15)]:
         values = []
         for h in (1e-6, -1e-6):
@@ -481,10 +482,9 @@ def test_averages_and_swaps_are_over_the_survivors(tiny, blobs) -> None:
     objective = torch.zeros(())
     # k = 3 is more than two workers can use: X_0 goes to worker 1 and X_1 to worker 3
     for place, n in enumerate((1, 3)):
-        network = rule.team.workers[n].player.network
-        objective = (
-            objective + LOSSES["non-saturating"].g_loss(network(rule.generator(rule.latents(16, place)))) / 2
-        )
+        network = rule.team.sitting[n].player.network
+        fake = rule.generator(latents(rule, 16, place))
+        objective = objective + LOSSES["non-saturating"].g_loss(network(fake)) / 2
     whole = torch.autograd.grad(objective, list(rule.generator.parameters()))
     flat, expected = (torch.cat([g.flatten() for g in many]) for many in (merged, whole))
     assert (flat - expected).norm() / expected.norm() < 1e-5

@@ -1,0 +1,47 @@
+"""Means of what steps tell of themselves, over the steps since the last log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from gans.training.players import Statistics
+
+
+class Means:
+    """Sums on the device, each where it is from its first step on, as a recorded step adds to it.
+
+    Attributes:
+        images: that the steps showed.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps: Counter[str] = Counter()
+        self.images = 0
+
+    def add(self, statistics: Statistics) -> None:
+        """A step's, on the device: part of what is played."""
+        for name, value in statistics.items():
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(value)
+        torch._foreach_add_([self.sums[name] for name in statistics], list(statistics.values()))
+
+    def count(self, names: Iterable[str], images: int) -> None:
+        """A step of `images` images was played, and these names were told."""
+        self.steps.update(list(names))  # of a mapping, a Counter would add the values
+        self.images += images
+
+    def read(self) -> dict[str, float]:
+        """The means since `forget`, each over the steps that told it; read at once, which waits for the device."""
+        means = torch.stack([total / self.steps[name] for name, total in self.sums.items() if self.steps[name]])
+        return dict(zip([name for name in self.sums if self.steps[name]], means.tolist(), strict=True))
+
+    def forget(self) -> None:
+        """Begin new means."""
+        torch._foreach_zero_(list(self.sums.values()))
+        self.steps.clear()
+        self.images = 0

@@ -1,0 +1,431 @@
+"""Steps that are recorded: on a CPU by a tape that checks what a CUDA graph rests on, and on CUDA."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.speed.contenders import Unasked
+from gans import files
+from gans.compute import recorded
+from gans.compute.recorded import Direct, Lanes, Recorded, Recording
+from gans.config import Resolved
+from gans.data.images import ImageData
+from gans.errors import InputError
+from gans.models import dcgan, gan, sagan
+from gans.training.evaluation import Curve
+from gans.training.loop import Session
+from gans.training.mdgan.server import MDGAN
+from gans.training.recorder import Recorder
+from gans.training.state import Training
+from tests.conftest import discriminators
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+STEPS = 12
+gpu = pytest.mark.gpu
+without = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+GP = {"name": "wasserstein-gp"}
+# spectral norm, BatchNorm in both networks, the penalty, several discriminator steps; swaps after every second
+# iteration, workers that share batches, crashes; rounds after every second iteration
+CASES: dict[str, dict[str, Any]] = {
+    "gan": {"networks": {"name": "gan"}},
+    "dcgan": {"networks": {"name": "dcgan"}},
+    "sagan": {"networks": {"name": "sagan"}, "loss": {"name": "hinge"}},
+    "penalty": {"networks": {"name": "dcgan-nobn"}, "loss": GP, "update": {"d_steps": 2}},
+    "rmsprop": {"networks": {"name": "gan"}, "optimizer": {"name": "rmsprop"}},
+    "sgd": {"networks": {"name": "gan"}, "optimizer": {"name": "sgd", "momentum": 0.9}},
+    "mdgan": {"networks": {"name": "dcgan"}, "update": {"rule": "mdgan", "workers": 3, "swap_epochs": 0.8}},
+    "mdgan, k = 2": {
+        "networks": {"name": "dcgan-nobn"},
+        "loss": GP,
+        "update": {"rule": "mdgan", "workers": 3, "batches": 2, "d_steps": 2, "swap_epochs": 0.8},
+    },
+    "mdgan, crashes": {
+        "networks": {"name": "gan"},
+        "kimg": 0.072,
+        "update": {"rule": "mdgan", "workers": 2, "batches": 2, "swap_epochs": 0.8, "crashes": True},
+    },
+    "fl-gan": {"networks": {"name": "dcgan"}, "update": {"rule": "fl-gan", "workers": 3, "average_epochs": 0.8}},
+}
+case = pytest.mark.parametrize("case", CASES)
+
+
+# --- a tape for a CPU
+
+SYNCING = ("aten._local_scalar_dense", "aten.nonzero", "aten.lift_fresh", "aten.is_nonzero", "aten.equal.")
+
+
+class Watch(TorchDispatchMode):
+    """Writes down the operations of a step, and where the tensors lie that it did not make itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[object] = []
+        self.reads: list[int] = []
+        self.seeds: set[int] = set()  # of the generators that were drawn from
+        # held, lest the memory of one be taken for another's
+        self.made: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        given = tree_leaves((args, kwargs or {}))
+        self.operations.append((str(operation), *map(described, given)))
+        self.seeds |= {one.initial_seed() for one in given if isinstance(one, torch.Generator)}
+        assert not str(operation).startswith(SYNCING), f"{operation} waits for the device"
+        for tensor in tensors(given):
+            assert tensor.device.type == "cpu", f"{operation}: a tensor was made without saying where"
+            if storage(tensor) not in self.made:
+                self.reads.append(tensor.data_ptr())
+        result = operation(*args, **(kwargs or {}))
+        outside = {storage(tensor) for tensor in tensors(given)} - self.made.keys()
+        for tensor in tensors(tree_leaves(result)):
+            if storage(tensor) not in outside:
+                self.made[storage(tensor)] = tensor
+        return result
+
+
+def tensors(leaves: Sequence[object]) -> list[Tensor]:
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def described(leaf: object) -> object:
+    if isinstance(leaf, Tensor):
+        return (leaf.dtype, tuple(leaf.shape), leaf.stride())
+    return leaf if isinstance(leaf, bool | int | float | str | None) else type(leaf)
+
+
+class Strict:
+    """Replays by calling, and holds every replay to the first: the same operations on the same memory.
+
+    A factory that is not told its device makes a tensor on one that computes nothing. Of the generators that are
+    not registered, nothing may be drawn.
+    """
+
+    def __init__(self) -> None:
+        self.asides, self.recordings, self.replays = 0, 0, 0
+
+    def aside(self, play: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        self.asides += 1
+        return play()
+
+    def record(self, play: Callable[[], Any], rngs: Sequence[torch.Generator]) -> Recording:
+        self.recordings += 1
+        result: dict[str, Tensor] = {}
+        first = Watch()
+
+        def replay() -> None:
+            self.replays += 1
+            with Watch() as watch, torch.device("meta"):
+                result.update(play())
+            assert watch.seeds <= {rng.initial_seed() for rng in rngs}
+            first.operations, first.reads = first.operations or watch.operations, first.reads or watch.reads
+            assert watch.operations == first.operations
+            assert watch.reads == first.reads
+
+        return Recording(result, replay)
+
+
+def trained(made: Resolved, data: ImageData, playback: recorded.Playback, steps: int = STEPS) -> Training:
+    training = Training(made, data, CPU)
+    training.playback = playback
+    run(training, steps)
+    return training
+
+
+def run(training: Training, steps: int) -> None:
+    for _ in range(steps):
+        training.step()
+
+
+def assert_same_state(one: Training, other: Training) -> None:
+    pairs = zip(tree_leaves(one.state()), tree_leaves(other.state()), strict=True)
+    assert all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+
+
+def assert_same(one: Training, other: Training) -> None:
+    """To the bit: all that is saved, and the sums of what was told."""
+    assert_same_state(one, other)
+    assert one.told.read() == other.told.read()
+    assert one.told.images == other.told.images
+
+
+# --- on a CPU
+
+
+@case
+def test_a_recorded_step_is_a_plain_one(case: str, tiny, blobs) -> None:
+    """To the bit, twelve steps on; and every replay does what was recorded, where it was recorded."""
+    made, tape = tiny(CASES[case], batch=4), Strict()
+    data = blobs(n=60)
+    replayed, plain = trained(made, data, Recorded(tape)), trained(made, data, Direct())
+    assert_same(replayed, plain)
+    rounds = 3 if case == "fl-gan" else 0  # m = 20, b = 4: after every fourth iteration
+    kinds = 2 if case == "mdgan, crashes" else 1
+    assert tape.recordings == kinds
+    assert tape.asides == Recorded.WARM_UP * kinds
+    assert tape.replays == STEPS - rounds - tape.asides
+
+
+@case
+def test_a_checkpoint_goes_from_a_recorded_run_to_a_plain_one_and_back(case, tiny, blobs, tmp_path) -> None:
+    made, data = tiny(CASES[case], batch=4), blobs(n=60)
+    whole = trained(made, data, Direct(), 3 * STEPS)
+    training = trained(made, data, Recorded(Strict()))
+    for playback in (Direct(), Recorded(Strict())):
+        files.save(tmp_path / "state.pt", training.state())
+        training = trained(made, data, playback, 0)
+        training.load(files.load(tmp_path / "state.pt", CPU))
+        run(training, STEPS)
+    assert_same_state(whole, training)
+
+
+def test_loading_into_a_run_that_has_recorded_records_anew(tiny, blobs) -> None:
+    made, data, tape = tiny(CASES["dcgan"]), blobs(), Strict()
+    training = trained(made, data, Recorded(tape), 6)
+    state = copy.deepcopy(training.state())
+    run(training, 3)
+    training.load(state)
+    run(training, 6)
+    assert (tape.recordings, tape.asides) == (2, 2 * Recorded.WARM_UP)
+    assert_same_state(training, trained(made, data, Direct(), 12))
+
+
+def test_no_network_moves_in_a_swap(tiny, blobs) -> None:
+    """Twelve swaps and one recording: the discriminators stay, whoever they sit at."""
+    table = {"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 3, "swap_epochs": 0.2}}
+    tape = Strict()
+    training = trained(tiny(table, batch=4), blobs(n=60), Recorded(tape))
+    assert isinstance(training.update, MDGAN)
+    assert training.update.team.traffic.moves == 3 * STEPS
+    assert tape.recordings == 1
+
+
+def test_the_tape_sees_what_a_graph_would_not_bear(tiny, blobs) -> None:
+    """Numbers that change, memory that moves, reading from the device, a tensor on no device: each is refused."""
+
+    def broken(play: Callable[[Training, int], object]) -> None:
+        training = Training(tiny(CASES["gan"]), blobs(), CPU)
+        training.playback, whole, step = Recorded(Strict()), training.play, iter(range(100))
+        training.held = torch.zeros(2)
+
+        def with_it() -> dict[str, Tensor]:
+            play(training, next(step))
+            return whole()
+
+        training.play = with_it
+        with pytest.raises((AssertionError, NotImplementedError)):
+            run(training, STEPS)
+
+    broken(lambda training, step: training.held.add_(step))
+    broken(lambda training, step: setattr(training, "held", training.held.clone()))
+    broken(lambda training, step: training.held.sum().item())
+    broken(lambda training, step: training.held + torch.ones(2))
+    broken(lambda training, step: training.held if step % 2 else training.held + 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "expected"),
+    [
+        (None, "cuda", True),
+        (None, "cpu", False),
+        (True, "cuda", True),
+        (False, "cuda", False),
+        (False, "cpu", False),
+    ],
+)
+def test_steps_are_recorded_on_cuda_unless_asked_not_to(asked, device, expected) -> None:
+    assert recorded.wanted(asked, torch.device(device)) is expected
+
+
+def test_a_cpu_is_refused(tiny, blobs) -> None:
+    with pytest.raises(InputError, match="GRAPH=1 needs a CUDA device"):
+        Training(tiny({}), blobs(), CPU, graph=True)
+    assert isinstance(Training(tiny({}), blobs(), CPU).playback, Direct)
+
+
+def test_optimisers_count_on_the_device_while_a_step_is_recorded_only(tiny, blobs) -> None:
+    """Elsewhere torch would warn, and checkpoints would say so."""
+    training = Training(tiny(CASES["mdgan"], batch=4), blobs(), CPU)
+
+    def flags() -> set[bool]:
+        return {
+            group["capturable"] for player in training.update.players for group in player.optimizer.param_groups
+        }
+
+    assert flags() == {False}
+    with training.recording():
+        assert flags() == {True}
+    assert flags() == {False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training.step()
+
+
+def test_lanes_return_what_their_pieces_return_in_order() -> None:
+    lanes = Lanes(CPU)
+    assert lanes.run([lambda n=n: n * n for n in range(5)]) == [0, 1, 4, 9, 16]
+    assert lanes.run([]) == []
+    assert lanes.streams == []
+
+
+# --- on CUDA
+
+GENERATORS = (gan.Generator, dcgan.Generator, sagan.Generator)
+
+
+def on_cuda(made: Resolved, data: ImageData, graph: bool, steps: int = STEPS) -> Training:
+    training = Training(made, data, CUDA, graph)
+    run(training, steps)
+    return training
+
+
+def idle(network: nn.Module, made: Resolved) -> set[str]:
+    """Parameters without a gradient, such as the bias of a convolution before BatchNorm, which takes it out again.
+
+    What an optimiser sees there is rounding, which Adam scales to full steps of random sign.
+    """
+    double = copy.deepcopy(network).double()
+    device = next(double.parameters()).device
+    rng = torch.Generator(device).manual_seed(0)
+    latents = isinstance(double, GENERATORS)
+    shape = (8, made.networks.latent) if latents else (8, 1, 16, 16)
+    found = double(torch.randn(shape, generator=rng, device=device, dtype=torch.float64))
+    push = torch.randn(found.shape, generator=rng, device=device, dtype=torch.float64)
+    names, parameters = zip(*double.named_parameters(), strict=True)
+    gradients = torch.autograd.grad((found * push).sum(), parameters)
+    sizes = [float(gradient.abs().max()) for gradient in gradients]
+    return {name for name, size in zip(names, sizes, strict=True) if size < 1e-10 * max(sizes)}
+
+
+def test_what_has_no_gradient_is_what_a_batch_norm_or_a_softmax_takes_out(tiny, blobs) -> None:
+    """In sagan's generator the first convolution of each block, and all that is added up before the last norm.
+
+    A key's bias adds the same to all of a query's products.
+    """
+    training = trained(tiny(CASES["sagan"]), blobs(), Direct(), 2)
+    first = {f"blocks.{n}.conv.bias" for n in (0, 2)}
+    last = {"blocks.2.second.2.bias", "blocks.2.shortcut.bias"}
+    attention = {f"blocks.1.{part}.bias" for part in ("key", "value", "out")}
+    assert idle(training.update.generator, training.experiment) == first | last | attention
+    assert idle(discriminators(training.update)[0].network, training.experiment) == {"blocks.1.key.bias"}
+
+
+def assert_close(one: Training, other: Training) -> None:
+    """Weights, BatchNorm's and spectral norm's buffers, the average, and what was told."""
+    pairs = [(a.network, b.network) for a, b in zip(one.update.players, other.update.players, strict=True)]
+    for a, b in [*pairs, (one.ema.generator, other.ema.generator)]:
+        found, skipped = b.state_dict(), idle(a, one.experiment)
+        for name, value in a.state_dict().items():
+            if name not in skipped:
+                assert torch.allclose(value, found[name], rtol=1e-3, atol=1e-4), name
+    expected, found = one.told.read(), other.told.read()
+    assert found.keys() == expected.keys()
+    assert all(found[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-4) for name in expected)
+
+
+@gpu
+@without
+@case
+def test_graph_and_eager_agree(case: str, tiny, blobs) -> None:
+    """Over swaps, a crash and rounds, twelve steps on."""
+    made, data = tiny(CASES[case], batch=4), blobs(n=60)
+    eager, replayed = (on_cuda(made, data, graph) for graph in (False, True))
+    assert isinstance(replayed.playback, Recorded)
+    assert replayed.playback.recording is not None
+    assert_close(eager, replayed)
+
+
+@gpu
+@without
+@case
+def test_a_checkpoint_goes_from_a_graph_to_eager_steps_and_back(case: str, tiny, blobs, tmp_path) -> None:
+    made, data = tiny(CASES[case], batch=4), blobs(n=60)
+    whole = on_cuda(made, data, False, 3 * STEPS)
+    training = on_cuda(made, data, True)
+    for graph in (False, True):
+        files.save(tmp_path / "state.pt", training.state())
+        training = on_cuda(made, data, graph, 0)
+        training.load(files.load(tmp_path / "state.pt", CUDA))
+        whole.told.forget()
+        run(training, STEPS)
+    for a, b in zip(whole.update.players, training.update.players, strict=True):
+        found, skipped = b.network.state_dict(), idle(a.network, made)
+        for name, value in a.network.state_dict().items():
+            if name not in skipped:
+                assert torch.allclose(value, found[name], rtol=1e-2, atol=1e-3), name
+
+
+@gpu
+@without
+@case
+@pytest.mark.parametrize("graph", [False, True])
+def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_path) -> None:
+    """Within an epoch and across its end; a graph's first steps and its recording may wait."""
+    training = Training(tiny(CASES[case], batch=4, kimg=100), blobs(), CUDA, graph)
+    session = Session(training, Curve(Unasked(), training, tmp_path), Recorder(CUDA), tmp_path)
+    for _ in range(Recorded.WARM_UP + 2):
+        session.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(10):
+            session.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@gpu
+@without
+def test_lanes_are_streams_that_wait_for_the_main_one_and_it_for_them() -> None:
+    lanes, start = Lanes(CUDA), torch.ones(2048, 2048, device=CUDA)
+    start = start @ start  # still under way when the lanes begin
+    found = lanes.run([lambda n=n: (start + n).sum() for n in range(4)])
+    assert len({stream.cuda_stream for stream in lanes.streams}) == 4
+    expected = [2048.0**3 + n * 2048.0**2 for n in range(4)]
+    assert torch.stack(found).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@gpu
+@without
+def test_trainings_on_streams_of_their_own_in_threads(tiny, blobs) -> None:
+    """Four at a time do what each does alone: recording in one thread leaves the others be."""
+    data = blobs(n=60)
+    made = [tiny(CASES[name], batch=4) for name in ("gan", "dcgan", "sagan", "mdgan")]
+    alone = [on_cuda(one, data, True) for one in made]
+    together: dict[int, Training] = {}
+
+    def work(n: int) -> None:
+        with torch.cuda.stream(torch.cuda.Stream(CUDA)):
+            together[n] = on_cuda(made[n], data, True)
+            torch.cuda.current_stream(CUDA).synchronize()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(made))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(together) == len(made)
+    for n, one in enumerate(alone):
+        assert_close(one, together[n])
+
+
+@gpu
+@without
+@pytest.mark.parametrize("kind", ["tf32", "bf16"])
+def test_other_precisions_stay_near_float32(kind: str, tiny, blobs) -> None:
+    data = blobs(n=60)
+    told = [on_cuda(tiny(CASES["dcgan"], precision=one), data, False).told.read() for one in ("float32", kind)]
+    assert told[0] != told[1]
+    assert all(told[1][name] == pytest.approx(told[0][name], rel=0.05, abs=0.02) for name in told[0])
