@@ -134,7 +134,8 @@ class Sheet:
 
 READING = """Defaults throughout: recorded steps, in the precision that the device trains in unless asked for
 another. Steps are timed as `make speed` does: medians of turns, in which our trainer, its recorded step replayed
-bare and the tutorial's trainer take part. The matrix starts from nothing but the data; its report is in its time."""
+bare and the tutorial's trainer take part. The matrix starts from nothing but the data; its report is in its
+time."""
 
 
 def take_all(checks: Iterable[Check], tell: Callable[[str], None]) -> list[Line]:
