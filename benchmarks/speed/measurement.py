@@ -43,7 +43,7 @@ class Plan:
 ON_CPU = Plan(Turns(5, 1.0), {"32x32": colour, "digits": small})
 # Under eight minutes, reckoned and not yet measured: 15 rows of 15 s (10 s of it two processes that start; then
 # four contenders have three turns of 0.3 s each, with lead-in and pauses), 5 starts of 6 s, 5 cells of 8 s,
-# MD-GAN's workers 20 s, 3 matrices of 30 s and scoring 30 s are 7 minutes. Steps take milliseconds: a turn has many.
+# MD-GAN's workers 20 s, 3 matrices of 30 s and scoring 30 s are 7 minutes. Steps take milliseconds.
 ON_GPU = Plan(Turns(3, 0.3), ON_CPU.sizes | {"recipe": papers})
 QUICK = Turns(3, 0.2)
 PLANS = {"cpu": ON_CPU, "cuda": ON_GPU}

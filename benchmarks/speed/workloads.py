@@ -60,7 +60,7 @@ class Workload:
 
     def default(self, device: torch.device) -> Settled:
         """The precision that it is trained in on a device unless asked for another."""
-        return precisions.resolve("auto", device, MODELS[self.experiment.networks.name].bf16)
+        return precisions.resolve("auto", device, MODELS[self.experiment.networks.name])
 
     def trained_in(self, precision: Settled) -> Workload:
         """The same in a precision."""
