@@ -11,7 +11,7 @@ given = $(BIN)/python -m gans.commands.make $@ $(MAKECMDGOALS)
 lock_flags = --quiet --universal --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench sweep score speed report ui test test-all lint format lock
+.PHONY: help setup bench sweep score speed gpu report ui test test-all lint format lock
 
 help: ## list the targets with their variables and defaults
 	@$(BIN)/python -m gans.commands.make help 2>/dev/null || \
@@ -44,6 +44,9 @@ score: $(READY) ## score finished cells by other extractors or on more images, w
 	@$(given)
 
 speed: $(READY) ## time training beside its arithmetic and beside tutorials
+	@$(given)
+
+gpu: $(READY) ## run the GPU tests and measure the figures to reach on a GPU, beside their goals
 	@$(given)
 
 report: $(READY) ## write the reports again from the tracking store

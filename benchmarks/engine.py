@@ -1,8 +1,9 @@
-"""Runs jobs in processes of this machine, some at a time, each under a time limit.
+"""Runs jobs, some at a time, each under a time limit: what an engine takes and tells, and the one for CPUs.
 
-Workers are forked from a server process that has imported torch and MLflow once, so a job starts in a fraction
-of a second. A worker lives only as long as its pipe to the runner: if the runner dies, however it dies, its
-workers stop at once and can be resumed from their checkpoints.
+`LocalEngine` gives each job a process of its own; the engine for GPUs is in `benchmarks.cards`. Workers are forked
+from a server process that has imported torch and MLflow once, so a job starts in a fraction of a second. A worker
+lives only as long as its pipe to the runner: if the runner dies, however it dies, its workers stop at once and can
+be resumed from their checkpoints.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gans import schema
 from gans.errors import InputError, brief
@@ -75,6 +76,13 @@ class Ended:
 Event = Started | Progressed | Ended
 
 
+class Engine(Protocol):
+    """Runs jobs somewhere."""
+
+    def run(self, jobs: list[Job]) -> Generator[Event]:
+        """Run all jobs, telling what happens; closing the iterator stops those that run."""
+
+
 @dataclass
 class Running:
     """A job that is under way, in a process of its own."""
@@ -102,9 +110,7 @@ class Running:
         if time.monotonic() > self.deadline:
             self.process.kill()
             self.process.join()
-            return self.result or Result(
-                schema.TIMED_OUT, f"still running after {self.job.seconds / 60:g} minutes"
-            )
+            return self.result or overdue(self.job)
         return None
 
 
@@ -163,12 +169,19 @@ def work(job: Job, pipe: Connection) -> None:
     try:
         redirect(job.log)
         result = job.call(lambda images, values: pipe.send((images, dict(values))))
-    except InputError as error:
-        result = Result(schema.FAILED, str(error))
     except Exception as error:
-        # the job has recorded its traceback; the runner goes on with the others
-        result = Result(schema.FAILED, brief(error))
+        result = failure(error)
     pipe.send(result)
+
+
+def failure(error: BaseException) -> Result:
+    """How a job ended that raises; it has recorded its traceback, and the runner goes on with the others."""
+    return Result(schema.FAILED, str(error) if isinstance(error, InputError) else brief(error))
+
+
+def overdue(job: Job) -> Result:
+    """How a job ended that ran out of time."""
+    return Result(schema.TIMED_OUT, f"still running after {job.seconds / 60:g} minutes")
 
 
 def redirect(log: Path) -> None:

@@ -20,6 +20,9 @@ from reports import ROOT
 MATRIX = "digits"
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
 GIBIBYTES = 4.0
+# cells at a time on a GPU: all together were fastest on one H200 (docs/speed-log.md) with 8 on the 16x16 images of
+# digits; on larger ones 4 are as fast as more, to a tenth
+SMALL, MANY, FEW = 16, 8, 4
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Machine:
     jobs: Annotated[
         int | None,
         Option(
-            "cells or trials at a time; if not given one per CPU core, or one on a GPU; 0 (no trials): as many as "
-            "the GPU has memory for",
+            "cells or trials at a time, on each GPU; if not given one per CPU core, or on a GPU 8 of small images "
+            "and 4 of larger ones, as far as its memory goes",
             repeated=False,
         ),
     ] = None
@@ -61,26 +64,46 @@ class Machine:
         ),
     ] = None
 
-    def parallel(self, count: int) -> int:
-        """Cells at a time. Small cells share no work, so one thread each beats one cell with all threads."""
-        return max(1, min(self.jobs or self.fitting, count))
+    def parallel(self, count: int, side: int) -> int:
+        """Of so many cells, those that run at a time; `side` as in `width`.
 
-    @cached_property
-    def fitting(self) -> int:
-        """Cells at a time if nobody said how many; asked once, since the GPU's free memory changes."""
+        Small cells share no work, so one CPU thread each beats one cell with all threads.
+        """
+        return max(1, min(self.width(side) * max(1, len(self.cards)), count))
+
+    def width(self, side: int) -> int:
+        """Cells at a time on each card, or on the CPU.
+
+        Args:
+            side: of the largest images, in pixels.
+        """
         from gans.compute import devices
 
-        device = devices.resolve(self.device)
-        if device.type == "cpu":
-            return devices.cores()
-        # packed only on request: no GPU has been measured
-        return min(devices.cores(), devices.room(device, GIBIBYTES)) if self.jobs == 0 else 1
+        if self.jobs:
+            return self.jobs
+        return min(MANY if side <= SMALL else FEW, self.room) if self.cards else devices.cores()
 
-    def threads(self) -> int:
+    def threads(self, side: int) -> int:
         """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
         from gans.compute import devices
 
-        return max(1, devices.cores() // self.parallel(sys.maxsize))
+        return max(1, devices.cores() // self.parallel(sys.maxsize, side))
+
+    @cached_property
+    def cards(self) -> list[int]:
+        """The GPUs that cells run on, by index; none: they run on the CPU."""
+        from gans.compute import devices
+
+        return devices.cards(self.device)
+
+    @cached_property
+    def room(self) -> int:
+        """Cells that every GPU has memory for; asked once, since what is free changes."""
+        import torch
+
+        from gans.compute import devices
+
+        return min(devices.room(torch.device("cuda", card), GIBIBYTES) for card in self.cards)
 
 
 MatrixName = Annotated[
@@ -135,6 +158,6 @@ class Report:
 
 
 def validate_jobs(machine: Machine) -> None:
-    """Refuse a negative number of cells at a time."""
-    if machine.jobs is not None and machine.jobs < 0:
-        raise InputError(f"JOBS={machine.jobs} must be at least 1, or 0 for as many as a GPU has memory for")
+    """Refuse less than one cell at a time."""
+    if machine.jobs is not None and machine.jobs < 1:
+        raise InputError(f"JOBS={machine.jobs} must be at least 1")

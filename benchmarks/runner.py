@@ -14,7 +14,8 @@ from typing import Self
 
 import torch
 
-from benchmarks.engine import Ended, Job, LocalEngine, Result, Started
+from benchmarks.cards import engine
+from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
 from benchmarks.options import Bench, Machine, Selection
@@ -300,12 +301,17 @@ class MatrixRun:
             experiment=self.experiment,
             parent=self.parent_id,
             uri=self.store.uri,
-            device=self.machine.device,
-            threads=self.machine.threads(),
+            device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
+            threads=self.machine.threads(self.side),
             matrix_file=self.matrix.text,
             graph=self.machine.graph,
             compile=self.machine.compile,
         )
+
+    @property
+    def side(self) -> int:
+        """Of the largest images, in pixels."""
+        return max(p.cell.experiment.resolution for p in self.planned)
 
     @property
     def limit(self) -> float:
@@ -349,11 +355,10 @@ class MatrixRun:
         running: set[str] = set()
         if not jobs:
             return results
-        # cells whose workers are processes already fill the machine one by one
-        alone = self.machine.jobs is None and any(p in self.spread for p in planned.values())
-        engine = LocalEngine(1 if alone else self.machine.parallel(len(jobs)))
+        spread = any(p in self.spread for p in planned.values())
+        events = engine(self.machine, len(jobs), self.side, spread).run(jobs)
         try:
-            with progress(len(jobs)) as screen, closing(engine.run(jobs)) as events:
+            with progress(len(jobs)) as screen, closing(events):
                 for event in events:
                     screen.show(event)
                     if isinstance(event, Started):

@@ -20,6 +20,12 @@ class InputError(ValueError):
     """Bad input: a config key, flag, file or environment. The message is one line: what, and the remedy."""
 
 
+class Stopped(Exception):
+    """Whoever is told of a training ends it early; raised from there, it ends the run as `status`."""
+
+    status: str
+
+
 def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> InputError:
     """The error for a name that is not among `known`; it offers the nearest one. In a file it may be no string."""
     known = sorted(known)

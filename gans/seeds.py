@@ -7,11 +7,17 @@ generator state needs saving (the idea is EDM2's).
 from __future__ import annotations
 
 import math
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
 import torch
+
+# cells that share a process build their networks at the same time, and torch initialises them from one state
+_GLOBAL = threading.RLock()
 
 
 def mix(seed: int, *labels: int | str) -> int:
@@ -43,6 +49,19 @@ def _mix_some(seed: int, purpose: str, first: int, stride: int, labels: tuple[in
 def generator(seed: int, *labels: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh torch generator on `device` for this seed and these labels."""
     return torch.Generator(device).manual_seed(mix(seed, *labels))
+
+
+@contextmanager
+def forked(seed: int | None = None) -> Iterator[None]:
+    """torch's global random state on the CPU for this block and thread alone; it is put back afterwards.
+
+    Args:
+        seed: what the block starts from; None: from wherever the state is.
+    """
+    with _GLOBAL, torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the GPUs' states too
+        yield
 
 
 def normal(shape: tuple[int, ...], seed: int, *labels: int | str) -> torch.Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from benchmarks.options import Machine
+from benchmarks.options import Machine, validate_jobs
 from gans.commands import options
 from gans.commands.options import Only, Option
 from gans.errors import InputError, unknown
@@ -94,5 +94,4 @@ class Search:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         self.request.validate()
-        if self.machine.jobs is not None and self.machine.jobs < 1:
-            raise InputError(f"JOBS={self.machine.jobs} must be at least 1")
+        validate_jobs(self.machine)

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.engine import Ended, Job, LocalEngine, Result
+from benchmarks.cards import engine
+from benchmarks.engine import Ended, Job, Result
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun, check_cell
@@ -182,7 +183,7 @@ class SweepRun:
         place = Place(
             experiment=self.sweep.name,
             uri=self.store.uri,
-            device=self.machine.device,
+            device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=max(1, devices.cores() // self.parallel(left)),
             parent=self.parent.id,
             graph=self.machine.graph,
@@ -194,7 +195,7 @@ class SweepRun:
     def parallel(self, count: int) -> int:
         """Trials at a time; those whose workers are processes fill the machine one by one."""
         alone = self.machine.jobs is None and self.workers != "local"
-        return 1 if alone else self.machine.parallel(count)
+        return 1 if alone else self.machine.parallel(count, self.sweep.default.experiment.resolution)
 
     def job(self, site: Site, ticket: str) -> Job:
         call = partial(trial_job, sweep=self.sweep, site=site, ticket=ticket, train=self.train)
@@ -202,9 +203,10 @@ class SweepRun:
 
     def work(self, jobs: list[Job], screen: Bars | Lines) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and queues them again."""
-        engine = LocalEngine(self.parallel(len(jobs)))
+        spread = self.workers != "local"
+        events = engine(self.machine, len(jobs), self.sweep.default.experiment.resolution, spread).run(jobs)
         try:
-            with closing(engine.run(jobs)) as events:
+            with closing(events):
                 for event in events:
                     if isinstance(event, Ended):
                         self.write_down(event)

@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from benchmarks.engine import Result, Tell
 from gans import schema
 from gans.compute import devices
+from gans.errors import Stopped
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
 from gans.runs.cell import Cell, resolve
-from gans.runs.execute import CellRun, Place, Stopped, Tracker, reason
+from gans.runs.execute import CellRun, Place, Tracker, reason
 from gans.runs.tracking import Run, Store
 from gans.training.loop import Outcome
 from gans.training.recorder import History
@@ -47,6 +48,8 @@ class Surplus(Exception):
 
 class Pruned(Stopped, TrialPruned):
     """The pruner gave the trial up: its run ends as pruned, and the trial does."""
+
+    status = schema.PRUNED
 
 
 class TrialDiverged(TrialPruned):

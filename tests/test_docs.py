@@ -184,6 +184,17 @@ def test_the_table_of_metrics_is_the_registrys() -> None:
     assert told == {name: known[name].removeprefix("→ ") for name in told}
 
 
+def test_the_table_of_rooms_is_the_contract_on_imports() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    told = [set(re.findall(r"`gans/(\w+)", row)) for row in re.findall(r"^\| (`gans/.*?) \|", text, re.MULTILINE)]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = [one["layers"] for one in contracts if one.get("containers") == ["gans"]]
+    held = [set(re.findall(r"\w+", layer)) for layer in layers if layer != "(__main__)"]
+    assert told == held[::-1]
+
+
 def test_one_version_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert f"\nversion: {project['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

@@ -15,8 +15,9 @@ from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
 from gans import schema
 from gans.compute import devices
+from gans.compute.precision import products
 from gans.compute.recorded import Recorded
-from gans.schema import Precision
+from gans.schema import Settled
 from gans.training.evaluation import Curve
 from gans.training.loop import Session
 from gans.training.recorder import Recorder
@@ -129,13 +130,14 @@ SIDE = 2048
 PRODUCT = 2 * SIDE**3  # operations of a step of `product`
 
 
-def product(device: torch.device, precision: Precision) -> Steps:
+def product(device: torch.device, precision: Settled) -> Steps:
     """The machine's own large matrix product, SIDE x SIDE, in a precision."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(SIDE, SIDE, device=device, dtype=dtype) for _ in range(2))
 
     def steps(count: int) -> None:
-        for _ in range(count):
-            torch.mm(a, b)
+        with products(precision, device):  # as a step is: in tf32 on TF32 cores
+            for _ in range(count):
+                torch.mm(a, b)
 
     return steps

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,9 +21,11 @@ from benchmarks.speed.contenders import bare, session
 from benchmarks.speed.page import Packed
 from benchmarks.speed.rounds import Times, here, interleave
 from benchmarks.speed.startup import SPAWNED
+from benchmarks.speed.timing import Turns
 from benchmarks.speed.workloads import small
 from gans import schema
 from gans.compute import devices
+from gans.data.datasets import data_root
 from gans.runs.execute import Place, run_cell
 from gans.schema import Precision
 
@@ -63,21 +66,22 @@ def shares(model: str, device: str, threads: int, budget: float, precision: Prec
     return parts
 
 
-def workers(counts: Sequence[int], device: torch.device, rounds: int, seconds: float) -> dict[int, Times]:
+def workers(counts: Sequence[int], device: torch.device, turns: Turns) -> dict[int, Times]:
     """An MD-GAN iteration against the number of workers, on `digits`."""
     contenders = {}
     for n in counts:
         workload = small("mdgan", update={"rule": "mdgan", "workers": n})
         contenders[str(n)] = here(bare(session(workload, device).training), device)
-    timed = interleave(contenders, rounds, seconds)
+    timed = interleave(contenders, turns.rounds, turns.seconds)
     return {int(n): times for n, times in timed.items()}
 
 
 def matrix(device: torch.device, precision: Precision) -> list[Packed]:
-    """A small `digits` matrix, from the command to its report, against JOBS; there and back."""
-    jobs = [1, 2, 4, 8] if device.type == "cuda" else sorted({1, devices.cores(), 2 * devices.cores()})
+    """A small `digits` matrix, from the command to its report, against JOBS; there and back, on a GPU once."""
+    cuda = device.type == "cuda"
+    jobs = [1, 4, 8] if cuda else sorted({1, devices.cores(), 2 * devices.cores()})
     rows = {count: Packed(count) for count in jobs}
-    for count in (*jobs, *reversed(jobs)):
+    for count in jobs if cuda else (*jobs, *reversed(jobs)):
         seconds, finished = _matrix(device, count, precision)
         rows[count].seconds.append(seconds)
         rows[count].finished.append(finished)
@@ -87,19 +91,60 @@ def matrix(device: torch.device, precision: Precision) -> list[Packed]:
 def _matrix(device: torch.device, jobs: int, precision: Precision) -> tuple[float, int]:
     """Wall seconds, and the number of cells that finished: on so few images one may end as diverged."""
     with TemporaryDirectory() as folder:
-        flags = ["--budget", str(BUDGET), "--jobs", str(jobs), "--device", str(device), "--precision", precision]
-        since = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks", "digits", *flags],
-            cwd=folder,
-            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        seconds = time.perf_counter() - since
-        told = [MatrixOutcome.read(path) for path in Path(folder).glob(f"runs/*/{schema.OUTCOME}")]
-    finished = sum(outcome.count(schema.FINISHED) for outcome in told)
-    if not finished:
-        raise RuntimeError(f"the matrix with {jobs} jobs ended with exit code {done.returncode}: {done.stderr}")
-    return seconds, finished
+        flags = ["--budget", str(BUDGET), "--jobs", str(jobs), "--precision", precision]
+        made = make("digits", flags, device, Path(folder))
+    if not made.finished:
+        raise RuntimeError(f"the matrix with {jobs} jobs ended with {made.end}")
+    return made.seconds, made.finished
+
+
+@dataclass(frozen=True)
+class Made:
+    """A matrix as `make bench` made it.
+
+    Attributes:
+        seconds: from the command to its end.
+        outcome: how each cell ended; None if it came to none.
+        end: exit code and last words.
+    """
+
+    seconds: float
+    outcome: MatrixOutcome | None
+    end: str
+
+    @property
+    def finished(self) -> int:
+        return self.outcome.count(schema.FINISHED) if self.outcome else 0
+
+
+def make(matrix: str, flags: Sequence[str], device: torch.device, folder: Path) -> Made:
+    """Run a matrix from nothing in an empty folder, which its runs and its tracking store stay in.
+
+    Args:
+        matrix: its name.
+        flags: of `python -m benchmarks`, the device excepted.
+        device: what it runs on.
+        folder: empty.
+    """
+    since = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", matrix, "--device", str(device), *flags],
+        cwd=folder,
+        env={**os.environ, "MLFLOW_TRACKING_URI": store(folder), "GANS_DATA": str(data_root().absolute())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.perf_counter() - since
+    outcome = next(map(MatrixOutcome.read, folder.glob(f"runs/*/{schema.OUTCOME}")), None)
+    return Made(seconds, outcome, f"exit code {done.returncode}: {last_line(done.stderr)}")
+
+
+def store(folder: Path) -> str:
+    """Where a matrix that is made in a folder is tracked."""
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def last_line(text: str) -> str:
+    """Of a program's errors the one that says what is wrong."""
+    return next(reversed(text.strip().splitlines()), "nothing said")

@@ -10,7 +10,7 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from benchmarks.speed.rounds import Ratio, Times
-from gans.schema import Precision
+from gans.schema import Settled
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,7 +24,7 @@ class Row:
     batch: int  # real images per step
     times: dict[str, Times]  # by contender
     operations: int  # of a step
-    default: Precision  # what `precision = "auto"` is here
+    default: Settled  # what `precision = "auto"` is here
     product: dict[str, float] = field(default_factory=dict)  # operations per second, by precision
 
     @property
@@ -48,9 +48,18 @@ class Row:
         mark = "**" if precision == self.default else ""
         return f"{mark}{ratio}{mark}" if ratio else ""
 
-    def rate(self, precision: str) -> float:
-        """Operations per second of the arithmetic alone."""
-        return self.operations / self.times[f"bare {precision}"].median
+    def images_per_second(self, precision: str) -> str:
+        """Of ours; nothing in a precision that it was not timed in."""
+        times = self.times.get(f"ours {precision}")
+        return f"{self.batch / times.median:,.0f}" if times else ""
+
+    def rates(self, precision: str) -> tuple[str, str]:
+        """Operations per second of the arithmetic alone, and their share of a large product's."""
+        times = self.times.get(f"bare {precision}")
+        if times is None:
+            return "", ""
+        rate = self.operations / times.median
+        return f"{rate / 1e9:,.0f} G/s", f"{100 * rate / self.product[precision]:.0f} %"
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,8 @@ class Page:
 
     @property
     def precisions(self) -> list[str]:
-        return self.rows[0].precisions if self.rows else []
+        """What any row was timed in; on a GPU each has its own."""
+        return list(dict.fromkeys(kind for row in self.rows for kind in row.precisions))
 
     def steps(self) -> str:
         kinds = self.precisions
@@ -157,11 +167,8 @@ class Page:
         head += [name for kind in kinds for name in (f"rate, {kind}", "share of a product")]
         rows = []
         for row in self.rows:
-            seen = [f"{row.batch / row.times[f'ours {kind}'].median:,.0f}" for kind in kinds]
-            rates = []
-            for kind in kinds:
-                rate = row.rate(kind)
-                rates += [f"{rate / 1e9:,.0f} G/s", f"{100 * rate / row.product[kind]:.0f} %"]
+            seen = [row.images_per_second(kind) for kind in kinds]
+            rates = [text for kind in kinds for text in row.rates(kind)]
             rows.append([f"**{row.name}**", f"{row.operations / 1e9:.2f} G", *seen, *rates])
         return table(head, rows)
 
@@ -214,12 +221,12 @@ medians over rounds, ranges are the smallest and the largest of the rounds' rati
 the average of weights, statistics and logs, without evaluation; *tutorial* is how PyTorch's DCGAN tutorial trains
 (`tutorial.py`) on the same networks, batch and loss, in torch's default precision (float32; on CUDA, TF32 in
 convolutions). *Overhead* is ours against its arithmetic alone, on the same networks and one batch again and again.
-**Bold** is the precision that this machine trains in unless asked for another. Ours and the tutorial have
-processes of their own, each as it would be started; a few steps before each turn are not timed. A rate counts
-multiply-adds as two and is compared with a product of 2048 x 2048 matrices in the same precision and the same
-rounds. Above 100 %, convolutions run faster than that product does. `digits` cells have one thread, as in the
-matrix. `docs/speed-log.md` has what was tried. Training with torch-mimicry is not compared: its trainer runs its
-own networks only."""
+**Bold** is the precision that this machine trains in unless asked for another; a GPU is timed in that alone. Ours
+and the tutorial have processes of their own, each as it would be started; a few steps before each turn are not
+timed. A rate counts multiply-adds as two and is compared with a product of 2048 x 2048 matrices in the same
+precision and the same rounds. Above 100 %, convolutions run faster than that product does. `digits` cells have one
+thread, as in the matrix; `recipe` is a model at its paper's width. `docs/speed-log.md` has what was tried.
+Training with torch-mimicry is not compared: its trainer runs its own networks only."""
 CPU_CLOCK = """The same turns by the CPU clock of their processes, which stands still while other programs have the
 cores: on a busy machine with one thread, these ratios are the ones to read. Time of the tutorial's loader workers
 is not in it."""
@@ -233,7 +240,7 @@ hand: ours in memory, a plain float32 loop, torch-fidelity on PNG files in one p
 its start-up (`python -m benchmarks.speed.scoring` takes other counts)."""
 MATRIX = """Fifteen cells of `digits` on a tenth of their images (`make bench BUDGET=0.1 JOBS=...`), from the
 command to the report; the CPU's cores are shared out among the cells that run at a time. Twice each, in opposite
-orders."""
+orders; on a GPU once, its cells side by side on the card."""
 
 
 def slug(device: str) -> str:

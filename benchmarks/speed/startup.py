@@ -22,7 +22,7 @@ def start(model: str, name: str, precision: Any) -> dict[str, float]:
     imported = time.time()
     device = devices.resolve(name)
     devices.prepare(device, devices.cores())
-    workload = small(model, precision)
+    workload = small(model, small(model).default(device) if precision == "auto" else precision)
     update = workload.update(device)
     built = time.time()
     update.step(0)

@@ -1,20 +1,21 @@
-"""What is timed: each model in two sizes, on synthetic images that need no download."""
+"""What is timed: each model in three sizes, on synthetic images that need no download."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import torch
 
 from benchmarks.matrix import read_matrix
+from gans.compute import precision as precisions
 from gans.config import MDGANConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.models.layers import Shape
 from gans.recipes import recipe
-from gans.registry import RULES
+from gans.registry import MODELS, RULES
 from gans.schema import Settled
 from gans.training.updates import Context, Update
 
@@ -57,6 +58,14 @@ class Workload:
             + (f"batch {e.batch}{workers}, {e.loss.name}")
         )
 
+    def default(self, device: torch.device) -> Settled:
+        """The precision that it is trained in on a device unless asked for another."""
+        return precisions.resolve("auto", device, MODELS[self.experiment.networks.name].bf16)
+
+    def trained_in(self, precision: Settled) -> Workload:
+        """The same in a precision."""
+        return replace(self, experiment=self.experiment.model_copy(update={"precision": precision}))
+
     def update(self, device: torch.device) -> Update:
         """Networks and optimisers, their images on the device."""
         return RULES[self.experiment.update.rule](self.experiment, self.shape, Context(self.data.train.to(device)))
@@ -71,6 +80,11 @@ def small(model: str, precision: Settled = "float32", **fields: Any) -> Workload
     """A cell of the default matrix, `digits`."""
     file = read_matrix("digits").file
     return _workload(model, "digits", Shape(1, 16), precision, file.defaults, file.models[model], fields)
+
+
+def papers(model: str) -> Workload:
+    """The recipe as it stands, at the papers' width, on 32x32 colour images."""
+    return _workload(model, "recipe", Shape(3, 32), "float32")
 
 
 def _workload(model: str, size: str, shape: Shape, precision: Settled, *tables: Mapping[str, Any]) -> Workload:

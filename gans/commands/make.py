@@ -44,6 +44,7 @@ TARGETS = {
     "sweep": Target(("sweeps",), "sweeps.options:Search"),
     "score": Target(("benchmarks.score",), "benchmarks.options:Score"),
     "speed": Target(("benchmarks.speed",), "benchmarks.speed.options:Speed"),
+    "gpu": Target(("benchmarks.speed.gpu",), "benchmarks.speed.options:Goals"),
     "report": Target(("benchmarks.report",), "benchmarks.options:Report"),
     "ui": Target(("gans", "ui"), "gans.commands.ui:Ui"),
 }

@@ -7,17 +7,28 @@ import os
 import platform
 import resource
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from gans.compute import precision
 from gans.errors import InputError
 
 # mallopt(3): parameters and the values that keep memory in the process
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = 2**31 - 1
+
+# Held while a CUDA graph is recorded, its first steps on a side stream included. Cells that share a card must not
+# do so at once: torch has 32 streams of a priority and deals them out in turn, so that two cells' side streams may
+# be one, and opening a recording waits for the whole card, which another recording forbids. Blocks of
+# `gans.compute.precision` go around it, never into it: else two cells could wait for each other.
+RECORDING = threading.RLock()
 
 
 def resolve(name: str = "auto") -> torch.device:
@@ -42,16 +53,37 @@ def resolve(name: str = "auto") -> torch.device:
     return torch.device("cuda", index)
 
 
+def cards(name: str = "auto") -> list[int]:
+    """The CUDA devices that a name stands for, by index: `auto` and `cuda` are all there are; none: the CPU.
+
+    Raises:
+        InputError: no such device on this machine.
+    """
+    device = resolve(name)
+    if device.type == "cpu":
+        return []
+    return [device.index] if ":" in name else list(range(torch.cuda.device_count()))
+
+
+def only(card: int) -> str:
+    """`CUDA_VISIBLE_DEVICES` for a process that is to see one of this process's cards and no other."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[card].strip() if visible else str(card)
+
+
 def prepare(device: torch.device, threads: int) -> None:
-    """Settings of this process: CPU threads, memory, cuDNN's choice of kernels by trial (shapes are static)."""
+    """Settings of this process: CPU threads, memory, cuDNN's choice of kernels by trial (shapes are static).
+
+    Cells that share a process share these settings: all are given the same number of threads.
+    """
     torch.set_num_threads(threads)
+    threadpool_limits(threads, user_api="blas")  # of the process, so that no score sets them back for another cell
     keep_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
         # scores are computed in IEEE float32 on every device; training says what it wants (gans.compute.precision)
-        torch.backends.cuda.matmul.fp32_precision = "ieee"
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        precision.UNITS.rest("ieee")
 
 
 def keep_memory() -> None:
@@ -98,14 +130,53 @@ def _processor() -> str:
 
 
 def wait(device: torch.device) -> None:
-    """Return when the device has done what this thread queued; the clock is read at such moments only."""
+    """Return when the device has done what this thread queued; the clock is read at such moments only.
+
+    Other cells on the card go on: theirs are other streams.
+    """
     if device.type == "cuda":
-        # not for the whole device: another thread may be recording a step there, which that would break
         torch.cuda.current_stream(device).synchronize()
 
 
+class Streams:
+    """Streams of a CUDA device, each for one user at a time.
+
+    They are handed on from one user to the next, since the memory that a user frees stays with its stream. All are
+    of high priority: torch deals out the 32 streams of a priority in turn, and those of the normal one serve to
+    record graphs, where work of others on the same stream would be recorded too.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.idle: list[torch.cuda.Stream] = []
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """A block whose work goes to a stream of its own."""
+        stream = self.idle.pop() if self.idle else torch.cuda.Stream(self.device, priority=-1)
+        try:
+            with torch.cuda.device(self.device), torch.cuda.stream(stream):
+                yield
+        finally:
+            self.idle.append(stream)
+
+
+def lost(device: torch.device) -> bool:
+    """Whether the process can no longer use the device: after some CUDA errors every call fails."""
+    try:
+        torch.zeros(1, device=device).item()
+    except torch.OutOfMemoryError:
+        return False
+    except RuntimeError:
+        return True
+    return False
+
+
 def peak_memory(device: torch.device) -> float:
-    """Most memory in use so far, in MiB: of the CUDA allocator, or resident in this process."""
+    """Most memory in use so far, in MiB: of the CUDA allocator, or resident in this process.
+
+    Of the whole process: cells that share one are told the same.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     with suppress(OSError):  # Linux hands ru_maxrss of the parent through exec; this one begins anew
@@ -117,9 +188,18 @@ def peak_memory(device: torch.device) -> float:
 
 
 def room(device: torch.device, gibibytes: float) -> int:
-    """How many processes that take so much memory each find room on a CUDA device now; at least one."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(1, int(free / 2**30 / gibibytes))
+    """How many cells that take so much memory each find room on a CUDA device now; at least one."""
+    return max(1, int(free_bytes(device) / 2**30 / gibibytes))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of a CUDA device that is free, as the driver says: CUDA itself would take some of it to tell."""
+    with suppress(ImportError):
+        import pynvml
+
+        with suppress(pynvml.NVMLError):
+            return int(pynvml.nvmlDeviceGetMemoryInfo(_nvml(device)).free)
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def energy(device: torch.device) -> float | None:
@@ -131,8 +211,14 @@ def energy(device: torch.device) -> float | None:
     except ImportError:
         return None
     try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000
+        return pynvml.nvmlDeviceGetTotalEnergyConsumption(_nvml(device)) / 1000
     except pynvml.NVMLError:  # older cards do not count
         return None
+
+
+def _nvml(device: torch.device) -> Any:
+    """A CUDA device as the driver's own library knows it, whatever is visible to this process."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    return pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

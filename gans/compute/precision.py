@@ -12,9 +12,11 @@ Scores are computed in float32 always, so that those of different precisions com
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -121,15 +123,79 @@ def products(precision: Settled, device: torch.device) -> AbstractContextManager
     return tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
 
 
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether CUDA's float32 products may use TF32 cores in this block."""
-    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [switch.fp32_precision for switch in switches]
-    for switch in switches:
-        switch.fp32_precision = "tf32" if allowed else "ieee"
-    try:
-        yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.fp32_precision = value
+class Units:
+    """What CUDA multiplies float32 numbers with: one setting of the process, which its threads want differently.
+
+    Blocks that want the same run at once. One that wants another waits until they are through, and whoever comes
+    later waits behind it.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.inside = 0  # threads in a block
+        self.waiting = deque[int]()
+        self.own = threading.local()  # `kind`: that of the block that this thread is in
+        self.before: list[str] = []
+
+    @contextmanager
+    def of(self, kind: str) -> Iterator[None]:
+        """A block whose products are of this kind: `ieee` or `tf32`."""
+        outer = getattr(self.own, "kind", None)
+        self.move(outer, kind)
+        try:
+            yield
+        finally:
+            self.move(kind, outer)
+
+    def rest(self, kind: str) -> None:
+        """Make this the kind of products outside of all blocks, when those of another kind are through."""
+        with self.of(kind):
+            self.before = [kind, kind]
+
+    def move(self, here: str | None, there: str | None) -> None:
+        """From a block of one kind into one of another; None is outside."""
+        if here == there:
+            return
+        with self.changed:
+            if here:
+                self.leave()
+            if there:
+                self.enter(there)
+            self.changed.notify_all()
+        self.own.kind = there
+
+    def enter(self, kind: str) -> None:
+        me = threading.get_ident()
+        self.waiting.append(me)
+        self.changed.notify_all()  # a move gives up one block before it waits for the next
+        self.changed.wait_for(lambda: self.waiting[0] == me and (not self.inside or self.kinds() == [kind, kind]))
+        self.waiting.popleft()
+        if not self.inside:
+            self.before = self.kinds()
+            self.set([kind, kind])
+        self.inside += 1
+
+    def leave(self) -> None:
+        self.inside -= 1
+        if not self.inside:
+            self.set(self.before)
+
+    def kinds(self) -> list[str]:
+        return [switch.fp32_precision for switch in self.switches()]
+
+    def set(self, kinds: list[str]) -> None:
+        for switch, kind in zip(self.switches(), kinds, strict=True):
+            switch.fp32_precision = kind
+
+    @staticmethod
+    def switches() -> tuple[Any, Any]:
+        """Of products of matrices, and of convolutions."""
+        return torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+
+
+UNITS = Units()
+
+
+def tf32(allowed: bool) -> AbstractContextManager[None]:
+    """Whether CUDA's float32 products may use TF32 cores in this block; other threads' blocks may differ."""
+    return UNITS.of("tf32" if allowed else "ieee")

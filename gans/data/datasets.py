@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,11 +161,16 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     root = data_root() if root is None else Path(root)
     if resolution is not None:
         check_resolution(resolution)
-    if name.startswith(FOLDER):
-        return load_folder(name, root.absolute(), resolution)
-    if name not in DATASETS:
-        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
-    return _load_named(name, DATASETS[name], root.absolute(), resolution)
+    with _LOADING:
+        if name.startswith(FOLDER):
+            return load_folder(name, root.absolute(), resolution)
+        if name not in DATASETS:
+            raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+        return _load_named(name, DATASETS[name], root.absolute(), resolution)
+
+
+# cells that share a process ask for the same data at once: one loads, the others find it in memory
+_LOADING = threading.RLock()
 
 
 @functools.lru_cache(maxsize=KEPT)

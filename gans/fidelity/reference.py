@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,9 @@ from gans.data.datasets import data_root
 log = logging.getLogger("gans")
 
 Key = dict[str, str | int]
+
+# cells that share a process want the same features at once: one computes them, the others find them kept
+_COMPUTING = threading.RLock()
 
 
 def directory() -> Path:
@@ -47,11 +51,12 @@ def cached(key: Key, compute: Callable[[], Tensor]) -> Tensor:
     """
     name = json.dumps(key, sort_keys=True)
     path = directory() / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.safetensors"
-    found = _read(path, name) if path.exists() else None
-    if found is not None:
-        return found
-    features = compute().contiguous()
-    _write(path, features, name)
+    with _COMPUTING:
+        found = _read(path, name) if path.exists() else None
+        if found is not None:
+            return found
+        features = compute().contiguous()
+        _write(path, features, name)
     return features
 
 

@@ -13,6 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from gans.compute import precision
 from gans.errors import InputError
 from gans.fidelity import reference
 from gans.fidelity.comparison import Comparison, Features, Real, class_shares, sample
@@ -275,17 +276,10 @@ def _plain_arithmetic(device: torch.device) -> Iterator[None]:
 
     NumPy's BLAS gets as many threads as torch has, or cells that run at once would fight for the cores.
     """
-    units: tuple[Any, ...] = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    precisions = [unit.fp32_precision for unit in units]
-    for unit in units:
-        unit.fp32_precision = "ieee"
-    try:
-        with (
-            torch.no_grad(),
-            torch.autocast(device.type, enabled=False),
-            threadpool_limits(torch.get_num_threads(), user_api="blas"),
-        ):
-            yield
-    finally:
-        for unit, precision in zip(units, precisions, strict=True):
-            unit.fp32_precision = precision
+    with (
+        precision.tf32(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+        threadpool_limits(torch.get_num_threads(), user_api="blas"),
+    ):
+        yield

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from gans import seeds
@@ -57,6 +56,5 @@ def build_discriminator(shape: Shape, config: NetworkConfig, seed: int, worker: 
 
 
 def _build(build: Build, shape: Shape, config: NetworkConfig, seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeds.forked(seed):
         return build(shape, config)

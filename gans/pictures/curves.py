@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from gans import schema
-from gans.pictures.figures import save_figure
+from gans.pictures.figures import one_at_a_time, save_figure
 
 Points = Sequence[tuple[int, float]]  # (images seen, value)
 Curve = Sequence[tuple[float, float]]
@@ -22,6 +22,7 @@ STYLES = (("#0072B2", "-"), ("#D55E00", "--"))
 CLOCK = schema.TRAINING
 
 
+@one_at_a_time
 def draw_curves(histories: Mapping[str, Points], path: Path) -> None:
     """Losses, D(x) with D(G(z)), and score, as a PNG: above against images seen, below against seconds.
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from gans.pictures.figures import save_figure
+from gans.pictures.figures import one_at_a_time, save_figure
 
 COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
 ORDINALS = ("nearest", "2nd nearest", "3rd nearest")
@@ -19,6 +19,7 @@ SCALE = 3  # times the data's largest class: where the scale of class shares end
 INCH = 0.8  # side of one image
 
 
+@one_at_a_time
 def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Path) -> None:
     """Generated images in a row, and below each the training images nearest to it, as a PNG.
 
@@ -58,6 +59,7 @@ def _strip(images: Tensor) -> np.ndarray:
     return np.concatenate(framed, axis=1).squeeze()
 
 
+@one_at_a_time
 def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
     """How often each class is drawn, beside how often the data has it, as a PNG.
 

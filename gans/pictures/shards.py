@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gans.config import ShardedConfig
 from gans.data.images import ImageData
 from gans.data.shards import deal, histogram
-from gans.pictures.figures import save_figure
+from gans.pictures.figures import one_at_a_time, save_figure
 
 # inches of a picture's cells, shrunk where there are too many for MOST in a row or column; what has less room than
 # its text is left out
@@ -19,6 +19,7 @@ ACROSS, DOWN, MOST = 0.62, 0.34, 30.0
 NUMBER_ACROSS, LINE = 0.4, 0.15
 
 
+@one_at_a_time
 def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -> bool:
     """Write the number of training images per worker and class, as a PNG.
 

@@ -15,7 +15,7 @@ from gans.compute import compiled, devices, precision, recorded
 from gans.config import Resolved, ShardedConfig
 from gans.data import datasets
 from gans.data.images import ImageData
-from gans.errors import InputError, brief
+from gans.errors import InputError, Stopped, brief
 from gans.generate.sampling import PURPOSES
 from gans.pictures.curves import draw_curves
 from gans.pictures.film import Track, grids, save_film
@@ -36,12 +36,6 @@ Tell = Callable[[int, Mapping[str, float]], None]
 
 class InUse(InputError):
     """Another process works on the same cell."""
-
-
-class Stopped(Exception):
-    """Whoever is told of a training ends it early; raised from there, it ends the run as `status`."""
-
-    status = schema.PRUNED
 
 
 @dataclass(frozen=True)

@@ -14,37 +14,7 @@ import psutil
 import pytest
 
 from benchmarks.engine import Ended, Job, LocalEngine, Progressed, Result, Started
-from gans.errors import InputError
-
-
-def well(tell):
-    tell(3, {"loss": 0.5})
-    print("said on standard output")
-    return Result("finished")
-
-
-def raising(tell):
-    raise ValueError("first line\nsecond line")
-
-
-def refusing(tell):
-    raise InputError("the folder is in use")
-
-
-def killed(tell):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def endless(tell, pidfile=None):
-    if pidfile:
-        Path(pidfile).write_text(str(os.getpid()))
-    while True:
-        time.sleep(0.1)
-
-
-def slow(tell):
-    time.sleep(0.4)
-    return Result("finished")
+from tests.benchmarks.toys import endless, killed, raising, refusing, slow, well
 
 
 def run(tmp_path, calls, parallel=2, seconds=60.0):
@@ -103,7 +73,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from benchmarks.engine import Job, LocalEngine
-from tests.benchmarks.test_engine import endless
+from tests.benchmarks.toys import endless
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

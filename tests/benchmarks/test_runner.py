@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.cards import CardsEngine, engine
+from benchmarks.engine import LocalEngine
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun
@@ -131,6 +133,24 @@ def test_the_report_is_kept_with_the_invocation(finished):
     assert page.count("data:image/") == len([*folder.glob("*.png"), *folder.glob("*.gif")]) > 2
 
 
+def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finished, tmp_path, monkeypatch):
+    """All at once, on two processes in the place of cards, with one CPU thread each as in the other run."""
+    bench, _ = finished
+    monkeypatch.setattr("benchmarks.runner.engine", lambda *asked: CardsEngine([None, None], 3))
+    (tmp_path / "tiny.toml").write_text(TINY)
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    machine = Machine("cpu", devices.cores(), tmp_path / "runs")
+    outcome = MatrixRun(read_matrix(str(tmp_path / "tiny.toml")), Selection(), machine, store).run()
+    assert outcome.exit_code == 0, outcome
+    scores = {
+        run.info.run_name: {key: value for key, value in run.data.metrics.items() if key.startswith("score/")}
+        for run in store.runs("tiny")
+        if run.data.tags["gans.kind"] == "cell"
+    }
+    assert scores == bench.scores()
+    assert all(len(found) > 5 for found in scores.values())
+
+
 def test_the_noise_floor_is_scored(finished):
     bench, _ = finished
     metrics = bench.runs("floor")["real/digits"].data.metrics
@@ -158,6 +178,7 @@ def test_bad_input_is_one_line_and_exit_code_2(finished):
         ("--device", "cuda:9"): "error: device 'cuda:9' is not on this machine",
         ("--budget", "-1"): "error: BUDGET=-1 must be above 0",
         ("--jobs", "abc"): "error: argument --jobs: invalid int value: 'abc'",
+        ("--jobs", "0"): "error: JOBS=0 must be at least 1",
         ("--runs", "/dev/null/x"): "error: cannot write to /dev/null/x",
     }.items():
         code, output = bench.run(*flags)
@@ -166,14 +187,58 @@ def test_bad_input_is_one_line_and_exit_code_2(finished):
         assert len(output.splitlines()) == 1
 
 
-def test_the_room_on_a_gpu_is_asked_once(monkeypatch):
+@pytest.fixture
+def two_cards(monkeypatch):
+    """A machine with two GPUs of other sizes and 24 cores; the free memory of each is told once."""
+    free = {torch.device("cuda", 0): iter([6]), torch.device("cuda", 1): iter([20])}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(devices, "cores", lambda: 24)
+    monkeypatch.setattr(devices, "room", lambda device, gibibytes: next(free[device]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_the_room_on_a_gpu_is_asked_once(two_cards):
     """Else a cell that started between could change the threads, or the cells at a time, of those after it."""
-    free = iter([4, 1])
-    monkeypatch.setattr(devices, "resolve", lambda name: torch.device("cuda", 0))
+    machine = Machine("cuda")
+    assert (machine.threads(16), machine.parallel(100, 16), machine.threads(16), machine.parallel(3, 16)) == (
+        2,
+        12,
+        2,
+        3,
+    )
+    assert (machine.width(16), machine.width(32), machine.threads(32), machine.parallel(100, 32)) == (6, 4, 3, 8)
+
+
+def test_cells_run_on_all_cards_unless_one_is_named(two_cards, monkeypatch):
+    everywhere = engine(Machine(), 60, 32)
+    assert isinstance(everywhere, CardsEngine)
+    assert (everywhere.names, everywhere.jobs) == (["0", "1"], 4)
+    one = engine(Machine("cuda:1", jobs=3), 60, 32)
+    assert isinstance(one, CardsEngine)
+    assert (one.names, one.jobs) == (["1"], 3)
+    # Ray's workers belong to a whole process
+    alone = engine(Machine(jobs=3), 60, 32, spread=True)
+    assert isinstance(alone, CardsEngine)
+    assert (alone.names, alone.jobs) == (["0"], 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-7f")
+    named = engine(Machine("cuda:1", jobs=3), 60, 32)
+    assert isinstance(named, CardsEngine)
+    assert named.names == ["GPU-7f"]
+
+
+def test_cells_on_a_cpu_have_processes(monkeypatch):
     monkeypatch.setattr(devices, "cores", lambda: 8)
-    monkeypatch.setattr(devices, "room", lambda device, gibibytes: next(free))
-    machine = Machine("cuda", jobs=0)
-    assert (machine.threads(), machine.parallel(100), machine.threads(), machine.parallel(3)) == (2, 4, 2, 3)
+    for machine, spread, at_a_time in (
+        (Machine("cpu"), False, 8),
+        (Machine("cpu", jobs=3), False, 3),
+        (Machine("cpu"), True, 1),
+        (Machine("cpu", jobs=3), True, 3),
+    ):
+        found = engine(machine, 60, 16, spread)
+        assert isinstance(found, LocalEngine)
+        assert found.parallel == at_a_time
+    assert (Machine("cpu").threads(16), Machine("cpu", jobs=3).threads(16)) == (1, 2)
 
 
 def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):

@@ -7,17 +7,28 @@ from dataclasses import replace
 
 import pytest
 
-import reports
 from benchmarks.matrix import Selection, read_matrix
 from benchmarks.runner import Machine, MatrixOutcome, MatrixRun
 from benchmarks.scores import score
 from gans.errors import InputError
 from gans.runs.scores import ScoreKey, metric_names, records
 from gans.runs.tracking import Store
+from reports.report import write
 from reports.results import load
 from tests.benchmarks.test_runner import Bench
 
 OWN = ScoreKey("digits", 500)
+CONTRAST = """
+from gans.fidelity import Measured, Metric
+
+
+def measure(compared):
+    apart = compared.generated.features.std() - compared.real.features.std()
+    return Measured(abs(apart.item()), 0.5)
+
+
+CONTRAST = Metric("contrast", "↓", "difference of the features' spread", measure)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +48,6 @@ def store(bench, monkeypatch) -> Store:
 
 def tagged(bench, name: str) -> dict[str, str]:
     return bench.runs()[name].data.tags
-
-
-def forget(bench, store: Store, name: str, metric: str) -> None:
-    """As if the cell had been scored before there was this metric."""
-    run = bench.runs()[name]
-    kept = records(run.data.tags)[OWN]
-    without = replace(kept, metrics=tuple(m for m in kept.metrics if m != metric))
-    store.client.set_tag(run.info.run_id, OWN.tag, without.text())
 
 
 def planned(store: Store) -> MatrixRun:
@@ -80,21 +83,31 @@ def test_the_outcome_is_written_for_machines(bench):
     assert json.loads(outcome.text())["exit_code"] == 0
 
 
-def test_a_metric_that_is_missing_is_scored_without_training_and_to_the_same_digits(bench, store):
+def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are_to_the_digit(bench, store):
+    """Of a package that is installed after all cells were finished."""
+    (bench.folder / "contrast.py").write_text(CONTRAST)
+    package = bench.folder / "contrast-1.0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: contrast\nVersion: 1.0\n")
+    (package / "entry_points.txt").write_text("[gans.metrics]\ncontrast = contrast:CONTRAST\n")
     before, checkpoints, scores = bench.runs(), trained(bench), bench.scores()
-    forget(bench, store, "gan/digits/0", "recall_digits")
-    states = {p.cell.name: p.state for p in planned(store).planned}
-    assert states == {"gan/digits/0": "finished, to be scored by digits at 500", "dcgan/digits/0": "finished"}
+    code, output = bench.run("--dry-run")
+    assert output.count("finished, to be scored by digits at 500") == 2
     code, output = bench.run()
     assert code == 0, output
-    assert "start     gan/digits/0" in output
-    assert "dcgan/digits/0" not in output.partition("Digits:")[0]
     after = bench.runs()
     assert {n: r.info.run_id for n, r in after.items()} == {n: r.info.run_id for n, r in before.items()}
-    assert after["gan/digits/0"].info.status == "FINISHED"
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
     assert trained(bench) == checkpoints
-    assert bench.scores() == scores  # scored in one go with training, or afterwards
-    assert records(tagged(bench, "gan/digits/0"))[OWN] == records(before["gan/digits/0"].data.tags)[OWN]
+    for name, own in bench.scores().items():
+        assert own.pop("score/contrast_digits") > 0
+        assert own.pop("score/contrast_digits_se") == 0.5
+        assert own == scores[name]  # whether scored in one go with training or afterwards
+        assert "contrast_digits" in records(after[name].data.tags)[OWN].metrics
+    assert bench.runs("floor")["real/digits"].data.metrics["half/contrast_digits"] > 0
+    assert "contrast_digits ↓" in (bench.folder / "reports/results/tiny/README.md").read_text()
+    code, output = bench.run("--dry-run")
+    assert "to be scored" not in output
 
 
 def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(bench, store):
@@ -116,13 +129,35 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
     cells = results.at(300).cells.set_index("name")
     assert cells.loc["gan/digits/0", "score/fd_digits"] == run.data.metrics["score-300/fd_digits"]
     assert set(results.at(300).floors["n_generated"]) == {300}
-    text = reports.write(store, "tiny", bench.folder / "reports").read_text()
+    text = write(store, "tiny", bench.folder / "reports").read_text()
     assert "From 300 generated images" in text
     told = "Not scored by `digits` at 300 images: 1 cell; `make score MATRIX=tiny EXTRACTORS=digits COUNT=300`"
     assert told in text
     assert add(store, 300).exit_code == 0
     assert "score-300/fd_digits" in bench.runs()["dcgan/digits/0"].data.metrics
     assert load(store, "tiny").unscored == {}
+
+
+def test_scores_of_another_version_are_not_shown_and_made_again(bench, store):
+    run = bench.runs()["dcgan/digits/0"]
+    kept = records(run.data.tags)[OWN]
+    store.client.set_tag(run.info.run_id, OWN.tag, replace(kept, version=kept.version - 1).text())
+    assert [p.cell.model for p in planned(store).planned if p.unscored] == ["dcgan"]
+    results = load(store, "tiny")
+    cells = results.cells.set_index("name")
+    assert not cells.loc["dcgan/digits/0", "counted"]
+    assert results.unscored == {OWN: 1}
+    assert add(store).exit_code == 0
+    assert load(store, "tiny").cells["counted"].all()
+
+
+def test_a_floor_that_lacks_a_metric_is_measured_again_under_its_run(bench, store, monkeypatch):
+    assert planned(store).floor_jobs() == []
+    monkeypatch.setattr("benchmarks.runner.metric_names", lambda e: [*metric_names(e), "new_digits"])
+    (job,) = planned(store).floor_jobs()
+    floors = [run for run in store.runs("tiny") if run.data.tags["gans.kind"] == "floor"]
+    (own,) = [run for run in floors if run.data.tags["gans.score_images"] == "500"]
+    assert job.call.keywords["run_id"] == own.info.run_id
 
 
 def test_a_matrix_that_asks_for_another_number_is_scored_not_trained(bench, store):
@@ -146,30 +181,6 @@ def test_a_matrix_that_asks_for_another_number_is_scored_not_trained(bench, stor
     assert cells.loc["gan/digits/0", "score.images"] == "400"
     assert (cells.loc["dcgan/digits/0", "status"], cells.loc["dcgan/digits/0", "counted"]) == ("finished", False)
     assert cells.loc["dcgan/digits/0", "reason"] == "it was not scored, or by another version"
-    code, output = bench.run()  # the newest plan is the one that is reported
-    assert code == 0, output
-
-
-def test_scores_of_another_version_are_not_shown_and_made_again(bench, store):
-    run = bench.runs()["dcgan/digits/0"]
-    kept = records(run.data.tags)[OWN]
-    store.client.set_tag(run.info.run_id, OWN.tag, replace(kept, version=kept.version - 1).text())
-    assert [p.cell.model for p in planned(store).planned if p.unscored] == ["dcgan"]
-    results = load(store, "tiny")
-    cells = results.cells.set_index("name")
-    assert not cells.loc["dcgan/digits/0", "counted"]
-    assert results.unscored == {OWN: 1, ScoreKey("digits", 400): 1}
-    assert add(store).exit_code == 0
-    assert load(store, "tiny").cells["counted"].all()
-
-
-def test_a_floor_that_lacks_a_metric_is_measured_again_under_its_run(bench, store, monkeypatch):
-    assert planned(store).floor_jobs() == []
-    monkeypatch.setattr("benchmarks.runner.metric_names", lambda e: [*metric_names(e), "new_digits"])
-    (job,) = planned(store).floor_jobs()
-    floors = [run for run in store.runs("tiny") if run.data.tags["gans.kind"] == "floor"]
-    (own,) = [run for run in floors if run.data.tags["gans.score_images"] == "500"]
-    assert job.call.keywords["run_id"] == own.info.run_id
 
 
 def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(bench, store):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gans import seeds
 from gans.data.images import to_float
 
 FEATURES = 96
@@ -87,8 +88,7 @@ def build(network: str, channels: int, classes: int) -> Classifier:
 def reproducible(seed: int) -> Iterator[None]:
     """Seeded, deterministic and on one thread inside; the caller's random state and settings come back."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeds.forked(seed):
         torch.set_num_threads(1)  # the order of summation depends on the number of threads
         torch.use_deterministic_algorithms(True)
         try:

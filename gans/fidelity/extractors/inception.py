@@ -12,6 +12,7 @@ import torch
 import torch.hub
 from torch import Tensor, nn
 
+from gans import seeds
 from gans.errors import InputError, first_line
 from gans.fidelity.extractors.cards import INCEPTION_SHA256, sha256
 from gans.fidelity.extractors.extractor import Extractor
@@ -52,7 +53,7 @@ class Inception(nn.Module):
         from torch_fidelity.utils import create_feature_extractor  # seconds to import: only when images are scored
 
         # the network is initialised before its weights are read; the caller's random stream must not move
-        with torch.random.fork_rng(devices=[]):
+        with seeds.forked():
             self.network = create_feature_extractor(
                 "inception-v3-compat",
                 list(layers),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
+from gans import seeds
 from gans.data.images import to_float
 from gans.errors import InputError
 from gans.fidelity.extractors.cards import Card, cards
@@ -78,7 +79,7 @@ class PinnedClassifier(FeatureExtractorBase):
 def load(name: str) -> PinnedClassifier:
     """The network of a pinned extractor on the CPU, in eval mode, giving features and logits."""
     # the network is initialised before its weights are read; the caller's random stream must not move
-    with torch.random.fork_rng(devices=[]):
+    with seeds.forked():
         return PinnedClassifier(PREFIX + name, list(PinnedClassifier.layers))
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from benchmarks.options import Bench, Report, Score
-from benchmarks.speed.options import Speed
+from benchmarks.speed.options import Goals, Speed
 from gans.commands import (
     arithmetic,
     config,
@@ -36,7 +36,15 @@ from gans.errors import InputError
 from sweeps.options import Search
 
 ROOT = Path(__file__).parents[3]
-TARGETS = {"bench": Bench, "sweep": Search, "score": Score, "speed": Speed, "report": Report, "ui": ui.Ui}
+TARGETS = {
+    "bench": Bench,
+    "sweep": Search,
+    "score": Score,
+    "speed": Speed,
+    "gpu": Goals,
+    "report": Report,
+    "ui": ui.Ui,
+}
 COMMANDS = {
     "train": train.Train,
     "sample": sample.Sample,
@@ -109,13 +117,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "speed": {
         "MODELS": None,
-        "ROUNDS": 5,
+        "ROUNDS": None,
         "DEVICE": "auto",
         "PRECISION": None,
         "THREADS": None,
         "GRAPH": None,
         "QUICK": False,
     },
+    "gpu": {"DEVICE": "auto", "ROUNDS": 5},
     "report": {"MATRIX": "digits", "DATASETS": None, "BUDGET": 1.0, "PRECISION": None, "PRESET": ""},
     "ui": {"PORT": 5000},
 }
@@ -407,6 +416,7 @@ def test_the_process_becomes_the_command(monkeypatch):
             "benchmarks.score --extractors inception --count=50000",
         ),
         ("speed", {"QUICK": "1", "GRAPH": "0"}, "benchmarks.speed --no-graph --quick"),
+        ("gpu", {"ROUNDS": "9"}, "benchmarks.speed.gpu --rounds=9"),
         ("report", {"PRECISION": "bf16", "MODELS": "gan"}, "benchmarks.report --precision=bf16"),
         ("ui", {"PORT": "81"}, "gans ui --port=81"),
     ):
@@ -422,7 +432,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     """What takes a second or more: a wrong flag, name or key is answered without it, and so is help."""
     heavy = ["torch", "mlflow", "optuna", "pandas", "matplotlib", "scipy", "torch_fidelity", "sklearn"]
     modules = ["benchmarks.__main__", "benchmarks.score", "benchmarks.speed.__main__", "benchmarks.report"]
-    modules += ["sweeps.__main__", "gans.__main__", "gans.commands.make"]
+    modules += ["benchmarks.speed.gpu", "sweeps.__main__", "gans.__main__", "gans.commands.make"]
     code = f"import sys, importlib\n[importlib.import_module(name) for name in {modules}]\n"
     code += "from gans.commands import main, make\nmain.parser(); make.describe(open('Makefile').read())\n"
     code += f"print(*sorted(set({heavy}) & set(sys.modules)))"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Barrier, Event, Thread, Timer
 
 import pytest
 import torch
@@ -139,8 +143,15 @@ def test_a_copy_computes_with_its_own_weights_and_the_average_in_float32() -> No
     assert not torch.equal(scored(z), computing(z))
 
 
+DISCRIMINATORS = {
+    "two-player": lambda update: [update.discriminator],
+    "mdgan": lambda update: update.team.players,
+    "fl-gan": lambda update: [worker.discriminator for worker in update.workers],
+}
+
+
 @pytest.mark.parametrize("kind", ["float32", "tf32", "bf16"])
-@pytest.mark.parametrize("rule", ["two-player", "mdgan", "fl-gan"])
+@pytest.mark.parametrize("rule", DISCRIMINATORS)
 def test_no_precision_alters_the_networks(rule: str, kind: str, tiny, blobs) -> None:
     """They are built, saved and scored as those of float32: the same modules under the same keys."""
     workers = {"workers": 2} if rule != "two-player" else {}
@@ -206,3 +217,93 @@ def test_tf32_is_allowed_in_its_block_only() -> None:
     with precision.tf32(False):
         assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
     assert [switch.fp32_precision for switch in switches] == before
+
+
+def test_threads_that_want_the_same_products_compute_at_once() -> None:
+    units, together = precision.Units(), Barrier(3)
+
+    def meets() -> None:
+        with units.of("tf32"):
+            together.wait(timeout=30)  # fails unless all are inside
+
+    run_at_once([meets] * 3)
+    assert not together.broken
+    assert units.inside == 0
+
+
+def test_threads_that_want_other_products_wait() -> None:
+    """Three threads; each looks at the switches in the middle of its blocks."""
+    units = precision.Units()
+    before, wrong = units.kinds(), list[list[str]]()
+
+    def wants(kinds: list[str]) -> None:
+        for kind in kinds:
+            with units.of(kind):
+                time.sleep(1e-4)
+                if units.kinds() != [kind, kind]:
+                    wrong.append(units.kinds())
+
+    run_at_once([partial(wants, kinds) for kinds in (["ieee", "tf32"] * 50, ["tf32"] * 100, ["ieee"] * 100)])
+    assert wrong == []
+    assert units.kinds() == before
+
+
+def run_at_once(calls: Sequence[Callable[[], None]]) -> None:
+    threads = [Thread(target=call, daemon=True) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_products_may_be_others_within_a_block() -> None:
+    units = precision.Units()
+    with units.of("tf32"), units.of("tf32"):
+        with units.of("ieee"):
+            assert units.kinds() == ["ieee", "ieee"]
+        assert units.kinds() == ["tf32", "tf32"]
+    assert units.inside == 0
+
+
+def test_products_outside_of_blocks_are_set_when_others_blocks_are_through() -> None:
+    units = precision.Units()
+    before = units.kinds()
+    inside, leave = Event(), Event()
+    seen: list[list[str]] = []
+
+    def computes() -> None:
+        with units.of("tf32"):
+            inside.set()
+            leave.wait(timeout=30)
+            seen.append(units.kinds())
+
+    def prepares() -> None:
+        inside.wait(timeout=30)
+        Timer(0.1, leave.set).start()
+        units.rest("ieee")
+
+    run_at_once([computes, prepares])
+    assert seen == [["tf32", "tf32"]]
+    assert units.kinds() == ["ieee", "ieee"]
+    units.set(before)
+
+
+def test_whoever_comes_first_computes_first() -> None:
+    """Threads in one kind's blocks that overlap without end do not keep another kind waiting for ever."""
+    units = precision.Units()
+    done = Event()
+
+    def overlapping() -> None:
+        while not done.is_set():
+            with units.of("ieee"):
+                time.sleep(1e-3)
+
+    threads = [Thread(target=overlapping, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    other = Thread(target=lambda: [units.move(None, "tf32"), done.set(), units.move("tf32", None)], daemon=True)
+    other.start()
+    assert done.wait(timeout=30)
+    for thread in threads:
+        thread.join(timeout=30)

@@ -17,6 +17,7 @@ from gans.models import build_discriminator, spectral
 from gans.models.layers import Shape
 from gans.models.spectral import iterate_ahead, iterate_together, iterating, spectral_norm
 from gans.registry import RULES
+from gans.training.updates import Context
 from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,8 +129,9 @@ def test_a_sagan_trains_alike_both_ways(rule: str, loss: str, tiny, blobs, monke
     statistics = []
     for together in (False, True):
         monkeypatch.setattr(spectral, "faster_together", lambda device, together=together: together)
-        update = RULES[rule](made, SHAPE, blobs().train)
-        statistics.append(torch.stack([update.step(i * update.images_per_step) for i in range(3)]))
+        update = RULES[rule](made, SHAPE, Context(blobs().train))
+        steps = [update.step(i * update.images_per_step) for i in range(3)]
+        statistics.append(torch.stack([value for step in steps for value in step.values()]))
     assert torch.allclose(*statistics, rtol=1e-3, atol=1e-4)
 
 
@@ -164,7 +166,7 @@ def test_a_step_of_sagan_has_half_the_launches(tiny, blobs, monkeypatch) -> None
     totals = []
     for together in (False, True):
         monkeypatch.setattr(spectral, "faster_together", lambda device, together=together: together)
-        update = RULES["two-player"](made, SHAPE, blobs().train)
+        update = RULES["two-player"](made, SHAPE, Context(blobs().train))
         update.step(0)
         with Launches() as launches:
             update.step(8)

@@ -1,0 +1,263 @@
+"""The engine for GPUs: one process per card, and in it some jobs at a time (`benchmarks.card`).
+
+What a process of its own gives a job, it has here too:
+
+- *its status and reason*: an exception ends its thread only.
+- *its time limit*: a job that is over it is told to stop, and ends when it next tells something. One that does not
+  costs its card's process: that is killed, the job has timed out, and the others go on from their checkpoints.
+- *its crash*: when a process dies (killed, aborted, or its device fails every call), it is not known which of its
+  jobs did it. Each goes on from its checkpoint in a process without others; the one whose process dies again is
+  the guilty one. It has failed, for the reason that the process died of, and the rest go on together again. A job
+  that was there when two processes died stays alone, so that nobody dies for others three times.
+
+Nothing outlives the runner: a card's process ends when its pipe does.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import tempfile
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from benchmarks.card import Dying, Ready, Stop, Told, Work, serve
+from benchmarks.engine import Ended, Engine, Event, Job, LocalEngine, Progressed, Result, Started, death, overdue
+from benchmarks.options import Machine
+from gans import schema
+
+GRACE = 60.0  # seconds in which a job that is told to stop has to tell something: a long evaluation, say
+SAID = 4000  # characters of what a process said before it died that its jobs' logs keep
+
+
+@dataclass
+class Attempt:
+    """A job, and how it has fared so far.
+
+    Attributes:
+        number: by which its card knows it.
+        started: whether its start was told.
+        deaths: of processes that it shared.
+        suspect: it shared the last one that died, and may be the reason.
+        deadline: when it is told to stop, on the clock of `time.monotonic`.
+        stopping: whether it was told.
+    """
+
+    number: int
+    job: Job
+    started: bool = False
+    deaths: int = 0
+    suspect: bool = False
+    deadline: float = 0.0
+    stopping: bool = False
+
+
+@dataclass
+class Card:
+    """A card, its process if it has one, and what runs there.
+
+    Args:
+        visible: the card as `CUDA_VISIBLE_DEVICES` names it; None: the CPU.
+        said: file for what its process says of itself.
+    """
+
+    visible: str | None
+    said: Path
+    running: dict[int, Attempt] = field(default_factory=dict)
+    process: Any = None
+    pipe: Any = None
+    reason: str = ""  # that the process gave for its end
+
+    def room(self, jobs: int) -> int:
+        """How many more it takes, of so many at a time; beside a suspect none."""
+        return 0 if any(a.suspect for a in self.running.values()) else jobs - len(self.running)
+
+    def take(self, attempt: Attempt) -> None:
+        """Let the job begin, or go on."""
+        if self.process is None:
+            self.start()
+        attempt.deadline, attempt.stopping = time.monotonic() + attempt.job.seconds, False
+        self.running[attempt.number] = attempt
+        self.order(Work(attempt.number, pickle.dumps(attempt.job)))
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        self.said.write_bytes(b"")
+        self.reason = ""
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, self.visible, self.said), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def order(self, what: Work | Stop) -> None:
+        with suppress(OSError):  # its process has just died, which is seen next
+            self.pipe.send(what)
+
+    def listen(self) -> Iterator[Progressed | Ended]:
+        """What its process has sent since the last call; jobs that ended are no longer running."""
+        with suppress(EOFError, OSError):  # the latter: killed in the middle of a message
+            while self.process and self.pipe.poll():
+                match self.pipe.recv():
+                    case Told(number, Result() as result):
+                        yield Ended(self.running.pop(number).job, result)
+                    case Told(number, (images, values)):
+                        yield Progressed(self.running[number].job, images, values)
+                    case Ready():  # its jobs begin now
+                        for attempt in self.running.values():
+                            attempt.deadline = time.monotonic() + attempt.job.seconds
+                    case Dying(reason):
+                        self.reason = reason
+
+    @property
+    def dead(self) -> bool:
+        return self.process is not None and self.process.exitcode is not None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def end(self) -> list[Attempt]:
+        """End the process if there is one; what it left unfinished."""
+        if self.process is not None:
+            self.kill()
+            self.pipe.close()
+            self.process = None
+        left, self.running = list(self.running.values()), {}
+        return left
+
+
+class CardsEngine:
+    """Runs jobs on the cards of this machine.
+
+    Args:
+        cards: each as `CUDA_VISIBLE_DEVICES` names it (`gans.compute.devices.only`); None: a process that
+            computes on the CPU in its place.
+        jobs: how many at a time on each.
+        grace: seconds that a job over its time limit has until its process is killed.
+    """
+
+    def __init__(self, cards: Sequence[str | None], jobs: int, grace: float = GRACE) -> None:
+        self.names, self.jobs, self.grace = cards, jobs, grace
+
+    def run(self, jobs: list[Job]) -> Generator[Event]:
+        """Run all jobs in order, each on the card that has most room; closing the iterator stops them."""
+        with tempfile.TemporaryDirectory(prefix="cards-") as folder:
+            cards = [Card(name, Path(folder) / f"{n}.txt") for n, name in enumerate(self.names)]
+            waiting = deque(Attempt(n, job) for n, job in enumerate(jobs))
+            try:
+                yield from Dealer(cards, self.jobs, self.grace, waiting).events()
+            finally:
+                for card in cards:
+                    card.end()
+
+
+def engine(machine: Machine, jobs: int, side: int, spread: bool = False) -> Engine:
+    """What runs cells or trials on a machine: its cards, if it has any, else a process for each of them.
+
+    Args:
+        machine: as it was asked for.
+        jobs: how many there are.
+        side: of their largest images, in pixels.
+        spread: whether the workers of some are processes: these fill the machine one by one.
+    """
+    if not machine.cards:
+        return LocalEngine(1 if spread and machine.jobs is None else machine.parallel(jobs, side))
+    from gans.compute import devices
+
+    names = [devices.only(card) for card in machine.cards]
+    return CardsEngine(names[:1], 1) if spread else CardsEngine(names, machine.width(side))
+
+
+@dataclass
+class Dealer:
+    """Deals jobs out to cards until all have ended."""
+
+    cards: list[Card]
+    jobs: int  # at a time, on each card
+    grace: float
+    waiting: deque[Attempt]
+    suspects: deque[Attempt] = field(default_factory=deque)
+
+    def events(self) -> Iterator[Event]:
+        while self.waiting or self.suspects or any(card.running for card in self.cards):
+            yield from self.hand_out()
+            processes = [card for card in self.cards if card.process]
+            wait([end for card in processes for end in (card.pipe, card.process.sentinel)], timeout=0.5)
+            for card in processes:
+                dead = card.dead  # first: what it has sent by then is all
+                yield from card.listen()
+                yield from self.bury(card) if dead else self.watch(card)
+
+    def hand_out(self) -> Iterator[Started]:
+        """Give jobs to cards while there are both."""
+        while (found := self.next()) is not None:
+            card, attempt = found
+            card.take(attempt)
+            if not attempt.started:
+                attempt.started = True
+                yield Started(attempt.job)
+
+    def next(self) -> tuple[Card, Attempt] | None:
+        """The next job and the card that takes it: a suspect goes where no other is."""
+        card = max(self.cards, key=lambda card: card.room(self.jobs))
+        if self.suspects and not card.running:
+            return card, self.suspects.popleft()
+        if self.waiting and card.room(self.jobs) > 0:
+            return card, self.waiting.popleft()
+        return None
+
+    def watch(self, card: Card) -> Iterator[Progressed | Ended]:
+        """Tell jobs that are over their time limit to stop; kill the process that one does not hear."""
+        now = time.monotonic()
+        over = [attempt for attempt in card.running.values() if now > attempt.deadline]
+        for attempt in over:
+            if not attempt.stopping:
+                attempt.stopping = True
+                card.order(Stop(attempt.number))
+        deaf = [attempt for attempt in over if now > attempt.deadline + self.grace]
+        if not deaf:
+            return
+        card.kill()
+        yield from card.listen()
+        left = card.end()
+        for attempt in left:
+            if attempt in deaf:
+                yield Ended(attempt.job, overdue(attempt.job))
+        self.waiting.extendleft(attempt for attempt in reversed(left) if attempt not in deaf)
+
+    def bury(self, card: Card) -> Iterator[Ended]:
+        """A process has died: its only job did it, or each of its jobs is suspected."""
+        reason = card.reason or death(card.process.exitcode)
+        left = card.end()
+        for attempt in left:
+            write_down(attempt.job, reason, card.said)
+        if len(left) == 1:
+            yield Ended(left[0].job, Result(schema.FAILED, reason))
+            self.acquit()
+            return
+        for attempt in left:
+            attempt.deaths += 1
+            attempt.suspect = True
+        self.suspects.extend(left)
+
+    def acquit(self) -> None:
+        """The guilty one is found: the other suspects go on together, but for those who were there before."""
+        innocent = [attempt for attempt in self.suspects if attempt.deaths < 2]
+        for attempt in innocent:
+            attempt.suspect = False
+        self.suspects = deque(attempt for attempt in self.suspects if attempt.deaths >= 2)
+        self.waiting.extendleft(reversed(innocent))
+
+
+def write_down(job: Job, reason: str, said: Path) -> None:
+    """Keep in a job's log how its process died, and the last that it said."""
+    words = said.read_text(errors="replace")[-SAID:]
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("a") as log:
+        log.write(f"the process of this card died: {reason}\n{words}")
