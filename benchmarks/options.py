@@ -55,6 +55,7 @@ class Machine:
     ] = None
     runs: Annotated[Path, Option("folder for checkpoints and pictures", variable=False)] = Path("runs")
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
+    compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA; not measured)")] = False
     workers: Annotated[
         str | None,
         Option(

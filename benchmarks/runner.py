@@ -22,7 +22,7 @@ from benchmarks.options import Bench, Machine, Selection
 from benchmarks.progress import progress
 from gans import fidelity, schema
 from gans.commands import options
-from gans.compute import devices, precision, recorded
+from gans.compute import compiled, devices, precision, recorded
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
@@ -128,6 +128,8 @@ class MatrixRun:
         self.parent_id: str | None = None  # of all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
+        if machine.compile:
+            compiled.require(self.device)
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         kinds = (schema.CELL, schema.FLOOR)
@@ -303,6 +305,7 @@ class MatrixRun:
             threads=self.machine.threads(self.side),
             matrix_file=self.matrix.text,
             graph=self.machine.graph,
+            compile=self.machine.compile,
         )
 
     @property

@@ -187,6 +187,7 @@ class SweepRun:
             threads=max(1, devices.cores() // self.parallel(left)),
             parent=self.parent.id,
             graph=self.machine.graph,
+            compile=self.machine.compile,
             workers=self.workers,
         )
         return [self.job(Site(place, self.folder), uuid.uuid4().hex[:12]) for _ in range(left)]

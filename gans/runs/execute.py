@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gans import files, schema
-from gans.compute import devices, precision, recorded
+from gans.compute import compiled, devices, precision, recorded
 from gans.config import Resolved, ShardedConfig
+from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError, Stopped, brief
 from gans.generate.sampling import PURPOSES
@@ -49,6 +50,7 @@ class Place:
         parent: run id of the invocation, if there is one.
         matrix_file: text of the matrix file, kept with the run.
         graph: record training steps and replay them; None: where the device has graphs.
+        compile: compute networks by compiled code, which is kept beside the data.
         workers: where the workers of an update rule that has some live; results agree to rounding.
     """
 
@@ -59,6 +61,7 @@ class Place:
     parent: str | None = None
     matrix_file: str | None = None
     graph: bool | None = None
+    compile: bool = False
     workers: Where = "local"
 
 
@@ -121,11 +124,14 @@ class CellRun:
 
         Raises:
             InUse: another process runs the cell.
-            InputError: the device has not the precision, or no graphs; there is no run then.
+            InputError: the device has not the precision, or no graphs or compiled code; there is no run then.
         """
         device = devices.resolve(self.place.device)
         precision.require(self.cell.experiment.precision, device)
         recorded.wanted(self.place.graph, device)
+        if self.place.compile:
+            compiled.require(device)
+            compiled.keep(datasets.data_root().absolute() / "cache" / "compiled")
         devices.prepare(device, self.place.threads)
         store = Store(self.place.uri)
         with locked(self.folder):
@@ -180,9 +186,11 @@ class CellRun:
         show_shards(run, experiment, images, self.folder)
         tracker = self.tracker(run)
         scoring = Scoring(experiment, images, self.folder, device)
-        judge, graph = scoring.evaluator, self.place.graph
-        with hiring(run, experiment, self.place.workers) as hire:
-            trained = train(experiment, images, self.folder, device, judge, tracker, graph, hire)
+        judge, place = scoring.evaluator, self.place
+        with hiring(run, experiment, place.workers) as hire:
+            trained = train(
+                experiment, images, self.folder, device, judge, tracker, place.graph, hire, place.compile
+            )
         scored = scoring.finish(trained, tracker)
         run.tag(scored.records)
         return trained, scored
@@ -266,6 +274,7 @@ def session(cell: Cell, place: Place) -> dict[str, str]:
     return {
         schema.DEVICE: devices.describe(device),
         schema.THREADS: str(place.threads),
+        schema.COMPILED: str(place.compile).lower(),
         schema.GRAPH: str(recorded.wanted(place.graph, device) and not apart).lower(),
         schema.STATUS: schema.RUNNING,
     }

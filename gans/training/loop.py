@@ -59,6 +59,7 @@ def train(
     observer: Observer | None = None,
     graph: bool | None = None,
     hire: Hire | None = None,
+    compile: bool = False,
 ) -> Outcome:
     """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
 
@@ -71,17 +72,18 @@ def train(
         observer: is told metrics and pictures.
         graph: record steps and replay them (`gans.compute.recorded`); None: where the device has graphs.
         hire: makes the workers of an update rule that has some; None: they live in this process.
+        compile: compute networks by compiled code (`gans.compute.compiled`).
 
     Returns:
         The outcome; the generator that was chosen lies in the folder, to be scored. A diverged run keeps its last
         good checkpoint and the best generator so far.
 
     Raises:
-        InputError: the device has not the precision, or no graphs.
+        InputError: the device has not the precision, or no graphs, or networks are not compiled for it.
         WorkersLost: none is left; the last checkpoint stays, to go on from.
     """
     recorder = Recorder(device, observer)
-    training = Training(experiment, data, device, graph, hire)
+    training = Training(experiment, data, device, graph, hire, compile)
     session = Session(training, Curve(evaluator, training, folder / schema.GENERATOR), recorder, folder)
     session.begin()
     try:

@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from gans import schema
 from gans.compute import devices, precision
+from gans.compute.compiled import Compute, compiled
 from gans.config import OptimizerConfig, Resolved
 from gans.models import build_discriminator
 from gans.models.layers import Shape
@@ -55,14 +56,20 @@ class Player:
 
     Attributes:
         network: what is trained, as it is saved and scored.
-        compute: the same network as training computes it, in the experiment's precision; float32 comes out.
+        plain: the same network in the experiment's precision; float32 comes out.
+        compute: what training computes it by: that, or its compiled code.
     """
 
     def __init__(self, network: nn.Module, lr: float, optimizer: OptimizerConfig, settled: Settled) -> None:
         self.network = network
-        self.compute = precision.computing(network, settled)
+        self.plain = precision.computing(network, settled)
+        self.compute: Compute = self.plain
         self.parameters = list(network.parameters())
         self.optimizer = build_optimizer(self.parameters, lr, optimizer)
+
+    def compile(self, backend: str = "inductor") -> None:
+        """Compute by compiled code from now on; `backend` is torch's."""
+        self.compute = compiled(self.plain, backend)
 
     @property
     def players(self) -> list[Player]:
@@ -161,7 +168,8 @@ class Discriminator(Player):
         loss = self.loss.d_loss(real_logits, fake_logits)
         if self.penalty:
             assert mix is not None
-            loss = loss + self.penalty * gradient_penalty(self.compute, real, fake, mix)
+            # compiled code has no second derivative
+            loss = loss + self.penalty * gradient_penalty(self.plain, real, fake, mix)
         self.apply(self.gradients(loss))
         with torch.no_grad():
             return {

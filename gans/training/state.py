@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gans import schema
-from gans.compute import precision, recorded
+from gans.compute import compiled, precision, recorded
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.models.layers import Shape
@@ -30,9 +30,10 @@ class Training:
         device: where networks and images live.
         graph: record steps and replay them (`gans.compute.recorded`); None: where the device has graphs.
         hire: makes the workers of an update rule that has some; None: they live in this process.
+        compile: compute the networks in this process by compiled code (`gans.compute.compiled`).
 
     Raises:
-        InputError: the device has not the precision, or no graphs.
+        InputError: the device has not the precision, or no graphs, or networks are not compiled for it.
 
     Attributes:
         update: the rule with its networks.
@@ -50,14 +51,20 @@ class Training:
         device: torch.device,
         graph: bool | None = None,
         hire: Hire | None = None,
+        compile: bool = False,
     ) -> None:
         precision.require(experiment.precision, device)
+        if compile:
+            compiled.require(device)
         self.playback = recorded.playback(recorded.wanted(graph, device), device)
         self.experiment, self.data, self.device = experiment, data, device
         self.shape = Shape(data.channels, data.resolution)
         context = Context(data.train.to(device), data.train_labels, hire)
         self.update: Update = RULES[experiment.update.rule](experiment, self.shape, context)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
+        if compile:  # once the average is copied from the generator
+            for player in self.update.players:
+                player.compile()
         self.told = Means()
         self.images, self.previous = 0, -1
 

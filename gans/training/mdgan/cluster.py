@@ -364,7 +364,7 @@ class RayTeam(Team):
                 if max(g, d) == j:
                     down += self.send(n, parcels[d], parcels[g])
         replies = dict(self.results())
-        self.exchange = Exchange(len(self.pairs), down, sum(map(size_of, replies.values())))
+        self.exchange = Exchange(len(self.pairs), len(replies), down, size_of(list(replies.values())))
         return replies
 
     def send(self, n: int, x_d: Parcel, x_g: Parcel) -> int:
@@ -378,8 +378,8 @@ class RayTeam(Team):
         self.moving, self.running = {}, {}
         for n, move in moving.items():
             self.arrive(n, move)
-        for n in self.pairs:
-            if n in running and (answer := self.answer(n, running[n])) is not None:
+        for n, reference in running.items():
+            if (answer := self.answer(n, reference)) is not None:
                 feedback, statistics = (received(array, self.device) for array in answer)
                 yield n, Reply(feedback, statistics)
 

@@ -72,7 +72,9 @@ class MDGAN(Update):
         alive = self.team.alive
         self.ensure_some(alive)
         k = min(self.config.batches, len(alive))
-        self.team.prepare(self.iteration, {n: assignment(place, k) for place, n in enumerate(alive)})
+        pairs = {n: assignment(place, k) for place, n in enumerate(alive)}
+        # as soon as both batches exist a worker can start: it is in this order that replies are summed everywhere
+        self.team.prepare(self.iteration, dict(sorted(pairs.items(), key=lambda item: max(item[1]))))
         for j, rng in enumerate(self.drawn[:k]):
             self.seed(rng, "latents", images, j)
         self.images_per_step = len(alive) * self.experiment.batch
@@ -100,7 +102,7 @@ class MDGAN(Update):
 
     def finish(self) -> None:
         self.team.finish()
-        self.images_per_step = self.team.exchange.workers * self.experiment.batch  # of those that replied
+        self.images_per_step = self.team.exchange.replies * self.experiment.batch
         self.iteration += 1
         if self.iteration % self.swap_interval == 0:
             self.swap(self.iteration - 1)

@@ -57,11 +57,13 @@ class Exchange(NamedTuple):
     """What the server and its workers hand each other in an iteration.
 
     Attributes:
-        workers: how many of them.
+        workers: how many were given work.
+        replies: how many of them replied.
         down, up: bytes from the server to all of them, and back.
     """
 
     workers: int = 0
+    replies: int = 0
     down: int = 0
     up: int = 0
 
@@ -238,8 +240,8 @@ class Team(ABC):
             generated: the batches X(1..k), each (b, c, h, w), generated as it is asked for.
 
         Returns:
-            The replies of those that are left, by their numbers in order, so that sums over them round the same
-            way every time.
+            The replies of those that are left, by their numbers in the order of `prepare`, so that sums over them
+            round the same way every time.
         """
 
     @abstractmethod
@@ -267,7 +269,7 @@ class Team(ABC):
 
         Args:
             iteration: counted from 0.
-            pairs: X_g and X_d of every worker, counted from 0, by the workers' numbers in order.
+            pairs: X_g and X_d of every worker, counted from 0, by its number; in the order of the replies.
         """
         self.iteration, self.pairs = iteration, pairs
 
@@ -312,7 +314,7 @@ class LocalTeam(Team):
 
     Nothing moves in memory, so that a recorded iteration serves until a worker is gone. In a swap the shards
     change hands: other workers fill the discriminators' buffers from then on. The discriminators play in an
-    order of their own; their replies are put into the workers' order.
+    order of their own; their replies are put into order.
 
     Attributes:
         workers: those that are left, by number.
@@ -339,7 +341,7 @@ class LocalTeam(Team):
         self.pupils = [Pupil(experiment, shape, shard, n) for n, shard in enumerate(batches)]
         self.sitting = dict(enumerate(self.pupils))
         self.rngs = [rng for pupil in self.pupils for rng in pupil.mixes]
-        # by the pupils' places in memory: X_g and X_d of each; by workers: which pupil sits there
+        # by the pupils' places in memory: X_g and X_d of each; in the order of replies: whose it is
         self.given = torch.zeros((len(shards), 2), dtype=torch.int64, device=self.device)
         self.order = torch.zeros(len(shards), dtype=torch.int64, device=self.device)
         self.seated = False  # whether these two say how it is
@@ -365,7 +367,7 @@ class LocalTeam(Team):
 
     def seat(self) -> None:
         """Tell the buffers who sits where."""
-        order = [self.pupils.index(pupil) for pupil in self.sitting.values()]
+        order = [self.pupils.index(self.sitting[n]) for n in self.pairs]
         given = dict(zip(order, self.pairs.values(), strict=True))
         for buffer, rows in ((self.order, order), (self.given, [given[place] for place in sorted(given)])):
             buffer[: len(rows)].copy_(devices.sent(torch.tensor(rows), self.device), non_blocking=True)
@@ -377,8 +379,9 @@ class LocalTeam(Team):
         lessons = [partial(pupil.play, x_d, x_g) for pupil, (x_g, x_d) in zip(self.pupils, given, strict=True)]
         replies = self.in_order(self.lanes.run(lessons))
         sent = min(len(batches), 2)  # a batch that is both X_g and X_d travels once
-        self.exchange = Exchange(len(replies), sent * len(replies) * batches[0].nbytes, size_of(replies))
-        return dict(zip(self.sitting, replies, strict=True))
+        count = len(replies)
+        self.exchange = Exchange(count, count, sent * count * batches[0].nbytes, size_of(replies))
+        return dict(zip(self.pairs, replies, strict=True))
 
     def hand_out(self, batches: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """X_g and X_d of each pupil."""
@@ -389,7 +392,7 @@ class LocalTeam(Team):
         return [tuple(laid_out_as(batches[0], batch) for batch in pair) for pair in pairs]
 
     def in_order(self, replies: Sequence[Reply]) -> list[Reply]:
-        """The pupils' replies in the order of the workers that they sit at."""
+        """The pupils' replies in the order of the pairs."""
         order = self.order[: len(replies)]
         columns = (torch.stack(column).index_select(0, order).unbind() for column in zip(*replies, strict=True))
         return [Reply(*reply) for reply in zip(*columns, strict=True)]

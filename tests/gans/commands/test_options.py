@@ -80,6 +80,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "DEVICE": "auto",
         "JOBS": None,
         "GRAPH": None,
+        "COMPILE": False,
         "WORKERS": None,
         "DRY_RUN": False,
     },

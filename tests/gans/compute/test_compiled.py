@@ -1,0 +1,83 @@
+"""Networks through torch.compile; on a CPU by the backends that generate no code."""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gans.compute import compiled
+from gans.compute.recorded import Direct
+from gans.errors import InputError
+from gans.training.state import Training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+CASES: dict[str, dict[str, Any]] = {
+    "gan": {"networks": {"name": "gan"}},
+    "penalty": {"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}, "update": {"d_steps": 2}},
+    "mdgan": {"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 12, "batches": 2}},
+}
+
+
+def told(training: Training, steps: int = 3) -> dict[str, float]:
+    for _ in range(steps):
+        training.step()
+    return training.told.read()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_compiled_networks_train_as_they_are(case: str, tiny, blobs) -> None:
+    """To the bit without generated code; with more networks of a class than torch compiles of one function."""
+    made, data = tiny(CASES[case], batch=4), blobs(n=60)
+    plain, other = (Training(made, data, CPU) for _ in range(2))
+    torch._dynamo.utils.counters.clear()
+    with torch._dynamo.config.patch(error_on_recompile=False, fail_on_recompile_limit_hit=True):
+        for player in other.update.players:
+            player.compile("aot_eager")
+            assert player.compute is not player.plain
+        assert told(other) == told(plain)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= len(other.update.players)
+    assert isinstance(other.playback, Direct)
+    for one, two in zip(plain.update.players, other.update.players, strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(one.parameters, two.parameters, strict=True))
+    average = zip(plain.ema.averaged, other.ema.averaged, strict=True)
+    assert all(torch.equal(p, q) for p, q in average)
+    copy.deepcopy(other.update.generator)  # what is saved and averaged is the network itself
+
+
+def test_every_network_has_a_function_of_its_own() -> None:
+    networks = [torch.nn.Linear(3, 2) for _ in range(3)]
+    functions = [compiled.own(network) for network in networks]
+    assert len({id(function.__code__) for function in functions}) == 3
+    assert len({function.__code__.co_name for function in functions}) == 3
+    x = torch.randn(4, 3)
+    assert all(torch.equal(f(x), network(x)) for f, network in zip(functions, networks, strict=True))
+
+
+def test_a_cpu_is_refused(tiny, blobs) -> None:
+    with pytest.raises(InputError, match=r"^COMPILE=1 needs a CUDA device; leave it away on a CPU$"):
+        Training(tiny({}), blobs(), CPU, compile=True)
+    compiled.require(CUDA)
+
+
+def test_compiled_code_is_kept_in_one_folder_unless_the_environment_names_another(monkeypatch) -> None:
+    monkeypatch.setattr(os, "environ", {"PATH": "/bin"})
+    compiled.keep(Path("/data/cache/compiled"))
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/data/cache/compiled"
+    compiled.keep(Path("/elsewhere"))
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/data/cache/compiled"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("case", CASES)
+def test_compiled_and_recorded_networks_train_alike_on_cuda(case: str, tiny, blobs) -> None:
+    made, data = tiny(CASES[case], batch=4), blobs(n=60)
+    found, expected = (told(Training(made, data, CUDA, compile=wanted), 8) for wanted in (True, False))
+    assert found.keys() == expected.keys()
+    assert all(found[name] == pytest.approx(expected[name], rel=1e-2, abs=1e-3) for name in expected)
