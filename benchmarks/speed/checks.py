@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import torch
 
 from benchmarks.runner import MatrixOutcome
-from benchmarks.speed import costs
+from benchmarks.speed import contenders, costs
 from benchmarks.speed.goals import Check, Found, Goal
 from benchmarks.speed.page import Row
 from benchmarks.speed.timing import Timing, Turns
@@ -87,7 +87,8 @@ class Tools:
     def of(cls, device: torch.device, rounds: int) -> Tools:
         """Those that measure."""
         timing = Timing(device, devices.cores(), Turns(rounds, SECONDS))
-        return cls(run_tests, partial(row, timing), compiled, partial(make, device=device))
+        compiling = replace(timing, trainer=partial(contenders.trainer, compile=True))
+        return cls(run_tests, partial(row, timing), partial(row, compiling), partial(make, device=device))
 
 
 def checks(tools: Tools) -> list[Check]:
@@ -168,10 +169,6 @@ def row(timing: Timing, workload: Workload) -> Row:
     """A workload's row in the precision that the device trains in unless asked for another."""
     kind = workload.default(timing.device)
     return timing.row({kind: workload.trained_in(kind)})
-
-
-def compiled(workload: Workload) -> Row:
-    raise RuntimeError(f"the steps of {workload.name} cannot be compiled by this version")
 
 
 def run_tests(folder: Path = TESTS, marked: str = "gpu") -> Tally:

@@ -34,10 +34,16 @@ class Unasked:
         raise NotImplementedError("nothing is scored while speed is measured")
 
 
-def trainer(workload: Workload, device: torch.device, threads: int, graph: bool | None = None) -> dict[str, Steps]:
+def trainer(
+    workload: Workload,
+    device: torch.device,
+    threads: int,
+    graph: bool | None = None,
+    compile: bool = False,
+) -> dict[str, Steps]:
     """Our trainer, its arithmetic alone on the same networks, and the machine's own large product beside them."""
     devices.prepare(device, threads)
-    run, dense = session(workload, device, graph), product(device, workload.experiment.precision)
+    run, dense = session(workload, device, graph, compile), product(device, workload.experiment.precision)
     return {"ours": ours(run), "bare": bare(run.training), "product": dense}
 
 
@@ -54,9 +60,10 @@ def tutorial(workload: Workload, device: torch.device, threads: int) -> dict[str
     return {"tutorial": steps}
 
 
-def session(workload: Workload, device: torch.device, graph: bool | None = None) -> Session:
+def session(workload: Workload, device: torch.device, graph: bool | None = None, compile: bool = False) -> Session:
     """The real trainer, in a folder that is gone: it scores and saves nothing."""
-    recorder, run = Recorder(device), Training(workload.experiment, workload.data, device, graph)
+    recorder = Recorder(device)
+    run = Training(workload.experiment, workload.data, device, graph, compile=compile)
     with TemporaryDirectory() as folder:
         return Session(run, Curve(Unasked(), run, Path(folder) / schema.GENERATOR), recorder, Path(folder))
 
