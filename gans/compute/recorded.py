@@ -8,19 +8,17 @@ then one is recorded. Recording executes nothing, so no step is lost or taken tw
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
+from gans.compute import devices
 from gans.errors import InputError
 
 T = TypeVar("T")
 Result = TypeVar("Result", covariant=True)
-# no two threads record at once: beginning to waits for the device, which no stream that is recorded may be part of
-RECORDING = threading.Lock()
 
 
 class Step(Protocol[Result]):
@@ -81,7 +79,7 @@ class Tape(Protocol):
     """What a device adds: the boundary that tests replace."""
 
     def aside(self, play: Callable[[], T]) -> T:
-        """Call, where recording will take place."""
+        """Call, where recordings take place."""
 
     def record(self, play: Callable[[], T], rngs: Sequence[torch.Generator]) -> Recording[T]:
         """Write down what `play` does, without doing it; a replay draws anew from the generators."""
@@ -110,7 +108,7 @@ class Recorded:
 
     def play(self, step: Step[T]) -> T:
         if step.kind is None:
-            return step.play()
+            return self.tape.aside(step.play)
         if step.kind != self.kind:
             self.begin(step.kind)
         if self.left > 0:
@@ -130,19 +128,21 @@ class Graphs:
         self.device, self.stream = device, torch.cuda.Stream(device)
 
     def aside(self, play: Callable[[], T]) -> T:
-        current = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(current)
-        with torch.cuda.stream(self.stream):
-            result = play()
-        current.wait_stream(self.stream)
-        return result
+        with devices.RECORDING:
+            current = torch.cuda.current_stream(self.device)
+            self.stream.wait_stream(current)
+            with torch.cuda.stream(self.stream):
+                result = play()
+            current.wait_stream(self.stream)
+            return result
 
     def record(self, play: Callable[[], T], rngs: Sequence[torch.Generator]) -> Recording[T]:
         graph = torch.cuda.CUDAGraph()
         for rng in rngs:  # else a replay would draw what was drawn before; registered, it is seeded from outside
             graph.register_generator_state(rng)
         # errors of this thread's calls only: another thread may be at work on the same card
-        with RECORDING, torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
+        with devices.RECORDING, recording:
             result = play()
         return Recording(result, graph.replay)
 
