@@ -198,8 +198,7 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device) -> list[Ce
     Raises:
         InputError: an unknown name or key, a value out of range, data or weights that cannot be had.
     """
-    if not 0 < selection.budget < float("inf"):
-        raise InputError(f"BUDGET={selection.budget:g} must be above 0; 0.1 trains on a tenth of the images")
+    selection.validate()
     matrix.check_names(selection)
     models = list(dict.fromkeys(selection.models or matrix.file.models))
     datasets = selection.datasets or list(matrix.file.datasets)

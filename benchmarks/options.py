@@ -39,6 +39,11 @@ class Selection:
         None
     )
 
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        if not 0 < self.budget < float("inf"):
+            raise InputError(f"BUDGET={self.budget:g} must be above 0; 0.1 trains on a tenth of the images")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -124,6 +129,7 @@ class Bench:
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
+        self.selection.validate()
         validate_jobs(self.machine)
 
 
@@ -142,6 +148,7 @@ class Score:
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
+        self.selection.validate()
         validate_jobs(self.machine)
         if self.count is not None and self.count < 100:
             raise InputError(f"COUNT={self.count} must be at least 100")

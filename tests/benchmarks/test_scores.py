@@ -110,6 +110,7 @@ def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are
     assert "to be scored" not in output
 
 
+@pytest.mark.slow
 def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(bench, store):
     own = bench.scores()
     # a generator that is gone from its folder is taken from the store
@@ -151,6 +152,7 @@ def test_scores_of_another_version_are_not_shown_and_made_again(bench, store):
     assert load(store, "tiny").cells["counted"].all()
 
 
+@pytest.mark.slow
 def test_a_floor_that_lacks_a_metric_is_measured_again_under_its_run(bench, store, monkeypatch):
     assert planned(store).floor_jobs() == []
     monkeypatch.setattr("benchmarks.runner.metric_names", lambda e: [*metric_names(e), "new_digits"])
@@ -160,6 +162,7 @@ def test_a_floor_that_lacks_a_metric_is_measured_again_under_its_run(bench, stor
     assert job.call.keywords["run_id"] == own.info.run_id
 
 
+@pytest.mark.slow
 def test_a_matrix_that_asks_for_another_number_is_scored_not_trained(bench, store):
     """The plan's number is `score/...` in its report, whatever the run was scored with first."""
     path = bench.folder / "tiny.toml"
@@ -183,6 +186,7 @@ def test_a_matrix_that_asks_for_another_number_is_scored_not_trained(bench, stor
     assert cells.loc["dcgan/digits/0", "reason"] == "it was not scored, or by another version"
 
 
+@pytest.mark.slow
 def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(bench, store):
     # last: it takes the generator away
     for path in bench.folder.glob("**/generator.safetensors"):

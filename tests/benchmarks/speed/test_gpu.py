@@ -197,6 +197,7 @@ def test_without_a_gpu_it_ends_at_once_with_one_line(capsys: pytest.CaptureFixtu
 # --- what measures
 
 
+@pytest.mark.slow
 def test_a_row_is_timed_in_the_default_precision() -> None:
     """The real contenders, in processes of their own."""
     workload = small("gan")
@@ -223,6 +224,7 @@ def test_tests_are_counted(tmp_path: Path) -> None:
     assert checks.counted(ElementTree.fromstring("<testsuites/>")) == Tally(0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_matrix_is_made_from_nothing_and_its_evaluation_is_timed() -> None:
     """On the CPU, a cell of `digits`."""
     flags = ["--models", "gan", "--seeds", "0", "--budget", "0.02", "--jobs", "1"]
@@ -297,7 +299,8 @@ def test_a_page_has_rows_of_several_precisions() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
-def test_the_large_product_is_taken_in_every_precision(precision: str) -> None:
+def test_the_large_product_is_taken_in_every_precision(precision: str, monkeypatch) -> None:
     from benchmarks.speed import contenders
 
+    monkeypatch.setattr(contenders, "SIDE", 64)  # a CPU without bfloat16 takes a minute for the large one
     contenders.product(CPU, precision)(1)  # type: ignore[arg-type]
