@@ -116,11 +116,11 @@ class MatrixOutcome:
         return cls(told["experiment"], *results)
 
 
-class MatrixRun:
-    """One invocation.
+class MatrixPlan:
+    """What an invocation is asked for: cells and floors, checked, with what is known of them; nothing has run.
 
     Raises:
-        InputError: on construction, if anything asked for cannot be had; nothing has run by then.
+        InputError: on construction, if anything asked for cannot be had.
     """
 
     def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
@@ -215,6 +215,49 @@ class MatrixRun:
         found = {floor.identity: floor for p in self.planned for floor in floors_of(p.cell, p.wanted)}
         return list(found.values())
 
+    def note(self) -> str:
+        return (
+            f"{self.matrix.file.description.strip()}\n\nOne invocation of `{self.command()}`. Its child runs are "
+            "cells (`model/dataset/seed`) and noise floors (`real/dataset`); compare them against images seen "
+            "(the step). The report is among the artifacts."
+        )
+
+    def listing(self) -> dict[str, object]:
+        """Cells and floors of this matrix, by the identities their runs are found with."""
+        return {
+            "matrix": self.matrix.name,
+            "experiment": self.experiment,
+            "budget": self.selection.budget,
+            "protocol": PROTOCOL_VERSION,
+            "scoring": fidelity.SCORING_VERSION,
+            "command": self.command(),
+            "description": self.matrix.file.description.strip(),
+            "conclusion": self.matrix.file.conclusion.strip(),
+            "cells": [
+                {
+                    "name": p.cell.name,
+                    "model": p.cell.model,
+                    "dataset": p.cell.experiment.dataset,
+                    "seed": p.cell.experiment.seed,
+                    "identity": p.cell.identity,
+                    "metric": p.cell.metric,
+                    "scores": {key.extractor: key.count for key in p.wanted},
+                    "selected": p.selected,
+                }
+                for p in self.planned
+            ],
+            "floors": [asdict(floor) for floor in self.floors],
+        }
+
+    def command(self) -> str:
+        """The command that runs this selection again."""
+        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        return options.command("bench", asked)
+
+
+class MatrixRun(MatrixPlan):
+    """One invocation: trains and scores what its plan lacks."""
+
     def run(self) -> MatrixOutcome:
         """Train and score what is left: cells that are trained already are scored only."""
         self.parent = self.open()
@@ -254,45 +297,6 @@ class MatrixRun:
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
         return run
-
-    def note(self) -> str:
-        return (
-            f"{self.matrix.file.description.strip()}\n\nOne invocation of `{self.command()}`. Its child runs are "
-            "cells (`model/dataset/seed`) and noise floors (`real/dataset`); compare them against images seen "
-            "(the step). The report is among the artifacts."
-        )
-
-    def listing(self) -> dict[str, object]:
-        """Cells and floors of this matrix, by the identities their runs are found with."""
-        return {
-            "matrix": self.matrix.name,
-            "experiment": self.experiment,
-            "budget": self.selection.budget,
-            "protocol": PROTOCOL_VERSION,
-            "scoring": fidelity.SCORING_VERSION,
-            "command": self.command(),
-            "description": self.matrix.file.description.strip(),
-            "conclusion": self.matrix.file.conclusion.strip(),
-            "cells": [
-                {
-                    "name": p.cell.name,
-                    "model": p.cell.model,
-                    "dataset": p.cell.experiment.dataset,
-                    "seed": p.cell.experiment.seed,
-                    "identity": p.cell.identity,
-                    "metric": p.cell.metric,
-                    "scores": {key.extractor: key.count for key in p.wanted},
-                    "selected": p.selected,
-                }
-                for p in self.planned
-            ],
-            "floors": [asdict(floor) for floor in self.floors],
-        }
-
-    def command(self) -> str:
-        """The command that runs this selection again."""
-        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
-        return options.command("bench", asked)
 
     @cached_property
     def place(self) -> Place:
