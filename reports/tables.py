@@ -97,6 +97,11 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if math.isfinite(value) else NOTHING
 
 
+def percent(share: float) -> str:
+    """A share as a whole number of hundredths; a dash for one that is not known."""
+    return f"{share:.0%}" if math.isfinite(share) else NOTHING
+
+
 def escape(text: object) -> str:
     """Text for a cell of a markdown table: nothing in it is markup."""
     line = " ".join(str(text).split())
@@ -365,11 +370,13 @@ def cost(results: Results, board: Board) -> pd.DataFrame:
 
 
 def _cost_row(model: str, cells: pd.DataFrame, goal: float, board: Board, hits: pd.DataFrame) -> dict[str, str]:
+    whole = cells[CLOCK] + cells[schema.EVALUATION] + cells[schema.OVERHEAD]
     row = {
         "Model": escape(model),
         "Training (s)": number(cells[CLOCK].mean()),
         "Evaluation (s)": number(cells[schema.EVALUATION].mean()),
         "Overhead (s)": number(cells[schema.OVERHEAD].mean()),
+        "Evaluation's share": percent((cells[schema.EVALUATION] / whole).mean()),
         "Images/s": number((cells["seen"] / cells[CLOCK]).mean()),
         "Images (thousands)": number((cells["seen"] / 1000).mean()),
         "Parameters G": count(cells[schema.SIZE_G].mean()),

@@ -360,6 +360,7 @@ def test_time_to_target(results, board):
     assert float(cost.loc["dcgan"].iloc[-1]) == pytest.approx(first.mean())
     assert cost.loc["gan"].iloc[-1] == "not reached"
     assert cost.loc["gan", "Images/s"] == "500"
+    assert cost.loc["gan", "Evaluation's share"] == "20%"  # 0.5 of 2.5 s per thousand images, and 0.25 s once
     assert "Energy (kJ)" not in cost
 
 
