@@ -133,6 +133,7 @@ def test_the_report_is_kept_with_the_invocation(finished):
     assert page.count("data:image/") == len([*folder.glob("*.png"), *folder.glob("*.gif")]) > 2
 
 
+@pytest.mark.slow
 def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finished, tmp_path, monkeypatch):
     """All at once, on two processes in the place of cards, with one CPU thread each as in the other run."""
     bench, _ = finished

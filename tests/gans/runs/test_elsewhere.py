@@ -192,6 +192,7 @@ def test_an_entry_point_is_found_by_its_name(parts, monkeypatch):
         registry.installed.cache_clear()
 
 
+@pytest.mark.slow
 def test_make_bench_gans_train_and_gans_sample_take_parts_of_any_file(parts):
     uri = f"sqlite:///{parts.parent}/mlflow.db"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
