@@ -30,6 +30,7 @@ from gans.registry import MODELS, RULES
 from gans.runs.cell import Cell, check_fit
 from gans.runs.cell import extractor as extractor_of
 from gans.runs.execute import Place, tags
+from gans.runs.find import run_of
 from gans.runs.scores import ScoreKey, metric_names, records
 from gans.runs.tracking import MlflowRun, Run, Store
 from gans.schema import FINAL, FINISHED
@@ -383,8 +384,8 @@ class MatrixRun(MatrixPlan):
         """Write down the end of a cell whose own process could not."""
         if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
-        file = planned.folder / schema.RUN_FILE
-        run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else None
+        known = run_of(planned.folder)
+        run = self.store.find(known) if known else None
         if run is None:
             run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent_id)
         elif run.status() != schema.RUNNING:

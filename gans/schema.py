@@ -75,6 +75,7 @@ OUTCOME = "outcome.json"  # how an invocation ended, cell by cell
 RUN_FILE = "run.json"  # which run a folder belongs to
 LOG = "log.txt"  # what its process printed
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
+PREVIOUS = "checkpoint.prev.pt"  # the one before, until the cell has ended
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 NETWORKS = "checkpoint"  # the artifact folder of these two
 SAMPLES = "samples"  # grids and other pictures of what is drawn

@@ -18,13 +18,16 @@ from gans.data.images import ImageData
 from gans.errors import InputError, Stopped, brief
 from gans.generate.sampling import PURPOSES
 from gans.pictures.curves import draw_curves
+from gans.pictures.decoration import decorating
 from gans.pictures.film import Track, grids, save_film
 from gans.pictures.shards import draw_shards
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
+from gans.runs.find import run_of
 from gans.runs.provenance import foreign, provenance
 from gans.runs.scoring import Scored, Scoring
 from gans.runs.tracking import Run, Store
+from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
@@ -141,12 +144,14 @@ class CellRun:
                 self.keep(run, trained)
                 self.conclude(run, trained)
             run.finish(scored.status, scored.reason)
+            Checkpoints(self.folder).settle()
         return scored
 
     def open(self, store: Store) -> Run:
         """The run that an interrupted invocation left, or a new one."""
         file, place = self.folder / schema.RUN_FILE, self.place
-        run = store.resume(json.loads(file.read_text())["run"], place.parent) if file.exists() else None
+        known = run_of(self.folder)
+        run = store.resume(known, place.parent) if known else None
         if run is None:
             run = store.start(place.experiment, self.name, self.tags(), place.parent)
             run.params({"model": self.cell.model, **self.cell.experiment.flat()})
@@ -199,8 +204,9 @@ class CellRun:
         """Put what training left into the run: networks, checkpoint, curves, film."""
         self.keep_networks(run)
         curves = self.folder / schema.CURVES
-        draw_curves(trained.history, curves)
-        run.artifact(curves)
+        with decorating(curves):
+            draw_curves(trained.history, curves)
+            run.artifact(curves)
         run.tag({schema.CHOSEN: str(trained.chosen)})
         run.log(trained.images, {schema.TRACKING: run.seconds})
         self.keep_film(run)
@@ -214,9 +220,10 @@ class CellRun:
     def keep_film(self, run: Run) -> None:
         """Put the training as a film into the run, made of the grids that lie in its folder."""
         path = self.folder / schema.FILM
-        drawn = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
-        if save_film([Track(self.name, drawn)], self.cell.experiment.resolution, path):
-            run.artifact(path)
+        found = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
+        with decorating(path):
+            if save_film([Track(self.name, found)], self.cell.experiment.resolution, path):
+                run.artifact(path)
 
 
 def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Scored:
@@ -242,8 +249,9 @@ def check_workers(cell: Cell, place: Place) -> None:
 def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path) -> None:
     """Put a picture of the classes that each worker holds into the run."""
     update, path = experiment.update, folder / schema.SHARDS
-    if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
-        run.artifact(path)
+    with decorating(path):
+        if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
+            run.artifact(path)
 
 
 @contextmanager

@@ -1,12 +1,18 @@
-"""Where a trained generator lies: a file, a run's folder, or a run in the tracking store."""
+"""Where a trained generator lies: a file, a run's folder, or a run in the store; and which run a folder has."""
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
+from typing import Annotated
 
-from gans.errors import InputError
-from gans.schema import GENERATOR, NETWORKS
+from pydantic import BaseModel, Field
+
+from gans.errors import InputError, first_line
+from gans.schema import GENERATOR, NETWORKS, RUN_FILE
+
+log = logging.getLogger("gans")
 
 KINDS = f"a {GENERATOR}, a run's folder, or an MLflow run id (its first characters will do)"
 IN_RUN = f"{NETWORKS}/{GENERATOR}"
@@ -30,6 +36,24 @@ def find_generator(name: str) -> Path:
     if is_run(name):
         return _in_store(name)
     raise InputError(f"no file, folder or run '{name}'; name {KINDS}")
+
+
+def run_of(folder: Path) -> str | None:
+    """The MLflow run that a cell's folder belongs to; None if it has none yet, or does not say it any more."""
+    file = folder / RUN_FILE
+    try:
+        return str(_Belongs.model_validate_json(file.read_bytes()).run)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s is damaged (%s); another run is begun for the cell", file, first_line(error))
+        return None
+
+
+class _Belongs(BaseModel):
+    """What a cell's folder says of its run."""
+
+    run: Annotated[str, Field(pattern=r"^\w+$")]
 
 
 def is_run(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from gans.runs.execute import Place, locked
 from gans.runs.scores import ScoreKey, metric, record
 from gans.runs.scoring import chosen, draw_report
 from gans.runs.tracking import MlflowRun, Run, Store
+
+log = logging.getLogger("gans")
 
 
 def add_scores(cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequence[ScoreKey]) -> None:
@@ -39,7 +42,7 @@ def add_scores(cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequen
     store = Store(place.uri)
     with locked(folder):
         run = store.client.get_run(run_id)
-        generator = chosen(generator_of(run, folder, store), device)
+        generator = generator_of(run, folder, store, device)
         seen = max(images for images, _ in store.history(run_id, schema.TRAINING))
         more = Run(store, run_id)  # it stays finished meanwhile
         for key in keys:
@@ -49,20 +52,28 @@ def add_scores(cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequen
             more.tag({key.tag: record(extractor(key.extractor), found).text()})
 
 
-def generator_of(run: MlflowRun, folder: Path, store: Store) -> Path:
-    """Where the generator of a run lies.
+def generator_of(run: MlflowRun, folder: Path, store: Store, device: torch.device) -> torch.nn.Module:
+    """The generator of a run, from its folder or else from the store.
 
     Raises:
-        InputError: neither in the folder nor in the store.
+        InputError: neither has a whole one.
     """
     here = folder / schema.GENERATOR
-    kept = here if here.is_file() else store.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    if here.is_file():
+        try:
+            return chosen(here, device)
+        except InputError as error:
+            log.warning("%s; the copy in the tracking store is taken", error)
+    kept = store.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    remedy = f"delete run {run.info.run_id[:12]} and train it again"
     if kept is None:
         raise InputError(
-            f"the generator of {run.info.run_name} is neither in {folder} nor in the store; delete run "
-            f"{run.info.run_id[:12]} and train it again"
+            f"the generator of {run.info.run_name} is neither whole in {folder} nor in the store; {remedy}"
         )
-    return kept
+    try:
+        return chosen(kept, device)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None
 
 
 def assess(cell: Cell, generator: torch.nn.Module, key: ScoreKey, device: torch.device) -> dict[str, float]:
