@@ -34,6 +34,7 @@ def run(asked: Bench) -> int:
     if not asked.dry_run:
         preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
     from benchmarks.runner import MatrixRun  # seconds to import, which a wrong name does not wait for
+    from gans.runs.sync import say
     from gans.runs.tracking import Store
 
     matrix_run = MatrixRun(matrix, asked.selection, asked.machine, Store())
@@ -42,8 +43,10 @@ def run(asked: Bench) -> int:
         return 0
     for remark in matrix_run.remarks():
         print(remark)
+    say(matrix_run.catch_up())
     outcome = matrix_run.run()
     report(matrix_run)
+    say(matrix_run.catch_up())
     return outcome.exit_code
 
 
@@ -56,14 +59,16 @@ def show(cells: Iterable[Planned]) -> None:
 
 def report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
+    from gans.runs.reader import Reader
     from reports.html import standalone  # seconds to import, not wanted before there is something to report
     from reports.report import write
     from reports.terminal import show
 
-    path = write(run.store, run.experiment)
+    reader = Reader(run.store, run.folder)
+    path = write(reader, run.experiment)
     run.parent.artifacts(path.parent, "report")
     run.parent.text(standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
-    show(run.store, run.experiment)
+    show(reader, run.experiment)
     print(f"report: {path}")
 
 

@@ -52,6 +52,7 @@ def run(asked: Train) -> int:
     from gans.compute import devices
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
+    from gans.runs.sync import left_behind
     from gans.runs.tracking import Store
     from gans.training.mdgan import cluster
 
@@ -65,6 +66,8 @@ def run(asked: Train) -> int:
     print(f"{outcome.status}: {cell.name} in {folder} {outcome.reason}")
     for name, value in outcome.scores.items():
         print(f"  {name:<24} {value:.5g}")
+    for line in left_behind(folder):
+        print(line)
     return 0 if outcome.status == "finished" else 1
 
 
