@@ -49,12 +49,12 @@ class Delivery:
             Exception: the store does not answer; what was marked until then stays told.
         """
         self.run = self.meet()
-        self.moved(self.sent.position)
         while self.batch():
             self.moved(self.sent.position)
         self.link(self.sent.parent)
         if self.sent.doubtful:
             self.part()
+        self.moved(self.sent.position)
 
     def meet(self) -> Run:
         """The run in the store: the one that was told so far, else the one of the key, else a new one."""
@@ -89,7 +89,7 @@ class Delivery:
         self.mark(doubtful=False)
 
     def batch(self) -> bool:
-        """Tell some lines; whether there were any."""
+        """Tell some lines; whether there may be more."""
         some = list(islice(self.journal.passages(self.sent.position), BATCH))
         for line, _ in some:
             if line:
@@ -98,7 +98,7 @@ class Delivery:
         if some:
             _, position = some[-1]
             self.mark(position=position)
-        return bool(some)
+        return len(some) == BATCH
 
     def tell(self, line: Line) -> None:
         """Tell one line, which the store may refuse."""
