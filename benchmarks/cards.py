@@ -47,7 +47,7 @@ class Attempt:
         started: whether its start was told.
         deaths: of processes that it shared.
         crowded: it found no memory beside others.
-        apart: it goes on without others: it shared the last process that died and may be the reason, or is crowded.
+        apart: it goes on without others: it is crowded, or may be why the last process died that it shared.
         deadline: when it is told to stop, on the clock of `time.monotonic`.
         stopping: whether it was told.
     """
