@@ -66,7 +66,7 @@ def behind(found: Iterable[Journal], runs: Iterable[MlflowRun], deleted: Iterabl
     again.
     """
     known, gone = ({key for run in some for key in keys(run)} for some in (runs, deleted))
-    return [journal for journal in found if journal.key not in gone and _behind(journal, known)]
+    return [journal for journal in found if journal.key not in gone - known and _behind(journal, known)]
 
 
 def _behind(journal: Journal, known: set[str]) -> bool:
