@@ -29,6 +29,7 @@ from gans.fidelity.extractors import cards
 from gans.pictures import film, grids
 from gans.runs import rescore
 from gans.runs.find import run_of
+from gans.runs.journal import Journal
 from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS, RUN_FILE
 from gans.training.loop import train
 from reports import results
@@ -259,9 +260,9 @@ def generator_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     copy = folder / "store" / GENERATOR
     for path in (folder / GENERATOR, copy):
         files.save_weights(path, {"w": torch.arange(500.0)}, {"images": 5})
-    store: Any = SimpleNamespace(artifact=lambda run, name: copy)
+    monkeypatch.setattr(rescore, "Store", lambda uri: SimpleNamespace(artifact=lambda run, name: copy))
     run: Any = SimpleNamespace(info=SimpleNamespace(run_id="0" * 32, run_name="gan/digits/0"))
-    return Kept(folder / GENERATOR, lambda: rescore.generator_of(run, folder, store, CPU))
+    return Kept(folder / GENERATOR, lambda: rescore.generator_of(run, folder, "store", CPU))
 
 
 MADE_AGAIN = [reference_features, decoded_folder, grids_of_a_film, generator_of_a_run]
@@ -278,6 +279,23 @@ def test_what_can_be_had_elsewhere_is(make, damage, tmp_path, monkeypatch, caplo
     (line,) = said(caplog)
     assert str(kept.path) in line
     assert len(line.splitlines()) == 1
+
+
+@each_damage
+def test_a_journal_of_a_run_that_is_damaged_is_named_and_read_as_far_as_it_can_be(damage, tmp_path, caplog):
+    journal = Journal.start(tmp_path, "digits", "gan/digits/0", {})
+    for images in range(9):
+        journal.append("log", images=images, values={"x": 1.0})
+    whole = journal.path.read_bytes()
+    assert len(list(Journal.open(tmp_path).lines())) == 10
+    assert not said(caplog)
+    spoil(journal.path, damage)
+    found = Journal.open(tmp_path)
+    if whole.startswith(journal.path.read_bytes()) and found:
+        return  # cut by a kill, as it may be
+    (line,) = said(caplog)
+    assert str(journal.path) in line
+    assert found is None or len(list(found.lines())) == 9
 
 
 @each_damage
