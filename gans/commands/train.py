@@ -29,7 +29,7 @@ class Train:
     seed: Annotated[int, Option("training seed: initial weights, latents, order of the data")] = 0
     kimg: Annotated[float | None, Option("budget in thousands of images; if not given, the recipe's")] = None
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
-    set: Annotated[tuple[str, ...], Option("any key of `gans config`", metavar="KEY=VALUE")] = ()
+    set: Annotated[tuple[str, ...], Option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
 
@@ -102,4 +102,4 @@ def assignment(text: str) -> dict[str, Any]:
         try:
             return tomllib.loads(f"{key} = {json.dumps(value)}")
         except tomllib.TOMLDecodeError:
-            raise InputError(f"--set {text}: '{key}' is not a key; `gans config` lists them") from None
+            raise InputError(f"--set {text}: '{key}' is not a key; `gans config dcgan` lists them") from None

@@ -27,11 +27,38 @@ def names() -> list[str]:
     return [*sorted(cards()), *EXTRACTORS.names()]
 
 
-def default_extractor(data: ImageData) -> str:
-    """The name of the extractor that was trained on this data set, at this size, or else `inception`."""
+def own_extractor(data: ImageData) -> str | None:
+    """The name of the extractor that was trained on this data set, at this size; None if there is none.
+
+    One that was pinned by name comes first. One that was made on demand is known by the data's hash.
+    """
     same = (data.name, data.channels, data.resolution)
-    own = (card.name for card in cards().values() if (card.data, card.channels, card.resolution) == same)
-    return next(own, INCEPTION)
+    known = cards().values()
+    pinned = (card for card in known if not card.made and (card.data, card.channels, card.resolution) == same)
+    made = (card for card in known if card.made and card.data_hash == data.hash)
+    return next((card.name for card in (*pinned, *made)), None)
+
+
+def default_extractor(data: ImageData) -> str:
+    """The name of the extractor that scores are by where none is asked for; its weights are here.
+
+    The first of these that there is: the one that was trained on this data set, at this size; `inception`, if its
+    weights are on this machine or can be downloaded; else a stand-in, which may be trained now (the log says
+    so, and how long it takes).
+
+    Raises:
+        InputError: GANS_INCEPTION names no file.
+    """
+    own = own_extractor(data)
+    if own is not None:
+        return own
+    from gans.fidelity.extractors.inception import at_hand
+
+    if at_hand():
+        return INCEPTION
+    from gans.fidelity.extractors.stand_in import stand_in
+
+    return stand_in(data)
 
 
 def require(name: str) -> Extractor:

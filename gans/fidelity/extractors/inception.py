@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-from functools import partial
+import urllib.request
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from gans.fidelity.metric import INCEPTION
 
 log = logging.getLogger("gans")
 
+PATIENCE = 5.0  # seconds for the first answer of a server
 LAYERS = ("2048", "logits_unbiased")  # features, logits
 
 
@@ -73,10 +75,41 @@ def file(given: str | Path | None = None) -> Path:
         return _existing(Path(given).expanduser())
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-    cached = Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rsplit("/", 1)[-1])
+    cached = _cached()
     if not cached.is_file():
         _download(URL_INCEPTION_V3, cached)
     return cached
+
+
+def at_hand() -> bool:
+    """Whether the weights are on this machine, or could be downloaded to it just now.
+
+    Raises:
+        InputError: GANS_INCEPTION names no file.
+    """
+    if os.environ.get("GANS_INCEPTION"):
+        file()
+        return True
+    return _cached().is_file() or _downloads(_cached())
+
+
+@cache
+def _downloads(path: Path) -> bool:
+    """Download the weights; once in a process it is tried. A machine without a network says so within seconds."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    try:
+        urllib.request.urlopen(URL_INCEPTION_V3, timeout=PATIENCE).close()
+        _download(URL_INCEPTION_V3, path)
+    except (OSError, InputError, http.client.HTTPException):
+        return False
+    return True
+
+
+def _cached() -> Path:
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    return Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rsplit("/", 1)[-1])
 
 
 def _existing(path: Path) -> Path:
