@@ -14,6 +14,7 @@ from gans.files import caches, write_text
 
 SHIPPED = Path(__file__).parent / "weights"
 MADE = "extractors"  # the folder of a cache with those that were trained because there was none
+TO_BE_MADE = "own-"  # how their names begin
 # of the file that torch-fidelity and pytorch-fid publish: the graph of 2015-12-05, converted
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 

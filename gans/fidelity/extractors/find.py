@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gans.errors import InputError, unknown
-from gans.fidelity.extractors.cards import Card, cards
+from gans.fidelity.extractors.cards import INCEPTION_SHA256, TO_BE_MADE, Card, cards
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
 from gans.registry import EXTRACTORS
@@ -61,6 +61,20 @@ def default_extractor(data: ImageData) -> str:
     return stand_in(data)
 
 
+def planned_extractor(data: ImageData) -> str:
+    """The name that `default_extractor` would give; nothing is downloaded or trained, so its weights may be missing."""
+    own = own_extractor(data)
+    if own is not None:
+        return own
+    from gans.fidelity.extractors.inception import in_reach
+
+    if in_reach():
+        return INCEPTION
+    from gans.fidelity.extractors.stand_in import name_of
+
+    return name_of(data)
+
+
 def require(name: str) -> Extractor:
     """The extractor of a name, once its weights are known to be here, whole and loadable.
 
@@ -76,8 +90,28 @@ def require(name: str) -> Extractor:
     return _registered(name)
 
 
+def published(name: str) -> Extractor:
+    """The extractor of a name as it was published, whether or not its weights are here: enough to plan with.
+
+    Raises:
+        InputError: none of this name was published, so that only its weights can tell what it is.
+    """
+    known = cards()
+    if name in known:
+        return _described(known[name])
+    if name.startswith(TO_BE_MADE):  # no cell was trained with what is not there yet
+        return Extractor(name=name, hash="not trained yet", network=partial(_load, name))
+    if name == INCEPTION:
+        return Extractor(name=INCEPTION, hash=INCEPTION_SHA256, network=partial(_load, INCEPTION))
+    return require(name)
+
+
 def _pinned(card: Card) -> Extractor:
     card.verify()
+    return _described(card)
+
+
+def _described(card: Card) -> Extractor:
     return Extractor(
         name=card.name,
         hash=card.sha256,

@@ -90,20 +90,33 @@ def at_hand() -> bool:
     if os.environ.get("GANS_INCEPTION"):
         file()
         return True
-    return _cached().is_file() or _downloads(_cached())
+    return in_reach() and _downloaded(_cached())
+
+
+def in_reach() -> bool:
+    """Whether the weights are on this machine, or their server answers: enough to plan with; nothing is fetched."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    return bool(os.environ.get("GANS_INCEPTION")) or _cached().is_file() or _answers(URL_INCEPTION_V3)
 
 
 @cache
-def _downloads(path: Path) -> bool:
-    """Download the weights; once in a process it is tried. A machine without a network says so within seconds."""
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
+def _answers(url: str) -> bool:
+    """Whether a server does, within seconds; a process asks once."""
     try:
-        urllib.request.urlopen(URL_INCEPTION_V3, timeout=PATIENCE).close()
-        _download(URL_INCEPTION_V3, path)
-    except (OSError, InputError, http.client.HTTPException):
+        urllib.request.urlopen(url, timeout=PATIENCE).close()
+    except (OSError, http.client.HTTPException):
         return False
     return True
+
+
+@cache
+def _downloaded(path: Path) -> bool:
+    """Whether the weights are there, or could be downloaded; a process tries once."""
+    try:
+        return file() == path
+    except InputError:
+        return False
 
 
 def _cached() -> Path:

@@ -10,7 +10,7 @@ import logging
 from functools import cache
 
 from gans.data.images import ImageData
-from gans.fidelity.extractors.cards import MADE
+from gans.fidelity.extractors.cards import MADE, TO_BE_MADE
 from gans.fidelity.extractors.classifiers import RECIPES
 from gans.fidelity.extractors.pin import pin
 from gans.fidelity.extractors.resized import RESIZED
@@ -32,6 +32,11 @@ def stand_in(data: ImageData) -> str:
         f"'{RESIZED}', a classifier of small photographs, on images resized to 32x32"
     )
     return RESIZED
+
+
+def name_of(data: ImageData) -> str:
+    """What `stand_in` would return; nothing is trained."""
+    return own_name(data) if trainable(data) else RESIZED
 
 
 def trainable(data: ImageData) -> bool:
@@ -56,7 +61,7 @@ def train(data: ImageData) -> str:
 
 def own_name(data: ImageData) -> str:
     """Readable, and different for different images: `own-photos-1a2b3c4d`."""
-    return f"own-{slug(data.title).lower()[:32]}-{data.hash[:8]}"
+    return f"{TO_BE_MADE}{slug(data.title).lower()[:32]}-{data.hash[:8]}"
 
 
 @cache

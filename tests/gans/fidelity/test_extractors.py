@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.fidelity import default_extractor, names, require
+from gans.fidelity import default_extractor, names, planned_extractor, published, require
 from gans.fidelity.extractors import cards, classifiers, inception, pinned, stand_in
 from gans.fidelity.extractors.classifiers import RECIPES, accuracy, build
 from gans.fidelity.extractors.pin import pin
@@ -109,7 +109,8 @@ def online(monkeypatch) -> Callable[[bool], None]:
     """Inception's weights can be had; says later on whether they still can."""
 
     def turn(on: bool) -> None:
-        monkeypatch.setattr("gans.fidelity.extractors.inception.at_hand", lambda: on)
+        for asked in ("at_hand", "in_reach"):
+            monkeypatch.setattr(f"gans.fidelity.extractors.inception.{asked}", lambda: on)
 
     turn(True)
     return turn
@@ -196,7 +197,7 @@ def quick(monkeypatch):
         monkeypatch.setitem(RECIPES, channels, replace(recipe, minimum_steps=40, epochs=1, batch=16))
 
 
-@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), (32, 3)])
+@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), pytest.param(32, 3, marks=pytest.mark.slow)])
 def test_training_learns_and_repeats_bit_for_bit(quick, resolution, channels):
     data = striped(resolution, channels)
     torch.manual_seed(7)
@@ -229,8 +230,11 @@ def test_an_extractor_that_is_pinned_can_be_required(quick, tmp_path, monkeypatc
 def test_offline_labelled_data_get_a_classifier_of_their_own_once(quick, made, online, caplog):
     """Known by its images: it stays the default if the weights come, or the folder moves."""
     data = striped()
-    name = default_extractor(data)
-    assert name == "own-striped-striped"
+    name = planned_extractor(data)
+    assert not made.exists()
+    assert published(name).prefix == "fd_own_striped_striped"
+    assert default_extractor(data) == planned_extractor(data) == name == "own-striped-striped"
+    assert published(name).hash == require(name).hash
     assert require(name).prefix == "fd_own_striped_striped"
     told = " ".join(caplog.messages)
     assert "a classifier is trained on its 2 classes, once, and kept in" in told
@@ -252,7 +256,7 @@ def test_offline_labelled_data_get_a_classifier_of_their_own_once(quick, made, o
 def test_offline_other_data_are_scored_by_the_shipped_classifier_of_photographs(made, channels, caplog):
     data = striped(64, channels)
     bare = replace(data, train_labels=None, test_labels=None, classes=())
-    assert default_extractor(bare) == default_extractor(bare) == "cifar10-resized"
+    assert planned_extractor(bare) == default_extractor(bare) == default_extractor(bare) == "cifar10-resized"
     (told,) = caplog.messages
     assert "scores are by 'cifar10-resized', a classifier of small photographs, on images resized" in told
     few = replace(data, train=data.train[:30], train_labels=data.train_labels[:30])
@@ -288,8 +292,10 @@ def test_a_machine_without_a_network_tries_it_once(monkeypatch, tmp_path):
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("GANS_INCEPTION", raising=False)
+    inception._answers.cache_clear()
     assert [inception.at_hand() for _ in range(3)] == [False] * 3
     assert asked == [inception.PATIENCE]
+    inception._answers.cache_clear()
     monkeypatch.setenv("GANS_INCEPTION", str(tmp_path / "absent"))
     with pytest.raises(InputError, match="absent is not a file; correct GANS_INCEPTION"):
         default_extractor(striped())
