@@ -94,7 +94,7 @@ def at_hand() -> bool:
 
 
 def in_reach() -> bool:
-    """Whether the weights are on this machine, or their server answers: enough to plan with; nothing is fetched."""
+    """Whether the weights are on this machine, or their server answers: nothing is fetched."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     return bool(os.environ.get("GANS_INCEPTION")) or _cached().is_file() or _answers(URL_INCEPTION_V3)
