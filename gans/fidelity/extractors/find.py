@@ -62,7 +62,7 @@ def default_extractor(data: ImageData) -> str:
 
 
 def planned_extractor(data: ImageData) -> str:
-    """The name that `default_extractor` would give; nothing is fetched or trained, so its weights may be missing."""
+    """The name that `default_extractor` would give; nothing is fetched or trained: its weights may be missing."""
     own = own_extractor(data)
     if own is not None:
         return own
