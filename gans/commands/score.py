@@ -103,12 +103,12 @@ def read(asked: Score, device: torch.device) -> Given:
     """
     from gans import zoo
     from gans.runs.find import find_generator, is_run
-    from gans.schema import GENERATOR
+    from gans.schema import GENERATOR, RUN_FILE
 
     elsewhere = is_run(asked.images) or zoo.named(asked.images)
     path = find_generator(asked.images) if elsewhere else Path(asked.images).expanduser()
-    if path.is_dir() and (path / GENERATOR).is_file():
-        path = path / GENERATOR  # its folder holds grids of samples, which are no samples
+    if any((path / name).is_file() for name in (GENERATOR, RUN_FILE)):
+        path = find_generator(str(path))  # a run's folder holds grids of samples, which are no samples
     if path.suffix == ".safetensors":
         return drawn(path, asked, device)
     if not asked.reference:

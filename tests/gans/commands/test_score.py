@@ -163,6 +163,9 @@ def test_a_generator_knows_what_it_was_trained_on(gans, tmp_path):
     assert gans("score", tmp_path, *words) == told  # its run's folder
     silent = generator(tmp_path / "silent.safetensors")
     refused(gans, silent, says="--reference is missing: gans score IMAGES --reference mnist")
+    (tmp_path / "diverged").mkdir()
+    (tmp_path / "diverged/run.json").write_text("{}")
+    refused(gans, tmp_path / "diverged", says="no generator.safetensors in")
     gone = generator(tmp_path / "gone.safetensors", experiment={"dataset": f"folder:{tmp_path / 'gone'}"})
     refused(gans, gone, says="does not exist; check the path; or name the data to compare with: --reference")
 
