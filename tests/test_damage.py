@@ -28,7 +28,7 @@ from gans.fidelity import reference
 from gans.fidelity.extractors import cards
 from gans.pictures import film, grids
 from gans.runs import rescore
-from gans.runs.find import run_of
+from gans.runs.folder import run_of
 from gans.runs.journal import Journal
 from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS, RUN_FILE
 from gans.training.loop import train

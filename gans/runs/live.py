@@ -13,7 +13,7 @@ from typing import Any, Self
 from gans import schema
 from gans.files import write_text
 from gans.runs.courier import GRACE, OPENING, Courier
-from gans.runs.find import run_of
+from gans.runs.folder import run_of
 from gans.runs.journal import Journal
 from gans.runs.provenance import provenance
 from gans.runs.system import PREFIX, SystemWatch
