@@ -148,8 +148,7 @@ def from_files(asked: Score) -> Given:
             f"{asked.images} holds images of {in_words(found.sizes)} pixels, '{reference.name}' takes "
             f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name their data set"
         )
-    note = f"{found.skipped} broken images left out" if found.skipped else ""
-    return Given(torch.cat([found.train, found.test]), reference, note)
+    return Given(torch.cat([found.train, found.test]), reference, "; ".join(found.remarks))
 
 
 def in_words(sizes: Sequence[tuple[int, int]], between: str = " and ") -> str:
@@ -228,6 +227,7 @@ def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
         "extractor": extractor.name,
         "extractor_sha256": extractor.hash,
         "scoring_version": SCORING_VERSION,
+        **({"note": given.note} if given.note else {}),
     }
     return json.dumps(about | {"scores": scores}, indent=2)
 
