@@ -16,6 +16,7 @@ def main() -> int:
 
 def run(asked: Report) -> int:
     """Write the page and its pictures; the last line of the output is the page's path."""
+    asked.validate()
     name = experiment_of(asked.matrix, asked.selection)
     from gans.runs.tracking import Store  # seconds to import, which a wrong flag does not wait for
     from reports.report import render

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans.commands import options
-from gans.commands.checks import drawing, positive
+from gans.commands.checks import drawing
 from gans.commands.options import Option
 from gans.errors import InputError
 
@@ -40,7 +40,9 @@ class Score:
     metric: Annotated[
         tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
     ] = ()
-    count: Annotated[int | None, Option(f"images to draw from a generator; {COUNT:,} if not given")] = None
+    count: Annotated[
+        int | None, Option(f"images to draw from a generator; {COUNT:,} if not given", least=10, most=10**6)
+    ] = None
     list: Annotated[bool, Option("list the extractors and where they come from")] = False
     json: Annotated[bool, Option("print JSON in place of a table")] = False
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
@@ -112,15 +114,20 @@ def read(asked: Score, device: torch.device) -> Given:
 
 def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with."""
+    from gans import fidelity
     from gans.data import datasets
+    from gans.data.images import check_memory
     from gans.generate import sampling
 
-    count = positive("--count", COUNT if asked.count is None else asked.count)
+    count = COUNT if asked.count is None else asked.count
     generator, about = sampling.load_generator(path, device)
     channels, side = about["shape"]
     reference = datasets.load(asked.reference, resolution=side)
     if channels != reference.channels:
         raise InputError(f"{path} draws {channels}-channel images, '{asked.reference}' has {reference.channels}")
+    name = fidelity.default_extractor(reference) if asked.extractor == "auto" else asked.extractor
+    fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
+    check_memory(str(path), (count, channels, side, side))
     with drawing(path):
         images = sampling.generate(generator, sampling.latents(count, about["networks"]["latent"], "report"))
     return Given(images, reference, "the latents that reports are made with")

@@ -151,7 +151,8 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     images with the smallest sha256 of their relative path to the test split (not stratified). The labels
     are the names of the folders that hold the images, where every image has one and at least two differ.
     Images are known by their content, whatever their names. Transparent pixels are composited on black, EXIF
-    orientation is applied, 16-bit grey is scaled to 8; floats and other integers have no fixed range and count as broken.
+    orientation is applied, 16-bit grey is scaled to 8; floats and other integers have no fixed range and count as
+    broken.
 
     The data sets loaded last stay in memory: the second load of one costs nothing or, for a folder, a look
     at its files' sizes and times; if these have changed it is decoded again.
@@ -159,8 +160,8 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     Raises InputError, one line with the remedy, for an unknown name, a bad resolution, files that are
     missing, unreadable or damaged, grey and colour images in one folder, or a decompression bomb. Every file of
     a folder is used, or left out and counted with the reason in `remarks`, where every conversion is said
-    as well; both are logged. Only regular files within the folder are opened; a broken image, and what else cannot be
-    had, is counted in `skipped`.
+    as well; both are logged. Only regular files within the folder are opened; a broken image, and what else
+    cannot be had, is counted in `skipped`.
     """
     root = data_root() if root is None else Path(root)
     if resolution is not None:

@@ -34,15 +34,15 @@ from gans.data import listing
 from gans.data.images import ImageData, Split, check_memory, fit, planes, smallest_resolution
 from gans.data.listing import UNREADABLE, File, LeftOut
 from gans.errors import InputError
+from gans.registry import FOLDER
 
 log = logging.getLogger("gans")
 
-FOLDER = "folder:"
 LARGEST_DEFAULT = 128  # a folder of photographs; `resolution=` may ask for more
 CACHE_VERSION = 3  # raise with any change to how a folder is decoded, fitted, labelled or split
 KEPT = 8  # data sets that a process holds on to: those of one matrix
 
-# Pillow would also try formats that run other programs (EPS), are no pictures, or have nothing to be known by (TGA).
+# Pillow would also try formats that run other programs (EPS), are no pictures, or cannot be known (TGA).
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "QOI", "SGI")
 MAGIC = 32  # bytes by which a format is known
 MOST_NAMED = 10  # broken images, one line each; all are counted
@@ -65,7 +65,7 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
         path = Path(asked).expanduser().resolve(strict=True)
         return cached_folder(name, path, _fingerprint(path), root, resolution)
     except (RuntimeError, ValueError) as error:
-        if isinstance(error, InputError) or "Symlink loop" not in str(error) and "null byte" not in str(error):
+        if isinstance(error, InputError) or not re.search("Symlink loop|null byte", str(error)):
             raise
         raise InputError(f"{name!r} is no path ({last_line(error)}); check it") from None
     except FileNotFoundError as error:
@@ -156,7 +156,7 @@ def _tally(changes: list[str]) -> str:
 def _visit(
     path: Path, look: Callable[[Image.Image], T], left: LeftOut, phase: str, total: int | None
 ) -> Iterator[tuple[str, T]]:
-    """(name, look(image)) of every sound image; the other files are added to `left`, broken ones named in the log."""
+    """(name, look(image)) of every sound image; others are added to `left`, broken ones named in the log."""
     console = Console(stderr=True)
     files = track(
         listing.files(path, left),
@@ -276,7 +276,8 @@ def _decoded(image: Image.Image, resolution: int) -> tuple[np.ndarray, list[str]
 def _changes(image: Image.Image) -> list[str]:
     """What `_plain` will do to the image, in words that follow a number."""
     found = []
-    stored = str(image.tile[0].args) if image.tile else ""
+    tiles = getattr(image, "tile", [])  # how a file stores its pixels
+    stored = str(tiles[0].args) if tiles else ""
     if image.mode.startswith("I") or "16" in stored:
         found.append("of 16 bits to 8")
     if image.mode == "1":

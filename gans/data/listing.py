@@ -127,7 +127,7 @@ def _listed(path: Path) -> Callable[[Path, LeftOut], Iterator[File]]:
 
 
 def _directory(path: Path, left: LeftOut) -> Iterator[File]:
-    """Regular files below a folder; links are followed as long as they stay inside, each folder is entered once."""
+    """Regular files below a folder; links are followed while they stay inside, each folder is entered once."""
     root = os.path.realpath(path)
     pending, entered = [root], set()
     while pending:
@@ -154,7 +154,7 @@ def _directory(path: Path, left: LeftOut) -> Iterator[File]:
 
 
 def _status(entry: os.DirEntry[str], root: str, name: str, left: LeftOut) -> os.stat_result | None:
-    """Of a regular file or a folder, or a link to one that stays inside; None, with the reason noted, of others."""
+    """Of a regular file or a folder, or of a link to one inside; None, with the reason noted, of others."""
     if _is_hidden(entry.name):
         left.add(HIDDEN, name)
         return None

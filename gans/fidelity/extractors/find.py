@@ -14,6 +14,7 @@ from gans.errors import InputError, unknown
 from gans.fidelity.extractors.cards import INCEPTION_SHA256, Card, cards
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
+from gans.fidelity.protocol import MINIMUM_IMAGES
 from gans.registry import EXTRACTORS
 
 if TYPE_CHECKING:
@@ -30,8 +31,33 @@ def names() -> list[str]:
 def default_extractor(data: ImageData) -> str:
     """The name of the extractor that was trained on this data set, at this size, or else `inception`."""
     same = (data.name, data.channels, data.resolution)
-    own = (card.name for card in cards().values() if (card.data, card.channels, card.resolution) == same)
+    own = (
+        card.name
+        for card in cards().values()
+        # by its content, too: a folder has many spellings
+        if (card.data, card.channels, card.resolution) == same or card.data_hash == data.hash
+    )
     return next(own, INCEPTION)
+
+
+def check_images(extractor: Extractor, data: ImageData, n: int = MINIMUM_IMAGES) -> None:
+    """Refuse to score `n` generated images against data that the extractor does not take, or too few of either.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    shape, taken = (data.channels, data.resolution), (extractor.channels, extractor.resolution)
+    if any(want not in (None, got) for got, want in zip(shape, taken, strict=True)):
+        channels, side = (want or "any" for want in taken)
+        raise InputError(
+            f"extractor '{extractor.name}' takes {channels}-channel images of side {side}, but "
+            f"'{data.name}' has {shape[0]} and {shape[1]}; use 'inception' or train one for it"
+        )
+    if min(n, len(data.train)) < MINIMUM_IMAGES:
+        raise InputError(
+            f"scoring '{data.name}' with {n} generated and {len(data.train)} real images; "
+            f"at least {MINIMUM_IMAGES} of each are needed"
+        )
 
 
 def require(name: str) -> Extractor:
