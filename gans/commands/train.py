@@ -31,8 +31,12 @@ class Train:
 
     model: Annotated[str, Option(f"a recipe: {', '.join(RECIPES)}", positional=True)]
     dataset: Annotated[str, Option("digits, mnist, ..., folder:PATH", positional=True)] = "digits"
-    seed: Annotated[int, Option("training seed: initial weights, latents, order of the data")] = 0
-    kimg: Annotated[float | None, Option("budget in thousands of images; if not given, the recipe's")] = None
+    seed: Annotated[
+        int, Option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)
+    ] = 0
+    kimg: Annotated[
+        float | None, Option("budget in thousands of images; if not given, the recipe's", above=0, most=10**7)
+    ] = None
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
     precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None

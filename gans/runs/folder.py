@@ -19,7 +19,7 @@ class _Belongs(BaseModel):
 
 
 def run_of(folder: Path) -> str | None:
-    """The MLflow run that a folder belongs to; None if it has none yet, or cannot say it any more, which is logged."""
+    """The MLflow run that a folder belongs to; None if it has none yet, or cannot say it, which is logged."""
     file = folder / RUN_FILE
     try:
         return _Belongs.model_validate_json(file.read_bytes()).run

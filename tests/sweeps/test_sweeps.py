@@ -558,7 +558,7 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
         "sagan --objectives seconds": "OBJECTIVES=seconds: take 'score', or 'score seconds'",
         "sagan --objectives score speed": "unknown objective 'speed'",
         "sagan --budget 0": "BUDGET=0 must be above 0",
-        "sagan --seed -1": "SEED=-1 must not be negative",
+        "sagan --seed -1": "SEED=-1 must be at least 0, at most 2147483647",
     }.items(),
 )
 def test_bad_input_is_one_line_and_exit_code_2(flags, says, monkeypatch, capsys):
