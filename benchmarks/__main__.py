@@ -12,6 +12,8 @@ from benchmarks.matrix import select_matrix
 from benchmarks.options import Bench
 from gans.commands import options
 from gans.errors import exit_code
+from gans.runs import databases
+from gans.urls import tracking_uri
 
 if TYPE_CHECKING:
     from benchmarks.runner import MatrixRun, Planned
@@ -31,6 +33,7 @@ def run(asked: Bench) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     matrix = select_matrix(asked.matrix, asked.preset)
     matrix.check_names(asked.selection)
+    databases.check_tracking(tracking_uri())
     if not asked.dry_run:
         preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
     from benchmarks.runner import MatrixRun  # seconds to import, which a wrong name does not wait for

@@ -9,6 +9,8 @@ from benchmarks.matrix import select_matrix
 from benchmarks.options import Score
 from gans.commands import options
 from gans.errors import exit_code
+from gans.runs import databases
+from gans.urls import tracking_uri
 
 
 def main() -> int:
@@ -24,6 +26,8 @@ def run(asked: Score) -> int:
     asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     matrix = select_matrix(asked.matrix, asked.preset)
+    matrix.check_names(asked.selection)
+    databases.check_tracking(tracking_uri())
     from benchmarks.scores import score  # seconds to import, which a wrong name does not wait for
     from gans.runs.tracking import Store
 

@@ -16,6 +16,8 @@ from gans.registry import DATASETS
 from gans.schema import Precision
 
 OBJECTIVES = ("score", "seconds")
+# the storage may hold a password, which is kept out of the arguments that everybody can read
+SECRETS = {"--storage": "GANS_STORAGE"}
 PRUNERS = ("halving", "median", "none")
 
 
@@ -28,9 +30,9 @@ class Request:
     ]
     dataset: Annotated[str, Option("a data set, or folder:PATH")] = "digits"
     trials: Annotated[int, Option("trials in total, finished or pruned")] = 30
-    storage: Annotated[str, Option("a journal file, or a database: postgresql://...", repeated=False)] = (
-        "sweeps.journal"
-    )
+    storage: Annotated[
+        str, Option("a journal file, or a database: postgresql://...; GANS_STORAGE too", repeated=False)
+    ] = "sweeps.journal"
     study: Annotated[
         str | None, Option("its name, if not to follow from model, data set, budget and objectives")
     ] = None

@@ -21,6 +21,7 @@ from gans.runs.execute import CellRun, Place, Tracker, reason
 from gans.runs.tracking import Run, Store
 from gans.training.loop import Outcome
 from gans.training.recorder import History
+from gans.urls import masked
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps
@@ -109,7 +110,7 @@ class Objective:
             raise
         except Exception as error:
             trial.set_user_attr("reason", reason(error))
-            trial.set_user_attr("traceback", traceback.format_exc()[-KEPT_TRACEBACK:])
+            trial.set_user_attr("traceback", masked(traceback.format_exc())[-KEPT_TRACEBACK:])
             raise
 
 

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from gans.errors import InputError
+from gans.runs import databases
 from gans.schema import GENERATOR, NETWORKS
+from gans.urls import shown, tracking_uri
 
 KINDS = f"a {GENERATOR}, a run's folder, or an MLflow run id (its first characters will do)"
 IN_RUN = f"{NETWORKS}/{GENERATOR}"
@@ -45,13 +47,13 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _in_store(run_id: str) -> Path:
-    from gans.runs.tracking import Store, shown, tracking_uri  # seconds to import, wanted for run ids only
-
     uri = tracking_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if databases.missing(uri):
         raise InputError(
             f"no tracking store {shown(uri)} to find run '{run_id}' in; set MLFLOW_TRACKING_URI, or name {KINDS}"
         )
+    from gans.runs.tracking import Store  # seconds to import, wanted for run ids only
+
     store = Store(uri)
     runs = store.starting_with(run_id)
     if not runs:

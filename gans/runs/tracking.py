@@ -28,15 +28,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunS
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
 from gans.data.images import ImageData
 from gans.errors import InputError, first_line
+from gans.runs import databases
 from gans.runs.provenance import provenance
+from gans.urls import DEFAULT_URI, shown, tracking_uri
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
 DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
@@ -50,11 +50,6 @@ STATUSES = {
 }
 
 
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else a SQLite file in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
 def _create(uri: str) -> None:
     """Make a new SQLite store whole or not at all: killed among its migrations, MLflow leaves one it refuses."""
     path = Path(uri.removeprefix("sqlite:///"))
@@ -65,14 +60,6 @@ def _create(uri: str) -> None:
     with suppress(FileExistsError):  # another process was faster
         os.link(part, path)
     part.unlink()
-
-
-def shown(url: str) -> str:
-    """A database's address without its password."""
-    try:
-        return make_url(url).render_as_string() if "://" in url else url
-    except SQLAlchemyError:
-        return url
 
 
 def trouble(error: BaseException) -> str:
@@ -96,6 +83,7 @@ class Store:
         self.uri = uri or tracking_uri()
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        databases.check_tracking(self.uri)
         mlflow.set_tracking_uri(self.uri)
         try:
             _create(self.uri)
