@@ -37,7 +37,7 @@ class Train:
     precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA)")] = False
-    set: Annotated[tuple[str, ...], Option("any key of `gans config`", metavar="KEY=VALUE")] = ()
+    set: Annotated[tuple[str, ...], Option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
 
@@ -128,4 +128,4 @@ def assignment(text: str) -> dict[str, Any]:
         try:
             return tomllib.loads(f"{key} = {json.dumps(value)}")
         except tomllib.TOMLDecodeError:
-            raise InputError(f"--set {text}: '{key}' is not a key; `gans config` lists them") from None
+            raise InputError(f"--set {text}: '{key}' is not a key; `gans config dcgan` lists them") from None
