@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+from gans.commands.checks import device
 from gans.commands.options import Only, Option
 from gans.errors import InputError
 from gans.schema import Precision
@@ -168,6 +169,7 @@ class Report:
 
 
 def validate_jobs(machine: Machine) -> None:
-    """Refuse less than one cell at a time."""
+    """Refuse less than one cell at a time, and a device that there is none of."""
+    device(machine.device)
     if machine.jobs is not None and machine.jobs < 1:
         raise InputError(f"JOBS={machine.jobs} must be at least 1")

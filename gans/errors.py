@@ -84,7 +84,7 @@ def system(error: OSError) -> str:
 
 
 def take_any_text() -> None:
-    """Let stdout and stderr take letters that they cannot show, as \\u2026 for one: no output is worth a failure."""
+    """Let stdout and stderr take letters that they cannot show, as \\u2026 no output may end in a failure."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,7 +1,7 @@
 """Addresses of stores and databases as people may see them: without what they keep secret.
 
-A secret travels in the environment (`MLFLOW_TRACKING_URI`, `GANS_STORAGE`), never among a process's arguments, which
-everybody on the machine can read. Whatever is printed, logged or tagged goes through `shown` or `masked`.
+A secret travels in the environment (`MLFLOW_TRACKING_URI`, `GANS_STORAGE`), never among a process's arguments,
+which everybody on the machine can read. Whatever is printed, logged or tagged goes through `shown` or `masked`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NoReturn
 DEFAULT_URI = "sqlite:///mlflow.db"
 STARS = "***"
 SHORTEST = len("--xyz")  # of the beginnings of an option that stand for it
-# user:password@, up to the last @, since the password may hold one itself; over the web a user alone may be a token
+# user:password@, up to the last @, which a password may hold itself; over the web a user alone may be a token
 LOGIN = re.compile(r"(?<=://)(?:(?P<user>[^\s/?#@:]*:)\S*|(?:(?<=http://)|(?<=https://))[^\s/?#@:]+)@")
 # of a query or a connection string: sslpassword, api_key, access_token, X-Amz-Signature, passfile, ...
 SECRET = re.compile(
@@ -55,7 +55,7 @@ def go_on_without_secrets(module: str, variables: Mapping[str, str]) -> None:
 
     Args:
         module: the program.
-        variables: the environment's variable of each option that may hold a secret, `{"--storage": "GANS_STORAGE"}`.
+        variables: of the environment, for each option that may hold a secret: `{"--storage": "GANS_STORAGE"}`.
     """
     words, moved = without_secrets(sys.argv[1:], variables)
     if moved:
@@ -63,7 +63,7 @@ def go_on_without_secrets(module: str, variables: Mapping[str, str]) -> None:
         _become([sys.executable, "-m", module, *words])
 
 
-def _become(words: Sequence[str]) -> NoReturn:
+def _become(words: list[str]) -> NoReturn:
     os.execv(sys.executable, words)
 
 

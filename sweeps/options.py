@@ -8,11 +8,11 @@ from typing import Annotated
 
 from benchmarks.options import Machine, validate_jobs
 from gans.commands import options
+from gans.commands.checks import dataset
 from gans.commands.options import Only, Option
 from gans.errors import InputError, unknown
 from gans.files import slug
 from gans.recipes import RECIPES, known
-from gans.registry import DATASETS
 from gans.schema import Precision
 
 OBJECTIVES = ("score", "seconds")
@@ -55,8 +55,7 @@ class Request:
         """Refuse what cannot be before anything is loaded."""
         if not known(self.model):
             raise unknown("model", self.model, RECIPES)
-        if self.dataset not in DATASETS and not self.dataset.startswith("folder:"):
-            raise unknown("data set", self.dataset, [*DATASETS, "folder:PATH"])
+        dataset(self.dataset)
         for key, value in {"TRIALS": self.trials, "FINALISTS": self.finalists, "FRESH": self.fresh}.items():
             if value < 1:
                 raise InputError(f"{key}={value} must be at least 1")

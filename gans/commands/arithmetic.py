@@ -42,11 +42,11 @@ def run(asked: Arithmetic) -> int:
     suffixes([asked.output], [".png"])
     positive("--examples", asked.examples)
     finite("--noise", asked.noise)
+    artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import save_picture
     from gans.pictures.strips import Term, strip
 
-    artist = Artist.of(asked)
     names = {"a": asked.a, "b": asked.b, "c": asked.c}
     found = choose(names, asked, artist)
     z = {name: latents.chosen(own, artist.latent) for name, own in found.items()}

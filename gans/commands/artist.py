@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from gans.commands.checks import at_least, at_most, drawing
+from gans.commands.checks import at_least, at_most, device, drawing
 from gans.commands.options import Option
 
 if TYPE_CHECKING:
@@ -51,13 +51,16 @@ class Artist:
         Raises:
             InputError: there is none, its file is damaged, or the seed is out of range.
         """
-        from gans.compute import devices
-        from gans.generate import latents
-        from gans.generate.sampling import load_generator
         from gans.runs.find import find_generator
 
-        at_most("--seed", at_least("--seed", asked.seed, 0), latents.LARGEST_SEED)
+        at_least("--seed", asked.seed, 0)
+        device(asked.device)
         path = find_generator(asked.generator)
+        from gans.compute import devices  # seconds to import, which a wrong name does not wait for
+        from gans.generate import latents
+        from gans.generate.sampling import load_generator
+
+        at_most("--seed", asked.seed, latents.LARGEST_SEED)
         return cls(asked.generator, *load_generator(path, devices.resolve(asked.device)))
 
     @property

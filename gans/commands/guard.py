@@ -1,8 +1,8 @@
 """Runs a command and takes it along: `python -m gans.commands.guard COMMAND ...`.
 
-The command and all that it starts are a process group of their own. The group ends with the command, and when whoever
-started this process closes the pipe on its standard input or dies, even by a SIGKILL, of which nobody else would hear.
-What the command prints goes to standard error; the one line on standard output is the number of its group.
+The command and all that it starts are a process group of their own. The group ends with the command, and when
+whoever started this process closes the pipe on its standard input or dies, even by a SIGKILL, of which nobody else
+would hear. What the command prints goes to standard error; standard output has one line, the number of its group.
 """
 
 from __future__ import annotations

@@ -32,13 +32,14 @@ def add(commands: Any) -> None:
 def run(asked: Sample) -> int:
     """Draw a grid of images."""
     suffixes([asked.output], [".png"])
-    from gans.generate import latents
-    from gans.pictures.grids import picture, save_picture
-
-    count = at_most("--count", positive("--count", asked.count), latents.MOST)
+    positive("--count", asked.count)
     if asked.truncation is not None and finite("--truncation", asked.truncation) < 0.1:
         raise InputError(f"--truncation {asked.truncation} must be at least 0.1; 2 cuts little, 0.5 much")
     artist = Artist.of(asked)
+    from gans.generate import latents
+    from gans.pictures.grids import picture, save_picture
+
+    count = at_most("--count", asked.count, latents.MOST)
     z = latents.draw(count, artist.latent, asked.seed)
     if asked.truncation is not None:
         z = latents.truncated(z, asked.truncation, asked.seed)

@@ -92,7 +92,7 @@ class Ended(BaseException):
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Within, every signal that asks for an end raises `Ended`, the first one once; those after it are not heard."""
+    """Within, a signal that asks for an end raises `Ended`; those that come after it are not heard."""
 
     def end(number: int, _: object) -> None:
         for each in ENDED_BY:

@@ -40,6 +40,7 @@ from safetensors.torch import save_file
 
 from gans.data.images import ImageData, Split, fit, planes, smallest_resolution
 from gans.errors import InputError
+from gans.files import expand, user_cache
 
 log = logging.getLogger("gans")
 
@@ -69,7 +70,7 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     if not asked:
         raise InputError(f"'{name}' names no folder: write {FOLDER}PATH, a directory, .zip or .tar of images")
     try:
-        path = Path(asked).expanduser().resolve(strict=True)
+        path = expand(asked).resolve(strict=True)
         return cached_folder(name, path, _fingerprint(path), root, resolution)
     except FileNotFoundError as error:
         raise InputError(f"{name}: {error.filename} does not exist; check the path") from None
@@ -87,7 +88,7 @@ def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolut
     title = re.sub(r"(\.tar)?\.(zip|tar|t?gz|t?xz|t?bz2?)$", "", path.name, flags=re.IGNORECASE)
     key = [CACHE_VERSION, PIL.__version__, str(path), resolution, *fingerprint]
     file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.safetensors"
-    files = [place / file for place in (root / "cache", _user_cache())]
+    files = [place / file for place in (root / "cache", user_cache())]
     cached = (_read_cache(file, name, title) for file in files if file.is_file())
     found = next((data for data in cached if data), None)
     if found:
@@ -390,10 +391,6 @@ def _classes(paths: list[str]) -> tuple[str, ...]:
 
 
 # The cache of decoded folders: deleting it only costs time
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
 
 
 def _read_cache(file: Path, name: str, title: str) -> ImageData | None:

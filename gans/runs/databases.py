@@ -1,7 +1,7 @@
-"""What a person should know of a store at once, before anything heavy is imported and before MLflow or Optuna try.
+"""What a person should know of a store at once, before anything heavy is imported.
 
-Both try again for a minute or more where there is no hope, and neither says whom it waits for. Nothing here but for
-databases on servers imports more than the standard library.
+MLflow and Optuna try again for a minute or more where there is no hope, and neither says whom it waits for. Nothing
+here imports more than the standard library, but for databases on servers.
 """
 
 from __future__ import annotations

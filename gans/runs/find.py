@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gans import zoo
 from gans.errors import InputError
+from gans.files import expand
 from gans.runs import databases
 from gans.schema import GENERATOR, NETWORKS
 from gans.urls import shown, tracking_uri
@@ -31,7 +32,7 @@ def find_generator(name: str) -> Path:
     """
     if zoo.named(name):
         return zoo.find(name)
-    path = Path(name).expanduser()
+    path = expand(name)
     if path.is_dir():
         return _in_folder(path)
     if path.exists():
@@ -77,8 +78,6 @@ def run_of(run_id: str, store: Store) -> MlflowRun:
     Raises:
         InputError: there is none, or more than one.
     """
-    from gans.runs.tracking import shown
-
     runs = store.starting_with(run_id)
     if not runs:
         raise InputError(f"no run in {shown(store.uri)} has an id that begins with '{run_id}'; name {KINDS}")
