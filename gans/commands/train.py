@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
 from gans.commands import options
+from gans.commands.checks import dataset, device
 from gans.commands.options import Option
 from gans.commands.progress import duration
-from gans.errors import InputError
-from gans.recipes import RECIPES, recipe
+from gans.errors import InputError, unknown
+from gans.recipes import RECIPES, known, recipe
+from gans.runs import databases
 from gans.schema import Precision
+from gans.urls import tracking_uri
 
 if TYPE_CHECKING:
     from gans.config import Experiment
@@ -45,6 +48,18 @@ class Train:
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
 
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        from gans.config import Experiment
+
+        if not known(self.model):
+            raise unknown("model", self.model, RECIPES)
+        dataset(self.dataset)
+        device(self.device)
+        for key in (key for text in self.set for key in assignment(text)):
+            if key not in Experiment.model_fields:
+                raise unknown("key", key, Experiment.model_fields, " in --set")
+
     def experiment(self) -> Experiment:
         """The experiment: the recipe, with what the command line lays over it."""
         from gans.config import experiment
@@ -62,6 +77,8 @@ def add(commands: Any) -> None:
 
 def run(asked: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
+    asked.validate()
+    databases.check_tracking(tracking_uri())
     from gans.commands.progress import busy, screen
     from gans.compute import devices, precision
     from gans.registry import MODELS
