@@ -16,6 +16,7 @@ def main() -> int:
 
 def run(asked: Report) -> int:
     """Write the page and its pictures; the last line of the output is the page's path."""
+    asked.validate()
     name = experiment_of(asked.matrix, asked.selection)
     from gans.runs.reader import Reader
     from gans.runs.sync import say, sync  # seconds to import, which a wrong flag does not wait for

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,20 +16,6 @@ def at_least(flag: str, value: int, least: int) -> int:
     return value
 
 
-def at_most(flag: str, value: int, most: int) -> int:
-    """The value, or an `InputError` that names its flag."""
-    if value > most:
-        raise InputError(f"{flag} {value} must be at most {most}")
-    return value
-
-
-def finite(flag: str, value: float) -> float:
-    """The value, or an `InputError` that names its flag: argparse takes `nan` and `inf` for numbers."""
-    if not math.isfinite(value):
-        raise InputError(f"{flag} {value} must be a finite number")
-    return value
-
-
 @contextmanager
 def drawing(name: object) -> Iterator[None]:
     """A generator that has diverged, and so draws NaN, is bad input; `name` tells which one."""
@@ -38,10 +23,6 @@ def drawing(name: object) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         raise InputError(f"{name}: {error}") from None
-
-
-def positive(flag: str, value: int) -> int:
-    return at_least(flag, value, 1)
 
 
 def suffixes(paths: Iterable[Path], known: Sequence[str]) -> None:

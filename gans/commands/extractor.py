@@ -19,9 +19,9 @@ class Extractor:
         str, Option("a data set with labels: digits, mnist, cifar10-jpeg, folder:PATH, ...", positional=True)
     ]
     name: Annotated[str, Option("the extractor's name; the data set's if not given")] = ""
-    resolution: Annotated[int | None, Option("side of the images in pixels; the data set's own if not given")] = (
-        None
-    )
+    resolution: Annotated[
+        int | None, Option("side of the images in pixels; the data set's own if not given", least=16, most=4096)
+    ] = None
     output: Annotated[
         Path | None,
         Option(

@@ -31,13 +31,17 @@ class Train:
 
     model: Annotated[str, Option(f"a recipe: {', '.join(RECIPES)}", positional=True)]
     dataset: Annotated[str, Option("digits, mnist, ..., folder:PATH", positional=True)] = "digits"
-    seed: Annotated[int, Option("training seed: initial weights, latents, order of the data")] = 0
-    kimg: Annotated[float | None, Option("budget in thousands of images; if not given, the recipe's")] = None
+    seed: Annotated[
+        int, Option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)
+    ] = 0
+    kimg: Annotated[
+        float | None, Option("budget in thousands of images; if not given, the recipe's", above=0, most=10**7)
+    ] = None
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
     precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA)")] = False
-    set: Annotated[tuple[str, ...], Option("any key of `gans config`", metavar="KEY=VALUE")] = ()
+    set: Annotated[tuple[str, ...], Option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
 
@@ -128,4 +132,4 @@ def assignment(text: str) -> dict[str, Any]:
         try:
             return tomllib.loads(f"{key} = {json.dumps(value)}")
         except tomllib.TOMLDecodeError:
-            raise InputError(f"--set {text}: '{key}' is not a key; `gans config` lists them") from None
+            raise InputError(f"--set {text}: '{key}' is not a key; `gans config dcgan` lists them") from None

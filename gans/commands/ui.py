@@ -16,7 +16,7 @@ from gans.errors import InputError
 class Ui:
     """Open the MLflow UI on this machine."""
 
-    port: Annotated[int, Option("TCP port on localhost")] = 5000
+    port: Annotated[int, Option("TCP port on localhost", least=1, most=65_535)] = 5000
 
 
 def add(commands: Any) -> None:
