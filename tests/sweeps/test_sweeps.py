@@ -537,7 +537,7 @@ def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, 
 
 def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_path):
     monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
-    store = SimpleNamespace(resume=lambda run: None)
+    store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun that it could be told of
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     sign(run.study.ask(), "late")
     job = Job("late", lambda tell: Result("finished"), 0, tmp_path / "log", 1)
