@@ -17,7 +17,7 @@ from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
 from gans.runs.cell import Cell
-from gans.runs.execute import InUse, Place, run_cell
+from gans.runs.execute import InUse, Place, phase, run_cell
 from gans.runs.rescore import add_scores
 from gans.runs.scores import ScoreKey
 from gans.runs.tracking import Store
@@ -52,6 +52,7 @@ def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place) -> Result:
 
 def score_job(tell: Tell, cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequence[ScoreKey]) -> Result:
     """Add scores to a cell that is trained."""
+    tell(0, phase(schema.SCORING_PHASE))
     try:
         add_scores(cell, run_id, folder, place, keys)
     except InUse as other:
@@ -65,7 +66,9 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     """Score real images against real images, under the run of this id or a new one."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
+    tell(0, phase(schema.DATA_PHASE))
     images = datasets.load(floor.dataset, resolution=floor.resolution)
+    tell(0, phase(schema.SCORING_PHASE))
     real = Scorer(images, floor.extractor, floor.images, device)
     rows = real.noise_floor()
     store = Store(place.uri)

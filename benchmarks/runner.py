@@ -19,7 +19,7 @@ from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
 from benchmarks.options import Bench, Machine, Report, Score, Selection
-from benchmarks.progress import progress
+from benchmarks.progress import costs, progress, show
 from gans import fidelity, schema
 from gans.commands import options
 from gans.compute import compiled, devices, precision, recorded
@@ -27,8 +27,8 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
-from gans.runs.cell import Cell, check_fit
-from gans.runs.cell import extractor as extractor_of
+from gans.runs.cell import Cell, Find, check_fit, extractor
+from gans.runs.cell import described as extractor_of
 from gans.runs.execute import Place, tags
 from gans.runs.scores import ScoreKey, metric_names, records
 from gans.runs.tracking import MlflowRun, Run, Store
@@ -119,12 +119,22 @@ class MatrixOutcome:
 class MatrixPlan:
     """What an invocation is asked for: cells and floors, checked, with what is known of them; nothing has run.
 
+    Args:
+        matrix: of which cells.
+        selection: which of them.
+        machine: that is to run them.
+        store: that knows what has run.
+        find: gives extractors by name; with `gans.runs.cell.described` their weights need not be here.
+
     Raises:
         InputError: on construction, if anything asked for cannot be had.
     """
 
-    def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
+    def __init__(
+        self, matrix: Matrix, selection: Selection, machine: Machine, store: Store, find: Find = extractor
+    ) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
+        self.find = find
         self.parent_id: str | None = None  # of all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
@@ -147,7 +157,8 @@ class MatrixPlan:
         """All cells of the file and of the selection; only the selected ones run."""
         # in the file's order whatever was asked for, so that reports keep their order and colours
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
-        everything = cells(self.matrix, replace(self.selection, models=None, seeds=list(seeds)), self.device)
+        asked = replace(self.selection, models=None, seeds=list(seeds))
+        everything = cells(self.matrix, asked, self.device, self.find)
         folder = self.machine.runs / self.experiment
         return [
             Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity), self.wanted(cell))
@@ -162,6 +173,11 @@ class MatrixPlan:
     @property
     def selected(self) -> list[Planned]:
         return [p for p in self.planned if p.selected]
+
+    @property
+    def side(self) -> int:
+        """Of the largest images, in pixels."""
+        return max(p.cell.experiment.resolution for p in self.planned)
 
     def untrained(self) -> list[Planned]:
         """The selected cells that this invocation trains."""
@@ -200,6 +216,11 @@ class MatrixPlan:
             names = self.in_order(plain)
             remarks += [f"GRAPH=1 is for one process; over Ray these models train without graphs: {names}"]
         return remarks
+
+    def lacking(self) -> list[str]:
+        """Why the weights of an extractor cannot be had, of those that the selection needs."""
+        names = {name for p in self.selected for name in p.cell.experiment.score.extractors}
+        return [why for name in sorted(names) if (why := why_not(name))]
 
     def unmeasured(self, cell: Cell) -> bool:
         """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
@@ -326,11 +347,6 @@ class MatrixRun(MatrixPlan):
         )
 
     @property
-    def side(self) -> int:
-        """Of the largest images, in pixels."""
-        return max(p.cell.experiment.resolution for p in self.planned)
-
-    @property
     def limit(self) -> float:
         """Seconds that a job may take."""
         return 60 * self.matrix.file.time_limit_minutes
@@ -344,7 +360,7 @@ class MatrixRun(MatrixPlan):
                 folder = self.machine.runs / self.experiment / f"real-{floor.identity[:8]}"
                 run_id = run.info.run_id if run else None
                 call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
-                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit))
+                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
         return jobs
 
     def training_jobs(self, untrained: list[Planned]) -> list[Job]:
@@ -375,9 +391,10 @@ class MatrixRun(MatrixPlan):
         spread = any(p in self.spread for p in planned.values())
         events = engine(self.machine, len(jobs), self.side, spread).run(jobs)
         try:
-            with progress(len(jobs)) as screen, closing(events):
+            waiting = {job.name: job.images for job in jobs if job.counts}
+            with progress(waiting, costs(self.runs)) as screen, closing(events):
                 for event in events:
-                    screen.show(event)
+                    show(screen, event)
                     if isinstance(event, Started):
                         running.add(event.job.name)
                     if isinstance(event, Ended):
@@ -406,6 +423,15 @@ class MatrixRun(MatrixPlan):
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
+
+
+def why_not(name: str) -> str:
+    """Why an extractor's weights cannot be had; empty if they can."""
+    try:
+        extractor(name)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:

@@ -66,6 +66,10 @@ PEAK, JOULES = "memory/peak_mib", "energy/joules"
 SIZE_G, SIZE_D = "parameters/generator", "parameters/discriminator"
 TRAFFIC = "traffic/"
 EXCHANGES, MOVES, TOTAL_MIB = "traffic/exchanges", "traffic/moves", "traffic/total_mib"
+# not tracked, but told to who watches: what a cell does from now on
+PHASE = "phase/"
+DATA_PHASE, REFERENCE_PHASE, TRAINING_PHASE = "reading data", "reference features", "training"
+SCORING_PHASE, PICTURES_PHASE = "scoring", "pictures"
 SWEEP_SCORE, SWEEP_SECONDS = "sweep/score", "sweep/seconds"
 # a floor's comparisons of real images with real ones, as the scorer calls them, and what their metrics begin with
 FLOORS = {"train half vs train half": "half", "train vs test": "test"}

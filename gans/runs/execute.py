@@ -34,6 +34,11 @@ from gans.training.recorder import History
 Tell = Callable[[int, Mapping[str, float]], None]
 
 
+def phase(name: str) -> dict[str, float]:
+    """What tells that a cell begins with something else; for who watches, not tracked."""
+    return {schema.PHASE + name: 1.0}
+
+
 class InUse(InputError):
     """Another process works on the same cell."""
 
@@ -177,6 +182,7 @@ class CellRun:
 
     def train(self, run: Run) -> tuple[Outcome, Scored]:
         """Train and score."""
+        self.tell(0, phase(schema.DATA_PHASE))
         experiment, images = self.cell.experiment, self.cell.images
         device = devices.resolve(self.place.device)
         run.watch_system()
@@ -185,18 +191,22 @@ class CellRun:
         run.dataset(images)
         show_shards(run, experiment, images, self.folder)
         tracker = self.tracker(run)
+        self.tell(0, phase(schema.REFERENCE_PHASE))
         scoring = Scoring(experiment, images, self.folder, device)
         judge, place = scoring.evaluator, self.place
+        self.tell(0, phase(schema.TRAINING_PHASE))
         with hiring(run, experiment, place.workers) as hire:
             trained = train(
                 experiment, images, self.folder, device, judge, tracker, place.graph, hire, place.compile
             )
+        self.tell(0, phase(schema.SCORING_PHASE))
         scored = scoring.finish(trained, tracker)
         run.tag(scored.records)
         return trained, scored
 
     def keep(self, run: Run, trained: Outcome) -> None:
         """Put what training left into the run: networks, checkpoint, curves, film."""
+        self.tell(0, phase(schema.PICTURES_PHASE))
         self.keep_networks(run)
         curves = self.folder / schema.CURVES
         draw_curves(trained.history, curves)
