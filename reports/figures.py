@@ -17,7 +17,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullFormatter
-from PIL import Image
+from PIL import Image, ImageOps
 
 from gans import schema
 from gans.files import atomically
@@ -558,8 +558,9 @@ def _end(
 
 
 def _row_label(model: str, cell: pd.Series, board: Board) -> str:
-    end = f"{board.metric}\n{number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
-    return f"{textwrap.fill(model, 16)}\nseed {cell['seed']}\n{end}"
+    end = f"{board.metric} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
+    end = textwrap.fill(end, 20)
+    return f"{textwrap.fill(model, 20)}\nseed {cell['seed']}\n{end}"
 
 
 def resolution(cells: pd.DataFrame) -> int:
@@ -578,12 +579,14 @@ def _panels(panels: Sequence[tuple[str, Path | None]], side: int, layout: Layout
 
 
 def _panel(path: Path, side: int, layout: Layout) -> np.ndarray:
-    """The first images of a grid; a picture that is no grid of such images is shown whole."""
+    """The first images of a grid; a picture that is no grid of such images is cut to fit."""
     images = tiles(path, side)
     if images:
         return _mosaic(images, layout, layout.columns, layout.rows)
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB").resize(layout.panel))
+        whole = image.convert("RGB")
+    # cut, never stretched: its upper left part
+    return np.asarray(ImageOps.fit(whole, layout.panel, Image.Resampling.NEAREST, centering=(0, 0)))
 
 
 def _mosaic(tiles: Sequence[Image.Image], layout: Layout, columns: int, rows: int) -> np.ndarray:
