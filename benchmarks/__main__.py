@@ -35,6 +35,7 @@ def run(asked: Bench) -> int:
     if not asked.dry_run:
         preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
     from benchmarks.runner import MatrixRun  # seconds to import, which a wrong name does not wait for
+    from gans.runs.sync import say
     from gans.runs.tracking import Store
 
     if asked.dry_run:
@@ -43,8 +44,10 @@ def run(asked: Bench) -> int:
         matrix_run = MatrixRun(matrix, asked.selection, asked.machine, Store())
     for remark in matrix_run.remarks():
         print(remark)
+    say(matrix_run.catch_up())
     outcome = matrix_run.run()
     report(matrix_run)
+    say(matrix_run.catch_up())
     return outcome.exit_code
 
 
@@ -75,13 +78,15 @@ def dry(asked: Bench, matrix: Matrix) -> int:
 
 def report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
-    from reports.report import write  # seconds to import, not wanted before there is something to report
+    from gans.runs.reader import Reader  # seconds to import, not wanted before there is something to report
+    from reports.report import write
     from reports.terminal import show
 
-    path = write(run.store, run.experiment)
+    reader = Reader(run.store, run.folder)
+    path = write(reader, run.experiment)
     # report.html among it: the MLflow UI shows no pictures in markdown
     run.parent.artifacts(path.parent, "report")
-    show(run.store, run.experiment)
+    show(reader, run.experiment)
     print(f"report: {path}")
 
 

@@ -29,9 +29,13 @@ from gans.files import write_text
 from gans.registry import MODELS, RULES
 from gans.runs.cell import Cell, Find, check_fit, extractor
 from gans.runs.cell import described as extractor_of
+from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
+from gans.runs.live import LiveRun, invocation
+from gans.runs.reader import Reader
 from gans.runs.scores import ScoreKey, metric_names, records
-from gans.runs.tracking import MlflowRun, Run, Store
+from gans.runs.sync import Synced, sync
+from gans.runs.tracking import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
@@ -135,7 +139,7 @@ class MatrixPlan:
     ) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
         self.find = find
-        self.parent_id: str | None = None  # of all runs of this invocation, once it runs
+        self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
         if machine.compile:
@@ -143,7 +147,9 @@ class MatrixPlan:
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         kinds = (schema.CELL, schema.FLOOR)
-        self.runs = [run for run in store.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
+        self.folder = machine.runs / self.experiment
+        self.reader = Reader(store, self.folder)
+        self.runs = [run for run in self.reader.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
         # oldest first, so that the newest run of a cell is the one that stays
         self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}
         self.planned = self.plan()
@@ -159,9 +165,10 @@ class MatrixPlan:
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
         asked = replace(self.selection, models=None, seeds=list(seeds))
         everything = cells(self.matrix, asked, self.device, self.find)
-        folder = self.machine.runs / self.experiment
         return [
-            Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity), self.wanted(cell))
+            Planned(
+                cell, self.selects(cell), self.folder / cell.slug, self.known.get(cell.identity), self.wanted(cell)
+            )
             for cell in everything
         ]
 
@@ -294,7 +301,7 @@ class MatrixRun(MatrixPlan):
     def run(self) -> MatrixOutcome:
         """Train and score what is left: cells that are trained already are scored only."""
         self.parent = self.open()
-        self.parent_id = self.parent.id
+        self.parent_key = self.parent.key
         try:
             outcome = self.finish_all(self.untrained())
         except BaseException:
@@ -316,10 +323,10 @@ class MatrixRun(MatrixPlan):
             cells={name: result for name, result in told.items() if name not in floors},
             floors={name: result for name, result in told.items() if name in floors},
         )
-        write_text(self.machine.runs / self.experiment / schema.OUTCOME, outcome.text())
+        write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self) -> Run:
+    def open(self) -> LiveRun:
         """The parent run, with all that the report needs to know of this invocation."""
         about = {
             schema.KIND: schema.MATRIX,
@@ -327,7 +334,8 @@ class MatrixRun(MatrixPlan):
             schema.NOTE: self.note(),
             **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
-        run = self.store.start(self.experiment, f"bench {self.experiment}", about)
+        folder = invocation(self.folder)
+        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
         return run
@@ -337,7 +345,7 @@ class MatrixRun(MatrixPlan):
         """Where the jobs of this invocation run and are tracked."""
         return Place(
             experiment=self.experiment,
-            parent=self.parent_id,
+            parent=self.parent_key,
             uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=self.machine.threads(self.side),
@@ -357,7 +365,7 @@ class MatrixRun(MatrixPlan):
         for floor in self.floors:
             run = self.known.get(floor.identity)
             if run is None or not measured(run, floor):
-                folder = self.machine.runs / self.experiment / f"real-{floor.identity[:8]}"
+                folder = self.folder / f"real-{floor.identity[:8]}"
                 run_id = run.info.run_id if run else None
                 call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
                 jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
@@ -376,8 +384,9 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in self.selected:
             if p.run and (keys := p.unscored):
+                seen = max(images for images, _ in self.reader.history(p.run.info.run_id, schema.TRAINING))
                 call = partial(
-                    score_job, cell=p.cell, run_id=p.run.info.run_id, folder=p.folder, place=self.place, keys=keys
+                    score_job, cell=p.cell, run=p.run, seen=seen, folder=p.folder, place=self.place, keys=keys
                 )
                 jobs.append(Job(p.cell.name, call, 0, p.folder / schema.LOG, self.limit))
         return jobs
@@ -413,16 +422,21 @@ class MatrixRun(MatrixPlan):
         """Write down the end of a cell whose own process could not."""
         if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
-        file = planned.folder / schema.RUN_FILE
-        run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else None
+        place = self.place
+        run = LiveRun.of(planned.folder, place.uri, place.experiment)
         if run is None:
-            run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent_id)
+            told = tags(planned.cell)
+            run = LiveRun.start(planned.folder, place.uri, place.experiment, planned.cell.name, told, place.parent)
         elif run.status() != schema.RUNNING:
             return  # its own process has written the end down
         if result.status == schema.INTERRUPTED:
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
+
+    def catch_up(self) -> Synced:
+        """Tell the store all that it does not know of this experiment; see `gans.runs.sync.sync`."""
+        return sync(self.folder, self.store, GRACE)
 
 
 def why_not(name: str) -> str:

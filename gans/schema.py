@@ -41,6 +41,7 @@ CODE = "gans.code."  # and `package.module:Name` of a part from elsewhere: SHA-2
 VERSION = "version."  # and a package
 DATA = "gans.data"  # how the data set is loaded again
 TAGS = "gans."  # how all of ours begin
+JOURNAL = "gans.journal"  # the key that a run's journal gave it
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
 
 # --- kinds of runs
@@ -79,6 +80,8 @@ FLOORS = {"train half vs train half": "half", "train vs test": "test"}
 OUTCOME = "outcome.json"  # how an invocation ended, cell by cell
 RUN_FILE = "run.json"  # which run a folder belongs to
 LOG = "log.txt"  # what its process printed
+KEPT = "kept"  # the folder of what was told of the run and lies nowhere else
+INVOCATIONS = "invocations"  # the folder of their own folders, beside those of cells
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 NETWORKS = "checkpoint"  # the artifact folder of these two

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gans import schema
 from gans.errors import InputError
-from gans.runs.tracking import Store
+from gans.runs.reader import Source
 from reports.estimate import Estimate
 from reports.numbers import images, listed, number, setting
 from reports.results import Board, Results, load
@@ -71,14 +71,13 @@ def counted(results: Results, model: str) -> pd.DataFrame:
     return results.cells[(results.cells["model"] == model) & results.cells["counted"]]
 
 
-def studies(store: Store) -> list[Study]:
+def studies(store: Source) -> list[Study]:
     """All studies of the store with winners, by name."""
-    found = store.client.search_experiments(filter_string=f"name LIKE '{PREFIX}%'")
-    read = (_study(store, name) for name in sorted(experiment.name for experiment in found))
+    read = (_study(store, name) for name in store.experiments(PREFIX))
     return [study for study in read if study and study.best]
 
 
-def _study(store: Store, experiment: str) -> Study | None:
+def _study(store: Source, experiment: str) -> Study | None:
     for run in reversed(store.runs(experiment)):
         path = store.artifact(run, schema.SWEEP_RECORD) if run.data.tags.get(schema.KIND) == schema.SWEEP else None
         if path:

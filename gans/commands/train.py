@@ -37,7 +37,7 @@ class Train:
     precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA)")] = False
-    set: Annotated[tuple[str, ...], Option("any key of `gans config`", metavar="KEY=VALUE")] = ()
+    set: Annotated[tuple[str, ...], Option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
 
@@ -63,6 +63,7 @@ def run(asked: Train) -> int:
     from gans.registry import MODELS
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
+    from gans.runs.sync import left_behind
     from gans.runs.tracking import Store
     from gans.training.mdgan import cluster
 
@@ -88,6 +89,8 @@ def run(asked: Train) -> int:
         outcome = run_cell(cell, folder, place, partial(shown.tell, cell.name))
         shown.end(cell.name, outcome.status, outcome.reason)
     print(ending(cell.metric, outcome, folder))
+    for line in left_behind(folder):
+        print(line)
     return 0 if outcome.status == schema.FINISHED else 1
 
 
@@ -125,4 +128,4 @@ def assignment(text: str) -> dict[str, Any]:
         try:
             return tomllib.loads(f"{key} = {json.dumps(value)}")
         except tomllib.TOMLDecodeError:
-            raise InputError(f"--set {text}: '{key}' is not a key; `gans config` lists them") from None
+            raise InputError(f"--set {text}: '{key}' is not a key; `gans config dcgan` lists them") from None

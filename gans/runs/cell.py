@@ -91,7 +91,8 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
         InputError: the data set or an extractor's weights cannot be had.
     """
     images = datasets.load(experiment.dataset, resolution=experiment.resolution)
-    names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
+    default = fidelity.planned_extractor if find is described else fidelity.default_extractor
+    names = [default(images) if e == "auto" else e for e in experiment.score.extractors]
     extractors = [find(name) for name in dict.fromkeys(names)]
     settled = precision.resolve(experiment.precision, device, MODELS[experiment.networks.name])
     resolved = Resolved.of(experiment, images.resolution, settled, [e.name for e in extractors])

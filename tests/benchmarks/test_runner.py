@@ -285,7 +285,8 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
     for run, workers in ((asked, "local"), (plain, "local"), (apart, "ray")):
         place = Place("rules", store.uri, "cpu", 1, graph=run.machine.graph, workers=workers)
         for p in run.planned:
-            opened = CellRun(p.cell, p.folder, place, lambda images, values: None).open(store)
+            opened = CellRun(p.cell, p.folder, place, lambda images, values: None).open()
+            assert opened.settle(60)
             tag = store.client.get_run(opened.id).data.tags["gans.graph"]
             found[p.cell.model, place.graph, workers] = tag
     recording = {key for key, value in found.items() if value == "true"}

@@ -23,6 +23,7 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.artifacts import get_all_artifact_meta
 from optuna.exceptions import TrialPruned
 from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
@@ -47,7 +48,7 @@ from sweeps.runner import SweepRun, default_cell, plan
 from sweeps.space import Choice, Range, Space, read_space, space
 from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
 from sweeps.toml import lines, nest
-from sweeps.trial import Pruned, Site, TrialDiverged, tidy, trial_folder, trial_job
+from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
 
 CPU = torch.device("cpu")
@@ -377,6 +378,29 @@ def test_a_database_is_a_storage_too(sweep, site, tmp_path):
     study = own.create()
     go(own, site), go(own, site)
     assert counted(study) == 2 and not unclaimed(study, 2)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "names"),
+    [(("score",), ["fd_stub"]), (("score", "seconds"), ["fd_stub", "training seconds"])],
+)
+def test_objectives_have_names(sweep, objectives, names):
+    own = replace(sweep, objectives=objectives)
+    assert own.create().metric_names == names
+    assert own.create().metric_names == names  # joined
+
+
+def test_a_finished_trials_grid_is_its_artifact(sweep, site, tmp_path):
+    study = sweep.create()
+    trial = study.ask()
+    inside = replace(site, folder=tmp_path / "runs" / sweep.name)
+    attach(trial, tmp_path / "absent.png", inside)
+    picture = tmp_path / "final.png"
+    picture.write_bytes(b"a picture")
+    attach(trial, picture, inside)
+    (kept,) = get_all_artifact_meta(trial)
+    assert (kept.filename, kept.mimetype) == ("final.png", "image/png")
+    assert [path.read_bytes() for path in (tmp_path / "runs/sweep-artifacts").iterdir()] == [b"a picture"]
 
 
 # --- how trials end
