@@ -81,15 +81,14 @@ def dry(asked: Bench, matrix: Matrix) -> int:
 
 def report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
-    from gans.runs.reader import Reader
-    from reports.html import standalone  # seconds to import, not wanted before there is something to report
+    from gans.runs.reader import Reader  # seconds to import, not wanted before there is something to report
     from reports.report import write
     from reports.terminal import show
 
     reader = Reader(run.store, run.folder)
     path = write(reader, run.experiment)
+    # report.html among it: the MLflow UI shows no pictures in markdown
     run.parent.artifacts(path.parent, "report")
-    run.parent.text(standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
     show(reader, run.experiment)
     print(f"report: {path}")
 

@@ -64,6 +64,11 @@ class Matrix:
     file: MatrixFile
     preset: str = ""
 
+    @property
+    def given(self) -> str:
+        """How a command names it: by its name, or a file elsewhere by its path."""
+        return self.name if self.path.absolute().parent == MATRICES.absolute() else str(self.path)
+
     def experiment_name(
         self, budget: float, datasets: Sequence[str] | None = None, precision: str | None = None
     ) -> str:

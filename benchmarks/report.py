@@ -10,6 +10,7 @@ from gans.commands import options
 from gans.errors import InputError, exit_code
 from gans.runs import databases
 from gans.urls import shown, tracking_uri
+from reports import folder_of
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def run(asked: Report) -> int:
     store = Store()
     say(sync(asked.runs, store))
     results = load(Reader(store, asked.runs), name)
-    path = render(results, asked.output / name)
+    path = render(results, folder_of(name, asked.output))
     show_results(results)
     print(path)
     return 0

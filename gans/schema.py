@@ -32,6 +32,7 @@ DEVICE, THREADS, GRAPH, COMPILED = "gans.device", "gans.threads", "gans.graph", 
 WORKERS = "gans.workers"  # where MD-GAN's workers live
 LOST = "gans.lost."  # and the number of a worker of MD-GAN: why it is gone
 MATRIX_NAME = "gans.matrix"
+PRESET = "gans.preset"  # that an invocation laid beside a matrix's models
 STUDY, TRIAL_NUMBER, STORAGE = "gans.study", "gans.trial", "gans.storage"
 COMMAND = "gans.command"
 PROTOCOL = "gans.protocol"

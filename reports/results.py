@@ -75,6 +75,9 @@ class Plan(BaseModel):
     protocol: int
     scoring: int = SCORING_VERSION
     command: str
+    report: str = ""  # the commands that write the report again,
+    score: str = ""  # add scores,
+    whole: str = ""  # and run all of the matrix
     description: str = ""
     conclusion: str = ""
     cells: list[PlannedCell]
@@ -84,6 +87,12 @@ class Plan(BaseModel):
     def models(self) -> list[str]:
         """In the order of the matrix."""
         return list(dict.fromkeys(cell.model for cell in self.cells))
+
+    def joined(self, other: Plan) -> Plan:
+        """With the models of another plan that this one lacks, on the data sets that it has."""
+        own, datasets = set(self.models), {cell.dataset for cell in self.cells}
+        added = [cell for cell in other.cells if cell.model not in own and cell.dataset in datasets]
+        return self.model_copy(update={"cells": [*self.cells, *added]})
 
 
 @dataclass(frozen=True)
@@ -212,14 +221,21 @@ def load(store: Source, experiment: str) -> Results:
 
 
 def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
-    """That of the newest invocation that got as far as planning."""
+    """That of the newest invocation that got as far as planning, with tuned models of one that had some."""
     parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
-    for run in reversed(parents):
-        if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION):
-            path = store.artifact(run, schema.PLAN)
-            if path:
-                return _parse(path, experiment)
-    raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+    same = [run for run in parents if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)]
+    plan = _newest(store, experiment, same)
+    if plan is None:
+        raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+    tuned = _newest(store, experiment, [run for run in same if schema.PRESET in run.data.tags])
+    return plan.joined(tuned) if tuned else plan
+
+
+def _newest(store: Source, experiment: str, parents: Sequence[Run]) -> Plan | None:
+    """The plan of the newest of these invocations that has one."""
+    paths = (store.artifact(run, schema.PLAN) for run in reversed(parents))
+    path = next((path for path in paths if path), None)
+    return _parse(path, experiment) if path else None
 
 
 def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:

@@ -134,7 +134,9 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
     assert set(results.at(300).floors["n_generated"]) == {300}
     text = write(store, "tiny", bench.folder / "reports").read_text()
     assert "From 300 generated images" in text
-    told = "Not scored by `digits` at 300 images: 1 cell; `make score MATRIX=tiny EXTRACTORS=digits COUNT=300`"
+    told = (
+        "Not scored by `digits` at 300 images: 1 cell; `make score MATRIX=tiny.toml EXTRACTORS=digits COUNT=300`"
+    )
     assert told in text
     assert add(store, 300).exit_code == 0
     assert "score-300/fd_digits" in bench.runs()["dcgan/digits/0"].data.metrics
