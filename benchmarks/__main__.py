@@ -56,13 +56,15 @@ def show(cells: Iterable[Planned]) -> None:
 
 def report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
+    from gans.runs.locks import turn
     from reports.html import standalone  # seconds to import, not wanted before there is something to report
     from reports.report import write
     from reports.terminal import show
 
-    path = write(run.store, run.experiment)
-    run.parent.artifacts(path.parent, "report")
-    run.parent.text(standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
+    with turn(run.folder / ".report"):  # another invocation of the same matrix writes the same files
+        path = write(run.store, run.experiment)
+        run.parent.artifacts(path.parent, "report")
+        run.parent.text(standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
     show(run.store, run.experiment)
     print(f"report: {path}")
 

@@ -17,10 +17,15 @@ from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
 from gans.runs.cell import Cell
-from gans.runs.execute import InUse, Place, run_cell
+from gans.runs.cell import extractor as extractor_of
+from gans.runs.execute import CellRun, Place
+from gans.runs.locks import Holder, InUse, locked
 from gans.runs.rescore import add_scores
-from gans.runs.scores import ScoreKey
-from gans.runs.tracking import Store
+from gans.runs.scores import ScoreKey, metric_names
+from gans.runs.scoring import Scored
+from gans.runs.tracking import MlflowRun, Store
+
+GIVEN_UP = (schema.FAILED, schema.TIMED_OUT)
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,36 @@ class Floor:
         return f"real/{self.dataset}"
 
 
-def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place) -> Result:
-    """Train and score a cell."""
+class SharedCell(CellRun):
+    """A cell that other invocations may run too: whoever comes second takes the result of the first.
+
+    Args:
+        since: when this invocation was planned, in seconds since 1970.
+    """
+
+    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell, since: float) -> None:
+        super().__init__(cell, folder, place, tell)
+        self.since = since
+
+    def ended(self, store: Store) -> Scored | None:
+        run = store.newest(self.place.experiment, schema.CELL, self.cell.identity)
+        if run is None:
+            return None
+        status = run.data.tags.get(schema.STATUS, "")
+        if status in schema.FINAL or (status in GIVEN_UP and self.by_another(run)):
+            return Scored(status, run.data.tags.get(schema.REASON, ""), {}, {})
+        return None
+
+    def by_another(self, run: MlflowRun) -> bool:
+        """Whether another invocation has ended the run since this one was planned."""
+        ended = (run.info.end_time or 0) / 1000
+        return ended > self.since and run.data.tags.get(schema.PARENT) != self.place.parent
+
+
+def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place, since: float) -> Result:
+    """Train and score a cell, unless another invocation has done so since this one was planned."""
     try:
-        outcome = run_cell(cell, folder, place, tell)
+        outcome = SharedCell(cell, folder, place, tell, since).execute()
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     return Result(outcome.status, outcome.reason)
@@ -61,8 +92,32 @@ def score_job(tell: Tell, cell: Cell, run_id: str, folder: Path, place: Place, k
     return Result(schema.FINISHED)
 
 
-def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place) -> Result:
-    """Score real images against real images, under the run of this id or a new one."""
+def floor_job(tell: Tell, floor: Floor, folder: Path, place: Place) -> Result:
+    """Score real images against real images, under the run that was begun or a new one, unless that is done."""
+    store = Store(place.uri)
+    try:
+        with locked(folder) as lock:
+            run = store.newest(place.experiment, schema.FLOOR, floor.identity)
+            if run is None or not measured(run, floor):
+                measure(floor, run, folder, place, lock.holder)
+    except InUse as other:
+        return Result(schema.SKIPPED, str(other))
+    return Result(schema.FINISHED)
+
+
+def measured(run: MlflowRun, floor: Floor) -> bool:
+    """Whether a floor's run has all metrics in every comparison that could be made."""
+    found = [
+        {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
+        for kind in schema.FLOORS.values()
+    ]
+    needed = set(metric_names(extractor_of(floor.extractor)))
+    finished = run.data.tags.get(schema.STATUS) == schema.FINISHED
+    return finished and any(found) and all(needed <= names for names in found if names)
+
+
+def measure(floor: Floor, known: MlflowRun | None, folder: Path, place: Place, holder: Holder) -> None:
+    """Measure a floor; what an earlier invocation left is completed."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     images = datasets.load(floor.dataset, resolution=floor.resolution)
@@ -71,6 +126,7 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     store = Store(place.uri)
     tags = {
         schema.KIND: schema.FLOOR,
+        schema.HOLDER: holder.text(),
         schema.IDENTITY: floor.identity,
         schema.DATASET: floor.dataset,
         schema.TITLE: floor.title,
@@ -83,8 +139,11 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
         "that no model can be expected to beat. `half/`: one half of the training images against the other. "
         "`test/`: the test images against the training images.",
     }
-    known = store.resume(run_id, place.parent) if run_id else None
-    run = known or store.start(place.experiment, floor.name, tags, place.parent)
+    run = store.resume(known.info.run_id, place.parent) if known else None
+    if run is None:
+        run = store.start(place.experiment, floor.name, tags, place.parent)
+    else:
+        run.tag({schema.HOLDER: holder.text()})
     for comparison, row in rows.items():
         run.log(0, {f"{schema.FLOORS[comparison]}/{name}": value for name, value in row.items()})
     run.dataset(images)
@@ -93,4 +152,3 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     grids.save_picture(grids.picture(images.train[some]), picture)
     run.artifact(picture)
     run.finish(schema.FINISHED)
-    return Result(schema.FINISHED)

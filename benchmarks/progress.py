@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from benchmarks.engine import Ended, Event, Progressed, Started
+from benchmarks.engine import Ended, Event, Job, Progressed, Started, Waiting
 from gans import schema
 
 LINE_SECONDS = 15.0
@@ -25,6 +25,15 @@ def summary(values: Mapping[str, float]) -> str:
     return "  ".join(parts)
 
 
+def awaited(event: Waiting) -> str:
+    """Who is waited for, and how far that is."""
+    return f"{event.who} does it{share(event.job, event.images)}"
+
+
+def share(job: Job, images: int) -> str:
+    return f", {min(1.0, images / job.images):.0%}" if job.images and images else ""
+
+
 class Lines:
     """One line when a job starts and ends, and every few seconds between."""
 
@@ -35,6 +44,7 @@ class Lines:
         self.spoken: dict[str, float] = {}
         self.first: dict[str, tuple[float, int]] = {}  # when the first news came, and of how many images
         self.values: dict[str, dict[str, float]] = {}
+        self.waiting: set[str] = set()  # for other processes, and told so
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +66,10 @@ class Lines:
                 if now - self.spoken[name] > LINE_SECONDS and event.images:
                     self.spoken[name] = now
                     self.say(self.running(event, now))
+            case Waiting() if name not in self.waiting or now - self.spoken[name] > LINE_SECONDS:
+                self.waiting.add(name)
+                self.spoken[name] = now
+                self.say(f"waiting   {name}  {awaited(event)}")
             case Ended():
                 self.done += 1
                 seconds = now - self.started[name]
@@ -113,6 +127,9 @@ class Bars:
                 values.update(event.values)
                 done = min(event.images, event.job.images) // 1000
                 self.progress.update(self.tasks[name], completed=done, values=summary(values))
+            case Waiting():
+                done = min(event.images, event.job.images) // 1000
+                self.progress.update(self.tasks[name], completed=done, values=awaited(event))
             case Ended():
                 self.progress.remove_task(self.tasks.pop(name))
                 self.progress.advance(self.all)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -15,8 +16,9 @@ from typing import Self
 import torch
 
 from benchmarks.cards import engine
+from benchmarks.elsewhere import shared
 from benchmarks.engine import Ended, Job, Result, Started
-from benchmarks.jobs import Floor, cell_job, floor_job, score_job
+from benchmarks.jobs import Floor, cell_job, floor_job, measured, score_job
 from benchmarks.matrix import Matrix, cells
 from benchmarks.options import Bench, Machine, Selection
 from benchmarks.progress import progress
@@ -27,10 +29,12 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
+from gans.runs import living
 from gans.runs.cell import Cell, check_fit
 from gans.runs.cell import extractor as extractor_of
 from gans.runs.execute import Place, tags
-from gans.runs.scores import ScoreKey, metric_names, records
+from gans.runs.locks import LOCK, Lock, held, session
+from gans.runs.scores import ScoreKey, records
 from gans.runs.tracking import MlflowRun, Run, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
@@ -126,6 +130,7 @@ class MatrixPlan:
     def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
         self.parent_id: str | None = None  # of all runs of this invocation, once it runs
+        self.since = time.time()  # what is known is from then
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
         if machine.compile:
@@ -260,16 +265,24 @@ class MatrixRun(MatrixPlan):
 
     def run(self) -> MatrixOutcome:
         """Train and score what is left: cells that are trained already are scored only."""
-        self.parent = self.open()
-        self.parent_id = self.parent.id
-        try:
-            outcome = self.finish_all(self.untrained())
-        except BaseException:
-            self.parent.interrupt("stopped before its end")
-            raise
-        self.parent.text(outcome.text(), schema.OUTCOME)
-        self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
+        living.close_dead(self.store)
+        with session(self.folder) as lock:
+            self.parent = self.open(lock)
+            self.parent_id = self.parent.id
+            try:
+                outcome = self.finish_all(self.untrained())
+            except BaseException:
+                self.parent.interrupt("stopped before its end")
+                raise
+            living.close_dead(self.store)  # cells whose processes did not outlive their runs' first words
+            self.parent.text(outcome.text(), schema.OUTCOME)
+            self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
         return outcome
+
+    @property
+    def folder(self) -> Path:
+        """Of all cells and floors."""
+        return self.machine.runs / self.experiment
 
     def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
         """Run the jobs for these cells, and those for floors and scores that are missing."""
@@ -283,12 +296,13 @@ class MatrixRun(MatrixPlan):
             cells={name: result for name, result in told.items() if name not in floors},
             floors={name: result for name, result in told.items() if name in floors},
         )
-        write_text(self.machine.runs / self.experiment / schema.OUTCOME, outcome.text())
+        write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self) -> Run:
-        """The parent run, with all that the report needs to know of this invocation."""
+    def open(self, lock: Lock) -> Run:
+        """The parent run, with all that the report needs to know of this invocation, which holds a lock."""
         about = {
+            schema.HOLDER: lock.holder.text(),
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
@@ -328,9 +342,8 @@ class MatrixRun(MatrixPlan):
         for floor in self.floors:
             run = self.known.get(floor.identity)
             if run is None or not measured(run, floor):
-                folder = self.machine.runs / self.experiment / f"real-{floor.identity[:8]}"
-                run_id = run.info.run_id if run else None
-                call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
+                folder = self.folder / f"real-{floor.identity[:8]}"
+                call = partial(floor_job, floor=floor, folder=folder, place=self.place)
                 jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit))
         return jobs
 
@@ -338,7 +351,7 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in untrained:
             place = replace(self.place, workers=self.where(p.cell))
-            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place)
+            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place, since=self.since)
             jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / schema.LOG, self.limit))
         return jobs
 
@@ -360,7 +373,7 @@ class MatrixRun(MatrixPlan):
         if not jobs:
             return results
         spread = any(p in self.spread for p in planned.values())
-        events = engine(self.machine, len(jobs), self.side, spread).run(jobs)
+        events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
         try:
             with progress(len(jobs)) as screen, closing(events):
                 for event in events:
@@ -383,8 +396,10 @@ class MatrixRun(MatrixPlan):
         """Write down the end of a cell whose own process could not."""
         if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
+        if held(planned.folder / LOCK):
+            return  # another process is at it, and writes down its end
         file = planned.folder / schema.RUN_FILE
-        run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else None
+        run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else self.unnamed(planned.cell)
         if run is None:
             run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent_id)
         elif run.status() != schema.RUNNING:
@@ -393,6 +408,12 @@ class MatrixRun(MatrixPlan):
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
+
+    def unnamed(self, cell: Cell) -> Run | None:
+        """The run of a cell whose process was killed between the run's making and the file that names it."""
+        run = self.store.newest(self.experiment, schema.CELL, cell.identity)
+        ours = run is not None and run.data.tags.get(schema.PARENT) == self.parent_id
+        return self.store.find(run.info.run_id) if run and ours else None
 
 
 def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
@@ -440,17 +461,6 @@ def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
             )
         )
     return floors
-
-
-def measured(run: MlflowRun, floor: Floor) -> bool:
-    """Whether a floor's run has all metrics in every comparison that could be made."""
-    found = [
-        {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
-        for kind in schema.FLOORS.values()
-    ]
-    needed = set(metric_names(extractor_of(floor.extractor)))
-    finished = run.data.tags.get(schema.STATUS) == FINISHED
-    return finished and any(found) and all(needed <= names for names in found if names)
 
 
 def reason_of(run: MlflowRun | None) -> str:

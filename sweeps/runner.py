@@ -24,8 +24,10 @@ from gans.errors import InputError
 from gans.files import write_text
 from gans.recipes import recipe
 from gans.registry import RULES
+from gans.runs import living
 from gans.runs.cell import Cell, identify
-from gans.runs.execute import Place, locked
+from gans.runs.execute import Place
+from gans.runs.locks import Lock, locked, session
 from gans.runs.tracking import Run, Store, shown
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
@@ -132,13 +134,17 @@ class SweepRun:
 
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
-        self.parent = self.open()
-        try:
-            code = self.stages()
-        except BaseException as error:
-            self.parent.interrupt(f"{type(error).__name__}: {error}")
-            raise
-        self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
+        living.close_dead(self.store)
+        with session(self.folder) as lock:
+            self.parent = self.open(lock)
+            try:
+                code = self.stages()
+            except BaseException as error:
+                self.parent.interrupt(f"{type(error).__name__}: {error}")
+                raise
+            self.parent.untag(holder_tag(lock))
+            living.close_dead(self.store)  # trials whose processes did not outlive their runs' first words
+            self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
 
     def stages(self) -> int:
@@ -288,12 +294,17 @@ class SweepRun:
 
     # --- tracking
 
-    def open(self) -> Run:
-        """The sweep's parent run: one per study and store, taken up by every session."""
+    def open(self, lock: Lock) -> Run:
+        """The sweep's parent run: one per study and store, taken up by every session; each holds a lock."""
         known = [run for run in self.store.runs(self.sweep.name) if run.data.tags.get(schema.KIND) == schema.SWEEP]
-        run = self.store.resume(known[0].info.run_id) if known else None
+        holder = {holder_tag(lock): lock.holder.text()}  # of several sessions that are at work at once
+        run = self.store.find(known[0].info.run_id) if known else None
         if run is None:
-            run = self.store.start(self.sweep.name, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP})
+            about = {schema.KIND: schema.SWEEP, **holder}
+            run = self.store.start(self.sweep.name, f"sweep {self.sweep.study}", about)
+        else:
+            run.tag(holder)
+            self.store.resume(run.id)
         run.tag(
             {
                 schema.STUDY: self.sweep.study,
@@ -315,3 +326,8 @@ class SweepRun:
             "decides. Cells of the matrix run beside them are the winners and the default, from fresh training "
             "seeds."
         )
+
+
+def holder_tag(lock: Lock) -> str:
+    """The tag of the sweep's parent run that says that this session holds it."""
+    return f"{schema.HOLDER}.{lock.name}"

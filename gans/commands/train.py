@@ -50,6 +50,7 @@ def add(commands: Any) -> None:
 def run(asked: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
     from gans.compute import devices
+    from gans.runs import living
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
     from gans.runs.tracking import Store
@@ -57,8 +58,10 @@ def run(asked: Train) -> int:
 
     cell = resolve(asked.model, asked.experiment(), devices.resolve(asked.device))
     workers = cluster.checked(asked.workers)
-    place = Place("train", Store().uri, asked.device, devices.cores(), workers=workers)
+    store = Store()
+    place = Place("train", store.uri, asked.device, devices.cores(), workers=workers)
     check_workers(cell, place)
+    living.close_dead(store)
     folder = asked.runs / "train" / cell.slug
     with shown(cell.name, cell.experiment.budget) as tell:
         outcome = run_cell(cell, folder, place, tell)

@@ -45,6 +45,7 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _in_store(run_id: str) -> Path:
+    from gans.runs import artifacts
     from gans.runs.tracking import Store, shown, tracking_uri  # seconds to import, wanted for run ids only
 
     uri = tracking_uri()
@@ -60,6 +61,8 @@ def _in_store(run_id: str) -> Path:
         several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs[:3])
         raise InputError(f"{len(runs)} runs begin with '{run_id}': {several}; give more characters")
     path = store.artifact(runs[0], IN_RUN)
+    if path is None and (lost := store.lost(runs[0])):
+        raise artifacts.missing(f"{runs[0].info.run_id[:12]} ({runs[0].info.run_name})", lost)
     if path is None:
         raise InputError(
             f"run {runs[0].info.run_id[:12]} ({runs[0].info.run_name}) kept no generator; name a finished cell"

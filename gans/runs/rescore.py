@@ -12,8 +12,9 @@ from gans.compute import devices
 from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
 from gans.runs.cell import Cell, extractor
-from gans.runs.execute import Place, locked
-from gans.runs.scores import ScoreKey, metric, record
+from gans.runs.execute import Place
+from gans.runs.locks import locked
+from gans.runs.scores import ScoreKey, metric, record, records
 from gans.runs.scoring import chosen, draw_report
 from gans.runs.tracking import MlflowRun, Run, Store
 
@@ -39,6 +40,10 @@ def add_scores(cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequen
     store = Store(place.uri)
     with locked(folder):
         run = store.client.get_run(run_id)
+        known = records(run.data.tags)  # another process may have added some since
+        keys = [key for key in keys if not (key in known and known[key].complete(extractor(key.extractor)))]
+        if not keys:
+            return
         generator = chosen(generator_of(run, folder, store), device)
         seen = max(images for images, _ in store.history(run_id, schema.TRAINING))
         more = Run(store, run_id)  # it stays finished meanwhile
@@ -58,8 +63,10 @@ def generator_of(run: MlflowRun, folder: Path, store: Store) -> Path:
     here = folder / schema.GENERATOR
     kept = here if here.is_file() else store.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
     if kept is None:
+        lost = store.lost(run)
+        place = f"with the artifacts of its run, which are not at {lost}" if lost else "in the store"
         raise InputError(
-            f"the generator of {run.info.run_name} is neither in {folder} nor in the store; delete run "
+            f"the generator of {run.info.run_name} is neither in {folder} nor {place}; delete run "
             f"{run.info.run_id[:12]} and train it again"
         )
     return kept

@@ -12,12 +12,11 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 # MLflow reports usage over the network unless told not to; a benchmark should do neither that nor wait for it
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -27,6 +26,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,6 +35,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from gans import schema
 from gans.data.images import ImageData
 from gans.errors import InputError, first_line
+from gans.runs import artifacts
+from gans.runs.databases import creating, remedy
 from gans.runs.provenance import provenance
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -57,14 +60,24 @@ def tracking_uri() -> str:
 
 def _create(uri: str) -> None:
     """Make a new SQLite store whole or not at all: killed among its migrations, MLflow leaves one it refuses."""
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
+    path = artifacts.database(uri)
+    if path is None:
+        return
+    for leftover in _parts(path):  # of a process that was killed here
+        leftover.unlink(missing_ok=True)
+    if path.exists():
         return
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
-    with suppress(FileExistsError):  # another process was faster
+    with suppress(FileExistsError):  # a process that knows no such turns was faster
         os.link(part, path)
     part.unlink()
+
+
+def _parts(path: Path) -> list[Path]:
+    """Databases that were being made in a file's place; none where nobody may remove them."""
+    digits = "[0-9a-f]" * 32
+    return list(path.parent.glob(f".{path.name}.{digits}*")) if os.access(path.parent, os.W_OK) else []
 
 
 def shown(url: str) -> str:
@@ -85,6 +98,32 @@ def trouble(error: BaseException) -> str:
     return first_line(error)
 
 
+class Client(MlflowClient):
+    """A client that writes a run's artifacts where `Store.folder` says: an embedded store may have moved."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.home = artifacts.home(uri)
+
+    def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
+        if self.home is None:
+            super().log_artifact(run_id, local_path, artifact_path)
+        else:
+            self.repository(run_id).log_artifact(local_path, artifact_path)
+
+    def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
+        if self.home is None:
+            super().log_artifacts(run_id, local_dir, artifact_path)
+        else:
+            self.repository(run_id).log_artifacts(local_dir, artifact_path)
+
+    def repository(self, run_id: str) -> ArtifactRepository:
+        """What writes the artifacts of a run of an embedded store."""
+        recorded = self.get_run(run_id).info.artifact_uri
+        folder = artifacts.located(recorded, self.home)
+        return get_artifact_repository(folder.as_uri() if folder else recorded)
+
+
 class Store:
     """A tracking store: a database file, or a server.
 
@@ -98,13 +137,14 @@ class Store:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.uri)
         try:
-            _create(self.uri)
-            self.client = MlflowClient(self.uri)
-            self.client.search_experiments(max_results=1)  # brings a database up to date before any worker
+            with creating(self.uri):
+                _create(self.uri)
+                self.client = Client(self.uri)
+                self.client.search_experiments(max_results=1)  # brings a database up to date before any worker
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+            advice = remedy(self.uri, "MLFLOW_TRACKING_URI", f"set MLFLOW_TRACKING_URI, {DEFAULT_URI} for one")
             raise InputError(
-                f"cannot use the tracking store {shown(self.uri)}: {trouble(error)}; set MLFLOW_TRACKING_URI, "
-                f"{DEFAULT_URI} for one"
+                f"cannot use the tracking store {shown(self.uri)}: {trouble(error)}; {advice}"
             ) from None
 
     def experiment(self, name: str) -> str:
@@ -123,10 +163,8 @@ class Store:
 
     def _artifacts(self, name: str) -> str | None:
         """Beside a SQLite file; a server has its own place."""
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        database = Path(self.uri.removeprefix("sqlite:///")).resolve()
-        return (database.parent / "mlartifacts" / name).as_uri()
+        home = artifacts.home(self.uri)
+        return (home / name).as_uri() if home else None
 
     def runs(self, experiment: str) -> list[MlflowRun]:
         """All runs of the experiment of this name, oldest first."""
@@ -143,6 +181,25 @@ class Store:
             token = page.token
             if not token:
                 return runs
+
+    def newest(self, experiment: str, kind: str, identity: str) -> MlflowRun | None:
+        """The newest run of a cell or a floor."""
+        found = self.client.get_experiment_by_name(experiment)
+        if found is None:
+            return None
+        runs = self.client.search_runs(
+            [found.experiment_id],
+            filter_string=f"tags.`{schema.IDENTITY}` = '{identity}' AND tags.`{schema.KIND}` = '{kind}'",
+            max_results=1,
+            order_by=["attributes.start_time DESC"],
+        )
+        return runs[0] if runs else None
+
+    def open_runs(self) -> list[MlflowRun]:
+        """The runs of all experiments that have not ended."""
+        experiments = [found.experiment_id for found in _pages(self.client.search_experiments)]
+        search = partial(self.client.search_runs, experiments, filter_string="attributes.status = 'RUNNING'")
+        return _pages(search) if experiments else []
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(images, value) in order of images; a point logged twice, before and after a resume, counts once."""
@@ -183,14 +240,33 @@ class Store:
 
     def artifact(self, run: MlflowRun, path: str) -> Path | None:
         """A local copy of an artifact (in place for a file store); None if the run has none of this name."""
-        local = urlparse(run.info.artifact_uri)
-        if local.scheme in ("", "file"):
-            here = Path(url2pathname(local.path)) / path
-            return here if here.exists() else None
+        folder = self.folder(run)
+        if folder:
+            return folder / path if (folder / path).exists() else None
         try:
             return Path(self.client.download_artifacts(run.info.run_id, path))
         except (MlflowException, OSError):
             return None
+
+    def folder(self, run: MlflowRun) -> Path | None:
+        """Where a run's artifacts lie, there or not; None if it is not on a disk of this machine."""
+        return artifacts.located(run.info.artifact_uri, self.client.home)
+
+    def lost(self, run: MlflowRun) -> Path | None:
+        """The folder of a run's artifacts if it should be on this machine and is not, else None."""
+        folder = self.folder(run)
+        return folder if folder and not folder.exists() else None
+
+
+def _pages(search: Callable[..., Any]) -> list[Any]:
+    """All that a search of MLflow finds."""
+    found, token = [], None
+    while True:
+        page = search(page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
 
 
 class Run:
