@@ -17,15 +17,16 @@ from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
 from gans.runs.cell import Cell
-from gans.runs.cell import extractor as extractor_of
-from gans.runs.execute import CellRun, Place
+from gans.runs.execute import CellRun, Place, phase
+from gans.runs.last import Last
+from gans.runs.live import LiveRun
 from gans.runs.locks import Holder, InUse, locked
 from gans.runs.rescore import add_scores
-from gans.runs.scores import ScoreKey, metric_names
+from gans.runs.scores import ScoreKey
 from gans.runs.scoring import Scored
-from gans.runs.tracking import MlflowRun, Store
+from gans.runs.tracking import MlflowRun
 
-GIVEN_UP = (schema.FAILED, schema.TIMED_OUT)
+ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from another invocation
 
 
 @dataclass(frozen=True)
@@ -50,29 +51,21 @@ class SharedCell(CellRun):
     """A cell that other invocations may run too: whoever comes second takes the result of the first.
 
     Args:
-        since: when this invocation was planned, in seconds since 1970.
+        since: when this invocation was planned, in milliseconds since 1970.
     """
 
-    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell, since: float) -> None:
+    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell, since: int) -> None:
         super().__init__(cell, folder, place, tell)
         self.since = since
 
-    def ended(self, store: Store) -> Scored | None:
-        run = store.newest(self.place.experiment, schema.CELL, self.cell.identity)
-        if run is None:
+    def ended(self) -> Scored | None:
+        last = Last.of(self.folder)
+        if last.ended < self.since or last.parent == self.place.parent or last.status not in ENDS:
             return None
-        status = run.data.tags.get(schema.STATUS, "")
-        if status in schema.FINAL or (status in GIVEN_UP and self.by_another(run)):
-            return Scored(status, run.data.tags.get(schema.REASON, ""), {}, {})
-        return None
-
-    def by_another(self, run: MlflowRun) -> bool:
-        """Whether another invocation has ended the run since this one was planned."""
-        ended = (run.info.end_time or 0) / 1000
-        return ended > self.since and run.data.tags.get(schema.PARENT) != self.place.parent
+        return Scored(last.status, last.tags.get(schema.REASON, ""), {}, {})
 
 
-def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place, since: float) -> Result:
+def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place, since: int) -> Result:
     """Train and score a cell, unless another invocation has done so since this one was planned."""
     try:
         outcome = SharedCell(cell, folder, place, tell, since).execute()
@@ -81,10 +74,13 @@ def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place, since: float) -
     return Result(outcome.status, outcome.reason)
 
 
-def score_job(tell: Tell, cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequence[ScoreKey]) -> Result:
+def score_job(
+    tell: Tell, cell: Cell, run: MlflowRun, seen: int, folder: Path, place: Place, keys: Sequence[ScoreKey]
+) -> Result:
     """Add scores to a cell that is trained."""
+    tell(0, phase(schema.SCORING_PHASE))
     try:
-        add_scores(cell, run_id, folder, place, keys)
+        add_scores(cell, run, seen, folder, place, keys)
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     except InputError as error:
@@ -92,41 +88,31 @@ def score_job(tell: Tell, cell: Cell, run_id: str, folder: Path, place: Place, k
     return Result(schema.FINISHED)
 
 
-def floor_job(tell: Tell, floor: Floor, folder: Path, place: Place) -> Result:
-    """Score real images against real images, under the run that was begun or a new one, unless that is done."""
-    store = Store(place.uri)
+def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place, since: int) -> Result:
+    """Score real images against real images, unless another invocation has done so since this one was planned."""
     try:
-        with locked(folder) as lock:
-            run = store.newest(place.experiment, schema.FLOOR, floor.identity)
-            if run is None or not measured(run, floor):
-                measure(floor, run, folder, place, lock.holder)
+        with locked(folder):
+            last = Last.of(folder)
+            if last.ended < since or last.status != schema.FINISHED:
+                measure(tell, floor, run_id, folder, place)
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     return Result(schema.FINISHED)
 
 
-def measured(run: MlflowRun, floor: Floor) -> bool:
-    """Whether a floor's run has all metrics in every comparison that could be made."""
-    found = [
-        {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
-        for kind in schema.FLOORS.values()
-    ]
-    needed = set(metric_names(extractor_of(floor.extractor)))
-    finished = run.data.tags.get(schema.STATUS) == schema.FINISHED
-    return finished and any(found) and all(needed <= names for names in found if names)
-
-
-def measure(floor: Floor, known: MlflowRun | None, folder: Path, place: Place, holder: Holder) -> None:
-    """Measure a floor; what an earlier invocation left is completed."""
+def measure(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place) -> None:
+    """Measure a floor, under the run of this id or a new one."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
+    tell(0, phase(schema.DATA_PHASE))
     images = datasets.load(floor.dataset, resolution=floor.resolution)
+    tell(0, phase(schema.SCORING_PHASE))
     real = Scorer(images, floor.extractor, floor.images, device)
     rows = real.noise_floor()
-    store = Store(place.uri)
     tags = {
         schema.KIND: schema.FLOOR,
-        schema.HOLDER: holder.text(),
+        schema.HOLDER: Holder.of(folder).text(),
+        schema.STATUS: schema.RUNNING,
         schema.IDENTITY: floor.identity,
         schema.DATASET: floor.dataset,
         schema.TITLE: floor.title,
@@ -139,11 +125,12 @@ def measure(floor: Floor, known: MlflowRun | None, folder: Path, place: Place, h
         "that no model can be expected to beat. `half/`: one half of the training images against the other. "
         "`test/`: the test images against the training images.",
     }
-    run = store.resume(known.info.run_id, place.parent) if known else None
-    if run is None:
-        run = store.start(place.experiment, floor.name, tags, place.parent)
+    run = LiveRun.of(folder, place.uri, place.experiment, run_id)
+    if run:
+        run.resume(place.parent)
+        run.tag({name: tags[name] for name in (schema.HOLDER, schema.STATUS)})
     else:
-        run.tag({schema.HOLDER: holder.text()})
+        run = LiveRun.start(folder, place.uri, place.experiment, floor.name, tags, place.parent)
     for comparison, row in rows.items():
         run.log(0, {f"{schema.FLOORS[comparison]}/{name}": value for name, value in row.items()})
     run.dataset(images)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -18,10 +17,10 @@ import torch
 from benchmarks.cards import engine
 from benchmarks.elsewhere import shared
 from benchmarks.engine import Ended, Job, Result, Started
-from benchmarks.jobs import Floor, cell_job, floor_job, measured, score_job
+from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
 from benchmarks.options import Bench, Machine, Selection
-from benchmarks.progress import progress
+from benchmarks.progress import costs, progress, show
 from gans import fidelity, schema
 from gans.commands import options
 from gans.compute import compiled, devices, precision, recorded
@@ -30,12 +29,17 @@ from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
 from gans.runs import living
-from gans.runs.cell import Cell, check_fit
-from gans.runs.cell import extractor as extractor_of
+from gans.runs.cell import Cell, Find, check_fit, extractor
+from gans.runs.cell import described as extractor_of
+from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
-from gans.runs.locks import LOCK, Lock, held, session
-from gans.runs.scores import ScoreKey, records
-from gans.runs.tracking import MlflowRun, Run, Store
+from gans.runs.journal import now
+from gans.runs.live import LiveRun, invocation
+from gans.runs.locks import LOCK, Holder, held, locked
+from gans.runs.reader import Reader
+from gans.runs.scores import ScoreKey, metric_names, records
+from gans.runs.sync import Synced, sync
+from gans.runs.tracking import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
@@ -123,14 +127,24 @@ class MatrixOutcome:
 class MatrixPlan:
     """What an invocation is asked for: cells and floors, checked, with what is known of them; nothing has run.
 
+    Args:
+        matrix: of which cells.
+        selection: which of them.
+        machine: that is to run them.
+        store: that knows what has run.
+        find: gives extractors by name; with `gans.runs.cell.described` their weights need not be here.
+
     Raises:
         InputError: on construction, if anything asked for cannot be had.
     """
 
-    def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
+    def __init__(
+        self, matrix: Matrix, selection: Selection, machine: Machine, store: Store, find: Find = extractor
+    ) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
-        self.parent_id: str | None = None  # of all runs of this invocation, once it runs
-        self.since = time.time()  # what is known is from then
+        self.find = find
+        self.since = now()  # what is known is from then
+        self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
         if machine.compile:
@@ -138,7 +152,9 @@ class MatrixPlan:
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         kinds = (schema.CELL, schema.FLOOR)
-        self.runs = [run for run in store.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
+        self.folder = machine.runs / self.experiment
+        self.reader = Reader(store, self.folder)
+        self.runs = [run for run in self.reader.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
         # oldest first, so that the newest run of a cell is the one that stays
         self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}
         self.planned = self.plan()
@@ -152,10 +168,12 @@ class MatrixPlan:
         """All cells of the file and of the selection; only the selected ones run."""
         # in the file's order whatever was asked for, so that reports keep their order and colours
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
-        everything = cells(self.matrix, replace(self.selection, models=None, seeds=list(seeds)), self.device)
-        folder = self.machine.runs / self.experiment
+        asked = replace(self.selection, models=None, seeds=list(seeds))
+        everything = cells(self.matrix, asked, self.device, self.find)
         return [
-            Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity), self.wanted(cell))
+            Planned(
+                cell, self.selects(cell), self.folder / cell.slug, self.known.get(cell.identity), self.wanted(cell)
+            )
             for cell in everything
         ]
 
@@ -167,6 +185,11 @@ class MatrixPlan:
     @property
     def selected(self) -> list[Planned]:
         return [p for p in self.planned if p.selected]
+
+    @property
+    def side(self) -> int:
+        """Of the largest images, in pixels."""
+        return max(p.cell.experiment.resolution for p in self.planned)
 
     def untrained(self) -> list[Planned]:
         """The selected cells that this invocation trains."""
@@ -205,6 +228,11 @@ class MatrixPlan:
             names = self.in_order(plain)
             remarks += [f"GRAPH=1 is for one process; over Ray these models train without graphs: {names}"]
         return remarks
+
+    def lacking(self) -> list[str]:
+        """Why the weights of an extractor cannot be had, of those that the selection needs."""
+        names = {name for p in self.selected for name in p.cell.experiment.score.extractors}
+        return [why for name in sorted(names) if (why := why_not(name))]
 
     def unmeasured(self, cell: Cell) -> bool:
         """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
@@ -265,24 +293,25 @@ class MatrixRun(MatrixPlan):
 
     def run(self) -> MatrixOutcome:
         """Train and score what is left: cells that are trained already are scored only."""
-        living.close_dead(self.store)
-        with session(self.folder) as lock:
-            self.parent = self.open(lock)
-            self.parent_id = self.parent.id
+        self.close_dead()
+        folder = invocation(self.folder)
+        with locked(folder):
+            self.parent = self.open(folder)
+            self.parent_key = self.parent.key
             try:
                 outcome = self.finish_all(self.untrained())
             except BaseException:
                 self.parent.interrupt("stopped before its end")
                 raise
-            living.close_dead(self.store)  # cells whose processes did not outlive their runs' first words
+            self.close_dead()  # cells whose processes could not say that they ended
             self.parent.text(outcome.text(), schema.OUTCOME)
             self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
         return outcome
 
-    @property
-    def folder(self) -> Path:
-        """Of all cells and floors."""
-        return self.machine.runs / self.experiment
+    def close_dead(self) -> None:
+        """End the runs that dead processes left open; see `gans.runs.living.close_dead`."""
+        if self.reader.alive:
+            living.close_dead(self.store)
 
     def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
         """Run the jobs for these cells, and those for floors and scores that are missing."""
@@ -299,15 +328,15 @@ class MatrixRun(MatrixPlan):
         write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self, lock: Lock) -> Run:
-        """The parent run, with all that the report needs to know of this invocation, which holds a lock."""
+    def open(self, folder: Path) -> LiveRun:
+        """The parent run, with all that the report needs to know of this invocation, which holds its folder."""
         about = {
-            schema.HOLDER: lock.holder.text(),
+            schema.HOLDER: Holder.of(folder).text(),
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
         }
-        run = self.store.start(self.experiment, f"bench {self.experiment}", about)
+        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
         return run
@@ -317,7 +346,7 @@ class MatrixRun(MatrixPlan):
         """Where the jobs of this invocation run and are tracked."""
         return Place(
             experiment=self.experiment,
-            parent=self.parent_id,
+            parent=self.parent_key,
             uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=self.machine.threads(self.side),
@@ -325,11 +354,6 @@ class MatrixRun(MatrixPlan):
             graph=self.machine.graph,
             compile=self.machine.compile,
         )
-
-    @property
-    def side(self) -> int:
-        """Of the largest images, in pixels."""
-        return max(p.cell.experiment.resolution for p in self.planned)
 
     @property
     def limit(self) -> float:
@@ -343,8 +367,11 @@ class MatrixRun(MatrixPlan):
             run = self.known.get(floor.identity)
             if run is None or not measured(run, floor):
                 folder = self.folder / f"real-{floor.identity[:8]}"
-                call = partial(floor_job, floor=floor, folder=folder, place=self.place)
-                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit))
+                run_id = run.info.run_id if run else None
+                call = partial(
+                    floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place, since=self.since
+                )
+                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
         return jobs
 
     def training_jobs(self, untrained: list[Planned]) -> list[Job]:
@@ -360,8 +387,9 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in self.selected:
             if p.run and (keys := p.unscored):
+                seen = max(images for images, _ in self.reader.history(p.run.info.run_id, schema.TRAINING))
                 call = partial(
-                    score_job, cell=p.cell, run_id=p.run.info.run_id, folder=p.folder, place=self.place, keys=keys
+                    score_job, cell=p.cell, run=p.run, seen=seen, folder=p.folder, place=self.place, keys=keys
                 )
                 jobs.append(Job(p.cell.name, call, 0, p.folder / schema.LOG, self.limit))
         return jobs
@@ -375,9 +403,10 @@ class MatrixRun(MatrixPlan):
         spread = any(p in self.spread for p in planned.values())
         events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
         try:
-            with progress(len(jobs)) as screen, closing(events):
+            waiting = {job.name: job.images for job in jobs if job.counts}
+            with progress(waiting, costs(self.runs)) as screen, closing(events):
                 for event in events:
-                    screen.show(event)
+                    show(screen, event)
                     if isinstance(event, Started):
                         running.add(event.job.name)
                     if isinstance(event, Ended):
@@ -398,10 +427,11 @@ class MatrixRun(MatrixPlan):
             return
         if held(planned.folder / LOCK):
             return  # another process is at it, and writes down its end
-        file = planned.folder / schema.RUN_FILE
-        run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else self.unnamed(planned.cell)
+        place = self.place
+        run = LiveRun.of(planned.folder, place.uri, place.experiment)
         if run is None:
-            run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent_id)
+            told = tags(planned.cell)
+            run = LiveRun.start(planned.folder, place.uri, place.experiment, planned.cell.name, told, place.parent)
         elif run.status() != schema.RUNNING:
             return  # its own process has written the end down
         if result.status == schema.INTERRUPTED:
@@ -409,11 +439,18 @@ class MatrixRun(MatrixPlan):
         else:
             run.finish(result.status, result.reason)
 
-    def unnamed(self, cell: Cell) -> Run | None:
-        """The run of a cell whose process was killed between the run's making and the file that names it."""
-        run = self.store.newest(self.experiment, schema.CELL, cell.identity)
-        ours = run is not None and run.data.tags.get(schema.PARENT) == self.parent_id
-        return self.store.find(run.info.run_id) if run and ours else None
+    def catch_up(self) -> Synced:
+        """Tell the store all that it does not know of this experiment; see `gans.runs.sync.sync`."""
+        return sync(self.folder, self.store, GRACE)
+
+
+def why_not(name: str) -> str:
+    """Why an extractor's weights cannot be had; empty if they can."""
+    try:
+        extractor(name)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
@@ -461,6 +498,17 @@ def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
             )
         )
     return floors
+
+
+def measured(run: MlflowRun, floor: Floor) -> bool:
+    """Whether a floor's run has all metrics in every comparison that could be made."""
+    found = [
+        {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
+        for kind in schema.FLOORS.values()
+    ]
+    needed = set(metric_names(extractor_of(floor.extractor)))
+    finished = run.data.tags.get(schema.STATUS) == FINISHED
+    return finished and any(found) and all(needed <= names for names in found if names)
 
 
 def reason_of(run: MlflowRun | None) -> str:

@@ -18,7 +18,7 @@ from gans.errors import Stopped
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
 from gans.runs.cell import Cell, resolve
 from gans.runs.execute import CellRun, Place, Tracker, reason
-from gans.runs.tracking import Run, Store
+from gans.runs.live import LiveRun as Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
@@ -171,9 +171,9 @@ class TrialRun(CellRun):
     def tracker(self, run: Run) -> Tracker:
         return TrialTracker(run, self.tell, self.trial, self.sweep)
 
-    def open(self, store: Store) -> Run:
-        run = super().open(store)
-        self.trial.set_user_attr("run", run.id)
+    def open(self) -> Run:
+        run = super().open()
+        self.trial.set_user_attr("run", run.key)
         return run
 
     def conclude(self, run: Run, trained: Outcome) -> None:

@@ -5,7 +5,7 @@ here is light: which extractors there are, and what their scores are called. `Sc
 """
 
 from gans.fidelity.extractors.extractor import Extractor, identity
-from gans.fidelity.extractors.find import default_extractor, names, require
+from gans.fidelity.extractors.find import default_extractor, names, published, require
 from gans.fidelity.measured import Measured
 from gans.fidelity.metric import INCEPTION, Metric
 from gans.fidelity.protocol import SCORING_VERSION, ScoreInfo
@@ -20,5 +20,6 @@ __all__ = [
     "default_extractor",
     "identity",
     "names",
+    "published",
     "require",
 ]

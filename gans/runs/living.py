@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from gans import schema
-from gans.runs.locks import SESSION, Holder, acquire
-from gans.runs.tracking import MlflowRun, Store
+from gans.runs.courier import GRACE
+from gans.runs.journal import Journal
+from gans.runs.last import Last
+from gans.runs.live import LiveRun
+from gans.runs.locks import Holder, acquire
+from gans.runs.sync import answers, keys
+from gans.runs.telling import STATUSES, Telling
+from gans.runs.tracking import MlflowRun, Run, Store
 
 DIED = "its process died"
 
@@ -23,7 +30,12 @@ def close_dead(store: Store) -> list[str]:
 
     Runs that another machine works on stay open, and those that do not say who holds them.
     """
-    return [run.info.run_id for run in store.open_runs() if dead(run) and close(store, run)]
+    try:
+        return [run.info.run_id for run in store.open_runs() if dead(run) and close(store, run)]
+    except Exception:
+        if answers(store):
+            raise
+        return []  # the next start closes them
 
 
 def dead(run: MlflowRun) -> bool:
@@ -34,32 +46,42 @@ def dead(run: MlflowRun) -> bool:
 
 def close(store: Store, run: MlflowRun) -> bool:
     """End a run of the dead; False if somebody has just taken it up."""
-    # whoever takes up a cell holds its lock first
-    locks = {Path(holder.lock) for holder in holders(run) if Path(holder.lock).exists()}
-    try:
-        files = [acquire(lock, 0.0) for lock in locks]
-    except BlockingIOError:
-        return False
-    try:
-        now = store.client.get_run(run.info.run_id)
-        if now.info.status != run.info.status or not same_holders(now, run):
+    locks = {Path(holder.lock) for holder in holders(run)}
+    with ExitStack() as stack:
+        try:
+            for lock in locks:  # which whoever takes up the run holds first
+                if lock.exists():
+                    stack.enter_context(acquire(lock, 0.0))
+        except BlockingIOError:
             return False
-        again = store.find(run.info.run_id)
-        assert again is not None
-        again.untag(f"{schema.HOLDER}.")  # the sessions of a sweep, which may be taken up by others
-        again.interrupt(DIED)
-        for lock in sessions(locks):
-            lock.unlink(missing_ok=True)
-        return True
-    finally:
-        for file in files:
-            file.close()
+        now = store.run(run.info.run_id)
+        if now is None or now.info.status != run.info.status or holders(now) != holders(run):
+            return False
+        end(store, run, [lock.parent for lock in locks])
+    return True
 
 
-def same_holders(one: MlflowRun, other: MlflowRun) -> bool:
-    return holders(one) == holders(other)
+def end(store: Store, run: MlflowRun, folders: Sequence[Path]) -> None:
+    """End a run by its journal, if one of these folders has it; there it may have ended already."""
+    journal = min(journals_of(run, folders), key=lambda journal: Last.told(journal).ended, default=None)
+    live = LiveRun.of(journal.folder, store.uri, journal.experiment, journal.key) if journal else None
+    if journal is None or live is None:
+        interrupt(Run(store, run.info.run_id))
+        return
+    last = Last.told(journal)
+    if not last.ended and last.status in STATUSES:
+        live.end(STATUSES[last.status])  # it was killed between the two
+    elif not last.ended:
+        interrupt(live)
+    live.close(GRACE)
 
 
-def sessions(locks: set[Path]) -> Iterator[Path]:
-    """Of these locks those that nobody will ever want again."""
-    return (lock for lock in locks if lock.name.startswith(SESSION))
+def journals_of(run: MlflowRun, folders: Sequence[Path]) -> Iterator[Journal]:
+    """Those of a run: of the sessions of a sweep, each has one."""
+    found = (Journal.read(folder) for folder in folders)
+    return (journal for journal in found if journal and journal.key in keys(run))
+
+
+def interrupt(run: Telling) -> None:
+    run.untag(f"{schema.HOLDER}.")  # sessions of a sweep, which others may take up
+    run.interrupt(DIED)

@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +22,6 @@ import psutil
 from gans.errors import InputError
 
 LOCK = ".lock"  # of a folder
-SESSION = ".session-"  # and a random number: the lock of an invocation, in its experiment's folder
 GLANCE = 1.0  # seconds: whoever only looks whether a lock is held, holds it for an instant
 BEAT = 2.0  # seconds between what a holder says of its progress
 HOST = socket.gethostname()
@@ -52,9 +50,9 @@ class Holder:
     images: int = 0
 
     @classmethod
-    def me(cls, lock: Path) -> Self:
-        """This process."""
-        return cls(HOST, os.getpid(), psutil.Process().create_time(), str(lock.absolute()))
+    def of(cls, folder: Path) -> Self:
+        """This process, holding a folder."""
+        return cls(HOST, os.getpid(), psutil.Process().create_time(), str((folder / LOCK).absolute()))
 
     def text(self) -> str:
         """As a lock's file, or the tag of a run, holds it."""
@@ -86,11 +84,6 @@ class Lock:
     def __init__(self, file: TextIO, holder: Holder) -> None:
         self.file, self.holder = file, holder
         self.write(holder)
-
-    @property
-    def name(self) -> str:
-        """Of the file, without what all locks of its kind begin with."""
-        return Path(self.holder.lock).name.removeprefix(SESSION)
 
     def write(self, holder: Holder) -> None:
         self.file.seek(0)
@@ -173,7 +166,7 @@ def locked(folder: Path) -> Iterator[Lock]:
     with file:
         for leftover in folder.glob(".*.[0-9]*"):
             leftover.unlink(missing_ok=True)
-        yield Lock(file, Holder.me(path))
+        yield Lock(file, Holder.of(folder))
 
 
 @contextmanager
@@ -184,25 +177,6 @@ def turn(path: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def session(folder: Path) -> Iterator[Lock]:
-    """A lock of one's own in a folder: that of an invocation. Those of dead ones are removed."""
-    for path in folder.glob(f"{SESSION}*"):
-        discard(path)
-    path = folder / f"{SESSION}{uuid.uuid4().hex[:12]}"
-    with acquire(path) as file:
-        try:
-            yield Lock(file, Holder.me(path))
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def discard(path: Path) -> None:
-    """Remove a lock's file, unless somebody holds it."""
-    with suppress(BlockingIOError), acquire(path, 0.0):
-        path.unlink(missing_ok=True)
 
 
 def alive(pid: int, born: float) -> bool:

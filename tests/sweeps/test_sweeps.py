@@ -26,6 +26,7 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
 
+from benchmarks.cards import CardsEngine
 from benchmarks.engine import Ended, Job, Result
 from benchmarks.options import Machine
 from gans.config import experiment, flatten
@@ -697,6 +698,32 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     assert "two objectives: every trial runs to its end" in output
     assert counted(study(name)) == 3
     assert (place.folder / f"reports/results/sweeps/{name}/front.png").exists()
+
+
+@pytest.mark.slow
+def test_trials_share_the_process_of_a_card(tmp_path, monkeypatch):
+    """Two at a time, as threads; the study and its winners are as from processes of their own."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    widths = []
+
+    def cards(machine: Machine, jobs: int, side: int, spread: bool = False) -> CardsEngine:
+        widths.append(jobs)
+        return CardsEngine([None], 2)
+
+    monkeypatch.setattr("sweeps.runner.engine", cards)
+    request = Request(
+        "gan", trials=4, space=Path("tiny.toml"), storage="sweeps.journal", budget=0.01, finalists=1, fresh=2
+    )
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    run = SweepRun(request, Machine("cpu", 2, tmp_path / "runs"), store)
+    assert run.run() == 0
+    assert counted(run.study) == 4
+    assert not run.study.get_trials(states=(TrialState.RUNNING, TrialState.FAIL))
+    runs = store.runs("sweep-gan-digits-budget0.01")
+    kinds = [found.data.tags["gans.kind"] for found in runs]
+    assert kinds.count("sweep") == 1 and kinds.count("cell") == 4
+    assert widths[0] == 4
 
 
 def test_trial_pruned_is_what_optuna_catches():

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gans.errors import InputError, unknown
-from gans.fidelity.extractors.cards import Card, cards
+from gans.fidelity.extractors.cards import INCEPTION_SHA256, Card, cards
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
 from gans.registry import EXTRACTORS
@@ -49,8 +49,26 @@ def require(name: str) -> Extractor:
     return _registered(name)
 
 
+def published(name: str) -> Extractor:
+    """The extractor of a name as it was published, whether or not its weights are here: enough to plan with.
+
+    Raises:
+        InputError: none of this name was published, so that only its weights can tell what it is.
+    """
+    known = cards()
+    if name in known:
+        return _described(known[name])
+    if name == INCEPTION:
+        return Extractor(name=INCEPTION, hash=INCEPTION_SHA256, network=partial(_load, INCEPTION))
+    return require(name)
+
+
 def _pinned(card: Card) -> Extractor:
     card.verify()
+    return _described(card)
+
+
+def _described(card: Card) -> Extractor:
     return Extractor(
         name=card.name,
         hash=card.sha256,

@@ -174,7 +174,7 @@ def quick(monkeypatch):
         monkeypatch.setitem(RECIPES, channels, replace(recipe, minimum_steps=40, epochs=1, batch=16))
 
 
-@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), (32, 3)])
+@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), pytest.param(32, 3, marks=pytest.mark.slow)])
 def test_training_learns_and_repeats_bit_for_bit(quick, resolution, channels):
     data = striped(resolution, channels)
     torch.manual_seed(7)

@@ -10,7 +10,7 @@ import pytest
 from gans.errors import InputError
 from gans.runs.artifacts import home, located
 from gans.runs.find import IN_RUN, find_generator
-from gans.runs.tracking import Store
+from gans.runs.tracking import Run, Store
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_artifacts_are_found_and_written_beside_the_database(moved, monkeypatch)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     here = Path(store.uri.removeprefix("sqlite:///")).parent
     assert find_generator(run_id[:8]).is_relative_to(here)
-    known = store.find(run_id)
+    known = Run(store, run_id)
     known.text("more", "folder/note.txt")
     known.artifact(find_generator(run_id), "again")
     assert store.artifact(store.client.get_run(run_id), "folder/note.txt").read_text() == "more"
@@ -45,7 +45,7 @@ def test_a_copy_does_not_write_into_its_original(moved):
     store, run_id, old = moved
     (old.parent / "renamed").rename(old)
     before = sorted(old.rglob("*"))
-    store.find(run_id).text("more", "note.txt")
+    Run(store, run_id).text("more", "note.txt")
     store.start("cells", "b", {}).text("other", "note.txt")
     assert sorted(old.rglob("*")) == before
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from gans import schema
+from gans.runs.last import Last
+from gans.runs.live import LiveRun
 from gans.runs.living import DIED, close_dead
-from gans.runs.locks import LOCK, SESSION, Holder
+from gans.runs.locks import LOCK, Holder
 from gans.runs.tracking import Store
 from tests.gans.runs.test_locks import holding
 
@@ -28,15 +30,15 @@ OPEN = ("RUNNING", schema.RUNNING, None)
 
 
 def test_what_no_living_process_holds_is_closed(store, tmp_path):
-    def start(name, holder=None, **more):
-        tags = {schema.STATUS: schema.RUNNING} | more
-        return store.start(f"e-{name}", name, tags | ({schema.HOLDER: holder.text()} if holder else {}))
+    def start(name, holder=None):
+        tags = {schema.STATUS: schema.RUNNING} | ({schema.HOLDER: holder.text()} if holder else {})
+        return store.start(f"e-{name}", name, tags)
 
-    free, busy = Holder.me(tmp_path / "free" / LOCK), Holder.me(tmp_path / "busy" / LOCK)
+    free, busy = Holder.of(tmp_path / "free"), Holder.of(tmp_path / "busy")
     (tmp_path / "free").mkdir()
     (tmp_path / "free" / LOCK).touch()
     cell, other = start("cell", free), start("other", busy)
-    gone = start("gone", replace(Holder.me(tmp_path / "none" / LOCK), born=1.0))
+    gone = start("gone", replace(Holder.of(tmp_path / "none"), born=1.0))
     away = start("away", replace(free, host="elsewhere"))
     unknown = start("unknown")
     done = start("done", free)
@@ -50,13 +52,37 @@ def test_what_no_living_process_holds_is_closed(store, tmp_path):
     assert close_dead(store) == [other.id]
 
 
+def begin(store, folder, tag=schema.HOLDER):
+    """A run that tells its journal, whose process died."""
+    told = {tag: Holder.of(folder).text(), schema.STATUS: schema.RUNNING}
+    run = LiveRun.start(folder, store.uri, "journals", folder.name, told)
+    assert run.settle(60)
+    (folder / LOCK).touch()
+    return run
+
+
+def test_the_journal_of_a_dead_run_says_so_too(store, tmp_path):
+    run = begin(store, tmp_path / "cell")
+    assert close_dead(store) == [run.id]
+    assert state(store, run) == CLOSED
+    last = Last.of(tmp_path / "cell")
+    assert (last.status, last.ended > 0) == (schema.INTERRUPTED, True)
+
+
+def test_a_run_whose_end_was_told_to_its_journal_only_ends_as_it_says(store, tmp_path):
+    run = begin(store, tmp_path / "told")
+    run.journal.append("tag", values={schema.STATUS: schema.FINISHED, schema.REASON: ""})
+    assert close_dead(store) == [run.id]
+    assert state(store, run) == ("FINISHED", schema.FINISHED, "")
+
+
 def test_a_sweep_is_closed_when_its_last_session_has_died(store, tmp_path):
-    one, two = (Holder.me(tmp_path / f"{SESSION}{name}") for name in "ab")
-    tags = {f"{schema.HOLDER}.a": one.text(), f"{schema.HOLDER}.b": two.text()}
-    run = store.start("sweep", "sweep", tags)
-    (tmp_path / f"{SESSION}a").touch()
-    with holding(tmp_path / f"{SESSION}b"):
+    run = begin(store, tmp_path / "one", f"{schema.HOLDER}.one")
+    two = LiveRun.of(tmp_path / "two", store.uri, "journals", run.key)
+    two.tag({f"{schema.HOLDER}.two": Holder.of(tmp_path / "two").text()})
+    assert two.settle(60)
+    with holding(tmp_path / "two" / LOCK):
         assert close_dead(store) == []
     assert close_dead(store) == [run.id]
+    assert state(store, run) == CLOSED
     assert not [tag for tag in store.client.get_run(run.id).data.tags if tag.startswith(schema.HOLDER)]
-    assert list(tmp_path.iterdir()) == []

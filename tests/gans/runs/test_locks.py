@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gans.runs import locks
-from gans.runs.locks import LOCK, SESSION, Holder, InUse, held, holder_of, locked, session, turn
+from gans.runs.locks import LOCK, Holder, InUse, held, holder_of, locked, turn
 
 HOLD = """
 import fcntl, sys
@@ -53,7 +53,7 @@ def test_a_folder_is_held_by_one_and_says_by_whom(tmp_path):
         lock.told = -locks.BEAT  # it spoke long ago
         lock.beat(1200)
         lock.beat(1300)  # too soon
-        assert holder_of(tmp_path) == replace(Holder.me(tmp_path / LOCK), images=1200)
+        assert holder_of(tmp_path) == replace(Holder.of(tmp_path), images=1200)
     assert not held(tmp_path / LOCK)
     with locked(tmp_path):
         pass
@@ -77,8 +77,8 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
 
 def test_a_holder_lives_as_long_as_its_lock(tmp_path):
     path = tmp_path / LOCK
-    mine = Holder.of_text(Holder.me(path).text())
-    assert mine == Holder.me(path)
+    mine = Holder.of_text(Holder.of(tmp_path).text())
+    assert mine == Holder.of(tmp_path)
     with holding(path):
         assert mine.living
     assert not mine.living  # its process does, but it holds no lock
@@ -88,14 +88,6 @@ def test_a_holder_lives_as_long_as_its_lock(tmp_path):
     assert replace(mine, host="elsewhere", born=0).living  # nobody here knows
     assert Holder.of_text('{"host": "x"') is None
     assert Holder.of_text(json.dumps({"host": "x"})) is None
-
-
-def test_sessions_have_locks_of_their_own_and_clear_away_those_of_the_dead(tmp_path):
-    (tmp_path / f"{SESSION}dead").touch()
-    with holding(tmp_path / f"{SESSION}other"), session(tmp_path) as one, session(tmp_path) as two:
-        names = {path.name.removeprefix(SESSION) for path in tmp_path.iterdir()}
-        assert names == {"other", one.name, two.name}
-    assert {path.name for path in tmp_path.iterdir()} == {f"{SESSION}other"}
 
 
 def test_turns_are_taken_one_after_the_other_and_leave_nothing(tmp_path):
