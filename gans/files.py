@@ -1,4 +1,4 @@
-"""Files that survive a crash: whole or not there at all."""
+"""Files that survive a crash: whole or not there at all. And where what is fetched and made once is kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import pickle
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -29,6 +30,51 @@ def slug(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
 
 
+def data_root() -> Path:
+    """Where data sets are kept and downloaded to: the environment's GANS_DATA, by default `data`."""
+    return expand(os.environ.get("GANS_DATA") or "data")
+
+
+def expand(path: str | Path) -> Path:
+    """A path whose `~` is the user's home.
+
+    Raises:
+        InputError: this user has none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no HOME, and no entry for the user: as in many a container
+        raise InputError(f"{path}: there is no such home directory; write the whole path, or set HOME") from None
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made again; among temporary files for a user without a home."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "gans"
+    with suppress(RuntimeError):
+        return Path.home() / ".cache" / "gans"
+    return Path(tempfile.gettempdir()) / f"gans-{os.getuid()}"
+
+
+def caches(kind: str) -> tuple[Path, Path]:
+    """The folders for what can be made or fetched again: beside the data, and the user's. Nothing is created."""
+    return data_root() / "cache" / kind, user_cache() / kind
+
+
+def cache(kind: str) -> Path:
+    """The one to write to: beside the data, or the user's where those are read-only."""
+    shared, user = caches(kind)
+    return next((path for path in (shared, user) if _writable(path.parent)), user)
+
+
+def _writable(path: Path) -> bool:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(path, os.W_OK)
+
+
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a file beside `path`, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +86,9 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

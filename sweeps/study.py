@@ -38,8 +38,9 @@ from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
-from gans.runs.databases import creating, remedy
+from gans.runs.databases import JOURNAL, STORAGE, check_storage, remedy
 from gans.runs.locks import HOST, alive
+from gans.runs.tables import creating
 from gans.runs.tracking import shown, trouble
 from sweeps.space import Space
 
@@ -98,6 +99,12 @@ class Sweep:
         """The metric that trials are judged by during training, and in the end by its best value."""
         return schema.curve(self.default.metric)
 
+    @property
+    def metric_names(self) -> list[str]:
+        """What the objectives are called by whoever looks at the study: `fd_digits`, `training seconds`."""
+        known = {"score": self.default.metric, "seconds": "training seconds"}
+        return [known[objective] for objective in self.objectives]
+
     def experiment(self, tables: Mapping[str, Any]) -> Experiment:
         """The default with a trial's tables laid over it."""
         return experiment(self.base.model_dump(), tables, where="the trial")
@@ -134,6 +141,7 @@ class Sweep:
         except DuplicatedStudyError:
             return self.join(storage)
         study.set_user_attr("sweep", self.identity())
+        study.set_metric_names(self.metric_names)
         default = self.space.default()
         if default:
             study.enqueue_trial(default)
@@ -173,12 +181,22 @@ def open_storage(url: str) -> BaseStorage:
     Raises:
         InputError: it cannot be reached, or is something else.
     """
+    check_storage(url)
     try:
         return database(url) if "://" in url else JournalStorage(JournalFileBackend(url))
-    except (SQLAlchemyError, ImportError, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        advice = "take a file, STORAGE=sweeps.journal, or the URL of a database, STORAGE=postgresql://..."
+    # RuntimeError: another version of Optuna made its tables
+    except (
+        SQLAlchemyError,
+        ImportError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
         raise InputError(
-            f"cannot use the storage {shown(url)}: {trouble(error)}; {remedy(url, 'STORAGE', advice)}"
+            f"cannot use the storage {shown(url)}: {trouble(error)}; {remedy(url, STORAGE, JOURNAL)}"
         ) from None
 
 

@@ -7,19 +7,14 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from gans.errors import InputError
+from gans.runs.databases import sqlite_file
 
 FOLDER = "mlartifacts"
-SQLITE = "sqlite:///"
-
-
-def database(uri: str) -> Path | None:
-    """The file of an embedded store; None if the store is a server."""
-    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
 
 
 def home(uri: str) -> Path | None:
     """The folder of all artifacts of an embedded store; None if the store is a server."""
-    file = database(uri)
+    file = sqlite_file(uri)
     return file.resolve().parent / FOLDER if file else None
 
 

@@ -20,6 +20,8 @@ from typing import Any
 
 # MLflow reports usage over the network unless told not to; a benchmark should do neither that nor wait for it
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# nor print the address of every run that ends
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # nor try for minutes, by itself, what a courier tries again anyway
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -31,17 +33,16 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
 from gans.errors import InputError, first_line
-from gans.runs import artifacts
-from gans.runs.databases import creating, remedy
+from gans.runs import artifacts, databases
 from gans.runs.provenance import provenance
+from gans.runs.tables import creating
 from gans.runs.telling import Telling
+from gans.urls import shown, tracking_uri
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
 FEW_LIMIT = 100  # params, or tags, per log_batch call: likewise
@@ -50,14 +51,9 @@ DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have anothe
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 
 
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else a SQLite file in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
 def _create(uri: str) -> None:
     """Make a new SQLite store whole or not at all: killed among its migrations, MLflow leaves one it refuses."""
-    path = artifacts.database(uri)
+    path = databases.sqlite_file(uri)
     if path is None:
         return
     for leftover in _leftovers(path):  # of a process that was killed here
@@ -75,14 +71,6 @@ def _leftovers(path: Path) -> list[Path]:
     """Databases that were being made in a file's place; none where nobody may remove them."""
     digits = "[0-9a-f]" * 32
     return list(path.parent.glob(f".{path.name}.{digits}*")) if os.access(path.parent, os.W_OK) else []
-
-
-def shown(url: str) -> str:
-    """A database's address without its password."""
-    try:
-        return make_url(url).render_as_string() if "://" in url else url
-    except SQLAlchemyError:
-        return url
 
 
 def trouble(error: BaseException) -> str:
@@ -132,6 +120,7 @@ class Store:
         self.uri = uri or tracking_uri()
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        databases.check_tracking(self.uri)
         mlflow.set_tracking_uri(self.uri)
         try:
             with creating(self.uri):
@@ -139,7 +128,7 @@ class Store:
                 self.client = Client(self.uri)
                 self.client.search_experiments(max_results=1)  # brings a database up to date before any worker
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            advice = remedy(self.uri, "MLFLOW_TRACKING_URI", f"set MLFLOW_TRACKING_URI, {DEFAULT_URI} for one")
+            advice = databases.remedy(self.uri, databases.TRACKING, databases.FILE)
             raise InputError(
                 f"cannot use the tracking store {shown(self.uri)}: {trouble(error)}; {advice}"
             ) from None

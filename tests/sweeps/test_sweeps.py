@@ -22,6 +22,7 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.artifacts import get_all_artifact_meta
 from optuna.exceptions import TrialPruned
 from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
@@ -46,7 +47,7 @@ from sweeps.runner import SweepRun, default_cell, plan
 from sweeps.space import Choice, Range, Space, read_space, space
 from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
 from sweeps.toml import lines, nest
-from sweeps.trial import Pruned, Site, TrialDiverged, tidy, trial_folder, trial_job
+from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
 
 CPU = torch.device("cpu")
@@ -378,6 +379,29 @@ def test_a_database_is_a_storage_too(sweep, site, tmp_path):
     assert counted(study) == 2 and not unclaimed(study, 2)
 
 
+@pytest.mark.parametrize(
+    ("objectives", "names"),
+    [(("score",), ["fd_stub"]), (("score", "seconds"), ["fd_stub", "training seconds"])],
+)
+def test_objectives_have_names(sweep, objectives, names):
+    own = replace(sweep, objectives=objectives)
+    assert own.create().metric_names == names
+    assert own.create().metric_names == names  # joined
+
+
+def test_a_finished_trials_grid_is_its_artifact(sweep, site, tmp_path):
+    study = sweep.create()
+    trial = study.ask()
+    inside = replace(site, folder=tmp_path / "runs" / sweep.name)
+    attach(trial, tmp_path / "absent.png", inside)
+    picture = tmp_path / "final.png"
+    picture.write_bytes(b"a picture")
+    attach(trial, picture, inside)
+    (kept,) = get_all_artifact_meta(trial)
+    assert (kept.filename, kept.mimetype) == ("final.png", "image/png")
+    assert [path.read_bytes() for path in (tmp_path / "runs/sweep-artifacts").iterdir()] == [b"a picture"]
+
+
 # --- how trials end
 
 
@@ -513,7 +537,7 @@ def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, 
 
 def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_path):
     monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
-    store = SimpleNamespace(resume=lambda run: None)
+    store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun that it could be told of
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     sign(run.study.ask(), "late")
     job = Job("late", lambda tell: Result("finished"), 0, tmp_path / "log", 1)
@@ -534,7 +558,7 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
         "sagan --objectives seconds": "OBJECTIVES=seconds: take 'score', or 'score seconds'",
         "sagan --objectives score speed": "unknown objective 'speed'",
         "sagan --budget 0": "BUDGET=0 must be above 0",
-        "sagan --seed -1": "SEED=-1 must not be negative",
+        "sagan --seed -1": "SEED=-1 must be at least 0, at most 2147483647",
     }.items(),
 )
 def test_bad_input_is_one_line_and_exit_code_2(flags, says, monkeypatch, capsys):

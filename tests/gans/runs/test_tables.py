@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from gans.runs.databases import creating, remedy
+from gans.runs.databases import remedy
+from gans.runs.tables import creating
 from gans.runs.tracking import Store
 from tests.gans.runs.test_locks import holding
 
