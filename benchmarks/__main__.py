@@ -81,14 +81,16 @@ def dry(asked: Bench, matrix: Matrix) -> int:
 
 def report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
+    from gans.runs.locks import turn
     from gans.runs.reader import Reader  # seconds to import, not wanted before there is something to report
     from reports.report import write
     from reports.terminal import show
 
     reader = Reader(run.store, run.folder)
-    path = write(reader, run.experiment)
-    # report.html among it: the MLflow UI shows no pictures in markdown
-    run.parent.artifacts(path.parent, "report")
+    with turn(run.folder / ".report"):  # another invocation of the same matrix writes the same files
+        path = write(reader, run.experiment)
+        # report.html among it: the MLflow UI shows no pictures in markdown
+        run.parent.artifacts(path.parent, "report")
     show(reader, run.experiment)
     print(f"report: {path}")
 

@@ -15,6 +15,7 @@ from typing import Self
 import torch
 
 from benchmarks.cards import engine
+from benchmarks.elsewhere import shared
 from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
@@ -27,11 +28,14 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
+from gans.runs import living
 from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
+from gans.runs.journal import now
 from gans.runs.live import LiveRun, invocation
+from gans.runs.locks import LOCK, Holder, held, locked
 from gans.runs.reader import Reader
 from gans.runs.scores import ScoreKey, metric_names, records
 from gans.runs.sync import Synced, sync
@@ -139,6 +143,7 @@ class MatrixPlan:
     ) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
         self.find = find
+        self.since = now()  # what is known is from then
         self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
@@ -301,16 +306,25 @@ class MatrixRun(MatrixPlan):
 
     def run(self) -> MatrixOutcome:
         """Train and score what is left: cells that are trained already are scored only."""
-        self.parent = self.open()
-        self.parent_key = self.parent.key
-        try:
-            outcome = self.finish_all(self.untrained())
-        except BaseException:
-            self.parent.interrupt("stopped before its end")
-            raise
-        self.parent.text(outcome.text(), schema.OUTCOME)
-        self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
+        self.close_dead()
+        folder = invocation(self.folder)
+        with locked(folder):
+            self.parent = self.open(folder)
+            self.parent_key = self.parent.key
+            try:
+                outcome = self.finish_all(self.untrained())
+            except BaseException:
+                self.parent.interrupt("stopped before its end")
+                raise
+            self.close_dead()  # cells whose processes could not say that they ended
+            self.parent.text(outcome.text(), schema.OUTCOME)
+            self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
         return outcome
+
+    def close_dead(self) -> None:
+        """End the runs that dead processes left open; see `gans.runs.living.close_dead`."""
+        if self.reader.alive:
+            living.close_dead(self.store)
 
     def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
         """Run the jobs for these cells, and those for floors and scores that are missing."""
@@ -327,15 +341,15 @@ class MatrixRun(MatrixPlan):
         write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self) -> LiveRun:
-        """The parent run, with all that the report needs to know of this invocation."""
+    def open(self, folder: Path) -> LiveRun:
+        """The parent run, with all that the report needs to know of this invocation, which holds its folder."""
         about = {
+            schema.HOLDER: Holder.of(folder).text(),
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
             **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
-        folder = invocation(self.folder)
         run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
@@ -368,7 +382,9 @@ class MatrixRun(MatrixPlan):
             if run is None or not measured(run, floor):
                 folder = self.folder / f"real-{floor.identity[:8]}"
                 run_id = run.info.run_id if run else None
-                call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
+                call = partial(
+                    floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place, since=self.since
+                )
                 jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
         return jobs
 
@@ -376,7 +392,7 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in untrained:
             place = replace(self.place, workers=self.where(p.cell))
-            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place)
+            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place, since=self.since)
             jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / schema.LOG, self.limit))
         return jobs
 
@@ -399,7 +415,7 @@ class MatrixRun(MatrixPlan):
         if not jobs:
             return results
         spread = any(p in self.spread for p in planned.values())
-        events = engine(self.machine, len(jobs), self.side, spread).run(jobs)
+        events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
             with progress(waiting, costs(self.runs)) as screen, closing(events):
@@ -423,6 +439,8 @@ class MatrixRun(MatrixPlan):
         """Write down the end of a cell whose own process could not."""
         if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
+        if held(planned.folder / LOCK):
+            return  # another process is at it, and writes down its end
         place = self.place
         run = LiveRun.of(planned.folder, place.uri, place.experiment)
         if run is None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import psutil
 from safetensors import SafetensorError, safe_open
 
 from gans.errors import InputError, first_line
@@ -19,6 +22,8 @@ from gans.errors import InputError, first_line
 if TYPE_CHECKING:  # names of files are wanted long before torch is
     import torch
     from torch import Tensor
+
+STALE = 2.0  # seconds without a word after which a part of a file is nobody's any more
 
 
 def slug(name: str) -> str:
@@ -76,6 +81,7 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # not tempfile's: its files are readable by their owner only, and the rename would keep that
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    sweep(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -86,6 +92,16 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote this file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*"):
+        pid = part.name.rpartition(".")[2]
+        with suppress(FileNotFoundError):  # somebody else was faster
+            # a process of another machine is unknown here, but writes no file for that long
+            if pid.isdigit() and not psutil.pid_exists(int(pid)) and time.time() - part.stat().st_mtime > STALE:
+                part.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

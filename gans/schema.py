@@ -31,6 +31,7 @@ CHOSEN = "gans.chosen_images"  # images seen by the checkpoint that is scored
 DEVICE, THREADS, GRAPH, COMPILED = "gans.device", "gans.threads", "gans.graph", "gans.compiled"
 WORKERS = "gans.workers"  # where MD-GAN's workers live
 LOST = "gans.lost."  # and the number of a worker of MD-GAN: why it is gone
+HOLDER = "gans.holder"  # who works on a run, see `gans.runs.locks`; and `.` and a session of a sweep
 MATRIX_NAME = "gans.matrix"
 PRESET = "gans.preset"  # that an invocation laid beside a matrix's models
 STUDY, TRIAL_NUMBER, STORAGE = "gans.study", "gans.trial", "gans.storage"
@@ -70,7 +71,7 @@ EXCHANGES, MOVES, TOTAL_MIB = "traffic/exchanges", "traffic/moves", "traffic/tot
 # not tracked, but told to who watches: what a cell does from now on
 PHASE = "phase/"
 DATA_PHASE, REFERENCE_PHASE, TRAINING_PHASE = "reading data", "reference features", "training"
-SCORING_PHASE, PICTURES_PHASE = "scoring", "pictures"
+SCORING_PHASE, PICTURES_PHASE, WAITING_PHASE = "scoring", "pictures", "waiting"
 SWEEP_SCORE, SWEEP_SECONDS = "sweep/score", "sweep/seconds"
 # a floor's comparisons of real images with real ones, as the scorer calls them, and what their metrics begin with
 FLOORS = {"train half vs train half": "half", "train vs test": "test"}

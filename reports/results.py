@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
 from gans.pictures.grids import readable
+from gans.runs import artifacts
 from gans.runs.reader import Source
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.tracking import MlflowRun as Run
@@ -205,6 +207,7 @@ def load(store: Source, experiment: str) -> Results:
     newest = {run.data.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.data.tags}
     kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
     newest = {identity: run for identity, run in newest.items() if identity in kept}
+    _name_lost(store, newest.values())
     cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs, plan.scoring) for cell in plan.cells])
     absent = [name for name in MEASURES if name not in cells]
     cells = cells.assign(**dict.fromkeys(absent, np.nan))
@@ -232,10 +235,26 @@ def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
 
 
 def _newest(store: Source, experiment: str, parents: Sequence[Run]) -> Plan | None:
-    """The plan of the newest of these invocations that has one."""
-    paths = (store.artifact(run, schema.PLAN) for run in reversed(parents))
-    path = next((path for path in paths if path), None)
-    return _parse(path, experiment) if path else None
+    """The plan of the newest of these invocations that has one.
+
+    Raises:
+        InputError: there was one, and its artifacts are gone.
+    """
+    for run in reversed(parents):
+        path = store.artifact(run, schema.PLAN)
+        if path:
+            return _parse(path, experiment)
+        if lost := store.lost(run):
+            raise artifacts.missing(f"{run.info.run_id[:12]} ({run.info.run_name})", lost)
+    return None
+
+
+def _name_lost(store: Source, runs: Iterable[Run]) -> None:
+    """Say, in one line, that there are runs whose pictures are gone."""
+    finished = [run for run in runs if run.data.tags.get(schema.STATUS) == schema.FINISHED]
+    lost = [folder for run in finished if (folder := store.lost(run))]
+    if lost:
+        print(f"no pictures of {len(lost)} runs: their artifacts are missing, {lost[0]} for one", file=sys.stderr)
 
 
 def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:

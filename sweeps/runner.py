@@ -24,10 +24,12 @@ from gans.errors import InputError
 from gans.files import write_text
 from gans.recipes import recipe
 from gans.registry import RULES
+from gans.runs import living
 from gans.runs.cell import Cell, check_scores, identify
 from gans.runs.courier import GRACE
-from gans.runs.execute import Place, locked
+from gans.runs.execute import Place
 from gans.runs.live import LiveRun, invocation
+from gans.runs.locks import Holder, locked
 from gans.runs.reader import Reader
 from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import Store, shown
@@ -135,13 +137,19 @@ class SweepRun:
 
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
-        self.parent = self.open()
-        try:
-            code = self.stages()
-        except BaseException as error:
-            self.parent.interrupt(f"{type(error).__name__}: {error}")
-            raise
-        self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
+        living.close_dead(self.store)
+        folder = invocation(self.folder)
+        with locked(folder):
+            self.parent = self.open(folder)
+            try:
+                code = self.stages()
+            except BaseException as error:
+                self.parent.untag(holder_tag(folder))
+                self.parent.interrupt(f"{type(error).__name__}: {error}")
+                raise
+            living.close_dead(self.store)  # trials whose processes could not say that they ended
+            self.parent.untag(holder_tag(folder))
+            self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
 
     def stages(self) -> int:
@@ -292,16 +300,18 @@ class SweepRun:
 
     # --- tracking
 
-    def open(self) -> LiveRun:
-        """The sweep's parent run: one per study and store, taken up by every session."""
+    def open(self, folder: Path) -> LiveRun:
+        """The sweep's parent run: one per study and store, taken up by every session, each in its own folder."""
         runs = Reader(self.store, self.folder).runs(self.sweep.name)
         known = [keys(run)[0] for run in runs if run.data.tags.get(schema.KIND) == schema.SWEEP]
-        where = invocation(self.folder), self.store.uri, self.sweep.name
+        where = folder, self.store.uri, self.sweep.name
+        holder = {holder_tag(folder): Holder.of(folder).text()}  # one of several sessions that may be at work
         run = LiveRun.of(*where, known[0]) if known else None
         if run:
+            run.tag(holder)
             run.resume()
         else:
-            run = LiveRun.start(*where, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP})
+            run = LiveRun.start(*where, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP, **holder})
         run.tag(
             {
                 schema.STUDY: self.sweep.study,
@@ -327,3 +337,8 @@ class SweepRun:
             "decides. Cells of the matrix run beside them are the winners and the default, from fresh training "
             "seeds."
         )
+
+
+def holder_tag(folder: Path) -> str:
+    """The tag of the sweep's parent run that says that the session of this folder holds it."""
+    return f"{schema.HOLDER}.{folder.name}"

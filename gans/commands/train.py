@@ -82,6 +82,7 @@ def run(asked: Train) -> int:
     from gans.commands.progress import busy, screen
     from gans.compute import devices, precision
     from gans.registry import MODELS
+    from gans.runs import living
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
     from gans.runs.sync import left_behind
@@ -92,9 +93,10 @@ def run(asked: Train) -> int:
     with busy("reading data, looking for extractors"):
         cell = resolve(asked.model, experiment, device)
     workers = cluster.checked(asked.workers)
+    store = Store()
     place = Place(
         EXPERIMENT,
-        Store().uri,
+        store.uri,
         asked.device,
         devices.cores(),
         graph=asked.graph,
@@ -104,6 +106,7 @@ def run(asked: Train) -> int:
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
         print(f"{asked.model} trains in float32, as no lower precision was measured on CUDA")
+    living.close_dead(store)
     folder = asked.runs / EXPERIMENT / cell.slug
     with screen({cell.name: cell.experiment.budget}) as shown:
         shown.start(cell.name, cell.experiment.budget)
