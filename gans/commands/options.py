@@ -23,6 +23,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from types import NoneType, UnionType
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gans.errors import InputError, Parser
@@ -156,6 +157,7 @@ class Flag:
             raise InputError(f"{self.variable}={given}: {str(error).lower()}; write 'a b' for a space") from None
 
 
+@cache
 def flags(declaration: type) -> tuple[Flag, ...]:
     """The options of a declaration, those of its parts in their places."""
     found: list[Flag] = []

@@ -90,7 +90,7 @@ def run(asked: Train) -> int:
     workers = cluster.checked(asked.workers)
     place = Place(
         EXPERIMENT,
-        Store().uri,
+        tracking_uri(),
         asked.device,
         devices.cores(),
         graph=asked.graph,
@@ -98,6 +98,7 @@ def run(asked: Train) -> int:
         workers=workers,
     )
     check_workers(cell, place)
+    Store(place.uri)  # whole before anything writes to it
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
         print(f"{asked.model} trains in float32, as no lower precision was measured on CUDA")
     folder = asked.runs / EXPERIMENT / cell.slug

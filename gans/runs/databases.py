@@ -1,7 +1,7 @@
-"""What a person should know of a store at once, before anything heavy is imported.
+"""What a person should know of a store at once, before anything heavy is imported and MLflow or Optuna try.
 
-MLflow and Optuna try again for a minute or more where there is no hope, and neither says whom it waits for. Nothing
-here imports more than the standard library, but for databases on servers.
+They try again for a minute or more where there is no hope, and do not say whom they wait for. Nothing here imports
+more than the standard library, but for databases on servers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -234,7 +235,7 @@ def _http(url: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise Unusable(f"its server answers {error.code} {error.reason}") from None
-    except (OSError, ValueError) as error:  # the latter: no host, a port that is no number
+    except (OSError, ValueError, HTTPException) as error:  # the others: no host, no number of a port, no HTTP
         reason = getattr(error, "reason", error)
         raise Unusable(getattr(reason, "strerror", None) or first_line(Exception(reason))) from None
 

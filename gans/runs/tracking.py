@@ -81,6 +81,7 @@ class Store:
         self.uri = uri or tracking_uri()
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # it logs, with a traceback, what it raises
         databases.check_tracking(self.uri)
         mlflow.set_tracking_uri(self.uri)
         try:
