@@ -1,7 +1,7 @@
 """Bad input over all commands: exit code 2, one line on stderr, no traceback, nothing written, and soon.
 
-Most rows follow from the declarations of options: every flag of every command with values of the wrong type, without a
-value, with a choice that is none. The others are what people get wrong with names, numbers, files and stores.
+Most rows follow from the declarations of options: every flag of every command with a wrong value and without
+one, with a choice that is none. The others are what people get wrong with names, numbers, files and stores.
 `pytest -s` shows how long the longest took.
 """
 

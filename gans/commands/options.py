@@ -23,7 +23,6 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from types import NoneType, UnionType
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gans.errors import InputError, Parser
@@ -157,9 +156,17 @@ class Flag:
             raise InputError(f"{self.variable}={given}: {str(error).lower()}; write 'a b' for a space") from None
 
 
-@cache
+_FLAGS: dict[type, tuple[Flag, ...]] = {}  # to read annotations costs more than all else at the start of a command
+
+
 def flags(declaration: type) -> tuple[Flag, ...]:
     """The options of a declaration, those of its parts in their places."""
+    if declaration not in _FLAGS:
+        _FLAGS[declaration] = _flags(declaration)
+    return _FLAGS[declaration]
+
+
+def _flags(declaration: type) -> tuple[Flag, ...]:
     found: list[Flag] = []
     for field, kind, notes in _annotated(declaration):
         if isinstance(kind, type) and is_dataclass(kind):

@@ -30,6 +30,7 @@ CONNECT = 5  # seconds for a connection
 PATIENCE = 300.0  # seconds that a file which another process holds is waited for
 LOOK = 0.5  # seconds between looks at it
 SAID = 1.0  # seconds until the wait is told
+DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
 MAGIC = b"SQLite format 3\0"
 
 
@@ -56,6 +57,16 @@ ELSEWHERE = ("http", "https", "databricks", "databricks-uc", "uc")  # that MLflo
 
 class Unusable(Exception):
     """Why a store cannot be used, in one line."""
+
+
+def trouble(error: BaseException) -> str:
+    """Why a database cannot be used, in one line; a driver that is not installed is named, with the remedy."""
+    cause = error.__cause__ or error.__context__ or error
+    missing = next((e.name for e in (error, cause) if isinstance(e, ModuleNotFoundError)), None)
+    if missing:
+        package = DRIVERS.get(missing, missing)
+        return f"its driver {missing} is not installed: {sys.executable} -m uv pip install '{package}'"
+    return first_line(error)
 
 
 def check_tracking(url: str) -> None:
@@ -254,8 +265,8 @@ def _server(url: str, kind: Kind) -> None:
             tables = set(sqlalchemy.inspect(engine).get_table_names())
         finally:
             engine.dispose()
-    except (SQLAlchemyError, ValueError) as error:
-        raise Unusable(first_line(getattr(error, "orig", None) or error)) from None
+    except (SQLAlchemyError, ValueError, ImportError) as error:
+        raise Unusable(trouble(getattr(error, "orig", None) or error)) from None
     except OSError as error:
         raise Unusable(error.strerror or first_line(error)) from None
     _of_kind(tables, kind)

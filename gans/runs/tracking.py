@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +33,9 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
-from gans.errors import InputError, first_line
+from gans.errors import InputError
 from gans.runs import databases
+from gans.runs.databases import trouble
 from gans.runs.provenance import provenance
 from gans.runs.telling import Telling
 from gans.urls import DEFAULT_URI, shown, tracking_uri
@@ -43,7 +43,6 @@ from gans.urls import DEFAULT_URI, shown, tracking_uri
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
 FEW_LIMIT = 100  # params, or tags, per log_batch call: likewise
-DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
 # MLflow's codes for what it will not take, however often it is asked
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 
@@ -58,16 +57,6 @@ def _create(uri: str) -> None:
     with suppress(FileExistsError):  # another process was faster
         os.link(part, path)
     part.unlink()
-
-
-def trouble(error: BaseException) -> str:
-    """Why a database cannot be used, in one line; a driver that is not installed is named, with the remedy."""
-    cause = error.__cause__ or error.__context__ or error
-    missing = next((e.name for e in (error, cause) if isinstance(e, ModuleNotFoundError)), None)
-    if missing:
-        package = DRIVERS.get(missing, missing)
-        return f"its driver {missing} is not installed: {sys.executable} -m uv pip install '{package}'"
-    return first_line(error)
 
 
 class Store:
