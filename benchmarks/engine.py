@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gans import schema
-from gans.errors import InputError, brief
+from gans.errors import InputError, brief, take_any_text
 
 Tell = Callable[[int, Mapping[str, float]], None]
 
@@ -206,6 +206,7 @@ def redirect(log: Path) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    take_any_text()
 
 
 def die_with(pipe: Connection) -> None:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import struct
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -44,17 +43,13 @@ def expand(path: str | Path) -> Path:
     """
     try:
         return Path(path).expanduser()
-    except RuntimeError:  # no HOME, and no entry for the user: as in many a container
-        raise InputError(f"{path}: there is no such home directory; write the whole path, or set HOME") from None
+    except RuntimeError:
+        raise InputError(f"{path}: there is no such home directory; write the whole path") from None
 
 
 def user_cache() -> Path:
-    """The user's folder for what can be made again; among temporary files for a user without a home."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "gans"
-    with suppress(RuntimeError):
-        return Path.home() / ".cache" / "gans"
-    return Path(tempfile.gettempdir()) / f"gans-{os.getuid()}"
+    """The user's folder for what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
 
 
 def caches(kind: str) -> tuple[Path, Path]:

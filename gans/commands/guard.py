@@ -32,7 +32,8 @@ def main() -> int:
 
 def end_with_the_pipe(process: subprocess.Popen[bytes]) -> None:
     """End the command, politely first, when nobody holds the other end of the pipe."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not by sys.stdin, whose lock this thread would hold when the interpreter ends
+        pass
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):

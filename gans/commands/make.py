@@ -63,14 +63,15 @@ def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
     if target != "help":
         check(overrides(variables.get("MAKEFLAGS", "")), goals)
         words, secrets = without_secrets(command_line(target, variables), SECRETS)
-        _become(words, {**variables, **secrets})
+        os.environ.update(secrets)
+        _become(words)
     print(describe(Path("Makefile").read_text(encoding="utf-8")))
     return 0
 
 
-def _become(words: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
+def _become(words: Sequence[str]) -> NoReturn:
     """Go on as `python -m WORDS`: the same process, so that Ctrl-C and the exit code are the command's."""
-    os.execve(sys.executable, [sys.executable, "-m", *words], variables)
+    os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
 def command_line(target: str, variables: Mapping[str, str]) -> list[str]:

@@ -93,7 +93,7 @@ def run(asked: Train) -> int:
     with busy("reading data, looking for extractors"):
         cell = resolve(asked.model, experiment, device)
     workers = cluster.checked(asked.workers)
-    store = Store()
+    store = Store()  # whole before anything writes to it
     place = Place(
         EXPERIMENT,
         store.uri,

@@ -50,8 +50,8 @@ def run(asked: Ui) -> int:
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(uri)} in a browser")
-    check_port(asked.port)
     databases.check_tracking(uri)
+    check_port(asked.port)
     try:
         with ended_by_signals():
             if databases.missing(uri):

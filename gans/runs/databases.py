@@ -1,7 +1,7 @@
-"""What a person should know of a store at once, before anything heavy is imported.
+"""What a person should know of a store at once, before anything heavy is imported and MLflow or Optuna try.
 
-MLflow and Optuna try again for a minute or more where there is no hope, and neither says whom it waits for.
-Nothing here imports more than the standard library, but for databases on servers.
+They try again for a minute or more where there is no hope, and do not say whom they wait for. Nothing here imports
+more than the standard library, but for databases on servers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -29,6 +30,7 @@ CONNECT = 5  # seconds for a connection
 PATIENCE = 300.0  # seconds that a file which another process holds is waited for
 LOOK = 0.5  # seconds between looks at it
 SAID = 1.0  # seconds until the wait is told
+DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
 MAGIC = b"SQLite format 3\0"
 
 
@@ -61,6 +63,16 @@ JOURNAL = "take a file, STORAGE=sweeps.journal, or the URL of a database, STORAG
 
 class Unusable(Exception):
     """Why a store cannot be used, in one line."""
+
+
+def trouble(error: BaseException) -> str:
+    """Why a database cannot be used, in one line; a driver that is not installed is named, with the remedy."""
+    cause = error.__cause__ or error.__context__ or error
+    missing = next((e.name for e in (error, cause) if isinstance(e, ModuleNotFoundError)), None)
+    if missing:
+        package = DRIVERS.get(missing, missing)
+        return f"its driver {missing} is not installed: {sys.executable} -m uv pip install '{package}'"
+    return first_line(error)
 
 
 def check_tracking(url: str) -> None:
@@ -255,7 +267,7 @@ def _http(url: str) -> None:
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise Unusable(f"its server answers {error.code} {error.reason}") from None
-    except (OSError, ValueError) as error:  # the latter: no host, a port that is no number
+    except (OSError, ValueError, HTTPException) as error:  # the others: no host, no number of a port, no HTTP
         reason = getattr(error, "reason", error)
         raise Unusable(getattr(reason, "strerror", None) or first_line(Exception(reason))) from None
 
@@ -274,8 +286,8 @@ def _server(url: str, kind: Kind) -> None:
             tables = set(sqlalchemy.inspect(engine).get_table_names())
         finally:
             engine.dispose()
-    except (SQLAlchemyError, ValueError) as error:
-        raise Unusable(first_line(getattr(error, "orig", None) or error)) from None
+    except (SQLAlchemyError, ValueError, ImportError) as error:
+        raise Unusable(trouble(getattr(error, "orig", None) or error)) from None
     except OSError as error:
         raise Unusable(error.strerror or first_line(error)) from None
     _of_kind(tables, kind)

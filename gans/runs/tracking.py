@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,8 +35,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
-from gans.errors import InputError, first_line
+from gans.errors import InputError
 from gans.runs import artifacts, databases
+from gans.runs.databases import trouble
 from gans.runs.provenance import provenance
 from gans.runs.tables import creating
 from gans.runs.telling import Telling
@@ -46,7 +46,6 @@ from gans.urls import shown, tracking_uri
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
 FEW_LIMIT = 100  # params, or tags, per log_batch call: likewise
-DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
 # MLflow's codes for what it will not take, however often it is asked
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 
@@ -71,16 +70,6 @@ def _leftovers(path: Path) -> list[Path]:
     """Databases that were being made in a file's place; none where nobody may remove them."""
     digits = "[0-9a-f]" * 32
     return list(path.parent.glob(f".{path.name}.{digits}*")) if os.access(path.parent, os.W_OK) else []
-
-
-def trouble(error: BaseException) -> str:
-    """Why a database cannot be used, in one line; a driver that is not installed is named, with the remedy."""
-    cause = error.__cause__ or error.__context__ or error
-    missing = next((e.name for e in (error, cause) if isinstance(e, ModuleNotFoundError)), None)
-    if missing:
-        package = DRIVERS.get(missing, missing)
-        return f"its driver {missing} is not installed: {sys.executable} -m uv pip install '{package}'"
-    return first_line(error)
 
 
 class Client(MlflowClient):
@@ -120,6 +109,7 @@ class Store:
         self.uri = uri or tracking_uri()
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # it logs, with a traceback, what it raises
         databases.check_tracking(self.uri)
         mlflow.set_tracking_uri(self.uri)
         try:

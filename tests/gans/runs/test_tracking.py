@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -117,7 +116,7 @@ def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch)
 
 
 def test_the_ui_of_a_server_is_refused_before_it_is_announced_and_without_the_password(monkeypatch, capsys):
-    monkeypatch.setattr("gans.runs.tracking.Store", lambda: SimpleNamespace(uri="https://me:secret@mlflow.test/x"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.test/x")
     monkeypatch.setattr("sys.argv", ["gans", "ui"])
     assert main.main() == 2
     said = capsys.readouterr()
