@@ -31,10 +31,11 @@ from gans.runs.cell import Cell, Find, check_fit, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
+from gans.runs.journal import journals
 from gans.runs.live import LiveRun, invocation
 from gans.runs.reader import Reader
 from gans.runs.scores import ScoreKey, metric_names, records
-from gans.runs.sync import Synced, sync
+from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
@@ -287,8 +288,12 @@ class MatrixRun(MatrixPlan):
     """One invocation: trains and scores what its plan lacks."""
 
     def run(self) -> MatrixOutcome:
-        """Train and score what is left: cells that are trained already are scored only."""
-        self.parent = self.open()
+        """Train and score what is left: cells that are trained already are scored only.
+
+        Where nothing is left, no run is added: the last invocation's is told what was asked for now.
+        """
+        last = None if self.lacks() else self.last()
+        self.parent = last or self.open()
         self.parent_key = self.parent.key
         try:
             outcome = self.finish_all(self.untrained())
@@ -296,8 +301,16 @@ class MatrixRun(MatrixPlan):
             self.parent.interrupt("stopped before its end")
             raise
         self.parent.text(outcome.text(), schema.OUTCOME)
-        self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
+        status = FINISHED if outcome.exit_code == 0 else schema.FAILED
+        if last and last.status() == status:
+            last.close(GRACE)  # it keeps the time at which it ended
+        else:
+            self.parent.finish(status)
         return outcome
+
+    def lacks(self) -> bool:
+        """Whether anything is to be trained, measured or scored."""
+        return bool(self.untrained() or self.unmeasured_floors() or any(p.unscored for p in self.selected))
 
     def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
         """Run the jobs for these cells, and those for floors and scores that are missing."""
@@ -316,16 +329,34 @@ class MatrixRun(MatrixPlan):
 
     def open(self) -> LiveRun:
         """The parent run, with all that the report needs to know of this invocation."""
-        about = {
-            schema.KIND: schema.MATRIX,
-            schema.MATRIX_NAME: self.matrix.name,
-            schema.NOTE: self.note(),
-        }
         folder = invocation(self.folder)
-        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
+        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", self.about())
+        self.tell_plan(run)
+        return run
+
+    def last(self) -> LiveRun | None:
+        """The parent run of the last invocation under this protocol, told what is asked for now."""
+        tags = {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
+        parents = [run for run in self.reader.runs(self.experiment) if tags.items() <= run.data.tags.items()]
+        if not parents:
+            return None
+        key, _ = keys(parents[-1])
+        known = [journal.folder for journal in journals(self.folder / schema.INVOCATIONS) if journal.key == key]
+        folder = known[0] if known else invocation(self.folder)
+        run = LiveRun.of(folder, self.store.uri, self.experiment, key)
+        if run:
+            run.tag(self.about())
+            self.tell_plan(run)
+        return run
+
+    def about(self) -> dict[str, str]:
+        """Tags of the parent run."""
+        return {schema.KIND: schema.MATRIX, schema.MATRIX_NAME: self.matrix.name, schema.NOTE: self.note()}
+
+    def tell_plan(self, run: LiveRun) -> None:
+        """What reports read of an invocation."""
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
-        return run
 
     @cached_property
     def place(self) -> Place:
@@ -349,14 +380,17 @@ class MatrixRun(MatrixPlan):
     def floor_jobs(self) -> list[Job]:
         """Noise floors that are not measured, or not by all metrics."""
         jobs = []
-        for floor in self.floors:
+        for floor in self.unmeasured_floors():
             run = self.known.get(floor.identity)
-            if run is None or not measured(run, floor):
-                folder = self.folder / f"real-{floor.identity[:8]}"
-                run_id = run.info.run_id if run else None
-                call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
-                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
+            folder = self.folder / f"real-{floor.identity[:8]}"
+            run_id = run.info.run_id if run else None
+            call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
+            jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
         return jobs
+
+    def unmeasured_floors(self) -> list[Floor]:
+        known = self.known
+        return [f for f in self.floors if f.identity not in known or not measured(known[f.identity], f)]
 
     def training_jobs(self, untrained: list[Planned]) -> list[Job]:
         jobs = []
