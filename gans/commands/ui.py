@@ -31,6 +31,11 @@ def run(asked: Ui) -> int:
     store = Store()
     if store.uri.startswith(("http://", "https://")):
         raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(store.uri)} in a browser")
-    print(f"MLflow UI of {shown(store.uri)}: http://127.0.0.1:{asked.port} (Ctrl-C ends it)")
+    address = f"http://127.0.0.1:{asked.port}"
+    print(f"MLflow UI of {shown(store.uri)}: {address} (Ctrl-C ends it)")
+    for name, experiment_id, view in store.views():
+        print(f"{name}, {view.kind}s by {view.metric}")
+        print(f"  table   {address}{view.link(experiment_id)}")
+        print(f"  charts  {address}{view.link(experiment_id, charts=True)}")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
     return subprocess.run([*command, "--port", str(asked.port)], check=False).returncode
