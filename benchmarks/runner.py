@@ -18,7 +18,7 @@ from benchmarks.cards import engine
 from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
-from benchmarks.options import Bench, Machine, Selection
+from benchmarks.options import Bench, Machine, Report, Score, Selection
 from benchmarks.progress import costs, progress, show
 from gans import fidelity, schema
 from gans.commands import options
@@ -27,7 +27,7 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
-from gans.runs.cell import Cell, Find, check_fit, extractor
+from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
@@ -198,6 +198,7 @@ class MatrixPlan:
         selected = cell.model in models and cell.experiment.seed in seeds
         if selected:
             check_cell(cell, self.device)
+            check_scores([key.extractor for key in self.wanted(cell)], cell.images)
         return selected
 
     def where(self, cell: Cell) -> Where:
@@ -260,6 +261,7 @@ class MatrixPlan:
             "protocol": PROTOCOL_VERSION,
             "scoring": fidelity.SCORING_VERSION,
             "command": self.command(),
+            **self.commands(),
             "description": self.matrix.file.description.strip(),
             "conclusion": self.matrix.file.conclusion.strip(),
             "cells": [
@@ -280,8 +282,19 @@ class MatrixPlan:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        asked = Bench(self.matrix.given, self.selection, self.matrix.preset, self.machine)
         return options.command("bench", asked)
+
+    def commands(self) -> dict[str, str]:
+        """What else can be asked of this experiment: its report, further scores, and all of the matrix."""
+        matrix, preset = self.matrix.given, self.matrix.preset
+        every_model = replace(self.selection, models=None)
+        whole = replace(every_model, seeds=None)
+        return {
+            "report": options.command("report", Report(matrix, whole, preset)),
+            "score": options.command("score", Score(matrix, selection=every_model, preset=preset)),
+            "whole": options.command("bench", Bench(matrix, whole, preset, self.machine)),
+        }
 
 
 class MatrixRun(MatrixPlan):
@@ -338,7 +351,8 @@ class MatrixRun(MatrixPlan):
         """The parent run of the last invocation under this protocol, told what is asked for now."""
         tags = {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
         parents = [run for run in self.reader.runs(self.experiment) if tags.items() <= run.data.tags.items()]
-        if not parents:
+        # a tag of another preset would stay
+        if not parents or parents[-1].data.tags.get(schema.PRESET) != (self.matrix.preset or None):
             return None
         key, _ = keys(parents[-1])
         known = [journal.folder for journal in journals(self.folder / schema.INVOCATIONS) if journal.key == key]
@@ -351,7 +365,12 @@ class MatrixRun(MatrixPlan):
 
     def about(self) -> dict[str, str]:
         """Tags of the parent run."""
-        return {schema.KIND: schema.MATRIX, schema.MATRIX_NAME: self.matrix.name, schema.NOTE: self.note()}
+        return {
+            schema.KIND: schema.MATRIX,
+            schema.MATRIX_NAME: self.matrix.name,
+            schema.NOTE: self.note(),
+            **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
+        }
 
     def tell_plan(self, run: LiveRun) -> None:
         """What reports read of an invocation."""

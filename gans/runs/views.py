@@ -86,7 +86,11 @@ class View:
                 "selectedMetricKeys": [metric],
                 "xAxisKey": "step",
             }
-            | {"scaleType": "log" if metric == self.curve else "linear", "xAxisScaleType": "linear"}
+            | {
+                "scaleType": "log" if metric == self.curve else "linear",
+                "xAxisScaleType": "linear",
+                "lineSmoothness": 0,
+            }
             for metric in (self.curve, schema.LOSS_G, schema.LOSS_D)
         ]
         image = {"type": "IMAGE", "uuid": "grids", "imageKeys": [schema.GRIDS], "step": 0}
