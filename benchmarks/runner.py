@@ -33,12 +33,12 @@ from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
-from gans.runs.journal import now
+from gans.runs.journal import journals, now
 from gans.runs.live import LiveRun, invocation
 from gans.runs.locks import LOCK, Holder, held, locked
 from gans.runs.reader import Reader
 from gans.runs.scores import ScoreKey, metric_names, records
-from gans.runs.sync import Synced, sync
+from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
@@ -305,8 +305,14 @@ class MatrixRun(MatrixPlan):
     """One invocation: trains and scores what its plan lacks."""
 
     def run(self) -> MatrixOutcome:
-        """Train and score what is left: cells that are trained already are scored only."""
+        """Train and score what is left: cells that are trained already are scored only.
+
+        Where nothing is left, no run is added: the last invocation's is told what was asked for now.
+        """
         self.close_dead()
+        last = None if self.lacks() else self.last()
+        if last:
+            return self.again(last)
         folder = invocation(self.folder)
         with locked(folder):
             self.parent = self.open(folder)
@@ -320,6 +326,22 @@ class MatrixRun(MatrixPlan):
             self.parent.text(outcome.text(), schema.OUTCOME)
             self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
         return outcome
+
+    def again(self, last: LiveRun) -> MatrixOutcome:
+        """What an invocation that finds everything done comes to."""
+        self.parent, self.parent_key = last, last.key
+        outcome = self.finish_all([])
+        last.text(outcome.text(), schema.OUTCOME)
+        status = FINISHED if outcome.exit_code == 0 else schema.FAILED
+        if last.status() == status:
+            last.close(GRACE)  # it keeps the time at which it ended
+        else:
+            last.finish(status)
+        return outcome
+
+    def lacks(self) -> bool:
+        """Whether anything is to be trained, measured or scored."""
+        return bool(self.untrained() or self.unmeasured_floors() or any(p.unscored for p in self.selected))
 
     def close_dead(self) -> None:
         """End the runs that dead processes left open; see `gans.runs.living.close_dead`."""
@@ -343,17 +365,43 @@ class MatrixRun(MatrixPlan):
 
     def open(self, folder: Path) -> LiveRun:
         """The parent run, with all that the report needs to know of this invocation, which holds its folder."""
-        about = {
-            schema.HOLDER: Holder.of(folder).text(),
+        about = {schema.HOLDER: Holder.of(folder).text(), **self.about()}
+        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
+        self.tell_plan(run)
+        return run
+
+    def last(self) -> LiveRun | None:
+        """The parent run of the last invocation under this protocol, told what is asked for now."""
+        tags = {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
+        parents = [run for run in self.reader.runs(self.experiment) if tags.items() <= run.data.tags.items()]
+        newest = parents[-1].data.tags if parents else {}
+        # one that runs is another's; and a tag of another preset would stay
+        if newest.get(schema.STATUS) not in (FINISHED, schema.FAILED):
+            return None
+        if newest.get(schema.PRESET) != (self.matrix.preset or None):
+            return None
+        key, _ = keys(parents[-1])
+        known = [journal.folder for journal in journals(self.folder / schema.INVOCATIONS) if journal.key == key]
+        folder = known[0] if known else invocation(self.folder)
+        run = LiveRun.of(folder, self.store.uri, self.experiment, key)
+        if run:
+            run.tag(self.about())
+            self.tell_plan(run)
+        return run
+
+    def about(self) -> dict[str, str]:
+        """Tags of the parent run."""
+        return {
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
             **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
-        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
+
+    def tell_plan(self, run: LiveRun) -> None:
+        """What reports read of an invocation."""
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
-        return run
 
     @cached_property
     def place(self) -> Place:
@@ -377,16 +425,19 @@ class MatrixRun(MatrixPlan):
     def floor_jobs(self) -> list[Job]:
         """Noise floors that are not measured, or not by all metrics."""
         jobs = []
-        for floor in self.floors:
+        for floor in self.unmeasured_floors():
             run = self.known.get(floor.identity)
-            if run is None or not measured(run, floor):
-                folder = self.folder / f"real-{floor.identity[:8]}"
-                run_id = run.info.run_id if run else None
-                call = partial(
-                    floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place, since=self.since
-                )
-                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
+            folder = self.folder / f"real-{floor.identity[:8]}"
+            run_id = run.info.run_id if run else None
+            call = partial(
+                floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place, since=self.since
+            )
+            jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
         return jobs
+
+    def unmeasured_floors(self) -> list[Floor]:
+        known = self.known
+        return [f for f in self.floors if f.identity not in known or not measured(known[f.identity], f)]
 
     def training_jobs(self, untrained: list[Planned]) -> list[Job]:
         jobs = []

@@ -44,6 +44,8 @@ DATA = "gans.data"  # how the data set is loaded again
 TAGS = "gans."  # how all of ours begin
 JOURNAL = "gans.journal"  # the key that a run's journal gave it
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
+USER, SOURCE, SOURCE_TYPE = "mlflow.user", "mlflow.source.name", "mlflow.source.type"
+SOURCE_COMMIT = "mlflow.source.git.commit"
 
 # --- kinds of runs
 
@@ -88,6 +90,7 @@ PREVIOUS = "checkpoint.prev.pt"  # the one before, until the cell has ended
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 NETWORKS = "checkpoint"  # the artifact folder of these two
 SAMPLES = "samples"  # grids and other pictures of what is drawn
+GRIDS = "samples"  # what the grids are called where MLflow's UI shows them by step
 CURVES, FILM, SHARDS, REAL = "curves.png", "training.gif", "shards.png", "real.png"
 TRACEBACK = "traceback.txt"
 MATRIX_FILE = "matrix.toml"

@@ -81,6 +81,8 @@ class Tracker:
 
     def picture(self, path: Path) -> None:
         self.run.artifact(path, schema.SAMPLES)
+        for kimg in grids({path.name: path}):
+            self.run.picture(path, schema.GRIDS, round(1000 * kimg))
 
     def flush(self) -> None:
         self.run.flush()

@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from gans.runs.databases import trouble
 from gans.runs.provenance import provenance
 from gans.runs.tables import creating
 from gans.runs.telling import Telling
+from gans.runs.views import View, presented
 from gans.urls import shown, tracking_uri
 
 FLUSH_SECONDS = 10.0
@@ -201,8 +202,28 @@ class Store:
 
     def create(self, experiment: str, name: str, tags: Mapping[str, str], at: int | None = None) -> Run:
         """A new run that began at this time, in milliseconds since 1970; else now."""
-        run = self.client.create_run(self.experiment(experiment), start_time=at, run_name=name, tags=dict(tags))
+        experiment_id = self.experiment(experiment)
+        self.present(experiment_id, [tags])
+        run = self.client.create_run(experiment_id, start_time=at, run_name=name, tags=dict(tags))
         return Run(self, run.info.run_id)
+
+    def present(self, experiment_id: str, some: Iterable[Mapping[str, str]]) -> list[View]:
+        """Let the UI show runs of such tags as their readers want them; the views of it."""
+        views = list(dict.fromkeys(view for tags in some if (view := View.of(tags))))
+        if views:
+            known = self.client.get_experiment(experiment_id).tags
+            for name, value in presented(experiment_id, known, views).items():
+                self.client.set_experiment_tag(experiment_id, name, value)
+        return views
+
+    def views(self) -> Iterator[tuple[str, str, View]]:
+        """Name and id of every experiment of ours, with each of its views."""
+        for name in self.experiments():
+            runs = self.runs(name)
+            if runs:
+                experiment_id = runs[0].info.experiment_id
+                for view in self.present(experiment_id, (run.data.tags for run in runs)):
+                    yield name, experiment_id, view
 
     def starting_with(self, run_id: str) -> list[MlflowRun]:
         """All runs whose id begins like this, in any experiment; hexadecimal digits only."""

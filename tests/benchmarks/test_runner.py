@@ -185,12 +185,18 @@ def here(finished, monkeypatch, capsys):
 
 def test_a_second_run_finds_all_finished(finished, here):
     bench, _ = finished
-    before = bench.runs()
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    before = {run.info.run_id: run.info.end_time for run in store.runs("tiny")}
     code, output = here()
     assert code == 0, output
     assert "start" not in output
-    after = bench.runs()
-    assert {n: r.info.run_id for n, r in after.items()} == {n: r.info.run_id for n, r in before.items()}
+    assert "report: " in output
+    assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
+    code, output = here("--models", "gan")  # less is asked for
+    assert code == 0, output
+    assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
+    (last,) = bench.runs("matrix").values()
+    assert "MODELS=gan" in last.data.tags["mlflow.note.content"]
     code, output = here("--dry-run")
     assert code == 0
     assert output.count("finished") == 2
