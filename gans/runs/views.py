@@ -78,7 +78,7 @@ class View:
         """The score, its curve, the grids by step, and the losses."""
         common = {"metricSectionId": SECTION, "deleted": False, "isGenerated": False, "runsCountToCompare": MANY}
         bar = {"type": "BAR", "uuid": "score", "metricKey": self.metric}
-        lines = [
+        lines: list[dict[str, Any]] = [
             {
                 "type": "LINE",
                 "uuid": metric,
@@ -91,7 +91,7 @@ class View:
             }
             for metric in (self.curve, schema.LOSS_G, schema.LOSS_D)
         ]
-        image = {"type": "IMAGE", "uuid": "grids", "imageKeys": [schema.GRIDS], "step": 0}
+        image: dict[str, Any] = {"type": "IMAGE", "uuid": "grids", "imageKeys": [schema.GRIDS], "step": 0}
         return [common | chart for chart in (bar, lines[0], image, *lines[1:])]
 
     def link(self, experiment_id: str, charts: bool = False) -> str:
