@@ -16,10 +16,11 @@ from pydantic import Field, ValidationError
 
 from benchmarks.options import Selection
 from gans import recipes
+from gans.commands import checks
 from gans.config import Seed, Settings, experiment, explain, read_toml
 from gans.errors import InputError, unknown
 from gans.files import slug
-from gans.registry import DATASETS, canonical, label
+from gans.registry import canonical, label
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,11 @@ class Matrix:
     file: MatrixFile
     preset: str = ""
 
+    @property
+    def given(self) -> str:
+        """How a command names it: by its name, or a file elsewhere by its path."""
+        return self.name if self.path.absolute().parent == MATRICES.absolute() else str(self.path)
+
     def experiment_name(
         self, budget: float, datasets: Sequence[str] | None = None, precision: str | None = None
     ) -> str:
@@ -100,9 +106,8 @@ class Matrix:
             if model not in self.file.models:
                 raise unknown("model", model, self.file.models, f" in {self.path}")
         for dataset in selection.datasets or ():
-            known = dataset in self.file.datasets or dataset in DATASETS or dataset.startswith("folder:")
-            if not known:
-                raise unknown("data set", dataset, [*DATASETS, "folder:PATH"])
+            if dataset not in self.file.datasets:
+                checks.dataset(dataset)
 
 
 def read_matrix(name: str) -> Matrix:
@@ -150,6 +155,18 @@ def experiment_of(name: str, selection: Selection) -> str:
     path = file_of(name)
     matrix = _read(name) if path.exists() else Matrix(path.stem, path, "", MatrixFile(datasets={}, models={}))
     return matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
+
+
+def check_names(name: str, preset: str, selection: Selection) -> None:
+    """Refuse what `select_matrix` and `Matrix.check_names` would, before the modules of models are imported.
+
+    Raises:
+        InputError: no such file, a wrong key, or an unknown model, data set or preset.
+    """
+    matrix = _read(name)
+    if preset:
+        matrix = with_preset(matrix, preset)
+    matrix.check_names(selection)
 
 
 def select_matrix(name: str, preset: str = "") -> Matrix:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from gans.commands import options
+from gans.commands.checks import device
 from gans.commands.options import Only, Option
 from gans.schema import Precision
 from reports import ROOT
@@ -133,6 +134,7 @@ class Bench:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         options.check(self)
+        device(self.machine.device)
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,7 @@ class Score:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         options.check(self)
+        device(self.machine.device)
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,9 @@ class Report:
     selection: Annotated[Selection, Only(("datasets", "budget", "precision"))] = field(default_factory=Selection)
     preset: Preset = ""
     output: Annotated[Path, Option("folder of all reports", metavar="DIR", variable=False)] = ROOT
+    runs: Annotated[
+        Path, Option("folder of runs, to tell the store what it has missed", metavar="DIR", variable=False)
+    ] = Path("runs")
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""

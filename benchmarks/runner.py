@@ -15,10 +15,11 @@ from typing import Self
 import torch
 
 from benchmarks.cards import engine
+from benchmarks.elsewhere import shared
 from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
-from benchmarks.options import Bench, Machine, Selection
+from benchmarks.options import Bench, Machine, Report, Score, Selection
 from benchmarks.progress import costs, progress, show
 from gans import fidelity, schema
 from gans.commands import options
@@ -27,11 +28,18 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
+from gans.runs import living
 from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
+from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
+from gans.runs.journal import now
+from gans.runs.live import LiveRun, invocation
+from gans.runs.locks import LOCK, Holder, held, locked
+from gans.runs.reader import Reader
 from gans.runs.scores import ScoreKey, metric_names, records
-from gans.runs.tracking import MlflowRun, Run, Store
+from gans.runs.sync import Synced, sync
+from gans.runs.tracking import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
@@ -135,7 +143,8 @@ class MatrixPlan:
     ) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
         self.find = find
-        self.parent_id: str | None = None  # of all runs of this invocation, once it runs
+        self.since = now()  # what is known is from then
+        self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
         if machine.compile:
@@ -143,7 +152,9 @@ class MatrixPlan:
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         kinds = (schema.CELL, schema.FLOOR)
-        self.runs = [run for run in store.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
+        self.folder = machine.runs / self.experiment
+        self.reader = Reader(store, self.folder)
+        self.runs = [run for run in self.reader.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
         # oldest first, so that the newest run of a cell is the one that stays
         self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}
         self.planned = self.plan()
@@ -159,9 +170,10 @@ class MatrixPlan:
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
         asked = replace(self.selection, models=None, seeds=list(seeds))
         everything = cells(self.matrix, asked, self.device, self.find)
-        folder = self.machine.runs / self.experiment
         return [
-            Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity), self.wanted(cell))
+            Planned(
+                cell, self.selects(cell), self.folder / cell.slug, self.known.get(cell.identity), self.wanted(cell)
+            )
             for cell in everything
         ]
 
@@ -253,6 +265,7 @@ class MatrixPlan:
             "protocol": PROTOCOL_VERSION,
             "scoring": fidelity.SCORING_VERSION,
             "command": self.command(),
+            **self.commands(),
             "description": self.matrix.file.description.strip(),
             "conclusion": self.matrix.file.conclusion.strip(),
             "cells": [
@@ -273,8 +286,19 @@ class MatrixPlan:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        asked = Bench(self.matrix.given, self.selection, self.matrix.preset, self.machine)
         return options.command("bench", asked)
+
+    def commands(self) -> dict[str, str]:
+        """What else can be asked of this experiment: its report, further scores, and all of the matrix."""
+        matrix, preset = self.matrix.given, self.matrix.preset
+        every_model = replace(self.selection, models=None)
+        whole = replace(every_model, seeds=None)
+        return {
+            "report": options.command("report", Report(matrix, whole, preset)),
+            "score": options.command("score", Score(matrix, selection=every_model, preset=preset)),
+            "whole": options.command("bench", Bench(matrix, whole, preset, self.machine)),
+        }
 
 
 class MatrixRun(MatrixPlan):
@@ -282,16 +306,25 @@ class MatrixRun(MatrixPlan):
 
     def run(self) -> MatrixOutcome:
         """Train and score what is left: cells that are trained already are scored only."""
-        self.parent = self.open()
-        self.parent_id = self.parent.id
-        try:
-            outcome = self.finish_all(self.untrained())
-        except BaseException:
-            self.parent.interrupt("stopped before its end")
-            raise
-        self.parent.text(outcome.text(), schema.OUTCOME)
-        self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
+        self.close_dead()
+        folder = invocation(self.folder)
+        with locked(folder):
+            self.parent = self.open(folder)
+            self.parent_key = self.parent.key
+            try:
+                outcome = self.finish_all(self.untrained())
+            except BaseException:
+                self.parent.interrupt("stopped before its end")
+                raise
+            self.close_dead()  # cells whose processes could not say that they ended
+            self.parent.text(outcome.text(), schema.OUTCOME)
+            self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
         return outcome
+
+    def close_dead(self) -> None:
+        """End the runs that dead processes left open; see `gans.runs.living.close_dead`."""
+        if self.reader.alive:
+            living.close_dead(self.store)
 
     def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
         """Run the jobs for these cells, and those for floors and scores that are missing."""
@@ -305,17 +338,19 @@ class MatrixRun(MatrixPlan):
             cells={name: result for name, result in told.items() if name not in floors},
             floors={name: result for name, result in told.items() if name in floors},
         )
-        write_text(self.machine.runs / self.experiment / schema.OUTCOME, outcome.text())
+        write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self) -> Run:
-        """The parent run, with all that the report needs to know of this invocation."""
+    def open(self, folder: Path) -> LiveRun:
+        """The parent run, with all that the report needs to know of this invocation, which holds its folder."""
         about = {
+            schema.HOLDER: Holder.of(folder).text(),
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
+            **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
-        run = self.store.start(self.experiment, f"bench {self.experiment}", about)
+        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
         return run
@@ -325,7 +360,7 @@ class MatrixRun(MatrixPlan):
         """Where the jobs of this invocation run and are tracked."""
         return Place(
             experiment=self.experiment,
-            parent=self.parent_id,
+            parent=self.parent_key,
             uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=self.machine.threads(self.side),
@@ -345,9 +380,11 @@ class MatrixRun(MatrixPlan):
         for floor in self.floors:
             run = self.known.get(floor.identity)
             if run is None or not measured(run, floor):
-                folder = self.machine.runs / self.experiment / f"real-{floor.identity[:8]}"
+                folder = self.folder / f"real-{floor.identity[:8]}"
                 run_id = run.info.run_id if run else None
-                call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
+                call = partial(
+                    floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place, since=self.since
+                )
                 jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
         return jobs
 
@@ -355,7 +392,7 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in untrained:
             place = replace(self.place, workers=self.where(p.cell))
-            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place)
+            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place, since=self.since)
             jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / schema.LOG, self.limit))
         return jobs
 
@@ -364,8 +401,9 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in self.selected:
             if p.run and (keys := p.unscored):
+                seen = max(images for images, _ in self.reader.history(p.run.info.run_id, schema.TRAINING))
                 call = partial(
-                    score_job, cell=p.cell, run_id=p.run.info.run_id, folder=p.folder, place=self.place, keys=keys
+                    score_job, cell=p.cell, run=p.run, seen=seen, folder=p.folder, place=self.place, keys=keys
                 )
                 jobs.append(Job(p.cell.name, call, 0, p.folder / schema.LOG, self.limit))
         return jobs
@@ -377,7 +415,7 @@ class MatrixRun(MatrixPlan):
         if not jobs:
             return results
         spread = any(p in self.spread for p in planned.values())
-        events = engine(self.machine, len(jobs), self.side, spread).run(jobs)
+        events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
             with progress(waiting, costs(self.runs)) as screen, closing(events):
@@ -401,16 +439,23 @@ class MatrixRun(MatrixPlan):
         """Write down the end of a cell whose own process could not."""
         if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
-        file = planned.folder / schema.RUN_FILE
-        run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else None
+        if held(planned.folder / LOCK):
+            return  # another process is at it, and writes down its end
+        place = self.place
+        run = LiveRun.of(planned.folder, place.uri, place.experiment)
         if run is None:
-            run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent_id)
+            told = tags(planned.cell)
+            run = LiveRun.start(planned.folder, place.uri, place.experiment, planned.cell.name, told, place.parent)
         elif run.status() != schema.RUNNING:
             return  # its own process has written the end down
         if result.status == schema.INTERRUPTED:
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
+
+    def catch_up(self) -> Synced:
+        """Tell the store all that it does not know of this experiment; see `gans.runs.sync.sync`."""
+        return sync(self.folder, self.store, GRACE)
 
 
 def why_not(name: str) -> str:

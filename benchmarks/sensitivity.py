@@ -30,7 +30,7 @@ from gans.fidelity.scorer import Scorer
 from gans.files import write_text
 from gans.registry import DATASETS
 from reports.figures import save
-from reports.tables import markdown
+from reports.sheet import markdown
 
 ROOT = Path("reports/results/sensitivity")
 MOST = 2_000  # images; more only make the error bars shorter

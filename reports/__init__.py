@@ -3,3 +3,8 @@
 from pathlib import Path
 
 ROOT = Path("reports/results")  # of all reports, in the working directory
+
+
+def folder_of(experiment: str, root: Path = ROOT) -> Path:
+    """Where the report of an experiment lies: page, pictures and tables."""
+    return root / experiment

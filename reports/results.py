@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +18,12 @@ from gans import schema
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
+from gans.pictures.grids import readable
+from gans.runs import artifacts
+from gans.runs.reader import Source
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.tracking import MlflowRun as Run
-from gans.runs.tracking import Store, shown
+from gans.runs.tracking import shown
 
 CLOCK = schema.TRAINING
 HISTORIES = (CLOCK, schema.LOSS_D, schema.LOSS_G, schema.D_REAL, schema.D_FAKE)
@@ -73,6 +77,9 @@ class Plan(BaseModel):
     protocol: int
     scoring: int = SCORING_VERSION
     command: str
+    report: str = ""  # the commands that write the report again,
+    score: str = ""  # add scores,
+    whole: str = ""  # and run all of the matrix
     description: str = ""
     conclusion: str = ""
     cells: list[PlannedCell]
@@ -82,6 +89,12 @@ class Plan(BaseModel):
     def models(self) -> list[str]:
         """In the order of the matrix."""
         return list(dict.fromkeys(cell.model for cell in self.cells))
+
+    def joined(self, other: Plan) -> Plan:
+        """With the models of another plan that this one lacks, on the data sets that it has."""
+        own, datasets = set(self.models), {cell.dataset for cell in self.cells}
+        added = [cell for cell in other.cells if cell.model not in own and cell.dataset in datasets]
+        return self.model_copy(update={"cells": [*self.cells, *added]})
 
 
 @dataclass(frozen=True)
@@ -114,7 +127,7 @@ class Results:
     cells: pd.DataFrame
     curves: pd.DataFrame
     floors: pd.DataFrame
-    store: Store = field(repr=False)
+    store: Source = field(repr=False)
     runs: Mapping[str, Run] = field(repr=False)
     further: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
     unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
@@ -162,25 +175,26 @@ class Results:
         """The sample grids of a cell by file name; none if it has no run or left none."""
         run = self.runs.get(identity)
         folder = self.store.artifact(run, schema.SAMPLES) if run else None
-        return {path.name: path for path in sorted(folder.glob("*.png"))} if folder else {}
+        return {path.name: path for path in sorted(folder.glob("*.png")) if readable(path)} if folder else {}
 
     def picture(self, identity: str, name: str) -> Path | None:
         """A picture that a cell's run has of itself, at its root or among its samples."""
         run = self.runs.get(identity)
         places = (name, f"{schema.SAMPLES}/{name}") if run else ()
-        return next((path for place in places if run and (path := self.store.artifact(run, place))), None)
+        found = (self.store.artifact(run, place) for place in places if run)
+        return next((path for path in found if path and readable(path)), None)
 
     def real(self, board: Board) -> Path | None:
         """The grid of real images of a board's data set, if there is one."""
         for floor in self.plan.floors:
             run = self.runs.get(floor.identity) if floor.dataset == board.dataset else None
             path = self.store.artifact(run, schema.REAL) if run else None
-            if path:
+            if path and readable(path):
                 return path
         return None
 
 
-def load(store: Store, experiment: str) -> Results:
+def load(store: Source, experiment: str) -> Results:
     """The results of the newest invocation's matrix, from all invocations under its protocol.
 
     Raises:
@@ -193,6 +207,7 @@ def load(store: Store, experiment: str) -> Results:
     newest = {run.data.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.data.tags}
     kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
     newest = {identity: run for identity, run in newest.items() if identity in kept}
+    _name_lost(store, newest.values())
     cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs, plan.scoring) for cell in plan.cells])
     absent = [name for name in MEASURES if name not in cells]
     cells = cells.assign(**dict.fromkeys(absent, np.nan))
@@ -208,18 +223,41 @@ def load(store: Store, experiment: str) -> Results:
     )
 
 
-def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
-    """That of the newest invocation that got as far as planning."""
+def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
+    """That of the newest invocation that got as far as planning, with tuned models of one that had some."""
     parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
+    same = [run for run in parents if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)]
+    plan = _newest(store, experiment, same)
+    if plan is None:
+        raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+    tuned = _newest(store, experiment, [run for run in same if schema.PRESET in run.data.tags])
+    return plan.joined(tuned) if tuned else plan
+
+
+def _newest(store: Source, experiment: str, parents: Sequence[Run]) -> Plan | None:
+    """The plan of the newest of these invocations that has one.
+
+    Raises:
+        InputError: there was one, and its artifacts are gone.
+    """
     for run in reversed(parents):
-        if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION):
-            path = store.artifact(run, schema.PLAN)
-            if path:
-                return _parse(path, experiment)
-    raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+        path = store.artifact(run, schema.PLAN)
+        if path:
+            return _parse(path, experiment)
+        if lost := store.lost(run):
+            raise artifacts.missing(f"{run.info.run_id[:12]} ({run.info.run_name})", lost)
+    return None
 
 
-def _old(store: Store, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:
+def _name_lost(store: Source, runs: Iterable[Run]) -> None:
+    """Say, in one line, that there are runs whose pictures are gone."""
+    finished = [run for run in runs if run.data.tags.get(schema.STATUS) == schema.FINISHED]
+    lost = [folder for run in finished if (folder := store.lost(run))]
+    if lost:
+        print(f"no pictures of {len(lost)} runs: their artifacts are missing, {lost[0]} for one", file=sys.stderr)
+
+
+def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:
     """What to say of results that were all made under other protocols than today's."""
     newest = parents[-1].data.tags
     protocol, commit = newest.get(schema.PROTOCOL, "unknown"), newest.get(schema.COMMIT, "unknown")
@@ -236,19 +274,20 @@ def _old(store: Store, experiment: str, parents: Sequence[Run], runs: Iterable[R
 
 def _parse(path: Path, experiment: str) -> Plan:
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+        return Plan.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise InputError(
-            f"cannot read {schema.PLAN} of experiment '{experiment}': {first_line(error)}; run its matrix again"
+            f"cannot read {schema.PLAN} of experiment '{experiment}', {path}: {first_line(error)}; "
+            "run its matrix again"
         ) from None
 
 
-def _nothing(store: Store, experiment: str) -> InputError:
-    found = store.client.search_experiments()
-    known = [other.name for other in found if other.name not in ("Default", experiment)]
+def _nothing(store: Source, experiment: str) -> InputError:
+    names = store.experiments()
+    known = [name for name in names if name not in ("Default", experiment)]
     if not known:
         return InputError(f"no benchmark in the tracking store {shown(store.uri)}; run `make bench` first")
-    if store.client.get_experiment_by_name(experiment):
+    if experiment in names:
         return InputError(f"no benchmark run in experiment '{experiment}'; run its matrix first")
     return unknown("experiment", experiment, known, f" in {shown(store.uri)}")
 
@@ -320,7 +359,7 @@ def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
     return others if cell.selected else f"{others}; the newest invocation did not ask for it"
 
 
-def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
+def _curves(store: Source, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
     """`Results.curves`."""
     keys = ["identity", "model", "dataset", "seed", "counted"]
     points = [

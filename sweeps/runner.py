@@ -24,17 +24,23 @@ from gans.errors import InputError
 from gans.files import write_text
 from gans.recipes import recipe
 from gans.registry import RULES
-from gans.runs.cell import Cell, identify
-from gans.runs.execute import Place, locked
-from gans.runs.tracking import Run, Store, shown
+from gans.runs import living
+from gans.runs.cell import Cell, check_scores, identify
+from gans.runs.courier import GRACE
+from gans.runs.execute import Place
+from gans.runs.live import LiveRun, invocation
+from gans.runs.locks import Holder, locked
+from gans.runs.reader import Reader
+from gans.runs.sync import Synced, keys, sync
+from gans.runs.tracking import Store, shown
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
 from sweeps import page, winners
 from sweeps.options import Request
 from sweeps.progress import Bars, Lines, Tally, progress
 from sweeps.space import read_space
-from sweeps.study import Sweep, bury, counted, reap, unclaimed
-from sweeps.trial import Site, Train, tidy, trial_job
+from sweeps.study import Sweep, bury, counted, origin, reap, unclaimed
+from sweeps.trial import Site, Train, tidy, trial_folder, trial_job
 
 PRESETS = Path("sweeps/presets")
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
@@ -52,6 +58,7 @@ def plan(request: Request, device: torch.device) -> Sweep:
     request.validate()
     default, seconds = default_cell(request, device)
     check_cell(default, device)
+    check_scores(default.experiment.score.extractors, default.images)
     return Sweep(
         study=request.name,
         storage=request.storage,
@@ -130,13 +137,19 @@ class SweepRun:
 
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
-        self.parent = self.open()
-        try:
-            code = self.stages()
-        except BaseException as error:
-            self.parent.interrupt(f"{type(error).__name__}: {error}")
-            raise
-        self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
+        living.close_dead(self.store)
+        folder = invocation(self.folder)
+        with locked(folder):
+            self.parent = self.open(folder)
+            try:
+                code = self.stages()
+            except BaseException as error:
+                self.parent.untag(holder_tag(folder))
+                self.parent.interrupt(f"{type(error).__name__}: {error}")
+                raise
+            living.close_dead(self.store)  # trials whose processes could not say that they ended
+            self.parent.untag(holder_tag(folder))
+            self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
 
     def stages(self) -> int:
@@ -183,7 +196,7 @@ class SweepRun:
             uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=max(1, devices.cores() // self.parallel(left)),
-            parent=self.parent.id,
+            parent=self.parent.key,
             graph=self.machine.graph,
             compile=self.machine.compile,
             workers=self.workers,
@@ -243,7 +256,8 @@ class SweepRun:
 
     def close(self, trial: FrozenTrial, result: Result) -> None:
         """End the MLflow run of a trial whose worker is dead."""
-        run = self.store.resume(trial.user_attrs.get("run", "none"))
+        folder, key = trial_folder(self.folder, origin(trial)), trial.user_attrs.get("run")
+        run = LiveRun.of(folder, self.store.uri, self.sweep.name, key)
         if run is None:
             return
         if result.status == schema.INTERRUPTED:
@@ -259,11 +273,11 @@ class SweepRun:
         record = page.record(self.study, self.sweep, self.request, finalists)
         page.keep(self.parent, record, self.study, self.sweep)
         code = self.retrain(finalists) if finalists else 1
-        found = page.load(self.store, self.sweep.name)
+        found = page.load(Reader(self.store, self.folder), self.sweep.name)
         self.write_preset(found)
         path = page.write(found)
         self.parent.artifacts(path.parent, schema.REPORT)
-        page.write_ranking(self.store)
+        page.write_ranking(Reader(self.store, self.machine.runs))
         print(f"report: {path}")
         return code
 
@@ -286,12 +300,18 @@ class SweepRun:
 
     # --- tracking
 
-    def open(self) -> Run:
-        """The sweep's parent run: one per study and store, taken up by every session."""
-        known = [run for run in self.store.runs(self.sweep.name) if run.data.tags.get(schema.KIND) == schema.SWEEP]
-        run = self.store.resume(known[0].info.run_id) if known else None
-        if run is None:
-            run = self.store.start(self.sweep.name, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP})
+    def open(self, folder: Path) -> LiveRun:
+        """The sweep's parent run: one per study and store, taken up by every session, each in its own folder."""
+        runs = Reader(self.store, self.folder).runs(self.sweep.name)
+        known = [keys(run)[0] for run in runs if run.data.tags.get(schema.KIND) == schema.SWEEP]
+        where = folder, self.store.uri, self.sweep.name
+        holder = {holder_tag(folder): Holder.of(folder).text()}  # one of several sessions that may be at work
+        run = LiveRun.of(*where, known[0]) if known else None
+        if run:
+            run.tag(holder)
+            run.resume()
+        else:
+            run = LiveRun.start(*where, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP, **holder})
         run.tag(
             {
                 schema.STUDY: self.sweep.study,
@@ -306,6 +326,10 @@ class SweepRun:
         run.text(self.sweep.space.text(), schema.SWEEP_SPACE)
         return run
 
+    def catch_up(self) -> Synced:
+        """Tell the store all that it does not know of this sweep; see `gans.runs.sync.sync`."""
+        return sync(self.folder, self.store, GRACE)
+
     def note(self) -> str:
         return (
             f"The sweep `{self.sweep.study}`: `{self.request.command()}`. Its child runs are trials; select "
@@ -313,3 +337,8 @@ class SweepRun:
             "decides. Cells of the matrix run beside them are the winners and the default, from fresh training "
             "seeds."
         )
+
+
+def holder_tag(folder: Path) -> str:
+    """The tag of the sweep's parent run that says that the session of this folder holds it."""
+    return f"{schema.HOLDER}.{folder.name}"

@@ -47,11 +47,11 @@ def add(commands: Any) -> None:
 def run(asked: Arithmetic) -> int:
     """Draw the mean latents of three sets of samples, their sum, and images near it."""
     suffixes([asked.output], [".png"])
+    artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import save_picture
     from gans.pictures.strips import Term, strip
 
-    artist = Artist.of(asked)
     names = {"a": asked.a, "b": asked.b, "c": asked.c}
     found = choose(names, asked, artist)
     z = {name: latents.chosen(own, artist.latent) for name, own in found.items()}
@@ -116,8 +116,8 @@ def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor],
     from gans.data import datasets
 
     images = datasets.load(about["experiment"]["dataset"], resolution=about["shape"][1])
-    name = fidelity.default_extractor(images)
-    if name == fidelity.INCEPTION:
+    name = fidelity.own_extractor(images)
+    if name is None:
         raise InputError(
             f"{images.title} at {images.resolution}x{images.resolution} has no classifier to choose samples with; "
             "name latents in place of classes: --a 0:3,0:17"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from gans.commands.checks import drawing
+from gans.commands.checks import device, drawing
 from gans.commands.options import Option
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Drawing:
     generator: Annotated[
         str,
         Option(
-            "a generator.safetensors, a run's folder, or an MLflow run id (its first characters will do)",
+            "a generator.safetensors, a run's folder, an MLflow run id (or how it begins), or zoo:NAME",
             positional=True,
         ),
     ]
@@ -52,11 +52,13 @@ class Artist:
         Raises:
             InputError: there is none, or its file is damaged.
         """
-        from gans.compute import devices
-        from gans.generate.sampling import load_generator
         from gans.runs.find import find_generator
 
+        device(asked.device)
         path = find_generator(asked.generator)
+        from gans.compute import devices  # seconds to import, which a wrong name does not wait for
+        from gans.generate.sampling import load_generator
+
         return cls(asked.generator, *load_generator(path, devices.resolve(asked.device)))
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from gans.commands import options
+from gans.commands.checks import dataset
 from gans.commands.options import Option
 
 
@@ -39,6 +40,7 @@ def add(commands: Any) -> None:
 
 def run(asked: Extractor) -> int:
     """Train, measure on the test images, and write weights and card."""
+    dataset(asked.data)
     from gans.data import datasets
     from gans.fidelity.extractors.cards import SHIPPED
     from gans.fidelity.extractors.pin import pin

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PER_SECOND = 12  # frames
+SIDE = 64  # pixels: about how large an image of a strip is shown, at least
 KINDS = (".png", ".gif", ".mp4")
 
 
@@ -83,7 +84,8 @@ def _save(images: Tensor, path: Path) -> None:
 
     kind = path.suffix.lower()
     if kind == ".png":
-        save_picture(picture(images.flatten(0, 1), columns=images.shape[1], least=64), path)
+        rows, columns = images.shape[:2]
+        save_picture(picture(images.flatten(0, 1), columns, least=SIDE * min(rows, columns)), path)
         return
     frames = [picture(frame) for frame in images.unbind(1)]
     if kind == ".gif":

@@ -32,10 +32,10 @@ def add(commands: Any) -> None:
 def run(asked: Sample) -> int:
     """Draw a grid of images."""
     suffixes([asked.output], [".png"])
+    artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import picture, save_picture
 
-    artist = Artist.of(asked)
     z = latents.draw(asked.count, artist.latent, asked.seed)
     if asked.truncation is not None:
         z = latents.truncated(z, asked.truncation, asked.seed)

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
 from gans.commands import options
+from gans.commands.checks import dataset, device
 from gans.commands.options import Option
 from gans.commands.progress import duration
-from gans.errors import InputError
-from gans.recipes import RECIPES, recipe
+from gans.errors import InputError, unknown
+from gans.recipes import RECIPES, known, recipe
+from gans.runs import databases
 from gans.schema import Precision
+from gans.urls import tracking_uri
 
 if TYPE_CHECKING:
     from gans.config import Experiment
@@ -41,9 +44,21 @@ class Train:
     precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA)")] = False
-    set: Annotated[tuple[str, ...], Option("any key of `gans config`", metavar="KEY=VALUE")] = ()
+    set: Annotated[tuple[str, ...], Option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
+
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        from gans.config import Experiment
+
+        if not known(self.model):
+            raise unknown("model", self.model, RECIPES)
+        dataset(self.dataset)
+        device(self.device)
+        for key in (key for text in self.set for key in assignment(text)):
+            if key not in Experiment.model_fields:
+                raise unknown("key", key, Experiment.model_fields, " in --set")
 
     def experiment(self) -> Experiment:
         """The experiment: the recipe, with what the command line lays over it."""
@@ -62,11 +77,15 @@ def add(commands: Any) -> None:
 
 def run(asked: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
+    asked.validate()
+    databases.check_tracking(tracking_uri())
     from gans.commands.progress import busy, screen
     from gans.compute import devices, precision
     from gans.registry import MODELS
+    from gans.runs import living
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
+    from gans.runs.sync import left_behind
     from gans.runs.tracking import Store
     from gans.training.mdgan import cluster
 
@@ -74,9 +93,10 @@ def run(asked: Train) -> int:
     with busy("reading data, looking for extractors"):
         cell = resolve(asked.model, experiment, device)
     workers = cluster.checked(asked.workers)
+    store = Store()  # whole before anything writes to it
     place = Place(
         EXPERIMENT,
-        Store().uri,
+        store.uri,
         asked.device,
         devices.cores(),
         graph=asked.graph,
@@ -86,12 +106,15 @@ def run(asked: Train) -> int:
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
         print(f"{asked.model} trains in float32, as no lower precision was measured on CUDA")
+    living.close_dead(store)
     folder = asked.runs / EXPERIMENT / cell.slug
     with screen({cell.name: cell.experiment.budget}) as shown:
         shown.start(cell.name, cell.experiment.budget)
         outcome = run_cell(cell, folder, place, partial(shown.tell, cell.name))
         shown.end(cell.name, outcome.status, outcome.reason)
     print(ending(cell.metric, outcome, folder))
+    for line in left_behind(folder):
+        print(line)
     return 0 if outcome.status == schema.FINISHED else 1
 
 
@@ -129,4 +152,4 @@ def assignment(text: str) -> dict[str, Any]:
         try:
             return tomllib.loads(f"{key} = {json.dumps(value)}")
         except tomllib.TOMLDecodeError:
-            raise InputError(f"--set {text}: '{key}' is not a key; `gans config` lists them") from None
+            raise InputError(f"--set {text}: '{key}' is not a key; `gans config dcgan` lists them") from None

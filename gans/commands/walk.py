@@ -37,10 +37,10 @@ def run(asked: Walk) -> int:
     """Draw a grid of images over a plane of latents."""
     suffixes([asked.output], [".png"])
     size = asked.size
+    artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import picture, save_picture
 
-    artist = Artist.of(asked)
     if asked.through:
         z = latents.plane(latents.chosen(asked.through, artist.latent), size, latents.BETWEEN[asked.line])
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.artifacts import get_all_artifact_meta
 from optuna.exceptions import TrialPruned
 from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
@@ -46,7 +48,7 @@ from sweeps.runner import SweepRun, default_cell, plan
 from sweeps.space import Choice, Range, Space, read_space, space
 from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
 from sweeps.toml import lines, nest
-from sweeps.trial import Pruned, Site, TrialDiverged, tidy, trial_folder, trial_job
+from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
 
 CPU = torch.device("cpu")
@@ -378,6 +380,29 @@ def test_a_database_is_a_storage_too(sweep, site, tmp_path):
     assert counted(study) == 2 and not unclaimed(study, 2)
 
 
+@pytest.mark.parametrize(
+    ("objectives", "names"),
+    [(("score",), ["fd_stub"]), (("score", "seconds"), ["fd_stub", "training seconds"])],
+)
+def test_objectives_have_names(sweep, objectives, names):
+    own = replace(sweep, objectives=objectives)
+    assert own.create().metric_names == names
+    assert own.create().metric_names == names  # joined
+
+
+def test_a_finished_trials_grid_is_its_artifact(sweep, site, tmp_path):
+    study = sweep.create()
+    trial = study.ask()
+    inside = replace(site, folder=tmp_path / "runs" / sweep.name)
+    attach(trial, tmp_path / "absent.png", inside)
+    picture = tmp_path / "final.png"
+    picture.write_bytes(b"a picture")
+    attach(trial, picture, inside)
+    (kept,) = get_all_artifact_meta(trial)
+    assert (kept.filename, kept.mimetype) == ("final.png", "image/png")
+    assert [path.read_bytes() for path in (tmp_path / "runs/sweep-artifacts").iterdir()] == [b"a picture"]
+
+
 # --- how trials end
 
 
@@ -479,18 +504,20 @@ def test_finalists_are_the_best_without_the_default(sweep, site):
 
 def test_the_difference_is_welch_s():
     a, b = np.array([27.5, 21.0, 19.0, 23.6, 17.0]), np.array([27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8])
+    found = Difference.of(pd.Series([*a, math.nan]), pd.Series(b))
+    three = Difference.of(pd.Series(a), pd.Series(b), comparisons=3)
+    a, b = np.log(a), np.log(b)
     va, vb = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
     t = (a.mean() - b.mean()) / math.sqrt(va + vb)
     freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
     reach = stats.t.ppf(0.975, freedom) * math.sqrt(va + vb)
-    found = Difference.of(pd.Series([*a, math.nan]), pd.Series(b))
-    assert found.mean == pytest.approx(a.mean() - b.mean())
+    ratio = math.exp(a.mean() - b.mean())
+    assert found.ratio == pytest.approx(ratio)
     assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom))
-    assert (found.low, found.high) == pytest.approx((found.mean - reach, found.mean + reach))
-    three = Difference.of(pd.Series(a), pd.Series(b), comparisons=3)
+    assert (found.low, found.high) == pytest.approx((ratio / math.exp(reach), ratio * math.exp(reach)))
     wider = stats.t.ppf(1 - 0.025 / 3, freedom) * math.sqrt(va + vb)
     assert three.p == pytest.approx(min(1, 3 * found.p))
-    assert three.high == pytest.approx(found.mean + wider)
+    assert three.high == pytest.approx(ratio * math.exp(wider))
 
 
 @pytest.mark.parametrize(
@@ -513,7 +540,7 @@ def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, 
 
 def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_path):
     monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
-    store = SimpleNamespace(resume=lambda run: None)
+    store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun that it could be told of
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     sign(run.study.ask(), "late")
     job = Job("late", lambda tell: Result("finished"), 0, tmp_path / "log", 1)
@@ -663,20 +690,20 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
 
     page = place.folder / "reports/results/sweeps/gan-digits-budget0.01/README.md"
     text = page.read_text()
-    assert "## Default against tuned" in text and "Minus default" in text
+    assert "## Default against tuned" in text and "Over default" in text
     preset = place.folder / "sweeps/presets/gan-digits-budget0.01.toml"
     assert "study gan-digits-budget0.01, trial" in preset.read_text()
     assert experiment(recipe("gan").settings, tomllib.loads(preset.read_text())).networks.width in (4, 8)
 
     # the pages come back from the store alone
-    pictures = {path.name: path.read_bytes() for path in page.parent.iterdir()}
-    for path in page.parent.iterdir():
-        path.unlink()
+    written = {path: path.read_bytes() for path in page.parent.rglob("*.*")}
+    shutil.rmtree(page.parent)
     (place.folder / "sweeps.journal").unlink()
     again = place.start(module="sweeps.page")
     output = said(again)
     assert again.returncode == 0, output
-    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == pictures
+    assert {path: path.read_bytes() for path in page.parent.rglob("*.*")} == written
+    assert {"README.md", "report.html", "trials.csv"} <= {path.name for path in written}
     assert "| 1 | gan |" in (page.parent.parent / "README.md").read_text()
 
 

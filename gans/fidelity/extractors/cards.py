@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from gans.errors import InputError
+from gans.files import caches, write_text
 
 SHIPPED = Path(__file__).parent / "weights"
+MADE = "extractors"  # the folder of a cache with those that were trained because there was none
+TO_BE_MADE = "own-"  # how their names begin
 # of the file that torch-fidelity and pytorch-fid publish: the graph of 2015-12-05, converted
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
@@ -60,13 +63,20 @@ class Card:
         return {key: value for key, value in asdict(self).items() if key != "directory"}
 
     @property
+    def made(self) -> bool:
+        """Whether it was trained because the data set had none, and is kept in a cache."""
+        return self.directory in caches(MADE)
+
+    @property
     def _remedy(self) -> str:
+        if self.made:
+            return f"delete {self.directory / self.name}.json to train it again"
         return f"restore it with git, or train it again: {self.command}"
 
     def write(self) -> Path:
         """Write the card beside its weights and return its path."""
         path = self.directory / f"{self.name}.json"
-        path.write_text(json.dumps(self.public, indent=2) + "\n")
+        write_text(path, json.dumps(self.public, indent=2) + "\n")
         return path
 
 
@@ -77,12 +87,13 @@ def sha256(path: Path) -> str:
 
 
 def cards() -> dict[str, Card]:
-    """All pinned extractors by name: the shipped ones, and those in the directory `GANS_EXTRACTORS`.
+    """All pinned extractors by name: the shipped ones, those made on demand (`stand_in`), and those in the
+    directory `GANS_EXTRACTORS`.
 
     A card that cannot be read raises `InputError`.
     """
     own = os.environ.get("GANS_EXTRACTORS")
-    directories = [SHIPPED, Path(own)] if own else [SHIPPED]
+    directories = [SHIPPED, *caches(MADE), *([Path(own)] if own else [])]
     paths = [path for directory in directories for path in sorted(directory.glob("*.json"))]
     return {path.stem: _read(path) for path in paths}
 

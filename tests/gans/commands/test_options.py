@@ -431,6 +431,16 @@ def test_every_variable_of_the_makefile_is_known():
     assert used - taken <= {*make.MAKEFILE_VARIABLES, "MAKECMDGOALS", "MAKEFILE_LIST"}
 
 
+def test_a_password_of_make_goes_into_the_environment(monkeypatch):
+    became: list[list[str]] = []
+    monkeypatch.setattr(make, "_become", became.append)
+    monkeypatch.setenv("GANS_STORAGE", "")
+    monkeypatch.setattr(make, "describe", lambda text: "")
+    make.run(["sweep", "sweep"], {"MODEL": "gan", "STORAGE": "postgresql://u:hush@h/x", "MAKEFLAGS": ""})
+    assert became == [["sweeps", "gan"]]
+    assert os.environ["GANS_STORAGE"] == "postgresql://u:hush@h/x"
+
+
 def test_the_process_becomes_the_command(monkeypatch):
     became: list[tuple[str, list[str]]] = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -50,16 +49,6 @@ def test_tags_are_removed_by_how_they_begin(store):
     (found,) = store.runs("untag")
     assert {"gans.lost", "gans.kind"} <= set(found.data.tags)
     assert not [key for key in found.data.tags if key.startswith("gans.lost.")]
-
-
-def test_a_run_is_resumed_or_unknown(store):
-    run = store.start("resume", "a", {"gans.status": "running"})
-    run.finish("failed", "because")
-    again = store.resume(run.id)
-    assert again is not None
-    assert again.status() == "failed"
-    assert store.client.get_run(run.id).info.status == "RUNNING"
-    assert store.resume("0" * 32) is None
 
 
 def test_provenance_is_tagged(store):
@@ -127,7 +116,7 @@ def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch)
 
 
 def test_the_ui_of_a_server_is_refused_before_it_is_announced_and_without_the_password(monkeypatch, capsys):
-    monkeypatch.setattr("gans.runs.tracking.Store", lambda: SimpleNamespace(uri="https://me:secret@mlflow.test/x"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.test/x")
     monkeypatch.setattr("sys.argv", ["gans", "ui"])
     assert main.main() == 2
     said = capsys.readouterr()
