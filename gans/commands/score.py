@@ -48,7 +48,7 @@ class Score:
         tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
     ] = ()
     count: Annotated[
-        int | None, Option(f"images to draw from a generator; {COUNT:,} if not given", least=10, most=10**6)
+        int | None, Option(f"images to draw from a generator; {COUNT:,} if not given", least=1, most=10**6)
     ] = None
     list: Annotated[bool, Option("list the extractors and where they come from")] = False
     json: Annotated[bool, Option("print JSON in place of a table")] = False

@@ -128,9 +128,12 @@ COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
 def check_memory(experiment: Experiment, shape: Shape) -> None:
     """Refuse networks that this machine's memory could not hold while they train."""
     count = getattr(experiment.update, "workers", 1)
-    with torch.device("meta"):  # sizes only
-        generator = build_generator(shape, experiment.networks, seed=0)
-        discriminator = build_discriminator(shape, experiment.networks, seed=0)
+    try:
+        with torch.device("meta"):  # sizes only
+            generator = build_generator(shape, experiment.networks, seed=0)
+            discriminator = build_discriminator(shape, experiment.networks, seed=0)
+    except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
+        return
     sizes = [sum(part.numel() for part in network.parameters()) for network in (generator, discriminator)]
     needed, there = 4 * COPIES * (sizes[0] + count * sizes[1]), psutil.virtual_memory().total
     if needed > there:

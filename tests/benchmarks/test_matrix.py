@@ -279,6 +279,10 @@ def test_unless_asked_for_a_precision_is_the_devices(small, monkeypatch):
     [
         ({"networks": {"width": 65_536}}, "GB of memory, this machine has .* lower networks.width"),
         (
+            {"networks": {"name": "sagan", "width": 65_536}},
+            "GB of memory, this machine has .* lower networks.width",
+        ),
+        (
             {"score": {"extractors": ["mnist"]}},
             "extractor 'mnist' takes 1-channel images of side 32, but 'digits'",
         ),
