@@ -7,11 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.engine import preload
-from benchmarks.matrix import select_matrix
+from benchmarks.matrix import check_names, select_matrix
 from benchmarks.options import Bench
 from gans.commands import options
 from gans.commands.progress import busy
 from gans.errors import exit_code
+from gans.runs import databases
+from gans.urls import tracking_uri
 
 if TYPE_CHECKING:
     from benchmarks.matrix import Matrix
@@ -30,8 +32,9 @@ def run(asked: Bench) -> int:
     """
     asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    check_names(asked.matrix, asked.preset, asked.selection)
+    databases.check_tracking(tracking_uri())
     matrix = select_matrix(asked.matrix, asked.preset)
-    matrix.check_names(asked.selection)
     if not asked.dry_run:
         preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
     from benchmarks.runner import MatrixRun  # seconds to import, which a wrong name does not wait for

@@ -27,7 +27,7 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
-from gans.runs.cell import Cell, Find, check_fit, extractor
+from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
@@ -197,6 +197,7 @@ class MatrixPlan:
         selected = cell.model in models and cell.experiment.seed in seeds
         if selected:
             check_cell(cell, self.device)
+            check_scores([key.extractor for key in self.wanted(cell)], cell.images)
         return selected
 
     def where(self, cell: Cell) -> Where:

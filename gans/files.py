@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +27,33 @@ def slug(name: str) -> str:
 
 def data_root() -> Path:
     """Where data sets are kept and downloaded to: the environment's GANS_DATA, by default `data`."""
-    return Path(os.environ.get("GANS_DATA") or "data").expanduser()
+    return expand(os.environ.get("GANS_DATA") or "data")
+
+
+def expand(path: str | Path) -> Path:
+    """A path whose `~` is the user's home.
+
+    Raises:
+        InputError: this user has none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no HOME, and no entry for the user: as in many a container
+        raise InputError(f"{path}: there is no such home directory; write the whole path, or set HOME") from None
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made again; among temporary files for a user without a home."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "gans"
+    with suppress(RuntimeError):
+        return Path.home() / ".cache" / "gans"
+    return Path(tempfile.gettempdir()) / f"gans-{os.getuid()}"
 
 
 def caches(kind: str) -> tuple[Path, Path]:
     """The folders for what can be made or fetched again: beside the data, and the user's. Nothing is created."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
-    return data_root() / "cache" / kind, user / kind
+    return data_root() / "cache" / kind, user_cache() / kind
 
 
 def cache(kind: str) -> Path:
@@ -58,6 +80,9 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

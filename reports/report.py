@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans import schema
 from gans.files import write_text
+from gans.registry import label
 from gans.runs.reader import Source
 from reports import ROOT, figures, folder_of, leaders, mdgan, pairs, published, tables, tuned
 from reports.figures import Picture
@@ -87,7 +88,7 @@ def render(everything: Results, folder: Path) -> Path:
 def slugs(boards: list[Board]) -> dict[Board, str]:
     """A name for the files of each board: its data set, and its metric where that is not enough."""
     often = Counter(board.dataset for board in boards)
-    names = {b: b.dataset if often[b.dataset] == 1 else f"{b.dataset}-{b.metric}" for b in boards}
+    names = {b: label(b.dataset) + (f"-{b.metric}" if often[b.dataset] > 1 else "") for b in boards}
     return {board: re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") for board, name in names.items()}
 
 

@@ -82,9 +82,7 @@ def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
         return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
     asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
     base = experiment(recipe(model).settings, asked, where="the recipe")
-    return identify(
-        model, base.model_copy(update={"kimg": base.kimg * request.budget}), device
-    ), 60 * LIMIT_MINUTES
+    return identify(model, base.scaled(request.budget), device), 60 * LIMIT_MINUTES
 
 
 def own_matrix(request: Request) -> Matrix | None:

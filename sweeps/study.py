@@ -39,6 +39,7 @@ from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
+from gans.runs.databases import check_storage
 from gans.runs.tracking import shown, trouble
 from sweeps.space import Space
 
@@ -180,9 +181,20 @@ def open_storage(url: str) -> BaseStorage:
     Raises:
         InputError: it cannot be reached, or is something else.
     """
+    check_storage(url)
     try:
         return database(url) if "://" in url else JournalStorage(JournalFileBackend(url))
-    except (SQLAlchemyError, ImportError, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    # RuntimeError: another version of Optuna made its tables
+    except (
+        SQLAlchemyError,
+        ImportError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
         raise InputError(
             f"cannot use the storage {shown(url)}: {trouble(error)}; take a file, STORAGE=sweeps.journal, or the "
             f"URL of a database, STORAGE=postgresql://..."

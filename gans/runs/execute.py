@@ -29,6 +29,7 @@ from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
 from gans.training.recorder import History
+from gans.urls import masked
 
 # told (images seen, metrics) as training goes on
 Tell = Callable[[int, Mapping[str, float]], None]
@@ -175,7 +176,7 @@ class CellRun:
             run.finish(stop.status, str(stop))
             raise
         except Exception as error:
-            run.text(traceback.format_exc(), schema.TRACEBACK)
+            run.text(masked(traceback.format_exc()), schema.TRACEBACK)
             self.keep_networks(run)
             run.finish(schema.FAILED, reason(error))
             raise

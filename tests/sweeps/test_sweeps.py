@@ -540,7 +540,7 @@ def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, 
 
 def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_path):
     monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
-    store = SimpleNamespace(resume=lambda run: None)
+    store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun that it could be told of
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     sign(run.study.ask(), "late")
     job = Job("late", lambda tell: Result("finished"), 0, tmp_path / "log", 1)
@@ -561,7 +561,7 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
         "sagan --objectives seconds": "OBJECTIVES=seconds: take 'score', or 'score seconds'",
         "sagan --objectives score speed": "unknown objective 'speed'",
         "sagan --budget 0": "BUDGET=0 must be above 0",
-        "sagan --seed -1": "SEED=-1 must not be negative",
+        "sagan --seed -1": "SEED=-1 must be at least 0, at most 2147483647",
     }.items(),
 )
 def test_bad_input_is_one_line_and_exit_code_2(flags, says, monkeypatch, capsys):
