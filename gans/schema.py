@@ -83,6 +83,7 @@ LOG = "log.txt"  # what its process printed
 KEPT = "kept"  # the folder of what was told of the run and lies nowhere else
 INVOCATIONS = "invocations"  # the folder of their own folders, beside those of cells
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
+PREVIOUS = "checkpoint.prev.pt"  # the one before, until the cell has ended
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 NETWORKS = "checkpoint"  # the artifact folder of these two
 SAMPLES = "samples"  # grids and other pictures of what is drawn

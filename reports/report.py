@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans import schema
 from gans.files import write_text
+from gans.pictures.decoration import decorating
 from gans.registry import label
 from gans.runs.reader import Source
 from reports import ROOT, figures, folder_of, leaders, mdgan, pairs, published, tables, tuned
@@ -66,13 +68,12 @@ def render(everything: Results, folder: Path) -> Path:
     results = asked_for(everything)
     names = slugs(results.boards)
     parts = [part(results, board, folder, names[board]) for board in results.boards]
-    picture = figures.profile(results)
-    profile = illustrate(picture, folder / PROFILE) if picture else None
+    profile = illustrate(partial(figures.profile, results), folder / PROFILE)
     shown = [profile, *(one[kind] for one in parts for kind in (*PICTURES, "film"))]
-    drawn = [folder / one["file"] for one in shown if one]
-    figures.lighten(drawn, LIMIT - WORDS)
+    kept = [folder / one["file"] for one in shown if one]
+    figures.lighten(kept, LIMIT - WORDS)
     for pattern in (PROFILE, FILM.format("*"), *(f"{kind}-*.png" for kind in PICTURES)):
-        for old in set(folder.glob(pattern)) - set(drawn):
+        for old in set(folder.glob(pattern)) - set(kept):
             old.unlink()
     sheet = Sheet()
     text = page(
@@ -94,13 +95,15 @@ def slugs(boards: list[Board]) -> dict[Board, str]:
 
 def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, Any]:
     """What the page says of one board; its pictures are written on the way."""
-    pictures = {kind: draw(results, board) for kind, draw in PICTURES.items()}
     shown = {
-        kind: illustrate(picture, folder / f"{kind}-{slug}.png") if picture else None
-        for kind, picture in pictures.items()
+        kind: illustrate(partial(draw, results, board), folder / f"{kind}-{slug}.png")
+        for kind, draw in PICTURES.items()
     }
     film = folder / FILM.format(slug)
-    film_alt = figures.film(results, board, film, min(figures.FILM_LIMIT, FILMS // len(results.boards)))
+    limit = min(figures.FILM_LIMIT, FILMS // len(results.boards))
+    film_alt = None
+    with decorating(film):
+        film_alt = figures.film(results, board, film, limit)
     standing = Standing(results, board)
     learned = tables.learned(results, board)
     return {
@@ -139,10 +142,14 @@ def scored_on(results: Results, board: Board, count: int) -> pd.DataFrame:
     return tables.scored(further, board, first | tables.metric_columns(cells, board))
 
 
-def illustrate(picture: Picture, path: Path) -> dict[str, str]:
-    """Write a picture; returns what the page needs to show it."""
-    figures.save(picture.figure, path)
-    return {"file": path.name, "alt": plain(picture.alt)}
+def illustrate(draw: Callable[[], Picture | None], path: Path) -> dict[str, str] | None:
+    """Write a picture; returns what the page needs to show it, None if there is nothing to show."""
+    with decorating(path):
+        picture = draw()
+        if picture:
+            figures.save(picture.figure, path)
+            return {"file": path.name, "alt": plain(picture.alt)}
+    return None
 
 
 def plain(alt: str) -> str:

@@ -17,6 +17,7 @@ from gans import schema
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
+from gans.pictures.grids import readable
 from gans.runs.reader import Source
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.tracking import MlflowRun as Run
@@ -172,20 +173,21 @@ class Results:
         """The sample grids of a cell by file name; none if it has no run or left none."""
         run = self.runs.get(identity)
         folder = self.store.artifact(run, schema.SAMPLES) if run else None
-        return {path.name: path for path in sorted(folder.glob("*.png"))} if folder else {}
+        return {path.name: path for path in sorted(folder.glob("*.png")) if readable(path)} if folder else {}
 
     def picture(self, identity: str, name: str) -> Path | None:
         """A picture that a cell's run has of itself, at its root or among its samples."""
         run = self.runs.get(identity)
         places = (name, f"{schema.SAMPLES}/{name}") if run else ()
-        return next((path for place in places if run and (path := self.store.artifact(run, place))), None)
+        found = (self.store.artifact(run, place) for place in places if run)
+        return next((path for path in found if path and readable(path)), None)
 
     def real(self, board: Board) -> Path | None:
         """The grid of real images of a board's data set, if there is one."""
         for floor in self.plan.floors:
             run = self.runs.get(floor.identity) if floor.dataset == board.dataset else None
             path = self.store.artifact(run, schema.REAL) if run else None
-            if path:
+            if path and readable(path):
                 return path
         return None
 
@@ -253,10 +255,11 @@ def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[
 
 def _parse(path: Path, experiment: str) -> Plan:
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+        return Plan.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise InputError(
-            f"cannot read {schema.PLAN} of experiment '{experiment}': {first_line(error)}; run its matrix again"
+            f"cannot read {schema.PLAN} of experiment '{experiment}', {path}: {first_line(error)}; "
+            "run its matrix again"
         ) from None
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import shutil
@@ -20,11 +21,11 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from gans import schema
-from gans.errors import InputError, Parser, exit_code
-from gans.files import slug, write_text
+from gans.errors import InputError, Parser, exit_code, first_line
+from gans.files import Damaged, slug, write_text
 from gans.runs.reader import Source
 from gans.runs.telling import Telling
 from gans.runs.tracking import Store, shown
@@ -41,6 +42,8 @@ from sweeps import plots, winners
 from sweeps.progress import Tally
 from sweeps.study import Sweep
 from sweeps.winners import DEFAULT
+
+log = logging.getLogger("gans")
 
 ROOT = pages.ROOT / "sweeps"
 PREFIX = "sweep-"
@@ -230,10 +233,21 @@ def load(store: Source, experiment: str) -> Swept:
     for run in reversed(store.runs(experiment)):
         path = store.artifact(run, schema.SWEEP_RECORD) if run.data.tags.get(schema.KIND) == schema.SWEEP else None
         if path:
-            kept = Record.model_validate_json(path.read_text(encoding="utf-8"))
-            drawn = store.artifact(run, schema.SWEEP_PLOTS)
+            kept, drawn = read_record(path), store.artifact(run, schema.SWEEP_PLOTS)
             return Swept(kept, tracked(store, experiment), drawn, tracked(store, kept.dataset))
     raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
+
+
+def read_record(path: Path) -> Record:
+    """What a sweep found, as its run keeps it.
+
+    Raises:
+        Damaged: the file is not as it was written.
+    """
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise Damaged(f"cannot read {path}: {first_line(error)}; run the same `make sweep` again") from None
 
 
 def tracked(store: Source, experiment: str) -> Results | None:
@@ -250,6 +264,8 @@ def load_all(store: Source) -> list[Swept]:
     for name in store.experiments(PREFIX):
         try:
             studies.append(load(store, name))
+        except Damaged as error:
+            log.warning("%s", error)
         except InputError:
             continue  # its trials are not done
     return studies
@@ -265,7 +281,7 @@ def write(swept: Swept, root: Path = ROOT) -> Path:
     for old in folder.glob("*.png"):
         old.unlink()
     for name in swept.record.plots.values():
-        if swept.plots:
+        if swept.plots and (swept.plots / name).is_file():
             shutil.copyfile(swept.plots / name, folder / name)
     contest = None
     if swept.winners is not None and swept.winner:

@@ -24,7 +24,7 @@ from gans.errors import InputError
 from gans.files import write_text
 from gans.recipes import recipe
 from gans.registry import RULES
-from gans.runs.cell import Cell, identify
+from gans.runs.cell import Cell, check_scores, identify
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, locked
 from gans.runs.live import LiveRun, invocation
@@ -56,6 +56,7 @@ def plan(request: Request, device: torch.device) -> Sweep:
     request.validate()
     default, seconds = default_cell(request, device)
     check_cell(default, device)
+    check_scores(default.experiment.score.extractors, default.images)
     return Sweep(
         study=request.name,
         storage=request.storage,

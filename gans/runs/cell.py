@@ -75,6 +75,7 @@ def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
         InputError: as `identify`, and if the networks or the update rule do not fit the data.
     """
     cell = identify(model, experiment, device)
+    check_scores(cell.experiment.score.extractors, cell.images)
     check_fit(cell.experiment, cell.images)
     return cell
 
@@ -103,7 +104,6 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
 
 def check_fit(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
-    check_scores(experiment.score.extractors, images)
     RULES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
     penalised = LOSSES[experiment.loss.name].penalised
     shape = Shape(images.channels, images.resolution)
