@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from benchmarks.engine import preload
-from benchmarks.matrix import select_matrix
+from benchmarks.matrix import select_matrix, tell_presets
 from benchmarks.options import Bench
 from gans.commands import options
 from gans.errors import exit_code
+from gans.places import REPORTS
 
 if TYPE_CHECKING:
     from benchmarks.runner import MatrixRun, Planned
@@ -29,8 +30,9 @@ def run(asked: Bench) -> int:
     """
     asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
-    matrix = select_matrix(asked.matrix, asked.preset)
+    matrix = select_matrix(asked.matrix, asked.preset, asked.machine.outputs)
     matrix.check_names(asked.selection)
+    tell_presets(matrix, asked.selection)
     if not asked.dry_run:
         preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
     from benchmarks.runner import MatrixRun  # seconds to import, which a wrong name does not wait for
@@ -60,7 +62,7 @@ def report(run: MatrixRun) -> None:
     from reports.report import write
     from reports.terminal import show
 
-    path = write(run.store, run.experiment)
+    path = write(run.store, run.experiment, run.machine.outputs / REPORTS)
     run.parent.artifacts(path.parent, "report")
     run.parent.text(standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
     show(run.store, run.experiment)

@@ -8,6 +8,7 @@ from benchmarks.matrix import experiment_of
 from benchmarks.options import Report
 from gans.commands import options
 from gans.errors import exit_code
+from gans.places import REPORTS
 
 
 def main() -> int:
@@ -23,7 +24,7 @@ def run(asked: Report) -> int:
     from reports.terminal import show_results
 
     results = load(Store(), name)
-    path = render(results, asked.output / name)
+    path = render(results, asked.outputs / REPORTS / name)
     show_results(results)
     print(path)
     return 0

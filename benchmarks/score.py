@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from benchmarks.matrix import select_matrix
+from benchmarks.matrix import select_matrix, tell_presets
 from benchmarks.options import Score
 from gans.commands import options
 from gans.errors import exit_code
@@ -23,7 +23,9 @@ def run(asked: Score) -> int:
     """
     asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
-    matrix = select_matrix(asked.matrix, asked.preset)
+    matrix = select_matrix(asked.matrix, asked.preset, asked.machine.outputs)
+    matrix.check_names(asked.selection)
+    tell_presets(matrix, asked.selection)
     from benchmarks.scores import score  # seconds to import, which a wrong name does not wait for
     from gans.runs.tracking import Store
 

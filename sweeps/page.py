@@ -10,8 +10,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from sweeps.winners import DEFAULT
 
 ROOT = pages.ROOT / "sweeps"
 PREFIX = "sweep-"
+WINNERS, CANDIDATE, MEMORY = "winners", "candidate.toml", "study.json"  # beside a study's page
 TOP = 10  # trials in the table of the best
 
 
@@ -121,6 +122,14 @@ class Swept:
         scored = {t.number: self.estimate(label(t)) for t in self.record.finalists}
         found = [t for t in self.record.finalists if scored[t.number].n]
         return min(found, key=lambda t: scored[t.number].mean, default=None)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the winner beats the default beyond chance, on fresh seeds."""
+        if self.winner is None:
+            return False
+        name = label(self.winner)
+        return self.difference(name).beyond and self.estimate(name).mean < self.estimate(DEFAULT).mean
 
 
 def label(trial: Trial) -> str:
@@ -250,18 +259,21 @@ def load_all(store: Store) -> list[Swept]:
 
 
 def write(swept: Swept, root: Path = ROOT) -> Path:
-    """Write a study's page and its pictures into `root/<study>/`; returns the page's path."""
+    """Write a study's page, its pictures and its winner's settings into `root/<study>/`; returns the page."""
     folder = root / swept.record.study
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
+    for kind in (*plots.KINDS, WINNERS):
+        (folder / f"{kind}.png").unlink(missing_ok=True)
     for name in swept.record.plots.values():
         if swept.plots:
             shutil.copyfile(swept.plots / name, folder / name)
     contest = None
     if swept.winners is not None and swept.winner:
-        contest = plots.contest(swept.winners.cells, swept.record.metric, folder / "winners.png")
+        contest = plots.contest(swept.winners.cells, swept.record.metric, folder / f"{WINNERS}.png")
     write_text(folder / pages.PAGE, page(swept, contest))
+    if settings := preset(swept):
+        write_text(folder / CANDIDATE, settings)
+    remember(swept, folder)
     return folder / pages.PAGE
 
 
@@ -426,11 +438,58 @@ def preset(swept: Swept) -> str | None:
 # --- all studies
 
 
-def write_ranking(store: Store, root: Path = ROOT) -> Path | None:
-    """Write `root/README.md`, which ranks all swept models; None if the store has no sweep."""
-    studies = load_all(store)
-    if not studies:
+class Memory(BaseModel):
+    """What a page's folder keeps of its study, so that the ranking outlives the store."""
+
+    record: Record
+    scores: dict[str, list[float]]  # by contestant, one per fresh seed
+
+
+@dataclass(frozen=True)
+class Remembered(Swept):
+    """A study as its page's folder knows it."""
+
+    fresh: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def scores(self, contestant: str) -> pd.Series:
+        return pd.Series(self.fresh.get(contestant, ()), dtype=float)
+
+
+def remember(swept: Swept, folder: Path) -> None:
+    """Keep beside a study's page what the ranking says of it."""
+    names = [DEFAULT, *map(label, swept.record.finalists)]
+    memory = Memory(record=swept.record, scores={name: swept.scores(name).tolist() for name in names})
+    write_text(folder / MEMORY, memory.model_dump_json(indent=1) + "\n")
+
+
+def remembered(folder: Path) -> Remembered:
+    """The study whose page lies in a folder.
+
+    Raises:
+        InputError: nothing is kept there.
+    """
+    file = folder / MEMORY
+    if not file.is_file():
+        raise InputError(f"{folder.parent / pages.PAGE} stays as it is: {folder} has no {MEMORY} to rank it by")
+    memory = Memory.model_validate_json(file.read_text(encoding="utf-8"))
+    return Remembered(memory.record, None, None, fresh=memory.scores)
+
+
+def write_ranking(root: Path = ROOT, studies: Sequence[Swept] = ()) -> Path | None:
+    """Write `root/README.md`, which ranks all swept models that have a page there; None if none has.
+
+    Args:
+        root: the folder of all studies' pages.
+        studies: some of these as the store knows them; the others are taken as their folders have them.
+
+    Raises:
+        InputError: a page has neither: the ranking would lose it.
+    """
+    known = {swept.record.study: swept for swept in studies}
+    folders = [page.parent for page in sorted(root.glob(f"*/{pages.PAGE}"))]
+    if not folders:
         return None
+    studies = [known.get(folder.name) or remembered(folder) for folder in folders]
     path = root / pages.PAGE
     write_text(path, render("ranking.md.j2", groups=groups(studies), studies=overview(studies)))
     return path
@@ -485,9 +544,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=ROOT, metavar="DIR", help=f"where (default: {ROOT})")
     options = parser.parse_args(arguments)
     store = Store()
-    for swept in load_all(store):
+    studies = load_all(store)
+    for swept in studies:
         print(write(swept, options.output))
-    path = write_ranking(store, options.output)
+    path = write_ranking(options.output, studies)
     print(path or f"no sweep in {shown(store.uri)}")
     return 0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from gans.errors import InputError
+from gans.places import taken
 
 
 def at_least(flag: str, value: int, least: int) -> int:
@@ -44,8 +46,10 @@ def positive(flag: str, value: int) -> int:
     return at_least(flag, value, 1)
 
 
-def suffixes(paths: Iterable[Path], known: Sequence[str]) -> None:
-    """Refuse, before anything is drawn, a file of a kind that is not written."""
+def writable(paths: Iterable[Path], known: Sequence[str], force: bool) -> None:
+    """Refuse, before anything is drawn, a file of another kind or, without force, one that is there."""
     for path in paths:
         if path.suffix.lower() not in known:
             raise InputError(f"--output {path}: '{path.suffix}' is not a kind to write; take {' or '.join(known)}")
+        if os.path.lexists(path) and not force:
+            raise taken(path)

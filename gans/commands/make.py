@@ -19,7 +19,7 @@ from gans.errors import exit_code, unknown
 from gans.registry import load
 
 # of the Makefile itself; SHELL is make's own
-MAKEFILE_VARIABLES = ("PYTHON", "VENV", "BIN", "READY", "CLUSTER", "EXTRAS", "ARGS", "SHELL")
+MAKEFILE_VARIABLES = ("PYTHON", "VENV", "BIN", "READY", "CLUSTER", "EXTRAS", "ARGS", "FROM", "SHELL")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gans.errors import InputError
+from gans.places import EXTRACTORS, outputs
 
 SHIPPED = Path(__file__).parent / "weights"
 # of the file that torch-fidelity and pytorch-fid publish: the graph of 2015-12-05, converted
@@ -61,7 +62,8 @@ class Card:
 
     @property
     def _remedy(self) -> str:
-        return f"restore it with git, or train it again: {self.command}"
+        again = f"{self.command} --output {self.directory} --force"
+        return f"restore it with git, or train it again: {again}"
 
     def write(self) -> Path:
         """Write the card beside its weights and return its path."""
@@ -76,14 +78,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def own() -> Path:
+    """The directory of extractors that are made here: GANS_EXTRACTORS, or else among the outputs."""
+    named = os.environ.get("GANS_EXTRACTORS")
+    return Path(named) if named else outputs() / EXTRACTORS
+
+
 def cards() -> dict[str, Card]:
-    """All pinned extractors by name: the shipped ones, and those in the directory `GANS_EXTRACTORS`.
+    """All pinned extractors by name: the shipped ones, and the user's own.
 
     A card that cannot be read raises `InputError`.
     """
-    own = os.environ.get("GANS_EXTRACTORS")
-    directories = [SHIPPED, Path(own)] if own else [SHIPPED]
-    paths = [path for directory in directories for path in sorted(directory.glob("*.json"))]
+    paths = [path for directory in (SHIPPED, own()) for path in sorted(directory.glob("*.json"))]
     return {path.stem: _read(path) for path in paths}
 
 
