@@ -79,6 +79,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
         "GRAPH": None,
         "COMPILE": False,
         "WORKERS": None,
@@ -101,6 +102,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "JOIN": False,
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
     },
     "score": {
         "MATRIX": "digits",
@@ -114,6 +116,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
     },
     "speed": {
         "MODELS": None,
@@ -123,9 +126,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "THREADS": None,
         "GRAPH": None,
         "QUICK": False,
+        "OUTPUTS": Path("outputs"),
     },
-    "gpu": {"DEVICE": "auto", "ROUNDS": 5},
-    "report": {"MATRIX": "digits", "DATASETS": None, "BUDGET": 1.0, "PRECISION": None, "PRESET": ""},
+    "gpu": {"DEVICE": "auto", "ROUNDS": 5, "OUTPUTS": Path("outputs")},
+    "report": {
+        "MATRIX": "digits",
+        "DATASETS": None,
+        "BUDGET": 1.0,
+        "PRECISION": None,
+        "PRESET": "",
+        "OUTPUTS": Path("outputs"),
+    },
     "ui": {"PORT": 5000},
 }
 
