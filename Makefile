@@ -8,6 +8,8 @@ CLUSTER := $(if $(filter cluster,$(EXTRAS))$(filter ray,$(WORKERS)),$(VENV)/.clu
 export PYTHONUNBUFFERED := 1
 # make puts the variables that it was given into the environment; the options of each command say which it takes
 given = $(BIN)/python -m gans.commands.make $@ $(MAKECMDGOALS)
+# a process per core, each with whole files: what a file's tests share is made once
+abreast = -n logical --maxprocesses 4 --dist loadfile
 lock_flags = --quiet --universal --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
@@ -60,10 +62,10 @@ ui: $(READY) ## open the MLflow UI on this machine
 	@$(given)
 
 test: $(READY) ## the fast tests   ARGS="-k mdgan"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(abreast) $(ARGS)
 
 test-all: $(READY) ## all tests, the slow ones too   ARGS=
-	@$(BIN)/python -m pytest -m "" $(ARGS)
+	@$(BIN)/python -m pytest $(abreast) -m "" $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the contracts on imports
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo

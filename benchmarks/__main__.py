@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from benchmarks.engine import preload
 from benchmarks.matrix import select_matrix, tell_presets
 from benchmarks.options import Bench
 from gans.commands import options
+from gans.commands.progress import busy
 from gans.errors import exit_code
 from gans.places import REPORTS
 
 if TYPE_CHECKING:
-    from benchmarks.runner import MatrixRun, Planned
+    from benchmarks.matrix import Matrix
+    from benchmarks.runner import MatrixRun
 
 
 def main() -> int:
@@ -36,36 +37,59 @@ def run(asked: Bench) -> int:
     if not asked.dry_run:
         preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
     from benchmarks.runner import MatrixRun  # seconds to import, which a wrong name does not wait for
+    from gans.runs.sync import say
     from gans.runs.tracking import Store
 
-    matrix_run = MatrixRun(matrix, asked.selection, asked.machine, Store())
     if asked.dry_run:
-        show(matrix_run.planned)
-        return 0
+        return dry(asked, matrix)
+    with busy("reading data, looking for extractors"):
+        matrix_run = MatrixRun(matrix, asked.selection, asked.machine, Store())
     for remark in matrix_run.remarks():
         print(remark)
+    say(matrix_run.catch_up())
     outcome = matrix_run.run()
     report(matrix_run)
+    say(matrix_run.catch_up())
     return outcome.exit_code
 
 
-def show(cells: Iterable[Planned]) -> None:
-    """Print the cells and their state."""
-    for planned in cells:
+def dry(asked: Bench, matrix: Matrix) -> int:
+    """Print the cells and their state, and what is left will take; nothing is kept, and no weights are needed."""
+    from benchmarks.estimate import estimate
+    from benchmarks.progress import costs
+    from benchmarks.runner import MatrixPlan
+    from gans.compute import devices
+    from gans.runs.cell import described
+    from gans.runs.tracking import Store
+
+    with busy("reading data"):
+        plan = MatrixPlan(matrix, asked.selection, asked.machine, Store(), described)
+    for planned in plan.planned:
         state = planned.state if planned.selected else "not selected"
         print(f"{planned.cell.identity}  {planned.cell.name:<40} {state}")
+    for lacking in plan.lacking():
+        print(f"first needed: {lacking}")
+    cells = [planned.cell for planned in plan.untrained()]
+    if cells:
+        threads, abreast = asked.machine.threads(plan.side), asked.machine.parallel(len(cells), plan.side)
+        devices.prepare(plan.device, threads)
+        with busy("taking some steps of each model"):
+            print(estimate(cells, costs(plan.runs), plan.device, abreast))
+    return 0
 
 
 def report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
+    from gans.runs.reader import Reader
     from reports.html import standalone  # seconds to import, not wanted before there is something to report
     from reports.report import write
     from reports.terminal import show
 
-    path = write(run.store, run.experiment, run.machine.outputs / REPORTS)
+    reader = Reader(run.store, run.folder)
+    path = write(reader, run.experiment, run.machine.outputs / REPORTS)
     run.parent.artifacts(path.parent, "report")
     run.parent.text(standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
-    show(run.store, run.experiment)
+    show(reader, run.experiment)
     print(f"report: {path}")
 
 

@@ -68,6 +68,14 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Crowded:
+    """News of a job: it found no memory where others work too. It has ended; alone it may do better."""
+
+    number: int
+    result: Result
+
+
+@dataclass(frozen=True)
 class Ready:
     """News of the process: it takes orders."""
 
@@ -107,6 +115,7 @@ class NoCard:
     """What a process computes on that has no card: the CPU."""
 
     lost = False
+    full: tuple[type[BaseException], ...] = (MemoryError,)  # what is raised when there is no memory left
 
     def stream(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -121,6 +130,7 @@ class OnlyCard:
         from gans.compute import devices
 
         self.device, self.devices = torch.device("cuda", 0), devices
+        self.full = (MemoryError, torch.OutOfMemoryError)
         self.streams = devices.Streams(self.device)
         # CUDA starts while the first jobs read their data
         threading.Thread(target=devices.lost, args=[self.device], daemon=True).start()
@@ -195,12 +205,13 @@ class Process:
                         self.stops[number].set()
         os._exit(1)  # the runner is gone
 
-    def send(self, news: Ready | Told | Dying) -> None:
+    def send(self, news: Ready | Told | Crowded | Dying) -> None:
         with self.sending, suppress(BrokenPipeError):  # `serve` sees that the runner is gone
             self.pipe.send(news)
 
     def work(self, number: int, pickled: bytes, stop: threading.Event) -> None:
         """A job's thread."""
+        news: type[Told] | type[Crowded] = Told
         try:
             with self.reading:  # imports what the job needs, which threads had better not do at once
                 job = pickle.loads(pickled)
@@ -210,12 +221,13 @@ class Process:
             result = Result(schema.FAILED, death(exit_code(leaving)))
         except BaseException as error:
             result = failure(error)
+            news = Crowded if isinstance(error, self.card.full) else Told
         if result.status == schema.FAILED and self.card.lost:
             # so will be every other job's next call: nothing that they could say of themselves would be true
             self.send(Dying(result.reason))
             os._exit(LOST)
         del self.stops[number]
-        self.send(Told(number, result))
+        self.send(news(number, result))
 
     def do(self, number: int, job: Job, stop: threading.Event) -> Result:
         """The job's call; one that was ended when it told something is overdue, whatever it makes of that."""

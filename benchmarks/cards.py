@@ -9,6 +9,8 @@ What a process of its own gives a job, it has here too:
   jobs did it. Each goes on from its checkpoint in a process without others; the one whose process dies again is
   the guilty one. It has failed, for the reason that the process died of, and the rest go on together again. A job
   that was there when two processes died stays alone, so that nobody dies for others three times.
+- *its memory*: a job that finds none beside others goes on from its checkpoint when it has the card to itself, and
+  has failed only if that is not enough.
 
 Nothing outlives the runner: a card's process ends when its pipe does.
 """
@@ -27,7 +29,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from benchmarks.card import Dying, Ready, Stop, Told, Work, serve
+from benchmarks.card import Crowded, Dying, Ready, Stop, Told, Work, serve
 from benchmarks.engine import Ended, Engine, Event, Job, LocalEngine, Progressed, Result, Started, death, overdue
 from benchmarks.options import Machine
 from gans import schema
@@ -44,7 +46,8 @@ class Attempt:
         number: by which its card knows it.
         started: whether its start was told.
         deaths: of processes that it shared.
-        suspect: it shared the last one that died, and may be the reason.
+        crowded: it found no memory beside others.
+        apart: it goes on without others: it is crowded, or may be why the last process died that it shared.
         deadline: when it is told to stop, on the clock of `time.monotonic`.
         stopping: whether it was told.
     """
@@ -53,7 +56,8 @@ class Attempt:
     job: Job
     started: bool = False
     deaths: int = 0
-    suspect: bool = False
+    crowded: bool = False
+    apart: bool = False
     deadline: float = 0.0
     stopping: bool = False
 
@@ -73,10 +77,11 @@ class Card:
     process: Any = None
     pipe: Any = None
     reason: str = ""  # that the process gave for its end
+    crowded: list[Attempt] = field(default_factory=list)  # have left since they were last asked for
 
     def room(self, jobs: int) -> int:
-        """How many more it takes, of so many at a time; beside a suspect none."""
-        return 0 if any(a.suspect for a in self.running.values()) else jobs - len(self.running)
+        """How many more it takes, of so many at a time; beside one that is apart none."""
+        return 0 if any(a.apart for a in self.running.values()) else jobs - len(self.running)
 
     def take(self, attempt: Attempt) -> None:
         """Let the job begin, or go on."""
@@ -108,6 +113,12 @@ class Card:
                         yield Ended(self.running.pop(number).job, result)
                     case Told(number, (images, values)):
                         yield Progressed(self.running[number].job, images, values)
+                    case Crowded(number, result):
+                        attempt = self.running.pop(number)
+                        if attempt.apart:  # it had the card to itself
+                            yield Ended(attempt.job, result)
+                        else:
+                            self.crowded.append(attempt)
                     case Ready():  # its jobs begin now
                         for attempt in self.running.values():
                             attempt.deadline = time.monotonic() + attempt.job.seconds
@@ -182,16 +193,17 @@ class Dealer:
     jobs: int  # at a time, on each card
     grace: float
     waiting: deque[Attempt]
-    suspects: deque[Attempt] = field(default_factory=deque)
+    apart: deque[Attempt] = field(default_factory=deque)  # wait for a card of their own
 
     def events(self) -> Iterator[Event]:
-        while self.waiting or self.suspects or any(card.running for card in self.cards):
+        while self.waiting or self.apart or any(card.running for card in self.cards):
             yield from self.hand_out()
             processes = [card for card in self.cards if card.process]
             wait([end for card in processes for end in (card.pipe, card.process.sentinel)], timeout=0.5)
             for card in processes:
                 dead = card.dead  # first: what it has sent by then is all
                 yield from card.listen()
+                self.part(card)
                 yield from self.bury(card) if dead else self.watch(card)
 
     def hand_out(self) -> Iterator[Started]:
@@ -204,13 +216,20 @@ class Dealer:
                 yield Started(attempt.job)
 
     def next(self) -> tuple[Card, Attempt] | None:
-        """The next job and the card that takes it: a suspect goes where no other is."""
+        """The next job and the card that takes it: one that is apart goes where no other is."""
         card = max(self.cards, key=lambda card: card.room(self.jobs))
-        if self.suspects and not card.running:
-            return card, self.suspects.popleft()
+        if self.apart and not card.running:
+            return card, self.apart.popleft()
         if self.waiting and card.room(self.jobs) > 0:
             return card, self.waiting.popleft()
         return None
+
+    def part(self, card: Card) -> None:
+        """Set jobs that found no memory beside others aside until a card is free."""
+        for attempt in card.crowded:
+            attempt.crowded = attempt.apart = True
+        self.apart.extend(card.crowded)
+        card.crowded = []
 
     def watch(self, card: Card) -> Iterator[Progressed | Ended]:
         """Tell jobs that are over their time limit to stop; kill the process that one does not hear."""
@@ -243,15 +262,15 @@ class Dealer:
             return
         for attempt in left:
             attempt.deaths += 1
-            attempt.suspect = True
-        self.suspects.extend(left)
+            attempt.apart = True
+        self.apart.extend(left)
 
     def acquit(self) -> None:
         """The guilty one is found: the other suspects go on together, but for those who were there before."""
-        innocent = [attempt for attempt in self.suspects if attempt.deaths < 2]
+        innocent = [attempt for attempt in self.apart if attempt.deaths < 2 and not attempt.crowded]
         for attempt in innocent:
-            attempt.suspect = False
-        self.suspects = deque(attempt for attempt in self.suspects if attempt.deaths >= 2)
+            attempt.apart = False
+        self.apart = deque(attempt for attempt in self.apart if attempt.apart)
         self.waiting.extendleft(reversed(innocent))
 
 

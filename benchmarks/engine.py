@@ -46,6 +46,7 @@ class Job:
         images: what progress counts up to; 0 if it does not count.
         log: file for what the worker prints.
         seconds: time limit.
+        counts: whether it is a cell to people, and not what cells are compared with.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Job:
     images: int
     log: Path
     seconds: float
+    counts: bool = True
 
 
 @dataclass(frozen=True)

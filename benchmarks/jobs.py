@@ -17,10 +17,11 @@ from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
 from gans.runs.cell import Cell
-from gans.runs.execute import InUse, Place, run_cell
+from gans.runs.execute import InUse, Place, phase, run_cell
+from gans.runs.live import LiveRun
 from gans.runs.rescore import add_scores
 from gans.runs.scores import ScoreKey
-from gans.runs.tracking import Store
+from gans.runs.tracking import MlflowRun
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,13 @@ def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place) -> Result:
     return Result(outcome.status, outcome.reason)
 
 
-def score_job(tell: Tell, cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequence[ScoreKey]) -> Result:
+def score_job(
+    tell: Tell, cell: Cell, run: MlflowRun, seen: int, folder: Path, place: Place, keys: Sequence[ScoreKey]
+) -> Result:
     """Add scores to a cell that is trained."""
+    tell(0, phase(schema.SCORING_PHASE))
     try:
-        add_scores(cell, run_id, folder, place, keys)
+        add_scores(cell, run, seen, folder, place, keys)
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     except InputError as error:
@@ -65,10 +69,11 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     """Score real images against real images, under the run of this id or a new one."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
+    tell(0, phase(schema.DATA_PHASE))
     images = datasets.load(floor.dataset, resolution=floor.resolution)
+    tell(0, phase(schema.SCORING_PHASE))
     real = Scorer(images, floor.extractor, floor.images, device)
     rows = real.noise_floor()
-    store = Store(place.uri)
     tags = {
         schema.KIND: schema.FLOOR,
         schema.IDENTITY: floor.identity,
@@ -83,8 +88,11 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
         "that no model can be expected to beat. `half/`: one half of the training images against the other. "
         "`test/`: the test images against the training images.",
     }
-    known = store.resume(run_id, place.parent) if run_id else None
-    run = known or store.start(place.experiment, floor.name, tags, place.parent)
+    run = LiveRun.of(folder, place.uri, place.experiment, run_id)
+    if run:
+        run.resume(place.parent)
+    else:
+        run = LiveRun.start(folder, place.uri, place.experiment, floor.name, tags, place.parent)
     for comparison, row in rows.items():
         run.log(0, {f"{schema.FLOORS[comparison]}/{name}": value for name, value in row.items()})
     run.dataset(images)

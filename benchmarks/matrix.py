@@ -24,7 +24,7 @@ from gans.registry import DATASETS
 if TYPE_CHECKING:
     import torch
 
-    from gans.runs.cell import Cell
+    from gans.runs.cell import Cell, Find
     from gans.training.mdgan.workers import Where
 
 MATRICES = Path(__file__).parent / "matrices"
@@ -228,8 +228,14 @@ def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
     return dict(recipes.recipe(name).settings)
 
 
-def cells(matrix: Matrix, selection: Selection, device: torch.device) -> list[Cell]:
+def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find | None = None) -> list[Cell]:
     """The selected cells, with their identities on the device that is to train them.
+
+    Args:
+        matrix: of which cells.
+        selection: which of them.
+        device: that is to train them.
+        find: gives extractors by name (`gans.runs.cell.identify`).
 
     Raises:
         InputError: an unknown name or key, a value out of range, data or weights that cannot be had.
@@ -240,7 +246,7 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device) -> list[Ce
     datasets = selection.datasets or list(matrix.file.datasets)
     seeds = selection.seeds or matrix.file.seeds
     return [
-        _cell(matrix, model, dataset, seed, selection, device)
+        _cell(matrix, model, dataset, seed, selection, device, find)
         for dataset in dict.fromkeys(datasets)
         for model in models
         if matrix.exists(model, dataset)
@@ -254,8 +260,16 @@ def short(dataset: str) -> str:
     return slug(name) or "images"
 
 
-def _cell(matrix: Matrix, model: str, dataset: str, seed: int, selection: Selection, device: torch.device) -> Cell:
-    from gans.runs.cell import identify
+def _cell(
+    matrix: Matrix,
+    model: str,
+    dataset: str,
+    seed: int,
+    selection: Selection,
+    device: torch.device,
+    find: Find | None,
+) -> Cell:
+    from gans.runs.cell import extractor, identify
 
     table = {key: value for key, value in matrix.file.models[model].items() if key not in NAMES}
     preset = matrix.preset_of(model, dataset)
@@ -269,4 +283,5 @@ def _cell(matrix: Matrix, model: str, dataset: str, seed: int, selection: Select
         {"precision": selection.precision} if selection.precision else {},
         where=f"{matrix.path} (model {model})",
     )
-    return identify(model, resolved.model_copy(update={"kimg": resolved.kimg * selection.budget}), device)
+    budgeted = resolved.model_copy(update={"kimg": resolved.kimg * selection.budget})
+    return identify(model, budgeted, device, find or extractor)

@@ -164,6 +164,9 @@ class Report:
     selection: Annotated[Selection, Only(("datasets", "budget", "precision"))] = field(default_factory=Selection)
     preset: Preset = ""
     outputs: Outputs = field(default_factory=places.outputs)
+    runs: Annotated[
+        Path, Option("folder of runs, to tell the store what it has missed", metavar="DIR", variable=False)
+    ] = Path("runs")
 
 
 def validate_jobs(machine: Machine) -> None:

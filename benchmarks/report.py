@@ -18,12 +18,16 @@ def main() -> int:
 def run(asked: Report) -> int:
     """Write the page and its pictures; the last line of the output is the page's path."""
     name = experiment_of(asked.matrix, asked.selection)
-    from gans.runs.tracking import Store  # seconds to import, which a wrong flag does not wait for
+    from gans.runs.reader import Reader
+    from gans.runs.sync import say, sync  # seconds to import, which a wrong flag does not wait for
+    from gans.runs.tracking import Store
     from reports.report import render
     from reports.results import load
     from reports.terminal import show_results
 
-    results = load(Store(), name)
+    store = Store()
+    say(sync(asked.runs, store))
+    results = load(Reader(store, asked.runs), name)
     path = render(results, asked.outputs / REPORTS / name)
     show_results(results)
     print(path)

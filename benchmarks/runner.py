@@ -19,7 +19,7 @@ from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
 from benchmarks.options import Bench, Machine, Selection
-from benchmarks.progress import progress
+from benchmarks.progress import costs, progress, show
 from gans import fidelity, schema
 from gans.commands import options
 from gans.compute import compiled, devices, precision, recorded
@@ -27,11 +27,15 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
-from gans.runs.cell import Cell, check_fit
-from gans.runs.cell import extractor as extractor_of
+from gans.runs.cell import Cell, Find, check_fit, extractor
+from gans.runs.cell import described as extractor_of
+from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
+from gans.runs.live import LiveRun, invocation
+from gans.runs.reader import Reader
 from gans.runs.scores import ScoreKey, metric_names, records
-from gans.runs.tracking import MlflowRun, Run, Store
+from gans.runs.sync import Synced, sync
+from gans.runs.tracking import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
@@ -119,13 +123,23 @@ class MatrixOutcome:
 class MatrixPlan:
     """What an invocation is asked for: cells and floors, checked, with what is known of them; nothing has run.
 
+    Args:
+        matrix: of which cells.
+        selection: which of them.
+        machine: that is to run them.
+        store: that knows what has run.
+        find: gives extractors by name; with `gans.runs.cell.described` their weights need not be here.
+
     Raises:
         InputError: on construction, if anything asked for cannot be had.
     """
 
-    def __init__(self, matrix: Matrix, selection: Selection, machine: Machine, store: Store) -> None:
+    def __init__(
+        self, matrix: Matrix, selection: Selection, machine: Machine, store: Store, find: Find = extractor
+    ) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
-        self.parent_id: str | None = None  # of all runs of this invocation, once it runs
+        self.find = find
+        self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
         if machine.compile:
@@ -133,7 +147,9 @@ class MatrixPlan:
         matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         kinds = (schema.CELL, schema.FLOOR)
-        self.runs = [run for run in store.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
+        self.folder = machine.runs / self.experiment
+        self.reader = Reader(store, self.folder)
+        self.runs = [run for run in self.reader.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
         # oldest first, so that the newest run of a cell is the one that stays
         self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}
         self.planned = self.plan()
@@ -147,10 +163,12 @@ class MatrixPlan:
         """All cells of the file and of the selection; only the selected ones run."""
         # in the file's order whatever was asked for, so that reports keep their order and colours
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
-        everything = cells(self.matrix, replace(self.selection, models=None, seeds=list(seeds)), self.device)
-        folder = self.machine.runs / self.experiment
+        asked = replace(self.selection, models=None, seeds=list(seeds))
+        everything = cells(self.matrix, asked, self.device, self.find)
         return [
-            Planned(cell, self.selects(cell), folder / cell.slug, self.known.get(cell.identity), self.wanted(cell))
+            Planned(
+                cell, self.selects(cell), self.folder / cell.slug, self.known.get(cell.identity), self.wanted(cell)
+            )
             for cell in everything
         ]
 
@@ -162,6 +180,11 @@ class MatrixPlan:
     @property
     def selected(self) -> list[Planned]:
         return [p for p in self.planned if p.selected]
+
+    @property
+    def side(self) -> int:
+        """Of the largest images, in pixels."""
+        return max(p.cell.experiment.resolution for p in self.planned)
 
     def untrained(self) -> list[Planned]:
         """The selected cells that this invocation trains."""
@@ -200,6 +223,11 @@ class MatrixPlan:
             names = self.in_order(plain)
             remarks += [f"GRAPH=1 is for one process; over Ray these models train without graphs: {names}"]
         return remarks
+
+    def lacking(self) -> list[str]:
+        """Why the weights of an extractor cannot be had, of those that the selection needs."""
+        names = {name for p in self.selected for name in p.cell.experiment.score.extractors}
+        return [why for name in sorted(names) if (why := why_not(name))]
 
     def unmeasured(self, cell: Cell) -> bool:
         """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
@@ -261,7 +289,7 @@ class MatrixRun(MatrixPlan):
     def run(self) -> MatrixOutcome:
         """Train and score what is left: cells that are trained already are scored only."""
         self.parent = self.open()
-        self.parent_id = self.parent.id
+        self.parent_key = self.parent.key
         try:
             outcome = self.finish_all(self.untrained())
         except BaseException:
@@ -283,17 +311,18 @@ class MatrixRun(MatrixPlan):
             cells={name: result for name, result in told.items() if name not in floors},
             floors={name: result for name, result in told.items() if name in floors},
         )
-        write_text(self.machine.runs / self.experiment / schema.OUTCOME, outcome.text())
+        write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self) -> Run:
+    def open(self) -> LiveRun:
         """The parent run, with all that the report needs to know of this invocation."""
         about = {
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
         }
-        run = self.store.start(self.experiment, f"bench {self.experiment}", about)
+        folder = invocation(self.folder)
+        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
         return run
@@ -303,7 +332,7 @@ class MatrixRun(MatrixPlan):
         """Where the jobs of this invocation run and are tracked."""
         return Place(
             experiment=self.experiment,
-            parent=self.parent_id,
+            parent=self.parent_key,
             uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=self.machine.threads(self.side),
@@ -311,11 +340,6 @@ class MatrixRun(MatrixPlan):
             graph=self.machine.graph,
             compile=self.machine.compile,
         )
-
-    @property
-    def side(self) -> int:
-        """Of the largest images, in pixels."""
-        return max(p.cell.experiment.resolution for p in self.planned)
 
     @property
     def limit(self) -> float:
@@ -328,10 +352,10 @@ class MatrixRun(MatrixPlan):
         for floor in self.floors:
             run = self.known.get(floor.identity)
             if run is None or not measured(run, floor):
-                folder = self.machine.runs / self.experiment / f"real-{floor.identity[:8]}"
+                folder = self.folder / f"real-{floor.identity[:8]}"
                 run_id = run.info.run_id if run else None
                 call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
-                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit))
+                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
         return jobs
 
     def training_jobs(self, untrained: list[Planned]) -> list[Job]:
@@ -347,8 +371,9 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in self.selected:
             if p.run and (keys := p.unscored):
+                seen = max(images for images, _ in self.reader.history(p.run.info.run_id, schema.TRAINING))
                 call = partial(
-                    score_job, cell=p.cell, run_id=p.run.info.run_id, folder=p.folder, place=self.place, keys=keys
+                    score_job, cell=p.cell, run=p.run, seen=seen, folder=p.folder, place=self.place, keys=keys
                 )
                 jobs.append(Job(p.cell.name, call, 0, p.folder / schema.LOG, self.limit))
         return jobs
@@ -362,9 +387,10 @@ class MatrixRun(MatrixPlan):
         spread = any(p in self.spread for p in planned.values())
         events = engine(self.machine, len(jobs), self.side, spread).run(jobs)
         try:
-            with progress(len(jobs)) as screen, closing(events):
+            waiting = {job.name: job.images for job in jobs if job.counts}
+            with progress(waiting, costs(self.runs)) as screen, closing(events):
                 for event in events:
-                    screen.show(event)
+                    show(screen, event)
                     if isinstance(event, Started):
                         running.add(event.job.name)
                     if isinstance(event, Ended):
@@ -383,16 +409,30 @@ class MatrixRun(MatrixPlan):
         """Write down the end of a cell whose own process could not."""
         if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
-        file = planned.folder / schema.RUN_FILE
-        run = self.store.find(json.loads(file.read_text())["run"]) if file.exists() else None
+        place = self.place
+        run = LiveRun.of(planned.folder, place.uri, place.experiment)
         if run is None:
-            run = self.store.start(self.experiment, planned.cell.name, tags(planned.cell), self.parent_id)
+            told = tags(planned.cell)
+            run = LiveRun.start(planned.folder, place.uri, place.experiment, planned.cell.name, told, place.parent)
         elif run.status() != schema.RUNNING:
             return  # its own process has written the end down
         if result.status == schema.INTERRUPTED:
             run.interrupt(result.reason)
         else:
             run.finish(result.status, result.reason)
+
+    def catch_up(self) -> Synced:
+        """Tell the store all that it does not know of this experiment; see `gans.runs.sync.sync`."""
+        return sync(self.folder, self.store, GRACE)
+
+
+def why_not(name: str) -> str:
+    """Why an extractor's weights cannot be had; empty if they can."""
+    try:
+        extractor(name)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:

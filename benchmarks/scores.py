@@ -10,6 +10,7 @@ from benchmarks.runner import FINISHED, MatrixOutcome, MatrixRun, Planned
 from gans.errors import InputError
 from gans.runs.cell import Cell, extractor
 from gans.runs.scores import ScoreKey
+from gans.runs.sync import say
 from gans.runs.tracking import Store
 
 FEWEST = 100  # images, as for every final score
@@ -46,7 +47,9 @@ def score(
     run = ScoreRun(matrix, selection, machine, store, extractors, count)
     if not run.selected:
         raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `make bench` first")
-    return run.finish_all([])
+    outcome = run.finish_all([])
+    say(run.catch_up())
+    return outcome
 
 
 class ScoreRun(MatrixRun):

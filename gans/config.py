@@ -1,7 +1,7 @@
 """The experiment: everything that decides what is trained and how it is scored.
 
 All parts are frozen and validated; an unknown or wrong key is refused with the nearest valid name. Every
-field carries its help text, printed by `gans config`.
+field carries its help text, printed by `gans config MODEL`.
 """
 
 from __future__ import annotations

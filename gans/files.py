@@ -1,4 +1,4 @@
-"""Files that survive a crash: whole or not there at all."""
+"""Files that survive a crash: whole or not there at all. And where what is fetched and made once is kept."""
 
 from __future__ import annotations
 
@@ -21,6 +21,31 @@ if TYPE_CHECKING:  # names of files are wanted long before torch is
 def slug(name: str) -> str:
     """A name as part of a file's: what is no letter, digit, dash or dot becomes a dash."""
     return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
+
+
+def data_root() -> Path:
+    """Where data sets are kept and downloaded to: the environment's GANS_DATA, by default `data`."""
+    return Path(os.environ.get("GANS_DATA") or "data").expanduser()
+
+
+def caches(kind: str) -> tuple[Path, Path]:
+    """The folders for what can be made or fetched again: beside the data, and the user's. Nothing is created."""
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
+    return data_root() / "cache" / kind, user / kind
+
+
+def cache(kind: str) -> Path:
+    """The one to write to: beside the data, or the user's where those are read-only."""
+    shared, user = caches(kind)
+    return next((path for path in (shared, user) if _writable(path.parent)), user)
+
+
+def _writable(path: Path) -> bool:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(path, os.W_OK)
 
 
 def atomically(path: Path, write: Callable[[Path], None]) -> None:

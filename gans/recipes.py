@@ -21,10 +21,11 @@ TWO_PLAYER = {"d_steps": [1, 2, 5]}
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of an experiment, and its search space."""
+    """Settings of an experiment, its search space, and what it is in one line."""
 
     settings: Mapping[str, Any]
     space: Mapping[str, Any]
+    about: str = ""
 
 
 def search_space(
@@ -66,6 +67,7 @@ RULE_RECIPES = {
                 "swap_epochs": {"low": 0.1, "high": 10, "log": True, "relative": True},  # E
             }
         ),
+        about="one generator, N discriminators on N shards that swap places (Hardy et al. 2019)",
     ),
     # the same paper's baseline: whole GANs, averaged every epoch
     "fl-gan": Recipe(
@@ -82,6 +84,7 @@ RULE_RECIPES = {
                 "average_epochs": {"low": 0.05, "high": 1, "log": True, "relative": True},
             }
         ),
+        about="N whole GANs on N shards, averaged in rounds (the baseline of the same paper)",
     ),
 }
 RECIPES = (*MODELS, *RULE_RECIPES)
@@ -104,7 +107,8 @@ def recipe(name: str, where: str = "") -> Recipe:
         raise unknown("model", name, RECIPES, where)
     model = MODELS[name]
     networks = {**model.recipe.get("networks", {}), "name": name}
-    return Recipe({**model.recipe, "networks": networks}, model.space or usual_space(model.config.model_fields))
+    space = model.space or usual_space(model.config.model_fields)
+    return Recipe({**model.recipe, "networks": networks}, space, model.about)
 
 
 def usual_space(hyperparameters: Container[str]) -> dict[str, Any]:

@@ -173,7 +173,10 @@ RULES = Registry(
 EXTRACTORS = Registry(
     "extractor",
     "gans.extractors",
-    {"inception": "gans.fidelity.extractors.inception:inception"},
+    {
+        "cifar10-resized": "gans.fidelity.extractors.resized:resized",
+        "inception": "gans.fidelity.extractors.inception:inception",
+    },
 )
 
 # in the order of tables; the first one chooses among checkpoints

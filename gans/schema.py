@@ -40,6 +40,7 @@ CODE = "gans.code."  # and `package.module:Name` of a part from elsewhere: SHA-2
 VERSION = "version."  # and a package
 DATA = "gans.data"  # how the data set is loaded again
 TAGS = "gans."  # how all of ours begin
+JOURNAL = "gans.journal"  # the key that a run's journal gave it
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
 
 # --- kinds of runs
@@ -65,6 +66,10 @@ PEAK, JOULES = "memory/peak_mib", "energy/joules"
 SIZE_G, SIZE_D = "parameters/generator", "parameters/discriminator"
 TRAFFIC = "traffic/"
 EXCHANGES, MOVES, TOTAL_MIB = "traffic/exchanges", "traffic/moves", "traffic/total_mib"
+# not tracked, but told to who watches: what a cell does from now on
+PHASE = "phase/"
+DATA_PHASE, REFERENCE_PHASE, TRAINING_PHASE = "reading data", "reference features", "training"
+SCORING_PHASE, PICTURES_PHASE = "scoring", "pictures"
 SWEEP_SCORE, SWEEP_SECONDS = "sweep/score", "sweep/seconds"
 # a floor's comparisons of real images with real ones, as the scorer calls them, and what their metrics begin with
 FLOORS = {"train half vs train half": "half", "train vs test": "test"}
@@ -74,6 +79,8 @@ FLOORS = {"train half vs train half": "half", "train vs test": "test"}
 OUTCOME = "outcome.json"  # how an invocation ended, cell by cell
 RUN_FILE = "run.json"  # which run a folder belongs to
 LOG = "log.txt"  # what its process printed
+KEPT = "kept"  # the folder of what was told of the run and lies nowhere else
+INVOCATIONS = "invocations"  # the folder of their own folders, beside those of cells
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 NETWORKS = "checkpoint"  # the artifact folder of these two

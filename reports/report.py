@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans import schema
 from gans.files import write_text
-from gans.runs.tracking import Store
+from gans.runs.reader import Source
 from reports import ROOT, SHIPPED, figures, mdgan, published, tables
 from reports.figures import Picture
 from reports.results import Board, Plan, Results, load
@@ -37,7 +37,7 @@ FILMS = 2_000_000  # for all films together
 FRACTIONS = {0.5: "half of", 0.25: "a quarter of", 0.2: "a fifth of", 0.1: "a tenth of", 0.01: "a hundredth of"}
 
 
-def write(store: Store, experiment: str, root: Path = ROOT) -> Path:
+def write(store: Source, experiment: str, root: Path = ROOT) -> Path:
     """Write `root/<experiment>/README.md` and its pictures; the same store gives the same bytes.
 
     Args:

@@ -17,9 +17,10 @@ from gans import schema
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
+from gans.runs.reader import Source
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.tracking import MlflowRun as Run
-from gans.runs.tracking import Store, shown
+from gans.runs.tracking import shown
 
 CLOCK = schema.TRAINING
 HISTORIES = (CLOCK, schema.LOSS_D, schema.LOSS_G, schema.D_REAL, schema.D_FAKE)
@@ -114,7 +115,7 @@ class Results:
     cells: pd.DataFrame
     curves: pd.DataFrame
     floors: pd.DataFrame
-    store: Store = field(repr=False)
+    store: Source = field(repr=False)
     runs: Mapping[str, Run] = field(repr=False)
     further: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
     unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
@@ -180,7 +181,7 @@ class Results:
         return None
 
 
-def load(store: Store, experiment: str) -> Results:
+def load(store: Source, experiment: str) -> Results:
     """The results of the newest invocation's matrix, from all invocations under its protocol.
 
     Raises:
@@ -208,7 +209,7 @@ def load(store: Store, experiment: str) -> Results:
     )
 
 
-def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
+def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
     """That of the newest invocation that got as far as planning."""
     parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
     for run in reversed(parents):
@@ -219,7 +220,7 @@ def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
     raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
 
 
-def _old(store: Store, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:
+def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:
     """What to say of results that were all made under other protocols than today's."""
     newest = parents[-1].data.tags
     protocol, commit = newest.get(schema.PROTOCOL, "unknown"), newest.get(schema.COMMIT, "unknown")
@@ -243,12 +244,12 @@ def _parse(path: Path, experiment: str) -> Plan:
         ) from None
 
 
-def _nothing(store: Store, experiment: str) -> InputError:
-    found = store.client.search_experiments()
-    known = [other.name for other in found if other.name not in ("Default", experiment)]
+def _nothing(store: Source, experiment: str) -> InputError:
+    names = store.experiments()
+    known = [name for name in names if name not in ("Default", experiment)]
     if not known:
         return InputError(f"no benchmark in the tracking store {shown(store.uri)}; run `make bench` first")
-    if store.client.get_experiment_by_name(experiment):
+    if experiment in names:
         return InputError(f"no benchmark run in experiment '{experiment}'; run its matrix first")
     return unknown("experiment", experiment, known, f" in {shown(store.uri)}")
 
@@ -320,7 +321,7 @@ def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
     return others if cell.selected else f"{others}; the newest invocation did not ask for it"
 
 
-def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
+def _curves(store: Source, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
     """`Results.curves`."""
     keys = ["identity", "model", "dataset", "seed", "counted"]
     points = [

@@ -7,12 +7,12 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from gans.runs.tracking import Store
+from gans.runs.reader import Source
 from reports import tables
 from reports.results import Board, Results, load
 
 
-def show(store: Store, experiment: str) -> None:
+def show(store: Source, experiment: str) -> None:
     """Print the ranking of every data set, best first, with the noise floors below.
 
     Args:

@@ -22,6 +22,7 @@ def run(asked: Search) -> int:
     preload("sweeps.trial", "benchmarks.jobs", "sklearn.datasets", "torchvision.utils")
     import optuna  # seconds to import, as what follows, which wrong input does not wait for
 
+    from gans.runs.sync import say
     from gans.runs.tracking import Store
     from sweeps.runner import SweepRun
 
@@ -29,7 +30,10 @@ def run(asked: Search) -> int:
     sweep = SweepRun(asked.request, asked.machine, Store())
     if len(asked.request.objectives) > 1:
         print("two objectives: every trial runs to its end, since Optuna prunes by one objective only")
-    return sweep.run()
+    say(sweep.catch_up())
+    code = sweep.run()
+    say(sweep.catch_up())
+    return code
 
 
 if __name__ == "__main__":

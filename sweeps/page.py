@@ -25,7 +25,9 @@ from pydantic import BaseModel
 from gans import schema
 from gans.errors import InputError, Parser, exit_code
 from gans.files import write_text
-from gans.runs.tracking import Run, Store, shown
+from gans.runs.reader import Source
+from gans.runs.telling import Telling
+from gans.runs.tracking import Store, shown
 from reports import report as pages
 from reports import results, tables
 from reports.difference import Difference
@@ -198,7 +200,7 @@ def importances(study: Study) -> dict[str, float]:
     return optuna.importance.get_param_importances(study, target=plots.score)
 
 
-def keep(run: Run, record: Record, study: Study, sweep: Sweep) -> None:
+def keep(run: Telling, record: Record, study: Study, sweep: Sweep) -> None:
     """Put what the pages need into the sweep's run."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = plots.draw_all(study, sweep, Path(folder))
@@ -222,7 +224,7 @@ def summary(study: Study, sweep: Sweep) -> str:
 # --- from the store
 
 
-def load(store: Store, experiment: str) -> Swept:
+def load(store: Source, experiment: str) -> Swept:
     """A study by its MLflow experiment.
 
     Raises:
@@ -236,18 +238,17 @@ def load(store: Store, experiment: str) -> Swept:
     raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
 
 
-def retrained(store: Store, experiment: str) -> Results | None:
+def retrained(store: Source, experiment: str) -> Results | None:
     try:
         return results.load(store, experiment)
     except InputError:
         return None
 
 
-def load_all(store: Store) -> list[Swept]:
+def load_all(store: Source) -> list[Swept]:
     """All studies of the store that came to an end, by name."""
-    found = store.client.search_experiments(filter_string=f"name LIKE '{PREFIX}%'")
     studies = []
-    for name in sorted(experiment.name for experiment in found):
+    for name in store.experiments(PREFIX):
         try:
             studies.append(load(store, name))
         except InputError:

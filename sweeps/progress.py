@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from benchmarks.engine import Ended, Event, Progressed
-from benchmarks.progress import summary
+from gans import schema
+from gans.commands.progress import summary
 
 LINE_SECONDS = 15.0
 
@@ -68,6 +69,11 @@ class Pace:
             return ""
         seconds = (time.monotonic() - self.since) / done * max(0, self.trials - tally.counted)
         return f"{seconds / 60:.0f} min left" if seconds > 90 else f"{seconds:.0f} s left"
+
+
+def phase_of(event: Progressed) -> str:
+    """What a trial begins with; empty if it tells metrics."""
+    return next((name.removeprefix(schema.PHASE) for name in event.values if name.startswith(schema.PHASE)), "")
 
 
 class Lines:
@@ -156,6 +162,8 @@ class Bars:
                 name, kimg = f"trial {values['trial']:.0f}", event.job.images // 1000 or None
                 self.tasks[job] = self.progress.add_task(name, total=kimg, unit="kimg", values="")
                 self.total()
+            case Progressed() if phase := phase_of(event):
+                self.progress.update(self.tasks[job], unit=f"kimg  {phase}")
             case Progressed():
                 values = self.values.setdefault(job, {})
                 values.update(event.values)

@@ -26,16 +26,20 @@ from gans.places import PRESETS, REPORTS, free
 from gans.recipes import recipe
 from gans.registry import RULES
 from gans.runs.cell import Cell, identify
+from gans.runs.courier import GRACE
 from gans.runs.execute import Place, locked
-from gans.runs.tracking import Run, Store, shown
+from gans.runs.live import LiveRun, invocation
+from gans.runs.reader import Reader
+from gans.runs.sync import Synced, keys, sync
+from gans.runs.tracking import Store, shown
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Where
 from sweeps import page, winners
 from sweeps.options import Request
 from sweeps.progress import Bars, Lines, Tally, progress
 from sweeps.space import read_space
-from sweeps.study import Sweep, bury, counted, reap, unclaimed
-from sweeps.trial import Site, Train, tidy, trial_job
+from sweeps.study import Sweep, bury, counted, origin, reap, unclaimed
+from sweeps.trial import Site, Train, tidy, trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
@@ -185,7 +189,7 @@ class SweepRun:
             uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=max(1, devices.cores() // self.parallel(left)),
-            parent=self.parent.id,
+            parent=self.parent.key,
             graph=self.machine.graph,
             compile=self.machine.compile,
             workers=self.workers,
@@ -245,7 +249,8 @@ class SweepRun:
 
     def close(self, trial: FrozenTrial, result: Result) -> None:
         """End the MLflow run of a trial whose worker is dead."""
-        run = self.store.resume(trial.user_attrs.get("run", "none"))
+        folder, key = trial_folder(self.folder, origin(trial)), trial.user_attrs.get("run")
+        run = LiveRun.of(folder, self.store.uri, self.sweep.name, key)
         if run is None:
             return
         if result.status == schema.INTERRUPTED:
@@ -261,14 +266,14 @@ class SweepRun:
         record = page.record(self.study, self.sweep, self.request, finalists)
         page.keep(self.parent, record, self.study, self.sweep)
         code = self.retrain(finalists) if finalists else 1
-        found = page.load(self.store, self.sweep.name)
+        found = page.load(Reader(self.store, self.folder), self.sweep.name)
         root = self.machine.outputs / REPORTS / page.ROOT.name
         path = page.write(found, root)
         self.write_preset(found, path.parent / page.CANDIDATE)
         self.parent.artifacts(path.parent, schema.REPORT)
         print(f"report: {path}")
         try:
-            page.write_ranking(root, page.load_all(self.store))
+            page.write_ranking(root, page.load_all(Reader(self.store, self.machine.runs)))
         except InputError as error:  # of other studies; this one is done
             print(error)
         return code
@@ -306,12 +311,16 @@ class SweepRun:
 
     # --- tracking
 
-    def open(self) -> Run:
+    def open(self) -> LiveRun:
         """The sweep's parent run: one per study and store, taken up by every session."""
-        known = [run for run in self.store.runs(self.sweep.name) if run.data.tags.get(schema.KIND) == schema.SWEEP]
-        run = self.store.resume(known[0].info.run_id) if known else None
-        if run is None:
-            run = self.store.start(self.sweep.name, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP})
+        runs = Reader(self.store, self.folder).runs(self.sweep.name)
+        known = [keys(run)[0] for run in runs if run.data.tags.get(schema.KIND) == schema.SWEEP]
+        where = invocation(self.folder), self.store.uri, self.sweep.name
+        run = LiveRun.of(*where, known[0]) if known else None
+        if run:
+            run.resume()
+        else:
+            run = LiveRun.start(*where, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP})
         run.tag(
             {
                 schema.STUDY: self.sweep.study,
@@ -325,6 +334,10 @@ class SweepRun:
         )
         run.text(self.sweep.space.text(), schema.SWEEP_SPACE)
         return run
+
+    def catch_up(self) -> Synced:
+        """Tell the store all that it does not know of this sweep; see `gans.runs.sync.sync`."""
+        return sync(self.folder, self.store, GRACE)
 
     def note(self) -> str:
         return (

@@ -98,6 +98,12 @@ class Sweep:
         """The metric that trials are judged by during training, and in the end by its best value."""
         return schema.curve(self.default.metric)
 
+    @property
+    def metric_names(self) -> list[str]:
+        """What the objectives are called by whoever looks at the study: `fd_digits`, `training seconds`."""
+        known = {"score": self.default.metric, "seconds": "training seconds"}
+        return [known[objective] for objective in self.objectives]
+
     def experiment(self, tables: Mapping[str, Any]) -> Experiment:
         """The default with a trial's tables laid over it."""
         return experiment(self.base.model_dump(), tables, where="the trial")
@@ -134,6 +140,7 @@ class Sweep:
         except DuplicatedStudyError:
             return self.join(storage)
         study.set_user_attr("sweep", self.identity())
+        study.set_metric_names(self.metric_names)
         default = self.space.default()
         if default:
             study.enqueue_trial(default)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.exceptions import TrialPruned
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -18,11 +19,12 @@ from gans.errors import Stopped
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
 from gans.runs.cell import Cell, resolve
 from gans.runs.execute import CellRun, Place, Tracker, reason
-from gans.runs.tracking import Run, Store
+from gans.runs.live import LiveRun as Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
+GRID = "final.png"  # of what the chosen generator draws
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps
 
 
@@ -37,6 +39,11 @@ class Site:
 
     place: Place
     folder: Path
+
+    @property
+    def pictures(self) -> Path:
+        """Optuna's artifacts, a grid of each finished trial: one folder for all studies, for optuna-dashboard."""
+        return self.folder.parent / "sweep-artifacts"
 
 
 Train = Callable[[Trial, Sweep, Site, Tell], tuple[float, ...]]
@@ -171,9 +178,9 @@ class TrialRun(CellRun):
     def tracker(self, run: Run) -> Tracker:
         return TrialTracker(run, self.tell, self.trial, self.sweep)
 
-    def open(self, store: Store) -> Run:
-        run = super().open(store)
-        self.trial.set_user_attr("run", run.id)
+    def open(self) -> Run:
+        run = super().open()
+        self.trial.set_user_attr("run", run.key)
         return run
 
     def conclude(self, run: Run, trained: Outcome) -> None:
@@ -200,7 +207,16 @@ def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[flo
     outcome = run.execute()
     if outcome.status == schema.DIVERGED:
         raise TrialDiverged(f"diverged: {outcome.reason}")
+    attach(trial, folder / schema.SAMPLES / GRID, site)
     return tuple(run.values[objective] for objective in sweep.objectives)
+
+
+def attach(trial: Trial, picture: Path, site: Site) -> None:
+    """Put a picture beside the trial in the study's storage, for optuna-dashboard."""
+    if picture.is_file():
+        site.pictures.mkdir(parents=True, exist_ok=True)
+        store = FileSystemArtifactStore(site.pictures)
+        upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial)
 
 
 def trial_folder(root: Path, number: int) -> Path:

@@ -114,8 +114,8 @@ def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor],
     from gans.data import datasets
 
     images = datasets.load(about["experiment"]["dataset"], resolution=about["shape"][1])
-    name = fidelity.default_extractor(images)
-    if name == fidelity.INCEPTION:
+    name = fidelity.own_extractor(images)
+    if name is None:
         raise InputError(
             f"{images.title} at {images.resolution}x{images.resolution} has no classifier to choose samples with; "
             "name latents in place of classes: --a 0:3,0:17"

@@ -25,7 +25,7 @@ class Drawing:
     generator: Annotated[
         str,
         Option(
-            "a generator.safetensors, a run's folder, or an MLflow run id (its first characters will do)",
+            "a generator.safetensors, a run's folder, an MLflow run id (or how it begins), or zoo:NAME",
             positional=True,
         ),
     ]

@@ -1,4 +1,4 @@
-"""`gans config`: every setting of an experiment, its value under a recipe, and what it means."""
+"""`gans config`: the recipes; of one of them every setting, its value, and what it means."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from gans.commands.options import Option
 
 @dataclass(frozen=True)
 class Config:
-    """List every setting of an experiment, with a recipe's values."""
+    """List the recipes or, of one of them, every setting."""
 
-    recipe: Annotated[str, Option("gan, dcgan, ..., or package.module:Name", positional=True)] = "dcgan"
+    recipe: Annotated[
+        str, Option("gan, dcgan, ..., or package.module:Name; if not given, the recipes", positional=True)
+    ] = ""
 
 
 def add(commands: Any) -> None:
@@ -22,10 +24,26 @@ def add(commands: Any) -> None:
 
 
 def run(asked: Config) -> int:
-    """Print one line for each setting."""
+    """Print one line for each recipe, or for each setting of one."""
+    if asked.recipe:
+        return print_settings(asked.recipe)
+    return print_recipes()
+
+
+def print_settings(name: str) -> int:
     from gans.config import describe, experiment
     from gans.recipes import recipe
 
-    for key, value, text in describe(experiment(recipe(asked.recipe).settings)):
+    for key, value, text in describe(experiment(recipe(name).settings)):
         print(f"{key:<24} {value!s:<18} {text}")
+    return 0
+
+
+def print_recipes() -> int:
+    from gans.recipes import RULE_RECIPES, recipe
+    from gans.registry import MODELS
+
+    for name in (*MODELS.names(), *RULE_RECIPES):
+        print(f"{name:<24} {recipe(name).about}".rstrip())
+    print("\ngans config NAME lists the settings of one; gans train NAME DATASET trains it")
     return 0

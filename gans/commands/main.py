@@ -1,14 +1,14 @@
-"""The command line: `gans train | sample | interpolate | arithmetic | walk | score | extractor | config | ui`."""
+"""The command line: `gans train | sample | zoo | score | ...`; `COMMANDS` has all of it."""
 
 from __future__ import annotations
 
 import sys
 
-from gans.commands import arithmetic, config, extractor, interpolate, sample, score, train, ui, walk
+from gans.commands import arithmetic, config, extractor, interpolate, sample, score, sync, train, ui, walk, zoo
 from gans.errors import Parser, exit_code
 
 # each adds its command to the parser, and imports what is heavy when it runs
-COMMANDS = (train, sample, interpolate, arithmetic, walk, score, extractor, config, ui)
+COMMANDS = (train, sample, interpolate, arithmetic, walk, score, zoo, extractor, config, sync, ui)
 
 
 def main() -> int:

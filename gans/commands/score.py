@@ -6,7 +6,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from gans.fidelity.extractors.cards import Card
     from gans.fidelity.scorer import Scorer
 
-IMAGES = "a folder, .zip or .tar of images; an .npz of uint8; a generator.safetensors, its folder or MLflow run id"
+IMAGES = (
+    "a folder, .zip or .tar of images; an .npz of uint8; a generator: its .safetensors, folder, MLflow run id or "
+    "zoo:NAME"
+)
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
 
@@ -35,8 +38,10 @@ class Score:
     """Score images, or a trained generator, against a data set."""
 
     images: Annotated[str, Option(IMAGES, positional=True)] = ""
-    reference: Annotated[str, Option("digits, mnist, ..., folder:PATH", metavar="DATASET")] = ""
-    extractor: Annotated[str, Option("auto: the data set's own, else inception")] = "auto"
+    reference: Annotated[
+        str, Option("digits, mnist, ..., folder:PATH; of a generator, what it was trained on", metavar="DATASET")
+    ] = ""
+    extractor: Annotated[str, Option("auto: the data set's own, else inception, else a stand-in")] = "auto"
     metric: Annotated[
         tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
     ] = ()
@@ -55,9 +60,8 @@ def run(asked: Score) -> int:
     """Score images, or list what they can be scored with."""
     if asked.list:
         return list_extractors(asked.json)
-    if not (asked.images and asked.reference):
-        missing = "--reference" if asked.images else "IMAGES"
-        raise InputError(f"{missing} is missing: gans score IMAGES --reference mnist; gans score --help says more")
+    if not asked.images:
+        raise missing("IMAGES")
     from gans import fidelity
     from gans.compute import devices
     from gans.fidelity.scorer import Scorer
@@ -87,20 +91,28 @@ class Given:
     note: str = ""
 
 
+def missing(what: str) -> InputError:
+    return InputError(f"{what} is missing: gans score IMAGES --reference mnist; gans score --help says more")
+
+
 def read(asked: Score, device: torch.device) -> Given:
     """The images that the command line names, checked against the data set that it names.
 
     Raises:
         InputError: they cannot be had, or are not images like the data set's.
     """
+    from gans import zoo
     from gans.runs.find import find_generator, is_run
-    from gans.schema import GENERATOR
+    from gans.schema import GENERATOR, RUN_FILE
 
-    path = find_generator(asked.images) if is_run(asked.images) else Path(asked.images).expanduser()
-    if path.is_dir() and (path / GENERATOR).is_file():
-        path = path / GENERATOR  # its folder holds grids of samples, which are no samples
+    elsewhere = is_run(asked.images) or zoo.named(asked.images)
+    path = find_generator(asked.images) if elsewhere else Path(asked.images).expanduser()
+    if any((path / name).is_file() for name in (GENERATOR, RUN_FILE)):
+        path = find_generator(str(path))  # a run's folder holds grids of samples, which are no samples
     if path.suffix == ".safetensors":
         return drawn(path, asked, device)
+    if not asked.reference:
+        raise missing("--reference")
     if path.suffix == ".pt":
         raise InputError(f"{path} is a training state; name the {GENERATOR} beside it")
     if asked.count is not None:
@@ -111,19 +123,36 @@ def read(asked: Score, device: torch.device) -> Given:
 
 
 def drawn(path: Path, asked: Score, device: torch.device) -> Given:
-    """Images of a generator, from the latents that reports are made with."""
+    """Images of a generator, from the latents that reports are made with, and what they are compared with."""
     from gans.data import datasets
     from gans.generate import sampling
 
     count = positive("--count", COUNT if asked.count is None else asked.count)
     generator, about = sampling.load_generator(path, device)
     channels, side = about["shape"]
-    reference = datasets.load(asked.reference, resolution=side)
+    reference = trained_on(about, side) if not asked.reference else datasets.load(asked.reference, resolution=side)
     if channels != reference.channels:
-        raise InputError(f"{path} draws {channels}-channel images, '{asked.reference}' has {reference.channels}")
+        raise InputError(f"{path} draws {channels}-channel images, '{reference.name}' has {reference.channels}")
     with drawing(path):
         images = sampling.generate(generator, sampling.latents(count, about["networks"]["latent"], "report"))
     return Given(images, reference, "the latents that reports are made with")
+
+
+def trained_on(about: Mapping[str, Any], side: int) -> ImageData:
+    """The data that a generator's file says it was trained on.
+
+    Raises:
+        InputError: it says nothing, or they cannot be had.
+    """
+    from gans.data import datasets
+
+    name = about.get("experiment", {}).get("dataset")
+    if not name:
+        raise missing("--reference")
+    try:
+        return datasets.load(name, resolution=side)
+    except InputError as error:
+        raise InputError(f"{error}; or name the data to compare with: --reference") from None
 
 
 def from_files(asked: Score) -> Given:
@@ -260,6 +289,7 @@ def list_extractors(plain: bool) -> int:
     """Print the cards of all pinned extractors, and what is known of Inception."""
     from gans.fidelity import INCEPTION
     from gans.fidelity.extractors.cards import INCEPTION_SHA256, cards
+    from gans.fidelity.extractors.resized import CARD, RESIZED
 
     known = cards()
     for card in known.values():
@@ -269,6 +299,7 @@ def list_extractors(plain: bool) -> int:
         return 0
     for card in known.values():
         print(described(card))
+    print(f"{RESIZED}: '{CARD}' on images of any size, resized; for data without labels where Inception is not")
     print(f"{INCEPTION}: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)")
     print(f"  sha256    {INCEPTION_SHA256}")
     return 0

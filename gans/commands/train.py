@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
 from gans.commands import options
 from gans.commands.options import Option
+from gans.commands.progress import duration
 from gans.errors import InputError
 from gans.recipes import RECIPES, recipe
+from gans.schema import Precision
 
 if TYPE_CHECKING:
     from gans.config import Experiment
+    from gans.runs.scoring import Scored
+
+EXPERIMENT = "train"  # in MLflow, and the folder's name
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,10 @@ class Train:
     seed: Annotated[int, Option("training seed: initial weights, latents, order of the data")] = 0
     kimg: Annotated[float | None, Option("budget in thousands of images; if not given, the recipe's")] = None
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
-    set: Annotated[tuple[str, ...], Option("any key of `gans config`", metavar="KEY=VALUE")] = ()
+    precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
+    graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
+    compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA)")] = False
+    set: Annotated[tuple[str, ...], Option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
 
@@ -37,8 +45,9 @@ class Train:
         """The experiment: the recipe, with what the command line lays over it."""
         from gans.config import experiment
 
-        budget = {} if self.kimg is None else {"kimg": self.kimg}
-        asked = {"dataset": self.dataset, "seed": self.seed, **budget}
+        given = {"kimg": self.kimg, "precision": self.precision}
+        asked = {"dataset": self.dataset, "seed": self.seed}
+        asked |= {key: value for key, value in given.items() if value is not None}
         return experiment(recipe(self.model).settings, asked, *map(assignment, self.set), where="--set")
 
 
@@ -49,46 +58,63 @@ def add(commands: Any) -> None:
 
 def run(asked: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
-    from gans.compute import devices
+    from gans.commands.progress import busy, screen
+    from gans.compute import devices, precision
+    from gans.registry import MODELS
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
+    from gans.runs.sync import left_behind
     from gans.runs.tracking import Store
     from gans.training.mdgan import cluster
 
-    cell = resolve(asked.model, asked.experiment(), devices.resolve(asked.device))
+    experiment, device = asked.experiment(), devices.resolve(asked.device)
+    with busy("reading data, looking for extractors"):
+        cell = resolve(asked.model, experiment, device)
     workers = cluster.checked(asked.workers)
-    place = Place("train", Store().uri, asked.device, devices.cores(), workers=workers)
-    check_workers(cell, place)
-    folder = asked.runs / "train" / cell.slug
-    with shown(cell.name, cell.experiment.budget) as tell:
-        outcome = run_cell(cell, folder, place, tell)
-    print(f"{outcome.status}: {cell.name} in {folder} {outcome.reason}")
-    for name, value in outcome.scores.items():
-        print(f"  {name:<24} {value:.5g}")
-    return 0 if outcome.status == "finished" else 1
-
-
-@contextmanager
-def shown(name: str, budget: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """A progress bar over `budget` images; gives what to tell it: images seen, and metrics."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[told]}"),
+    place = Place(
+        EXPERIMENT,
+        Store().uri,
+        asked.device,
+        devices.cores(),
+        graph=asked.graph,
+        compile=asked.compile,
+        workers=workers,
     )
-    with Progress(*columns) as progress:
-        last: dict[str, str] = {}
-        task = progress.add_task(name, total=budget, told="")
+    check_workers(cell, place)
+    if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
+        print(f"{asked.model} trains in float32, as no lower precision was measured on CUDA")
+    folder = asked.runs / EXPERIMENT / cell.slug
+    with screen({cell.name: cell.experiment.budget}) as shown:
+        shown.start(cell.name, cell.experiment.budget)
+        outcome = run_cell(cell, folder, place, partial(shown.tell, cell.name))
+        shown.end(cell.name, outcome.status, outcome.reason)
+    print(ending(cell.metric, outcome, folder))
+    for line in left_behind(folder):
+        print(line)
+    return 0 if outcome.status == schema.FINISHED else 1
 
-        def tell(images: int, values: Mapping[str, float]) -> None:
-            told = (schema.LOSSES, schema.CURVE)
-            last.update({k: f"{k} {v:.4g}" for k, v in values.items() if k.startswith(told)})
-            progress.update(task, completed=min(images, budget), told="  ".join(last.values()))
 
-        yield tell
+def ending(metric: str, outcome: Scored, folder: Path) -> str:
+    """The few numbers that matter, where the rest is, and what to do with it."""
+    seconds = ", ".join(f"{part} {duration(spent)}" for part, spent in outcome.seconds.items())
+    if not outcome.scores:
+        return f"{seconds}\npictures   {folder / schema.SAMPLES}"
+    generator = folder / schema.GENERATOR
+    return "\n".join(
+        [
+            f"{metric:<10} {score_text(outcome.scores, metric)}, lower is better",
+            f"seconds    {seconds}",
+            f"generator  {generator}",
+            f"pictures   {folder / schema.SAMPLES}, {folder / schema.FILM}",
+            f"next       gans sample {generator}   gans walk {generator}   gans ui",
+        ]
+    )
+
+
+def score_text(scores: Mapping[str, float], metric: str) -> str:
+    """A score with its standard error, if it has one."""
+    error = scores.get(f"{metric}_se")
+    return f"{scores[metric]:.4g}" + (f" ± {error:.2g} (standard error)" if error is not None else "")
 
 
 def assignment(text: str) -> dict[str, Any]:
@@ -102,4 +128,4 @@ def assignment(text: str) -> dict[str, Any]:
         try:
             return tomllib.loads(f"{key} = {json.dumps(value)}")
         except tomllib.TOMLDecodeError:
-            raise InputError(f"--set {text}: '{key}' is not a key; `gans config` lists them") from None
+            raise InputError(f"--set {text}: '{key}' is not a key; `gans config dcgan` lists them") from None

@@ -7,7 +7,6 @@ archive of images (`gans.data.folders`).
 from __future__ import annotations
 
 import functools
-import os
 import re
 import threading
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from gans.data.images import (
     smallest_resolution,
 )
 from gans.errors import InputError, unknown
+from gans.files import data_root
 from gans.registry import DATASETS
 
 
@@ -131,11 +131,6 @@ def _split(pixels: Tensor | np.ndarray, labels: Tensor | list[int]) -> Split:
 
 
 # Loading
-
-
-def data_root() -> Path:
-    """Where data sets are kept and downloaded to: the environment's GANS_DATA, by default `data`."""
-    return Path(os.environ.get("GANS_DATA") or "data").expanduser()
 
 
 def load(name: str, root: Path | None = None, resolution: int | None = None) -> ImageData:

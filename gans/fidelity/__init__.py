@@ -5,7 +5,14 @@ here is light: which extractors there are, and what their scores are called. `Sc
 """
 
 from gans.fidelity.extractors.extractor import Extractor, identity
-from gans.fidelity.extractors.find import default_extractor, names, require
+from gans.fidelity.extractors.find import (
+    default_extractor,
+    names,
+    own_extractor,
+    planned_extractor,
+    published,
+    require,
+)
 from gans.fidelity.measured import Measured
 from gans.fidelity.metric import INCEPTION, Metric
 from gans.fidelity.protocol import SCORING_VERSION, ScoreInfo
@@ -20,5 +27,8 @@ __all__ = [
     "default_extractor",
     "identity",
     "names",
+    "own_extractor",
+    "planned_extractor",
+    "published",
     "require",
 ]

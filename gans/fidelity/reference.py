@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from gans.data.datasets import data_root
+from gans.files import cache
 
 log = logging.getLogger("gans")
 
@@ -31,16 +30,7 @@ _COMPUTING = threading.RLock()
 
 def directory() -> Path:
     """Where reference features are kept: beside the data (`GANS_DATA`), else in the user's cache."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
-    return next((path for path in (data_root() / "cache", user) if _writable(path)), user) / "reference"
-
-
-def _writable(path: Path) -> bool:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(path, os.W_OK)
+    return cache("reference")
 
 
 def cached(key: Key, compute: Callable[[], Tensor]) -> Tensor:

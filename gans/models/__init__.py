@@ -34,6 +34,7 @@ class Model:
         space: what `make sweep` searches, in the notation of `sweeps.space`; empty: learning rates and width.
         bf16: whether it was measured to train in bfloat16 to equal scores on CPUs where that is faster.
         cuda: the precision that was measured to do so on CUDA; None: nothing was measured.
+        about: what it is, in one line of `gans config`.
     """
 
     config: type[NetworkConfig]
@@ -43,6 +44,7 @@ class Model:
     space: Mapping[str, Any] = field(default_factory=dict)
     bf16: bool = False
     cuda: Literal["bf16", "tf32"] | None = None
+    about: str = ""
 
 
 def build_generator(shape: Shape, config: NetworkConfig, seed: int) -> nn.Module:

@@ -84,7 +84,16 @@ def _norm(channels: int, norm: bool) -> list[nn.Module]:
 
 # Radford et al. 2015, section 4
 RECIPE = {"networks": {"latent": 100, "width": 128}, "batch": 128}
-DCGAN = Model(Config, Generator, Discriminator, RECIPE, search_space(), bf16=True, cuda="bf16")
+DCGAN = Model(
+    Config,
+    Generator,
+    Discriminator,
+    RECIPE,
+    search_space(),
+    bf16=True,
+    cuda="bf16",
+    about="transposed and strided convolutions, BatchNorm (Radford et al. 2015)",
+)
 DCGAN_NOBN = Model(
     Config,
     partial(Generator, norm=False),
@@ -93,4 +102,5 @@ DCGAN_NOBN = Model(
     search_space(PENALISED),
     bf16=True,
     cuda="bf16",
+    about="dcgan without BatchNorm, so that it may have a gradient penalty",
 )

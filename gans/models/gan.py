@@ -73,4 +73,5 @@ GAN = Model(
     recipe={"networks": {"latent": 100, "width": 512}},
     space=search_space(["non-saturating", "minimax", *PENALISED[1:]]),
     cuda="tf32",
+    about="fully connected networks (Goodfellow et al. 2014)",
 )

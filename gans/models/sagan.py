@@ -144,4 +144,5 @@ SAGAN = Model(
     space=search_space(PENALISED, lowest_rate=2e-5),
     bf16=True,
     cuda="bf16",
+    about="residual networks, spectral norm, self-attention, hinge loss (Zhang et al. 2018)",
 )

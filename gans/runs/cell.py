@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,6 +18,8 @@ from gans.models import build_discriminator
 from gans.models.layers import Shape
 from gans.registry import LOSSES, MODELS, RULES
 from gans.training.players import normalises
+
+Find = Callable[[str], fidelity.Extractor]
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,14 @@ def extractor(name: str) -> fidelity.Extractor:
     return fidelity.require(name)
 
 
+def described(name: str) -> fidelity.Extractor:
+    """The extractor; one whose weights cannot be had as it was published, so that its cells can be planned."""
+    try:
+        return extractor(name)
+    except InputError:
+        return fidelity.published(name)
+
+
 def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
     """The cell of an experiment on a device, with everything checked that can be before training starts.
 
@@ -67,15 +78,22 @@ def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
     return cell
 
 
-def identify(model: str, experiment: Experiment, device: torch.device) -> Cell:
+def identify(model: str, experiment: Experiment, device: torch.device, find: Find = extractor) -> Cell:
     """The cell of an experiment on a device, which decides on its precision; whether or not it can be trained.
+
+    Args:
+        model: its name in tables.
+        experiment: as it was written.
+        device: that is to train it.
+        find: gives extractors by name; `described` for a plan that nothing is run of.
 
     Raises:
         InputError: the data set or an extractor's weights cannot be had.
     """
     images = datasets.load(experiment.dataset, resolution=experiment.resolution)
-    names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
-    extractors = [extractor(name) for name in dict.fromkeys(names)]
+    default = fidelity.planned_extractor if find is described else fidelity.default_extractor
+    names = [default(images) if e == "auto" else e for e in experiment.score.extractors]
+    extractors = [find(name) for name in dict.fromkeys(names)]
     settled = precision.resolve(experiment.precision, device, MODELS[experiment.networks.name])
     resolved = Resolved.of(experiment, images.resolution, settled, [e.name for e in extractors])
     identity = resolved.identity(images.hash, extractors[0].hash, resolved.code())

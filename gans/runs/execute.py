@@ -22,9 +22,9 @@ from gans.pictures.film import Track, grids, save_film
 from gans.pictures.shards import draw_shards
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
+from gans.runs.live import LiveRun as Run
 from gans.runs.provenance import foreign, provenance
 from gans.runs.scoring import Scored, Scoring
-from gans.runs.tracking import Run, Store
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
@@ -32,6 +32,11 @@ from gans.training.recorder import History
 
 # told (images seen, metrics) as training goes on
 Tell = Callable[[int, Mapping[str, float]], None]
+
+
+def phase(name: str) -> dict[str, float]:
+    """What tells that a cell begins with something else; for who watches, not tracked."""
+    return {schema.PHASE + name: 1.0}
 
 
 class InUse(InputError):
@@ -47,7 +52,7 @@ class Place:
         uri: the tracking store.
         device: auto, cpu, cuda or cuda:1.
         threads: on the CPU.
-        parent: run id of the invocation, if there is one.
+        parent: key of the invocation's run, if there is one.
         matrix_file: text of the matrix file, kept with the run.
         graph: record training steps and replay them; None: where the device has graphs.
         compile: compute networks by compiled code, which is kept beside the data.
@@ -66,7 +71,7 @@ class Place:
 
 
 class Tracker:
-    """The observer of a training that is tracked: passes what it is told on to MLflow and to a listener."""
+    """The observer of a training that is tracked: passes what it is told on to its run and to a listener."""
 
     def __init__(self, run: Run, tell: Tell) -> None:
         self.run, self.tell = run, tell
@@ -82,7 +87,7 @@ class Tracker:
         self.run.flush()
 
     def resumed(self, history: History) -> None:
-        if self.run.new:  # the store that knew the run is gone: tell the new one what came before
+        if self.run.new:  # its journal is gone, and the store that knew it: tell the new one what came before
             for name, points in history.items():
                 for images, value in points:
                     self.run.log(images, {name: value})
@@ -133,9 +138,8 @@ class CellRun:
             compiled.require(device)
             compiled.keep(datasets.data_root().absolute() / "cache" / "compiled")
         devices.prepare(device, self.place.threads)
-        store = Store(self.place.uri)
         with locked(self.folder):
-            run = self.open(store)
+            run = self.open()
             with self.ending(run):
                 trained, scored = self.train(run)
                 self.keep(run, trained)
@@ -143,16 +147,17 @@ class CellRun:
             run.finish(scored.status, scored.reason)
         return scored
 
-    def open(self, store: Store) -> Run:
+    def open(self) -> Run:
         """The run that an interrupted invocation left, or a new one."""
-        file, place = self.folder / schema.RUN_FILE, self.place
-        run = store.resume(json.loads(file.read_text())["run"], place.parent) if file.exists() else None
+        place = self.place
+        run = Run.of(self.folder, place.uri, place.experiment)
         if run is None:
-            run = store.start(place.experiment, self.name, self.tags(), place.parent)
+            run = Run.start(self.folder, place.uri, place.experiment, self.name, self.tags(), place.parent)
             run.params({"model": self.cell.model, **self.cell.experiment.flat()})
             text = json.dumps({"run": run.id, "cell": self.name, "identity": self.cell.identity})
-            files.write_text(file, text)
+            files.write_text(self.folder / schema.RUN_FILE, text)
         else:
+            run.resume(place.parent)
             run.tag(provenance() | self.tags())  # of the code that goes on
             run.untag(schema.LOST)  # those that the checkpoint knows to be lost are told again
         run.tag(foreign(self.cell.experiment) | session(self.cell, place))
@@ -177,6 +182,7 @@ class CellRun:
 
     def train(self, run: Run) -> tuple[Outcome, Scored]:
         """Train and score."""
+        self.tell(0, phase(schema.DATA_PHASE))
         experiment, images = self.cell.experiment, self.cell.images
         device = devices.resolve(self.place.device)
         run.watch_system()
@@ -185,18 +191,22 @@ class CellRun:
         run.dataset(images)
         show_shards(run, experiment, images, self.folder)
         tracker = self.tracker(run)
+        self.tell(0, phase(schema.REFERENCE_PHASE))
         scoring = Scoring(experiment, images, self.folder, device)
         judge, place = scoring.evaluator, self.place
+        self.tell(0, phase(schema.TRAINING_PHASE))
         with hiring(run, experiment, place.workers) as hire:
             trained = train(
                 experiment, images, self.folder, device, judge, tracker, place.graph, hire, place.compile
             )
+        self.tell(0, phase(schema.SCORING_PHASE))
         scored = scoring.finish(trained, tracker)
         run.tag(scored.records)
         return trained, scored
 
     def keep(self, run: Run, trained: Outcome) -> None:
         """Put what training left into the run: networks, checkpoint, curves, film."""
+        self.tell(0, phase(schema.PICTURES_PHASE))
         self.keep_networks(run)
         curves = self.folder / schema.CURVES
         draw_curves(trained.history, curves)

@@ -1,14 +1,19 @@
-"""Where a trained generator lies: a file, a run's folder, or a run in the tracking store."""
+"""Where a trained generator lies: a file, a run's folder, a run in the tracking store, or a zoo."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from gans import zoo
 from gans.errors import InputError
 from gans.schema import GENERATOR, NETWORKS
 
-KINDS = f"a {GENERATOR}, a run's folder, or an MLflow run id (its first characters will do)"
+if TYPE_CHECKING:
+    from gans.runs.tracking import MlflowRun, Store
+
+KINDS = f"a {GENERATOR}, a run's folder, an MLflow run id (its first characters will do), or zoo:NAME"
 IN_RUN = f"{NETWORKS}/{GENERATOR}"
 
 
@@ -17,11 +22,13 @@ def find_generator(name: str) -> Path:
 
     Args:
         name: a file; a folder that holds one, as training leaves it or as MLflow keeps it; or an MLflow run id, of
-            which the first characters are enough if no other run begins with them.
+            which the first characters are enough if no other run begins with them; or `zoo:NAME`.
 
     Raises:
         InputError: nothing, or more than one run, of this name; or a run that kept no generator.
     """
+    if zoo.named(name):
+        return zoo.find(name)
     path = Path(name).expanduser()
     if path.is_dir():
         return _in_folder(path)
@@ -53,15 +60,27 @@ def _in_store(run_id: str) -> Path:
             f"no tracking store {shown(uri)} to find run '{run_id}' in; set MLFLOW_TRACKING_URI, or name {KINDS}"
         )
     store = Store(uri)
+    run = run_of(run_id, store)
+    path = store.artifact(run, IN_RUN)
+    if path is None:
+        raise InputError(
+            f"run {run.info.run_id[:12]} ({run.info.run_name}) kept no generator; name a finished cell"
+        )
+    return path
+
+
+def run_of(run_id: str, store: Store) -> MlflowRun:
+    """The one run whose id begins like this.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    from gans.runs.tracking import shown
+
     runs = store.starting_with(run_id)
     if not runs:
         raise InputError(f"no run in {shown(store.uri)} has an id that begins with '{run_id}'; name {KINDS}")
     if len(runs) > 1:
         several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs[:3])
         raise InputError(f"{len(runs)} runs begin with '{run_id}': {several}; give more characters")
-    path = store.artifact(runs[0], IN_RUN)
-    if path is None:
-        raise InputError(
-            f"run {runs[0].info.run_id[:12]} ({runs[0].info.run_name}) kept no generator; name a finished cell"
-        )
-    return path
+    return runs[0]

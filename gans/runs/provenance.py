@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gans import schema
 from gans.config import PROTOCOL_VERSION, Resolved
+from gans.data.folders import FOLDER
 from gans.registry import DATASETS, LOSSES, MODELS, RULES, file_of
 
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
@@ -41,7 +42,8 @@ def foreign(experiment: Resolved) -> dict[str, str]:
     )
     found = {}
     for registry, name in named:
-        if name in registry and (digest := registry.code(name)):
+        # a folder's name may look like a module's: folder:photos
+        if not name.startswith(FOLDER) and name in registry and (digest := registry.code(name)):
             found[f"{schema.CODE}{name}"] = digest
             path = file_of(registry.target(name))
             found |= {f"{schema.CODE}{name}.{key}": value for key, value in repository(path).items()}

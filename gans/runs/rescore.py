@@ -12,23 +12,29 @@ from gans.compute import devices
 from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
 from gans.runs.cell import Cell, extractor
+from gans.runs.courier import GRACE
 from gans.runs.execute import Place, locked
+from gans.runs.live import LiveRun
 from gans.runs.scores import ScoreKey, metric, record
 from gans.runs.scoring import chosen, draw_report
-from gans.runs.tracking import MlflowRun, Run, Store
+from gans.runs.sync import keys
+from gans.runs.tracking import MlflowRun, Store
 
 
-def add_scores(cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequence[ScoreKey]) -> None:
+def add_scores(
+    cell: Cell, run: MlflowRun, seen: int, folder: Path, place: Place, wanted: Sequence[ScoreKey]
+) -> None:
     """Score the generator of a finished run, and add what is found to that run; nothing is trained.
 
     What is found is written down extractor by extractor: an interrupted call loses one of them at most.
 
     Args:
         cell: what was trained.
-        run_id: its MLflow run.
+        run: that it was trained under.
+        seen: images that training ended with.
         folder: its own, where the generator lies; if that is gone, the run's artifacts are asked.
         place: where.
-        keys: extractors and numbers of images.
+        wanted: extractors and numbers of images.
 
     Raises:
         InUse: another process works on the cell.
@@ -36,27 +42,27 @@ def add_scores(cell: Cell, run_id: str, folder: Path, place: Place, keys: Sequen
     """
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
-    store = Store(place.uri)
     with locked(folder):
-        run = store.client.get_run(run_id)
-        generator = chosen(generator_of(run, folder, store), device)
-        seen = max(images for images, _ in store.history(run_id, schema.TRAINING))
-        more = Run(store, run_id)  # it stays finished meanwhile
-        for key in keys:
+        generator = chosen(generator_of(run, folder, place.uri), device)
+        more = LiveRun.of(folder, place.uri, place.experiment, keys(run)[0])  # it stays finished meanwhile
+        if more is None:
+            raise InputError(f"{run.info.run_name} was deleted from the store meanwhile")
+        for key in wanted:
             found = assess(cell, generator, key, device)
             more.log(seen, {metric(name, key.count, run.data.tags): value for name, value in found.items()})
-            more.flush()
             more.tag({key.tag: record(extractor(key.extractor), found).text()})
+            more.flush()
+        more.close(GRACE)
 
 
-def generator_of(run: MlflowRun, folder: Path, store: Store) -> Path:
+def generator_of(run: MlflowRun, folder: Path, uri: str) -> Path:
     """Where the generator of a run lies.
 
     Raises:
-        InputError: neither in the folder nor in the store.
+        InputError: neither in the folder nor in the store at `uri`.
     """
     here = folder / schema.GENERATOR
-    kept = here if here.is_file() else store.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    kept = here if here.is_file() else Store(uri).artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
     if kept is None:
         raise InputError(
             f"the generator of {run.info.run_name} is neither in {folder} nor in the store; delete run "

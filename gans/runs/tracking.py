@@ -1,19 +1,20 @@
-"""Everything that is written to or read from MLflow; the only place that imports it.
+"""Everything that is written to or read from MLflow; the only place that imports it, but for `gans.runs.system`.
 
 One MLflow experiment holds one matrix at one budget. In it, a parent run stands for an invocation; its child
 runs are cells (`model/dataset/seed`) and noise floors (`real/dataset`). Metrics are logged against images seen.
+
+What runs tell does not come here first: it goes to a journal (`gans.runs.journal`), and a courier brings it.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -21,33 +22,30 @@ from urllib.request import url2pathname
 
 # MLflow reports usage over the network unless told not to; a benchmark should do neither that nor wait for it
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# nor try for minutes, by itself, what a courier tries again anyway
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
-from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
-from gans.data.images import ImageData
 from gans.errors import InputError, first_line
 from gans.runs.provenance import provenance
+from gans.runs.telling import Telling
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
+FEW_LIMIT = 100  # params, or tags, per log_batch call: likewise
 DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
-# MLflow's words for how a run ended; a diverged run is not a crash but has no result
-STATUSES = {
-    schema.FINISHED: "FINISHED",
-    schema.DIVERGED: "FAILED",
-    schema.FAILED: "FAILED",
-    schema.TIMED_OUT: "KILLED",
-    schema.PRUNED: "KILLED",
-}
+# MLflow's codes for what it will not take, however often it is asked
+REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 
 
 def tracking_uri() -> str:
@@ -128,21 +126,47 @@ class Store:
         database = Path(self.uri.removeprefix("sqlite:///")).resolve()
         return (database.parent / "mlartifacts" / name).as_uri()
 
-    def runs(self, experiment: str) -> list[MlflowRun]:
-        """All runs of the experiment of this name, oldest first."""
+    def experiments(self, prefix: str = "") -> list[str]:
+        """The names of those that begin like this."""
+        found = self.client.search_experiments(filter_string=f"name LIKE '{prefix}%'" if prefix else None)
+        return sorted(experiment.name for experiment in found)
+
+    def runs(self, experiment: str, deleted: bool = False) -> list[MlflowRun]:
+        """All runs of the experiment of this name, oldest first; or those that were deleted."""
         found = self.client.get_experiment_by_name(experiment)
-        if found is None:
-            return []
+        return self._search(found.experiment_id, deleted=deleted) if found else []
+
+    def _search(self, experiment_id: str, query: str = "", deleted: bool = False) -> list[MlflowRun]:
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
+        order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         runs: list[MlflowRun] = []
         token = None
         while True:
-            page = self.client.search_runs(
-                [found.experiment_id], order_by=["attributes.start_time ASC"], page_token=token
-            )
+            page = self.client.search_runs([experiment_id], query, view, order_by=order, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:
                 return runs
+
+    def named(self, experiment: str, key: str) -> list[MlflowRun]:
+        """The run of this key, whose journal has told it or which is MLflow's id; several if it was made twice.
+
+        A deleted one comes last.
+        """
+        query = f"tags.`{schema.JOURNAL}` = '{key}'"
+        found = self.client.get_experiment_by_name(experiment)
+        where = [(found.experiment_id, deleted) for deleted in (False, True)] if found else []
+        runs = [run for place, deleted in where for run in self._search(place, query, deleted)]
+        return runs or [run for run in [self.run(key)] if run]
+
+    def run(self, run_id: str) -> MlflowRun | None:
+        """By MLflow's id; None if the store does not know it."""
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return None
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
         """(images, value) in order of images; a point logged twice, before and after a resume, counts once."""
@@ -150,36 +174,19 @@ class Store:
         return sorted(points.items())
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> Run:
-        """A new run."""
+        """A new run of the code that runs now."""
         nesting = {schema.PARENT: parent} if parent else {}
-        run = self.client.create_run(
-            self.experiment(experiment), run_name=name, tags={**provenance(), **tags, **nesting}
-        )
-        return Run(self, run.info.run_id, new=True)
+        return self.create(experiment, name, {**provenance(), **tags, **nesting})
 
-    def find(self, run_id: str) -> Run | None:
-        """A run as it is; None if the store does not know it."""
-        try:
-            self.client.get_run(run_id)
-        except MlflowException:
-            return None
-        return Run(self, run_id)
+    def create(self, experiment: str, name: str, tags: Mapping[str, str], at: int | None = None) -> Run:
+        """A new run that began at this time, in milliseconds since 1970; else now."""
+        run = self.client.create_run(self.experiment(experiment), start_time=at, run_name=name, tags=dict(tags))
+        return Run(self, run.info.run_id)
 
     def starting_with(self, run_id: str) -> list[MlflowRun]:
         """All runs whose id begins like this, in any experiment; hexadecimal digits only."""
         experiments = [found.experiment_id for found in self.client.search_experiments()]
         return list(self.client.search_runs(experiments, filter_string=f"run_id LIKE '{run_id}%'"))
-
-    def resume(self, run_id: str, parent: str | None = None) -> Run | None:
-        """A run that an earlier invocation left unfinished; None if the store does not know it."""
-        try:
-            self.client.update_run(run_id, status="RUNNING")
-        except MlflowException:
-            return None
-        run = Run(self, run_id)
-        if parent:
-            run.tag({schema.PARENT: parent})
-        return run
 
     def artifact(self, run: MlflowRun, path: str) -> Path | None:
         """A local copy of an artifact (in place for a file store); None if the run has none of this name."""
@@ -193,106 +200,74 @@ class Store:
             return None
 
 
-class Run:
-    """One run that is being written. Metrics are buffered and sent in batches."""
+class Run(Telling):
+    """One run that is written to its store at once, but for metrics, which are sent in batches."""
 
-    def __init__(self, store: Store, run_id: str, new: bool = False) -> None:
-        self.store, self.id, self.new = store, run_id, new
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.id = store, run_id
+        self.client = store.client
         self.metrics: list[Metric] = []
         self.sent = time.monotonic()
-        self.monitor: SystemMetricsMonitor | None = None
-        self.seconds = 0.0  # spent on tracking
 
-    @contextmanager
-    def _timed(self) -> Iterator[MlflowClient]:
-        start = time.perf_counter()
-        try:
-            yield self.store.client
-        finally:
-            self.seconds += time.perf_counter() - start
-
-    def log(self, images: int, values: Mapping[str, float]) -> None:
-        """Metrics after `images` images."""
-        now = int(time.time() * 1000)
-        self.metrics += [Metric(key, value, now, images) for key, value in values.items()]
+    def log(self, images: int, values: Mapping[str, float], at: int | None = None) -> None:
+        """Metrics after `images` images, told at this time in milliseconds since 1970; else now."""
+        at = int(time.time() * 1000) if at is None else at
+        self.metrics += [Metric(key, value, at, images) for key, value in values.items()]
         if time.monotonic() - self.sent > FLUSH_SECONDS or len(self.metrics) >= BATCH_LIMIT:
             self.flush()
 
     def flush(self) -> None:
         """Send what is buffered."""
-        with self._timed() as client:
-            for start in range(0, len(self.metrics), BATCH_LIMIT):
-                client.log_batch(self.id, metrics=self.metrics[start : start + BATCH_LIMIT])
-        self.metrics = []
+        while self.metrics:
+            self.send(self.metrics[:BATCH_LIMIT])
+            self.metrics = self.metrics[BATCH_LIMIT:]
         self.sent = time.monotonic()
 
+    def send(self, metrics: Sequence[Metric]) -> None:
+        self.client.log_batch(self.id, metrics=metrics)
+
     def params(self, values: Mapping[str, Any]) -> None:
-        params = [Param(key, str(value)) for key, value in values.items()]
-        with self._timed() as client:
-            client.log_batch(self.id, params=params)
+        for some in _parts(values):
+            self.client.log_batch(self.id, params=[Param(key, str(value)) for key, value in some])
 
     def tag(self, values: Mapping[str, str]) -> None:
-        with self._timed() as client:
-            client.log_batch(self.id, tags=[RunTag(key, value) for key, value in values.items()])
+        for some in _parts(values):
+            self.client.log_batch(self.id, tags=[RunTag(key, value) for key, value in some])
 
     def untag(self, prefix: str) -> None:
-        """Remove all tags whose names begin like this."""
-        with self._timed() as client:
-            for key in client.get_run(self.id).data.tags:
-                if key.startswith(prefix):
-                    client.delete_tag(self.id, key)
+        for key in self.client.get_run(self.id).data.tags:
+            if key.startswith(prefix):
+                self.client.delete_tag(self.id, key)
 
-    def dataset(self, data: ImageData) -> None:
-        """The data set as MLflow knows data sets: name, digest, shape."""
-        profile = {
-            "train images": len(data.train),
-            "test images": len(data.test),
-            "shape": list(data.train.shape[1:]),
-            "classes": len(data.classes),
-            "sha256": data.hash,
-        }
-        entity = Dataset(
-            name=data.title,
-            digest=data.hash[:12],
-            source_type="code",
-            source=json.dumps({"tags": {schema.DATA: data.name}}),
-            profile=json.dumps(profile),
-        )
+    def input(self, name: str, digest: str, source: str, profile: str) -> None:
+        entity = Dataset(name=name, digest=digest, source_type="code", source=source, profile=profile)
         context = [InputTag("mlflow.data.context", "training")]
-        with self._timed() as client:
-            client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
+        self.client.log_inputs(self.id, datasets=[DatasetInput(entity, context)])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        with self._timed() as client:
-            client.log_artifact(self.id, str(path), folder)
+        self.client.log_artifact(self.id, str(path), folder)
 
     def artifacts(self, path: Path, folder: str) -> None:
-        with self._timed() as client:
-            client.log_artifacts(self.id, str(path), folder)
+        self.client.log_artifacts(self.id, str(path), folder)
 
     def text(self, content: str, name: str) -> None:
-        with self._timed() as client:
-            client.log_text(self.id, content, name)
+        self.client.log_text(self.id, content, name)
 
-    def watch_system(self) -> None:
-        """Log CPU, memory, disk, network and GPU use until the run finishes."""
-        with self._timed():
-            self.monitor = SystemMetricsMonitor(self.id, resume_logging=True, tracking_uri=self.store.uri)
-            self.monitor.start()
-
-    def status(self) -> str:
-        """The status in the store: `running`, or how it ended."""
-        return self.store.client.get_run(self.id).data.tags.get(schema.STATUS, "")
-
-    def finish(self, status: str, reason: str = "") -> None:
-        """End the run as `finished`, `diverged`, `failed` or `timed out`."""
+    def end(self, status: str, at: int | None = None) -> None:
         self.flush()
-        if self.monitor:
-            self.monitor.finish()
-        self.tag({schema.STATUS: status, schema.REASON: reason})
-        self.store.client.set_terminated(self.id, STATUSES[status])
+        self.client.set_terminated(self.id, status, end_time=at)
 
-    def interrupt(self, reason: str) -> None:
-        """Leave the run as stopped on the way, to be resumed."""
-        self.tag({schema.STATUS: schema.INTERRUPTED, schema.REASON: reason})
-        self.store.client.set_terminated(self.id, RunStatus.to_string(RunStatus.KILLED))
+    def reopen(self) -> None:
+        """The run goes on."""
+        self.client.update_run(self.id, status="RUNNING")
+
+
+def _parts(values: Mapping[str, Any]) -> Iterator[list[tuple[str, Any]]]:
+    """As many at a time as MLflow takes."""
+    items = list(values.items())
+    return (items[start : start + FEW_LIMIT] for start in range(0, len(items), FEW_LIMIT))
+
+
+def refused(error: BaseException) -> bool:
+    """Whether it says that the store will never take what it was told."""
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS

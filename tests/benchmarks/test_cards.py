@@ -19,6 +19,8 @@ from tests.benchmarks.toys import (
     aborting,
     endless,
     exiting,
+    greedy,
+    insatiable,
     leaving,
     quick,
     raising,
@@ -123,6 +125,19 @@ def test_who_is_there_when_two_processes_die_goes_on_alone(tmp_path):
     assert 2 <= len(starts(tmp_path)) <= 3
 
 
+def test_a_job_without_memory_beside_others_goes_on_alone(tmp_path):
+    calls = {f"greedy{n}": partial(greedy, folder=str(tmp_path)) for n in range(2)}
+    events = run(tmp_path, calls | {"insatiable": insatiable, "well": well}, cards=1, jobs=4)
+    ended = results(events)
+    assert [ended[f"greedy{n}"].status for n in range(2)] == ["finished"] * 2
+    assert ended["well"].status == "finished"
+    assert ended["insatiable"] == Result("failed", "MemoryError: tried to allocate 999 GiB")
+    begun = starts(tmp_path)
+    assert len(begun) == 3  # the second of them twice
+    assert len(set(begun)) == 1  # the process lived on
+    assert sorted(e.job.name for e in events if isinstance(e, Started)) == sorted([*calls, "insatiable", "well"])
+
+
 def test_a_job_that_hears_it_is_late_costs_the_others_nothing(tmp_path):
     calls = {"telling": telling, "steady": partial(steady, folder=str(tmp_path), seconds=3.5)}
     ended = results(run(tmp_path, calls, cards=1))
@@ -176,7 +191,7 @@ def test_a_runner_takes_its_cards_processes_along(tmp_path, how):
     pids = {wait_for(tmp_path / f"pid{n}") for n in range(2)}
     assert len(pids) == 2
     runner.send_signal(how)
-    runner.wait(timeout=30)
+    runner.wait(timeout=120)  # a loaded machine takes its time
     assert all(gone(pid) for pid in pids)
 
 

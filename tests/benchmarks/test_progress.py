@@ -1,35 +1,48 @@
-"""What a person reads while a matrix runs."""
+"""What of an engine's events a person reads, and what the store says of costs."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
+from types import SimpleNamespace
 
-import pytest
-from rich.console import Console
-
-from benchmarks import progress
-from benchmarks.engine import Job, Progressed, Result, Started
+from benchmarks.engine import Ended, Job, Progressed, Result, Started
+from benchmarks.progress import costs, show
+from gans.commands.progress import Cost
 
 
-@pytest.mark.parametrize(
-    ("told", "says"),
-    [
-        # from the start: 250 images in 20 s leave 750, which take 60 s
-        ([(0, 0), (20, 250)], ["running   gan   25%    60 s left"]),
-        # resumed at 800: 50 images in 20 s leave 150, which take 60 s, whatever came before
-        ([(0, 800), (20, 850)], ["running   gan   85%    60 s left"]),
-        # no rate yet
-        ([(20, 500)], ["running   gan   50%  "]),
-        ([(0, 0), (20, 1010)], ["running   gan  100%    0 s left"]),
-    ],
-)
-def test_the_time_left_counts_the_images_of_this_session(told, says, monkeypatch):
-    clock, output = [0.0], io.StringIO()
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    job = Job("gan", lambda tell: Result("finished"), 1000, Path("log.txt"), 60.0)
-    lines = progress.Lines(1, Console(file=output))
-    lines.show(Started(job))
-    for clock[0], images in told:
-        lines.show(Progressed(job, images, {}))
-    assert output.getvalue().splitlines()[1:] == says
+class Heard:
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+
+    def __getattr__(self, name: str):
+        return lambda *told: self.calls.append((name, *told))
+
+
+def test_events_are_passed_on():
+    job = Job("gan/digits/0", lambda tell: Result("finished"), 1000, Path("log.txt"), 60.0)
+    floor = Job("real/digits", lambda tell: Result("finished"), 0, Path("log.txt"), 60.0, counts=False)
+    heard = Heard()
+    for event in (Started(job), Progressed(job, 5, {"x": 1.0}), Ended(job, Result("failed", "why"))):
+        show(heard, event)
+    show(heard, Ended(floor, Result("finished")))
+    assert heard.calls == [
+        ("start", "gan/digits/0", 1000),
+        ("tell", "gan/digits/0", 5, {"x": 1.0}),
+        ("end", "gan/digits/0", "failed", "why", True),
+        ("end", "real/digits", "finished", "", False),
+    ]
+
+
+def test_finished_cells_tell_what_their_like_costs():
+    def run(name, status, kimg, **seconds):
+        metrics = {f"seconds/{part}": value for part, value in seconds.items()}
+        data = SimpleNamespace(params={"kimg": kimg}, tags={"gans.status": status}, metrics=metrics)
+        return SimpleNamespace(info=SimpleNamespace(run_name=name), data=data)
+
+    runs = [
+        run("gan/digits/0", "finished", "2", training=9.0, evaluation=1.0, overhead=1.0),
+        run("gan/digits/1", "finished", "2", training=20.0, evaluation=3.0, overhead=0.5),
+        run("sagan/digits/0", "failed", "2", training=7.0),
+        run("real/digits", "finished", "0"),
+    ]
+    assert costs(runs) == {"gan/digits": Cost(0.01, 3.5)}

@@ -83,6 +83,7 @@ def test_the_outcome_is_written_for_machines(bench):
     assert json.loads(outcome.text())["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are_to_the_digit(bench, store):
     """Of a package that is installed after all cells were finished."""
     (bench.folder / "contrast.py").write_text(CONTRAST)

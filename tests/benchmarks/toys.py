@@ -72,3 +72,21 @@ def steady(tell, folder, seconds=1.5):
 def quick(tell, folder):
     steady(tell, folder, 0.7)
     return Result("finished")
+
+
+def greedy(tell, folder, hold=1.2):
+    """Finds no memory while another like it is at work in the same process."""
+    lock = Path(folder) / f"memory-{os.getpid()}"
+    with (Path(folder) / "starts.txt").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    try:
+        lock.touch(exist_ok=False)
+    except FileExistsError:
+        raise MemoryError("tried to allocate 9 GiB") from None
+    time.sleep(hold)
+    lock.unlink()
+    return Result("finished")
+
+
+def insatiable(tell):
+    raise MemoryError("tried to allocate 999 GiB")

@@ -144,6 +144,7 @@ def test_the_ratio_over_models_is_the_geometric_mean() -> None:
     assert ratio.low * ratio.high == pytest.approx(ratio.mean**2)
 
 
+@pytest.mark.slow
 def test_the_ratio_s_interval_covers_the_truth_as_often_as_it_says() -> None:
     """Three models, three seeds, equal distributions: 1 is inside in 95 % of 2000 draws."""
     rng = np.random.default_rng(0)

@@ -22,10 +22,12 @@ import optuna
 import pandas as pd
 import pytest
 import torch
+from optuna.artifacts import get_all_artifact_meta
 from optuna.exceptions import TrialPruned
 from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
 
+from benchmarks.cards import CardsEngine
 from benchmarks.engine import Ended, Job, Result
 from benchmarks.options import Machine
 from gans.config import experiment, flatten
@@ -45,7 +47,7 @@ from sweeps.runner import SweepRun, default_cell, plan
 from sweeps.space import Choice, Range, Space, read_space, space
 from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
 from sweeps.toml import lines, nest
-from sweeps.trial import Pruned, Site, TrialDiverged, tidy, trial_folder, trial_job
+from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
 
 CPU = torch.device("cpu")
@@ -377,6 +379,29 @@ def test_a_database_is_a_storage_too(sweep, site, tmp_path):
     assert counted(study) == 2 and not unclaimed(study, 2)
 
 
+@pytest.mark.parametrize(
+    ("objectives", "names"),
+    [(("score",), ["fd_stub"]), (("score", "seconds"), ["fd_stub", "training seconds"])],
+)
+def test_objectives_have_names(sweep, objectives, names):
+    own = replace(sweep, objectives=objectives)
+    assert own.create().metric_names == names
+    assert own.create().metric_names == names  # joined
+
+
+def test_a_finished_trials_grid_is_its_artifact(sweep, site, tmp_path):
+    study = sweep.create()
+    trial = study.ask()
+    inside = replace(site, folder=tmp_path / "runs" / sweep.name)
+    attach(trial, tmp_path / "absent.png", inside)
+    picture = tmp_path / "final.png"
+    picture.write_bytes(b"a picture")
+    attach(trial, picture, inside)
+    (kept,) = get_all_artifact_meta(trial)
+    assert (kept.filename, kept.mimetype) == ("final.png", "image/png")
+    assert [path.read_bytes() for path in (tmp_path / "runs/sweep-artifacts").iterdir()] == [b"a picture"]
+
+
 # --- how trials end
 
 
@@ -699,6 +724,32 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     assert "two objectives: every trial runs to its end" in output
     assert counted(study(name)) == 3
     assert (place.folder / f"outputs/reports/sweeps/{name}/front.png").exists()
+
+
+@pytest.mark.slow
+def test_trials_share_the_process_of_a_card(tmp_path, monkeypatch):
+    """Two at a time, as threads; the study and its winners are as from processes of their own."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    widths = []
+
+    def cards(machine: Machine, jobs: int, side: int, spread: bool = False) -> CardsEngine:
+        widths.append(jobs)
+        return CardsEngine([None], 2)
+
+    monkeypatch.setattr("sweeps.runner.engine", cards)
+    request = Request(
+        "gan", trials=4, space=Path("tiny.toml"), storage="sweeps.journal", budget=0.01, finalists=1, fresh=2
+    )
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    run = SweepRun(request, Machine("cpu", 2, tmp_path / "runs"), store)
+    assert run.run() == 0
+    assert counted(run.study) == 4
+    assert not run.study.get_trials(states=(TrialState.RUNNING, TrialState.FAIL))
+    runs = store.runs("sweep-gan-digits-budget0.01")
+    kinds = [found.data.tags["gans.kind"] for found in runs]
+    assert kinds.count("sweep") == 1 and kinds.count("cell") == 4
+    assert widths[0] == 4
 
 
 def test_trial_pruned_is_what_optuna_catches():

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gans.errors import InputError
+from gans.files import caches, write_text
 from gans.places import EXTRACTORS, outputs
 
 SHIPPED = Path(__file__).parent / "weights"
+MADE = "extractors"  # the folder of a cache with those that were trained because there was none
+TO_BE_MADE = "own-"  # how their names begin
 # of the file that torch-fidelity and pytorch-fid publish: the graph of 2015-12-05, converted
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
@@ -61,14 +64,20 @@ class Card:
         return {key: value for key, value in asdict(self).items() if key != "directory"}
 
     @property
+    def made(self) -> bool:
+        """Whether it was trained because the data set had none, and is kept in a cache."""
+        return self.directory in caches(MADE)
+
+    @property
     def _remedy(self) -> str:
-        again = f"{self.command} --output {self.directory} --force"
-        return f"restore it with git, or train it again: {again}"
+        if self.made:
+            return f"delete {self.directory / self.name}.json to train it again"
+        return f"restore it with git, or train it again: {self.command} --output {self.directory} --force"
 
     def write(self) -> Path:
         """Write the card beside its weights and return its path."""
         path = self.directory / f"{self.name}.json"
-        path.write_text(json.dumps(self.public, indent=2) + "\n")
+        write_text(path, json.dumps(self.public, indent=2) + "\n")
         return path
 
 
@@ -85,11 +94,12 @@ def own() -> Path:
 
 
 def cards() -> dict[str, Card]:
-    """All pinned extractors by name: the shipped ones, and the user's own.
+    """All pinned extractors by name: the shipped ones, those made on demand (`stand_in`), and the user's own.
 
     A card that cannot be read raises `InputError`.
     """
-    paths = [path for directory in (SHIPPED, own()) for path in sorted(directory.glob("*.json"))]
+    directories = [SHIPPED, *caches(MADE), own()]
+    paths = [path for directory in directories for path in sorted(directory.glob("*.json"))]
     return {path.stem: _read(path) for path in paths}
 
 

@@ -3,6 +3,7 @@ images, one for colour."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,6 +132,14 @@ class Recipe:
     weight_decay: float = 0.05
     minimum_steps: int = 800
 
+    def steps(self, images: int) -> int:
+        """Of a training on so many images."""
+        return max(self.minimum_steps, self.epochs * images // self.batch)
+
+    def pixels(self, images: int, side: int) -> int:
+        """How many a training looks at, which is what its cost goes by."""
+        return self.steps(images) * min(self.batch, images) * side**2
+
 
 # by channels; grey data sets here are small digits and clothes, which a flip would turn into something else
 RECIPES = {
@@ -148,6 +157,26 @@ def _batches(count: int, size: int, steps: int) -> Iterator[Tensor]:
                 yield batch
 
 
+def _loss(model: Classifier, recipe: Recipe, images: Tensor, labels: Tensor) -> Tensor:
+    with torch.autocast("cpu", recipe.precision, enabled=recipe.precision != torch.float32):
+        _, logits = model(recipe.augment(to_float(images)))
+    return F.cross_entropy(logits.float(), labels)
+
+
+def seconds(images: Tensor, labels: Tensor) -> float:
+    """About how long `train` would take here: two of its steps are timed, after one that warms up."""
+    recipe = RECIPES[images.shape[1]]
+    size = min(recipe.batch, len(images))
+    with reproducible(SEED):
+        model = build(recipe.network, images.shape[1], int(labels.max()) + 1)
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            _loss(model, recipe, images[:size], labels[:size]).backward()
+            times.append(time.perf_counter() - start)
+    return sum(times[1:]) / 2 * recipe.steps(len(images))
+
+
 def train(images: Tensor, labels: Tensor, classes: int, seed: int = SEED) -> Classifier:
     """The classifier trained on uint8 images (n, channels, side, side) and int64 labels (n,), on the CPU.
 
@@ -155,18 +184,16 @@ def train(images: Tensor, labels: Tensor, classes: int, seed: int = SEED) -> Cla
     and torch version.
     """
     recipe = RECIPES[images.shape[1]]
-    half = recipe.precision != torch.float32
     with reproducible(seed):
         model = build(recipe.network, images.shape[1], classes)
-        steps = max(recipe.minimum_steps, recipe.epochs * len(images) // recipe.batch)
+        steps = recipe.steps(len(images))
         rate = recipe.learning_rate
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
         for batch in _batches(len(images), recipe.batch, steps):
-            with torch.autocast("cpu", recipe.precision, enabled=half):
-                _, logits = model(recipe.augment(to_float(images[batch])))
+            loss = _loss(model, recipe, images[batch], labels[batch])
             optimizer.zero_grad()
-            F.cross_entropy(logits.float(), labels[batch]).backward()
+            loss.backward()
             optimizer.step()
             schedule.step()
     return model.eval()

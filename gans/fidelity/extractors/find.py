@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gans.errors import InputError, unknown
-from gans.fidelity.extractors.cards import Card, cards
+from gans.fidelity.extractors.cards import INCEPTION_SHA256, TO_BE_MADE, Card, cards
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
 from gans.registry import EXTRACTORS
@@ -27,11 +27,52 @@ def names() -> list[str]:
     return [*sorted(cards()), *EXTRACTORS.names()]
 
 
-def default_extractor(data: ImageData) -> str:
-    """The name of the extractor that was trained on this data set, at this size, or else `inception`."""
+def own_extractor(data: ImageData) -> str | None:
+    """The name of the extractor that was trained on this data set, at this size; None if there is none.
+
+    One that was pinned by name comes first. One that was made on demand is known by the data's hash.
+    """
     same = (data.name, data.channels, data.resolution)
-    own = (card.name for card in cards().values() if (card.data, card.channels, card.resolution) == same)
-    return next(own, INCEPTION)
+    known = cards().values()
+    pinned = (card for card in known if not card.made and (card.data, card.channels, card.resolution) == same)
+    made = (card for card in known if card.made and card.data_hash == data.hash)
+    return next((card.name for card in (*pinned, *made)), None)
+
+
+def default_extractor(data: ImageData) -> str:
+    """The name of the extractor that scores are by where none is asked for; its weights are here.
+
+    The first of these that there is: the one that was trained on this data set, at this size; `inception`, if its
+    weights are on this machine or can be downloaded; else a stand-in, which may be trained now (the log says
+    so, and how long it takes).
+
+    Raises:
+        InputError: GANS_INCEPTION names no file.
+    """
+    own = own_extractor(data)
+    if own is not None:
+        return own
+    from gans.fidelity.extractors.inception import at_hand
+
+    if at_hand():
+        return INCEPTION
+    from gans.fidelity.extractors.stand_in import stand_in
+
+    return stand_in(data)
+
+
+def planned_extractor(data: ImageData) -> str:
+    """The name that `default_extractor` would give; nothing is fetched or trained: its weights may be missing."""
+    own = own_extractor(data)
+    if own is not None:
+        return own
+    from gans.fidelity.extractors.inception import in_reach
+
+    if in_reach():
+        return INCEPTION
+    from gans.fidelity.extractors.stand_in import name_of
+
+    return name_of(data)
 
 
 def require(name: str) -> Extractor:
@@ -49,8 +90,28 @@ def require(name: str) -> Extractor:
     return _registered(name)
 
 
+def published(name: str) -> Extractor:
+    """The extractor of a name as it was published, whether or not its weights are here: enough to plan with.
+
+    Raises:
+        InputError: none of this name was published, so that only its weights can tell what it is.
+    """
+    known = cards()
+    if name in known:
+        return _described(known[name])
+    if name.startswith(TO_BE_MADE):  # no cell was trained with what is not there yet
+        return Extractor(name=name, hash="not trained yet", network=partial(_load, name))
+    if name == INCEPTION:
+        return Extractor(name=INCEPTION, hash=INCEPTION_SHA256, network=partial(_load, INCEPTION))
+    return require(name)
+
+
 def _pinned(card: Card) -> Extractor:
     card.verify()
+    return _described(card)
+
+
+def _described(card: Card) -> Extractor:
     return Extractor(
         name=card.name,
         hash=card.sha256,

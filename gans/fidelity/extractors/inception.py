@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-from functools import partial
+import urllib.request
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from gans.fidelity.metric import INCEPTION
 
 log = logging.getLogger("gans")
 
+PATIENCE = 5.0  # seconds for the first answer of a server
 LAYERS = ("2048", "logits_unbiased")  # features, logits
 
 
@@ -73,10 +75,54 @@ def file(given: str | Path | None = None) -> Path:
         return _existing(Path(given).expanduser())
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-    cached = Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rsplit("/", 1)[-1])
+    cached = _cached()
     if not cached.is_file():
         _download(URL_INCEPTION_V3, cached)
     return cached
+
+
+def at_hand() -> bool:
+    """Whether the weights are on this machine, or could be downloaded to it just now.
+
+    Raises:
+        InputError: GANS_INCEPTION names no file.
+    """
+    if os.environ.get("GANS_INCEPTION"):
+        file()
+        return True
+    return in_reach() and _downloaded(_cached())
+
+
+def in_reach() -> bool:
+    """Whether the weights are on this machine, or their server answers: nothing is fetched."""
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    return bool(os.environ.get("GANS_INCEPTION")) or _cached().is_file() or _answers(URL_INCEPTION_V3)
+
+
+@cache
+def _answers(url: str) -> bool:
+    """Whether a server does, within seconds; a process asks once."""
+    try:
+        urllib.request.urlopen(url, timeout=PATIENCE).close()
+    except (OSError, http.client.HTTPException):
+        return False
+    return True
+
+
+@cache
+def _downloaded(path: Path) -> bool:
+    """Whether the weights are there, or could be downloaded; a process tries once."""
+    try:
+        return file() == path
+    except InputError:
+        return False
+
+
+def _cached() -> Path:
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+
+    return Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rsplit("/", 1)[-1])
 
 
 def _existing(path: Path) -> Path:

@@ -74,8 +74,8 @@ def folder(path: Path, images: torch.Tensor) -> Path:
     return path
 
 
-def generator(path: Path, channels: int = 1, side: int = 16) -> Path:
-    about = {"shape": [channels, side], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
+def generator(path: Path, channels: int = 1, side: int = 16, **more: object) -> Path:
+    about = {"shape": [channels, side], "networks": {"name": "dcgan", "latent": 8, "width": 4}, **more}
     network = build_generator(Shape(channels, side), networks(**about["networks"]), seed=0)
     save_weights(path, network.state_dict(), about)
     return path
@@ -154,6 +154,22 @@ def test_a_generator_is_scored_by_the_id_of_its_run(gans, tmp_path, monkeypatch)
     refused(gans, "ffff0000ffff", "--reference", "digits", says="has an id that begins with 'ffff0000ffff'")
 
 
+def test_a_generator_knows_what_it_was_trained_on(gans, tmp_path):
+    path = generator(tmp_path / "generator.safetensors", experiment={"dataset": "digits"})
+    words = ("--count", N, "--json", "--device", "cpu")
+    told = gans("score", path, "--reference", "digits", *words)
+    assert told[0] == 0
+    assert gans("score", path, *words) == told
+    assert gans("score", tmp_path, *words) == told  # its run's folder
+    silent = generator(tmp_path / "silent.safetensors")
+    refused(gans, silent, says="--reference is missing: gans score IMAGES --reference mnist")
+    (tmp_path / "diverged").mkdir()
+    (tmp_path / "diverged/run.json").write_text("{}")
+    refused(gans, tmp_path / "diverged", says="no generator.safetensors in")
+    gone = generator(tmp_path / "gone.safetensors", experiment={"dataset": f"folder:{tmp_path / 'gone'}"})
+    refused(gans, gone, says="does not exist; check the path; or name the data to compare with: --reference")
+
+
 def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
     pixels = digits.test[:N].numpy()
     good = npz(tmp_path / "good.npz", images=pixels)
@@ -225,6 +241,7 @@ def test_the_list_shows_every_card(gans):
         assert f"{name}: {card.accuracy:.2%} of held-out images right" in printed
         assert all(text in printed for text in (card.sha256, card.command, card.data_hash))
     assert "inception: " in printed
+    assert "cifar10-resized: 'cifar10' on images of any size" in printed
     code, printed, _ = gans("score", "--list", "--json")
     assert [card["name"] for card in json.loads(printed)] == list(cards())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from safetensors.torch import load_file
 from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.fidelity import default_extractor, names, require
-from gans.fidelity.extractors import cards, classifiers, pinned
+from gans.fidelity import default_extractor, names, planned_extractor, published, require
+from gans.fidelity.extractors import cards, classifiers, inception, pinned, stand_in
 from gans.fidelity.extractors.classifiers import RECIPES, accuracy, build
 from gans.fidelity.extractors.pin import pin
 from gans.fidelity.gaussian import Gaussian
@@ -103,7 +104,29 @@ def test_names_of_metrics_keep_fid_for_inception():
     assert all(prefix.startswith("fd_") for prefix in others)
 
 
-def test_default_extractor_is_the_data_sets_own(digits):
+@pytest.fixture
+def online(monkeypatch) -> Callable[[bool], None]:
+    """Inception's weights can be had; says later on whether they still can."""
+
+    def turn(on: bool) -> None:
+        for asked in ("at_hand", "in_reach"):
+            monkeypatch.setattr(f"gans.fidelity.extractors.inception.{asked}", lambda: on)
+
+    turn(True)
+    return turn
+
+
+@pytest.fixture
+def made(online, monkeypatch, tmp_path) -> Path:
+    """They cannot; the folder for what is trained in their place."""
+    online(False)
+    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    stand_in.say.cache_clear()
+    return tmp_path / "data/cache/extractors"
+
+
+def test_default_extractor_is_the_data_sets_own(digits, online):
     assert default_extractor(digits) == "digits"
     assert default_extractor(striped()) == "inception"
     assert default_extractor(load("digits", resolution=32)) == "inception"
@@ -157,7 +180,7 @@ def test_crops_and_flips_take_pixels_from_the_mirrored_image():
     assert 10 < flipped.sum() < 30
 
 
-def test_cifar10s_extractor_is_the_default_of_its_own_copy_only():
+def test_cifar10s_extractor_is_the_default_of_its_own_copy_only(online):
     card = cards.cards()["cifar10"]
     images = torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
     copy = ImageData("cifar10-jpeg", "JPEG", images, images, None, None, (), hash="copy")
@@ -174,7 +197,7 @@ def quick(monkeypatch):
         monkeypatch.setitem(RECIPES, channels, replace(recipe, minimum_steps=40, epochs=1, batch=16))
 
 
-@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), (32, 3)])
+@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), pytest.param(32, 3, marks=pytest.mark.slow)])
 def test_training_learns_and_repeats_bit_for_bit(quick, resolution, channels):
     data = striped(resolution, channels)
     torch.manual_seed(7)
@@ -199,6 +222,83 @@ def test_an_extractor_that_is_pinned_can_be_required(quick, tmp_path, monkeypatc
     assert build("plain", 1, 2).load_state_dict(load_file(made.weights)).missing_keys == []
     network = extractor.network()
     assert [tuple(layer.shape) for layer in network(striped().test)] == [(80, 96), (80, 2)]
+
+
+# --- without Inception
+
+
+def test_offline_labelled_data_get_a_classifier_of_their_own_once(quick, made, online, caplog):
+    """Known by its images: it stays the default if the weights come, or the folder moves."""
+    data = striped()
+    name = planned_extractor(data)
+    assert not made.exists()
+    assert published(name).prefix == "fd_own_striped_striped"
+    assert default_extractor(data) == planned_extractor(data) == name == "own-striped-striped"
+    assert published(name).hash == require(name).hash
+    assert require(name).prefix == "fd_own_striped_striped"
+    told = " ".join(caplog.messages)
+    assert "a classifier is trained on its 2 classes, once, and kept in" in told
+    assert "training the extractor 'own-striped-striped' on Striped: less than a minute" in told
+    assert "gets 100.0% of 80 test images right" in told
+    files = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
+    assert sorted(files) == [f"{name}.json", f"{name}.safetensors"]
+    assert default_extractor(replace(data, name="folder:/moved")) == name
+    online(True)
+    assert default_extractor(data) == name
+    assert files == {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
+    assert default_extractor(replace(data, hash="another")) == "inception"
+    (made / f"{name}.safetensors").unlink()
+    with pytest.raises(InputError, match=f"is missing; delete .*{name}.json to train it again"):
+        require(name)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_offline_other_data_are_scored_by_the_shipped_classifier_of_photographs(made, channels, caplog):
+    data = striped(64, channels)
+    bare = replace(data, train_labels=None, test_labels=None, classes=())
+    assert planned_extractor(bare) == default_extractor(bare) == default_extractor(bare) == "cifar10-resized"
+    (told,) = caplog.messages
+    assert "scores are by 'cifar10-resized', a classifier of small photographs, on images resized" in told
+    few = replace(data, train=data.train[:30], train_labels=data.train_labels[:30])
+    assert {default_extractor(other) for other in (few, striped(256, channels))} == {"cifar10-resized"}
+    assert not made.exists()
+    assert stand_in.trainable(data)
+    scores = Scorer(bare, "cifar10-resized", 40, torch.device("cpu")).score(bare.test[:40])
+    assert "fd_cifar10_resized" in scores
+    assert not any(name.startswith("class_distance") for name in scores)  # its classes are not the data's
+
+
+def test_the_resized_extractor_gives_the_pinned_ones_features():
+    """At its own size nothing is resized; grey is repeated; one colour stays that colour at any size."""
+    small = torch.randint(256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    plain, resized = require("cifar10"), require("cifar10-resized")
+    network, expected = resized.network(), plain.network()
+    assert all(map(torch.equal, network(small), expected(small)))
+    assert plain.hash != resized.hash
+    assert torch.equal(network(small[:, :1])[0], expected(small[:, :1].expand(-1, 3, -1, -1))[0])
+    flat = torch.tensor([0, 128, 255], dtype=torch.uint8).view(3, 1, 1, 1)
+    for side in (16, 50, 128):
+        found = network(flat.expand(-1, 3, side, side))[0]
+        torch.testing.assert_close(found, expected(flat.expand(-1, 3, 32, 32))[0])
+
+
+def test_a_machine_without_a_network_tries_it_once(monkeypatch, tmp_path):
+    asked = []
+
+    def refuse(url, timeout):
+        asked.append(timeout)
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("GANS_INCEPTION", raising=False)
+    inception._answers.cache_clear()
+    assert [inception.at_hand() for _ in range(3)] == [False] * 3
+    assert asked == [inception.PATIENCE]
+    inception._answers.cache_clear()
+    monkeypatch.setenv("GANS_INCEPTION", str(tmp_path / "absent"))
+    with pytest.raises(InputError, match="absent is not a file; correct GANS_INCEPTION"):
+        default_extractor(striped())
 
 
 def test_data_without_labels_cannot_train_an_extractor(tmp_path):

@@ -220,3 +220,7 @@ def test_make_bench_gans_train_and_gans_sample_take_parts_of_any_file(parts):
     (generator,) = Path("runs/train").glob("*/generator.safetensors")
     gans("sample", str(generator), "--output", "sample.png")
     assert Path("sample.png").stat().st_size > 0
+
+
+def test_a_folder_whose_name_looks_like_a_modules_is_no_code(tiny):
+    assert foreign(tiny(dataset="folder:photos")) == {}

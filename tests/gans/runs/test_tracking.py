@@ -52,16 +52,6 @@ def test_tags_are_removed_by_how_they_begin(store):
     assert not [key for key in found.data.tags if key.startswith("gans.lost.")]
 
 
-def test_a_run_is_resumed_or_unknown(store):
-    run = store.start("resume", "a", {"gans.status": "running"})
-    run.finish("failed", "because")
-    again = store.resume(run.id)
-    assert again is not None
-    assert again.status() == "failed"
-    assert store.client.get_run(run.id).info.status == "RUNNING"
-    assert store.resume("0" * 32) is None
-
-
 def test_provenance_is_tagged(store):
     run = store.start("provenance", "a", {})
     tags = store.client.get_run(run.id).data.tags

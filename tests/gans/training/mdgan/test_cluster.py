@@ -304,6 +304,7 @@ def test_workers_of_a_rule_that_has_none_are_refused() -> None:
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_worker_refuses_a_precision_that_its_machine_lacks(local_cluster, blobs) -> None:
     """The server's may have it: no process here does."""
     asked = small().model_copy(update={"precision": "tf32"})

@@ -1,0 +1,110 @@
+"""What a matrix will take, said before it runs: time and disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gans.commands.progress import Cost, Forecast, duration, kind_of
+from gans.compute import devices
+from gans.runs.cell import Cell
+from gans.training.state import Training
+
+WARM_UP, STEPS = 1, 2  # steps that are taken to time a model of which nothing is known
+CHECKPOINTS = 3  # of a finished cell: the last, the one before it, and the last in the tracking store
+GENERATORS = 2  # in the cell's folder and in the store
+PICTURES = 3 * 2**20  # grids, curves and films, twice; what cells of 32x32 images leave
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What a few steps of a cell showed.
+
+    Attributes:
+        cost: of training alone.
+        disk: bytes that the finished cell leaves.
+    """
+
+    cost: Cost
+    disk: int
+
+
+def attempt(cell: Cell, device: torch.device) -> Tried:
+    """Take a few steps of a cell, which nothing is kept of."""
+    training = Training(cell.experiment, cell.images, device, graph=False)
+    for _ in range(WARM_UP):
+        training.step()
+    devices.wait(device)
+    since, before = time.perf_counter(), training.images
+    for _ in range(STEPS):
+        training.step()
+    devices.wait(device)
+    image = (time.perf_counter() - since) / max(1, training.images - before)
+    generator = size(training.ema.state())
+    checkpoint = size(training.state()) + generator  # with the best generator so far
+    return Tried(Cost(image, 0.0), CHECKPOINTS * checkpoint + GENERATORS * generator + PICTURES)
+
+
+def size(state: Any) -> int:
+    """Bytes of all tensors in a state."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    parts = state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ()
+    return sum(map(size, parts))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What cells that are to be trained will take.
+
+    Attributes:
+        seconds: until the last one ends.
+        disk: bytes in the runs' folder and the tracking store.
+        measured: kinds whose whole cost is known, of finished cells.
+        tried: kinds of which some steps were taken.
+    """
+
+    seconds: float
+    disk: int
+    measured: tuple[str, ...]
+    tried: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = [f"expected: {duration(self.seconds)}, {self.disk / 2**20:,.0f} MiB of disk"]
+        if self.tried:
+            told.append(f"scores not included, from {STEPS} steps on this machine: {', '.join(self.tried)}")
+        if self.measured:
+            told.append(f"from finished cells: {', '.join(self.measured)}")
+        return "; ".join(told)
+
+
+def estimate(cells: Iterable[Cell], known: Mapping[str, Cost], device: torch.device, abreast: int) -> Estimate:
+    """What cells will take that are to be trained.
+
+    Args:
+        cells: all of them.
+        known: costs by kind, of finished cells.
+        device: that trains.
+        abreast: how many run at a time.
+    """
+    waiting = {cell.name: cell for cell in cells}
+    tried = {kind: attempt(cell, device) for kind, cell in kinds(waiting.values())}
+    costs = {kind: known.get(kind, one.cost) for kind, one in tried.items()}
+    forecast = Forecast({name: cell.experiment.budget for name, cell in waiting.items()}, costs)
+    forecast.abreast = max(1, abreast)
+    return Estimate(
+        seconds=forecast.left((), 0.0) or 0.0,
+        disk=sum(tried[kind_of(name)].disk for name in waiting),
+        measured=tuple(kind for kind in tried if kind in known),
+        tried=tuple(kind for kind in tried if kind not in known),
+    )
+
+
+def kinds(cells: Iterable[Cell]) -> Iterator[tuple[str, Cell]]:
+    """One cell of each kind, of those whose cost does not differ: a model on a data set."""
+    yield from {kind_of(cell.name): cell for cell in cells}.items()

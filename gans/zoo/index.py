@@ -1,0 +1,181 @@
+"""The index of a zoo, and its files: whole and of the hash that the index says, or refused."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import tomllib
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Self
+from urllib.parse import urljoin
+
+from pydantic import Field, field_validator, model_validator
+
+from gans.config import Config, Count, read_toml, validated
+from gans.errors import InputError, first_line, unknown
+from gans.files import cache, write_bytes
+
+INDEX = "zoo.toml"
+PREFIX = "zoo:"  # of a generator's name on a command line
+SHIPPED = Path(__file__).parent / "shipped"
+PATIENCE = 20.0  # seconds that a server may be silent
+LARGEST_INDEX = 2**20  # bytes
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Entry(Config):
+    """What an index says of one generator."""
+
+    file: str = Field("", description="its safetensors file beside the index")
+    url: str = Field("", description="or where on the web it is")
+    sha256: Digest = Field(description="of the file")
+    size: Count = Field(description="bytes")
+    model: str = Field(description="a recipe")
+    data: str = Field(description="the data set")
+    channels: Count = Field(description="of its images: 1 or 3")
+    side: Count = Field(description="of its images, in pixels")
+    metric: str = Field(description="the distance that the score is, fd_digits say")
+    score: float = Field(description="of this file, on latents that chose nothing; lower is better")
+    error: float = Field(description="standard error over draws of its images")
+    score_images: Count = Field(description="how many images were scored")
+    extractor_sha256: Digest = Field(description="of what gave the features")
+    scoring_version: Count = Field(description="of the scoring")
+    licence: str = Field(description="of the weights")
+    data_licence: str = Field(description="of the data that it was trained on")
+    commit: str = Field(description="of the code that trained it")
+    command: str = Field(description="what trains it again")
+
+    @field_validator("file")
+    @classmethod
+    def beside_the_index(cls, file: str) -> str:
+        if Path(file).name != file:
+            raise InputError(f"file = '{file}' is no plain name; a zoo's files lie beside its index")
+        return file
+
+    @field_validator("url")
+    @classmethod
+    def on_the_web(cls, url: str) -> str:
+        if url and not web(url):
+            raise InputError(f"url = '{url}' does not begin with https:// or http://")
+        return url
+
+    @model_validator(mode="after")
+    def somewhere(self) -> Self:
+        if bool(self.file) == bool(self.url):
+            raise InputError("name either its file or its url")
+        return self
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A folder, or an address on the web, with an index."""
+
+    place: str
+
+    def entries(self) -> dict[str, Entry]:
+        """All that the index lists, by name.
+
+        Raises:
+            InputError: there is no index, it cannot be fetched, or it says something else than `Entry` has.
+        """
+        table, where = self._table()
+        for name, value in table.items():
+            if not isinstance(value, Mapping):
+                raise InputError(f"{where}: {name} is no table of a generator; write [{name}]")
+        return {name: validated(Entry, value, where, name) for name, value in table.items()}
+
+    def path(self, name: str, entry: Entry) -> Path:
+        """The file of a generator, fetched to the cache if it is on the web; its hash is checked each time.
+
+        Raises:
+            InputError: it is missing, cannot be fetched, or is another file than the index says.
+        """
+        url = entry.url or (urljoin(self._base, entry.file) if web(self.place) else "")
+        path = cache("zoo") / f"{entry.sha256[:16]}.safetensors" if url else Path(self.place) / entry.file
+        if url and not path.is_file():
+            content = fetch(url, entry.size)
+            check(content, entry, f"{name}: what {url} gives")
+            write_bytes(path, content)
+        elif not path.is_file():
+            raise InputError(f"{name}: {path} is missing; restore it, or take it from the index")
+        else:
+            check(path.read_bytes(), entry, f"{name}: {path}")
+        return path
+
+    @property
+    def _base(self) -> str:
+        return self.place if self.place.endswith("/") else f"{self.place}/"
+
+    def _table(self) -> tuple[dict[str, Any], str]:
+        """The index as it is, and what error messages call it."""
+        if not web(self.place):
+            path = Path(self.place).expanduser() / INDEX
+            return read_toml(path), str(path)
+        url = urljoin(self._base, INDEX)
+        try:
+            return tomllib.loads(fetch(url, LARGEST_INDEX).decode()), url
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"{url} is no index of a zoo: {first_line(error)}") from None
+
+
+def web(place: str) -> bool:
+    return bool(re.match(r"https?://", place))
+
+
+def fetch(url: str, most: int) -> bytes:
+    """What is at an address, which is `most` bytes or fewer.
+
+    Raises:
+        InputError: it cannot be had, or is larger.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            content = answer.read(most + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise InputError(f"cannot fetch {url} ({first_line(error)}); check the address and the network") from None
+    if len(content) > most:
+        raise InputError(f"{url} is larger than the {most:,} bytes that it may have; it is another file")
+    return content
+
+
+def check(content: bytes, entry: Entry, what: str) -> None:
+    """Refuse a file that is not the one that the index describes."""
+    found = sha256(content).hexdigest()
+    if found != entry.sha256:
+        raise InputError(
+            f"{what} is not the file of the index: its SHA-256 begins with {found[:12]}, not {entry.sha256[:12]}; "
+            f"fetch it again, or correct the index"
+        )
+
+
+def zoos() -> list[Zoo]:
+    """The shipped one, then the one that `GANS_ZOO` names."""
+    own = os.environ.get("GANS_ZOO")
+    return [Zoo(str(SHIPPED)), *([Zoo(own)] if own else [])]
+
+
+def named(name: str) -> bool:
+    """Whether a name on the command line is that of a zoo's generator, `zoo:NAME`."""
+    return name.startswith(PREFIX)
+
+
+def find(name: str) -> Path:
+    """The file of a generator, by `NAME` or `PLACE#NAME`; a leading `zoo:` may be there.
+
+    Raises:
+        InputError: no zoo has it, or its file is not the one that the index describes.
+    """
+    place, _, short = name.removeprefix(PREFIX).rpartition("#")
+    known: list[str] = []
+    for zoo in [Zoo(place)] if place else zoos():  # the shipped one needs no network: it is asked first
+        entries = zoo.entries()
+        if short in entries:
+            return zoo.path(short, entries[short])
+        known += entries
+    raise unknown("generator", short, known, f" in {place}" if place else " in the zoo")

@@ -1,0 +1,75 @@
+"""A folder without an extractor of its own, on a machine without Inception: all commands take one default."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.matrix import Selection, cells, read_matrix
+from gans.commands import main
+from gans.config import experiment
+from gans.fidelity.extractors.classifiers import RECIPES
+from gans.recipes import recipe
+from gans.runs.cell import described, resolve
+from tests.conftest import CPU
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch) -> Path:
+    """Where data and what is made of them are kept; classifiers are learnt in a few steps."""
+    for asked in ("at_hand", "in_reach"):
+        monkeypatch.setattr(f"gans.fidelity.extractors.inception.{asked}", lambda: False)
+    monkeypatch.setitem(RECIPES, 1, replace(RECIPES[1], minimum_steps=20, epochs=1, batch=16))
+    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "data"
+
+
+def pictures(folder: Path, labelled: bool) -> str:
+    rng = torch.Generator().manual_seed(0)
+    for number in range(80):
+        place = folder / ("dark" if number % 2 else "bright") if labelled else folder
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = torch.randint(0, 128, (16, 16), generator=rng) + 127 * (number % 2)
+        Image.fromarray(pixels.byte().numpy()).save(place / f"{number:03}.png")
+    return f"folder:{folder}"
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_bench_train_and_score_take_the_same_default(labelled, offline, tmp_path, monkeypatch, capsys, one_thread):
+    name = pictures(tmp_path / "mine", labelled)
+    wanted = Selection(models=["dcgan"], datasets=[name], seeds=[0], precision="float32")
+    (planned,) = cells(read_matrix("digits"), wanted, CPU, described)
+    made = offline / "cache/extractors"
+    assert not made.exists()  # a dry run trains nothing
+
+    (benched,) = cells(read_matrix("digits"), wanted, CPU)
+    asked = {"dataset": name, "precision": "float32", "batch": 16}
+    trained = resolve("dcgan", experiment(recipe("dcgan").settings, asked), CPU)
+    np.savez(tmp_path / "some.npz", images=torch.randint(256, (30, 1, 16, 16)).byte().numpy())
+    words = ["gans", "score", str(tmp_path / "some.npz"), "--reference", name, "--device", "cpu", "--json"]
+    monkeypatch.setattr("sys.argv", words)
+    assert main.main() == 0
+    scored = json.loads(capsys.readouterr().out)
+
+    used = benched.experiment.score.extractors
+    assert (
+        used
+        == trained.experiment.score.extractors
+        == (scored["extractor"],)
+        == planned.experiment.score.extractors
+    )
+    assert scored["extractor"].startswith("own-mine-") if labelled else scored["extractor"] == "cifar10-resized"
+    assert benched.metric == trained.metric == planned.metric == "fd_" + scored["extractor"].replace("-", "_")
+    assert benched.metric in scored["scores"]
+    # what is planned before its extractor is trained can't have been trained yet
+    assert (planned.identity == benched.identity) == (not labelled)
+    assert made.exists() == labelled
+    (again,) = cells(read_matrix("digits"), wanted, CPU, described)
+    assert again.identity == benched.identity

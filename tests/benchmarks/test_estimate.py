@@ -1,0 +1,77 @@
+"""What is said of a matrix before it runs."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import estimate
+from benchmarks.estimate import Estimate, Tried, size
+from gans.commands.progress import Cost
+from gans.runs import cell as cells
+from gans.runs.cell import Cell
+from tests.conftest import CPU
+
+
+def test_the_size_of_a_state_is_that_of_its_tensors():
+    state = {
+        "a": torch.zeros(10),
+        "b": [torch.zeros(3, dtype=torch.float64), {"c": torch.zeros(5, dtype=torch.uint8)}],
+    }
+    assert size(state | {"step": 7, "name": "x", "none": None}) == 40 + 24 + 5
+
+
+def test_a_trial_of_some_steps_tells_pace_and_disk(tiny, blobs, monkeypatch):
+    """The checkpoint of a tiny dcgan in bytes, counted as its file's tensors are."""
+    monkeypatch.setattr(Cell, "images", property(lambda self: blobs()))
+    cell = Cell("dcgan", tiny(), "0" * 16, "fd_stub")
+    found = estimate.attempt(cell, CPU)
+    assert found.cost.image > 0 and found.cost.rest == 0
+    training = estimate.Training(cell.experiment, blobs(), CPU)
+    generator = size(training.ema.state())
+    players = sum(size(dict(player.network.state_dict())) for player in training.update.players)
+    at_least = 3 * players + 5 * generator + estimate.PICTURES  # networks without the optimisers' moments
+    assert at_least < found.disk < at_least + 3 * 3 * players
+
+
+def test_what_is_left_is_the_sum_over_kinds_by_cells_at_a_time(tiny, monkeypatch):
+    """Two seeds of one model that is known, one of another that was tried: 2 * 5.6 + 4.8 s, by two at a time."""
+    monkeypatch.setattr(estimate, "attempt", lambda cell, device: Tried(Cost(0.05, 0.0), 2**20))
+    experiment = tiny()
+    budget = experiment.budget
+    seeds = [experiment.model_copy(update={"seed": seed}) for seed in (0, 1)]
+    gans = [Cell("gan", one, "0" * 16, "fd_stub") for one in seeds]
+    other = Cell("dcgan", seeds[0], "1" * 16, "fd_stub")
+    known = {"gan/blobs": Cost(0.01, 4.0), "sagan/blobs": Cost(9.0, 9.0)}
+    found = estimate.estimate([*gans, other], known, CPU, abreast=2)
+    assert found.seconds == (2 * (0.01 * budget + 4.0) + 0.05 * budget) / 2
+    assert (found.disk, found.measured, found.tried) == (3 * 2**20, ("gan/blobs",), ("dcgan/blobs",))
+
+
+def test_an_estimate_says_what_it_is_made_of():
+    said = str(Estimate(5430.0, 3 * 2**20, ("gan/digits",), ("sagan/digits",)))
+    assert said == (
+        "expected: 1 h 30 min, 3 MiB of disk; scores not included, from 2 steps on this machine: sagan/digits; "
+        "from finished cells: gan/digits"
+    )
+
+
+def test_a_dry_run_needs_no_weights(tmp_path, monkeypatch, capsys):
+    """Identities are those of the published Inception; what is lacking is said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANS_INCEPTION", "/no/such/file")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(estimate, "attempt", lambda cell, device: Tried(Cost(0.05, 0.0), 2**20))
+    cells.extractor.cache_clear()
+    (tmp_path / "own.toml").write_text(
+        'seeds = [0]\n[defaults]\nkimg = 2\nscore.extractors = ["inception"]\n[datasets.digits]\n[models.gan]\n'
+    )
+    monkeypatch.setattr("sys.argv", ["benchmarks", "own.toml", "--dry-run"])
+    assert command.main() == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "gan/digits/0" in said[0] and said[0].endswith("to do")
+    assert said[1].startswith("first needed: Inception weights: /no/such/file is not a file")
+    assert said[2].startswith("expected: ")
+    monkeypatch.setattr("sys.argv", ["benchmarks", "own.toml"])
+    assert command.main() == 2
+    assert capsys.readouterr().err.startswith("error: Inception weights")

@@ -1,0 +1,149 @@
+"""A tracking server that is killed, or stopped, while cells train: nothing waits for it, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from gans.runs.tracking import Store
+from gans.schema import CHECKPOINT
+from tests.benchmarks.test_runner import TINY, Bench
+
+pytestmark = pytest.mark.slow
+LONGER = TINY.replace("kimg = 1.6", "kimg = 12").replace("checkpoints = 2", "checkpoints = 6")
+
+
+class Server:
+    """An `mlflow server` over a SQLite file, with all its processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/s.db",
+        ]
+        command += ["--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.folder / "server.txt").open("ab") as said:
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=said, stderr=said, start_new_session=True
+            )
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline:
+            with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                return
+            time.sleep(0.5)
+        raise TimeoutError((self.folder / "server.txt").read_text())
+
+    def signal(self, number: int) -> None:
+        os.killpg(self.process.pid, number)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    with suppress(ProcessLookupError):
+        server.signal(signal.SIGKILL)
+    server.process.wait()
+
+
+def bench_at(server: Server, folder: Path, text: str) -> Bench:
+    bench = Bench(folder, text)
+    bench.environment["MLFLOW_TRACKING_URI"] = server.uri
+    return bench
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+
+
+def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Server, tmp_path: Path) -> None:
+    bench = bench_at(server, tmp_path, LONGER)
+    process = bench.start("--jobs", "1")
+    wait_for(process, tmp_path / "runs", f"tiny/*/{CHECKPOINT}")
+    server.signal(signal.SIGKILL)
+    server.process.wait()
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    assert output.count("not told yet: ") == 1
+    assert "gans sync brings them" in output
+    assert "Traceback" not in output
+    page = (tmp_path / "reports/results/tiny/README.md").read_text()
+    assert "gan" in page and "No score" not in page
+    server.start()
+    command = [sys.executable, "-m", "gans", "sync"]
+    synced = subprocess.run(
+        command, cwd=tmp_path, env=bench.environment, capture_output=True, text=True, check=False
+    )
+    assert synced.returncode == 0, synced.stdout + synced.stderr
+    assert synced.stdout.startswith("told the tracking store what it had missed: ")
+    store = Store(server.uri)
+    runs = store.runs("tiny")
+    cells = {run.info.run_name: run for run in runs if run.data.tags["gans.kind"] == "cell"}
+    assert set(cells) == {"gan/digits/0", "dcgan/digits/0"}
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    (parent,) = [run for run in runs if run.data.tags["gans.kind"] == "matrix"]
+    for run in cells.values():
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        (folder,) = tmp_path.glob(f"runs/tiny/{run.info.run_name.replace('/', '-')}-*")
+        lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+        told = [
+            (line["given"]["images"], line["given"]["values"]["loss/generator"], line["at"])
+            for line in lines
+            if line["call"] == "log" and "loss/generator" in line["given"]["values"]
+        ]
+        points = store.client.get_metric_history(run.info.run_id, "loss/generator")
+        assert [(p.step, p.value, p.timestamp) for p in points] == told
+        assert store.artifact(run, "checkpoint/generator.safetensors")
+    code, again = bench.run()
+    assert code == 0, again
+    assert "start" not in again and "not told" not in again
+
+
+def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -> None:
+    bench = bench_at(server, tmp_path, LONGER)
+    process = bench.start("--jobs", "1", "--models", "gan")
+    wait_for(process, tmp_path / "runs", f"tiny/gan*/{CHECKPOINT}")
+    (folder,) = tmp_path.glob("runs/tiny/gan-*")
+    server.signal(signal.SIGSTOP)
+    stopped = time.time()
+    deadline = time.monotonic() + 120
+    while '"end"' not in (folder / "journal.jsonl").read_text():  # the cell ends while nobody answers
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    ended = time.time()
+    server.signal(signal.SIGCONT)
+    output, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, output
+    assert "not told" not in output
+    (run,) = [run for run in Store(server.uri).runs("tiny") if run.data.tags["gans.kind"] == "cell"]
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["seconds/tracking"] < 10
+    assert sum(run.data.metrics[f"seconds/{part}"] for part in ("training", "evaluation")) < 60
+    assert ended - stopped < 60
