@@ -16,6 +16,7 @@ from gans.errors import InputError
 from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
+from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell
 from gans.runs.execute import InUse, Place, phase, run_cell
 from gans.runs.live import LiveRun
@@ -98,7 +99,8 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     run.dataset(images)
     picture = folder / schema.REAL
     some = torch.randperm(len(images.train), generator=seeds.generator(0, "real images"))[:64]
-    grids.save_picture(grids.picture(images.train[some]), picture)
-    run.artifact(picture)
+    with decorating(picture):
+        grids.save_picture(grids.picture(images.train[some]), picture)
+        run.artifact(picture)
     run.finish(schema.FINISHED)
     return Result(schema.FINISHED)

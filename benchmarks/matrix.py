@@ -16,10 +16,11 @@ from pydantic import Field, ValidationError
 
 from benchmarks.options import Selection
 from gans import places, recipes
-from gans.config import Config, experiment, explain, read_toml
+from gans.commands import checks
+from gans.config import Seed, Settings, experiment, explain, read_toml
 from gans.errors import InputError, unknown
 from gans.files import slug
-from gans.registry import DATASETS
+from gans.registry import canonical, label
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ PRESETS = Path(__file__).parents[1] / "sweeps" / "presets"
 NAMES = ("recipe", "preset", "workers")  # keys of a model's table that are no settings of its experiment
 
 
-class MatrixFile(Config):
+class MatrixFile(Settings):
     """What a matrix file may hold."""
 
     description: str = Field("", description="one paragraph for the report")
@@ -43,8 +44,8 @@ class MatrixFile(Config):
     workers: str = Field(
         "local", description="where MD-GAN's workers live: local, or ray; a model's workers = ... wins"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds")
-    time_limit_minutes: float = Field(600.0, gt=0, description="a cell that runs longer is killed")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, strict=False, description="training seeds")
+    time_limit_minutes: float = Field(600.0, gt=0, le=525_600, description="a cell that runs longer is killed")
     defaults: dict[str, Any] = Field({}, description="a partial experiment for all cells")
     datasets: dict[str, dict[str, Any]] = Field(description="data sets, each with a partial experiment")
     models: dict[str, dict[str, Any]] = Field(
@@ -74,20 +75,30 @@ class Matrix:
     preset: str = ""
     outputs: Path = field(default_factory=places.outputs)
 
+    @property
+    def given(self) -> str:
+        """How a command names it: by its name, or a file elsewhere by its path."""
+        return self.name if self.path.absolute().parent == MATRICES.absolute() else str(self.path)
+
     def experiment_name(
         self, budget: float, datasets: Sequence[str] | None = None, precision: str | None = None
     ) -> str:
         """The MLflow experiment and the report's folder: the matrix, apart for other data, budget, precision."""
         name = self.name
-        if datasets and set(datasets) != set(self.file.datasets):
-            name += "-" + "-".join(short(dataset) for dataset in dict.fromkeys(datasets))
+        if datasets and set(map(canonical, datasets)) != set(map(canonical, self.file.datasets)):
+            name += "-" + "-".join(dict.fromkeys(map(label, datasets)))
         if precision and self.precisions(datasets) != {precision}:
             name += f"-{precision}"
         return name if budget == 1 else f"{name}-budget{budget:g}"
 
+    def table(self, dataset: str) -> dict[str, Any]:
+        """What the file says of a data set, however a folder is spelled here and there."""
+        found = {canonical(name): table for name, table in self.file.datasets.items()}
+        return found.get(canonical(dataset), {})
+
     def precisions(self, datasets: Sequence[str] | None = None) -> set[str]:
         """What the file's models train in on these data sets, or on all that the file has."""
-        tables = [self.file.datasets.get(dataset, {}) for dataset in datasets or self.file.datasets]
+        tables = [self.table(dataset) for dataset in datasets or self.file.datasets]
         return {
             ChainMap(model, table, self.file.defaults).get("precision", "auto")
             for model in self.file.models.values()
@@ -118,9 +129,8 @@ class Matrix:
             if model not in self.file.models:
                 raise unknown("model", model, self.file.models, f" in {self.path}")
         for dataset in selection.datasets or ():
-            known = dataset in self.file.datasets or dataset in DATASETS or dataset.startswith("folder:")
-            if not known:
-                raise unknown("data set", dataset, [*DATASETS, "folder:PATH"])
+            if dataset not in self.file.datasets:
+                checks.dataset(dataset)
 
 
 def read_matrix(name: str) -> Matrix:
@@ -170,6 +180,18 @@ def experiment_of(name: str, selection: Selection) -> str:
     return matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
 
 
+def check_names(name: str, preset: str, selection: Selection, outputs: Path) -> None:
+    """Refuse what `select_matrix` and `Matrix.check_names` would, before the modules of models are imported.
+
+    Raises:
+        InputError: no such file, a wrong key, or an unknown model, data set or preset.
+    """
+    matrix = replace(_read(name), outputs=outputs)
+    if preset:
+        matrix = with_preset(matrix, preset)
+    matrix.check_names(selection)
+
+
 def select_matrix(name: str, preset: str = "", outputs: Path | None = None) -> Matrix:
     """The matrix of this name, with a preset's models beside its own if one is named.
 
@@ -201,7 +223,7 @@ def with_preset(matrix: Matrix, preset: str) -> Matrix:
 
 def preset_file(name: str, dataset: str, outputs: Path) -> Path | None:
     """What a sweep found for a recipe on a data set: here, else what ships; None if there is neither."""
-    file = f"{slug(name)}-{slug(dataset)}.toml"
+    file = f"{slug(name)}-{label(dataset)}.toml"
     paths = (folder / file for folder in (outputs / places.PRESETS, PRESETS))
     return next((path for path in paths if path.exists()), None)
 
@@ -247,17 +269,11 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find
     seeds = selection.seeds or matrix.file.seeds
     return [
         _cell(matrix, model, dataset, seed, selection, device, find)
-        for dataset in dict.fromkeys(datasets)
+        for dataset in dict.fromkeys(map(canonical, datasets))
         for model in models
         if matrix.exists(model, dataset)
         for seed in dict.fromkeys(seeds)
     ]
-
-
-def short(dataset: str) -> str:
-    """A data set's name as part of a file's: `folder:~/my cats.zip` -> `my-cats`."""
-    name = Path(dataset.removeprefix("folder:")).name.split(".")[0] if dataset.startswith("folder:") else dataset
-    return slug(name) or "images"
 
 
 def _cell(
@@ -276,12 +292,11 @@ def _cell(
     resolved = experiment(
         recipe(model, matrix.file.models[model], str(matrix.path)),
         matrix.file.defaults,
-        matrix.file.datasets.get(dataset, {}),
+        matrix.table(dataset),
         table,
         read_toml(preset) if preset else {},
         {"dataset": dataset, "seed": seed},
         {"precision": selection.precision} if selection.precision else {},
         where=f"{matrix.path} (model {model})",
     )
-    budgeted = resolved.model_copy(update={"kimg": resolved.kimg * selection.budget})
-    return identify(model, budgeted, device, find or extractor)
+    return identify(model, resolved.scaled(selection.budget), device, find or extractor)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated
 
 from gans import places
+from gans.commands import options
+from gans.commands.checks import device
 from gans.commands.options import Only, Option
 from gans.commands.outputs import Outputs
-from gans.errors import InputError
 from gans.schema import Precision
 
 MATRIX = "digits"
@@ -34,16 +35,17 @@ class Selection:
     datasets: Annotated[
         Sequence[str] | None, Option("these data sets in place of the matrix's; folder:PATH too")
     ] = None
-    seeds: Annotated[Sequence[int] | None, Option("these training seeds in place of the matrix's")] = None
-    budget: Annotated[float, Option("share of the matrix's images to train on")] = 1.0
+    seeds: Annotated[
+        Sequence[int] | None, Option("these training seeds in place of the matrix's", least=0, most=2**31 - 1)
+    ] = None
+    budget: Annotated[float, Option("share of the matrix's images to train on", above=0, most=1_000)] = 1.0
     precision: Annotated[Precision | None, Option("of all cells; auto: by device; if not given, the matrix's")] = (
         None
     )
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        if not 0 < self.budget < float("inf"):
-            raise InputError(f"BUDGET={self.budget:g} must be above 0; 0.1 trains on a tenth of the images")
+        options.check(self)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Machine:
             "cells or trials at a time, on each GPU; if not given one per CPU core, or on a GPU 8 of small images "
             "and 4 of larger ones, as far as its memory goes",
             repeated=False,
+            least=1,
+            most=1_024,
         ),
     ] = None
     runs: Annotated[Path, Option("folder for checkpoints and pictures", variable=False)] = Path("runs")
@@ -131,8 +135,8 @@ class Bench:
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        self.selection.validate()
-        validate_jobs(self.machine)
+        options.check(self)
+        device(self.machine.device)
 
 
 @dataclass(frozen=True)
@@ -143,17 +147,17 @@ class Score:
     extractors: Annotated[
         Sequence[str] | None, Option("feature extractors to score by; if not given, the matrix's")
     ] = None
-    count: Annotated[int | None, Option("generated images behind a score; if not given, the matrix's")] = None
+    count: Annotated[
+        int | None, Option("generated images behind a score; if not given, the matrix's", least=100, most=10**6)
+    ] = None
     selection: Selection = field(default_factory=Selection)
     preset: Preset = ""
     machine: Annotated[Machine, Only(("device", "jobs", "runs", "outputs"))] = field(default_factory=Machine)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        self.selection.validate()
-        validate_jobs(self.machine)
-        if self.count is not None and self.count < 100:
-            raise InputError(f"COUNT={self.count} must be at least 100")
+        options.check(self)
+        device(self.machine.device)
 
 
 @dataclass(frozen=True)
@@ -168,8 +172,6 @@ class Report:
         Path, Option("folder of runs, to tell the store what it has missed", metavar="DIR", variable=False)
     ] = Path("runs")
 
-
-def validate_jobs(machine: Machine) -> None:
-    """Refuse less than one cell at a time."""
-    if machine.jobs is not None and machine.jobs < 1:
-        raise InputError(f"JOBS={machine.jobs} must be at least 1")
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        options.check(self)

@@ -18,7 +18,7 @@ from benchmarks.cards import engine
 from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
-from benchmarks.options import Bench, Machine, Selection
+from benchmarks.options import Bench, Machine, Report, Score, Selection
 from benchmarks.progress import costs, progress, show
 from gans import fidelity, schema
 from gans.commands import options
@@ -27,7 +27,7 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
-from gans.runs.cell import Cell, Find, check_fit, extractor
+from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
@@ -197,6 +197,7 @@ class MatrixPlan:
         selected = cell.model in models and cell.experiment.seed in seeds
         if selected:
             check_cell(cell, self.device)
+            check_scores([key.extractor for key in self.wanted(cell)], cell.images)
         return selected
 
     def where(self, cell: Cell) -> Where:
@@ -259,6 +260,7 @@ class MatrixPlan:
             "protocol": PROTOCOL_VERSION,
             "scoring": fidelity.SCORING_VERSION,
             "command": self.command(),
+            **self.commands(),
             "description": self.matrix.file.description.strip(),
             "conclusion": self.matrix.file.conclusion.strip(),
             "cells": [
@@ -279,8 +281,19 @@ class MatrixPlan:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        asked = Bench(self.matrix.given, self.selection, self.matrix.preset, self.machine)
         return options.command("bench", asked)
+
+    def commands(self) -> dict[str, str]:
+        """What else can be asked of this experiment: its report, further scores, and all of the matrix."""
+        matrix, preset = self.matrix.given, self.matrix.preset
+        every_model = replace(self.selection, models=None)
+        whole = replace(every_model, seeds=None)
+        return {
+            "report": options.command("report", Report(matrix, whole, preset)),
+            "score": options.command("score", Score(matrix, selection=every_model, preset=preset)),
+            "whole": options.command("bench", Bench(matrix, whole, preset, self.machine)),
+        }
 
 
 class MatrixRun(MatrixPlan):
@@ -320,6 +333,7 @@ class MatrixRun(MatrixPlan):
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
+            **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
         folder = invocation(self.folder)
         run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)

@@ -32,7 +32,7 @@ from gans.places import free
 from gans.registry import DATASETS
 from reports import ROOT as REPORTS
 from reports.figures import save
-from reports.tables import markdown
+from reports.sheet import markdown
 
 ROOT = REPORTS / "sensitivity"
 MOST = 2_000  # images; more only make the error bars shorter

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-import pickle
+import struct
+import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from safetensors import SafetensorError, safe_open
 
@@ -25,13 +28,33 @@ def slug(name: str) -> str:
 
 def data_root() -> Path:
     """Where data sets are kept and downloaded to: the environment's GANS_DATA, by default `data`."""
-    return Path(os.environ.get("GANS_DATA") or "data").expanduser()
+    return expand(os.environ.get("GANS_DATA") or "data")
+
+
+def expand(path: str | Path) -> Path:
+    """A path whose `~` is the user's home.
+
+    Raises:
+        InputError: this user has none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no HOME, and no entry for the user: as in many a container
+        raise InputError(f"{path}: there is no such home directory; write the whole path, or set HOME") from None
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made again; among temporary files for a user without a home."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "gans"
+    with suppress(RuntimeError):
+        return Path.home() / ".cache" / "gans"
+    return Path(tempfile.gettempdir()) / f"gans-{os.getuid()}"
 
 
 def caches(kind: str) -> tuple[Path, Path]:
     """The folders for what can be made or fetched again: beside the data, and the user's. Nothing is created."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
-    return data_root() / "cache" / kind, user / kind
+    return data_root() / "cache" / kind, user_cache() / kind
 
 
 def cache(kind: str) -> Path:
@@ -58,6 +81,9 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -76,35 +102,104 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a training state: nested dicts and lists of tensors and plain values."""
+class Damaged(InputError):
+    """A file that is not as it was written: cut, changed, or something else under its name."""
+
+
+# after a training state: the SHA-256 of all before it. torch writes checksums, but does not look at them when it
+# loads, and what lies behind the end of its archive it leaves alone
+SEAL = struct.Struct("8s32s")
+SEALED = b"gans-sum"
+CHECKSUM = "sha256"  # of weights and of what is said of them, among the latter
+
+
+def save(path: Path, state: Mapping[str, Any], before: Path | None = None) -> None:
+    """Write a training state, sealed: nested dicts and lists of tensors and plain values.
+
+    Args:
+        path: the file.
+        state: what to write.
+        before: the file that keeps what `path` held until now; None: that is given up.
+    """
     import torch
 
-    atomically(path, lambda temporary: torch.save(dict(state), temporary))
+    def write(temporary: Path) -> None:
+        torch.save(dict(state), temporary)
+        with temporary.open("r+b") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0, os.SEEK_END)
+            file.write(SEAL.pack(SEALED, digest))
+        if before and path.exists():
+            _keep(path, before)
+
+    atomically(path, write)
+
+
+def _keep(path: Path, before: Path) -> None:
+    """Give a file that is about to be replaced a second name; at no moment there is none."""
+    before.unlink(missing_ok=True)
+    try:
+        os.link(path, before)
+    except OSError:  # a file system without links
+        path.replace(before)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a training state; nothing but tensors and plain values is ever unpickled.
 
     Raises:
-        InputError: the file is damaged.
+        Damaged: the file is not as it was written.
+        InputError: it holds something else than a training state.
+        OSError: it cannot be read.
     """
     import torch
 
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise InputError(
-            f"cannot go on from {path}: {first_line(error)}; delete it to start this cell again"
-        ) from None
+    if not _sealed(path):  # of an earlier version, or damaged: on the CPU no device is to blame
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch documents no list of what a damaged file raises; OSError is among it
+            raise Damaged(f"{path} is damaged or no checkpoint ({first_line(error)})") from None
+    state = torch.load(path, map_location=device, weights_only=True)
+    if not isinstance(state, dict):
+        raise InputError(f"{path} holds {type(state).__name__}, no training state; move it away to start again")
+    return state
+
+
+def _sealed(path: Path) -> bool:
+    """Whether the file has a seal, which is compared.
+
+    Raises:
+        Damaged: with its content.
+    """
+    with path.open("rb") as file:
+        content = max(0, path.stat().st_size - SEAL.size)
+        file.seek(content)
+        mark, digest = SEAL.unpack(file.read().rjust(SEAL.size))
+        if mark != SEALED:
+            return False
+        file.seek(0)
+        if _sha256(file, content) != digest:
+            raise Damaged(f"{path} is damaged (its checksum is another)")
+    return True
+
+
+def _sha256(file: BinaryIO, count: int) -> bytes:
+    """Of so many bytes."""
+    digest = hashlib.sha256()
+    while count and (part := file.read(min(count, 2**20))):
+        digest.update(part)
+        count -= len(part)
+    return digest.digest()
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write weights as safetensors, with what they are (JSON) in the header."""
+    """Write weights as safetensors, with what they are (JSON) and a checksum of all of it in the header."""
     from safetensors.torch import save as serialise
 
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-    metadata = {"about": json.dumps(about, sort_keys=True)}
+    # one entry: safetensors writes several in an order that changes from call to call
+    said = {**about, CHECKSUM: _fingerprint(tensors, about)}
+    metadata = {"about": json.dumps(said, sort_keys=True)}
     content = serialise(tensors, metadata)  # save_file would make the file its owner's only
 
     def write(temporary: Path) -> None:
@@ -118,12 +213,29 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         InputError: no such file, or not one that `save_weights` wrote.
+        Damaged: one that is not as it was written.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        about = dict(json.loads(metadata["about"]))
     except FileNotFoundError:
         raise InputError(f"no file {path}; name a generator.safetensors that training wrote") from None
-    except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not a generator that training wrote: {error}") from None
+    except (SafetensorError, KeyError, OSError, TypeError, ValueError) as error:
+        raise Damaged(f"{path} is not a generator that training wrote: {first_line(error)}") from None
+    # files of earlier versions have no checksum
+    if about.pop(CHECKSUM, None) not in (None, _fingerprint(tensors, about)):
+        raise Damaged(f"{path} is damaged (its checksum is another); train again, or take another copy")
+    return tensors, about
+
+
+def _fingerprint(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """SHA-256 of weights, with their names, types and shapes, and of what is said of them."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

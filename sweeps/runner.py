@@ -25,7 +25,7 @@ from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
 from gans.recipes import recipe
 from gans.registry import RULES
-from gans.runs.cell import Cell, identify
+from gans.runs.cell import Cell, check_scores, identify
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, locked
 from gans.runs.live import LiveRun, invocation
@@ -56,6 +56,7 @@ def plan(request: Request, device: torch.device) -> Sweep:
     request.validate()
     default, seconds = default_cell(request, device)
     check_cell(default, device)
+    check_scores(default.experiment.score.extractors, default.images)
     return Sweep(
         study=request.name,
         storage=request.storage,
@@ -82,9 +83,7 @@ def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
         return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
     asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
     base = experiment(recipe(model).settings, asked, where="the recipe")
-    return identify(
-        model, base.model_copy(update={"kimg": base.kimg * request.budget}), device
-    ), 60 * LIMIT_MINUTES
+    return identify(model, base.scaled(request.budget), device), 60 * LIMIT_MINUTES
 
 
 def own_matrix(request: Request) -> Matrix | None:

@@ -22,6 +22,7 @@ from gans.runs.execute import CellRun, Place, Tracker, reason
 from gans.runs.live import LiveRun as Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
+from gans.urls import masked
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
 GRID = "final.png"  # of what the chosen generator draws
@@ -116,7 +117,7 @@ class Objective:
             raise
         except Exception as error:
             trial.set_user_attr("reason", reason(error))
-            trial.set_user_attr("traceback", traceback.format_exc()[-KEPT_TRACEBACK:])
+            trial.set_user_attr("traceback", masked(traceback.format_exc())[-KEPT_TRACEBACK:])
             raise
 
 
@@ -229,7 +230,7 @@ def tidy(study: Study, root: Path, best: list[int]) -> None:
     # a trial that is tried again works in the folder of the first try
     kept = {*best, *(origin(trial) for trial in trials if not trial.state.is_finished())}
     for number in {origin(trial) for trial in trials if over(trial)} - kept:
-        for name in (schema.CHECKPOINT, schema.GENERATOR):
+        for name in (schema.CHECKPOINT, schema.PREVIOUS, schema.GENERATOR):
             (trial_folder(root, number) / name).unlink(missing_ok=True)
 
 

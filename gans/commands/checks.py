@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gans.errors import InputError
+from gans.errors import InputError, unknown
+from gans.files import expand
 from gans.places import taken
+from gans.registry import DATASETS
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+FOLDER = "folder:"
 
 
 def at_least(flag: str, value: int, least: int) -> int:
     """The value, or an `InputError` that names its flag."""
     if value < least:
         raise InputError(f"{flag} {value} must be at least {least}")
-    return value
-
-
-def at_most(flag: str, value: int, most: int) -> int:
-    """The value, or an `InputError` that names its flag."""
-    if value > most:
-        raise InputError(f"{flag} {value} must be at most {most}")
-    return value
-
-
-def finite(flag: str, value: float) -> float:
-    """The value, or an `InputError` that names its flag: argparse takes `nan` and `inf` for numbers."""
-    if not math.isfinite(value):
-        raise InputError(f"{flag} {value} must be a finite number")
     return value
 
 
@@ -42,8 +33,22 @@ def drawing(name: object) -> Iterator[None]:
         raise InputError(f"{name}: {error}") from None
 
 
-def positive(flag: str, value: int) -> int:
-    return at_least(flag, value, 1)
+def device(name: str) -> str:
+    """The name of a device, which this machine need not have: torch, which knows, takes seconds to import."""
+    if not DEVICE.fullmatch(name):
+        raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0")
+    return name
+
+
+def dataset(name: str) -> str:
+    """The name of a data set that there is, or of a folder or archive that exists."""
+    if name.startswith(FOLDER):
+        path = expand(name.removeprefix(FOLDER))
+        if path.name and not path.exists():
+            raise InputError(f"{name}: {path} does not exist; check the path")
+    elif name not in DATASETS:
+        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+    return name
 
 
 def writable(paths: Iterable[Path], known: Sequence[str], force: bool) -> None:

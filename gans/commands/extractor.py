@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from gans.commands import options
+from gans.commands.checks import dataset
 from gans.commands.options import Option
 from gans.errors import InputError
 from gans.places import taken
@@ -21,9 +22,9 @@ class Extractor:
         str, Option("a data set with labels: digits, mnist, cifar10-jpeg, folder:PATH, ...", positional=True)
     ]
     name: Annotated[str, Option("the extractor's name; the data set's if not given")] = ""
-    resolution: Annotated[int | None, Option("side of the images in pixels; the data set's own if not given")] = (
-        None
-    )
+    resolution: Annotated[
+        int | None, Option("side of the images in pixels; the data set's own if not given", least=16, most=4096)
+    ] = None
     output: Annotated[
         Path | None,
         Option(
@@ -42,6 +43,7 @@ def add(commands: Any) -> None:
 
 def run(asked: Extractor) -> int:
     """Train, measure on the test images, and write weights and card."""
+    dataset(asked.data)
     from gans.data import datasets
     from gans.fidelity.extractors.pin import pin
 

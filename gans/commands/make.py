@@ -17,7 +17,10 @@ from typing import NoReturn
 from gans.commands import options
 from gans.errors import exit_code, unknown
 from gans.registry import load
+from gans.urls import without_secrets
 
+# options that go into the environment if they hold a password
+SECRETS = {"--storage": "GANS_STORAGE"}
 # of the Makefile itself; SHELL is make's own
 MAKEFILE_VARIABLES = ("PYTHON", "VENV", "BIN", "READY", "CLUSTER", "EXTRAS", "ARGS", "FROM", "SHELL")
 
@@ -59,14 +62,15 @@ def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
     target, goals = words[0], words[1:] or words[:1]
     if target != "help":
         check(overrides(variables.get("MAKEFLAGS", "")), goals)
-        _become(command_line(target, variables))
+        words, secrets = without_secrets(command_line(target, variables), SECRETS)
+        _become(words, {**variables, **secrets})
     print(describe(Path("Makefile").read_text(encoding="utf-8")))
     return 0
 
 
-def _become(words: Sequence[str]) -> NoReturn:
+def _become(words: Sequence[str], variables: Mapping[str, str]) -> NoReturn:
     """Go on as `python -m WORDS`: the same process, so that Ctrl-C and the exit code are the command's."""
-    os.execv(sys.executable, [sys.executable, "-m", *words])
+    os.execve(sys.executable, [sys.executable, "-m", *words], variables)
 
 
 def command_line(target: str, variables: Mapping[str, str]) -> list[str]:

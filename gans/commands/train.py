@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
 from gans.commands import options
+from gans.commands.checks import dataset, device
 from gans.commands.options import Option
 from gans.commands.progress import duration
-from gans.errors import InputError
-from gans.recipes import RECIPES, recipe
+from gans.errors import InputError, unknown
+from gans.recipes import RECIPES, known, recipe
+from gans.runs import databases
 from gans.schema import Precision
+from gans.urls import tracking_uri
 
 if TYPE_CHECKING:
     from gans.config import Experiment
@@ -31,8 +34,12 @@ class Train:
 
     model: Annotated[str, Option(f"a recipe: {', '.join(RECIPES)}", positional=True)]
     dataset: Annotated[str, Option("digits, mnist, ..., folder:PATH", positional=True)] = "digits"
-    seed: Annotated[int, Option("training seed: initial weights, latents, order of the data")] = 0
-    kimg: Annotated[float | None, Option("budget in thousands of images; if not given, the recipe's")] = None
+    seed: Annotated[
+        int, Option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)
+    ] = 0
+    kimg: Annotated[
+        float | None, Option("budget in thousands of images; if not given, the recipe's", above=0, most=10**7)
+    ] = None
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
     precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
@@ -40,6 +47,18 @@ class Train:
     set: Annotated[tuple[str, ...], Option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
+
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        from gans.config import Experiment
+
+        if not known(self.model):
+            raise unknown("model", self.model, RECIPES)
+        dataset(self.dataset)
+        device(self.device)
+        for key in (key for text in self.set for key in assignment(text)):
+            if key not in Experiment.model_fields:
+                raise unknown("key", key, Experiment.model_fields, " in --set")
 
     def experiment(self) -> Experiment:
         """The experiment: the recipe, with what the command line lays over it."""
@@ -58,6 +77,8 @@ def add(commands: Any) -> None:
 
 def run(asked: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
+    asked.validate()
+    databases.check_tracking(tracking_uri())
     from gans.commands.progress import busy, screen
     from gans.compute import devices, precision
     from gans.registry import MODELS

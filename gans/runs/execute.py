@@ -18,6 +18,7 @@ from gans.data.images import ImageData
 from gans.errors import InputError, Stopped, brief
 from gans.generate.sampling import PURPOSES
 from gans.pictures.curves import draw_curves
+from gans.pictures.decoration import decorating
 from gans.pictures.film import Track, grids, save_film
 from gans.pictures.shards import draw_shards
 from gans.registry import RULES
@@ -25,10 +26,12 @@ from gans.runs.cell import Cell, extractor
 from gans.runs.live import LiveRun as Run
 from gans.runs.provenance import foreign, provenance
 from gans.runs.scoring import Scored, Scoring
+from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
 from gans.training.recorder import History
+from gans.urls import masked
 
 # told (images seen, metrics) as training goes on
 Tell = Callable[[int, Mapping[str, float]], None]
@@ -145,6 +148,7 @@ class CellRun:
                 self.keep(run, trained)
                 self.conclude(run, trained)
             run.finish(scored.status, scored.reason)
+            Checkpoints(self.folder).settle()
         return scored
 
     def open(self) -> Run:
@@ -175,7 +179,7 @@ class CellRun:
             run.finish(stop.status, str(stop))
             raise
         except Exception as error:
-            run.text(traceback.format_exc(), schema.TRACEBACK)
+            run.text(masked(traceback.format_exc()), schema.TRACEBACK)
             self.keep_networks(run)
             run.finish(schema.FAILED, reason(error))
             raise
@@ -209,8 +213,9 @@ class CellRun:
         self.tell(0, phase(schema.PICTURES_PHASE))
         self.keep_networks(run)
         curves = self.folder / schema.CURVES
-        draw_curves(trained.history, curves)
-        run.artifact(curves)
+        with decorating(curves):
+            draw_curves(trained.history, curves)
+            run.artifact(curves)
         run.tag({schema.CHOSEN: str(trained.chosen)})
         run.log(trained.images, {schema.TRACKING: run.seconds})
         self.keep_film(run)
@@ -224,9 +229,10 @@ class CellRun:
     def keep_film(self, run: Run) -> None:
         """Put the training as a film into the run, made of the grids that lie in its folder."""
         path = self.folder / schema.FILM
-        drawn = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
-        if save_film([Track(self.name, drawn)], self.cell.experiment.resolution, path):
-            run.artifact(path)
+        found = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
+        with decorating(path):
+            if save_film([Track(self.name, found)], self.cell.experiment.resolution, path):
+                run.artifact(path)
 
 
 def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Scored:
@@ -252,8 +258,9 @@ def check_workers(cell: Cell, place: Place) -> None:
 def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path) -> None:
     """Put a picture of the classes that each worker holds into the run."""
     update, path = experiment.update, folder / schema.SHARDS
-    if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
-        run.artifact(path)
+    with decorating(path):
+        if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
+            run.artifact(path)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from gans.runs.scores import ScoreKey, metric, record
 from gans.runs.scoring import chosen, draw_report
 from gans.runs.sync import keys
 from gans.runs.tracking import MlflowRun, Store
+
+log = logging.getLogger("gans")
 
 
 def add_scores(
@@ -43,7 +46,7 @@ def add_scores(
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     with locked(folder):
-        generator = chosen(generator_of(run, folder, place.uri), device)
+        generator = generator_of(run, folder, place.uri, device)
         more = LiveRun.of(folder, place.uri, place.experiment, keys(run)[0])  # it stays finished meanwhile
         if more is None:
             raise InputError(f"{run.info.run_name} was deleted from the store meanwhile")
@@ -55,20 +58,28 @@ def add_scores(
         more.close(GRACE)
 
 
-def generator_of(run: MlflowRun, folder: Path, uri: str) -> Path:
-    """Where the generator of a run lies.
+def generator_of(run: MlflowRun, folder: Path, uri: str, device: torch.device) -> torch.nn.Module:
+    """The generator of a run, from its folder or else from the store at `uri`.
 
     Raises:
-        InputError: neither in the folder nor in the store at `uri`.
+        InputError: neither has a whole one.
     """
     here = folder / schema.GENERATOR
-    kept = here if here.is_file() else Store(uri).artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    if here.is_file():
+        try:
+            return chosen(here, device)
+        except InputError as error:
+            log.warning("%s; the copy in the tracking store is taken", error)
+    kept = Store(uri).artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    remedy = f"delete run {run.info.run_id[:12]} and train it again"
     if kept is None:
         raise InputError(
-            f"the generator of {run.info.run_name} is neither in {folder} nor in the store; delete run "
-            f"{run.info.run_id[:12]} and train it again"
+            f"the generator of {run.info.run_name} is neither whole in {folder} nor in the store; {remedy}"
         )
-    return kept
+    try:
+        return chosen(kept, device)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None
 
 
 def assess(cell: Cell, generator: torch.nn.Module, key: ScoreKey, device: torch.device) -> dict[str, float]:

@@ -22,6 +22,8 @@ from urllib.request import url2pathname
 
 # MLflow reports usage over the network unless told not to; a benchmark should do neither that nor wait for it
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# nor print the address of every run that ends
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # nor try for minutes, by itself, what a courier tries again anyway
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -31,26 +33,21 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
 from gans.errors import InputError, first_line
+from gans.runs import databases
 from gans.runs.provenance import provenance
 from gans.runs.telling import Telling
+from gans.urls import DEFAULT_URI, shown, tracking_uri
 
-DEFAULT_URI = "sqlite:///mlflow.db"
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
 FEW_LIMIT = 100  # params, or tags, per log_batch call: likewise
 DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
 # MLflow's codes for what it will not take, however often it is asked
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
-
-
-def tracking_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else a SQLite file in the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
 def _create(uri: str) -> None:
@@ -63,14 +60,6 @@ def _create(uri: str) -> None:
     with suppress(FileExistsError):  # another process was faster
         os.link(part, path)
     part.unlink()
-
-
-def shown(url: str) -> str:
-    """A database's address without its password."""
-    try:
-        return make_url(url).render_as_string() if "://" in url else url
-    except SQLAlchemyError:
-        return url
 
 
 def trouble(error: BaseException) -> str:
@@ -94,6 +83,7 @@ class Store:
         self.uri = uri or tracking_uri()
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(logging.WARNING)
+        databases.check_tracking(self.uri)
         mlflow.set_tracking_uri(self.uri)
         try:
             _create(self.uri)

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gans.config import Config, Count, read_toml, validated
 from gans.errors import InputError, first_line, unknown
-from gans.files import cache, write_bytes
+from gans.files import cache, expand, write_bytes
 
 INDEX = "zoo.toml"
 PREFIX = "zoo:"  # of a generator's name on a command line
@@ -115,7 +115,7 @@ class Zoo:
     def _table(self) -> tuple[dict[str, Any], str]:
         """The index as it is, and what error messages call it."""
         if not web(self.place):
-            path = Path(self.place).expanduser() / INDEX
+            path = expand(self.place) / INDEX
             return read_toml(path), str(path)
         url = urljoin(self._base, INDEX)
         try:

@@ -276,9 +276,9 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
         return MatrixRun(read_matrix(str(path)), Selection(), machine, store)
 
     asked, plain, apart = planned(True), planned(None), planned(True, "ray")
-    assert asked.command() == "make bench MATRIX=rules GRAPH=1 WORKERS=local"
-    assert plain.command() == "make bench MATRIX=rules WORKERS=local"
-    assert planned(False).command() == "make bench MATRIX=rules GRAPH=0 WORKERS=local"
+    assert asked.command() == f"make bench MATRIX={path} GRAPH=1 WORKERS=local"
+    assert plain.command() == f"make bench MATRIX={path} WORKERS=local"
+    assert planned(False).command() == f"make bench MATRIX={path} GRAPH=0 WORKERS=local"
     assert plain.remarks() == asked.remarks() == []
     assert apart.remarks()[-1] == "GRAPH=1 is for one process; over Ray these models train without graphs: mdgan"
     found = {}

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.options import Machine
 from gans.errors import InputError
 from sweeps import page, publish
-from sweeps.page import Record, Remembered, Trial
+from sweeps.page import Memory, Record, Remembered, Trial
 from sweeps.runner import SweepRun
 
 DEFAULT = [8.0, 8.1, 7.9]
@@ -45,7 +45,8 @@ def study(name: str, tuned: list[float], number: int = 3) -> Remembered:
         plots={},
         space="",
     )
-    return Remembered(record, None, None, fresh={"default": DEFAULT, f"trial-{number}": tuned})
+    scores = {"default": DEFAULT, f"trial-{number}": tuned}
+    return Remembered.of(Memory(record=record, scores=scores, beside="12.0, one seed"))
 
 
 def put(root: Path, name: str, tuned: list[float] = BETTER) -> None:
@@ -111,7 +112,8 @@ def test_the_ranking_keeps_what_the_store_does_not_know(tmp_path):
     assert "[a](a/README.md)" in text and "[b](b/README.md)" in text
     assert "without-a-page" not in text
     assert "7.20" in text  # of a as the store has it
-    assert "2.00 ± 0.25" in text  # of b, by its folder
+    assert "2.00 (1.76 to 2.27)" in text  # of b, by its folder
+    assert "12.0, one seed" in text
     assert page.write_ranking(tmp_path / "none", [known]) is None
 
 
@@ -127,7 +129,8 @@ def test_a_ranking_that_would_lose_a_page_stays(tmp_path):
 
 
 def test_a_page_is_written_over_its_own_files_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "page", lambda swept, contest: "words")
+    monkeypatch.setattr(page, "publish", lambda folder, template, **values: None)
+    monkeypatch.setattr(page, "contents", lambda swept, contest: {})
     folder = tmp_path / "a"
     folder.mkdir()
     for name in ("history.png", "mine.png", "notes.md"):

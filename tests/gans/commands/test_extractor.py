@@ -43,20 +43,22 @@ def striped(monkeypatch) -> ImageData:
 
 def test_it_pins_an_extractor_that_can_be_required(striped, tmp_path, monkeypatch, capsys):
     output = tmp_path / "mine"
-    assert command("folder:/my/stripes", "--resolution", 16, "--output", output) == 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stripes").mkdir()
+    assert command("folder:stripes", "--resolution", 16, "--output", output) == 0
     assert "100.00% of 80 test images" in capsys.readouterr().out
     monkeypatch.setenv("GANS_EXTRACTORS", str(output))
-    made = require("folder-my-stripes")
+    made = require("folder-stripes")
     assert default_extractor(striped) == made.name
-    assert made.prefix == "fd_folder_my_stripes"
-    card = json.loads((output / "folder-my-stripes.json").read_text())
-    assert card["command"] == "gans extractor folder:/my/stripes --resolution 16"
+    assert made.prefix == "fd_folder_stripes"
+    card = json.loads((output / "folder-stripes.json").read_text())
+    assert card["command"] == "gans extractor folder:stripes --resolution 16"
 
 
 def test_data_without_labels_is_one_line(striped, tmp_path, monkeypatch, capsys):
     bare = replace(striped, train_labels=None, test_labels=None, classes=())
     monkeypatch.setattr("gans.data.datasets.load", lambda *_, **__: bare)
-    assert command("folder:/x", "--output", tmp_path) == 2
+    assert command(f"folder:{tmp_path}", "--output", tmp_path) == 2
     error = capsys.readouterr().err
     assert "has no labels; put each class in a folder of its own" in error
     assert len(error.splitlines()) == 1
