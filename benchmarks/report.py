@@ -8,6 +8,7 @@ from benchmarks.matrix import experiment_of
 from benchmarks.options import Report
 from gans.commands import options
 from gans.errors import InputError, exit_code
+from gans.places import REPORTS
 from gans.runs import databases
 from gans.urls import shown, tracking_uri
 from reports import folder_of
@@ -35,7 +36,7 @@ def run(asked: Report) -> int:
     store = Store()
     say(sync(asked.runs, store))
     results = load(Reader(store, asked.runs), name)
-    path = render(results, folder_of(name, asked.output))
+    path = render(results, folder_of(name, asked.outputs / REPORTS))
     show_results(results)
     print(path)
     return 0

@@ -20,6 +20,7 @@ from scipy import stats
 from gans import schema
 from gans.errors import InputError, Parser, exit_code
 from gans.files import write_text
+from gans.places import free
 from gans.runs.tracking import Store
 from reports import ROOT as REPORTS
 from reports.difference import Difference
@@ -221,17 +222,16 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: 
 
 
 def write(store: Store, names: tuple[str, str], root: Path = ROOT) -> Path:
-    """Compare two tracked matrices; returns the page's path.
+    """Compare two tracked matrices; returns the path of the page, which is a new one.
 
     Raises:
         InputError: one was not tracked, or they do not compare.
     """
     sides = [load(store, name) for name in names]
     found = pairs(*sides)
-    path = root / f"{names[0]}-and-{names[1]}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(draw(found, names).figure, path.with_suffix(".png"))
-    write_text(path, page(found, names, path.with_suffix(".png").name, [side.plan.command for side in sides]))
+    path, picture = free(root, f"{names[0]}-and-{names[1]}", ".md", ".png")
+    save(draw(found, names).figure, picture)
+    write_text(path, page(found, names, picture.name, [side.plan.command for side in sides]))
     return path
 
 

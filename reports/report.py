@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from gans.files import write_text
 from gans.pictures.decoration import decorating
 from gans.registry import label
 from gans.runs.reader import Source
-from reports import ROOT, figures, folder_of, leaders, mdgan, pairs, published, tables, tuned
+from reports import ROOT, SHIPPED, figures, folder_of, leaders, mdgan, pairs, published, tables, tuned
 from reports.figures import Picture
 from reports.html import standalone
 from reports.results import Board, Plan, Results, load
@@ -37,8 +38,7 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "losses": figures.losses,
     "pareto": figures.pareto,
 }
-# pages of `benchmarks.sensitivity`: those kept with this package, whatever lies beside the output
-SENSITIVITY = Path(__file__).with_name("results") / "sensitivity"
+SENSITIVITY = "sensitivity"  # folder of the pages of `benchmarks.sensitivity`, beside those of reports
 PROFILE, FILM = "profile.png", "training-{}.gif"
 LIMIT = 5_000_000  # bytes of a report, its page included
 WORDS = 500_000  # of these, kept for the page
@@ -127,11 +127,24 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "many": len(standing.ranks) > figures.FEW,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
         "film": {"file": film.name, "alt": plain(film_alt)} if film_alt else None,
-        "reactions": (SENSITIVITY / f"{board.dataset}.md").is_file(),
+        "reactions": reactions(folder, board.dataset),
         "published": published.scores(results, board),
         "published_times": published.times(results, board),
         **shown,
     }
+
+
+def reactions(folder: Path, dataset: str) -> str | None:
+    """The link from a report to the page on how metrics react on a data set: beside it, else the one that ships.
+
+    None if there is none, or if what ships is elsewhere: a report must not name this machine's folders.
+    """
+    page = f"{SENSITIVITY}/{dataset}.md"
+    if (folder.parent / page).is_file():
+        return f"../{page}"
+    if not (SHIPPED / page).is_file() or not folder.absolute().is_relative_to(SHIPPED.parents[1]):
+        return None
+    return Path(os.path.relpath(SHIPPED / page, folder)).as_posix()
 
 
 def scored_on(results: Results, board: Board, count: int) -> pd.DataFrame:

@@ -87,7 +87,7 @@ class Search:
     """Tune a model, retrain the winners, report."""
 
     request: Request
-    machine: Annotated[Machine, Only(("device", "jobs", "runs"))] = field(default_factory=Machine)
+    machine: Annotated[Machine, Only(("device", "jobs", "runs", "outputs"))] = field(default_factory=Machine)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""

@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ log = logging.getLogger("gans")
 
 ROOT = pages.ROOT / "sweeps"
 PREFIX = "sweep-"
+WINNERS, CANDIDATE, MEMORY = "winners", "candidate.toml", "study.json"  # beside a study's page
 TOP = 10  # trials in the table of the best
 
 
@@ -132,6 +133,19 @@ class Swept:
         scored = {t.number: self.estimate(label(t)) for t in self.record.finalists}
         found = [t for t in self.record.finalists if scored[t.number].n]
         return min(found, key=lambda t: scored[t.number].mean, default=None)
+
+    @property
+    def beside(self) -> str:
+        """What the matrix of the data set's name says of the model's default; empty if it was not run."""
+        return tuned.beside(self.matrix, self.record.model, self.record.dataset, self.cells(DEFAULT))
+
+    @property
+    def proven(self) -> bool:
+        """Whether the winner beats the default beyond chance, on fresh seeds."""
+        if self.winner is None:
+            return False
+        name = label(self.winner)
+        return self.difference(name).beyond and self.estimate(name).mean < self.estimate(DEFAULT).mean
 
 
 def label(trial: Trial) -> str:
@@ -275,18 +289,21 @@ def load_all(store: Source) -> list[Swept]:
 
 
 def write(swept: Swept, root: Path = ROOT) -> Path:
-    """Write a study's page and its pictures into `root/<study>/`; returns the page's path."""
+    """Write a study's page, its pictures and its winner's settings into `root/<study>/`; returns the page."""
     folder = root / swept.record.study
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
+    for kind in (*plots.KINDS, WINNERS):
+        (folder / f"{kind}.png").unlink(missing_ok=True)
     for name in swept.record.plots.values():
         if swept.plots and (swept.plots / name).is_file():
             shutil.copyfile(swept.plots / name, folder / name)
     contest = None
     if swept.winners is not None and swept.winner:
-        contest = plots.contest(swept.winners.cells, swept.record.metric, folder / "winners.png")
+        contest = plots.contest(swept.winners.cells, swept.record.metric, folder / f"{WINNERS}.png")
     publish(folder, "sweep.md.j2", **contents(swept, contest))
+    if settings := preset(swept):
+        write_text(folder / CANDIDATE, settings)
+    remember(swept, folder)
     return folder / pages.PAGE
 
 
@@ -314,17 +331,11 @@ def contents(swept: Swept, contest: str | None) -> dict[str, Any]:
         "importances": ranked(record.importances),
         "failures": failures(record),
         "environment": tables.environment(swept.winners) if swept.winners else None,
-        "matrix": beside(swept),
+        "matrix": swept.beside,
         "seconds": len(record.objectives) > 1,
         "fresh": sorted(set(swept.winners.cells["seed"])) if swept.winners else [],
         "trial_seed": winners.TRIAL_SEED,
     }
-
-
-def beside(swept: Swept) -> str:
-    """What the matrix of the data set's name says of the model's default; empty if it was not run."""
-    record = swept.record
-    return tuned.beside(swept.matrix, record.model, record.dataset, swept.cells(DEFAULT))
 
 
 def render(template: str, sheet: Sheet, **values: Any) -> str:
@@ -469,11 +480,67 @@ def preset(swept: Swept) -> str | None:
 # --- all studies
 
 
-def write_ranking(store: Source, root: Path = ROOT) -> Path | None:
-    """Write `root/README.md`, which ranks all swept models; None if the store has no sweep."""
-    studies = load_all(store)
-    if not studies:
+class Memory(BaseModel):
+    """What a page's folder keeps of its study, so that the ranking outlives the store."""
+
+    record: Record
+    scores: dict[str, list[float]]  # by contestant, one per fresh seed
+    beside: str = ""
+
+
+@dataclass(frozen=True)
+class Remembered(Swept):
+    """A study as its page's folder knows it."""
+
+    memory: Memory = field(kw_only=True)
+
+    @classmethod
+    def of(cls, memory: Memory) -> Remembered:
+        return cls(memory.record, None, None, memory=memory)
+
+    def scores(self, contestant: str) -> pd.Series:
+        return pd.Series(self.memory.scores.get(contestant, ()), dtype=float)
+
+    @property
+    def beside(self) -> str:
+        return self.memory.beside
+
+
+def remember(swept: Swept, folder: Path) -> None:
+    """Keep beside a study's page what the ranking says of it."""
+    names = [DEFAULT, *map(label, swept.record.finalists)]
+    scores = {name: swept.scores(name).tolist() for name in names}
+    memory = Memory(record=swept.record, scores=scores, beside=swept.beside)
+    write_text(folder / MEMORY, memory.model_dump_json(indent=1) + "\n")
+
+
+def remembered(folder: Path) -> Remembered:
+    """The study whose page lies in a folder.
+
+    Raises:
+        InputError: nothing is kept there.
+    """
+    file = folder / MEMORY
+    if not file.is_file():
+        raise InputError(f"{folder.parent / pages.PAGE} stays as it is: {folder} has no {MEMORY} to rank it by")
+    return Remembered.of(Memory.model_validate_json(file.read_text(encoding="utf-8")))
+
+
+def write_ranking(root: Path = ROOT, studies: Sequence[Swept] = ()) -> Path | None:
+    """Write `root/README.md`, which ranks all swept models that have a page there; None if none has.
+
+    Args:
+        root: the folder of all studies' pages.
+        studies: some of these as the store knows them; the others are taken as their folders have them.
+
+    Raises:
+        InputError: a page has neither: the ranking would lose it.
+    """
+    known = {swept.record.study: swept for swept in studies}
+    folders = [page.parent for page in sorted(root.glob(f"*/{pages.PAGE}"))]
+    if not folders:
         return None
+    studies = [known.get(folder.name) or remembered(folder) for folder in folders]
     publish(root, "ranking.md.j2", groups=groups(studies), studies=overview(studies), matrices=matrices(studies))
     return root / pages.PAGE
 
@@ -487,7 +554,7 @@ def matrices(studies: Sequence[Swept]) -> pd.DataFrame:
             "Its default there": told,
         }
         for swept in studies
-        if (told := beside(swept))
+        if (told := swept.beside)
     ]
     return pd.DataFrame(rows)
 
@@ -547,9 +614,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=ROOT, metavar="DIR", help=f"where (default: {ROOT})")
     options = parser.parse_args(arguments)
     store = Store()
-    for swept in load_all(store):
+    studies = load_all(store)
+    for swept in studies:
         print(write(swept, options.output))
-    path = write_ranking(store, options.output)
+    path = write_ranking(options.output, studies)
     print(path or f"no sweep in {shown(store.uri)}")
     return 0
 

@@ -21,7 +21,8 @@ from gans import schema
 from gans.compute import devices
 from gans.config import ShardedConfig, experiment
 from gans.errors import InputError
-from gans.files import write_text
+from gans.files import write_bytes
+from gans.places import PRESETS, REPORTS, free
 from gans.recipes import recipe
 from gans.registry import RULES
 from gans.runs import living
@@ -42,7 +43,6 @@ from sweeps.space import read_space
 from sweeps.study import Sweep, bury, counted, origin, reap, unclaimed
 from sweeps.trial import Site, Train, tidy, trial_folder, trial_job
 
-PRESETS = Path("sweeps/presets")
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
 LIMIT_MINUTES = 600.0  # of a trial where no matrix gives one
@@ -274,11 +274,15 @@ class SweepRun:
         page.keep(self.parent, record, self.study, self.sweep)
         code = self.retrain(finalists) if finalists else 1
         found = page.load(Reader(self.store, self.folder), self.sweep.name)
-        self.write_preset(found)
-        path = page.write(found)
+        root = self.machine.outputs / REPORTS / page.ROOT.name
+        path = page.write(found, root)
+        self.write_preset(found, path.parent / page.CANDIDATE)
         self.parent.artifacts(path.parent, schema.REPORT)
-        page.write_ranking(Reader(self.store, self.machine.runs))
         print(f"report: {path}")
+        try:
+            page.write_ranking(root, page.load_all(Reader(self.store, self.machine.runs)))
+        except InputError as error:  # of other studies; this one is done
+            print(error)
         return code
 
     def retrain(self, finalists: list[FrozenTrial]) -> int:
@@ -287,14 +291,28 @@ class SweepRun:
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
         return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
 
-    def write_preset(self, found: page.Swept) -> None:
-        """The winner's settings, to be laid over the model's tables by `make bench PRESET=tuned`."""
-        text = page.preset(found)
-        if text is None:
+    def write_preset(self, found: page.Swept, candidate: Path) -> None:
+        """The winner's settings, for `make bench PRESET=tuned` to lay over the model's tables: if they are better.
+
+        Args:
+            found: the study, its winners retrained.
+            candidate: the file of these settings beside the study's page, better or not.
+        """
+        if found.winner is None:
             print("no preset: no trial finished, or no finalist has a score from fresh seeds")
             return
-        path = PRESETS / f"{self.sweep.study}.toml"
-        write_text(path, text)
+        path = self.machine.outputs / PRESETS / f"{self.sweep.study}.toml"
+        if not found.proven:
+            verdict = found.difference(page.label(found.winner)).verdict
+            print(
+                f"no preset: trial {found.winner.number} {verdict}; to take it anyhow, copy {candidate} to {path}"
+            )
+            return
+        content = candidate.read_bytes()
+        if path.exists() and path.read_bytes() != content:  # an earlier winner's, or somebody's own
+            (aside,) = free(path.parent, path.stem, path.suffix)
+            print(f"the preset that was {path} is {path.replace(aside)}")
+        write_bytes(path, content)
         self.parent.artifact(path, schema.SWEEP_PRESET)
         print(f"preset: {path}")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from gans import places
 from gans.commands.checks import device, drawing
 from gans.commands.options import Option
 
@@ -29,6 +32,19 @@ class Drawing:
     ]
     seed: Annotated[int, Option("of all that is random", least=0, most=10**18 - 1)] = 0
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+    force: Annotated[bool, Option("write over an output that is there")] = False
+
+    def files(self, named: Sequence[Path], stem: str, *suffixes: str) -> tuple[Path, ...]:
+        """The files to write: those that were named, or else new ones in the folder of samples.
+
+        Raises:
+            InputError: without force, one of those named has come to be.
+        """
+        if not named:
+            return places.free(places.outputs() / places.SAMPLES, stem, *suffixes)
+        for path in () if self.force else named:
+            places.claim(path)
+        return tuple(named)
 
 
 @dataclass(frozen=True)

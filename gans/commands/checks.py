@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from gans.errors import InputError, unknown
 from gans.files import expand
+from gans.places import taken
 from gans.registry import DATASETS
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -49,8 +51,10 @@ def dataset(name: str) -> str:
     return name
 
 
-def suffixes(paths: Iterable[Path], known: Sequence[str]) -> None:
-    """Refuse, before anything is drawn, a file of a kind that is not written."""
+def writable(paths: Iterable[Path], known: Sequence[str], force: bool) -> None:
+    """Refuse, before anything is drawn, a file of another kind or, without force, one that is there."""
     for path in paths:
         if path.suffix.lower() not in known:
             raise InputError(f"--output {path}: '{path.suffix}' is not a kind to write; take {' or '.join(known)}")
+        if os.path.lexists(path) and not force:
+            raise taken(path)

@@ -107,7 +107,7 @@ def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are
         assert own == scores[name]  # whether scored in one go with training or afterwards
         assert "contrast_digits" in records(after[name].data.tags)[OWN].metrics
     assert bench.runs("floor")["real/digits"].data.metrics["half/contrast_digits"] > 0
-    assert "contrast_digits ↓" in (bench.folder / "reports/results/tiny/README.md").read_text()
+    assert "contrast_digits ↓" in (bench.folder / "outputs/reports/tiny/README.md").read_text()
     code, output = bench.run("--dry-run")
     assert "to be scored" not in output
 

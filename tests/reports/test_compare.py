@@ -99,6 +99,14 @@ def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path
     assert Image.open(path.with_suffix(".png")).width > 500
 
 
+def test_a_comparison_is_a_new_page(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "slow-and-fast.png").write_text("mine")
+    path = compare.write(store, ("slow", "fast"), tmp_path)
+    assert path == tmp_path / "slow-and-fast-2.md"
+    assert "](slow-and-fast-2.png)" in path.read_text()
+    assert (tmp_path / "slow-and-fast.png").read_text() == "mine"
+
+
 def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp_path: Path) -> None:
     text = compare.write(store, ("slow", "single"), tmp_path).read_text()
     assert "6.10 (one seed)" in text

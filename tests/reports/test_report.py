@@ -227,7 +227,14 @@ def results(store: Store) -> Results:
 
 @pytest.fixture(scope="module")
 def page(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report.write(store, MATRIX, tmp_path_factory.mktemp("results"))
+    return report.write(store, MATRIX, reacting(tmp_path_factory.mktemp("results")))
+
+
+def reacting(root: Path) -> Path:
+    """A folder of reports with a page on how metrics react beside them."""
+    (root / "sensitivity").mkdir()
+    (root / "sensitivity/digits.md").touch()
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -499,7 +506,7 @@ def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
 
 def test_same_store_same_bytes(page, store, tmp_path):
     invoke(store, plan())
-    again = report.write(store, MATRIX, tmp_path)
+    again = report.write(store, MATRIX, reacting(tmp_path))
     first, second = (
         {path.relative_to(p.parent): path.read_bytes() for path in p.parent.rglob("*.*")} for p in (page, again)
     )
@@ -744,7 +751,7 @@ def test_coloured_samples_stay_light(edges_page):
 
 
 def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "SENSITIVITY", tmp_path / "pages")
+    monkeypatch.setattr(report, "SHIPPED", tmp_path / "clone/reports/results")
     run = start(store, "gan", 0, "own")
     image = Image.new("RGB", (1800, 600), (200, 30, 30))
     for name, place in (("neighbours.png", None), ("classes.png", "samples")):
@@ -752,13 +759,22 @@ def test_pictures_of_the_runs_themselves_are_shown(store, folder, tmp_path, monk
         run.artifact(tmp_path / name, place)
     run.finish("finished")
     invoke(store, plan(matrix="own", cells=[cell("gan", 0)]), "own")
-    for place in ("pages", "sensitivity"):
-        (tmp_path / place).mkdir()
-    (tmp_path / "sensitivity" / "digits.md").touch()  # beside the output: it must not decide
-    assert "../sensitivity" not in report.write(store, "own", tmp_path).read_text()
-    (tmp_path / "pages" / "digits.md").touch()
-    page = report.write(store, "own", tmp_path)
-    assert "\n\n[How these metrics react](../sensitivity/digits.md) to noise" in page.read_text()
+    root = tmp_path / "clone/outputs/reports"
+    assert "How these metrics react" not in report.write(store, "own", root).read_text()
+    for place, folder, link in (
+        (
+            "reports/results",
+            tmp_path,
+            None,
+        ),  # the way there would name this machine's folders
+        ("reports/results", root, "../../../reports/results/sensitivity/digits.md"),
+        ("outputs/reports", root, "../sensitivity/digits.md"),
+    ):
+        (tmp_path / "clone" / place / "sensitivity").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "clone" / place / "sensitivity/digits.md").touch()
+        page = report.write(store, "own", folder)
+        assert ("How these metrics react" in page.read_text()) == (link is not None)
+        assert link is None or f"\n\n[How these metrics react]({link}) to noise" in page.read_text()
     for kind in ("neighbours", "classes"):
         with Image.open(page.parent / f"{kind}-digits.png") as shown:
             red = (np.asarray(shown.convert("RGB")) == (200, 30, 30)).all(axis=-1)
@@ -869,11 +885,11 @@ def test_a_report_is_found_by_what_the_matrix_was_run_with():
 
 def test_command(store, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
-    monkeypatch.setattr("sys.argv", ["reports", MATRIX, "--output", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["reports", MATRIX, "--outputs", str(tmp_path)])
     assert main() == 0
     printed = capsys.readouterr().out
     assert "11.7 (5.2 to 26.4)" in printed
-    assert printed.splitlines()[-1] == str(tmp_path / MATRIX / "README.md")
+    assert printed.splitlines()[-1] == str(tmp_path / "reports" / MATRIX / "README.md")
 
 
 def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):

@@ -688,10 +688,12 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
         assert (run.info.status == "KILLED") == pruned
         assert run.data.params["batch"] == str(trial.params["batch"])
 
-    page = place.folder / "reports/results/sweeps/gan-digits-budget0.01/README.md"
+    page = place.folder / "outputs/reports/sweeps/gan-digits-budget0.01/README.md"
     text = page.read_text()
     assert "## Default against tuned" in text and "Over default" in text
-    preset = place.folder / "sweeps/presets/gan-digits-budget0.01.toml"
+    preset = page.parent / "candidate.toml"
+    proven = (place.folder / "outputs/presets/gan-digits-budget0.01.toml").exists()
+    assert proven == ("better than the default, beyond" in preset.read_text())
     assert "study gan-digits-budget0.01, trial" in preset.read_text()
     assert experiment(recipe("gan").settings, tomllib.loads(preset.read_text())).networks.width in (4, 8)
 
@@ -724,7 +726,7 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     assert process.returncode == 0, output
     assert "two objectives: every trial runs to its end" in output
     assert counted(study(name)) == 3
-    assert (place.folder / f"reports/results/sweeps/{name}/front.png").exists()
+    assert (place.folder / f"outputs/reports/sweeps/{name}/front.png").exists()
 
 
 @pytest.mark.slow

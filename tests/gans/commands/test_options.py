@@ -80,6 +80,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
         "GRAPH": None,
         "COMPILE": False,
         "WORKERS": None,
@@ -102,6 +103,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "JOIN": False,
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
     },
     "score": {
         "MATRIX": "digits",
@@ -115,6 +117,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
     },
     "speed": {
         "MODELS": None,
@@ -124,9 +127,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "THREADS": None,
         "GRAPH": None,
         "QUICK": False,
+        "OUTPUTS": Path("outputs"),
     },
-    "gpu": {"DEVICE": "auto", "ROUNDS": 5},
-    "report": {"MATRIX": "digits", "DATASETS": None, "BUDGET": 1.0, "PRECISION": None, "PRESET": ""},
+    "gpu": {"DEVICE": "auto", "ROUNDS": 5, "OUTPUTS": Path("outputs")},
+    "report": {
+        "MATRIX": "digits",
+        "DATASETS": None,
+        "BUDGET": 1.0,
+        "PRECISION": None,
+        "PRESET": "",
+        "OUTPUTS": Path("outputs"),
+    },
     "ui": {"PORT": 5000},
 }
 
