@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gans import schema
-from gans.errors import InputError, brief
+from gans.errors import InputError, brief, take_any_text
 
 Tell = Callable[[int, Mapping[str, float]], None]
 
@@ -70,12 +70,26 @@ class Progressed:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Another process does the job.
+
+    Attributes:
+        who: does it.
+        images: that it has seen.
+    """
+
+    job: Job
+    who: str
+    images: int = 0
+
+
+@dataclass(frozen=True)
 class Ended:
     job: Job
     result: Result
 
 
-Event = Started | Progressed | Ended
+Event = Started | Progressed | Waiting | Ended
 
 
 class Engine(Protocol):
@@ -192,6 +206,7 @@ def redirect(log: Path) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    take_any_text()
 
 
 def die_with(pipe: Connection) -> None:

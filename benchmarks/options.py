@@ -12,10 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+from gans import places
 from gans.commands import options
+from gans.commands.checks import device
 from gans.commands.options import Only, Option
+from gans.commands.outputs import Outputs
 from gans.schema import Precision
-from reports import ROOT
 
 MATRIX = "digits"
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
@@ -62,6 +64,7 @@ class Machine:
         ),
     ] = None
     runs: Annotated[Path, Option("folder for checkpoints and pictures", variable=False)] = Path("runs")
+    outputs: Outputs = field(default_factory=places.outputs)
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA; not measured)")] = False
     workers: Annotated[
@@ -133,6 +136,7 @@ class Bench:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         options.check(self)
+        device(self.machine.device)
 
 
 @dataclass(frozen=True)
@@ -148,11 +152,12 @@ class Score:
     ] = None
     selection: Selection = field(default_factory=Selection)
     preset: Preset = ""
-    machine: Annotated[Machine, Only(("device", "jobs", "runs"))] = field(default_factory=Machine)
+    machine: Annotated[Machine, Only(("device", "jobs", "runs", "outputs"))] = field(default_factory=Machine)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         options.check(self)
+        device(self.machine.device)
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ class Report:
     matrix: MatrixName = MATRIX
     selection: Annotated[Selection, Only(("datasets", "budget", "precision"))] = field(default_factory=Selection)
     preset: Preset = ""
-    output: Annotated[Path, Option("folder of all reports", metavar="DIR", variable=False)] = ROOT
+    outputs: Outputs = field(default_factory=places.outputs)
     runs: Annotated[
         Path, Option("folder of runs, to tell the store what it has missed", metavar="DIR", variable=False)
     ] = Path("runs")

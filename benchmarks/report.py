@@ -7,7 +7,11 @@ import sys
 from benchmarks.matrix import experiment_of
 from benchmarks.options import Report
 from gans.commands import options
-from gans.errors import exit_code
+from gans.errors import InputError, exit_code
+from gans.places import REPORTS
+from gans.runs import databases
+from gans.urls import shown, tracking_uri
+from reports import folder_of
 
 
 def main() -> int:
@@ -18,6 +22,10 @@ def run(asked: Report) -> int:
     """Write the page and its pictures; the last line of the output is the page's path."""
     asked.validate()
     name = experiment_of(asked.matrix, asked.selection)
+    uri = tracking_uri()
+    databases.check_tracking(uri)
+    if databases.missing(uri) and not asked.runs.is_dir():
+        raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `make bench` first")
     from gans.runs.reader import Reader
     from gans.runs.sync import say, sync  # seconds to import, which a wrong flag does not wait for
     from gans.runs.tracking import Store
@@ -28,7 +36,7 @@ def run(asked: Report) -> int:
     store = Store()
     say(sync(asked.runs, store))
     results = load(Reader(store, asked.runs), name)
-    path = render(results, asked.output / name)
+    path = render(results, folder_of(name, asked.outputs / REPORTS))
     show_results(results)
     print(path)
     return 0

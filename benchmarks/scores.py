@@ -44,6 +44,7 @@ def score(
     run = ScoreRun(matrix, selection, machine, store, extractors, count)
     if not run.selected:
         raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `make bench` first")
+    run.close_dead()
     outcome = run.finish_all([])
     say(run.catch_up())
     return outcome

@@ -59,7 +59,7 @@ class Config(BaseModel):
 
 
 class Settings(Config):
-    """Base of what a person sets: a number is a number, neither `true` nor text, and 1e3 is no whole one."""
+    """Base of what a person sets: a number is neither `true` nor text, and 1e3 is no whole one."""
 
     model_config = ConfigDict(strict=True)
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
+import io
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
+
+from gans.urls import masked
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,8 +43,8 @@ def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> I
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line; its type if it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What an exception says, in one line and without passwords; its type if it says nothing."""
+    return masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
 
 
 def brief(error: BaseException) -> str:
@@ -47,14 +55,36 @@ def brief(error: BaseException) -> str:
 
 def exit_code(command: Callable[[], int]) -> int:
     """Run `command`; bad input becomes one line on stderr and exit code 2, Ctrl-C becomes 130."""
+    take_any_text()
     try:
         return command()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return complain(str(error))
+    except BrokenPipeError:  # whoever read the output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say goes nowhere
+        return 128 + signal.SIGPIPE
     except OSError as error:  # no permission, no space left, ...
-        print(f"error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return complain(system(error))
     except KeyboardInterrupt:
         print("interrupted: finished cells are kept; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def complain(message: str) -> int:
+    """Say in one line on stderr what is wrong; the exit code."""
+    line = " ".join(message.split("\n"))
+    print(f"error: {masked(line)}", file=sys.stderr)
+    return 2
+
+
+def system(error: OSError) -> str:
+    """What the operating system refused, in one line; a full disk has a remedy."""
+    remedy = "; make room, the same command goes on from here" if error.errno in FULL else ""
+    return f"{error.filename or 'file'}: {error.strerror or error}{remedy}"
+
+
+def take_any_text() -> None:
+    """Let stdout and stderr take letters that they cannot show, as \\u2026 no output may end in a failure."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

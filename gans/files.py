@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import struct
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import psutil
 from safetensors import SafetensorError, safe_open
 
 from gans.errors import InputError, first_line
@@ -17,6 +21,8 @@ from gans.errors import InputError, first_line
 if TYPE_CHECKING:  # names of files are wanted long before torch is
     import torch
     from torch import Tensor
+
+STALE = 2.0  # seconds without a word after which a part of a file is nobody's any more
 
 
 def slug(name: str) -> str:
@@ -26,13 +32,29 @@ def slug(name: str) -> str:
 
 def data_root() -> Path:
     """Where data sets are kept and downloaded to: the environment's GANS_DATA, by default `data`."""
-    return Path(os.environ.get("GANS_DATA") or "data").expanduser()
+    return expand(os.environ.get("GANS_DATA") or "data")
+
+
+def expand(path: str | Path) -> Path:
+    """A path whose `~` is the user's home.
+
+    Raises:
+        InputError: this user has none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{path}: there is no such home directory; write the whole path") from None
+
+
+def user_cache() -> Path:
+    """The user's folder for what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
 
 
 def caches(kind: str) -> tuple[Path, Path]:
     """The folders for what can be made or fetched again: beside the data, and the user's. Nothing is created."""
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
-    return data_root() / "cache" / kind, user / kind
+    return data_root() / "cache" / kind, user_cache() / kind
 
 
 def cache(kind: str) -> Path:
@@ -54,13 +76,27 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # not tempfile's: its files are readable by their owner only, and the rename would keep that
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    sweep(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote this file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*"):
+        pid = part.name.rpartition(".")[2]
+        with suppress(FileNotFoundError):  # somebody else was faster
+            # a process of another machine is unknown here, but writes no file for that long
+            if pid.isdigit() and not psutil.pid_exists(int(pid)) and time.time() - part.stat().st_mtime > STALE:
+                part.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

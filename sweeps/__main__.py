@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
 from benchmarks.engine import preload
 from gans.commands import options
 from gans.errors import exit_code
-from sweeps.options import Search
+from gans.runs import databases
+from gans.urls import go_on_without_secrets, tracking_uri
+from sweeps.options import SECRETS, Search
 
 
 def main() -> int:
-    return exit_code(lambda: run(options.parse(Search, sys.argv[1:], "python -m sweeps")))
+    return exit_code(lambda: run(options.parse(Search, arguments(), "python -m sweeps")))
+
+
+def arguments() -> list[str]:
+    """The command line, under what the environment says."""
+    given = [f"{flag}={os.environ[name]}" for flag, name in SECRETS.items() if os.environ.get(name)]
+    return [*given, *sys.argv[1:]]
 
 
 def run(asked: Search) -> int:
     """Search, retrain the winners, report; returns the exit code."""
     asked.validate()
+    databases.check_storage(asked.request.storage)
+    databases.check_tracking(tracking_uri())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     preload("sweeps.trial", "benchmarks.jobs", "sklearn.datasets", "torchvision.utils")
     import optuna  # seconds to import, as what follows, which wrong input does not wait for
@@ -37,4 +48,5 @@ def run(asked: Search) -> int:
 
 
 if __name__ == "__main__":
+    go_on_without_secrets("sweeps", SECRETS)
     sys.exit(main())

@@ -8,14 +8,17 @@ from typing import Annotated
 
 from benchmarks.options import Machine
 from gans.commands import options
+from gans.commands.checks import dataset
 from gans.commands.options import Only, Option
 from gans.errors import InputError, unknown
 from gans.files import slug
 from gans.recipes import RECIPES, known
-from gans.registry import DATASETS, label
+from gans.registry import label
 from gans.schema import Precision
 
 OBJECTIVES = ("score", "seconds")
+# the storage may hold a password, which is kept out of the arguments that everybody can read
+SECRETS = {"--storage": "GANS_STORAGE"}
 PRUNERS = ("halving", "median", "none")
 
 
@@ -28,9 +31,9 @@ class Request:
     ]
     dataset: Annotated[str, Option("a data set, or folder:PATH")] = "digits"
     trials: Annotated[int, Option("trials in total, finished or pruned", least=1, most=100_000)] = 30
-    storage: Annotated[str, Option("a journal file, or a database: postgresql://...", repeated=False)] = (
-        "sweeps.journal"
-    )
+    storage: Annotated[
+        str, Option("a journal file, or a database: postgresql://...; GANS_STORAGE too", repeated=False)
+    ] = "sweeps.journal"
     study: Annotated[
         str | None, Option("its name, if not to follow from model, data set, budget and objectives")
     ] = None
@@ -55,8 +58,7 @@ class Request:
         """Refuse what cannot be before anything is loaded."""
         if not known(self.model):
             raise unknown("model", self.model, RECIPES)
-        if self.dataset not in DATASETS and not self.dataset.startswith("folder:"):
-            raise unknown("data set", self.dataset, [*DATASETS, "folder:PATH"])
+        dataset(self.dataset)
         options.check(self)
         if self.pruner not in PRUNERS:
             raise unknown("pruner", self.pruner, PRUNERS)
@@ -85,7 +87,7 @@ class Search:
     """Tune a model, retrain the winners, report."""
 
     request: Request
-    machine: Annotated[Machine, Only(("device", "jobs", "runs"))] = field(default_factory=Machine)
+    machine: Annotated[Machine, Only(("device", "jobs", "runs", "outputs"))] = field(default_factory=Machine)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""

@@ -12,7 +12,6 @@ import copy
 import json
 import logging
 import os
-import socket
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -42,6 +41,9 @@ from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
+from gans.runs.databases import JOURNAL, STORAGE, check_storage, remedy
+from gans.runs.locks import HOST, alive
+from gans.runs.tables import creating
 from gans.runs.tracking import shown, trouble
 from sweeps.space import Space
 
@@ -58,7 +60,6 @@ HEARTBEAT, SILENCE = (
 )  # seconds: between heartbeats of an RDB, and without one before a trial counts as dead
 UNSIGNED = 60.0  # seconds a running trial may take to say whose it is
 SLACK = 60.0  # seconds over its time limit before a trial of another machine counts as dead
-HOST = socket.gethostname()
 BLOCK = 2**16  # bytes of a journal that are looked at at a time
 OPENING = b'{"op_code":'  # of every line of a journal
 
@@ -187,12 +188,22 @@ def open_storage(url: str) -> BaseStorage:
     Raises:
         InputError: it cannot be reached, or is something else.
     """
+    check_storage(url)
     try:
         return database(url) if "://" in url else JournalStorage(journal(url))
-    except (SQLAlchemyError, ImportError, OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    # RuntimeError: another version of Optuna made its tables
+    except (
+        SQLAlchemyError,
+        ImportError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
         raise InputError(
-            f"cannot use the storage {shown(url)}: {trouble(error)}; take a file, STORAGE=sweeps.journal, or the "
-            f"URL of a database, STORAGE=postgresql://..."
+            f"cannot use the storage {shown(url)}: {trouble(error)}; {remedy(url, STORAGE, JOURNAL)}"
         ) from None
 
 
@@ -274,13 +285,14 @@ def is_entry(line: bytes) -> bool:
 
 def database(url: str) -> RDBStorage:
     patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    return RDBStorage(
-        url,
-        engine_kwargs=patience,
-        heartbeat_interval=HEARTBEAT,
-        grace_period=SILENCE,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
-    )
+    with creating(url):
+        return RDBStorage(
+            url,
+            engine_kwargs=patience,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=SILENCE,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
+        )
 
 
 # --- sampling and pruning
@@ -399,16 +411,6 @@ def dead(trial: FrozenTrial, limit: float) -> bool:
     if worker["host"] == HOST:
         return not alive(worker["pid"], worker["born"])
     return time.time() - worker["since"] > limit + SLACK
-
-
-def alive(pid: int, born: float) -> bool:
-    """Whether this process, and not another that got its number, is there."""
-    try:
-        process = psutil.Process(pid)
-        # the clock that the start is told by may be corrected meanwhile
-        return abs(process.create_time() - born) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def bury(study: Study, trial: FrozenTrial, again: bool = True) -> bool:

@@ -22,6 +22,7 @@ from gans.runs.execute import CellRun, Place, Tracker, reason
 from gans.runs.live import LiveRun as Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
+from gans.urls import masked
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
 GRID = "final.png"  # of what the chosen generator draws
@@ -116,7 +117,7 @@ class Objective:
             raise
         except Exception as error:
             trial.set_user_attr("reason", reason(error))
-            trial.set_user_attr("traceback", traceback.format_exc()[-KEPT_TRACEBACK:])
+            trial.set_user_attr("traceback", masked(traceback.format_exc())[-KEPT_TRACEBACK:])
             raise
 
 

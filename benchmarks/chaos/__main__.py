@@ -43,10 +43,11 @@ def run(asked: Chaos) -> int:
             cost = page.told(record) or "no cost"
             print(f"{number + 1}/{asked.count}  {one.words}  {record.seconds:.0f} s  {cost}", flush=True)
         records.append(record)
-    page.write(asked.page, asked, records)
+    path = asked.page or asked.folder / "README.md"
+    page.write(path, asked, records)
     for name, count in page.totals(records).items():
         print(f"{name:<36}{count:>6}")
-    print(f"page: {asked.page}")
+    print(f"page: {path}")
     return int(any(cost(record) for cost in page.COSTS.values() for record in records))
 
 

@@ -84,6 +84,7 @@ class Site:
             "MLFLOW_TRACKING_URI": uri or self.uri,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "GANS_DATA": str(self.data),
+            "GANS_OUTPUTS": str(self.folder / "outputs"),
         }
         with (self.folder / "said.txt").open("ab") as said:
             return subprocess.Popen(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from gans import places
 from gans.commands import options
 from gans.commands.options import Option
+from gans.commands.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Speed:
     threads: Annotated[int | None, Option("CPU threads; all cores if not given", least=1, most=1_024)] = None
     graph: Annotated[bool | None, Option("record our steps as CUDA graphs; if not given, on CUDA")] = None
     quick: Annotated[bool, Option("dcgan's steps and start-up only, in under a minute")] = False
+    outputs: Outputs = field(default_factory=places.outputs)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
@@ -48,6 +51,7 @@ class Goals:
 
     device: Annotated[str, Option("auto, cuda or cuda:1")] = "auto"
     rounds: Annotated[int, Option("turns of each contender", least=1, most=10_000)] = 5
+    outputs: Outputs = field(default_factory=places.outputs)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gans.commands import options
 from gans.commands.artist import MOST, Artist, Drawing
-from gans.commands.checks import suffixes
+from gans.commands.checks import writable
 from gans.commands.options import Option
 from gans.errors import InputError, unknown
 
@@ -36,7 +36,7 @@ class Arithmetic(Drawing):
             most=100,
         ),
     ] = 0.25
-    output: Annotated[Path, Option("the PNG to write")] = Path("arithmetic.png")
+    output: Annotated[Path | None, Option("the PNG to write; if not given, a new one in outputs/samples")] = None
 
 
 def add(commands: Any) -> None:
@@ -46,22 +46,25 @@ def add(commands: Any) -> None:
 
 def run(asked: Arithmetic) -> int:
     """Draw the mean latents of three sets of samples, their sum, and images near it."""
-    suffixes([asked.output], [".png"])
+    named = [asked.output] if asked.output else []
+    writable(named, [".png"], asked.force)
+    artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import save_picture
     from gans.pictures.strips import Term, strip
 
-    artist = Artist.of(asked)
     names = {"a": asked.a, "b": asked.b, "c": asked.c}
     found = choose(names, asked, artist)
     z = {name: latents.chosen(own, artist.latent) for name, own in found.items()}
     terms = [Term(names[name], artist.draw(own), artist.draw(own.mean(dim=0)[None])[0]) for name, own in z.items()]
     result = latents.analogy(z["a"], z["b"], z["c"])
     around = artist.draw(latents.nearby(result, 8, asked.noise, asked.seed))
-    save_picture(strip(terms, artist.draw(result[None])[0], around), asked.output)
+    drawn = strip(terms, artist.draw(result[None])[0], around)
+    (path,) = asked.files(named, "arithmetic", ".png")
+    save_picture(drawn, path)
     for name, own in found.items():
         print(f"{name} = {names[name]}: {','.join(own)}")
-    print(f"a - b + c in {asked.output}")
+    print(f"a - b + c in {path}")
     return 0
 
 

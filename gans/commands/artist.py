@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from gans.commands.checks import drawing
+from gans import places
+from gans.commands.checks import device, drawing
 from gans.commands.options import Option
 
 if TYPE_CHECKING:
@@ -29,6 +32,19 @@ class Drawing:
     ]
     seed: Annotated[int, Option("of all that is random", least=0, most=10**18 - 1)] = 0
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+    force: Annotated[bool, Option("write over an output that is there")] = False
+
+    def files(self, named: Sequence[Path], stem: str, *suffixes: str) -> tuple[Path, ...]:
+        """The files to write: those that were named, or else new ones in the folder of samples.
+
+        Raises:
+            InputError: without force, one of those named has come to be.
+        """
+        if not named:
+            return places.free(places.outputs() / places.SAMPLES, stem, *suffixes)
+        for path in () if self.force else named:
+            places.claim(path)
+        return tuple(named)
 
 
 @dataclass(frozen=True)
@@ -52,11 +68,13 @@ class Artist:
         Raises:
             InputError: there is none, or its file is damaged.
         """
-        from gans.compute import devices
-        from gans.generate.sampling import load_generator
         from gans.runs.find import find_generator
 
+        device(asked.device)
         path = find_generator(asked.generator)
+        from gans.compute import devices  # seconds to import, which a wrong name does not wait for
+        from gans.generate.sampling import load_generator
+
         return cls(asked.generator, *load_generator(path, devices.resolve(asked.device)))
 
     @property

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from gans.errors import InputError
+from gans.errors import InputError, unknown
+from gans.files import expand
+from gans.places import taken
+from gans.registry import DATASETS
+
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+FOLDER = "folder:"
 
 
 def at_least(flag: str, value: int, least: int) -> int:
@@ -25,8 +33,28 @@ def drawing(name: object) -> Iterator[None]:
         raise InputError(f"{name}: {error}") from None
 
 
-def suffixes(paths: Iterable[Path], known: Sequence[str]) -> None:
-    """Refuse, before anything is drawn, a file of a kind that is not written."""
+def device(name: str) -> str:
+    """The name of a device, which this machine need not have: torch, which knows, takes seconds to import."""
+    if not DEVICE.fullmatch(name):
+        raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0")
+    return name
+
+
+def dataset(name: str) -> str:
+    """The name of a data set that there is, or of a folder or archive that exists."""
+    if name.startswith(FOLDER):
+        path = expand(name.removeprefix(FOLDER))
+        if path.name and not path.exists():
+            raise InputError(f"{name}: {path} does not exist; check the path")
+    elif name not in DATASETS:
+        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+    return name
+
+
+def writable(paths: Iterable[Path], known: Sequence[str], force: bool) -> None:
+    """Refuse, before anything is drawn, a file of another kind or, without force, one that is there."""
     for path in paths:
         if path.suffix.lower() not in known:
             raise InputError(f"--output {path}: '{path.suffix}' is not a kind to write; take {' or '.join(known)}")
+        if os.path.lexists(path) and not force:
+            raise taken(path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gans.commands import options
 from gans.commands.artist import LATENT, MOST, Artist, Drawing, Line
-from gans.commands.checks import at_least, suffixes
+from gans.commands.checks import at_least, writable
 from gans.commands.options import Option
 from gans.errors import InputError
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PER_SECOND = 12  # frames
+SIDE = 64  # pixels: about how large an image of a strip is shown, at least
 KINDS = (".png", ".gif", ".mp4")
+USUAL = (".png", ".gif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,12 @@ class Interpolate(Drawing):
     steps: Annotated[int, Option("images from one latent to the next", least=1, most=10_000)] = 12
     line: Line = "slerp"
     output: Annotated[
-        tuple[Path, ...], Option("one or more files: .png is a strip, .gif and .mp4 go round for ever")
-    ] = (Path("interpolation.png"), Path("interpolation.gif"))
+        tuple[Path, ...],
+        Option(
+            "one or more files: .png is a strip, .gif and .mp4 go round for ever; if not given, a new .png and "
+            ".gif in outputs/samples"
+        ),
+    ] = ()
 
 
 def add(commands: Any) -> None:
@@ -41,14 +47,15 @@ def add(commands: Any) -> None:
 
 def run(asked: Interpolate) -> int:
     """Draw rows of images between latents, into as many files as are named."""
-    suffixes(asked.output, KINDS)
+    writable(asked.output, KINDS, asked.force)
     rows, each = (1, len(asked.through)) if asked.through else (asked.rows, asked.stops)
     if rows * each * asked.steps > MOST:
         raise InputError(f"{rows} rows of {each} stops in --steps {asked.steps} are more than {MOST:,} images")
     artist = Artist.of(asked)
     stops = _stops(asked, artist.latent)
-    for path in asked.output:
-        images = _rows(asked, artist, stops, closed=path.suffix.lower() != ".png")
+    kinds = [path.suffix.lower() for path in asked.output] or USUAL
+    drawn = [_rows(asked, artist, stops, closed=kind != ".png") for kind in kinds]
+    for images, path in zip(drawn, asked.files(asked.output, "interpolation", *USUAL), strict=True):
         _save(images, path)
         print(f"{images.shape[0]} x {images.shape[1]} images in {path}")
     return 0
@@ -83,7 +90,8 @@ def _save(images: Tensor, path: Path) -> None:
 
     kind = path.suffix.lower()
     if kind == ".png":
-        save_picture(picture(images.flatten(0, 1), columns=images.shape[1], least=64), path)
+        rows, columns = images.shape[:2]
+        save_picture(picture(images.flatten(0, 1), columns, least=SIDE * min(rows, columns)), path)
         return
     frames = [picture(frame) for frame in images.unbind(1)]
     if kind == ".gif":

@@ -17,9 +17,12 @@ from typing import NoReturn
 from gans.commands import options
 from gans.errors import exit_code, unknown
 from gans.registry import load
+from gans.urls import without_secrets
 
+# options that go into the environment if they hold a password
+SECRETS = {"--storage": "GANS_STORAGE"}
 # of the Makefile itself; SHELL is make's own
-MAKEFILE_VARIABLES = ("PYTHON", "VENV", "BIN", "READY", "CLUSTER", "EXTRAS", "ARGS", "SHELL")
+MAKEFILE_VARIABLES = ("PYTHON", "VENV", "BIN", "READY", "CLUSTER", "EXTRAS", "ARGS", "FROM", "SHELL")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
     target, goals = words[0], words[1:] or words[:1]
     if target != "help":
         check(overrides(variables.get("MAKEFLAGS", "")), goals)
-        _become(command_line(target, variables))
+        words, secrets = without_secrets(command_line(target, variables), SECRETS)
+        os.environ.update(secrets)
+        _become(words)
     print(describe(Path("Makefile").read_text(encoding="utf-8")))
     return 0
 

@@ -177,8 +177,17 @@ class Flag:
             raise InputError(f"{self.variable}={given}: {str(error).lower()}; write 'a b' for a space") from None
 
 
+_FLAGS: dict[type, tuple[Flag, ...]] = {}  # to read annotations costs more than all else at the start of a command
+
+
 def flags(declaration: type) -> tuple[Flag, ...]:
     """The options of a declaration, those of its parts in their places."""
+    if declaration not in _FLAGS:
+        _FLAGS[declaration] = _flags(declaration)
+    return _FLAGS[declaration]
+
+
+def _flags(declaration: type) -> tuple[Flag, ...]:
     found: list[Flag] = []
     for field, kind, notes in _annotated(declaration):
         if isinstance(kind, type) and is_dataclass(kind):

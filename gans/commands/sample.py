@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from gans.commands import options
 from gans.commands.artist import MOST, Artist, Drawing
-from gans.commands.checks import suffixes
+from gans.commands.checks import writable
 from gans.commands.options import Option
 
 
@@ -21,7 +21,7 @@ class Sample(Drawing):
         float | None,
         Option("draw latents within ±T: fewer odd images, less variety", metavar="T", least=0.1, most=100),
     ] = None
-    output: Annotated[Path, Option("the PNG to write")] = Path("samples.png")
+    output: Annotated[Path | None, Option("the PNG to write; if not given, a new one in outputs/samples")] = None
 
 
 def add(commands: Any) -> None:
@@ -31,14 +31,17 @@ def add(commands: Any) -> None:
 
 def run(asked: Sample) -> int:
     """Draw a grid of images."""
-    suffixes([asked.output], [".png"])
+    named = [asked.output] if asked.output else []
+    writable(named, [".png"], asked.force)
+    artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import picture, save_picture
 
-    artist = Artist.of(asked)
     z = latents.draw(asked.count, artist.latent, asked.seed)
     if asked.truncation is not None:
         z = latents.truncated(z, asked.truncation, asked.seed)
-    save_picture(picture(artist.draw(z)), asked.output)
-    print(f"{asked.count} images in {asked.output}")
+    drawn = picture(artist.draw(z))
+    (path,) = asked.files(named, "samples", ".png")
+    save_picture(drawn, path)
+    print(f"{asked.count} images in {path}")
     return 0

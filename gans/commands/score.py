@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans.commands import options
-from gans.commands.checks import drawing
+from gans.commands.checks import FOLDER, dataset, drawing
+from gans.commands.checks import device as device_name
 from gans.commands.options import Option
 from gans.errors import InputError
+from gans.files import expand
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +48,7 @@ class Score:
         tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
     ] = ()
     count: Annotated[
-        int | None, Option(f"images to draw from a generator; {COUNT:,} if not given", least=10, most=10**6)
+        int | None, Option(f"images to draw from a generator; {COUNT:,} if not given", least=1, most=10**6)
     ] = None
     list: Annotated[bool, Option("list the extractors and where they come from")] = False
     json: Annotated[bool, Option("print JSON in place of a table")] = False
@@ -64,6 +66,7 @@ def run(asked: Score) -> int:
         return list_extractors(asked.json)
     if not asked.images:
         raise missing("IMAGES")
+    check_names(asked)
     from gans import fidelity
     from gans.compute import devices
     from gans.fidelity.scorer import Scorer
@@ -76,6 +79,19 @@ def run(asked: Score) -> int:
     report = as_json if asked.json else as_table
     print(report(given, scorer, scores))
     return 0
+
+
+def check_names(asked: Score) -> None:
+    """Refuse names of nothing before anything is loaded."""
+    device_name(asked.device)
+    if asked.reference:
+        dataset(asked.reference)
+    from gans import zoo
+    from gans.runs.find import is_run
+
+    path = expand(asked.images)
+    if not (path.exists() or is_run(asked.images) or zoo.named(asked.images) or asked.images.startswith(FOLDER)):
+        raise InputError(f"{path} does not exist; check the path")
 
 
 @dataclass(frozen=True)
@@ -108,7 +124,7 @@ def read(asked: Score, device: torch.device) -> Given:
     from gans.schema import GENERATOR, RUN_FILE
 
     elsewhere = is_run(asked.images) or zoo.named(asked.images)
-    path = find_generator(asked.images) if elsewhere else Path(asked.images).expanduser()
+    path = find_generator(asked.images) if elsewhere else expand(asked.images)
     if any((path / name).is_file() for name in (GENERATOR, RUN_FILE)):
         path = find_generator(str(path))  # a run's folder holds grids of samples, which are no samples
     if path.suffix == ".safetensors":

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
 from gans.commands import options
+from gans.commands.checks import dataset, device
 from gans.commands.options import Option
 from gans.commands.progress import duration
-from gans.errors import InputError
-from gans.recipes import RECIPES, recipe
+from gans.errors import InputError, unknown
+from gans.recipes import RECIPES, known, recipe
+from gans.runs import databases
 from gans.schema import Precision
+from gans.urls import tracking_uri
 
 if TYPE_CHECKING:
     from gans.config import Experiment
@@ -45,6 +48,18 @@ class Train:
     workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
     runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
 
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        from gans.config import Experiment
+
+        if not known(self.model):
+            raise unknown("model", self.model, RECIPES)
+        dataset(self.dataset)
+        device(self.device)
+        for key in (key for text in self.set for key in assignment(text)):
+            if key not in Experiment.model_fields:
+                raise unknown("key", key, Experiment.model_fields, " in --set")
+
     def experiment(self) -> Experiment:
         """The experiment: the recipe, with what the command line lays over it."""
         from gans.config import experiment
@@ -62,9 +77,12 @@ def add(commands: Any) -> None:
 
 def run(asked: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
+    asked.validate()
+    databases.check_tracking(tracking_uri())
     from gans.commands.progress import busy, screen
     from gans.compute import devices, precision
     from gans.registry import MODELS
+    from gans.runs import living
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
     from gans.runs.sync import left_behind
@@ -75,9 +93,10 @@ def run(asked: Train) -> int:
     with busy("reading data, looking for extractors"):
         cell = resolve(asked.model, experiment, device)
     workers = cluster.checked(asked.workers)
+    store = Store()  # whole before anything writes to it
     place = Place(
         EXPERIMENT,
-        Store().uri,
+        store.uri,
         asked.device,
         devices.cores(),
         graph=asked.graph,
@@ -87,6 +106,7 @@ def run(asked: Train) -> int:
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
         print(f"{asked.model} trains in float32, as no lower precision was measured on CUDA")
+    living.close_dead(store)
     folder = asked.runs / EXPERIMENT / cell.slug
     with screen({cell.name: cell.experiment.budget}) as shown:
         shown.start(cell.name, cell.experiment.budget)

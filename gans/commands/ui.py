@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 from gans.commands import options
 from gans.commands.options import Option
 from gans.errors import InputError
+from gans.runs import databases
+from gans.urls import shown, tracking_uri
+
+HOST = "127.0.0.1"
+HIGHEST = 65_535
+STARTING = 120.0  # seconds that the server has to answer
+ENDING = 5.0  # seconds until what is left of it is killed
+LOOK = 0.2  # seconds between looks whether it answers
+ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# a view needs neither the processes that judge traces and run jobs nor reports of usage
+VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 @dataclass(frozen=True)
@@ -25,12 +46,156 @@ def add(commands: Any) -> None:
 
 
 def run(asked: Ui) -> int:
-    """Serve until Ctrl-C; returns the server's exit code."""
-    from gans.runs.tracking import Store, shown
+    """Serve until Ctrl-C, which is its proper end; returns the exit code."""
+    uri = tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(uri)} in a browser")
+    databases.check_tracking(uri)
+    check_port(asked.port)
+    try:
+        with ended_by_signals():
+            if databases.missing(uri):
+                make_store()
+            with tempfile.TemporaryFile() as said, Server.started(asked.port, uri, said) as server:
+                server.wait_until_it_answers()
+                print(f"MLflow UI of {shown(uri)}: {server.address} (Ctrl-C ends it)", flush=True)
+                show_views(server.address)
+                return server.process.wait()
+    except Ended as end:
+        return 0 if end.number == signal.SIGINT else 128 + end.number
 
-    store = Store()
-    if store.uri.startswith(("http://", "https://")):
-        raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(store.uri)} in a browser")
-    print(f"MLflow UI of {shown(store.uri)}: http://127.0.0.1:{asked.port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", "127.0.0.1"]
-    return subprocess.run([*command, "--port", str(asked.port)], check=False).returncode
+
+def show_views(address: str) -> None:
+    """Print links to what matters of every experiment; those of older versions are given what the links open."""
+    from gans.runs.tracking import Store  # seconds to import, which the server's address does not wait for
+
+    for name, experiment_id, view in Store().views():
+        print(f"{name}, {view.kind}s by {view.metric}")
+        print(f"  table   {address}{view.link(experiment_id)}")
+        print(f"  charts  {address}{view.link(experiment_id, charts=True)}", flush=True)
+
+
+def check_port(port: int) -> None:
+    """Refuse a port that the server could not listen at.
+
+    Raises:
+        InputError: out of range, in use, or not allowed.
+    """
+    if not 1 <= port <= HIGHEST:
+        raise InputError(f"--port {port} must be from 1 to {HIGHEST}")
+    other = f"take another, --port {port + 1 if port < HIGHEST else 5000} for one"
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            attempt.bind((HOST, port))
+        except PermissionError:
+            raise InputError(f"--port {port} is the system's own; {other}") from None
+        except OSError:
+            raise InputError(f"--port {port} is in use by another program; {other}") from None
+
+
+class Ended(BaseException):
+    """A signal asks this process to end."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Within, a signal that asks for an end raises `Ended`; those that come after it are not heard."""
+
+    def end(number: int, _: object) -> None:
+        for each in ENDED_BY:
+            signal.signal(each, signal.SIG_IGN)
+        raise Ended(number)
+
+    before = {number: signal.signal(number, end) for number in ENDED_BY}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def make_store() -> None:
+    """Make a new store in a process of its own: what that imports would stay in this one's memory."""
+    subprocess.run([sys.executable, "-c", "from gans.runs.tracking import Store; Store()"], check=True)
+
+
+@dataclass(frozen=True)
+class Server:
+    """MLflow's server, which ends with this process.
+
+    Attributes:
+        process: the guard that runs it.
+        group: the process group of all that the server is made of.
+        said: what it prints.
+    """
+
+    port: int
+    process: subprocess.Popen[bytes]
+    group: int
+    said: IO[bytes]
+
+    @classmethod
+    @contextmanager
+    def started(cls, port: int, uri: str, said: IO[bytes]) -> Iterator[Server]:
+        """A server that is starting; in the end nothing of it is left."""
+        serve = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gans.commands.guard", *serve, "--uvicorn-opts", "--log-level warning"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env={**os.environ, **VIEW, "MLFLOW_BACKEND_STORE_URI": uri},  # it may hold a password
+            start_new_session=True,  # a Ctrl-C is this process's to hear
+        )
+        group = 0
+        try:
+            assert process.stdout
+            group = int(process.stdout.readline() or 0)
+            yield cls(port, process, group, said)
+        finally:
+            assert process.stdin
+            process.stdin.close()  # which the guard hears
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(ENDING)
+            process.kill()
+            process.wait()
+            if group:
+                with suppress(ProcessLookupError):
+                    os.killpg(group, signal.SIGKILL)
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def wait_until_it_answers(self) -> None:
+        """Returns when a browser would be served.
+
+        Raises:
+            InputError: the server ended, or takes too long.
+        """
+        until = time.monotonic() + STARTING
+        while not self.answers():
+            if self.process.poll() is not None:
+                raise InputError(f"MLflow's server did not start: {self.last_words()}")
+            if time.monotonic() > until:
+                raise InputError(f"MLflow's server does not answer after {STARTING:g} s: {self.last_words()}")
+            time.sleep(LOOK)
+
+    def answers(self) -> bool:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with direct.open(f"{self.address}/health", timeout=2):
+                return True
+        except OSError:
+            return False
+
+    def last_words(self) -> str:
+        """The last error that the server printed, else the last line."""
+        self.said.seek(0)
+        lines = [line.strip() for line in self.said.read().decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+        return (errors or lines or ["it says nothing"])[-1]

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import logging
-import os
 import posixpath
 import re
 import uuid
@@ -34,6 +33,7 @@ from gans.data import listing
 from gans.data.images import ImageData, Split, check_memory, fit, planes, smallest_resolution
 from gans.data.listing import UNREADABLE, File, LeftOut
 from gans.errors import InputError
+from gans.files import expand, user_cache
 from gans.registry import FOLDER
 
 log = logging.getLogger("gans")
@@ -62,7 +62,7 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     if not asked:
         raise InputError(f"'{name}' names no folder: write {FOLDER}PATH, a directory, .zip or .tar of images")
     try:
-        path = Path(asked).expanduser().resolve(strict=True)
+        path = expand(asked).resolve(strict=True)
         return cached_folder(name, path, _fingerprint(path), root, resolution)
     except (RuntimeError, ValueError) as error:
         if isinstance(error, InputError) or not re.search("Symlink loop|null byte", str(error)):
@@ -84,7 +84,7 @@ def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolut
     title = re.sub(r"(\.tar)?\.(zip|tar|t?gz|t?xz|t?bz2?)$", "", path.name, flags=re.IGNORECASE)
     key = [CACHE_VERSION, PIL.__version__, str(path), resolution, *fingerprint]
     file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.safetensors"
-    files = [place / file for place in (root / "cache", _user_cache())]
+    files = [place / file for place in (root / "cache", user_cache())]
     cached = (_read_cache(file, name, title) for file in files if file.is_file())
     data = next((data for data in cached if data), None)
     if data is None:
@@ -366,10 +366,6 @@ def _classes(paths: list[str]) -> tuple[str, ...]:
 
 
 # The cache of decoded folders: deleting it only costs time
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
 
 
 def _read_cache(file: Path, name: str, title: str) -> ImageData | None:

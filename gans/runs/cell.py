@@ -75,6 +75,7 @@ def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
         InputError: as `identify`, and if the networks or the update rule do not fit the data.
     """
     cell = identify(model, experiment, device)
+    check_scores(cell.experiment.score.extractors, cell.images)
     check_fit(cell.experiment, cell.images)
     return cell
 
@@ -103,7 +104,6 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
 
 def check_fit(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
-    check_scores(experiment.score.extractors, images)
     RULES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
     penalised = LOSSES[experiment.loss.name].penalised
     shape = Shape(images.channels, images.resolution)
@@ -128,9 +128,12 @@ COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
 def check_memory(experiment: Experiment, shape: Shape) -> None:
     """Refuse networks that this machine's memory could not hold while they train."""
     count = getattr(experiment.update, "workers", 1)
-    with torch.device("meta"):  # sizes only
-        generator = build_generator(shape, experiment.networks, seed=0)
-        discriminator = build_discriminator(shape, experiment.networks, seed=0)
+    try:
+        with torch.device("meta"):  # sizes only
+            generator = build_generator(shape, experiment.networks, seed=0)
+            discriminator = build_discriminator(shape, experiment.networks, seed=0)
+    except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
+        return
     sizes = [sum(part.numel() for part in network.parameters()) for network in (generator, discriminator)]
     needed, there = 4 * COPIES * (sizes[0] + count * sizes[1]), psutil.virtual_memory().total
     if needed > there:

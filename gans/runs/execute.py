@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from gans.pictures.shards import draw_shards
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
 from gans.runs.live import LiveRun as Run
+from gans.runs.locks import Holder, Lock, locked
 from gans.runs.provenance import foreign, provenance
 from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
@@ -31,6 +31,7 @@ from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
 from gans.training.recorder import History
+from gans.urls import masked
 
 # told (images seen, metrics) as training goes on
 Tell = Callable[[int, Mapping[str, float]], None]
@@ -39,10 +40,6 @@ Tell = Callable[[int, Mapping[str, float]], None]
 def phase(name: str) -> dict[str, float]:
     """What tells that a cell begins with something else; for who watches, not tracked."""
     return {schema.PHASE + name: 1.0}
-
-
-class InUse(InputError):
-    """Another process works on the same cell."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +81,8 @@ class Tracker:
 
     def picture(self, path: Path) -> None:
         self.run.artifact(path, schema.SAMPLES)
+        for kimg in grids({path.name: path}):
+            self.run.picture(path, schema.GRIDS, round(1000 * kimg))
 
     def flush(self) -> None:
         self.run.flush()
@@ -123,6 +122,10 @@ class CellRun:
         """The observer of the training."""
         return Tracker(run, self.tell)
 
+    def ended(self) -> Scored | None:
+        """How the cell has ended meanwhile, if another process has run it: then nothing is done."""
+        return None
+
     def conclude(self, run: Run, trained: Outcome) -> None:
         """What is done before the run of a trained cell ends."""
 
@@ -140,7 +143,10 @@ class CellRun:
             compiled.require(device)
             compiled.keep(datasets.data_root().absolute() / "cache" / "compiled")
         devices.prepare(device, self.place.threads)
-        with locked(self.folder):
+        with locked(self.folder) as lock:
+            if ended := self.ended():
+                return ended
+            self.tell = beating(lock, self.tell)
             run = self.open()
             with self.ending(run):
                 trained, scored = self.train(run)
@@ -155,16 +161,21 @@ class CellRun:
         place = self.place
         run = Run.of(self.folder, place.uri, place.experiment)
         if run is None:
-            run = Run.start(self.folder, place.uri, place.experiment, self.name, self.tags(), place.parent)
+            told = self.tags() | self.holder()
+            run = Run.start(self.folder, place.uri, place.experiment, self.name, told, place.parent)
             run.params({"model": self.cell.model, **self.cell.experiment.flat()})
             text = json.dumps({"run": run.id, "cell": self.name, "identity": self.cell.identity})
             files.write_text(self.folder / schema.RUN_FILE, text)
         else:
             run.resume(place.parent)
-            run.tag(provenance() | self.tags())  # of the code that goes on
+            run.tag(provenance() | self.tags() | self.holder())  # of the code that goes on
             run.untag(schema.LOST)  # those that the checkpoint knows to be lost are told again
         run.tag(foreign(self.cell.experiment) | session(self.cell, place))
         return run
+
+    def holder(self) -> dict[str, str]:
+        """Tags that say that the run is under way, and whose it is, should this process die."""
+        return {schema.HOLDER: Holder.of(self.folder).text(), schema.STATUS: schema.RUNNING}
 
     @contextmanager
     def ending(self, run: Run) -> Iterator[None]:
@@ -178,7 +189,7 @@ class CellRun:
             run.finish(stop.status, str(stop))
             raise
         except Exception as error:
-            run.text(traceback.format_exc(), schema.TRACEBACK)
+            run.text(masked(traceback.format_exc()), schema.TRACEBACK)
             self.keep_networks(run)
             run.finish(schema.FAILED, reason(error))
             raise
@@ -237,6 +248,16 @@ class CellRun:
 def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Scored:
     """Train the cell, or go on with it, and score it, under its MLflow run; see `CellRun.execute`."""
     return CellRun(cell, folder, place, tell).execute()
+
+
+def beating(lock: Lock, tell: Tell) -> Tell:
+    """A listener that also tells those who wait for the cell how far it is."""
+
+    def both(images: int, values: Mapping[str, float]) -> None:
+        lock.beat(images)
+        tell(images, values)
+
+    return both
 
 
 def check_workers(cell: Cell, place: Place) -> None:
@@ -321,17 +342,3 @@ def tags(cell: Cell) -> dict[str, str]:
         schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         schema.NOTE: note,
     }
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the cell's folder; a second process that wants it gets an `InputError`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUse(f"{folder} is in use by another process; wait for it or stop it") from None
-        for leftover in folder.glob(".*.[0-9]*"):  # of a process that was killed while writing
-            leftover.unlink()
-        yield

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from gans import zoo
 from gans.errors import InputError
+from gans.files import expand
+from gans.runs import artifacts, databases
 from gans.schema import GENERATOR, NETWORKS
+from gans.urls import shown, tracking_uri
 
 if TYPE_CHECKING:
     from gans.runs.tracking import MlflowRun, Store
@@ -29,7 +32,7 @@ def find_generator(name: str) -> Path:
     """
     if zoo.named(name):
         return zoo.find(name)
-    path = Path(name).expanduser()
+    path = expand(name)
     if path.is_dir():
         return _in_folder(path)
     if path.exists():
@@ -52,16 +55,18 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _in_store(run_id: str) -> Path:
-    from gans.runs.tracking import Store, shown, tracking_uri  # seconds to import, wanted for run ids only
-
     uri = tracking_uri()
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if databases.missing(uri):
         raise InputError(
             f"no tracking store {shown(uri)} to find run '{run_id}' in; set MLFLOW_TRACKING_URI, or name {KINDS}"
         )
+    from gans.runs.tracking import Store  # seconds to import, wanted for run ids only
+
     store = Store(uri)
     run = run_of(run_id, store)
     path = store.artifact(run, IN_RUN)
+    if path is None and (lost := store.lost(run)):
+        raise artifacts.missing(f"{run.info.run_id[:12]} ({run.info.run_name})", lost)
     if path is None:
         raise InputError(
             f"run {run.info.run_id[:12]} ({run.info.run_name}) kept no generator; name a finished cell"
@@ -75,8 +80,6 @@ def run_of(run_id: str, store: Store) -> MlflowRun:
     Raises:
         InputError: there is none, or more than one.
     """
-    from gans.runs.tracking import shown
-
     runs = store.starting_with(run_id)
     if not runs:
         raise InputError(f"no run in {shown(store.uri)} has an id that begins with '{run_id}'; name {KINDS}")

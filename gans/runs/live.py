@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from gans import schema
 from gans.files import write_text
+from gans.runs import slider
 from gans.runs.courier import GRACE, OPENING, Courier
 from gans.runs.folder import run_of
 from gans.runs.journal import Journal
@@ -141,6 +142,14 @@ class LiveRun(Telling):
 
     def artifacts(self, path: Path, folder: str) -> None:
         self.append("artifacts", path=self.keep(path, folder), folder=folder)
+
+    def picture(self, path: Path, key: str, images: int) -> None:
+        """A picture of this name after `images` images, for the slider of MLflow's UI."""
+        with self._timed():
+            made = slider.stepped(path, self.journal.folder / slider.FOLDER, key, images)
+        for file in made:
+            self.artifact(file, slider.FOLDER)
+        self.tag({slider.LOGGED: "True"})
 
     def text(self, content: str, name: str) -> None:
         path = self.journal.folder / schema.KEPT / name

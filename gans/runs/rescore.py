@@ -14,9 +14,11 @@ from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
 from gans.runs.cell import Cell, extractor
 from gans.runs.courier import GRACE
-from gans.runs.execute import Place, locked
+from gans.runs.execute import Place
+from gans.runs.last import Last
 from gans.runs.live import LiveRun
-from gans.runs.scores import ScoreKey, metric, record
+from gans.runs.locks import locked
+from gans.runs.scores import ScoreKey, metric, record, records
 from gans.runs.scoring import chosen, draw_report
 from gans.runs.sync import keys
 from gans.runs.tracking import MlflowRun, Store
@@ -46,6 +48,10 @@ def add_scores(
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     with locked(folder):
+        known = records(Last.of(folder).tags)  # another process may have added some since
+        wanted = [key for key in wanted if not (key in known and known[key].complete(extractor(key.extractor)))]
+        if not wanted:
+            return
         generator = generator_of(run, folder, place.uri, device)
         more = LiveRun.of(folder, place.uri, place.experiment, keys(run)[0])  # it stays finished meanwhile
         if more is None:
@@ -70,11 +76,14 @@ def generator_of(run: MlflowRun, folder: Path, uri: str, device: torch.device) -
             return chosen(here, device)
         except InputError as error:
             log.warning("%s; the copy in the tracking store is taken", error)
-    kept = Store(uri).artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    store = Store(uri)
+    kept = store.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
     remedy = f"delete run {run.info.run_id[:12]} and train it again"
     if kept is None:
+        lost = store.lost(run)
+        place = f"with the artifacts of its run, which are not at {lost}" if lost else "in the store"
         raise InputError(
-            f"the generator of {run.info.run_name} is neither whole in {folder} nor in the store; {remedy}"
+            f"the generator of {run.info.run_name} is neither whole in {folder} nor {place}; {remedy}"
         )
     try:
         return chosen(kept, device)

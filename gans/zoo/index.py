@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gans.config import Config, Count, read_toml, validated
 from gans.errors import InputError, first_line, unknown
-from gans.files import cache, write_bytes
+from gans.files import cache, expand, write_bytes
 
 INDEX = "zoo.toml"
 PREFIX = "zoo:"  # of a generator's name on a command line
@@ -35,7 +35,7 @@ class Entry(Config):
     file: str = Field("", description="its safetensors file beside the index")
     url: str = Field("", description="or where on the web it is")
     sha256: Digest = Field(description="of the file")
-    size: Count = Field(description="bytes")
+    size: int = Field(description="bytes", ge=1)
     model: str = Field(description="a recipe")
     data: str = Field(description="the data set")
     channels: Count = Field(description="of its images: 1 or 3")
@@ -43,7 +43,7 @@ class Entry(Config):
     metric: str = Field(description="the distance that the score is, fd_digits say")
     score: float = Field(description="of this file, on latents that chose nothing; lower is better")
     error: float = Field(description="standard error over draws of its images")
-    score_images: Count = Field(description="how many images were scored")
+    score_images: int = Field(description="how many images were scored", ge=1)
     extractor_sha256: Digest = Field(description="of what gave the features")
     scoring_version: Count = Field(description="of the scoring")
     licence: str = Field(description="of the weights")
@@ -115,7 +115,7 @@ class Zoo:
     def _table(self) -> tuple[dict[str, Any], str]:
         """The index as it is, and what error messages call it."""
         if not web(self.place):
-            path = Path(self.place).expanduser() / INDEX
+            path = expand(self.place) / INDEX
             return read_toml(path), str(path)
         url = urljoin(self._base, INDEX)
         try:

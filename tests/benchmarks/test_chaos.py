@@ -119,10 +119,10 @@ def test_a_call_goes_on_where_the_last_one_was_stopped(tmp_path, monkeypatch, ca
         return Record(asdict(one), hit="cell", codes=[-9, 0], open=int(one.number == 1))
 
     monkeypatch.setattr(Laboratory, "run", run)
-    asked = Chaos(4, 1, tmp_path / "chaos", tmp_path / "page.md")
+    asked = Chaos(4, 1, tmp_path / "page.md", tmp_path)
     with pytest.raises(KeyboardInterrupt):
         command.run(asked)
-    with (tmp_path / "chaos" / "trials.jsonl").open("a") as file:
+    with (asked.folder / "trials.jsonl").open("a") as file:
         file.write('{"trial": {"num')
     assert command.run(asked) == 1
     assert tried == [0, 1, 2, 2, 3]
@@ -138,7 +138,7 @@ def test_a_call_goes_on_where_the_last_one_was_stopped(tmp_path, monkeypatch, ca
 
 def test_limits_are_told(tmp_path):
     with pytest.raises(InputError, match="COUNT=0"):
-        command.run(Chaos(0, 1, tmp_path, tmp_path / "page.md"))
+        command.run(Chaos(0, 1, None, tmp_path))
 
 
 def test_without_costs_the_page_lists_none(tmp_path):
@@ -149,7 +149,7 @@ def test_without_costs_the_page_lists_none(tmp_path):
 @pytest.mark.slow
 def test_three_trials_for_real(tmp_path):
     """A kill, a damaged file and another kill; what they cost is what is asked of all the rest."""
-    flags = ["--count", "3", "--folder", str(tmp_path / "chaos"), "--page", str(tmp_path / "page.md")]
+    flags = ["--count", "3", "--outputs", str(tmp_path / "out"), "--page", str(tmp_path / "page.md")]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.chaos", *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

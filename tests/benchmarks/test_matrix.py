@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.matrix import MATRICES, NAMES, cells, read_matrix, with_preset
+from benchmarks.matrix import MATRICES, NAMES, cells, read_matrix, select_matrix, tell_presets, with_preset
 from benchmarks.options import Selection
 from benchmarks.runner import check_cell
 from gans.config import experiment
@@ -240,10 +240,11 @@ def test_every_matrix_of_the_suite_is_valid(path):
 
 def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "sweeps/presets").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"no preset in sweeps/presets for a model of .*run `make sweep"):
+    monkeypatch.setattr("benchmarks.matrix.PRESETS", tmp_path / "ships")
+    with pytest.raises(InputError, match=r"no preset in outputs/presets or ships for .*; run `make sweep"):
         with_preset(read_matrix(str(small)), "tuned")
-    (tmp_path / "sweeps/presets/dcgan-digits.toml").write_text("optimizer = { lr_g = 3e-3 }\n")
+    (tmp_path / "outputs/presets").mkdir(parents=True)
+    (tmp_path / "outputs/presets/dcgan-digits.toml").write_text("optimizer = { lr_g = 3e-3 }\n")
     matrix = with_preset(read_matrix(str(small)), "tuned")
     found = {cell.name: cell for cell in cells(matrix, Selection(seeds=[0]), CPU)}
     assert list(found) == ["dcgan/digits/0", "big/digits/0", "dcgan-tuned/digits/0"]
@@ -253,6 +254,21 @@ def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch)
     assert found["dcgan/digits/0"].identity == alone.identity
     with pytest.raises(InputError, match="unknown preset 'tune'; did you mean 'tuned'"):
         with_preset(matrix, "tune")
+
+
+def test_what_was_made_here_comes_before_what_ships_and_the_file_is_told(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.matrix.PRESETS", tmp_path / "ships")
+    for folder, rate in (("ships", 1e-3), ("elsewhere/presets", 2e-3)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "dcgan-digits.toml").write_text(f"optimizer = {{ lr_g = {rate} }}\n")
+    for outputs, says, rate in (("outputs", "ships", 1e-3), ("elsewhere", "elsewhere/presets", 2e-3)):
+        matrix = select_matrix(str(small), "tuned", Path(outputs))
+        asked = Selection(models=["dcgan", "dcgan-tuned"], seeds=[0])
+        tell_presets(matrix, asked)
+        assert capsys.readouterr().out == f"dcgan-tuned on digits: {says}/dcgan-digits.toml\n"
+        _, tuned = cells(matrix, asked, CPU)
+        assert tuned.experiment.optimizer.lr_g == rate
 
 
 def test_a_precision_is_asked_for_all_cells_and_checked_on_the_device(small):
@@ -278,6 +294,10 @@ def test_unless_asked_for_a_precision_is_the_devices(small, monkeypatch):
     ("table", "says"),
     [
         ({"networks": {"width": 65_536}}, "GB of memory, this machine has .* lower networks.width"),
+        (
+            {"networks": {"name": "sagan", "width": 65_536}},
+            "GB of memory, this machine has .* lower networks.width",
+        ),
         (
             {"score": {"extractors": ["mnist"]}},
             "extractor 'mnist' takes 1-channel images of side 32, but 'digits'",

@@ -18,6 +18,7 @@ from gans.errors import InputError, first_line
 from gans.fidelity.extractors.cards import INCEPTION_SHA256, sha256
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
+from gans.files import expand
 
 log = logging.getLogger("gans")
 
@@ -72,7 +73,7 @@ class Inception(nn.Module):
 def file(given: str | Path | None = None) -> Path:
     """The file of weights, downloaded if there is none; see `inception`."""
     if given := given or os.environ.get("GANS_INCEPTION"):
-        return _existing(Path(given).expanduser())
+        return _existing(expand(given))
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
     cached = _cached()

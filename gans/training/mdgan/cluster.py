@@ -49,7 +49,7 @@ CONNECT_SECONDS = 5.0  # for a cluster to answer at all
 START_SECONDS = 180.0  # for all workers to be up: each imports torch
 WORKER_BYTES = 400 * 2**20  # of a process that has imported torch and holds small networks
 STORE_BYTES = 512 * 2**20  # shared memory of a local cluster, for batches and discriminators on their way
-TOKEN = Path.home() / ".ray" / "auth_token"  # where Ray keeps it
+TOKEN = "~/.ray/auth_token"  # where Ray keeps it
 # Ray's own remarks, usage reports over the network and watch on memory, which would kill other people's processes
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -80,7 +80,7 @@ def ray_module() -> ModuleType:
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     # `ray start` asks for a token where there is one; Ray sends it only when it is told to, before it is imported
-    if address() and (TOKEN.exists() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()):
+    if address() and (_token() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
@@ -90,6 +90,13 @@ def ray_module() -> ModuleType:
             "make setup EXTRAS=cluster, or pip install 'gans[cluster]'"
         ) from None
     return ray
+
+
+def _token() -> bool:
+    """Whether Ray keeps a token for this user, who may have no home."""
+    with suppress(RuntimeError):
+        return Path(TOKEN).expanduser().exists()
+    return False
 
 
 def address() -> str | None:

@@ -80,6 +80,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
         "GRAPH": None,
         "COMPILE": False,
         "WORKERS": None,
@@ -102,6 +103,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "JOIN": False,
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
     },
     "score": {
         "MATRIX": "digits",
@@ -115,6 +117,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
     },
     "speed": {
         "MODELS": None,
@@ -124,9 +127,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "THREADS": None,
         "GRAPH": None,
         "QUICK": False,
+        "OUTPUTS": Path("outputs"),
     },
-    "gpu": {"DEVICE": "auto", "ROUNDS": 5},
-    "report": {"MATRIX": "digits", "DATASETS": None, "BUDGET": 1.0, "PRECISION": None, "PRESET": ""},
+    "gpu": {"DEVICE": "auto", "ROUNDS": 5, "OUTPUTS": Path("outputs")},
+    "report": {
+        "MATRIX": "digits",
+        "DATASETS": None,
+        "BUDGET": 1.0,
+        "PRECISION": None,
+        "PRESET": "",
+        "OUTPUTS": Path("outputs"),
+    },
     "ui": {"PORT": 5000},
 }
 
@@ -429,6 +440,16 @@ def test_every_variable_of_the_makefile_is_known():
     used = {*re.findall(r"\$\(([A-Z_]+)\)", makefile), *re.findall(r"^([A-Z]+) *[?:]?=", makefile, re.MULTILINE)}
     taken = {flag.variable for target in TARGETS for flag in make.variables_of(target)}
     assert used - taken <= {*make.MAKEFILE_VARIABLES, "MAKECMDGOALS", "MAKEFILE_LIST"}
+
+
+def test_a_password_of_make_goes_into_the_environment(monkeypatch):
+    became: list[list[str]] = []
+    monkeypatch.setattr(make, "_become", became.append)
+    monkeypatch.setenv("GANS_STORAGE", "")
+    monkeypatch.setattr(make, "describe", lambda text: "")
+    make.run(["sweep", "sweep"], {"MODEL": "gan", "STORAGE": "postgresql://u:hush@h/x", "MAKEFLAGS": ""})
+    assert became == [["sweeps", "gan"]]
+    assert os.environ["GANS_STORAGE"] == "postgresql://u:hush@h/x"
 
 
 def test_the_process_becomes_the_command(monkeypatch):

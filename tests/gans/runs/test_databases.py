@@ -1,0 +1,120 @@
+"""Stores are looked at before they are used: what they are, whether they answer, who holds them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import threading
+import time
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from gans.errors import InputError
+from gans.runs import databases
+from gans.runs.databases import check_storage, check_tracking, missing
+
+
+@contextmanager
+def serving(code: int):
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://me:hush@127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("code", [200, 401, 404])
+def test_a_server_that_answers_is_left_to_mlflow(code):
+    with serving(code) as url:
+        check_tracking(url)
+
+
+def test_a_server_that_is_broken_is_not():
+    with serving(503) as url, pytest.raises(InputError, match=r"me:\*\*\*@.*its server answers 503"):
+        check_tracking(url)
+
+
+@pytest.mark.parametrize("scheme", ["http", "postgresql", "mysql+pymysql"])
+def test_a_server_that_is_silent_is_given_up_soon(monkeypatch, scheme):
+    monkeypatch.setattr(databases, "ANSWER", 0.5)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"{scheme}://me:hush@127.0.0.1:{silent.getsockname()[1]}/x"
+        start = time.monotonic()
+        with pytest.raises(InputError, match=r"me:\*\*\*@") as error:
+            check_tracking(url)
+    assert time.monotonic() - start < 5
+    assert "hush" not in str(error.value)
+
+
+def test_a_file_that_another_process_holds_is_waited_for_and_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(databases, "LOOK", 0.02)
+    monkeypatch.setattr(databases, "SAID", 0.05)
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path, check_same_thread=False, isolation_level=None)) as other:
+        other.execute("CREATE TABLE experiments (id INTEGER)")
+        other.execute("BEGIN EXCLUSIVE")
+        timer = threading.Timer(0.3, other.rollback)
+        timer.start()
+        check_tracking(f"sqlite:///{path}")
+        timer.join()
+        assert capsys.readouterr().err == f"waiting for {path}, which another process holds\n"
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(databases, "PATIENCE", 0.1)
+        with pytest.raises(InputError, match="another process has held"):
+            check_tracking(f"sqlite:///{path}")
+        other.rollback()
+
+
+def test_what_a_killed_writer_left_is_no_obstacle(tmp_path):
+    """A journal of SQLite's that has to be played back, for which the file is opened for writing."""
+    path = tmp_path / "mlflow.db"
+    if os.fork() == 0:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("PRAGMA cache_size = 1")
+        database.execute("CREATE TABLE experiments (id BLOB)")
+        database.execute("BEGIN")
+        database.executemany("INSERT INTO experiments VALUES (?)", [(b"x" * 4096,)] * 100)
+        os._exit(0)
+    os.wait()
+    assert (tmp_path / "mlflow.db-journal").exists()
+    check_tracking(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize("mode", ["folder", "file"])
+def test_no_permission_is_said_at_once(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(databases.os, "access", lambda path, mode: False)  # root may do everything
+    if mode == "file":
+        (tmp_path / "x.journal").write_text("{}\n")
+    with pytest.raises(InputError, match="no permission to write"):
+        check_storage(str(tmp_path / "x.journal"))
+
+
+def test_a_store_is_missing_until_somebody_makes_it(tmp_path):
+    url = f"sqlite:///{tmp_path}/mlflow.db"
+    assert missing(url)
+    (tmp_path / "mlflow.db").touch()
+    assert not missing(url)
+    assert not missing("http://127.0.0.1:1")
+
+
+def test_a_storage_of_another_optuna_is_one_line(tmp_path):
+    from sweeps.study import open_storage
+
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    open_storage(url)
+    with closing(sqlite3.connect(tmp_path / "optuna.db")) as database:
+        database.execute("UPDATE version_info SET schema_version = 99")
+        database.execute("UPDATE alembic_version SET version_num = 'v99.0.0'")
+        database.commit()
+    with pytest.raises(InputError, match="cannot use the storage"):
+        open_storage(url)

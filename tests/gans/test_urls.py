@@ -1,0 +1,84 @@
+"""What is shown of addresses, and how secrets leave the command line."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from gans import urls
+from gans.urls import masked, shown, without_secrets
+
+STORAGE = {"--storage": "GANS_STORAGE"}
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("postgresql://me:hush@host:5/x", "postgresql://me:***@host:5/x"),
+        ("postgresql://me:h@u/s:h?@host/x", "postgresql://me:***@host/x"),
+        ("postgresql://:hush@host/x", "postgresql://:***@host/x"),
+        ("postgresql://host/x?user=u&password=hush", "postgresql://host/x?user=u&password=***"),
+        ("postgresql://host/x?sslmode=on&sslpassword=hush#f", "postgresql://host/x?sslmode=on&sslpassword=***#f"),
+        ("postgresql://me:hush@host/x?password=hush", "postgresql://me:***@host/x?password=***"),
+        ("https://host/?API_KEY=hush&page=3", "https://host/?API_KEY=***&page=3"),
+        ("https://host/?access_token=hush", "https://host/?access_token=***"),
+        (
+            "https://host/?X-Amz-Signature=hush&client_secret=hush",
+            "https://host/?X-Amz-Signature=***&client_secret=***",
+        ),
+        ("https://hush@host/x", "https://***@host/x"),
+    ],
+)
+def test_no_secret_is_shown(url, seen):
+    assert shown(url) == seen
+    assert masked(f"cannot connect to {url} (because)") == f"cannot connect to {seen} (because)"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///mlflow.db",
+        "sqlite:////a folder/x@y.db",
+        "postgresql://me@host:5/x?sslmode=require",
+        "http://127.0.0.1:5000",
+        "sweeps.journal",
+        "",
+    ],
+)
+def test_the_rest_of_an_address_stays_as_it_is(url):
+    assert shown(url) == url
+    assert masked(shown(url)) == url
+
+
+def test_what_is_masked_stays_so():
+    assert masked(masked("no postgresql://h/x?password=hush: gone")) == "no postgresql://h/x?password=*** gone"
+
+
+@pytest.mark.parametrize(
+    "given", ["--storage=postgresql://u:hush@h/x", "--storage postgresql://u:hush@h/x", "--stor=a://u:hush@h"]
+)
+def test_a_secret_leaves_the_command_line(given):
+    words, moved = without_secrets(["gan", *given.split(), "--seed", "3"], STORAGE)
+    assert words == ["gan", "--seed", "3"]
+    assert "hush" in moved["GANS_STORAGE"]
+
+
+@pytest.mark.parametrize(
+    "given", ["--storage=x.journal", "--storage sqlite:///x.db", "--study a://u:p@h", "--st x"]
+)
+def test_nothing_else_does(given):
+    assert without_secrets(given.split(), STORAGE) == (given.split(), {})
+
+
+def test_the_process_becomes_one_without_secrets(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sweeps", "gan", "--storage", "postgresql://u:hush@h/x"])
+    monkeypatch.setenv("GANS_STORAGE", "another")
+    became = []
+    monkeypatch.setattr(urls.os, "execv", lambda program, words: became.append(words))
+    urls.go_on_without_secrets("sweeps", STORAGE)
+    assert became == [[sys.executable, "-m", "sweeps", "gan"]]
+    assert urls.os.environ["GANS_STORAGE"] == "postgresql://u:hush@h/x"
+    monkeypatch.setattr(sys, "argv", ["sweeps", "gan"])
+    urls.go_on_without_secrets("sweeps", STORAGE)
+    assert len(became) == 1
