@@ -13,7 +13,7 @@ abreast = -n logical --maxprocesses 4 --dist loadfile
 lock_flags = --quiet --universal --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench sweep score speed gpu report ui test test-all lint format lock
+.PHONY: help setup bench sweep score speed gpu report publish ui test test-all lint format lock
 
 help: ## list the targets with their variables and defaults
 	@$(BIN)/python -m gans.commands.make help 2>/dev/null || \
@@ -53,7 +53,10 @@ gpu: $(READY) ## run the GPU tests and measure the figures to reach on a GPU, be
 
 report: $(READY) ## write the reports again from the tracking store
 	@$(given)
-	@$(BIN)/python -m sweeps.page
+	@$(BIN)/python -m sweeps.page $(if $(OUTPUTS),--output "$(OUTPUTS)/reports/sweeps")
+
+publish: $(READY) ## for maintainers: put a page or preset among those that ship   FROM=outputs/reports/digits
+	@$(BIN)/python -m sweeps.publish "$(FROM)"
 
 ui: $(READY) ## open the MLflow UI on this machine
 	@$(given)

@@ -7,11 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from benchmarks.engine import preload
-from benchmarks.matrix import check_names, select_matrix
+from benchmarks.matrix import check_names, select_matrix, tell_presets
 from benchmarks.options import Bench
 from gans.commands import options
 from gans.commands.progress import busy
 from gans.errors import exit_code
+from gans.places import REPORTS
 from gans.runs import databases
 from gans.urls import tracking_uri
 
@@ -32,9 +33,11 @@ def run(asked: Bench) -> int:
     """
     asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
-    check_names(asked.matrix, asked.preset, asked.selection)
+    outputs = asked.machine.outputs
+    check_names(asked.matrix, asked.preset, asked.selection, outputs)
     databases.check_tracking(tracking_uri())
-    matrix = select_matrix(asked.matrix, asked.preset)
+    matrix = select_matrix(asked.matrix, asked.preset, outputs)
+    tell_presets(matrix, asked.selection)
     if not asked.dry_run:
         preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
     from benchmarks.runner import MatrixRun  # seconds to import, which a wrong name does not wait for
@@ -81,15 +84,16 @@ def dry(asked: Bench, matrix: Matrix) -> int:
 
 def report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
-    from gans.runs.reader import Reader
-    from reports.html import standalone  # seconds to import, not wanted before there is something to report
+    from gans.runs.locks import turn
+    from gans.runs.reader import Reader  # seconds to import, not wanted before there is something to report
     from reports.report import write
     from reports.terminal import show
 
     reader = Reader(run.store, run.folder)
-    path = write(reader, run.experiment)
-    run.parent.artifacts(path.parent, "report")
-    run.parent.text(standalone(path), "report/report.html")  # the MLflow UI shows no pictures in markdown
+    with turn(run.folder / ".report"):  # another invocation of the same matrix writes the same files
+        path = write(reader, run.experiment, run.machine.outputs / REPORTS)
+        # report.html among it: the MLflow UI shows no pictures in markdown
+        run.parent.artifacts(path.parent, "report")
     show(reader, run.experiment)
     print(f"report: {path}")
 

@@ -70,12 +70,26 @@ class Progressed:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """Another process does the job.
+
+    Attributes:
+        who: does it.
+        images: that it has seen.
+    """
+
+    job: Job
+    who: str
+    images: int = 0
+
+
+@dataclass(frozen=True)
 class Ended:
     job: Job
     result: Result
 
 
-Event = Started | Progressed | Ended
+Event = Started | Progressed | Waiting | Ended
 
 
 class Engine(Protocol):

@@ -16,7 +16,7 @@ from gans.runs.cell import Cell
 from gans.training.state import Training
 
 WARM_UP, STEPS = 1, 2  # steps that are taken to time a model of which nothing is known
-CHECKPOINTS = 3  # of a finished cell: the last, the one before it, and the last in the tracking store
+CHECKPOINTS = 3  # of a cell: the last, the one before it until the cell has ended, and the last in the store
 GENERATORS = 2  # in the cell's folder and in the store
 PICTURES = 3 * 2**20  # grids, curves and films, twice; what cells of 32x32 images leave
 
@@ -27,7 +27,7 @@ class Tried:
 
     Attributes:
         cost: of training alone.
-        disk: bytes that the finished cell leaves.
+        disk: bytes that the cell takes, at most.
     """
 
     cost: Cost

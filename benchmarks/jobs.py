@@ -16,12 +16,18 @@ from gans.errors import InputError
 from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
+from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell
-from gans.runs.execute import InUse, Place, phase, run_cell
+from gans.runs.execute import CellRun, Place, phase
+from gans.runs.last import Last
 from gans.runs.live import LiveRun
+from gans.runs.locks import Holder, InUse, locked
 from gans.runs.rescore import add_scores
 from gans.runs.scores import ScoreKey
+from gans.runs.scoring import Scored
 from gans.runs.tracking import MlflowRun
+
+ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from another invocation
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,28 @@ class Floor:
         return f"real/{self.dataset}"
 
 
-def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place) -> Result:
-    """Train and score a cell."""
+class SharedCell(CellRun):
+    """A cell that other invocations may run too: whoever comes second takes the result of the first.
+
+    Args:
+        since: when this invocation was planned, in milliseconds since 1970.
+    """
+
+    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell, since: int) -> None:
+        super().__init__(cell, folder, place, tell)
+        self.since = since
+
+    def ended(self) -> Scored | None:
+        last = Last.of(self.folder)
+        if last.ended < self.since or last.parent == self.place.parent or last.status not in ENDS:
+            return None
+        return Scored(last.status, last.tags.get(schema.REASON, ""), {}, {})
+
+
+def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place, since: int) -> Result:
+    """Train and score a cell, unless another invocation has done so since this one was planned."""
     try:
-        outcome = run_cell(cell, folder, place, tell)
+        outcome = SharedCell(cell, folder, place, tell, since).execute()
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     return Result(outcome.status, outcome.reason)
@@ -65,8 +89,20 @@ def score_job(
     return Result(schema.FINISHED)
 
 
-def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place) -> Result:
-    """Score real images against real images, under the run of this id or a new one."""
+def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place, since: int) -> Result:
+    """Score real images against real images, unless another invocation has done so since this one was planned."""
+    try:
+        with locked(folder):
+            last = Last.of(folder)
+            if last.ended < since or last.status != schema.FINISHED:
+                measure(tell, floor, run_id, folder, place)
+    except InUse as other:
+        return Result(schema.SKIPPED, str(other))
+    return Result(schema.FINISHED)
+
+
+def measure(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place) -> None:
+    """Measure a floor, under the run of this id or a new one."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     tell(0, phase(schema.DATA_PHASE))
@@ -76,6 +112,8 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     rows = real.noise_floor()
     tags = {
         schema.KIND: schema.FLOOR,
+        schema.HOLDER: Holder.of(folder).text(),
+        schema.STATUS: schema.RUNNING,
         schema.IDENTITY: floor.identity,
         schema.DATASET: floor.dataset,
         schema.TITLE: floor.title,
@@ -91,6 +129,7 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     run = LiveRun.of(folder, place.uri, place.experiment, run_id)
     if run:
         run.resume(place.parent)
+        run.tag({name: tags[name] for name in (schema.HOLDER, schema.STATUS)})
     else:
         run = LiveRun.start(folder, place.uri, place.experiment, floor.name, tags, place.parent)
     for comparison, row in rows.items():
@@ -98,7 +137,7 @@ def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place:
     run.dataset(images)
     picture = folder / schema.REAL
     some = torch.randperm(len(images.train), generator=seeds.generator(0, "real images"))[:64]
-    grids.save_picture(grids.picture(images.train[some]), picture)
-    run.artifact(picture)
+    with decorating(picture):
+        grids.save_picture(grids.picture(images.train[some]), picture)
+        run.artifact(picture)
     run.finish(schema.FINISHED)
-    return Result(schema.FINISHED)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
 from benchmarks.options import Selection
-from gans import recipes
+from gans import places, recipes
 from gans.commands import checks
-from gans.config import Config, experiment, explain, read_toml
+from gans.config import Seed, Settings, experiment, explain, read_toml
 from gans.errors import InputError, unknown
 from gans.files import slug
+from gans.registry import canonical, label
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from gans.training.mdgan.workers import Where
 
 MATRICES = Path(__file__).parent / "matrices"
-PRESETS = Path("sweeps/presets")  # what `make sweep` writes, and where: MODEL-DATASET.toml
+# presets that ship, as MODEL-DATASET.toml; what `make sweep` finds here goes to the user's outputs
+PRESETS = Path(__file__).parents[1] / "sweeps" / "presets"
 NAMES = ("recipe", "preset", "workers")  # keys of a model's table that are no settings of its experiment
 
 
-class MatrixFile(Config):
+class MatrixFile(Settings):
     """What a matrix file may hold."""
 
     description: str = Field("", description="one paragraph for the report")
@@ -42,8 +44,8 @@ class MatrixFile(Config):
     workers: str = Field(
         "local", description="where MD-GAN's workers live: local, or ray; a model's workers = ... wins"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds")
-    time_limit_minutes: float = Field(600.0, gt=0, description="a cell that runs longer is killed")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, strict=False, description="training seeds")
+    time_limit_minutes: float = Field(600.0, gt=0, le=525_600, description="a cell that runs longer is killed")
     defaults: dict[str, Any] = Field({}, description="a partial experiment for all cells")
     datasets: dict[str, dict[str, Any]] = Field(description="data sets, each with a partial experiment")
     models: dict[str, dict[str, Any]] = Field(
@@ -55,28 +57,48 @@ class MatrixFile(Config):
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix file, read."""
+    """A matrix file, read.
+
+    Attributes:
+        name: of the file, without .toml.
+        path: of the file.
+        text: what it holds.
+        file: the same, parsed.
+        preset: the one whose models stand beside its own; empty if none does.
+        outputs: folder of what is made here, in whose presets those of its models are looked for first.
+    """
 
     name: str
     path: Path
     text: str
     file: MatrixFile
     preset: str = ""
+    outputs: Path = field(default_factory=places.outputs)
+
+    @property
+    def given(self) -> str:
+        """How a command names it: by its name, or a file elsewhere by its path."""
+        return self.name if self.path.absolute().parent == MATRICES.absolute() else str(self.path)
 
     def experiment_name(
         self, budget: float, datasets: Sequence[str] | None = None, precision: str | None = None
     ) -> str:
         """The MLflow experiment and the report's folder: the matrix, apart for other data, budget, precision."""
         name = self.name
-        if datasets and set(datasets) != set(self.file.datasets):
-            name += "-" + "-".join(short(dataset) for dataset in dict.fromkeys(datasets))
+        if datasets and set(map(canonical, datasets)) != set(map(canonical, self.file.datasets)):
+            name += "-" + "-".join(dict.fromkeys(map(label, datasets)))
         if precision and self.precisions(datasets) != {precision}:
             name += f"-{precision}"
         return name if budget == 1 else f"{name}-budget{budget:g}"
 
+    def table(self, dataset: str) -> dict[str, Any]:
+        """What the file says of a data set, however a folder is spelled here and there."""
+        found = {canonical(name): table for name, table in self.file.datasets.items()}
+        return found.get(canonical(dataset), {})
+
     def precisions(self, datasets: Sequence[str] | None = None) -> set[str]:
         """What the file's models train in on these data sets, or on all that the file has."""
-        tables = [self.file.datasets.get(dataset, {}) for dataset in datasets or self.file.datasets]
+        tables = [self.table(dataset) for dataset in datasets or self.file.datasets]
         return {
             ChainMap(model, table, self.file.defaults).get("precision", "auto")
             for model in self.file.models.values()
@@ -88,6 +110,18 @@ class Matrix:
         from gans.training.mdgan import cluster
 
         return cluster.checked(asked or self.file.models[model].get("workers", self.file.workers))
+
+    def preset_of(self, model: str, dataset: str) -> Path | None:
+        """The file of a model's preset on a data set: one made here, else the one that ships.
+
+        None if the model takes none, or if it was not tuned on this data set (`exists`).
+        """
+        name = self.file.models[model].get("preset")
+        return preset_file(name, dataset, self.outputs) if name else None
+
+    def exists(self, model: str, dataset: str) -> bool:
+        """Whether there is such a cell: a tuned model has none on a data set that it was not tuned on."""
+        return "preset" not in self.file.models[model] or self.preset_of(model, dataset) is not None
 
     def check_names(self, selection: Selection) -> None:
         """Raise `InputError` for a model or data set that there is none of."""
@@ -123,7 +157,7 @@ def _read(name: str) -> Matrix:
     if not name.endswith(".toml") and not path.exists():
         raise unknown("matrix", name, (file.stem for file in MATRICES.glob("*.toml")))
     tables = read_toml(path)
-    where = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    where = str(shown(path))
     try:
         file = MatrixFile.model_validate(tables)
     except ValidationError as error:
@@ -146,21 +180,24 @@ def experiment_of(name: str, selection: Selection) -> str:
     return matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
 
 
-def check_names(name: str, preset: str, selection: Selection) -> None:
+def check_names(name: str, preset: str, selection: Selection, outputs: Path) -> None:
     """Refuse what `select_matrix` and `Matrix.check_names` would, before the modules of models are imported.
 
     Raises:
         InputError: no such file, a wrong key, or an unknown model, data set or preset.
     """
-    matrix = _read(name)
+    matrix = replace(_read(name), outputs=outputs)
     if preset:
         matrix = with_preset(matrix, preset)
     matrix.check_names(selection)
 
 
-def select_matrix(name: str, preset: str = "") -> Matrix:
-    """The matrix of this name, with a preset's models beside its own if one is named."""
-    matrix = read_matrix(name)
+def select_matrix(name: str, preset: str = "", outputs: Path | None = None) -> Matrix:
+    """The matrix of this name, with a preset's models beside its own if one is named.
+
+    Presets are looked for in `outputs`, the folder of what is made here, before those that ship.
+    """
+    matrix = replace(read_matrix(name), outputs=outputs or places.outputs())
     return with_preset(matrix, preset) if preset else matrix
 
 
@@ -175,23 +212,33 @@ def with_preset(matrix: Matrix, preset: str) -> Matrix:
     tuned = {
         f"{model}-{preset}": {"recipe": model, **table, "preset": model}
         for model, table in matrix.file.models.items()
-        if any(exists({"preset": model}, dataset) for dataset in matrix.file.datasets)
+        if any(preset_file(model, dataset, matrix.outputs) for dataset in matrix.file.datasets)
     }
     if not tuned:
-        raise InputError(f"no preset in {PRESETS} for a model of {matrix.path}; run `make sweep MODEL=...` first")
+        looked = f"{matrix.outputs / places.PRESETS} or {shown(PRESETS)}"
+        raise InputError(f"no preset in {looked} for a model of {matrix.path}; run `make sweep MODEL=...` first")
     file = matrix.file.model_copy(update={"models": {**matrix.file.models, **tuned}})
     return replace(matrix, file=file, preset=preset)
 
 
-def preset_file(table: dict[str, Any], dataset: str) -> Path | None:
-    """The preset under a model of the file; None if it takes none."""
-    return PRESETS / f"{slug(table['preset'])}-{slug(dataset)}.toml" if "preset" in table else None
+def preset_file(name: str, dataset: str, outputs: Path) -> Path | None:
+    """What a sweep found for a recipe on a data set: here, else what ships; None if there is neither."""
+    file = f"{slug(name)}-{label(dataset)}.toml"
+    paths = (folder / file for folder in (outputs / places.PRESETS, PRESETS))
+    return next((path for path in paths if path.exists()), None)
 
 
-def exists(table: dict[str, Any], dataset: str) -> bool:
-    """Whether there is such a cell: a tuned model has none on a data set that it was not tuned on."""
-    path = preset_file(table, dataset)
-    return path is None or path.exists()
+def tell_presets(matrix: Matrix, selection: Selection) -> None:
+    """Print which file each selected model's preset is."""
+    for dataset in dict.fromkeys(selection.datasets or matrix.file.datasets):
+        for model in dict.fromkeys(selection.models or matrix.file.models):
+            if path := matrix.preset_of(model, dataset):
+                print(f"{model} on {dataset}: {shown(path)}")
+
+
+def shown(path: Path) -> Path:
+    """A path as seen from the working directory, if it is below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
@@ -222,17 +269,11 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find
     seeds = selection.seeds or matrix.file.seeds
     return [
         _cell(matrix, model, dataset, seed, selection, device, find)
-        for dataset in dict.fromkeys(datasets)
+        for dataset in dict.fromkeys(map(canonical, datasets))
         for model in models
-        if exists(matrix.file.models[model], dataset)
+        if matrix.exists(model, dataset)
         for seed in dict.fromkeys(seeds)
     ]
-
-
-def short(dataset: str) -> str:
-    """A data set's name as part of a file's: `folder:~/my cats.zip` -> `my-cats`."""
-    name = Path(dataset.removeprefix("folder:")).name.split(".")[0] if dataset.startswith("folder:") else dataset
-    return slug(name) or "images"
 
 
 def _cell(
@@ -247,16 +288,15 @@ def _cell(
     from gans.runs.cell import extractor, identify
 
     table = {key: value for key, value in matrix.file.models[model].items() if key not in NAMES}
-    preset = preset_file(matrix.file.models[model], dataset)
+    preset = matrix.preset_of(model, dataset)
     resolved = experiment(
         recipe(model, matrix.file.models[model], str(matrix.path)),
         matrix.file.defaults,
-        matrix.file.datasets.get(dataset, {}),
+        matrix.table(dataset),
         table,
         read_toml(preset) if preset else {},
         {"dataset": dataset, "seed": seed},
         {"precision": selection.precision} if selection.precision else {},
         where=f"{matrix.path} (model {model})",
     )
-    budgeted = resolved.model_copy(update={"kimg": resolved.kimg * selection.budget})
-    return identify(model, budgeted, device, find or extractor)
+    return identify(model, resolved.scaled(selection.budget), device, find or extractor)

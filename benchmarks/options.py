@@ -12,11 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
+from gans import places
+from gans.commands import options
 from gans.commands.checks import device
 from gans.commands.options import Only, Option
-from gans.errors import InputError
+from gans.commands.outputs import Outputs
 from gans.schema import Precision
-from reports import ROOT
 
 MATRIX = "digits"
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
@@ -34,16 +35,17 @@ class Selection:
     datasets: Annotated[
         Sequence[str] | None, Option("these data sets in place of the matrix's; folder:PATH too")
     ] = None
-    seeds: Annotated[Sequence[int] | None, Option("these training seeds in place of the matrix's")] = None
-    budget: Annotated[float, Option("share of the matrix's images to train on")] = 1.0
+    seeds: Annotated[
+        Sequence[int] | None, Option("these training seeds in place of the matrix's", least=0, most=2**31 - 1)
+    ] = None
+    budget: Annotated[float, Option("share of the matrix's images to train on", above=0, most=1_000)] = 1.0
     precision: Annotated[Precision | None, Option("of all cells; auto: by device; if not given, the matrix's")] = (
         None
     )
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        if not 0 < self.budget < float("inf"):
-            raise InputError(f"BUDGET={self.budget:g} must be above 0; 0.1 trains on a tenth of the images")
+        options.check(self)
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,12 @@ class Machine:
             "cells or trials at a time, on each GPU; if not given one per CPU core, or on a GPU 8 of small images "
             "and 4 of larger ones, as far as its memory goes",
             repeated=False,
+            least=1,
+            most=1_024,
         ),
     ] = None
     runs: Annotated[Path, Option("folder for checkpoints and pictures", variable=False)] = Path("runs")
+    outputs: Outputs = field(default_factory=places.outputs)
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA; not measured)")] = False
     workers: Annotated[
@@ -130,8 +135,8 @@ class Bench:
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        self.selection.validate()
-        validate_jobs(self.machine)
+        options.check(self)
+        device(self.machine.device)
 
 
 @dataclass(frozen=True)
@@ -142,17 +147,17 @@ class Score:
     extractors: Annotated[
         Sequence[str] | None, Option("feature extractors to score by; if not given, the matrix's")
     ] = None
-    count: Annotated[int | None, Option("generated images behind a score; if not given, the matrix's")] = None
+    count: Annotated[
+        int | None, Option("generated images behind a score; if not given, the matrix's", least=100, most=10**6)
+    ] = None
     selection: Selection = field(default_factory=Selection)
     preset: Preset = ""
-    machine: Annotated[Machine, Only(("device", "jobs", "runs"))] = field(default_factory=Machine)
+    machine: Annotated[Machine, Only(("device", "jobs", "runs", "outputs"))] = field(default_factory=Machine)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        self.selection.validate()
-        validate_jobs(self.machine)
-        if self.count is not None and self.count < 100:
-            raise InputError(f"COUNT={self.count} must be at least 100")
+        options.check(self)
+        device(self.machine.device)
 
 
 @dataclass(frozen=True)
@@ -162,14 +167,11 @@ class Report:
     matrix: MatrixName = MATRIX
     selection: Annotated[Selection, Only(("datasets", "budget", "precision"))] = field(default_factory=Selection)
     preset: Preset = ""
-    output: Annotated[Path, Option("folder of all reports", metavar="DIR", variable=False)] = ROOT
+    outputs: Outputs = field(default_factory=places.outputs)
     runs: Annotated[
         Path, Option("folder of runs, to tell the store what it has missed", metavar="DIR", variable=False)
     ] = Path("runs")
 
-
-def validate_jobs(machine: Machine) -> None:
-    """Refuse less than one cell at a time, and a device that there is none of."""
-    device(machine.device)
-    if machine.jobs is not None and machine.jobs < 1:
-        raise InputError(f"JOBS={machine.jobs} must be at least 1")
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        options.check(self)

@@ -8,8 +8,10 @@ from benchmarks.matrix import experiment_of
 from benchmarks.options import Report
 from gans.commands import options
 from gans.errors import InputError, exit_code
+from gans.places import REPORTS
 from gans.runs import databases
 from gans.urls import shown, tracking_uri
+from reports import folder_of
 
 
 def main() -> int:
@@ -18,7 +20,7 @@ def main() -> int:
 
 def run(asked: Report) -> int:
     """Write the page and its pictures; the last line of the output is the page's path."""
-    asked.selection.validate()
+    asked.validate()
     name = experiment_of(asked.matrix, asked.selection)
     uri = tracking_uri()
     databases.check_tracking(uri)
@@ -34,7 +36,7 @@ def run(asked: Report) -> int:
     store = Store()
     say(sync(asked.runs, store))
     results = load(Reader(store, asked.runs), name)
-    path = render(results, asked.output / name)
+    path = render(results, folder_of(name, asked.outputs / REPORTS))
     show_results(results)
     print(path)
     return 0

@@ -15,10 +15,11 @@ from typing import Self
 import torch
 
 from benchmarks.cards import engine
+from benchmarks.elsewhere import shared
 from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
-from benchmarks.options import Bench, Machine, Selection
+from benchmarks.options import Bench, Machine, Report, Score, Selection
 from benchmarks.progress import costs, progress, show
 from gans import fidelity, schema
 from gans.commands import options
@@ -27,14 +28,17 @@ from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
 from gans.registry import MODELS, RULES
-from gans.runs.cell import Cell, Find, check_fit, extractor
+from gans.runs import living
+from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
+from gans.runs.journal import journals, now
 from gans.runs.live import LiveRun, invocation
+from gans.runs.locks import LOCK, Holder, held, locked
 from gans.runs.reader import Reader
 from gans.runs.scores import ScoreKey, metric_names, records
-from gans.runs.sync import Synced, sync
+from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
@@ -139,6 +143,7 @@ class MatrixPlan:
     ) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
         self.find = find
+        self.since = now()  # what is known is from then
         self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
         recorded.wanted(machine.graph, self.device)
@@ -197,6 +202,7 @@ class MatrixPlan:
         selected = cell.model in models and cell.experiment.seed in seeds
         if selected:
             check_cell(cell, self.device)
+            check_scores([key.extractor for key in self.wanted(cell)], cell.images)
         return selected
 
     def where(self, cell: Cell) -> Where:
@@ -259,6 +265,7 @@ class MatrixPlan:
             "protocol": PROTOCOL_VERSION,
             "scoring": fidelity.SCORING_VERSION,
             "command": self.command(),
+            **self.commands(),
             "description": self.matrix.file.description.strip(),
             "conclusion": self.matrix.file.conclusion.strip(),
             "cells": [
@@ -279,25 +286,67 @@ class MatrixPlan:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = Bench(self.matrix.name, self.selection, self.matrix.preset, self.machine)
+        asked = Bench(self.matrix.given, self.selection, self.matrix.preset, self.machine)
         return options.command("bench", asked)
+
+    def commands(self) -> dict[str, str]:
+        """What else can be asked of this experiment: its report, further scores, and all of the matrix."""
+        matrix, preset = self.matrix.given, self.matrix.preset
+        every_model = replace(self.selection, models=None)
+        whole = replace(every_model, seeds=None)
+        return {
+            "report": options.command("report", Report(matrix, whole, preset)),
+            "score": options.command("score", Score(matrix, selection=every_model, preset=preset)),
+            "whole": options.command("bench", Bench(matrix, whole, preset, self.machine)),
+        }
 
 
 class MatrixRun(MatrixPlan):
     """One invocation: trains and scores what its plan lacks."""
 
     def run(self) -> MatrixOutcome:
-        """Train and score what is left: cells that are trained already are scored only."""
-        self.parent = self.open()
-        self.parent_key = self.parent.key
-        try:
-            outcome = self.finish_all(self.untrained())
-        except BaseException:
-            self.parent.interrupt("stopped before its end")
-            raise
-        self.parent.text(outcome.text(), schema.OUTCOME)
-        self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
+        """Train and score what is left: cells that are trained already are scored only.
+
+        Where nothing is left, no run is added: the last invocation's is told what was asked for now.
+        """
+        self.close_dead()
+        last = None if self.lacks() else self.last()
+        if last:
+            return self.again(last)
+        folder = invocation(self.folder)
+        with locked(folder):
+            self.parent = self.open(folder)
+            self.parent_key = self.parent.key
+            try:
+                outcome = self.finish_all(self.untrained())
+            except BaseException:
+                self.parent.interrupt("stopped before its end")
+                raise
+            self.close_dead()  # cells whose processes could not say that they ended
+            self.parent.text(outcome.text(), schema.OUTCOME)
+            self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
         return outcome
+
+    def again(self, last: LiveRun) -> MatrixOutcome:
+        """What an invocation that finds everything done comes to."""
+        self.parent, self.parent_key = last, last.key
+        outcome = self.finish_all([])
+        last.text(outcome.text(), schema.OUTCOME)
+        status = FINISHED if outcome.exit_code == 0 else schema.FAILED
+        if last.status() == status:
+            last.close(GRACE)  # it keeps the time at which it ended
+        else:
+            last.finish(status)
+        return outcome
+
+    def lacks(self) -> bool:
+        """Whether anything is to be trained, measured or scored."""
+        return bool(self.untrained() or self.unmeasured_floors() or any(p.unscored for p in self.selected))
+
+    def close_dead(self) -> None:
+        """End the runs that dead processes left open; see `gans.runs.living.close_dead`."""
+        if self.reader.alive:
+            living.close_dead(self.store)
 
     def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
         """Run the jobs for these cells, and those for floors and scores that are missing."""
@@ -314,18 +363,45 @@ class MatrixRun(MatrixPlan):
         write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self) -> LiveRun:
-        """The parent run, with all that the report needs to know of this invocation."""
-        about = {
+    def open(self, folder: Path) -> LiveRun:
+        """The parent run, with all that the report needs to know of this invocation, which holds its folder."""
+        about = {schema.HOLDER: Holder.of(folder).text(), **self.about()}
+        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
+        self.tell_plan(run)
+        return run
+
+    def last(self) -> LiveRun | None:
+        """The parent run of the last invocation under this protocol, told what is asked for now."""
+        tags = {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
+        parents = [run for run in self.reader.runs(self.experiment) if tags.items() <= run.data.tags.items()]
+        newest = parents[-1].data.tags if parents else {}
+        # one that runs is another's; and a tag of another preset would stay
+        if newest.get(schema.STATUS) not in (FINISHED, schema.FAILED):
+            return None
+        if newest.get(schema.PRESET) != (self.matrix.preset or None):
+            return None
+        key, _ = keys(parents[-1])
+        known = [journal.folder for journal in journals(self.folder / schema.INVOCATIONS) if journal.key == key]
+        folder = known[0] if known else invocation(self.folder)
+        run = LiveRun.of(folder, self.store.uri, self.experiment, key)
+        if run:
+            run.tag(self.about())
+            self.tell_plan(run)
+        return run
+
+    def about(self) -> dict[str, str]:
+        """Tags of the parent run."""
+        return {
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
+            **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
-        folder = invocation(self.folder)
-        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
+
+    def tell_plan(self, run: LiveRun) -> None:
+        """What reports read of an invocation."""
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
-        return run
 
     @cached_property
     def place(self) -> Place:
@@ -349,20 +425,25 @@ class MatrixRun(MatrixPlan):
     def floor_jobs(self) -> list[Job]:
         """Noise floors that are not measured, or not by all metrics."""
         jobs = []
-        for floor in self.floors:
+        for floor in self.unmeasured_floors():
             run = self.known.get(floor.identity)
-            if run is None or not measured(run, floor):
-                folder = self.folder / f"real-{floor.identity[:8]}"
-                run_id = run.info.run_id if run else None
-                call = partial(floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place)
-                jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
+            folder = self.folder / f"real-{floor.identity[:8]}"
+            run_id = run.info.run_id if run else None
+            call = partial(
+                floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place, since=self.since
+            )
+            jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
         return jobs
+
+    def unmeasured_floors(self) -> list[Floor]:
+        known = self.known
+        return [f for f in self.floors if f.identity not in known or not measured(known[f.identity], f)]
 
     def training_jobs(self, untrained: list[Planned]) -> list[Job]:
         jobs = []
         for p in untrained:
             place = replace(self.place, workers=self.where(p.cell))
-            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place)
+            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place, since=self.since)
             jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / schema.LOG, self.limit))
         return jobs
 
@@ -385,7 +466,7 @@ class MatrixRun(MatrixPlan):
         if not jobs:
             return results
         spread = any(p in self.spread for p in planned.values())
-        events = engine(self.machine, len(jobs), self.side, spread).run(jobs)
+        events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
             with progress(waiting, costs(self.runs)) as screen, closing(events):
@@ -409,6 +490,8 @@ class MatrixRun(MatrixPlan):
         """Write down the end of a cell whose own process could not."""
         if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
             return
+        if held(planned.folder / LOCK):
+            return  # another process is at it, and writes down its end
         place = self.place
         run = LiveRun.of(planned.folder, place.uri, place.experiment)
         if run is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from benchmarks.matrix import check_names, select_matrix
+from benchmarks.matrix import check_names, select_matrix, tell_presets
 from benchmarks.options import Score
 from gans.commands import options
 from gans.errors import exit_code
@@ -25,9 +25,11 @@ def run(asked: Score) -> int:
     """
     asked.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
-    check_names(asked.matrix, asked.preset, asked.selection)
+    outputs = asked.machine.outputs
+    check_names(asked.matrix, asked.preset, asked.selection, outputs)
     databases.check_tracking(tracking_uri())
-    matrix = select_matrix(asked.matrix, asked.preset)
+    matrix = select_matrix(asked.matrix, asked.preset, outputs)
+    tell_presets(matrix, asked.selection)
     from benchmarks.scores import score  # seconds to import, which a wrong name does not wait for
     from gans.runs.tracking import Store
 

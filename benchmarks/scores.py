@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.matrix import Matrix
-from benchmarks.options import Machine, Selection
+from benchmarks.options import Machine, Score, Selection
 from benchmarks.runner import FINISHED, MatrixOutcome, MatrixRun, Planned
 from gans.errors import InputError
 from gans.runs.cell import Cell, extractor
 from gans.runs.scores import ScoreKey
 from gans.runs.sync import say
 from gans.runs.tracking import Store
-
-FEWEST = 100  # images, as for every final score
 
 
 def score(
@@ -42,11 +40,11 @@ def score(
     """
     for name in extractors or ():
         extractor(name)
-    if count is not None and count < FEWEST:
-        raise InputError(f"COUNT={count} must be at least {FEWEST}")
+    Score(count=count).validate()
     run = ScoreRun(matrix, selection, machine, store, extractors, count)
     if not run.selected:
         raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `make bench` first")
+    run.close_dead()
     outcome = run.finish_all([])
     say(run.catch_up())
     return outcome

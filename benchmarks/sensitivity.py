@@ -28,11 +28,13 @@ from gans.fidelity.metric import error_of
 from gans.fidelity.protocol import SEED
 from gans.fidelity.scorer import Scorer
 from gans.files import write_text
+from gans.places import free
 from gans.registry import DATASETS
+from reports import ROOT as REPORTS
 from reports.figures import save
-from reports.tables import markdown
+from reports.sheet import markdown
 
-ROOT = Path("reports/results/sensitivity")
+ROOT = REPORTS / "sensitivity"
 MOST = 2_000  # images; more only make the error bars shorter
 FEWEST = 50
 SHOWN = 5  # examples of a disturbance, one per level
@@ -246,15 +248,14 @@ def _wide(own: pd.DataFrame) -> pd.DataFrame:
 
 
 def write(name: str, device: torch.device, most: int = MOST, root: Path = ROOT) -> Path:
-    """Measure a data set, write `root`/<name>.md and its picture, and return the page's path."""
+    """Measure a data set, write `root`/<name>.md (else <name>-2.md, ...) and its picture; returns the page."""
     images = datasets.load(name)
     subject = Subject.of(images, most)
     scorer = Scorer(images, fidelity.default_extractor(images), subject.n, device)
     measured = measure(scorer, subject)
-    path = root / f"{name}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(draw(measured, scorer, subject), path.with_suffix(".png"))
-    write_text(path, page(measured, scorer, subject, f"{name}.png"))
+    path, picture = free(root, name, ".md", ".png")
+    save(draw(measured, scorer, subject), picture)
+    write_text(path, page(measured, scorer, subject, picture.name))
     return path
 
 

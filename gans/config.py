@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from gans.errors import InputError, unknown
-from gans.registry import LOSSES, MODELS, RULES
+from gans.registry import LOSSES, MODELS, RULES, canonical
 from gans.schema import Precision, Settled
 
 # Raised by any change that can move a score by more than rounding does (threads, memory layout and device move it
@@ -44,7 +44,11 @@ NO_IDENTITY = (
     "schedule.logs",
 )
 
-Count = Annotated[int, Field(ge=1)]
+MOST_KIMG = 1e7  # ten thousand million images
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Often = Annotated[int, Field(ge=1, le=100_000)]  # times in a run
+Images = Annotated[int, Field(ge=100, le=1_000_000)]  # generated for a score
+Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 
 
@@ -54,10 +58,16 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Settings(Config):
+    """Base of what a person sets: a number is neither `true` nor text, and 1e3 is no whole one."""
+
+    model_config = ConfigDict(strict=True)
+
+
 Part = TypeVar("Part", bound=Config)
 
 
-class NetworkConfig(Config):
+class NetworkConfig(Settings):
     """What all models have in common; a model's file adds its own hyperparameters in a subclass."""
 
     name: str = Field("dcgan", description="which networks: a key of gans.registry.MODELS, or package.module:Name")
@@ -76,7 +86,7 @@ def _networks(value: Any) -> Any:
     return network_config(value).model_validate(value) if isinstance(value, Mapping) else value
 
 
-class UpdateConfig(Config):
+class UpdateConfig(Settings):
     """What all update rules have in common: their name."""
 
     rule: str = Field("two-player", description="a key of gans.registry.RULES, or package.module:Name")
@@ -107,7 +117,7 @@ class MDGANConfig(ShardedConfig):
 
     batches: Count = Field(1, description="k: distinct generated batches per iteration, at most N")
     swap_epochs: float = Field(
-        1.0, gt=0, description="E: epochs over a shard between two swaps of discriminators; inf for none"
+        1.0, ge=1e-6, description="E: epochs over a shard between two swaps of discriminators; inf for none"
     )
     crashes: bool = Field(
         False, description="simulate: one worker crashes every I/N iterations, the last as the budget ends"
@@ -124,7 +134,11 @@ class FLGANConfig(ShardedConfig):
     """N whole GANs on N shards, averaged in rounds (1811.03850)."""
 
     average_epochs: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="E: epochs over a shard between two rounds of averaging"
+        1.0,
+        ge=1e-6,
+        le=1e6,
+        allow_inf_nan=False,
+        description="E: epochs over a shard between two rounds of averaging",
     )
 
 
@@ -148,10 +162,10 @@ def _update(value: Any) -> Any:
     return update_config(value).model_validate(value) if isinstance(value, Mapping) else value
 
 
-class LossConfig(Config):
+class LossConfig(Settings):
     name: str = Field("non-saturating", description="a key of gans.registry.LOSSES, or package.module:Name")
     penalty: float = Field(
-        10.0, ge=0, allow_inf_nan=False, description="weight of the gradient penalty; wasserstein-gp only"
+        10.0, ge=0, le=1e6, allow_inf_nan=False, description="weight of the gradient penalty; wasserstein-gp only"
     )
 
     @field_validator("name")
@@ -162,7 +176,7 @@ class LossConfig(Config):
         return name
 
 
-class OptimizerConfig(Config):
+class OptimizerConfig(Settings):
     """Which optimiser, with one set of settings for both networks but for the learning rate."""
 
     name: Literal["adam", "sgd", "rmsprop"] = Field("adam", description="of both networks: adam, sgd or rmsprop")
@@ -174,48 +188,51 @@ class OptimizerConfig(Config):
     alpha: float = Field(0.99, ge=0, lt=1, description="rmsprop only: decay of the mean squared gradient")
 
 
-class EMAConfig(Config):
+class EMAConfig(Settings):
     halflife_kimg: float = Field(
         10.0,
         ge=0,
+        le=MOST_KIMG,
+        allow_inf_nan=False,
         description="half-life of the generator's weight average, in kimg; 0 scores the raw weights",
     )
 
 
-class ScoreConfig(Config):
+class ScoreConfig(Settings):
     extractors: tuple[str, ...] = Field(
         ("auto",),
         min_length=1,
+        strict=False,  # a list, too
         description="feature extractors, the first picks the checkpoint; auto: the data set's own, else inception",
     )
-    images: Annotated[int, Field(ge=100)] = Field(10_000, description="generated images behind a final score")
-    curve_images: Annotated[int, Field(ge=100)] = Field(
-        2_000, description="generated images behind each point of the score curve"
-    )
+    images: Images = Field(10_000, description="generated images behind a final score")
+    curve_images: Images = Field(2_000, description="generated images behind each point of the score curve")
 
 
-class ScheduleConfig(Config):
+class ScheduleConfig(Settings):
     """How often things happen, as counts over the whole run, so that a smaller budget keeps its shape."""
 
-    evaluations: Count = Field(10, description="points of the score curve after the first, at 0 images")
-    grids: Count = Field(10, description="sample grids from fixed latents after the first")
-    checkpoints: Count = Field(10, description="checkpoints; an interrupted run loses at most one interval")
-    logs: Count = Field(100, description="points of the loss curves")
+    evaluations: Often = Field(10, description="points of the score curve after the first, at 0 images")
+    grids: Often = Field(10, description="sample grids from fixed latents after the first")
+    checkpoints: Often = Field(10, description="checkpoints; an interrupted run loses at most one interval")
+    logs: Often = Field(100, description="points of the loss curves")
 
 
-class Experiment(Config):
+class Experiment(Settings):
     """One training: a model on a data set from one seed, under a budget."""
 
     dataset: str = Field("digits", description="digits, mnist, ...; package.module:Name; or folder:PATH")
-    resolution: int | None = Field(None, description="image side, a power of two >= 16; none: the data set's")
+    resolution: int | None = Field(
+        None, description="image side, a power of two from 16 to 4096; none: the data set's"
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="training seed: initial weights, latents, order of the data")
     kimg: float = Field(
         100.0,
         gt=0,
-        le=1e9,
+        le=MOST_KIMG,
         description="budget: thousands of real images shown to the discriminators, all workers together",
     )
-    batch: Annotated[int, Field(ge=2)] = Field(64, description="images per batch; per worker in MD-GAN")
+    batch: Annotated[int, Field(ge=2, le=65_536)] = Field(64, description="images per batch; per worker in MD-GAN")
     precision: Precision = Field(
         "auto",
         description="of the networks in training: float32; tf32 (CUDA); bf16, where the device has it; "
@@ -234,9 +251,28 @@ class Experiment(Config):
     @field_validator("resolution")
     @classmethod
     def power_of_two(cls, side: int | None) -> int | None:
-        if side is not None and (side < 16 or side & (side - 1)):
-            raise InputError(f"resolution = {side} is not a power of two from 16 up; use 16, 32, 64, ...")
+        if side is not None and (not 16 <= side <= 4096 or side & (side - 1)):
+            raise InputError(f"resolution = {side} is not a power of two from 16 up to 4096; use 16, 32, 64, ...")
         return side
+
+    @field_validator("dataset")
+    @classmethod
+    def one_name(cls, dataset: str) -> str:
+        """A folder has one name however it was spelled: what is made from it lies in one place."""
+        return canonical(dataset)
+
+    def scaled(self, share: float) -> Self:
+        """The same on a share of its budget.
+
+        Raises:
+            InputError: the budget is beyond its limits then.
+        """
+        kimg = self.kimg * share
+        if not 0 < kimg <= MOST_KIMG:
+            raise InputError(
+                f"BUDGET={share:g} of kimg = {self.kimg:g} is {kimg:g}; it must be above 0, at most {MOST_KIMG:g}"
+            )
+        return self.model_copy(update={"kimg": kimg})
 
     @property
     def budget(self) -> int:
@@ -384,7 +420,32 @@ def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: 
     context: Any = first.get("ctx")
     if context and isinstance(context.get("error"), InputError):
         return InputError(f"{where}: {message}")
-    return InputError(f"{where}: {key} = {first['input']!r} is not valid: {message[0].lower()}{message[1:]}")
+    given = shortened(repr(first["input"]))
+    message = f"{where}: {key} = {given} is not valid: {message[0].lower()}{message[1:]}"
+    allowed = limits(model, first["loc"])
+    return InputError(f"{message}; {allowed}" if allowed else message)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+def limits(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """The limits of a number, for a message: `it is at least 1, at most 100`; empty if it has none."""
+    for step in path[:-1]:
+        field = model.model_fields.get(str(step))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return ""
+        model = field.annotation
+    own = model.model_fields.get(str(path[-1])) if path else None
+    notes = own.metadata if own else []
+    found = [
+        f"{word} {getattr(note, name):g}" for name, word in BOUNDS.items() for note in notes if hasattr(note, name)
+    ]
+    return f"it is {', '.join(found)}" if found else ""
 
 
 def valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

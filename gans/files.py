@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import json
 import os
-import pickle
+import struct
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import psutil
 from safetensors import SafetensorError, safe_open
 
 from gans.errors import InputError, first_line
@@ -16,6 +21,8 @@ from gans.errors import InputError, first_line
 if TYPE_CHECKING:  # names of files are wanted long before torch is
     import torch
     from torch import Tensor
+
+STALE = 2.0  # seconds without a word after which a part of a file is nobody's any more
 
 
 def slug(name: str) -> str:
@@ -69,6 +76,7 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # not tempfile's: its files are readable by their owner only, and the rename would keep that
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    sweep(path)
     try:
         write(temporary)
         with temporary.open("rb") as file:
@@ -79,6 +87,16 @@ def atomically(path: Path, write: Callable[[Path], None]) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote this file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*"):
+        pid = part.name.rpartition(".")[2]
+        with suppress(FileNotFoundError):  # somebody else was faster
+            # a process of another machine is unknown here, but writes no file for that long
+            if pid.isdigit() and not psutil.pid_exists(int(pid)) and time.time() - part.stat().st_mtime > STALE:
+                part.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -95,35 +113,104 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a training state: nested dicts and lists of tensors and plain values."""
+class Damaged(InputError):
+    """A file that is not as it was written: cut, changed, or something else under its name."""
+
+
+# after a training state: the SHA-256 of all before it. torch writes checksums, but does not look at them when it
+# loads, and what lies behind the end of its archive it leaves alone
+SEAL = struct.Struct("8s32s")
+SEALED = b"gans-sum"
+CHECKSUM = "sha256"  # of weights and of what is said of them, among the latter
+
+
+def save(path: Path, state: Mapping[str, Any], before: Path | None = None) -> None:
+    """Write a training state, sealed: nested dicts and lists of tensors and plain values.
+
+    Args:
+        path: the file.
+        state: what to write.
+        before: the file that keeps what `path` held until now; None: that is given up.
+    """
     import torch
 
-    atomically(path, lambda temporary: torch.save(dict(state), temporary))
+    def write(temporary: Path) -> None:
+        torch.save(dict(state), temporary)
+        with temporary.open("r+b") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            file.seek(0, os.SEEK_END)
+            file.write(SEAL.pack(SEALED, digest))
+        if before and path.exists():
+            _keep(path, before)
+
+    atomically(path, write)
+
+
+def _keep(path: Path, before: Path) -> None:
+    """Give a file that is about to be replaced a second name; at no moment there is none."""
+    before.unlink(missing_ok=True)
+    try:
+        os.link(path, before)
+    except OSError:  # a file system without links
+        path.replace(before)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
     """Read a training state; nothing but tensors and plain values is ever unpickled.
 
     Raises:
-        InputError: the file is damaged.
+        Damaged: the file is not as it was written.
+        InputError: it holds something else than a training state.
+        OSError: it cannot be read.
     """
     import torch
 
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        raise InputError(
-            f"cannot go on from {path}: {first_line(error)}; delete it to start this cell again"
-        ) from None
+    if not _sealed(path):  # of an earlier version, or damaged: on the CPU no device is to blame
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch documents no list of what a damaged file raises; OSError is among it
+            raise Damaged(f"{path} is damaged or no checkpoint ({first_line(error)})") from None
+    state = torch.load(path, map_location=device, weights_only=True)
+    if not isinstance(state, dict):
+        raise InputError(f"{path} holds {type(state).__name__}, no training state; move it away to start again")
+    return state
+
+
+def _sealed(path: Path) -> bool:
+    """Whether the file has a seal, which is compared.
+
+    Raises:
+        Damaged: with its content.
+    """
+    with path.open("rb") as file:
+        content = max(0, path.stat().st_size - SEAL.size)
+        file.seek(content)
+        mark, digest = SEAL.unpack(file.read().rjust(SEAL.size))
+        if mark != SEALED:
+            return False
+        file.seek(0)
+        if _sha256(file, content) != digest:
+            raise Damaged(f"{path} is damaged (its checksum is another)")
+    return True
+
+
+def _sha256(file: BinaryIO, count: int) -> bytes:
+    """Of so many bytes."""
+    digest = hashlib.sha256()
+    while count and (part := file.read(min(count, 2**20))):
+        digest.update(part)
+        count -= len(part)
+    return digest.digest()
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write weights as safetensors, with what they are (JSON) in the header."""
+    """Write weights as safetensors, with what they are (JSON) and a checksum of all of it in the header."""
     from safetensors.torch import save as serialise
 
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-    metadata = {"about": json.dumps(about, sort_keys=True)}
+    # one entry: safetensors writes several in an order that changes from call to call
+    said = {**about, CHECKSUM: _fingerprint(tensors, about)}
+    metadata = {"about": json.dumps(said, sort_keys=True)}
     content = serialise(tensors, metadata)  # save_file would make the file its owner's only
 
     def write(temporary: Path) -> None:
@@ -137,12 +224,29 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Raises:
         InputError: no such file, or not one that `save_weights` wrote.
+        Damaged: one that is not as it was written.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["about"])
-            return {key: file.get_tensor(key) for key in file.keys()}, about  # noqa: SIM118
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        about = dict(json.loads(metadata["about"]))
     except FileNotFoundError:
         raise InputError(f"no file {path}; name a generator.safetensors that training wrote") from None
-    except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not a generator that training wrote: {error}") from None
+    except (SafetensorError, KeyError, OSError, TypeError, ValueError) as error:
+        raise Damaged(f"{path} is not a generator that training wrote: {first_line(error)}") from None
+    # files of earlier versions have no checksum
+    if about.pop(CHECKSUM, None) not in (None, _fingerprint(tensors, about)):
+        raise Damaged(f"{path} is damaged (its checksum is another); train again, or take another copy")
+    return tensors, about
+
+
+def _fingerprint(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """SHA-256 of weights, with their names, types and shapes, and of what is said of them."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -23,8 +23,30 @@ from pathlib import Path
 from typing import Any
 
 from gans.errors import InputError, first_line, unknown
+from gans.files import slug
 
+FOLDER = "folder:"
 PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def canonical(dataset: str) -> str:
+    """A data set's one name: that of `folder:PATH` has the path absolute and links followed, however spelled."""
+    path = dataset.removeprefix(FOLDER)
+    if path in (dataset, ""):
+        return dataset
+    try:
+        return f"{FOLDER}{Path(path).expanduser().resolve()}"
+    except (OSError, RuntimeError, ValueError):  # a loop, nobody's home: whoever loads it says so
+        return dataset
+
+
+def label(dataset: str) -> str:
+    """A data set's name as part of a file's: `folder:~/my cats.zip` is `my-cats-` and a hash of its path."""
+    if not dataset.startswith(FOLDER):
+        return slug(dataset)
+    path = canonical(dataset).removeprefix(FOLDER)
+    digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:6]
+    return f"{slug(Path(path).name.split('.')[0]) or 'images'}-{digest}"
 
 
 class Registry(Mapping[str, Any]):

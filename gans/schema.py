@@ -31,7 +31,9 @@ CHOSEN = "gans.chosen_images"  # images seen by the checkpoint that is scored
 DEVICE, THREADS, GRAPH, COMPILED = "gans.device", "gans.threads", "gans.graph", "gans.compiled"
 WORKERS = "gans.workers"  # where MD-GAN's workers live
 LOST = "gans.lost."  # and the number of a worker of MD-GAN: why it is gone
+HOLDER = "gans.holder"  # who works on a run, see `gans.runs.locks`; and `.` and a session of a sweep
 MATRIX_NAME = "gans.matrix"
+PRESET = "gans.preset"  # that an invocation laid beside a matrix's models
 STUDY, TRIAL_NUMBER, STORAGE = "gans.study", "gans.trial", "gans.storage"
 COMMAND = "gans.command"
 PROTOCOL = "gans.protocol"
@@ -42,6 +44,8 @@ DATA = "gans.data"  # how the data set is loaded again
 TAGS = "gans."  # how all of ours begin
 JOURNAL = "gans.journal"  # the key that a run's journal gave it
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
+USER, SOURCE, SOURCE_TYPE = "mlflow.user", "mlflow.source.name", "mlflow.source.type"
+SOURCE_COMMIT = "mlflow.source.git.commit"
 
 # --- kinds of runs
 
@@ -69,7 +73,7 @@ EXCHANGES, MOVES, TOTAL_MIB = "traffic/exchanges", "traffic/moves", "traffic/tot
 # not tracked, but told to who watches: what a cell does from now on
 PHASE = "phase/"
 DATA_PHASE, REFERENCE_PHASE, TRAINING_PHASE = "reading data", "reference features", "training"
-SCORING_PHASE, PICTURES_PHASE = "scoring", "pictures"
+SCORING_PHASE, PICTURES_PHASE, WAITING_PHASE = "scoring", "pictures", "waiting"
 SWEEP_SCORE, SWEEP_SECONDS = "sweep/score", "sweep/seconds"
 # a floor's comparisons of real images with real ones, as the scorer calls them, and what their metrics begin with
 FLOORS = {"train half vs train half": "half", "train vs test": "test"}
@@ -82,9 +86,11 @@ LOG = "log.txt"  # what its process printed
 KEPT = "kept"  # the folder of what was told of the run and lies nowhere else
 INVOCATIONS = "invocations"  # the folder of their own folders, beside those of cells
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
+PREVIOUS = "checkpoint.prev.pt"  # the one before, until the cell has ended
 GENERATOR = "generator.safetensors"  # the EMA generator with the best score so far
 NETWORKS = "checkpoint"  # the artifact folder of these two
 SAMPLES = "samples"  # grids and other pictures of what is drawn
+GRIDS = "samples"  # what the grids are called where MLflow's UI shows them by step
 CURVES, FILM, SHARDS, REAL = "curves.png", "training.gif", "shards.png", "real.png"
 TRACEBACK = "traceback.txt"
 MATRIX_FILE = "matrix.toml"

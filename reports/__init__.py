@@ -2,4 +2,12 @@
 
 from pathlib import Path
 
-ROOT = Path("reports/results")  # of all reports, in the working directory
+from gans import places
+
+ROOT = places.outputs() / places.REPORTS  # of all reports that are made here
+SHIPPED = Path(__file__).parent / "results"  # those of this repository: only `make publish` writes there
+
+
+def folder_of(experiment: str, root: Path = ROOT) -> Path:
+    """Where the report of an experiment lies: page, pictures and tables."""
+    return root / experiment

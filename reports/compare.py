@@ -20,13 +20,18 @@ from scipy import stats
 from gans import schema
 from gans.errors import InputError, Parser, exit_code
 from gans.files import write_text
+from gans.places import free
 from gans.runs.tracking import Store
-from reports.difference import LEVEL, Difference
+from reports import ROOT as REPORTS
+from reports.difference import Difference
+from reports.estimate import LEVEL, Estimate
 from reports.figures import Picture, save
+from reports.numbers import NOTHING, number
 from reports.results import CLOCK, Board, PlannedCell, Results, load
-from reports.tables import NOTHING, Estimate, escape, markdown, number
+from reports.sheet import markdown
+from reports.tables import escape
 
-ROOT = Path("reports/results/compare")
+ROOT = REPORTS / "compare"
 COLOURS = ("#0072B2", "#D55E00")
 # how a cell is scored: the same on both sides, or there is nothing to compare
 SCORING = (schema.PROTOCOL, schema.EXTRACTORS, schema.REFERENCE, "score.images")
@@ -56,7 +61,7 @@ class Pair:
 
     @property
     def difference(self) -> Difference:
-        """The other's mean score minus the one's."""
+        """The other's scores over the one's."""
         one, other = self.scores
         return Difference.of(other, one)
 
@@ -135,14 +140,13 @@ def table(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
         apart = pair.difference
         mark = "**" if apart.beyond else ""
         one, other = (f"{Estimate.of(scores)}, n = {len(scores)}" for scores in pair.scores)
-        interval = f"{number(apart.mean)} ({number(apart.low)} to {number(apart.high)})"
         rows.append(
             {
                 "Model": escape(pair.model),
                 "Metric": f"`{pair.board.metric}`",
                 names[0]: one,
                 names[1]: other,
-                "Difference": f"{mark}{interval}{mark}",
+                "Ratio": f"{mark}{apart}{mark}",
                 "p": number(apart.p, 2),
                 "Training time": f"{pair.acceleration:.2f}",
             }
@@ -179,7 +183,7 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
                 axes.errorbar(
                     estimate.mean,
                     height,
-                    xerr=None if math.isnan(estimate.half) else estimate.half,
+                    xerr=None if math.isnan(estimate.low) else estimate.reach,
                     fmt="|",
                     ms=11,
                     capsize=3,
@@ -201,11 +205,12 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: 
     ratio = Ratio.of(found)
     parts = [
         f"# {names[0]} and {names[1]}",
-        f"Means over training seeds with 95 % intervals, and {names[1]} minus {names[0]} by Welch's t-test; lower "
-        f"scores are better. *Training time* is {names[0]}'s mean seconds divided by {names[1]}'s; unless the two "
-        "ran side by side, it depends on what else the machine did then (`make speed` measures by turns).",
+        f"Geometric means over training seeds with 95 % intervals, and {names[1]} over {names[0]} by Welch's "
+        f"t-test on logarithms; lower scores are better. *Training time* is {names[0]}'s mean seconds divided by "
+        f"{names[1]}'s; unless the two ran side by side, it depends on what else the machine did then "
+        "(`make speed` measures by turns).",
         markdown(table(found, names)),
-        f"Differences whose interval leaves 0 out: {told}. With {len(found)} rows at 95 %, "
+        f"Ratios whose interval leaves 1 out: {told}. With {len(found)} rows at 95 %, "
         f"{(1 - LEVEL) * len(found):.2g} such rows are expected where nothing differs."
         + (f" Over all models, {names[1]}'s scores are {ratio} times {names[0]}'s." if ratio else ""),
         f"![{draw(found, names).alt}]({picture})",
@@ -217,17 +222,16 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: 
 
 
 def write(store: Store, names: tuple[str, str], root: Path = ROOT) -> Path:
-    """Compare two tracked matrices; returns the page's path.
+    """Compare two tracked matrices; returns the path of the page, which is a new one.
 
     Raises:
         InputError: one was not tracked, or they do not compare.
     """
     sides = [load(store, name) for name in names]
     found = pairs(*sides)
-    path = root / f"{names[0]}-and-{names[1]}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(draw(found, names).figure, path.with_suffix(".png"))
-    write_text(path, page(found, names, path.with_suffix(".png").name, [side.plan.command for side in sides]))
+    path, picture = free(root, f"{names[0]}-and-{names[1]}", ".md", ".png")
+    save(draw(found, names).figure, picture)
+    write_text(path, page(found, names, picture.name, [side.plan.command for side in sides]))
     return path
 
 

@@ -1,59 +1,103 @@
-"""Whether two sets of training seeds differ by more than chance."""
+"""Whether two models' scores differ by more than chance."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-LEVEL = 0.95
+from reports.estimate import LEVEL
+from reports.numbers import number
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean score of one set of seeds minus that of another, the default; below 0 the one is better.
+    """One's scores over the other's, the default's: a ratio of geometric means; below 1 the one is better.
 
     Attributes:
-        mean: NaN if either has no score.
-        low: lower end of the simultaneous 95 % interval; NaN with fewer than two seeds on a side.
+        ratio: NaN if either has no score.
+        low: lower end of the 95 % interval of the ratio; NaN with fewer than two seeds on a side.
         high: upper end.
-        p: of Welch's t-test, times the number of comparisons (Bonferroni), at most 1.
+        p: of a t-test on the logarithms of the scores.
     """
 
-    mean: float
+    ratio: float
     low: float
     high: float
     p: float
 
     @classmethod
     def of(cls, one: pd.Series, default: pd.Series, comparisons: int = 1) -> Difference:
-        """Compare two sets of seeds; what is not finite is left out."""
-        a, b = (values[np.isfinite(values)].to_numpy(dtype=float) for values in (one, default))
+        """By Welch's t-test; what is not finite is left out.
+
+        Args:
+            one: a score per seed, above 0.
+            default: likewise; the two share no seeds.
+            comparisons: of how many this is one: interval and p allow for them (Bonferroni).
+        """
+        a, b = (np.log(values[np.isfinite(values) & (values > 0)].to_numpy(float)) for values in (one, default))
         if not len(a) or not len(b):
             return cls(math.nan, math.nan, math.nan, math.nan)
-        mean = float(a.mean() - b.mean())
         if min(len(a), len(b)) < 2:
-            return cls(mean, math.nan, math.nan, math.nan)
+            return cls(math.exp(a.mean() - b.mean()), math.nan, math.nan, math.nan)
         with np.errstate(all="ignore"):
-            test = stats.ttest_ind(a, b, equal_var=False)
-            interval = test.confidence_interval(1 - (1 - LEVEL) / comparisons)
-        return cls(mean, float(interval.low), float(interval.high), min(1.0, float(test.pvalue) * comparisons))
+            return cls._tested(a.mean() - b.mean(), stats.ttest_ind(a, b, equal_var=False), comparisons)
+
+    @classmethod
+    def paired(cls, one: pd.Series, other: pd.Series) -> Difference:
+        """By the paired t-test; both are indexed by the same training seeds, two or more."""
+        a = np.log(one.sort_index().to_numpy(float))
+        b = np.log(other.sort_index().to_numpy(float))
+        with np.errstate(all="ignore"):
+            return cls._tested((a - b).mean(), stats.ttest_rel(a, b), 1)
+
+    @classmethod
+    def _tested(cls, mean: float, test: Any, comparisons: int) -> Difference:
+        interval = test.confidence_interval(1 - (1 - LEVEL) / comparisons)
+        low, high = math.exp(interval.low), float(np.exp(interval.high))
+        return cls(math.exp(mean), low, high, min(1.0, float(test.pvalue) * comparisons))
 
     @property
     def beyond(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.high < 0 or self.low > 0
+        """Whether the interval leaves 1 out."""
+        return self.high < 1 or self.low > 1
+
+    @property
+    def inverse(self) -> Difference:
+        """The other's scores over the one's."""
+        return Difference(1 / self.ratio, 1 / self.high, 1 / self.low, self.p)
 
     @property
     def verdict(self) -> str:
         """In words, for the end of a sentence that begins with the one."""
-        if not math.isfinite(self.mean):
+        if not math.isfinite(self.ratio):
             return "has no score to compare"
         if not math.isfinite(self.low):
             return "cannot be told from the default by one seed"
         if self.beyond:
-            return f"is {'better' if self.high < 0 else 'worse'} than the default, beyond the intervals"
-        return f"has the {'lower' if self.mean < 0 else 'higher'} mean, but not beyond the intervals"
+            return f"is {'better' if self.high < 1 else 'worse'} than the default, beyond the intervals"
+        return f"has the {'lower' if self.ratio < 1 else 'higher'} mean, but not beyond the intervals"
+
+    def __str__(self) -> str:
+        if not math.isfinite(self.low):
+            return number(self.ratio)
+        return f"{number(self.ratio)} ({number(self.low)} to {number(self.high)})"
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values that allow for their number (Holm 1979), in the order given; NaN counts for nothing and stays NaN.
+
+    The k-th smallest of m is multiplied by m - k + 1; none is smaller than one before it, nor larger than 1.
+    """
+    known = sorted((value, place) for place, value in enumerate(p) if math.isfinite(value))
+    found = [math.nan] * len(p)
+    before = 0.0
+    for k, (value, place) in enumerate(known):
+        before = min(1.0, max(before, value * (len(known) - k)))
+        found[place] = before
+    return found

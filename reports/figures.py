@@ -13,17 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogFormatter
-from PIL import Image
+from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullFormatter
+from PIL import Image, ImageOps
 
 from gans import schema
 from gans.files import atomically
 from gans.pictures.film import LIMIT, Track, grids, save_film
 from gans.pictures.grids import tiles
+from reports.numbers import images, number
 from reports.results import CLOCK, Board, Results
-from reports.tables import number, ranking
+from reports.tables import ranking
 
 Dash = str | tuple[int, tuple[int, ...]]
 Panel = tuple[str, int, np.ndarray]  # title, left edge in pixels, pixels (height, width, 3)
@@ -31,7 +33,8 @@ Panel = tuple[str, int, np.ndarray]  # title, left edge in pixels, pixels (heigh
 # Okabe & Ito's colours with dashes and markers, so that lines also differ in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+FEW = len(COLOURS)  # models that one colour each tells apart; more get a panel or a label each
 FLOOR_DASHES = {"train half vs train half": (0, (1, 1)), "train vs test": (0, (6, 2, 1, 2))}
 DPI = 130
 
@@ -40,6 +43,7 @@ BELIEFS = {schema.D_REAL: "D(x)", schema.D_FAKE: "D(G(z))"}
 
 # pixels in the sample picture: width of a panel before it is enlarged, between panels, above them, beside them
 NATIVE, GAP, TITLE, LABEL = 200, 16, 34, 210
+STRIPS = 20  # rows of images in the sample picture, of all models together
 FILM_LIMIT = LIMIT  # bytes of one film
 WHOLE = 640  # pixels: greatest width of a picture that a run has of itself
 
@@ -96,13 +100,21 @@ def styles(models: Sequence[str]) -> dict[str, Style]:
 def learning_curves(results: Results, board: Board) -> Picture | None:
     """Score against images seen and against training seconds; None if nothing was ever evaluated.
 
-    A line is the mean over the finished seeds, its band reaches from the lowest to the highest seed. A model
-    without a finished seed has a thin line per seed and no markers.
+    A line is the geometric mean over the finished seeds, its band reaches from the lowest to the highest seed.
+    A model without a finished seed has a thin line per seed and no markers. More models than colours have a panel
+    each.
     """
     curves = results.score_curves(board)
     curves = curves[np.isfinite(curves["score"]) & (curves["score"] > 0)]
     if curves.empty:
         return None
+    many = curves["model"].nunique() > FEW
+    figure = _small_multiples(results, board, curves) if many else _together(results, board, curves)
+    return Picture(figure, _curves_alt(results, board, curves))
+
+
+def _together(results: Results, board: Board, curves: pd.DataFrame) -> Figure:
+    """All models in two panels: against images and against seconds."""
     figure = Figure(figsize=(11, 4.4), layout="constrained", dpi=DPI)
     panels = figure.subplots(1, 2, sharey=True)
     looks = styles(results.plan.models)
@@ -110,13 +122,48 @@ def learning_curves(results: Results, board: Board) -> Picture | None:
         for axes, x in zip(panels, ("images", "seconds"), strict=True):
             _score_line(axes, own, x, str(model), looks[str(model)])
     for axes in panels:
-        _floor_lines(axes, results.floors_on(board), board.metric)
+        _floor_lines(axes, floor_values(results, board))
         axes.grid(alpha=0.3)
     panels[0].set(yscale="log", ylabel=f"{board.metric} (lower is better)")
+    log_ticks(panels[0].yaxis)
     panels[0].set_xlabel("real images seen (thousands)")
     panels[1].set_xlabel("seconds of training, evaluations not counted")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    return Picture(figure, _curves_alt(results, board, curves))
+    return figure
+
+
+COLUMNS = 5  # of small multiples
+
+
+def _small_multiples(results: Results, board: Board, curves: pd.DataFrame) -> Figure:
+    """A panel for each model, best first, over the grey lines of the others: against images seen."""
+    shown = set(curves["model"])
+    models = [rank.model for rank in ranking(results, board) if rank.model in shown]
+    rows = math.ceil(len(models) / COLUMNS)
+    figure = Figure(figsize=(11, 1.95 * rows + 0.5), layout="constrained", dpi=DPI)
+    panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+    lines = {str(model): _mean_line(own) for model, own in curves.groupby("model", sort=False)}
+    for place, axes in enumerate(panels.flat):
+        if place >= len(models):
+            axes.set_visible(False)
+            continue
+        own = curves[curves["model"] == models[place]]
+        for model, line in lines.items():
+            if model != models[place]:
+                axes.plot(*line, color="0.8", lw=1.2)
+        _score_line(axes, own, "images", models[place], Style(COLOURS[0], "-", "o"))
+        _floor_lines(axes, floor_values(results, board))
+        seconds = own[own["images"] == own["images"].max()]["seconds"].mean()
+        after = f"{number(seconds, 2)} s" if math.isfinite(seconds) else ""
+        axes.set_title(f"{textwrap.shorten(models[place], 26, placeholder='…')}  {after}", fontsize=9)
+        axes.grid(alpha=0.3)
+        if place + COLUMNS >= len(models):
+            axes.tick_params(labelbottom=True)
+    panels[0, 0].set_yscale("log")
+    log_ticks(panels[0, 0].yaxis)
+    figure.supxlabel("real images seen (thousands); above each panel its seconds of training", fontsize=9.5)
+    figure.supylabel(f"{board.metric} (lower is better)", fontsize=9.5)
+    return figure
 
 
 def _curves_alt(results: Results, board: Board, curves: pd.DataFrame) -> str:
@@ -137,76 +184,172 @@ def _score_line(axes: Axes, curves: pd.DataFrame, x: str, model: str, style: Sty
             label = f"{model} (no seed finished)" if place == 0 else None
             axes.plot(seed[x] / scale, seed["score"], color=style.color, ls=style.linestyle, lw=0.8, label=label)
         return
-    points = counted.groupby(counted["images"].rename("step")).agg({"score": ["mean", "min", "max"], x: ["mean"]})
-    place = points[x]["mean"] / scale
-    score = points["score"]
-    axes.plot(place, score["mean"], **vars(style), ms=5, lw=1.6, label=model)
+    steps = counted.groupby(counted["images"].rename("step"))
+    points = steps.agg({"score": [_geometric, "min", "max"], x: ["mean"]})
+    place, score = points[x]["mean"] / scale, points["score"]
+    axes.plot(place, score[_geometric.__name__], **vars(style), ms=4, lw=1.6, label=model)
     axes.fill_between(place, score["min"], score["max"], color=style.color, alpha=0.15, lw=0)
 
 
-def _floor_lines(axes: Axes, floors: pd.DataFrame, metric: str) -> None:
-    for _, floor in floors.iterrows():
-        value = floor.get(metric, math.nan)
-        if value > 0:
-            dash = FLOOR_DASHES[floor["comparison"]]
-            axes.axhline(value, color="0.35", ls=dash, lw=1.2, label=f"real: {floor['comparison']}")
+def _geometric(scores: pd.Series) -> float:
+    return float(np.exp(np.log(scores).mean()))
+
+
+def _mean_line(curves: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Thousands of images and mean scores over all seeds."""
+    means = curves.groupby("images")["score"].agg(_geometric)
+    return means.index.to_numpy() / 1000, means.to_numpy()
+
+
+def floor_values(results: Results, board: Board) -> dict[str, float]:
+    """The noise floors that a logarithmic axis has a place for, by comparison."""
+    floors = results.floors_on(board)
+    values = {str(row["comparison"]): float(row.get(board.metric, math.nan)) for _, row in floors.iterrows()}
+    return {comparison: value for comparison, value in values.items() if value > 0}
+
+
+def _floor_lines(axes: Axes, floors: Mapping[str, float]) -> None:
+    for comparison, value in floors.items():
+        axes.axhline(value, color="0.35", ls=FLOOR_DASHES[comparison], lw=1.2, label=f"real: {comparison}")
 
 
 # --- score against cost
 
 
-class Plain(LogFormatter):
-    """Labels of a logarithmic axis as 80, 60k, 1M, in place of 8 x 10^1."""
+STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0))  # ticks within a power of ten
 
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return EngFormatter(sep="").format_eng(x) if super().__call__(x, pos) else ""
+
+def log_ticks(axis: Axis, least: int = 4) -> None:
+    """Round numbers as ticks of a logarithmic axis, whether it spans a tenth or powers of ten."""
+    low, high = sorted(axis.get_view_interval())
+    if high < 10 * low:
+        ticks = list(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+    else:
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        found = ([float(f"{step}e{power}") for power in decades for step in steps] for steps in STEPS)
+        enough = (ticks for ticks in found if sum(low <= tick <= high for tick in ticks) >= least)
+        ticks = next(enough, [float(f"{step}e{power}") for power in decades for step in STEPS[-1]])
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axis.set_major_formatter(lambda x, pos: EngFormatter(sep="").format_eng(x) if x >= 1 else f"{x:.2g}")
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(FixedLocator([]))
 
 
 COSTS = {
     CLOCK: "seconds of training, evaluations not counted",
-    "parameters/generator": "parameters of the generator",
+    schema.SIZE_G: "parameters of the generator",
 }
 
 
 def pareto(results: Results, board: Board) -> Picture | None:
-    """Score against training seconds and against the generator's size; None with fewer than two models.
+    """Score against training seconds and, where models differ in it, against the generator's size.
 
-    Large marks are means over finished seeds, small ones the seeds; a grey line joins the means that no other
-    model beats in both.
+    None with fewer than two models. Large marks are means over finished seeds, small ones the seeds; a grey line
+    joins the means that no other model beats in both.
     """
-    cells = results.on(board)
-    cells = cells[cells["counted"] & (cells["score"] > 0)]
+    cells = _scored(results, board)
     if cells["model"].nunique() < 2:
         return None
-    figure = Figure(figsize=(11, 4.2), layout="constrained", dpi=DPI)
-    panels = figure.subplots(1, 2, sharey=True)
+    costs = _costs(cells)
+    figure = Figure(figsize=(11 if len(costs) > 1 else 8, 4.4), layout="constrained", dpi=DPI)
+    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     looks = styles(results.plan.models)
-    fronts = [_cost_panel(axes, cells, cost, looks) for axes, cost in zip(panels, COSTS, strict=True)]
+    fronts = [_cost_panel(axes, cells, cost, looks) for axes, cost in zip(panels, costs, strict=True)]
     panels[0].set_ylabel(f"{board.metric} (lower is better)")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.draw_without_rendering()  # places of labels are in pixels
+    for axes, cost in zip(panels, costs, strict=True):
+        _labels(axes, _means(cells, cost))
+    names = {CLOCK: "seconds", schema.SIZE_G: "size"}
     alt = (
-        f"{board.metric} on {board.title} against seconds of training and against parameters of the generator. "
-        f"Not beaten in both score and seconds: {', '.join(fronts[0])}; in score and size: {', '.join(fronts[1])}."
+        f"{board.metric} on {board.title} against {' and against '.join(COSTS[cost] for cost in costs)}. "
+        "Not beaten in "
+        + "; ".join(f"both score and {names[c]}: {', '.join(own)}" for c, own in zip(costs, fronts, strict=True))
     )
-    return Picture(figure, alt)
+    return Picture(figure, f"{alt}.")
+
+
+def _scored(results: Results, board: Board) -> pd.DataFrame:
+    cells = results.on(board)
+    return cells[cells["counted"] & (cells["score"] > 0)]
+
+
+def _costs(cells: pd.DataFrame) -> list[str]:
+    """The costs in which models differ; seconds always."""
+    return [cost for cost in COSTS if cost == CLOCK or cells[cost].nunique() > 1]
+
+
+def has_front(results: Results, board: Board) -> bool:
+    """Whether the picture of costs has a line that joins models."""
+    cells = _scored(results, board)
+    return any(len(front(_means(cells, cost), cost)) > 1 for cost in _costs(cells))
+
+
+def _means(cells: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """Cost and score of each model: a mean, and a geometric one."""
+    groups = cells.assign(score=np.log(cells["score"])).groupby("model", sort=False)[[cost, "score"]].mean()
+    return groups.assign(score=np.exp(groups["score"]))
 
 
 def _cost_panel(axes: Axes, cells: pd.DataFrame, cost: str, looks: Mapping[str, Style]) -> list[str]:
     """Draws a panel; returns the models on its front, cheapest first."""
-    means = cells.groupby("model", sort=False)[[cost, "score"]].mean()
+    means = _means(cells, cost)
     on_front = front(means, cost)
     edge = means.loc[on_front]
     axes.plot(edge[cost], edge["score"], color="0.6", lw=1.2, drawstyle="steps-post", zorder=1)
     for model, mean in means.iterrows():
         look = looks[str(model)]
         own = cells[cells["model"] == model]
-        axes.plot(own[cost], own["score"], look.marker, color=look.color, ms=3, alpha=0.6)
-        axes.plot(mean[cost], mean["score"], look.marker, color=look.color, mec="black", ms=9, label=model)
+        axes.plot(own[cost], own["score"], look.marker, color=look.color, ms=3, alpha=0.5)
+        axes.plot(mean[cost], mean["score"], look.marker, color=look.color, mec="black", ms=8)
     axes.set(xscale="log", yscale="log", xlabel=COSTS[cost])
+    axes.margins(x=0.12, y=0.08)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * (high / low) ** (0.75 if len(means) > FEW else 0.35))  # room for the labels
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set(major_formatter=Plain(), minor_formatter=Plain())
-    axes.grid(alpha=0.3, which="both")
+        log_ticks(axis)
+    axes.grid(alpha=0.3)
     return on_front
+
+
+def _labels(axes: Axes, means: pd.DataFrame) -> None:
+    """The models' names beside their marks, or of many in a column on the right, each with a line to its mark.
+
+    Args:
+        axes: after its layout, with room on the right.
+        means: one row per model, cost and score.
+    """
+    places = axes.transData.transform(means.to_numpy(dtype=float))
+    box = axes.get_window_extent()
+    many = len(means) > FEW
+    order = np.argsort(-places[:, 1])
+    heights = _apart(places[order, 1], box.y0 + 12, box.y1 - 8) if many else places[order, 1]
+    for place, height in zip(order, heights, strict=True):
+        x, y = places[place]
+        axes.annotate(
+            str(means.index[place]),
+            (x, y),
+            (box.x1 - 8 if many else x + 10, height),
+            xycoords="figure pixels",
+            textcoords="figure pixels",
+            fontsize=8.5,
+            va="center",
+            ha="right" if many else "left",
+            arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
+            if many
+            else None,
+        )
+
+
+def _apart(heights: np.ndarray, low: float, high: float, gap: float = 17) -> np.ndarray:
+    """Heights from the top down, moved as little as it takes for lines of text not to cover each other."""
+    gap = min(gap, (high - low) / max(1, len(heights) - 1))
+    moved = np.minimum(heights, high)
+    for place in range(1, len(moved)):
+        moved[place] = min(moved[place], moved[place - 1] - gap)
+    moved[-1] = max(moved[-1], low)
+    for place in range(len(moved) - 2, -1, -1):
+        moved[place] = max(moved[place], moved[place + 1] + gap)
+    return moved
 
 
 def front(means: pd.DataFrame, cost: str) -> list[str]:
@@ -239,8 +382,8 @@ def profile(results: Results) -> Picture | None:
         axes.plot(x, y, **vars(looks[str(model)]), drawstyle="steps-post", ms=5, label=model)
     axes.set(xscale="log", xlim=(1, end), ylim=(-0.03, 1.03), ylabel="share of data sets")
     axes.set_xlabel("ratio to the best model's Fréchet distance, at most")
-    axes.xaxis.set(major_formatter=Plain(), minor_formatter=Plain())
-    axes.grid(alpha=0.3, which="both")
+    log_ticks(axes.xaxis)
+    axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     best = ", ".join(f"{model} {share:.0%}" for model, share in (ratios <= 1).mean(axis=1).items())
     alt = f"Performance profile over {ratios.shape[1]} data sets. Share of data sets where each is best: {best}."
@@ -322,7 +465,7 @@ def film(results: Results, board: Board, path: Path, limit: int) -> str | None:
     """Write the training of all models side by side as a GIF; returns its alt text, or None without grids."""
     cells = examples(results, board)
     tracks = [Track(model, grids(results.pictures(cell["identity"]))) for model, cell in cells.items()]
-    if not save_film(tracks, _resolution(results.on(board)), path, limit):
+    if not save_film(tracks, resolution(results.on(board)), path, limit):
         return None
     shown = ", ".join(track.title for track in tracks if len(track.grids) > 1)
     return f"Animation of the training on {board.title}, models side by side, from the same latents: {shown}."
@@ -345,11 +488,12 @@ class Layout:
     rows: int
 
     @classmethod
-    def of(cls, side: int) -> Layout:
-        """Fewer images if they are large, so that a panel never has many more pixels to store."""
+    def of(cls, side: int, models: int = 1) -> Layout:
+        """Fewer images if they are large, so that no panel has many more pixels; fewer rows of many models."""
         side = min(side, NATIVE - 1)
         columns = min(6, NATIVE // (side + 1))
-        return cls(side, max(1, round(2 * NATIVE / (columns * (side + 1)))), columns, math.ceil(columns * 2 / 3))
+        rows = max(1, min(math.ceil(columns * 2 / 3), STRIPS // models))
+        return cls(side, max(1, round(2 * NATIVE / (columns * (side + 1)))), columns, rows)
 
     @property
     def stride(self) -> int:
@@ -376,8 +520,8 @@ def samples(results: Results, board: Board) -> Picture | None:
     rows = {model: panels for model, panels in rows.items() if any(path for _, path in panels)}
     if not rows:
         return None
-    side = _resolution(results.on(board))
-    layout = Layout.of(side)
+    side = resolution(results.on(board))
+    layout = Layout.of(side, len(rows))
     labels = {model: _row_label(model, cells[model], board) for model in rows}
     strips = [(labels[model], _panels(panels, side, layout)) for model, panels in rows.items()]
     real = results.real(board)
@@ -398,7 +542,7 @@ def stages(pictures: Mapping[str, Path], cell: pd.Series) -> list[tuple[str, Pat
     last = max(drawn, default=0.0)
     between = [kimg for kimg in drawn if 0 < kimg < last]
     half = min(between, key=lambda kimg: abs(kimg - last / 2), default=None)
-    middle = ("half-way", None) if half is None else (f"after {half:.3g} thousand images", drawn[half])
+    middle = ("half-way", None) if half is None else (f"after {images(1000 * half)} images", drawn[half])
     return [("untrained", drawn.get(0)), middle, _end(pictures, drawn, last, cell)]
 
 
@@ -407,18 +551,19 @@ def _end(
 ) -> tuple[str, Path | None]:
     """The chosen checkpoint's grid; of a cell that did not finish, the last one there is."""
     if "final.png" not in pictures:
-        return (f"last, after {last:.3g} thousand images", drawn[last]) if last else ("chosen checkpoint", None)
+        return (f"last, after {images(1000 * last)} images", drawn[last]) if last else ("chosen checkpoint", None)
     chosen = pd.to_numeric(cell.get(schema.CHOSEN, math.nan), errors="coerce")
-    after = f", after {chosen / 1000:.3g} thousand" if math.isfinite(chosen) else ""
+    after = f", after {images(chosen)}" if math.isfinite(chosen) else ""
     return f"chosen checkpoint{after}", pictures["final.png"]
 
 
 def _row_label(model: str, cell: pd.Series, board: Board) -> str:
-    end = f"{board.metric}\n{number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
-    return f"{textwrap.fill(model, 16)}\nseed {cell['seed']}\n{end}"
+    end = f"{board.metric} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
+    end = textwrap.fill(end, 20)
+    return f"{textwrap.fill(model, 20)}\nseed {cell['seed']}\n{end}"
 
 
-def _resolution(cells: pd.DataFrame) -> int:
+def resolution(cells: pd.DataFrame) -> int:
     known = pd.to_numeric(cells.get("resolution", pd.Series(dtype=float)), errors="coerce").dropna()
     return int(known.iloc[0]) if len(known) else 32
 
@@ -434,12 +579,14 @@ def _panels(panels: Sequence[tuple[str, Path | None]], side: int, layout: Layout
 
 
 def _panel(path: Path, side: int, layout: Layout) -> np.ndarray:
-    """The first images of a grid; a picture that is no grid of such images is shown whole."""
+    """The first images of a grid; a picture that is no grid of such images is cut to fit."""
     images = tiles(path, side)
     if images:
         return _mosaic(images, layout, layout.columns, layout.rows)
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB").resize(layout.panel))
+        whole = image.convert("RGB")
+    # cut, never stretched: its upper left part
+    return np.asarray(ImageOps.fit(whole, layout.panel, Image.Resampling.NEAREST, centering=(0, 0)))
 
 
 def _mosaic(tiles: Sequence[Image.Image], layout: Layout, columns: int, rows: int) -> np.ndarray:

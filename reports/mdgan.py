@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from gans.schema import EXCHANGES, LOST, MOVES, TOTAL_MIB, TRAFFIC
-from reports.figures import DPI, Picture
+from reports.estimate import Estimate
+from reports.figures import DPI, Picture, log_ticks
+from reports.numbers import NOTHING, count, number
 from reports.results import Board, Results
-from reports.tables import NOTHING, Estimate, count, escape, number
+from reports.tables import escape
 
 SHARDS = {"iid": "i.i.d.", "dirichlet": "Dirichlet", "classes": "by class"}
 # settings that an MD-GAN can differ in, by the heading of the group that varies them alone
@@ -186,13 +187,11 @@ def factors(results: Results, board: Board) -> Picture | None:
         place += 1.4
     base = next(row for rows in found.values() for row in rows if row.label.endswith("(base)"))
     if len(base.scores):
-        axes.axvline(base.scores.mean(), color="0.5", ls=(0, (4, 3)), lw=1, zorder=0)
+        axes.axvline(Estimate.of(base.scores).mean, color="0.5", ls=(0, (4, 3)), lw=1, zorder=0)
     axes.set_yticks(places, labels, fontsize=9)
     axes.set(ylim=(place - 0.8, -0.8), xscale="log", xlabel=f"{board.metric} (lower is better)")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.grid(axis="x", which="both", alpha=0.25)
+    log_ticks(axes.xaxis)
+    axes.grid(axis="x", alpha=0.25)
     return Picture(figure, _alt(found, board))
 
 
@@ -203,10 +202,8 @@ def _dots(axes: Axes, place: float, row: Row) -> None:
     if not len(scores):
         axes.text(0.5, place, "no seed finished", fontsize=8, va="center", transform=axes.get_yaxis_transform())
         return
-    if math.isfinite(estimate.half):
-        # a logarithmic axis has no place for an end below 0
-        low = max(estimate.mean - estimate.half, estimate.mean / 20)
-        axes.plot([low, estimate.mean + estimate.half], [place, place], color="black", lw=1.4)
+    if math.isfinite(estimate.low):
+        axes.plot([estimate.low, estimate.high], [place, place], color="black", lw=1.4)
     marker = "D" if row.label.endswith("(base)") else "o"
     axes.plot([estimate.mean], [place], marker, color="black", ms=7)
     axes.plot(scores, np.full(len(scores), place), "o", mfc="white", mec="0.3", ms=3.5, lw=0)

@@ -13,8 +13,10 @@ from pydantic import Field, ValidationError, model_validator
 from gans import schema
 from gans.config import Config, read_toml
 from gans.errors import InputError, unknown
+from reports.estimate import Estimate
+from reports.numbers import NOTHING, count, images, number
 from reports.results import CLOCK, FLOORS, Board, Results
-from reports.tables import NOTHING, Estimate, count, distinct, escape, number, ranking
+from reports.tables import distinct, escape, ranking
 
 FILE = Path(__file__).with_name("published.toml")
 # data sets that hold the images of another one, and how they differ from it
@@ -177,6 +179,12 @@ def _row(model: str, source: str, value: str, protocol: Protocol, apart: str) ->
     }
 
 
+def _budget(cells: pd.DataFrame) -> str:
+    """The images that these cells were to see."""
+    kimg = pd.to_numeric(cells["kimg"], errors="coerce") if "kimg" in cells else pd.Series(dtype=float)
+    return ", ".join(images(1000 * value) for value in kimg.dropna().unique()) or NOTHING
+
+
 def times(results: Results, board: Board) -> pd.DataFrame:
     """Our mean training times, then the published ones on the same images; empty if there are none."""
     dataset, _ = VARIANTS.get(board.dataset, (board.dataset, ""))
@@ -187,7 +195,7 @@ def times(results: Results, board: Board) -> pd.DataFrame:
     ours = [
         {
             "Model": escape(model),
-            "Source": f"this page: {distinct(own, 'kimg')} thousand images, {distinct(own, 'gans.device')}",
+            "Source": f"this page: {_budget(own)} images, {distinct(own, 'gans.device')}",
             "Training (minutes)": number(own[CLOCK].mean() / 60),
             "Compares with ours": NOTHING,
         }

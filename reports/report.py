@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans import schema
 from gans.files import write_text
+from gans.pictures.decoration import decorating
+from gans.registry import label
 from gans.runs.reader import Source
-from reports import ROOT, figures, mdgan, published, tables
+from reports import ROOT, SHIPPED, figures, folder_of, leaders, mdgan, pairs, published, tables, tuned
 from reports.figures import Picture
+from reports.html import standalone
 from reports.results import Board, Plan, Results, load
+from reports.selection import asked_for, left_out
+from reports.sheet import FOLDER, Sheet
+from reports.standing import Standing
 
-PAGE = "README.md"
+PAGE, WHOLE = "README.md", "report.html"
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
+    "leaders": leaders.leaders,
+    "pairs": leaders.matrix,
     "factors": mdgan.factors,
     "samples": figures.samples,
     "neighbours": figures.neighbours,
@@ -28,8 +38,7 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "losses": figures.losses,
     "pareto": figures.pareto,
 }
-# pages of `benchmarks.sensitivity`: those kept with this package, whatever lies beside the output
-SENSITIVITY = Path(__file__).with_name("results") / "sensitivity"
+SENSITIVITY = "sensitivity"  # folder of the pages of `benchmarks.sensitivity`, beside those of reports
 PROFILE, FILM = "profile.png", "training-{}.gif"
 LIMIT = 5_000_000  # bytes of a report, its page included
 WORDS = 500_000  # of these, kept for the page
@@ -38,7 +47,7 @@ FRACTIONS = {0.5: "half of", 0.25: "a quarter of", 0.2: "a fifth of", 0.1: "a te
 
 
 def write(store: Source, experiment: str, root: Path = ROOT) -> Path:
-    """Write `root/<experiment>/README.md` and its pictures; the same store gives the same bytes.
+    """Write `root/<experiment>/README.md` with its pictures and tables; the same store gives the same bytes.
 
     Args:
         store: where the runs were tracked; it is only read.
@@ -51,60 +60,91 @@ def write(store: Source, experiment: str, root: Path = ROOT) -> Path:
     Raises:
         InputError: the store knows no benchmark of this name.
     """
-    return render(load(store, experiment), root / experiment)
+    return render(load(store, experiment), folder_of(experiment, root))
 
 
-def render(results: Results, folder: Path) -> Path:
-    """Write the page and its pictures into a folder of their own, and drop pictures of earlier reports."""
+def render(everything: Results, folder: Path) -> Path:
+    """Write the page into a folder of its own, with pictures and tables; drop what earlier ones left."""
+    results = asked_for(everything)
     names = slugs(results.boards)
     parts = [part(results, board, folder, names[board]) for board in results.boards]
-    picture = figures.profile(results)
-    profile = illustrate(picture, folder / PROFILE) if picture else None
+    profile = illustrate(partial(figures.profile, results), folder / PROFILE)
     shown = [profile, *(one[kind] for one in parts for kind in (*PICTURES, "film"))]
-    drawn = [folder / one["file"] for one in shown if one]
-    figures.lighten(drawn, LIMIT - WORDS)
+    kept = [folder / one["file"] for one in shown if one]
+    figures.lighten(kept, LIMIT - WORDS)
     for pattern in (PROFILE, FILM.format("*"), *(f"{kind}-*.png" for kind in PICTURES)):
-        for old in set(folder.glob(pattern)) - set(drawn):
+        for old in set(folder.glob(pattern)) - set(kept):
             old.unlink()
-    text = page(results, parts, profile)
+    sheet = Sheet()
+    text = page(
+        results, parts, sheet, profile=profile, left_out=left_out(everything), whole=whole(everything.plan)
+    )
     write_text(folder / PAGE, text)
+    sheet.write(folder)
+    write_text(folder / FOLDER / "cells.csv", tables.cells(results).to_csv(index=False))
+    write_text(folder / WHOLE, standalone(folder / PAGE))
     return folder / PAGE
 
 
 def slugs(boards: list[Board]) -> dict[Board, str]:
     """A name for the files of each board: its data set, and its metric where that is not enough."""
     often = Counter(board.dataset for board in boards)
-    names = {b: b.dataset if often[b.dataset] == 1 else f"{b.dataset}-{b.metric}" for b in boards}
+    names = {b: label(b.dataset) + (f"-{b.metric}" if often[b.dataset] > 1 else "") for b in boards}
     return {board: re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-") for board, name in names.items()}
 
 
 def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, Any]:
     """What the page says of one board; its pictures are written on the way."""
-    pictures = {kind: draw(results, board) for kind, draw in PICTURES.items()}
     shown = {
-        kind: illustrate(picture, folder / f"{kind}-{slug}.png") if picture else None
-        for kind, picture in pictures.items()
+        kind: illustrate(partial(draw, results, board), folder / f"{kind}-{slug}.png")
+        for kind, draw in PICTURES.items()
     }
     film = folder / FILM.format(slug)
-    film_alt = figures.film(results, board, film, min(figures.FILM_LIMIT, FILMS // len(results.boards)))
+    limit = min(figures.FILM_LIMIT, FILMS // len(results.boards))
+    film_alt = None
+    with decorating(film):
+        film_alt = figures.film(results, board, film, limit)
+    standing = Standing(results, board)
+    learned = tables.learned(results, board)
     return {
         "board": board,
-        "main": tables.main(results, board),
+        "slug": slug,
+        "standing": standing,
+        "pair_table": pairs.table(standing.pairs),
+        "learned": learned,
+        "redrawn": len(learned.columns) > 3,
+        "tuned": tuned.table(results, board),
         "further": tables.further(results, board),
         "errors": tables.errors(results, board),
         "more": {f"{n:,}": table for n in results.counts if not (table := scored_on(results, board, n)).empty},
-        "cost": tables.cost(results, board),
+        "time": tables.time(results, board),
+        "further_cost": tables.further_cost(results, board),
         "traffic": mdgan.traffic(results, board),
         "lost": mdgan.lost(results, board),
-        "undecided": [tables.escape(model) for model in tables.undecided(results, board)],
         "floors": not results.floors_on(board).empty,
+        "floor_lines": figures.floor_values(results, board),
+        "front": figures.has_front(results, board),
+        "many": len(standing.ranks) > figures.FEW,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
         "film": {"file": film.name, "alt": plain(film_alt)} if film_alt else None,
-        "reactions": (SENSITIVITY / f"{board.dataset}.md").is_file(),
+        "reactions": reactions(folder, board.dataset),
         "published": published.scores(results, board),
         "published_times": published.times(results, board),
         **shown,
     }
+
+
+def reactions(folder: Path, dataset: str) -> str | None:
+    """The link from a report to the page on how metrics react on a data set: beside it, else the one that ships.
+
+    None if there is none, or if what ships is elsewhere: a report must not name this machine's folders.
+    """
+    page = f"{SENSITIVITY}/{dataset}.md"
+    if (folder.parent / page).is_file():
+        return f"../{page}"
+    if not (SHIPPED / page).is_file() or not folder.absolute().is_relative_to(SHIPPED.parents[1]):
+        return None
+    return Path(os.path.relpath(SHIPPED / page, folder)).as_posix()
 
 
 def scored_on(results: Results, board: Board, count: int) -> pd.DataFrame:
@@ -115,10 +155,14 @@ def scored_on(results: Results, board: Board, count: int) -> pd.DataFrame:
     return tables.scored(further, board, first | tables.metric_columns(cells, board))
 
 
-def illustrate(picture: Picture, path: Path) -> dict[str, str]:
-    """Write a picture; returns what the page needs to show it."""
-    figures.save(picture.figure, path)
-    return {"file": path.name, "alt": plain(picture.alt)}
+def illustrate(draw: Callable[[], Picture | None], path: Path) -> dict[str, str] | None:
+    """Write a picture; returns what the page needs to show it, None if there is nothing to show."""
+    with decorating(path):
+        picture = draw()
+        if picture:
+            figures.save(picture.figure, path)
+            return {"file": path.name, "alt": plain(picture.alt)}
+    return None
 
 
 def plain(alt: str) -> str:
@@ -126,19 +170,18 @@ def plain(alt: str) -> str:
     return re.sub(r"[\[\]\s]+", " ", alt)
 
 
-def page(results: Results, parts: list[dict[str, Any]], profile: dict[str, str] | None) -> str:
-    """The markdown of the page."""
+def page(results: Results, parts: list[dict[str, Any]], sheet: Sheet, **more: Any) -> str:
+    """The markdown of the page; the sheet gets its tables."""
     plan = results.plan
     holes = tables.holes(results)
     loader = PackageLoader("reports")
     template = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    template.globals["table"] = sheet.table
     text = template.get_template("report.md.j2").render(
         plan=plan,
         budget=FRACTIONS.get(plan.budget, f"{plan.budget:g} times"),
         boards=parts,
-        profile=profile,
         draws=f"{tables.DRAWS:,}",
-        models=len(plan.models),
         cells=len(results.cells),
         finished=int(results.cells["counted"].sum()),
         protocol=tables.protocol(results),
@@ -147,21 +190,29 @@ def page(results: Results, parts: list[dict[str, Any]], profile: dict[str, str] 
         unscored=unscored(results),
         environment=tables.environment(results),
         settings=tables.settings(results),
-        whole=None if all(cell.selected for cell in plan.cells) else command("bench", plan),
-        report=command("report", plan),
+        report=plan.report or command("report", plan),
+        **more,
     )
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def unscored(results: Results) -> list[str]:
     """What finished cells lack, a line for each extractor and number of images, with the remedy."""
+    score = results.plan.score or command("score", results.plan)
     return [
         f"Not scored by `{key.extractor}` at {key.count:,} images: {cells} {'cell' if cells == 1 else 'cells'}; "
-        f"`{command('score', results.plan)} EXTRACTORS={key.extractor} COUNT={key.count}`"
+        f"`{score} EXTRACTORS={key.extractor} COUNT={key.count}`"
         for key, cells in results.unscored.items()
     ]
 
 
+def whole(plan: Plan) -> str | None:
+    """The command for all of the matrix; None if the newest invocation was that."""
+    if plan.whole:
+        return plan.whole if plan.whole != plan.command else None
+    return None if all(cell.selected for cell in plan.cells) else command("bench", plan)
+
+
 def command(goal: str, plan: Plan) -> str:
-    """The `make` command for a whole matrix."""
+    """The `make` command for a whole matrix, where the plan is too old to tell."""
     return f"make {goal} MATRIX={plan.matrix}" + (f" BUDGET={plan.budget:g}" if plan.budget != 1 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from gans import schema
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
+from gans.pictures.grids import readable
+from gans.runs import artifacts
 from gans.runs.reader import Source
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.tracking import MlflowRun as Run
@@ -74,6 +77,9 @@ class Plan(BaseModel):
     protocol: int
     scoring: int = SCORING_VERSION
     command: str
+    report: str = ""  # the commands that write the report again,
+    score: str = ""  # add scores,
+    whole: str = ""  # and run all of the matrix
     description: str = ""
     conclusion: str = ""
     cells: list[PlannedCell]
@@ -83,6 +89,12 @@ class Plan(BaseModel):
     def models(self) -> list[str]:
         """In the order of the matrix."""
         return list(dict.fromkeys(cell.model for cell in self.cells))
+
+    def joined(self, other: Plan) -> Plan:
+        """With the models of another plan that this one lacks, on the data sets that it has."""
+        own, datasets = set(self.models), {cell.dataset for cell in self.cells}
+        added = [cell for cell in other.cells if cell.model not in own and cell.dataset in datasets]
+        return self.model_copy(update={"cells": [*self.cells, *added]})
 
 
 @dataclass(frozen=True)
@@ -163,20 +175,21 @@ class Results:
         """The sample grids of a cell by file name; none if it has no run or left none."""
         run = self.runs.get(identity)
         folder = self.store.artifact(run, schema.SAMPLES) if run else None
-        return {path.name: path for path in sorted(folder.glob("*.png"))} if folder else {}
+        return {path.name: path for path in sorted(folder.glob("*.png")) if readable(path)} if folder else {}
 
     def picture(self, identity: str, name: str) -> Path | None:
         """A picture that a cell's run has of itself, at its root or among its samples."""
         run = self.runs.get(identity)
         places = (name, f"{schema.SAMPLES}/{name}") if run else ()
-        return next((path for place in places if run and (path := self.store.artifact(run, place))), None)
+        found = (self.store.artifact(run, place) for place in places if run)
+        return next((path for path in found if path and readable(path)), None)
 
     def real(self, board: Board) -> Path | None:
         """The grid of real images of a board's data set, if there is one."""
         for floor in self.plan.floors:
             run = self.runs.get(floor.identity) if floor.dataset == board.dataset else None
             path = self.store.artifact(run, schema.REAL) if run else None
-            if path:
+            if path and readable(path):
                 return path
         return None
 
@@ -194,6 +207,7 @@ def load(store: Source, experiment: str) -> Results:
     newest = {run.data.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.data.tags}
     kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
     newest = {identity: run for identity, run in newest.items() if identity in kept}
+    _name_lost(store, newest.values())
     cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs, plan.scoring) for cell in plan.cells])
     absent = [name for name in MEASURES if name not in cells]
     cells = cells.assign(**dict.fromkeys(absent, np.nan))
@@ -210,14 +224,37 @@ def load(store: Source, experiment: str) -> Results:
 
 
 def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
-    """That of the newest invocation that got as far as planning."""
+    """That of the newest invocation that got as far as planning, with tuned models of one that had some."""
     parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
+    same = [run for run in parents if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)]
+    plan = _newest(store, experiment, same)
+    if plan is None:
+        raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+    tuned = _newest(store, experiment, [run for run in same if schema.PRESET in run.data.tags])
+    return plan.joined(tuned) if tuned else plan
+
+
+def _newest(store: Source, experiment: str, parents: Sequence[Run]) -> Plan | None:
+    """The plan of the newest of these invocations that has one.
+
+    Raises:
+        InputError: there was one, and its artifacts are gone.
+    """
     for run in reversed(parents):
-        if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION):
-            path = store.artifact(run, schema.PLAN)
-            if path:
-                return _parse(path, experiment)
-    raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+        path = store.artifact(run, schema.PLAN)
+        if path:
+            return _parse(path, experiment)
+        if lost := store.lost(run):
+            raise artifacts.missing(f"{run.info.run_id[:12]} ({run.info.run_name})", lost)
+    return None
+
+
+def _name_lost(store: Source, runs: Iterable[Run]) -> None:
+    """Say, in one line, that there are runs whose pictures are gone."""
+    finished = [run for run in runs if run.data.tags.get(schema.STATUS) == schema.FINISHED]
+    lost = [folder for run in finished if (folder := store.lost(run))]
+    if lost:
+        print(f"no pictures of {len(lost)} runs: their artifacts are missing, {lost[0]} for one", file=sys.stderr)
 
 
 def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:
@@ -237,10 +274,11 @@ def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[
 
 def _parse(path: Path, experiment: str) -> Plan:
     try:
-        return Plan.model_validate_json(path.read_text(encoding="utf-8"))
+        return Plan.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise InputError(
-            f"cannot read {schema.PLAN} of experiment '{experiment}': {first_line(error)}; run its matrix again"
+            f"cannot read {schema.PLAN} of experiment '{experiment}', {path}: {first_line(error)}; "
+            "run its matrix again"
         ) from None
 
 

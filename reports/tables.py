@@ -1,4 +1,4 @@
-"""The tables of a report: what to average, and how a number is printed. A printed table is a frame of strings."""
+"""The tables of a report: what to average, and how it is printed. A printed table is a frame of strings."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from gans import schema
-from gans.fidelity.metric import error_of, label_of, metrics
-from reports.difference import LEVEL
+from gans.fidelity.metric import Scale, error_of, label_of, metrics, scale_of
+from reports.estimate import LEVEL, Estimate
+from reports.numbers import NOTHING, count, images, number, percent, setting
 from reports.results import CLOCK, FLOORS, Board, Results
 
-NOTHING = "—"
+ENOUGH = 5  # training seeds from which drawing them again says something
 DRAWS = 10_000  # of the bootstrap over seeds
 # settings that tell one training from another, under the headings of the table
 SETTINGS = {
@@ -33,88 +33,12 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over training seeds.
-
-    Attributes:
-        mean: NaN without a value.
-        half: half the width of the 95 % interval of the mean (Student's t); NaN with fewer than two values.
-        n: how many finite values there are.
-    """
-
-    mean: float
-    half: float
-    n: int
-
-    @classmethod
-    def of(cls, values: pd.Series) -> Estimate:
-        """The estimate from one value per seed; what is not finite is left out."""
-        finite = values.to_numpy(dtype=float)
-        finite = finite[np.isfinite(finite)]
-        n = len(finite)
-        if n == 0:
-            return cls(math.nan, math.nan, 0)
-        half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * stats.sem(finite)) if n > 1 else math.nan
-        return cls(float(finite.mean()), half, n)
-
-    def overlaps(self, other: Estimate) -> bool:
-        """Whether the two intervals share a point; one without an interval is a point."""
-        reach = sum(half for half in (self.half, other.half) if math.isfinite(half))
-        return abs(self.mean - other.mean) <= reach
-
-    def __str__(self) -> str:
-        if self.n == 0:
-            return NOTHING
-        if self.n == 1:
-            return f"{number(self.mean)} (one seed)"
-        if not 1e-3 <= abs(self.mean) < 1e6:
-            return f"{number(self.mean)} ± {number(self.half, 2)}"
-        coarse, fine = _places(self.mean, 3), _places(self.half, 1)
-        # one or two digits more where the interval needs them, none for one that is 0 but for rounding
-        places = fine if coarse < fine <= coarse + 2 else coarse
-        return f"{self.mean:.{places}f} ± {self.half:.{places}f}"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash for one that is not finite."""
-    if value is None or not math.isfinite(value):
-        return NOTHING
-    if value and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.{digits - 1}e}"
-    return f"{value:.{_places(value, digits)}f}"
-
-
-def _places(value: float, digits: int) -> int:
-    """Decimals that show so many significant digits."""
-    if not value or not math.isfinite(value):
-        return 0
-    return max(0, digits - 1 - math.floor(math.log10(abs(value))))
-
-
-def count(value: float) -> str:
-    """A whole number with separators."""
-    return f"{value:,.0f}" if math.isfinite(value) else NOTHING
-
-
-def percent(share: float) -> str:
-    """A share as a whole number of hundredths; a dash for one that is not known."""
-    return f"{share:.0%}" if math.isfinite(share) else NOTHING
-
-
 def escape(text: object) -> str:
     """Text for a cell of a markdown table: nothing in it is markup."""
     line = " ".join(str(text).split())
     for character in "\\`*|":
         line = line.replace(character, f"\\{character}")
     return line.replace("<", "&lt;")
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A table in markdown: the first column to the left, the others to the right."""
-    head = [" | ".join(map(str, frame.columns)), " | ".join([":--", *["--:"] * (len(frame.columns) - 1)])]
-    rows = [" | ".join(row) for row in frame.itertuples(index=False, name=None)]
-    return "\n".join(f"| {row} |" for row in [*head, *rows])
 
 
 # --- scores
@@ -128,14 +52,12 @@ class Rank:
         model: its name.
         estimate: its primary score over the finished seeds.
         cells: how many seeds were planned.
-        untrained: mean score of the same generators before their first step; NaN if there is none.
         best: whether no other mean is lower.
     """
 
     model: str
     estimate: Estimate
     cells: int
-    untrained: float
     best: bool = False
 
     @property
@@ -146,17 +68,12 @@ class Rank:
 
 def ranking(results: Results, board: Board) -> list[Rank]:
     """The models of a board, best first; those without a finished cell come last."""
-    curves = results.score_curves(board)
-    start = curves[curves["images"] == 0].set_index("identity")["score"]
-    ranks = [_rank(str(model), own, start) for model, own in results.on(board).groupby("model", sort=False)]
+    ranks = [
+        Rank(str(model), Estimate.of(own.loc[own["counted"], "score"]), len(own))
+        for model, own in results.on(board).groupby("model", sort=False)
+    ]
     ranks.sort(key=lambda rank: rank.estimate.mean if rank.estimate.n else math.inf)
     return [replace(rank, best=rank.estimate.mean == ranks[0].estimate.mean) for rank in ranks]
-
-
-def _rank(model: str, cells: pd.DataFrame, start: pd.Series) -> Rank:
-    counted = cells[cells["counted"]]
-    untrained = counted["identity"].map(start).astype(float).mean()
-    return Rank(model, Estimate.of(counted["score"]), len(cells), untrained)
 
 
 @dataclass(frozen=True)
@@ -178,16 +95,17 @@ class Stability:
 
 
 def stability(results: Results, board: Board) -> dict[str, Stability]:
-    """The bootstrap over seeds, for models with two finished seeds or more; always the same draws.
+    """The bootstrap over seeds, for models with five finished seeds or more; always the same draws.
 
-    Each model's seeds are drawn on their own: seeds are not paired, since they share nothing between models.
+    Fewer seeds drawn again would look surer than they are. Each model's seeds are drawn on their own.
     """
     cells = results.on(board)
     scores = {
-        str(m): own["score"].to_numpy(float) for m, own in cells[cells["counted"]].groupby("model", sort=False)
+        str(m): np.log(own["score"].to_numpy(float))
+        for m, own in cells[cells["counted"] & (cells["score"] > 0)].groupby("model", sort=False)
     }
-    scores = {model: own for model, own in scores.items() if len(own) > 1}
-    if not scores:
+    scores = {model: own for model, own in scores.items() if len(own) >= ENOUGH}
+    if len(scores) < 2:
         return {}
     rng = np.random.default_rng(0)
     draws = np.stack([own[rng.integers(len(own), size=(DRAWS, len(own)))].mean(axis=1) for own in scores.values()])
@@ -199,28 +117,28 @@ def stability(results: Results, board: Board) -> dict[str, Stability]:
     return {m: Stability(float(best[i]), int(low[i]), int(high[i])) for i, m in enumerate(scores)}
 
 
-def main(results: Results, board: Board) -> pd.DataFrame:
-    """The main table of a board, with the noise floors below the models."""
-    name = f"{board.metric} ↓"
+def learned(results: Results, board: Board) -> pd.DataFrame:
+    """What training made of each model, and how firm its rank is, where seeds are enough to say."""
     firm = stability(results, board)
-    rows = [
-        {
+    curves = results.score_curves(board)
+    start = curves[(curves["images"] == 0) & curves["counted"]].groupby("model")["score"]
+    untrained = {str(model): Estimate.of(own).mean for model, own in start}
+    rows = []
+    for rank in ranking(results, board):
+        if not rank.estimate.n:
+            continue
+        before = untrained.get(rank.model, math.nan)
+        row = {
             "Model": escape(rank.model),
-            name: rank.cell,
-            "Seeds finished": seeds(rank.estimate.n, rank.cells),
-            "Best of redrawn seeds": f"{firm[rank.model].best:.0%}" if rank.model in firm else NOTHING,
-            "Ranks of redrawn seeds": firm[rank.model].ranks if rank.model in firm else NOTHING,
-            "Untrained": number(rank.untrained),
-            "Untrained / trained": _ratio(rank.untrained, rank.estimate.mean),
+            f"Untrained {board.metric}": number(before),
+            "Untrained / trained": _ratio(before, rank.estimate.mean),
         }
-        for rank in ranking(results, board)
-    ]
-    floors = [
-        {"Model": _floor_name(floor), name: number(floor[board.metric])}
-        for _, floor in results.floors_on(board).iterrows()
-        if board.metric in floor
-    ]
-    return pd.DataFrame([*rows, *floors]).fillna("")
+        if firm:
+            own = firm.get(rank.model)
+            row["Best of redrawn seeds"] = percent(own.best) if own else NOTHING
+            row["Ranks of redrawn seeds"] = own.ranks if own else NOTHING
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def seeds(done: int, of: int) -> str:
@@ -232,17 +150,9 @@ def _ratio(before: float, after: float) -> str:
     return f"{number(before / after)}×" if after and math.isfinite(before / after) else NOTHING
 
 
-def _floor_name(floor: pd.Series) -> str:
-    return (
-        f"*real: {floor['comparison']}, {count(floor['n_generated'])} images against "
-        f"{count(floor['n_reference'])}*"
-    )
-
-
-def undecided(results: Results, board: Board) -> list[str]:
-    """Models whose interval overlaps with that of the best one."""
-    ranks = [rank for rank in ranking(results, board) if rank.estimate.n]
-    return [rank.model for rank in ranks[1:] if rank.estimate.overlaps(ranks[0].estimate)]
+def floor_name(comparison: str) -> str:
+    """A row of real images, in few characters: both halves are the training split's."""
+    return f"*real: {comparison.replace('train half', 'half')}*"
 
 
 def overview(results: Results) -> pd.DataFrame:
@@ -294,7 +204,7 @@ def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.Dat
     rows = [
         {
             "Model": escape(model),
-            **{heading: str(Estimate.of(own[name])) for name, heading in columns.items()},
+            **{head: str(Estimate.of(own[name], scale(name))) for name, head in columns.items()},
         }
         for model in (rank.model for rank in ranking(results, board))
         if not (own := cells[cells["model"] == model]).empty
@@ -304,12 +214,17 @@ def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.Dat
     real = floors.groupby("comparison", sort=False).first()
     below = [
         {
-            "Model": f"*real: {row['comparison']}*",
+            "Model": floor_name(row["comparison"]),
             **{head: number(row.get(name.removeprefix(schema.SCORE), math.nan)) for name, head in columns.items()},
         }
         for _, row in real.reset_index().iterrows()
     ]
     return pd.DataFrame([*rows, *below])
+
+
+def scale(name: str) -> Scale:
+    """Where the values of a score lie, by the name of its column."""
+    return scale_of(name.removeprefix(schema.SCORE))
 
 
 def errors(results: Results, board: Board) -> pd.DataFrame:
@@ -351,42 +266,75 @@ def reached(results: Results, board: Board, goal: float) -> pd.DataFrame:
     return hits.sort_values("images").groupby(["model", "seed"], as_index=False).first()
 
 
-def cost(results: Results, board: Board) -> pd.DataFrame:
-    """What the finished cells cost, as means over seeds; models in the order of the main table."""
-    cells = results.on(board)
-    cells = cells[cells["counted"]]
-    seen = results.curves[results.curves["name"] == CLOCK].groupby("identity")["images"].max()
-    cells = cells.assign(seen=cells["identity"].map(seen).astype(float))
+def seen(results: Results, cells: pd.DataFrame) -> pd.Series:
+    """Real images that these cells trained on; NaN where no clock tells."""
+    clocks = results.curves[results.curves["name"] == CLOCK].groupby("identity")["images"].max()
+    return cells["identity"].map(clocks).astype(float)
+
+
+def epoch(cells: pd.DataFrame) -> pd.Series:
+    """Images of an epoch of these cells: their training split; NaN where none is told."""
+    told = cells[schema.REFERENCE] if schema.REFERENCE in cells else pd.Series(np.nan, cells.index, dtype=object)
+    return told.astype(str).str.extract(r"train split, (\d+) images")[0].astype(float)
+
+
+def time(results: Results, board: Board) -> pd.DataFrame:
+    """The time that the finished cells trained, as means over seeds; models in the order of the ranking."""
     goal = target(results, board)
     hits = reached(results, board, goal)
     rows = [
-        _cost_row(model, own, goal, board, hits[hits["model"] == model])
-        for model in (rank.model for rank in ranking(results, board))
-        if not (own := cells[cells["model"] == model]).empty
+        _time_row(model, own, goal, board, hits[hits["model"] == model])
+        for model, own in _finished(results, board)
     ]
-    frame = pd.DataFrame(rows)
-    energy = "Energy (kJ)"
-    return frame.drop(columns=energy) if energy in frame and (frame[energy] == NOTHING).all() else frame
+    return pd.DataFrame(rows)
 
 
-def _cost_row(model: str, cells: pd.DataFrame, goal: float, board: Board, hits: pd.DataFrame) -> dict[str, str]:
-    whole = cells[CLOCK] + cells[schema.EVALUATION] + cells[schema.OVERHEAD]
+def _finished(results: Results, board: Board) -> list[tuple[str, pd.DataFrame]]:
+    """The finished cells of each model that has some, in the order of the ranking, with the images they saw."""
+    cells = results.on(board)
+    cells = cells[cells["counted"]]
+    cells = cells.assign(seen=seen(results, cells), epoch=epoch(cells))
+    ranked = [rank.model for rank in ranking(results, board) if rank.estimate.n]
+    return [(model, cells[cells["model"] == model]) for model in ranked]
+
+
+def _whole(cells: pd.DataFrame) -> pd.Series:
+    """Seconds of these cells in all."""
+    return cells[CLOCK] + cells[schema.EVALUATION] + cells[schema.OVERHEAD]
+
+
+def _time_row(model: str, cells: pd.DataFrame, goal: float, board: Board, hits: pd.DataFrame) -> dict[str, str]:
     row = {
         "Model": escape(model),
         "Training (s)": number(cells[CLOCK].mean()),
-        "Evaluation (s)": number(cells[schema.EVALUATION].mean()),
-        "Overhead (s)": number(cells[schema.OVERHEAD].mean()),
-        "Evaluation's share": percent((cells[schema.EVALUATION] / whole).mean()),
-        "Images/s": number((cells["seen"] / cells[CLOCK]).mean()),
-        "Images (thousands)": number((cells["seen"] / 1000).mean()),
-        "Parameters G": count(cells[schema.SIZE_G].mean()),
-        "Parameters D": count(cells[schema.SIZE_D].mean()),
-        "Peak memory (MiB)": count(cells[schema.PEAK].mean()),
-        "Energy (kJ)": number(cells[schema.JOULES].mean() / 1000),
+        "Seconds per 1,000 images": number((cells[CLOCK] / cells["seen"] * 1000).mean()),
+        "Seconds per epoch": number((cells[CLOCK] / cells["seen"] * cells["epoch"]).mean()),
     }
     if math.isfinite(goal):
         row[f"Training until {board.metric} ≤ {number(goal)} (s)"] = _time_to(hits, len(cells))
     return row
+
+
+def further_cost(results: Results, board: Board) -> pd.DataFrame:
+    """What else the finished cells cost, as means over seeds; models in the order of the ranking."""
+    rows = [
+        {
+            "Model": escape(model),
+            "Images": images(own["seen"].mean()),
+            "Images/s": number((own["seen"] / own[CLOCK]).mean()),
+            "Evaluation (s)": number(own[schema.EVALUATION].mean()),
+            "Evaluation's share": percent((own[schema.EVALUATION] / _whole(own)).mean()),
+            "Overhead (s)": number(own[schema.OVERHEAD].mean()),
+            "Parameters G": count(own[schema.SIZE_G].mean()),
+            "Parameters D": count(own[schema.SIZE_D].mean()),
+            "Peak memory (MiB)": count(own[schema.PEAK].mean()),
+            "Energy (kJ)": number(own[schema.JOULES].mean() / 1000),
+        }
+        for model, own in _finished(results, board)
+    ]
+    frame = pd.DataFrame(rows)
+    energy = "Energy (kJ)"
+    return frame.drop(columns=energy) if energy in frame and (frame[energy] == NOTHING).all() else frame
 
 
 def _time_to(hits: pd.DataFrame, cells: int) -> str:
@@ -431,25 +379,31 @@ def _protocol_row(results: Results, board: Board, metric: str) -> dict[str, str]
 def distinct(cells: pd.DataFrame, name: str) -> str:
     """The values of a parameter, each once; a dash for none."""
     values = cells[name].dropna() if name in cells else pd.Series(dtype=str)
-    return escape(", ".join(_plain(value) for value in values.unique())) or NOTHING
-
-
-def _plain(value: object) -> str:
-    """A parameter as people write it: MLflow keeps strings, `0.5` and `10.0`."""
-    try:
-        return f"{float(str(value)):,g}" if abs(float(str(value))) < 1e6 else str(value)
-    except ValueError:
-        return str(value)
+    return escape(", ".join(setting(value) for value in values.unique())) or NOTHING
 
 
 def holes(results: Results) -> pd.DataFrame:
-    """Every cell that has no score, with the reason."""
+    """The cells that have no score, those of one model that lack it for the same reason in one row."""
     missing = results.cells[~results.cells["counted"]]
     rows = [
-        {"Cell": escape(cell["name"]), "Status": escape(cell["status"]), "Reason": escape(cell["reason"])}
-        for _, cell in missing.iterrows()
+        {
+            "Cells": escape(f"{model}/{dataset}/{', '.join(map(str, own['seed']))}"),
+            "Status": escape(status),
+            "Reason": escape(reason),
+        }
+        for (model, dataset, status, reason), own in missing.groupby(
+            ["model", "dataset", "status", "reason"], sort=False
+        )
     ]
     return pd.DataFrame(rows)
+
+
+def cells(results: Results) -> pd.DataFrame:
+    """Every cell with its scores and costs, as numbers."""
+    told = ["model", "dataset", "seed", "status", "reason", "metric", "score"]
+    measured = (schema.SCORE, "score-", "seconds/", "parameters/", "memory/", "energy/", schema.TRAFFIC)
+    names = [str(name) for name in results.cells if str(name).startswith(measured)]
+    return results.cells[[*told, *(name for name in names if results.cells[name].notna().any())]]
 
 
 def settings(results: Results) -> pd.DataFrame:

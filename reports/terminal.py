@@ -9,7 +9,9 @@ from rich.table import Table
 
 from gans.runs.reader import Source
 from reports import tables
+from reports.numbers import number
 from reports.results import Board, Results, load
+from reports.selection import asked_for
 
 
 def show(store: Source, experiment: str) -> None:
@@ -28,6 +30,7 @@ def show(store: Source, experiment: str) -> None:
 def show_results(results: Results) -> None:
     """`show` for results that are loaded already."""
     console = Console()
+    results = asked_for(results)
     for board in results.boards:
         console.print(leaderboard(results, board))
     missing = int((~results.cells["counted"]).sum())
@@ -39,12 +42,12 @@ def leaderboard(results: Results, board: Board) -> Table:
     """The ranking of one board."""
     table = Table(title=f"{board.title}: {board.metric}, lower is better", title_justify="left")
     table.add_column("model")
-    table.add_column("mean ± 95 %", justify="right")
+    table.add_column("mean, 95 % interval", justify="right")
     table.add_column("seeds", justify="right")
     for rank in tables.ranking(results, board):
         style = "bold" if rank.best else None
         table.add_row(rank.model, str(rank.estimate), tables.seeds(rank.estimate.n, rank.cells), style=style)
     for _, floor in results.floors_on(board).iterrows():
-        score = tables.number(floor.get(board.metric, math.nan))
+        score = number(floor.get(board.metric, math.nan))
         table.add_row(f"real: {floor['comparison']}", score, style="dim")
     return table

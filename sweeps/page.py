@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,33 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from gans import schema
-from gans.errors import InputError, Parser, exit_code
-from gans.files import write_text
+from gans.errors import InputError, Parser, exit_code, first_line
+from gans.files import Damaged, slug, write_text
 from gans.runs.reader import Source
 from gans.runs.telling import Telling
 from gans.runs.tracking import Store, shown
 from reports import report as pages
-from reports import results, tables
+from reports import results, tables, tuned
 from reports.difference import Difference
+from reports.estimate import Estimate
+from reports.html import standalone
+from reports.numbers import NOTHING, images, number, setting
 from reports.results import Results
-from reports.tables import NOTHING, Estimate, escape, number
+from reports.sheet import Sheet
+from reports.tables import escape
 from sweeps import plots, winners
 from sweeps.progress import Tally
 from sweeps.study import Sweep
 from sweeps.winners import DEFAULT
 
+log = logging.getLogger("gans")
+
 ROOT = pages.ROOT / "sweeps"
 PREFIX = "sweep-"
+WINNERS, CANDIDATE, MEMORY = "winners", "candidate.toml", "study.json"  # beside a study's page
 TOP = 10  # trials in the table of the best
 
 
@@ -95,11 +103,13 @@ class Swept:
         record: of the study.
         winners: of the retraining; None before it.
         plots: the folder of its pictures; None without any.
+        matrix: of the matrix of the data set's name; None if it was not run.
     """
 
     record: Record
     winners: Results | None
     plots: Path | None
+    matrix: Results | None = None
 
     def scores(self, contestant: str) -> pd.Series:
         """One per finished fresh seed."""
@@ -123,6 +133,19 @@ class Swept:
         scored = {t.number: self.estimate(label(t)) for t in self.record.finalists}
         found = [t for t in self.record.finalists if scored[t.number].n]
         return min(found, key=lambda t: scored[t.number].mean, default=None)
+
+    @property
+    def beside(self) -> str:
+        """What the matrix of the data set's name says of the model's default; empty if it was not run."""
+        return tuned.beside(self.matrix, self.record.model, self.record.dataset, self.cells(DEFAULT))
+
+    @property
+    def proven(self) -> bool:
+        """Whether the winner beats the default beyond chance, on fresh seeds."""
+        if self.winner is None:
+            return False
+        name = label(self.winner)
+        return self.difference(name).beyond and self.estimate(name).mean < self.estimate(DEFAULT).mean
 
 
 def label(trial: Trial) -> str:
@@ -224,12 +247,25 @@ def load(store: Source, experiment: str) -> Swept:
     for run in reversed(store.runs(experiment)):
         path = store.artifact(run, schema.SWEEP_RECORD) if run.data.tags.get(schema.KIND) == schema.SWEEP else None
         if path:
-            kept = Record.model_validate_json(path.read_text(encoding="utf-8"))
-            return Swept(kept, retrained(store, experiment), store.artifact(run, schema.SWEEP_PLOTS))
+            kept, drawn = read_record(path), store.artifact(run, schema.SWEEP_PLOTS)
+            return Swept(kept, tracked(store, experiment), drawn, tracked(store, kept.dataset))
     raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
 
 
-def retrained(store: Source, experiment: str) -> Results | None:
+def read_record(path: Path) -> Record:
+    """What a sweep found, as its run keeps it.
+
+    Raises:
+        Damaged: the file is not as it was written.
+    """
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise Damaged(f"cannot read {path}: {first_line(error)}; run the same `make sweep` again") from None
+
+
+def tracked(store: Source, experiment: str) -> Results | None:
+    """The results of an experiment; None if it has none that count."""
     try:
         return results.load(store, experiment)
     except InputError:
@@ -242,6 +278,8 @@ def load_all(store: Source) -> list[Swept]:
     for name in store.experiments(PREFIX):
         try:
             studies.append(load(store, name))
+        except Damaged as error:
+            log.warning("%s", error)
         except InputError:
             continue  # its trials are not done
     return studies
@@ -251,46 +289,59 @@ def load_all(store: Source) -> list[Swept]:
 
 
 def write(swept: Swept, root: Path = ROOT) -> Path:
-    """Write a study's page and its pictures into `root/<study>/`; returns the page's path."""
+    """Write a study's page, its pictures and its winner's settings into `root/<study>/`; returns the page."""
     folder = root / swept.record.study
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
+    for kind in (*plots.KINDS, WINNERS):
+        (folder / f"{kind}.png").unlink(missing_ok=True)
     for name in swept.record.plots.values():
-        if swept.plots:
+        if swept.plots and (swept.plots / name).is_file():
             shutil.copyfile(swept.plots / name, folder / name)
     contest = None
     if swept.winners is not None and swept.winner:
-        contest = plots.contest(swept.winners.cells, swept.record.metric, folder / "winners.png")
-    write_text(folder / pages.PAGE, page(swept, contest))
+        contest = plots.contest(swept.winners.cells, swept.record.metric, folder / f"{WINNERS}.png")
+    publish(folder, "sweep.md.j2", **contents(swept, contest))
+    if settings := preset(swept):
+        write_text(folder / CANDIDATE, settings)
+    remember(swept, folder)
     return folder / pages.PAGE
 
 
-def page(swept: Swept, contest: str | None) -> str:
+def publish(folder: Path, template: str, **values: Any) -> None:
+    """Write a page, its tables beside it, and all in one file."""
+    sheet = Sheet()
+    write_text(folder / pages.PAGE, render(template, sheet, **values))
+    sheet.write(folder)
+    write_text(folder / pages.WHOLE, standalone(folder / pages.PAGE))
+
+
+def contents(swept: Swept, contest: str | None) -> dict[str, Any]:
+    """What a study's page says."""
     record = swept.record
-    return render(
-        "sweep.md.j2",
-        record=record,
-        winner=swept.winner,
-        verdict=verdict(swept),
-        configuration=configuration(record, swept.winner) if swept.winner else None,
-        comparison=comparison(swept) if swept.winner else None,
-        protocol=tables.protocol(swept.winners) if swept.winners else None,
-        contest=contest,
-        counts=counts(record),
-        top=top(record),
-        importances=ranked(record.importances),
-        failures=failures(record),
-        environment=tables.environment(swept.winners) if swept.winners else None,
-        seconds=len(record.objectives) > 1,
-        fresh=sorted(set(swept.winners.cells["seed"])) if swept.winners else [],
-        trial_seed=winners.TRIAL_SEED,
-    )
+    return {
+        "record": record,
+        "winner": swept.winner,
+        "verdict": verdict(swept),
+        "configuration": configuration(record, swept.winner) if swept.winner else None,
+        "comparison": comparison(swept) if swept.winner else None,
+        "protocol": tables.protocol(swept.winners) if swept.winners else None,
+        "contest": contest,
+        "counts": counts(record),
+        "top": top(record),
+        "importances": ranked(record.importances),
+        "failures": failures(record),
+        "environment": tables.environment(swept.winners) if swept.winners else None,
+        "matrix": swept.beside,
+        "seconds": len(record.objectives) > 1,
+        "fresh": sorted(set(swept.winners.cells["seed"])) if swept.winners else [],
+        "trial_seed": winners.TRIAL_SEED,
+    }
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, sheet: Sheet, **values: Any) -> str:
     loader = PackageLoader("sweeps")
     environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.globals |= {"table": sheet.table, "images": lambda kimg: images(1000 * kimg)}
     return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**values))
 
 
@@ -322,7 +373,7 @@ def configuration(record: Record, winner: Trial) -> pd.DataFrame:
 
 def plain(value: Any) -> str:
     """A setting as people write it."""
-    return f"{value:.3g}" if isinstance(value, float) else escape(value)
+    return number(value) if isinstance(value, float) else escape(setting(value))
 
 
 def comparison(swept: Swept) -> pd.DataFrame:
@@ -336,7 +387,10 @@ def comparison(swept: Swept) -> pd.DataFrame:
     floors = swept.winners.floors
     metric = f"{record.metric} ↓"
     real = [
-        {"Configuration": f"*real: {floor['comparison']}*", metric: number(floor.get(record.metric, math.nan))}
+        {
+            "Configuration": tables.floor_name(floor["comparison"]),
+            metric: number(floor.get(record.metric, math.nan)),
+        }
         for _, floor in floors[floors["metric"] == record.metric].iterrows()
     ]
     return pd.concat([frame, pd.DataFrame(real)]).fillna("")
@@ -351,15 +405,14 @@ def contestant(swept: Swept, name: str) -> dict[str, str]:
         "Configuration": f"**{name}**" if trial and trial == swept.winner else name,
         f"{swept.record.metric} ↓": str(estimate),
         "Seeds": tables.seeds(estimate.n, len(cells)),
-        "Minus default": NOTHING,
+        "Over default": NOTHING,
         "p": NOTHING,
         "Training (s)": number(done[schema.TRAINING].mean()),
         "In the search": number(trial.score) if trial else NOTHING,
     }
     if trial:
         apart = swept.difference(name)
-        interval = f" ({number(apart.low)} to {number(apart.high)})" if math.isfinite(apart.low) else ""
-        line |= {"Minus default": f"{number(apart.mean)}{interval}", "p": number(apart.p, 2)}
+        line |= {"Over default": str(apart), "p": number(apart.p, 2)}
     return line
 
 
@@ -415,7 +468,7 @@ def preset(swept: Swept) -> str | None:
     header = (
         f"{record.model} on {record.dataset}, tuned: written by `{record.command}`.\n"
         f"study {record.study}, trial {winner.number} of {record.finished + record.pruned} "
-        f"({record.finished} finished, {record.pruned} pruned), {record.kimg:g} kimg per trial\n"
+        f"({record.finished} finished, {record.pruned} pruned), {images(1000 * record.kimg)} images per trial\n"
         f"{record.metric} in the search: {number(winner.score)} (best point of the curve, one seed)\n"
         f"{record.metric} from fresh training seeds: {swept.estimate(name)} (tuned), "
         f"{swept.estimate(DEFAULT)} (default); p = {number(apart.p, 2)}\n"
@@ -427,21 +480,96 @@ def preset(swept: Swept) -> str | None:
 # --- all studies
 
 
-def write_ranking(store: Source, root: Path = ROOT) -> Path | None:
-    """Write `root/README.md`, which ranks all swept models; None if the store has no sweep."""
-    studies = load_all(store)
-    if not studies:
+class Memory(BaseModel):
+    """What a page's folder keeps of its study, so that the ranking outlives the store."""
+
+    record: Record
+    scores: dict[str, list[float]]  # by contestant, one per fresh seed
+    beside: str = ""
+
+
+@dataclass(frozen=True)
+class Remembered(Swept):
+    """A study as its page's folder knows it."""
+
+    memory: Memory = field(kw_only=True)
+
+    @classmethod
+    def of(cls, memory: Memory) -> Remembered:
+        return cls(memory.record, None, None, memory=memory)
+
+    def scores(self, contestant: str) -> pd.Series:
+        return pd.Series(self.memory.scores.get(contestant, ()), dtype=float)
+
+    @property
+    def beside(self) -> str:
+        return self.memory.beside
+
+
+def remember(swept: Swept, folder: Path) -> None:
+    """Keep beside a study's page what the ranking says of it."""
+    names = [DEFAULT, *map(label, swept.record.finalists)]
+    scores = {name: swept.scores(name).tolist() for name in names}
+    memory = Memory(record=swept.record, scores=scores, beside=swept.beside)
+    write_text(folder / MEMORY, memory.model_dump_json(indent=1) + "\n")
+
+
+def remembered(folder: Path) -> Remembered:
+    """The study whose page lies in a folder.
+
+    Raises:
+        InputError: nothing is kept there.
+    """
+    file = folder / MEMORY
+    if not file.is_file():
+        raise InputError(f"{folder.parent / pages.PAGE} stays as it is: {folder} has no {MEMORY} to rank it by")
+    return Remembered.of(Memory.model_validate_json(file.read_text(encoding="utf-8")))
+
+
+def write_ranking(root: Path = ROOT, studies: Sequence[Swept] = ()) -> Path | None:
+    """Write `root/README.md`, which ranks all swept models that have a page there; None if none has.
+
+    Args:
+        root: the folder of all studies' pages.
+        studies: some of these as the store knows them; the others are taken as their folders have them.
+
+    Raises:
+        InputError: a page has neither: the ranking would lose it.
+    """
+    known = {swept.record.study: swept for swept in studies}
+    folders = [page.parent for page in sorted(root.glob(f"*/{pages.PAGE}"))]
+    if not folders:
         return None
-    path = root / pages.PAGE
-    write_text(path, render("ranking.md.j2", groups=groups(studies), studies=overview(studies)))
-    return path
+    studies = [known.get(folder.name) or remembered(folder) for folder in folders]
+    publish(root, "ranking.md.j2", groups=groups(studies), studies=overview(studies), matrices=matrices(studies))
+    return root / pages.PAGE
+
+
+def matrices(studies: Sequence[Swept]) -> pd.DataFrame:
+    """What matrices say of the same models; empty if none was run."""
+    rows = [
+        {
+            "Model": escape(swept.record.model),
+            "Matrix": f"[{swept.record.dataset}](../{swept.record.dataset}/README.md)",
+            "Its default there": told,
+        }
+        for swept in studies
+        if (told := swept.beside)
+    ]
+    return pd.DataFrame(rows)
 
 
 def groups(studies: Sequence[Swept]) -> list[dict[str, Any]]:
     """Studies that compare with each other: same data set, metric and budget."""
     keys = sorted({(s.record.dataset, s.record.metric, s.record.kimg) for s in studies if s.winner})
     return [
-        {"dataset": dataset, "metric": metric, "kimg": kimg, "table": ranking(studies, (dataset, metric, kimg))}
+        {
+            "dataset": dataset,
+            "metric": metric,
+            "kimg": kimg,
+            "slug": slug(f"{dataset}-{metric}-{kimg:g}"),
+            "table": ranking(studies, (dataset, metric, kimg)),
+        }
         for dataset, metric, kimg in keys
     ]
 
@@ -457,10 +585,10 @@ def ranking(studies: Sequence[Swept], key: tuple[str, str, float]) -> pd.DataFra
         for name, kind in ((DEFAULT, "default"), (label(winner), f"tuned (trial {winner.number})")):
             estimate = swept.estimate(name)
             better = "" if name == DEFAULT else swept.difference(name).verdict
-            rows.append((estimate.mean, record.model, kind, str(estimate), estimate.n, better, link))
+            rows.append((estimate.mean, escape(record.model), kind, str(estimate), str(estimate.n), better, link))
     rows.sort(key=lambda line: line[0] if math.isfinite(line[0]) else math.inf)
     columns = ["", "Model", "Configuration", f"{key[1]} ↓", "Seeds", "Against its default", "Study"]
-    return pd.DataFrame([(place, *line[1:]) for place, line in enumerate(rows, 1)], columns=columns)
+    return pd.DataFrame([(str(place), *line[1:]) for place, line in enumerate(rows, 1)], columns=columns)
 
 
 def overview(studies: Sequence[Swept]) -> pd.DataFrame:
@@ -486,9 +614,10 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=ROOT, metavar="DIR", help=f"where (default: {ROOT})")
     options = parser.parse_args(arguments)
     store = Store()
-    for swept in load_all(store):
+    studies = load_all(store)
+    for swept in studies:
         print(write(swept, options.output))
-    path = write_ranking(store, options.output)
+    path = write_ranking(options.output, studies)
     print(path or f"no sweep in {shown(store.uri)}")
     return 0
 

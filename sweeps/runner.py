@@ -21,13 +21,16 @@ from gans import schema
 from gans.compute import devices
 from gans.config import ShardedConfig, experiment
 from gans.errors import InputError
-from gans.files import write_text
+from gans.files import write_bytes
+from gans.places import PRESETS, REPORTS, free
 from gans.recipes import recipe
 from gans.registry import RULES
-from gans.runs.cell import Cell, identify
+from gans.runs import living
+from gans.runs.cell import Cell, check_scores, identify
 from gans.runs.courier import GRACE
-from gans.runs.execute import Place, locked
+from gans.runs.execute import Place
 from gans.runs.live import LiveRun, invocation
+from gans.runs.locks import Holder, locked
 from gans.runs.reader import Reader
 from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import Store, shown
@@ -40,7 +43,6 @@ from sweeps.space import read_space
 from sweeps.study import Sweep, bury, counted, origin, reap, unclaimed
 from sweeps.trial import Site, Train, tidy, trial_folder, trial_job
 
-PRESETS = Path("sweeps/presets")
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
 LIMIT_MINUTES = 600.0  # of a trial where no matrix gives one
@@ -56,6 +58,7 @@ def plan(request: Request, device: torch.device) -> Sweep:
     request.validate()
     default, seconds = default_cell(request, device)
     check_cell(default, device)
+    check_scores(default.experiment.score.extractors, default.images)
     return Sweep(
         study=request.name,
         storage=request.storage,
@@ -82,9 +85,7 @@ def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
         return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
     asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
     base = experiment(recipe(model).settings, asked, where="the recipe")
-    return identify(
-        model, base.model_copy(update={"kimg": base.kimg * request.budget}), device
-    ), 60 * LIMIT_MINUTES
+    return identify(model, base.scaled(request.budget), device), 60 * LIMIT_MINUTES
 
 
 def own_matrix(request: Request) -> Matrix | None:
@@ -136,13 +137,19 @@ class SweepRun:
 
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
-        self.parent = self.open()
-        try:
-            code = self.stages()
-        except BaseException as error:
-            self.parent.interrupt(f"{type(error).__name__}: {error}")
-            raise
-        self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
+        living.close_dead(self.store)
+        folder = invocation(self.folder)
+        with locked(folder):
+            self.parent = self.open(folder)
+            try:
+                code = self.stages()
+            except BaseException as error:
+                self.parent.untag(holder_tag(folder))
+                self.parent.interrupt(f"{type(error).__name__}: {error}")
+                raise
+            living.close_dead(self.store)  # trials whose processes could not say that they ended
+            self.parent.untag(holder_tag(folder))
+            self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
 
     def stages(self) -> int:
@@ -267,11 +274,15 @@ class SweepRun:
         page.keep(self.parent, record, self.study, self.sweep)
         code = self.retrain(finalists) if finalists else 1
         found = page.load(Reader(self.store, self.folder), self.sweep.name)
-        self.write_preset(found)
-        path = page.write(found)
+        root = self.machine.outputs / REPORTS / page.ROOT.name
+        path = page.write(found, root)
+        self.write_preset(found, path.parent / page.CANDIDATE)
         self.parent.artifacts(path.parent, schema.REPORT)
-        page.write_ranking(Reader(self.store, self.machine.runs))
         print(f"report: {path}")
+        try:
+            page.write_ranking(root, page.load_all(Reader(self.store, self.machine.runs)))
+        except InputError as error:  # of other studies; this one is done
+            print(error)
         return code
 
     def retrain(self, finalists: list[FrozenTrial]) -> int:
@@ -280,29 +291,45 @@ class SweepRun:
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
         return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
 
-    def write_preset(self, found: page.Swept) -> None:
-        """The winner's settings, to be laid over the model's tables by `make bench PRESET=tuned`."""
-        text = page.preset(found)
-        if text is None:
+    def write_preset(self, found: page.Swept, candidate: Path) -> None:
+        """The winner's settings, for `make bench PRESET=tuned` to lay over the model's tables: if they are better.
+
+        Args:
+            found: the study, its winners retrained.
+            candidate: the file of these settings beside the study's page, better or not.
+        """
+        if found.winner is None:
             print("no preset: no trial finished, or no finalist has a score from fresh seeds")
             return
-        path = PRESETS / f"{self.sweep.study}.toml"
-        write_text(path, text)
+        path = self.machine.outputs / PRESETS / f"{self.sweep.study}.toml"
+        if not found.proven:
+            verdict = found.difference(page.label(found.winner)).verdict
+            print(
+                f"no preset: trial {found.winner.number} {verdict}; to take it anyhow, copy {candidate} to {path}"
+            )
+            return
+        content = candidate.read_bytes()
+        if path.exists() and path.read_bytes() != content:  # an earlier winner's, or somebody's own
+            (aside,) = free(path.parent, path.stem, path.suffix)
+            print(f"the preset that was {path} is {path.replace(aside)}")
+        write_bytes(path, content)
         self.parent.artifact(path, schema.SWEEP_PRESET)
         print(f"preset: {path}")
 
     # --- tracking
 
-    def open(self) -> LiveRun:
-        """The sweep's parent run: one per study and store, taken up by every session."""
+    def open(self, folder: Path) -> LiveRun:
+        """The sweep's parent run: one per study and store, taken up by every session, each in its own folder."""
         runs = Reader(self.store, self.folder).runs(self.sweep.name)
         known = [keys(run)[0] for run in runs if run.data.tags.get(schema.KIND) == schema.SWEEP]
-        where = invocation(self.folder), self.store.uri, self.sweep.name
+        where = folder, self.store.uri, self.sweep.name
+        holder = {holder_tag(folder): Holder.of(folder).text()}  # one of several sessions that may be at work
         run = LiveRun.of(*where, known[0]) if known else None
         if run:
+            run.tag(holder)
             run.resume()
         else:
-            run = LiveRun.start(*where, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP})
+            run = LiveRun.start(*where, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP, **holder})
         run.tag(
             {
                 schema.STUDY: self.sweep.study,
@@ -328,3 +355,8 @@ class SweepRun:
             "decides. Cells of the matrix run beside them are the winners and the default, from fresh training "
             "seeds."
         )
+
+
+def holder_tag(folder: Path) -> str:
+    """The tag of the sweep's parent run that says that the session of this folder holds it."""
+    return f"{schema.HOLDER}.{folder.name}"

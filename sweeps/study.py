@@ -9,12 +9,14 @@ until that many have finished or were pruned.
 from __future__ import annotations
 
 import copy
+import json
+import logging
 import os
-import socket
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -30,7 +32,7 @@ from optuna.storages import (
     RetryHeartbeatStaleTrialCallback,
     fail_stale_trials,
 )
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -39,7 +41,9 @@ from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
-from gans.runs.databases import check_storage
+from gans.runs.databases import JOURNAL, STORAGE, check_storage, remedy
+from gans.runs.locks import HOST, alive
+from gans.runs.tables import creating
 from gans.runs.tracking import shown, trouble
 from sweeps.space import Space
 
@@ -56,7 +60,10 @@ HEARTBEAT, SILENCE = (
 )  # seconds: between heartbeats of an RDB, and without one before a trial counts as dead
 UNSIGNED = 60.0  # seconds a running trial may take to say whose it is
 SLACK = 60.0  # seconds over its time limit before a trial of another machine counts as dead
-HOST = socket.gethostname()
+BLOCK = 2**16  # bytes of a journal that are looked at at a time
+OPENING = b'{"op_code":'  # of every line of a journal
+
+log = logging.getLogger("gans")
 
 
 @dataclass(frozen=True)
@@ -183,7 +190,7 @@ def open_storage(url: str) -> BaseStorage:
     """
     check_storage(url)
     try:
-        return database(url) if "://" in url else JournalStorage(JournalFileBackend(url))
+        return database(url) if "://" in url else JournalStorage(journal(url))
     # RuntimeError: another version of Optuna made its tables
     except (
         SQLAlchemyError,
@@ -196,20 +203,96 @@ def open_storage(url: str) -> BaseStorage:
         RuntimeError,
     ) as error:
         raise InputError(
-            f"cannot use the storage {shown(url)}: {trouble(error)}; take a file, STORAGE=sweeps.journal, or the "
-            f"URL of a database, STORAGE=postgresql://..."
+            f"cannot use the storage {shown(url)}: {trouble(error)}; {remedy(url, STORAGE, JOURNAL)}"
         ) from None
+
+
+def journal(path: str) -> JournalFileBackend:
+    """A journal file, whole but for lines that are damaged in its midst.
+
+    Raises:
+        InputError: one is; the others are not to be read without it.
+    """
+    lock = TrimmingLock(path)
+    backend = JournalFileBackend(path, lock)  # makes the file
+    lock.acquire()  # which takes half a line off; nobody writes another meanwhile
+    try:
+        line = damaged_line(Path(path))
+    finally:
+        lock.release()
+    if line:
+        raise InputError(
+            f"line {line} of {path} is damaged or not Optuna's; take a copy of the file, remove the line, or "
+            "start another: STORAGE=FILE"
+        )
+    return backend
+
+
+class TrimmingLock(JournalFileSymlinkLock):
+    """Optuna's lock of a journal. Who gets it takes off the half line that a killed writer has left at the end.
+
+    Optuna appends to that line, which nobody can read then; readers, which take no lock, pass over it.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.journal = Path(path)
+
+    def acquire(self) -> bool:
+        acquired = super().acquire()
+        try:
+            trim(self.journal)
+        except BaseException:
+            self.release()
+            raise
+        return acquired
+
+
+def trim(file: Path) -> None:
+    """Cut a journal after its last whole line; another kind of file is left as it is."""
+    with file.open("r+b") as lines:
+        head = lines.read(len(OPENING))
+        if head != OPENING[: len(head)]:
+            return
+        size = end = lines.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - BLOCK)
+            lines.seek(start)
+            newline = lines.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            lines.truncate(end)
+            log.warning("%s ended in half a line, of a process that was killed; it is taken off", file)
+
+
+def damaged_line(file: Path) -> int | None:
+    """The number of the first line that is no entry of a journal, from 1."""
+    with file.open("rb") as lines:
+        return next((number for number, line in enumerate(lines, 1) if not is_entry(line)), None)
+
+
+def is_entry(line: bytes) -> bool:
+    """Whether a line is a whole one of Optuna's."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    return line.endswith(b"\n") and isinstance(entry, dict) and "op_code" in entry
 
 
 def database(url: str) -> RDBStorage:
     patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    return RDBStorage(
-        url,
-        engine_kwargs=patience,
-        heartbeat_interval=HEARTBEAT,
-        grace_period=SILENCE,
-        heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
-    )
+    with creating(url):
+        return RDBStorage(
+            url,
+            engine_kwargs=patience,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=SILENCE,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
+        )
 
 
 # --- sampling and pruning
@@ -328,16 +411,6 @@ def dead(trial: FrozenTrial, limit: float) -> bool:
     if worker["host"] == HOST:
         return not alive(worker["pid"], worker["born"])
     return time.time() - worker["since"] > limit + SLACK
-
-
-def alive(pid: int, born: float) -> bool:
-    """Whether this process, and not another that got its number, is there."""
-    try:
-        process = psutil.Process(pid)
-        # the clock that the start is told by may be corrected meanwhile
-        return abs(process.create_time() - born) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def bury(study: Study, trial: FrozenTrial, again: bool = True) -> bool:

@@ -230,7 +230,7 @@ def tidy(study: Study, root: Path, best: list[int]) -> None:
     # a trial that is tried again works in the folder of the first try
     kept = {*best, *(origin(trial) for trial in trials if not trial.state.is_finished())}
     for number in {origin(trial) for trial in trials if over(trial)} - kept:
-        for name in (schema.CHECKPOINT, schema.GENERATOR):
+        for name in (schema.CHECKPOINT, schema.PREVIOUS, schema.GENERATOR):
             (trial_folder(root, number) / name).unlink(missing_ok=True)
 
 

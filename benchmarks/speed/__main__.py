@@ -8,6 +8,7 @@ from benchmarks.engine import preload
 from benchmarks.speed.options import Speed
 from gans.commands import options
 from gans.errors import exit_code
+from gans.places import SPEED
 
 
 def main() -> int:
@@ -37,7 +38,8 @@ def run(asked: Speed) -> int:
 
         measurement = Measurement(asked, tell)
         page = measurement.run()
-    path = page.write(devices.describe(measurement.device) + (" quick" if asked.quick else ""))
+    name = devices.describe(measurement.device) + (" quick" if asked.quick else "")
+    path = page.write(name, asked.outputs / SPEED)
     console.print(Markdown(page.markdown()))
     print(f"written: {path}")
     return 0

@@ -18,6 +18,7 @@ from gans.compute import devices
 from gans.compute.precision import products
 from gans.compute.recorded import Recorded
 from gans.schema import Settled
+from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve
 from gans.training.loop import Session
 from gans.training.recorder import Recorder
@@ -64,8 +65,10 @@ def session(workload: Workload, device: torch.device, graph: bool | None = None,
     """The real trainer, in a folder that is gone: it scores and saves nothing."""
     recorder = Recorder(device)
     run = Training(workload.experiment, workload.data, device, graph, compile=compile)
-    with TemporaryDirectory() as folder:
-        return Session(run, Curve(Unasked(), run, Path(folder) / schema.GENERATOR), recorder, Path(folder))
+    with TemporaryDirectory() as gone:
+        folder = Path(gone)
+        curve = Curve(Unasked(), run, folder / schema.GENERATOR)
+        return Session(run, curve, recorder, folder, Checkpoints(folder))
 
 
 def ours(run: Session) -> Steps:

@@ -23,7 +23,7 @@ from benchmarks.speed.rounds import Times, here, interleave
 from benchmarks.speed.startup import SPAWNED
 from benchmarks.speed.timing import Turns
 from benchmarks.speed.workloads import small
-from gans import schema
+from gans import places, schema
 from gans.compute import devices
 from gans.data.datasets import data_root
 from gans.runs.execute import Place, run_cell
@@ -130,7 +130,12 @@ def make(matrix: str, flags: Sequence[str], device: torch.device, folder: Path) 
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", matrix, "--device", str(device), *flags],
         cwd=folder,
-        env={**os.environ, "MLFLOW_TRACKING_URI": store(folder), "GANS_DATA": str(data_root().absolute())},
+        env={
+            **os.environ,
+            "MLFLOW_TRACKING_URI": store(folder),
+            "GANS_DATA": str(data_root().absolute()),
+            places.VARIABLE: "",  # in the folder, wherever the user's own go
+        },
         capture_output=True,
         text=True,
         check=False,

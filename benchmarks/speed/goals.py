@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.speed.page import RESULTS, slug, table
+from benchmarks.speed.page import slug, table
 from gans.errors import brief
+from gans.files import write_text
+from gans.places import free
 
 
 @dataclass(frozen=True)
@@ -124,11 +126,10 @@ class Sheet:
         figures = table(["Figure", "measured", "goal", "", "note"], [line.cells() for line in self.lines])
         return "\n\n".join(["# Goals on a GPU", head, f"{self.summary()}.", READING, figures]) + "\n"
 
-    def write(self) -> Path:
-        """Write the page, called after the device."""
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{slug(self.machine['device'])}-goals.md"
-        path.write_text(self.markdown(), encoding="utf-8")
+    def write(self, folder: Path) -> Path:
+        """Write the page, called after the device; earlier measurements stay."""
+        (path,) = free(folder, f"{slug(self.machine['device'])}-goals", ".md")
+        write_text(path, self.markdown())
         return path
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.speed.options import Goals
 from gans.commands import options
 from gans.errors import InputError, exit_code
+from gans.places import SPEED
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +63,7 @@ def report(asked: Goals, device: torch.device, tools: Tools) -> int:
         "command": options.command("gpu", asked),
     }
     sheet = Sheet(machine, take_all(checks(tools), print))
-    path = sheet.write()
+    path = sheet.write(asked.outputs / SPEED)
     Console().print(Markdown(sheet.markdown()))
     print(f"written: {path}")
     return sheet.exit_code

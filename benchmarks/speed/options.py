@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from gans import places
+from gans.commands import options
 from gans.commands.options import Option
-from gans.errors import InputError
+from gans.commands.outputs import Outputs
 
 
 @dataclass(frozen=True)
@@ -15,26 +17,32 @@ class Speed:
     """Time training beside its arithmetic and beside tutorials, cells, and scoring."""
 
     models: Annotated[Sequence[str] | None, Option("only these")] = None
-    rounds: Annotated[int | None, Option("turns of each contender; if not given 5, on a GPU 3")] = None
+    rounds: Annotated[
+        int | None, Option("turns of each contender; if not given 5, on a GPU 3", least=1, most=10_000)
+    ] = None
     seconds: Annotated[
         float | None,
         # a shell has a variable of this name
-        Option("length of a turn, at least one step; if not given 1, on a GPU 0.3", variable=False),
+        Option(
+            "length of a turn, at least one step; if not given 1, on a GPU 0.3",
+            variable=False,
+            above=0,
+            most=3_600,
+        ),
     ] = None
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
     precision: Annotated[
         Literal["float32", "tf32", "bf16"] | None,
         Option("of whole cells, on a GPU of steps too; if not given, their default; float32 leaves bf16 out"),
     ] = None
-    threads: Annotated[int | None, Option("CPU threads; all cores if not given")] = None
+    threads: Annotated[int | None, Option("CPU threads; all cores if not given", least=1, most=1_024)] = None
     graph: Annotated[bool | None, Option("record our steps as CUDA graphs; if not given, on CUDA")] = None
     quick: Annotated[bool, Option("dcgan's steps and start-up only, in under a minute")] = False
+    outputs: Outputs = field(default_factory=places.outputs)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        for key, value in {"ROUNDS": self.rounds, "THREADS": self.threads}.items():
-            if value is not None and value < 1:
-                raise InputError(f"{key}={value} must be at least 1")
+        options.check(self)
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,9 @@ class Goals:
     """Run the GPU tests and measure the figures to reach on a GPU, beside their goals."""
 
     device: Annotated[str, Option("auto, cuda or cuda:1")] = "auto"
-    rounds: Annotated[int, Option("turns of each contender")] = 5
+    rounds: Annotated[int, Option("turns of each contender", least=1, most=10_000)] = 5
+    outputs: Outputs = field(default_factory=places.outputs)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        if self.rounds < 1:
-            raise InputError(f"ROUNDS={self.rounds} must be at least 1")
+        options.check(self)

@@ -10,9 +10,11 @@ from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 from benchmarks.speed.rounds import Ratio, Times
+from gans.files import write_text
+from gans.places import free
 from gans.schema import Settled
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results"  # those of this repository: only `make publish` writes there
 
 
 @dataclass
@@ -96,13 +98,12 @@ class Page:
     matrix: list[Packed] = field(default_factory=list)
     scoring: list[Scored] = field(default_factory=list)
 
-    def write(self, name: str) -> Path:
-        """Write both files, called after the device."""
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{slug(name)}.md"
-        path.write_text(self.markdown(), encoding="utf-8")
-        path.with_suffix(".json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        return path
+    def write(self, name: str, folder: Path) -> Path:
+        """Write both files, called after the device; earlier measurements stay."""
+        page, figures = free(folder, slug(name), ".md", ".json")
+        write_text(page, self.markdown())
+        write_text(figures, json.dumps(asdict(self), indent=1) + "\n")
+        return page
 
     def markdown(self) -> str:
         parts = ["# Speed of training", table(["", ""], [[k, v] for k, v in self.machine.items()])]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans.commands import options
-from gans.commands.artist import Artist, Drawing
-from gans.commands.checks import at_most, finite, positive, suffixes
+from gans.commands.artist import MOST, Artist, Drawing
+from gans.commands.checks import writable
 from gans.commands.options import Option
 from gans.errors import InputError, unknown
 
@@ -24,12 +24,19 @@ class Arithmetic(Drawing):
     a: Annotated[str, Option("a class's name, or latents: 0:3,0:17,0:40", metavar="CLASS")]
     b: Annotated[str, Option("likewise", metavar="CLASS")]
     c: Annotated[str, Option("likewise", metavar="CLASS")]
-    examples: Annotated[int, Option("latents to average for a class")] = 3
-    among: Annotated[int, Option("samples to choose them from: those that the classifier is surest of")] = 2000
+    examples: Annotated[int, Option("latents to average for a class", least=1, most=1_000)] = 3
+    among: Annotated[
+        int, Option("samples to choose them from: those that the classifier is surest of", least=1, most=MOST)
+    ] = 2000
     noise: Annotated[
-        float, Option("of the eight images around the result: each number of their latents is within ± this")
+        float,
+        Option(
+            "of the eight images around the result: each number of their latents is within ± this",
+            least=0,
+            most=100,
+        ),
     ] = 0.25
-    output: Annotated[Path, Option("the PNG to write")] = Path("arithmetic.png")
+    output: Annotated[Path | None, Option("the PNG to write; if not given, a new one in outputs/samples")] = None
 
 
 def add(commands: Any) -> None:
@@ -39,9 +46,8 @@ def add(commands: Any) -> None:
 
 def run(asked: Arithmetic) -> int:
     """Draw the mean latents of three sets of samples, their sum, and images near it."""
-    suffixes([asked.output], [".png"])
-    positive("--examples", asked.examples)
-    finite("--noise", asked.noise)
+    named = [asked.output] if asked.output else []
+    writable(named, [".png"], asked.force)
     artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import save_picture
@@ -53,10 +59,12 @@ def run(asked: Arithmetic) -> int:
     terms = [Term(names[name], artist.draw(own), artist.draw(own.mean(dim=0)[None])[0]) for name, own in z.items()]
     result = latents.analogy(z["a"], z["b"], z["c"])
     around = artist.draw(latents.nearby(result, 8, asked.noise, asked.seed))
-    save_picture(strip(terms, artist.draw(result[None])[0], around), asked.output)
+    drawn = strip(terms, artist.draw(result[None])[0], around)
+    (path,) = asked.files(named, "arithmetic", ".png")
+    save_picture(drawn, path)
     for name, own in found.items():
         print(f"{name} = {names[name]}: {','.join(own)}")
-    print(f"a - b + c in {asked.output}")
+    print(f"a - b + c in {path}")
     return 0
 
 
@@ -69,7 +77,7 @@ def choose(terms: dict[str, str], asked: Arithmetic, artist: Artist) -> dict[str
         return given
     classes, classify = classifier(artist.about)
     wanted = {name: class_index(term, classes) for name, term in terms.items() if name not in given}
-    among = at_most("--among", positive("--among", asked.among), latents.MOST)
+    among = asked.among
     logits = classify(artist.draw(latents.draw(among, artist.latent, asked.seed)))
     for name, index in wanted.items():
         rows = latents.most_like(logits, index, asked.examples)

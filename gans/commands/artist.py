@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from gans.commands.checks import at_least, at_most, device, drawing
+from gans import places
+from gans.commands.checks import device, drawing
 from gans.commands.options import Option
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 LATENT = "latents as SEED:INDEX: image INDEX, from 0, row by row, of `gans sample --seed SEED`"
+MOST = 10**6  # images of a call
 Line = Annotated[Literal["slerp", "lerp"], Option("great circles or straight lines")]
 
 
@@ -26,8 +30,21 @@ class Drawing:
             positional=True,
         ),
     ]
-    seed: Annotated[int, Option("of all that is random")] = 0
+    seed: Annotated[int, Option("of all that is random", least=0, most=10**18 - 1)] = 0
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+    force: Annotated[bool, Option("write over an output that is there")] = False
+
+    def files(self, named: Sequence[Path], stem: str, *suffixes: str) -> tuple[Path, ...]:
+        """The files to write: those that were named, or else new ones in the folder of samples.
+
+        Raises:
+            InputError: without force, one of those named has come to be.
+        """
+        if not named:
+            return places.free(places.outputs() / places.SAMPLES, stem, *suffixes)
+        for path in () if self.force else named:
+            places.claim(path)
+        return tuple(named)
 
 
 @dataclass(frozen=True)
@@ -49,18 +66,15 @@ class Artist:
         """The generator that the command line names.
 
         Raises:
-            InputError: there is none, its file is damaged, or the seed is out of range.
+            InputError: there is none, or its file is damaged.
         """
         from gans.runs.find import find_generator
 
-        at_least("--seed", asked.seed, 0)
         device(asked.device)
         path = find_generator(asked.generator)
         from gans.compute import devices  # seconds to import, which a wrong name does not wait for
-        from gans.generate import latents
         from gans.generate.sampling import load_generator
 
-        at_most("--seed", asked.seed, latents.LARGEST_SEED)
         return cls(asked.generator, *load_generator(path, devices.resolve(asked.device)))
 
     @property
@@ -69,8 +83,15 @@ class Artist:
         return int(self.about["networks"]["latent"])
 
     def draw(self, z: Tensor) -> Tensor:
-        """uint8 images (n, channels, height, width) of latents (n, length)."""
+        """uint8 images (n, channels, height, width) of latents (n, length).
+
+        Raises:
+            InputError: memory does not hold them, or the generator has diverged.
+        """
+        from gans.data.images import check_memory
         from gans.generate.sampling import generate
 
+        channels, side = self.about["shape"]
+        check_memory(self.name, (len(z), channels, side, side))
         with drawing(self.name):
             return generate(self.generator, z)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gans.errors import InputError, unknown
 from gans.files import expand
+from gans.places import taken
 from gans.registry import DATASETS
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -20,20 +21,6 @@ def at_least(flag: str, value: int, least: int) -> int:
     """The value, or an `InputError` that names its flag."""
     if value < least:
         raise InputError(f"{flag} {value} must be at least {least}")
-    return value
-
-
-def at_most(flag: str, value: int, most: int) -> int:
-    """The value, or an `InputError` that names its flag."""
-    if value > most:
-        raise InputError(f"{flag} {value} must be at most {most}")
-    return value
-
-
-def finite(flag: str, value: float) -> float:
-    """The value, or an `InputError` that names its flag: argparse takes `nan` and `inf` for numbers."""
-    if not math.isfinite(value):
-        raise InputError(f"{flag} {value} must be a finite number")
     return value
 
 
@@ -64,12 +51,10 @@ def dataset(name: str) -> str:
     return name
 
 
-def positive(flag: str, value: int) -> int:
-    return at_least(flag, value, 1)
-
-
-def suffixes(paths: Iterable[Path], known: Sequence[str]) -> None:
-    """Refuse, before anything is drawn, a file of a kind that is not written."""
+def writable(paths: Iterable[Path], known: Sequence[str], force: bool) -> None:
+    """Refuse, before anything is drawn, a file of another kind or, without force, one that is there."""
     for path in paths:
         if path.suffix.lower() not in known:
             raise InputError(f"--output {path}: '{path.suffix}' is not a kind to write; take {' or '.join(known)}")
+        if os.path.lexists(path) and not force:
+            raise taken(path)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans.commands import options
-from gans.commands.artist import LATENT, Artist, Drawing, Line
-from gans.commands.checks import at_least, positive, suffixes
+from gans.commands.artist import LATENT, MOST, Artist, Drawing, Line
+from gans.commands.checks import at_least, writable
 from gans.commands.options import Option
+from gans.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PER_SECOND = 12  # frames
+SIDE = 64  # pixels: about how large an image of a strip is shown, at least
 KINDS = (".png", ".gif", ".mp4")
+USUAL = (".png", ".gif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +27,17 @@ class Interpolate(Drawing):
     """Go from latent to latent, as a strip, a GIF or a video."""
 
     through: Annotated[tuple[str, ...] | None, Option(f"one row through these {LATENT}", metavar="LATENT")] = None
-    rows: Annotated[int, Option("rows between random latents")] = 4
-    stops: Annotated[int, Option("random latents per row")] = 3
-    steps: Annotated[int, Option("images from one latent to the next")] = 12
+    rows: Annotated[int, Option("rows between random latents", least=1, most=1_000)] = 4
+    stops: Annotated[int, Option("random latents per row", least=2, most=1_000)] = 3
+    steps: Annotated[int, Option("images from one latent to the next", least=1, most=10_000)] = 12
     line: Line = "slerp"
     output: Annotated[
-        tuple[Path, ...], Option("one or more files: .png is a strip, .gif and .mp4 go round for ever")
-    ] = (Path("interpolation.png"), Path("interpolation.gif"))
+        tuple[Path, ...],
+        Option(
+            "one or more files: .png is a strip, .gif and .mp4 go round for ever; if not given, a new .png and "
+            ".gif in outputs/samples"
+        ),
+    ] = ()
 
 
 def add(commands: Any) -> None:
@@ -39,12 +47,15 @@ def add(commands: Any) -> None:
 
 def run(asked: Interpolate) -> int:
     """Draw rows of images between latents, into as many files as are named."""
-    suffixes(asked.output, KINDS)
-    positive("--steps", asked.steps)
+    writable(asked.output, KINDS, asked.force)
+    rows, each = (1, len(asked.through)) if asked.through else (asked.rows, asked.stops)
+    if rows * each * asked.steps > MOST:
+        raise InputError(f"{rows} rows of {each} stops in --steps {asked.steps} are more than {MOST:,} images")
     artist = Artist.of(asked)
     stops = _stops(asked, artist.latent)
-    for path in asked.output:
-        images = _rows(asked, artist, stops, closed=path.suffix.lower() != ".png")
+    kinds = [path.suffix.lower() for path in asked.output] or USUAL
+    drawn = [_rows(asked, artist, stops, closed=kind != ".png") for kind in kinds]
+    for images, path in zip(drawn, asked.files(asked.output, "interpolation", *USUAL), strict=True):
         _save(images, path)
         print(f"{images.shape[0]} x {images.shape[1]} images in {path}")
     return 0
@@ -57,8 +68,8 @@ def _stops(asked: Interpolate, length: int) -> Tensor:
     if asked.through:
         at_least("latents after --through:", len(asked.through), 2)
         return latents.chosen(asked.through, length)[None]
-    rows, stops = positive("--rows", asked.rows), at_least("--stops", asked.stops, 2)
-    return latents.draw(rows * stops, length, asked.seed).unflatten(0, (rows, stops))
+    shape = asked.rows, asked.stops
+    return latents.draw(math.prod(shape), length, asked.seed).unflatten(0, shape)
 
 
 def _rows(asked: Interpolate, artist: Artist, stops: Tensor, closed: bool) -> Tensor:
@@ -79,7 +90,8 @@ def _save(images: Tensor, path: Path) -> None:
 
     kind = path.suffix.lower()
     if kind == ".png":
-        save_picture(picture(images.flatten(0, 1), columns=images.shape[1], least=64), path)
+        rows, columns = images.shape[:2]
+        save_picture(picture(images.flatten(0, 1), columns, least=SIDE * min(rows, columns)), path)
         return
     frames = [picture(frame) for frame in images.unbind(1)]
     if kind == ".gif":

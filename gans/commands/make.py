@@ -22,7 +22,7 @@ from gans.urls import without_secrets
 # options that go into the environment if they hold a password
 SECRETS = {"--storage": "GANS_STORAGE"}
 # of the Makefile itself; SHELL is make's own
-MAKEFILE_VARIABLES = ("PYTHON", "VENV", "BIN", "READY", "CLUSTER", "EXTRAS", "ARGS", "SHELL")
+MAKEFILE_VARIABLES = ("PYTHON", "VENV", "BIN", "READY", "CLUSTER", "EXTRAS", "ARGS", "FROM", "SHELL")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
@@ -40,6 +41,8 @@ class Option:
         metavar: what help calls its value; empty: the field's name.
         example: of a value, for an error message, if there is no default.
         variable: whether `make` takes it.
+        least, most: limits of a number, both allowed; a declaration's numbers have them all (see `check`).
+        above: a limit from below that is not allowed itself, in place of `least`.
         repeated: whether the command that gives the same again has it; not what is one machine's or one call's.
     """
 
@@ -49,6 +52,24 @@ class Option:
     example: str = ""
     variable: bool = True
     repeated: bool = True
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+
+    @property
+    def limits(self) -> str:
+        """`at least 1, at most 100`."""
+        low = f"above {as_text(self.above)}" if self.least is None else f"at least {as_text(self.least)}"
+        return f"{low}, at most {as_text(self.most)}"
+
+    def fault(self, value: float) -> str:
+        """What is wrong with a number; empty if nothing is."""
+        if not math.isfinite(value):  # argparse takes `nan` and `inf` for numbers
+            return f"must be a finite number, {self.limits}"
+        if self.most is not None and value > self.most:
+            return f"must be at most {as_text(self.most)}"
+        below = value < self.least if self.least is not None else self.above is not None and value <= self.above
+        return f"must be {self.limits}" if below else ""
 
 
 @dataclass(frozen=True)
@@ -251,7 +272,33 @@ def add(commands: Any, name: str, declaration: type[Declared], run: Callable[[De
     """Add a command to the subparsers of another, which finds under `run` what to call with the namespace."""
     parser = commands.add_parser(name, help=about(declaration), description=about(declaration))
     fill(parser, declaration)
-    parser.set_defaults(run=lambda namespace: run(build(declaration, vars(namespace))))
+
+    def checked(namespace: argparse.Namespace) -> int:
+        asked = build(declaration, vars(namespace))
+        check(asked, lambda flag, value: f"{flag.flag} {value}")
+        return run(asked)
+
+    parser.set_defaults(run=checked)
+
+
+def check(
+    asked: object,
+    named: Callable[[Flag, float], str] = lambda flag, value: f"{flag.variable}={as_text(value)}",
+) -> None:
+    """Refuse, before anything is loaded, a number beyond its option's limits.
+
+    Args:
+        asked: an object of a declaration.
+        named: what the message calls an option with its value.
+
+    Raises:
+        InputError: with the option, its value and its limits.
+    """
+    for flag in flags(type(asked)):
+        found = flag.of(asked) if flag.kind in (int, float) else None
+        for value in found if isinstance(found, (list, tuple)) else (found,):
+            if value is not None and (fault := flag.option.fault(value)):
+                raise InputError(f"{named(flag, value)} {fault}")
 
 
 def command_line(program: str, asked: object) -> str:

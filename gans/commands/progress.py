@@ -208,6 +208,14 @@ class Watch:
         self.running[name].tell(self.clock(), images, values)
         return self.running[name]
 
+    def wait(self, name: str) -> bool:
+        """It is waited for; whether that begins now."""
+        running = self.running[name]
+        begins = running.phase != schema.WAITING_PHASE
+        if begins:
+            running.enter(schema.WAITING_PHASE, self.clock())
+        return begins
+
     def end(self, name: str, counts: bool) -> Running:
         ended = self.running.pop(name)
         ended.enter("", self.clock())
@@ -246,6 +254,9 @@ class Screen(Protocol):
     def tell(self, name: str, images: int, values: Mapping[str, float]) -> None:
         """It tells of its phase, or metrics after so many images."""
 
+    def wait(self, name: str, why: str) -> None:
+        """It is waited for, since another process does it."""
+
     def end(self, name: str, status: str, reason: str, counts: bool = True) -> None:
         """It has ended; what does not count is no cell: a noise floor, say."""
 
@@ -274,6 +285,12 @@ class Lines:
         if self.watch.clock() - self.spoken[name] > LINE_SECONDS:
             self.spoken[name] = self.watch.clock()
             self.say(self.state(running))
+
+    def wait(self, name: str, why: str) -> None:
+        now, begins = self.watch.clock(), self.watch.wait(name)
+        if begins or now - self.spoken[name] > LINE_SECONDS:
+            self.spoken[name] = now
+            self.say(f"waiting   {name}  {why}")
 
     def state(self, running: Running) -> str:
         told = (summary(running.values), self.watch.left_of(running))
@@ -353,6 +370,10 @@ class Bars:
         running = self.watch.tell(name, images, values)
         seen = min(running.images, running.total)
         self.progress.update(self.tasks[name], completed=seen, values=summary(running.values))
+
+    def wait(self, name: str, why: str) -> None:
+        self.watch.wait(name)
+        self.progress.update(self.tasks[name], values=why)
 
     def end(self, name: str, status: str, reason: str, counts: bool = True) -> None:
         ended = self.watch.end(name, counts)

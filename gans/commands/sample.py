@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from gans.commands import options
-from gans.commands.artist import Artist, Drawing
-from gans.commands.checks import at_most, finite, positive, suffixes
+from gans.commands.artist import MOST, Artist, Drawing
+from gans.commands.checks import writable
 from gans.commands.options import Option
-from gans.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Drawing):
     """Draw images from a trained generator."""
 
-    count: Annotated[int, Option("images")] = 64
+    count: Annotated[int, Option("images", least=1, most=MOST)] = 64
     truncation: Annotated[
-        float | None, Option("draw latents within ±T: fewer odd images, less variety", metavar="T")
+        float | None,
+        Option("draw latents within ±T: fewer odd images, less variety", metavar="T", least=0.1, most=100),
     ] = None
-    output: Annotated[Path, Option("the PNG to write")] = Path("samples.png")
+    output: Annotated[Path | None, Option("the PNG to write; if not given, a new one in outputs/samples")] = None
 
 
 def add(commands: Any) -> None:
@@ -31,18 +31,17 @@ def add(commands: Any) -> None:
 
 def run(asked: Sample) -> int:
     """Draw a grid of images."""
-    suffixes([asked.output], [".png"])
-    positive("--count", asked.count)
-    if asked.truncation is not None and finite("--truncation", asked.truncation) < 0.1:
-        raise InputError(f"--truncation {asked.truncation} must be at least 0.1; 2 cuts little, 0.5 much")
+    named = [asked.output] if asked.output else []
+    writable(named, [".png"], asked.force)
     artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import picture, save_picture
 
-    count = at_most("--count", asked.count, latents.MOST)
-    z = latents.draw(count, artist.latent, asked.seed)
+    z = latents.draw(asked.count, artist.latent, asked.seed)
     if asked.truncation is not None:
         z = latents.truncated(z, asked.truncation, asked.seed)
-    save_picture(picture(artist.draw(z)), asked.output)
-    print(f"{count} images in {asked.output}")
+    drawn = picture(artist.draw(z))
+    (path,) = asked.files(named, "samples", ".png")
+    save_picture(drawn, path)
+    print(f"{asked.count} images in {path}")
     return 0

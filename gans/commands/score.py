@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans.commands import options
-from gans.commands.checks import FOLDER, dataset, drawing, positive
+from gans.commands.checks import FOLDER, dataset, drawing
 from gans.commands.checks import device as device_name
 from gans.commands.options import Option
 from gans.errors import InputError
@@ -47,7 +47,9 @@ class Score:
     metric: Annotated[
         tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
     ] = ()
-    count: Annotated[int | None, Option(f"images to draw from a generator; {COUNT:,} if not given")] = None
+    count: Annotated[
+        int | None, Option(f"images to draw from a generator; {COUNT:,} if not given", least=1, most=10**6)
+    ] = None
     list: Annotated[bool, Option("list the extractors and where they come from")] = False
     json: Annotated[bool, Option("print JSON in place of a table")] = False
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
@@ -140,15 +142,20 @@ def read(asked: Score, device: torch.device) -> Given:
 
 def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with, and what they are compared with."""
+    from gans import fidelity
     from gans.data import datasets
+    from gans.data.images import check_memory
     from gans.generate import sampling
 
-    count = positive("--count", COUNT if asked.count is None else asked.count)
+    count = COUNT if asked.count is None else asked.count
     generator, about = sampling.load_generator(path, device)
     channels, side = about["shape"]
     reference = trained_on(about, side) if not asked.reference else datasets.load(asked.reference, resolution=side)
     if channels != reference.channels:
         raise InputError(f"{path} draws {channels}-channel images, '{reference.name}' has {reference.channels}")
+    name = fidelity.default_extractor(reference) if asked.extractor == "auto" else asked.extractor
+    fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
+    check_memory(str(path), (count, channels, side, side))
     with drawing(path):
         images = sampling.generate(generator, sampling.latents(count, about["networks"]["latent"], "report"))
     return Given(images, reference, "the latents that reports are made with")
@@ -193,8 +200,7 @@ def from_files(asked: Score) -> Given:
             f"{asked.images} holds images of {in_words(found.sizes)} pixels, '{reference.name}' takes "
             f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name their data set"
         )
-    note = f"{found.skipped} broken images left out" if found.skipped else ""
-    return Given(torch.cat([found.train, found.test]), reference, note)
+    return Given(torch.cat([found.train, found.test]), reference, "; ".join(found.remarks))
 
 
 def in_words(sizes: Sequence[tuple[int, int]], between: str = " and ") -> str:
@@ -273,6 +279,7 @@ def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
         "extractor": extractor.name,
         "extractor_sha256": extractor.hash,
         "scoring_version": SCORING_VERSION,
+        **({"note": given.note} if given.note else {}),
     }
     return json.dumps(about | {"scores": scores}, indent=2)
 

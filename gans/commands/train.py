@@ -34,8 +34,12 @@ class Train:
 
     model: Annotated[str, Option(f"a recipe: {', '.join(RECIPES)}", positional=True)]
     dataset: Annotated[str, Option("digits, mnist, ..., folder:PATH", positional=True)] = "digits"
-    seed: Annotated[int, Option("training seed: initial weights, latents, order of the data")] = 0
-    kimg: Annotated[float | None, Option("budget in thousands of images; if not given, the recipe's")] = None
+    seed: Annotated[
+        int, Option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)
+    ] = 0
+    kimg: Annotated[
+        float | None, Option("budget in thousands of images; if not given, the recipe's", above=0, most=10**7)
+    ] = None
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
     precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
@@ -78,6 +82,7 @@ def run(asked: Train) -> int:
     from gans.commands.progress import busy, screen
     from gans.compute import devices, precision
     from gans.registry import MODELS
+    from gans.runs import living
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
     from gans.runs.sync import left_behind
@@ -88,9 +93,10 @@ def run(asked: Train) -> int:
     with busy("reading data, looking for extractors"):
         cell = resolve(asked.model, experiment, device)
     workers = cluster.checked(asked.workers)
+    store = Store()  # whole before anything writes to it
     place = Place(
         EXPERIMENT,
-        tracking_uri(),
+        store.uri,
         asked.device,
         devices.cores(),
         graph=asked.graph,
@@ -98,9 +104,9 @@ def run(asked: Train) -> int:
         workers=workers,
     )
     check_workers(cell, place)
-    Store(place.uri)  # whole before anything writes to it
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
         print(f"{asked.model} trains in float32, as no lower precision was measured on CUDA")
+    living.close_dead(store)
     folder = asked.runs / EXPERIMENT / cell.slug
     with screen({cell.name: cell.experiment.budget}) as shown:
         shown.start(cell.name, cell.experiment.budget)

@@ -37,7 +37,7 @@ VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY
 class Ui:
     """Open the MLflow UI on this machine."""
 
-    port: Annotated[int, Option("TCP port on localhost")] = 5000
+    port: Annotated[int, Option("TCP port on localhost", least=1, most=65_535)] = 5000
 
 
 def add(commands: Any) -> None:
@@ -59,9 +59,20 @@ def run(asked: Ui) -> int:
             with Server.started(asked.port, uri, said) as server:
                 server.wait_until_it_answers()
                 print(f"MLflow UI of {shown(uri)}: {server.address} (Ctrl-C ends it)", flush=True)
+                show_views(server.address)
                 return server.process.wait()
     except Ended as end:
         return 0 if end.number == signal.SIGINT else 128 + end.number
+
+
+def show_views(address: str) -> None:
+    """Print links to what matters of every experiment; those of older versions are given what the links open."""
+    from gans.runs.tracking import Store  # seconds to import, which the server's address does not wait for
+
+    for name, experiment_id, view in Store().views():
+        print(f"{name}, {view.kind}s by {view.metric}")
+        print(f"  table   {address}{view.link(experiment_id)}")
+        print(f"  charts  {address}{view.link(experiment_id, charts=True)}", flush=True)
 
 
 def check_port(port: int) -> None:

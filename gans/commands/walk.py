@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from gans.commands import options
 from gans.commands.artist import LATENT, Artist, Drawing, Line
-from gans.commands.checks import at_least, finite, suffixes
+from gans.commands.checks import writable
 from gans.commands.options import Option
 
 AMONG = 2000  # samples that directions are found from
@@ -22,10 +22,10 @@ class Walk(Drawing):
     around: Annotated[str, Option("else: along the two directions that change images most", metavar="LATENT")] = (
         "0:0"
     )
-    reach: Annotated[float, Option("standard deviations along these")] = 2.5
-    size: Annotated[int, Option("images a side")] = 9
+    reach: Annotated[float, Option("standard deviations along these", least=-100, most=100)] = 2.5
+    size: Annotated[int, Option("images a side", least=2, most=1_000)] = 9
     line: Line = "slerp"
-    output: Annotated[Path, Option("the PNG to write")] = Path("walk.png")
+    output: Annotated[Path | None, Option("the PNG to write; if not given, a new one in outputs/samples")] = None
 
 
 def add(commands: Any) -> None:
@@ -35,8 +35,9 @@ def add(commands: Any) -> None:
 
 def run(asked: Walk) -> int:
     """Draw a grid of images over a plane of latents."""
-    suffixes([asked.output], [".png"])
-    size, reach = at_least("--size", asked.size, 2), finite("--reach", asked.reach)
+    named = [asked.output] if asked.output else []
+    writable(named, [".png"], asked.force)
+    size = asked.size
     artist = Artist.of(asked)
     from gans.generate import latents
     from gans.pictures.grids import picture, save_picture
@@ -46,7 +47,9 @@ def run(asked: Walk) -> int:
     else:
         some = latents.draw(AMONG, artist.latent, asked.seed)
         axes = latents.directions(some, artist.draw(some), 2)
-        z = latents.around(latents.chosen([asked.around], artist.latent)[0], axes, size, reach)
-    save_picture(picture(artist.draw(z), columns=size), asked.output)
-    print(f"{size} x {size} images in {asked.output}")
+        z = latents.around(latents.chosen([asked.around], artist.latent)[0], axes, size, asked.reach)
+    drawn = picture(artist.draw(z), columns=size)
+    (path,) = asked.files(named, "walk", ".png")
+    save_picture(drawn, path)
+    print(f"{size} x {size} images in {path}")
     return 0

@@ -30,6 +30,7 @@ class ZooCommand:
         tuple[str, ...], Option("put the generators of these MLflow runs into a zoo", metavar="RUN")
     ] = ()
     to: Annotated[Path | None, Option("the zoo's folder, for --add")] = None
+    force: Annotated[bool, Option("replace generators of the same names, for --add")] = False
     licence: Annotated[str, Option("of the weights, for --add")] = ""
     data_licence: Annotated[str, Option("of the data, for --add; known for digits, mnist and fashion-mnist")] = ""
 
@@ -88,6 +89,7 @@ def put(asked: ZooCommand) -> int:
         raise InputError(f"{missing} is missing: gans zoo --add RUN --to FOLDER --licence MIT")
     from gans.runs.deposit import Licences, deposit
 
-    for name, entry in deposit(asked.add, asked.to, Licences(asked.licence, asked.data_licence)).items():
+    licences = Licences(asked.licence, asked.data_licence)
+    for name, entry in deposit(asked.add, asked.to, licences, asked.force).items():
         print(described(name, entry))
     return 0

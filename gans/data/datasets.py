@@ -22,6 +22,7 @@ from gans.data.images import (
     ImageData,
     Source,
     Split,
+    check_memory,
     check_resolution,
     enlarge_all,
     fit_all,
@@ -144,14 +145,18 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     has both; images beside these are left out, with a warning. Any other folder gives the tenth of its
     images with the smallest sha256 of their relative path to the test split (not stratified). The labels
     are the names of the folders that hold the images, where every image has one and at least two differ.
-    Transparent pixels are composited on black, EXIF orientation is applied, 16-bit grey is scaled to 8.
+    Images are known by their content, whatever their names. Transparent pixels are composited on black, EXIF
+    orientation is applied, 16-bit grey is scaled to 8; floats and other integers have no fixed range and count as
+    broken.
 
     The data sets loaded last stay in memory: the second load of one costs nothing or, for a folder, a look
     at its files' sizes and times; if these have changed it is decoded again.
 
     Raises InputError, one line with the remedy, for an unknown name, a bad resolution, files that are
-    missing, unreadable or damaged, grey and colour images in one folder, or a decompression bomb. A broken
-    image in a folder is named in the log, counted in `skipped` and left out.
+    missing, unreadable or damaged, grey and colour images in one folder, or a decompression bomb. Every file of
+    a folder is used, or left out and counted with the reason in `remarks`, where every conversion is said
+    as well; both are logged. Only regular files within the folder are opened; a broken image, and what else
+    cannot be had, is counted in `skipped`.
     """
     root = data_root() if root is None else Path(root)
     if resolution is not None:
@@ -173,6 +178,8 @@ def _load_named(name: str, dataset: Callable[[Path], Source], root: Path, resolu
     source = dataset(root)
     height, width = source.train.images.shape[-2:]
     side = resolution or smallest_resolution(max(height, width))
+    count = len(source.train.images) + len(source.test.images)
+    check_memory(name, (count, source.train.images.shape[1], side, side))
     train, test = (
         Split(source.resize(s.images, side).contiguous(), s.labels) for s in (source.train, source.test)
     )

@@ -5,57 +5,49 @@ Everything is decoded once into memory: there is no loader, no worker, no transf
 
 from __future__ import annotations
 
-import bz2
 import functools
-import gzip
 import hashlib
 import io
 import json
 import logging
-import lzma
-import os
 import posixpath
 import re
-import tarfile
-import unicodedata
 import uuid
 import warnings
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import PIL
-import psutil
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from gans.data.images import ImageData, Split, fit, planes, smallest_resolution
+from gans.data import listing
+from gans.data.images import ImageData, Split, check_memory, fit, planes, smallest_resolution
+from gans.data.listing import UNREADABLE, File, LeftOut
 from gans.errors import InputError
 from gans.files import expand, user_cache
+from gans.registry import FOLDER
 
 log = logging.getLogger("gans")
 
-FOLDER = "folder:"
 LARGEST_DEFAULT = 128  # a folder of photographs; `resolution=` may ask for more
-CACHE_VERSION = 2  # raise with any change to how a folder is decoded, fitted, labelled or split
+CACHE_VERSION = 3  # raise with any change to how a folder is decoded, fitted, labelled or split
 KEPT = 8  # data sets that a process holds on to: those of one matrix
 
-# Pillow would also try formats that run other programs (EPS) or are no pictures.
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+# Pillow would also try formats that run other programs (EPS), are no pictures, or cannot be known (TGA).
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "QOI", "SGI")
+MAGIC = 32  # bytes by which a format is known
+MOST_NAMED = 10  # broken images, one line each; all are counted
+TURNED = 0x0112  # EXIF's tag for how a camera was held
 HELD_OUT = ("test", "val", "valid", "validation")  # names of the test split's folder, best first
-UNREADABLE = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
-
-DECOMPRESSORS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 T = TypeVar("T")
 
@@ -72,6 +64,10 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     try:
         path = expand(asked).resolve(strict=True)
         return cached_folder(name, path, _fingerprint(path), root, resolution)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, InputError) or not re.search("Symlink loop|null byte", str(error)):
+            raise
+        raise InputError(f"{name!r} is no path ({last_line(error)}); check it") from None
     except FileNotFoundError as error:
         raise InputError(f"{name}: {error.filename} does not exist; check the path") from None
     except PermissionError as error:
@@ -90,18 +86,21 @@ def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolut
     file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.safetensors"
     files = [place / file for place in (root / "cache", user_cache())]
     cached = (_read_cache(file, name, title) for file in files if file.is_file())
-    found = next((data for data in cached if data), None)
-    if found:
-        return found
-    data = _decode_folder(name, title, path, resolution)
-    _write_cache(data, files)
+    data = next((data for data in cached if data), None)
+    if data is None:
+        data = _decode_folder(name, title, path, resolution)
+        _write_cache(data, files)
+    for remark in data.remarks:
+        log.warning("%s: %s", name, remark)
     return data
 
 
 def _fingerprint(path: Path) -> tuple:
     """What changes when the files do."""
     if path.is_dir():
-        return tuple(sorted((file.name, file.size, file.modified) for file in _files(path)))
+        left = LeftOut()
+        found = sorted((file.name, file.size, file.modified) for file in listing.files(path, left))
+        return (*found, *left.as_key())
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -117,18 +116,22 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     For a tar each is one streaming pass. The first adds about half to the time, once; a single pass would
     have to hold every file in memory until the last has told the most common size.
     """
-    broken: set[str] = set()
+    left, total = LeftOut(), listing.count(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        headers = dict(_visit(path, _header, broken))
-        channels = _common_channels(name, [header.channels for header in headers.values()])
+        headers = dict(_visit(path, _header, left, "looking through", total))
+        channels = _common_channels(name, [header.channels for header in headers.values()], left)
         side = resolution or _default_resolution([min(header.size) for header in headers.values()])
-        images = _room(name, (len(headers), channels, side, side))
+        shape = (len(headers), channels, side, side)
+        check_memory(name, shape)
+        images = np.zeros(shape, np.uint8)
         place = {file: index for index, file in enumerate(headers)}
-        decode = functools.partial(_pixels, resolution=side)
-        for file, pixels in _visit(path, decode, broken, len(headers)):
+        decode = functools.partial(_decoded, resolution=side)
+        changes = {}
+        for file, (pixels, changed) in _visit(path, decode, left, "decoding", total):
             images[place[file]] = pixels
-    train, test = _split(name, sorted(headers.keys() - broken))
+            changes[file] = changed
+    train, test, outside = _split(name, sorted(changes))
     classes = _classes([*train.values(), *test.values()])
     number = {folder: index for index, folder in enumerate(classes)}
 
@@ -137,146 +140,92 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         labels = [number[_class_of(inside)] for inside in files.values()] if classes else None
         return Split(rows, None if labels is None else torch.tensor(labels))
 
-    sizes = (headers[file].size for file in (*train, *test))
-    return ImageData.of(name, title, split(train), split(test), classes, len(broken), sizes)
+    used = (*train, *test)
+    converted = _tally([change for file in used for change in changes[file]])
+    remarks = [f"converted: {converted}"] if converted else []
+    remarks += [f"left out: {text}" for text in [left.text()] if text] + outside
+    sizes = (headers[file].size for file in used)
+    return ImageData.of(name, title, split(train), split(test), classes, left.faults(), sizes, remarks)
+
+
+def _tally(changes: list[str]) -> str:
+    """`3 of 16 bits to 8, 1 palette`."""
+    return ", ".join(f"{n:,} {change}" for change, n in sorted(Counter(changes).items()))
 
 
 def _visit(
-    path: Path, look: Callable[[Image.Image], T], broken: set[str], total: int | None = None
+    path: Path, look: Callable[[Image.Image], T], left: LeftOut, phase: str, total: int | None
 ) -> Iterator[tuple[str, T]]:
-    """(name, look(image)) of every sound image; a broken one is named in the log and added to `broken`."""
+    """(name, look(image)) of every sound image; others are added to `left`, broken ones named in the log."""
     console = Console(stderr=True)
     files = track(
-        _files(path),
-        description=f"{'looking through' if total is None else 'decoding'} {path.name}",
+        listing.files(path, left),
+        description=f"{phase} {path.name}",
         total=total,
         console=console,
         disable=not console.is_terminal,
     )
     for file in files:
-        content = file.read()
+        content = _content(path, file)
+        if content is None:
+            left.add(listing.UNKNOWN, file.name)
+            continue
         try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=formats()) as image:
                 seen = look(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise InputError(
                 f"{path}: {file.name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; remove or shrink it"
             ) from None
         except Exception as error:  # Pillow answers damage with nearly any exception
-            _note_broken(path, file.name, error, broken)
+            if isinstance(error, UnidentifiedImageError) and not _is_named_image(file.name):
+                left.add(listing.UNKNOWN, file.name)
+            else:
+                _note_broken(path, file.name, error, left)
             continue
         yield file.name, seen
 
 
-def _note_broken(path: Path, file: str, error: Exception, broken: set[str]) -> None:
-    if file not in broken:
+def _content(path: Path, file: File) -> bytes | None:
+    """A file's bytes; None if neither its first ones nor its name are an image's, and it is read no further."""
+    with file.open() as opened:
+        start = opened.read(MAGIC)
+        if not (_is_image(start) or _is_named_image(file.name)):
+            return None
+        if file.size > listing.size_limit():
+            raise listing.too_large(path, file.name, file.size)
+        # more than that is not taken, whatever has been written to it since
+        return start + opened.read(max(0, file.size - len(start)))
+
+
+def _note_broken(path: Path, file: str, error: Exception, left: LeftOut) -> None:
+    new = left.add(listing.BROKEN, file)
+    if new and len(left.names[listing.BROKEN]) <= MOST_NAMED:
         log.warning("%s: %s is broken and left out: %s", path, file, str(error).partition(" <")[0])
-    broken.add(file)
 
 
-# Files of directories and archives
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-@dataclass(frozen=True)
-class _File:
-    """An image file of a directory or archive; a tar's must be read before the next one is asked for."""
-
-    name: str  # relative, parts joined by "/"
-    size: int  # bytes, as declared
-    read: Callable[[], bytes]
-    modified: int = 0  # nanoseconds
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The endings of names by which an image of these formats is known, in lower case."""
+    known = formats()
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in (*known, "MPO"))
 
 
-def _files(path: Path) -> Iterator[_File]:
-    """The image files of a directory or archive, in any order; without macOS's and other hidden files."""
-    files = _directory(path) if path.is_dir() else _zip(path) if zipfile.is_zipfile(path) else _tar(path)
-    # no image within Pillow's limit on pixels needs more, so a declared size beyond it is not even read
-    limit = 4 * (Image.MAX_IMAGE_PIXELS or 2**32)
-    for file in files:
-        if file.size > limit:
-            raise InputError(f"{path}: {file.name} has {file.size:,} bytes, too many for an image; remove it")
-        yield file
+def _is_image(start: bytes) -> bool:
+    """Whether these first bytes may be an image's, whatever its name."""
+    start = start.ljust(MAGIC, b"\0")
+    return any(accept is None or accept(start) for _, accept in (Image.OPEN[name] for name in formats()))
 
 
-def _directory(path: Path) -> Iterator[_File]:
-    for file in _walk(path):
-        name = _clean(file.relative_to(path).as_posix())
-        if not _is_image(name):
-            continue
-        status = file.stat()
-        yield _File(name, status.st_size, file.read_bytes, status.st_mtime_ns)
-
-
-def _walk(path: Path) -> Iterator[Path]:
-    """All files below `path`; links to folders are followed, but each folder is entered once."""
-    entered = set()
-    for folder, subfolders, names in os.walk(path, onerror=_raise, followlinks=True):
-        subfolders.sort()  # which of two links to one folder comes first must not depend on the file system
-        here = Path(folder).resolve()
-        if here in entered:
-            subfolders.clear()
-            continue
-        entered.add(here)
-        yield from (Path(folder, name) for name in names)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _zip(path: Path) -> Iterator[_File]:
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            name = _clean(entry.filename)
-            if entry.is_dir() or not _is_image(name):
-                continue
-            if entry.flag_bits & 1:
-                raise InputError(f"{path} is encrypted; pack it again without a password")
-            yield _File(name, entry.file_size, functools.partial(archive.read, entry))
-
-
-def _tar(path: Path) -> Iterator[_File]:
-    with _decompressed(path) as content, tarfile.open(fileobj=content, mode="r|") as archive:
-        for entry in archive:
-            name = _clean(entry.name)
-            if entry.isdir() or not _is_image(name):
-                continue
-            yield _File(name, entry.size, functools.partial(_read_entry, archive, entry))
-        _check_end(archive, content)
-
-
-def _decompressed(path: Path) -> BinaryIO:
-    # not by tarfile, which does not look at the checksum or the end of what it decompresses
-    with path.open("rb") as file:
-        start = file.read(8)
-    open_ = next((open_ for magic, open_ in DECOMPRESSORS.items() if start.startswith(magic)), Path.open)
-    return open_(path, "rb")
-
-
-def _check_end(archive: tarfile.TarFile, content: BinaryIO) -> None:
-    """tarfile takes a damaged or cut header for the end; after the true one there is only padding."""
-    rest = archive.fileobj
-    while rest and (block := rest.read(2**20)):
-        if block.strip(b"\0"):
-            raise tarfile.ReadError("a damaged header, or data after the end")
-    if content.tell() % tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("cut off")
-
-
-def _read_entry(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
-    # a stream cannot go back to what a link points to: no bytes, so it is named as broken
-    file = archive.extractfile(entry) if entry.isfile() else None
-    return file.read() if file else b""
-
-
-def _clean(name: str) -> str:
-    """One spelling for one name: no leading "/" or "./", and composed letters, which macOS takes apart."""
-    return unicodedata.normalize("NFC", posixpath.normpath(name).lstrip("/"))
-
-
-def _is_image(name: str) -> bool:
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-    return not hidden and name.lower().endswith(SUFFIXES)
+def _is_named_image(name: str) -> bool:
+    return posixpath.splitext(name)[1].lower() in suffixes()
 
 
 # What a folder's images have in common
@@ -289,22 +238,59 @@ class _Header:
 
 
 def _header(image: Image.Image) -> _Header:
+    _check_range(image)
     return _Header(image.size, 1 if _is_grey(image) else 3)
 
 
-def _is_grey(image: Image.Image) -> bool:
+def _check_range(image: Image.Image) -> None:
+    """Refuse pixels of which nobody knows what white is: to scale them would be a guess.
+
+    Raises:
+        ValueError: floats, or integers other than unsigned ones of 16 bits.
+    """
     if image.mode == "F":
-        raise ValueError("float pixels have no fixed range")
+        raise ValueError("float pixels have no fixed range; store 8 bits")
+    tags = getattr(image, "tag_v2", {})
+    bits, kind = tags.get(258, (16,)), tags.get(339, (1,))  # of a TIFF: BitsPerSample, SampleFormat (1: unsigned)
+    if image.mode.startswith("I") and (bits[0], kind[0]) != (16, 1):
+        raise ValueError(f"{bits[0]}-bit integers have no fixed range; store 8 bits, or 16 unsigned ones")
+
+
+def _is_grey(image: Image.Image) -> bool:
     if image.mode != "P":
         return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
     red, green, blue = np.reshape(image.getpalette() or [0, 0, 0], (-1, 3)).T
     return bool((red == green).all() and (green == blue).all())
 
 
-def _pixels(image: Image.Image, resolution: int) -> np.ndarray:
-    """uint8 (channels, resolution, resolution) of an image as opened."""
+def _decoded(image: Image.Image, resolution: int) -> tuple[np.ndarray, list[str]]:
+    """uint8 (channels, resolution, resolution) of an image as opened, and how it was converted to that."""
+    _check_range(image)
+    changes = _changes(image)
+    if image.getexif().get(TURNED, 1) != 1:
+        changes.append("turned as their EXIF says")
     ImageOps.exif_transpose(image, in_place=True)
-    return planes(fit(_plain(image), resolution))
+    return planes(fit(_plain(image), resolution)), changes
+
+
+def _changes(image: Image.Image) -> list[str]:
+    """What `_plain` will do to the image, in words that follow a number."""
+    found = []
+    tiles = getattr(image, "tile", [])  # how a file stores its pixels
+    stored = str(tiles[0].args) if tiles else ""
+    if image.mode.startswith("I") or "16" in stored:
+        found.append("of 16 bits to 8")
+    if image.mode == "1":
+        found.append("of 1 bit to black and white")
+    elif image.mode in ("P", "PA"):
+        found.append("by palette")
+    elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        found.append(f"{image.mode} to RGB")
+    if image.has_transparency_data:
+        found.append("with transparency, laid on black")
+    if getattr(image, "is_animated", False):
+        found.append("of several frames, of which the first is taken")
+    return found
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -319,9 +305,10 @@ def _plain(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(black, image.convert("RGBA")).convert(mode)
 
 
-def _common_channels(name: str, channels: list[int]) -> int:
+def _common_channels(name: str, channels: list[int], left: LeftOut) -> int:
     if not channels:
-        raise InputError(f"{name} has no image that can be read; known: {', '.join(SUFFIXES)}")
+        why = f": {left.text()}" if left.names else ""
+        raise InputError(f"{name} has no image that can be read{why}; known: {', '.join(sorted(suffixes()))}")
     grey, colour = channels.count(1), channels.count(3)
     if grey and colour:
         raise InputError(
@@ -336,29 +323,18 @@ def _default_resolution(sides: list[int]) -> int:
     return min(LARGEST_DEFAULT, smallest_resolution(common))
 
 
-def _room(name: str, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """An array for all images, if memory holds it twice: once as decoded, once as split."""
-    needed, free = 2 * int(np.prod(shape)), psutil.virtual_memory().available
-    if needed > free:
-        raise InputError(
-            f"{name}: {shape[0]:,} images of {shape[-1]} x {shape[-1]} need {needed / 1e9:.1f} GB of memory, "
-            f"{free / 1e9:.1f} GB are free; ask for a smaller resolution"
-        )
-    return np.zeros(shape, np.uint8)
-
-
-def _split(name: str, files: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Train and test files, each with its path inside the split; `files` are sorted."""
+def _split(name: str, files: list[str]) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Train and test files, each with its path inside the split, and what to say of others; `files` are sorted."""
     if len(files) < 2:
         raise InputError(
             f"{name} has {len(files)} sound images; add some: one to train and one to test are needed"
         )
     leading = posixpath.commonpath([posixpath.dirname(file) for file in files])
     inside = {file: file.removeprefix(leading).lstrip("/") for file in files}
-    return _split_by_folder(name, inside) or _split_by_hash(inside)
+    return _split_by_folder(inside) or (*_split_by_hash(inside), [])
 
 
-def _split_by_folder(name: str, inside: dict[str, str]) -> tuple[dict[str, str], dict[str, str]] | None:
+def _split_by_folder(inside: dict[str, str]) -> tuple[dict[str, str], dict[str, str], list[str]] | None:
     splits: dict[str, dict[str, str]] = {}
     for file, path in inside.items():
         top, _, rest = path.partition("/")
@@ -367,9 +343,8 @@ def _split_by_folder(name: str, inside: dict[str, str]) -> tuple[dict[str, str],
     if "train" not in splits or held_out is None:
         return None
     others = len(inside) - len(splits["train"]) - len(splits[held_out])
-    if others:
-        log.warning("%s: %d images are in neither train nor %s and left out", name, others, held_out)
-    return splits["train"], splits[held_out]
+    remark = [f"{others} images are in neither train nor {held_out} and left out"] if others else []
+    return splits["train"], splits[held_out], remark
 
 
 def _split_by_hash(inside: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -402,7 +377,8 @@ def _read_cache(file: Path, name: str, title: str) -> ImageData | None:
         about = json.loads(stored["about"])
         train, test = (Split(tensors[part], tensors.get(f"{part}_labels")) for part in ("train", "test"))
         sizes = map(tuple, about["sizes"])
-        data = ImageData.of(name, title, train, test, tuple(about["classes"]), about["skipped"], sizes)
+        told = about["skipped"], sizes, about["remarks"]
+        data = ImageData.of(name, title, train, test, tuple(about["classes"]), *told)
         intact = stored["seal"] == _seal(stored["about"]) and about["hash"] == data.hash
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         intact = False
@@ -414,8 +390,8 @@ def _read_cache(file: Path, name: str, title: str) -> ImageData | None:
 
 def _write_cache(data: ImageData, files: list[Path]) -> None:
     """Write to the first of `files` that can be written; without any the next load decodes again."""
-    parts = {"hash": data.hash, "classes": data.classes, "skipped": data.skipped, "sizes": data.sizes}
-    about = json.dumps(parts)
+    names = ("hash", "classes", "skipped", "sizes", "remarks")
+    about = json.dumps({name: getattr(data, name) for name in names})
     tensors = {"train": data.train, "test": data.test}
     if data.train_labels is not None and data.test_labels is not None:
         tensors |= {"train_labels": data.train_labels, "test_labels": data.test_labels}

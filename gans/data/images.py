@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from gans.errors import InputError
 
-SMALLEST = 16  # no network here is built for less
+SMALLEST, LARGEST = 16, 4096  # no network here is built for less, and no memory holds many that are larger
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +39,9 @@ class ImageData:
     test_labels: Tensor | None  # int64 (m,)
     classes: tuple[str, ...]  # () when unlabelled
     hash: str  # sha256, hex, over shapes, pixels and labels of both splits
-    skipped: int = 0  # broken images left out
+    skipped: int = 0  # broken images left out, and what else cannot be had
     sizes: tuple[tuple[int, int], ...] = ()  # (width, height) of all that `fit` made square; () by another rule
+    remarks: tuple[str, ...] = ()  # what was left out and why, and what was converted, with counts
 
     @property
     def resolution(self) -> int:
@@ -60,6 +63,7 @@ class ImageData:
         classes: tuple[str, ...],
         skipped: int = 0,
         sizes: Iterable[tuple[int, int]] = (),
+        remarks: Iterable[str] = (),
     ) -> ImageData:
         """From two splits of one square size, with the hash computed."""
         return cls(
@@ -73,6 +77,7 @@ class ImageData:
             hash=_hash(train.images, train.labels, test.images, test.labels),
             skipped=skipped,
             sizes=tuple(sorted(set(sizes))),
+            remarks=tuple(remarks),
         )
 
 
@@ -122,9 +127,21 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def check_resolution(resolution: int) -> None:
-    """Raises InputError unless `resolution`, in pixels, is a power of two from 16 up."""
-    if resolution < SMALLEST or resolution & (resolution - 1):
-        raise InputError(f"resolution {resolution} does not work: take a power of two from {SMALLEST} up")
+    """Raises InputError unless `resolution`, in pixels, is a power of two from 16 to 4096."""
+    if not SMALLEST <= resolution <= LARGEST or resolution & (resolution - 1):
+        raise InputError(
+            f"resolution {resolution} does not work: take a power of two from {SMALLEST} up to {LARGEST}"
+        )
+
+
+def check_memory(name: str, shape: tuple[int, int, int, int]) -> None:
+    """Raises InputError unless memory holds images of this shape twice: once as decoded, once as split."""
+    needed, free = 2 * math.prod(shape), psutil.virtual_memory().available
+    if needed > free:
+        raise InputError(
+            f"{name}: {shape[0]:,} images of {shape[-1]} x {shape[-1]} need {needed / 1e9:.1f} GB of memory, "
+            f"{free / 1e9:.1f} GB are free; ask for a smaller resolution"
+        )
 
 
 def smallest_resolution(side: int) -> int:

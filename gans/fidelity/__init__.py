@@ -6,6 +6,7 @@ here is light: which extractors there are, and what their scores are called. `Sc
 
 from gans.fidelity.extractors.extractor import Extractor, identity
 from gans.fidelity.extractors.find import (
+    check_images,
     default_extractor,
     names,
     own_extractor,
@@ -24,6 +25,7 @@ __all__ = [
     "Measured",
     "Metric",
     "ScoreInfo",
+    "check_images",
     "default_extractor",
     "identity",
     "names",

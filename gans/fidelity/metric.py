@@ -26,6 +26,8 @@ SPREAD = "_std"
 
 # what an extractor may give beside features: distances and neighbours are had of any
 Need = Literal["logits", "classes"]
+# where a metric's values lie: above 0, from 0 to 1, or on either side of 0; intervals stay there
+Scale = Literal["ratio", "share", "signed"]
 
 
 def error_of(metric: str) -> str:
@@ -50,6 +52,7 @@ class Metric:
         published: its name in tables under the published Inception weights, where papers have one for it; else
             it is called as under any other extractor.
         needs: what it takes beside features; an extractor that lacks it gives no such number.
+        scale: `ratio` if it is above 0, `share` if from 0 to 1, `signed` if it may be negative.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Metric:
     measure: Callable[[Comparison], Measured]
     published: str = ""
     needs: frozenset[Need] = frozenset()
+    scale: Scale = "signed"
 
     def called(self, label: str) -> str:
         """Its name in tables, logs and reports, by the label of an extractor."""
@@ -76,6 +80,14 @@ def metrics(further: Iterable[str] = ()) -> dict[str, Metric]:
         InputError: one cannot be imported, or is none.
     """
     return {name: _checked(name) for name in dict.fromkeys([*METRICS.names(), *further])}
+
+
+def scale_of(score: str) -> Scale:
+    """Where the values of a score lie, by its name in tables: `fd_digits`; `signed` for one that is not known."""
+    for metric in metrics().values():
+        if score.startswith(f"{metric.name}_") or score == metric.published:
+            return metric.scale
+    return "signed"
 
 
 def _checked(name: str) -> Metric:

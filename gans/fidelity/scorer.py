@@ -18,7 +18,7 @@ from gans.errors import InputError
 from gans.fidelity import reference
 from gans.fidelity.comparison import Comparison, Features, Real, class_shares, sample
 from gans.fidelity.extractors.extractor import Extractor, identity
-from gans.fidelity.extractors.find import require
+from gans.fidelity.extractors.find import check_images, require
 from gans.fidelity.metric import Metric, error_of, spread_of
 from gans.fidelity.metrics import frechet
 from gans.fidelity.neighbours import nearest
@@ -219,21 +219,7 @@ class Scorer:
         }
 
     def _check_sizes(self) -> None:
-        shape, taken = (
-            (self.data.channels, self.data.resolution),
-            (self.extractor.channels, self.extractor.resolution),
-        )
-        if any(want not in (None, got) for got, want in zip(shape, taken, strict=True)):
-            channels, side = (want or "any" for want in taken)
-            raise InputError(
-                f"extractor '{self.extractor.name}' takes {channels}-channel images of side {side}, but "
-                f"'{self.data.name}' has {shape[0]} and {shape[1]}; use 'inception' or train one for it"
-            )
-        if min(self.n, len(self.data.train)) < MINIMUM_IMAGES:
-            raise InputError(
-                f"scoring '{self.data.name}' with {self.n} generated and {len(self.data.train)} real images; "
-                f"at least {MINIMUM_IMAGES} of each are needed"
-            )
+        check_images(self.extractor, self.data, self.n)
 
     def _check_images(self, images: Tensor, count: int) -> None:
         if images.dtype != torch.uint8:

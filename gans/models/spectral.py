@@ -59,7 +59,7 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         kind = weight.device.type
-        if not torch.is_autocast_enabled(kind):
+        if kind == "meta" or not torch.is_autocast_enabled(kind):  # of shapes alone there are no products
             return self.normalised(weight)
         with torch.autocast(kind, enabled=False):
             return self.normalised(weight)

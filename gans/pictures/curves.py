@@ -35,9 +35,9 @@ def draw_curves(histories: Mapping[str, Points], path: Path) -> None:
     scales: dict[str, Callable[[Points], Curve]] = {"real images seen (thousands)": _thousands}
     if clock:
         scales["seconds of training, evaluations not counted"] = _seconds(clock)
-    figure = Figure(figsize=(12, 3.4 * len(scales)), dpi=100)
-    bottom = 0.16 / len(scales)
-    figure.subplots_adjust(left=0.05, right=0.99, bottom=bottom, top=0.97, wspace=0.23, hspace=0.25)
+    figure = Figure(figsize=(12, 3.5 * len(scales)), dpi=100)
+    bottom, top = 0.16 / len(scales), 1 - 0.1 / len(scales)
+    figure.subplots_adjust(left=0.05, right=0.99, bottom=bottom, top=top, wspace=0.23, hspace=0.36)
     rows = figure.subplots(len(scales), 3, squeeze=False)
     for row, (label, scale) in zip(rows, scales.items(), strict=True):
         _row(row, {name: scale(points) for name, points in histories.items()})
@@ -77,4 +77,5 @@ def _lines(axes: Axes, histories: Mapping[str, Curve], names: Mapping[str, str],
         x, y = [x for x, _ in points], [y for _, y in points]
         axes.plot(x, y, color=colour, ls=dash, marker=marker, ms=4, label=label)
     axes.grid(alpha=0.3)
-    axes.legend()
+    # above the axes, where no line runs
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), frameon=False, borderaxespad=0.2)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
 from gans.files import write_bytes
 from gans.pictures import video
-from gans.pictures.grids import tiles
+from gans.pictures.grids import UNREADABLE, tiles
 from gans.pictures.lettering import INK, PAPER, TEXT, fitted, font, pixels
+
+log = logging.getLogger("gans")
 
 ENDING = "kimg.png"
 LIMIT = 1_000_000  # bytes of a film
@@ -45,14 +49,15 @@ class Track:
 
 def grids(pictures: Mapping[str, Path]) -> dict[float, Path]:
     """The grids among the pictures that a training drew, by thousands of images seen."""
-    return {float(name[: -len(ENDING)]): path for name, path in pictures.items() if name.endswith(ENDING)}
+    found = {re.fullmatch(rf"([\d.]+){re.escape(ENDING)}", name): path for name, path in pictures.items()}
+    return {float(name[1]): path for name, path in found.items() if name}
 
 
 def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT) -> bool:
     """Write the film of trainings side by side as a GIF; False, and no file, if there is nothing to show.
 
     Trainings of different lengths keep step by the share of their budget; the caption says how many images each
-    has seen. Frames are only those that training drew: nothing is blended.
+    has seen. Frames are only those that training drew: nothing is blended. A grid that cannot be read is left out.
 
     Args:
         tracks: one panel for each that has grids.
@@ -60,18 +65,31 @@ def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT
         path: the GIF.
         limit: bytes; fewer images of a grid and fewer colours are shown until it fits.
     """
-    tracks = [track for track in tracks if len(track.grids) > 1]
-    if not tracks:
-        return False
-    pictures = [{kimg: _small(tiles(grid, side)) for kimg, grid in track.grids.items()} for track in tracks]
-    if not all(images for own in pictures for images in own.values()):
-        return False  # grids of another size than they should have
+    broken: list[Path] = []
+    read = [_read(track, side, broken) for track in tracks]
+    if broken:
+        log.warning("a film leaves out %d damaged pictures, %s is the first", len(broken), broken[0])
+    shown = [(track, images) for track, images in read if len(images) > 1]
+    if not shown or not all(images for _, own in shown for images in own.values()):
+        return False  # nothing that moves, or grids of another size than they should have
+    tracks, pictures = zip(*shown, strict=True)
     films = (_film(tracks, pictures, min(side, SIDE), *thrift) for thrift in THRIFT)
     content = next((film for film in films if len(film) <= limit), None)
     if content is None:
         return False
     write_bytes(path, content)
     return True
+
+
+def _read(track: Track, side: int, broken: list[Path]) -> tuple[Track, dict[float, list[Image.Image]]]:
+    """The images of a training by moment, and the training as far as it can be read; the rest goes to `broken`."""
+    pictures = {}
+    for kimg, grid in track.grids.items():
+        try:
+            pictures[kimg] = _small(tiles(grid, side))
+        except UNREADABLE:
+            broken.append(grid)
+    return replace(track, grids={kimg: track.grids[kimg] for kimg in pictures}), pictures
 
 
 def _small(images: Sequence[Image.Image]) -> list[Image.Image]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import struct
+import zlib
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
+from gans.errors import first_line
 from gans.files import atomically
+
+log = logging.getLogger("gans")
+
+# what Pillow raises for a file that is no whole picture
+UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def picture(images: Tensor, columns: int | None = None, least: int = 384) -> Image.Image:
@@ -27,6 +36,17 @@ def picture(images: Tensor, columns: int | None = None, least: int = 384) -> Ima
 def save_picture(image: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
+
+
+def readable(path: Path) -> bool:
+    """Whether a picture can be decoded; one that cannot be is named in the log."""
+    try:
+        with Image.open(path) as file:
+            file.load()
+    except UNREADABLE as error:
+        log.warning("%s is damaged (%s); it is left out", path, first_line(error))
+        return False
+    return True
 
 
 def tiles(path: Path, side: int, columns: int = 8) -> list[Image.Image]:

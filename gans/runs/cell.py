@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 
+import psutil
 import torch
 
 from gans import fidelity, files
@@ -14,7 +15,7 @@ from gans.config import Experiment, Resolved
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.models import build_discriminator
+from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.registry import LOSSES, MODELS, RULES
 from gans.training.players import normalises
@@ -74,6 +75,7 @@ def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
         InputError: as `identify`, and if the networks or the update rule do not fit the data.
     """
     cell = identify(model, experiment, device)
+    check_scores(cell.experiment.score.extractors, cell.images)
     check_fit(cell.experiment, cell.images)
     return cell
 
@@ -101,12 +103,42 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
 
 
 def check_fit(experiment: Experiment, images: ImageData) -> None:
-    """Refuse, before training, an experiment whose parts do not fit each other or the data."""
+    """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
     RULES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
     penalised = LOSSES[experiment.loss.name].penalised
     shape = Shape(images.channels, images.resolution)
+    check_memory(experiment, shape)
     if penalised and normalises(build_discriminator(shape, experiment.networks, seed=0)):
         raise InputError(
             f"loss {experiment.loss.name} needs a discriminator without BatchNorm, which couples the gradients "
             f"that it penalises; use dcgan-nobn, for one, in place of {experiment.networks.name}"
+        )
+
+
+def check_scores(names: Iterable[str], images: ImageData) -> None:
+    """Refuse, before training, images that an extractor does not take, or too few of them."""
+    for name in names:
+        if name != "auto":
+            fidelity.check_images(described(name), images)
+
+
+COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
+
+
+def check_memory(experiment: Experiment, shape: Shape) -> None:
+    """Refuse networks that this machine's memory could not hold while they train."""
+    count = getattr(experiment.update, "workers", 1)
+    try:
+        with torch.device("meta"):  # sizes only
+            generator = build_generator(shape, experiment.networks, seed=0)
+            discriminator = build_discriminator(shape, experiment.networks, seed=0)
+    except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
+        return
+    sizes = [sum(part.numel() for part in network.parameters()) for network in (generator, discriminator)]
+    needed, there = 4 * COPIES * (sizes[0] + count * sizes[1]), psutil.virtual_memory().total
+    if needed > there:
+        raise InputError(
+            f"networks {experiment.networks.name} of {sizes[0]:,} and {sizes[1]:,} parameters need "
+            f"{needed / 1e9:.0f} GB of memory, this machine has {there / 1e9:.0f} GB; "
+            "lower networks.width or networks.latent"
         )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 
-from gans.errors import brief
 from gans.runs.delivery import Delivery, Gone
 from gans.runs.journal import Held, Journal, Sent
 from gans.runs.tracking import Store
@@ -88,10 +86,7 @@ class Courier:
                 self.changed.notify_all()
         except Held:
             self.seen(self.journal.sent)
-        except Exception as error:
-            print(
-                f"{time.strftime('%H:%M:%S')} the tracking store does not answer: {brief(error)}", file=sys.stderr
-            )
+        except Exception:  # whatever keeps it from answering is said by who reports what was left behind
             with self.changed:
                 self.failures += 1
                 self.changed.notify_all()

@@ -55,6 +55,12 @@ DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
 ELSEWHERE = ("http", "https", "databricks", "databricks-uc", "uc")  # that MLflow knows besides
 
 
+# what names a store, and what to do about one that is no server
+TRACKING, FILE = "MLFLOW_TRACKING_URI", f"set MLFLOW_TRACKING_URI, {DEFAULT_URI} for one"
+STORAGE = "STORAGE"
+JOURNAL = "take a file, STORAGE=sweeps.journal, or the URL of a database, STORAGE=postgresql://..."
+
+
 class Unusable(Exception):
     """Why a store cannot be used, in one line."""
 
@@ -85,7 +91,7 @@ def check_tracking(url: str) -> None:
         check(url, MLFLOW)
     except Unusable as error:
         raise InputError(
-            f"cannot use the tracking store {shown(url)}: {error}; set MLFLOW_TRACKING_URI, {DEFAULT_URI} for one"
+            f"cannot use the tracking store {shown(url)}: {error}; {remedy(url, TRACKING, FILE)}"
         ) from None
 
 
@@ -102,8 +108,7 @@ def check_storage(url: str) -> None:
             _journal(Path(url))
     except Unusable as error:
         raise InputError(
-            f"cannot use the storage {shown(url)}: {error}; take a file, STORAGE=sweeps.journal, or the URL of a "
-            "database, STORAGE=postgresql://..."
+            f"cannot use the storage {shown(url)}: {error}; {remedy(url, STORAGE, JOURNAL)}"
         ) from None
 
 
@@ -119,6 +124,22 @@ def check(url: str, kind: Kind) -> None:
         _in_time(lambda: _http(url))
     elif url.startswith(DATABASES):
         _in_time(lambda: _server(url, kind))
+
+
+def remedy(url: str, variable: str, otherwise: str) -> str:
+    """What to do about a database that cannot be used, in a few words.
+
+    Args:
+        url: of the database.
+        variable: what names it.
+        otherwise: what to do if it is no server.
+    """
+    kind = url.partition("://")[0].partition("+")[0] if "://" in url else ""
+    if kind in ("postgresql", "mysql", "mssql"):
+        return f"check that its server runs, and user, password, host, port and name of the database in {variable}"
+    if kind in ("http", "https"):
+        return f"check that the server runs, and its address in {variable}"
+    return otherwise
 
 
 def sqlite_file(url: str) -> Path | None:

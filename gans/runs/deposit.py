@@ -14,6 +14,7 @@ from gans import schema
 from gans.config import Experiment, experiment
 from gans.errors import InputError
 from gans.files import load_weights, slug, write_bytes, write_text
+from gans.places import taken
 from gans.recipes import RULE_RECIPES, recipe
 from gans.runs.find import IN_RUN, run_of
 from gans.runs.scores import ScoreKey, records
@@ -39,23 +40,34 @@ class Licences:
     data: str = ""
 
 
-def deposit(run_ids: Sequence[str], folder: Path, licences: Licences) -> dict[str, Entry]:
-    """Copy the generators of runs into a zoo's folder and write its index; one of the same name is replaced.
+def deposit(run_ids: Sequence[str], folder: Path, licences: Licences, force: bool = False) -> dict[str, Entry]:
+    """Copy the generators of runs into a zoo's folder and write its index.
+
+    Args:
+        run_ids: of the runs.
+        folder: of the zoo.
+        licences: of what goes there.
+        force: replace generators of the same names.
 
     Raises:
-        InputError: a run is unknown, not finished, or kept no generator.
+        InputError: a run is unknown, not finished, or kept no generator; or another one has its name.
     """
     store = Store()
     entries = Zoo(str(folder)).entries() if (folder / INDEX).exists() else {}
-    added = {}
+    added: dict[str, Entry] = {}
+    contents: dict[str, bytes] = {}
     for run_id in run_ids:
         run = run_of(run_id, store)
         path = store.artifact(run, IN_RUN)
         if path is None or run.data.tags.get(schema.STATUS) != schema.FINISHED:
             raise InputError(f"run {run_id} ({run.info.run_name}) is no finished cell that kept its generator")
         name, entry = described(run, path, licences)
-        write_bytes(folder / entry.file, path.read_bytes())
+        file, contents[name] = folder / entry.file, path.read_bytes()
+        if not force and file.exists() and file.read_bytes() != contents[name]:
+            raise taken(file)
         added[name] = entry
+    for name, entry in added.items():
+        write_bytes(folder / entry.file, contents[name])
     tables = [as_toml(name, entry) for name, entry in sorted((entries | added).items())]
     write_text(folder / INDEX, HEADER + "".join(tables))
     return added

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +17,16 @@ from gans.data.images import ImageData
 from gans.errors import InputError, Stopped, brief
 from gans.generate.sampling import PURPOSES
 from gans.pictures.curves import draw_curves
+from gans.pictures.decoration import decorating
 from gans.pictures.film import Track, grids, save_film
 from gans.pictures.shards import draw_shards
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
 from gans.runs.live import LiveRun as Run
+from gans.runs.locks import Holder, Lock, locked
 from gans.runs.provenance import foreign, provenance
 from gans.runs.scoring import Scored, Scoring
+from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire, Where
@@ -38,10 +40,6 @@ Tell = Callable[[int, Mapping[str, float]], None]
 def phase(name: str) -> dict[str, float]:
     """What tells that a cell begins with something else; for who watches, not tracked."""
     return {schema.PHASE + name: 1.0}
-
-
-class InUse(InputError):
-    """Another process works on the same cell."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,8 @@ class Tracker:
 
     def picture(self, path: Path) -> None:
         self.run.artifact(path, schema.SAMPLES)
+        for kimg in grids({path.name: path}):
+            self.run.picture(path, schema.GRIDS, round(1000 * kimg))
 
     def flush(self) -> None:
         self.run.flush()
@@ -122,6 +122,10 @@ class CellRun:
         """The observer of the training."""
         return Tracker(run, self.tell)
 
+    def ended(self) -> Scored | None:
+        """How the cell has ended meanwhile, if another process has run it: then nothing is done."""
+        return None
+
     def conclude(self, run: Run, trained: Outcome) -> None:
         """What is done before the run of a trained cell ends."""
 
@@ -139,13 +143,17 @@ class CellRun:
             compiled.require(device)
             compiled.keep(datasets.data_root().absolute() / "cache" / "compiled")
         devices.prepare(device, self.place.threads)
-        with locked(self.folder):
+        with locked(self.folder) as lock:
+            if ended := self.ended():
+                return ended
+            self.tell = beating(lock, self.tell)
             run = self.open()
             with self.ending(run):
                 trained, scored = self.train(run)
                 self.keep(run, trained)
                 self.conclude(run, trained)
             run.finish(scored.status, scored.reason)
+            Checkpoints(self.folder).settle()
         return scored
 
     def open(self) -> Run:
@@ -153,16 +161,21 @@ class CellRun:
         place = self.place
         run = Run.of(self.folder, place.uri, place.experiment)
         if run is None:
-            run = Run.start(self.folder, place.uri, place.experiment, self.name, self.tags(), place.parent)
+            told = self.tags() | self.holder()
+            run = Run.start(self.folder, place.uri, place.experiment, self.name, told, place.parent)
             run.params({"model": self.cell.model, **self.cell.experiment.flat()})
             text = json.dumps({"run": run.id, "cell": self.name, "identity": self.cell.identity})
             files.write_text(self.folder / schema.RUN_FILE, text)
         else:
             run.resume(place.parent)
-            run.tag(provenance() | self.tags())  # of the code that goes on
+            run.tag(provenance() | self.tags() | self.holder())  # of the code that goes on
             run.untag(schema.LOST)  # those that the checkpoint knows to be lost are told again
         run.tag(foreign(self.cell.experiment) | session(self.cell, place))
         return run
+
+    def holder(self) -> dict[str, str]:
+        """Tags that say that the run is under way, and whose it is, should this process die."""
+        return {schema.HOLDER: Holder.of(self.folder).text(), schema.STATUS: schema.RUNNING}
 
     @contextmanager
     def ending(self, run: Run) -> Iterator[None]:
@@ -210,8 +223,9 @@ class CellRun:
         self.tell(0, phase(schema.PICTURES_PHASE))
         self.keep_networks(run)
         curves = self.folder / schema.CURVES
-        draw_curves(trained.history, curves)
-        run.artifact(curves)
+        with decorating(curves):
+            draw_curves(trained.history, curves)
+            run.artifact(curves)
         run.tag({schema.CHOSEN: str(trained.chosen)})
         run.log(trained.images, {schema.TRACKING: run.seconds})
         self.keep_film(run)
@@ -225,14 +239,25 @@ class CellRun:
     def keep_film(self, run: Run) -> None:
         """Put the training as a film into the run, made of the grids that lie in its folder."""
         path = self.folder / schema.FILM
-        drawn = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
-        if save_film([Track(self.name, drawn)], self.cell.experiment.resolution, path):
-            run.artifact(path)
+        found = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
+        with decorating(path):
+            if save_film([Track(self.name, found)], self.cell.experiment.resolution, path):
+                run.artifact(path)
 
 
 def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Scored:
     """Train the cell, or go on with it, and score it, under its MLflow run; see `CellRun.execute`."""
     return CellRun(cell, folder, place, tell).execute()
+
+
+def beating(lock: Lock, tell: Tell) -> Tell:
+    """A listener that also tells those who wait for the cell how far it is."""
+
+    def both(images: int, values: Mapping[str, float]) -> None:
+        lock.beat(images)
+        tell(images, values)
+
+    return both
 
 
 def check_workers(cell: Cell, place: Place) -> None:
@@ -253,8 +278,9 @@ def check_workers(cell: Cell, place: Place) -> None:
 def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path) -> None:
     """Put a picture of the classes that each worker holds into the run."""
     update, path = experiment.update, folder / schema.SHARDS
-    if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
-        run.artifact(path)
+    with decorating(path):
+        if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
+            run.artifact(path)
 
 
 @contextmanager
@@ -316,17 +342,3 @@ def tags(cell: Cell) -> dict[str, str]:
         schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         schema.NOTE: note,
     }
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the cell's folder; a second process that wants it gets an `InputError`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InUse(f"{folder} is in use by another process; wait for it or stop it") from None
-        for leftover in folder.glob(".*.[0-9]*"):  # of a process that was killed while writing
-            leftover.unlink()
-        yield

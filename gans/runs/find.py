@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gans import zoo
 from gans.errors import InputError
 from gans.files import expand
-from gans.runs import databases
+from gans.runs import artifacts, databases
 from gans.schema import GENERATOR, NETWORKS
 from gans.urls import shown, tracking_uri
 
@@ -65,6 +65,8 @@ def _in_store(run_id: str) -> Path:
     store = Store(uri)
     run = run_of(run_id, store)
     path = store.artifact(run, IN_RUN)
+    if path is None and (lost := store.lost(run)):
+        raise artifacts.missing(f"{run.info.run_id[:12]} ({run.info.run_name})", lost)
     if path is None:
         raise InputError(
             f"run {run.info.run_id[:12]} ({run.info.run_name}) kept no generator; name a finished cell"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import threading
 import time
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from gans import files
+
+log = logging.getLogger("gans")
 
 FILE, SENT, LOCK = "journal.jsonl", "journal.sent", ".journal.lock"
 START, ADOPT = "start", "adopt"  # the calls of a first line
@@ -122,6 +125,9 @@ class Journal:
         journal = cls(folder)
         if journal.path.is_file():
             journal._mend()
+            lost = sum(line is None for line, _ in journal.passages())
+            if lost or not journal.head:
+                log.warning("%s is damaged; %s lines of it are left out", journal.path, lost or "all")
         return cls.read(folder)
 
     def _mend(self) -> None:

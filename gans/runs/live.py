@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 import uuid
@@ -13,7 +12,9 @@ from typing import Any, Self
 
 from gans import schema
 from gans.files import write_text
+from gans.runs import slider
 from gans.runs.courier import GRACE, OPENING, Courier
+from gans.runs.folder import run_of
 from gans.runs.journal import Journal
 from gans.runs.provenance import provenance
 from gans.runs.system import PREFIX, SystemWatch
@@ -73,7 +74,7 @@ class LiveRun(Telling):
         """
         journal = Journal.open(folder)
         if journal is None or key not in (None, journal.key, journal.sent.run):
-            key = key or _named(folder)
+            key = key or run_of(folder)
             if key is None:
                 return None
             journal = Journal.adopt(folder, experiment, key)
@@ -142,6 +143,14 @@ class LiveRun(Telling):
     def artifacts(self, path: Path, folder: str) -> None:
         self.append("artifacts", path=self.keep(path, folder), folder=folder)
 
+    def picture(self, path: Path, key: str, images: int) -> None:
+        """A picture of this name after `images` images, for the slider of MLflow's UI."""
+        with self._timed():
+            made = slider.stepped(path, self.journal.folder / slider.FOLDER, key, images)
+        for file in made:
+            self.artifact(file, slider.FOLDER)
+        self.tag({slider.LOGGED: "True"})
+
     def text(self, content: str, name: str) -> None:
         path = self.journal.folder / schema.KEPT / name
         write_text(path, content)
@@ -195,11 +204,3 @@ class LiveRun(Telling):
 def invocation(folder: Path) -> Path:
     """A new folder for the run of an invocation, beside those of its cells."""
     return folder / schema.INVOCATIONS / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-
-
-def _named(folder: Path) -> str | None:
-    """MLflow's id of the run that a folder belongs to, where it was made without a journal."""
-    try:
-        return str(json.loads((folder / schema.RUN_FILE).read_text(encoding="utf-8"))["run"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,12 +22,30 @@ OUR_CODE = ("--", ":/", ":(exclude,top)reports/results")
 
 def provenance() -> dict[str, str]:
     """Tags that say which code of ours ran: commit, whether the tree was dirty, versions, protocol."""
+    commit = git(HERE, "rev-parse", "HEAD")
     return {
-        schema.COMMIT: git(HERE, "rev-parse", "HEAD") or "unknown",
+        **source(commit),
+        schema.COMMIT: commit or "unknown",
         schema.DIRTY: str(bool(git(HERE, *CHANGED, *OUR_CODE))).lower(),
         schema.PROTOCOL: str(PROTOCOL_VERSION),
         **{f"{schema.VERSION}{package}": installed_version(package) for package in PACKAGES},
     }
+
+
+def source(commit: str) -> dict[str, str]:
+    """Tags from which MLflow's UI fills its columns: user, program, commit."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    known = {schema.SOURCE_COMMIT: commit} if commit else {}
+    return {schema.USER: user(), schema.SOURCE: name or "python", schema.SOURCE_TYPE: "LOCAL", **known}
+
+
+def user() -> str:
+    """Who runs this; `unknown` where the system has no name for them, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return "unknown"
 
 
 def foreign(experiment: Resolved) -> dict[str, str]:

@@ -31,6 +31,8 @@ class Source(Protocol):
 
     def artifact(self, run: MlflowRun, path: str) -> Path | None: ...
 
+    def lost(self, run: MlflowRun) -> Path | None: ...
+
 
 class Recorded:
     """A run as its journal tells it.
@@ -208,6 +210,14 @@ class Reader:
             return found.artifact(path) if found else None
 
         return self.ask(lambda: self.store.artifact(run, path), remembered)
+
+    def lost(self, run: MlflowRun) -> Path | None:
+        """As `Store.lost`; of what journals hold whole, nothing is."""
+        recorded = self.found.get(run.info.run_id)
+        nothing: Path | None = None
+        if recorded and recorded.base is None:
+            return nothing
+        return self.ask(lambda: self.store.lost(run), lambda: nothing)
 
     def remembered(self, run_id: str) -> Recorded | None:
         """A run whose store has ceased to answer."""

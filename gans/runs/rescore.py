@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,12 +14,16 @@ from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
 from gans.runs.cell import Cell, extractor
 from gans.runs.courier import GRACE
-from gans.runs.execute import Place, locked
+from gans.runs.execute import Place
+from gans.runs.last import Last
 from gans.runs.live import LiveRun
-from gans.runs.scores import ScoreKey, metric, record
+from gans.runs.locks import locked
+from gans.runs.scores import ScoreKey, metric, record, records
 from gans.runs.scoring import chosen, draw_report
 from gans.runs.sync import keys
 from gans.runs.tracking import MlflowRun, Store
+
+log = logging.getLogger("gans")
 
 
 def add_scores(
@@ -43,7 +48,11 @@ def add_scores(
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     with locked(folder):
-        generator = chosen(generator_of(run, folder, place.uri), device)
+        known = records(Last.of(folder).tags)  # another process may have added some since
+        wanted = [key for key in wanted if not (key in known and known[key].complete(extractor(key.extractor)))]
+        if not wanted:
+            return
+        generator = generator_of(run, folder, place.uri, device)
         more = LiveRun.of(folder, place.uri, place.experiment, keys(run)[0])  # it stays finished meanwhile
         if more is None:
             raise InputError(f"{run.info.run_name} was deleted from the store meanwhile")
@@ -55,20 +64,31 @@ def add_scores(
         more.close(GRACE)
 
 
-def generator_of(run: MlflowRun, folder: Path, uri: str) -> Path:
-    """Where the generator of a run lies.
+def generator_of(run: MlflowRun, folder: Path, uri: str, device: torch.device) -> torch.nn.Module:
+    """The generator of a run, from its folder or else from the store at `uri`.
 
     Raises:
-        InputError: neither in the folder nor in the store at `uri`.
+        InputError: neither has a whole one.
     """
     here = folder / schema.GENERATOR
-    kept = here if here.is_file() else Store(uri).artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    if here.is_file():
+        try:
+            return chosen(here, device)
+        except InputError as error:
+            log.warning("%s; the copy in the tracking store is taken", error)
+    store = Store(uri)
+    kept = store.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    remedy = f"delete run {run.info.run_id[:12]} and train it again"
     if kept is None:
+        lost = store.lost(run)
+        place = f"with the artifacts of its run, which are not at {lost}" if lost else "in the store"
         raise InputError(
-            f"the generator of {run.info.run_name} is neither in {folder} nor in the store; delete run "
-            f"{run.info.run_id[:12]} and train it again"
+            f"the generator of {run.info.run_name} is neither whole in {folder} nor {place}; {remedy}"
         )
-    return kept
+    try:
+        return chosen(kept, device)
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None
 
 
 def assess(cell: Cell, generator: torch.nn.Module, key: ScoreKey, device: torch.device) -> dict[str, float]:

@@ -17,6 +17,7 @@ from gans.data.images import ImageData
 from gans.fidelity.scorer import Scorer
 from gans.generate import sampling
 from gans.pictures import grids, panels
+from gans.pictures.decoration import decorating
 from gans.runs.scores import ScoreKey, record
 from gans.training.costs import Costs
 from gans.training.loop import GRID_IMAGES, Outcome
@@ -123,8 +124,9 @@ class Scoring:
 
         def keep(name: str, write: Callable[[Path], None]) -> None:
             path = self.folder / schema.SAMPLES / name
-            write(path)
-            observer.picture(path)
+            with decorating(path):
+                write(path)
+                observer.picture(path)
 
         keep("final.png", lambda path: grids.save_picture(grids.picture(grid), path))
         keep("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path))

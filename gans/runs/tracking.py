@@ -12,15 +12,15 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 # MLflow reports usage over the network unless told not to; a benchmark should do neither that nor wait for it
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# nor print the address of every run that ends
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # nor try for minutes, by itself, what a courier tries again anyway
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -30,15 +30,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
 from gans.errors import InputError
-from gans.runs import databases
+from gans.runs import artifacts, databases
 from gans.runs.databases import trouble
 from gans.runs.provenance import provenance
+from gans.runs.tables import creating
 from gans.runs.telling import Telling
-from gans.urls import DEFAULT_URI, shown, tracking_uri
+from gans.runs.views import View, presented
+from gans.urls import shown, tracking_uri
 
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
@@ -49,14 +53,50 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE
 
 def _create(uri: str) -> None:
     """Make a new SQLite store whole or not at all: killed among its migrations, MLflow leaves one it refuses."""
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
+    path = databases.sqlite_file(uri)
+    if path is None:
+        return
+    for leftover in _leftovers(path):  # of a process that was killed here
+        leftover.unlink(missing_ok=True)
+    if path.exists():
         return
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
-    with suppress(FileExistsError):  # another process was faster
+    with suppress(FileExistsError):  # a process that knows no such turns was faster
         os.link(part, path)
     part.unlink()
+
+
+def _leftovers(path: Path) -> list[Path]:
+    """Databases that were being made in a file's place; none where nobody may remove them."""
+    digits = "[0-9a-f]" * 32
+    return list(path.parent.glob(f".{path.name}.{digits}*")) if os.access(path.parent, os.W_OK) else []
+
+
+class Client(MlflowClient):
+    """A client that writes a run's artifacts where `Store.folder` says: an embedded store may have moved."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri)
+        self.home = artifacts.home(uri)
+
+    def log_artifact(self, run_id: str, local_path: str, artifact_path: str | None = None) -> None:
+        if self.home is None:
+            super().log_artifact(run_id, local_path, artifact_path)
+        else:
+            self.repository(run_id).log_artifact(local_path, artifact_path)
+
+    def log_artifacts(self, run_id: str, local_dir: str, artifact_path: str | None = None) -> None:
+        if self.home is None:
+            super().log_artifacts(run_id, local_dir, artifact_path)
+        else:
+            self.repository(run_id).log_artifacts(local_dir, artifact_path)
+
+    def repository(self, run_id: str) -> ArtifactRepository:
+        """What writes the artifacts of a run of an embedded store."""
+        recorded = self.get_run(run_id).info.artifact_uri
+        folder = artifacts.located(recorded, self.home)
+        return get_artifact_repository(folder.as_uri() if folder else recorded)
 
 
 class Store:
@@ -74,13 +114,14 @@ class Store:
         databases.check_tracking(self.uri)
         mlflow.set_tracking_uri(self.uri)
         try:
-            _create(self.uri)
-            self.client = MlflowClient(self.uri)
-            self.client.search_experiments(max_results=1)  # brings a database up to date before any worker
+            with creating(self.uri):
+                _create(self.uri)
+                self.client = Client(self.uri)
+                self.client.search_experiments(max_results=1)  # brings a database up to date before any worker
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+            advice = databases.remedy(self.uri, databases.TRACKING, databases.FILE)
             raise InputError(
-                f"cannot use the tracking store {shown(self.uri)}: {trouble(error)}; set MLFLOW_TRACKING_URI, "
-                f"{DEFAULT_URI} for one"
+                f"cannot use the tracking store {shown(self.uri)}: {trouble(error)}; {advice}"
             ) from None
 
     def experiment(self, name: str) -> str:
@@ -99,10 +140,8 @@ class Store:
 
     def _artifacts(self, name: str) -> str | None:
         """Beside a SQLite file; a server has its own place."""
-        if not self.uri.startswith("sqlite:///"):
-            return None
-        database = Path(self.uri.removeprefix("sqlite:///")).resolve()
-        return (database.parent / "mlartifacts" / name).as_uri()
+        home = artifacts.home(self.uri)
+        return (home / name).as_uri() if home else None
 
     def experiments(self, prefix: str = "") -> list[str]:
         """The names of those that begin like this."""
@@ -112,15 +151,20 @@ class Store:
     def runs(self, experiment: str, deleted: bool = False) -> list[MlflowRun]:
         """All runs of the experiment of this name, oldest first; or those that were deleted."""
         found = self.client.get_experiment_by_name(experiment)
-        return self._search(found.experiment_id, deleted=deleted) if found else []
+        return self._search([found.experiment_id], deleted=deleted) if found else []
 
-    def _search(self, experiment_id: str, query: str = "", deleted: bool = False) -> list[MlflowRun]:
+    def open_runs(self) -> list[MlflowRun]:
+        """The runs of all experiments that have not ended."""
+        experiments = [found.experiment_id for found in self.client.search_experiments()]
+        return self._search(experiments, "attributes.status = 'RUNNING'") if experiments else []
+
+    def _search(self, experiments: list[str], query: str = "", deleted: bool = False) -> list[MlflowRun]:
         view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
         order = ["attributes.start_time ASC", "attributes.run_id ASC"]
         runs: list[MlflowRun] = []
         token = None
         while True:
-            page = self.client.search_runs([experiment_id], query, view, order_by=order, page_token=token)
+            page = self.client.search_runs(experiments, query, view, order_by=order, page_token=token)
             runs.extend(page)
             token = page.token
             if not token:
@@ -134,7 +178,7 @@ class Store:
         query = f"tags.`{schema.JOURNAL}` = '{key}'"
         found = self.client.get_experiment_by_name(experiment)
         where = [(found.experiment_id, deleted) for deleted in (False, True)] if found else []
-        runs = [run for place, deleted in where for run in self._search(place, query, deleted)]
+        runs = [run for place, deleted in where for run in self._search([place], query, deleted)]
         return runs or [run for run in [self.run(key)] if run]
 
     def run(self, run_id: str) -> MlflowRun | None:
@@ -158,8 +202,28 @@ class Store:
 
     def create(self, experiment: str, name: str, tags: Mapping[str, str], at: int | None = None) -> Run:
         """A new run that began at this time, in milliseconds since 1970; else now."""
-        run = self.client.create_run(self.experiment(experiment), start_time=at, run_name=name, tags=dict(tags))
+        experiment_id = self.experiment(experiment)
+        self.present(experiment_id, [tags])
+        run = self.client.create_run(experiment_id, start_time=at, run_name=name, tags=dict(tags))
         return Run(self, run.info.run_id)
+
+    def present(self, experiment_id: str, some: Iterable[Mapping[str, str]]) -> list[View]:
+        """Let the UI show runs of such tags as their readers want them; the views of it."""
+        views = list(dict.fromkeys(view for tags in some if (view := View.of(tags))))
+        if views:
+            known = self.client.get_experiment(experiment_id).tags
+            for name, value in presented(experiment_id, known, views).items():
+                self.client.set_experiment_tag(experiment_id, name, value)
+        return views
+
+    def views(self) -> Iterator[tuple[str, str, View]]:
+        """Name and id of every experiment of ours, with each of its views."""
+        for name in self.experiments():
+            runs = self.runs(name)
+            if runs:
+                experiment_id = runs[0].info.experiment_id
+                for view in self.present(experiment_id, (run.data.tags for run in runs)):
+                    yield name, experiment_id, view
 
     def starting_with(self, run_id: str) -> list[MlflowRun]:
         """All runs whose id begins like this, in any experiment; hexadecimal digits only."""
@@ -168,14 +232,22 @@ class Store:
 
     def artifact(self, run: MlflowRun, path: str) -> Path | None:
         """A local copy of an artifact (in place for a file store); None if the run has none of this name."""
-        local = urlparse(run.info.artifact_uri)
-        if local.scheme in ("", "file"):
-            here = Path(url2pathname(local.path)) / path
-            return here if here.exists() else None
+        folder = self.folder(run)
+        if folder:
+            return folder / path if (folder / path).exists() else None
         try:
             return Path(self.client.download_artifacts(run.info.run_id, path))
         except (MlflowException, OSError):
             return None
+
+    def folder(self, run: MlflowRun) -> Path | None:
+        """Where a run's artifacts lie, there or not; None if it is not on a disk of this machine."""
+        return artifacts.located(run.info.artifact_uri, self.client.home)
+
+    def lost(self, run: MlflowRun) -> Path | None:
+        """The folder of a run's artifacts if it should be on this machine and is not, else None."""
+        folder = self.folder(run)
+        return folder if folder and not folder.exists() else None
 
 
 class Run(Telling):

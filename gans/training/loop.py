@@ -7,12 +7,14 @@ from pathlib import Path
 
 import torch
 
-from gans import files, schema
+from gans import schema
 from gans.compute import devices
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.generate import sampling
 from gans.pictures import grids
+from gans.pictures.decoration import decorating
+from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve, Evaluator
 from gans.training.recorder import Diverged, History, Observer, Recorder
 from gans.training.state import Training
@@ -84,7 +86,8 @@ def train(
     """
     recorder = Recorder(device, observer)
     training = Training(experiment, data, device, graph, hire, compile)
-    session = Session(training, Curve(evaluator, training, folder / schema.GENERATOR), recorder, folder)
+    curve = Curve(evaluator, training, folder / schema.GENERATOR)
+    session = Session(training, curve, recorder, folder, Checkpoints(folder))
     session.begin()
     try:
         while True:
@@ -95,7 +98,7 @@ def train(
             if training.due("checkpoints"):
                 session.save()
             if training.over:
-                return session.end(schema.FINISHED, training.update.remark())
+                return session.end(schema.FINISHED, session.remark())
             session.step()
             if training.due("logs") or training.due("checkpoints"):
                 session.log()
@@ -111,23 +114,24 @@ class Session:
         training: what learns.
         curve: judges it and keeps its best generator.
         recorder: is told.
-        folder: for checkpoint and grids.
+        folder: for grids.
+        checkpoints: where the state is kept.
     """
 
     training: Training
     curve: Curve
     recorder: Recorder
     folder: Path
+    checkpoints: Checkpoints
 
     def begin(self) -> None:
         """Go on from the folder's checkpoint, if there is one."""
-        file, training = self.folder / schema.CHECKPOINT, self.training
-        if not file.exists():
+        training = self.training
+        state = self.checkpoints.resume(training.device, training, self.curve)
+        if state:
+            self.recorder.load(state)
+        else:
             self.recorder.tell(training.images, training.sizes())
-            return
-        state = files.load(file, training.device)
-        for part in (training, self.curve, self.recorder):
-            part.load(state)
 
     # --- once in a while
 
@@ -144,8 +148,10 @@ class Session:
         training = self.training
         z = sampling.latents(GRID_IMAGES, training.experiment.networks.latent, "grid")
         path = self.folder / schema.SAMPLES / f"{training.images / 1000:010.3f}kimg.png"
-        grids.save_picture(grids.picture(sampling.generate(training.ema.generator, z)), path)
-        self.recorder.observer.picture(path)
+        images = sampling.generate(training.ema.generator, z)
+        with decorating(path):
+            grids.save_picture(grids.picture(images), path)
+            self.recorder.observer.picture(path)
 
     def save(self) -> None:
         """A checkpoint, of a finite state only."""
@@ -153,7 +159,7 @@ class Session:
         self.training.ensure_finite()
         self.recorder.observer.flush()
         state = self.training.state() | self.curve.state() | self.recorder.state()
-        files.save(self.folder / schema.CHECKPOINT, state)
+        self.checkpoints.save(state)
 
     def wait(self) -> None:
         """For queued steps, so that they are booked as training and not as what comes next."""
@@ -171,6 +177,10 @@ class Session:
         self.recorder.log(training.images, training.told, training.update.metrics())
 
     # --- the end
+
+    def remark(self) -> str:
+        """What is remarkable about a training that came to its end."""
+        return "; ".join(filter(None, (*self.checkpoints.remarks, self.training.update.remark())))
 
     def end(self, status: str, reason: str) -> Outcome:
         recorder = self.recorder

@@ -12,6 +12,7 @@ from gans import schema
 from gans.compute import compiled, precision, recorded
 from gans.config import Resolved
 from gans.data.images import ImageData
+from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.registry import RULES
 from gans.training.ema import EMA
@@ -166,13 +167,27 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Everything to resume from."""
         return {
+            "of": self.origin,
             "images": self.images,
             "update": self.update.state(),
             "ema": self.ema.state(),
             "threads": torch.get_num_threads(),
         }
 
+    @property
+    def origin(self) -> str:
+        """Hash of what a state is of; the budget may be another, since a longer training goes through the same."""
+        settings = self.experiment.model_copy(update={"kimg": 0.0})
+        return settings.identity(self.data.hash, "", self.experiment.code())
+
     def load(self, state: dict[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises:
+            InputError: it is another training's, though networks of the same sizes may take it.
+        """
+        if state.get("of", self.origin) != self.origin:  # states of earlier versions do not say
+            raise InputError("it is of other settings or data")
         self.update.load(state["update"])
         self.ema.load(state["ema"])
         self.images = self.previous = state["images"]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from benchmarks.matrix import MATRICES, NAMES, cells, read_matrix, with_preset
+from benchmarks.matrix import MATRICES, NAMES, cells, read_matrix, select_matrix, tell_presets, with_preset
 from benchmarks.options import Selection
 from benchmarks.runner import check_cell
 from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import recipe
+from gans.runs.cell import identify
+from sweeps.options import Request
 
 CPU = torch.device("cpu")
 SMALL = """
@@ -157,7 +161,7 @@ def without_names(table):
         (Selection(datasets=["digit"]), "unknown data set 'digit'; did you mean 'digits'"),
         (Selection(datasets=["folder:/nowhere"]), "/nowhere"),
         (Selection(budget=0), "BUDGET=0 must be above 0"),
-        (Selection(seeds=[-1]), "seed = -1 is not valid"),
+        (Selection(seeds=[-1]), "SEEDS=-1 must be at least 0, at most 2147483647"),
     ],
 )
 def test_wrong_selections_are_named(small, selection, says):
@@ -171,9 +175,31 @@ def test_other_data_sets_and_budgets_have_reports_of_their_own(small):
     assert matrix.experiment_name(1, ["mnist"]) == "small-mnist"
     assert matrix.experiment_name(1, None, "auto") == "small"
     assert matrix.experiment_name(0.1, ["mnist"], "bf16") == "small-mnist-bf16-budget0.1"
-    assert (
-        matrix.experiment_name(0.5, ["folder:/a b/my cats.tar.xz", "digits"]) == "small-my-cats-digits-budget0.5"
-    )
+    digest = hashlib.sha256(b"/a b/my cats.tar.xz").hexdigest()[:6]
+    name = f"small-my-cats-{digest}-digits-budget0.5"
+    assert matrix.experiment_name(0.5, ["folder:/a b/my cats.tar.xz", "digits"]) == name
+    assert matrix.experiment_name(0.5, ["folder:/another/my cats.tar.xz", "digits"]) != name
+
+
+def test_a_folder_is_one_data_set_however_it_is_spelled(small, tmp_path, monkeypatch):
+    """Absolute, relative, over a parent, by a link; another folder of the same last name is another."""
+    for place in ("in", "other"):
+        (tmp_path / place / "x").mkdir(parents=True)
+        for i in range(100):
+            Image.new("L", (16, 16), i).save(tmp_path / place / "x" / f"{i}.png")
+    (tmp_path / "link").symlink_to(tmp_path / "in/x")
+    (tmp_path / "in/sub").mkdir()
+    monkeypatch.chdir(tmp_path / "in/sub")
+    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
+    small.write_text(SMALL.replace("kimg = 2", 'kimg = 2\nscore = { extractors = ["digits"] }'))
+    matrix = read_matrix(str(small))
+    spelled = [f"folder:{path}" for path in (tmp_path / "in/x", "../x", "../../in/x/", tmp_path / "link")]
+    assert len({matrix.experiment_name(1, [name]) for name in spelled}) == 1
+    assert matrix.experiment_name(1, [spelled[0]]) != matrix.experiment_name(1, ["folder:../../other/x"])
+    assert len({Request("gan", name).name for name in spelled}) == 1
+    found = [cells(matrix, Selection(["dcgan"], [name], [0]), CPU)[0] for name in spelled]
+    assert len({(cell.identity, cell.slug, cell.name) for cell in found}) == 1
+    assert len(cells(matrix, Selection(["dcgan"], spelled, [0]), CPU)) == 1
 
 
 @pytest.mark.parametrize(
@@ -214,10 +240,11 @@ def test_every_matrix_of_the_suite_is_valid(path):
 
 def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "sweeps/presets").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"no preset in sweeps/presets for a model of .*run `make sweep"):
+    monkeypatch.setattr("benchmarks.matrix.PRESETS", tmp_path / "ships")
+    with pytest.raises(InputError, match=r"no preset in outputs/presets or ships for .*; run `make sweep"):
         with_preset(read_matrix(str(small)), "tuned")
-    (tmp_path / "sweeps/presets/dcgan-digits.toml").write_text("optimizer = { lr_g = 3e-3 }\n")
+    (tmp_path / "outputs/presets").mkdir(parents=True)
+    (tmp_path / "outputs/presets/dcgan-digits.toml").write_text("optimizer = { lr_g = 3e-3 }\n")
     matrix = with_preset(read_matrix(str(small)), "tuned")
     found = {cell.name: cell for cell in cells(matrix, Selection(seeds=[0]), CPU)}
     assert list(found) == ["dcgan/digits/0", "big/digits/0", "dcgan-tuned/digits/0"]
@@ -227,6 +254,21 @@ def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch)
     assert found["dcgan/digits/0"].identity == alone.identity
     with pytest.raises(InputError, match="unknown preset 'tune'; did you mean 'tuned'"):
         with_preset(matrix, "tune")
+
+
+def test_what_was_made_here_comes_before_what_ships_and_the_file_is_told(small, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.matrix.PRESETS", tmp_path / "ships")
+    for folder, rate in (("ships", 1e-3), ("elsewhere/presets", 2e-3)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "dcgan-digits.toml").write_text(f"optimizer = {{ lr_g = {rate} }}\n")
+    for outputs, says, rate in (("outputs", "ships", 1e-3), ("elsewhere", "elsewhere/presets", 2e-3)):
+        matrix = select_matrix(str(small), "tuned", Path(outputs))
+        asked = Selection(models=["dcgan", "dcgan-tuned"], seeds=[0])
+        tell_presets(matrix, asked)
+        assert capsys.readouterr().out == f"dcgan-tuned on digits: {says}/dcgan-digits.toml\n"
+        _, tuned = cells(matrix, asked, CPU)
+        assert tuned.experiment.optimizer.lr_g == rate
 
 
 def test_a_precision_is_asked_for_all_cells_and_checked_on_the_device(small):
@@ -246,3 +288,32 @@ def test_unless_asked_for_a_precision_is_the_devices(small, monkeypatch):
     default, bf16 = (cells(matrix, Selection(precision=kind), CPU) for kind in (None, "bf16"))
     assert [cell.identity for cell in default] == [cell.identity for cell in bf16]
     assert {cell.experiment.precision for cell in cells(matrix, Selection(), torch.device("meta"))} == {"float32"}
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"networks": {"width": 65_536}}, "GB of memory, this machine has .* lower networks.width"),
+        (
+            {"networks": {"name": "sagan", "width": 65_536}},
+            "GB of memory, this machine has .* lower networks.width",
+        ),
+        (
+            {"score": {"extractors": ["mnist"]}},
+            "extractor 'mnist' takes 1-channel images of side 32, but 'digits'",
+        ),
+        ({"score": {"extractors": ["auto", "cifar10"]}}, "takes 3-channel images of side 32, but 'digits'"),
+    ],
+)
+def test_what_no_cell_could_do_is_refused_before_any_runs(small, table, says):
+    (cell,) = cells(read_matrix(str(small)), Selection(["dcgan"], None, [0]), CPU)
+    wrong = identify("dcgan", experiment(cell.experiment.model_dump(), table), CPU)
+    with pytest.raises(InputError, match=says):
+        check_cell(wrong, CPU)
+
+
+def test_a_budget_beyond_all_limits_is_refused(small):
+    with pytest.raises(InputError, match=r"^BUDGET=1e[+]300 must be at most 1000$"):
+        cells(read_matrix(str(small)), Selection(budget=1e300), CPU)
+    with pytest.raises(InputError, match=r"BUDGET=1000 of kimg = 100000 is 1e[+]08; it must be above 0"):
+        experiment({"kimg": 1e5}).scaled(1000)

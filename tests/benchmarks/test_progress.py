@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks.engine import Ended, Job, Progressed, Result, Started
+from benchmarks.engine import Ended, Job, Progressed, Result, Started, Waiting
 from benchmarks.progress import costs, show
 from gans.commands.progress import Cost
 
@@ -22,12 +22,18 @@ def test_events_are_passed_on():
     job = Job("gan/digits/0", lambda tell: Result("finished"), 1000, Path("log.txt"), 60.0)
     floor = Job("real/digits", lambda tell: Result("finished"), 0, Path("log.txt"), 60.0, counts=False)
     heard = Heard()
-    for event in (Started(job), Progressed(job, 5, {"x": 1.0}), Ended(job, Result("failed", "why"))):
+    for event in (
+        Started(job),
+        Progressed(job, 5, {"x": 1.0}),
+        Waiting(job, "process 7", 250),
+        Ended(job, Result("failed", "why")),
+    ):
         show(heard, event)
     show(heard, Ended(floor, Result("finished")))
     assert heard.calls == [
         ("start", "gan/digits/0", 1000),
         ("tell", "gan/digits/0", 5, {"x": 1.0}),
+        ("wait", "gan/digits/0", "process 7 does it, 25%"),
         ("end", "gan/digits/0", "failed", "why", True),
         ("end", "real/digits", "finished", "", False),
     ]

@@ -77,6 +77,10 @@ class Bench:
         store = Store(self.environment["MLFLOW_TRACKING_URI"])
         return {run.info.run_name: run for run in store.runs("tiny") if run.data.tags.get("gans.kind") == kind}
 
+    def all_runs(self):
+        """Oldest first."""
+        return Store(self.environment["MLFLOW_TRACKING_URI"]).runs("tiny")
+
     def scores(self) -> dict[str, dict[str, float]]:
         return {
             name: {key: value for key, value in run.data.metrics.items() if key.startswith("score/")}
@@ -181,12 +185,18 @@ def here(finished, monkeypatch, capsys):
 
 def test_a_second_run_finds_all_finished(finished, here):
     bench, _ = finished
-    before = bench.runs()
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    before = {run.info.run_id: run.info.end_time for run in store.runs("tiny")}
     code, output = here()
     assert code == 0, output
     assert "start" not in output
-    after = bench.runs()
-    assert {n: r.info.run_id for n, r in after.items()} == {n: r.info.run_id for n, r in before.items()}
+    assert "report: " in output
+    assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
+    code, output = here("--models", "gan")  # less is asked for
+    assert code == 0, output
+    assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
+    (last,) = bench.runs("matrix").values()
+    assert "MODELS=gan" in last.data.tags["mlflow.note.content"]
     code, output = here("--dry-run")
     assert code == 0
     assert output.count("finished") == 2
@@ -276,9 +286,9 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
         return MatrixRun(read_matrix(str(path)), Selection(), machine, store)
 
     asked, plain, apart = planned(True), planned(None), planned(True, "ray")
-    assert asked.command() == "make bench MATRIX=rules GRAPH=1 WORKERS=local"
-    assert plain.command() == "make bench MATRIX=rules WORKERS=local"
-    assert planned(False).command() == "make bench MATRIX=rules GRAPH=0 WORKERS=local"
+    assert asked.command() == f"make bench MATRIX={path} GRAPH=1 WORKERS=local"
+    assert plain.command() == f"make bench MATRIX={path} WORKERS=local"
+    assert planned(False).command() == f"make bench MATRIX={path} GRAPH=0 WORKERS=local"
     assert plain.remarks() == asked.remarks() == []
     assert apart.remarks()[-1] == "GRAPH=1 is for one process; over Ray these models train without graphs: mdgan"
     found = {}
@@ -357,6 +367,28 @@ def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path
     assert "start     gan/digits/0" not in output
     assert killed.runs()["gan/digits/0"].info.end_time == first
     assert killed.scores() == whole.scores()
+    parents = [run for run in killed.all_runs() if run.data.tags["gans.kind"] == "matrix"]
+    assert [(run.info.status, run.data.tags["gans.status"]) for run in parents] == [
+        ("KILLED", "interrupted"),
+        ("FINISHED", "finished"),
+    ]
+    assert not [run for run in killed.all_runs() if run.info.status == "RUNNING"]
+    left = [path.name for path in killed.folder.rglob(".*") if path.name != ".lock"]
+    assert left == []
+
+
+@pytest.mark.slow
+def test_two_at_once_share_the_work_and_both_succeed(tmp_path):
+    bench = Bench(tmp_path)
+    both = [bench.start("--jobs", "1"), bench.start("--jobs", "1")]
+    ended = [(process.communicate(timeout=300)[0], process.returncode) for process in both]
+    assert [code for _, code in ended] == [0, 0], ended
+    assert any("waiting   " in output for output, _ in ended)
+    runs = bench.all_runs()
+    assert all(run.info.status == "FINISHED" for run in runs), runs
+    names = sorted(run.info.run_name for run in runs)
+    assert names == ["bench tiny", "bench tiny", "dcgan/digits/0", "gan/digits/0", "real/digits"]
+    assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
 
 
 def make(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -50,8 +51,8 @@ def tagged(bench, name: str) -> dict[str, str]:
     return bench.runs()[name].data.tags
 
 
-def planned(store: Store) -> MatrixRun:
-    return MatrixRun(read_matrix("tiny.toml"), Selection(), Machine("cpu", 1), store)
+def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
+    return MatrixRun(read_matrix("tiny.toml"), Selection(), Machine("cpu", 1, runs), store)
 
 
 def add(store: Store, count: int | None = None, models: list[str] | None = None) -> MatrixOutcome:
@@ -106,7 +107,7 @@ def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are
         assert own == scores[name]  # whether scored in one go with training or afterwards
         assert "contrast_digits" in records(after[name].data.tags)[OWN].metrics
     assert bench.runs("floor")["real/digits"].data.metrics["half/contrast_digits"] > 0
-    assert "contrast_digits ↓" in (bench.folder / "reports/results/tiny/README.md").read_text()
+    assert "contrast_digits ↓" in (bench.folder / "outputs/reports/tiny/README.md").read_text()
     code, output = bench.run("--dry-run")
     assert "to be scored" not in output
 
@@ -133,7 +134,9 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
     assert set(results.at(300).floors["n_generated"]) == {300}
     text = write(store, "tiny", bench.folder / "reports").read_text()
     assert "From 300 generated images" in text
-    told = "Not scored by `digits` at 300 images: 1 cell; `make score MATRIX=tiny EXTRACTORS=digits COUNT=300`"
+    told = (
+        "Not scored by `digits` at 300 images: 1 cell; `make score MATRIX=tiny.toml EXTRACTORS=digits COUNT=300`"
+    )
     assert told in text
     assert add(store, 300).exit_code == 0
     assert "score-300/fd_digits" in bench.runs()["dcgan/digits/0"].data.metrics
@@ -211,7 +214,7 @@ def test_bad_input_is_one_line(bench, store, tmp_path):
         assert str(caught.value) == says
     empty = Store(f"sqlite:///{tmp_path}/empty.db")
     with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `make bench` first"):
-        score(matrix, Selection(), machine, empty)
+        score(matrix, Selection(), Machine("cpu", 1, tmp_path / "runs"), empty)
 
 
 def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(bench, tmp_path, monkeypatch):
@@ -223,7 +226,7 @@ def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(bench, tmp_path, 
     for number in range(3):
         tags = first | {"gans.kind": "cell", "gans.cell": str(number)}
         old.start("tiny", f"gan/digits/{number}", tags).finish("finished")
-    assert planned(old).remarks() == [
+    assert planned(old, tmp_path / "runs").remarks() == [
         "the store holds 3 cells of protocol 1, which protocol 2 knows by other identities and does not mix with: "
         "all are trained again, the old runs stay as they are"
     ]

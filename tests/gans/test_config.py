@@ -77,6 +77,45 @@ def test_wrong_values_are_refused_by_key_in_one_line(table: dict[str, Any], name
     assert "\n" not in str(caught.value)
 
 
+NUMBERS = {
+    key: type(value)
+    for rule in ("two-player", "mdgan", "fl-gan")
+    for key, value in experiment({"update": {"rule": rule}}).flat().items()
+    if type(value) in (int, float)
+} | {"resolution": int}
+
+
+@pytest.mark.parametrize("value", [True, "1e3", "5", -1, 10**30, math.nan, [], {}], ids=repr)
+@pytest.mark.parametrize("key", NUMBERS)
+def test_what_is_no_number_or_beyond_all_limits_is_refused(key: str, value: Any) -> None:
+    rules = {"update.average_epochs": "fl-gan", "update.d_steps": "two-player"}
+    rule = rules.get(key, "mdgan")
+    table = merge({"update": {"rule": rule}}, nested(key, value))
+    if key == "update.swap_epochs" and value == 10**30:
+        return  # never, as inf, is a number of epochs as well
+    with pytest.raises(InputError) as caught:
+        experiment(table, where="m.toml")
+    said = str(caught.value)
+    assert key in said and "m.toml" in said and "\n" not in said and len(said) < 300
+
+
+@pytest.mark.parametrize("key", [key for key, kind in NUMBERS.items() if kind is int])
+def test_a_whole_number_is_no_fraction(key: str) -> None:
+    with pytest.raises(InputError, match=f"{key} = 1000.0 is not valid"):
+        experiment(merge({"update": {"rule": "mdgan"}}, nested(key, 1e3)))
+
+
+def test_the_limits_are_told() -> None:
+    with pytest.raises(InputError) as caught:
+        experiment({"schedule": {"logs": 99_999_999}}, where="m.toml")
+    assert str(caught.value) == (
+        "m.toml: schedule.logs = 99999999 is not valid: input should be less than or equal to 100000; "
+        "it is at least 1, at most 100000"
+    )
+    with pytest.raises(InputError, match="resolution = 131072 is not a power of two from 16 up to 4096"):
+        experiment({"resolution": 2**17})
+
+
 def test_the_update_table_has_the_keys_of_its_rule_only() -> None:
     assert experiment({"update": {"d_steps": 3}}).update == TwoPlayerConfig(d_steps=3)
     md = experiment({"update": {"rule": "mdgan", "workers": 3, "swap_epochs": math.inf}}).update

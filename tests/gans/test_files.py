@@ -1,5 +1,7 @@
 import math
+import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -133,3 +135,13 @@ def test_weights_that_are_none_are_input_errors_that_name_the_file(tmp_path: Pat
         with pytest.raises(InputError) as caught:
             files.load_weights(path)
         assert path.name in str(caught.value)
+
+
+def test_parts_that_killed_writers_left_go_with_the_next_write(tmp_path: Path) -> None:
+    other = f".a.txt.{os.getppid()}"
+    for name, age in ((".a.txt.4194304", 60), (".a.txt.4194303", 0), (other, 60), (".a.txt.x", 60)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    files.write_text(tmp_path / "a.txt", "whole")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == sorted([".a.txt.4194303", other, ".a.txt.x", "a.txt"])

@@ -84,19 +84,27 @@ def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path
     gan, dcgan = (
         next(line for line in text.splitlines() if line.startswith(f"| {m} |")) for m in ("gan", "dcgan")
     )
-    assert "6.50 ± 1.24, n = 3 | 6.57 ± 1.17, n = 3" in gan
-    welch = stats.ttest_ind(SCORES["fast"]["dcgan"], SCORES["slow"]["dcgan"], equal_var=False)
-    low, high = welch.confidence_interval(0.95)
-    assert f"**1.57 ({low:.3g} to {high:.2f})**" in dcgan
+    assert "6.49 (5.36 to 7.86), n = 3 | 6.56 (5.50 to 7.82), n = 3" in gan
+    logs = (np.log(SCORES[name]["dcgan"]) for name in ("fast", "slow"))
+    low, high = np.exp(stats.ttest_ind(*logs, equal_var=False).confidence_interval(0.95))
+    assert f"**1.19 ({low:.2f} to {high:.2f})**" in dcgan
     assert dcgan.endswith("| 2.50 |")
     assert "**" not in gan
-    assert "leaves 0 out: dcgan on Digits. With 2 rows at 95 %, 0.1 such rows" in text
+    assert "leaves 1 out: dcgan on Digits. With 2 rows at 95 %, 0.1 such rows" in text
     assert "| `precision` | float32 | bf16 |" in text
     assert "| `shards` | — | iid |" in text  # a setting that the one had not yet
     assert "\nmake bench\nmake bench\n.venv/bin/python -m reports.compare slow fast\n" in text
     assert "| `gans.device` | a CPU | a CPU |" in text
     assert "`batch`" not in text and "`gans.commit`" not in text
     assert Image.open(path.with_suffix(".png")).width > 500
+
+
+def test_a_comparison_is_a_new_page(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "slow-and-fast.png").write_text("mine")
+    path = compare.write(store, ("slow", "fast"), tmp_path)
+    assert path == tmp_path / "slow-and-fast-2.md"
+    assert "](slow-and-fast-2.png)" in path.read_text()
+    assert (tmp_path / "slow-and-fast.png").read_text() == "mine"
 
 
 def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp_path: Path) -> None:

@@ -164,8 +164,9 @@ def test_the_page_shows_the_section_and_the_conclusion(results, tmp_path) -> Non
     text = render(results, tmp_path).read_text()
     assert "## MD-GAN, factor by factor" in text
     assert "factors-digits.png" in text
-    assert "| mdgan | 5 | 1 | an iteration | 6.00 / 8.00 | 2.00 / 1.00 | 6.00 / 2.00 | 1,500 | 20 | 3.50 |" in text
-    assert "### Lost workers" in text
+    table = (tmp_path / "tables" / "traffic-digits.csv").read_text()
+    assert 'mdgan,5,1,an iteration,6.00 / 8.00,2.00 / 1.00,6.00 / 2.00,"1,500",20,3.50\n' in table
+    assert "<details><summary>Lost workers</summary>" in text
     assert "## What the figures show, and what they do not\n\nNothing is **shown**." in text
     with Image.open(tmp_path / "factors-digits.png") as picture:
         assert picture.mode == "L"  # nothing depends on colour

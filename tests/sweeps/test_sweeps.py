@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -503,18 +504,20 @@ def test_finalists_are_the_best_without_the_default(sweep, site):
 
 def test_the_difference_is_welch_s():
     a, b = np.array([27.5, 21.0, 19.0, 23.6, 17.0]), np.array([27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8])
+    found = Difference.of(pd.Series([*a, math.nan]), pd.Series(b))
+    three = Difference.of(pd.Series(a), pd.Series(b), comparisons=3)
+    a, b = np.log(a), np.log(b)
     va, vb = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
     t = (a.mean() - b.mean()) / math.sqrt(va + vb)
     freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
     reach = stats.t.ppf(0.975, freedom) * math.sqrt(va + vb)
-    found = Difference.of(pd.Series([*a, math.nan]), pd.Series(b))
-    assert found.mean == pytest.approx(a.mean() - b.mean())
+    ratio = math.exp(a.mean() - b.mean())
+    assert found.ratio == pytest.approx(ratio)
     assert found.p == pytest.approx(2 * stats.t.sf(abs(t), freedom))
-    assert (found.low, found.high) == pytest.approx((found.mean - reach, found.mean + reach))
-    three = Difference.of(pd.Series(a), pd.Series(b), comparisons=3)
+    assert (found.low, found.high) == pytest.approx((ratio / math.exp(reach), ratio * math.exp(reach)))
     wider = stats.t.ppf(1 - 0.025 / 3, freedom) * math.sqrt(va + vb)
     assert three.p == pytest.approx(min(1, 3 * found.p))
-    assert three.high == pytest.approx(found.mean + wider)
+    assert three.high == pytest.approx(ratio * math.exp(wider))
 
 
 @pytest.mark.parametrize(
@@ -537,7 +540,7 @@ def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, 
 
 def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_path):
     monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
-    store = SimpleNamespace(resume=lambda run: None)
+    store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun that it could be told of
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     sign(run.study.ask(), "late")
     job = Job("late", lambda tell: Result("finished"), 0, tmp_path / "log", 1)
@@ -558,7 +561,7 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
         "sagan --objectives seconds": "OBJECTIVES=seconds: take 'score', or 'score seconds'",
         "sagan --objectives score speed": "unknown objective 'speed'",
         "sagan --budget 0": "BUDGET=0 must be above 0",
-        "sagan --seed -1": "SEED=-1 must not be negative",
+        "sagan --seed -1": "SEED=-1 must be at least 0, at most 2147483647",
     }.items(),
 )
 def test_bad_input_is_one_line_and_exit_code_2(flags, says, monkeypatch, capsys):
@@ -685,22 +688,24 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
         assert (run.info.status == "KILLED") == pruned
         assert run.data.params["batch"] == str(trial.params["batch"])
 
-    page = place.folder / "reports/results/sweeps/gan-digits-budget0.01/README.md"
+    page = place.folder / "outputs/reports/sweeps/gan-digits-budget0.01/README.md"
     text = page.read_text()
-    assert "## Default against tuned" in text and "Minus default" in text
-    preset = place.folder / "sweeps/presets/gan-digits-budget0.01.toml"
+    assert "## Default against tuned" in text and "Over default" in text
+    preset = page.parent / "candidate.toml"
+    proven = (place.folder / "outputs/presets/gan-digits-budget0.01.toml").exists()
+    assert proven == ("better than the default, beyond" in preset.read_text())
     assert "study gan-digits-budget0.01, trial" in preset.read_text()
     assert experiment(recipe("gan").settings, tomllib.loads(preset.read_text())).networks.width in (4, 8)
 
     # the pages come back from the store alone
-    pictures = {path.name: path.read_bytes() for path in page.parent.iterdir()}
-    for path in page.parent.iterdir():
-        path.unlink()
+    written = {path: path.read_bytes() for path in page.parent.rglob("*.*")}
+    shutil.rmtree(page.parent)
     (place.folder / "sweeps.journal").unlink()
     again = place.start(module="sweeps.page")
     output = said(again)
     assert again.returncode == 0, output
-    assert {path.name: path.read_bytes() for path in page.parent.iterdir()} == pictures
+    assert {path: path.read_bytes() for path in page.parent.rglob("*.*")} == written
+    assert {"README.md", "report.html", "trials.csv"} <= {path.name for path in written}
     assert "| 1 | gan |" in (page.parent.parent / "README.md").read_text()
 
 
@@ -721,7 +726,7 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     assert process.returncode == 0, output
     assert "two objectives: every trial runs to its end" in output
     assert counted(study(name)) == 3
-    assert (place.folder / f"reports/results/sweeps/{name}/front.png").exists()
+    assert (place.folder / f"outputs/reports/sweeps/{name}/front.png").exists()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 
 from gans.errors import InputError
 from gans.files import caches, write_text
+from gans.places import EXTRACTORS, outputs
 
 SHIPPED = Path(__file__).parent / "weights"
 MADE = "extractors"  # the folder of a cache with those that were trained because there was none
@@ -71,7 +72,7 @@ class Card:
     def _remedy(self) -> str:
         if self.made:
             return f"delete {self.directory / self.name}.json to train it again"
-        return f"restore it with git, or train it again: {self.command}"
+        return f"restore it with git, or train it again: {self.command} --output {self.directory} --force"
 
     def write(self) -> Path:
         """Write the card beside its weights and return its path."""
@@ -86,14 +87,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def own() -> Path:
+    """The directory of extractors that are made here: GANS_EXTRACTORS, or else among the outputs."""
+    named = os.environ.get("GANS_EXTRACTORS")
+    return Path(named) if named else outputs() / EXTRACTORS
+
+
 def cards() -> dict[str, Card]:
-    """All pinned extractors by name: the shipped ones, those made on demand (`stand_in`), and those in the
-    directory `GANS_EXTRACTORS`.
+    """All pinned extractors by name: the shipped ones, those made on demand (`stand_in`), and the user's own.
 
     A card that cannot be read raises `InputError`.
     """
-    own = os.environ.get("GANS_EXTRACTORS")
-    directories = [SHIPPED, *caches(MADE), *([Path(own)] if own else [])]
+    directories = [SHIPPED, *caches(MADE), own()]
     paths = [path for directory in directories for path in sorted(directory.glob("*.json"))]
     return {path.stem: _read(path) for path in paths}
 

@@ -14,6 +14,7 @@ from gans.errors import InputError, unknown
 from gans.fidelity.extractors.cards import INCEPTION_SHA256, TO_BE_MADE, Card, cards
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
+from gans.fidelity.protocol import MINIMUM_IMAGES
 from gans.registry import EXTRACTORS
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def own_extractor(data: ImageData) -> str | None:
     """
     same = (data.name, data.channels, data.resolution)
     known = cards().values()
-    pinned = (card for card in known if not card.made and (card.data, card.channels, card.resolution) == same)
+    # by its content, too: a folder has many spellings
+    pinned = (
+        card
+        for card in known
+        if not card.made and ((card.data, card.channels, card.resolution) == same or card.data_hash == data.hash)
+    )
     made = (card for card in known if card.made and card.data_hash == data.hash)
     return next((card.name for card in (*pinned, *made)), None)
 
@@ -73,6 +79,26 @@ def planned_extractor(data: ImageData) -> str:
     from gans.fidelity.extractors.stand_in import name_of
 
     return name_of(data)
+
+
+def check_images(extractor: Extractor, data: ImageData, n: int = MINIMUM_IMAGES) -> None:
+    """Refuse to score `n` generated images against data that the extractor does not take, or too few of either.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    shape, taken = (data.channels, data.resolution), (extractor.channels, extractor.resolution)
+    if any(want not in (None, got) for got, want in zip(shape, taken, strict=True)):
+        channels, side = (want or "any" for want in taken)
+        raise InputError(
+            f"extractor '{extractor.name}' takes {channels}-channel images of side {side}, but "
+            f"'{data.name}' has {shape[0]} and {shape[1]}; use 'inception' or train one for it"
+        )
+    if min(n, len(data.train)) < MINIMUM_IMAGES:
+        raise InputError(
+            f"scoring '{data.name}' with {n} generated and {len(data.train)} real images; "
+            f"at least {MINIMUM_IMAGES} of each are needed"
+        )
 
 
 def require(name: str) -> Extractor:

@@ -39,4 +39,5 @@ CLASS_DISTANCE = Metric(
     "share of images that would have to change class for the data's balance",
     measure,
     needs=frozenset({"logits", "classes"}),
+    scale="share",
 )

@@ -9,4 +9,5 @@ COVERAGE = Metric(
     "↑",
     "share of real images with a generated one in their neighbourhood",
     lambda compared: compared.neighbourhood.coverage,
+    scale="share",
 )

@@ -9,4 +9,5 @@ DENSITY = Metric(
     "↑",
     "real neighbourhoods a generated image lies in; about 1 for real images",
     lambda compared: compared.neighbourhood.density,
+    scale="ratio",
 )

@@ -42,5 +42,10 @@ def measure(compared: Comparison) -> Measured:
 
 
 FRECHET = Metric(
-    "fd", "↓", "Fréchet distance of the features' Gaussians; few images bias it upward", measure, published="fid"
+    "fd",
+    "↓",
+    "Fréchet distance of the features' Gaussians; few images bias it upward",
+    measure,
+    published="fid",
+    scale="ratio",
 )

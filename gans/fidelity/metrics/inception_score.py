@@ -29,4 +29,5 @@ INCEPTION_SCORE = Metric(
     measure,
     published="isc",
     needs=frozenset({"logits"}),
+    scale="ratio",
 )

@@ -39,4 +39,5 @@ MEMORISATION = Metric(
     "→ 0.5",
     "chance to be closer to the training images than held-out ones are; copies: 1",
     measure,
+    scale="share",
 )

@@ -9,4 +9,5 @@ PRECISION = Metric(
     "↑",
     "share of generated images that lie among real ones",
     lambda compared: compared.neighbourhood.precision,
+    scale="share",
 )

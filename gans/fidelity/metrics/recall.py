@@ -9,4 +9,5 @@ RECALL = Metric(
     "↑",
     "share of real images that lie among generated ones",
     lambda compared: compared.neighbourhood.recall,
+    scale="share",
 )

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from benchmarks.speed import checks, goals, gpu, measurement
+from benchmarks.speed import checks, gpu, measurement
 from benchmarks.speed.checks import MadeMatrix, Tally, Tools
 from benchmarks.speed.goals import Check, Found, Goal, Line, Sheet, take_all
 from benchmarks.speed.options import Goals, Speed
@@ -143,14 +143,14 @@ def test_a_check_that_finds_less_than_its_goals_has_measured_nothing() -> None:
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(goals, "RESULTS", tmp_path / "results")
-    return tmp_path / "results"
+    monkeypatch.setenv("GANS_OUTPUTS", str(tmp_path))
+    return tmp_path / "speed"
 
 
 def test_the_page_is_called_after_the_device_and_names_device_commit_and_torch(results: Path) -> None:
     found = take_all(checks.checks(fast()), lambda text: None)
     machine = {"device": "NVIDIA H100 80GB HBM3", "commit": "abc", "torch": "2.11"}
-    path = Sheet(machine, found).write()
+    path = Sheet(machine, found).write(results)
     assert path == results / "nvidia-h100-80gb-hbm3-goals.md"
     page = path.read_text()
     for key, value in machine.items():
@@ -176,7 +176,9 @@ def test_a_goal_that_is_not_met_is_no_error_and_a_figure_that_is_missing_is(
 
     assert gpu.report(Goals(), CPU, replace(fast(), compiled=lost)) == 1
     assert "not measured OutOfMemoryError: no memory is left" in capsys.readouterr().out
-    assert "25 of 26 goals met, 1 not measured." in page.read_text()
+    (second,) = set(results.iterdir()) - {page}
+    assert second.stem == f"{page.stem}-2"  # what was measured once stays
+    assert "25 of 26 goals met, 1 not measured." in second.read_text()
 
 
 def test_without_a_gpu_it_ends_at_once_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,3 +219,12 @@ def test_the_page_states_ratios_and_rates() -> None:
     assert "| 102.0 ms | 200.0 ms | +2.0 % (+0.0–+4.0) | **1.96 (1.92–3.00)** |" in text
     assert "| 5.00 G | 1,255 | 50 G/s | 50 % |" in text
     assert asdict(page)["rows"][0]["times"]["bare float32"]["wall"] == (0.1, 0.1, 0.1)
+
+
+def test_a_measurement_is_written_beside_earlier_ones(tmp_path):
+    page = Page({"device": "a processor", "device type": "cpu"})
+    first = page.write("A processor", tmp_path)
+    first.write_text("mine")
+    assert page.write("A processor", tmp_path) == (second := first.with_stem(f"{first.stem}-2"))
+    assert first.read_text() == "mine"
+    assert '"device": "a processor"' in second.with_suffix(".json").read_text()

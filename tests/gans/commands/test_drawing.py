@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gans.commands import arithmetic, main
+from gans.commands import arithmetic, artist, main
 from gans.errors import InputError
 from gans.files import save_weights
 from gans.generate import generate, latents, load_generator, sampling
@@ -59,8 +59,12 @@ def gans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..
 
 
 def test_sample_writes_the_same_picture_again(gans, folder, tmp_path):
-    assert gans("sample", folder, "--count", 5, "--seed", 2) == (0, "5 images in samples.png\n", "")
-    first = (tmp_path / "samples.png").read_bytes()
+    assert gans("sample", folder, "--count", 5, "--seed", 2) == (
+        0,
+        "5 images in outputs/samples/samples.png\n",
+        "",
+    )
+    first = (tmp_path / "outputs/samples/samples.png").read_bytes()
     gans("sample", folder / "generator.safetensors", "--count", 5, "--seed", 2, "--output", "again.png")
     assert (tmp_path / "again.png").read_bytes() == first
     gans("sample", folder, "--count", 5, "--seed", 2, "--truncation", 0.5, "--output", "cut.png")
@@ -74,14 +78,16 @@ def test_interpolation_as_a_strip_a_gif_and_a_video(gans, folder, tmp_path):
     assert gans(*words)[0] == 0
     first = {suffix: (tmp_path / f"a{suffix}").read_bytes() for suffix in (".png", ".gif", ".mp4")}
     with Image.open(tmp_path / "a.png") as strip:
-        assert strip.width / strip.height == pytest.approx((9 * 17 + 1) / (2 * 17 + 1))
+        scale = strip.height / (2 * 17 + 1)
+        assert scale.is_integer() and strip.width == scale * (9 * 17 + 1)
+        assert scale * 16 >= 56  # pixels of an image, however many rows there are
     with Image.open(tmp_path / "a.gif") as film:
         assert film.n_frames == 12
         assert film.info["duration"] == 80
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert len(list(file.decode(video=0))) == 12
         assert float(file.streams.video[0].average_rate) == 12
-    gans(*words)
+    gans(*words, "--force")
     assert {suffix: (tmp_path / f"a{suffix}").read_bytes() for suffix in first} == first
 
 
@@ -97,7 +103,7 @@ def test_interpolation_between_chosen_latents_shows_their_images(gans, folder, t
 @pytest.mark.parametrize("more", [("--through", "0:1", "0:2", "0:3"), ("--around", "1:1")])
 def test_a_walk_is_a_grid(gans, folder, tmp_path, more):
     assert gans("walk", folder, "--size", 3, *more)[0] == 0
-    images = grids.tiles(tmp_path / "walk.png", 16, columns=3)
+    images = grids.tiles(tmp_path / "outputs/samples/walk.png", 16, columns=3)
     assert len({image.tobytes() for image in images}) == len(images) == 9
 
 
@@ -105,7 +111,7 @@ def test_a_seed_of_any_length_names_its_own_latents(gans, folder, tmp_path):
     seed = latents.LARGEST_SEED
     assert gans("sample", folder, "--count", 3, "--seed", seed)[0] == 0
     gans("interpolate", folder, "--through", f"{seed}:2", f"{seed}:0", "--steps", 1, "--output", "a.png")
-    first, _, last = grids.tiles(tmp_path / "samples.png", 16, columns=2)[:3]
+    first, _, last = grids.tiles(tmp_path / "outputs/samples/samples.png", 16, columns=2)[:3]
     ends = grids.tiles(tmp_path / "a.png", 16, columns=2)
     assert [end.tobytes() for end in ends] == [last.tobytes(), first.tobytes()]
 
@@ -119,6 +125,56 @@ def test_a_generator_that_draws_nan_is_bad_input(gans, folder, tmp_path):
         code, out, error = gans(*words)
         assert (code, out, error.count("\n")) == (2, "", 1)
         assert error.startswith("error: nan.safetensors: NaN among the pixels")
+
+
+SUMS = ("--a", "0:1", "--b", "0:2", "--c", "0:3")
+SMALL = {
+    "sample": ("--count", 2),
+    "walk": ("--size", 2, "--through", "0:1", "0:2", "0:3"),
+    "arithmetic": SUMS,
+    "interpolate": ("--rows", 1, "--stops", 2, "--steps", 1),
+}
+
+
+@pytest.mark.parametrize("command", SMALL)
+def test_nothing_is_drawn_over_what_is_there(gans, folder, tmp_path, command, monkeypatch):
+    gans(command, folder, *SMALL[command])
+    first = {path: path.read_bytes() for path in (tmp_path / "outputs/samples").iterdir()}
+    assert first
+    for path in first:
+        path.write_text("mine")
+    assert gans(command, folder, *SMALL[command])[0] == 0
+    assert all(path.read_text() == "mine" for path in first)
+    second = {path.with_stem(f"{path.stem}-2"): content for path, content in first.items()}
+    assert {path: path.read_bytes() for path in second} == second
+    monkeypatch.setenv("GANS_OUTPUTS", str(tmp_path / "other"))
+    gans(command, folder, *SMALL[command])
+    assert {path.name for path in (tmp_path / "other/samples").iterdir()} == {path.name for path in first}
+
+    (tmp_path / "own.png").write_text("mine")
+    monkeypatch.setattr("gans.commands.artist.Artist.of", lambda asked: pytest.fail("it has begun"))
+    asked = (command, folder, *SMALL[command], "--output", "own.png")
+    says = "error: own.png exists; name another file, or --force writes over it\n"
+    assert gans(*asked) == (2, "", says)
+    assert (tmp_path / "own.png").read_text() == "mine"
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["gans", *map(str, asked), "--force"])
+    assert main.main() == 0
+    with Image.open(tmp_path / "own.png") as drawn:
+        assert drawn.width > 16
+
+
+def test_a_file_that_comes_to_be_meanwhile_stays(gans, folder, tmp_path, monkeypatch):
+    save = artist.Artist.draw
+
+    def draw(self: artist.Artist, z: torch.Tensor) -> torch.Tensor:
+        (tmp_path / "own.png").write_text("mine")
+        return save(self, z)
+
+    monkeypatch.setattr(artist.Artist, "draw", draw)
+    assert gans("sample", folder, "--count", 2, "--output", "own.png")[0] == 2
+    assert (tmp_path / "own.png").read_text() == "mine"
 
 
 def test_a_class_is_found_by_its_own_case_first():
@@ -149,17 +205,17 @@ def test_arithmetic_averages_the_samples_that_look_most_like_each_class(gans, fo
         f"a = bright: {','.join(bright)}",
         f"b = dark: {','.join(dark)}",
         "c = 0:1,0:2: 0:1,0:2",
-        "a - b + c in arithmetic.png",
+        "a - b + c in outputs/samples/arithmetic.png",
     ]
-    first = (tmp_path / "arithmetic.png").read_bytes()
+    first = (tmp_path / "outputs/samples/arithmetic.png").read_bytes()
     # the latents that were printed give the same picture but for the names above the columns
     gans(
         "arithmetic", folder, "--a", ",".join(bright), "--b", ",".join(dark), "--c", "0:1,0:2", "--output", "b.png"
     )
-    pictures = [np.asarray(Image.open(tmp_path / name)) for name in ("arithmetic.png", "b.png")]
+    pictures = [np.asarray(Image.open(tmp_path / name)) for name in ("outputs/samples/arithmetic.png", "b.png")]
     assert np.array_equal(*(picture[24:] for picture in pictures))
     gans("arithmetic", folder, "--a", "bright", "--b", "dark", "--c", "0:1,0:2", "--among", 50)
-    assert (tmp_path / "arithmetic.png").read_bytes() == first
+    assert (tmp_path / "outputs/samples/arithmetic-2.png").read_bytes() == first
 
 
 def test_the_pinned_classifier_tells_real_digits(monkeypatch):

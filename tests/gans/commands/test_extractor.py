@@ -14,7 +14,6 @@ from gans.commands import extractor
 from gans.data.images import ImageData
 from gans.errors import Parser, exit_code
 from gans.fidelity import default_extractor, require
-from gans.fidelity.extractors.cards import SHIPPED
 from gans.fidelity.extractors.classifiers import RECIPES
 
 
@@ -44,26 +43,28 @@ def striped(monkeypatch) -> ImageData:
 
 def test_it_pins_an_extractor_that_can_be_required(striped, tmp_path, monkeypatch, capsys):
     output = tmp_path / "mine"
-    assert command("folder:/my/stripes", "--resolution", 16, "--output", output) == 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stripes").mkdir()
+    assert command("folder:stripes", "--resolution", 16, "--output", output) == 0
     assert "100.00% of 80 test images" in capsys.readouterr().out
     monkeypatch.setenv("GANS_EXTRACTORS", str(output))
-    made = require("folder-my-stripes")
+    made = require("folder-stripes")
     assert default_extractor(striped) == made.name
-    assert made.prefix == "fd_folder_my_stripes"
-    card = json.loads((output / "folder-my-stripes.json").read_text())
-    assert card["command"] == "gans extractor folder:/my/stripes --resolution 16"
+    assert made.prefix == "fd_folder_stripes"
+    card = json.loads((output / "folder-stripes.json").read_text())
+    assert card["command"] == "gans extractor folder:stripes --resolution 16"
 
 
 def test_data_without_labels_is_one_line(striped, tmp_path, monkeypatch, capsys):
     bare = replace(striped, train_labels=None, test_labels=None, classes=())
     monkeypatch.setattr("gans.data.datasets.load", lambda *_, **__: bare)
-    assert command("folder:/x", "--output", tmp_path) == 2
+    assert command(f"folder:{tmp_path}", "--output", tmp_path) == 2
     error = capsys.readouterr().err
     assert "has no labels; put each class in a folder of its own" in error
     assert len(error.splitlines()) == 1
 
 
-def test_without_output_it_writes_beside_the_shipped_ones(striped, monkeypatch):
+def test_without_output_it_writes_among_the_users_own_and_over_nothing(striped, monkeypatch, tmp_path, capsys):
     pinned = []
 
     def pin(data: ImageData, name: str, folder: Path, command: str) -> SimpleNamespace:
@@ -71,5 +72,23 @@ def test_without_output_it_writes_beside_the_shipped_ones(striped, monkeypatch):
         return SimpleNamespace(weights=folder / name, accuracy=1.0)
 
     monkeypatch.setattr("gans.fidelity.extractors.pin.pin", pin)
+    monkeypatch.delenv("GANS_EXTRACTORS", raising=False)
+    monkeypatch.setenv("GANS_OUTPUTS", str(tmp_path))
+    own = tmp_path / "extractors"
     assert command("digits", "--name", "mine") == 0
-    assert pinned == [("mine", SHIPPED, "gans extractor digits --name mine")]
+    assert pinned == [("mine", own, "gans extractor digits --name mine")]
+    own.mkdir()
+    (own / "mine.safetensors").touch()
+    assert command("digits", "--name", "mine") == 2
+    assert command("digits") == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {own}/mine.safetensors exists; name another file, or --force writes over it",
+        "error: an extractor 'digits' ships, which scores are by; give yours another --name",
+    ]
+    assert len(pinned) == 1
+    assert command("digits", "--name", "mine", "--force") == 0
+    assert command("digits", "--output", tmp_path / "again") == 0
+    assert pinned[1:] == [
+        ("mine", own, "gans extractor digits --name mine"),
+        ("digits", tmp_path / "again", "gans extractor digits"),
+    ]

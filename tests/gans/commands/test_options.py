@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -79,6 +80,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
         "GRAPH": None,
         "COMPILE": False,
         "WORKERS": None,
@@ -101,6 +103,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "JOIN": False,
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
     },
     "score": {
         "MATRIX": "digits",
@@ -114,6 +117,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "OUTPUTS": Path("outputs"),
     },
     "speed": {
         "MODELS": None,
@@ -123,9 +127,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "THREADS": None,
         "GRAPH": None,
         "QUICK": False,
+        "OUTPUTS": Path("outputs"),
     },
-    "gpu": {"DEVICE": "auto", "ROUNDS": 5},
-    "report": {"MATRIX": "digits", "DATASETS": None, "BUDGET": 1.0, "PRECISION": None, "PRESET": ""},
+    "gpu": {"DEVICE": "auto", "ROUNDS": 5, "OUTPUTS": Path("outputs")},
+    "report": {
+        "MATRIX": "digits",
+        "DATASETS": None,
+        "BUDGET": 1.0,
+        "PRECISION": None,
+        "PRESET": "",
+        "OUTPUTS": Path("outputs"),
+    },
     "ui": {"PORT": 5000},
 }
 
@@ -314,6 +326,37 @@ def test_types_say_how_values_are_read():
     for line in (["--one", "c"], ["--three", "1"], ["--some", "x"], ["--plain", "1"], ["--two"]):
         with pytest.raises(InputError, match=r"; it --help lists what it takes$"):
             options.parse(Declared, line, "it")
+
+
+# --- limits
+
+NUMBERS = [
+    pytest.param(*param.values, id=param.id)
+    for param in FLAGS
+    if param.values[1].kind in (int, float)  # type: ignore[attr-defined]
+]
+
+
+@pytest.mark.parametrize(("declaration", "flag"), NUMBERS)
+def test_every_number_has_limits_that_are_told(declaration, flag):
+    option = flag.option
+    named = {one.name: one for one in options.flags(declaration)}
+    assert option.most is not None and (option.least is None) != (option.above is None)
+    wrong = [-(10**30), 10**30, option.most + 1]
+    wrong += [math.nan, math.inf, -math.inf] if flag.kind is float else []
+    wrong += [option.above] if option.least is None else [option.least - 1]
+    line = [word for name, value in required(declaration).items() for word in words(named[name], value)]
+    for value in wrong:
+        given = options.parse(declaration, [*line, f"{flag.flag}={value}"], "it")
+        with pytest.raises(InputError, match=f"^{flag.variable}=.* must be ") as caught:
+            options.check(given)
+        assert options.as_text(option.most if value != wrong[0] else option.least or option.above or 0) in str(
+            caught.value
+        )
+    for text in ("true", "1e3" if flag.kind is int else "one", "", "1,5", "0x10"):
+        with pytest.raises(InputError, match=f"argument {flag.flag}: "):
+            options.parse(declaration, [*line, f"{flag.flag}={text}"], "it")
+    options.check(parse(declaration, required(declaration)))  # the defaults
 
 
 # --- help

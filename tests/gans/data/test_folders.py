@@ -6,8 +6,10 @@ import hashlib
 import itertools
 import logging
 import os
+import socket
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -21,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from gans.data import datasets, folders
+from gans.data import datasets, folders, listing
 from gans.data.images import ImageData
 from gans.errors import InputError
 
@@ -154,8 +156,9 @@ def test_unlabelled_folders(tmp_path, names):
     assert len(loaded.test) == 1
 
 
-def test_suffixes_are_those_of_torchvision_and_gif():
-    assert (*IMG_EXTENSIONS, ".gif") == folders.SUFFIXES
+def test_names_of_images_are_those_of_torchvision_and_more():
+    assert {*IMG_EXTENSIONS, ".gif", ".jfif", ".jpe", ".pbm", ".pnm", ".apng"} <= folders.suffixes()
+    assert not {".txt", ".eps", ".pdf", ".mpg", ".npz"} & folders.suffixes()
 
 
 def test_hidden_files_and_other_files_are_ignored(tree):
@@ -184,11 +187,14 @@ def test_composed_and_decomposed_names_are_one_name(tmp_path):
 def test_linked_folders_are_followed_and_loops_are_not(tree, tmp_path):
     expected = load_folder(tree).hash
     linked = tmp_path / "linked"
-    linked.mkdir()
+    tree.rename(linked)
+    (linked / "d").mkdir()
     for kind in "abc":
-        (linked / kind).symlink_to(tree / kind)
+        (linked / kind).rename(linked / "d" / kind)
+        (linked / kind).symlink_to(linked / "d" / kind)  # comes before d: each folder is entered once
     (linked / "loop").symlink_to(linked)
-    assert load_folder(linked).hash == expected
+    loaded = load_folder(linked)
+    assert (loaded.hash, loaded.skipped, loaded.remarks) == (expected, 0, ())
 
 
 def test_hash_changes_with_one_pixel_and_with_one_label(tree):
@@ -258,7 +264,7 @@ def test_no_permission(tree, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # not by chmod, which does not stop root
+    monkeypatch.setattr(listing, "open_regular", refuse)  # not by chmod, which does not stop root
     message = refusal(f"folder:{tree}")
     assert "no permission to read" in message and ".png" in message
 
@@ -318,7 +324,7 @@ def modes_of_grey(levels: np.ndarray) -> dict[str, Image.Image]:
         "L": grey,
         "LA": Image.merge("LA", [grey, Image.new("L", grey.size, 255)]),
         "I;16": Image.fromarray(levels.astype(np.uint16) * 257),
-        "I": Image.fromarray(levels.astype(np.int32) * 257),
+        "I": Image.fromarray(levels.astype(np.int32) * 257),  # as Pillow opens a PGM of 16 bits
         "P": palette,
     }
 
@@ -326,7 +332,7 @@ def modes_of_grey(levels: np.ndarray) -> dict[str, Image.Image]:
 @pytest.mark.parametrize("mode", ["L", "LA", "I;16", "I", "P"])
 def test_grey_modes_keep_all_levels(mode, tmp_path):
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    suffix = "tiff" if mode == "I" else "png"
+    suffix = "pgm" if mode == "I" else "png"
     for i in range(2):
         modes_of_grey(levels)[mode].save(tmp_path / f"{i}.{suffix}")
     assert Image.open(tmp_path / f"0.{suffix}").mode == mode
@@ -469,6 +475,142 @@ def test_folder_that_is_gone_does_not_come_from_memory(tree):
     load_folder(tree)
     tree.rename(tree.with_name("elsewhere"))
     assert "does not exist" in refusal(f"folder:{tree}")
+
+
+# Odd files: used, or named with the reason
+
+
+def test_an_image_is_known_by_its_content_whatever_its_name(tree):
+    expected = load_folder(tree).hash
+    for place, file in enumerate(sorted(tree.rglob("*.png"))):
+        # sorted as before, so that the split is the same but for the names
+        file.rename(file.with_name(f"{file.stem}{('.jfif', '.JPE', '', '.txt')[place % 4]}"))
+    (tree / "notes.txt").write_text("Python has a magic number that looks like a PPM's: Py")
+    loaded = load_folder(tree)
+    assert len(loaded.train) + len(loaded.test) == 30 and loaded.skipped == 0
+    assert loaded.remarks == ("left out: 1 of no known kind of image (notes.txt)",)
+    assert expected != loaded.hash  # other names, another split
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_made_on_windows_keeps_splits_and_labels(tmp_path, kind):
+    path = tmp_path / "ds"
+    for part, n in (("train", 6), ("test", 2)):
+        write_images(path / part, [f"{kind}/{i:03}.png" for kind in "ab" for i in range(n)], seed=n)
+    names = {file: "ds\\" + file.relative_to(path).as_posix().replace("/", "\\") for file in path.rglob("*.png")}
+    packed = tmp_path / f"windows.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("ds\\train\\", b"")
+            for file, name in names.items():
+                archive.writestr(name, file.read_bytes())
+    else:
+        with tarfile.open(packed, "w") as archive:
+            for file, name in names.items():
+                archive.add(file, name)
+    loaded = load_folder(packed)
+    assert (len(loaded.train), len(loaded.test), loaded.classes, loaded.remarks) == (12, 4, ("a", "b"), ())
+    assert loaded.hash == load_folder(path).hash
+
+
+def test_only_regular_files_within_the_folder_are_opened(tree, tmp_path, caplog):
+    expected = load_folder(tree).hash
+    os.mkfifo(tree / "a/pipe.png")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(os.path.relpath(tree / "s.png"))  # a socket's path must be short
+        (tree / "zero.png").symlink_to("/dev/zero")
+        (tree / "gone.png").symlink_to("nowhere.png")
+        (tree / "loop.png").symlink_to("loop.png")
+        (tree / "up").symlink_to(tmp_path)
+        write_images(tmp_path, ["elsewhere.png"])
+        (tree / "out.png").symlink_to(tmp_path / "elsewhere.png")
+        (tree / "README").touch()
+        loaded = load_folder(tree)
+    assert loaded.hash == expected and loaded.skipped == 7
+    (remark,) = loaded.remarks
+    assert remark == (
+        "left out: 2 no regular file (a/pipe.png, s.png), 3 leading out of the folder by a link (out.png, up, "
+        "zero.png), 2 leading nowhere by a link (gone.png, loop.png), 1 of no known kind of image (README)"
+    )
+    assert sum(remark in line for line in caplog.messages) == 1
+    assert load_afresh(tree).remarks == loaded.remarks  # from the cache
+
+
+def test_a_pipe_or_device_is_no_archive(tmp_path):
+    os.mkfifo(tmp_path / "x.zip")
+    (tmp_path / "zero.tar").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("x.zip", "zero.tar"):
+        assert "neither a folder nor a file" in refusal(f"folder:{tmp_path / name}")
+    assert "loop" in refusal(f"folder:{tmp_path / 'loop'}")
+    assert "null byte" in refusal("folder:a\0b")
+
+
+def test_what_takes_an_archive_beyond_its_files_is_left_out_or_refused(tree, tmp_path, monkeypatch):
+    path = zipped(tree, tmp_path / "t.zip")
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the name that is there already
+        archive.write(tree / "a/1.png", "a/0.png")
+        link = zipfile.ZipInfo("a/link.png")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "0.png")
+    loaded = load_folder(path)
+    assert loaded.hash == load_folder(tree).hash and loaded.skipped == 2
+    assert "1 of a name that is there already (a/0.png)" in loaded.remarks[0]
+    assert "1 no regular file (a/link.png)" in loaded.remarks[0]
+
+    (tree / "pipe").mkdir()
+    os.mkfifo(tree / "pipe/x.png")
+    assert "1 no regular file (pipe/x.png)" in load_folder(tarred(tree, tmp_path / "t.tar", mode="w")).remarks[0]
+
+    monkeypatch.setattr(listing, "HEADER_LIMIT", 1000)
+    with tarfile.open(tmp_path / "long.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("x" * 2000))
+    assert "a header of 2,011 bytes" in refusal(f"folder:{tmp_path / 'long.tar'}")
+
+
+def test_broken_images_have_ten_lines_at_most(tree, caplog):
+    for i in range(25):
+        (tree / f"{i:02}.png").write_text("no")
+    assert load_folder(tree).skipped == 25
+    assert sum("is broken and left out" in line for line in caplog.messages) == 10
+    assert "25 broken (00.png, 01.png, 02.png, 22 more)" in caplog.text
+
+
+# Conversions: by one rule, and said
+
+
+@pytest.mark.parametrize(
+    ("made", "suffix", "pixels", "said"),
+    [
+        (lambda: Image.new("1", (16, 16), 1), "png", [255], "of 1 bit to black and white"),
+        (lambda: Image.new("LA", (16, 16), (200, 51)), "png", [40], "with transparency, laid on black"),
+        (lambda: Image.new("RGBA", (16, 16), (200, 100, 50, 51)), "png", [40, 20, 10], "with transparency"),
+        (lambda: Image.new("RGB", (16, 16), (1, 2, 3)).quantize(), "png", [1, 2, 3], "by palette"),
+        (lambda: Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "tiff", [255, 0, 0], "CMYK to RGB"),
+        (lambda: Image.fromarray(np.full((16, 16), 300, np.uint16)), "png", [1], "of 16 bits to 8"),
+        (lambda: Image.fromarray(np.full((16, 16), 300, np.uint16)), "tiff", [1], "of 16 bits to 8"),
+    ],
+)  # fmt: skip
+def test_a_conversion_has_exact_pixels_and_is_said(tmp_path, made, suffix, pixels, said):
+    for i in range(3):
+        made().save(tmp_path / f"{i}.{suffix}")
+    loaded = load_folder(tmp_path)
+    assert loaded.train[0, :, 3, 3].tolist() == pixels
+    (remark,) = loaded.remarks
+    assert remark.startswith(f"converted: 3 {said}")
+    assert loaded.skipped == 0
+
+
+@pytest.mark.parametrize(("kind", "says"), [(np.int32, "32-bit integers"), (np.float32, "float pixels")])
+def test_pixels_without_a_range_are_left_out_and_said(tree, tmp_path, kind, says, caplog):
+    for i in range(3):
+        Image.fromarray(np.full((16, 16), 200, kind)).save(tree / f"{i}.tiff")
+    assert load_folder(tree).skipped == 3
+    assert f"0.tiff is broken and left out: {says} have no fixed range" in caplog.text
+    for file in tree.rglob("*.png"):
+        file.unlink()
+    assert "has no image that can be read: 3 broken (0.tiff, 1.tiff, 2.tiff)" in refusal(f"folder:{tree}")
 
 
 @pytest.mark.slow

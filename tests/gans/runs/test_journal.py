@@ -211,7 +211,7 @@ def test_a_damaged_line_costs_itself_only(store, tmp_path):
 
 def test_one_at_a_time_tells_a_store_of_a_journal(store, tmp_path):
     journal = start(tmp_path, store.uri, "held").journal
-    with journal.held(), pytest.raises(Held), journal.held(0.1):
+    with journal.held(10), pytest.raises(Held), journal.held(0.1):
         pass
 
 

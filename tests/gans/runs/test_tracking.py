@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from gans.commands import main
 from gans.data.datasets import load
 from gans.errors import InputError
 from gans.runs import tracking
+from gans.runs.slider import stepped
 from gans.runs.tracking import BATCH_LIMIT, Store, trouble
 
 
@@ -124,3 +127,42 @@ def test_the_ui_of_a_server_is_refused_before_it_is_announced_and_without_the_pa
     assert said.err.startswith(
         "error: MLFLOW_TRACKING_URI is a server already; open https://me:***@mlflow.test/x "
     )
+
+
+def test_an_experiment_shows_its_cells_by_score_and_keeps_what_was_written_on_it(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    place = store.experiment("shown")
+    store.client.set_experiment_tag(place, "mlflow.note.content", "Mine.")
+    for metric in ("fd_digits", "fd_mnist", "fd_digits"):
+        store.start("shown", "a", {"gans.kind": "cell", "gans.metric": metric})
+    tags = store.client.get_experiment(place).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    note = tags["mlflow.note.content"].splitlines()
+    assert note[-1] == "Mine."
+    shown = [line.partition(":")[0] for line in note if line.startswith("All ")]
+    assert shown == [f"All cells by `score/fd_{x}`" for x in ("mnist", "digits")]
+    state = json.loads(tags["mlflow.sharedViewState.gans-cell-score-fd_digits"])
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`score/fd_digits`", True)
+    links = [view.link(number, charts=True) for _, number, view in store.views()]
+    assert len(links) == 2
+    assert all(link[1:] in tags["mlflow.note.content"] for link in links)
+
+
+def test_whose_run_it_is_of_which_program_and_commit(store):
+    tags = store.client.get_run(store.start("source", "a", {}).id).data.tags
+    assert tags["mlflow.user"]
+    assert tags["mlflow.source.name"]
+    assert tags["mlflow.source.type"] == "LOCAL"
+    assert tags.get("mlflow.source.git.commit", "unknown") == tags["gans.commit"]
+
+
+def test_a_grid_drawn_again_takes_its_place_in_the_slider(tmp_path):
+    picture = tmp_path / "grid.png"
+    for side in (600, 300):
+        Image.new("RGB", (side, side)).save(picture)
+        files = stepped(picture, tmp_path / "images", "samples", 1600)
+    assert sorted(files) == sorted((tmp_path / "images").iterdir())
+    assert Image.open(files[0]).size == (300, 300)
+    assert Image.open(files[1]).size == (256, 256)
+    assert files[1].name == f"{files[0].stem}+compressed.webp"
+    assert files[0].name.startswith("samples+step+1600+timestamp+")

@@ -122,11 +122,11 @@ def test_the_list_has_every_fact(gans):
 
 def test_a_name_draws_at_once_as_sample_does(gans, tmp_path):
     assert gans("zoo", "gan-digits", "--count", 9)[0] == 0
-    (first,) = tmp_path.glob("*.png")
+    (first,) = tmp_path.glob("outputs/samples/*.png")
     pixels = first.read_bytes()
     first.unlink()
     assert gans("sample", "zoo:gan-digits", "--count", 9)[0] == 0
-    assert next(tmp_path.glob("*.png")).read_bytes() == pixels
+    assert next(tmp_path.glob("outputs/samples/*.png")).read_bytes() == pixels
     code, _, error = gans("zoo", "gan-digts")
     assert (code, error) == (2, "error: unknown generator 'gan-digts' in the zoo; did you mean 'gan-digits'?\n")
 
@@ -260,7 +260,13 @@ def test_a_finished_run_becomes_an_entry(gans, own, tmp_path, monkeypatch):
     trained = "gans train dcgan digits --seed 0 --kimg 100 --set batch=64 networks.latent=8 networks.width=4"
     assert entry.command == trained
     assert find_generator(f"zoo:{tmp_path / 'new'}#dcgan-digits").read_bytes() == path.read_bytes()
-    assert gans(*words)[0] == 0  # again: replaced
+    assert gans(*words)[0] == 0  # the same again
+    (file := tmp_path / "new/dcgan-digits.safetensors").write_text("another")
+    says = f"error: {file} exists; name another file, or --force writes over it\n"
+    assert gans(*words)[::2] == (2, says)
+    assert file.read_text() == "another"
+    assert gans(*words, "--force")[0] == 0
+    assert file.read_bytes() == path.read_bytes()
     assert len(Zoo(str(tmp_path / "new")).entries()) == 1
     assert "--licence is missing" in gans(*words[:-2])[2]
     assert "has an id that begins with 'ffff'" in gans("zoo", "--add", "ffff", *words[3:])[2]

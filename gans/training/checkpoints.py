@@ -1,0 +1,80 @@
+"""Checkpoints of a training: the last one, and the one before it, from which a damaged one costs no result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from gans import files, schema
+from gans.errors import InputError, brief
+
+log = logging.getLogger("gans")
+
+
+class Part(Protocol):
+    """What takes its share of a state."""
+
+    def load(self, state: dict[str, Any]) -> None: ...
+
+
+class Checkpoints:
+    """Those in a cell's folder.
+
+    Attributes:
+        remarks: what was found damaged, and what was done about it, a line each.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.last, self.before = folder / schema.CHECKPOINT, folder / schema.PREVIOUS
+        self.remarks: list[str] = []
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a state; the one before stays."""
+        files.save(self.last, state, self.before)
+
+    def resume(self, device: torch.device, *parts: Part) -> dict[str, Any] | None:
+        """Let parts take up the newest whole state, which is returned; None if there is none.
+
+        Raises:
+            InputError: it is of another training.
+        """
+        found = self.newest(device)
+        if found is None:
+            return None
+        path, state = found
+        try:
+            for part in parts:
+                part.load(state)
+        except torch.OutOfMemoryError:
+            raise
+        except (InputError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            why = str(error) if isinstance(error, InputError) else brief(error)
+            raise InputError(
+                f"{path} is no checkpoint of this cell ({why}); move it away to start the cell again"
+            ) from None
+        return state
+
+    def newest(self, device: torch.device) -> tuple[Path, dict[str, Any]] | None:
+        """The newest whole state, and its file; damaged ones are put aside, and said."""
+        for path in filter(Path.exists, (self.last, self.before)):
+            try:
+                return path, files.load(path, device)
+            except files.Damaged as error:
+                self.put_aside(path, error)
+        return None
+
+    def put_aside(self, path: Path, error: files.Damaged) -> None:
+        aside = path.with_name(f"damaged-{path.name}")
+        path.replace(aside)
+        last = path == self.last and self.before.exists()
+        then = "the checkpoint before it is taken" if last else "the cell starts anew"
+        self.remarks.append(f"{error}; {then}, the file is kept as {aside.name}")
+        log.warning("%s", self.remarks[-1])
+
+    def settle(self) -> None:
+        """Give up what only a training that goes on would want."""
+        self.before.unlink(missing_ok=True)

@@ -1,0 +1,188 @@
+"""The pictures of the first screen: the models with images, scores and time, and every two of them compared."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from gans.pictures.grids import tiles
+from reports.estimate import LEVEL
+from reports.figures import DPI, Picture, examples, log_ticks, resolution
+from reports.numbers import number
+from reports.pairs import matrix as pair_matrix
+from reports.results import CLOCK, Board, Results
+from reports.standing import Standing
+
+BEST, NEAR, FAR = "#0072B2", "#56B4E9", "0.45"  # the best model, those that seeds do not tell from it, the others
+# pixels
+WIDTH, LETTER, TIME, MARGIN, FOOT = 1180, 9.8, 170, 16, 62
+LONGEST = 26  # letters of a name
+BARE = 34  # height of a row without images
+TILE, TILES = 48, 6  # about how large an image is shown, and how many of a model
+
+
+def leaders(results: Results, board: Board) -> Picture | None:
+    """A row per model, best first: images that it drew, its score with interval and seeds, its training time.
+
+    None if no cell has a score.
+    """
+    standing = Standing(results, board)
+    if not standing.ranks:
+        return None
+    strips = _strips(standing)
+    row = max([BARE, *(strip.shape[0] + 10 for strip in strips.values())])
+    images = max((strip.shape[1] + MARGIN for strip in strips.values()), default=0)
+    height = row * len(standing.ranks) + FOOT + MARGIN
+    figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
+    rows = row * len(standing.ranks)
+    names = {rank.model: textwrap.shorten(rank.model, LONGEST, placeholder="…") for rank in standing.ranks}
+    beside = round(2 * MARGIN + LETTER * max(8, *map(len, names.values())))
+    left = beside + images
+    right = WIDTH - TIME - 3 * MARGIN
+    scores = figure.add_axes((left / WIDTH, FOOT / height, (right - left) / WIDTH, rows / height))
+    times = figure.add_axes(((right + MARGIN) / WIDTH, FOOT / height, TIME / WIDTH, rows / height))
+    _scores(scores, standing)
+    _times(times, standing)
+    for place, rank in enumerate(standing.ranks):
+        middle = FOOT + rows - (place + 0.5) * row
+        weight = "bold" if place == 0 else "normal"
+        figure.text(MARGIN / WIDTH, middle / height, names[rank.model], fontsize=9.5, va="center", weight=weight)
+        if rank.model in strips:
+            strip = strips[rank.model]
+            figure.figimage(strip, beside, round(middle - strip.shape[0] / 2), origin="upper")
+    told = ", ".join(f"{rank.model} {number(rank.estimate.mean)}" for rank in standing.ranks)
+    return Picture(figure, f"{board.metric} on {board.title} with 95 % intervals, best first: {told}.")
+
+
+def _strips(standing: Standing) -> dict[str, np.ndarray]:
+    """The first images of each model's chosen checkpoint beside each other, enlarged by a whole factor."""
+    side = resolution(standing.results.on(standing.board))
+    found = {}
+    for model, cell in examples(standing.results, standing.board).items():
+        path = standing.results.pictures(cell["identity"]).get("final.png")
+        images = tiles(path, side)[:TILES] if path else []
+        if images:
+            found[model] = _strip(images, side)
+    return found
+
+
+def _strip(images: Sequence[Image.Image], side: int) -> np.ndarray:
+    stride = side + 1
+    canvas = Image.new("RGB", (len(images) * stride + 1, side + 2), (128, 128, 128))
+    for place, image in enumerate(images):
+        canvas.paste(image, (place * stride + 1, 1))
+    if side > 2 * TILE:
+        canvas.thumbnail((TILES * 2 * TILE, 2 * TILE))
+        return np.asarray(canvas)
+    scale = max(1, round(TILE / side))
+    return np.asarray(canvas.resize((canvas.width * scale, canvas.height * scale), Image.Resampling.NEAREST))
+
+
+def _scores(axes: Axes, standing: Standing) -> None:
+    for place, rank in enumerate(standing.ranks):
+        colour, estimate = _colour(standing, rank.model), rank.estimate
+        own = standing.cells.loc[standing.cells["model"] == rank.model, "score"]
+        if math.isfinite(estimate.low):
+            axes.plot([estimate.low, estimate.high], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
+        axes.plot(own, [place] * len(own), "o", mfc="white", mec=colour, ms=4, lw=0, zorder=3)
+        axes.plot([estimate.mean], [place], "D", color=colour, ms=6.5, zorder=2)
+    _rows(axes, standing)
+    if all(rank.estimate.mean > 0 for rank in standing.ranks):
+        axes.set_xscale("log")
+        _keep_means_in_sight(axes, standing)
+        log_ticks(axes.xaxis)
+    axes.set_xlabel(f"{standing.board.metric} (lower is better)", fontsize=9.5)
+
+
+def _keep_means_in_sight(axes: Axes, standing: Standing) -> None:
+    """Intervals of two seeds may span powers of ten: the axis ends a factor of three beyond the scores."""
+    scores = standing.cells.loc[standing.cells["score"] > 0, "score"]
+    low, high = axes.get_xlim()
+    axes.set_xlim(max(low, scores.min() / 3), min(high, scores.max() * 3))
+
+
+def _times(axes: Axes, standing: Standing) -> None:
+    seconds = standing.cells.groupby("model")[CLOCK].mean()
+    for place, rank in enumerate(standing.ranks):
+        own = seconds[rank.model]
+        if math.isfinite(own):
+            axes.barh(place, own, height=0.5, color=_colour(standing, rank.model))
+            axes.annotate(
+                f"{number(own, 2)} s", (own, place), (4, 0), textcoords="offset points", va="center", fontsize=8.5
+            )
+    _rows(axes, standing)
+    axes.set_xlim(0, 1.45 * max((own for own in seconds if math.isfinite(own)), default=1.0) or 1.0)
+    axes.set_xlabel("training (s)", fontsize=9.5)
+
+
+def _rows(axes: Axes, standing: Standing) -> None:
+    axes.set(ylim=(len(standing.ranks) - 0.5, -0.5), yticks=[])
+    axes.tick_params(labelsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _colour(standing: Standing, model: str) -> str:
+    if model == standing.ranks[0].model:
+        return BEST
+    pair = standing.lead.get(model)
+    return FAR if pair and pair.settled else NEAR
+
+
+def matrix(results: Results, board: Board) -> Picture | None:
+    """Every two models: the ratio of their scores above the diagonal, p below; None with fewer than two."""
+    standing = Standing(results, board)
+    if not standing.pairs:
+        return None
+    models, ratios, p = pair_matrix(standing.pairs)
+    count = len(models)
+    cell = 0.62 if count <= 8 else 0.5
+    figure = Figure(figsize=(2.1 + cell * count, 1.7 + cell * 0.62 * count), layout="constrained", dpi=DPI)
+    axes = figure.subplots()
+    axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
+    size = 8.5 if count <= 8 else 7.5
+    for row in range(count):
+        for column in range(count):
+            _cell(axes, (row, column), ratios, p, size)
+    axes.set_xticks(range(count), models, rotation=35, ha="left", rotation_mode="anchor", fontsize=size)
+    axes.xaxis.tick_top()
+    axes.set_yticks(range(count), models, fontsize=size)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    settled = [f"{pair.better} below {pair.other}" for pair in standing.pairs if pair.settled]
+    alt = f"Ratios of {board.metric} on {board.title} of every two models, and their p-values. "
+    return Picture(
+        figure, alt + (f"Beyond chance: {', '.join(settled)}." if settled else "None is beyond chance.")
+    )
+
+
+def _cell(axes: Axes, place: tuple[int, int], ratios: np.ndarray, p: np.ndarray, size: float) -> None:
+    """One pair: its ratio above the diagonal, its p below; filled where it is settled."""
+    row, column = place
+    if row == column:
+        axes.add_patch(_square(place, "0.85"))
+        return
+    settled = p[place] <= 1 - LEVEL
+    axes.add_patch(_square(place, BEST if settled else "white"))
+    text = number(ratios[place], 2) if row < column else _chance(p[place])
+    axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if settled else "black")
+
+
+def _square(place: tuple[int, int], colour: str) -> Rectangle:
+    row, column = place
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, edgecolor="0.8", lw=0.8)
+
+
+def _chance(p: float) -> str:
+    """A p-value in a small space."""
+    if not math.isfinite(p):
+        return "?"
+    return f"{p:.2f}" if p >= 0.01 else f"{p:.3f}" if p >= 0.001 else "<.001"

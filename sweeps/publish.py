@@ -1,0 +1,102 @@
+"""Puts what was made here among what ships with this repository: `make publish FROM=outputs/reports/digits`.
+
+For maintainers: no other command writes there. A page goes with the folder that it lies in, a preset or a page of
+speed by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import reports
+from benchmarks import matrix
+from benchmarks.speed.page import RESULTS
+from gans.errors import InputError, Parser, exit_code
+from gans.files import write_text
+from gans.places import PRESETS, REPORTS, SPEED, VARIABLE, outputs
+from sweeps import page
+
+README = "README.md"
+PLACES = {REPORTS: reports.SHIPPED, PRESETS: matrix.PRESETS, SPEED: RESULTS}
+RANKED = reports.SHIPPED / page.ROOT.name  # its page is over all studies that ship
+
+
+def publish(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
+    """Copy a file or a page's folder to where such things ship; returns that place.
+
+    A folder's files take the place of those that are there; folders within are left alone unless it has them too.
+
+    Args:
+        source: the file or folder.
+        root: the outputs that it is a part of.
+        places: where each part of the outputs ships.
+
+    Raises:
+        InputError: there is no such thing, or it is nothing that ships.
+    """
+    source = source.parent if source.name == README else source
+    kind, *rest = within(source, root)
+    if kind not in places or not rest:
+        known = ", ".join(str(root / kind) for kind in places)
+        raise InputError(f"{source} is nothing that ships; name what lies in {known}")
+    if source.is_dir() and (not (source / README).is_file() or rest == [page.ROOT.name]):
+        raise InputError(f"{source} holds several pages; publish them one by one")
+    target = places[kind].joinpath(*rest)
+    for old, new in copies(source, target):
+        new.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(old, new)
+        if new.suffix == ".md":
+            write_text(new, relinked(old, new, root))
+    return target
+
+
+def within(source: Path, root: Path) -> tuple[str, ...]:
+    """The way from the outputs to a part of them."""
+    if not source.exists():
+        raise InputError(f"'{source}' does not exist; make publish FROM={root / REPORTS / 'digits'}, for one")
+    if not source.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{source} is not in {root}; {VARIABLE} names another folder of outputs")
+    return source.resolve().relative_to(root.resolve()).parts or ("",)
+
+
+def copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """What is copied to where; files that the source has no more are deleted, as pictures of earlier reports."""
+    if source.is_file():  # with its picture or figures
+        return [(file, target.with_name(file.name)) for file in sorted(source.parent.glob(f"{source.stem}.*"))]
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    for folder in {(target / file.relative_to(source)).parent for file in files}:
+        for old in folder.glob("*"):
+            if old.is_file():
+                old.unlink()
+    return [(file, target / file.relative_to(source)) for file in files]
+
+
+def relinked(old: Path, new: Path, root: Path) -> str:
+    """A page's text, with links that led out of the outputs leading to the same files from its new place."""
+
+    def link(found: re.Match[str]) -> str:
+        aim = (old.parent / found[1]).resolve()
+        if not aim.exists() or aim.is_relative_to(root.resolve()):
+            return found[0]
+        return f"]({Path(os.path.relpath(aim, new.parent.resolve())).as_posix()})"
+
+    return re.sub(r"\]\(([^)\s:#]+)\)", link, new.read_text(encoding="utf-8"))
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = Parser(prog="python -m sweeps.publish", description=__doc__)
+    parser.add_argument("source", type=Path, help="a page's folder, a page or a preset among your outputs")
+    target = publish(parser.parse_args(arguments).source, outputs())
+    print(target)
+    if target.parent == RANKED:
+        print(page.write_ranking(RANKED))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(lambda: run(sys.argv[1:])))

@@ -1,0 +1,166 @@
+"""Several processes on one database: its tables are made once, nothing that is written is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from gans.runs.databases import remedy
+from gans.runs.tables import creating
+from gans.runs.tracking import Store
+from tests.gans.runs.test_locks import holding
+
+ROOT = Path(__file__).parents[3]
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", script, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> None:
+    said = [process.communicate(timeout=280)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+
+
+def test_a_database_is_made_by_one_and_what_the_dead_left_of_theirs_is_removed(tmp_path):
+    for name in (f".new.db.{'0' * 32}", f".new.db.{'1' * 32}-journal", ".new.db.lock"):
+        (tmp_path / name).write_text("half a database")
+    (tmp_path / ".other").touch()
+    Store(f"sqlite:///{tmp_path}/new.db")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other", "new.db"]
+
+
+def test_a_database_that_is_being_made_is_waited_for_and_one_that_is_there_is_not(tmp_path):
+    url, lock = f"sqlite:///{tmp_path}/new.db", tmp_path / ".new.db.lock"
+    (tmp_path / "new.db").touch()
+    with holding(lock) as other:
+        subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {other.pid}"])
+        with creating(url):
+            assert other.poll() is not None
+    assert not lock.exists()
+    with creating(url):
+        assert not lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("postgresql+psycopg://me@db/x", "check that its server runs, and user, password, host, port and name"),
+        ("https://mlflow.test", "check that the server runs, and its address in STORAGE"),
+        ("sqlite:///x.db", "take a file"),
+        ("sweeps.journal", "take a file"),
+    ],
+)
+def test_the_advice_fits_the_kind_of_store(url, advice):
+    assert remedy(url, "STORAGE", "take a file").startswith(advice)
+
+
+WRITER = """
+import sys
+from gans.runs.tracking import Store
+store = Store(sys.argv[1])
+for n in range(3):
+    run = store.start("together", f"{sys.argv[2]}.{n}", {"gans.status": "running"})
+    run.params({"writer": sys.argv[2]})
+    for images in range(40):
+        run.log(images, {"x": images, "y": -images})
+        if images % 5 == 0:
+            run.flush()
+            run.tag({"at": str(images)})
+    run.text("here", "note.txt")
+    run.finish("finished")
+"""
+
+
+@pytest.mark.slow
+def test_eight_processes_write_to_one_new_file_and_nothing_is_lost(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    finish([start(WRITER, uri, str(n)) for n in range(8)])
+    store = Store(uri)
+    runs = store.runs("together")
+    assert sorted(run.info.run_name for run in runs) == [f"{n}.{i}" for n in range(8) for i in range(3)]
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert store.history(run.info.run_id, "x") == [(i, i) for i in range(40)]
+        assert store.artifact(run, "note.txt")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+OPENED = """
+import sys
+from gans.runs.tracking import Store
+from sweeps.study import open_storage
+Store(sys.argv[1]).experiment("one")
+open_storage(sys.argv[2]).get_all_studies()
+"""
+
+
+@pytest.fixture
+def postgres() -> Iterator[str]:
+    """The address of an empty server of its own, without the name of a database."""
+    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *map(Path, os.environ["PATH"].split(":"))]
+    programs = next((folder for folder in found if (folder / "initdb").exists()), None)
+    driver = next((name for name in ("psycopg2", "psycopg") if find_spec(name)), None)
+    if programs is None or driver is None:
+        pytest.skip(
+            "no PostgreSQL server, or no driver for it: apt install postgresql; uv pip install psycopg2-binary"
+        )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(programs, Path(folder), port)
+        try:
+            server.start("tracking", "study")
+            yield f"postgresql+{driver}://gans@127.0.0.1:{port}"
+        finally:
+            server.run("pg_ctl", "-D", server.data, "-m", "immediate", "stop")
+
+
+@dataclass
+class Server:
+    """A PostgreSQL server in a folder that goes with it."""
+
+    programs: Path
+    folder: Path
+    port: int
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def start(self, *databases: str) -> None:
+        self.folder.chmod(0o755)
+        if os.geteuid() == 0:  # the server refuses to be root's
+            shutil.chown(self.folder, "postgres")
+        self.run("initdb", "-D", self.data, "-A", "trust", "-U", "gans")
+        options = f"-p {self.port} -k {self.folder} -F"
+        self.run("pg_ctl", "-D", self.data, "-w", "-l", self.folder / "log", "-o", options, "start")
+        for name in databases:
+            self.run("createdb", "-h", self.folder, "-p", self.port, "-U", "gans", name)
+
+    def run(self, program: str, *arguments: object) -> None:
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        command = [*user, str(self.programs / program), *map(str, arguments)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+
+@pytest.mark.slow
+def test_processes_that_begin_together_on_an_empty_server_make_its_tables_once(postgres):
+    finish([start(OPENED, f"{postgres}/tracking", f"{postgres}/study") for _ in range(3)])

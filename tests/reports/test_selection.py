@@ -1,0 +1,177 @@
+"""What a report shows of what was tracked, and that the commands it prints reach it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from benchmarks.matrix import experiment_of, read_matrix, select_matrix
+from benchmarks.options import Bench, Machine, Report, Score, Selection
+from benchmarks.runner import MatrixPlan
+from gans.commands import options
+from gans.config import PROTOCOL_VERSION
+from gans.runs.tracking import Run, Store
+from reports import report, tuned
+from reports.results import load
+from sweeps import page
+from tests.reports.test_report import cell, invoke, plan, start
+
+SELECTIONS = (
+    Selection(),
+    Selection(models=("gan", "dcgan"), seeds=(0, 5)),
+    Selection(budget=0.1, precision="bf16"),
+    Selection(datasets=("mnist", "folder:~/my cats.zip"), budget=0.5),
+)
+
+
+def planned(matrix: str, selection: Selection, preset: str = "") -> Any:
+    """What of a plan its commands are made of."""
+    return SimpleNamespace(matrix=select_matrix(matrix, preset), selection=selection, machine=Machine())
+
+
+def asked(command: str, declaration: type) -> Any:
+    """What a `make` command asks for."""
+    make, target, *words = shlex.split(command)
+    assert make == "make"
+    variables = dict(word.replace("$$", "$").split("=", 1) for word in words)
+    return options.parse(declaration, options.arguments(target, declaration, variables), "test")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    """A matrix file of one's own."""
+    path = tmp_path / "photos.toml"
+    path.write_text("seeds = [0]\n[datasets.digits]\n[models.gan]\n[models.dcgan]\n")
+    return str(path)
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize("place", ["digits", "own"])
+@pytest.mark.parametrize("preset", ["", "tuned"])
+def test_printed_commands_ask_for_the_same_again(own: str, selection: Selection, place: str, preset: str) -> None:
+    matrix = own if place == "own" else place
+    part = planned(matrix, selection, preset)
+    again = asked(MatrixPlan.command(part), Bench)
+    assert (again.matrix, again.selection, again.preset) == (matrix, selection, preset)
+    assert read_matrix(again.matrix).file.models.keys() <= part.matrix.file.models.keys()
+    commands = MatrixPlan.commands(part)
+    experiment = part.matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
+    found = asked(commands["report"], Report)
+    assert experiment_of(found.matrix, found.selection) == experiment
+    scores = asked(f"{commands['score']} EXTRACTORS=inception COUNT=50000", Score)
+    assert (scores.selection.seeds, scores.selection.models, scores.preset) == (selection.seeds, None, preset)
+    assert experiment_of(scores.matrix, scores.selection) == experiment
+    whole = asked(commands["whole"], Bench)
+    assert (whole.selection.models, whole.selection.seeds) == (None, None)
+
+
+def finish(run: Run, score: float) -> None:
+    run.log(10_000, {"score/fd_digits": score, "seconds/training": 20.0})
+    run.finish("finished")
+
+
+def test_tuned_models_stay_in_the_ranking_when_the_newest_invocation_was_without_them(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    for model, score in {"gan": 9.0, "gan-tuned": 7.0, "gone": 1.0}.items():
+        finish(start(store, model, 0), score)
+    both = plan(cells=[cell(model, 0) for model in ("gan", "gan-tuned")])
+    parent = store.start(
+        "digits", "m", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION), "gans.preset": "tuned"}
+    )
+    parent.text(json.dumps(both), "cells.json")
+    parent.finish("finished")
+    invoke(store, plan(cells=[cell("gone", 0)]))  # then the matrix lost a model
+    invoke(store, plan(cells=[cell("gan", 0)]))
+    results = load(store, "digits")
+    assert results.plan.models == ["gan", "gan-tuned"]
+    text = report.write(store, "digits", tmp_path).read_text()
+    assert "**gan-tuned** is best" in text
+    assert "**1.00" not in text
+
+
+# --- a matrix and the sweeps of its models
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A matrix, and a sweep of one of its models in another precision."""
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('swept')}/mlflow.db")
+    for seed, score in enumerate([8.0, 8.4, 8.2]):
+        finish(start(store, "gan", seed), score)
+    invoke(store, plan(cells=[cell("gan", seed) for seed in range(3)]))
+    experiment = "sweep-gan-digits"
+    for model, scores in {"default": [8.5, 8.7], "trial-3": [6.0, 6.2]}.items():
+        for seed, score in enumerate(scores, 2000):
+            run = start(store, model, seed, experiment)
+            run.params({"loss.penalty": 1.0})
+            finish(run, score)
+    cells = [cell(model, seed) for model in ("default", "trial-3") for seed in (2000, 2001)]
+    invoke(store, plan(matrix=experiment, cells=cells), experiment)
+    parent = store.start(experiment, "sweep", {"gans.kind": "sweep"})
+    trial = {"number": 3, "score": 5.9, "seconds": 20.0, "settings": {"batch": 64}}
+    record = {
+        "study": "gan-digits",
+        "model": "gan",
+        "dataset": "digits",
+        "metric": "fd_digits",
+        "budget": 1.0,
+        "kimg": 3000.1,
+        "objectives": ["score"],
+        "pruner": "halving",
+        "seed": 0,
+        "asked": 4,
+        "command": "make sweep MODEL=gan",
+        "finished": 4,
+        "pruned": 0,
+        "diverged": 0,
+        "failures": [],
+        "share": 1.0,
+        "hours": 0.1,
+        "default": {"batch": 32},
+        "finalists": [trial],
+        "top": [trial],
+        "importances": {"batch": 1.0},
+        "plots": {},
+        "space": "",
+    }
+    parent.text(json.dumps(record), "sweep.json")
+    parent.finish("finished")
+    return store
+
+
+def test_the_matrix_s_page_knows_the_sweep(swept: Store, tmp_path: Path) -> None:
+    text = report.write(swept, "digits", tmp_path).read_text()
+    row = next(line for line in text.split("## Tuned by sweeps")[1].splitlines() if line.startswith("| gan |"))
+    assert "8.20 (7.72 to 8.71)" in row
+    table = pd.read_csv(tmp_path / "digits" / "tables" / "tuned-digits.csv").iloc[0]
+    assert table["Tuned, in the sweep"].startswith("6.10 (")
+    assert table["The sweep differs in"] == "seeds: 2000 and 2001 (here 0, 1 and 2)"
+    assert "(../sweeps/gan-digits/README.md)" in text
+
+
+def test_the_sweep_s_page_knows_the_matrix(swept: Store, tmp_path: Path) -> None:
+    page.write(page.load(swept, "sweep-gan-digits"), tmp_path)
+    text = (tmp_path / "gan-digits" / "README.md").read_text()
+    assert (
+        "The matrix [digits](../../digits/README.md) has the default at fd_digits 8.20 (7.72 to 8.71), 3 seeds"
+        in text
+    )
+    assert "seeds: 2000 and 2001 (there 0, 1 and 2)" in text
+    assert "3 million images per trial" in text
+    assert (tmp_path / "gan-digits" / "tables" / "comparison.tex").exists()
+    page.write_ranking(swept, tmp_path)
+    ranking = (tmp_path / "README.md").read_text()
+    assert "[digits](../digits/README.md)" in ranking
+    assert "## digits, fd_digits, 3 million images" in ranking
+
+
+def test_studies_without_winners_are_left_out(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    store.start("sweep-x", "sweep", {"gans.kind": "sweep"}).finish("finished")
+    assert tuned.studies(store) == []

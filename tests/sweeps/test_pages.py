@@ -1,0 +1,224 @@
+"""Pages and presets of studies: what is written where, and what stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.options import Machine
+from gans.errors import InputError
+from sweeps import page, publish
+from sweeps.page import Memory, Record, Remembered, Trial
+from sweeps.runner import SweepRun
+
+DEFAULT = [8.0, 8.1, 7.9]
+BETTER, LOWER, WORSE = [2.0, 2.1, 1.9], [7.0, 8.6, 6.0], [11.0, 11.2, 11.4]
+
+
+def study(name: str, tuned: list[float], number: int = 3) -> Remembered:
+    """A study with one finalist and these scores."""
+    trial = Trial(number=number, score=1.0, seconds=2.0, settings={"batch": 32 + number})
+    record = Record(
+        study=name,
+        model="gan",
+        dataset="digits",
+        metric="fd_digits",
+        budget=1,
+        kimg=50,
+        objectives=["score"],
+        pruner="none",
+        seed=0,
+        asked=4,
+        command="make sweep MODEL=gan",
+        finished=4,
+        pruned=0,
+        diverged=0,
+        failures=[],
+        share=1.0,
+        hours=0.1,
+        default={"batch": 64},
+        finalists=[trial],
+        top=[trial],
+        importances={},
+        plots={},
+        space="",
+    )
+    scores = {"default": DEFAULT, f"trial-{number}": tuned}
+    return Remembered.of(Memory(record=record, scores=scores, beside="12.0, one seed"))
+
+
+def put(root: Path, name: str, tuned: list[float] = BETTER) -> None:
+    """The page of a study as `page.write` leaves it, but for its words."""
+    (root / name).mkdir(parents=True)
+    (root / name / "README.md").write_text(name)
+    page.remember(study(name, tuned), root / name)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SweepRun:
+    """Of which nothing but the place that its presets go to is there."""
+    run = object.__new__(SweepRun)
+    run.machine = Machine(outputs=tmp_path / "outputs")
+    run.sweep = SimpleNamespace(study="gan-digits")
+    run.parent = SimpleNamespace(artifact=lambda path, place: None)
+    return run
+
+
+def offer(run: SweepRun, tmp_path: Path, found: Remembered) -> Path:
+    candidate = tmp_path / "candidate.toml"
+    candidate.write_text(page.preset(found) or "")
+    run.write_preset(found, candidate)
+    return candidate
+
+
+@pytest.mark.parametrize(
+    ("tuned", "says"),
+    [
+        (LOWER, "has the lower mean, but not beyond the intervals"),
+        (WORSE, "is worse than the default, beyond the intervals"),
+        (BETTER[:1], "cannot be told from the default by one seed"),
+    ],
+)
+def test_settings_that_do_not_beat_the_default_are_no_preset(run, tmp_path, capsys, tuned, says):
+    preset = tmp_path / "outputs/presets/gan-digits.toml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text("batch = 1\n")
+    candidate = offer(run, tmp_path, study("gan-digits", tuned))
+    said = capsys.readouterr().out
+    assert said == f"no preset: trial 3 {says}; to take it anyhow, copy {candidate} to {preset}\n"
+    assert preset.read_text() == "batch = 1\n"
+
+
+def test_a_proven_preset_is_written_and_the_earlier_one_kept(run, tmp_path, capsys):
+    candidate = offer(run, tmp_path, study("gan-digits", BETTER))
+    preset = tmp_path / "outputs/presets/gan-digits.toml"
+    assert preset.read_bytes() == candidate.read_bytes()
+    offer(run, tmp_path, study("gan-digits", BETTER))
+    assert list(preset.parent.iterdir()) == [preset]  # the same again
+    preset.write_text("batch = 1\n")
+    offer(run, tmp_path, study("gan-digits", BETTER, number=4))
+    assert "batch = 36" in preset.read_text()
+    assert preset.with_stem("gan-digits-2").read_text() == "batch = 1\n"
+    assert f"the preset that was {preset} is {preset.with_stem('gan-digits-2')}\n" in capsys.readouterr().out
+
+
+def test_the_ranking_keeps_what_the_store_does_not_know(tmp_path):
+    for name in ("a", "b"):
+        put(tmp_path, name)
+    known = study("a", LOWER)
+    text = page.write_ranking(tmp_path, [known, study("without-a-page", BETTER)]).read_text()
+    assert "[a](a/README.md)" in text and "[b](b/README.md)" in text
+    assert "without-a-page" not in text
+    assert "7.20" in text  # of a as the store has it
+    assert "2.00 (1.76 to 2.27)" in text  # of b, by its folder
+    assert "12.0, one seed" in text
+    assert page.write_ranking(tmp_path / "none", [known]) is None
+
+
+def test_a_ranking_that_would_lose_a_page_stays(tmp_path):
+    put(tmp_path, "a")
+    page.write_ranking(tmp_path)
+    before = (tmp_path / "README.md").read_bytes()
+    put(tmp_path, "old")
+    (tmp_path / "old/study.json").unlink()
+    with pytest.raises(InputError, match=r"README.md stays as it is: .*old has no study.json"):
+        page.write_ranking(tmp_path, [study("a", LOWER)])
+    assert (tmp_path / "README.md").read_bytes() == before
+
+
+def test_a_page_is_written_over_its_own_files_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "publish", lambda folder, template, **values: None)
+    monkeypatch.setattr(page, "contents", lambda swept, contest: {})
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name in ("history.png", "mine.png", "notes.md"):
+        (folder / name).write_text("mine")
+    page.write(study("a", BETTER), tmp_path)
+    kept = {path.name for path in folder.iterdir() if path.read_text() == "mine"}
+    assert kept == {"mine.png", "notes.md"}
+    assert "batch = 35" in (folder / "candidate.toml").read_text()
+    assert page.remembered(folder) == study("a", BETTER)
+
+
+# --- among what ships
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> dict[str, Path]:
+    """A folder of outputs beside places that ship."""
+    return {kind: tmp_path / "ships" / kind for kind in ("reports", "presets", "speed")}
+
+
+def test_a_page_takes_the_place_of_the_one_that_ships(tmp_path, clone):
+    root, shipped = tmp_path / "outputs", clone["reports"] / "digits"
+    for folder, names in ((shipped, ["README.md", "old.png"]), (root / "reports/digits", ["new.png"])):
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / name).touch()
+    (shipped / "deeper").mkdir()
+    (shipped / "deeper/README.md").touch()
+    (tmp_path / "there.md").touch()
+    text = "![a](new.png) [b](../../../there.md) [c](../mnist/README.md) [d](https://a.b/c)"
+    (root / "reports/digits/README.md").write_text(text)
+    assert publish.publish(root / "reports/digits/README.md", root, clone) == shipped
+    assert {path.name for path in shipped.iterdir()} == {"README.md", "new.png", "deeper"}
+    assert (shipped / "README.md").read_text() == text  # as deep as before
+    deep = root / "reports/h200/grey"
+    deep.mkdir(parents=True)
+    (deep / "README.md").write_text("[b](../../../../there.md)")
+    clone["reports"] = tmp_path / "results"
+    publish.publish(deep, root, clone)
+    assert (tmp_path / "results/h200/grey/README.md").read_text() == "[b](../../../there.md)"
+
+
+def test_a_preset_and_a_page_of_speed_go_alone(tmp_path, clone):
+    root = tmp_path / "outputs"
+    for name in ("presets/a.toml", "presets/b.toml", "speed/cpu.md", "speed/cpu.json", "speed/other.md"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    publish.publish(root / "presets/a.toml", root, clone)
+    publish.publish(root / "speed/cpu.md", root, clone)
+    made = {str(path.relative_to(tmp_path / "ships")) for path in (tmp_path / "ships").rglob("*.*")}
+    assert made == {"presets/a.toml", "speed/cpu.md", "speed/cpu.json"}
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("outputs/reports/none", "'.*none' does not exist; make publish FROM=.*digits, for one"),
+        ("outputs/samples/a.png", "is nothing that ships; name what lies in .*reports, .*presets, .*speed"),
+        ("outputs/reports", "is nothing that ships"),
+        ("outputs", "is nothing that ships"),
+        ("elsewhere", "is not in .*outputs; GANS_OUTPUTS names another"),
+        ("outputs/reports/compare", "holds several pages; publish them one by one"),
+        ("outputs/reports/sweeps", "holds several pages; publish them one by one"),
+        ("outputs/reports/sweeps/README.md", "holds several pages; publish them one by one"),
+    ],
+)
+def test_what_does_not_ship_is_refused(tmp_path, clone, source, says):
+    put(tmp_path / "outputs/reports/sweeps", "a")
+    page.write_ranking(tmp_path / "outputs/reports/sweeps")
+    for folder in ("samples", "reports/compare"):
+        (tmp_path / "outputs" / folder).mkdir(parents=True)
+    (tmp_path / "outputs/samples/a.png").touch()
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(InputError, match=says):
+        publish.publish(tmp_path / source, tmp_path / "outputs", clone)
+    assert not (tmp_path / "ships").exists()
+
+
+def test_a_published_study_joins_the_ranking_of_those_that_ship(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GANS_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setattr(publish, "RANKED", tmp_path / "ships/sweeps")
+    monkeypatch.setitem(publish.PLACES, "reports", tmp_path / "ships")
+    put(tmp_path / "ships/sweeps", "a")
+    put(tmp_path / "outputs/reports/sweeps", "b")
+    assert publish.run([str(tmp_path / "outputs/reports/sweeps/b")]) == 0
+    text = (tmp_path / "ships/sweeps/README.md").read_text()
+    assert "(a/README.md)" in text and "(b/README.md)" in text
+    assert capsys.readouterr().out.splitlines() == [
+        str(tmp_path / "ships/sweeps/b"),
+        str(tmp_path / "ships/sweeps/README.md"),
+    ]

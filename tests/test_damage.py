@@ -1,0 +1,465 @@
+"""Files that are read back, damaged: one line names each and what was done about it; nothing is silently wrong."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gans import files
+from gans.commands.score import read_array
+from gans.config import read_toml
+from gans.data.folders import cached_folder, load_folder
+from gans.errors import InputError
+from gans.fidelity import reference
+from gans.fidelity.extractors import cards
+from gans.pictures import film, grids
+from gans.runs import rescore
+from gans.runs.folder import run_of
+from gans.runs.journal import Journal
+from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS, RUN_FILE
+from gans.training.loop import train
+from reports import results
+from sweeps import page
+from sweeps.study import open_storage
+from tests.conftest import CPU, StubScorer, train_and_score
+
+Damage = Callable[[bytes], bytes]
+
+
+def inverted(content: bytes) -> bytes:
+    """One byte of it, in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
+DAMAGES: dict[str, Damage] = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) * 2 // 3],
+    "a byte inverted": inverted,
+    "text": lambda content: "für später\n".encode("latin-1"),
+    "a pickle": lambda content: pickle.dumps({"images": 1}),
+    "zeros": lambda content: bytes(len(content)),
+}
+each_damage = pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
+
+
+def spoil(path: Path, damage: Damage) -> None:
+    path.write_bytes(damage(path.read_bytes()))
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# --- checkpoints
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> SimpleNamespace:
+    """What undisturbed trainings leave, by how they were made; each is trained once."""
+    return SimpleNamespace(root=tmp_path_factory.mktemp("whole"), outcomes={})
+
+
+@pytest.fixture
+def interrupted(tiny, blobs, stub_scorer, recorder, one_thread, whole, tmp_path):
+    """A training that stopped after its third checkpoint, and the outcome of one that did not."""
+    made = tiny({"networks": {"name": "gan"}})
+    if not whole.outcomes:
+        whole.outcomes["end"] = train_and_score(made, blobs(), whole.root / "end")
+        stop = recorder(lambda event, count: (event, count) == ("flush", 4))
+        with pytest.raises(KeyboardInterrupt):
+            train_and_score(made, blobs(), whole.root / "cut", CPU, stop)
+    shutil.copytree(whole.root / "cut", tmp_path / "cell")
+    return SimpleNamespace(made=made, folder=tmp_path / "cell", whole=whole.outcomes["end"], data=blobs())
+
+
+def go_on(cell: SimpleNamespace) -> SimpleNamespace:
+    return train_and_score(cell.made, cell.data, cell.folder)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = (files.load_weights(folder / GENERATOR)[0] for folder in (one, other))
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@each_damage
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(interrupted, damage, whole, caplog):
+    cell = interrupted
+    last, before = (files.load(cell.folder / name, CPU)["images"] for name in (CHECKPOINT, PREVIOUS))
+    assert 0 < before < last
+    spoil(cell.folder / CHECKPOINT, damage)
+    found = go_on(cell)
+    (line,) = said(caplog)
+    assert str(cell.folder / CHECKPOINT) in line
+    assert "the checkpoint before it is taken" in line
+    assert found.reason == line
+    assert (found.scores, found.chosen) == (cell.whole.scores, cell.whole.chosen)
+    assert same_weights(cell.folder, whole.root / "end")
+    assert (cell.folder / f"damaged-{CHECKPOINT}").exists()
+    assert files.load(cell.folder / CHECKPOINT, CPU)["images"] == cell.made.budget
+
+
+@each_damage
+def test_without_a_whole_checkpoint_the_cell_starts_anew(interrupted, damage, whole, caplog):
+    cell = interrupted
+    for name in (CHECKPOINT, PREVIOUS):
+        spoil(cell.folder / name, damage)
+    found = go_on(cell)
+    lines = said(caplog)
+    assert len(lines) == 2
+    assert "the cell starts anew" in lines[-1]
+    assert (found.scores, found.chosen) == (cell.whole.scores, cell.whole.chosen)
+    assert same_weights(cell.folder, whole.root / "end")
+
+
+def test_any_byte_of_a_checkpoint_counts(tmp_path):
+    state = {"images": 640, "nested": {"x": torch.arange(6.0), "y": [torch.arange(3)]}}
+    path = tmp_path / CHECKPOINT
+    files.save(path, state)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            found = files.load(path, CPU)
+        except files.Damaged:
+            continue
+        # in the mark of the seal, without which it is a whole file of an earlier version
+        assert len(content) - files.SEAL.size <= place < len(content) - 32
+        assert torch.equal(found["nested"]["x"], state["nested"]["x"])
+
+
+def test_a_checkpoint_of_an_earlier_version_is_taken(interrupted):
+    state = files.load(interrupted.folder / CHECKPOINT, CPU)
+    del state["of"]
+    torch.save(state, interrupted.folder / CHECKPOINT)
+    assert go_on(interrupted).scores == interrupted.whole.scores
+
+
+def another_seed(cell: SimpleNamespace, folder: Path) -> None:
+    made = cell.made.model_copy(update={"seed": 1})
+    train(made, cell.data, folder, CPU, StubScorer(cell.data, "stub", 100, CPU))
+
+
+def another_dictionary(cell: SimpleNamespace, folder: Path) -> None:
+    files.save(folder / CHECKPOINT, {"images": 64, "model": {"weight": torch.zeros(3)}})
+
+
+def another_model(cell: SimpleNamespace, folder: Path) -> None:
+    state = files.load(cell.folder / CHECKPOINT, CPU)
+    state["update"] = {name: torch.zeros(2) for name in state["update"]}
+    files.save(folder / CHECKPOINT, state)
+
+
+def a_list(cell: SimpleNamespace, folder: Path) -> None:
+    torch.save([torch.zeros(3)], folder / CHECKPOINT)
+
+
+@pytest.mark.parametrize("make", [another_seed, another_dictionary, another_model, a_list])
+def test_a_whole_checkpoint_of_something_else_is_refused_with_a_remedy(interrupted, make, tmp_path):
+    """It may be worth something: it is neither taken nor put aside."""
+    other = tmp_path / "other"
+    other.mkdir()
+    make(interrupted, other)
+    shutil.copy(other / CHECKPOINT, interrupted.folder / CHECKPOINT)
+    with pytest.raises(InputError) as caught:
+        go_on(interrupted)
+    text = str(caught.value)
+    assert str(interrupted.folder / CHECKPOINT) in text
+    assert "move it away" in text
+    assert len(text.splitlines()) == 1
+
+
+def test_a_failed_save_keeps_both_checkpoints(tmp_path, monkeypatch):
+    last, before = tmp_path / CHECKPOINT, tmp_path / PREVIOUS
+    for images in (1, 2):
+        files.save(last, {"images": images}, before)
+
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device", str(last))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        files.save(last, {"images": 3}, before)
+    assert [files.load(path, CPU)["images"] for path in (last, before)] == [2, 1]
+
+
+def test_a_file_system_without_links_keeps_both_as_well(tmp_path, monkeypatch):
+    def refuse(*args: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.link", refuse)
+    last, before = tmp_path / CHECKPOINT, tmp_path / PREVIOUS
+    for images in (1, 2, 3):
+        files.save(last, {"images": images}, before)
+    assert [files.load(path, CPU)["images"] for path in (last, before)] == [3, 2]
+
+
+# --- files that can be made again: the same comes back, with one line that names the damaged one
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file in a folder, and how it is read; what is read is compared."""
+
+    path: Path
+    read: Callable[[], Any]
+
+
+def reference_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    monkeypatch.setattr(reference, "directory", lambda: folder)
+    features = torch.arange(12.0).reshape(4, 3)
+
+    def read() -> list[float]:
+        return reference.cached({"data": "x"}, lambda: features).flatten().tolist()
+
+    read()
+    return Kept(next(folder.glob("*.safetensors")), read)
+
+
+def decoded_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    images = folder / "images"
+    images.mkdir()
+    for n in range(12):
+        Image.fromarray(np.full((16, 16), 20 * n, dtype=np.uint8)).save(images / f"{n}.png")
+
+    def read() -> str:
+        cached_folder.cache_clear()
+        return load_folder(f"folder:{images}", folder, None).hash
+
+    read()
+    return Kept(next((folder / "cache").glob("*.safetensors")), read)
+
+
+def grids_of_a_film(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    pictures = {}
+    for kimg in range(4):
+        path = pictures[f"{kimg}kimg.png"] = folder / f"{kimg}kimg.png"
+        grids.save_picture(grids.picture(torch.randint(0, 255, (64, 1, 16, 16), dtype=torch.uint8)), path)
+    pictures["note-kimg.png"] = folder / "note-kimg.png"  # a name that is no number
+    made = folder / "film.gif"
+    tracks = [film.Track("gan", film.grids(pictures))]
+    return Kept(pictures["2kimg.png"], lambda: film.save_film(tracks, 16, made) and made.is_file())
+
+
+def generator_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    monkeypatch.setattr(rescore, "chosen", lambda path, device: files.load_weights(path)[0]["w"].tolist())
+    copy = folder / "store" / GENERATOR
+    for path in (folder / GENERATOR, copy):
+        files.save_weights(path, {"w": torch.arange(500.0)}, {"images": 5})
+    monkeypatch.setattr(rescore, "Store", lambda uri: SimpleNamespace(artifact=lambda run, name: copy))
+    run: Any = SimpleNamespace(info=SimpleNamespace(run_id="0" * 32, run_name="gan/digits/0"))
+    return Kept(folder / GENERATOR, lambda: rescore.generator_of(run, folder, "store", CPU))
+
+
+MADE_AGAIN = [reference_features, decoded_folder, grids_of_a_film, generator_of_a_run]
+
+
+@each_damage
+@pytest.mark.parametrize("make", MADE_AGAIN)
+def test_what_can_be_had_elsewhere_is(make, damage, tmp_path, monkeypatch, caplog):
+    kept = make(tmp_path, monkeypatch)
+    expected = kept.read()
+    assert not said(caplog)
+    spoil(kept.path, damage)
+    assert kept.read() == expected
+    (line,) = said(caplog)
+    assert str(kept.path) in line
+    assert len(line.splitlines()) == 1
+
+
+@each_damage
+def test_a_journal_of_a_run_that_is_damaged_is_named_and_read_as_far_as_it_can_be(damage, tmp_path, caplog):
+    journal = Journal.start(tmp_path, "digits", "gan/digits/0", {})
+    for images in range(9):
+        journal.append("log", images=images, values={"x": 1.0})
+    whole = journal.path.read_bytes()
+    assert len(list(Journal.open(tmp_path).lines())) == 10
+    assert not said(caplog)
+    spoil(journal.path, damage)
+    found = Journal.open(tmp_path)
+    if whole.startswith(journal.path.read_bytes()) and found:
+        return  # cut by a kill, as it may be
+    (line,) = said(caplog)
+    assert str(journal.path) in line
+    assert found is None or len(list(found.lines())) == 9
+
+
+@each_damage
+def test_a_folder_that_does_not_say_its_run_any_more_gets_another(damage, tmp_path, caplog):
+    file = tmp_path / RUN_FILE
+    assert run_of(tmp_path) is None
+    assert not said(caplog)
+    file.write_text(json.dumps({"run": "0123456789abcdef" * 2, "cell": "gan/digits/0", "identity": "0" * 16}))
+    assert run_of(tmp_path) == "0123456789abcdef" * 2
+    spoil(file, damage)
+    assert run_of(tmp_path) is None
+    (line,) = said(caplog)
+    assert str(file) in line
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", "7", '{"run": null}', '{"run": 7}', '{"run": ""}', '{"run": "../x"}']
+)
+def test_a_run_that_is_none_is_not_looked_for(content, tmp_path, caplog):
+    (tmp_path / RUN_FILE).write_text(content)
+    assert run_of(tmp_path) is None
+    assert len(said(caplog)) == 1
+
+
+# --- files that cannot be made again: one line that names them, and a remedy
+
+
+def generator(folder: Path) -> Kept:
+    path = folder / GENERATOR
+    files.save_weights(path, {"w": torch.arange(500.0)}, {"images": 5, "note": "x" * 300})
+    return Kept(path, lambda: files.load_weights(path))
+
+
+def preset(folder: Path) -> Kept:
+    path = folder / "tuned.toml"
+    path.write_text("batch = 64\n[optimizer]\nlr_g = 0.001\n[networks]\nwidth = 32\n")
+    return Kept(path, lambda: read_toml(path))
+
+
+def weights_of_an_extractor(folder: Path) -> Kept:
+    for ending in ("json", "safetensors"):
+        shutil.copy(cards.SHIPPED / f"digits.{ending}", folder)
+    path = folder / "digits.safetensors"
+    return Kept(path, lambda: cards._read(folder / "digits.json").verify())
+
+
+def card_of_an_extractor(folder: Path) -> Kept:
+    shutil.copy(cards.SHIPPED / "digits.json", folder)
+    path = folder / "digits.json"
+    return Kept(path, lambda: cards._read(path))
+
+
+def array(folder: Path) -> Kept:
+    path = folder / "images.npz"
+    np.savez(path, images=np.zeros((4, 16, 16, 1), dtype=np.uint8))
+    return Kept(path, lambda: read_array(path))
+
+
+def cells_of_a_plan(folder: Path) -> Kept:
+    path = folder / "cells.json"
+    fields = {"matrix": "digits", "experiment": "digits", "budget": 1.0, "protocol": 2, "command": "make bench"}
+    path.write_text(json.dumps(fields | {"description": "", "cells": [], "floors": []}))
+    return Kept(path, lambda: results._parse(path, "digits"))
+
+
+def record_of_a_sweep(folder: Path) -> Kept:
+    path = folder / "sweep.json"
+    values = {
+        "str": "x",
+        "int": 1,
+        "float": 1.0,
+    }
+    fields = {
+        name: values.get(getattr(field.annotation, "__name__", ""))
+        for name, field in page.Record.model_fields.items()
+    }
+    path.write_text(page.Record.model_construct(**fields).model_dump_json(warnings=False))
+    return Kept(path, lambda: page.read_record(path))
+
+
+def journal_of_a_sweep(folder: Path) -> Kept:
+    path = folder / "sweeps.journal"
+    study = optuna.create_study(storage=open_storage(str(path)), study_name="s")
+    for n in range(4):
+        study.tell(study.ask(), n)
+    return Kept(path, lambda: len(optuna.load_study(storage=open_storage(str(path)), study_name="s").trials))
+
+
+REFUSED = [
+    generator,
+    preset,
+    weights_of_an_extractor,
+    card_of_an_extractor,
+    array,
+    cells_of_a_plan,
+    record_of_a_sweep,
+    journal_of_a_sweep,
+]
+# what is no damage: an empty preset sets nothing, an empty or cut journal is one of fewer trials
+FINE = {("preset", "empty"), ("preset", "cut"), ("journal_of_a_sweep", "empty"), ("journal_of_a_sweep", "cut")}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("make", REFUSED)
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_what_cannot_be_had_elsewhere_is_refused_in_one_line(make, name, tmp_path):
+    if (make.__name__, name) in FINE:
+        return
+    kept = make(tmp_path)
+    if make is not record_of_a_sweep:
+        kept.read()
+    spoil(kept.path, DAMAGES[name])
+    with pytest.raises(InputError) as caught:
+        kept.read()
+    text = str(caught.value)
+    assert str(kept.path) in text
+    assert len(text.splitlines()) == 1
+
+
+# --- the journal of a sweep
+
+
+@pytest.mark.parametrize("missing", [1, 2, 20, 60])
+def test_half_a_line_of_a_journal_is_taken_off_before_anyone_appends(missing, tmp_path, caplog):
+    path = tmp_path / "sweeps.journal"
+    early = optuna.create_study(storage=open_storage(str(path)), study_name="s")  # by a process that lives on
+    for n in range(3):
+        early.tell(early.ask(), n)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-missing])
+    early.ask()  # with the storage that it has open
+    late = optuna.load_study(storage=open_storage(str(path)), study_name="s")
+    late.tell(late.ask(), 7.0)
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert all(json.loads(line) for line in lines)
+    assert all(line.endswith(b"\n") for line in lines)
+    again = optuna.load_study(storage=open_storage(str(path)), study_name="s")
+    assert [trial.value for trial in again.trials][:2] == [0.0, 1.0]
+    assert again.trials[-1].value == 7.0
+    (line,) = said(caplog)
+    assert str(path) in line
+    assert not list(tmp_path.glob("*.lock"))
+
+
+@pytest.mark.parametrize("content", [b"my diary\nwithout an end", b'{"a": 1}', b"SQLite format 3\0\n\1\2"])
+def test_a_file_that_is_no_journal_is_left_as_it_is(content, tmp_path):
+    path = tmp_path / "diary"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="diary"):
+        open_storage(str(path))
+    assert path.read_bytes() == content
+
+
+# --- what decorates
+
+
+def test_what_decorates_never_fails_what_counts(interrupted, monkeypatch, caplog):
+    def broken(*args: Any, **more: Any) -> Tensor:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(grids, "save_picture", broken)
+    found = go_on(interrupted)
+    assert found.status == "finished"
+    assert found.scores == interrupted.whole.scores
+    lines = said(caplog)
+    assert all("samples/" in line and "is left out" in line for line in lines)
+    assert any("final.png" in line for line in lines)

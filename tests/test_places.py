@@ -1,0 +1,105 @@
+"""Nothing that ships or is somebody's own is written over: the writers, and `git status` after them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from benchmarks import report, sensitivity
+from benchmarks.options import Report
+from gans import places
+from gans.errors import InputError
+from gans.runs.tracking import Store
+from tests.conftest import CPU
+from tests.reports import test_report
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_name_that_is_free_is_taken_at_once(tmp_path):
+    assert places.free(tmp_path / "new", "a", ".png", ".gif") == (tmp_path / "new/a.png", tmp_path / "new/a.gif")
+    (tmp_path / "b.gif").touch()
+    (tmp_path / "b-2.png").symlink_to(tmp_path / "nowhere")
+    assert places.free(tmp_path, "b", ".png", ".gif") == (tmp_path / "b-3.png", tmp_path / "b-3.gif")
+    assert places.free(tmp_path, "b", ".png", ".gif")[0].name == "b-4.png"
+    with pytest.raises(InputError, match=r"b.gif exists; name another file, or --force writes over it"):
+        places.claim(tmp_path / "b.gif")
+
+
+def test_the_folder_is_named_by_the_environment(monkeypatch):
+    monkeypatch.delenv(places.VARIABLE, raising=False)
+    assert places.outputs() == Path("outputs")
+    monkeypatch.setenv(places.VARIABLE, "~/mine")
+    assert places.outputs() == Path.home() / "mine"
+
+
+def test_a_page_on_metrics_is_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(sensitivity, "Scorer", lambda *given: None)
+    monkeypatch.setattr(sensitivity, "measure", lambda *given: pd.DataFrame())
+    monkeypatch.setattr(sensitivity, "draw", lambda *given: SimpleNamespace())
+    monkeypatch.setattr(sensitivity, "save", lambda figure, path: path.write_text("drawn"))
+    monkeypatch.setattr(sensitivity, "page", lambda measured, scorer, subject, picture: picture)
+    (tmp_path / "digits.md").write_text("mine")
+    path = sensitivity.write("digits", CPU, 100, tmp_path)
+    assert (path.name, path.read_text()) == ("digits-2.md", "digits-2.png")
+    assert (tmp_path / "digits.md").read_text() == "mine"
+    assert (tmp_path / "digits-2.png").read_text() == "drawn"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This repository as it is now, as a clone of its own in which nothing was made yet."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git repository")
+    folder = tmp_path_factory.mktemp("clone")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all", "--force")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", "all")
+    return folder
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_report_leaves_a_clone_clean(clone, tmp_path, monkeypatch):
+    monkeypatch.chdir(clone)
+    store = Store(f"sqlite:///{clone}/mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    test_report.fill(store, tmp_path)
+    assert report.run(Report(test_report.MATRIX)) == 0
+    assert (clone / "outputs/reports" / test_report.MATRIX / "README.md").exists()
+    assert git(clone, "status", "--porcelain") == ""
+
+
+@pytest.mark.slow
+def test_commands_leave_a_clone_clean(clone):
+    """A bench, its report, a sweep, and what draws, all tiny."""
+    environment = {**os.environ, "PYTHONPATH": str(clone), places.VARIABLE: ""}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    small = ["--budget", "0.01"]
+    for words in (
+        ["benchmarks", "digits", "--models", "gan", "--seeds", "0", *small],
+        ["benchmarks.report", "digits", *small],
+        ["sweeps", "gan", "--trials", "2", "--finalists", "1", "--fresh", "1", *small],
+        ["sweeps.page"],
+        ["benchmarks.score", "digits", "--models", "gan", "--seeds", "0", "--count", "200", *small],
+    ):
+        line = [sys.executable, "-m", *words]
+        done = subprocess.run(line, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        assert git(clone, "status", "--porcelain") == "", words
+    made = {str(path.relative_to(clone / "outputs")) for path in (clone / "outputs").rglob("README.md")}
+    assert {"reports/digits-budget0.01/README.md", "reports/sweeps/README.md"} <= made
