@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Annotated, Any
@@ -53,10 +53,10 @@ def run(asked: Ui) -> int:
     databases.check_tracking(uri)
     check_port(asked.port)
     try:
-        with ended_by_signals():
+        with ended_by_signals(), tempfile.TemporaryFile() as said:
             if databases.missing(uri):
-                make_store()
-            with tempfile.TemporaryFile() as said, Server.started(asked.port, uri, said) as server:
+                make_store(said)
+            with Server.started(asked.port, uri, said) as server:
                 server.wait_until_it_answers()
                 print(f"MLflow UI of {shown(uri)}: {server.address} (Ctrl-C ends it)", flush=True)
                 show_views(server.address)
@@ -118,9 +118,58 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def make_store() -> None:
-    """Make a new store in a process of its own: what that imports would stay in this one's memory."""
-    subprocess.run([sys.executable, "-c", "from gans.runs.tracking import Store; Store()"], check=True)
+@contextmanager
+def guarded(words: list[str], said: IO[bytes], variables: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that runs a command, which ends with this process, however this one ends.
+
+    Args:
+        words: the command; everybody can read them.
+        said: a file for what it prints.
+        variables: of its environment, beside this process's.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gans.commands.guard", *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=said,
+        env={**os.environ, **variables},
+        start_new_session=True,  # a Ctrl-C is this process's to hear
+    )
+    assert process.stdin
+    assert process.stdout
+    group = 0
+    try:
+        group = int(process.stdout.readline() or 0)
+        yield process
+    finally:
+        process.stdin.close()  # which the guard hears
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING)
+        process.kill()
+        process.wait()
+        if group:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+
+def last_words(said: IO[bytes]) -> str:
+    """The last error that a command printed, else the last line."""
+    said.seek(0)
+    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"([\w.]+(Error|Exception)|error): ", line)]
+    return (errors or lines or ["it says nothing"])[-1]
+
+
+def make_store(said: IO[bytes]) -> None:
+    """Make a new store in a process of its own: what that imports would stay in this one's memory.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    words = [sys.executable, "-c", "from gans.runs.tracking import Store; Store()"]
+    with guarded(words, said, {}) as process:
+        if process.wait():
+            raise InputError(f"cannot make a tracking store: {last_words(said)}")
 
 
 @dataclass(frozen=True)
@@ -129,43 +178,21 @@ class Server:
 
     Attributes:
         process: the guard that runs it.
-        group: the process group of all that the server is made of.
         said: what it prints.
     """
 
     port: int
     process: subprocess.Popen[bytes]
-    group: int
     said: IO[bytes]
 
     @classmethod
     @contextmanager
     def started(cls, port: int, uri: str, said: IO[bytes]) -> Iterator[Server]:
         """A server that is starting; in the end nothing of it is left."""
-        serve = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gans.commands.guard", *serve, "--uvicorn-opts", "--log-level warning"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env={**os.environ, **VIEW, "MLFLOW_BACKEND_STORE_URI": uri},  # it may hold a password
-            start_new_session=True,  # a Ctrl-C is this process's to hear
-        )
-        group = 0
-        try:
-            assert process.stdout
-            group = int(process.stdout.readline() or 0)
-            yield cls(port, process, group, said)
-        finally:
-            assert process.stdin
-            process.stdin.close()  # which the guard hears
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(ENDING)
-            process.kill()
-            process.wait()
-            if group:
-                with suppress(ProcessLookupError):
-                    os.killpg(group, signal.SIGKILL)
+        words = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+        variables = {**VIEW, "MLFLOW_BACKEND_STORE_URI": uri}  # it may hold a password
+        with guarded([*words, "--uvicorn-opts", "--log-level warning"], said, variables) as process:
+            yield cls(port, process, said)
 
     @property
     def address(self) -> str:
@@ -180,9 +207,9 @@ class Server:
         until = time.monotonic() + STARTING
         while not self.answers():
             if self.process.poll() is not None:
-                raise InputError(f"MLflow's server did not start: {self.last_words()}")
+                raise InputError(f"MLflow's server did not start: {last_words(self.said)}")
             if time.monotonic() > until:
-                raise InputError(f"MLflow's server does not answer after {STARTING:g} s: {self.last_words()}")
+                raise InputError(f"MLflow's server does not answer after {STARTING:g} s: {last_words(self.said)}")
             time.sleep(LOOK)
 
     def answers(self) -> bool:
@@ -192,10 +219,3 @@ class Server:
                 return True
         except OSError:
             return False
-
-    def last_words(self) -> str:
-        """The last error that the server printed, else the last line."""
-        self.said.seek(0)
-        lines = [line.strip() for line in self.said.read().decode(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
-        return (errors or lines or ["it says nothing"])[-1]

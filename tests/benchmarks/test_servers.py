@@ -94,7 +94,7 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
     assert output.count("not told yet: ") == 1
     assert "gans sync brings them" in output
     assert "Traceback" not in output and "does not answer" in output.splitlines()[-1]
-    page = (tmp_path / "reports/results/tiny/README.md").read_text()
+    page = (tmp_path / "outputs/reports/tiny/README.md").read_text()
     assert "gan" in page and "No score" not in page
     server.start()
     command = [sys.executable, "-m", "gans", "sync"]
