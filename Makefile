@@ -13,7 +13,7 @@ abreast = -n logical --maxprocesses 4 --dist loadfile
 lock_flags = --quiet --universal --python-version 3.11 --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench sweep score speed gpu report publish ui test test-all lint format lock
+.PHONY: help setup bench sweep score speed gpu chaos report publish ui test test-all lint format lock
 
 help: ## list the targets with their variables and defaults
 	@$(BIN)/python -m gans.commands.make help 2>/dev/null || \
@@ -49,6 +49,9 @@ speed: $(READY) ## time training beside its arithmetic and beside tutorials
 	@$(given)
 
 gpu: $(READY) ## run the GPU tests and measure the figures to reach on a GPU, beside their goals
+	@$(given)
+
+chaos: $(READY) ## kill and damage tiny runs at random, and count what that costs (hours)
 	@$(given)
 
 report: $(READY) ## write the reports again from the tracking store
