@@ -88,7 +88,7 @@ def papers(model: str) -> Workload:
 
 
 def _workload(model: str, size: str, shape: Shape, precision: Settled, *tables: Mapping[str, Any]) -> Workload:
-    forever = {"kimg": 1e6, "schedule": {"logs": 1_000_000}, "precision": precision, "dataset": "synthetic"}
+    forever = {"kimg": 1e5, "schedule": {"logs": 100_000}, "precision": precision, "dataset": "synthetic"}
     made = experiment(recipe(model).settings, *tables, forever, where="benchmarks.speed")
     return Workload(f"{model} {size}", Resolved.of(made, shape.side, precision, ["none"]), shape)
 

@@ -15,7 +15,7 @@ from benchmarks.runner import check_cell
 from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import recipe
-from gans.runs.cell import identify
+from gans.runs.cell import check_scores, identify
 from sweeps.options import Request
 
 CPU = torch.device("cpu")
@@ -309,6 +309,7 @@ def test_what_no_cell_could_do_is_refused_before_any_runs(small, table, says):
     (cell,) = cells(read_matrix(str(small)), Selection(["dcgan"], None, [0]), CPU)
     wrong = identify("dcgan", experiment(cell.experiment.model_dump(), table), CPU)
     with pytest.raises(InputError, match=says):
+        check_scores(wrong.experiment.score.extractors, wrong.images)
         check_cell(wrong, CPU)
 
 

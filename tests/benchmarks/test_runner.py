@@ -282,7 +282,7 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
 
     def planned(graph: bool | None, workers: str = "local") -> MatrixRun:
-        machine = Machine("cpu", 1, tmp_path, graph, workers=workers)
+        machine = Machine("cpu", 1, tmp_path, graph=graph, workers=workers)
         return MatrixRun(read_matrix(str(path)), Selection(), machine, store)
 
     asked, plain, apart = planned(True), planned(None), planned(True, "ray")

@@ -165,7 +165,7 @@ def test_the_sweep_s_page_knows_the_matrix(swept: Store, tmp_path: Path) -> None
     assert "seeds: 2000 and 2001 (there 0, 1 and 2)" in text
     assert "3 million images per trial" in text
     assert (tmp_path / "gan-digits" / "tables" / "comparison.tex").exists()
-    page.write_ranking(swept, tmp_path)
+    page.write_ranking(tmp_path, [page.load(swept, "sweep-gan-digits")])
     ranking = (tmp_path / "README.md").read_text()
     assert "[digits](../digits/README.md)" in ranking
     assert "## digits, fd_digits, 3 million images" in ranking

@@ -279,6 +279,7 @@ def test_a_generator_is_found_by_the_first_characters_of_its_run(folder, tmp_pat
     store = Store(uri)
     run, bare = (store.start("train", name, {}) for name in ("gan/digits/0", "bench"))
     run.artifact(folder / "generator.safetensors", "checkpoint")
+    bare.text("no cell", "note.txt")
     for name in (run.id, run.id[:12]):
         assert find_generator(name).read_bytes() == (folder / "generator.safetensors").read_bytes()
     with pytest.raises(InputError, match=r"\(bench\) kept no generator"):

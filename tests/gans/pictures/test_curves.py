@@ -59,7 +59,7 @@ def test_without_a_clock_there_is_one_row(drawn, tmp_path: Path):
     curves.draw_curves({name: own for name, own in HISTORY.items() if name != curves.CLOCK}, tmp_path / "a.png")
     assert len(drawn[0].axes) == 3
     with Image.open(tmp_path / "a.png") as image:
-        assert image.size == (1200, 340)
+        assert image.size == (1200, 350)
 
 
 def test_the_same_history_makes_the_same_bytes(tmp_path: Path):

@@ -10,6 +10,7 @@ from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.schema import GENERATOR
+from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve
 from gans.training.loop import Session
 from gans.training.mdgan.flgan import FLGAN, alone, average_into
@@ -183,7 +184,7 @@ def test_the_initial_generator_is_never_chosen(tiny, blobs, tmp_path, monkeypatc
     made = tiny({"update": table, "schedule": {"evaluations": 4, "checkpoints": 1}}, batch=4, kimg=0.096)
     run = Training(made, blobs(), CPU)
     curve = Curve(Worse(blobs(), "stub", 100, CPU), run, tmp_path / GENERATOR)
-    session = Session(run, curve, Recorder(CPU), tmp_path)
+    session = Session(run, curve, Recorder(CPU), tmp_path, Checkpoints(tmp_path))
     start = copy.deepcopy(run.ema.state())
     trained = []
     for step in range(1, 9):
