@@ -93,10 +93,9 @@ def run(asked: Train) -> int:
     with busy("reading data, looking for extractors"):
         cell = resolve(asked.model, experiment, device)
     workers = cluster.checked(asked.workers)
-    store = Store()  # whole before anything writes to it
     place = Place(
         EXPERIMENT,
-        store.uri,
+        tracking_uri(),
         asked.device,
         devices.cores(),
         graph=asked.graph,
@@ -106,7 +105,7 @@ def run(asked: Train) -> int:
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
         print(f"{asked.model} trains in float32, as no lower precision was measured on CUDA")
-    living.close_dead(store)
+    living.close_dead(Store(place.uri))  # the store is whole before anything writes to it
     folder = asked.runs / EXPERIMENT / cell.slug
     with screen({cell.name: cell.experiment.budget}) as shown:
         shown.start(cell.name, cell.experiment.budget)
