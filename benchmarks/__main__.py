@@ -84,6 +84,7 @@ def dry(asked: Bench, matrix: Matrix) -> int:
 
 def report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
+    from gans.runs.courier import GRACE
     from gans.runs.locks import turn
     from gans.runs.reader import Reader  # seconds to import, not wanted before there is something to report
     from reports.report import write
@@ -94,6 +95,7 @@ def report(run: MatrixRun) -> None:
         path = write(reader, run.experiment, run.machine.outputs / REPORTS)
         # report.html among it: the MLflow UI shows no pictures in markdown
         run.parent.artifacts(path.parent, "report")
+        run.parent.close(GRACE)
     show(reader, run.experiment)
     print(f"report: {path}")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from benchmarks.engine import Ended, Event, Progressed, Started, Waiting
 from gans import schema
-from gans.commands.progress import Bars, Cost, Lines, Screen, kind_of, screen
+from gans.commands.progress import Cost, Screen, kind_of
 from gans.runs.tracking import MlflowRun
-
-__all__ = ["costs", "progress", "show"]
 
 
 def show(screen: Screen, event: Event) -> None:
@@ -24,16 +22,6 @@ def show(screen: Screen, event: Event) -> None:
             screen.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
         case Ended(result=result):
             screen.end(job.name, result.status, result.reason, job.counts)
-
-
-def progress(waiting: Mapping[str, int], known: Mapping[str, Cost]) -> Bars | Lines:
-    """Bars if standard output is a terminal, else lines.
-
-    Args:
-        waiting: images of each cell that is to run, by name; 0: it is scored only.
-        known: what cells cost, by kind.
-    """
-    return screen(waiting, known)
 
 
 def costs(runs: Iterable[MlflowRun]) -> dict[str, Cost]:

@@ -20,9 +20,9 @@ from benchmarks.engine import Ended, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
 from benchmarks.options import Bench, Machine, Report, Score, Selection
-from benchmarks.progress import costs, progress, show
+from benchmarks.progress import costs, show
 from gans import fidelity, schema
-from gans.commands import options
+from gans.commands import options, progress
 from gans.compute import compiled, devices, precision, recorded
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
@@ -333,9 +333,7 @@ class MatrixRun(MatrixPlan):
         outcome = self.finish_all([])
         last.text(outcome.text(), schema.OUTCOME)
         status = FINISHED if outcome.exit_code == 0 else schema.FAILED
-        if last.status() == status:
-            last.close(GRACE)  # it keeps the time at which it ended
-        else:
+        if last.status() != status:  # else it keeps the time at which it ended
             last.finish(status)
         return outcome
 
@@ -469,7 +467,7 @@ class MatrixRun(MatrixPlan):
         events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
-            with progress(waiting, costs(self.runs)) as screen, closing(events):
+            with progress.screen(waiting, costs(self.runs)) as screen, closing(events):
                 for event in events:
                     show(screen, event)
                     if isinstance(event, Started):

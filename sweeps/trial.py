@@ -17,6 +17,7 @@ from gans import schema
 from gans.compute import devices
 from gans.errors import Stopped
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
+from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell, resolve
 from gans.runs.execute import CellRun, Place, Tracker, reason
 from gans.runs.live import LiveRun as Run
@@ -215,9 +216,10 @@ def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[flo
 def attach(trial: Trial, picture: Path, site: Site) -> None:
     """Put a picture beside the trial in the study's storage, for optuna-dashboard."""
     if picture.is_file():
-        site.pictures.mkdir(parents=True, exist_ok=True)
-        store = FileSystemArtifactStore(site.pictures)
-        upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial)
+        with decorating(picture):
+            site.pictures.mkdir(parents=True, exist_ok=True)
+            store = FileSystemArtifactStore(site.pictures)
+            upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial)
 
 
 def trial_folder(root: Path, number: int) -> Path:

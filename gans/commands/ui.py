@@ -37,7 +37,7 @@ VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY
 class Ui:
     """Open the MLflow UI on this machine."""
 
-    port: Annotated[int, Option("TCP port on localhost", least=1, most=65_535)] = 5000
+    port: Annotated[int, Option("TCP port on localhost", least=1, most=HIGHEST)] = 5000
 
 
 def add(commands: Any) -> None:
@@ -54,19 +54,30 @@ def run(asked: Ui) -> int:
     check_port(asked.port)
     try:
         with ended_by_signals(), tempfile.TemporaryFile() as said:
-            if databases.missing(uri):
+            new = databases.missing(uri)
+            if new:
                 make_store(said)
             with Server.started(asked.port, uri, said) as server:
                 server.wait_until_it_answers()
                 print(f"MLflow UI of {shown(uri)}: {server.address} (Ctrl-C ends it)", flush=True)
-                show_views(server.address)
+                if not new:
+                    show_links(server.address, said)
                 return server.process.wait()
     except Ended as end:
         return 0 if end.number == signal.SIGINT else 128 + end.number
 
 
+def show_links(address: str, said: IO[bytes]) -> None:
+    """Print links to what matters. A process of its own finds them: what that imports would stay in ours.
+
+    They are an extra: what goes wrong with them is kept from the screen, and the server goes on.
+    """
+    words = [sys.executable, "-c", "import sys; from gans.commands.ui import show_views; show_views(sys.argv[1])"]
+    subprocess.run([*words, address], stdin=subprocess.DEVNULL, stderr=said, start_new_session=True, check=False)
+
+
 def show_views(address: str) -> None:
-    """Print links to what matters of every experiment; those of older versions are given what the links open."""
+    """Print links to every experiment's views; experiments of older versions are given what the links open."""
     from gans.runs.tracking import Store  # seconds to import, which the server's address does not wait for
 
     for name, experiment_id, view in Store().views():
@@ -79,10 +90,8 @@ def check_port(port: int) -> None:
     """Refuse a port that the server could not listen at.
 
     Raises:
-        InputError: out of range, in use, or not allowed.
+        InputError: in use, or not allowed.
     """
-    if not 1 <= port <= HIGHEST:
-        raise InputError(f"--port {port} must be from 1 to {HIGHEST}")
     other = f"take another, --port {port + 1 if port < HIGHEST else 5000} for one"
     with socket.socket() as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does

@@ -254,7 +254,8 @@ def beating(lock: Lock, tell: Tell) -> Tell:
     """A listener that also tells those who wait for the cell how far it is."""
 
     def both(images: int, values: Mapping[str, float]) -> None:
-        lock.beat(images)
+        if images:  # a phase that begins tells none
+            lock.beat(images)
         tell(images, values)
 
     return both

@@ -16,6 +16,7 @@ from gans.runs import slider
 from gans.runs.courier import GRACE, OPENING, Courier
 from gans.runs.folder import run_of
 from gans.runs.journal import Journal
+from gans.runs.last import Last
 from gans.runs.provenance import provenance
 from gans.runs.system import PREFIX, SystemWatch
 from gans.runs.telling import Telling
@@ -96,10 +97,7 @@ class LiveRun(Telling):
 
     def status(self) -> str:
         """`running`, or how it ended, by the last that was told here; empty if nothing was."""
-        about = self.journal.about.get("tags", {})
-        told = (line.given["values"] for line in self.journal.lines() if line.call == "tag")
-        found = [tags[schema.STATUS] for tags in (about, *told) if schema.STATUS in tags]
-        return found[-1] if found else ""
+        return Last.told(self.journal).status
 
     # --- what it is told
 

@@ -190,6 +190,7 @@ def test_a_second_run_finds_all_finished(finished, here):
     code, output = here()
     assert code == 0, output
     assert "start" not in output
+    assert "had missed" not in output and "not told" not in output
     assert "report: " in output
     assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
     code, output = here("--models", "gan")  # less is asked for

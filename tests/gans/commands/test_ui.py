@@ -18,6 +18,7 @@ import pytest
 from gans.commands import guard, ui
 from gans.commands.ui import Ended, ended_by_signals
 from gans.errors import InputError
+from gans.runs.tracking import Store
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,6 +45,22 @@ def test_signals_end_it_once_and_handlers_come_back(number):
             os.kill(os.getpid(), number)  # while it takes its server along
     assert ended.value.number == number
     assert signal.getsignal(number) == before
+
+
+def test_links_lead_to_the_table_and_the_charts_of_every_experiment(tmp_path, monkeypatch, capsys):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    store = Store(uri)
+    store.start("own", "gan/digits/0", {"gans.kind": "cell", "gans.metric": "fd_digits"})
+    ui.show_views("http://127.0.0.1:5000")
+    experiment_id = store.client.get_experiment_by_name("own").experiment_id
+    link = f"http://127.0.0.1:5000/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+    shown = f"{link}&viewStateShareKey=gans-cell-score-fd_digits"
+    assert capsys.readouterr().out.splitlines() == [
+        "own, cells by score/fd_digits",
+        f"  table   {shown}",
+        f"  charts  {shown}&compareRunsMode=CHART",
+    ]
 
 
 def gone(processes: list[psutil.Process], seconds: float) -> bool:
