@@ -11,7 +11,7 @@ from mlflow.entities import Metric, Param, RunData, RunInfo, RunTag
 
 from gans import schema
 from gans.runs.journal import Journal, journals
-from gans.runs.sync import answers, behind, keys
+from gans.runs.sync import answers, compare, keys
 from gans.runs.tracking import MlflowRun, Store
 
 Answer = TypeVar("Answer")
@@ -164,12 +164,9 @@ class Reader:
         """All runs of the experiment of this name, oldest first."""
         own = [journal for journal in self.journals if journal.experiment == experiment]
 
-        def together() -> list[MlflowRun]:
-            known = self.store.runs(experiment)
-            late = behind(own, known, self.store.runs(experiment, deleted=True)) if own else []
-            return self.completed(known, late)
-
-        return self.ask(together, lambda: self.completed([], own))
+        return self.ask(
+            lambda: self.completed(*compare(own, self.store, experiment)), lambda: self.completed([], own)
+        )
 
     def completed(self, known: list[MlflowRun], late: list[Journal]) -> list[MlflowRun]:
         """These runs, and what these journals say of them or others, oldest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from gans import schema
 from gans.errors import brief
 from gans.runs.courier import GRACE, PATIENCE, embedded
 from gans.runs.delivery import Delivery, Gone
-from gans.runs.journal import Held, Journal, journals
+from gans.runs.journal import Held, Journal, Sent, journals
 from gans.runs.tracking import MlflowRun, Store, shown
 
 SAYS = "gans sync brings them"
@@ -59,21 +59,29 @@ def say(synced: Synced) -> None:
         print(line)
 
 
-def behind(found: Iterable[Journal], runs: Iterable[MlflowRun], deleted: Iterable[MlflowRun]) -> list[Journal]:
-    """The journals that hold more than their store, which has these runs and had those.
+def compare(found: Sequence[Journal], store: Store, experiment: str) -> tuple[list[MlflowRun], list[Journal]]:
+    """The runs that a store has of an experiment, and which of its journals hold more than these.
 
     A run that the store never had, or has lost, is told from the start; one that was deleted there is not told
     again.
     """
+    # what each says that it told is read before the store is asked: whoever tells it meanwhile is not missed
+    told = [(journal, journal.sent, journal.size) for journal in found]
+    runs = store.runs(experiment)
+    deleted = store.runs(experiment, deleted=True) if found else []
     known, gone = ({key for run in some for key in keys(run)} for some in (runs, deleted))
-    return [journal for journal in found if journal.key not in gone - known and _behind(journal, known)]
+    late = [
+        journal
+        for journal, sent, size in told
+        if journal.key not in gone - known and _behind(journal, sent, size, known)
+    ]
+    return runs, late
 
 
-def _behind(journal: Journal, known: set[str]) -> bool:
+def _behind(journal: Journal, sent: Sent, size: int, known: set[str]) -> bool:
     if journal.key not in known:
         return journal.whole
-    sent = journal.sent
-    return sent.run not in known or sent.position < journal.size or sent.parent in known
+    return sent.run not in known or sent.position < size or sent.parent in known
 
 
 def keys(run: MlflowRun) -> tuple[str, str]:
@@ -123,7 +131,7 @@ def _sync(experiment: str, found: list[Journal], store: Store, seconds: float, s
     """`sync` for one experiment; a store that did not answer is not asked again."""
     told, left, why = synced.told, synced.left, synced.why
     try:
-        late = [] if why else behind(found, store.runs(experiment), store.runs(experiment, deleted=True))
+        late = [] if why else compare(found, store, experiment)[1]
     except Exception as error:
         late, why = [], brief(error)
     if why:
