@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from gans.training.players import Discriminator, Player, Statistics
 from gans.training.recorder import Observer, Silent
 from gans.training.updates import Update
 
+Found = TypeVar("Found")
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = {
     "dataset": "blobs",
@@ -35,6 +37,23 @@ TINY: dict[str, Any] = {
     "score": {"extractors": ["stub"], "images": 100, "curve_images": 100},
     "schedule": {"evaluations": 3, "grids": 2, "checkpoints": 4, "logs": 6},
 }
+
+
+def until(look: Callable[[], Found], over: Callable[[], Any] = lambda: None, seconds: float = 300.0) -> Found:
+    """What `look` finds, as soon as it finds something: however slow the machine is, nothing is guessed.
+
+    Args:
+        look: false while it is not there.
+        over: None while it may still come, as `poll` of a process says; what else it says is shown.
+        seconds: after which something hangs.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not there after {seconds:g} s"
+        ended = over()
+        assert ended is None or look(), f"it will not come any more: {ended}"
+        time.sleep(0.02)
+    return found
 
 
 def networks(name: str = "dcgan", **fields: Any) -> NetworkConfig:

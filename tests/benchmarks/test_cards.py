@@ -29,6 +29,7 @@ from tests.benchmarks.toys import (
     telling,
     well,
 )
+from tests.conftest import until
 
 GRACE = 0.5
 
@@ -191,8 +192,8 @@ def test_a_runner_takes_its_cards_processes_along(tmp_path, how):
     pids = {wait_for(tmp_path / f"pid{n}") for n in range(2)}
     assert len(pids) == 2
     runner.send_signal(how)
-    runner.wait(timeout=120)  # a loaded machine takes its time
-    assert all(gone(pid) for pid in pids)
+    runner.wait(timeout=300)
+    until(lambda: all(gone(pid) for pid in pids))
 
 
 def on_gpu(tell, folder, seconds=1.0):

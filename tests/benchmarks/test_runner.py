@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,15 +21,18 @@ from benchmarks.runner import MatrixRun
 from gans.compute import devices, recorded
 from gans.fidelity import require
 from gans.runs.execute import CellRun, Place
+from gans.runs.locks import LOCK, held
 from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
+from tests.conftest import until
 
 ROOT = Path(__file__).parents[2]
+LONG = 600  # seconds after which something hangs
 
 TINY = """
 description = "Two tiny models."
 seeds = [0]
-time_limit_minutes = 2
+time_limit_minutes = 20
 [datasets.digits]
 [defaults]
 kimg = 1.6
@@ -70,7 +72,7 @@ class Bench:
 
     def run(self, *flags: str) -> tuple[int, str]:
         process = self.start(*flags)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=LONG)
         return process.returncode, output
 
     def runs(self, kind: str = "cell"):
@@ -333,12 +335,9 @@ def test_a_cell_that_fails_is_recorded_and_the_others_finish(tmp_path):
 def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
     bench = Bench(tmp_path, TINY.replace("kimg = 1.6", "kimg = 400"))
     process = bench.start("--models", "gan")
-    for _ in range(1200):
-        if list(bench.folder.glob("runs/tiny/gan*/samples/*.png")):
-            break
-        time.sleep(0.05)
+    until(lambda: list(bench.folder.glob("runs/tiny/gan*/samples/*.png")), process.poll)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 130
     assert "interrupted: finished cells are kept" in output
     assert "Traceback" not in output
@@ -353,13 +352,10 @@ def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path
     code, output = whole.run("--jobs", "1")
     assert code == 0, output
     process = killed.start("--jobs", "1")
-    for _ in range(1200):
-        if list(killed.folder.glob(f"runs/tiny/dcgan*/{CHECKPOINT}")):
-            break
-        time.sleep(0.05)
+    (checkpoint,) = until(lambda: list(killed.folder.glob(f"runs/tiny/dcgan*/{CHECKPOINT}")), process.poll)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(1)
+    until(lambda: not held(checkpoint.parent / LOCK))  # the cell's process dies with it
     assert killed.runs()["gan/digits/0"].data.tags["gans.status"] == "finished"
     assert killed.runs()["dcgan/digits/0"].data.tags["gans.status"] == "running"
     first = killed.runs()["gan/digits/0"].info.end_time
@@ -382,7 +378,7 @@ def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path
 def test_two_at_once_share_the_work_and_both_succeed(tmp_path):
     bench = Bench(tmp_path)
     both = [bench.start("--jobs", "1"), bench.start("--jobs", "1")]
-    ended = [(process.communicate(timeout=300)[0], process.returncode) for process in both]
+    ended = [(process.communicate(timeout=LONG)[0], process.returncode) for process in both]
     assert [code for _, code in ended] == [0, 0], ended
     assert any("waiting   " in output for output, _ in ended)
     runs = bench.all_runs()

@@ -50,6 +50,7 @@ from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap,
 from sweeps.toml import lines, nest
 from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
+from tests.conftest import until
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -643,15 +644,14 @@ class Place:
         return optuna.load_study(study_name=name, storage=open_storage(str(self.folder / "sweeps.journal")))
 
     def wait_for(self, state: TrialState, above: int = 0) -> None:
-        for _ in range(2400):
-            time.sleep(0.05)
+        def there() -> bool:
             try:
                 trials = self.study().get_trials(states=(state,))
             except (KeyError, InputError):
-                continue  # not there yet
-            if any(trial.number >= above and "run" in trial.user_attrs for trial in trials):
-                return
-        raise AssertionError(f"no trial is {state.name}")
+                return False  # the study is not
+            return any(trial.number >= above and "run" in trial.user_attrs for trial in trials)
+
+        until(there)
 
 
 def said(process: subprocess.Popen[str]) -> str:
