@@ -11,6 +11,7 @@ from typing import Literal
 
 Settled = Literal["float32", "tf32", "bf16"]
 Precision = Literal["auto", "float32", "tf32", "bf16"]
+Where = Literal["local", "ray"]  # workers of an update rule live
 
 # --- tags of a run
 

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.options import Bench, Report, Score
-from benchmarks.speed.options import Goals, Speed
+from benchmarks.options import Bench, Report, Score, Sensitivity
+from benchmarks.speed.options import Goals, Scoring, Speed
 from gans.commands import (
     arithmetic,
     config,
@@ -42,7 +42,9 @@ from gans.commands import (
 )
 from gans.commands.options import Flag
 from gans.commands.zoo import ZooCommand
+from reports.compare import Compare
 from sweeps.options import Search
+from sweeps.page import Pages
 
 HANG = 60  # seconds; a row takes a few hundredths, but for the first one that imports torch
 GANS = {
@@ -63,8 +65,12 @@ MODULES = {
     "benchmarks.score": Score,
     "benchmarks.report": Report,
     "benchmarks.speed": Speed,
+    "benchmarks.sensitivity": Sensitivity,
     "benchmarks.speed.gpu": Goals,
+    "benchmarks.speed.scoring": Scoring,
+    "reports.compare": Compare,
     "sweeps": Search,
+    "sweeps.page": Pages,
 }
 # the first words of a command that is right up to what is wrong
 POSITIONAL = {
@@ -74,6 +80,8 @@ POSITIONAL = {
     "gans arithmetic": "none.safetensors --a 1 --b 2 --c 3",
     "gans walk": "none.safetensors",
     "gans extractor": "digits",
+    "benchmarks.sensitivity": "digits",
+    "reports.compare": "a b",
     "sweeps": "gan",
 }
 WRONG = {int: ("x", "1.5", "nan", ""), float: ("x", "1,5", "")}
@@ -83,7 +91,8 @@ def mains() -> dict[str, Callable[[], int]]:
     """The entry points by the program's name."""
     entries = {name: f"{name}.__main__" for name in ("benchmarks", "benchmarks.speed", "sweeps")}
     entries |= {name: name for name in ("benchmarks.score", "benchmarks.report", "benchmarks.speed.gpu")}
-    entries |= {name: name for name in ("benchmarks.sensitivity", "reports.compare", "gans.commands.make")}
+    entries |= {name: name for name in ("benchmarks.sensitivity", "benchmarks.speed.scoring", "reports.compare")}
+    entries |= {name: name for name in ("sweeps.page", "gans.commands.make")}
     return {"gans": main.main, **{name: import_module(module).main for name, module in entries.items()}}
 
 
@@ -194,6 +203,9 @@ NAMES = [
     row("reports.compare", "one, other"),
     row("reports.compare a", "other"),
     row("reports.compare a b c", "unrecognized"),
+    row("benchmarks.speed.scoring --count 1", "at least 100"),
+    row("benchmarks --workers nosuch", "unknown place for workers"),
+    row("sweeps gan --workers nosuch", "unknown place for workers"),
     row("sweeps nosuch", "unknown model"),
     row("sweeps gan nosuch", "unrecognized"),
     row("sweeps gan --dataset nosuch", "unknown data set"),
@@ -399,7 +411,20 @@ def process(words: str, cwd: Path, **environment: str) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr, time.perf_counter() - start)
 
 
-LIGHT = ["gans train nosuch", "gans.cli ui --port 0", "benchmarks --models nosuch", "sweeps gan --storage none/x"]
+LIGHT = [
+    "gans train nosuch",
+    "gans train gan --workers nosuch",
+    "gans.cli ui --port 0",
+    "benchmarks --models nosuch",
+    "benchmarks --workers nosuch",
+    "benchmarks.sensitivity nosuch",
+    "benchmarks.speed.scoring --count x",
+    "reports.compare a",
+    "sweeps gan --storage none/x",
+    "sweeps gan --workers nosuch",
+    "sweeps.page --output",
+    "sweeps.publish",
+]
 
 
 @pytest.mark.parametrize("words", LIGHT)

@@ -79,7 +79,9 @@ class Courier:
         try:
             self.store = self.store or Store(self.uri)
             with self.journal.held():
-                Delivery(self.journal, self.store, self.moved).all()
+                delivery = Delivery(self.journal, self.store, self.moved)
+                delivery.all()
+            self.moved(delivery.sent.position)  # by now another may hold the journal
         except Gone:
             with self.changed:
                 self.gone = True

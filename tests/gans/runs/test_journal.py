@@ -210,9 +210,17 @@ def test_a_damaged_line_costs_itself_only(store, tmp_path):
 
 
 def test_one_at_a_time_tells_a_store_of_a_journal(store, tmp_path):
-    journal = start(tmp_path, store.uri, "held").journal
-    with journal.held(10), pytest.raises(Held), journal.held(0.1):
+    journal = Journal.start(tmp_path, EXPERIMENT, "held", {})
+    with journal.held(), pytest.raises(Held), journal.held(0.1):
         pass
+
+
+def test_who_has_told_all_lets_go_of_the_journal_first(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(courier, "EVERY", 1e6)
+    for n in range(3):
+        run = start(tmp_path / str(n), store.uri, "free")
+        with run.journal.held():
+            pass
 
 
 # --- a server that goes away
