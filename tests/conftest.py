@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -89,6 +90,31 @@ def blobs() -> Callable[..., ImageData]:
         return ImageData("blobs", "Blobs", images, images[:10], None, None, (), digest)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def making_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], None]]:
+    """MLflow takes seconds to make an empty store: one is made, those of the tests begin as copies of it.
+
+    Processes that tests start make theirs themselves. Gives what makes one from nothing.
+    """
+    from gans.runs import databases, tracking
+
+    make, template = tracking._create, tmp_path_factory.mktemp("template") / "mlflow.db"
+
+    def copied(uri: str) -> None:
+        path = databases.sqlite_file(uri)
+        if path is None or path.exists() or tracking._leftovers(path):
+            return make(uri)
+        if not template.exists():
+            make(f"sqlite:///{template}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(template, path)
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "_create", copied)
+        yield make
 
 
 class StubScorer:
