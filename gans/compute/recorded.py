@@ -2,7 +2,7 @@
 
 A step is prepared and then played. Preparing puts whatever depends on the position in training into buffers and
 random generators that stay where they are; playing is device arithmetic alone. A CPU plays by calling. On CUDA the
-first steps of a kind are called too, which lets cuDNN choose its kernels and the optimisers make their moments;
+first steps of a kind are called too, which lets libraries make what they keep and the optimisers their moments;
 then one is recorded. Recording executes nothing, so no step is lost or taken twice.
 """
 
