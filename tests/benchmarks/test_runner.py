@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,21 @@ from benchmarks.cards import CardsEngine, engine
 from benchmarks.engine import LocalEngine
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
-from benchmarks.runner import MatrixRun
+from benchmarks.runner import MatrixOutcome, MatrixRun
+from benchmarks.scores import score
 from gans.compute import devices, recorded
 from gans.fidelity import require
 from gans.runs import journal
 from gans.runs.execute import CellRun, Place
+from gans.runs.live import LiveRun
 from gans.runs.locks import LOCK, held
+from gans.runs.scores import ScoreKey, records
 from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
+from reports.results import load
 from tests.conftest import until
 
+OWN = ScoreKey("digits", 500)
 ROOT = Path(__file__).parents[2]
 LONG = 600  # seconds after which something hangs
 
@@ -91,10 +97,20 @@ class Bench:
         }
 
 
+def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
+    return MatrixRun(read_matrix("tiny.toml"), Selection(), Machine("cpu", 1, runs), store)
+
+
+def add(store: Store, count: int | None = None, models: list[str] | None = None) -> MatrixOutcome:
+    selection = Selection(models=models)
+    return score(read_matrix("tiny.toml"), selection, Machine("cpu", 1), store, ["digits"], count)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A matrix that ran to its end."""
     bench = Bench(tmp_path_factory.mktemp("bench"))
+    Store(bench.environment["MLFLOW_TRACKING_URI"])  # a copy, see `making_stores`
     code, output = bench.run()
     assert code == 0, output
     return bench, output
@@ -120,6 +136,28 @@ def test_every_cell_leaves_a_finished_record(finished):
         parent = bench.runs("matrix")["bench tiny"]
         assert tags["mlflow.parentRunId"] == parent.info.run_id
     assert "finished  gan/digits/0" in output
+
+
+def test_a_run_says_what_it_was_scored_with(finished, here):
+    bench, _ = finished
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    for run in bench.runs().values():
+        (found,) = records(run.data.tags).items()
+        key, kept = found
+        assert key == OWN
+        assert {f"score/{name}" for name in kept.metrics} == {n for n in run.data.metrics if "score/" in n}
+    assert all(not p.unscored for p in planned(store).planned)
+
+
+def test_the_outcome_is_written_for_machines(finished):
+    bench, _ = finished
+    outcome = MatrixOutcome.read(bench.folder / "runs/tiny/outcome.json")
+    assert {name: result.status for name, result in outcome.cells.items()} == {
+        "gan/digits/0": "finished",
+        "dcgan/digits/0": "finished",
+    }
+    assert (outcome.exit_code, outcome.count("finished"), outcome.experiment) == (0, 2, "tiny")
+    assert json.loads(outcome.text())["exit_code"] == 0
 
 
 def test_artifacts_are_kept_with_the_run(finished):
@@ -204,6 +242,24 @@ def test_a_second_run_finds_all_finished(finished, here):
     code, output = here("--dry-run")
     assert code == 0
     assert output.count("finished") == 2
+
+
+def test_scores_of_another_version_are_not_shown_and_made_again(finished, here):
+    bench, _ = finished
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    run = bench.runs()["dcgan/digits/0"]
+    kept = records(run.data.tags)[OWN]
+    (folder,) = bench.folder.glob("runs/tiny/dcgan-digits-0-*")
+    told = LiveRun.of(folder, store.uri, "tiny")
+    told.tag({OWN.tag: replace(kept, version=kept.version - 1).text()})
+    assert told.close(30)
+    assert [p.cell.model for p in planned(store).planned if p.unscored] == ["dcgan"]
+    results = load(store, "tiny")
+    cells = results.cells.set_index("name")
+    assert not cells.loc["dcgan/digits/0", "counted"]
+    assert results.unscored == {OWN: 1}
+    assert add(store).exit_code == 0
+    assert load(store, "tiny").cells["counted"].all()
 
 
 @pytest.mark.parametrize(
