@@ -153,7 +153,10 @@ def clone(tmp_path: Path) -> dict[str, Path]:
 
 def test_a_page_takes_the_place_of_the_one_that_ships(tmp_path, clone):
     root, shipped = tmp_path / "outputs", clone["reports"] / "digits"
-    for folder, names in ((shipped, ["README.md", "old.png"]), (root / "reports/digits", ["new.png"])):
+    for folder, names in (
+        (shipped, ["README.md", "old.png"]),
+        (root / "reports/digits", ["new.png", "report.html"]),
+    ):
         folder.mkdir(parents=True)
         for name in names:
             (folder / name).touch()
