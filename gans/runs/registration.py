@@ -139,7 +139,7 @@ def log(store: Store, run: MlflowRun, path: Path, name: str, shape: tuple[int, i
 
 def signature(channels: int, side: int) -> ModelSignature:
     """What the model takes and gives, as `gans.generate.served` says it."""
-    columns = [
+    columns: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.long, served.SEED, required=False),
         ColSpec(DataType.long, served.COUNT, required=False),
         ColSpec(Array(DataType.double), served.LATENT, required=False),
