@@ -8,8 +8,9 @@ import platform
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,21 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """A CPU tensor on the device; the host does not wait for what is queued there."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def fetch(tensor: Tensor) -> Callable[[], list[float]]:
+    """A tensor's numbers as they are once the device has done what is queued; only reading them waits for it."""
+    if tensor.device.type != "cuda":
+        numbers = tensor.tolist()
+        return lambda: numbers
+    here = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+    copied = torch.cuda.current_stream(tensor.device).record_event()
+
+    def read() -> list[float]:
+        copied.synchronize()
+        return here.tolist()
+
+    return read
 
 
 def cores() -> int:
@@ -216,6 +232,7 @@ def energy(device: torch.device) -> float | None:
         return None
 
 
+@cache
 def _nvml(device: torch.device) -> Any:
     """A CUDA device as the driver's own library knows it, whatever is visible to this process."""
     import pynvml
