@@ -93,7 +93,7 @@ class View:
         ]
         images: list[dict[str, Any]] = [
             # a picture of another step than a chart's is not shown: the slider begins where all runs have one
-            {"type": "IMAGE", "uuid": key, "imageKeys": [key], "step": 0}
+            {"type": "IMAGE", "uuid": key, "imageKeys": [key], "step": 0, "showRunParams": False}
             for key in (schema.BEST, schema.GRIDS)
         ]
         return [common | chart for chart in (bar, lines[0], *images, *lines[1:])]
