@@ -73,7 +73,7 @@ def only(card: int) -> str:
 
 
 def prepare(device: torch.device, threads: int) -> None:
-    """Settings of this process: CPU threads, memory, cuDNN's choice of kernels by trial (shapes are static).
+    """Settings of this process: CPU threads, memory, no choice of kernels by trial.
 
     Cells that share a process share these settings: all are given the same number of threads.
     """
@@ -82,7 +82,9 @@ def prepare(device: torch.device, threads: int) -> None:
     keep_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True
+        # a trial waits for the whole card: a cell that starts beside others would for seconds, and spoil what they
+        # record; the kernels that cuDNN takes without are as fast (docs/speed-log.md), and the same every time
+        torch.backends.cudnn.benchmark = False
         # scores are computed in IEEE float32 on every device; training says what it wants (gans.compute.precision)
         precision.UNITS.rest("ieee")
 
