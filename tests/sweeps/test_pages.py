@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.matrix import PRESETS
 from benchmarks.options import Machine
 from gans.errors import InputError
 from sweeps import page, publish
@@ -89,6 +90,14 @@ def test_settings_that_do_not_beat_the_default_are_no_preset(run, tmp_path, caps
     said = capsys.readouterr().out
     assert said == f"no preset: trial 3 {says}; to take it anyhow, copy {candidate} to {preset}\n"
     assert preset.read_text() == "batch = 1\n"
+
+
+def test_presets_that_ship_beat_their_default_beyond_chance():
+    shipped = list(PRESETS.glob("*.toml"))
+    assert shipped
+    for preset in shipped:
+        text = preset.read_text()
+        assert "# it is better than the default, beyond the intervals" in text, preset
 
 
 def test_a_proven_preset_is_written_and_the_earlier_one_kept(run, tmp_path, capsys):
