@@ -516,7 +516,10 @@ def remembered(folder: Path) -> Remembered:
     """
     file = folder / MEMORY
     if not file.is_file():
-        raise InputError(f"{folder.parent / report.PAGE} stays as it is: {folder} has no {MEMORY} to rank it by")
+        raise InputError(
+            f"{folder.parent / report.PAGE} stays as it is: {folder} has no {MEMORY} to rank it by; "
+            "make its page again, by the command at its end"
+        )
     return Remembered.of(Memory.model_validate_json(file.read_text(encoding="utf-8")))
 
 

@@ -64,10 +64,13 @@ def within(source: Path, root: Path) -> tuple[str, ...]:
 
 
 def copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """What is copied to where; files that the source has no more are deleted, as pictures of earlier reports."""
+    """What is copied to where; files that the source has no more are deleted, as pictures of earlier reports.
+
+    A page that is all in one file does not ship: what it shows lies beside it, and would be there twice.
+    """
     if source.is_file():  # with its picture or figures
         return [(file, target.with_name(file.name)) for file in sorted(source.parent.glob(f"{source.stem}.*"))]
-    files = sorted(path for path in source.rglob("*") if path.is_file())
+    files = sorted(path for path in source.rglob("*") if path.is_file() and path.name != reports.WHOLE)
     for folder in {(target / file.relative_to(source)).parent for file in files}:
         for old in folder.glob("*"):
             if old.is_file():

@@ -100,7 +100,8 @@ class Range(Parameter):
 
     def bound(self, default: Any) -> Range:
         low, high = (absolute(value, default, self.relative) for value in (self.low, self.high))
-        return Range(low=low, high=high, log=self.log, at_most=self.at_most, when=self.when)  # type: ignore[arg-type]  # numbers, of numbers
+        assert not isinstance(low, str) and not isinstance(high, str)
+        return Range(low=low, high=high, log=self.log, at_most=self.at_most, when=self.when)
 
     def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
         high = min(self.high, chosen[self.at_most]) if self.at_most else self.high

@@ -226,7 +226,7 @@ def _tar(path: Path, left: LeftOut) -> Iterator[File]:
         tarfile.open(fileobj=content, mode="r|", tarinfo=_TarInfo) as archive,  # type: ignore[call-overload]
     ):
         for entry in archive:
-            archive.members = []  # type: ignore[attr-defined]  # a stream never goes back to them
+            archive.members = []  # a stream never goes back to them
             if entry.isdir():
                 continue
             # nor are links regular files: a stream cannot go back to what they point to

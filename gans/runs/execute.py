@@ -70,10 +70,16 @@ class Place:
 
 
 class Tracker:
-    """The observer of a training that is tracked: passes what it is told on to its run and to a listener."""
+    """The observer of a training that is tracked: passes what it is told on to its run and to a listener.
 
-    def __init__(self, run: Run, tell: Tell) -> None:
-        self.run, self.tell = run, tell
+    Args:
+        run: of the training.
+        tell: a listener for progress.
+        experiment: what is trained.
+    """
+
+    def __init__(self, run: Run, tell: Tell, experiment: Resolved) -> None:
+        self.run, self.tell, self.experiment = run, tell, experiment
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
         self.run.log(images, values)
@@ -81,8 +87,18 @@ class Tracker:
 
     def picture(self, path: Path) -> None:
         self.run.artifact(path, schema.SAMPLES)
+        if path.name == schema.FINAL:
+            self.run.picture(path, schema.BEST, 0)
         for kimg in grids({path.name: path}):
-            self.run.picture(path, schema.GRIDS, round(1000 * kimg))
+            self.run.picture(path, schema.GRIDS, self.moment(round(1000 * kimg)))
+
+    def moment(self, images: int) -> int:
+        """The moment of the schedule that a grid after so many images was drawn at.
+
+        A batch may end beyond it: models with batches of different sizes then share the steps of the UI's slider.
+        """
+        count, budget = self.experiment.schedule.grids, self.experiment.budget
+        return min(images, budget) * count // budget * budget // count
 
     def flush(self) -> None:
         self.run.flush()
@@ -120,7 +136,7 @@ class CellRun:
 
     def tracker(self, run: Run) -> Tracker:
         """The observer of the training."""
-        return Tracker(run, self.tell)
+        return Tracker(run, self.tell, self.cell.experiment)
 
     def ended(self) -> Scored | None:
         """How the cell has ended meanwhile, if another process has run it: then nothing is done."""

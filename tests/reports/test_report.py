@@ -7,7 +7,9 @@ import itertools
 import json
 import math
 import re
+import shutil
 import statistics
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise, product
@@ -525,7 +527,7 @@ def test_every_table_lies_beside_the_page_as_csv_and_latex(page):
     assert scores.iloc[1, 0] == "sagan|x"
     latex = (folder / "scores-digits.tex").read_text()
     assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
-    assert r"fd\_digits $\downarrow$" in latex
+    assert r"fd\_digits~$\downarrow$" in latex
     assert latex.isascii()
     cells = pd.read_csv(folder / "cells.csv")
     numbers = cells.set_index(["model", "seed"])["score/fd_digits"].dropna()
@@ -533,6 +535,33 @@ def test_every_table_lies_beside_the_page_as_csv_and_latex(page):
     names = {path.stem for path in folder.glob("*.tex")}
     assert names == {path.stem for path in folder.glob("*.csv")} - {"cells"}
     assert {"pairs-digits", "time-digits", "metrics-digits", "protocol", "settings"} <= names
+
+
+def test_latex_folds_and_escapes():
+    row = ["a_b|c", "-0.5 ± 0.1", "50% & #1 {x} ~ C:\\d ^", "1.20 × 10⁻³"]
+    frame = pd.DataFrame([row], columns=["Model", "fd_digits ↓", "Peak memory (MiB)", "p (Holm)"])
+    text = sheet.latex(frame, words=True)
+    assert r"a\_b$|$c & $-$0.5 $\pm$ 0.1 & 50\% \& \#1 \{x\} \textasciitilde{} C:\textbackslash{}d" in text
+    assert r"1.20 $\times$ 10$^{-}$$^{3}$" in text
+    narrow = sheet.latex(frame.assign(**{"Peak memory (MiB)": "7"}))
+    assert r"\begin{tabular}[b]{@{}r@{}}Peak\\memory\\(MiB)\end{tabular}" in narrow
+    wide = pd.DataFrame({"Model": ["a"], **{f"metric {n}": ["1" * 25] for n in range(4)}})
+    assert [part.count("&") // 2 for part in sheet.latex(wide).split(r"\medskip")] == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex (texlive-latex-recommended)")
+def test_tables_are_printed_within_the_page(page, tmp_path):
+    tables = sorted((page.parent / "tables").glob("*.tex"))
+    assert len(tables) > 8
+    inputs = "\n\n".join(rf"\noindent\input{{{table}}}" for table in tables)
+    (tmp_path / "all.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}\end{{document}}"
+    )
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_the_report_lies_beside_the_page_in_one_file(page):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.matrix import PRESETS
 from benchmarks.options import Machine
 from gans.errors import InputError
 from sweeps import pages, publish
@@ -91,6 +92,14 @@ def test_settings_that_do_not_beat_the_default_are_no_preset(run, tmp_path, caps
     assert preset.read_text() == "batch = 1\n"
 
 
+def test_presets_that_ship_beat_their_default_beyond_chance():
+    shipped = list(PRESETS.glob("*.toml"))
+    assert shipped
+    for preset in shipped:
+        text = preset.read_text()
+        assert "# it is better than the default, beyond the intervals" in text, preset
+
+
 def test_a_proven_preset_is_written_and_the_earlier_one_kept(run, tmp_path, capsys):
     candidate = offer(run, tmp_path, study("gan-digits", BETTER))
     preset = tmp_path / "outputs/presets/gan-digits.toml"
@@ -153,7 +162,10 @@ def clone(tmp_path: Path) -> dict[str, Path]:
 
 def test_a_page_takes_the_place_of_the_one_that_ships(tmp_path, clone):
     root, shipped = tmp_path / "outputs", clone["reports"] / "digits"
-    for folder, names in ((shipped, ["README.md", "old.png"]), (root / "reports/digits", ["new.png"])):
+    for folder, names in (
+        (shipped, ["README.md", "old.png"]),
+        (root / "reports/digits", ["new.png", "report.html"]),
+    ):
         folder.mkdir(parents=True)
         for name in names:
             (folder / name).touch()

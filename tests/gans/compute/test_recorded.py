@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.speed.contenders import Unasked
 from gans import files, schema
-from gans.compute import recorded
+from gans.compute import precision, recorded
 from gans.compute.recorded import Direct, Lanes, Recorded, Recording
 from gans.config import Resolved
 from gans.data.images import ImageData
@@ -255,6 +256,40 @@ def test_a_cpu_is_refused(tiny, blobs) -> None:
     with pytest.raises(InputError, match="GRAPH=1 needs a CUDA device"):
         Training(tiny({}), blobs(), CPU, graph=True)
     assert isinstance(Training(tiny({}), blobs(), CPU).playback, Direct)
+
+
+def test_a_replay_holds_nobody_up_who_wants_other_products(tiny, blobs, monkeypatch) -> None:
+    """It may wait for the card, and what was recorded is recorded: only calling and recording are in a block."""
+    inside: list[bool] = [False]
+
+    @contextmanager
+    def products(settled: str, device: torch.device) -> Iterator[None]:
+        inside[0] = True
+        try:
+            yield
+        finally:
+            inside[0] = False
+
+    monkeypatch.setattr(precision, "products", products)
+
+    class Tape(Strict):
+        def __init__(self) -> None:
+            super().__init__()
+            self.found: list[tuple[str, bool]] = []
+
+        def aside(self, play: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+            self.found.append(("aside", inside[0]))
+            return super().aside(play)
+
+        def record(self, play: Callable[[], Any], rngs: Sequence[torch.Generator]) -> Recording:
+            self.found.append(("record", inside[0]))
+            result, replay = super().record(play, rngs)
+            return Recording(result, lambda: self.found.append(("replay", inside[0])) or replay())
+
+    tape = Tape()
+    trained(tiny(CASES["gan"], batch=4), blobs(), Recorded(tape), 5)
+    warm = [("aside", True)] * Recorded.WARM_UP
+    assert tape.found == [*warm, ("record", True), ("replay", False), ("replay", False)]
 
 
 def test_optimisers_count_on_the_device_while_a_step_is_recorded_only(tiny, blobs) -> None:
