@@ -223,10 +223,10 @@ class _TarInfo(tarfile.TarInfo):
 def _tar(path: Path, left: LeftOut) -> Iterator[File]:
     with (
         _Bounded(path) as content,
-        tarfile.open(fileobj=content, mode="r|", tarinfo=_TarInfo) as archive,
+        tarfile.open(fileobj=content, mode="r|", tarinfo=_TarInfo) as archive,  # type: ignore[call-overload]
     ):
         for entry in archive:
-            archive.members = []  # type: ignore[attr-defined]  # a stream never goes back to them
+            archive.members = []  # a stream never goes back to them
             if entry.isdir():
                 continue
             # nor are links regular files: a stream cannot go back to what they point to
