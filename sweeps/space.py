@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from optuna.trial import BaseTrial, FixedTrial
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -99,8 +99,7 @@ class Range(Parameter):
         return self
 
     def bound(self, default: Any) -> Range:
-        low, high = (absolute(value, default, self.relative) for value in (self.low, self.high))
-        assert not isinstance(low, str) and not isinstance(high, str)
+        low, high = (cast(float, absolute(value, default, self.relative)) for value in (self.low, self.high))
         return Range(low=low, high=high, log=self.log, at_most=self.at_most, when=self.when)
 
     def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:

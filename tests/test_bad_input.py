@@ -82,9 +82,9 @@ POSITIONAL = {
     "gans arithmetic": "none.safetensors --a 1 --b 2 --c 3",
     "gans walk": "none.safetensors",
     "gans extractor": "digits",
+    "gans register": "abcd1234",
     "benchmarks.sensitivity": "digits",
     "reports.compare": "a b",
-    "gans register": "abcd1234",
     "sweeps": "gan",
 }
 WRONG = {int: ("x", "1.5", "nan", ""), float: ("x", "1,5", "")}
@@ -206,10 +206,11 @@ NAMES = [
     row("benchmarks.speed.gpu --rounds 0", "ROUNDS=0"),
     row("benchmarks.sensitivity nosuch", "nosuch"),
     row("benchmarks.sensitivity digits --count 1", "at least 50"),
-    row("reports.compare a", "OTHER"),
+    row("reports.compare a", "other"),
     row("reports.compare a b c", "unrecognized"),
     row("benchmarks.speed.scoring --count 1", "at least 100"),
     row("benchmarks --workers nosuch", "unknown place for workers"),
+    row("sweeps gan --workers nosuch", "unknown place for workers"),
     row("sweeps nosuch", "unknown model"),
     row("sweeps gan nosuch", "unrecognized"),
     row("sweeps gan --dataset nosuch", "unknown data set"),
@@ -428,6 +429,7 @@ LIGHT = [
     "benchmarks.speed.scoring --count x",
     "reports.compare a",
     "sweeps gan --storage none/x",
+    "sweeps gan --workers nosuch",
     "sweeps.page --output",
     "sweeps.publish",
 ]
