@@ -87,7 +87,7 @@ class Tracker:
 
     def picture(self, path: Path) -> None:
         self.run.artifact(path, schema.SAMPLES)
-        if path.name == schema.FINAL:
+        if path.name == schema.BEST_GRID:
             self.run.picture(path, schema.BEST, 0)
         for kimg in grids({path.name: path}):
             self.run.picture(path, schema.GRIDS, self.moment(round(1000 * kimg)))
