@@ -209,7 +209,7 @@ def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[flo
     outcome = run.execute()
     if outcome.status == schema.DIVERGED:
         raise TrialDiverged(f"diverged: {outcome.reason}")
-    attach(trial, folder / schema.SAMPLES / schema.BEST_GRID, site)
+    attach(trial, folder / schema.SAMPLES / schema.FINAL_GRID, site)
     return tuple(run.values[objective] for objective in sweep.objectives)
 
 

@@ -29,7 +29,7 @@ from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
-from gans.training.mdgan.workers import Hire, Where
+from gans.training.mdgan.workers import Hire
 from gans.training.recorder import History
 from gans.urls import masked
 
@@ -66,7 +66,7 @@ class Place:
     matrix_file: str | None = None
     graph: bool | None = None
     compile: bool = False
-    workers: Where = "local"
+    workers: schema.Where = "local"
 
 
 class Tracker:
@@ -87,7 +87,7 @@ class Tracker:
 
     def picture(self, path: Path) -> None:
         self.run.artifact(path, schema.SAMPLES)
-        if path.name == schema.BEST_GRID:
+        if path.name == schema.FINAL_GRID:
             self.run.picture(path, schema.BEST, 0)
         for kimg in grids({path.name: path}):
             self.run.picture(path, schema.GRIDS, self.moment(round(1000 * kimg)))
@@ -301,7 +301,7 @@ def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path)
 
 
 @contextmanager
-def hiring(run: Run, experiment: Resolved, where: Where) -> Iterator[Hire]:
+def hiring(run: Run, experiment: Resolved, where: schema.Where) -> Iterator[Hire]:
     """What makes the cell's workers; whoever is lost becomes a tag of the run."""
 
     def lost(n: int, why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -29,11 +30,14 @@ from benchmarks.report import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
+from gans.runs.courier import Courier
+from gans.runs.live import LiveRun
 from gans.runs.tracking import Run, Store
-from reports import figures, html, published, report, sheet, tables
+from reports import compare, figures, html, published, report, sheet, tables
 from reports.results import Board, Results, load
 from reports.selection import asked_for, left_out
 from reports.standing import Standing
+from sweeps import page as sweep_pages
 
 MATRIX = "digits"
 DATASET, METRIC = "digits", "fd_digits"
@@ -919,6 +923,39 @@ def test_command(store, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "11.7 (5.2 to 26.4)" in printed
     assert printed.splitlines()[-1] == str(tmp_path / "reports" / MATRIX / "README.md")
+
+
+class Journals:
+    """In place of a store that never answered: runs that stand in journals only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, itertools.count()
+
+    def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> LiveRun:
+        return LiveRun.start(self.folder / str(next(self.count)), "http://127.0.0.1:9", experiment, name, tags)
+
+
+def test_of_a_server_that_is_away_the_journals_are_read(page, tmp_path, monkeypatch, capsys):
+    """By both commands of `make report`, and by the one that compares."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(Courier, "wake", lambda *_, **__: None)
+    monkeypatch.setattr(Courier, "settle", lambda *_, **__: False)
+    fill(Journals(tmp_path / "runs"), tmp_path)  # type: ignore[arg-type]
+    commands = {
+        f"reports {MATRIX} --outputs out": main,
+        "page --output out/sweeps": sweep_pages.main,
+        f"compare {MATRIX} {MATRIX} --output out": compare.main,
+    }
+    for words, command in commands.items():
+        monkeypatch.setattr("sys.argv", words.split())
+        assert command() == 0
+        said = capsys.readouterr()
+        assert "127.0.0.1:9: Connection refused" in said.err
+        assert said.err.endswith("; what follows is from the journals below runs\n")
+    folder = tmp_path / "out/reports" / MATRIX
+    assert "11.7 (5.2 to 26.4)" in (folder / "README.md").read_text()
+    assert {path.name for path in folder.iterdir()} == {path.name for path in page.parent.iterdir()}
 
 
 def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):

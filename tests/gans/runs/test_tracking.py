@@ -109,7 +109,9 @@ def test_a_driver_that_is_not_installed_is_named_with_the_remedy():
     assert trouble(OSError("no route\nto the host")) == "no route"
 
 
-def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch):
+def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch, making_stores):
+    monkeypatch.setattr(tracking, "_create", making_stores)
+
     def cut_short(uri):
         Path(uri.removeprefix("sqlite:///")).write_text("half a database")
         raise KeyboardInterrupt
