@@ -15,7 +15,10 @@ from gans.compute import devices
 from gans.runs.cell import Cell
 from gans.training.state import Training
 
-WARM_UP, STEPS = 1, 2  # steps that are taken to time a model of which nothing is known
+STEPS = 2  # that are timed of a model of which nothing is known, after a first one
+LONG = 1.0  # seconds; if the first step took so many, it tells enough
+# what does not change how long a step takes
+APART = {"dataset", "seed", "kimg", "score", "schedule"}
 CHECKPOINTS = 3  # of a cell: the last, the one before it until the cell has ended, and the last in the store
 GENERATORS = 2  # in the cell's folder and in the store
 PICTURES = 3 * 2**20  # grids, curves and films, twice; what cells of 32x32 images leave
@@ -37,17 +40,22 @@ class Tried:
 def attempt(cell: Cell, device: torch.device) -> Tried:
     """Take a few steps of a cell, which nothing is kept of."""
     training = Training(cell.experiment, cell.images, device, graph=False)
-    for _ in range(WARM_UP):
-        training.step()
-    devices.wait(device)
-    since, before = time.perf_counter(), training.images
-    for _ in range(STEPS):
-        training.step()
-    devices.wait(device)
-    image = (time.perf_counter() - since) / max(1, training.images - before)
+    seconds, shown = timed(training, 1)
+    if seconds < LONG:
+        seconds, shown = timed(training, STEPS)
+    image = seconds / max(1, shown)
     generator = size(training.ema.state())
     checkpoint = size(training.state()) + generator  # with the best generator so far
     return Tried(Cost(image, 0.0), CHECKPOINTS * checkpoint + GENERATORS * generator + PICTURES)
+
+
+def timed(training: Training, steps: int) -> tuple[float, int]:
+    """Seconds that some steps take, and the images that they show."""
+    since, before = time.perf_counter(), training.images
+    for _ in range(steps):
+        training.step()
+    devices.wait(training.device)
+    return time.perf_counter() - since, training.images - before
 
 
 def size(state: Any) -> int:
@@ -77,7 +85,7 @@ class Estimate:
     def __str__(self) -> str:
         told = [f"expected: {duration(self.seconds)}, {self.disk / 2**20:,.0f} MiB of disk"]
         if self.tried:
-            told.append(f"scores not included, from {STEPS} steps on this machine: {', '.join(self.tried)}")
+            told.append(f"scores not included, from a few steps on this machine: {', '.join(self.tried)}")
         if self.measured:
             told.append(f"from finished cells: {', '.join(self.measured)}")
         return "; ".join(told)
@@ -93,7 +101,12 @@ def estimate(cells: Iterable[Cell], known: Mapping[str, Cost], device: torch.dev
         abreast: how many run at a time.
     """
     waiting = {cell.name: cell for cell in cells}
-    tried = {kind: attempt(cell, device) for kind, cell in kinds(waiting.values())}
+    tries: dict[str, Tried] = {}
+    tried: dict[str, Tried] = {}
+    for kind, cell in kinds(waiting.values()):
+        if (same := work(cell)) not in tries:
+            tries[same] = attempt(cell, device)
+        tried[kind] = tries[same]
     costs = {kind: known.get(kind, one.cost) for kind, one in tried.items()}
     forecast = Forecast({name: cell.experiment.budget for name, cell in waiting.items()}, costs)
     forecast.abreast = max(1, abreast)
@@ -108,3 +121,8 @@ def estimate(cells: Iterable[Cell], known: Mapping[str, Cost], device: torch.dev
 def kinds(cells: Iterable[Cell]) -> Iterator[tuple[str, Cell]]:
     """One cell of each kind, of those whose cost does not differ: a model on a data set."""
     yield from {kind_of(cell.name): cell for cell in cells}.items()
+
+
+def work(cell: Cell) -> str:
+    """What a step of a cell does: on images of one shape, the same for all data sets."""
+    return f"{cell.images.channels} {cell.experiment.model_dump_json(exclude=APART)}"

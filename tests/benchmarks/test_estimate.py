@@ -34,8 +34,38 @@ def test_a_trial_of_some_steps_tells_pace_and_disk(tiny, blobs, monkeypatch):
     assert at_least < found.disk < at_least + 3 * 3 * players
 
 
-def test_what_is_left_is_the_sum_over_kinds_by_cells_at_a_time(tiny, monkeypatch):
+def test_a_model_is_tried_once_for_all_data_of_one_shape(tiny, blobs, monkeypatch):
+    """A gan on two data sets, with twice the budget on one, and one with larger batches: two tries for three."""
+    monkeypatch.setattr(Cell, "images", property(lambda self: blobs()))
+    tried: list[str] = []
+    monkeypatch.setattr(
+        estimate, "attempt", lambda cell, device: tried.append(cell.name) or Tried(Cost(0.05, 0.0), 2**20)
+    )
+    one, other, large = (
+        Cell("gan", tiny({"dataset": "blobs"}), "0" * 16, "fd_stub"),
+        Cell("gan", tiny({"dataset": "more", "kimg": 0.2, "seed": 3}), "1" * 16, "fd_stub"),
+        Cell("gan-large", tiny({"batch": 16}), "2" * 16, "fd_stub"),
+    )
+    found = estimate.estimate([one, other, large], {}, CPU, abreast=1)
+    assert tried == [one.name, large.name]
+    assert set(found.tried) == {"gan/blobs", "gan/more", "gan-large/blobs"}
+
+
+def test_a_long_step_is_taken_once(tiny, blobs, monkeypatch):
+    monkeypatch.setattr(Cell, "images", property(lambda self: blobs()))
+    cell = Cell("gan", tiny(), "0" * 16, "fd_stub")
+    taken: list[int] = []
+    monkeypatch.setattr(estimate, "timed", lambda training, count: taken.append(count) or (1.0, 10 * count))
+    for long, steps in ((1e9, [1, estimate.STEPS]), (0.0, [1])):
+        monkeypatch.setattr(estimate, "LONG", long)
+        taken.clear()
+        assert estimate.attempt(cell, CPU).cost.image == 1 / (10 * steps[-1])
+        assert taken == steps
+
+
+def test_what_is_left_is_the_sum_over_kinds_by_cells_at_a_time(tiny, blobs, monkeypatch):
     """Two seeds of one model that is known, one of another that was tried: 2 * 5.6 + 4.8 s, by two at a time."""
+    monkeypatch.setattr(Cell, "images", property(lambda self: blobs()))
     monkeypatch.setattr(estimate, "attempt", lambda cell, device: Tried(Cost(0.05, 0.0), 2**20))
     experiment = tiny()
     budget = experiment.budget
@@ -51,8 +81,8 @@ def test_what_is_left_is_the_sum_over_kinds_by_cells_at_a_time(tiny, monkeypatch
 def test_an_estimate_says_what_it_is_made_of():
     said = str(Estimate(5430.0, 3 * 2**20, ("gan/digits",), ("sagan/digits",)))
     assert said == (
-        "expected: 1 h 30 min, 3 MiB of disk; scores not included, from 2 steps on this machine: sagan/digits; "
-        "from finished cells: gan/digits"
+        "expected: 1 h 30 min, 3 MiB of disk; scores not included, from a few steps on this machine: "
+        "sagan/digits; from finished cells: gan/digits"
     )
 
 
