@@ -8,10 +8,11 @@ from functools import cache
 
 import psutil
 import torch
+from torch import nn
 
 from gans import fidelity, files
 from gans.compute import precision
-from gans.config import Experiment, Resolved
+from gans.config import Experiment, NetworkConfig, Resolved
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError
@@ -110,12 +111,21 @@ def check_fit(experiment: Experiment, images: ImageData) -> None:
     check_memory(experiment, shape)
     own = LOSSES[experiment.loss.name].penalised
     penalised = own or bool(Penalties.of(experiment))
-    if penalised and normalises(build_discriminator(shape, experiment.networks, seed=0)):
+    if penalised and normalises(outlined_discriminator(shape, experiment.networks)):
         raise InputError(
             f"{f'loss {experiment.loss.name}' if own else 'a gradient penalty'} needs a discriminator without "
             "BatchNorm, which couples the gradients that it penalises; use dcgan-nobn, for one, in place of "
             f"{experiment.networks.name}"
         )
+
+
+def outlined_discriminator(shape: Shape, config: NetworkConfig) -> nn.Module:
+    """The discriminator, without values where it can be built so."""
+    try:
+        with torch.device("meta"):
+            return build_discriminator(shape, config, seed=0)
+    except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
+        return build_discriminator(shape, config, seed=0)
 
 
 def check_scores(names: Iterable[str], images: ImageData) -> None:

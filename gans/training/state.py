@@ -83,9 +83,7 @@ class Training:
     def prepare(self) -> None:
         """Put what the next step depends on into place."""
         trained = self.update.trained
-        progress = self.experiment.progress(self.images)
-        for player in self.update.players:
-            player.prepare(progress)
+        self.update.anneal(self.images)
         self.update.prepare(self.images)
         shown = self.update.images_per_step
         # the average begins with the first trained generator; until then, at 0 images, it is a copy

@@ -89,10 +89,17 @@ class Update(ABC):
 
     def step(self, images: int) -> Statistics:
         """One step after `images` images. Returns scalars on the device, by the names that are tracked."""
+        self.anneal(images)
         self.prepare(images)
         statistics = self.play()
         self.finish()
         return statistics
+
+    def anneal(self, images: int) -> None:
+        """Move what is annealed, of all players in this process, to where it is after `images` images."""
+        progress = self.experiment.progress(images)
+        for player in self.players:
+            player.prepare(progress)
 
     @abstractmethod
     def prepare(self, images: int) -> None:
