@@ -5,7 +5,8 @@ What all jobs of a process share is set alike for all of them, or guarded where 
 - torch's random state: networks are built one after the other (`gans.seeds.forked`); all else has generators;
 - float32 products on TF32 cores or not: blocks that differ take turns (`gans.compute.precision.Units`);
 - CUDA graphs: recorded one at a time (`gans.compute.devices.RECORDING`), replayed at once;
-- threads of torch and BLAS, cuDNN's choice by trial, glibc's memory: alike (`gans.compute.devices.prepare`);
+- threads of torch and BLAS, glibc's memory: alike (`gans.compute.devices.prepare`), which also keeps cuDNN from
+  choosing kernels by trial;
 - data sets and reference features: the first job loads them, the others find them (`gans.data.datasets`,
   `gans.fidelity.reference`);
 - matplotlib: draws in one thread at a time (`gans.pictures.figures`);

@@ -134,7 +134,8 @@ def preload(*modules: str) -> None:
     """Let the fork server start now and import what every worker needs, while the runner goes on."""
     if sys.platform == "darwin":
         return  # Apple's libraries do not survive a fork: there, each worker imports for itself
-    multiprocessing.set_forkserver_preload(list(modules))
+    # an optimiser imports torch._dynamo, which takes each process that makes one a second or two
+    multiprocessing.set_forkserver_preload([*modules, "torch._dynamo"])
     forkserver.ensure_running()
 
 

@@ -21,12 +21,13 @@ from gans.config import Seed, Settings, experiment, explain, read_toml
 from gans.errors import InputError, unknown
 from gans.files import slug
 from gans.registry import canonical, label
+from gans.schema import Where
 
 if TYPE_CHECKING:
     import torch
 
     from gans.runs.cell import Cell, Find
-    from gans.training.mdgan.workers import Where
+
 
 MATRICES = Path(__file__).parent / "matrices"
 # presets that ship, as MODEL-DATASET.toml; what `make sweep` finds here goes to the user's outputs
@@ -107,9 +108,7 @@ class Matrix:
 
     def where(self, model: str, asked: str | None = None) -> Where:
         """Where the workers of a model's cells live: as asked for, else as the file says."""
-        from gans.training.mdgan import cluster
-
-        return cluster.checked(asked or self.file.models[model].get("workers", self.file.workers))
+        return checks.workers(asked or self.file.models[model].get("workers", self.file.workers))
 
     def preset_of(self, model: str, dataset: str) -> Path | None:
         """The file of a model's preset on a data set: one made here, else the one that ships.
@@ -141,13 +140,11 @@ def read_matrix(name: str) -> Matrix:
     """
     matrix = _read(name)
     file, where = matrix.file, str(matrix.path)
-    from gans.training.mdgan import cluster  # torch, which a wrong name or key does not wait for
-
     for model, table in file.models.items():
         recipe(model, table, where)
     for named in (file.workers, *(table.get("workers", "local") for table in file.models.values())):
         hint = " (how many there are is update.workers)" if isinstance(named, int) else ""
-        cluster.checked(named, f" in {where}{hint}")
+        checks.workers(named, f" in {where}{hint}")
     return matrix
 
 

@@ -1,4 +1,4 @@
-"""What `make bench`, `make score` and `make report` ask for.
+"""What `make bench`, `make score`, `make report` and `python -m benchmarks.sensitivity` ask for.
 
 Nothing heavy is imported here, so that errors come at once.
 """
@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Annotated
 
 from gans import places
-from gans.commands import options
-from gans.commands.checks import device
+from gans.commands import checks, options
 from gans.commands.options import Only, Option
 from gans.commands.outputs import Outputs
+from gans.errors import unknown
+from gans.registry import DATASETS
 from gans.schema import Precision
 
 MATRIX = "digits"
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
 GIBIBYTES = 4.0
+MOST_DAMAGED, FEWEST_DAMAGED = 2_000, 50  # images; more only make the error bars shorter
 # cells at a time on a GPU: all together were fastest on one H200 (docs/speed-log.md) with 8 on the 16x16 images of
 # digits; on larger ones 4 are as fast as more, to a tenth
 SMALL, MANY, FEW = 16, 8, 4
@@ -74,6 +76,12 @@ class Machine:
             "given, where the matrix says"
         ),
     ] = None
+
+    def validate(self) -> None:
+        """Refuse a device or a place for workers that there can not be, before torch is loaded."""
+        checks.device(self.device)
+        if self.workers:
+            checks.workers(self.workers)
 
     def parallel(self, count: int, side: int) -> int:
         """Of so many cells, those that run at a time; `side` as in `width`.
@@ -136,7 +144,7 @@ class Bench:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         options.check(self)
-        device(self.machine.device)
+        self.machine.validate()
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,7 @@ class Score:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         options.check(self)
-        device(self.machine.device)
+        self.machine.validate()
 
 
 @dataclass(frozen=True)
@@ -175,3 +183,19 @@ class Report:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         options.check(self)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Draw how each metric reacts to damaged images."""
+
+    data: Annotated[str, Option("a data set with labels", positional=True)]
+    count: Annotated[int, Option("images at most", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        options.check(self, lambda flag, value: f"{flag.flag} {value}")
+        if self.data not in DATASETS:
+            raise unknown("data set", self.data, DATASETS)
+        checks.device(self.device)

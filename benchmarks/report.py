@@ -23,19 +23,18 @@ def run(asked: Report) -> int:
     asked.validate()
     name = experiment_of(asked.matrix, asked.selection)
     uri = tracking_uri()
-    databases.check_tracking(uri)
+    answers = databases.check_reading(uri, asked.runs)
     if databases.missing(uri) and not asked.runs.is_dir():
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `make bench` first")
     from gans.runs.reader import Reader
     from gans.runs.sync import say, sync  # seconds to import, which a wrong flag does not wait for
-    from gans.runs.tracking import Store
     from reports.report import render
     from reports.results import load
     from reports.terminal import show_results
 
-    store = Store()
-    say(sync(asked.runs, store))
-    results = load(Reader(store, asked.runs), name)
+    reader = Reader.of(uri, asked.runs, answers)
+    say(sync(asked.runs, reader.store))
+    results = load(reader, name)
     path = render(results, folder_of(name, asked.outputs / REPORTS))
     show_results(results)
     print(path)

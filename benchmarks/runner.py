@@ -42,7 +42,6 @@ from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
-from gans.training.mdgan.workers import Where
 
 
 @dataclass(frozen=True)
@@ -205,7 +204,7 @@ class MatrixPlan:
             check_scores([key.extractor for key in self.wanted(cell)], cell.images)
         return selected
 
-    def where(self, cell: Cell) -> Where:
+    def where(self, cell: Cell) -> schema.Where:
         """Where the workers of a cell live; one that has none runs in its own process whatever was asked for."""
         asked = self.matrix.where(cell.model, self.machine.workers)
         return asked if RULES[cell.experiment.update.rule].distributed else "local"

@@ -55,19 +55,13 @@ Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
-class Config(BaseModel):
-    """Base of all parts: immutable, and no key passes unread."""
+class Settings(BaseModel):
+    """Base of what a person sets: no key passes unread; a number is neither `true` nor text, 1e3 no int."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Settings(Config):
-    """Base of what a person sets: a number is neither `true` nor text, and 1e3 is no whole one."""
-
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-Part = TypeVar("Part", bound=Config)
+Part = TypeVar("Part", bound=Settings)
 
 
 class NetworkConfig(Settings):

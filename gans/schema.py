@@ -11,6 +11,7 @@ from typing import Literal
 
 Settled = Literal["float32", "tf32", "bf16"]
 Precision = Literal["auto", "float32", "tf32", "bf16"]
+Where = Literal["local", "ray"]  # workers of an update rule live
 
 # --- tags of a run
 
@@ -91,6 +92,8 @@ GENERATOR = "generator.safetensors"  # the EMA generator with the best score so 
 NETWORKS = "checkpoint"  # the artifact folder of these two
 SAMPLES = "samples"  # grids and other pictures of what is drawn
 GRIDS = "samples"  # what the grids are called where MLflow's UI shows them by step
+BEST = "best checkpoint"  # and what the grid of the chosen generator is called there, which has no step
+FINAL_GRID = "final.png"  # this grid
 CURVES, FILM, SHARDS, REAL = "curves.png", "training.gif", "shards.png", "real.png"
 TRACEBACK = "traceback.txt"
 MATRIX_FILE = "matrix.toml"

@@ -6,6 +6,7 @@ from gans import places
 
 ROOT = places.outputs() / places.REPORTS  # of all reports that are made here
 SHIPPED = Path(__file__).parent / "results"  # those of this repository: only `make publish` writes there
+PAGE, WHOLE = "README.md", "report.html"  # of a report: with its pictures beside it, and all in one file
 
 
 def folder_of(experiment: str, root: Path = ROOT) -> Path:

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
 from gans import schema
-from gans.config import Config, read_toml
+from gans.config import Settings, read_toml
 from gans.errors import InputError, unknown
 from reports.estimate import Estimate
 from reports.numbers import NOTHING, count, images, number
@@ -23,7 +23,7 @@ FILE = Path(__file__).with_name("published.toml")
 VARIANTS = {"cifar10-jpeg": ("cifar10", "its images are not JPEG-compressed")}
 
 
-class Source(Config):
+class Source(Settings):
     """Who published figures."""
 
     title: str = Field(description="as a reader knows it")
@@ -33,7 +33,7 @@ class Source(Config):
         return f"[{escape(self.title)}]({self.url})" if self.url else escape(self.title)
 
 
-class Score(Config):
+class Score(Settings):
     """A published score and its protocol; None is what was not published."""
 
     dataset: str = Field(description="a key of gans.data.DATASETS")
@@ -48,7 +48,7 @@ class Score(Config):
     note: str = Field("", description="what else a reader should know")
 
 
-class Time(Config):
+class Time(Settings):
     """A published training time."""
 
     dataset: str = Field(description="a key of gans.data.DATASETS")
@@ -57,12 +57,12 @@ class Time(Config):
     minutes: float = Field(gt=0, allow_inf_nan=False, description="of training")
 
 
-class Published(Config):
+class Published(Settings):
     """The file."""
 
     sources: dict[str, Source] = Field(description="who published")
-    scores: tuple[Score, ...] = Field((), description="scores")
-    times: tuple[Time, ...] = Field((), description="training times")
+    scores: tuple[Score, ...] = Field((), strict=False, description="scores")
+    times: tuple[Time, ...] = Field((), strict=False, description="training times")
 
     @model_validator(mode="after")
     def sources_are_known(self) -> Self:

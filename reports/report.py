@@ -18,7 +18,7 @@ from gans.files import write_text
 from gans.pictures.decoration import decorating
 from gans.registry import label
 from gans.runs.reader import Source
-from reports import ROOT, SHIPPED, figures, folder_of, leaders, mdgan, pairs, published, tables, tuned
+from reports import PAGE, ROOT, SHIPPED, WHOLE, figures, folder_of, leaders, mdgan, pairs, published, tables, tuned
 from reports.figures import Picture
 from reports.html import standalone
 from reports.results import Board, Plan, Results, load
@@ -26,7 +26,6 @@ from reports.selection import asked_for, left_out
 from reports.sheet import FOLDER, Sheet
 from reports.standing import Standing
 
-PAGE, WHOLE = "README.md", "report.html"
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "leaders": leaders.leaders,
     "pairs": leaders.matrix,

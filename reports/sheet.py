@@ -1,8 +1,9 @@
-"""The tables of a page: in markdown no wider than the page, and whole as CSV and LaTeX beside it."""
+"""The tables of a page: in markdown and LaTeX no wider than theirs, and whole as CSV beside it."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,15 @@ from gans.files import write_text
 
 WIDTH = 100  # characters of a page
 TEXT = 40  # characters after which a column of words wraps
+PRINTED = 72  # characters of the lines of a printed page, with what LaTeX puts between columns
 FOLDER = "tables"
-LATEX = {"±": r"$\pm$", "×": r"$\times$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\to$", "≤": r"$\leq$"}
-LATEX |= {"—": "---", "–": "--", "θ": r"$\theta$", "α": r"$\alpha$"}
-LATEX |= {sign: f"$^{{{plain}}}$" for sign, plain in zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True)}
+MINUS, TIE = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
+SIGNS = {"±": r"$\pm$", "×": r"$\times$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "→": r"$\to$", "≤": r"$\leq$"}
+SIGNS |= {MINUS: "$-$", TIE: "~", "—": "---", "–": "--", "θ": r"$\theta$", "α": r"$\alpha$"}
+SIGNS |= {sign: f"$^{{{plain}}}$" for sign, plain in zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True)}
+SIGNS |= {sign: rf"\{sign}" for sign in "&%$#_{}"} | {sign: f"${sign}$" for sign in "<>|"}
+SIGNS |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+LATEX = str.maketrans(SIGNS)
 
 
 class Sheet:
@@ -23,6 +29,7 @@ class Sheet:
 
     def __init__(self) -> None:
         self.frames: dict[str, pd.DataFrame] = {}
+        self.of_words: set[str] = set()  # names of those that may wrap
 
     def table(self, frame: pd.DataFrame, name: str, align: str = "--:") -> str:
         """A table in markdown, in parts below each other where it is too wide.
@@ -34,6 +41,8 @@ class Sheet:
         """
         self.frames[name] = frame
         words = align == ":--"
+        if words:
+            self.of_words.add(name)
         return "\n\n".join(_markdown(part, align) for part in folded(frame, TEXT if words else WIDTH))
 
     def write(self, folder: Path) -> None:
@@ -41,7 +50,7 @@ class Sheet:
         written = set()
         for name, frame in self.frames.items():
             shown = frame.map(visible).rename(columns=lambda heading: visible(heading))
-            for suffix, text in (("csv", shown.to_csv(index=False)), ("tex", latex(shown))):
+            for suffix, text in (("csv", shown.to_csv(index=False)), ("tex", latex(shown, name in self.of_words))):
                 path = folder / FOLDER / f"{name}.{suffix}"
                 write_text(path, text)
                 written.add(path)
@@ -50,12 +59,18 @@ class Sheet:
                 old.unlink()
 
 
-def folded(frame: pd.DataFrame, wrap: int = WIDTH) -> Iterator[pd.DataFrame]:
-    """Parts of a table that fit the page, each with its first column."""
+def folded(frame: pd.DataFrame, wrap: int = WIDTH, page: int = WIDTH) -> Iterator[pd.DataFrame]:
+    """Parts of a table that fit the page, each with its first column.
+
+    Args:
+        frame: of strings.
+        wrap: characters after which a cell wraps.
+        page: characters of the page.
+    """
     first, *others = [(name, _width(frame, place, wrap)) for place, name in enumerate(frame.columns)]
     columns, used = [0], first[1]
     for place, (_, width) in enumerate(others, 1):
-        if len(columns) > 1 and used + width > WIDTH:
+        if len(columns) > 1 and used + width > page:
             yield frame.iloc[:, columns]
             columns, used = [0], first[1]
         columns.append(place)
@@ -88,9 +103,36 @@ def _markdown(frame: pd.DataFrame, align: str) -> str:
     return "\n".join(f"| {row} |" for row in [*head, *rows])
 
 
-def latex(frame: pd.DataFrame) -> str:
-    """A table in LaTeX, for the package booktabs."""
-    text = frame.to_latex(index=False, escape=True, column_format="l" + "r" * (len(frame.columns) - 1))
-    for sign, command in LATEX.items():
-        text = text.replace(sign, command)
-    return text
+def latex(frame: pd.DataFrame, words: bool = False) -> str:
+    """A table in LaTeX, for the package booktabs; in parts below each other where it is too wide for a page.
+
+    Args:
+        frame: of strings.
+        words: whether it holds words, which are on the left of their columns and may wrap, or numbers.
+    """
+    wrap = PRINTED // 2 if words else PRINTED
+    return "\n\\medskip\n\n\\noindent\n".join(_tabular(part, words, wrap) for part in folded(frame, wrap, PRINTED))
+
+
+def _tabular(frame: pd.DataFrame, words: bool, wrap: int) -> str:
+    side = "l" if words else "r"
+    longest = [max(map(len, frame.iloc[:, place]), default=0) for place in range(len(frame.columns))]
+    kinds = [rf"p{{{wrap / PRINTED:g}\linewidth}}" if size > wrap else side for size in longest[1:]]
+    shown = frame.map(_printed)
+    shown.columns = [_heading(*column) for column in zip(frame.columns, longest, ["l", *kinds], strict=True)]
+    return shown.to_latex(index=False, escape=False, column_format="".join(["l", *kinds]))
+
+
+def _heading(text: str, width: int, kind: str) -> str:
+    """A heading, in lines no longer than its column needs."""
+    text = re.sub(" (?=[↓↑])", TIE, text)
+    width = max([width, *map(len, text.split(" "))])
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    if len(lines) < 2:
+        return _printed(text)
+    return rf"\begin{{tabular}}[b]{{@{{}}{kind[0]}@{{}}}}" + r"\\".join(map(_printed, lines)) + r"\end{tabular}"
+
+
+def _printed(text: str) -> str:
+    """A text as LaTeX prints it; a hyphen before a number is a minus."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", MINUS, text).translate(LATEX)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from benchmarks.options import Machine
 from gans.commands import options
-from gans.commands.checks import dataset, device
+from gans.commands.checks import dataset
 from gans.commands.options import Only, Option
 from gans.errors import InputError, unknown
 from gans.files import slug
@@ -91,6 +91,6 @@ class Search:
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
-        device(self.machine.device)
+        self.machine.validate()
         self.request.validate()
         options.check(self)

@@ -14,16 +14,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import reports
-from benchmarks import matrix
-from benchmarks.speed.page import RESULTS
+from benchmarks import matrix, speed
 from gans.errors import InputError, Parser, exit_code
 from gans.files import write_text
 from gans.places import PRESETS, REPORTS, SPEED, VARIABLE, outputs
-from sweeps import page
+from sweeps import ROOT
 
 README = "README.md"
-PLACES = {REPORTS: reports.SHIPPED, PRESETS: matrix.PRESETS, SPEED: RESULTS}
-RANKED = reports.SHIPPED / page.ROOT.name  # its page is over all studies that ship
+PLACES = {REPORTS: reports.SHIPPED, PRESETS: matrix.PRESETS, SPEED: speed.SHIPPED}
+RANKED = reports.SHIPPED / ROOT.name  # its page is over all studies that ship
 
 
 def publish(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
@@ -44,7 +43,7 @@ def publish(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Pa
     if kind not in places or not rest:
         known = ", ".join(str(root / kind) for kind in places)
         raise InputError(f"{source} is nothing that ships; name what lies in {known}")
-    if source.is_dir() and (not (source / README).is_file() or rest == [page.ROOT.name]):
+    if source.is_dir() and (not (source / README).is_file() or rest == [ROOT.name]):
         raise InputError(f"{source} holds several pages; publish them one by one")
     target = places[kind].joinpath(*rest)
     for old, new in copies(source, target):
@@ -65,10 +64,13 @@ def within(source: Path, root: Path) -> tuple[str, ...]:
 
 
 def copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """What is copied to where; files that the source has no more are deleted, as pictures of earlier reports."""
+    """What is copied to where; files that the source has no more are deleted, as pictures of earlier reports.
+
+    A page that is all in one file does not ship: what it shows lies beside it, and would be there twice.
+    """
     if source.is_file():  # with its picture or figures
         return [(file, target.with_name(file.name)) for file in sorted(source.parent.glob(f"{source.stem}.*"))]
-    files = sorted(path for path in source.rglob("*") if path.is_file())
+    files = sorted(path for path in source.rglob("*") if path.is_file() and path.name != reports.WHOLE)
     for folder in {(target / file.relative_to(source)).parent for file in files}:
         for old in folder.glob("*"):
             if old.is_file():
@@ -94,7 +96,9 @@ def run(arguments: Sequence[str]) -> int:
     target = publish(parser.parse_args(arguments).source, outputs())
     print(target)
     if target.parent == RANKED:
-        print(page.write_ranking(RANKED))
+        from sweeps.pages import write_ranking  # seconds to import, wanted for these only
+
+        print(write_ranking(RANKED))
     return 0
 
 

@@ -18,6 +18,7 @@ from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun, check_cell
 from gans import schema
+from gans.commands import checks
 from gans.compute import devices
 from gans.config import ShardedConfig, experiment
 from gans.errors import InputError
@@ -35,8 +36,7 @@ from gans.runs.reader import Reader
 from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import Store, shown
 from gans.training.mdgan import cluster
-from gans.training.mdgan.workers import Where
-from sweeps import page, winners
+from sweeps import ROOT, pages, winners
 from sweeps.options import Request
 from sweeps.progress import Bars, Lines, Tally, progress
 from sweeps.space import read_space
@@ -96,14 +96,14 @@ def own_matrix(request: Request) -> Matrix | None:
     return matrix if request.model in matrix.file.models else None
 
 
-def where(sweep: Sweep, request: Request, machine: Machine) -> Where:
+def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
     """Where the workers of trials live, if they have any: as asked for, else as the data set's matrix says.
 
     Raises:
         InputError: there is no room for those of the default.
     """
     update, matrix = sweep.base.update, own_matrix(request)
-    asked = matrix.where(request.model, machine.workers) if matrix else cluster.checked(machine.workers or "local")
+    asked = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
     if asked == "local" or not isinstance(update, ShardedConfig) or not RULES[update.rule].distributed:
         return "local"
     cluster.require(update.workers, devices.resolve(machine.device))
@@ -158,7 +158,7 @@ class SweepRun:
         except GaveUp as error:
             print(f"gave up: {error}")
             return 1
-        print(page.summary(self.study, self.sweep))
+        print(pages.summary(self.study, self.sweep))
         if self.request.join:
             return 0
         with ExitStack() as stack:
@@ -270,17 +270,17 @@ class SweepRun:
     def conclude(self) -> int:
         """Retrain the winners, then write the record, the preset and the pages."""
         finalists = winners.finalists(self.study, self.sweep, self.request.finalists)
-        record = page.record(self.study, self.sweep, self.request, finalists)
-        page.keep(self.parent, record, self.study, self.sweep)
+        record = pages.record(self.study, self.sweep, self.request, finalists)
+        pages.keep(self.parent, record, self.study, self.sweep)
         code = self.retrain(finalists) if finalists else 1
-        found = page.load(Reader(self.store, self.folder), self.sweep.name)
-        root = self.machine.outputs / REPORTS / page.ROOT.name
-        path = page.write(found, root)
-        self.write_preset(found, path.parent / page.CANDIDATE)
+        found = pages.load(Reader(self.store, self.folder), self.sweep.name)
+        root = self.machine.outputs / REPORTS / ROOT.name
+        path = pages.write(found, root)
+        self.write_preset(found, path.parent / pages.CANDIDATE)
         self.parent.artifacts(path.parent, schema.REPORT)
         print(f"report: {path}")
         try:
-            page.write_ranking(root, page.load_all(Reader(self.store, self.machine.runs)))
+            pages.write_ranking(root, pages.load_all(Reader(self.store, self.machine.runs)))
         except InputError as error:  # of other studies; this one is done
             print(error)
         return code
@@ -291,7 +291,7 @@ class SweepRun:
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
         return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
 
-    def write_preset(self, found: page.Swept, candidate: Path) -> None:
+    def write_preset(self, found: pages.Swept, candidate: Path) -> None:
         """The winner's settings, for `make bench PRESET=tuned` to lay over the model's tables: if they are better.
 
         Args:
@@ -303,7 +303,7 @@ class SweepRun:
             return
         path = self.machine.outputs / PRESETS / f"{self.sweep.study}.toml"
         if not found.proven:
-            verdict = found.difference(page.label(found.winner)).verdict
+            verdict = found.difference(pages.label(found.winner)).verdict
             print(
                 f"no preset: trial {found.winner.number} {verdict}; to take it anyhow, copy {candidate} to {path}"
             )

@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from optuna.trial import BaseTrial, FixedTrial
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from gans.config import Config, Experiment, experiment, explain, flatten, read_toml
+from gans.config import Experiment, Settings, experiment, explain, flatten, read_toml
 from gans.data import datasets
 from gans.errors import InputError, unknown
 from gans.recipes import recipe
@@ -45,12 +45,12 @@ Value = bool | int | float | str
 Chosen = dict[str, Any]  # settings by dotted key
 
 
-class Parameter(Config):
+class Parameter(Settings):
     """How a setting is searched."""
 
     relative: bool = Field(False, description="whether the numbers are multiples of the default")
     when: dict[str, tuple[Value, ...]] = Field(
-        {}, description="searched only if these settings have one of these values"
+        {}, strict=False, description="searched only if these settings have one of these values"
     )
 
     @field_validator("when", mode="before")
@@ -90,6 +90,14 @@ class Range(Parameter):
     log: bool = Field(False, description="whether to search on a logarithmic scale")
     at_most: str | None = Field(None, description="a setting that this one must not exceed")
 
+    @field_validator("low", "high", mode="before")
+    @classmethod
+    def numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse others by name: of a union, pydantic names the first type."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"{info.field_name} = {literal(value)} is no number")
+        return value
+
     @model_validator(mode="after")
     def ordered(self) -> Self:
         if not self.low < self.high:
@@ -101,7 +109,7 @@ class Range(Parameter):
         return self
 
     def bound(self, default: Any) -> Range:
-        low, high = (absolute(value, default, self.relative) for value in (self.low, self.high))
+        low, high = (cast(float, absolute(value, default, self.relative)) for value in (self.low, self.high))
         return Range(low=low, high=high, log=self.log, at_most=self.at_most, when=self.when)
 
     def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
@@ -119,7 +127,7 @@ class Range(Parameter):
 class Choice(Parameter):
     """One of some values."""
 
-    choices: tuple[Value, ...] = Field(min_length=1)
+    choices: tuple[Value, ...] = Field(min_length=1, strict=False)  # a list, too
 
     def bound(self, default: Any) -> Choice:
         values = (absolute(value, default, self.relative) for value in self.choices)
@@ -145,6 +153,10 @@ def absolute(value: Value, default: Any, relative: bool) -> Value:
     if isinstance(value, str) or isinstance(default, str):
         if relative:
             raise InputError(f"{value!r} cannot be a multiple of the default {default!r}; leave out relative")
+        return value
+    if isinstance(value, bool) or isinstance(default, bool):  # which Python takes for 0 and 1
+        if relative or type(value) is not type(default):
+            raise InputError(f"{literal(value)} is not of the kind of the default, {literal(default)}")
         return value
     number = value * default if relative else value
     if not isinstance(default, int):

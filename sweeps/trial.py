@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from benchmarks.engine import Result, Tell
 from gans import schema
 from gans.compute import devices
+from gans.config import Resolved
 from gans.errors import Stopped
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
 from gans.pictures.decoration import decorating
@@ -26,7 +27,6 @@ from gans.training.recorder import History
 from gans.urls import masked
 from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
-GRID = "final.png"  # of what the chosen generator draws
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps
 
 
@@ -125,8 +125,8 @@ class Objective:
 class TrialTracker(Tracker):
     """Passes what training tells on, and ends a trial that the pruner gives up."""
 
-    def __init__(self, run: Run, tell: Tell, trial: Trial, sweep: Sweep) -> None:
-        super().__init__(run, tell)
+    def __init__(self, run: Run, tell: Tell, experiment: Resolved, trial: Trial, sweep: Sweep) -> None:
+        super().__init__(run, tell, experiment)
         self.trial, self.sweep = trial, sweep
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
@@ -178,7 +178,7 @@ class TrialRun(CellRun):
         }
 
     def tracker(self, run: Run) -> Tracker:
-        return TrialTracker(run, self.tell, self.trial, self.sweep)
+        return TrialTracker(run, self.tell, self.cell.experiment, self.trial, self.sweep)
 
     def open(self) -> Run:
         run = super().open()
@@ -209,7 +209,7 @@ def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[flo
     outcome = run.execute()
     if outcome.status == schema.DIVERGED:
         raise TrialDiverged(f"diverged: {outcome.reason}")
-    attach(trial, folder / schema.SAMPLES / GRID, site)
+    attach(trial, folder / schema.SAMPLES / schema.FINAL_GRID, site)
     return tuple(run.values[objective] for objective in sweep.objectives)
 
 

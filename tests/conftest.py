@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from gans.training.players import Discriminator, Player, Statistics
 from gans.training.recorder import Observer, Silent
 from gans.training.updates import Update
 
+Found = TypeVar("Found")
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = {
     "dataset": "blobs",
@@ -35,6 +38,23 @@ TINY: dict[str, Any] = {
     "score": {"extractors": ["stub"], "images": 100, "curve_images": 100},
     "schedule": {"evaluations": 3, "grids": 2, "checkpoints": 4, "logs": 6},
 }
+
+
+def until(look: Callable[[], Found], over: Callable[[], Any] = lambda: None, seconds: float = 300.0) -> Found:
+    """What `look` finds, as soon as it finds something: however slow the machine is, nothing is guessed.
+
+    Args:
+        look: false while it is not there.
+        over: None while it may still come, as `poll` of a process says; what else it says is shown.
+        seconds: after which something hangs.
+    """
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"not there after {seconds:g} s"
+        ended = over()
+        assert ended is None or look(), f"it will not come any more: {ended}"
+        time.sleep(0.02)
+    return found
 
 
 def networks(name: str = "dcgan", **fields: Any) -> NetworkConfig:
@@ -70,6 +90,31 @@ def blobs() -> Callable[..., ImageData]:
         return ImageData("blobs", "Blobs", images, images[:10], None, None, (), digest)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def making_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], None]]:
+    """MLflow takes seconds to make an empty store: one is made, those of the tests begin as copies of it.
+
+    Processes that tests start make theirs themselves. Gives what makes one from nothing.
+    """
+    from gans.runs import databases, tracking
+
+    make, template = tracking._create, tmp_path_factory.mktemp("template") / "mlflow.db"
+
+    def copied(uri: str) -> None:
+        path = databases.sqlite_file(uri)
+        if path is None or path.exists() or tracking._leftovers(path):
+            return make(uri)
+        if not template.exists():
+            make(f"sqlite:///{template}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(template, path)
+        return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "_create", copied)
+        yield make
 
 
 class StubScorer:

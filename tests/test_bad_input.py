@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.options import Bench, Report, Score
-from benchmarks.speed.options import Goals, Speed
+from benchmarks.options import Bench, Report, Score, Sensitivity
+from benchmarks.speed.options import Goals, Scoring, Speed
 from gans.commands import (
     arithmetic,
     config,
@@ -33,6 +33,7 @@ from gans.commands import (
     interpolate,
     main,
     options,
+    register,
     sample,
     score,
     sync,
@@ -42,7 +43,9 @@ from gans.commands import (
 )
 from gans.commands.options import Flag
 from gans.commands.zoo import ZooCommand
+from reports.compare import Compare
 from sweeps.options import Search
+from sweeps.page import Pages
 
 HANG = 60  # seconds; a row takes a few hundredths, but for the first one that imports torch
 GANS = {
@@ -53,6 +56,7 @@ GANS = {
     "walk": walk.Walk,
     "score": score.Score,
     "zoo": ZooCommand,
+    "register": register.Register,
     "extractor": extractor.Extractor,
     "config": config.Config,
     "sync": sync.Sync,
@@ -63,8 +67,12 @@ MODULES = {
     "benchmarks.score": Score,
     "benchmarks.report": Report,
     "benchmarks.speed": Speed,
+    "benchmarks.sensitivity": Sensitivity,
     "benchmarks.speed.gpu": Goals,
+    "benchmarks.speed.scoring": Scoring,
+    "reports.compare": Compare,
     "sweeps": Search,
+    "sweeps.page": Pages,
 }
 # the first words of a command that is right up to what is wrong
 POSITIONAL = {
@@ -74,6 +82,9 @@ POSITIONAL = {
     "gans arithmetic": "none.safetensors --a 1 --b 2 --c 3",
     "gans walk": "none.safetensors",
     "gans extractor": "digits",
+    "gans register": "abcd1234",
+    "benchmarks.sensitivity": "digits",
+    "reports.compare": "a b",
     "sweeps": "gan",
 }
 WRONG = {int: ("x", "1.5", "nan", ""), float: ("x", "1,5", "")}
@@ -83,7 +94,8 @@ def mains() -> dict[str, Callable[[], int]]:
     """The entry points by the program's name."""
     entries = {name: f"{name}.__main__" for name in ("benchmarks", "benchmarks.speed", "sweeps")}
     entries |= {name: name for name in ("benchmarks.score", "benchmarks.report", "benchmarks.speed.gpu")}
-    entries |= {name: name for name in ("benchmarks.sensitivity", "reports.compare", "gans.commands.make")}
+    entries |= {name: name for name in ("benchmarks.sensitivity", "benchmarks.speed.scoring", "reports.compare")}
+    entries |= {name: name for name in ("sweeps.page", "gans.commands.make")}
     return {"gans": main.main, **{name: import_module(module).main for name, module in entries.items()}}
 
 
@@ -106,10 +118,10 @@ def flags_of(command: str, declaration: type) -> Iterator[Row]:
     right = f"{command} {POSITIONAL.get(command, '')}".strip()
     yield Row(f"{right} --no-such-flag", "--no-such-flag")
     yield Row(f"{right} a b c d e f", "unrecognized")
+    if needed := [f.variable for f in options.flags(declaration) if f.option.positional and f.default is MISSING]:
+        yield Row(command, ", ".join(needed))
     for flag in options.flags(declaration):
         if flag.option.positional:
-            if flag.default is MISSING:
-                yield Row(command, flag.variable)
             continue
         if flag.kind is bool:
             yield Row(f"{right} {flag.flag}=1", flag.flag)
@@ -155,6 +167,11 @@ NAMES = [
     row("gans extractor folder:", "folder"),
     row("gans zoo nosuch", "nosuch"),
     row("gans zoo --index none", "none"),
+    row("gans register ''", "no id of an MLflow run"),
+    row("gans register nosuch", "no id of an MLflow run"),
+    row("gans register abcd1234 --name a/b", "no name of a model"),
+    row("gans register abcd1234 --name a:b", "no name of a model"),
+    row("gans register abcd1234 --name -", "no name of a model"),
     row("gans sync none", "none"),
     row("gans sync file.txt", "file.txt"),
     row("gans ui --port 0", "at least 1, at most 65535"),
@@ -187,13 +204,13 @@ NAMES = [
     row("benchmarks.speed --rounds 0", "ROUNDS=0"),
     row("benchmarks.speed --threads 0", "THREADS=0"),
     row("benchmarks.speed.gpu --rounds 0", "ROUNDS=0"),
-    row("benchmarks.sensitivity", "data"),
     row("benchmarks.sensitivity nosuch", "nosuch"),
-    row("benchmarks.sensitivity digits --count x", "--count"),
     row("benchmarks.sensitivity digits --count 1", "at least 50"),
-    row("reports.compare", "one, other"),
     row("reports.compare a", "other"),
     row("reports.compare a b c", "unrecognized"),
+    row("benchmarks.speed.scoring --count 1", "at least 100"),
+    row("benchmarks --workers nosuch", "unknown place for workers"),
+    row("sweeps gan --workers nosuch", "unknown place for workers"),
     row("sweeps nosuch", "unknown model"),
     row("sweeps gan nosuch", "unrecognized"),
     row("sweeps gan --dataset nosuch", "unknown data set"),
@@ -229,6 +246,8 @@ FILES = [
         for command in (words.format(name) for name in ("none", "empty", "file.txt", "file.safetensors"))
     ),
     row("gans sample abcd1234", "no tracking store"),
+    row("gans register abcd1234", "no tracking store"),
+    row("gans register file.safetensors", "no id of an MLflow run"),
     row("gans sample file.safetensors --output samples.jpg", ".jpg"),
     row("gans walk file.safetensors --output walk.txt", ".txt"),
     row("gans interpolate file.safetensors --output a.bmp", ".bmp"),
@@ -257,6 +276,7 @@ STORES = [
     row("benchmarks.report", "no such column", MLFLOW_TRACKING_URI="sqlite:///tracking.db"),
     row("gans train gan", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
     row("gans train gan", "nothing.db", MLFLOW_TRACKING_URI="sqlite:///nothing.db"),
+    row("gans register abcd1234", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
     row("gans ui", "is a server already", MLFLOW_TRACKING_URI=DEAD),
     row("gans ui", "nothing.db", MLFLOW_TRACKING_URI="sqlite:///nothing.db"),
     row("gans ui", "MLflow knows no", MLFLOW_TRACKING_URI="nonsense://x"),
@@ -399,7 +419,20 @@ def process(words: str, cwd: Path, **environment: str) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr, time.perf_counter() - start)
 
 
-LIGHT = ["gans train nosuch", "gans.cli ui --port 0", "benchmarks --models nosuch", "sweeps gan --storage none/x"]
+LIGHT = [
+    "gans train nosuch",
+    "gans train gan --workers nosuch",
+    "gans.cli ui --port 0",
+    "benchmarks --models nosuch",
+    "benchmarks --workers nosuch",
+    "benchmarks.sensitivity nosuch",
+    "benchmarks.speed.scoring --count x",
+    "reports.compare a",
+    "sweeps gan --storage none/x",
+    "sweeps gan --workers nosuch",
+    "sweeps.page --output",
+    "sweeps.publish",
+]
 
 
 @pytest.mark.parametrize("words", LIGHT)

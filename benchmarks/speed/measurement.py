@@ -116,7 +116,7 @@ class Measurement:
         return Timing(self.device, threads, self.turns, partial(contenders.trainer, graph=self.asked.graph))
 
     def surroundings(self) -> None:
-        from benchmarks.speed import scoring  # imports torch-fidelity, which QUICK=1 needs not wait for
+        from benchmarks.speed import assessing  # imports torch-fidelity, which QUICK=1 needs not wait for
 
         for model in self.models:
             self.tell(f"a whole cell of {model}")
@@ -128,7 +128,7 @@ class Measurement:
         self.tell("matrices")
         self.page.matrix = costs.matrix(self.device, self.cells_precision)
         self.tell("scoring")
-        self.page.scoring = scoring.rows(self.device)
+        self.page.scoring = assessing.rows(self.device)
 
 
 @contextmanager

@@ -8,8 +8,11 @@ from typing import Annotated, Literal
 
 from gans import places
 from gans.commands import options
+from gans.commands.checks import device
 from gans.commands.options import Option
 from gans.commands.outputs import Outputs
+
+LEAST = 100  # images to score
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,17 @@ class Goals:
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""
         options.check(self)
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Time the scoring of images beside torch-fidelity on files."""
+
+    count: Annotated[int, Option("images to score", least=LEAST, most=10**6)] = 2_000
+    rounds: Annotated[int, Option("turns of each contender", least=1, most=10_000)] = 3
+    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+
+    def validate(self) -> None:
+        """Refuse what cannot be before anything is loaded."""
+        options.check(self, lambda flag, value: f"{flag.flag} {value}")
+        device(self.device)

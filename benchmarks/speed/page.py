@@ -14,8 +14,6 @@ from gans.files import write_text
 from gans.places import free
 from gans.schema import Settled
 
-RESULTS = Path(__file__).parent / "results"  # those of this repository: only `make publish` writes there
-
 
 @dataclass
 class Row:

@@ -15,6 +15,7 @@ import torch
 from benchmarks.speed.rounds import Contender, Steps, Turn, here
 
 Make = Callable[[], Mapping[str, Steps]]
+GRACE = 1.0  # seconds for a contender's process to end by itself; a data loader may take five for each worker
 
 
 class Stage:
@@ -39,6 +40,8 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self.pipe.close()
+        self.process.join(GRACE)
+        self.process.kill()
         self.process.join()
 
     def contenders(self) -> dict[str, Contender]:

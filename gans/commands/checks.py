@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 from gans.errors import InputError, unknown
 from gans.files import expand
 from gans.places import taken
 from gans.registry import DATASETS
+from gans.schema import Where
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 FOLDER = "folder:"
@@ -38,6 +40,14 @@ def device(name: str) -> str:
     if not DEVICE.fullmatch(name):
         raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0")
     return name
+
+
+def workers(where: str, context: str = "") -> Where:
+    """The name of a place where an update rule's workers can live; `context` tells where it stands."""
+    for known in get_args(Where):
+        if where == known:
+            return known
+    raise unknown("place for workers", where, get_args(Where), context)
 
 
 def dataset(name: str) -> str:

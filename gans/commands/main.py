@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import sys
 
-from gans.commands import arithmetic, config, extractor, interpolate, sample, score, sync, train, ui, walk, zoo
+from gans.commands import (
+    arithmetic,
+    config,
+    extractor,
+    interpolate,
+    register,
+    sample,
+    score,
+    sync,
+    train,
+    ui,
+    walk,
+    zoo,
+)
 from gans.errors import Parser, exit_code
 
 # each adds its command to the parser, and imports what is heavy when it runs
-COMMANDS = (train, sample, interpolate, arithmetic, walk, score, zoo, extractor, config, sync, ui)
+COMMANDS = (train, sample, interpolate, arithmetic, walk, score, zoo, register, extractor, config, sync, ui)
 
 
 def main() -> int:

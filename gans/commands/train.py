@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
 from gans.commands import options
-from gans.commands.checks import dataset, device
+from gans.commands.checks import dataset, device, workers
 from gans.commands.options import Option
 from gans.commands.progress import duration
 from gans.errors import InputError, unknown
@@ -56,6 +56,7 @@ class Train:
             raise unknown("model", self.model, RECIPES)
         dataset(self.dataset)
         device(self.device)
+        workers(self.workers)
         for key in (key for text in self.set for key in assignment(text)):
             if key not in Experiment.model_fields:
                 raise unknown("key", key, Experiment.model_fields, " in --set")
@@ -87,12 +88,10 @@ def run(asked: Train) -> int:
     from gans.runs.execute import Place, check_workers, run_cell
     from gans.runs.sync import left_behind
     from gans.runs.tracking import Store
-    from gans.training.mdgan import cluster
 
     experiment, device = asked.experiment(), devices.resolve(asked.device)
     with busy("reading data, looking for extractors"):
         cell = resolve(asked.model, experiment, device)
-    workers = cluster.checked(asked.workers)
     place = Place(
         EXPERIMENT,
         tracking_uri(),
@@ -100,7 +99,7 @@ def run(asked: Train) -> int:
         devices.cores(),
         graph=asked.graph,
         compile=asked.compile,
-        workers=workers,
+        workers=workers(asked.workers),
     )
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):

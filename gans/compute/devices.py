@@ -8,8 +8,9 @@ import platform
 import resource
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def only(card: int) -> str:
 
 
 def prepare(device: torch.device, threads: int) -> None:
-    """Settings of this process: CPU threads, memory, cuDNN's choice of kernels by trial (shapes are static).
+    """Settings of this process: CPU threads, memory, no choice of kernels by trial.
 
     Cells that share a process share these settings: all are given the same number of threads.
     """
@@ -81,7 +82,9 @@ def prepare(device: torch.device, threads: int) -> None:
     keep_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.backends.cudnn.benchmark = True
+        # a trial waits for the whole card: a cell that starts beside others would for seconds, and spoil what they
+        # record; the kernels that cuDNN takes without are as fast (docs/speed-log.md), and the same every time
+        torch.backends.cudnn.benchmark = False
         # scores are computed in IEEE float32 on every device; training says what it wants (gans.compute.precision)
         precision.UNITS.rest("ieee")
 
@@ -107,6 +110,21 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """A CPU tensor on the device; the host does not wait for what is queued there."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def fetch(tensor: Tensor) -> Callable[[], list[float]]:
+    """A tensor's numbers as they are once the device has done what is queued; only reading them waits for it."""
+    if tensor.device.type != "cuda":
+        numbers = tensor.tolist()
+        return lambda: numbers
+    here = torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+    copied = torch.cuda.current_stream(tensor.device).record_event()
+
+    def read() -> list[float]:
+        copied.synchronize()
+        return here.tolist()
+
+    return read
 
 
 def cores() -> int:
@@ -216,6 +234,7 @@ def energy(device: torch.device) -> float | None:
         return None
 
 
+@cache
 def _nvml(device: torch.device) -> Any:
     """A CUDA device as the driver's own library knows it, whatever is visible to this process."""
     import pynvml

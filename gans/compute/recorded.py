@@ -2,7 +2,7 @@
 
 A step is prepared and then played. Preparing puts whatever depends on the position in training into buffers and
 random generators that stay where they are; playing is device arithmetic alone. A CPU plays by calling. On CUDA the
-first steps of a kind are called too, which lets cuDNN choose its kernels and the optimisers make their moments;
+first steps of a kind are called too, which lets libraries make what they keep and the optimisers their moments;
 then one is recorded. Recording executes nothing, so no step is lost or taken twice.
 """
 
@@ -32,8 +32,11 @@ class Step(Protocol[Result]):
     def rngs(self) -> Sequence[torch.Generator]:
         """What playing draws from."""
 
+    def playing(self) -> AbstractContextManager[None]:
+        """Entered while a step is called or recorded; a replay does what was recorded whatever is set by then."""
+
     def recording(self) -> AbstractContextManager[None]:
-        """Entered while a step is recorded."""
+        """Entered within that while a step is recorded."""
 
     def play(self) -> Result:
         """The arithmetic of the step that was prepared, by these rules:
@@ -58,7 +61,8 @@ class Direct:
     """Plays by calling."""
 
     def play(self, step: Step[T]) -> T:
-        return step.play()
+        with step.playing():
+            return step.play()
 
     def forget(self) -> None: ...
 
@@ -108,17 +112,21 @@ class Recorded:
 
     def play(self, step: Step[T]) -> T:
         if step.kind is None:
-            return self.tape.aside(step.play)
+            return self.call(step)
         if step.kind != self.kind:
             self.begin(step.kind)
         if self.left > 0:
             self.left -= 1
-            return self.tape.aside(step.play)
+            return self.call(step)
         if self.recording is None:
-            with step.recording():
+            with step.playing(), step.recording():
                 self.recording = self.tape.record(step.play, step.rngs)
         self.recording.replay()
         return self.recording.result
+
+    def call(self, step: Step[T]) -> T:
+        with step.playing():
+            return self.tape.aside(step.play)
 
 
 class Graphs:

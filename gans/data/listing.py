@@ -1,6 +1,7 @@
 """The files of a directory, zip or tar archive: which may be images, and which are left out and why.
 
-Nothing here waits or grows without bounds: only regular files are opened, and a declared size has a limit.
+Nothing here waits or grows without bounds: only regular files are opened, and the size that a file declares has a
+limit, as has all that an archive unpacks to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Self
 
 from PIL import Image
 
@@ -30,6 +31,8 @@ DECOMPRESSORS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open
 # long names and extended headers of a tar, and how many bytes of each are read into memory
 EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, b"X")
 HEADER_LIMIT = 2**20
+# bytes that an archive may unpack to: as many times its own size, or these if that is less
+UNPACKED_TIMES, UNPACKED = 1_000, 2**32
 
 # why a file is left out
 BROKEN = "broken"
@@ -189,6 +192,8 @@ def open_regular(path: str) -> BinaryIO:
 
 def _zip(path: Path, left: LeftOut) -> Iterator[File]:
     with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > unpacked_limit(path):
+            raise swollen(path)
         for entry in archive.infolist():
             mode = entry.external_attr >> 16
             name = _member(entry.filename, stat.S_IFMT(mode) in (0, stat.S_IFREG), left)
@@ -217,11 +222,11 @@ class _TarInfo(tarfile.TarInfo):
 
 def _tar(path: Path, left: LeftOut) -> Iterator[File]:
     with (
-        _decompressed(path) as content,
-        tarfile.open(fileobj=content, mode="r|", tarinfo=_TarInfo) as archive,
+        _Bounded(path) as content,
+        tarfile.open(fileobj=content, mode="r|", tarinfo=_TarInfo) as archive,  # type: ignore[call-overload]
     ):
         for entry in archive:
-            archive.members = []  # type: ignore[attr-defined]  # a stream never goes back to them
+            archive.members = []  # a stream never goes back to them
             if entry.isdir():
                 continue
             # nor are links regular files: a stream cannot go back to what they point to
@@ -240,6 +245,40 @@ def _extracted(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
     return found
 
 
+class _Bounded:
+    """What a tar is unpacked from, as a stream that has an end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.limit, self.content = path, unpacked_limit(path), _decompressed(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.content.close()
+
+    def read(self, size: int) -> bytes:
+        found = self.content.read(size)
+        if self.tell() > self.limit:
+            raise swollen(self.path)
+        return found
+
+    def tell(self) -> int:
+        return self.content.tell()
+
+
+def unpacked_limit(path: Path) -> int:
+    """Bytes that all of an archive may have once it is unpacked; images, which are compressed, have fewer."""
+    return max(UNPACKED, UNPACKED_TIMES * path.stat().st_size)
+
+
+def swollen(path: Path) -> InputError:
+    return InputError(
+        f"{path} unpacks to more than {unpacked_limit(path):,} bytes, as no images do; if it should, unpack it "
+        "and name its folder"
+    )
+
+
 def too_large(path: Path, name: str, size: int) -> InputError:
     return InputError(f"{path}: {name} has {size:,} bytes, too many for an image; remove it")
 
@@ -252,7 +291,7 @@ def _decompressed(path: Path) -> BinaryIO:
     return open_(path, "rb")
 
 
-def _check_end(archive: tarfile.TarFile, content: BinaryIO) -> None:
+def _check_end(archive: tarfile.TarFile, content: _Bounded) -> None:
     """tarfile takes a damaged or cut header for the end; after the true one there is only padding."""
     rest = archive.fileobj
     while rest and (block := rest.read(2**20)):

@@ -25,6 +25,7 @@ WIDE = 520  # pixels that the images of a row of trainings may take before they 
 LEAST = 250  # and should take
 SIDE = 64  # pixels: larger images are made smaller
 FRAME, HOLD = 400, 2000  # milliseconds; the last frame stays longer
+UNITS = ((10**6, " million", "M"), (1000, " thousand", "k"))  # of images seen, in full and in short
 BAR, GAP = 5, 8  # pixels: height of the progress bar, space around things
 SHADE, LINE = "#c8c8c8", "#808080"
 # what is given up, one after the other, until the film is light enough: images a side of a grid, and colours
@@ -183,9 +184,11 @@ def _panel(
 
 
 def caption(kimg: float, most: int) -> str:
-    """Images seen, in as many words as fit into so many pixels."""
-    count = f"{kimg:,.1f}".removesuffix(".0")
-    words = (f"{count} thousand images", f"{count}k images", f"{count}k")
+    """Images seen, to three digits, in as many words as fit into so many pixels."""
+    images = float(f"{1000 * kimg:.3g}")  # a budget ends with a whole batch: 3,000,064 images are 3 million
+    unit, word, letter = next((each for each in UNITS if images >= each[0]), (1, "", ""))
+    count = f"{images / unit:g}"
+    words = (f"{count}{word} images", f"{count}{letter} images", f"{count}{letter}")
     return next((text for text in words if pixels(text) <= most), words[-1])
 
 

@@ -16,7 +16,8 @@ from gans.pictures.figures import one_at_a_time, save_figure
 COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
 ORDINALS = ("nearest", "2nd nearest", "3rd nearest")
 SCALE = 3  # times the data's largest class: where the scale of class shares ends
-INCH = 0.8  # side of one image
+INCH = 0.5  # side of one image: reports set two of these pictures beside each other, 640 pixels each
+LETTERS = 11  # points: they are read at two thirds of that there
 
 
 @one_at_a_time
@@ -31,11 +32,13 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
     """
     count, depth = nearest.shape[:2]
     # tight columns of images, with a gap between generated and real ones; layout engines are slow
-    left, top, gap, line = 1.0, 0.35, 0.12, 0.04
+    left, top, gap, line = 1.15, 0.5, 0.08, 0.04
     width, height = left + count * INCH + line, top + (1 + depth) * INCH + gap + line
     figure = Figure(figsize=(width, height), dpi=100)
-    title = f"The sample grid's first images, and the training images nearest to each in the {extractor} features"
-    figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center", fontsize=9)
+    title = (
+        f"The sample grid's first images, and below each\nthe training images nearest in the {extractor} features"
+    )
+    figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center", fontsize=LETTERS)
     labels = ["generated", *(_ordinal(place) for place in range(depth))]
     rows = [generated, *nearest.unbind(1)]
     for row, (label, images) in enumerate(zip(labels, rows, strict=True)):
@@ -45,7 +48,7 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
         axes.set_axis_off()
         middle = (bottom + INCH / 2) / height
         weight = "normal" if row else "bold"
-        figure.text(0.93 * left / width, middle, label, ha="right", va="center", fontsize=9, weight=weight)
+        figure.text(0.95 * left / width, middle, label, ha="right", va="center", fontsize=LETTERS, weight=weight)
     save_figure(figure, path)
 
 
@@ -69,7 +72,7 @@ def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
         path: the PNG to write.
     """
     count = shares.shape[1]
-    figure = Figure(figsize=(max(5.0, min(12.0, 0.75 * count)), 3.2), dpi=100)
+    figure = Figure(figsize=(max(5.0, min(12.0, 0.64 * count)), 3.4), dpi=100)
     axes: Axes = figure.subplots()
     places = np.arange(count)
     for offset, row, name, colour in zip(
@@ -79,14 +82,18 @@ def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
     long = max(map(len, labels), default=0) > 4
     slanted: dict[str, Any] = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if long else {}
     axes.set_xticks(places, labels or [str(place) for place in places], **slanted)
-    axes.set(xlabel="class, as the classifier sees it", ylabel="share of images")
+    axes.tick_params(labelsize=LETTERS)
+    axes.set_xlabel("class, as the classifier sees it", fontsize=LETTERS)
+    axes.set_ylabel("share of images", fontsize=LETTERS)
     # by the data alone, so that the pictures of several models compare
     top = min(1.0, SCALE * float(shares[1].max()))
-    axes.set_ylim(0, 1.35 * top)  # room for the legend
+    axes.set_ylim(0, 1.55 * top)  # room for the legend and for what `_mark_beyond` writes
     _mark_beyond(axes, shares[0], top)
     distance = (shares[0] - shares[1]).abs().sum().item() / 2
-    axes.set_title(f"Classes drawn and classes in the data: total variation distance {distance:.3f}", fontsize=9)
-    axes.legend(ncols=2, loc="upper right", fontsize=8)
+    axes.set_title(
+        f"Classes drawn and classes in the data: total variation distance {distance:.3f}", fontsize=LETTERS
+    )
+    axes.legend(ncols=2, loc="upper right", fontsize=LETTERS)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     figure.tight_layout()
@@ -101,5 +108,5 @@ def _mark_beyond(axes: Axes, generated: Tensor, top: float) -> None:
             bar.set_height(top)
             middle = bar.get_x() + bar.get_width() / 2
             axes.annotate(
-                f"{share:.2f} ↑", (middle, top), (0, 2), textcoords="offset points", ha="center", fontsize=8
+                f"{share:.2f} ↑", (middle, top), (0, 2), textcoords="offset points", ha="center", fontsize=LETTERS
             )

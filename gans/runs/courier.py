@@ -7,6 +7,7 @@ import time
 
 from gans.runs.delivery import Delivery, Gone
 from gans.runs.journal import Held, Journal, Sent
+from gans.runs.silence import Silence
 from gans.runs.tracking import Store
 
 EVERY = 10.0  # seconds between batches
@@ -35,6 +36,7 @@ class Courier:
     def __init__(self, journal: Journal, uri: str) -> None:
         self.journal, self.uri = journal, uri
         self.patient = embedded(uri)
+        self.silence = Silence(journal.folder, uri)
         self.gone = False
         self.changed = threading.Condition()
         self.met = False  # the store has the run
@@ -79,7 +81,9 @@ class Courier:
         try:
             self.store = self.store or Store(self.uri)
             with self.journal.held():
-                Delivery(self.journal, self.store, self.moved).all()
+                delivery = Delivery(self.journal, self.store, self.moved)
+                delivery.all()
+            self.moved(delivery.sent.position)  # by now another may hold the journal
         except Gone:
             with self.changed:
                 self.gone = True
@@ -92,6 +96,7 @@ class Courier:
                 self.changed.notify_all()
 
     def moved(self, position: int) -> None:
+        self.silence.end()
         with self.changed:
             self.met, self.position, self.failures = True, position, 0
             self.changed.notify_all()
@@ -104,8 +109,8 @@ class Courier:
     def settle(self, seconds: float, ended: bool = False) -> bool:
         """Wait until the store has all; whether it has.
 
-        A server is waited for as long as this at most, and not at all when it does not answer; a file as long as
-        there is progress.
+        A server is waited for as long as this at most, and not at all when it refuses, or has just let this or
+        another run beside it wait in vain; a file as long as there is progress.
         """
         target = self.journal.size
         with self.changed:
@@ -113,7 +118,7 @@ class Courier:
             self.urgent = True
             self.changed.notify_all()
         self.wake(ended)
-        limit = PATIENCE if self.patient else seconds
+        limit = PATIENCE if self.patient else 0.0 if self.silence.known else seconds
         deadline = time.monotonic() + limit
         with self.changed:
             while not (self.gone or (self.met and self.position >= target)):
@@ -123,6 +128,8 @@ class Courier:
                     before, deadline = self.position, time.monotonic() + limit
                 left = deadline - time.monotonic()
                 if left <= 0:
+                    if limit and not self.patient:
+                        self.silence.begin()
                     return False
                 self.changed.wait(left)
         return not self.gone

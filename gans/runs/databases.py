@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from gans.errors import InputError, first_line
+from gans.runs.journal import FILE as JOURNAL_FILE
 from gans.urls import DEFAULT_URI, shown
 
 ANSWER = 8.0  # seconds that a server has to answer in all, the look-up of its name included
@@ -65,6 +66,14 @@ class Unusable(Exception):
     """Why a store cannot be used, in one line."""
 
 
+class Unreachable(Unusable):
+    """Likewise of a server: it may be there again later."""
+
+
+class Away(InputError):
+    """A tracking server that cannot be reached: what it would say stands in journals too."""
+
+
 def trouble(error: BaseException) -> str:
     """Why a database cannot be used, in one line; a driver that is not installed is named, with the remedy."""
     cause = error.__cause__ or error.__context__ or error
@@ -90,9 +99,27 @@ def check_tracking(url: str) -> None:
             raise Unusable(f"MLflow knows no {scheme}://")
         check(url, MLFLOW)
     except Unusable as error:
-        raise InputError(
-            f"cannot use the tracking store {shown(url)}: {error}; {remedy(url, TRACKING, FILE)}"
-        ) from None
+        kind = Away if isinstance(error, Unreachable) else InputError
+        raise kind(f"cannot use the tracking store {shown(url)}: {error}; {remedy(url, TRACKING, FILE)}") from None
+
+
+def check_reading(url: str, runs: Path) -> bool:
+    """Refuse a tracking store that cannot be read, unless the journals below a folder can in its place.
+
+    Returns:
+        Whether the store answers; that it does not is said.
+
+    Raises:
+        InputError: what is wrong with it, and the remedy.
+    """
+    try:
+        check_tracking(url)
+    except Away as error:
+        if not any(runs.rglob(JOURNAL_FILE)):
+            raise
+        print(f"{error}; what follows is from the journals below {runs}", file=sys.stderr)
+        return False
+    return True
 
 
 def check_storage(url: str) -> None:
@@ -251,7 +278,7 @@ def _in_time(ask: Callable[[], None]) -> None:
     thread.start()
     thread.join(ANSWER)
     if not told:
-        raise Unusable(f"no answer within {ANSWER:g} s")
+        raise Unreachable(f"no answer within {ANSWER:g} s")
     if told[0] is not None:
         raise told[0]
 
@@ -266,16 +293,18 @@ def _http(url: str) -> None:
             return
     except urllib.error.HTTPError as error:
         if error.code >= 500:
-            raise Unusable(f"its server answers {error.code} {error.reason}") from None
-    except (OSError, ValueError, HTTPException) as error:  # the others: no host, no number of a port, no HTTP
+            raise Unreachable(f"its server answers {error.code} {error.reason}") from None
+    except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise Unusable(getattr(reason, "strerror", None) or first_line(Exception(reason))) from None
+        raise Unreachable(getattr(reason, "strerror", None) or first_line(Exception(reason))) from None
+    except ValueError as error:  # no host
+        raise Unusable(first_line(error)) from None
 
 
 def _server(url: str, kind: Kind) -> None:
     """Connect to a database and look at its tables."""
     import sqlalchemy
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
     try:
         address = sqlalchemy.make_url(url)
@@ -286,8 +315,10 @@ def _server(url: str, kind: Kind) -> None:
             tables = set(sqlalchemy.inspect(engine).get_table_names())
         finally:
             engine.dispose()
+    except OperationalError as error:
+        raise Unreachable(trouble(error.orig or error)) from None
     except (SQLAlchemyError, ValueError, ImportError) as error:
         raise Unusable(trouble(getattr(error, "orig", None) or error)) from None
     except OSError as error:
-        raise Unusable(error.strerror or first_line(error)) from None
+        raise Unreachable(error.strerror or first_line(error)) from None
     _of_kind(tables, kind)

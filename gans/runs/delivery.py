@@ -32,7 +32,7 @@ class Delivery:
     Args:
         journal: what there is to tell.
         store: whom.
-        moved: told the position up to which the store knows the journal, after each batch.
+        moved: told the position up to which the store knows the journal, while there is more.
     """
 
     def __init__(
@@ -54,7 +54,6 @@ class Delivery:
         self.link(self.sent.parent)
         if self.sent.doubtful:
             self.part()
-        self.moved(self.sent.position)
 
     def meet(self) -> Run:
         """The run in the store: the one that was told so far, else the one of the key, else a new one."""

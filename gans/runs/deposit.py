@@ -82,7 +82,7 @@ def described(run: MlflowRun, path: Path, licences: Licences) -> tuple[str, Entr
     record = records(tags)[ScoreKey(trained.score.extractors[0], count)]
     channels, side = about["shape"]
     content = path.read_bytes()
-    name = slug(f"{tags[schema.MODEL]}-{trained.dataset.removeprefix('folder:')}")[-60:].strip("-.")
+    name = named(tags[schema.MODEL], trained.dataset)
     changed = " with changes" if tags.get(schema.DIRTY) == "true" else ""
     return name, Entry(
         file=f"{name}.safetensors",
@@ -103,6 +103,11 @@ def described(run: MlflowRun, path: Path, licences: Licences) -> tuple[str, Entr
         commit=f"{tags[schema.COMMIT]}{changed}",
         command=command(trained),
     )
+
+
+def named(model: str, dataset: str) -> str:
+    """What a generator is called after, as part of a file's name."""
+    return slug(f"{model}-{dataset.removeprefix('folder:')}")[-60:].strip("-.")
 
 
 def command(trained: Experiment) -> str:

@@ -29,7 +29,7 @@ from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
-from gans.training.mdgan.workers import Hire, Where
+from gans.training.mdgan.workers import Hire
 from gans.training.recorder import History
 from gans.urls import masked
 
@@ -66,14 +66,20 @@ class Place:
     matrix_file: str | None = None
     graph: bool | None = None
     compile: bool = False
-    workers: Where = "local"
+    workers: schema.Where = "local"
 
 
 class Tracker:
-    """The observer of a training that is tracked: passes what it is told on to its run and to a listener."""
+    """The observer of a training that is tracked: passes what it is told on to its run and to a listener.
 
-    def __init__(self, run: Run, tell: Tell) -> None:
-        self.run, self.tell = run, tell
+    Args:
+        run: of the training.
+        tell: a listener for progress.
+        experiment: what is trained.
+    """
+
+    def __init__(self, run: Run, tell: Tell, experiment: Resolved) -> None:
+        self.run, self.tell, self.experiment = run, tell, experiment
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
         self.run.log(images, values)
@@ -81,8 +87,18 @@ class Tracker:
 
     def picture(self, path: Path) -> None:
         self.run.artifact(path, schema.SAMPLES)
+        if path.name == schema.FINAL_GRID:
+            self.run.picture(path, schema.BEST, 0)
         for kimg in grids({path.name: path}):
-            self.run.picture(path, schema.GRIDS, round(1000 * kimg))
+            self.run.picture(path, schema.GRIDS, self.moment(round(1000 * kimg)))
+
+    def moment(self, images: int) -> int:
+        """The moment of the schedule that a grid after so many images was drawn at.
+
+        A batch may end beyond it: models with batches of different sizes then share the steps of the UI's slider.
+        """
+        count, budget = self.experiment.schedule.grids, self.experiment.budget
+        return min(images, budget) * count // budget * budget // count
 
     def flush(self) -> None:
         self.run.flush()
@@ -120,7 +136,7 @@ class CellRun:
 
     def tracker(self, run: Run) -> Tracker:
         """The observer of the training."""
-        return Tracker(run, self.tell)
+        return Tracker(run, self.tell, self.cell.experiment)
 
     def ended(self) -> Scored | None:
         """How the cell has ended meanwhile, if another process has run it: then nothing is done."""
@@ -285,7 +301,7 @@ def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path)
 
 
 @contextmanager
-def hiring(run: Run, experiment: Resolved, where: Where) -> Iterator[Hire]:
+def hiring(run: Run, experiment: Resolved, where: schema.Where) -> Iterator[Hire]:
     """What makes the cell's workers; whoever is lost becomes a tag of the run."""
 
     def lost(n: int, why: str) -> None:

@@ -55,6 +55,16 @@ def _in_folder(folder: Path) -> Path:
 
 
 def _in_store(run_id: str) -> Path:
+    store = store_of(run_id)
+    return generator_of(run_of(run_id, store), store)
+
+
+def store_of(run_id: str) -> Store:
+    """The tracking store that is to know a run; none is made.
+
+    Raises:
+        InputError: there is none, or it cannot be used.
+    """
     uri = tracking_uri()
     if databases.missing(uri):
         raise InputError(
@@ -62,8 +72,15 @@ def _in_store(run_id: str) -> Path:
         )
     from gans.runs.tracking import Store  # seconds to import, wanted for run ids only
 
-    store = Store(uri)
-    run = run_of(run_id, store)
+    return Store(uri)
+
+
+def generator_of(run: MlflowRun, store: Store) -> Path:
+    """The file of the generator that a run kept.
+
+    Raises:
+        InputError: it kept none, or its artifacts are missing.
+    """
     path = store.artifact(run, IN_RUN)
     if path is None and (lost := store.lost(run)):
         raise artifacts.missing(f"{run.info.run_id[:12]} ({run.info.run_name})", lost)

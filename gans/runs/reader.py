@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from mlflow.entities import Metric, Param, RunData, RunInfo, RunTag
 
 from gans import schema
 from gans.runs.journal import Journal, journals
 from gans.runs.sync import answers, compare, keys
-from gans.runs.tracking import MlflowRun, Store
+from gans.runs.tracking import Absent, MlflowRun, Store
 
 Answer = TypeVar("Answer")
 
@@ -131,6 +131,11 @@ class Reader:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store, self.folder = store, folder
         self.found: dict[str, Recorded] = {}  # what was read from journals, by MLflow's id or key
+
+    @classmethod
+    def of(cls, uri: str, folder: Path, answers: bool) -> Self:
+        """Of a store at this address, as `gans.runs.databases.check_reading` found it."""
+        return cls(Store(uri) if answers else Absent(uri), folder)
 
     @property
     def uri(self) -> str:

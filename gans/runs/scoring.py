@@ -128,7 +128,7 @@ class Scoring:
                 write(path)
                 observer.picture(path)
 
-        keep("final.png", lambda path: grids.save_picture(grids.picture(grid), path))
+        keep(schema.FINAL_GRID, lambda path: grids.save_picture(grids.picture(grid), path))
         keep("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path))
         classes = ((s.extractor.labels, one.classes) for s, one in zip(self.scorers, found, strict=True))
         labels, shares = next(((names, both) for names, both in classes if both is not None), ((), None))

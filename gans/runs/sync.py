@@ -13,6 +13,7 @@ from gans.errors import brief
 from gans.runs.courier import GRACE, PATIENCE, embedded
 from gans.runs.delivery import Delivery, Gone
 from gans.runs.journal import Held, Journal, Sent, journals
+from gans.runs.silence import Silence
 from gans.runs.tracking import MlflowRun, Store, shown
 
 SAYS = "gans sync brings them"
@@ -166,4 +167,5 @@ def bring(journal: Journal, store: Store, seconds: float) -> Amount:
         delivery.run = delivery.meet()
         amount = untold(journal)  # a store that had lost the run is told all of it
         delivery.all()
+    Silence(journal.folder, store.uri).end()
     return amount

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 # MLflow reports usage over the network unless told not to; a benchmark should do neither that nor wait for it
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -248,6 +248,16 @@ class Store:
         """The folder of a run's artifacts if it should be on this machine and is not, else None."""
         folder = self.folder(run)
         return folder if folder and not folder.exists() else None
+
+
+class Absent(Store):
+    """A store that cannot be reached, and so is not asked: each question is a ConnectionError at once."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ConnectionError(f"{shown(self.uri)} does not answer")
 
 
 class Run(Telling):

@@ -75,7 +75,7 @@ class View:
         return json.dumps(state)
 
     def charts(self) -> list[dict[str, Any]]:
-        """The score, its curve, the grids by step, and the losses."""
+        """The score, its curve, what the best checkpoints draw, the grids by step, and the losses."""
         common = {"metricSectionId": SECTION, "deleted": False, "isGenerated": False, "runsCountToCompare": MANY}
         bar = {"type": "BAR", "uuid": "score", "metricKey": self.metric}
         lines: list[dict[str, Any]] = [
@@ -91,8 +91,12 @@ class View:
             }
             for metric in (self.curve, schema.LOSS_G, schema.LOSS_D)
         ]
-        image: dict[str, Any] = {"type": "IMAGE", "uuid": "grids", "imageKeys": [schema.GRIDS], "step": 0}
-        return [common | chart for chart in (bar, lines[0], image, *lines[1:])]
+        images: list[dict[str, Any]] = [
+            # a picture of another step than a chart's is not shown: the slider begins where all runs have one
+            {"type": "IMAGE", "uuid": key, "imageKeys": [key], "step": 0, "showRunParams": False}
+            for key in (schema.BEST, schema.GRIDS)
+        ]
+        return [common | chart for chart in (bar, lines[0], *images, *lines[1:])]
 
     def link(self, experiment_id: str, charts: bool = False) -> str:
         """Within the UI, to be put behind its address."""

@@ -13,6 +13,7 @@ from gans import schema
 from gans.compute import devices
 
 PARTS = ("training", "evaluation", "overhead")
+EVERY = 1.0  # seconds between questions to the driver, which takes milliseconds to answer
 
 
 @dataclass
@@ -50,12 +51,15 @@ class Costs:
         self.device = device
         self.clock = Clock()
         self.meter, self.earlier = devices.energy(device), 0.0
+        self.used: dict[str, float] = {}  # memory and energy as they were at `asked`
+        self.asked = -EVERY
 
     def carry(self, seconds: Mapping[str, float], joules: float) -> None:
         """Add what the sessions before this one cost."""
         for part, spent in seconds.items():
             self.clock.seconds[part] += spent
         self.earlier += joules
+        self.asked = -EVERY
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -68,10 +72,18 @@ class Costs:
         now = devices.energy(self.device)
         return self.earlier + (now - self.meter if now is not None and self.meter is not None else 0.0)
 
-    def metrics(self) -> dict[str, float]:
-        """Seconds by part, peak memory, and joules where the device counts them, by the names that are tracked."""
+    def metrics(self, most: float = EVERY) -> dict[str, float]:
+        """Seconds by part, peak memory, and joules where the device counts them, by the names that are tracked.
+
+        Args:
+            most: seconds since memory and energy were read.
+        """
         self.clock.switch(self.clock.part)
-        costs = {f"seconds/{part}": seconds for part, seconds in self.seconds.items()}
-        if self.meter is not None:
-            costs[schema.JOULES] = self.joules
-        return costs | {schema.PEAK: devices.peak_memory(self.device)}
+        if self.clock.since - self.asked >= most:
+            self.asked, self.used = self.clock.since, self.usage()
+        return {f"seconds/{part}": seconds for part, seconds in self.seconds.items()} | self.used
+
+    def usage(self) -> dict[str, float]:
+        """Memory and energy by now."""
+        joules = {} if self.meter is None else {schema.JOULES: self.joules}
+        return joules | {schema.PEAK: devices.peak_memory(self.device)}

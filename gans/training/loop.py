@@ -145,6 +145,7 @@ class Session:
 
     def draw(self) -> None:
         """A grid from the same latents at every moment."""
+        self.wait()
         training = self.training
         z = sampling.latents(GRID_IMAGES, training.experiment.networks.latent, "grid")
         path = self.folder / schema.SAMPLES / f"{training.images / 1000:010.3f}kimg.png"
@@ -162,9 +163,10 @@ class Session:
         self.checkpoints.save(state)
 
     def wait(self) -> None:
-        """For queued steps, so that they are booked as training and not as what comes next."""
+        """For queued steps, so that they are booked and told as training and not as what comes next."""
         with self.recorder.clock.of("training"):
             devices.wait(self.training.device)
+        self.recorder.settle()
 
     # --- one step
 
@@ -184,6 +186,6 @@ class Session:
 
     def end(self, status: str, reason: str) -> Outcome:
         recorder = self.recorder
-        recorder.tell(self.training.images, recorder.costs.metrics())
+        recorder.tell(self.training.images, recorder.costs.metrics(0))
         recorder.observer.flush()
         return Outcome(status, reason, self.curve.chosen, recorder.costs.seconds, recorder.history)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
+from gans.compute import devices
 from gans.training.players import Statistics
 
 
@@ -36,9 +37,14 @@ class Means:
         self.images += images
 
     def read(self) -> dict[str, float]:
-        """The means since `forget`, each over the steps that told it; read at once, which waits for the device."""
-        means = torch.stack([total / self.steps[name] for name, total in self.sums.items() if self.steps[name]])
-        return dict(zip([name for name in self.sums if self.steps[name]], means.tolist(), strict=True))
+        """The means since `forget`, each over the steps that told it; waits for the device."""
+        return self.fetch()()
+
+    def fetch(self) -> Callable[[], dict[str, float]]:
+        """The means by now, on their way to the host: only calling what is returned waits for them."""
+        names = [name for name in self.sums if self.steps[name]]
+        values = devices.fetch(torch.stack([self.sums[name] / self.steps[name] for name in names]))
+        return lambda: dict(zip(names, values(), strict=True))
 
     def forget(self) -> None:
         """Begin new means."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,8 +49,26 @@ class Silent:
     def resumed(self, history: History) -> None: ...
 
 
+@dataclass(frozen=True)
+class Log:
+    """What is about to be told.
+
+    Attributes:
+        images: seen so far.
+        means: of the steps' statistics; reading them waits for the device.
+        more: metrics of the moment, by name.
+    """
+
+    images: int
+    means: Callable[[], dict[str, float]]
+    more: Mapping[str, float]
+
+
 class Recorder:
     """Keeps clock and history, and tells an observer.
+
+    Where the host queues steps ahead of the device, a log is told with the next one: by then it can be read
+    without letting the device run dry.
 
     Args:
         device: what computes; its energy is counted if it says so.
@@ -64,13 +83,15 @@ class Recorder:
         self.costs = Costs(device)
         self.history: History = {}
         self.logged_training = 0.0
+        self.ahead = device.type == "cuda"
+        self.pending: Log | None = None
 
     @property
     def clock(self) -> Clock:
         return self.costs.clock
 
     def log(self, images: int, told: Means, more: Mapping[str, float]) -> None:
-        """Tell the mean statistics since the last log, speed, costs, and `more`; reading waits for the device.
+        """Tell the mean statistics since the last log, speed, costs, and `more`.
 
         Args:
             images: seen so far.
@@ -78,21 +99,38 @@ class Recorder:
             more: metrics of the moment, by name.
 
         Raises:
-            Diverged: a statistic is not finite; nothing is told then.
+            Diverged: a statistic is not finite; nothing is told then. It may be one of the log before.
         """
+        self.settle()
         with self.clock.of("training"):
-            means = told.read()
-        for name, value in means.items():
-            if not math.isfinite(value):
-                raise Diverged(f"{name} is {value} at {images / 1000:.1f} kimg")
+            means = told.fetch()
         training = self.costs.seconds["training"]
         speed = told.images / max(training - self.logged_training, 1e-9)
-        self.tell(images, {**means, "speed/images_per_second": speed, **self.costs.metrics(), **more})
         told.forget()
         self.logged_training = training
+        self.pending = Log(images, means, {"speed/images_per_second": speed, **self.costs.metrics(), **more})
+        if not self.ahead:
+            self.settle()
+
+    def settle(self) -> None:
+        """Tell what was logged last, if that is still to be done; waits for the device.
+
+        Raises:
+            Diverged: as `log`.
+        """
+        if self.pending is None:
+            return
+        log, self.pending = self.pending, None
+        with self.clock.of("training"):
+            means = log.means()
+        for name, value in means.items():
+            if not math.isfinite(value):
+                raise Diverged(f"{name} is {value} at {log.images / 1000:.1f} kimg")
+        self.tell(log.images, {**means, **log.more})
 
     def tell(self, images: int, values: Mapping[str, float]) -> None:
-        """Metrics after `images` images."""
+        """Metrics after `images` images, behind what was logged before."""
+        self.settle()
         for name, value in values.items():
             self.history.setdefault(name, []).append((images, value))
         self.observer.log(images, values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -71,10 +71,9 @@ class Training:
 
     def step(self) -> Statistics:
         """One step of the rule and of the average; returns what the rule tells, as tensors on the device."""
-        with precision.products(self.experiment.precision, self.device):
-            self.prepare()
-            statistics = self.playback.play(self)
-            self.update.finish()
+        self.prepare()
+        statistics = self.playback.play(self)
+        self.update.finish()
         shown = self.update.images_per_step
         self.told.count(statistics, shown)
         self.previous, self.images = self.images, self.images + shown
@@ -105,6 +104,10 @@ class Training:
     @property
     def rngs(self) -> Sequence[torch.Generator]:
         return self.update.rngs
+
+    def playing(self) -> AbstractContextManager[None]:
+        """With products as the precision has them. Other cells on the card may wait for theirs meanwhile."""
+        return precision.products(self.experiment.precision, self.device)
 
     @contextmanager
     def recording(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from urllib.parse import urljoin
 
 from pydantic import Field, field_validator, model_validator
 
-from gans.config import Config, Count, read_toml, validated
+from gans.config import Count, Settings, read_toml, validated
 from gans.errors import InputError, first_line, unknown
 from gans.files import cache, expand, write_bytes
 
@@ -29,7 +29,7 @@ LARGEST_INDEX = 2**20  # bytes
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Entry(Config):
+class Entry(Settings):
     """What an index says of one generator."""
 
     file: str = Field("", description="its safetensors file beside the index")

@@ -6,15 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import psutil
-import pytest
 
 from benchmarks.engine import Ended, Job, LocalEngine, Progressed, Result, Started
 from tests.benchmarks.toys import endless, killed, raising, refusing, slow, well
+from tests.conftest import until
 
 
 def run(tmp_path, calls, parallel=2, seconds=60.0):
@@ -90,20 +89,15 @@ def test_a_killed_runner_takes_its_workers_along(tmp_path):
     pid = wait_for(tmp_path / "pid")
     runner.send_signal(signal.SIGKILL)
     runner.wait()
-    assert gone(pid)
+    until(lambda: gone(pid))
 
 
 def wait_for(pidfile: Path) -> int:
-    for _ in range(600):
-        if pidfile.exists() and pidfile.read_text():
-            return int(pidfile.read_text())
-        time.sleep(0.05)
-    pytest.fail("the worker did not start")
+    return int(until(lambda: pidfile.exists() and pidfile.read_text()))
 
 
 def gone(pid: int) -> bool:
-    for _ in range(100):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.05)
-    return False
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

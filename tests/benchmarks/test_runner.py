@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,19 +18,28 @@ from benchmarks.cards import CardsEngine, engine
 from benchmarks.engine import LocalEngine
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
-from benchmarks.runner import MatrixRun
+from benchmarks.runner import MatrixOutcome, MatrixRun
+from benchmarks.scores import score
 from gans.compute import devices, recorded
 from gans.fidelity import require
+from gans.runs import journal
 from gans.runs.execute import CellRun, Place
+from gans.runs.live import LiveRun
+from gans.runs.locks import LOCK, held
+from gans.runs.scores import ScoreKey, records
 from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
+from reports.results import load
+from tests.conftest import until
 
+OWN = ScoreKey("digits", 500)
 ROOT = Path(__file__).parents[2]
+LONG = 600  # seconds after which something hangs
 
 TINY = """
 description = "Two tiny models."
 seeds = [0]
-time_limit_minutes = 2
+time_limit_minutes = 20
 [datasets.digits]
 [defaults]
 kimg = 1.6
@@ -70,7 +79,7 @@ class Bench:
 
     def run(self, *flags: str) -> tuple[int, str]:
         process = self.start(*flags)
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=LONG)
         return process.returncode, output
 
     def runs(self, kind: str = "cell"):
@@ -88,10 +97,20 @@ class Bench:
         }
 
 
+def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
+    return MatrixRun(read_matrix("tiny.toml"), Selection(), Machine("cpu", 1, runs), store)
+
+
+def add(store: Store, count: int | None = None, models: list[str] | None = None) -> MatrixOutcome:
+    selection = Selection(models=models)
+    return score(read_matrix("tiny.toml"), selection, Machine("cpu", 1), store, ["digits"], count)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A matrix that ran to its end."""
     bench = Bench(tmp_path_factory.mktemp("bench"))
+    Store(bench.environment["MLFLOW_TRACKING_URI"])  # a copy, see `making_stores`
     code, output = bench.run()
     assert code == 0, output
     return bench, output
@@ -117,6 +136,28 @@ def test_every_cell_leaves_a_finished_record(finished):
         parent = bench.runs("matrix")["bench tiny"]
         assert tags["mlflow.parentRunId"] == parent.info.run_id
     assert "finished  gan/digits/0" in output
+
+
+def test_a_run_says_what_it_was_scored_with(finished, here):
+    bench, _ = finished
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    for run in bench.runs().values():
+        (found,) = records(run.data.tags).items()
+        key, kept = found
+        assert key == OWN
+        assert {f"score/{name}" for name in kept.metrics} == {n for n in run.data.metrics if "score/" in n}
+    assert all(not p.unscored for p in planned(store).planned)
+
+
+def test_the_outcome_is_written_for_machines(finished):
+    bench, _ = finished
+    outcome = MatrixOutcome.read(bench.folder / "runs/tiny/outcome.json")
+    assert {name: result.status for name, result in outcome.cells.items()} == {
+        "gan/digits/0": "finished",
+        "dcgan/digits/0": "finished",
+    }
+    assert (outcome.exit_code, outcome.count("finished"), outcome.experiment) == (0, 2, "tiny")
+    assert json.loads(outcome.text())["exit_code"] == 0
 
 
 def test_artifacts_are_kept_with_the_run(finished):
@@ -201,6 +242,24 @@ def test_a_second_run_finds_all_finished(finished, here):
     code, output = here("--dry-run")
     assert code == 0
     assert output.count("finished") == 2
+
+
+def test_scores_of_another_version_are_not_shown_and_made_again(finished, here):
+    bench, _ = finished
+    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
+    run = bench.runs()["dcgan/digits/0"]
+    kept = records(run.data.tags)[OWN]
+    (folder,) = bench.folder.glob("runs/tiny/dcgan-digits-0-*")
+    told = LiveRun.of(folder, store.uri, "tiny")
+    told.tag({OWN.tag: replace(kept, version=kept.version - 1).text()})
+    assert told.close(30)
+    assert [p.cell.model for p in planned(store).planned if p.unscored] == ["dcgan"]
+    results = load(store, "tiny")
+    cells = results.cells.set_index("name")
+    assert not cells.loc["dcgan/digits/0", "counted"]
+    assert results.unscored == {OWN: 1}
+    assert add(store).exit_code == 0
+    assert load(store, "tiny").cells["counted"].all()
 
 
 @pytest.mark.parametrize(
@@ -333,12 +392,9 @@ def test_a_cell_that_fails_is_recorded_and_the_others_finish(tmp_path):
 def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
     bench = Bench(tmp_path, TINY.replace("kimg = 1.6", "kimg = 400"))
     process = bench.start("--models", "gan")
-    for _ in range(1200):
-        if list(bench.folder.glob("runs/tiny/gan*/samples/*.png")):
-            break
-        time.sleep(0.05)
+    until(lambda: list(bench.folder.glob("runs/tiny/gan*/samples/*.png")), process.poll)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 130
     assert "interrupted: finished cells are kept" in output
     assert "Traceback" not in output
@@ -348,18 +404,15 @@ def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path):
-    text = TINY.replace("kimg = 1.6", "kimg = 8").replace("checkpoints = 2", "checkpoints = 20")
+    text = TINY.replace("kimg = 1.6", "kimg = 3.2").replace("checkpoints = 2", "checkpoints = 16")
     whole, killed = Bench(make(tmp_path / "whole"), text), Bench(make(tmp_path / "killed"), text)
     code, output = whole.run("--jobs", "1")
     assert code == 0, output
     process = killed.start("--jobs", "1")
-    for _ in range(1200):
-        if list(killed.folder.glob(f"runs/tiny/dcgan*/{CHECKPOINT}")):
-            break
-        time.sleep(0.05)
+    (checkpoint,) = until(lambda: list(killed.folder.glob(f"runs/tiny/dcgan*/{CHECKPOINT}")), process.poll)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(1)
+    until(lambda: not held(checkpoint.parent / LOCK))  # the cell's process dies with it
     assert killed.runs()["gan/digits/0"].data.tags["gans.status"] == "finished"
     assert killed.runs()["dcgan/digits/0"].data.tags["gans.status"] == "running"
     first = killed.runs()["gan/digits/0"].info.end_time
@@ -374,22 +427,26 @@ def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path
         ("FINISHED", "finished"),
     ]
     assert not [run for run in killed.all_runs() if run.info.status == "RUNNING"]
-    left = [path.name for path in killed.folder.rglob(".*") if path.name != ".lock"]
-    assert left == []
+    assert left_over(killed.folder) == []
 
 
 @pytest.mark.slow
 def test_two_at_once_share_the_work_and_both_succeed(tmp_path):
     bench = Bench(tmp_path)
     both = [bench.start("--jobs", "1"), bench.start("--jobs", "1")]
-    ended = [(process.communicate(timeout=300)[0], process.returncode) for process in both]
+    ended = [(process.communicate(timeout=LONG)[0], process.returncode) for process in both]
     assert [code for _, code in ended] == [0, 0], ended
     assert any("waiting   " in output for output, _ in ended)
     runs = bench.all_runs()
     assert all(run.info.status == "FINISHED" for run in runs), runs
     names = sorted(run.info.run_name for run in runs)
     assert names == ["bench tiny", "bench tiny", "dcgan/digits/0", "gan/digits/0", "real/digits"]
-    assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
+    assert left_over(tmp_path) == []
+
+
+def left_over(folder: Path) -> list[Path]:
+    """What nobody will clear away; a lock that nobody holds stays, for the next one."""
+    return [path for path in folder.rglob(".*") if path.name not in (LOCK, journal.LOCK)]
 
 
 def make(folder: Path) -> Path:

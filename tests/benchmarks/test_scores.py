@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 
 from benchmarks.matrix import Selection, read_matrix
-from benchmarks.runner import Machine, MatrixOutcome, MatrixRun
+from benchmarks.runner import Machine
 from benchmarks.scores import score
 from gans.errors import InputError
-from gans.runs.live import LiveRun
 from gans.runs.scores import ScoreKey, metric_names, records
 from gans.runs.tracking import Store
 from reports.report import write
 from reports.results import load
-from tests.benchmarks.test_runner import Bench
+from tests.benchmarks.test_runner import OWN, Bench, add, planned
 
-OWN = ScoreKey("digits", 500)
 CONTRAST = """
 from gans.fidelity import Measured, Metric
 
@@ -52,37 +46,9 @@ def tagged(bench, name: str) -> dict[str, str]:
     return bench.runs()[name].data.tags
 
 
-def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
-    return MatrixRun(read_matrix("tiny.toml"), Selection(), Machine("cpu", 1, runs), store)
-
-
-def add(store: Store, count: int | None = None, models: list[str] | None = None) -> MatrixOutcome:
-    selection = Selection(models=models)
-    return score(read_matrix("tiny.toml"), selection, Machine("cpu", 1), store, ["digits"], count)
-
-
 def trained(bench) -> dict[str, int]:
     """When the checkpoints were written."""
     return {str(path): path.stat().st_mtime_ns for path in bench.folder.glob("runs/tiny/*/checkpoint.pt")}
-
-
-def test_a_run_says_what_it_was_scored_with(bench, store):
-    for run in bench.runs().values():
-        (found,) = records(run.data.tags).items()
-        key, kept = found
-        assert key == OWN
-        assert {f"score/{name}" for name in kept.metrics} == {n for n in run.data.metrics if "score/" in n}
-    assert all(not p.unscored for p in planned(store).planned)
-
-
-def test_the_outcome_is_written_for_machines(bench):
-    outcome = MatrixOutcome.read(bench.folder / "runs/tiny/outcome.json")
-    assert {name: result.status for name, result in outcome.cells.items()} == {
-        "gan/digits/0": "finished",
-        "dcgan/digits/0": "finished",
-    }
-    assert (outcome.exit_code, outcome.count("finished"), outcome.experiment) == (0, 2, "tiny")
-    assert json.loads(outcome.text())["exit_code"] == 0
 
 
 @pytest.mark.slow
@@ -144,22 +110,6 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
     assert load(store, "tiny").unscored == {}
 
 
-def test_scores_of_another_version_are_not_shown_and_made_again(bench, store):
-    run = bench.runs()["dcgan/digits/0"]
-    kept = records(run.data.tags)[OWN]
-    (folder,) = bench.folder.glob("runs/tiny/dcgan-digits-0-*")
-    told = LiveRun.of(folder, store.uri, "tiny")
-    told.tag({OWN.tag: replace(kept, version=kept.version - 1).text()})
-    assert told.close(30)
-    assert [p.cell.model for p in planned(store).planned if p.unscored] == ["dcgan"]
-    results = load(store, "tiny")
-    cells = results.cells.set_index("name")
-    assert not cells.loc["dcgan/digits/0", "counted"]
-    assert results.unscored == {OWN: 1}
-    assert add(store).exit_code == 0
-    assert load(store, "tiny").cells["counted"].all()
-
-
 @pytest.mark.slow
 def test_a_floor_that_lacks_a_metric_is_measured_again_under_its_run(bench, store, monkeypatch):
     assert planned(store).floor_jobs() == []
@@ -206,7 +156,14 @@ def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(ben
     assert tagged(bench, "gan/digits/0")["gans.status"] == "finished"
 
 
-def test_bad_input_is_one_line(bench, store, tmp_path):
+@pytest.fixture
+def untrained(tmp_path, monkeypatch) -> Store:
+    """An empty store, and a matrix that was not run."""
+    monkeypatch.chdir(tmp_path)
+    return Store(Bench(tmp_path).environment["MLFLOW_TRACKING_URI"])
+
+
+def test_bad_input_is_one_line(untrained, tmp_path):
     matrix = read_matrix("tiny.toml")
     machine = Machine("cpu", 1, tmp_path)
     for extractors, count, says in (
@@ -214,16 +171,14 @@ def test_bad_input_is_one_line(bench, store, tmp_path):
         (None, 50, "COUNT=50 must be at least 100, at most 1000000"),
     ):
         with pytest.raises(InputError) as caught:
-            score(matrix, Selection(), machine, store, extractors, count)
+            score(matrix, Selection(), machine, untrained, extractors, count)
         assert str(caught.value) == says
-    empty = Store(f"sqlite:///{tmp_path}/empty.db")
     with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `make bench` first"):
-        score(matrix, Selection(), Machine("cpu", 1, tmp_path / "runs"), empty)
+        score(matrix, Selection(), machine, untrained)
 
 
-def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(bench, tmp_path, monkeypatch):
-    monkeypatch.chdir(bench.folder)
-    old = Store(f"sqlite:///{tmp_path}/old.db")
+def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(untrained, tmp_path):
+    old = untrained
     first = {"gans.protocol": "1", "gans.commit": "c0ffee"}
     parent = old.start("tiny", "bench tiny", first | {"gans.kind": "matrix"})
     parent.text("{}", "cells.json")
@@ -237,7 +192,7 @@ def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(bench, tmp_path, 
     with pytest.raises(InputError) as caught:
         load(old, "tiny")
     assert str(caught.value) == (
-        f"experiment 'tiny' in sqlite:///{tmp_path}/old.db holds 3 cells of protocol 1, with which version 2 does "
+        f"experiment 'tiny' in {old.uri} holds 3 cells of protocol 1, with which version 2 does "
         "not mix; run `make bench` to train the matrix again, or write their report with the code that made them: "
         "commit c0ffee"
     )

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks import reactions as damage
 from benchmarks import sensitivity
-from benchmarks.sensitivity import CLASSES, DISTURBANCES, Subject, measure, reactions
+from benchmarks.reactions import CLASSES, DISTURBANCES, Subject, measure, reactions
 from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
@@ -95,9 +96,9 @@ def test_metrics_notice_duplicates_dropped_classes_and_copies(subject, tmp_path,
     assert values("duplicates", "recall")[-1] < 0.2 < values("duplicates", "recall")[0]
     assert grows(values("training copies", "memorisation"))
     assert values("training copies", "memorisation")[-1] == 1
-    text = sensitivity.page(measured, scorer, subject, "x.png")
+    text = damage.page(measured, scorer, subject, "x.png")
     assert "80 held-out images of Digits stand in for generated ones" in text
-    figure = sensitivity.draw(measured, scorer, subject)
+    figure = damage.draw(measured, scorer, subject)
     assert len(figure.axes) == 3 * (1 + 10)
     line = figure.axes[3].lines[1]  # below the first example: the first metric
     assert line.get_ydata().tolist() == values("dropped classes", "fd")
@@ -115,4 +116,4 @@ def test_reactions_are_in_standard_errors():
 def test_a_count_too_small_is_one_line(monkeypatch, capsys, tmp_path: Path):
     monkeypatch.setattr("sys.argv", ["sensitivity", "digits", "--count", "10"])
     assert sensitivity.main() == 2
-    assert capsys.readouterr().err == "error: --count 10 must be at least 50\n"
+    assert capsys.readouterr().err == "error: --count 10 must be at least 50, at most 1000000\n"

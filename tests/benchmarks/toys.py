@@ -50,8 +50,10 @@ def exiting(tell):
     os._exit(3)
 
 
-def aborting(tell):
-    time.sleep(0.5)  # the others have begun
+def aborting(tell, folder=None, others=0):
+    """Dies as soon as so many of the others have begun."""
+    if folder:
+        wait_for(Path(folder), others)
     os.abort()
 
 
@@ -61,29 +63,43 @@ def telling(tell):
         time.sleep(0.05)
 
 
-def steady(tell, folder, seconds=1.5):
-    """Leaves a line for each start."""
-    with (Path(folder) / "starts.txt").open("a") as file:
+def begin(folder):
+    """Leave a line for a start."""
+    with (folder / "starts.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
+
+
+def wait_for(folder, starts):
+    """Until there were so many; or for good, if they do not come."""
+    path = folder / "starts.txt"
+    while not path.exists() or len(path.read_text().split()) < starts:
+        time.sleep(0.02)
+
+
+def steady(tell, folder, starts=0, seconds=0.0):
+    """Goes on until there were so many starts, and so long."""
+    begin(Path(folder))
+    wait_for(Path(folder), starts)
     time.sleep(seconds)
     return Result("finished", str(os.getpid()))
 
 
 def quick(tell, folder):
-    steady(tell, folder, 0.7)
+    steady(tell, folder, seconds=0.7)
     return Result("finished")
 
 
-def greedy(tell, folder, hold=1.2):
-    """Finds no memory while another like it is at work in the same process."""
-    lock = Path(folder) / f"memory-{os.getpid()}"
-    with (Path(folder) / "starts.txt").open("a") as file:
-        file.write(f"{os.getpid()}\n")
+def greedy(tell, folder):
+    """Finds no memory while another like it is at work in the same process, which waits for that."""
+    lock, refused = Path(folder) / f"memory-{os.getpid()}", Path(folder) / "refused"
+    begin(Path(folder))
     try:
         lock.touch(exist_ok=False)
     except FileExistsError:
+        refused.touch()
         raise MemoryError("tried to allocate 9 GiB") from None
-    time.sleep(hold)
+    while not refused.exists():
+        time.sleep(0.02)
     lock.unlink()
     return Result("finished")
 

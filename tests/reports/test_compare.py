@@ -16,7 +16,7 @@ from scipy import stats
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.runs.tracking import Store
-from reports import compare
+from reports import compare, comparison
 from reports.results import Board
 
 BOARD = Board("digits", "fd_digits", "Digits")
@@ -79,7 +79,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path: Path) -> None:
-    path = compare.write(store, ("slow", "fast"), tmp_path)
+    path = comparison.write(store, ("slow", "fast"), tmp_path)
     text = path.read_text()
     gan, dcgan = (
         next(line for line in text.splitlines() if line.startswith(f"| {m} |")) for m in ("gan", "dcgan")
@@ -101,14 +101,14 @@ def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path
 
 def test_a_comparison_is_a_new_page(store: Store, tmp_path: Path) -> None:
     (tmp_path / "slow-and-fast.png").write_text("mine")
-    path = compare.write(store, ("slow", "fast"), tmp_path)
+    path = comparison.write(store, ("slow", "fast"), tmp_path)
     assert path == tmp_path / "slow-and-fast-2.md"
     assert "](slow-and-fast-2.png)" in path.read_text()
     assert (tmp_path / "slow-and-fast.png").read_text() == "mine"
 
 
 def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp_path: Path) -> None:
-    text = compare.write(store, ("slow", "single"), tmp_path).read_text()
+    text = comparison.write(store, ("slow", "single"), tmp_path).read_text()
     assert "6.10 (one seed)" in text
     assert "dcgan" not in text
     assert "elsewhere" not in text
@@ -125,17 +125,17 @@ def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp
 )
 def test_what_does_not_compare_is_refused(store: Store, tmp_path: Path, other: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        compare.write(store, ("slow", other), tmp_path)
+        comparison.write(store, ("slow", other), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def pair(one: np.ndarray, other: np.ndarray) -> compare.Pair:
-    return compare.Pair(BOARD, "m", (pd.DataFrame({"score": one}), pd.DataFrame({"score": other})))
+def pair(one: np.ndarray, other: np.ndarray) -> comparison.Pair:
+    return comparison.Pair(BOARD, "m", (pd.DataFrame({"score": one}), pd.DataFrame({"score": other})))
 
 
 def test_the_ratio_over_models_is_the_geometric_mean() -> None:
     found = [pair(np.array([2.0, 8.0]), np.array([4.0, 16.0])), pair(np.array([1.0, 4.0]), np.array([1.0, 4.0]))]
-    ratio = compare.Ratio.of(found)
+    ratio = comparison.Ratio.of(found)
     assert ratio is not None
     assert ratio.mean == pytest.approx(math.sqrt(2))
     # four sets of two logs, log 2 on either side of their mean: equal variances, so freedom 4
@@ -151,7 +151,7 @@ def test_the_ratio_s_interval_covers_the_truth_as_often_as_it_says() -> None:
     inside = 0
     for _ in range(2000):
         found = [pair(*np.exp(spread * rng.standard_normal((2, 3)))) for spread in (0.1, 0.1, 0.2)]
-        ratio = compare.Ratio.of(found)
+        ratio = comparison.Ratio.of(found)
         assert ratio is not None
         inside += ratio.low <= 1 <= ratio.high
     assert 0.93 < inside / 2000 < 0.975

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import re
+import shutil
 import statistics
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise, product
@@ -27,11 +30,14 @@ from benchmarks.report import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
+from gans.runs.courier import Courier
+from gans.runs.live import LiveRun
 from gans.runs.tracking import Run, Store
-from reports import figures, html, published, report, sheet, tables
+from reports import compare, figures, html, published, report, sheet, tables
 from reports.results import Board, Results, load
 from reports.selection import asked_for, left_out
 from reports.standing import Standing
+from sweeps import page as sweep_pages
 
 MATRIX = "digits"
 DATASET, METRIC = "digits", "fd_digits"
@@ -521,7 +527,7 @@ def test_every_table_lies_beside_the_page_as_csv_and_latex(page):
     assert scores.iloc[1, 0] == "sagan|x"
     latex = (folder / "scores-digits.tex").read_text()
     assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
-    assert r"fd\_digits $\downarrow$" in latex
+    assert r"fd\_digits~$\downarrow$" in latex
     assert latex.isascii()
     cells = pd.read_csv(folder / "cells.csv")
     numbers = cells.set_index(["model", "seed"])["score/fd_digits"].dropna()
@@ -529,6 +535,33 @@ def test_every_table_lies_beside_the_page_as_csv_and_latex(page):
     names = {path.stem for path in folder.glob("*.tex")}
     assert names == {path.stem for path in folder.glob("*.csv")} - {"cells"}
     assert {"pairs-digits", "time-digits", "metrics-digits", "protocol", "settings"} <= names
+
+
+def test_latex_folds_and_escapes():
+    row = ["a_b|c", "-0.5 ± 0.1", "50% & #1 {x} ~ C:\\d ^", "1.20 × 10⁻³"]
+    frame = pd.DataFrame([row], columns=["Model", "fd_digits ↓", "Peak memory (MiB)", "p (Holm)"])
+    text = sheet.latex(frame, words=True)
+    assert r"a\_b$|$c & $-$0.5 $\pm$ 0.1 & 50\% \& \#1 \{x\} \textasciitilde{} C:\textbackslash{}d" in text
+    assert r"1.20 $\times$ 10$^{-}$$^{3}$" in text
+    narrow = sheet.latex(frame.assign(**{"Peak memory (MiB)": "7"}))
+    assert r"\begin{tabular}[b]{@{}r@{}}Peak\\memory\\(MiB)\end{tabular}" in narrow
+    wide = pd.DataFrame({"Model": ["a"], **{f"metric {n}": ["1" * 25] for n in range(4)}})
+    assert [part.count("&") // 2 for part in sheet.latex(wide).split(r"\medskip")] == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex (texlive-latex-recommended)")
+def test_tables_are_printed_within_the_page(page, tmp_path):
+    tables = sorted((page.parent / "tables").glob("*.tex"))
+    assert len(tables) > 8
+    inputs = "\n\n".join(rf"\noindent\input{{{table}}}" for table in tables)
+    (tmp_path / "all.tex").write_text(
+        rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{inputs}\end{{document}}"
+    )
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
 
 
 def test_the_report_lies_beside_the_page_in_one_file(page):
@@ -890,6 +923,39 @@ def test_command(store, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "11.7 (5.2 to 26.4)" in printed
     assert printed.splitlines()[-1] == str(tmp_path / "reports" / MATRIX / "README.md")
+
+
+class Journals:
+    """In place of a store that never answered: runs that stand in journals only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, itertools.count()
+
+    def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> LiveRun:
+        return LiveRun.start(self.folder / str(next(self.count)), "http://127.0.0.1:9", experiment, name, tags)
+
+
+def test_of_a_server_that_is_away_the_journals_are_read(page, tmp_path, monkeypatch, capsys):
+    """By both commands of `make report`, and by the one that compares."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(Courier, "wake", lambda *_, **__: None)
+    monkeypatch.setattr(Courier, "settle", lambda *_, **__: False)
+    fill(Journals(tmp_path / "runs"), tmp_path)  # type: ignore[arg-type]
+    commands = {
+        f"reports {MATRIX} --outputs out": main,
+        "page --output out/sweeps": sweep_pages.main,
+        f"compare {MATRIX} {MATRIX} --output out": compare.main,
+    }
+    for words, command in commands.items():
+        monkeypatch.setattr("sys.argv", words.split())
+        assert command() == 0
+        said = capsys.readouterr()
+        assert "127.0.0.1:9: Connection refused" in said.err
+        assert said.err.endswith("; what follows is from the journals below runs\n")
+    folder = tmp_path / "out/reports" / MATRIX
+    assert "11.7 (5.2 to 26.4)" in (folder / "README.md").read_text()
+    assert {path.name for path in folder.iterdir()} == {path.name for path in page.parent.iterdir()}
 
 
 def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):

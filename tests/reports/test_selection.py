@@ -19,7 +19,7 @@ from gans.config import PROTOCOL_VERSION
 from gans.runs.tracking import Run, Store
 from reports import report, tuned
 from reports.results import load
-from sweeps import page
+from sweeps import pages
 from tests.reports.test_report import cell, invoke, plan, start
 
 SELECTIONS = (
@@ -156,7 +156,7 @@ def test_the_matrix_s_page_knows_the_sweep(swept: Store, tmp_path: Path) -> None
 
 
 def test_the_sweep_s_page_knows_the_matrix(swept: Store, tmp_path: Path) -> None:
-    page.write(page.load(swept, "sweep-gan-digits"), tmp_path)
+    pages.write(pages.load(swept, "sweep-gan-digits"), tmp_path)
     text = (tmp_path / "gan-digits" / "README.md").read_text()
     assert (
         "The matrix [digits](../../digits/README.md) has the default at fd_digits 8.20 (7.72 to 8.71), 3 seeds"
@@ -165,7 +165,7 @@ def test_the_sweep_s_page_knows_the_matrix(swept: Store, tmp_path: Path) -> None
     assert "seeds: 2000 and 2001 (there 0, 1 and 2)" in text
     assert "3 million images per trial" in text
     assert (tmp_path / "gan-digits" / "tables" / "comparison.tex").exists()
-    page.write_ranking(tmp_path, [page.load(swept, "sweep-gan-digits")])
+    pages.write_ranking(tmp_path, [pages.load(swept, "sweep-gan-digits")])
     ranking = (tmp_path / "README.md").read_text()
     assert "[digits](../digits/README.md)" in ranking
     assert "## digits, fd_digits, 3 million images" in ranking

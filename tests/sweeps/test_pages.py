@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from benchmarks.matrix import PRESETS
 from benchmarks.options import Machine
 from gans.errors import InputError
-from sweeps import page, publish
-from sweeps.page import Memory, Record, Remembered, Trial
+from sweeps import pages, publish
+from sweeps.pages import Memory, Record, Remembered, Trial
 from sweeps.runner import SweepRun
 
 DEFAULT = [8.0, 8.1, 7.9]
@@ -50,10 +51,10 @@ def study(name: str, tuned: list[float], number: int = 3) -> Remembered:
 
 
 def put(root: Path, name: str, tuned: list[float] = BETTER) -> None:
-    """The page of a study as `page.write` leaves it, but for its words."""
+    """The page of a study as `pages.write` leaves it, but for its words."""
     (root / name).mkdir(parents=True)
     (root / name / "README.md").write_text(name)
-    page.remember(study(name, tuned), root / name)
+    pages.remember(study(name, tuned), root / name)
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def run(tmp_path: Path) -> SweepRun:
 
 def offer(run: SweepRun, tmp_path: Path, found: Remembered) -> Path:
     candidate = tmp_path / "candidate.toml"
-    candidate.write_text(page.preset(found) or "")
+    candidate.write_text(pages.preset(found) or "")
     run.write_preset(found, candidate)
     return candidate
 
@@ -91,6 +92,14 @@ def test_settings_that_do_not_beat_the_default_are_no_preset(run, tmp_path, caps
     assert preset.read_text() == "batch = 1\n"
 
 
+def test_presets_that_ship_beat_their_default_beyond_chance():
+    shipped = list(PRESETS.glob("*.toml"))
+    assert shipped
+    for preset in shipped:
+        text = preset.read_text()
+        assert "# it is better than the default, beyond the intervals" in text, preset
+
+
 def test_a_proven_preset_is_written_and_the_earlier_one_kept(run, tmp_path, capsys):
     candidate = offer(run, tmp_path, study("gan-digits", BETTER))
     preset = tmp_path / "outputs/presets/gan-digits.toml"
@@ -108,38 +117,38 @@ def test_the_ranking_keeps_what_the_store_does_not_know(tmp_path):
     for name in ("a", "b"):
         put(tmp_path, name)
     known = study("a", LOWER)
-    text = page.write_ranking(tmp_path, [known, study("without-a-page", BETTER)]).read_text()
+    text = pages.write_ranking(tmp_path, [known, study("without-a-page", BETTER)]).read_text()
     assert "[a](a/README.md)" in text and "[b](b/README.md)" in text
     assert "without-a-page" not in text
     assert "7.12 (" in text  # of a as the store has it
     assert "2.00 (1.76 to 2.26)" in text  # of b, by its folder
     assert "12.0, one seed" in text
-    assert page.write_ranking(tmp_path / "none", [known]) is None
+    assert pages.write_ranking(tmp_path / "none", [known]) is None
 
 
 def test_a_ranking_that_would_lose_a_page_stays(tmp_path):
     put(tmp_path, "a")
-    page.write_ranking(tmp_path)
+    pages.write_ranking(tmp_path)
     before = (tmp_path / "README.md").read_bytes()
     put(tmp_path, "old")
     (tmp_path / "old/study.json").unlink()
     with pytest.raises(InputError, match=r"README.md stays as it is: .*old has no study.json"):
-        page.write_ranking(tmp_path, [study("a", LOWER)])
+        pages.write_ranking(tmp_path, [study("a", LOWER)])
     assert (tmp_path / "README.md").read_bytes() == before
 
 
 def test_a_page_is_written_over_its_own_files_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "publish", lambda folder, template, **values: None)
-    monkeypatch.setattr(page, "contents", lambda swept, contest: {})
+    monkeypatch.setattr(pages, "publish", lambda folder, template, **values: None)
+    monkeypatch.setattr(pages, "contents", lambda swept, contest: {})
     folder = tmp_path / "a"
     folder.mkdir()
     for name in ("history.png", "mine.png", "notes.md"):
         (folder / name).write_text("mine")
-    page.write(study("a", BETTER), tmp_path)
+    pages.write(study("a", BETTER), tmp_path)
     kept = {path.name for path in folder.iterdir() if path.read_text() == "mine"}
     assert kept == {"mine.png", "notes.md"}
     assert "batch = 35" in (folder / "candidate.toml").read_text()
-    assert page.remembered(folder) == study("a", BETTER)
+    assert pages.remembered(folder) == study("a", BETTER)
 
 
 # --- among what ships
@@ -153,7 +162,10 @@ def clone(tmp_path: Path) -> dict[str, Path]:
 
 def test_a_page_takes_the_place_of_the_one_that_ships(tmp_path, clone):
     root, shipped = tmp_path / "outputs", clone["reports"] / "digits"
-    for folder, names in ((shipped, ["README.md", "old.png"]), (root / "reports/digits", ["new.png"])):
+    for folder, names in (
+        (shipped, ["README.md", "old.png"]),
+        (root / "reports/digits", ["new.png", "report.html"]),
+    ):
         folder.mkdir(parents=True)
         for name in names:
             (folder / name).touch()
@@ -199,7 +211,7 @@ def test_a_preset_and_a_page_of_speed_go_alone(tmp_path, clone):
 )
 def test_what_does_not_ship_is_refused(tmp_path, clone, source, says):
     put(tmp_path / "outputs/reports/sweeps", "a")
-    page.write_ranking(tmp_path / "outputs/reports/sweeps")
+    pages.write_ranking(tmp_path / "outputs/reports/sweeps")
     for folder in ("samples", "reports/compare"):
         (tmp_path / "outputs" / folder).mkdir(parents=True)
     (tmp_path / "outputs/samples/a.png").touch()

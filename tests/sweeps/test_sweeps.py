@@ -41,7 +41,7 @@ from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
 from reports.difference import Difference
 from sweeps import __main__ as command
-from sweeps import page, winners
+from sweeps import pages, winners
 from sweeps.options import Request
 from sweeps.progress import Tally
 from sweeps.runner import SweepRun, default_cell, plan
@@ -50,6 +50,7 @@ from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap,
 from sweeps.toml import lines, nest
 from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
+from tests.conftest import until
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
@@ -222,6 +223,11 @@ def test_an_own_file_takes_the_place_of_the_models(tmp_path):
         "update.rule = ['mdgan', 'two-player']": "update.rule cannot be searched",
         "optimizer.lr_g = { low = 1e-2, high = 1e-3 }": "low = 0.01 is not below high = 0.001",
         "optimizer.lr_g = { low = 0, high = 1e-3, log = true }": "low = 0 has no logarithm",
+        "batch = { low = true, high = 64 }": "batch: low = true is no number",
+        "batch = { low = '8', high = 64 }": 'low = "8" is no number',
+        "batch = { choices = [1, 2], relative = 1 }": "relative = 1 is not valid",
+        "batch = [true, 64]": "true is not of the kind of the default",
+        "batch = true": "true is not of the kind of the default",
         "optimizer.beta1 = [0.5, 1.5]": "beta1 = 1.5 is not valid",
         "batch = [32.5, 64]": "32.5 is not a whole number",
         "loss.name = ['hinge', 'wasserstien-gp']": "did you mean 'wasserstein-gp'?",
@@ -421,7 +427,7 @@ def test_divergence_prunes_and_an_all_pruned_study_says_so(sweep, site):
     for _ in range(2):
         assert go(sweep, site, diverge) == Result("pruned", "diverged: a loss is nan")
     assert counted(study) == 2
-    assert page.summary(study, sweep).startswith("no trial finished: of 2, the pruner stopped 0 and 2 diverged")
+    assert pages.summary(study, sweep).startswith("no trial finished: of 2, the pruner stopped 0 and 2 diverged")
     assert not winners.finalists(study, sweep, 3)
 
 
@@ -643,15 +649,14 @@ class Place:
         return optuna.load_study(study_name=name, storage=open_storage(str(self.folder / "sweeps.journal")))
 
     def wait_for(self, state: TrialState, above: int = 0) -> None:
-        for _ in range(2400):
-            time.sleep(0.05)
+        def there() -> bool:
             try:
                 trials = self.study().get_trials(states=(state,))
             except (KeyError, InputError):
-                continue  # not there yet
-            if any(trial.number >= above and "run" in trial.user_attrs for trial in trials):
-                return
-        raise AssertionError(f"no trial is {state.name}")
+                return False  # the study is not
+            return any(trial.number >= above and "run" in trial.user_attrs for trial in trials)
+
+        until(there)
 
 
 def said(process: subprocess.Popen[str]) -> str:

@@ -25,10 +25,10 @@ import gans
 from gans.compute import devices, precision
 from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batches
-from gans.errors import InputError, first_line, unknown
+from gans.errors import InputError, first_line
 from gans.models.layers import Shape
+from gans.schema import Where
 from gans.training.mdgan.workers import (
-    WHERE,
     Exchange,
     Hire,
     LocalTeam,
@@ -36,7 +36,6 @@ from gans.training.mdgan.workers import (
     Pupil,
     Reply,
     Team,
-    Where,
     Worker,
     size_of,
 )
@@ -57,18 +56,6 @@ QUIET = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_memory_monitor_refresh_ms": "0",
 }
-
-
-def checked(where: str, context: str = "") -> Where:
-    """The name of a place for workers.
-
-    Raises:
-        InputError: there is none of this name.
-    """
-    for known in WHERE:
-        if where == known:
-            return known
-    raise unknown("place for workers", where, WHERE, context)
 
 
 def ray_module() -> ModuleType:

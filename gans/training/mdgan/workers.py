@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,8 +25,6 @@ from gans.models.layers import Shape
 from gans.training.losses import mixture
 from gans.training.players import Discriminator, Player, Statistics, laid_out_as
 
-Where = Literal["local", "ray"]
-WHERE: tuple[Where, ...] = ("local", "ray")
 # told (worker, why) when a worker is lost
 Lost = Callable[[int, str], None]
 # a `gans.training.updates.Hire` that makes MD-GAN's teams

@@ -21,6 +21,7 @@ from gans.errors import InputError
 from gans.runs.tracking import Store
 
 ROOT = Path(__file__).parents[3]
+LONG = 120  # seconds after which something hangs
 
 
 def free_port() -> int:
@@ -91,13 +92,13 @@ def guarded(script: str):
 def test_a_guard_takes_all_along_when_its_pipe_closes():
     with guarded("trap '' TERM; sleep 60 & sleep 61") as (process, everybody):
         process.stdin.close()
-        assert gone(everybody, guard.GRACE + 5)
+        assert gone(everybody, guard.GRACE + LONG)
 
 
 def test_a_guard_ends_with_its_command_and_leaves_nothing():
     with guarded("sleep 60 & sleep 0.5; exit 7") as (process, everybody):
-        assert process.wait(10) == 7
-        assert gone(everybody, 5)
+        assert process.wait(LONG) == 7
+        assert gone(everybody, LONG)
 
 
 @pytest.mark.slow
@@ -119,8 +120,8 @@ def test_the_server_answers_when_it_is_announced_and_ends_with_us(tmp_path, numb
         assert len(everybody) <= 4
         assert not [word for one in everybody for word in one.cmdline() if "mlflow.db" in word]
         process.send_signal(number)
-        process.wait(15)
-        assert gone(everybody[1:], 15)
+        process.wait(LONG)
+        assert gone(everybody[1:], LONG)
         assert process.stderr.read() == ""
     expected = {signal.SIGINT: 0, signal.SIGKILL: -signal.SIGKILL}
     assert process.returncode == expected.get(number, 128 + number)
@@ -141,6 +142,6 @@ def test_an_end_while_it_starts_is_quiet(tmp_path):
             time.sleep(0.05)
         everybody = [us, *us.children(recursive=True)]
         process.send_signal(signal.SIGINT)
-        process.wait(15)
-        assert gone(everybody[1:], 15)
+        process.wait(LONG)
+        assert gone(everybody[1:], LONG)
         assert (process.returncode, process.stdout.read(), process.stderr.read()) == (0, "", "")

@@ -73,8 +73,8 @@ def refusal(name: str, **options) -> str:
     return message
 
 
-def zipped(folder: Path, file: Path, prefix="") -> Path:
-    with zipfile.ZipFile(file, "w") as archive:
+def zipped(folder: Path, file: Path, prefix="", compression=zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(file, "w", compression) as archive:
         for path in sorted(folder.rglob("*"), reverse=True):
             archive.write(path, prefix + path.relative_to(folder).as_posix())
     return file
@@ -490,6 +490,26 @@ def test_an_image_is_known_by_its_content_whatever_its_name(tree):
     assert len(loaded.train) + len(loaded.test) == 30 and loaded.skipped == 0
     assert loaded.remarks == ("left out: 1 of no known kind of image (notes.txt)",)
     assert expected != loaded.hash  # other names, another split
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar.bz2"])
+def test_an_archive_that_unpacks_to_more_than_images_do_is_refused(tmp_path, monkeypatch, suffix):
+    """Small files, each within its limit, of zeros: a few kilobytes that have no end."""
+    monkeypatch.setattr(listing, "UNPACKED", 2**22)
+    monkeypatch.setattr(listing, "UNPACKED_TIMES", 10)
+    for name, many in (("small", 3), ("large", 9)):
+        (tmp_path / name).mkdir()
+        for n in range(many):
+            (tmp_path / name / f"{n}.bin").write_bytes(bytes(2**19))
+        for side in (8, 9):
+            Image.new("L", (side, side)).save(tmp_path / name / f"{side}.png")
+        packed = tmp_path / f"{name}.{suffix}"
+        if suffix == "zip":
+            zipped(tmp_path / name, packed, compression=zipfile.ZIP_DEFLATED)
+        else:
+            tarred(tmp_path / name, packed, mode="w:bz2")
+    assert len(load_folder(tmp_path / f"small.{suffix}").train) == 1
+    assert "unpacks to more than 4,194,304 bytes" in refusal(f"folder:{tmp_path}/large.{suffix}")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.speed.scoring import COMMAND, EXTRACTOR, pictures, write
+from benchmarks.speed.assessing import COMMAND, EXTRACTOR, pictures, write
 from gans.data.images import ImageData
 from gans.fidelity.protocol import ISC_SPLITS
 from gans.fidelity.scorer import Scorer

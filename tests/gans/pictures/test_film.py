@@ -157,9 +157,25 @@ def test_grids_are_found_by_their_names():
     assert found == {0.0: Path(names[0]), 12.5: Path(names[1])}
 
 
+@pytest.mark.parametrize(
+    ("kimg", "words"),
+    [
+        (0.0, "0 images"),
+        (0.096, "96 images"),
+        (12.5, "12.5 thousand images"),
+        (50.016, "50 thousand images"),
+        (999.999, "1 million images"),
+        (1234.56, "1.23 million images"),
+        (3000.064, "3 million images"),
+    ],
+)
+def test_captions_are_as_people_write_numbers(kimg, words):
+    assert film.caption(kimg, 300) == words
+
+
 def test_words_fit_their_room():
-    assert film.caption(1234.56, 300) == "1,234.6 thousand images"
-    assert film.caption(1000.0, 60) == "1,000k"
+    assert film.caption(1000.0, 80) == "1M images"
+    assert film.caption(50.016, 40) == "50k"
     assert lettering.fitted("dcgan", 300) == "dcgan"
     cut = lettering.fitted("a model of a very long name", 80)
     assert cut.endswith("..")

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from gans.pictures import panels
+from reports.figures import WHOLE
 
 DPI = 100
 
@@ -33,7 +35,7 @@ def test_every_neighbour_stands_below_its_image(tmp_path: Path) -> None:
     path = tmp_path / "new" / "neighbours.png"
     panels.draw_neighbours(flat(generated), flat(nearest), "digits", path)
     pixels = np.asarray(Image.open(path).convert("L"))
-    side, left, top, gap = 80, 100, 35, 12
+    side, left, top, gap = 50, 115, 50, 8
     assert pixels.shape == (round(top + 3 * side + gap + 4), left + 3 * side + 4)
     columns = [left + side * column + side // 2 for column in range(3)]
     rows = [top + side // 2, top + gap + side + side // 2, top + gap + 2 * side + side // 2]
@@ -80,7 +82,7 @@ def test_the_scale_of_classes_is_the_datas_and_what_is_beyond_is_cut_and_written
     for generated in (alike, collapsed):
         panels.draw_classes(torch.stack([generated, real]), (), tmp_path / "x.png")
     good, bad = (figure.axes[0] for figure in figures)
-    assert good.get_ylim() == bad.get_ylim() == pytest.approx((0, 0.405))
+    assert good.get_ylim() == bad.get_ylim() == pytest.approx((0, 0.465))
     assert [bar.get_height() for bar in bad.patches[:2]] == pytest.approx([0.3, 0.25])
     assert [text.get_text() for text in bad.texts] == ["0.75 ↑"]
     assert not good.texts
@@ -92,4 +94,16 @@ def test_the_same_classes_give_the_same_bytes(tmp_path: Path) -> None:
         panels.draw_classes(shares, ("cat", "dog", "ship", "lorry"), tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
-        assert image.size == (5 * DPI, 3.2 * DPI)
+        assert image.size == (5 * DPI, 3.4 * DPI)
+
+
+def test_pictures_of_ten_are_not_made_smaller_by_a_report_and_their_words_are_large(
+    figures, tmp_path: Path
+) -> None:
+    panels.draw_neighbours(flat([0] * 10), flat([[1] * 5] * 10), "digits", tmp_path / "x.png")
+    panels.draw_classes(torch.full((2, 10), 0.1), (), tmp_path / "x.png")
+    for figure in figures:
+        assert figure.get_figwidth() * DPI <= WHOLE
+        words = [text for text in figure.findobj(Text) if text.get_text()]
+        assert len(words) > 6
+        assert min(text.get_fontsize() for text in words) >= panels.LETTERS

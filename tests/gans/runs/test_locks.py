@@ -93,8 +93,8 @@ def test_a_holder_lives_as_long_as_its_lock(tmp_path):
 def test_turns_are_taken_one_after_the_other_and_leave_nothing(tmp_path):
     path = tmp_path / ".turn"
     with holding(path) as other:
-        subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {other.pid}"])
         began = time.monotonic()
+        subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {other.pid}"])
         with turn(path):
             assert time.monotonic() - began > 0.2
             assert held(path)

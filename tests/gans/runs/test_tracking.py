@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -12,8 +13,10 @@ from gans.commands import main
 from gans.data.datasets import load
 from gans.errors import InputError
 from gans.runs import tracking
+from gans.runs.execute import Tracker
 from gans.runs.slider import stepped
 from gans.runs.tracking import BATCH_LIMIT, Store, trouble
+from gans.runs.views import View
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,9 @@ def test_a_driver_that_is_not_installed_is_named_with_the_remedy():
     assert trouble(OSError("no route\nto the host")) == "no route"
 
 
-def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch):
+def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch, making_stores):
+    monkeypatch.setattr(tracking, "_create", making_stores)
+
     def cut_short(uri):
         Path(uri.removeprefix("sqlite:///")).write_text("half a database")
         raise KeyboardInterrupt
@@ -166,3 +171,25 @@ def test_a_grid_drawn_again_takes_its_place_in_the_slider(tmp_path):
     assert Image.open(files[1]).size == (256, 256)
     assert files[1].name == f"{files[0].stem}+compressed.webp"
     assert files[0].name.startswith("samples+step+1600+timestamp+")
+
+
+def test_models_with_batches_of_different_sizes_share_the_steps_of_the_slider(tiny, tmp_path):
+    told: dict[str, list[tuple[str, int]]] = {}
+    for name, ends in {"small": (0, 504, 1000), "large": (0, 512, 1024)}.items():
+        own = told.setdefault(name, [])
+        run = SimpleNamespace(
+            artifact=lambda path, folder: None,
+            picture=lambda path, key, images, own=own: own.append((key, images)),
+        )
+        tracker = Tracker(run, lambda images, values: None, tiny(kimg=1.0, schedule={"grids": 2}))
+        for images in ends:
+            tracker.picture(tmp_path / f"{images / 1000:010.3f}kimg.png")
+        tracker.picture(tmp_path / "final.png")
+    assert told["small"] == told["large"]
+    assert told["small"] == [("samples", 0), ("samples", 500), ("samples", 1000), ("best checkpoint", 0)]
+
+
+def test_charts_of_images_begin_at_a_step_that_all_runs_have():
+    view = View.of({"gans.kind": "cell", "gans.metric": "fd_digits"})
+    images = [chart for chart in view.charts() if chart["type"] == "IMAGE"]
+    assert [(*chart["imageKeys"], chart["step"]) for chart in images] == [("best checkpoint", 0), ("samples", 0)]

@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from gans import schema
+from gans.compute import devices
 from gans.models.layers import Shape
+from gans.training.costs import EVERY, Costs
 from gans.training.means import Means
 from gans.training.players import Learner, Statistics
 from gans.training.recorder import Diverged, Recorder
@@ -68,6 +71,44 @@ def test_a_mean_that_is_no_number_is_named_and_not_told(recorder) -> None:
     with pytest.raises(Diverged, match=r"odd is nan at 0.1 kimg"):
         record.log(100, told, {})
     assert observer.values == []
+
+
+def test_where_the_host_is_ahead_a_log_is_told_with_the_next_or_when_it_is_asked_for(recorder) -> None:
+    observer, told = recorder(), Means()
+    record = Recorder(CPU, observer)
+    record.ahead = True
+    tell(told, scalars(a=1.0))
+    record.log(8, told, {"more": 1.0})
+    assert observer.values == []
+    tell(told, scalars(a=2.0))  # means of the next log: those of the last are already on their way
+    record.log(16, told, {})
+    assert observer.of("a") == [(8, 1.0)]
+    assert observer.of("more") == [(8, 1.0)]
+    record.tell(16, {"score": 5.0})  # whatever is told comes behind it
+    assert [value for value in observer.values if value[1] in ("a", "score")][-2:] == [
+        (16, "a", 2.0),
+        (16, "score", 5.0),
+    ]
+    assert observer.of("a") == [(8, 1.0), (16, 2.0)]
+    record.settle()
+    assert observer.of("a") == [(8, 1.0), (16, 2.0)]
+    tell(told, scalars(a=float("nan")))
+    record.log(24, told, {})
+    with pytest.raises(Diverged, match=r"a is nan at 0.0 kimg"):
+        record.settle()
+    record.settle()  # once
+
+
+def test_memory_and_energy_are_read_once_a_second_and_in_the_end(monkeypatch) -> None:
+    peaks = iter(range(100))
+    monkeypatch.setattr(devices, "peak_memory", lambda device: float(next(peaks)))
+    costs = Costs(CPU)
+    assert [costs.metrics()[schema.PEAK] for _ in range(3)] == [0.0, 0.0, 0.0]
+    assert costs.metrics(0)[schema.PEAK] == 1.0
+    costs.asked -= EVERY
+    assert costs.metrics()[schema.PEAK] == 2.0
+    costs.carry({"training": 5.0}, 0.0)
+    assert costs.metrics()[schema.PEAK] == 3.0
 
 
 def test_workers_statistics_are_averaged_by_name() -> None:

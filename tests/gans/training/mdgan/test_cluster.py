@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.__main__ import main
+from gans.commands import checks
 from gans.config import Experiment, experiment
 from gans.errors import InputError, exit_code
 from gans.models.layers import Shape
@@ -260,9 +261,9 @@ def test_a_cluster_that_does_not_start_leaves_the_answer_to_a_polite_kill_as_it_
 
 
 def test_an_unknown_place_for_workers_is_refused() -> None:
-    assert cluster.checked("ray") == "ray"
+    assert checks.workers("ray") == "ray"
     with pytest.raises(InputError, match="unknown place for workers 'rai'; did you mean 'ray'"):
-        cluster.checked("rai")
+        checks.workers("rai")
 
 
 @pytest.mark.parametrize("named", ["ray://10.0.0.1:10001", "10.0.0.1", "10.0.0.1:x", ":6379"])

@@ -1,0 +1,77 @@
+"""`gans register`: a run's generator as a model that MLflow loads, serves and lists in its registry."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from gans.commands import options
+from gans.commands.options import Option
+from gans.errors import InputError
+from gans.urls import DEFAULT_URI
+
+if TYPE_CHECKING:
+    from gans.runs.registration import Registered
+
+LONGEST = 200  # characters of a name
+
+
+@dataclass(frozen=True)
+class Register:
+    """Log the generator that a run kept as an MLflow model, and register it."""
+
+    run_id: Annotated[str, Option("a finished cell's MLflow run id, or how it begins", positional=True)]
+    name: Annotated[
+        str, Option("of the registered model; if not given, the model's and the data set's, dcgan-digits for one")
+    ] = ""
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    options.add(commands, "register", Register, run)
+
+
+def run(asked: Register) -> int:
+    """Register a generator, and say how it is used."""
+    check(asked.name)
+    from gans.runs.find import is_run
+
+    if not is_run(asked.run_id):
+        raise InputError(
+            f"'{asked.run_id}' is no id of an MLflow run; give 4 or more of its characters, 0-9 and a-f"
+        )
+    from gans.runs.registration import register
+
+    print("\n".join(lines(register(asked.run_id, asked.name))))
+    return 0
+
+
+def check(name: str) -> None:
+    """Refuse a name that the registry, its addresses or a shell would not take."""
+    if name and not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST - 1}}}", name):
+        raise InputError(
+            f"--name '{name}' is no name of a model; take up to {LONGEST} letters, digits, '-', '_' and '.', "
+            "dcgan-digits for one"
+        )
+
+
+def lines(made: Registered) -> list[str]:
+    """What was registered, and how it is used from a shell and from Python."""
+    store = os.environ.get("MLFLOW_TRACKING_URI")
+    setting = "" if store else f"MLFLOW_TRACKING_URI={DEFAULT_URI} "
+    before = "" if made.new else ", as before"
+    return [
+        f"{made.name} version {made.version}: {made.about}{before}",
+        "",
+        "From a shell, `serve` in place of `predict` to answer on a port:",
+        '  echo \'{"dataframe_records": [{"seed": 0, "count": 4}]}\' |',
+        f"    {setting}mlflow models predict -m {made.uri} --env-manager local -t json -o images.json",
+        "",
+        "From Python, uint8 images (n, channels, side, side):",
+        *([] if store else [f'  mlflow.set_tracking_uri("{DEFAULT_URI}")']),
+        f'  model = mlflow.pyfunc.load_model("{made.uri}")',
+        '  images = model.predict([{"seed": 0, "count": 4}])  # the first of `gans sample --seed 0`',
+        f'  images = model.predict([{{"latent": row}} for row in z.tolist()])  # z: (n, {made.latent})',
+    ]

@@ -1,0 +1,77 @@
+"""A trained generator as MLflow loads and serves it, where this package is installed.
+
+`gans register` names this module in the model that it logs; `mlflow.pyfunc.load_model` then calls `_load_pyfunc`.
+Neither mlflow nor anything that trains is imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gans.compute import devices
+from gans.data.images import check_memory
+from gans.errors import InputError
+from gans.generate import latents
+from gans.generate.sampling import generate, load_generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEED, COUNT, LATENT = "seed", "count", "latent"  # the columns of a request
+
+
+class Served:
+    """Answers requests, which are tables.
+
+    Args:
+        generator: in eval mode, on its device.
+        about: what its file says of it.
+    """
+
+    def __init__(self, generator: nn.Module, about: dict[str, Any]) -> None:
+        self.generator = generator
+        self.length: int = about["networks"]["latent"]
+        self.shape: tuple[int, int] = tuple(about["shape"])
+
+    def predict(self, asked: pd.DataFrame) -> np.ndarray:
+        """uint8 images (n, channels, side, side), in the order of the rows.
+
+        Args:
+            asked: rows of `seed` and `count` (1 if there is no such column), each the first images of
+                `gans sample --seed SEED`; or rows of one `latent` each.
+
+        Raises:
+            InputError: other columns, numbers out of range, or more images than memory holds.
+        """
+        if (SEED in asked) == (LATENT in asked):
+            raise InputError(f"give either '{SEED}', with '{COUNT}' if wanted, or '{LATENT}'")
+        z = self.given(asked) if LATENT in asked else self.drawn(asked)
+        return generate(self.generator, z).numpy()
+
+    def given(self, asked: pd.DataFrame) -> Tensor:
+        """The latents (n, length) that a request holds."""
+        lengths = {len(latent) for latent in asked[LATENT]}
+        if lengths != {self.length}:
+            raise InputError(f"a '{LATENT}' of this generator has {self.length} numbers, these {sorted(lengths)}")
+        return torch.from_numpy(np.stack(asked[LATENT].to_list()).astype(np.float32))
+
+    def drawn(self, asked: pd.DataFrame) -> Tensor:
+        """The latents (n, length) of a request's seeds."""
+        seeds = [int(seed) for seed in asked[SEED]]
+        counts = [int(count) for count in asked[COUNT]] if COUNT in asked else [1] * len(seeds)
+        if not all(0 <= seed <= latents.LARGEST_SEED for seed in seeds):
+            raise InputError(f"'{SEED}' must be at least 0, at most {latents.LARGEST_SEED}")
+        if not all(1 <= count <= latents.MOST for count in counts):
+            raise InputError(f"'{COUNT}' must be at least 1, at most {latents.MOST}")
+        channels, side = self.shape
+        check_memory("the request", (sum(counts), channels, side, side))
+        return torch.cat([latents.draw(n, self.length, seed) for n, seed in zip(counts, seeds, strict=True)])
+
+
+def _load_pyfunc(path: str) -> Served:
+    """What MLflow calls with the file that was logged."""
+    return Served(*load_generator(path, devices.resolve("auto")))

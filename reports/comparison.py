@@ -1,0 +1,232 @@
+"""Two matrices side by side.
+
+For whatever is claimed not to move scores, another precision, say: both matrices must have been run and tracked,
+and they must agree in models, data and scoring.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy import stats
+
+from gans import schema
+from gans.errors import InputError
+from gans.files import write_text
+from gans.places import free
+from gans.runs.reader import Source
+from reports.difference import Difference
+from reports.estimate import LEVEL, Estimate
+from reports.figures import Picture, save
+from reports.numbers import NOTHING, number
+from reports.results import CLOCK, Board, PlannedCell, Results, load
+from reports.sheet import markdown
+from reports.tables import escape
+
+COLOURS = ("#0072B2", "#D55E00")
+# how a cell is scored: the same on both sides, or there is nothing to compare
+SCORING = (schema.PROTOCOL, schema.EXTRACTORS, schema.REFERENCE, "score.images")
+# columns that are no settings, and those that say on what and with what a cell ran
+PLANNED = {*PlannedCell.model_fields, "status", "reason", "counted"}
+MACHINE = (schema.DEVICE, schema.THREADS, f"{schema.VERSION}torch")
+CODE = (schema.COMMIT, schema.DIRTY)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A model on a board, in both matrices.
+
+    Attributes:
+        board: data set and metric.
+        model: its name.
+        cells: those of the one and of the other that are finished, with their tags, settings and metrics.
+    """
+
+    board: Board
+    model: str
+    cells: tuple[pd.DataFrame, pd.DataFrame]
+
+    @property
+    def scores(self) -> tuple[pd.Series, pd.Series]:
+        return self.cells[0]["score"], self.cells[1]["score"]
+
+    @property
+    def difference(self) -> Difference:
+        """The other's scores over the one's."""
+        one, other = self.scores
+        return Difference.of(other, one)
+
+    @property
+    def acceleration(self) -> float:
+        """The one's training seconds divided by the other's."""
+        one, other = (cells[CLOCK].mean() for cells in self.cells)
+        return one / other
+
+
+def pairs(one: Results, other: Results) -> list[Pair]:
+    """What both have, in the order of the one.
+
+    Raises:
+        InputError: they share no model, or were scored in different ways.
+    """
+    found = [
+        Pair(board, model, tuple(_finished(side, board, model) for side in (one, other)))  # type: ignore[arg-type]
+        for board in one.boards
+        if board in other.boards
+        for model in one.plan.models
+        if model in other.plan.models
+    ]
+    found = [pair for pair in found if not any(cells.empty for cells in pair.cells)]
+    if not found:
+        raise InputError("the two have no model with finished cells on the same data and metric in common")
+    for pair in found:
+        for name in SCORING:
+            values = [set(cells.get(name, pd.Series(dtype=str))) for cells in pair.cells]
+            if values[0] != values[1]:
+                raise InputError(
+                    f"{pair.model} on {pair.board.dataset} was scored in different ways: {name} is "
+                    f"{_listed(values[0])} and {_listed(values[1])}"
+                )
+    return found
+
+
+def _finished(results: Results, board: Board, model: str) -> pd.DataFrame:
+    cells = results.on(board)
+    return cells[(cells["model"] == model) & cells["counted"]]
+
+
+def _listed(values: set[str]) -> str:
+    return ", ".join(sorted(map(str, values))) or NOTHING
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The geometric mean over models of the other's score divided by the one's, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, found: Sequence[Pair]) -> Ratio | None:
+        """By Welch and Satterthwaite; None where a model has fewer than two seeds on a side."""
+        logs = [[np.log(scores.to_numpy(dtype=float)) for scores in pair.scores] for pair in found]
+        sets = [values for sides in logs for values in sides]
+        if any(len(values) < 2 or not np.isfinite(values).all() for values in sets):
+            return None
+        mean = float(np.mean([other.mean() - one.mean() for one, other in logs]))
+        variances = [values.var(ddof=1) / len(values) for values in sets]
+        freedom = sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, sets, strict=True))
+        reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(sum(variances)) / len(found)
+        return cls(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def table(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
+    """Scores, differences and training time."""
+    rows = []
+    for pair in found:
+        apart = pair.difference
+        mark = "**" if apart.beyond else ""
+        one, other = (f"{Estimate.of(scores)}, n = {len(scores)}" for scores in pair.scores)
+        rows.append(
+            {
+                "Model": escape(pair.model),
+                "Metric": f"`{pair.board.metric}`",
+                names[0]: one,
+                names[1]: other,
+                "Ratio": f"{mark}{apart}{mark}",
+                "p": number(apart.p, 2),
+                "Training time": f"{pair.acceleration:.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def unlike(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
+    """Settings and code in which the two differ, and the machines whether or not they do; of all cells."""
+    sides = [pd.concat([pair.cells[side] for pair in found]) for side in (0, 1)]
+    texts = [str(name) for side in sides for name in side if not pd.api.types.is_numeric_dtype(side[name])]
+    told = {*PLANNED, *(name for name in texts if name.startswith((schema.TAGS, schema.VERSION)))}
+    settings = [name for name in dict.fromkeys(texts) if name not in told]
+    rows = []
+    for name in (*settings, *CODE, *MACHINE):
+        one, other = (set(side[name].dropna().astype(str)) if name in side else set() for side in sides)
+        if one != other or (name in MACHINE and one):
+            rows.append({"Trained with": f"`{name}`", names[0]: _listed(one), names[1]: _listed(other)})
+    return pd.DataFrame(rows, columns=["Trained with", *names])
+
+
+def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
+    """Every seed's score as a dot, the mean and its interval as a bar, one panel per board."""
+    boards = list(dict.fromkeys(pair.board for pair in found))
+    most = max(sum(pair.board == board for pair in found) for board in boards)
+    figure = Figure(figsize=(7.2, (0.9 + 0.55 * most) * len(boards)), layout="constrained")
+    for axes, board in zip(np.atleast_1d(figure.subplots(len(boards))), boards, strict=True):
+        own = [pair for pair in found if pair.board == board]
+        for place, pair in enumerate(own):
+            for side, scores in enumerate(pair.scores):
+                height, estimate = place + 0.32 * (side - 0.5), Estimate.of(scores)
+                label = names[side] if place == 0 else None
+                axes.plot(scores, [height] * len(scores), "o", ms=4, alpha=0.45, color=COLOURS[side], lw=0)
+                axes.errorbar(
+                    estimate.mean,
+                    height,
+                    xerr=None if math.isnan(estimate.low) else estimate.reach,
+                    fmt="|",
+                    ms=11,
+                    capsize=3,
+                    color=COLOURS[side],
+                    label=label,
+                )
+        axes.set_yticks(range(len(own)), [pair.model for pair in own])
+        axes.invert_yaxis()
+        axes.set_xlabel(f"{board.metric}, {board.title} (lower is better)")
+        axes.legend(frameon=False, fontsize="small")
+        axes.spines[["top", "right"]].set_visible(False)
+    return Picture(figure, f"Scores of every training seed, {names[0]} and {names[1]} above each other")
+
+
+def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: Sequence[str]) -> str:
+    """The comparison in markdown; `commands` ran the matrices."""
+    apart = [f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond]
+    told = ", ".join(apart) or "none"
+    ratio = Ratio.of(found)
+    parts = [
+        f"# {names[0]} and {names[1]}",
+        f"Geometric means over training seeds with 95 % intervals, and {names[1]} over {names[0]} by Welch's "
+        f"t-test on logarithms; lower scores are better. *Training time* is {names[0]}'s mean seconds divided by "
+        f"{names[1]}'s; unless the two ran side by side, it depends on what else the machine did then "
+        "(`make speed` measures by turns).",
+        markdown(table(found, names)),
+        f"Ratios whose interval leaves 1 out: {told}. With {len(found)} rows at 95 %, "
+        f"{(1 - LEVEL) * len(found):.2g} such rows are expected where nothing differs."
+        + (f" Over all models, {names[1]}'s scores are {ratio} times {names[0]}'s." if ratio else ""),
+        f"![{draw(found, names).alt}]({picture})",
+        markdown(unlike(found, names)),
+        "## Made by",
+        "\n".join(["```sh", *commands, f".venv/bin/python -m reports.compare {names[0]} {names[1]}", "```"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def write(store: Source, names: tuple[str, str], root: Path) -> Path:
+    """Compare two tracked matrices; returns the path of the page, which is a new one.
+
+    Raises:
+        InputError: one was not tracked, or they do not compare.
+    """
+    sides = [load(store, name) for name in names]
+    found = pairs(*sides)
+    path, picture = free(root, f"{names[0]}-and-{names[1]}", ".md", ".png")
+    save(draw(found, names).figure, picture)
+    write_text(path, page(found, names, picture.name, [side.plan.command for side in sides]))
+    return path

@@ -1,0 +1,171 @@
+"""`gans register`: the generator of a run, out of MLflow's registry, draws what `gans sample` draws."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow.exceptions import MlflowException
+
+from gans import schema, zoo
+from gans.commands import main
+from gans.files import load_weights
+from gans.generate import latents
+from gans.generate.served import Served, _load_pyfunc
+from gans.pictures.grids import tiles
+from gans.runs.tracking import Client, Store
+
+GENERATOR = zoo.find("zoo:gan-digits")
+SIDE, LENGTH = 16, load_weights(GENERATOR)[1]["networks"]["latent"]
+TAGS = {
+    schema.KIND: schema.CELL,
+    schema.MODEL: "gan",
+    schema.DATASET: "digits",
+    schema.METRIC: "fd_digits",
+    schema.COUNT: "1438",
+    schema.CHOSEN: "40",
+}
+
+
+@pytest.fixture
+def gans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in a folder with a store of its own: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["gans", *map(str, words)])
+        return main.main(), *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return run
+
+
+def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> str:
+    """The id of a cell's run that holds a generator."""
+    run = store.start("digits", "gan/digits/0", {**TAGS, schema.STATUS: status})
+    run.log(40, {"score/fd_digits": 12.345, "score/fd_digits_se": 0.25})
+    if keep:
+        run.artifact(copied(), schema.NETWORKS)
+    else:
+        run.text("diverged", schema.LOG)
+    run.end("FINISHED")
+    return run.id
+
+
+def copied() -> Path:
+    """The zoo's generator under the name that runs keep it under, in the working directory."""
+    shutil.copyfile(GENERATOR, schema.GENERATOR)
+    return Path(schema.GENERATOR)
+
+
+def test_a_registered_generator_draws_what_sample_draws(gans):
+    import mlflow
+
+    store = Store()
+    run_id = cell(store)
+    before = store.client.get_run(run_id)
+    code, out, err = gans("register", run_id[:8])
+    assert (code, err) == (0, "")
+    assert out.startswith("gan-digits version 1: gan/digits/0, fd_digits 12.35 ± 0.25 on 1,438 images\n")
+    after = store.client.get_run(run_id)
+    assert (after.info.status, after.info.end_time) == (before.info.status, before.info.end_time)
+    assert after.data.metrics == before.data.metrics
+
+    (uri,) = set(re.findall(r"models:/[\w.-]+/\d+", out))
+    model = mlflow.pyfunc.load_model(uri)
+    images = model.predict([{"seed": 3, "count": 5}, {"seed": 3, "count": 1}])
+    assert (images.shape, images.dtype) == ((6, 1, SIDE, SIDE), np.uint8)
+    assert np.array_equal(images[5], images[0])
+    gans("sample", run_id, "--seed", 3, "--count", 5, "--device", "cpu", "--output", "s.png")
+    drawn = np.stack([np.asarray(tile) for tile in tiles(Path("s.png"), SIDE, columns=3)[:5]])
+    assert np.array_equal(images[:5, 0], drawn)
+    z = latents.draw(5, LENGTH, seed=3)
+    assert np.array_equal(model.predict([{"latent": row} for row in z.tolist()]), images[:5])
+    with pytest.raises(MlflowException, match="seed"):
+        model.predict([{"seed": 1.5}])
+
+    assert model.metadata.signature.outputs.inputs[0].shape == (-1, 1, SIDE, SIDE)
+    assert model.input_example.to_dict("records") == [{"seed": 0, "count": 4}]
+    logged = store.client.get_logged_model(after.outputs.model_outputs[0].model_id)
+    assert (logged.name, logged.source_run_id) == ("gan-digits", run_id)
+    assert {metric.key: metric.value for metric in logged.metrics}["score/fd_digits"] == 12.345
+
+    again = gans("register", run_id[:8])[1]
+    assert again.startswith("gan-digits version 1: ") and ", as before" in again.splitlines()[0]
+    assert gans("register", cell(store), "--name", "gan-digits")[1].startswith("gan-digits version 2: ")
+
+
+def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch):
+    store = Store()
+    for run_id, says in {
+        cell(store, keep=False): "kept no generator",
+        cell(store, status=schema.RUNNING): "has not finished",
+        "abcd1234": "no run in",
+    }.items():
+        code, out, err = gans("register", run_id)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert says in err
+    whole = cell(store)
+    with monkeypatch.context() as patch:
+
+        def unavailable(*_: object, **__: object) -> None:
+            raise MlflowException("Model registry functionality is unavailable")
+
+        patch.setattr(Client, "search_registered_models", unavailable)
+        code, _, err = gans("register", whole)
+        assert code == 2 and "does not register models: Model registry functionality is unavailable; take" in err
+    assert not store.client.search_registered_models()
+
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("mlflow.db", "mlartifacts"):
+        (tmp_path / name).rename(moved / name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
+    code, _, err = gans("register", whole)
+    assert code == 2 and "the tracking store has moved" in err
+    assert not list(tmp_path.rglob("models"))
+
+
+@pytest.fixture(scope="module")
+def served() -> Served:
+    return _load_pyfunc(str(GENERATOR))
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"count": [1]}, "'seed'"),
+        ({"seed": [0], "latent": [[0.0] * LENGTH]}, "either"),
+        ({"latent": [[0.0] * (LENGTH + 1)]}, f"has {LENGTH} numbers"),
+        ({"seed": [-1]}, "'seed' must be"),
+        ({"seed": [10**18]}, "'seed' must be"),
+        ({"seed": [0], "count": [0]}, "'count' must be"),
+        ({"seed": [0], "count": [10**7]}, "'count' must be"),
+    ],
+)
+def test_requests_that_make_no_sense(served, columns, says):
+    import pandas as pd
+
+    with pytest.raises(ValueError, match=says):
+        served.predict(pd.DataFrame(columns))
+
+
+def test_to_load_it_no_training_code_and_no_mlflow_is_imported():
+    code = (
+        "import json, sys\n"
+        "import gans.generate.served\n"
+        "print(json.dumps([name for name in sys.modules if name.partition('.')[0] in ('gans', 'mlflow')]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = json.loads(done.stdout)
+    assert "gans.generate.served" in loaded
+    rooms = {name.split(".")[1] for name in loaded if "." in name}
+    assert not rooms & {"training", "runs", "fidelity", "pictures", "commands"}
+    assert "mlflow" not in loaded
