@@ -31,7 +31,7 @@ DECOMPRESSORS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open
 # long names and extended headers of a tar, and how many bytes of each are read into memory
 EXTENSIONS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, b"X")
 HEADER_LIMIT = 2**20
-# bytes that an archive may unpack to: as many times its own size, or these if that is less
+# bytes that an archive may unpack to: as many times its own size, or these if they are more
 UNPACKED_TIMES, UNPACKED = 1_000, 2**32
 
 # why a file is left out
