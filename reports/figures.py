@@ -332,7 +332,7 @@ def _labels(axes: Axes, means: pd.DataFrame) -> None:
             xycoords="figure pixels",
             textcoords="figure pixels",
             fontsize=8.5,
-            va="center",
+            va="center" if many else "bottom",  # above the line of the front, which begins at the mark
             ha="right" if many else "left",
             arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
             if many
@@ -426,7 +426,10 @@ def losses(results: Results, board: Board) -> Picture | None:
     legend = [
         f"{loss} above, {belief} below" for loss, belief in zip(LOSSES.values(), BELIEFS.values(), strict=True)
     ]
-    figure.legend(panels[0, 0].get_lines(), legend, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    beside = 2 if len(shown) > 2 else 1  # a legend is no wider than its figure
+    figure.legend(
+        panels[0, 0].get_lines(), legend, loc="outside lower center", ncols=beside, fontsize=9, frameon=False
+    )
     alt = f"Losses, D(x) and D(G(z)) against images seen on {board.title}, one panel each for {', '.join(shown)}."
     return Picture(figure, alt)
 

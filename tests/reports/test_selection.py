@@ -47,7 +47,7 @@ def asked(command: str, declaration: type) -> Any:
 def own(tmp_path: Path) -> str:
     """A matrix file of one's own."""
     path = tmp_path / "photos.toml"
-    path.write_text("seeds = [0]\n[datasets.digits]\n[models.gan]\n[models.dcgan]\n")
+    path.write_text("seeds = [0]\n[datasets.digits]\n[models.gan]\n[models.dcgan]\n[models.sagan]\n")
     return str(path)
 
 
