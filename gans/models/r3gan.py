@@ -10,7 +10,8 @@ pairing loss with zero-centred gradient penalties on real and on generated image
 Differences from the paper:
 
 - unconditional; its CIFAR-10 is class-conditional, with labels embedded into z and a projection in D;
-- the width is a parameter, and 128 here for laptops: at 768 and latent = 64 these are its networks for CIFAR-10;
+- the width is a parameter, and 128 here, since second derivatives are dear: at 768 and latent = 64 these are its
+  networks for CIFAR-10;
 - beyond 32x32 the width halves with every doubling, as in its networks for faces of 64x64 and 256x256;
 - tanh for pixels in [-1, 1], where its generator ends in a linear layer;
 - float32 or bfloat16, where it has float16 in the large stages;

@@ -168,7 +168,7 @@ def test_everything_is_frozen() -> None:
 
 
 def test_every_field_carries_its_help() -> None:
-    parts = [c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config.Config)]
+    parts = [c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config.Settings)]
     missing = [
         f"{part.__name__}.{name}"
         for part in parts
