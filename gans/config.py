@@ -44,12 +44,15 @@ NO_IDENTITY = (
     "schedule.logs",
 )
 
+AUGMENTATIONS = ("color", "translation", "cutout")  # what `gans.training.augment` does by these names
+
 MOST_KIMG = 1e7  # ten thousand million images
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Often = Annotated[int, Field(ge=1, le=100_000)]  # times in a run
 Images = Annotated[int, Field(ge=100, le=1_000_000)]  # generated for a score
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class Settings(BaseModel):
@@ -158,9 +161,7 @@ def _update(value: Any) -> Any:
 
 class LossConfig(Settings):
     name: str = Field("non-saturating", description="a key of gans.registry.LOSSES, or package.module:Name")
-    penalty: float = Field(
-        10.0, ge=0, le=1e6, allow_inf_nan=False, description="weight of the gradient penalty; wasserstein-gp only"
-    )
+    penalty: Weight = Field(10.0, description="weight of the gradient penalty; wasserstein-gp only")
 
     @field_validator("name")
     @classmethod
@@ -168,6 +169,17 @@ class LossConfig(Settings):
         if name not in LOSSES:
             raise unknown("loss", name, LOSSES)
         return name
+
+
+class PenaltiesConfig(Settings):
+    """Gradient penalties on the discriminator, with any loss; it must have no BatchNorm then."""
+
+    r1: Weight = Field(0.0, description="gamma of gamma/2 E |grad D|^2 on real images (Mescheder et al. 2018)")
+    r2: Weight = Field(0.0, description="gamma of gamma/2 E |grad D|^2 on generated images")
+    gp: Weight = Field(
+        0.0,
+        description="weight of WGAN-GP's E (|grad D| - 1)^2 between them; above 0 it replaces loss.penalty",
+    )
 
 
 class OptimizerConfig(Settings):
@@ -180,6 +192,24 @@ class OptimizerConfig(Settings):
     beta2: float = Field(0.999, ge=0, lt=1, description="adam only: decay of the mean squared gradient")
     momentum: float = Field(0.0, ge=0, lt=1, description="sgd only: share of the last step that is taken again")
     alpha: float = Field(0.99, ge=0, lt=1, description="rmsprop only: decay of the mean squared gradient")
+
+
+class AnnealConfig(Settings):
+    """Where settings move to while the budget is spent; at 1, the default, they stay what they are."""
+
+    shape: Literal["linear", "cosine"] = Field("linear", description="of the way there: linear or cosine")
+    lr: float = Field(
+        1.0, ge=0, le=100, allow_inf_nan=False, description="what both learning rates are multiplied by in the end"
+    )
+    beta2: float = Field(1.0, ge=1e-6, le=1, description="adam only: what 1 - beta2 is multiplied by in the end")
+    penalty: float = Field(
+        1.0, ge=0, le=100, allow_inf_nan=False, description="what gradient penalties are multiplied by in the end"
+    )
+
+    @property
+    def moves(self) -> bool:
+        """Whether anything does: then what is trained depends on the budget all along."""
+        return (self.lr, self.beta2, self.penalty) != (1, 1, 1)
 
 
 class EMAConfig(Settings):
@@ -237,7 +267,14 @@ class Experiment(Settings):
     )
     update: Annotated[SerializeAsAny[UpdateConfig], BeforeValidator(_update)] = TwoPlayerConfig()
     loss: LossConfig = LossConfig()
+    penalties: PenaltiesConfig = PenaltiesConfig()
+    augment: str = Field(
+        "",
+        description="what images pass through before the discriminator sees them (Zhao et al. 2020): some of "
+        "color,translation,cutout, in this order; empty: as they are",
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
+    anneal: AnnealConfig = AnnealConfig()
     ema: EMAConfig = EMAConfig()
     score: ScoreConfig = ScoreConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -254,6 +291,18 @@ class Experiment(Settings):
     def one_name(cls, dataset: str) -> str:
         """A folder has one name however it was spelled: what is made from it lies in one place."""
         return canonical(dataset)
+
+    @field_validator("augment")
+    @classmethod
+    def known_augmentations(cls, augment: str) -> str:
+        """Names with commas between them, each once; spaces are left out, so that one choice is one text."""
+        names = [name.strip() for name in augment.split(",")] if augment.strip() else []
+        for name in names:
+            if name not in AUGMENTATIONS:
+                raise unknown("augmentation", name, AUGMENTATIONS)
+        if len(set(names)) < len(names):
+            raise InputError(f"augment = '{augment}' names one twice; name each once")
+        return ",".join(names)
 
     def scaled(self, share: float) -> Self:
         """The same on a share of its budget.
@@ -273,6 +322,10 @@ class Experiment(Settings):
         """Images the discriminators see before training ends."""
         # 12.8 * 0.1 * 1000 is a hair above 1280: what binary fractions add is no image
         return max(1, math.ceil(round(self.kimg * 1000, 6)))
+
+    def progress(self, images: int) -> float:
+        """Share of the budget that is spent when so many images were seen, at most 1."""
+        return min(images / self.budget, 1.0)
 
     def flat(self) -> dict[str, Any]:
         """Dotted keys to plain values: `optimizer.lr_g` -> 0.0002."""

@@ -154,6 +154,9 @@ MODELS = Registry(
         "dcgan": "gans.models.dcgan:DCGAN",
         "dcgan-nobn": "gans.models.dcgan:DCGAN_NOBN",
         "sagan": "gans.models.sagan:SAGAN",
+        "sngan": "gans.models.resnet:SNGAN",
+        "wgan-gp": "gans.models.resnet:WGAN_GP",
+        "r3gan": "gans.models.r3gan:R3GAN",
     },
 )
 
@@ -178,6 +181,7 @@ LOSSES = Registry(
         "hinge": "gans.training.losses:HINGE",
         "least-squares": "gans.training.losses:LEAST_SQUARES",
         "wasserstein-gp": "gans.training.losses:WASSERSTEIN_GP",
+        "relativistic": "gans.training.losses:RELATIVISTIC",
     },
 )
 

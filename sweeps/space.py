@@ -28,7 +28,17 @@ from gans.runs.cell import check_fit
 from sweeps.toml import literal, nest
 
 # the rest of an experiment says what is compared, not how well a model does on it
-SEARCHABLE = ("batch", "networks.", "update.", "loss.", "optimizer.", "ema.")
+SEARCHABLE = (
+    "batch",
+    "networks.",
+    "update.",
+    "loss.",
+    "penalties.",
+    "augment",
+    "optimizer.",
+    "anneal.",
+    "ema.",
+)
 FIXED = ("update.rule", "networks.name")
 
 Value = bool | int | float | str

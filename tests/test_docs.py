@@ -166,7 +166,7 @@ def test_the_models_and_losses_of_the_readme_exist() -> None:
     """And not the other way round: a model of one's own is one file and one line, none of them here."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \|[^|]*\|$", text, re.MULTILINE)
-    assert len(rows) == 6
+    assert len(rows) == 9
     assert set(rows) <= set(recipes.RECIPES)
     (losses,) = re.findall(r"^Losses: (.*?)\.", text, re.MULTILINE | re.DOTALL)
     assert set(re.findall(r"`([\w-]+)`", losses)) <= set(LOSSES)

@@ -53,7 +53,7 @@ class SpectralNorm(nn.Module):
         matrix = weight.detach().flatten(1)
         for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
             self.register_buffer(name, normalize(matrix.new_empty(size).normal_(), dim=0, eps=EPS))
-        for _ in range(FIRST_ITERATIONS):
+        for _ in range(0 if weight.is_meta else FIRST_ITERATIONS):  # of sizes alone there are no vectors
             self.iterate(matrix)
         self.ahead: Estimate | None = None  # of an iteration already taken, for the next use
 

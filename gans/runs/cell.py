@@ -8,16 +8,18 @@ from functools import cache
 
 import psutil
 import torch
+from torch import nn
 
 from gans import fidelity, files
 from gans.compute import precision
-from gans.config import Experiment, Resolved
+from gans.config import Experiment, NetworkConfig, Resolved
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.registry import LOSSES, MODELS, RULES
+from gans.training.losses import Penalties
 from gans.training.players import normalises
 
 Find = Callable[[str], fidelity.Extractor]
@@ -105,14 +107,25 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
 def check_fit(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
     RULES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
-    penalised = LOSSES[experiment.loss.name].penalised
     shape = Shape(images.channels, images.resolution)
     check_memory(experiment, shape)
-    if penalised and normalises(build_discriminator(shape, experiment.networks, seed=0)):
+    own = LOSSES[experiment.loss.name].penalised
+    penalised = own or bool(Penalties.of(experiment))
+    if penalised and normalises(outlined_discriminator(shape, experiment.networks)):
         raise InputError(
-            f"loss {experiment.loss.name} needs a discriminator without BatchNorm, which couples the gradients "
-            f"that it penalises; use dcgan-nobn, for one, in place of {experiment.networks.name}"
+            f"{f'loss {experiment.loss.name}' if own else 'a gradient penalty'} needs a discriminator without "
+            "BatchNorm, which couples the gradients that it penalises; use dcgan-nobn, for one, in place of "
+            f"{experiment.networks.name}"
         )
+
+
+def outlined_discriminator(shape: Shape, config: NetworkConfig) -> nn.Module:
+    """The discriminator, without values where it can be built so."""
+    try:
+        with torch.device("meta"):
+            return build_discriminator(shape, config, seed=0)
+    except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
+        return build_discriminator(shape, config, seed=0)
 
 
 def check_scores(names: Iterable[str], images: ImageData) -> None:

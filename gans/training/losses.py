@@ -1,4 +1,4 @@
-"""GAN losses on logits: pairs d_loss(real_logits, fake_logits), g_loss(fake_logits).
+"""GAN losses on logits, pairs d_loss(real_logits, fake_logits), g_loss(fake_logits); and gradient penalties.
 
 Logits are float (n,), the discriminator's output before any sigmoid; every loss is the mean over the batch.
 Logarithms of sigmoids are computed as softplus, which neither overflows nor loses small values.
@@ -6,21 +6,33 @@ Logarithms of sigmoids are computed as softplus, which neither overflows nor los
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import relu, softplus
+
+from gans.config import Experiment
+from gans.registry import LOSSES
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The two players' losses, and whether the discriminator's takes a gradient penalty on top."""
+    """The two players' losses.
+
+    Attributes:
+        d_loss: the discriminator's, of (real_logits, fake_logits).
+        g_loss: the generator's, of (fake_logits); of a relative loss, of (real_logits, fake_logits).
+        penalised: whether WGAN-GP's penalty comes on top of the discriminator's.
+        relative: whether the generator's too depends on the logits of real images.
+    """
 
     d_loss: Callable[[Tensor, Tensor], Tensor]
-    g_loss: Callable[[Tensor], Tensor]
+    g_loss: Callable[..., Tensor]
     penalised: bool = False
+    relative: bool = False
 
 
 def cross_entropy_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -63,8 +75,57 @@ def wasserstein_d(real: Tensor, fake: Tensor) -> Tensor:
     return fake.mean() - real.mean()
 
 
+def relativistic_d(real: Tensor, fake: Tensor) -> Tensor:
+    """E softplus(-(D(x) - D(G(z)))): each real image beside a generated one (Huang et al. 2024, equation 2)."""
+    return softplus(fake - real).mean()
+
+
+def relativistic_g(real: Tensor, fake: Tensor) -> Tensor:
+    """E softplus(-(D(G(z)) - D(x))): the same game from the other side (Huang et al. 2024, equation 2)."""
+    return softplus(real - fake).mean()
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """The weights of gradient penalties.
+
+    Attributes:
+        r1, r2: gamma of gamma/2 E |grad D|^2, on real and on generated images.
+        gp: weight of WGAN-GP's.
+    """
+
+    r1: float
+    r2: float
+    gp: float
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self:
+        """What an experiment asks for, by itself or by its loss."""
+        asked, loss = experiment.penalties, experiment.loss
+        own = loss.penalty if LOSSES[loss.name].penalised else 0.0
+        return cls(asked.r1, asked.r2, asked.gp or own)
+
+    @property
+    def zero_centred(self) -> bool:
+        return self.r1 > 0 or self.r2 > 0
+
+    def __bool__(self) -> bool:
+        return self.zero_centred or self.gp > 0
+
+
+def zero_centred_penalties(logits: Sequence[Tensor], images: Sequence[Tensor]) -> list[Tensor]:
+    """E |grad D(x)|^2 over each of some batches (Roth et al. 2017; Mescheder et al. 2018, equation 9).
+
+    Args:
+        logits: of each batch, (n,), by a discriminator without BatchNorm.
+        images: what they are of, (n, c, h, w), which require gradients.
+    """
+    slopes = torch.autograd.grad([each.sum() for each in logits], list(images), create_graph=True)
+    return [slope.flatten(1).square().sum(dim=1).mean() for slope in slopes]
+
+
 def gradient_penalty(
-    discriminator: nn.Module, real: Tensor, fake: Tensor, mix: torch.Generator | Tensor
+    discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: torch.Generator | Tensor
 ) -> Tensor:
     """E (|grad D(x^)| - 1)^2 at x^ = e x + (1 - e) G(z), e ~ U[0, 1] (Gulrajani et al. 2017, equation 3).
 
@@ -92,3 +153,4 @@ MINIMAX = Loss(cross_entropy_d, minimax_g)
 HINGE = Loss(hinge_d, linear_g)
 LEAST_SQUARES = Loss(least_squares_d, least_squares_g)
 WASSERSTEIN_GP = Loss(wasserstein_d, linear_g, penalised=True)
+RELATIVISTIC = Loss(relativistic_d, relativistic_g, relative=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -13,12 +13,14 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 from gans import schema
 from gans.compute import devices, precision
 from gans.compute.compiled import Compute, compiled
-from gans.config import OptimizerConfig, Resolved
+from gans.config import AnnealConfig, OptimizerConfig, Resolved
 from gans.models import build_discriminator
 from gans.models.layers import Shape
 from gans.registry import LOSSES
 from gans.schema import Settled
-from gans.training.losses import gradient_penalty
+from gans.training import anneal
+from gans.training.augment import Augmentation
+from gans.training.losses import Penalties, gradient_penalty, zero_centred_penalties
 
 # What a step tells of itself: scalars on the device, by the names that are tracked. A rule may tell what it likes.
 Statistics = dict[str, Tensor]
@@ -53,6 +55,7 @@ class Player:
         lr: learning rate.
         optimizer: which one, and its other settings.
         settled: the precision of training.
+        annealed: how learning rate and beta2 move while the budget is spent.
 
     Attributes:
         network: what is trained, as it is saved and scored.
@@ -60,12 +63,35 @@ class Player:
         compute: what training computes it by: that, or its compiled code.
     """
 
-    def __init__(self, network: nn.Module, lr: float, optimizer: OptimizerConfig, settled: Settled) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        lr: float,
+        optimizer: OptimizerConfig,
+        settled: Settled,
+        annealed: AnnealConfig = AnnealConfig(),  # noqa: B008  # frozen
+    ) -> None:
         self.network = network
         self.plain = precision.computing(network, settled)
         self.compute: Compute = self.plain
         self.parameters = list(network.parameters())
-        self.optimizer = build_optimizer(self.parameters, lr, optimizer)
+        self.lr, self.beta2, self.annealed = lr, optimizer.beta2, annealed
+        # on the device, where a recorded step reads it, if it moves
+        self.rate = None if annealed.lr == 1 else self.parameters[0].new_tensor(lr)
+        self.optimizer = build_optimizer(self.parameters, lr if self.rate is None else self.rate, optimizer)
+
+    def prepare(self, progress: float) -> None:
+        """For a step that begins when this share of the budget is spent."""
+        if self.rate is not None:
+            self.rate.fill_(self.lr * anneal.factor(self.annealed, self.annealed.lr, progress))
+        if self.annealed.beta2 != 1 and self.betas:
+            for group in self.optimizer.param_groups:
+                group["betas"] = (group["betas"][0], anneal.beta2(self.annealed, self.beta2, progress))
+
+    @property
+    def betas(self) -> Hashable:
+        """Adam's, which are numbers in a recorded step; None of another optimiser."""
+        return self.optimizer.param_groups[0].get("betas")
 
     def compile(self, backend: str = "inductor") -> None:
         """Compute by compiled code from now on; `backend` is torch's."""
@@ -103,6 +129,9 @@ class Player:
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.rate is not None:  # this very tensor is read and written; the next step sets it
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate
         self.count_on_device(False)  # the checkpoint may say otherwise; who records steps asks for it again
         for parameter, moments in self.optimizer.state.items():
             for name, moment in moments.items():
@@ -118,13 +147,18 @@ class Player:
                 moments["step"] = moments["step"].to(parameter.device)
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], lr: float, config: OptimizerConfig) -> Optimizer:
-    """Adam (1412.6980), gradient descent with momentum, or RMSprop, in torch's formulae."""
+def build_optimizer(parameters: Sequence[nn.Parameter], lr: float | Tensor, config: OptimizerConfig) -> Optimizer:
+    """Adam (1412.6980), gradient descent with momentum, or RMSprop, in torch's formulae.
+
+    A learning rate that moves is a tensor () on the parameters' device.
+    """
     match config.name:
         case "adam":
             return Adam(parameters, lr=lr, betas=(config.beta1, config.beta2), fused=True)
         case "sgd":
-            return SGD(parameters, lr=lr, momentum=config.momentum)
+            # only the fused one reads a rate from the device without waiting for it
+            fused = True if isinstance(lr, Tensor) else None
+            return SGD(parameters, lr=lr, momentum=config.momentum, fused=fused)
         case "rmsprop":
             return RMSprop(parameters, lr=lr, alpha=config.alpha)
 
@@ -146,30 +180,55 @@ def normalises(network: nn.Module) -> bool:
 
 
 class Discriminator(Player):
-    """A discriminator that learns on a real and a generated batch."""
+    """A discriminator that learns on a real and a generated batch.
+
+    Attributes:
+        penalties: the weights of those that it learns under.
+        augmentation: what images pass through before it sees them; None: nothing. It is to be seeded before steps.
+    """
 
     def __init__(self, experiment: Resolved, shape: Shape, device: torch.device, worker: int = 0) -> None:
         network = build_discriminator(shape, experiment.networks, experiment.seed, worker)
         network = devices.place(network, device)
-        super().__init__(network, experiment.optimizer.lr_d, experiment.optimizer, experiment.precision)
+        optimizer, annealed = experiment.optimizer, experiment.anneal
+        super().__init__(network, optimizer.lr_d, optimizer, experiment.precision, annealed)
         self.loss = LOSSES[experiment.loss.name]
-        self.penalty = experiment.loss.penalty if self.loss.penalised else 0.0
-        # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once
-        self.normalises = normalises(network)
+        self.penalties = Penalties.of(experiment)
+        self.augmentation = Augmentation.of(experiment.augment, device)
+        # what the penalties are multiplied by: on the device if it moves
+        self.strength = None if annealed.penalty == 1 else torch.ones((), device=device)
+        # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once, but
+        # then a penalty on one kind alone would lead its gradient through the other
+        self.apart = normalises(network) or (self.penalties.r1 > 0) != (self.penalties.r2 > 0)
+
+    def prepare(self, progress: float) -> None:
+        super().prepare(progress)
+        if self.strength is not None:
+            self.strength.fill_(anneal.factor(self.annealed, self.annealed.penalty, progress))
+
+    def compile(self, backend: str = "inductor") -> None:
+        """As any player, unless it is to have second derivatives, which compiled code has not."""
+        if not self.penalties.zero_centred:
+            super().compile(backend)
 
     def learn(self, real: Tensor, fake: Tensor, mix: Tensor | None = None) -> Statistics:
         """One optimiser step; `fake` is taken as data. D() is the sigmoid of the logit.
 
         Args:
             real, fake: float (batch, c, h, w).
-            mix: what the gradient penalty mixes them with, (batch, 1, 1, 1); wanted if there is a penalty.
+            mix: what WGAN-GP's penalty mixes them with, (batch, 1, 1, 1); wanted if there is that penalty.
         """
+        if self.penalties.zero_centred:
+            real, fake = (images.detach().requires_grad_() for images in (real, fake))
         real_logits, fake_logits = self.logits(real, fake)
         loss = self.loss.d_loss(real_logits, fake_logits)
-        if self.penalty:
+        if self.penalties.zero_centred:
+            loss = loss + self.weighed(self.zero_centred((real_logits, fake_logits), (real, fake)))
+        if self.penalties.gp:
             assert mix is not None
             # compiled code has no second derivative
-            loss = loss + self.penalty * gradient_penalty(self.plain, real, fake, mix)
+            penalty = gradient_penalty(lambda x: self.plain(self.seen(x)), real.detach(), fake, mix)
+            loss = loss + self.weighed(self.penalties.gp * penalty)
         self.apply(self.gradients(loss))
         with torch.no_grad():
             return {
@@ -178,18 +237,42 @@ class Discriminator(Player):
                 schema.D_FAKE: fake_logits.sigmoid().mean(),
             }
 
+    def zero_centred(self, logits: Sequence[Tensor], images: Sequence[Tensor]) -> Tensor:
+        """gamma/2 E |grad D|^2 on real and on generated images, as far as they are wanted."""
+        gammas = (self.penalties.r1, self.penalties.r2)
+        wanted = [place for place, gamma in enumerate(gammas) if gamma]
+        squares = zero_centred_penalties([logits[i] for i in wanted], [images[i] for i in wanted])
+        return torch.stack([gammas[i] / 2 * square for i, square in zip(wanted, squares, strict=True)]).sum()
+
+    def weighed(self, penalty: Tensor) -> Tensor:
+        """A penalty at this point of training."""
+        return penalty if self.strength is None else self.strength * penalty
+
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The generator's loss on its images; if that is relative, beside these real ones."""
+        if not self.loss.relative:
+            return self.loss.g_loss(self.judge(fake))
+        with torch.no_grad():
+            real_logits = self.compute(self.seen(real))
+        return self.loss.g_loss(real_logits, self.judge(fake))
+
     def judge(self, fake: Tensor) -> Tensor:
         """Logits for the generator's loss: their graph leads to the images and not to this player's weights."""
         for parameter in self.parameters:
             parameter.requires_grad_(False)
         try:
-            return self.compute(fake)
+            return self.compute(self.seen(fake))
         finally:
             for parameter in self.parameters:
                 parameter.requires_grad_(True)
 
     def logits(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        if self.normalises:
-            return self.compute(real), self.compute(fake)
-        real_logits, fake_logits = self.compute(torch.cat([real, fake])).split([len(real), len(fake)])
+        if self.apart:
+            return self.compute(self.seen(real)), self.compute(self.seen(fake))
+        both = self.compute(self.seen(torch.cat([real, fake])))
+        real_logits, fake_logits = both.split([len(real), len(fake)])
         return real_logits, fake_logits
+
+    def seen(self, images: Tensor) -> Tensor:
+        """The images as the discriminator is shown them."""
+        return self.augmentation(images) if self.augmentation else images

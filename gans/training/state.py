@@ -82,6 +82,7 @@ class Training:
     def prepare(self) -> None:
         """Put what the next step depends on into place."""
         trained = self.update.trained
+        self.update.anneal(self.images)
         self.update.prepare(self.images)
         shown = self.update.images_per_step
         # the average begins with the first trained generator; until then, at 0 images, it is a copy
@@ -97,7 +98,8 @@ class Training:
 
     @property
     def kind(self) -> Hashable:
-        return self.update.kind
+        kind = self.update.kind
+        return None if kind is None else (kind, self.update.player.betas)
 
     @property
     def rngs(self) -> Sequence[torch.Generator]:
@@ -179,8 +181,12 @@ class Training:
 
     @property
     def origin(self) -> str:
-        """Hash of what a state is of; the budget may be another, since a longer training goes through the same."""
-        settings = self.experiment.model_copy(update={"kimg": 0.0})
+        """Hash of what a state is of.
+
+        The budget may be another, since a longer training goes through the same, unless it is annealed.
+        """
+        annealed = self.experiment.anneal.moves
+        settings = self.experiment if annealed else self.experiment.model_copy(update={"kimg": 0.0})
         return settings.identity(self.data.hash, "", self.experiment.code())
 
     def load(self, state: dict[str, Any]) -> None:

@@ -66,7 +66,8 @@ class Update(ABC):
         self.rngs: list[torch.Generator] = []
         network = build_generator(shape, experiment.networks, experiment.seed)
         network = devices.place(network, self.device)
-        self.player = Player(network, experiment.optimizer.lr_g, experiment.optimizer, experiment.precision)
+        optimizer = experiment.optimizer
+        self.player = Player(network, optimizer.lr_g, optimizer, experiment.precision, experiment.anneal)
 
     @classmethod
     def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
@@ -88,10 +89,17 @@ class Update(ABC):
 
     def step(self, images: int) -> Statistics:
         """One step after `images` images. Returns scalars on the device, by the names that are tracked."""
+        self.anneal(images)
         self.prepare(images)
         statistics = self.play()
         self.finish()
         return statistics
+
+    def anneal(self, images: int) -> None:
+        """Move what is annealed, of all players in this process, to where it is after `images` images."""
+        progress = self.experiment.progress(images)
+        for player in self.players:
+            player.prepare(progress)
 
     @abstractmethod
     def prepare(self, images: int) -> None:
@@ -217,10 +225,13 @@ class TwoPlayer(Update):
         self.discriminator = Discriminator(experiment, shape, self.device)
         self.batches = Batches(context.images, experiment.seed)
         self.places = torch.zeros(steps * batch, dtype=torch.int64, device=self.device)
-        penalised = self.discriminator.penalty > 0
+        penalised = self.discriminator.penalties.gp > 0
         self.inputs = [
             Inputs(places, self.rng(), self.rng() if penalised else None) for places in self.places.split(batch)
         ]
+        self.augmentation = self.discriminator.augmentation
+        if self.augmentation:
+            self.rngs.append(self.augmentation.rng)
 
     def opponents(self) -> Mapping[str, Learner]:
         return {"discriminator": self.discriminator}
@@ -234,21 +245,23 @@ class TwoPlayer(Update):
         for step, inputs in enumerate(self.inputs):
             if inputs.mix:
                 self.seed(inputs.mix, "penalty", images, step)
+        if self.augmentation:  # all calls of the discriminator in this step draw from it, one after the other
+            self.seed(self.augmentation.rng, "augment", images)
 
     def play(self) -> Statistics:
         *extra, last = self.inputs
         for inputs in extra:
             with torch.no_grad():
                 fake = self.player.compute(self.latents(inputs.latents))
-            self.learn(inputs, fake)
+            self.learn(inputs, self.batches.of(inputs.places), fake)
         fake = self.player.compute(self.latents(last.latents))
-        learned = self.learn(last, fake.detach())
-        loss = self.discriminator.loss.g_loss(self.discriminator.judge(fake))
+        real = self.batches.of(last.places)
+        learned = self.learn(last, real, fake.detach())
+        loss = self.discriminator.generator_loss(real, fake)
         self.player.apply(self.player.gradients(loss))
         return {**learned, schema.LOSS_G: loss.detach()}
 
-    def learn(self, inputs: Inputs, fake: Tensor) -> Statistics:
+    def learn(self, inputs: Inputs, real: Tensor, fake: Tensor) -> Statistics:
         """A discriminator step."""
-        real = self.batches.of(inputs.places)
         mix = mixture(len(real), inputs.mix) if inputs.mix else None
         return self.discriminator.learn(real, fake, mix)

@@ -96,6 +96,7 @@ def test_a_label_is_no_part_of_the_identity(tmp_path, small):
         (("batch = 30", "batch = "), "cannot read .*small.toml"),
         (("seeds = [0, 1]", "seeds = []"), "seeds"),
         (("batch = 30", 'loss = { name = "wasserstein-gp" }'), "wasserstein-gp needs a discriminator without"),
+        (("batch = 30", "penalties = { r1 = 0.1 }"), "a gradient penalty needs a discriminator without"),
         (("batch = 30", 'update = { rule = "mdgan", workers = 100 }'), "workers = 100 leaves shards of 14 images"),
         (
             ("batch = 30", 'update = { rule = "mdgan", workers = 2, batches = 3 }'),

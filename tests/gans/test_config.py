@@ -159,7 +159,7 @@ def test_everything_is_frozen() -> None:
                 yield from parts(value)
 
     found = list(parts(experiment(recipe("mdgan").settings)))
-    assert len(found) == 8
+    assert len(found) == 10
     for part in found:
         for name in type(part).model_fields:
             with pytest.raises(ValidationError, match="frozen"):
@@ -168,7 +168,7 @@ def test_everything_is_frozen() -> None:
 
 
 def test_every_field_carries_its_help() -> None:
-    parts = [c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config.Config)]
+    parts = [c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config.Settings)]
     missing = [
         f"{part.__name__}.{name}"
         for part in parts
@@ -198,6 +198,14 @@ CHANGED: dict[str, Any] = {
     "update.crashes": True,
     "loss.name": "hinge",
     "loss.penalty": 1.0,
+    "penalties.r1": 1.0,
+    "penalties.r2": 1.0,
+    "penalties.gp": 1.0,
+    "augment": "color",
+    "anneal.shape": "cosine",
+    "anneal.lr": 0.5,
+    "anneal.beta2": 0.5,
+    "anneal.penalty": 0.5,
     "optimizer.lr_g": 1e-4,
     "optimizer.lr_d": 1e-4,
     "optimizer.beta1": 0.0,
@@ -273,6 +281,9 @@ PINNED = {
     "dcgan": "112f2763baf06b9c",
     "dcgan-nobn": "893c512df782944a",
     "sagan": "8b5495c31203bda4",
+    "sngan": "dfaf91db3dbd4d4e",
+    "wgan-gp": "985bd0d9ea89e76d",
+    "r3gan": "00f10ad873f579d8",
     "mdgan": "cb7c50268e2154f9",
     "fl-gan": "48b091d0703ddca6",
 }

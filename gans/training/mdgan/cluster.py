@@ -231,8 +231,11 @@ class RemoteWorker:
         """Process id, and trainable parameters of the discriminator."""
         return os.getpid(), self.pupil.player.size
 
-    def work(self, iteration: int, x_d: np.ndarray, x_g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def work(
+        self, iteration: int, progress: float, x_d: np.ndarray, x_g: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The worker's part of an iteration: feedback and statistics of a `Reply`."""
+        self.pupil.player.prepare(progress)
         self.pupil.prepare(self.worker, iteration)
         with precision.products(self.experiment.precision, self.device):
             reply = self.pupil.play(received(x_d, self.device), received(x_g, self.device))
@@ -363,7 +366,8 @@ class RayTeam(Team):
 
     def send(self, n: int, x_d: Parcel, x_g: Parcel) -> int:
         """Start worker n on its two batches; returns the bytes: one that is both travels once."""
-        self.running[n] = self.actors[n].work.remote(self.iteration, x_d.reference, x_g.reference)
+        work = self.actors[n].work
+        self.running[n] = work.remote(self.iteration, self.progress, x_d.reference, x_g.reference)
         return x_d.bytes if x_d is x_g else x_d.bytes + x_g.bytes
 
     def results(self) -> Iterator[tuple[int, Reply]]:

@@ -74,7 +74,8 @@ class MDGAN(Update):
         k = min(self.config.batches, len(alive))
         pairs = {n: assignment(place, k) for place, n in enumerate(alive)}
         # as soon as both batches exist a worker can start: it is in this order that replies are summed everywhere
-        self.team.prepare(self.iteration, dict(sorted(pairs.items(), key=lambda item: max(item[1]))))
+        pairs = dict(sorted(pairs.items(), key=lambda item: max(item[1])))
+        self.team.prepare(self.iteration, pairs, self.experiment.progress(images))
         for j, rng in enumerate(self.drawn[:k]):
             self.seed(rng, "latents", images, j)
         self.images_per_step = len(alive) * self.experiment.batch

@@ -132,6 +132,10 @@ class Worker:
         """Of the gradient penalty in one of the iteration's L discriminator steps."""
         return seeds.mix_ahead(self.experiment.seed, "penalty", iteration, 1, self.n, step)
 
+    def augment_seed(self, iteration: int) -> int:
+        """Of how images are augmented in an iteration."""
+        return seeds.mix_ahead(self.experiment.seed, "augment", iteration, 1, self.n)
+
 
 class Pupil:
     """A discriminator that learns wherever it sits, from buffers that the worker there fills before it plays.
@@ -154,33 +158,41 @@ class Pupil:
         device = batches.images.device
         self.player = Discriminator(experiment, shape, device, n)
         self.places = torch.zeros(experiment.batch, dtype=torch.int64, device=device)
-        self.mixes = [torch.Generator(device) for _ in range(self.steps if self.player.penalty else 0)]
+        self.mixes = [torch.Generator(device) for _ in range(self.steps if self.player.penalties.gp else 0)]
+        self.augmentation = self.player.augmentation
+
+    @property
+    def rngs(self) -> list[torch.Generator]:
+        """All that it draws from."""
+        return [*self.mixes, *([self.augmentation.rng] if self.augmentation else [])]
 
     def prepare(self, worker: Worker, iteration: int) -> None:
         """For an iteration at this worker."""
         self.places.copy_(worker.places(iteration))
         for step, rng in enumerate(self.mixes):
             rng.manual_seed(worker.seed(iteration, step))
+        if self.augmentation:
+            self.augmentation.rng.manual_seed(worker.augment_seed(iteration))
 
     def play(self, x_d: Tensor, x_g: Tensor) -> Reply:
         """Learn on X_d, then judge X_g (Algorithm 1, lines 6 to 12)."""
-        learned = self.learn(x_d)
-        loss, feedback = self.feedback(x_g)
+        real = self.batches.of(self.places)
+        learned = self.learn(real, x_d)
+        loss, feedback = self.feedback(real, x_g)
         told = {**learned, schema.LOSS_G: loss}
         return Reply(feedback, torch.stack([told[name] for name in TOLD]))
 
-    def learn(self, fake: Tensor) -> Statistics:
+    def learn(self, real: Tensor, fake: Tensor) -> Statistics:
         """L discriminator steps on one batch of the shard and X_d; statistics of the last."""
-        real = self.batches.of(self.places)
         for step in range(self.steps):
             mix = mixture(len(real), self.mixes[step]) if self.mixes else None
             learned = self.player.learn(real, fake, mix)
         return learned
 
-    def feedback(self, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def feedback(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """The generator's loss on X_g, and F_n, its gradient per pixel (b, c, h, w)."""
         fake = fake.detach().requires_grad_()
-        loss = self.player.loss.g_loss(self.player.judge(fake))
+        loss = self.player.generator_loss(real, fake)
         (gradient,) = torch.autograd.grad(loss, fake)
         return loss.detach(), gradient
 
@@ -262,14 +274,15 @@ class Team(ABC):
     def finite(self) -> bool:
         """Whether all discriminators' weights are finite numbers."""
 
-    def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]]) -> None:
+    def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]], progress: float = 0.0) -> None:
         """For an iteration, which `play` does.
 
         Args:
             iteration: counted from 0.
             pairs: X_g and X_d of every worker, counted from 0, by its number; in the order of the replies.
+            progress: share of the budget that is spent, for discriminators that live elsewhere.
         """
-        self.iteration, self.pairs = iteration, pairs
+        self.iteration, self.pairs, self.progress = iteration, pairs, progress
 
     def finish(self) -> None:
         """Count what the iteration handed over."""
@@ -338,7 +351,7 @@ class LocalTeam(Team):
         self.workers = {n: Worker(experiment, shard, n) for n, shard in enumerate(batches)}
         self.pupils = [Pupil(experiment, shape, shard, n) for n, shard in enumerate(batches)]
         self.sitting = dict(enumerate(self.pupils))
-        self.rngs = [rng for pupil in self.pupils for rng in pupil.mixes]
+        self.rngs = [rng for pupil in self.pupils for rng in pupil.rngs]
         # by the pupils' places in memory: X_g and X_d of each; in the order of replies: whose it is
         self.given = torch.zeros((len(shards), 2), dtype=torch.int64, device=self.device)
         self.order = torch.zeros(len(shards), dtype=torch.int64, device=self.device)
@@ -356,8 +369,8 @@ class LocalTeam(Team):
     def players(self) -> list[Discriminator]:
         return [pupil.player for pupil in self.sitting.values()]
 
-    def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]]) -> None:
-        super().prepare(iteration, pairs)
+    def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]], progress: float = 0.0) -> None:
+        super().prepare(iteration, pairs, progress)
         for n, pupil in self.sitting.items():
             pupil.prepare(self.workers[n], iteration)
         if not self.seated:

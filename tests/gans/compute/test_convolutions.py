@@ -140,18 +140,13 @@ def test_only_convolutions_that_double_or_halve_are_taken() -> None:
         name: [
             layer
             for build in (model.generator, model.discriminator)
-            for layer in build(Shape(1, 16), networks(width=8, latent=4)).modules()
+            for layer in build(Shape(1, 16), networks(name=name, width=8, latent=4)).modules()
             if isinstance(layer, Halve | Double)
         ]
         for name, model in MODELS.items()
     }
     # DCGAN at 16x16: one doubling before the pixels; a halving of pixels and one of maps
-    assert {name: len(layers) for name, layers in taken.items()} == {
-        "gan": 0,
-        "dcgan": 3,
-        "dcgan-nobn": 3,
-        "sagan": 0,
-    }
+    assert {name: len(layers) for name, layers in taken.items() if layers} == {"dcgan": 3, "dcgan-nobn": 3}
 
 
 @pytest.mark.parametrize(("networks", "loss"), [("dcgan", "non-saturating"), ("dcgan-nobn", "wasserstein-gp")])

@@ -22,7 +22,7 @@ from gans.compute.recorded import Direct, Lanes, Recorded, Recording
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.models import dcgan, gan, sagan
+from gans.models import dcgan, gan, r3gan, resnet, sagan
 from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve
 from gans.training.loop import Session
@@ -37,6 +37,15 @@ STEPS = 12
 gpu = pytest.mark.gpu
 without = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GP = {"name": "wasserstein-gp"}
+# all that may be asked of a discriminator, and rates and weights that move; beta2, which a recording holds as a
+# number, does so in none of the first twelve steps
+MODERN = {
+    "kimg": 2.0,
+    "loss": {"name": "relativistic"},
+    "penalties": {"r1": 1.0, "r2": 2.0, "gp": 3.0},
+    "augment": "color,translation,cutout",
+    "anneal": {"shape": "cosine", "lr": 0.1, "beta2": 0.1, "penalty": 0.1},
+}
 # spectral norm, BatchNorm in both networks, the penalty, several discriminator steps; swaps after every second
 # iteration, workers that share batches, crashes; rounds after every second iteration
 CASES: dict[str, dict[str, Any]] = {
@@ -46,6 +55,14 @@ CASES: dict[str, dict[str, Any]] = {
     "penalty": {"networks": {"name": "dcgan-nobn"}, "loss": GP, "update": {"d_steps": 2}},
     "rmsprop": {"networks": {"name": "gan"}, "optimizer": {"name": "rmsprop"}},
     "sgd": {"networks": {"name": "gan"}, "optimizer": {"name": "sgd", "momentum": 0.9}},
+    "modern": {**MODERN, "networks": {"name": "gan"}, "update": {"d_steps": 2}},
+    "r3gan": {"networks": {"name": "r3gan", "blocks": 1}, "penalties": {"r1": 1.0, "r2": 1.0}},
+    "mdgan, modern": {
+        **MODERN,
+        "networks": {"name": "gan"},
+        "penalties": {"r1": 1.0},
+        "update": {"rule": "mdgan", "workers": 2, "swap_epochs": 0.8},
+    },
     "mdgan": {"networks": {"name": "dcgan"}, "update": {"rule": "mdgan", "workers": 3, "swap_epochs": 0.8}},
     "mdgan, k = 2": {
         "networks": {"name": "dcgan-nobn"},
@@ -174,7 +191,7 @@ def test_a_recorded_step_is_a_plain_one(case: str, tiny, blobs) -> None:
     data = blobs(n=60)
     replayed, plain = trained(made, data, Recorded(tape)), trained(made, data, Direct())
     assert_same(replayed, plain)
-    rounds = 3 if case == "fl-gan" else 0  # m = 20, b = 4: after every fourth iteration
+    rounds = 3 if case.startswith("fl-gan") else 0  # m = 20, b = 4: after every fourth iteration
     kinds = 2 if case == "mdgan, crashes" else 1
     assert tape.recordings == kinds
     assert tape.asides == Recorded.WARM_UP * kinds + rounds
@@ -319,7 +336,7 @@ def test_lanes_return_what_their_pieces_return_in_order() -> None:
 
 # --- on CUDA
 
-GENERATORS = (gan.Generator, dcgan.Generator, sagan.Generator)
+GENERATORS = (gan.Generator, dcgan.Generator, sagan.Generator, resnet.Generator, r3gan.Generator)
 
 
 def on_cuda(made: Resolved, data: ImageData, graph: bool, steps: int = STEPS) -> Training:

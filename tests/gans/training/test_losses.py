@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from gans.config import experiment
 from gans.registry import LOSSES
-from gans.training.losses import gradient_penalty
+from gans.training.losses import Loss, Penalties, gradient_penalty, zero_centred_penalties
 
 REAL = np.array([-3.0, -0.5, 0.0, 0.25, 1.0, 4.0])
 FAKE = np.array([-2.0, -1.0, 0.0, 0.75, 1.5, 5.0])
@@ -23,13 +24,15 @@ CLOSED_D = {
     "hinge": lambda r, f: -np.minimum(0, r - 1).mean() - np.minimum(0, -f - 1).mean(),
     "least-squares": lambda r, f: ((r - 1) ** 2).mean() / 2 + (f**2).mean() / 2,
     "wasserstein-gp": lambda r, f: f.mean() - r.mean(),
+    "relativistic": lambda r, f: -np.log(sigmoid(r - f)).mean(),
 }
 CLOSED_G = {
-    "non-saturating": lambda f: -np.log(sigmoid(f)).mean(),
-    "minimax": lambda f: np.log(1 - sigmoid(f)).mean(),
-    "hinge": lambda f: -f.mean(),
-    "least-squares": lambda f: ((f - 1) ** 2).mean() / 2,
-    "wasserstein-gp": lambda f: -f.mean(),
+    "non-saturating": lambda r, f: -np.log(sigmoid(f)).mean(),
+    "minimax": lambda r, f: np.log(1 - sigmoid(f)).mean(),
+    "hinge": lambda r, f: -f.mean(),
+    "least-squares": lambda r, f: ((f - 1) ** 2).mean() / 2,
+    "wasserstein-gp": lambda r, f: -f.mean(),
+    "relativistic": lambda r, f: -np.log(sigmoid(f - r)).mean(),
 }
 # exact values where every real logit is r and every fake one f = (d_loss, g_loss), at both extremes
 BIG = 1e4
@@ -42,7 +45,12 @@ EXTREME = {
         (-BIG, BIG): (0.5 * (BIG + 1) ** 2 + 0.5 * BIG**2, 0.5 * (BIG - 1) ** 2),
     },
     "wasserstein-gp": {(BIG, -BIG): (-2 * BIG, BIG), (-BIG, BIG): (2 * BIG, -BIG)},
+    "relativistic": {(BIG, -BIG): (0, 2 * BIG), (-BIG, BIG): (2 * BIG, 0)},
 }
+
+
+def generators(loss: Loss, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    return loss.g_loss(real, fake) if loss.relative else loss.g_loss(fake)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -51,14 +59,14 @@ def test_losses_equal_their_closed_forms(name: str) -> None:
     real, fake = torch.from_numpy(REAL), torch.from_numpy(FAKE)
     # float64, where softplus turns linear at 20 these logits stay below
     assert loss.d_loss(real, fake).item() == pytest.approx(CLOSED_D[name](REAL, FAKE), rel=1e-12)
-    assert loss.g_loss(fake).item() == pytest.approx(CLOSED_G[name](FAKE), rel=1e-12)
+    assert generators(loss, real, fake).item() == pytest.approx(CLOSED_G[name](REAL, FAKE), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_extreme_logits_give_exact_values_and_finite_gradients(name: str) -> None:
     for (r, f), (d_loss, g_loss) in EXTREME[name].items():
         real, fake = torch.full((5,), r, requires_grad=True), torch.full((5,), f, requires_grad=True)
-        d, g = LOSSES[name].d_loss(real, fake), LOSSES[name].g_loss(fake)
+        d, g = LOSSES[name].d_loss(real, fake), generators(LOSSES[name], real, fake)
         assert d.item() == np.float32(d_loss)
         assert g.item() == np.float32(g_loss)
         gradients = [*torch.autograd.grad(d, (real, fake)), *torch.autograd.grad(g, fake)]
@@ -80,7 +88,7 @@ def test_each_player_pulls_in_its_own_direction(name: str) -> None:
     """Between the least-squares targets 0 and 1: D raises real and lowers fake logits, G raises fake ones."""
     real, fake = torch.tensor([0.2, 0.6], requires_grad=True), torch.tensor([0.3, 0.9], requires_grad=True)
     up, down = torch.autograd.grad(LOSSES[name].d_loss(real, fake), (real, fake))
-    (pull,) = torch.autograd.grad(LOSSES[name].g_loss(fake), fake)
+    (pull,) = torch.autograd.grad(generators(LOSSES[name], real, fake), fake)
     assert (up < 0).all()
     assert (down > 0).all()
     assert (pull < 0).all()
@@ -91,7 +99,7 @@ def test_losses_are_means_over_the_batch(name: str) -> None:
     real, fake = torch.from_numpy(REAL), torch.from_numpy(FAKE)
     once, thrice = LOSSES[name].d_loss(real, fake), LOSSES[name].d_loss(real.repeat(3), fake.repeat(3))
     assert once.item() == pytest.approx(thrice.item(), rel=1e-14)
-    once, thrice = LOSSES[name].g_loss(fake), LOSSES[name].g_loss(fake.repeat(3))
+    once, thrice = (generators(LOSSES[name], real.repeat(n), fake.repeat(n)) for n in (1, 3))
     assert once.item() == pytest.approx(thrice.item(), rel=1e-14)
 
 
@@ -103,6 +111,30 @@ def test_at_the_equilibrium_of_the_paper() -> None:
 
 def test_only_wasserstein_is_penalised() -> None:
     assert [name for name, loss in LOSSES.items() if loss.penalised] == ["wasserstein-gp"]
+
+
+def test_the_relativistic_loss_pairs_each_real_image_with_one_generated_and_knows_differences_only() -> None:
+    """Huang et al. 2024, equation 2; an offset of all logits changes nothing, another pairing does."""
+    loss, real, fake = LOSSES["relativistic"], torch.tensor([0.5, -1.0]), torch.tensor([0.25, 2.0])
+    by_hand = (math.log1p(math.exp(0.25 - 0.5)) + math.log1p(math.exp(2.0 + 1.0))) / 2
+    assert loss.d_loss(real, fake).item() == pytest.approx(by_hand, rel=1e-6)
+    assert torch.allclose(loss.d_loss(real + 7, fake + 7), loss.d_loss(real, fake))
+    assert loss.d_loss(real, fake.flip(0)).item() != pytest.approx(by_hand, rel=1e-3)
+    assert torch.equal(loss.g_loss(fake, real), loss.d_loss(real, fake))  # one game, seen from both sides
+
+
+def test_whose_penalty_counts() -> None:
+    def weights(**tables) -> Penalties:
+        return Penalties.of(experiment(tables))
+
+    gp = {"name": "wasserstein-gp"}
+    assert not weights()
+    assert not weights(loss={"name": "hinge", "penalty": 5.0})
+    assert weights(loss=gp) == Penalties(0, 0, 10)
+    assert weights(loss={**gp, "penalty": 5.0}, penalties={"r1": 1.0}) == Penalties(1, 0, 5)
+    assert weights(loss={**gp, "penalty": 5.0}, penalties={"gp": 3.0}) == Penalties(0, 0, 3)
+    assert weights(loss={"name": "hinge"}, penalties={"gp": 3.0, "r2": 2.0}) == Penalties(0, 2, 3)
+    assert [weights(penalties={one: 1.0}).zero_centred for one in ("r1", "r2", "gp")] == [True, True, False]
 
 
 class Linear(nn.Module):
@@ -126,6 +158,45 @@ def test_penalty_of_a_linear_discriminator(norm: float) -> None:
     (slope,) = torch.autograd.grad(penalty, network.w)
     expected = 2 * (norm - 1) * network.w / norm if norm else torch.zeros(12)
     assert torch.allclose(slope, expected.to(slope), atol=1e-12)
+
+
+class Quadratic(nn.Module):
+    """x^T A x / 2 + b^T x, whose gradient is A x + b for a symmetric A."""
+
+    def __init__(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(a), nn.Parameter(b)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        return (x @ self.a * x).sum(dim=1) / 2 + x @ self.b
+
+
+def test_zero_centred_penalties_of_a_linear_discriminator() -> None:
+    """|w|^2 on any images, and 2 w as its gradient."""
+    rng = torch.Generator().manual_seed(0)
+    network = Linear(torch.randn(12, generator=rng, dtype=torch.float64))
+    batches = [torch.randn(n, 3, 2, 2, generator=rng, dtype=torch.float64, requires_grad=True) for n in (5, 7)]
+    found = zero_centred_penalties([network(batch) for batch in batches], batches)
+    for penalty in found:
+        assert penalty.item() == pytest.approx(network.w.square().sum().item(), rel=1e-14)
+        (slope,) = torch.autograd.grad(penalty, network.w, retain_graph=True)
+        assert torch.allclose(slope, 2 * network.w, rtol=1e-14)
+
+
+def test_zero_centred_penalties_of_a_quadratic_discriminator() -> None:
+    """E |A x + b|^2 over each batch by itself; in b its gradient is 2 E (A x + b)."""
+    rng = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(size, generator=rng, dtype=torch.float64) for size in ((12, 12), (12,)))
+    network = Quadratic(a + a.T, b)
+    batches = [torch.randn(n, 3, 2, 2, generator=rng, dtype=torch.float64, requires_grad=True) for n in (5, 7)]
+    both = network(torch.cat(batches)).split([5, 7])
+    found = zero_centred_penalties(both, batches)
+    for penalty, batch in zip(found, batches, strict=True):
+        slopes = batch.detach().flatten(1) @ (a + a.T) + b
+        assert penalty.item() == pytest.approx(slopes.square().sum(dim=1).mean().item(), rel=1e-12)
+        (slope,) = torch.autograd.grad(penalty, network.b, retain_graph=True)
+        assert torch.allclose(slope, 2 * slopes.mean(dim=0), rtol=1e-12)
 
 
 def mlp() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:

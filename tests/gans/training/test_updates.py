@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def in_float64(update: TwoPlayer) -> TwoPlayer:
     return update
 
 
-def textbook_losses(name: str) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]:
+def textbook_losses(name: str) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[..., Tensor]]:
     """Losses as tutorials write them, apart from gans.training.losses."""
     one, zero = torch.ones_like, torch.zeros_like
     if name in ("non-saturating", "minimax"):
@@ -44,6 +45,8 @@ def textbook_losses(name: str) -> tuple[Callable[[Tensor, Tensor], Tensor], Call
         return lambda r, f: (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean(), lambda f: -f.mean()
     if name == "least-squares":
         return lambda r, f: ((r - 1) ** 2).mean() / 2 + (f**2).mean() / 2, lambda f: ((f - 1) ** 2).mean() / 2
+    if name == "relativistic":
+        return lambda r, f: bce(r - f, one(r)), lambda r, f: bce(f - r, one(f))
     return lambda r, f: f.mean() - r.mean(), lambda f: -f.mean()
 
 
@@ -58,6 +61,8 @@ class Textbook:
         self.adam_d = torch.optim.Adam(self.d.parameters(), o.lr_d, (o.beta1, o.beta2), foreach=False)
         self.d_loss, self.g_loss = textbook_losses(experiment.loss.name)
         self.penalty = experiment.loss.penalty if experiment.loss.name == "wasserstein-gp" else None
+        self.relative = experiment.loss.name == "relativistic"
+        self.gammas = (experiment.penalties.r1, experiment.penalties.r2)
         self.apart = any(isinstance(layer, nn.BatchNorm2d) for layer in self.d.modules())
 
     def learn(self, real: Tensor, fake: Tensor, shares: Tensor) -> list[float]:
@@ -73,13 +78,18 @@ class Textbook:
             slopes = torch.autograd.grad(self.d(between).sum(), between, create_graph=True)[0]
             norms = slopes.square().sum(dim=(1, 2, 3)).sqrt()
             loss = loss + self.penalty * ((norms - 1) ** 2).mean()
+        for gamma, images in zip(self.gammas, (real, fake), strict=True):
+            if gamma:
+                one = torch.func.grad(lambda x: self.d(x[None]).squeeze())
+                slopes = torch.stack([one(image) for image in images])
+                loss = loss + gamma / 2 * (slopes**2).sum(dim=(1, 2, 3)).mean()
         loss.backward()
         self.adam_d.step()
         return [loss.item(), r.sigmoid().mean().item(), f.sigmoid().mean().item()]
 
-    def draw(self, fake: Tensor) -> float:
+    def draw(self, fake: Tensor, real: Tensor) -> float:
         self.adam_g.zero_grad()
-        loss = self.g_loss(self.d(fake))
+        loss = self.g_loss(self.d(real), self.d(fake)) if self.relative else self.g_loss(self.d(fake))
         loss.backward()
         self.adam_g.step()
         return loss.item()
@@ -97,8 +107,22 @@ def test_steps_equal_a_textbook_gan(network: str, loss: str, tiny, blobs) -> Non
     """Two discriminator steps and one generator step, three times, weight by weight."""
     if network == "dcgan" and loss == "wasserstein-gp":
         pytest.skip("refused by gans.runs.cell.check_fit")
+    compare_with_a_textbook({"networks": {"name": network}, "loss": {"name": loss}}, tiny, blobs)
+
+
+@pytest.mark.parametrize("penalties", [{"r1": 3.0}, {"r2": 5.0}, {"r1": 3.0, "r2": 5.0}], ids=str)
+@pytest.mark.parametrize("loss", ["relativistic", "wasserstein-gp"])
+@pytest.mark.parametrize("network", ["gan", "dcgan-nobn"])
+def test_steps_with_zero_centred_penalties_equal_a_textbook_gan(network, loss, penalties, tiny, blobs) -> None:
+    """There the slopes are of one image at a time."""
+    compare_with_a_textbook(
+        {"networks": {"name": network}, "loss": {"name": loss}, "penalties": penalties}, tiny, blobs
+    )
+
+
+def compare_with_a_textbook(table: dict[str, Any], tiny, blobs) -> None:
     made = tiny(
-        {"networks": {"name": network}, "loss": {"name": loss}, "update": {"d_steps": 2}},
+        {**table, "update": {"d_steps": 2}},
         optimizer={"lr_g": 1e-3, "lr_d": 2e-3, "beta1": 0.5, "beta2": 0.9},
     )
     update = in_float64(make(made, blobs().train))
@@ -115,7 +139,7 @@ def test_steps_equal_a_textbook_gan(network: str, loss: str, tiny, blobs) -> Non
         # the rule's last fake batch serves both players, so one forward pass through G's BatchNorm
         fake = book.g(z[1])
         learned = book.learn(reals[1], fake, shares[1])
-        loss_g = book.draw(fake)
+        loss_g = book.draw(fake, reals[1])
         expected = torch.tensor([learned[0], loss_g, learned[1], learned[2]], dtype=torch.float64)
         assert torch.allclose(values(found).double(), expected, rtol=1e-6, atol=1e-7)
     assert_same_weights(update.generator, book.g, 1e-6)
@@ -133,7 +157,7 @@ def test_sagan_steps_equal_a_textbook_gan(loss: str, tiny, blobs) -> None:
         update.step(images)
         fake = book.g(z)  # once: its power iteration moves
         book.learn(real, fake, torch.rand((8, 1, 1, 1), generator=seeded(update, "penalty", images, 0)))
-        book.draw(fake)
+        book.draw(fake, real)
     assert_same_weights(update.generator, book.g, 1e-6)
     assert_same_weights(update.discriminator.network, book.d, 1e-6)
 

@@ -41,10 +41,19 @@ needs_ray = pytest.mark.skipif(
 )
 
 
-def small(workers: int = 3, **update) -> Experiment:
-    table = {"rule": "mdgan", "workers": workers, "batches": 2, "swap_epochs": 0.4, **update}
+def small(workers: int = 3, **tables) -> Experiment:
+    table = {"rule": "mdgan", "workers": workers, "batches": 2, "swap_epochs": 0.4}
     networks = {"name": "dcgan", "latent": 8, "width": 8}
-    return experiment({"networks": networks, "batch": 4, "precision": "float32", "update": table})
+    return experiment({"networks": networks, "batch": 4, "precision": "float32", "update": table}, tables)
+
+
+# what workers have to know of the server's position, or of their own, beside the iteration
+MOVING = {
+    "kimg": 1,
+    "loss": {"name": "relativistic"},
+    "augment": "color,translation",
+    "anneal": {"shape": "cosine", "lr": 0.1, "beta2": 0.1},
+}
 
 
 def run(rule: MDGAN, steps: int, images: int = 0) -> tuple[Tensor, int]:
@@ -79,9 +88,9 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     """
     images = blobs(n=60).train
     told: dict[int, str] = {}
-    local = MDGAN(small(), SHAPE, Context(images))
+    local = MDGAN(small(**MOVING), SHAPE, Context(images))
     hire = partial(cluster.RayTeam, lost=told.__setitem__)
-    remote = MDGAN(small(), SHAPE, Context(images, hire=hire))
+    remote = MDGAN(small(**MOVING), SHAPE, Context(images, hire=hire))
     pids = remote.team.pids
     assert len({os.getpid(), *pids.values()}) == 4
     assert discriminators(remote) == []  # no discriminator in the server
@@ -96,7 +105,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 
     state = copy.deepcopy(remote.state())
     assert state.keys() == local.state().keys()
-    other = MDGAN(small(), SHAPE, Context(images))
+    other = MDGAN(small(**MOVING), SHAPE, Context(images))
     other.load(copy.deepcopy(state))
     found, _ = run(remote, 5, at)
     assert torch.allclose(run(other, 5, at)[0], found, rtol=1e-5, atol=1e-6)
@@ -126,7 +135,9 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 @pytest.mark.slow
 def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_cluster, blobs) -> None:
     """0 -> 1 -> 2 -> 0 with worker 0 gone: the one on its way to 0 goes on to where 0's would have gone."""
-    remote = MDGAN(small(swap_epochs=float("inf")), SHAPE, Context(blobs(n=60).train, hire=cluster.RayTeam))
+    remote = MDGAN(
+        small(update={"swap_epochs": float("inf")}), SHAPE, Context(blobs(n=60).train, hire=cluster.RayTeam)
+    )
     run(remote, 2)
     before = remote.team.states()
     os.kill(remote.team.pids[0], signal.SIGKILL)

@@ -88,9 +88,9 @@ def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
     rule.player.apply = lambda gradients: merged.extend(gradients)
     for pupil in rule.team.sitting.values():
         # spectral norm moves with every call: judge with the very network that the feedback comes from
-        pupil.feedback = lambda x, p=pupil, f=pupil.feedback: (
+        pupil.feedback = lambda real, x, p=pupil, f=pupil.feedback: (
             judges.append(copy.deepcopy(p.player.network)),
-            f(x),
+            f(real, x),
         )[1]
     generator = copy.deepcopy(rule.generator)
     rule.step(0)
@@ -369,7 +369,7 @@ def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) 
     for player in rule.team.players:
         for parameter in player.parameters:
             parameter.register_hook(lambda gradient: fired.append(1))
-    loss, feedback = rule.team.sitting[0].feedback(torch.randn(4, 1, 16, 16))
+    loss, feedback = rule.team.sitting[0].feedback(torch.randn(4, 1, 16, 16), torch.randn(4, 1, 16, 16))
     assert fired == []
     assert feedback.shape == (4, 1, 16, 16)
     assert loss.shape == ()
@@ -380,7 +380,7 @@ def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -
     in_double(rule)
     fake = torch.randn(4, 1, 16, 16, dtype=torch.float64)
     network: nn.Module = rule.team.players[1].network
-    _, feedback = rule.team.sitting[1].feedback(fake.clone())
+    _, feedback = rule.team.sitting[1].feedback(torch.zeros_like(fake), fake.clone())
     for place in [(0, 0, 0, 0), (2, 0, 7, 9), (3, 0, 15, 15)]:
         values = []
         for h in (1e-6, -1e-6):

@@ -1,0 +1,140 @@
+"""Settings that move with the budget: their ends, a loop that sets them by hand, and checkpoints."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from gans.compute.recorded import Direct, Recorded
+from gans.config import AnnealConfig, Resolved
+from gans.errors import InputError
+from gans.training.anneal import BETA2_STEPS, beta2, factor
+from gans.training.players import Player
+from gans.training.state import Training
+from tests.conftest import CPU, discriminators
+from tests.gans.compute.test_recorded import Strict, assert_same
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+R3GAN = AnnealConfig(shape="cosine", lr=0.25, beta2=0.1, penalty=0.1)
+RULES = {
+    "two-player": {"rule": "two-player"},
+    "mdgan": {"rule": "mdgan", "workers": 3},
+    "fl-gan": {"rule": "fl-gan", "workers": 3, "average_epochs": 0.4},
+}
+GP = {"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}}
+
+
+def test_the_schedules_of_the_papers_at_their_ends_and_in_the_middle() -> None:
+    """R3GAN: learning rate 2e-4 to 5e-5, gamma 0.05 to 0.005, beta2 0.9 to 0.99; SNGAN and WGAN-GP: to nothing."""
+    assert [2e-4 * factor(R3GAN, R3GAN.lr, t) for t in (0, 0.5, 1)] == pytest.approx([2e-4, 1.25e-4, 5e-5])
+    assert [0.05 * factor(R3GAN, R3GAN.penalty, t) for t in (0, 1)] == pytest.approx([0.05, 0.005])
+    assert [beta2(R3GAN, 0.9, t) for t in (0, 0.5, 1)] == pytest.approx([0.9, 0.945, 0.99])
+    assert beta2(R3GAN, 0.9, 0) == 0.9
+    linear = AnnealConfig(lr=0.0)
+    assert [factor(linear, linear.lr, t) for t in (0, 0.25, 1)] == [1, 0.75, 0]
+
+
+def test_the_cosine_is_that_of_the_paper() -> None:
+    for t in (0.1, 0.3, 0.9):
+        decay = 0.5 * (1 + math.cos(math.pi * t))
+        assert factor(R3GAN, 0.25, t) == pytest.approx(1 + (1 - decay) * (0.25 - 1), rel=1e-12)
+
+
+def test_beta2_moves_in_few_steps_near_the_curve() -> None:
+    found = [beta2(R3GAN, 0.9, t / 1000) for t in range(1001)]
+    assert len(set(found)) == BETA2_STEPS + 1
+    assert found == sorted(found)
+    exact = [0.9 + 0.09 * (1 - math.cos(math.pi * t / 1000)) / 2 for t in range(1001)]
+    assert max(abs(a - b) for a, b in zip(found, exact, strict=True)) <= 0.09 / BETA2_STEPS / 2 + 1e-12
+
+
+def annealed(tiny, rule: str, **tables) -> Resolved:
+    return tiny(GP, {"update": RULES[rule], "anneal": R3GAN.model_dump()}, tables, batch=4)
+
+
+def rates(player: Player) -> tuple[float, float]:
+    (group,) = player.optimizer.param_groups
+    return float(group["lr"]), group["betas"][1]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_player_of_every_rule_follows_the_share_of_the_budget(rule: str, tiny, blobs) -> None:
+    made = annealed(tiny, rule, optimizer={"lr_g": 1e-3, "lr_d": 2e-3, "beta2": 0.9})
+    training = Training(made, blobs(n=60), CPU)
+    while not training.over:
+        progress = training.images / made.budget
+        training.step()
+        moved = factor(R3GAN, 0.25, progress)
+        players = [player for player in training.update.players if player is not training.update.player]
+        for player in [training.update.player, *players] if rule != "fl-gan" else players:
+            lr = 2e-3 if player in discriminators(training.update) else 1e-3
+            assert rates(player) == pytest.approx((lr * moved, beta2(R3GAN, 0.9, progress)), rel=1e-6)
+        for player in discriminators(training.update):
+            assert float(player.strength) == pytest.approx(factor(R3GAN, 0.1, progress), rel=1e-6)
+    assert 0.8 < progress < 1
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
+def test_a_rate_that_moves_is_one_that_is_set_by_hand(name: str, tiny, blobs) -> None:
+    """With every optimiser; the weights agree to rounding, since a rate on the device is a float32."""
+    optimizer = {"name": name, "lr_g": 1e-3, "lr_d": 2e-3}
+    base = tiny({"networks": {"name": "gan"}, "optimizer": optimizer})
+    moving, by_hand = (
+        Training(made, blobs(), CPU) for made in (base.model_copy(update={"anneal": AnnealConfig(lr=0.0)}), base)
+    )
+    for _ in range(8):
+        for player, lr in ((by_hand.update.player, 1e-3), (by_hand.update.discriminator, 2e-3)):
+            player.optimizer.param_groups[0]["lr"] = lr * (1 - by_hand.images / base.budget)
+        moving.step()
+        by_hand.step()
+    for one, other in zip(moving.update.players, by_hand.update.players, strict=True):
+        for a, b in zip(one.parameters, other.parameters, strict=True):
+            assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_is_recorded_anew_when_beta2_moves_and_stays_a_plain_one(tiny, blobs) -> None:
+    made, tape = annealed(tiny, "two-player", kimg=0.8), Strict()
+    replayed, plain = Training(made, blobs(n=60), CPU), Training(made, blobs(n=60), CPU)
+    replayed.playback, plain.playback = Recorded(tape), Direct()
+    for _ in range(60):  # of 200: some seven of the twenty steps of beta2
+        replayed.step()
+        plain.step()
+    assert_same(replayed, plain)
+    assert tape.recordings == len({beta2(R3GAN, 0.999, 4 * i / 800) for i in range(60)}) > 2
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_interrupted_training_goes_on_bit_for_bit(rule: str, tiny, blobs) -> None:
+    made, data = annealed(tiny, rule), blobs(n=60)
+    whole = Training(made, data, CPU)
+    for _ in range(4):
+        whole.step()
+    state = copy.deepcopy(whole.state())
+    resumed = Training(made, data, CPU)
+    resumed.load(state)
+    for _ in range(3):
+        one, other = whole.step(), resumed.step()
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_another_budget_is_another_training_only_if_settings_move_with_it(tiny, blobs) -> None:
+    data = blobs()
+
+    def go_on(table: dict) -> None:
+        short, long = (Training(tiny(GP, table, kimg=kimg), data, CPU) for kimg in (0.096, 0.192))
+        long.load(short.state())
+
+    go_on({})
+    with pytest.raises(InputError, match="it is of other settings or data"):
+        go_on({"anneal": {"lr": 0.0}})
+
+
+def test_nothing_moves_unless_asked(tiny, blobs) -> None:
+    training = Training(tiny(GP), blobs(), CPU)
+    training.step()
+    for player in training.update.players:
+        (group,) = player.optimizer.param_groups
+        assert not isinstance(group["lr"], Tensor)
+    assert all(player.strength is None for player in discriminators(training.update))

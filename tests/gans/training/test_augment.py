@@ -1,0 +1,164 @@
+"""Differentiable augmentation against its published definition, written with loops over images and pixels."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gans.config import AUGMENTATIONS, experiment
+from gans.errors import InputError
+from gans.models.layers import Shape
+from gans.registry import RULES
+from gans.training.augment import Augmentation
+from gans.training.updates import Context
+from tests.conftest import CPU, discriminators
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def numbers(count: int, seed: int) -> Callable[..., list[float]]:
+    """What the augmentation draws, in its order: one number for each image."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def draw(low: int | None = None, high: int | None = None) -> list[Any]:
+        if low is None:
+            return torch.rand((count, 1, 1, 1), generator=rng).flatten().tolist()
+        return torch.randint(low, high, (count, 1), generator=rng).flatten().tolist()
+
+    return draw
+
+
+def naive(images: Tensor, policy: str, seed: int) -> Tensor:
+    """Zhao et al. 2020, appendix and code: `rand_brightness` to `rand_cutout`, one pixel at a time."""
+    n, c, h, w = images.shape
+    draw, x = numbers(n, seed), images.clone()
+    for name in policy.split(","):
+        if name == "color":
+            for i, u in enumerate(draw()):
+                x[i] += u - 0.5
+            for i, u in enumerate(draw()):
+                for row in range(h):
+                    for column in range(w):
+                        mean = sum(x[i, k, row, column] for k in range(c)) / c
+                        for k in range(c):
+                            x[i, k, row, column] = (x[i, k, row, column] - mean) * 2 * u + mean
+            for i, u in enumerate(draw()):
+                mean = x[i].sum() / (c * h * w)
+                x[i] = (x[i] - mean) * (u + 0.5) + mean
+        if name == "translation":
+            down, right = draw(-(h // 8), h // 8 + 1), draw(-(w // 8), w // 8 + 1)
+            moved = torch.zeros_like(x)
+            for i in range(n):
+                for row in range(h):
+                    for column in range(w):
+                        r, s = row + down[i], column + right[i]
+                        if 0 <= r < h and 0 <= s < w:
+                            moved[i, :, row, column] = x[i, :, r, s]
+            x = moved
+        if name == "cutout":
+            size = h // 2
+            tops, lefts = draw(0, h + 1 - size % 2), draw(0, w + 1 - size % 2)
+            for i in range(n):
+                for a in range(size):
+                    for b in range(size):
+                        row = min(max(tops[i] + a - size // 2, 0), h - 1)
+                        column = min(max(lefts[i] + b - size // 2, 0), w - 1)
+                        x[i, :, row, column] = 0
+    return x
+
+
+def augmented(images: Tensor, policy: str, seed: int) -> Tensor:
+    augmentation = Augmentation.of(policy, CPU)
+    assert augmentation
+    augmentation.rng.manual_seed(seed)
+    return augmentation(images)
+
+
+@pytest.mark.parametrize("side", [16, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("policy", [*AUGMENTATIONS, "color,translation,cutout", "cutout,color"])
+def test_it_is_the_published_one(policy: str, channels: int, side: int) -> None:
+    images = torch.rand((6, channels, side, side), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    assert torch.allclose(augmented(images, policy, seed=7), naive(images, policy, seed=7), atol=1e-5)
+
+
+def test_images_are_changed_one_by_one_within_the_published_limits() -> None:
+    ones = torch.ones(3000, 1, 16, 16)
+    shifted = augmented(ones, "translation", 0)[:, 0]
+    rows, columns = shifted.amax(dim=2), shifted.amax(dim=1)
+    places = {(int(r.sum()), int(c.sum())) for r, c in zip(rows, columns, strict=True)}
+    assert {sides for pair in places for sides in pair} == {14, 15, 16}  # by two pixels of 16 at most
+    cut = 1 - augmented(ones, "cutout", 0)[:, 0]
+    areas = cut.sum(dim=(1, 2))
+    assert areas.max() == 64  # a quarter of the image
+    assert areas.min() == 16  # its centre in a corner
+    bright = augmented(0 * ones, "color", 0).mean(dim=(1, 2, 3))
+    assert -0.5 <= bright.min() < -0.49
+    assert 0.49 < bright.max() <= 0.5
+    assert len(set(bright.tolist())) > 2900
+
+
+def test_gradients_pass_through_twice() -> None:
+    images = torch.rand((2, 3, 8, 8), dtype=torch.float64, requires_grad=True)
+
+    def seen(x: Tensor) -> Tensor:
+        return augmented(x, "color,translation,cutout", 3).square().sum(dim=(1, 2, 3))
+
+    assert torch.autograd.gradcheck(seen, images)
+    assert torch.autograd.gradgradcheck(seen, images)
+
+
+def test_a_policy_is_one_text_and_wrong_ones_are_refused() -> None:
+    assert experiment({"augment": " color , cutout"}).augment == "color,cutout"
+    assert experiment({"augment": ""}).augment == experiment({"augment": "  "}).augment == ""
+    assert Augmentation.of("", CPU) is None
+    for wrong, said in {
+        "colour": "unknown augmentation 'colour'; did you mean 'color'",
+        "color,": "unknown augmentation ''",
+        "cutout,cutout": "names one twice",
+    }.items():
+        with pytest.raises(InputError, match=said):
+            experiment({"augment": wrong})
+
+
+UPDATES = {
+    "two-player": {"rule": "two-player", "d_steps": 2},
+    "mdgan": {"rule": "mdgan", "workers": 2, "d_steps": 2},
+    "fl-gan": {"rule": "fl-gan", "workers": 2, "d_steps": 2, "average_epochs": 0.4},
+}
+GP = {"name": "wasserstein-gp"}
+
+
+@pytest.mark.parametrize("rule", UPDATES)
+@pytest.mark.parametrize("table", [{}, {"loss": {"name": "relativistic"}}, {"loss": GP}], ids=str)
+def test_discriminators_see_augmented_images_only(rule: str, table: dict[str, Any], tiny, blobs) -> None:
+    """Real and generated, in both players' steps; marked here by a shift that no image comes near."""
+    made = tiny({"networks": {"name": "gan"}, "update": UPDATES[rule], "augment": "color"}, table, batch=4)
+    update = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))
+    smallest: list[float] = []
+    for player in discriminators(update):
+        assert player.augmentation
+        player.augmentation.transforms = [lambda x, rng: x + 100]
+        player.network.register_forward_pre_hook(lambda m, args: smallest.append(float(args[0].detach().min())))
+    update.step(0)
+    assert len(smallest) >= 3 * len(discriminators(update))
+    assert min(smallest) > 90
+
+
+@pytest.mark.parametrize("rule", UPDATES)
+def test_every_place_and_every_player_draws_its_own(rule: str, tiny, blobs) -> None:
+    """Seeds by position and worker; all of them known to a recording."""
+    made = tiny({"networks": {"name": "gan"}, "update": UPDATES[rule], "augment": "color"}, batch=4)
+    update = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))
+    rngs = [player.augmentation.rng for player in discriminators(update)]
+    assert {id(rng) for rng in rngs} <= {id(rng) for rng in update.rngs}
+    seeds: list[int] = []
+    for step in range(3):
+        update.step(step * update.images_per_step)
+        seeds += [rng.initial_seed() for rng in rngs]
+    assert len(set(seeds)) == 3 * len(rngs)
+    again = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))
+    again.prepare(0)
+    assert [player.augmentation.rng.initial_seed() for player in discriminators(again)] == seeds[: len(rngs)]
