@@ -35,7 +35,7 @@ from reports.sheet import Sheet
 from reports.tables import escape
 from sweeps import ROOT, plots, winners
 from sweeps.progress import Tally
-from sweeps.study import Sweep
+from sweeps.study import Sweep, origin
 from sweeps.winners import DEFAULT
 
 log = logging.getLogger("gans")
@@ -184,7 +184,7 @@ def record(study: Study, sweep: Sweep, request: Any, finalists: Sequence[FrozenT
 
 def row(trial: FrozenTrial, sweep: Sweep) -> Trial:
     return Trial(
-        number=trial.number,
+        number=origin(trial),
         score=trial.values[0],
         seconds=trial.user_attrs.get("seconds", math.nan),
         settings=sweep.space.settings(trial.params),

@@ -234,7 +234,7 @@ class SweepRun:
                 self.close(trial, event.result)
         self.clean()
         best = winners.finalists(self.study, self.sweep, self.request.finalists)
-        tidy(self.study, self.folder, [trial.number for trial in best])
+        tidy(self.study, self.folder, [origin(trial) for trial in best])
 
     def give_up(self, result: Result | None) -> None:
         """Count failures in a row."""

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.matrix import Matrix, MatrixFile
 from gans.config import Experiment
-from sweeps.study import Sweep
+from sweeps.study import Sweep, origin
 from sweeps.toml import bare, comment, lines
 
 DEFAULT = "default"
@@ -37,7 +37,8 @@ def finalists(study: Study, sweep: Sweep, count: int) -> list[FrozenTrial]:
 
 
 def name(trial: FrozenTrial) -> str:
-    return f"trial-{trial.number}"
+    """Of a contestant: a trial that was tried again is called as it was first, whoever was killed."""
+    return f"trial-{origin(trial)}"
 
 
 def matrix(sweep: Sweep, trials: Sequence[FrozenTrial], seeds: int) -> Matrix:

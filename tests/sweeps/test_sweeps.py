@@ -37,6 +37,7 @@ from gans.errors import InputError, exit_code
 from gans.recipes import RECIPES, recipe
 from gans.runs.cell import Cell, check_fit
 from gans.runs.execute import Place as RunPlace
+from gans.runs.sync import keys
 from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
 from reports.difference import Difference
@@ -505,6 +506,20 @@ def test_finalists_are_the_best_without_the_default(sweep, site):
     assert tables["models"] == {name: nest(dict(flatten(table))) for name, table in tables["models"].items()}
 
 
+def test_a_trial_that_was_tried_again_keeps_its_name(sweep):
+    """The killed one has number 0 and its second try 1; what remains is called after the first."""
+    study = sweep.create()
+    for attributes, end in (({}, {"state": TrialState.FAIL}), ({"failed_trial": 0}, {"values": 5.0})):
+        trial = study.ask()
+        sweep.space.suggest(trial)
+        for key, value in attributes.items():  # as optuna's callback marks it
+            trial.storage.set_trial_system_attr(trial._trial_id, key, value)
+        study.tell(trial, **end)
+    (best,) = winners.finalists(study, sweep, 1)
+    assert (best.number, winners.name(best)) == (1, "trial-0")
+    assert pages.label(pages.row(best, sweep)) == "trial-0"
+
+
 # --- statistics
 
 
@@ -686,7 +701,7 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
     assert kinds.count("sweep") == 1 and kinds.count("cell") == 4
     parent = next(run for run in runs if run.data.tags["gans.kind"] == "sweep")
     for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
-        run = next(run for run in runs if run.info.run_id == trial.user_attrs["run"])
+        run = next(run for run in runs if trial.user_attrs["run"] in keys(run))
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         assert "curve/fd_digits" in run.data.metrics
         pruned = trial.state == TrialState.PRUNED and not trial.user_attrs["diverged"]
