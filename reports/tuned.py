@@ -21,6 +21,11 @@ PREFIX = "sweep-"  # of a study's experiment
 DEFAULT = "default"  # the untuned model among the retrained
 
 
+def contestant(number: int) -> str:
+    """What a trial is called among the retrained models."""
+    return f"trial-{number}"
+
+
 class Finalist(BaseModel):
     """A trial that was retrained."""
 
@@ -29,7 +34,7 @@ class Finalist(BaseModel):
     @property
     def label(self) -> str:
         """Its name among the retrained models."""
-        return f"trial-{self.number}"
+        return contestant(self.number)
 
 
 class Record(BaseModel):

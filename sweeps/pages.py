@@ -143,7 +143,7 @@ class Swept:
 
 
 def label(trial: Trial) -> str:
-    return f"trial-{trial.number}"
+    return tuned.contestant(trial.number)
 
 
 # --- what is kept of a study

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from reports import figures
 from reports.estimate import Estimate
 from reports.numbers import number, setting
-from sweeps.study import Sweep
+from sweeps.study import Sweep, origin
 
 ENOUGH = 2  # finished trials before there is anything to compare
 BEST, OTHERS = figures.COLOURS[1], figures.COLOURS[0]  # the best trial or trials, and those that lost
@@ -202,10 +202,10 @@ def curves(study: Study, sweep: Sweep) -> Figure | None:
         return None
     figure, (axes,) = blank(8, 3.8)
     best = min(finished(study), key=score)
-    looks = {"pruned": ("0.65", 1.0), "finished": (OTHERS, 1.3), f"the best, trial {best.number}": (BEST, 2.2)}
+    looks = {"pruned": ("0.65", 1.0), "finished": (OTHERS, 1.3), f"the best, trial {origin(best)}": (BEST, 2.2)}
     for trial in trials:
         kind = "finished" if trial.state == TrialState.COMPLETE else "pruned"
-        kind = f"the best, trial {best.number}" if trial.number == best.number else kind
+        kind = f"the best, trial {origin(best)}" if trial.number == best.number else kind
         colour, width = looks[kind]
         points = sorted(trial.intermediate_values.items())
         x, y = [images / 1000 for images, _ in points], [value for _, value in points]
@@ -228,7 +228,7 @@ def front(study: Study, sweep: Sweep) -> Figure | None:
         axes.plot([seconds], [value], "o", color=colour, ms=6)
         if trial.number in kept:
             axes.annotate(
-                f"trial {trial.number}", (seconds, value), (6, 4), textcoords="offset points", fontsize=8
+                f"trial {origin(trial)}", (seconds, value), (6, 4), textcoords="offset points", fontsize=8
             )
     axes.set(xscale="log", xlabel="training seconds")
     figures.log_ticks(axes.xaxis)

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from benchmarks.engine import Ended, Event, Progressed
 from gans import schema
 from gans.commands.progress import summary
+from sweeps.study import origin
 
 LINE_SECONDS = 15.0
 
@@ -43,7 +44,7 @@ class Tally:
             failed=states.count(TrialState.FAIL),
             running=states.count(TrialState.RUNNING),
             best=best.values[0] if best else math.nan,
-            best_trial=best.number if best else None,
+            best_trial=origin(best) if best else None,
         )
 
     @property

@@ -426,7 +426,7 @@ def bury(study: Study, trial: FrozenTrial, again: bool = True) -> bool:
 
 
 def origin(trial: FrozenTrial | Trial) -> int:
-    """The number of the trial, or of the one that it tries again; both work in the same folder."""
+    """What a trial is called: its number, or that of the one that it tries again, in whose folder it works."""
     frozen = trial if isinstance(trial, FrozenTrial) else trial.study.trials[trial.number]
     number = RetryHeartbeatStaleTrialCallback.retried_trial_number(frozen)
     return frozen.number if number is None else number

@@ -109,7 +109,7 @@ class Objective:
         if surplus(trial, self.sweep.trials):
             trial.set_user_attr("surplus", True)
             raise Surplus
-        self.tell(0, {"trial": trial.number})
+        self.tell(0, {"trial": origin(trial)})
         try:
             return self.train(trial, self.sweep, self.site, self.tell)
         except TrialPruned as stop:
@@ -172,9 +172,9 @@ class TrialRun(CellRun):
         return super().tags() | {
             schema.KIND: schema.TRIAL,
             schema.STUDY: self.sweep.study,
-            schema.TRIAL_NUMBER: str(self.trial.number),
+            schema.TRIAL_NUMBER: str(origin(self.trial)),
             schema.REASON: "",  # a trial that is tried again takes up the run of the first try
-            schema.NOTE: f"Trial {self.trial.number} of study `{self.sweep.study}`: {self.trial.params}",
+            schema.NOTE: f"Trial {origin(self.trial)} of study `{self.sweep.study}`: {self.trial.params}",
         }
 
     def tracker(self, run: Run) -> Tracker:

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.matrix import Matrix, MatrixFile
 from gans.config import Experiment
+from reports.tuned import contestant
 from sweeps.study import Sweep, origin
 from sweeps.toml import bare, comment, lines
 
@@ -38,7 +39,7 @@ def finalists(study: Study, sweep: Sweep, count: int) -> list[FrozenTrial]:
 
 def name(trial: FrozenTrial) -> str:
     """Of a contestant: a trial that was tried again is called as it was first, whoever was killed."""
-    return f"trial-{origin(trial)}"
+    return contestant(origin(trial))
 
 
 def matrix(sweep: Sweep, trials: Sequence[FrozenTrial], seeds: int) -> Matrix:

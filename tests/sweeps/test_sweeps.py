@@ -518,6 +518,7 @@ def test_a_trial_that_was_tried_again_keeps_its_name(sweep):
     (best,) = winners.finalists(study, sweep, 1)
     assert (best.number, winners.name(best)) == (1, "trial-0")
     assert pages.label(pages.row(best, sweep)) == "trial-0"
+    assert Tally.of(study).best_trial == 0
 
 
 # --- statistics
