@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# Ray, for MD-GAN's workers in processes of their own
-CLUSTER := $(if $(filter cluster,$(EXTRAS))$(filter ray,$(WORKERS)),$(VENV)/.cluster)
+# Ray, for cells on a cluster and MD-GAN's workers in processes of their own
+CLUSTER := $(if $(filter cluster,$(EXTRAS))$(filter ray,$(WORKERS) $(ENGINE)),$(VENV)/.cluster)
 export PYTHONUNBUFFERED := 1
 # make puts the variables that it was given into the environment; the options of each command say which it takes
 given = $(BIN)/python -m gans.commands.make $@ $(MAKECMDGOALS)
@@ -39,10 +39,10 @@ $(VENV)/.cluster: requirements-cluster.lock $(READY)
 bench: $(READY) $(CLUSTER) ## train, score, track, report a matrix
 	@$(given)
 
-sweep: $(READY) ## tune a model, retrain the winners, report
+sweep: $(READY) $(CLUSTER) ## tune a model, retrain the winners, report
 	@$(given)
 
-score: $(READY) ## score finished cells by other extractors or on more images, without training
+score: $(READY) $(CLUSTER) ## score finished cells by other extractors or on more images, without training
 	@$(given)
 
 speed: $(READY) ## time training beside its arithmetic and beside tutorials

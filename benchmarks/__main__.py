@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from benchmarks.cluster import joined
 from benchmarks.engine import preload
 from benchmarks.matrix import check_names, select_matrix, tell_presets
 from benchmarks.options import Bench
@@ -19,6 +21,9 @@ from gans.urls import tracking_uri
 if TYPE_CHECKING:
     from benchmarks.matrix import Matrix
     from benchmarks.runner import MatrixRun
+
+
+NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")  # by every job
 
 
 def main() -> int:
@@ -38,8 +43,14 @@ def run(asked: Bench) -> int:
     databases.check_tracking(tracking_uri())
     matrix = select_matrix(asked.matrix, asked.preset, outputs)
     tell_presets(matrix, asked.selection)
-    if not asked.dry_run:
-        preload("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")
+    if not asked.dry_run and asked.machine.engine == "local":
+        preload(*NEEDED)
+    with joined(asked.machine, tracking_uri(), NEEDED) as machine:
+        return bench(replace(asked, machine=machine), matrix)
+
+
+def bench(asked: Bench, matrix: Matrix) -> int:
+    """As `run`, of a matrix that is read, on a machine that has joined its cluster."""
     from benchmarks.runner import MatrixRun  # seconds to import, which a wrong name does not wait for
     from gans.runs.sync import say
     from gans.runs.tracking import Store

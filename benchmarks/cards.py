@@ -168,15 +168,19 @@ class CardsEngine:
                     card.end()
 
 
-def engine(machine: Machine, jobs: int, side: int, spread: bool = False) -> Engine:
-    """What runs cells or trials on a machine: its cards, if it has any, else a process for each of them.
+def engine(machine: Machine, jobs: int, side: int, spread: int = 0) -> Engine:
+    """What runs cells or trials: a cluster, or a machine's cards, if it has any, else a process for each of them.
 
     Args:
         machine: as it was asked for.
         jobs: how many there are.
         side: of their largest images, in pixels.
-        spread: whether the workers of some are processes: these fill the machine one by one.
+        spread: processes that the workers of one are, at most: such jobs fill a machine one by one.
     """
+    if machine.cluster:
+        from benchmarks.cluster import RayEngine, share
+
+        return RayEngine(machine.cluster, share(machine, jobs, side, spread))
     if not machine.cards:
         return LocalEngine(1 if spread and machine.jobs is None else machine.parallel(jobs, side))
     from gans.compute import devices

@@ -1,9 +1,9 @@
 """Runs jobs, some at a time, each under a time limit: what an engine takes and tells, and the one for CPUs.
 
-`LocalEngine` gives each job a process of its own; the engine for GPUs is in `benchmarks.cards`. Workers are forked
-from a server process that has imported torch and MLflow once, so a job starts in a fraction of a second. A worker
-lives only as long as its pipe to the runner: if the runner dies, however it dies, its workers stop at once and can
-be resumed from their checkpoints.
+`LocalEngine` gives each job a process of its own; the engine for GPUs is in `benchmarks.cards`, the one for
+clusters in `benchmarks.cluster`. Workers are forked from a server process that has imported torch and MLflow once,
+so a job starts in a fraction of a second. A worker lives only as long as its pipe to the runner: if the runner
+dies, however it dies, its workers stop at once and can be resumed from their checkpoints.
 """
 
 from __future__ import annotations
@@ -84,12 +84,27 @@ class Waiting:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """What did the job is gone, through no fault of its own or not certainly: it is done again, elsewhere."""
+
+    job: Job
+    why: str
+
+
+@dataclass(frozen=True)
 class Ended:
+    """The job is over.
+
+    Attributes:
+        died: its process ended without a word.
+    """
+
     job: Job
     result: Result
+    died: bool = False
 
 
-Event = Started | Progressed | Waiting | Ended
+Event = Started | Progressed | Waiting | Moved | Ended
 
 
 class Engine(Protocol):
@@ -158,18 +173,9 @@ class LocalEngine:
                 while waiting and len(running) < self.parallel:
                     running.append(self.start(waiting.pop()))
                     yield Started(running[-1].job)
-                wait([w.pipe for w in running] + [w.process.sentinel for w in running], timeout=0.5)
-                for worker in list(running):
-                    verdict = worker.verdict()
-                    yield from worker.receive()
-                    if verdict:
-                        running.remove(worker)
-                        worker.pipe.close()
-                        yield Ended(worker.job, worker.result or verdict)
+                yield from news(running)
         finally:
-            for worker in running:
-                worker.process.kill()
-                worker.process.join()
+            stop(running)
 
     def start(self, job: Job) -> Running:
         ours, theirs = self.context.Pipe()
@@ -177,6 +183,29 @@ class LocalEngine:
         process.start()
         theirs.close()
         return Running(job, process, ours, time.monotonic() + job.seconds)
+
+
+def news(running: list[Running], *others: Connection) -> Iterator[Event]:
+    """What workers tell; those whose jobs are over are no longer among them.
+
+    Waited for half a second at most, or until there is something to be read from another pipe.
+    """
+    wait([*others, *(w.pipe for w in running), *(w.process.sentinel for w in running)], timeout=0.5)
+    for worker in list(running):
+        verdict = worker.verdict()
+        yield from worker.receive()
+        if verdict:
+            running.remove(worker)
+            worker.pipe.close()
+            died = worker.result is None and verdict.status == schema.FAILED
+            yield Ended(worker.job, worker.result or verdict, died)
+
+
+def stop(running: list[Running]) -> None:
+    """End workers at once."""
+    for worker in running:
+        worker.process.kill()
+        worker.process.join()
 
 
 def work(job: Job, pipe: Connection) -> None:

@@ -5,18 +5,19 @@ Nothing heavy is imported here, so that errors come at once.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from gans import places
 from gans.commands import checks, options
 from gans.commands.options import Only, Option
 from gans.commands.outputs import Outputs
-from gans.errors import unknown
+from gans.errors import InputError, unknown
 from gans.registry import DATASETS
 from gans.schema import Precision
 
@@ -27,6 +28,7 @@ MOST_DAMAGED, FEWEST_DAMAGED = 2_000, 50  # images; more only make the error bar
 # cells at a time on a GPU: all together were fastest on one H200 (docs/speed-log.md) with 8 on the 16x16 images of
 # digits; on larger ones 4 are as fast as more, to a tenth
 SMALL, MANY, FEW = 16, 8, 4
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,14 @@ class Machine:
     jobs: Annotated[
         int | None,
         Option(
-            "cells or trials at a time, on each GPU; if not given one per CPU core, or on a GPU 8 of small images "
-            "and 4 of larger ones, as far as its memory goes",
+            "cells or trials at a time, on each GPU or machine; if not given one per CPU core, or on a GPU 8 of "
+            "small images and 4 of larger ones, as far as its memory goes",
             repeated=False,
             least=1,
             most=1_024,
         ),
     ] = None
-    runs: Annotated[Path, Option("folder for checkpoints and pictures", variable=False)] = Path("runs")
+    runs: Annotated[Path, Option("folder for checkpoints and pictures", repeated=False)] = Path("runs")
     outputs: Outputs = field(default_factory=places.outputs)
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA; not measured)")] = False
@@ -76,19 +78,30 @@ class Machine:
             "given, where the matrix says"
         ),
     ] = None
+    engine: Annotated[
+        str,
+        Option("what runs cells: local, or ray (the cluster at RAY_ADDRESS, else this machine)", repeated=False),
+    ] = "local"
+    cluster: Any = field(default=None, compare=False)  # of `ray`, once it is joined (`benchmarks.cluster.joined`)
 
     def validate(self) -> None:
-        """Refuse a device or a place for workers that there can not be, before torch is loaded."""
+        """Refuse a device, a place or an engine that there can not be, before torch is loaded."""
         checks.device(self.device)
         if self.workers:
             checks.workers(self.workers)
+        if self.engine not in ENGINES:
+            raise unknown("engine", self.engine, ENGINES)
+        if found := re.match(r"(\w+):/", str(self.runs)):
+            raise InputError(
+                f"RUNS={found[1]}://... is no folder, in which runs have to lie; take one that every machine has"
+            )
 
     def parallel(self, count: int, side: int) -> int:
         """Of so many cells, those that run at a time; `side` as in `width`.
 
         Small cells share no work, so one CPU thread each beats one cell with all threads.
         """
-        return max(1, min(self.width(side) * max(1, len(self.cards)), count))
+        return max(1, min(self.width(side) * max(1, len(self.cards)) * self.machines, count))
 
     def width(self, side: int) -> int:
         """Cells at a time on each card, or on the CPU.
@@ -96,24 +109,32 @@ class Machine:
         Args:
             side: of the largest images, in pixels.
         """
-        from gans.compute import devices
-
         if self.jobs:
             return self.jobs
-        return min(MANY if side <= SMALL else FEW, self.room) if self.cards else devices.cores()
+        return min(MANY if side <= SMALL else FEW, self.room) if self.cards else self.cores
 
     def threads(self, side: int) -> int:
         """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
+        return max(1, self.cores * self.machines // self.parallel(sys.maxsize, side))
+
+    @property
+    def cores(self) -> int:
+        """CPU cores for cells; of a cluster, on the machine that has fewest."""
         from gans.compute import devices
 
-        return max(1, devices.cores() // self.parallel(sys.maxsize, side))
+        return self.cluster.cores if self.cluster else devices.cores()
+
+    @property
+    def machines(self) -> int:
+        """That cells run on."""
+        return self.cluster.machines if self.cluster else 1
 
     @cached_property
     def cards(self) -> list[int]:
         """The GPUs that cells run on, by index; none: they run on the CPU."""
         from gans.compute import devices
 
-        return devices.cards(self.device)
+        return [] if self.cluster else devices.cards(self.device)
 
     @cached_property
     def room(self) -> int:
@@ -124,6 +145,8 @@ class Machine:
 
         return min(devices.room(torch.device("cuda", card), GIBIBYTES) for card in self.cards)
 
+
+PLACE = ("device", "jobs", "runs", "outputs", "engine")  # what is asked where networks are as they were trained
 
 MatrixName = Annotated[
     str, Option("a file in benchmarks/matrices without .toml, or a path to one", positional=True)
@@ -160,7 +183,7 @@ class Score:
     ] = None
     selection: Selection = field(default_factory=Selection)
     preset: Preset = ""
-    machine: Annotated[Machine, Only(("device", "jobs", "runs", "outputs"))] = field(default_factory=Machine)
+    machine: Annotated[Machine, Only(PLACE)] = field(default_factory=Machine)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.engine import Ended, Event, Progressed, Started, Waiting
+from benchmarks.engine import Ended, Event, Moved, Progressed, Started, Waiting
 from gans import schema
 from gans.commands.progress import Cost, Screen, kind_of
 from gans.runs.tracking import MlflowRun
@@ -20,6 +20,8 @@ def show(screen: Screen, event: Event) -> None:
             screen.tell(job.name, images, values)
         case Waiting(who=who, images=images):
             screen.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
+        case Moved(why=why):
+            screen.wait(job.name, f"{why}; it goes on")
         case Ended(result=result):
             screen.end(job.name, result.status, result.reason, job.counts)
 

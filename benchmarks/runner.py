@@ -15,8 +15,9 @@ from typing import Self
 import torch
 
 from benchmarks.cards import engine
+from benchmarks.cluster import require
 from benchmarks.elsewhere import shared
-from benchmarks.engine import Ended, Job, Result, Started
+from benchmarks.engine import Ended, Job, Moved, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
 from benchmarks.options import Bench, Machine, Report, Score, Selection
@@ -158,7 +159,9 @@ class MatrixPlan:
         self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}
         self.planned = self.plan()
         self.spread = [p for p in self.untrained() if self.where(p.cell) == "ray"]
-        if self.spread:
+        if machine.cluster and machine.cluster.named:
+            require(machine, self.side, workers_of(self.spread))
+        elif self.spread:
             check_cluster(self.spread, self.device)
         self.floors = self.list_floors()
         writable(machine.runs)
@@ -460,9 +463,10 @@ class MatrixRun(MatrixPlan):
         """Run the jobs; returns how each ended, by name. An interrupt leaves the running cells resumable."""
         results: dict[str, Result] = {}
         running: set[str] = set()
+        moved: dict[str, str] = {}
         if not jobs:
             return results
-        spread = any(p in self.spread for p in planned.values())
+        spread = workers_of([p for p in planned.values() if p in self.spread])
         events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
@@ -471,21 +475,28 @@ class MatrixRun(MatrixPlan):
                     show(screen, event)
                     if isinstance(event, Started):
                         running.add(event.job.name)
+                    if isinstance(event, Moved):
+                        moved[event.job.name] = event.why
                     if isinstance(event, Ended):
                         running.discard(event.job.name)
                         # floors of several extractors share a name: a failure of one is not forgotten
                         if results.get(event.job.name, Result(FINISHED)).status == FINISHED:
                             results[event.job.name] = event.result
-                        self.record(event.result, planned.get(event.job.name))
+                        self.record(event.result, planned.get(event.job.name), moved.get(event.job.name, ""))
         except KeyboardInterrupt:
             for name in sorted(running & planned.keys()):
                 self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
             raise
         return results
 
-    def record(self, result: Result, planned: Planned | None) -> None:
-        """Write down the end of a cell whose own process could not."""
-        if planned is None or result.status in FINAL or result.status == schema.SKIPPED:
+    def record(self, result: Result, planned: Planned | None, moved: str = "") -> None:
+        """Write down the end of a cell whose own process could not, and why it was taken up elsewhere."""
+        if planned is None or result.status == schema.SKIPPED:
+            return
+        if moved and (known := LiveRun.of(planned.folder, self.place.uri, self.place.experiment)):
+            known.tag({schema.MOVED: moved})
+            known.close(GRACE)
+        if result.status in FINAL:
             return
         if held(planned.folder / LOCK):
             return  # another process is at it, and writes down its end
@@ -517,8 +528,13 @@ def why_not(name: str) -> str:
 
 def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
     """Refuse, before anything runs, a cluster without room for the largest cell."""
+    cluster.require(workers_of(spread), device)
+
+
+def workers_of(spread: Sequence[Planned]) -> int:
+    """Those of the cell that has most, of cells whose workers are processes."""
     updates = [p.cell.experiment.update for p in spread]
-    cluster.require(max(update.workers for update in updates if isinstance(update, ShardedConfig)), device)
+    return max((update.workers for update in updates if isinstance(update, ShardedConfig)), default=0)
 
 
 def check_cell(cell: Cell, device: torch.device) -> None:

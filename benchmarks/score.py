@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
+from benchmarks.__main__ import NEEDED
+from benchmarks.cluster import joined
 from benchmarks.matrix import check_names, select_matrix, tell_presets
 from benchmarks.options import Score
 from gans.commands import options
@@ -33,7 +35,8 @@ def run(asked: Score) -> int:
     from benchmarks.scores import score  # seconds to import, which a wrong name does not wait for
     from gans.runs.tracking import Store
 
-    outcome = score(matrix, asked.selection, asked.machine, Store(), asked.extractors, asked.count)
+    with joined(asked.machine, tracking_uri(), NEEDED) as machine:
+        outcome = score(matrix, asked.selection, machine, Store(), asked.extractors, asked.count)
     return outcome.exit_code
 
 

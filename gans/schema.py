@@ -32,6 +32,7 @@ CHOSEN = "gans.chosen_images"  # images seen by the checkpoint that is scored
 DEVICE, THREADS, GRAPH, COMPILED = "gans.device", "gans.threads", "gans.graph", "gans.compiled"
 WORKERS = "gans.workers"  # where MD-GAN's workers live
 LOST = "gans.lost."  # and the number of a worker of MD-GAN: why it is gone
+MOVED = "gans.moved"  # why a cell was taken up elsewhere, the last time: a node or a process of it died
 HOLDER = "gans.holder"  # who works on a run, see `gans.runs.locks`; and `.` and a session of a sweep
 MATRIX_NAME = "gans.matrix"
 PRESET = "gans.preset"  # that an invocation laid beside a matrix's models

@@ -6,12 +6,16 @@ import os
 import signal
 import sys
 
+from benchmarks.cluster import joined
 from benchmarks.engine import preload
+from benchmarks.options import Machine
 from gans.commands import options
 from gans.errors import exit_code
 from gans.runs import databases
 from gans.urls import go_on_without_secrets, tracking_uri
-from sweeps.options import SECRETS, Search
+from sweeps.options import SECRETS, Request, Search
+
+NEEDED = ("sweeps.trial", "benchmarks.jobs", "sklearn.datasets", "torchvision.utils")  # by every job
 
 
 def main() -> int:
@@ -30,7 +34,14 @@ def run(asked: Search) -> int:
     databases.check_storage(asked.request.storage)
     databases.check_tracking(tracking_uri())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
-    preload("sweeps.trial", "benchmarks.jobs", "sklearn.datasets", "torchvision.utils")
+    if asked.machine.engine == "local":
+        preload(*NEEDED)
+    with joined(asked.machine, tracking_uri(), NEEDED, asked.request.storage) as machine:
+        return search(asked.request, machine)
+
+
+def search(request: Request, machine: Machine) -> int:
+    """As `run`, on a machine that has joined its cluster."""
     import optuna  # seconds to import, as what follows, which wrong input does not wait for
 
     from gans.runs.sync import say
@@ -38,8 +49,8 @@ def run(asked: Search) -> int:
     from sweeps.runner import SweepRun
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sweep = SweepRun(asked.request, asked.machine, Store())
-    if len(asked.request.objectives) > 1:
+    sweep = SweepRun(request, machine, Store())
+    if len(request.objectives) > 1:
         print("two objectives: every trial runs to its end, since Optuna prunes by one objective only")
     say(sweep.catch_up())
     code = sweep.run()

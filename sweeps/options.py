@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from benchmarks.options import Machine
+from benchmarks.options import PLACE, Machine
 from gans.commands import options
 from gans.commands.checks import dataset
 from gans.commands.options import Only, Option
@@ -87,7 +87,7 @@ class Search:
     """Tune a model, retrain the winners, report."""
 
     request: Request
-    machine: Annotated[Machine, Only(("device", "jobs", "runs", "outputs"))] = field(default_factory=Machine)
+    machine: Annotated[Machine, Only(PLACE)] = field(default_factory=Machine)
 
     def validate(self) -> None:
         """Refuse what cannot be before anything is loaded."""

@@ -13,6 +13,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.cards import engine
+from benchmarks.cluster import require
 from benchmarks.engine import Ended, Job, Result
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
 from benchmarks.options import Machine, Selection
@@ -104,10 +105,13 @@ def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
     """
     update, matrix = sweep.base.update, own_matrix(request)
     asked = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
-    if asked == "local" or not isinstance(update, ShardedConfig) or not RULES[update.rule].distributed:
-        return "local"
-    cluster.require(update.workers, devices.resolve(machine.device))
-    return asked
+    workers = update.workers if isinstance(update, ShardedConfig) and RULES[update.rule].distributed else 0
+    apart = workers if asked != "local" else 0
+    if machine.cluster and machine.cluster.named:
+        require(machine, sweep.default.experiment.resolution, apart)
+    elif apart:
+        cluster.require(apart, devices.resolve(machine.device))
+    return asked if apart else "local"
 
 
 class GaveUp(Exception):
@@ -195,7 +199,7 @@ class SweepRun:
             experiment=self.sweep.name,
             uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
-            threads=max(1, devices.cores() // self.parallel(left)),
+            threads=self.threads(left),
             parent=self.parent.key,
             graph=self.machine.graph,
             compile=self.machine.compile,
@@ -208,13 +212,21 @@ class SweepRun:
         alone = self.machine.jobs is None and self.workers != "local"
         return 1 if alone else self.machine.parallel(count, self.sweep.default.experiment.resolution)
 
+    def threads(self, count: int) -> int:
+        """CPU threads of so many trials each."""
+        machine = self.machine
+        if machine.cluster and machine.cluster.named:  # as they are booked
+            return machine.threads(self.sweep.default.experiment.resolution)
+        return max(1, devices.cores() // self.parallel(count))
+
     def job(self, site: Site, ticket: str) -> Job:
         call = partial(trial_job, sweep=self.sweep, site=site, ticket=ticket, train=self.train)
         return Job(ticket, call, self.sweep.base.budget, self.folder / schema.LOG, self.sweep.seconds)
 
     def work(self, jobs: list[Job], screen: Bars | Lines) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and queues them again."""
-        spread = self.workers != "local"
+        update = self.sweep.base.update
+        spread = update.workers if self.workers != "local" and isinstance(update, ShardedConfig) else 0
         events = engine(self.machine, len(jobs), self.sweep.default.experiment.resolution, spread).run(jobs)
         try:
             with closing(events):

@@ -40,9 +40,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
+from gans.runs import locks
 from gans.runs.cell import Cell
 from gans.runs.databases import JOURNAL, STORAGE, check_storage, remedy
-from gans.runs.locks import HOST, alive
+from gans.runs.locks import HOST, Holder, alive
 from gans.runs.tables import creating
 from gans.runs.tracking import shown, trouble
 from sweeps.space import Space
@@ -410,6 +411,8 @@ def dead(trial: FrozenTrial, limit: float) -> bool:
         return time.time() - trial.datetime_start.timestamp() > UNSIGNED
     if worker["host"] == HOST:
         return not alive(worker["pid"], worker["born"])
+    if not locks.witness(Holder(worker["host"], worker["pid"], worker["born"], lock="")):
+        return True
     return time.time() - worker["since"] > limit + SLACK
 
 

@@ -1,19 +1,15 @@
-"""MD-GAN's workers as Ray actors, here or on other machines; the only place that imports ray.
+"""MD-GAN's workers as Ray actors, here or on other machines.
 
-The server is the process that trains. `RAY_ADDRESS` names an existing cluster (`host:port`, from one of its
-machines); without it a local one is started for the training and stopped after it.
+The server is the process that trains; which cluster it connects to, `gans.compute.cluster` says. A local one is
+started for the training and stopped after it.
 """
 
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,11 +17,11 @@ import psutil
 import torch
 from torch import Tensor
 
-import gans
 from gans.compute import devices, precision
+from gans.compute.cluster import address, connected, ray_module
 from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batches
-from gans.errors import InputError, first_line
+from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.schema import Where
 from gans.training.mdgan.workers import (
@@ -44,61 +40,8 @@ from gans.training.players import Player
 if TYPE_CHECKING:
     from types import ModuleType
 
-CONNECT_SECONDS = 5.0  # for a cluster to answer at all
 START_SECONDS = 180.0  # for all workers to be up: each imports torch
 WORKER_BYTES = 400 * 2**20  # of a process that has imported torch and holds small networks
-STORE_BYTES = 512 * 2**20  # shared memory of a local cluster, for batches and discriminators on their way
-TOKEN = "~/.ray/auth_token"  # where Ray keeps it
-# Ray's own remarks, usage reports over the network and watch on memory, which would kill other people's processes
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DISABLE_IMPORT_WARNING": "1",
-    "RAY_memory_monitor_refresh_ms": "0",
-}
-
-
-def ray_module() -> ModuleType:
-    """Ray.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    for key, value in QUIET.items():
-        os.environ.setdefault(key, value)
-    # `ray start` asks for a token where there is one; Ray sends it only when it is told to, before it is imported
-    if address() and (_token() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    try:
-        import ray
-    except ImportError:
-        raise InputError(
-            "workers = ray needs the package ray, which is not installed; "
-            "make setup EXTRAS=cluster, or pip install 'gans[cluster]'"
-        ) from None
-    return ray
-
-
-def _token() -> bool:
-    """Whether Ray keeps a token for this user, who may have no home."""
-    with suppress(RuntimeError):
-        return Path(TOKEN).expanduser().exists()
-    return False
-
-
-def address() -> str | None:
-    """Of the existing cluster, if one is named.
-
-    Raises:
-        InputError: it is no `host:port`.
-    """
-    named = os.environ.get("RAY_ADDRESS", "").strip()
-    if not named or named == "local":
-        return None
-    host, _, port = named.rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise InputError(f"RAY_ADDRESS={named} is no HOST:PORT of a Ray cluster; take 10.0.0.1:6379, or unset it")
-    return named
 
 
 def require(workers: int, device: torch.device) -> None:
@@ -144,63 +87,6 @@ def needs(workers: int, device: torch.device, resources: Mapping[str, float]) ->
     # Ray wants whole GPUs above 1; below, workers share one
     per_gpu = -(-workers // int(gpus)) if gpus >= 1 else 1
     return {"CPU": 1.0, "GPU": 1.0 if per_gpu == 1 else int(10_000 / per_gpu) / 10_000}
-
-
-@contextmanager
-def connected(workers: int) -> Iterator[None]:
-    """A connection to the cluster that RAY_ADDRESS names, or a local cluster with room for the workers.
-
-    Raises:
-        InputError: there is no cluster at the address, or none of this version.
-    """
-    ray = ray_module()
-    named = address()
-    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if named:
-        reachable(named)
-        # the cluster's machines need the same packages, but not this code
-        options |= {"address": named, "runtime_env": {"py_modules": [str(Path(gans.__file__).parent)]}}
-    else:
-        # more workers than cores take turns on them, as they would in one process
-        options |= {"address": "local", "num_cpus": max(workers, 1), "include_dashboard": False}
-        options |= {"object_store_memory": STORE_BYTES}
-    try:
-        with own_signals():
-            ray.init(**options)
-    except Exception as error:  # of many kinds: other versions of Python or Ray, no room, no permission
-        where = f"use the Ray cluster at {named}" if named else "start a local Ray cluster"
-        raise InputError(
-            f"cannot {where}: {first_line(error.__cause__ or error)}; "
-            "see that versions and token (~/.ray/auth_token) are the same, or take "
-            "WORKERS=local"
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def own_signals() -> Iterator[None]:
-    """Keep this process's answer to a polite kill, which Ray replaces by its own."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, handler)
-
-
-def reachable(named: str) -> None:
-    """Ask before Ray does, which takes minutes to give up."""
-    host, _, port = named.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"no Ray cluster answers at RAY_ADDRESS={named} ({error}); start one there "
-            "(ray start --head), or unset RAY_ADDRESS for a local one"
-        ) from None
 
 
 @contextmanager

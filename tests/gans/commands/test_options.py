@@ -80,10 +80,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "RUNS": Path("runs"),
         "OUTPUTS": Path("outputs"),
         "GRAPH": None,
         "COMPILE": False,
         "WORKERS": None,
+        "ENGINE": "local",
         "DRY_RUN": False,
     },
     "sweep": {
@@ -103,7 +105,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "JOIN": False,
         "DEVICE": "auto",
         "JOBS": None,
+        "RUNS": Path("runs"),
         "OUTPUTS": Path("outputs"),
+        "ENGINE": "local",
     },
     "score": {
         "MATRIX": "digits",
@@ -117,7 +121,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "PRESET": "",
         "DEVICE": "auto",
         "JOBS": None,
+        "RUNS": Path("runs"),
         "OUTPUTS": Path("outputs"),
+        "ENGINE": "local",
     },
     "speed": {
         "MODELS": None,

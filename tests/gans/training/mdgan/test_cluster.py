@@ -20,6 +20,7 @@ from torch import Tensor
 
 from benchmarks.__main__ import main
 from gans.commands import checks
+from gans.compute.cluster import QUIET, own_signals
 from gans.config import Experiment, experiment
 from gans.errors import InputError, exit_code
 from gans.models.layers import Shape
@@ -252,7 +253,7 @@ def test_what_a_worker_books() -> None:
 
 def test_a_cluster_that_does_not_start_leaves_the_answer_to_a_polite_kill_as_it_was() -> None:
     handler = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(OSError, match="no room"), cluster.own_signals():
+    with pytest.raises(OSError, match="no room"), own_signals():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise OSError("no room")
     found = signal.getsignal(signal.SIGTERM)
@@ -498,7 +499,7 @@ def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(tmp_pa
     port = free_port()
     there = {"RAY_ADDRESS": f"127.0.0.1:{port}"}
     (tmp_path / "elsewhere").mkdir()
-    quiet = {**environment(tmp_path), **cluster.QUIET}
+    quiet = {**environment(tmp_path), **QUIET}
     quiet.pop("PYTHONPATH")
     start = ["ray.scripts.scripts", "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
     head = subprocess.Popen(

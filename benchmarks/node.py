@@ -1,0 +1,275 @@
+"""What runs on a node of a cluster for the runner: a host, whose jobs have processes of their own; and questions.
+
+A host does on its node what the local engine does on this machine, by the same functions; the runner talks to it
+through Ray (`benchmarks.cluster`). Whatever ends it takes its jobs along, since they live as long as their pipes:
+the runner's end, the node's, or a kill.
+
+Ray imports this module on every node, so nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import cast
+
+from benchmarks.engine import Ended, Job, LocalEngine, Progressed, Result, Running, Tell, news, preload, stop
+from gans import schema
+from gans.compute.cluster import CHECKED
+from gans.errors import InputError
+from gans.runs import databases
+from gans.runs.locks import HOST, Holder, alive
+
+# of the runner's environment, what says where things are and with which credentials they are had
+PASSED_ON = ("GANS_", "MLFLOW_", "PG", "AWS_", "OMP_NUM_THREADS")
+ROOT = Path(__file__).parent.parent
+ROOMS = ("gans", "benchmarks", "sweeps", "reports")
+# whose versions move numbers, or have to be the same for what is sent
+PACKAGES = ("torch", "torchvision", "torch-fidelity", "numpy", "scipy", "mlflow", "optuna")
+
+
+@dataclass(frozen=True)
+class Home:
+    """What a host takes over from the runner.
+
+    Attributes:
+        address: of the cluster, which the workers of its jobs join.
+        folder: in which the runner works, taken if the node has it: paths are the same then.
+        variables: of its environment; those that the node has itself win.
+        modules: that every job needs.
+    """
+
+    address: str
+    folder: str
+    variables: Mapping[str, str]
+    modules: tuple[str, ...]
+
+    @classmethod
+    def here(cls, address: str, modules: tuple[str, ...]) -> Home:
+        """The runner's own."""
+        variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+        return cls(address, str(Path.cwd()), variables, modules)
+
+    def move_in(self) -> None:
+        """Make it this process's."""
+        if Path(self.folder).is_dir():
+            os.chdir(self.folder)
+        os.environ.pop("OMP_NUM_THREADS", None)  # Ray's, by what an actor books; threads are a job's own
+        for name, value in self.variables.items():
+            os.environ.setdefault(name, value)
+        os.environ |= {"RAY_ADDRESS": self.address, CHECKED: "1"}
+        # multiprocessing would run the program again in each process: Ray's, which imports Ray
+        vars(sys.modules["__main__"]).pop("__file__", None)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A job's call on its way, unpacked by the process that does it: a host needs none of what it imports."""
+
+    call: bytes
+
+    def __call__(self, tell: Tell) -> Result:
+        return cast(Result, pickle.loads(self.call)(tell))
+
+
+@dataclass(frozen=True)
+class Work:
+    """An order: do this job."""
+
+    number: int
+    job: Job
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An order: end all jobs at once."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """News: the host takes orders."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """News of a job: it has a process."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """News of a job: its progress."""
+
+    number: int
+    images: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Over:
+    """News of a job: its result; `died` as `Ended` has it."""
+
+    number: int
+    result: Result
+    died: bool = False
+
+
+News = Ready | Begun | Told | Over
+
+
+class Host:
+    """A Ray actor that runs jobs on its node, as many as it is given at once.
+
+    One of its threads tells (`news`), another takes orders.
+    """
+
+    def __init__(self, home: Home) -> None:
+        home.move_in()
+        if home.modules:
+            preload(*home.modules)
+        self.orders: Connection
+        self.orders, self.desk = Pipe(duplex=False)
+
+    def order(self, what: Work | Stop) -> None:
+        """Let a job begin, or end them all."""
+        self.desk.send(what)
+
+    def news(self) -> Iterator[News]:
+        """What becomes of the jobs, for as long as the host lives."""
+        yield Ready()
+        jobs = Jobs()
+        while True:
+            yield from jobs.look(self.orders)
+
+
+class Jobs:
+    """The jobs that a host runs, each in a process of its own."""
+
+    def __init__(self) -> None:
+        self.engine = LocalEngine(0)
+        self.workers: list[Running] = []
+        self.numbers: dict[Job, int] = {}
+
+    def look(self, orders: Connection) -> Iterator[News]:
+        """Take orders, then see what there is to tell."""
+        while orders.poll():
+            match orders.recv():
+                case Work(number, job):
+                    self.numbers[job] = number
+                    self.workers.append(self.engine.start(job))
+                    yield Begun(number)
+                case Stop():
+                    stop(self.workers)
+                    stopped, self.workers = self.workers, []
+                    for worker in stopped:
+                        yield Over(self.numbers.pop(worker.job), Result(schema.INTERRUPTED))
+        for event in news(self.workers, orders):
+            match event:
+                case Progressed(job, images, values):
+                    yield Told(self.numbers[job], images, values)
+                case Ended(job, result, died):
+                    yield Over(self.numbers.pop(job), result, died)
+
+
+# --- questions
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a node runs: nodes whose builds differ would not compute the same, or not understand each other.
+
+    Attributes:
+        code: of this suite: version, commit if it lies in a git repository, and hash of the files.
+        lock: hash of `requirements.lock`; empty where it was not installed from a clone.
+        python, packages: versions.
+    """
+
+    code: str
+    lock: str
+    python: str
+    packages: str
+
+    @classmethod
+    def here(cls) -> Build:
+        """This process's."""
+        files = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+        code = hashlib.sha256()
+        for path in files:
+            code.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+        commit = _commit()
+        told = f"{_version('gans')}{f' at commit {commit}' if commit else ''} (files {code.hexdigest()[:8]})"
+        lock = ROOT / "requirements.lock"
+        locked = hashlib.sha256(lock.read_bytes()).hexdigest()[:8] if lock.is_file() else ""
+        return cls(told, locked, platform.python_version(), ", ".join(f"{p} {_version(p)}" for p in PACKAGES))
+
+    def difference(self, other: Build) -> tuple[str, str, str] | None:
+        """The first part that differs, as each has it; None if there is none."""
+        names = {"code": "the suite", "lock": "requirements.lock", "python": "Python", "packages": "packages"}
+        mine, theirs = asdict(self), asdict(other)
+        return next(((names[part], mine[part], theirs[part]) for part in mine if mine[part] != theirs[part]), None)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _commit() -> str:
+    try:
+        asked = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
+        return subprocess.run(asked, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a node says of itself.
+
+    Attributes:
+        build: that it runs.
+        shares: whether it sees the runner's file.
+        unreachable: why it cannot use a tracking store; empty if it can.
+    """
+
+    build: Build
+    shares: bool
+    unreachable: str
+
+
+def about(home: Home, token: str, uri: str) -> About:
+    """What the runner wants to know before anything runs.
+
+    Args:
+        home: that hosts will take over.
+        token: a file that lies where the runs will, from that folder.
+        uri: of the tracking store.
+    """
+    for name, value in home.variables.items():
+        os.environ.setdefault(name, value)
+    try:
+        databases.check_tracking(uri)
+        unreachable = ""
+    except InputError as error:
+        unreachable = str(error)
+    return About(Build.here(), (Path(home.folder) / token).exists(), unreachable)
+
+
+def living(holder: Holder) -> bool:
+    """Whether a process of this machine may still be at work; of another machine nobody here knows."""
+    if holder.host != HOST:
+        return True
+    return holder.living if holder.lock else alive(holder.pid, holder.born)

@@ -1,0 +1,348 @@
+"""The engine for clusters: on a local one as the local engine, and with nodes that come and go, played ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pickle
+import time
+from collections import deque
+from dataclasses import replace
+from functools import partial
+from multiprocessing import Pipe
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import cluster as clusters
+from benchmarks.cluster import Attempt, Cluster, Crew, Node, Post, RayEngine, Share, check_node, share
+from benchmarks.engine import Ended, Job, LocalEngine, Moved, Progressed, Result, Started
+from benchmarks.node import About, Begun, Build, Home, Jobs, Over, Packed, Ready, Stop, Told, Work
+from benchmarks.options import Machine
+from gans.errors import InputError
+from tests.benchmarks.test_engine import gone, results, wait_for
+from tests.benchmarks.toys import endless, exiting, killed, leaving, raising, refusing, slow, telling, well
+from tests.conftest import until
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"
+)
+
+
+def jobs_of(tmp_path, calls, seconds=60.0):
+    limit = {endless: 1.2, telling: 1.2}
+    return [
+        Job(name, call, 10, tmp_path / name / "log.txt", limit.get(call, seconds)) for name, call in calls.items()
+    ]
+
+
+# --- on a cluster of this machine
+
+
+@pytest.fixture(scope="module")
+def local():
+    """A cluster of this machine, started once; the environment as it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        before = dict(os.environ)
+        found = Cluster()
+        found.ready(3)
+        yield found
+        found.leave()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@needs_ray
+def test_jobs_end_as_they_do_locally(local, tmp_path):
+    calls = {"well": well, "raising": raising, "refusing": refusing, "endless": endless, "telling": telling}
+    calls |= {f"slow{n}": slow for n in range(3)}
+    jobs = jobs_of(tmp_path, calls)
+    here = list(RayEngine(local, Share(1, most=3)).run(jobs))
+    assert results(here) == results(LocalEngine(3).run(jobs))
+    assert sorted(e.job.name for e in here if isinstance(e, Started)) == sorted(calls)
+    assert sorted(e.job.name for e in here if isinstance(e, Ended)) == sorted(calls)
+    assert [(e.images, e.values) for e in here if isinstance(e, Progressed) and e.job.name == "well"] == [
+        (3, {"loss": 0.5})
+    ]
+    assert (tmp_path / "well" / "log.txt").read_text() == 2 * "said on standard output\n"  # of both engines
+    running, most = 0, 0
+    for event in here:
+        running += isinstance(event, Started) - isinstance(event, Ended)
+        most = max(most, running)
+    assert most == 3
+
+
+@needs_ray
+def test_a_job_that_kills_three_processes_has_failed_and_closing_the_engine_stops_the_others(local, tmp_path):
+    pidfile = tmp_path / "pid"
+    calls = {"killed": killed, "leaving": leaving, "endless": partial(endless, pidfile=str(pidfile))}
+    events = RayEngine(local, Share(1, most=3)).run(jobs_of(tmp_path, calls))
+    seen = []
+    for event in events:
+        seen.append(event)
+        if len(results(seen)) == 2:
+            break
+    assert results(seen) == {
+        "killed": Result("failed", "killed by SIGKILL (out of memory?), 3 times"),
+        "leaving": Result("failed", "the worker exited with code 3, 3 times"),
+    }
+    assert [e.job.name for e in seen if isinstance(e, Moved)].count("killed") == 2
+    assert sum(isinstance(e, Started) and e.job.name == "killed" for e in seen) == 1
+    pid = wait_for(pidfile)
+    events.close()
+    assert gone(pid)
+
+
+# --- with nodes that are played
+
+
+class Gone(Exception):
+    """What Ray raises for what died."""
+
+
+class Nodes:
+    """A cluster whose nodes do what they are told: a job ends as its call says, or stays."""
+
+    def __init__(self, *names: str) -> None:
+        self.alive = {name: Node(name, name, {"CPU": 2.0}) for name in names}
+        self.told: dict[str, deque] = {}
+        self.begun: list[tuple[str, str]] = []
+        self.deaf: set[str] = set()  # nodes on which no host comes up
+        self.ray = SimpleNamespace(
+            wait=self.wait, get=self.get, kill=lambda actor: None, exceptions=SimpleNamespace(RayError=Gone)
+        )
+
+    def nodes(self) -> list[Node]:
+        return list(self.alive.values())
+
+    def wait(self, news, **asked):
+        return [one for one in news if one.node not in self.alive or self.told[one.node]], []
+
+    def get(self, told):
+        if told is Gone or told is None:
+            raise Gone("The actor died because its node has died.")
+        return told
+
+
+class News:
+    """What a host of such a node tells."""
+
+    def __init__(self, node: str, nodes: Nodes) -> None:
+        self.node, self.nodes = node, nodes
+
+    def __next__(self):
+        told = self.nodes.told[self.node]
+        return told.popleft() if self.node in self.nodes.alive and told else Gone
+
+
+class PlayedCrew(Crew):
+    """Seats are free at once on the node with most room; jobs whose name begins with `stay` never end."""
+
+    def reserve(self):
+        taken = [seat.group for seat in self.seats]
+        return max(self.cluster.alive, key=lambda name: 2 - taken.count(name))
+
+    def placed(self, seat):
+        if seat.group not in self.posts:
+            self.posts[seat.group] = self.host(seat.group)
+        return seat.group
+
+    def free(self, seat):
+        self.seats.remove(seat)
+
+    def host(self, node):
+        told = self.cluster.told[node] = deque([Gone] if node in self.cluster.deaf else [Ready()])
+
+        def order(what):
+            if isinstance(what, Work):
+                self.cluster.begun.append((what.job.name, node))
+                ends = [] if what.job.name.startswith("stay") else [Over(what.number, Result("finished"))]
+                told.extend([Begun(what.number), Told(what.number, 5, {}), *ends])
+            else:
+                told.extend(
+                    Over(seat.attempt.number, Result("interrupted")) for seat in self.seats if seat.attempt
+                )
+
+        return Post(node, SimpleNamespace(order=SimpleNamespace(remote=order)), News(node, self.cluster))
+
+
+@pytest.fixture
+def crew(tmp_path, monkeypatch):
+    """What makes a crew for jobs of these names on nodes of these names."""
+    monkeypatch.setattr(clusters, "SURVEY", 0.0)
+
+    def make(names, *nodes: str) -> PlayedCrew:
+        calls = dict.fromkeys(names, well)
+        waiting = deque(Attempt(n, job) for n, job in enumerate(jobs_of(tmp_path, calls)))
+        return PlayedCrew(Nodes(*nodes), Share(1), waiting)
+
+    return make
+
+
+def play(crew, rounds=20):
+    return [event for _ in range(rounds) if crew.busy for event in crew.round()]
+
+
+def test_what_ran_on_a_node_that_dies_goes_on_elsewhere(crew):
+    played = crew(["stay", "b", "c", "d", "e"], "a", "b")
+    before = play(played, 3)
+    lost = {name for name, node in played.cluster.begun if node == "a"} - set(results(before))
+    del played.cluster.alive["a"]
+    played.cluster.begun.clear()
+    after = play(played)
+    moved = {event.job.name: event.why for event in after if isinstance(event, Moved)}
+    assert moved == dict.fromkeys(moved, "node a (a) is gone")
+    assert "stay" in moved
+    assert moved.keys() <= lost <= {name for name, node in played.cluster.begun if node == "b"}
+    assert results(before) | results(after) == dict.fromkeys("bcde", Result("finished"))
+    begun = [event.job.name for event in (*before, *after) if isinstance(event, Started)]
+    assert sorted(begun) == ["b", "c", "d", "e", "stay"]  # told once each
+
+
+def test_a_node_that_joins_is_used(crew):
+    played = crew(["stay1", "stay2", "stay3", "d"], "a")
+    play(played, 3)
+    assert {node for _, node in played.cluster.begun} == {"a"}
+    played.cluster.alive["b"] = Node("b", "b", {"CPU": 2.0})
+    assert results(play(played, 6)) == {"d": Result("finished")}
+    assert ("stay3", "b") in played.cluster.begun
+
+
+def test_a_node_on_which_no_host_comes_up_is_left_alone_and_waited_no_longer_for(crew, monkeypatch):
+    played = crew(["a1", "a2"], "a", "b")
+    played.cluster.deaf.add("a")
+    assert results(play(played)) == dict.fromkeys(["a1", "a2"], Result("finished"))
+    assert {node for _, node in played.cluster.begun} == {"b"}
+    monkeypatch.setattr(clusters, "ALONE", -1.0)
+    alone = crew(["a1", "a2"], "a")
+    alone.cluster.deaf.add("a")
+    reason = "the cluster has had no room for it"
+    assert all(result.reason.startswith(reason) for result in results(play(alone)).values())
+
+
+def test_a_crew_that_leaves_stops_its_jobs(crew):
+    played = crew(["stay1", "stay2"], "a")
+    play(played, 3)
+    played.leave()
+    assert not played.seats
+    assert not any(seat.attempt for seat in played.seats)
+
+
+# --- a host's jobs
+
+
+def test_jobs_of_a_host_are_stopped_at_an_order(tmp_path):
+    orders, desk = Pipe(duplex=False)
+    jobs, told = Jobs(), []
+    (job,) = jobs_of(tmp_path, {"exiting": exiting})
+    (stays,) = jobs_of(tmp_path, {"slow": partial(endless, pidfile=str(tmp_path / "pid"))})
+    desk.send(Work(3, replace(job, call=Packed(pickle.dumps(exiting)))))
+    desk.send(Work(4, stays))
+    deadline = time.monotonic() + 60
+    while len(told) < 3 and time.monotonic() < deadline:
+        told += jobs.look(orders)
+    wait_for(tmp_path / "pid")
+    desk.send(Stop())
+    told += jobs.look(orders)
+    assert told == [
+        Begun(3),
+        Begun(4),
+        Over(3, Result("failed", "the worker exited with code 3"), died=True),
+        Over(4, Result("interrupted")),
+    ]
+    until(lambda: gone(wait_for(tmp_path / "pid")))
+
+
+# --- shares
+
+
+class Played:
+    """A cluster of two machines, as the options see it."""
+
+    named = "10.0.0.1:6379"
+    cores, machines = 4, 2
+
+    def nodes(self):
+        return [Node("a", "a", {"CPU": 4.0, "memory": 8 * 2**30}), Node("b", "b", {"CPU": 9.0, "memory": 2**31})]
+
+
+def test_what_a_job_books():
+    nodes = Played().nodes()
+    assert share(Machine(cluster=Played()), 100, 16).seats(nodes) == 4 + 2  # b has memory for two
+    wide = share(Machine(cluster=Played(), jobs=2), 100, 16)
+    assert (wide.threads, wide.seats(nodes)) == (2, 4)
+    spread = share(Machine(cluster=Played()), 100, 16, workers=5)
+    assert spread.seats(nodes) == 2  # 6 CPUs each, of 13
+    alone = SimpleNamespace(named=None, cores=4, machines=1)
+    assert share(Machine(cluster=alone), 100, 16) == Share(1, most=4)
+    assert share(Machine(cluster=alone), 100, 16, workers=5) == Share(1, workers=5, most=1)
+    assert share(Machine(cluster=alone, jobs=3), 2, 16) == Share(1, most=2)
+
+
+def test_a_cell_for_which_there_is_no_room_is_refused():
+    clusters.require(Machine(cluster=Played()), 16, workers=12)
+    with pytest.raises(InputError, match=r"no room for the largest cell, .* 1 CPUs .*13 CPUs for its workers"):
+        clusters.require(Machine(cluster=Played()), 16, workers=13)
+
+
+# --- nodes that cannot work together
+
+
+HERE = Build("0.3.0 at commit abc (files 12)", "34", "3.11.7", "torch 2.13.0")
+A = Node("a1b2c3d4", "alpha", {"CPU": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (
+            About(replace(HERE, code="0.3.0 at commit def (files 13)"), True, ""),
+            r"the suite is 0.3.0 at commit abc .* and 0.3.0 at commit def \(files 13\) on node alpha \(a1b2c3\);",
+        ),
+        (About(replace(HERE, lock="35"), True, ""), "requirements.lock is 34 on .* and 35 on node alpha"),
+        (
+            About(replace(HERE, packages="torch 2.12.0"), True, ""),
+            "packages is torch 2.13.0 .*torch 2.12.0 on node",
+        ),
+        (
+            About(HERE, True, "cannot use the tracking store http://x"),
+            "node alpha .*: cannot use the tracking",
+        ),
+        (
+            About(HERE, False, ""),
+            r"node alpha .* does not have the folder .*/runs of .*; name one",
+        ),
+        (ModuleNotFoundError("No module named 'benchmarks'"), "node alpha .* cannot run this suite: .*benchmarks"),
+    ],
+)
+def test_a_node_that_cannot_take_part_is_refused_in_a_line(answer, says, monkeypatch):
+    monkeypatch.setattr(Build, "here", classmethod(lambda cls: HERE))
+    with pytest.raises(InputError, match=says) as refused:
+        check_node(A, answer, Machine(), "http://x")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_build_says_what_runs():
+    here = Build.here()
+    assert here.difference(Build.here()) is None
+    assert here.code.startswith("0.")
+    assert "torch 2" in here.packages
+
+
+def test_a_host_works_where_the_runner_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.chdir(tmp_path)
+    home = Home.here("127.0.0.1:1", ())
+    assert home.variables.items() >= {("MLFLOW_TRACKING_TOKEN", "secret"), ("OMP_NUM_THREADS", "7")}
+    assert home.folder == str(Path.cwd())
+    assert "PATH" not in home.variables
+
+
+def test_an_engine_there_is_none_of_and_runs_without_a_folder_are_refused():
+    with pytest.raises(InputError, match="unknown engine 'rai'; did you mean 'ray'"):
+        Machine(engine="rai").validate()
+    with pytest.raises(InputError, match=r"RUNS=s3://\.\.\. is no folder"):
+        Machine(runs=Path("s3://bucket/runs")).validate()
