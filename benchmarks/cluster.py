@@ -17,6 +17,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
+import tempfile
 import time
 import uuid
 from collections import deque
@@ -24,11 +26,27 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import node as on_node
 from benchmarks.engine import Ended, Event, Job, Moved, Progressed, Result, Started
-from benchmarks.node import About, Begun, Build, Home, Host, News, Over, Packed, Ready, Stop, Told, Work
+from benchmarks.node import (
+    SENT,
+    About,
+    Begun,
+    Build,
+    Home,
+    Host,
+    News,
+    Over,
+    Packed,
+    Ready,
+    Stop,
+    Told,
+    Wanted,
+    Work,
+)
 from benchmarks.options import Machine
 from gans import schema
 from gans.compute.cluster import address, connect, pinned, ray_module, release, reserve, reserved
@@ -39,6 +57,8 @@ from gans.urls import shown
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+    from gans.runs.cell import Cell
 
 CELL_BYTES = 2**30  # of memory that a job books, on a cluster that others may use
 DEATHS = 3  # of a job's own process, until it has failed
@@ -147,6 +167,32 @@ class Cluster:
             except ray.exceptions.RayError as error:
                 answers[node] = error
         return answers
+
+    @property
+    def others(self) -> list[Node]:
+        """Nodes that are other machines than this."""
+        return [node for node in self.nodes() if node.name != HOST]
+
+    def fetch(self, name: str, resolution: int | None) -> bool:
+        """Have a data set sent here by a node that has it; whether one has."""
+        from gans.data import sent
+
+        wanted = Wanted(name, resolution)
+        for node in self.others:
+            (packed,) = self.ask(on_node.give_data, self.home(), wanted, of=[node]).values()
+            if isinstance(packed, bytes):
+                sent.keep(name, resolution, packed)
+                return True
+        return False
+
+    def send(self, wanted: Wanted, to: list[Node]) -> None:
+        """Send a data set to nodes: once into Ray's object store, from where each takes it."""
+        from gans.data import datasets, sent
+
+        packed = self.ray.put(sent.pack(datasets.load(wanted.name, resolution=wanted.resolution)))
+        for node, answer in self.ask(on_node.take_data, self.home(), wanted, packed, of=to).items():
+            if answer is not None:
+                raise InputError(f"{wanted.name} cannot be sent to node {node[:6]}: {cause(answer)}")
 
     def may_live(self, holder: Holder) -> bool:
         """Whether a process of another machine may still be at work: its node is asked, if that is one of ours."""
@@ -262,16 +308,63 @@ def joined(machine: Machine, uri: str, modules: tuple[str, ...], storage: str = 
         )
     cluster = Cluster(modules)
     machine = replace(machine, cluster=cluster, device="cpu")
-    witness = locks.witness
     try:
         if cluster.named:
+            os.environ[SENT] = str(Path(tempfile.gettempdir()) / f"gans-sent-{uuid.uuid4().hex[:12]}")
             cluster.ready(0)
             check_nodes(machine, uri, storage)
-            locks.witness = cluster.may_live
-        yield machine
+            with helped(cluster):
+                yield machine
+        else:
+            yield machine
     finally:
-        locks.witness = witness
+        os.environ.pop(SENT, None)
         cluster.leave()
+
+
+@contextmanager
+def helped(cluster: Cluster) -> Iterator[None]:
+    """Meanwhile, nodes say which processes on them live, and send data that this machine lacks."""
+    from gans.data import sent
+
+    witness, fetch = locks.witness, sent.fetch
+    locks.witness, sent.fetch = cluster.may_live, cluster.fetch
+    try:
+        yield
+    finally:
+        locks.witness, sent.fetch = witness, fetch
+        with suppress(Exception):  # a cluster that is gone
+            cluster.ask(on_node.drop_data, cluster.home(), of=cluster.others)
+        shutil.rmtree(os.environ[SENT], ignore_errors=True)
+
+
+def wanted_by(cell: Cell) -> Wanted:
+    """The data set of a cell."""
+    return Wanted(cell.experiment.dataset, cell.experiment.resolution)
+
+
+def share_data(cluster: Cluster, found: Mapping[Wanted, str]) -> None:
+    """See that every node has the data that cells were planned with, and send it to those that have none.
+
+    Args:
+        cluster: one that is named.
+        found: the hashes of the data here.
+
+    Raises:
+        InputError: a node has other data under that name.
+    """
+    for wanted, digest in found.items():
+        answers = cluster.ask(on_node.data_of, cluster.home(), wanted, of=cluster.others)
+        names = {node.id: str(node) for node in cluster.others}
+        lacking = [node for node in cluster.others if not isinstance(answers[node.id], str)]
+        for node, answer in answers.items():
+            if isinstance(answer, str) and answer != digest:
+                raise InputError(
+                    f"{wanted.name} has the hash {digest[:12]} on {HOST} and {answer[:12]} on node {names[node]}; "
+                    "put the same files into GANS_DATA of both"
+                )
+        if lacking:
+            cluster.send(wanted, lacking)
 
 
 def check_nodes(machine: Machine, uri: str, storage: str) -> None:
@@ -410,6 +503,7 @@ class Crew:
         names: of all nodes so far, by their ids.
         surveyed: when nodes were counted last, on the clock of `time.monotonic`.
         idle_since: likewise, there was a seat.
+        fit: nodes that are alive and not left alone.
         unfit: why hosts did not come up, by node.
     """
 
@@ -420,6 +514,7 @@ class Crew:
     posts: dict[str, Post] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     surveyed: float = float("-inf")
+    fit: int = 0
     idle_since: float = field(default_factory=time.monotonic)
     unfit: dict[str, list[str]] = field(default_factory=dict)
 
@@ -443,6 +538,7 @@ class Crew:
         if now - self.surveyed > SURVEY:
             self.surveyed = now
             nodes = [node for node in self.cluster.nodes() if not self.shunned(node.id)]
+            self.fit = len(nodes)
             self.names |= {node.id: str(node) for node in nodes}
             wanted = self.share.seats(nodes)
             left = len(self.waiting) + sum(1 for seat in self.seats if seat.attempt)
@@ -493,11 +589,11 @@ class Crew:
                 post.actor.order.remote(Work(seat.attempt.number, packed))
 
     def give_up(self) -> Iterator[Ended]:
-        """End what waits, if there has been no node for it for long."""
+        """End what waits, if no node has had room for it for long, or hosts come up on none."""
         now = time.monotonic()
         if any(seat.node for seat in self.seats):
             self.idle_since = now
-        if now - self.idle_since > ALONE:
+        if now - self.idle_since > ALONE or (self.unfit and not self.fit):
             reasons = {reason for told in self.unfit.values() for reason in told[-1:]}
             why = "; ".join(["the cluster has had no room for it", *sorted(reasons)])
             while self.waiting:

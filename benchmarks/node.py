@@ -13,6 +13,7 @@ import hashlib
 import os
 import pickle
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ from gans.runs.locks import HOST, Holder, alive
 
 # of the runner's environment, what says where things are and with which credentials they are had
 PASSED_ON = ("GANS_", "MLFLOW_", "PG", "AWS_", "OMP_NUM_THREADS")
+SENT = "GANS_SENT"  # names the folder of data sets that a node was sent (`gans.data.sent`, which takes torch)
 ROOT = Path(__file__).parent.parent
 ROOMS = ("gans", "benchmarks", "sweeps", "reports")
 # whose versions move numbers, or have to be the same for what is sent
@@ -60,13 +62,17 @@ class Home:
         variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         return cls(address, str(Path.cwd()), variables, modules)
 
-    def move_in(self) -> None:
-        """Make it this process's."""
+    def settle(self) -> None:
+        """Make its folder and its variables this process's."""
         if Path(self.folder).is_dir():
             os.chdir(self.folder)
         os.environ.pop("OMP_NUM_THREADS", None)  # Ray's, by what an actor books; threads are a job's own
         for name, value in self.variables.items():
             os.environ.setdefault(name, value)
+
+    def move_in(self) -> None:
+        """Make it a host's, and its jobs'."""
+        self.settle()
         os.environ |= {"RAY_ADDRESS": self.address, CHECKED: "1"}
         # multiprocessing would run the program again in each process: Ray's, which imports Ray
         vars(sys.modules["__main__"]).pop("__file__", None)
@@ -258,14 +264,56 @@ def about(home: Home, token: str, uri: str) -> About:
         token: a file that lies where the runs will, from that folder.
         uri: of the tracking store.
     """
-    for name, value in home.variables.items():
-        os.environ.setdefault(name, value)
+    home.settle()
     try:
         databases.check_tracking(uri)
         unreachable = ""
     except InputError as error:
         unreachable = str(error)
-    return About(Build.here(), (Path(home.folder) / token).exists(), unreachable)
+    return About(Build.here(), Path(token).exists(), unreachable)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A data set as cells ask for it."""
+
+    name: str
+    resolution: int | None
+
+
+def data_of(home: Home, wanted: Wanted) -> str | None:
+    """The hash of a data set of this node's own; None if it has none of that name."""
+    from gans.data import datasets
+
+    home.settle()
+    try:
+        return datasets.load(wanted.name, resolution=wanted.resolution).hash
+    except InputError:
+        return None
+
+
+def give_data(home: Home, wanted: Wanted) -> bytes | None:
+    """A data set of this node's own, packed for those who lack it; None if it has none of that name."""
+    from gans.data import datasets, sent
+
+    home.settle()
+    try:
+        return sent.pack(datasets.load(wanted.name, resolution=wanted.resolution))
+    except InputError:
+        return None
+
+
+def take_data(home: Home, wanted: Wanted, packed: bytes) -> None:
+    """Keep a data set for this node's jobs."""
+    from gans.data import sent
+
+    home.settle()
+    sent.keep(wanted.name, wanted.resolution, packed)
+
+
+def drop_data(home: Home) -> None:
+    """Remove what this node was sent."""
+    shutil.rmtree(home.variables[SENT], ignore_errors=True)
 
 
 def living(holder: Holder) -> bool:

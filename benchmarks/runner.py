@@ -15,7 +15,7 @@ from typing import Self
 import torch
 
 from benchmarks.cards import engine
-from benchmarks.cluster import require
+from benchmarks.cluster import require, share_data, wanted_by
 from benchmarks.elsewhere import shared
 from benchmarks.engine import Ended, Job, Moved, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
@@ -161,6 +161,8 @@ class MatrixPlan:
         self.spread = [p for p in self.untrained() if self.where(p.cell) == "ray"]
         if machine.cluster and machine.cluster.named:
             require(machine, self.side, workers_of(self.spread))
+            asked = {wanted_by(p.cell): p.cell.images.hash for p in self.planned}
+            share_data(machine.cluster, asked)
         elif self.spread:
             check_cluster(self.spread, self.device)
         self.floors = self.list_floors()

@@ -13,7 +13,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.cards import engine
-from benchmarks.cluster import require
+from benchmarks.cluster import require, share_data, wanted_by
 from benchmarks.engine import Ended, Job, Result
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
 from benchmarks.options import Machine, Selection
@@ -109,6 +109,7 @@ def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
     apart = workers if asked != "local" else 0
     if machine.cluster and machine.cluster.named:
         require(machine, sweep.default.experiment.resolution, apart)
+        share_data(machine.cluster, {wanted_by(sweep.default): sweep.default.images.hash})
     elif apart:
         cluster.require(apart, devices.resolve(machine.device))
     return asked if apart else "local"

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gans.data import sent
 from gans.data.folders import FOLDER, KEPT, last_line, load_folder
 from gans.data.images import (
     ImageData,
@@ -162,11 +163,20 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     if resolution is not None:
         check_resolution(resolution)
     with _LOADING:
-        if name.startswith(FOLDER):
-            return load_folder(name, root.absolute(), resolution)
-        if name not in DATASETS:
-            raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
-        return _load_named(name, DATASETS[name], root.absolute(), resolution)
+        try:
+            return sent.find(name, resolution) or _load(name, root.absolute(), resolution)
+        except InputError:
+            if not sent.fetch(name, resolution):
+                raise
+        return sent.find(name, resolution) or _load(name, root.absolute(), resolution)
+
+
+def _load(name: str, root: Path, resolution: int | None) -> ImageData:
+    if name.startswith(FOLDER):
+        return load_folder(name, root, resolution)
+    if name not in DATASETS:
+        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+    return _load_named(name, DATASETS[name], root, resolution)
 
 
 # cells that share a process ask for the same data at once: one loads, the others find it in memory

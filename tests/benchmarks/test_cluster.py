@@ -16,10 +16,11 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import cluster as clusters
-from benchmarks.cluster import Attempt, Cluster, Crew, Node, Post, RayEngine, Share, check_node, share
+from benchmarks.cluster import Attempt, Cluster, Crew, Node, Post, RayEngine, Share, check_node, share, share_data
 from benchmarks.engine import Ended, Job, LocalEngine, Moved, Progressed, Result, Started
-from benchmarks.node import About, Begun, Build, Home, Jobs, Over, Packed, Ready, Stop, Told, Work
+from benchmarks.node import About, Begun, Build, Home, Jobs, Over, Packed, Ready, Stop, Told, Wanted, Work
 from benchmarks.options import Machine
+from gans.data import datasets, sent
 from gans.errors import InputError
 from tests.benchmarks.test_engine import gone, results, wait_for
 from tests.benchmarks.toys import endless, exiting, killed, leaving, raising, refusing, slow, telling, well
@@ -210,15 +211,14 @@ def test_a_node_that_joins_is_used(crew):
     assert ("stay3", "b") in played.cluster.begun
 
 
-def test_a_node_on_which_no_host_comes_up_is_left_alone_and_waited_no_longer_for(crew, monkeypatch):
+def test_a_node_on_which_no_host_comes_up_is_left_alone_and_waited_no_longer_for(crew):
     played = crew(["a1", "a2"], "a", "b")
     played.cluster.deaf.add("a")
     assert results(play(played)) == dict.fromkeys(["a1", "a2"], Result("finished"))
     assert {node for _, node in played.cluster.begun} == {"b"}
-    monkeypatch.setattr(clusters, "ALONE", -1.0)
     alone = crew(["a1", "a2"], "a")
     alone.cluster.deaf.add("a")
-    reason = "the cluster has had no room for it"
+    reason = "the cluster has had no room for it; The actor died"
     assert all(result.reason.startswith(reason) for result in results(play(alone)).values())
 
 
@@ -346,3 +346,54 @@ def test_an_engine_there_is_none_of_and_runs_without_a_folder_are_refused():
         Machine(engine="rai").validate()
     with pytest.raises(InputError, match=r"RUNS=s3://\.\.\. is no folder"):
         Machine(runs=Path("s3://bucket/runs")).validate()
+
+
+# --- data
+
+
+class Answers:
+    """A cluster of two further machines that answer questions about their data."""
+
+    others = (Node("a1", "alpha", {"CPU": 2.0}), Node("b1", "beta", {"CPU": 2.0}))
+
+    def __init__(self, **hashes: str | None) -> None:
+        self.hashes, self.sent = hashes, []
+
+    def home(self) -> None:
+        return None
+
+    def ask(self, call, *arguments, of):
+        return {node.id: self.hashes[node.name] for node in of}
+
+    def send(self, wanted, to):
+        self.sent.append((wanted.name, [node.name for node in to]))
+
+
+def test_nodes_that_lack_data_are_sent_them_and_others_must_have_the_same():
+    found = {Wanted("digits", 16): "0123456789abcdef"}
+    same = Answers(alpha="0123456789abcdef", beta=None)
+    share_data(same, found)
+    assert same.sent == [("digits", ["beta"])]
+    with pytest.raises(InputError, match=r"digits has the hash 0123456789ab on .* and fedc on node alpha \(a1\);"):
+        share_data(Answers(alpha="fedc", beta="0123456789abcdef"), found)
+
+
+def test_data_that_were_sent_are_the_same_data(tmp_path, monkeypatch, blobs):
+    made = blobs(n=60)
+    monkeypatch.setenv(sent.PLACE, str(tmp_path / "sent"))
+    with pytest.raises(InputError, match="unknown data set"):
+        datasets.load("elsewhere", resolution=16)
+    asked = []
+
+    def fetch(name, resolution):
+        asked.append((name, resolution))
+        sent.keep(name, resolution, sent.pack(made))
+        return True
+
+    monkeypatch.setattr(sent, "fetch", fetch)
+    for _ in range(2):
+        found = datasets.load("elsewhere", resolution=16)
+    assert asked == [("elsewhere", 16)]
+    assert found.hash == made.hash
+    assert found.train.equal(made.train)
+    assert found.classes == made.classes

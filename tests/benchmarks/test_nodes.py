@@ -1,0 +1,139 @@
+"""A matrix and a sweep on three nodes, which one machine plays, with PostgreSQL behind them: nodes, runners and
+workers die, and nothing is lost."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from gans.compute.cluster import ray_module
+from gans.runs.tracking import Store
+from tests.benchmarks.test_runner import Bench
+from tests.conftest import until
+from tests.gans.runs.test_tables import postgres  # noqa: F401  a fixture
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"),
+]
+ROOT = Path(__file__).parents[2]
+LONG = 900.0
+MATRIX = """
+description = "Six tiny cells."
+seeds = [0, 1, 2]
+time_limit_minutes = 20
+[datasets.digits]
+[defaults]
+kimg = 24
+batch = 20
+networks = { latent = 8, width = 8 }
+optimizer = { lr_g = 3e-3, lr_d = 3e-3 }
+score = { images = 500, curve_images = 500 }
+schedule = { evaluations = 2, grids = 1, checkpoints = 8, logs = 40 }
+[models.gan]
+[models.dcgan]
+"""
+
+
+@pytest.fixture
+def three() -> Iterator[Any]:
+    """A cluster of three nodes with a CPU each, on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.setenv("PYTHONPATH", path())
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # as those who connect: with a token, if there is one
+        ray_module()
+        patch.delenv("RAY_ADDRESS")
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        try:
+            for _ in range(2):
+                cluster.add_node(num_cpus=1)
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def path() -> str:
+    return os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+
+
+def bench(folder: Path, **variables: str) -> Bench:
+    folder.mkdir()
+    made = Bench(folder, MATRIX)
+    made.environment |= {"PYTHONPATH": path(), **variables}
+    return made
+
+
+def at_work(folder: Path) -> set[int]:
+    """Processes that hold the folder of a cell or trial now."""
+    from gans.runs.locks import LOCK, held, holder_of
+
+    locks = [lock for lock in folder.rglob(LOCK) if "invocations" not in str(lock) and held(lock)]
+    return {holder.pid for lock in locks if (holder := holder_of(lock.parent))}
+
+
+def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_locally(
+    three,
+    postgres,  # noqa: F811
+    tmp_path,
+) -> None:
+    uri = f"{postgres}/tracking"
+    made = bench(tmp_path / "ray", MLFLOW_TRACKING_URI=uri, RAY_ADDRESS=three.address)
+    runs = made.folder / "runs"
+    first = made.start("--engine", "ray")
+    pids = until(lambda: len(at_work(runs)) == 3 and at_work(runs), first.poll)
+    until(lambda: any(runs.rglob("checkpoint.pt")), first.poll)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    until(lambda: not any(map(psutil.pid_exists, pids)))  # Ray ends what a dead runner has begun
+    second = made.start("--engine", "ray")
+    until(lambda: len(at_work(runs)) == 3, second.poll)
+    three.remove_node(sorted(three.worker_nodes, key=id)[0], allow_graceful=False)
+    three.add_node(num_cpus=1)
+    said, _ = second.communicate(timeout=LONG)
+    assert second.returncode == 0, said
+    cells = made.runs()
+    assert {run.data.tags["gans.status"] for run in cells.values()} == {"finished"}
+    assert len(cells) == 6
+    moved = [run.data.tags["gans.moved"] for run in cells.values() if "gans.moved" in run.data.tags]
+    assert len(moved) == 1
+    assert moved[0].endswith(" is gone")
+    assert [run.info.status for run in made.all_runs() if run.info.status == "RUNNING"] == []
+    local = bench(tmp_path / "local")
+    assert local.run("--jobs", "2")[0] == 0
+    assert made.scores() == local.scores()  # to the last bit: a thread each
+
+
+def test_a_sweep_on_three_nodes_outlives_a_worker(three, postgres, tmp_path) -> None:  # noqa: F811
+    uri, storage = f"{postgres}/tracking", f"{postgres}/study"
+    made = bench(tmp_path / "ray", MLFLOW_TRACKING_URI=uri, RAY_ADDRESS=three.address, GANS_STORAGE=storage)
+    asked = ["gan", "--trials", "6", "--budget", "0.02", "--finalists", "1", "--fresh", "1", "--engine", "ray"]
+    with (made.folder / "said").open("w") as file:
+        sweep = subprocess.Popen(
+            [sys.executable, "-m", "sweeps", *asked],
+            cwd=made.folder,
+            env=made.environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        pids = until(lambda: at_work(made.folder / "runs"), sweep.poll)
+        time.sleep(1)
+        os.kill(min(pids), signal.SIGKILL)
+        assert sweep.wait(LONG) == 0, (made.folder / "said").read_text()
+    said = (made.folder / "said").read_text()
+    assert "6 of 6" in said
+    trials = [run for run in Store(uri).runs("sweep-gan-digits-budget0.02") if "gans.trial" in run.data.tags]
+    assert {run.data.tags["gans.status"] for run in trials} <= {"finished", "pruned"}
+    assert len(trials) == 6
