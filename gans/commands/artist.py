@@ -92,6 +92,6 @@ class Artist:
         from gans.generate.sampling import generate
 
         channels, side = self.about["shape"]
-        check_memory(self.name, (len(z), channels, side, side))
+        check_memory(self.name, (len(z), channels, side, side), "ask for fewer images")
         with drawing(self.name):
             return generate(self.generator, z)
