@@ -25,13 +25,12 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from benchmarks.card import Crowded, Dying, Ready, Stop, Told, Work, serve
-from benchmarks.engine import Ended, Engine, Event, Job, LocalEngine, Progressed, Result, Started, death, overdue
-from benchmarks.options import Machine
+from benchmarks.engine import Ended, Event, Job, Progressed, Result, Started, death, overdue
 from gans import schema
 
 GRACE = 60.0  # seconds in which a job that is told to stop has to tell something: a long evaluation, say
@@ -168,27 +167,6 @@ class CardsEngine:
                     card.end()
 
 
-def engine(machine: Machine, jobs: int, side: int, spread: int = 0) -> Engine:
-    """What runs cells or trials: a cluster, or a machine's cards, if it has any, else a process for each of them.
-
-    Args:
-        machine: as it was asked for.
-        jobs: how many there are.
-        side: of their largest images, in pixels.
-        spread: processes that the workers of one are, at most: such jobs fill a machine one by one.
-    """
-    if machine.cluster:
-        from benchmarks.cluster import RayEngine, share
-
-        return RayEngine(machine.cluster, share(machine, jobs, side, spread))
-    if not machine.cards:
-        return LocalEngine(1 if spread and machine.jobs is None else machine.parallel(jobs, side))
-    from gans.compute import devices
-
-    names = [devices.only(card) for card in machine.cards]
-    return CardsEngine(names[:1], 1) if spread else CardsEngine(names, machine.width(side))
-
-
 @dataclass
 class Dealer:
     """Deals jobs out to cards until all have ended."""
@@ -201,14 +179,18 @@ class Dealer:
 
     def events(self) -> Iterator[Event]:
         while self.waiting or self.apart or any(card.running for card in self.cards):
-            yield from self.hand_out()
-            processes = [card for card in self.cards if card.process]
-            wait([end for card in processes for end in (card.pipe, card.process.sentinel)], timeout=0.5)
-            for card in processes:
-                dead = card.dead  # first: what it has sent by then is all
-                yield from card.listen()
-                self.part(card)
-                yield from self.bury(card) if dead else self.watch(card)
+            yield from self.round()
+
+    def round(self, *others: Connection) -> Iterator[Event]:
+        """Hand out, and see what there is to tell; until there is something to be read from another pipe, too."""
+        yield from self.hand_out()
+        processes = [card for card in self.cards if card.process]
+        wait([*others, *(end for card in processes for end in (card.pipe, card.process.sentinel))], timeout=0.5)
+        for card in processes:
+            dead = card.dead  # first: what it has sent by then is all
+            yield from card.listen()
+            self.part(card)
+            yield from self.bury(card) if dead else self.watch(card)
 
     def hand_out(self) -> Iterator[Started]:
         """Give jobs to cards while there are both."""

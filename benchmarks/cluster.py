@@ -15,6 +15,7 @@ reason, time limit, log and numbers are the same. What a cluster adds:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import shutil
@@ -49,7 +50,7 @@ from benchmarks.node import (
 )
 from benchmarks.options import Machine
 from gans import schema
-from gans.compute.cluster import address, connect, pinned, ray_module, release, reserve, reserved
+from gans.compute.cluster import address, connect, pinned, ray_module, release, reserve, reserved, within
 from gans.errors import InputError, first_line
 from gans.runs import locks
 from gans.runs.locks import HOST, Holder
@@ -221,9 +222,10 @@ class Share:
     Attributes:
         threads: CPUs.
         workers: processes that a job starts beside its own, on a CPU each (MD-GAN's over Ray).
-        most: jobs at a time; None: as many as there is room for.
+        most: seats; None: as many as there is room for.
         each: likewise, on each node.
         bytes: of memory.
+        abreast: jobs in a seat, which has a GPU for itself; None: it has none, and one job.
     """
 
     threads: int
@@ -231,14 +233,17 @@ class Share:
     most: int | None = None
     each: int | None = None
     bytes: int = 0
+    abreast: int | None = None
 
     @property
     def needs(self) -> dict[str, float]:
-        """As Ray books it; not the workers', who book for themselves."""
-        return {"CPU": float(self.threads), "memory": float(self.bytes)}
+        """Of a seat, as Ray books it; not the workers', who book for themselves."""
+        jobs = self.abreast or 1
+        gpu = {"GPU": 1.0} if self.abreast else {}
+        return {"CPU": float(self.threads * jobs), "memory": float(self.bytes * jobs), **gpu}
 
     def seats(self, nodes: list[Node]) -> int:
-        """Jobs at a time on these nodes."""
+        """Those that there are on these nodes."""
         if self.most is not None:
             return self.most
         seats = sum(min(node.room(self.needs), self.each or node.room(self.needs)) for node in nodes)
@@ -258,6 +263,9 @@ def share(machine: Machine, jobs: int, side: int, workers: int = 0) -> Share:
         workers: processes that one starts beside its own, at most.
     """
     threads = machine.threads(side)
+    if machine.cards:  # workers over Ray belong to a whole process
+        most, bytes = (None, CELL_BYTES) if machine.cluster.named else (len(machine.cards), 0)
+        return Share(threads, workers, most, bytes=bytes, abreast=1 if workers else machine.width(side))
     if machine.cluster.named:
         return Share(threads, workers, each=machine.jobs, bytes=CELL_BYTES)
     alone = workers and machine.jobs is None  # as locally: they fill the machine one by one
@@ -302,24 +310,43 @@ def joined(machine: Machine, uri: str, modules: tuple[str, ...], storage: str = 
     if machine.engine == "local":
         yield machine
         return
-    if machine.device.startswith("cuda"):
-        raise InputError(
-            f"ENGINE=ray computes on CPUs, not on {machine.device}; leave DEVICE out, or take ENGINE=local"
-        )
     cluster = Cluster(modules)
-    machine = replace(machine, cluster=cluster, device="cpu")
+    machine = replace(machine, cluster=cluster)
     try:
         if cluster.named:
             os.environ[SENT] = str(Path(tempfile.gettempdir()) / f"gans-sent-{uuid.uuid4().hex[:12]}")
             cluster.ready(0)
             check_nodes(machine, uri, storage)
             with helped(cluster):
-                yield machine
+                yield replace(machine, device=device(machine))
         else:
             yield machine
     finally:
         os.environ.pop(SENT, None)
         cluster.leave()
+
+
+def device(machine: Machine) -> str:
+    """The device of cells on a machine's cluster, which is named: its GPUs, unless the CPU is asked for.
+
+    Raises:
+        InputError: it has none, or this machine has none to plan with.
+    """
+    from gans.compute import devices
+
+    cluster, asked = machine.cluster, machine.device
+    if ":" in asked:
+        raise InputError(f"DEVICE={asked}: which GPU a cell gets is Ray's choice; take DEVICE=cuda")
+    if asked == "cpu" or not any(node.has.get("GPU") for node in cluster.nodes()):
+        if asked == "cuda":
+            raise InputError(f"the Ray cluster at {cluster.named} has no GPU; leave DEVICE out, or add a machine")
+        return "cpu"
+    if not devices.cards("auto"):
+        raise InputError(
+            f"the Ray cluster at {cluster.named} has GPUs and {HOST} has none, by which precisions are planned; "
+            "start this on a machine of the cluster that has one, or take DEVICE=cpu"
+        )
+    return "cuda"
 
 
 @contextmanager
@@ -441,17 +468,17 @@ class Attempt:
 
 @dataclass(eq=False)
 class Seat:
-    """A booking for one job at a time.
+    """A booking, for one job at a time or, with a GPU, for some.
 
     Attributes:
         group: Ray's name of it.
-        node: that it is on; empty until there is room.
-        attempt: what sits there.
+        post: key of its host; empty until there is room for it.
+        attempts: what sits there, by number.
     """
 
     group: Any
-    node: str = ""
-    attempt: Attempt | None = None
+    post: str = ""
+    attempts: dict[int, Attempt] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -459,12 +486,14 @@ class Post:
     """A host as the runner sees it.
 
     Attributes:
+        key: its node's id; on a GPU the seat's, which has a host of its own.
         node: that it is on.
         actor: the host.
         news: what it tells, in turn.
         up: whether it has told anything.
     """
 
+    key: str
     node: str
     actor: Any
     news: Any
@@ -485,7 +514,7 @@ class RayEngine:
     def run(self, jobs: list[Job]) -> Generator[Event]:
         """Run all jobs in order, as many at a time as there is room for; closing the iterator stops them."""
         seats = self.share.most or 1
-        self.cluster.ready(seats * self.share.threads + self.share.workers)
+        self.cluster.ready(seats * int(self.share.needs["CPU"]) + self.share.workers)
         crew = Crew(self.cluster, self.share, deque(Attempt(n, job) for n, job in enumerate(jobs)))
         try:
             while crew.busy:
@@ -520,7 +549,7 @@ class Crew:
 
     @property
     def busy(self) -> bool:
-        return bool(self.waiting) or any(seat.attempt for seat in self.seats)
+        return bool(self.waiting) or any(seat.attempts for seat in self.seats)
 
     def round(self) -> Iterator[Event]:
         """Book, hand out, and see what there is to tell, for which half a second is waited at most."""
@@ -541,35 +570,42 @@ class Crew:
             self.fit = len(nodes)
             self.names |= {node.id: str(node) for node in nodes}
             wanted = self.share.seats(nodes)
-            left = len(self.waiting) + sum(1 for seat in self.seats if seat.attempt)
-            for _ in range(min(wanted, left) - len(self.seats)):
+            left = len(self.waiting) + sum(len(seat.attempts) for seat in self.seats)
+            for _ in range(min(wanted, math.ceil(left / self.abreast)) - len(self.seats)):
                 self.seats.append(Seat(self.reserve()))
         for seat in self.seats:
-            if not seat.node:
-                seat.node = self.placed(seat)
+            if not seat.post:
+                seat.post = self.placed(seat)
 
     def reserve(self) -> Any:
         """A new booking, which Ray finds a place for in its own time."""
         return reserve({kind: amount for kind, amount in self.share.needs.items() if amount})
 
+    @property
+    def abreast(self) -> int:
+        """Jobs that a seat takes."""
+        return self.share.abreast or 1
+
     def placed(self, seat: Seat) -> str:
-        """The node that a seat is on, by now; empty as long as there is no room."""
+        """The key of a seat's host, which there is from now on; empty as long as there is no room."""
         node = reserved(seat.group)
         if not node or self.shunned(node):
             return ""
-        if node not in self.posts:
-            self.posts[node] = self.host(node)
-        return node
+        key = f"{node} {id(seat)}" if self.share.abreast else node
+        if key not in self.posts:
+            self.posts[key] = self.host(key, node, seat)
+        return key
 
     def shunned(self, node: str) -> bool:
         """Whether a node is left alone, since hosts do not come up there."""
         return len(self.unfit.get(node, ())) >= STARTS
 
-    def host(self, node: str) -> Post:
+    def host(self, key: str, node: str, seat: Seat) -> Post:
         ray = self.cluster.ray
         actor = ray.remote(concurrency_groups={"news": 1})(Host)
-        host = actor.options(**self.cluster.on(node), max_restarts=0).remote(self.cluster.home())
-        return Post(node, host, host.news.options(num_returns="streaming", concurrency_group="news").remote())
+        there = within(seat.group) if self.share.abreast else self.cluster.on(node)
+        host = actor.options(**there, max_restarts=0).remote(self.cluster.home(), self.share.abreast)
+        return Post(key, node, host, host.news.options(num_returns="streaming", concurrency_group="news").remote())
 
     def free(self, seat: Seat) -> None:
         self.seats.remove(seat)
@@ -581,17 +617,17 @@ class Crew:
     def hand_out(self) -> None:
         """Give jobs to hosts that are up and have seats."""
         for seat in self.seats:
-            post = self.posts.get(seat.node)
-            if seat.attempt is None and post and post.up and self.waiting:
-                seat.attempt = self.waiting.popleft()
-                job = seat.attempt.job
-                packed = replace(job, call=Packed(pickle.dumps(job.call)))
-                post.actor.order.remote(Work(seat.attempt.number, packed))
+            post = self.posts.get(seat.post)
+            while post and post.up and self.waiting and len(seat.attempts) < self.abreast:
+                attempt = self.waiting.popleft()
+                seat.attempts[attempt.number] = attempt
+                packed = replace(attempt.job, call=Packed(pickle.dumps(attempt.job.call)))
+                post.actor.order.remote(Work(attempt.number, packed))
 
     def give_up(self) -> Iterator[Ended]:
         """End what waits, if no node has had room for it for long, or hosts come up on none."""
         now = time.monotonic()
-        if any(seat.node for seat in self.seats):
+        if any(seat.post for seat in self.seats):
             self.idle_since = now
         if now - self.idle_since > ALONE or (self.unfit and not self.fit):
             reasons = {reason for told in self.unfit.values() for reason in told[-1:]}
@@ -605,7 +641,10 @@ class Crew:
         if not posts:
             time.sleep(min(seconds, 0.05))
             return []
-        found, _ = self.cluster.ray.wait(list(posts), num_returns=1, timeout=seconds, fetch_local=False)
+        wait = self.cluster.ray.wait
+        if not wait(list(posts), num_returns=1, timeout=seconds, fetch_local=False)[0]:
+            return []
+        found, _ = wait(list(posts), num_returns=len(posts), timeout=0, fetch_local=False)  # each in its turn
         return [posts[news] for news in found]
 
     def listen(self, post: Post) -> Iterator[Event]:
@@ -624,9 +663,8 @@ class Crew:
         """Make of what a host tells what an engine tells."""
         if isinstance(told, Ready):
             return
-        seat = next(seat for seat in self.seats if seat.attempt and seat.attempt.number == told.number)
-        attempt = seat.attempt
-        assert attempt is not None
+        seat = next(seat for seat in self.seats if told.number in seat.attempts)
+        attempt = seat.attempts[told.number]
         match told:
             case Begun() if not attempt.started:
                 attempt.started = True
@@ -634,7 +672,7 @@ class Crew:
             case Told(_, images, values):
                 yield Progressed(attempt.job, images, values)
             case Over(_, result, died):
-                seat.attempt = None
+                del seat.attempts[told.number]
                 yield self.again(attempt, result.reason, post) if died else Ended(attempt.job, result)
 
     def again(self, attempt: Attempt, reason: str, post: Post) -> Moved | Ended:
@@ -649,16 +687,16 @@ class Crew:
         """A host is gone, and mostly its node: its jobs go on elsewhere."""
         with suppress(Exception):
             self.cluster.ray.kill(post.actor)  # if it only cannot be reached, its jobs are to end
-        self.posts.pop(post.node, None)
+        self.posts.pop(post.key, None)
         if not post.up:
             self.unfit.setdefault(post.node, []).append(why)
         name = self.names.get(post.node, post.node[:6])
         log.info("node %s: %s", name, why)
         self.surveyed = float("-inf")
-        left = [seat for seat in self.seats if seat.node == post.node]
+        left = [seat for seat in self.seats if seat.post == post.key]
         for seat in left:
             self.free(seat)
-        for attempt in (seat.attempt for seat in reversed(left) if seat.attempt):
+        for attempt in reversed([attempt for seat in left for attempt in seat.attempts.values()]):
             self.waiting.appendleft(attempt)
             if attempt.started:
                 yield Moved(attempt.job, f"node {name} is gone")
@@ -666,12 +704,12 @@ class Crew:
     def leave(self) -> None:
         """Stop the jobs that run, then let go of hosts and seats."""
         ray = self.cluster.ray
-        working = [self.posts[seat.node] for seat in self.seats if seat.attempt and seat.node in self.posts]
+        working = [self.posts[seat.post] for seat in self.seats if seat.attempts and seat.post in self.posts]
         deadline = time.monotonic() + STOPPING
         for post in dict.fromkeys(working):
             with suppress(Exception):
                 ray.get(post.actor.order.remote(Stop()), timeout=STOPPING)
-        while any(seat.attempt for seat in self.seats) and time.monotonic() < deadline:
+        while any(seat.attempts for seat in self.seats) and time.monotonic() < deadline:
             for post in self.heard(0.5):
                 with suppress(Exception):
                     list(self.listen(post))

@@ -16,6 +16,8 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +26,20 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
-from benchmarks.engine import Ended, Job, LocalEngine, Progressed, Result, Running, Tell, news, preload, stop
+from benchmarks.cards import GRACE, Attempt, Card, Dealer
+from benchmarks.engine import (
+    Ended,
+    Job,
+    LocalEngine,
+    Progressed,
+    Result,
+    Running,
+    Started,
+    Tell,
+    news,
+    preload,
+    stop,
+)
 from gans import schema
 from gans.compute.cluster import CHECKED
 from gans.errors import InputError
@@ -138,12 +153,17 @@ class Host:
     """A Ray actor that runs jobs on its node, as many as it is given at once.
 
     One of its threads tells (`news`), another takes orders.
+
+    Args:
+        home: taken over from the runner.
+        abreast: jobs at a time in one process on the GPU that Ray has given to the actor; None: processes on CPUs.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, abreast: int | None = None) -> None:
         home.move_in()
         if home.modules:
             preload(*home.modules)
+        self.abreast = abreast
         self.orders: Connection
         self.orders, self.desk = Pipe(duplex=False)
 
@@ -154,7 +174,7 @@ class Host:
     def news(self) -> Iterator[News]:
         """What becomes of the jobs, for as long as the host lives."""
         yield Ready()
-        jobs = Jobs()
+        jobs = Jobs() if self.abreast is None else CardJobs(os.environ.get("CUDA_VISIBLE_DEVICES"), self.abreast)
         while True:
             yield from jobs.look(self.orders)
 
@@ -186,6 +206,44 @@ class Jobs:
                     yield Told(self.numbers[job], images, values)
                 case Ended(job, result, died):
                     yield Over(self.numbers.pop(job), result, died)
+
+
+class CardJobs:
+    """The jobs that a host runs on a GPU: threads of one process, dealt out as locally (`benchmarks.cards`).
+
+    Args:
+        visible: the GPU as `CUDA_VISIBLE_DEVICES` names it; None: the CPU in its place.
+        abreast: jobs at a time.
+    """
+
+    def __init__(self, visible: str | None, abreast: int) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="card-")
+        self.card = Card(visible, Path(self.folder.name) / "said.txt")
+        self.dealer = Dealer([self.card], abreast, GRACE, deque())
+        self.numbers: dict[Job, int] = {}
+
+    def look(self, orders: Connection) -> Iterator[News]:
+        """Take orders, then see what there is to tell; who has killed its process is found out here."""
+        while orders.poll():
+            match orders.recv():
+                case Work(number, job):
+                    self.numbers[job] = number
+                    self.dealer.waiting.append(Attempt(number, job))
+                case Stop():
+                    self.card.end()
+                    self.dealer.waiting.clear()
+                    self.dealer.apart.clear()
+                    for number in self.numbers.values():
+                        yield Over(number, Result(schema.INTERRUPTED))
+                    self.numbers.clear()
+        for event in self.dealer.round(orders):
+            match event:
+                case Started(job):
+                    yield Begun(self.numbers[job])
+                case Progressed(job, images, values):
+                    yield Told(self.numbers[job], images, values)
+                case Ended(job, result):
+                    yield Over(self.numbers.pop(job), result)
 
 
 # --- questions

@@ -134,7 +134,7 @@ class Machine:
         """The GPUs that cells run on, by index; none: they run on the CPU."""
         from gans.compute import devices
 
-        return [] if self.cluster else devices.cards(self.device)
+        return devices.cards(self.device)
 
     @cached_property
     def room(self) -> int:

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.cards import engine
 from benchmarks.cluster import require, share_data, wanted_by
 from benchmarks.engine import Ended, Job, Result
+from benchmarks.engines import engine
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun, check_cell

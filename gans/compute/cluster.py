@@ -184,3 +184,11 @@ def pinned(node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def within(booking: Any) -> dict[str, Any]:
+    """Ray's options for an actor that takes the GPU of a booking, and no other sees it."""
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    there = PlacementGroupSchedulingStrategy(placement_group=booking, placement_group_bundle_index=0)
+    return {"num_cpus": 0, "num_gpus": 1, "scheduling_strategy": there}

@@ -18,12 +18,39 @@ import pytest
 from benchmarks import cluster as clusters
 from benchmarks.cluster import Attempt, Cluster, Crew, Node, Post, RayEngine, Share, check_node, share, share_data
 from benchmarks.engine import Ended, Job, LocalEngine, Moved, Progressed, Result, Started
-from benchmarks.node import About, Begun, Build, Home, Jobs, Over, Packed, Ready, Stop, Told, Wanted, Work
+from benchmarks.node import (
+    About,
+    Begun,
+    Build,
+    CardJobs,
+    Home,
+    Jobs,
+    Over,
+    Packed,
+    Ready,
+    Stop,
+    Told,
+    Wanted,
+    Work,
+)
 from benchmarks.options import Machine
+from gans.compute import devices
 from gans.data import datasets, sent
 from gans.errors import InputError
 from tests.benchmarks.test_engine import gone, results, wait_for
-from tests.benchmarks.toys import endless, exiting, killed, leaving, raising, refusing, slow, telling, well
+from tests.benchmarks.toys import (
+    aborting,
+    endless,
+    exiting,
+    killed,
+    leaving,
+    raising,
+    refusing,
+    slow,
+    steady,
+    telling,
+    well,
+)
 from tests.conftest import until
 
 needs_ray = pytest.mark.skipif(
@@ -147,13 +174,13 @@ class PlayedCrew(Crew):
 
     def placed(self, seat):
         if seat.group not in self.posts:
-            self.posts[seat.group] = self.host(seat.group)
+            self.posts[seat.group] = self.host(seat.group, seat.group, seat)
         return seat.group
 
     def free(self, seat):
         self.seats.remove(seat)
 
-    def host(self, node):
+    def host(self, key, node, seat):
         told = self.cluster.told[node] = deque([Gone] if node in self.cluster.deaf else [Ready()])
 
         def order(what):
@@ -162,11 +189,10 @@ class PlayedCrew(Crew):
                 ends = [] if what.job.name.startswith("stay") else [Over(what.number, Result("finished"))]
                 told.extend([Begun(what.number), Told(what.number, 5, {}), *ends])
             else:
-                told.extend(
-                    Over(seat.attempt.number, Result("interrupted")) for seat in self.seats if seat.attempt
-                )
+                at_work = [attempt for seat in self.seats for attempt in seat.attempts.values()]
+                told.extend(Over(attempt.number, Result("interrupted")) for attempt in at_work)
 
-        return Post(node, SimpleNamespace(order=SimpleNamespace(remote=order)), News(node, self.cluster))
+        return Post(key, node, SimpleNamespace(order=SimpleNamespace(remote=order)), News(node, self.cluster))
 
 
 @pytest.fixture
@@ -227,10 +253,45 @@ def test_a_crew_that_leaves_stops_its_jobs(crew):
     play(played, 3)
     played.leave()
     assert not played.seats
-    assert not any(seat.attempt for seat in played.seats)
+    assert not played.waiting
+
+
+def test_a_seat_with_a_gpu_has_some_jobs(crew):
+    played = crew(["stay1", "stay2", "c", "d"], "a")
+    played.share = Share(1, abreast=3)
+    played.cluster.alive["a"] = Node("a", "a", {"CPU": 4.0, "GPU": 1.0})
+    assert results(play(played)) == dict.fromkeys("cd", Result("finished"))
+    (seat,) = played.seats
+    assert len(seat.attempts) == 2
+    assert played.share.needs == {"CPU": 3.0, "GPU": 1.0, "memory": 0.0}
 
 
 # --- a host's jobs
+
+
+def test_a_host_with_a_gpu_finds_out_who_kills_its_process(tmp_path):
+    """The CPU in the place of the GPU: two jobs share a process, which one aborts."""
+    orders, desk = Pipe(duplex=False)
+    jobs, told = CardJobs(None, 2), []
+    calls = {"aborting": partial(aborting, folder=str(tmp_path), others=1)}
+    calls["steady"] = partial(steady, folder=str(tmp_path), starts=2)
+    for number, job in enumerate(jobs_of(tmp_path, calls)):
+        desk.send(Work(number, replace(job, call=Packed(pickle.dumps(job.call)))))
+    deadline = time.monotonic() + 120
+    while sum(isinstance(news, Over) for news in told) < 2 and time.monotonic() < deadline:
+        told += jobs.look(orders)
+    ended = {news.number: news.result for news in told if isinstance(news, Over)}
+    assert ended[0] == Result("failed", "killed by SIGABRT")
+    assert ended[1].status == "finished"
+    assert sorted(news.number for news in told if isinstance(news, Begun)) == [0, 1]
+    (stays,) = jobs_of(tmp_path, {"stays": partial(endless, pidfile=str(tmp_path / "pid"))})
+    desk.send(Work(2, stays))
+    while not (tmp_path / "pid").exists():
+        list(jobs.look(orders))
+    pid = wait_for(tmp_path / "pid")
+    desk.send(Stop())
+    assert list(jobs.look(orders)) == [Over(2, Result("interrupted"))]
+    assert gone(pid)
 
 
 def test_jobs_of_a_host_are_stopped_at_an_order(tmp_path):
@@ -263,9 +324,11 @@ class Played:
 
     named = "10.0.0.1:6379"
     cores, machines = 4, 2
+    gpus = 0.0
 
     def nodes(self):
-        return [Node("a", "a", {"CPU": 4.0, "memory": 8 * 2**30}), Node("b", "b", {"CPU": 9.0, "memory": 2**31})]
+        has = {"a": {"CPU": 4.0, "memory": 8 * 2**30}, "b": {"CPU": 9.0, "memory": 2**31}}
+        return [Node(name, name, kinds | {"GPU": self.gpus}) for name, kinds in has.items()]
 
 
 def test_what_a_job_books():
@@ -279,6 +342,26 @@ def test_what_a_job_books():
     assert share(Machine(cluster=alone), 100, 16) == Share(1, most=4)
     assert share(Machine(cluster=alone), 100, 16, workers=5) == Share(1, workers=5, most=1)
     assert share(Machine(cluster=alone, jobs=3), 2, 16) == Share(1, most=2)
+
+
+def test_on_which_device_the_cells_of_a_cluster_are(monkeypatch):
+    nodes = Played()
+    assert clusters.device(Machine(cluster=nodes)) == "cpu"
+    with pytest.raises(InputError, match="has no GPU; leave DEVICE out"):
+        clusters.device(Machine("cuda", cluster=nodes))
+    with pytest.raises(InputError, match="Ray's choice"):
+        clusters.device(Machine("cuda:1", cluster=nodes))
+    nodes.gpus = 1.0
+    assert clusters.device(Machine("cpu", cluster=nodes)) == "cpu"
+    monkeypatch.setattr(devices, "cards", lambda name: [])
+    with pytest.raises(InputError, match=r"has GPUs and .* has none, by which precisions are planned"):
+        clusters.device(Machine(cluster=nodes))
+    monkeypatch.setattr(devices, "cards", lambda name: [0])
+    monkeypatch.setattr(devices, "room", lambda device, gibibytes: 6)
+    assert clusters.device(Machine(cluster=nodes)) == "cuda"
+    booked = share(Machine("cuda", cluster=nodes), 100, 16)
+    assert (booked.abreast, booked.threads, booked.seats(nodes.nodes())) == (6, 1, 0)  # 6 GiB of memory, 6 CPUs
+    assert share(Machine("cuda", jobs=2, cluster=nodes), 100, 16).seats(nodes.nodes()) == 2
 
 
 def test_a_cell_for_which_there_is_no_room_is_refused():

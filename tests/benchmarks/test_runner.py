@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks.cards import CardsEngine, engine
+from benchmarks.cards import CardsEngine
 from benchmarks.engine import LocalEngine
+from benchmarks.engines import engine
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixOutcome, MatrixRun
