@@ -425,11 +425,12 @@ def check_nodes(machine: Machine, uri: str, storage: str) -> None:
             raise InputError(
                 f"the {name} {shown(url)} is a file, which several machines cannot write to; {remedy}"
             )
+    here = Build.here()
     for node, answer in answers.items():
-        check_node(nodes[node], answer, machine, uri)
+        check_node(nodes[node], answer, machine, here)
 
 
-def check_node(node: Node, answer: Any, machine: Machine, uri: str) -> None:
+def check_node(node: Node, answer: Any, machine: Machine, here: Build) -> None:
     """Refuse a node that does not compute as this machine does, or lacks what it needs.
 
     Raises:
@@ -439,7 +440,7 @@ def check_node(node: Node, answer: Any, machine: Machine, uri: str) -> None:
         raise InputError(
             f"node {node} cannot run this suite: {cause(answer)}; install there what is installed on {HOST}"
         )
-    if (found := Build.here().difference(answer.build)) is not None:
+    if (found := here.difference(answer.build)) is not None:
         what, mine, theirs = found
         raise InputError(f"{what} is {mine} on {HOST} and {theirs} on node {node}; install the same on both")
     if answer.unreachable:

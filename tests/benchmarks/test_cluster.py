@@ -52,6 +52,7 @@ from tests.benchmarks.toys import (
     well,
 )
 from tests.conftest import until
+from tests.gans.training.mdgan.test_cluster import free_port
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"
@@ -66,6 +67,18 @@ def jobs_of(tmp_path, calls, seconds=60.0):
 
 
 # --- on a cluster of this machine
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    with (
+        pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:"),
+        clusters.joined(Machine(engine="ray"), "http://x", ()),
+    ):
+        pass
+    with clusters.joined(Machine(), "sqlite://", ()) as plain:
+        assert plain.cluster is None
 
 
 @pytest.fixture(scope="module")
@@ -400,10 +413,9 @@ A = Node("a1b2c3d4", "alpha", {"CPU": 2.0})
         (ModuleNotFoundError("No module named 'benchmarks'"), "node alpha .* cannot run this suite: .*benchmarks"),
     ],
 )
-def test_a_node_that_cannot_take_part_is_refused_in_a_line(answer, says, monkeypatch):
-    monkeypatch.setattr(Build, "here", classmethod(lambda cls: HERE))
+def test_a_node_that_cannot_take_part_is_refused_in_a_line(answer, says):
     with pytest.raises(InputError, match=says) as refused:
-        check_node(A, answer, Machine(), "http://x")
+        check_node(A, answer, Machine(), HERE)
     assert len(str(refused.value).splitlines()) == 1
 
 
@@ -480,3 +492,17 @@ def test_data_that_were_sent_are_the_same_data(tmp_path, monkeypatch, blobs):
     assert found.hash == made.hash
     assert found.train.equal(made.train)
     assert found.classes == made.classes
+
+
+def test_one_file_is_no_store_for_several_machines(tmp_path, monkeypatch):
+    monkeypatch.setattr(Build, "here", classmethod(lambda cls: HERE))
+    machine = Machine(runs=tmp_path, cluster=Played())
+    answers = {"a": About(HERE, True, ""), "b": About(HERE, True, "")}
+    monkeypatch.setattr(Played, "ask", lambda self, *asked: answers, raising=False)
+    monkeypatch.setattr(Played, "home", lambda self: None, raising=False)
+    clusters.check_nodes(machine, "http://x", "postgresql://me@db/study")
+    with pytest.raises(InputError, match=r"store sqlite:///x.db is a file, which several .*; set MLFLOW_TRACKING"):
+        clusters.check_nodes(machine, "sqlite:///x.db", "")
+    with pytest.raises(InputError, match=r"storage of a sweep sweeps.journal is a file, .* STORAGE=postgresql"):
+        clusters.check_nodes(machine, "http://x", "sweeps.journal")
+    assert list(tmp_path.iterdir()) == []  # the file that nodes were asked for is gone

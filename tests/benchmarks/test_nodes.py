@@ -21,6 +21,7 @@ from gans.runs.tracking import Store
 from tests.benchmarks.test_runner import Bench
 from tests.conftest import until
 from tests.gans.runs.test_tables import postgres  # noqa: F401  a fixture
+from tests.gans.training.mdgan.test_cluster import TINY, processes
 
 pytestmark = [
     pytest.mark.slow,
@@ -137,3 +138,21 @@ def test_a_sweep_on_three_nodes_outlives_a_worker(three, postgres, tmp_path) -> 
     trials = [run for run in Store(uri).runs("sweep-gan-digits-budget0.02") if "gans.trial" in run.data.tags]
     assert {run.data.tags["gans.status"] for run in trials} <= {"finished", "pruned"}
     assert len(trials) == 6
+
+
+def test_mdgans_workers_live_in_the_cluster_of_their_cell(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    folder = tmp_path / "ray"
+    folder.mkdir()
+    made = Bench(folder, TINY.replace("kimg = 4", "kimg = 1"))
+    before, most = processes("raylet"), 0
+    running = made.start("--engine", "ray", "--workers", "ray", "--models", "mdgan")
+    while running.poll() is None:
+        most = max(most, len(processes("raylet") - before))
+        time.sleep(0.2)
+    said, _ = running.communicate()
+    assert running.returncode == 0, said
+    assert most == 1
+    assert processes("raylet") == before
+    (cell,) = made.runs().values()
+    assert cell.data.tags["gans.workers"] == "ray"
