@@ -19,6 +19,7 @@ import math
 import os
 import pickle
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -26,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,12 @@ class Cluster:
 
     Args:
         modules: that every job needs.
+
+    Attributes:
+        named: its address, if it is no cluster of this machine.
+        terms: refuses nodes that cannot take part; None: there is only this machine.
+        admitted: ids of those that may.
+        data: the hashes of the data that jobs need.
     """
 
     def __init__(self, modules: tuple[str, ...] = ()) -> None:
@@ -106,6 +113,9 @@ class Cluster:
         self.named = address()
         self.modules = modules
         self.cpus = 0
+        self.terms: Callable[[list[Node]], None] | None = None
+        self.admitted: set[str] = set()
+        self.data: dict[Wanted, str] = {}
 
     def ready(self, cpus: int) -> None:
         """Be connected, to a cluster of so many CPUs if it is this machine's own.
@@ -208,11 +218,16 @@ class Cluster:
         """Ray's options for something that runs on a node and books nothing of it."""
         return {"num_cpus": 0, "scheduling_strategy": pinned(node if isinstance(node, str) else node.id)}
 
-    @cached_property
-    def deaths(self) -> tuple[type[Exception], ...]:
-        """What Ray raises in place of an answer from somebody who has died."""
-        errors = self.ray.exceptions
-        return errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError, errors.NodeDiedError
+    def admit(self, node: Node) -> str:
+        """Why a node must not take part; empty if it may. One that joins is asked what the first ones were."""
+        if node.id in self.admitted or self.terms is None:
+            return ""
+        try:
+            self.terms([node])
+            share_data(self, self.data, [node])
+        except InputError as error:
+            return str(error)
+        return ""
 
 
 @dataclass(frozen=True)
@@ -316,7 +331,9 @@ def joined(machine: Machine, uri: str, modules: tuple[str, ...], storage: str = 
         if cluster.named:
             os.environ[SENT] = str(Path(tempfile.gettempdir()) / f"gans-sent-{uuid.uuid4().hex[:12]}")
             cluster.ready(0)
-            check_nodes(machine, uri, storage)
+            check_stores(machine, uri, storage)
+            cluster.terms = partial(check_nodes, machine, uri)
+            cluster.terms(cluster.nodes())
             with helped(cluster):
                 yield replace(machine, device=device(machine))
         else:
@@ -370,20 +387,23 @@ def wanted_by(cell: Cell) -> Wanted:
     return Wanted(cell.experiment.dataset, cell.experiment.resolution)
 
 
-def share_data(cluster: Cluster, found: Mapping[Wanted, str]) -> None:
+def share_data(cluster: Cluster, found: Mapping[Wanted, str], of: list[Node] | None = None) -> None:
     """See that every node has the data that cells were planned with, and send it to those that have none.
 
     Args:
         cluster: one that is named.
         found: the hashes of the data here.
+        of: these nodes only.
 
     Raises:
         InputError: a node has other data under that name.
     """
+    cluster.data |= found
+    nodes = [node for node in cluster.others if of is None or node in of]
+    names = {node.id: str(node) for node in nodes}
     for wanted, digest in found.items():
-        answers = cluster.ask(on_node.data_of, cluster.home(), wanted, of=cluster.others)
-        names = {node.id: str(node) for node in cluster.others}
-        lacking = [node for node in cluster.others if not isinstance(answers[node.id], str)]
+        answers = cluster.ask(on_node.data_of, cluster.home(), wanted, of=nodes)
+        lacking = [node for node in nodes if not isinstance(answers[node.id], str)]
         for node, answer in answers.items():
             if isinstance(answer, str) and answer != digest:
                 raise InputError(
@@ -394,18 +414,36 @@ def share_data(cluster: Cluster, found: Mapping[Wanted, str]) -> None:
             cluster.send(wanted, lacking)
 
 
-def check_nodes(machine: Machine, uri: str, storage: str) -> None:
-    """Refuse nodes that cannot work together, before anything runs; arguments as of `joined`.
+def check_stores(machine: Machine, uri: str, storage: str) -> None:
+    """Refuse a file as the store of several machines; arguments as of `joined`.
+
+    Raises:
+        InputError: with the remedy.
+    """
+    nodes = machine.cluster.nodes()
+    if not nodes:
+        raise InputError(
+            f"the Ray cluster at {machine.cluster.named} has no machine with CPUs; add one by ray start"
+        )
+    if len(nodes) == 1 and nodes[0].name == HOST:
+        return
+    for name, url, remedy in (
+        ("tracking store", uri, "set MLFLOW_TRACKING_URI to a tracking server (http://...) or PostgreSQL"),
+        ("storage of a sweep", storage, "take STORAGE=postgresql://..."),
+    ):
+        if url and (url.startswith("sqlite") or "://" not in url):
+            raise InputError(
+                f"the {name} {shown(url)} is a file, which several machines cannot write to; {remedy}"
+            )
+
+
+def check_nodes(machine: Machine, uri: str, nodes: list[Node]) -> None:
+    """Refuse nodes that cannot work together with this machine.
 
     Raises:
         InputError: the first thing that is wrong, with the remedy.
     """
     cluster = machine.cluster
-    nodes = {node.id: node for node in cluster.nodes()}
-    if not nodes:
-        raise InputError(
-            f"the Ray cluster at {cluster.named} has no machine with CPUs; add one: ray start --address"
-        )
     token = machine.runs / f".shared-{uuid.uuid4().hex[:12]}"
     try:
         token.parent.mkdir(parents=True, exist_ok=True)
@@ -413,21 +451,13 @@ def check_nodes(machine: Machine, uri: str, storage: str) -> None:
     except OSError as error:
         raise InputError(f"cannot write to {machine.runs}: {error.strerror}; name another folder: RUNS=") from None
     try:
-        answers = cluster.ask(on_node.about, cluster.home(), str(token), uri)
+        answers = cluster.ask(on_node.about, cluster.home(), str(token), uri, of=nodes)
     finally:
         token.unlink(missing_ok=True)
-    several = len(nodes) > 1 or any(isinstance(a, About) and not a.shares for a in answers.values())
-    for name, url, remedy in (
-        ("tracking store", uri, "set MLFLOW_TRACKING_URI to a tracking server (http://...) or PostgreSQL"),
-        ("storage of a sweep", storage, "take STORAGE=postgresql://..."),
-    ):
-        if url and several and (url.startswith("sqlite") or "://" not in url):
-            raise InputError(
-                f"the {name} {shown(url)} is a file, which several machines cannot write to; {remedy}"
-            )
     here = Build.here()
-    for node, answer in answers.items():
-        check_node(nodes[node], answer, machine, here)
+    for node in nodes:
+        check_node(node, answers[node.id], machine, here)
+    cluster.admitted |= {node.id for node in nodes}
 
 
 def check_node(node: Node, answer: Any, machine: Machine, here: Build) -> None:
@@ -530,6 +560,7 @@ class Crew:
 
     Attributes:
         waiting: jobs without a seat.
+        blocked: seats on nodes that are left alone.
         names: of all nodes so far, by their ids.
         surveyed: when nodes were counted last, on the clock of `time.monotonic`.
         idle_since: likewise, there was a seat.
@@ -541,6 +572,7 @@ class Crew:
     share: Share
     waiting: deque[Attempt]
     seats: list[Seat] = field(default_factory=list)
+    blocked: list[Seat] = field(default_factory=list)
     posts: dict[str, Post] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     surveyed: float = float("-inf")
@@ -567,16 +599,19 @@ class Crew:
         now = time.monotonic()
         if now - self.surveyed > SURVEY:
             self.surveyed = now
+            for node in self.cluster.nodes():
+                self.names[node.id] = str(node)
+                if not self.shunned(node.id) and (why := self.cluster.admit(node)):
+                    self.unfit[node.id] = [why] * STARTS
+                    print(f"{why}; it is left out", file=sys.stderr)
             nodes = [node for node in self.cluster.nodes() if not self.shunned(node.id)]
             self.fit = len(nodes)
-            self.names |= {node.id: str(node) for node in nodes}
             wanted = self.share.seats(nodes)
             left = len(self.waiting) + sum(len(seat.attempts) for seat in self.seats)
             for _ in range(min(wanted, math.ceil(left / self.abreast)) - len(self.seats)):
                 self.seats.append(Seat(self.reserve()))
-        for seat in self.seats:
-            if not seat.post:
-                seat.post = self.placed(seat)
+        for seat in [seat for seat in self.seats if not seat.post]:
+            seat.post = self.placed(seat)
 
     def reserve(self) -> Any:
         """A new booking, which Ray finds a place for in its own time."""
@@ -590,6 +625,9 @@ class Crew:
     def placed(self, seat: Seat) -> str:
         """The key of a seat's host, which there is from now on; empty as long as there is no room."""
         node = reserved(seat.group)
+        if node and self.shunned(node):  # it stays booked, or Ray would offer the same again
+            self.seats.remove(seat)
+            self.blocked.append(seat)
         if not node or self.shunned(node):
             return ""
         key = f"{node} {id(seat)}" if self.share.abreast else node
@@ -608,10 +646,11 @@ class Crew:
         host = actor.options(**there, max_restarts=0).remote(self.cluster.home(), self.share.abreast)
         return Post(key, node, host, host.news.options(num_returns="streaming", concurrency_group="news").remote())
 
-    def free(self, seat: Seat) -> None:
-        self.seats.remove(seat)
-        with suppress(Exception):  # its node is gone
-            release(seat.group)
+    def free(self, seats: list[Seat]) -> None:
+        self.seats = [seat for seat in self.seats if seat not in seats]
+        for seat in seats:
+            with suppress(Exception):  # its node is gone
+                release(seat.group)
 
     # --- jobs
 
@@ -695,8 +734,7 @@ class Crew:
         log.info("node %s: %s", name, why)
         self.surveyed = float("-inf")
         left = [seat for seat in self.seats if seat.post == post.key]
-        for seat in left:
-            self.free(seat)
+        self.free(left)
         for attempt in reversed([attempt for seat in left for attempt in seat.attempts.values()]):
             self.waiting.appendleft(attempt)
             if attempt.started:
@@ -717,8 +755,7 @@ class Crew:
         for post in self.posts.values():
             with suppress(Exception):
                 ray.kill(post.actor)
-        for seat in list(self.seats):
-            self.free(seat)
+        self.free(self.seats + self.blocked)
 
 
 def cause(error: BaseException) -> str:

@@ -151,12 +151,16 @@ class Nodes:
         self.told: dict[str, deque] = {}
         self.begun: list[tuple[str, str]] = []
         self.deaf: set[str] = set()  # nodes on which no host comes up
+        self.strange: set[str] = set()  # that may not take part
         self.ray = SimpleNamespace(
             wait=self.wait, get=self.get, kill=lambda actor: None, exceptions=SimpleNamespace(RayError=Gone)
         )
 
     def nodes(self) -> list[Node]:
         return list(self.alive.values())
+
+    def admit(self, node: Node) -> str:
+        return "another version" if node.name in self.strange else ""
 
     def wait(self, news, **asked):
         return [one for one in news if one.node not in self.alive or self.told[one.node]], []
@@ -190,8 +194,8 @@ class PlayedCrew(Crew):
             self.posts[seat.group] = self.host(seat.group, seat.group, seat)
         return seat.group
 
-    def free(self, seat):
-        self.seats.remove(seat)
+    def free(self, seats):
+        self.seats = [seat for seat in self.seats if seat not in seats]
 
     def host(self, key, node, seat):
         told = self.cluster.told[node] = deque([Gone] if node in self.cluster.deaf else [Ready()])
@@ -248,6 +252,17 @@ def test_a_node_that_joins_is_used(crew):
     played.cluster.alive["b"] = Node("b", "b", {"CPU": 2.0})
     assert results(play(played, 6)) == {"d": Result("finished")}
     assert ("stay3", "b") in played.cluster.begun
+
+
+def test_a_node_that_joins_and_is_another_is_left_out(crew, capsys):
+    played = crew(["stay1", "stay2", "stay3"], "a")
+    play(played, 3)
+    played.cluster.strange.add("b")
+    played.cluster.alive["b"] = Node("b", "b", {"CPU": 2.0})
+    play(played, 6)
+    assert {node for _, node in played.cluster.begun} == {"a"}
+    assert len(played.waiting) == 1
+    assert capsys.readouterr().err == "another version; it is left out\n"
 
 
 def test_a_node_on_which_no_host_comes_up_is_left_alone_and_waited_no_longer_for(crew):
@@ -338,6 +353,9 @@ class Played:
     named = "10.0.0.1:6379"
     cores, machines = 4, 2
     gpus = 0.0
+
+    def __init__(self) -> None:
+        self.admitted = set()
 
     def nodes(self):
         has = {"a": {"CPU": 4.0, "memory": 8 * 2**30}, "b": {"CPU": 9.0, "memory": 2**31}}
@@ -452,7 +470,7 @@ class Answers:
     others = (Node("a1", "alpha", {"CPU": 2.0}), Node("b1", "beta", {"CPU": 2.0}))
 
     def __init__(self, **hashes: str | None) -> None:
-        self.hashes, self.sent = hashes, []
+        self.hashes, self.sent, self.data = hashes, [], {}
 
     def home(self) -> None:
         return None
@@ -498,11 +516,13 @@ def test_one_file_is_no_store_for_several_machines(tmp_path, monkeypatch):
     monkeypatch.setattr(Build, "here", classmethod(lambda cls: HERE))
     machine = Machine(runs=tmp_path, cluster=Played())
     answers = {"a": About(HERE, True, ""), "b": About(HERE, True, "")}
-    monkeypatch.setattr(Played, "ask", lambda self, *asked: answers, raising=False)
+    monkeypatch.setattr(Played, "ask", lambda self, *asked, of: answers, raising=False)
     monkeypatch.setattr(Played, "home", lambda self: None, raising=False)
-    clusters.check_nodes(machine, "http://x", "postgresql://me@db/study")
+    clusters.check_stores(machine, "http://x", "postgresql://me@db/study")
+    clusters.check_nodes(machine, "http://x", machine.cluster.nodes())
+    assert machine.cluster.admitted == {"a", "b"}
     with pytest.raises(InputError, match=r"store sqlite:///x.db is a file, which several .*; set MLFLOW_TRACKING"):
-        clusters.check_nodes(machine, "sqlite:///x.db", "")
+        clusters.check_stores(machine, "sqlite:///x.db", "")
     with pytest.raises(InputError, match=r"storage of a sweep sweeps.journal is a file, .* STORAGE=postgresql"):
-        clusters.check_nodes(machine, "http://x", "sweeps.journal")
+        clusters.check_stores(machine, "http://x", "sweeps.journal")
     assert list(tmp_path.iterdir()) == []  # the file that nodes were asked for is gone
