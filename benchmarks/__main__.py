@@ -7,9 +7,9 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks.cluster import joined
 from benchmarks.engine import preload
 from benchmarks.matrix import check_names, select_matrix, tell_presets
+from benchmarks.nodes import joined
 from benchmarks.options import Bench
 from gans.commands import options
 from gans.commands.progress import busy

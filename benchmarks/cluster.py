@@ -16,29 +16,18 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import pickle
-import shutil
 import sys
-import tempfile
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import node as on_node
 from benchmarks.engine import Ended, Event, Job, Moved, Progressed, Result, Started
 from benchmarks.node import (
-    SENT,
-    About,
     Begun,
-    Build,
-    Home,
     Host,
     News,
     Over,
@@ -46,188 +35,25 @@ from benchmarks.node import (
     Ready,
     Stop,
     Told,
-    Wanted,
     Work,
 )
+from benchmarks.nodes import Cluster, Node, cause
 from benchmarks.options import Machine
 from gans import schema
-from gans.compute.cluster import address, connect, pinned, ray_module, release, reserve, reserved, within
-from gans.errors import InputError, first_line
-from gans.runs import locks
-from gans.runs.locks import HOST, Holder
-from gans.urls import shown
+from gans.compute.cluster import release, reserve, reserved, within
+from gans.errors import InputError
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    from gans.runs.cell import Cell
+    pass
 
 CELL_BYTES = 2**30  # of memory that a job books, on a cluster that others may use
 DEATHS = 3  # of a job's own process, until it has failed
 SURVEY = 2.0  # seconds between looks at which nodes there are
 STOPPING = 10.0  # seconds that hosts have to end their jobs
-ANSWER = 120.0  # seconds that a node has to answer a question: its process imports what that takes
 ALONE = 600.0  # seconds without any node that takes a job, until the jobs that wait have failed
 STARTS = 3  # hosts that do not come up, until a node is left alone
 
 log = logging.getLogger("gans")
-
-
-@dataclass(frozen=True)
-class Node:
-    """A machine of the cluster that is alive.
-
-    Attributes:
-        id: Ray's.
-        name: its host's.
-        has: what can be booked there: CPU, memory, ...
-    """
-
-    id: str
-    name: str
-    has: Mapping[str, float]
-
-    def room(self, needs: Mapping[str, float]) -> int:
-        """How often what a job needs is there, booked by others or not."""
-        return int(min(self.has.get(kind, 0.0) / amount for kind, amount in needs.items() if amount))
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.id[:6]})"
-
-
-class Cluster:
-    """The cluster that this process is connected to: the one at RAY_ADDRESS, or one on this machine.
-
-    Args:
-        modules: that every job needs.
-
-    Attributes:
-        named: its address, if it is no cluster of this machine.
-        terms: refuses nodes that cannot take part; None: there is only this machine.
-        admitted: ids of those that may.
-        data: the hashes of the data that jobs need.
-    """
-
-    def __init__(self, modules: tuple[str, ...] = ()) -> None:
-        self.ray: ModuleType = ray_module("ENGINE=ray")
-        self.named = address()
-        self.modules = modules
-        self.cpus = 0
-        self.terms: Callable[[list[Node]], None] | None = None
-        self.admitted: set[str] = set()
-        self.data: dict[Wanted, str] = {}
-
-    def ready(self, cpus: int) -> None:
-        """Be connected, to a cluster of so many CPUs if it is this machine's own.
-
-        Raises:
-            InputError: there is none at the address, or none can be started.
-        """
-        if self.ray.is_initialized() and (self.named or cpus <= self.cpus):
-            return
-        self.leave()
-        # jobs are to have the priority of their runner, as they have locally
-        os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
-        connect(cpus, {}, "ENGINE=local")
-        self.cpus = cpus
-
-    def leave(self) -> None:
-        """End the connection, and a cluster that is this machine's own."""
-        self.ray.shutdown()
-
-    def home(self) -> Home:
-        """What hosts take over from this process."""
-        return Home.here(self.ray.get_runtime_context().gcs_address, self.modules)
-
-    def nodes(self) -> list[Node]:
-        """Those that are alive and compute."""
-        return [
-            Node(each["NodeID"], each["NodeManagerHostname"], each["Resources"])
-            for each in self.ray.nodes()
-            if each["Alive"] and each["Resources"].get("CPU")
-        ]
-
-    @property
-    def machines(self) -> int:
-        """That jobs run on."""
-        return len(self.nodes()) if self.named else 1
-
-    @property
-    def cores(self) -> int:
-        """CPU cores for jobs on the machine that has fewest."""
-        from gans.compute import devices
-
-        return int(min(node.has["CPU"] for node in self.nodes())) if self.named else devices.cores()
-
-    def ask(self, call: Callable[..., Any], *arguments: Any, of: list[Node] | None = None) -> dict[str, Any]:
-        """What every node answers, by its id; in place of an answer the error, where it gives none.
-
-        Args:
-            call: of a module that nodes have.
-            arguments: of the call.
-            of: these nodes only.
-        """
-        ray = self.ray
-        nodes = self.nodes() if of is None else of
-        task = ray.remote(call)
-        asked = {node.id: task.options(**self.on(node), max_retries=0).remote(*arguments) for node in nodes}
-        answers: dict[str, Any] = {}
-        for node, reference in asked.items():
-            try:
-                answers[node] = ray.get(reference, timeout=ANSWER)
-            except ray.exceptions.RayError as error:
-                answers[node] = error
-        return answers
-
-    @property
-    def others(self) -> list[Node]:
-        """Nodes that are other machines than this."""
-        return [node for node in self.nodes() if node.name != HOST]
-
-    def fetch(self, name: str, resolution: int | None) -> bool:
-        """Have a data set sent here by a node that has it; whether one has."""
-        from gans.data import sent
-
-        wanted = Wanted(name, resolution)
-        for node in self.others:
-            (packed,) = self.ask(on_node.give_data, self.home(), wanted, of=[node]).values()
-            if isinstance(packed, bytes):
-                sent.keep(name, resolution, packed)
-                return True
-        return False
-
-    def send(self, wanted: Wanted, to: list[Node]) -> None:
-        """Send a data set to nodes: once into Ray's object store, from where each takes it."""
-        from gans.data import datasets, sent
-
-        packed = self.ray.put(sent.pack(datasets.load(wanted.name, resolution=wanted.resolution)))
-        for node, answer in self.ask(on_node.take_data, self.home(), wanted, packed, of=to).items():
-            if answer is not None:
-                raise InputError(f"{wanted.name} cannot be sent to node {node[:6]}: {cause(answer)}")
-
-    def may_live(self, holder: Holder) -> bool:
-        """Whether a process of another machine may still be at work: its node is asked, if that is one of ours."""
-        mine = [node for node in self.ray.nodes() if node["NodeManagerHostname"] == holder.host]
-        alive = [node for node in self.nodes() if node.name == holder.host]
-        if not alive:
-            return not mine  # a machine that the cluster never had may be anybody's
-        (answer,) = self.ask(on_node.living, holder, of=alive[:1]).values()
-        return answer is not False
-
-    def on(self, node: Node | str) -> dict[str, Any]:
-        """Ray's options for something that runs on a node and books nothing of it."""
-        return {"num_cpus": 0, "scheduling_strategy": pinned(node if isinstance(node, str) else node.id)}
-
-    def admit(self, node: Node) -> str:
-        """Why a node must not take part; empty if it may. One that joins is asked what the first ones were."""
-        if node.id in self.admitted or self.terms is None:
-            return ""
-        try:
-            self.terms([node])
-            share_data(self, self.data, [node])
-        except InputError as error:
-            return str(error)
-        return ""
 
 
 @dataclass(frozen=True)
@@ -307,179 +133,6 @@ def require(machine: Machine, side: int, workers: int = 0) -> None:
         f"{len(nodes)} machines with {cpus:g} CPUs in all, and {most:.1f} GiB at most on one; add machines, or "
         "take more JOBS, which are smaller"
     )
-
-
-@contextmanager
-def joined(machine: Machine, uri: str, modules: tuple[str, ...], storage: str = "") -> Iterator[Machine]:
-    """The machine, with the cluster that its engine stands for meanwhile.
-
-    Args:
-        machine: as it was asked for.
-        uri: of the tracking store.
-        modules: that every job needs.
-        storage: of a sweep.
-
-    Raises:
-        InputError: there is no such cluster, or its nodes cannot work together.
-    """
-    if machine.engine == "local":
-        yield machine
-        return
-    cluster = Cluster(modules)
-    machine = replace(machine, cluster=cluster)
-    try:
-        if cluster.named:
-            os.environ[SENT] = str(Path(tempfile.gettempdir()) / f"gans-sent-{uuid.uuid4().hex[:12]}")
-            cluster.ready(0)
-            check_stores(machine, uri, storage)
-            cluster.terms = partial(check_nodes, machine, uri)
-            cluster.terms(cluster.nodes())
-            with helped(cluster):
-                yield replace(machine, device=device(machine))
-        else:
-            yield machine
-    finally:
-        os.environ.pop(SENT, None)
-        cluster.leave()
-
-
-def device(machine: Machine) -> str:
-    """The device of cells on a machine's cluster, which is named: its GPUs, unless the CPU is asked for.
-
-    Raises:
-        InputError: it has none, or this machine has none to plan with.
-    """
-    from gans.compute import devices
-
-    cluster, asked = machine.cluster, machine.device
-    if ":" in asked:
-        raise InputError(f"DEVICE={asked}: which GPU a cell gets is Ray's choice; take DEVICE=cuda")
-    if asked == "cpu" or not any(node.has.get("GPU") for node in cluster.nodes()):
-        if asked == "cuda":
-            raise InputError(f"the Ray cluster at {cluster.named} has no GPU; leave DEVICE out, or add a machine")
-        return "cpu"
-    if not devices.cards("auto"):
-        raise InputError(
-            f"the Ray cluster at {cluster.named} has GPUs and {HOST} has none, by which precisions are planned; "
-            "start this on a machine of the cluster that has one, or take DEVICE=cpu"
-        )
-    return "cuda"
-
-
-@contextmanager
-def helped(cluster: Cluster) -> Iterator[None]:
-    """Meanwhile, nodes say which processes on them live, and send data that this machine lacks."""
-    from gans.data import sent
-
-    witness, fetch = locks.witness, sent.fetch
-    locks.witness, sent.fetch = cluster.may_live, cluster.fetch
-    try:
-        yield
-    finally:
-        locks.witness, sent.fetch = witness, fetch
-        with suppress(Exception):  # a cluster that is gone
-            cluster.ask(on_node.drop_data, cluster.home(), of=cluster.others)
-        shutil.rmtree(os.environ[SENT], ignore_errors=True)
-
-
-def wanted_by(cell: Cell) -> Wanted:
-    """The data set of a cell."""
-    return Wanted(cell.experiment.dataset, cell.experiment.resolution)
-
-
-def share_data(cluster: Cluster, found: Mapping[Wanted, str], of: list[Node] | None = None) -> None:
-    """See that every node has the data that cells were planned with, and send it to those that have none.
-
-    Args:
-        cluster: one that is named.
-        found: the hashes of the data here.
-        of: these nodes only.
-
-    Raises:
-        InputError: a node has other data under that name.
-    """
-    cluster.data |= found
-    nodes = [node for node in cluster.others if of is None or node in of]
-    names = {node.id: str(node) for node in nodes}
-    for wanted, digest in found.items():
-        answers = cluster.ask(on_node.data_of, cluster.home(), wanted, of=nodes)
-        lacking = [node for node in nodes if not isinstance(answers[node.id], str)]
-        for node, answer in answers.items():
-            if isinstance(answer, str) and answer != digest:
-                raise InputError(
-                    f"{wanted.name} has the hash {digest[:12]} on {HOST} and {answer[:12]} on node {names[node]}; "
-                    "put the same files into GANS_DATA of both"
-                )
-        if lacking:
-            cluster.send(wanted, lacking)
-
-
-def check_stores(machine: Machine, uri: str, storage: str) -> None:
-    """Refuse a file as the store of several machines; arguments as of `joined`.
-
-    Raises:
-        InputError: with the remedy.
-    """
-    nodes = machine.cluster.nodes()
-    if not nodes:
-        raise InputError(
-            f"the Ray cluster at {machine.cluster.named} has no machine with CPUs; add one by ray start"
-        )
-    if len(nodes) == 1 and nodes[0].name == HOST:
-        return
-    for name, url, remedy in (
-        ("tracking store", uri, "set MLFLOW_TRACKING_URI to a tracking server (http://...) or PostgreSQL"),
-        ("storage of a sweep", storage, "take STORAGE=postgresql://..."),
-    ):
-        if url and (url.startswith("sqlite") or "://" not in url):
-            raise InputError(
-                f"the {name} {shown(url)} is a file, which several machines cannot write to; {remedy}"
-            )
-
-
-def check_nodes(machine: Machine, uri: str, nodes: list[Node]) -> None:
-    """Refuse nodes that cannot work together with this machine.
-
-    Raises:
-        InputError: the first thing that is wrong, with the remedy.
-    """
-    cluster = machine.cluster
-    token = machine.runs / f".shared-{uuid.uuid4().hex[:12]}"
-    try:
-        token.parent.mkdir(parents=True, exist_ok=True)
-        token.touch()
-    except OSError as error:
-        raise InputError(f"cannot write to {machine.runs}: {error.strerror}; name another folder: RUNS=") from None
-    try:
-        answers = cluster.ask(on_node.about, cluster.home(), str(token), uri, of=nodes)
-    finally:
-        token.unlink(missing_ok=True)
-    here = Build.here()
-    for node in nodes:
-        check_node(node, answers[node.id], machine, here)
-    cluster.admitted |= {node.id for node in nodes}
-
-
-def check_node(node: Node, answer: Any, machine: Machine, here: Build) -> None:
-    """Refuse a node that does not compute as this machine does, or lacks what it needs.
-
-    Raises:
-        InputError: naming it.
-    """
-    if not isinstance(answer, About):
-        raise InputError(
-            f"node {node} cannot run this suite: {cause(answer)}; install there what is installed on {HOST}"
-        )
-    if (found := here.difference(answer.build)) is not None:
-        what, mine, theirs = found
-        raise InputError(f"{what} is {mine} on {HOST} and {theirs} on node {node}; install the same on both")
-    if answer.unreachable:
-        raise InputError(f"node {node}: {answer.unreachable}")
-    if not answer.shares:
-        raise InputError(
-            f"node {node} does not have the folder {machine.runs.absolute()} of {HOST}: checkpoints and locks lie "
-            "there; name one that all machines share: RUNS=/shared/runs"
-        )
 
 
 @dataclass(eq=False)
@@ -756,10 +409,3 @@ class Crew:
             with suppress(Exception):
                 ray.kill(post.actor)
         self.free(self.seats + self.blocked)
-
-
-def cause(error: BaseException) -> str:
-    """Ray's explanation in one line."""
-    told = [line.strip() for line in str(error).splitlines() if line.strip()]
-    last = next((line for line in reversed(told) if "Error" in line or "died" in line or "dead" in line), "")
-    return (last or first_line(error))[:200]

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import Pipe
@@ -323,6 +324,8 @@ def about(home: Home, token: str, uri: str) -> About:
         uri: of the tracking store.
     """
     home.settle()
+    with suppress(ImportError):
+        import sqlalchemy  # noqa: F401  seconds on a busy machine, which are not the store's to answer for
     try:
         databases.check_tracking(uri)
         unreachable = ""

@@ -82,7 +82,7 @@ class Machine:
         str,
         Option("what runs cells: local, or ray (the cluster at RAY_ADDRESS, else this machine)", repeated=False),
     ] = "local"
-    cluster: Any = field(default=None, compare=False)  # of `ray`, once it is joined (`benchmarks.cluster.joined`)
+    cluster: Any = field(default=None, compare=False)  # of `ray`, once it is joined (`benchmarks.nodes.joined`)
 
     def validate(self) -> None:
         """Refuse a device, a place or an engine that there can not be, before torch is loaded."""

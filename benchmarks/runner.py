@@ -14,12 +14,13 @@ from typing import Self
 
 import torch
 
-from benchmarks.cluster import require, share_data, wanted_by
+from benchmarks.cluster import require
 from benchmarks.elsewhere import shared
 from benchmarks.engine import Ended, Job, Moved, Result, Started
 from benchmarks.engines import engine
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
+from benchmarks.nodes import share_data, wanted_by
 from benchmarks.options import Bench, Machine, Report, Score, Selection
 from benchmarks.progress import costs, show
 from gans import fidelity, schema

@@ -6,8 +6,8 @@ import signal
 import sys
 
 from benchmarks.__main__ import NEEDED
-from benchmarks.cluster import joined
 from benchmarks.matrix import check_names, select_matrix, tell_presets
+from benchmarks.nodes import joined
 from benchmarks.options import Score
 from gans.commands import options
 from gans.errors import exit_code

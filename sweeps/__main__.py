@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 
-from benchmarks.cluster import joined
 from benchmarks.engine import preload
+from benchmarks.nodes import joined
 from benchmarks.options import Machine
 from gans.commands import options
 from gans.errors import exit_code

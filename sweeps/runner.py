@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.cluster import require, share_data, wanted_by
+from benchmarks.cluster import require
 from benchmarks.engine import Ended, Job, Result
 from benchmarks.engines import engine
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
+from benchmarks.nodes import share_data, wanted_by
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun, check_cell
 from gans import schema

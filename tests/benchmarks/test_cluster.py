@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks import cluster as clusters
-from benchmarks.cluster import Attempt, Cluster, Crew, Node, Post, RayEngine, Share, check_node, share, share_data
+from benchmarks.cluster import Attempt, Crew, Post, RayEngine, Share, share
 from benchmarks.engine import Ended, Job, LocalEngine, Moved, Progressed, Result, Started
 from benchmarks.node import (
     About,
@@ -33,6 +33,7 @@ from benchmarks.node import (
     Wanted,
     Work,
 )
+from benchmarks.nodes import Cluster, Node, check_node, check_nodes, check_stores, device, joined, share_data
 from benchmarks.options import Machine
 from gans.compute import devices
 from gans.data import datasets, sent
@@ -74,10 +75,10 @@ def test_a_cluster_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     with (
         pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:"),
-        clusters.joined(Machine(engine="ray"), "http://x", ()),
+        joined(Machine(engine="ray"), "http://x", ()),
     ):
         pass
-    with clusters.joined(Machine(), "sqlite://", ()) as plain:
+    with joined(Machine(), "sqlite://", ()) as plain:
         assert plain.cluster is None
 
 
@@ -377,19 +378,19 @@ def test_what_a_job_books():
 
 def test_on_which_device_the_cells_of_a_cluster_are(monkeypatch):
     nodes = Played()
-    assert clusters.device(Machine(cluster=nodes)) == "cpu"
+    assert device(Machine(cluster=nodes)) == "cpu"
     with pytest.raises(InputError, match="has no GPU; leave DEVICE out"):
-        clusters.device(Machine("cuda", cluster=nodes))
+        device(Machine("cuda", cluster=nodes))
     with pytest.raises(InputError, match="Ray's choice"):
-        clusters.device(Machine("cuda:1", cluster=nodes))
+        device(Machine("cuda:1", cluster=nodes))
     nodes.gpus = 1.0
-    assert clusters.device(Machine("cpu", cluster=nodes)) == "cpu"
+    assert device(Machine("cpu", cluster=nodes)) == "cpu"
     monkeypatch.setattr(devices, "cards", lambda name: [])
     with pytest.raises(InputError, match=r"has GPUs and .* has none, by which precisions are planned"):
-        clusters.device(Machine(cluster=nodes))
+        device(Machine(cluster=nodes))
     monkeypatch.setattr(devices, "cards", lambda name: [0])
     monkeypatch.setattr(devices, "room", lambda device, gibibytes: 6)
-    assert clusters.device(Machine(cluster=nodes)) == "cuda"
+    assert device(Machine(cluster=nodes)) == "cuda"
     booked = share(Machine("cuda", cluster=nodes), 100, 16)
     assert (booked.abreast, booked.threads, booked.seats(nodes.nodes())) == (6, 1, 0)  # 6 GiB of memory, 6 CPUs
     assert share(Machine("cuda", jobs=2, cluster=nodes), 100, 16).seats(nodes.nodes()) == 2
@@ -518,11 +519,11 @@ def test_one_file_is_no_store_for_several_machines(tmp_path, monkeypatch):
     answers = {"a": About(HERE, True, ""), "b": About(HERE, True, "")}
     monkeypatch.setattr(Played, "ask", lambda self, *asked, of: answers, raising=False)
     monkeypatch.setattr(Played, "home", lambda self: None, raising=False)
-    clusters.check_stores(machine, "http://x", "postgresql://me@db/study")
-    clusters.check_nodes(machine, "http://x", machine.cluster.nodes())
+    check_stores(machine, "http://x", "postgresql://me@db/study")
+    check_nodes(machine, "http://x", machine.cluster.nodes())
     assert machine.cluster.admitted == {"a", "b"}
     with pytest.raises(InputError, match=r"store sqlite:///x.db is a file, which several .*; set MLFLOW_TRACKING"):
-        clusters.check_stores(machine, "sqlite:///x.db", "")
+        check_stores(machine, "sqlite:///x.db", "")
     with pytest.raises(InputError, match=r"storage of a sweep sweeps.journal is a file, .* STORAGE=postgresql"):
-        clusters.check_stores(machine, "http://x", "sweeps.journal")
+        check_stores(machine, "http://x", "sweeps.journal")
     assert list(tmp_path.iterdir()) == []  # the file that nodes were asked for is gone

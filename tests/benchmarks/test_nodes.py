@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,11 @@ def at_work(folder: Path) -> set[int]:
     return {holder.pid for lock in locks if (holder := holder_of(lock.parent))}
 
 
+def over(process: subprocess.Popen[str]) -> Callable[[], str | None]:
+    """What a process said that has ended; None while it goes on."""
+    return lambda: None if process.poll() is None else process.communicate()[0]
+
+
 def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_locally(
     three,
     postgres,  # noqa: F811
@@ -94,13 +99,13 @@ def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_l
     made = bench(tmp_path / "ray", MLFLOW_TRACKING_URI=uri, RAY_ADDRESS=three.address)
     runs = made.folder / "runs"
     first = made.start("--engine", "ray")
-    pids = until(lambda: len(at_work(runs)) == 3 and at_work(runs), first.poll)
-    until(lambda: any(runs.rglob("checkpoint.pt")), first.poll)
+    pids = until(lambda: len(at_work(runs)) == 3 and at_work(runs), over(first))
+    until(lambda: any(runs.rglob("checkpoint.pt")), over(first))
     first.send_signal(signal.SIGKILL)
     first.wait()
     until(lambda: not any(map(psutil.pid_exists, pids)))  # Ray ends what a dead runner has begun
     second = made.start("--engine", "ray")
-    until(lambda: len(at_work(runs)) == 3, second.poll)
+    until(lambda: len(at_work(runs)) == 3, over(second))
     three.remove_node(sorted(three.worker_nodes, key=id)[0], allow_graceful=False)
     three.add_node(num_cpus=1)
     said, _ = second.communicate(timeout=LONG)
