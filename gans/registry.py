@@ -220,5 +220,8 @@ METRICS = Registry(
         "coverage": "gans.fidelity.metrics.coverage:COVERAGE",
         "memorisation": "gans.fidelity.metrics.memorisation:MEMORISATION",
         "class-distance": "gans.fidelity.metrics.class_distance:CLASS_DISTANCE",
+        "intra-frechet": "gans.fidelity.metrics.intra_frechet:INTRA_FRECHET",
+        "agreement": "gans.fidelity.metrics.agreement:AGREEMENT",
+        "classification-accuracy": "gans.fidelity.metrics.classification_accuracy:CLASSIFICATION_ACCURACY",
     },
 )
