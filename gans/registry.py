@@ -201,6 +201,8 @@ EXTRACTORS = Registry(
     "gans.extractors",
     {
         "cifar10-resized": "gans.fidelity.extractors.resized:resized",
+        "clip": "gans.fidelity.extractors.clip:clip",
+        "dinov2": "gans.fidelity.extractors.dinov2:dinov2",
         "inception": "gans.fidelity.extractors.inception:inception",
     },
 )

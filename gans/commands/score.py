@@ -312,6 +312,8 @@ def list_extractors(plain: bool) -> int:
     """Print the cards of all pinned extractors, and what is known of Inception."""
     from gans.fidelity import INCEPTION
     from gans.fidelity.extractors.cards import INCEPTION_SHA256, cards
+    from gans.fidelity.extractors.clip import WEIGHTS as CLIP
+    from gans.fidelity.extractors.dinov2 import WEIGHTS as DINOV2
     from gans.fidelity.extractors.resized import CARD, RESIZED
 
     known = cards()
@@ -325,6 +327,10 @@ def list_extractors(plain: bool) -> int:
     print(f"{RESIZED}: '{CARD}' on images of any size, resized; for data without labels where Inception is not")
     print(f"{INCEPTION}: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)")
     print(f"  sha256    {INCEPTION_SHA256}")
+    print("dinov2: ViT-L/14 of 2023, any size (GANS_DINOV2 names its file)")
+    print(f"  sha256    {DINOV2.sha256}")
+    print("clip: ViT-B/32 of 2021, any size (GANS_CLIP names its file)")
+    print(f"  sha256    {CLIP.sha256}")
     return 0
 
 
