@@ -205,4 +205,5 @@ R3GAN = Model(
         "penalties": dict.fromkeys(("r1", "r2"), GAMMA),
     },
     about="residual networks without norms, relativistic loss, zero-centred penalties (Huang et al. 2024)",
+    conditional="projection",
 )
