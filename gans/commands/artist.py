@@ -83,15 +83,16 @@ class Artist:
         return int(self.about["networks"]["latent"])
 
     def draw(self, z: Tensor) -> Tensor:
-        """uint8 images (n, channels, height, width) of latents (n, length).
+        """uint8 images (n, channels, height, width) of latents (n, length); all of one class if there are some.
 
         Raises:
             InputError: memory does not hold them, or the generator has diverged.
         """
         from gans.data.images import check_memory
         from gans.generate.sampling import generate
+        from gans.models.codes import Prior
 
         channels, side = self.about["shape"]
         check_memory(self.name, (len(z), channels, side, side))
         with drawing(self.name):
-            return generate(self.generator, z)
+            return generate(self.generator, Prior.told(self.about).asked(z))

@@ -146,6 +146,7 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     from gans.data import datasets
     from gans.data.images import check_memory
     from gans.generate import sampling
+    from gans.models.codes import Prior
 
     count = COUNT if asked.count is None else asked.count
     generator, about = sampling.load_generator(path, device)
@@ -157,7 +158,7 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
     check_memory(str(path), (count, channels, side, side))
     with drawing(path):
-        images = sampling.generate(generator, sampling.latents(count, about["networks"]["latent"], "report"))
+        images = sampling.generate(generator, sampling.codes(count, Prior.told(about), "report"))
     return Given(images, reference, "the latents that reports are made with")
 
 

@@ -16,7 +16,7 @@ from gans.config import Experiment, NetworkConfig, Resolved
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.models import build_discriminator, build_generator
+from gans.models import build_discriminator, build_generator, shape_of
 from gans.models.layers import Shape
 from gans.registry import LOSSES, MODELS, RULES
 from gans.training.losses import Penalties
@@ -107,7 +107,7 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
 def check_fit(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
     RULES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
-    shape = Shape(images.channels, images.resolution)
+    shape = shape_of(images, experiment.networks)
     check_memory(experiment, shape)
     own = LOSSES[experiment.loss.name].penalised
     penalised = own or bool(Penalties.of(experiment))

@@ -12,6 +12,7 @@ from gans import schema
 from gans.compute import devices
 from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
+from gans.models.codes import Prior
 from gans.runs.cell import Cell, extractor
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place
@@ -94,4 +95,5 @@ def generator_of(run: MlflowRun, folder: Path, uri: str, device: torch.device) -
 def assess(cell: Cell, generator: torch.nn.Module, key: ScoreKey, device: torch.device) -> dict[str, float]:
     """All metrics by one extractor, on so many images."""
     scorer = Scorer(cell.images, key.extractor, key.count, device)
-    return dict(scorer.assess(draw_report(generator, key.count, cell.experiment)).scores)
+    prior = Prior.of(cell.experiment, cell.images)
+    return dict(scorer.assess(draw_report(generator, key.count, prior)).scores)

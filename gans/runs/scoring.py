@@ -16,6 +16,7 @@ from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.fidelity.scorer import Scorer
 from gans.generate import sampling
+from gans.models.codes import Prior
 from gans.pictures import grids, panels
 from gans.pictures.decoration import decorating
 from gans.runs.scores import ScoreKey, record
@@ -57,9 +58,9 @@ def chosen(path: Path, device: torch.device) -> nn.Module:
     return devices.place(generator, device)
 
 
-def draw_report(generator: nn.Module, count: int, experiment: Resolved) -> Tensor:
+def draw_report(generator: nn.Module, count: int, prior: Prior) -> Tensor:
     """Images for final scores, uint8 (count, channels, side, side): on latents that chose no checkpoint."""
-    return sampling.generate(generator, sampling.latents(count, experiment.networks.latent, "report"))
+    return sampling.generate(generator, sampling.codes(count, prior, "report"))
 
 
 class Scoring:
@@ -78,6 +79,7 @@ class Scoring:
     def __init__(self, experiment: Resolved, data: ImageData, folder: Path, device: torch.device) -> None:
         costs = Costs(device)
         self.experiment, self.data, self.folder, self.device = experiment, data, folder, device
+        self.prior = Prior.of(experiment, data)
         score = experiment.score
         self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
         self.evaluator = self.scorers[0].at(score.curve_images)
@@ -113,9 +115,9 @@ class Scoring:
         """All metrics of the chosen generator by every scorer; pictures are left in the folder."""
         with costs.clock.of("evaluation"):
             generator = chosen(self.folder / schema.GENERATOR, self.device)
-            images = draw_report(generator, self.experiment.score.images, self.experiment)
+            images = draw_report(generator, self.experiment.score.images, self.prior)
             found = [scorer.assess(images) for scorer in self.scorers]
-        grid = sampling.generate(generator, sampling.latents(GRID_IMAGES, self.experiment.networks.latent, "grid"))
+        grid = sampling.generate(generator, sampling.codes(GRID_IMAGES, self.prior, "grid"))
         self.draw(grid, found, observer)
         return [one.scores for one in found]
 
