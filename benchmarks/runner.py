@@ -73,8 +73,11 @@ class Planned:
         if self.run is None or self.status != FINISHED:
             return ()
         known = records(self.run.data.tags)
+        classes = self.cell.classes
         return tuple(
-            key for key in self.wanted if not (key in known and known[key].complete(extractor_of(key.extractor)))
+            key
+            for key in self.wanted
+            if not (key in known and known[key].complete(extractor_of(key.extractor), classes))
         )
 
     @property
@@ -245,8 +248,10 @@ class MatrixPlan:
 
     def list_floors(self) -> list[Floor]:
         """One noise floor per data set, extractor and number of images."""
-        found = {floor.identity: floor for p in self.planned for floor in floors_of(p.cell, p.wanted)}
-        return list(found.values())
+        floors = [floor for p in self.planned for floor in floors_of(p.cell, p.wanted)]
+        found = {floor.identity: floor for floor in floors}
+        # where some models have classes and others none, the one with classes says all that the other does
+        return list((found | {floor.identity: floor for floor in floors if floor.classes}).values())
 
     def note(self) -> str:
         return (
@@ -557,6 +562,7 @@ def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
                 identity=hashlib.sha256(known_by.encode()).hexdigest()[:16],
                 metric=extractor.prefix,
                 title=images.title,
+                classes=cell.classes,
             )
         )
     return floors
@@ -568,7 +574,7 @@ def measured(run: MlflowRun, floor: Floor) -> bool:
         {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
         for kind in schema.FLOORS.values()
     ]
-    needed = set(metric_names(extractor_of(floor.extractor)))
+    needed = set(metric_names(extractor_of(floor.extractor), floor.classes))
     finished = run.data.tags.get(schema.STATUS) == FINISHED
     return finished and any(found) and all(needed <= names for names in found if names)
 

@@ -142,7 +142,7 @@ class StubScorer:
     def score(self, images: Tensor) -> dict[str, float]:
         return {self.metric: self.distance(images), "spread": float(images.float().std())}
 
-    def assess(self, images: Tensor) -> SimpleNamespace:
+    def assess(self, images: Tensor, labels: Tensor | None = None) -> SimpleNamespace:
         return SimpleNamespace(scores=self.score(images), classes=None)
 
     def nearest(self, images: Tensor, count: int) -> Tensor:

@@ -75,7 +75,7 @@ def run(asked: Score) -> int:
     given = read(asked, device)
     name = fidelity.default_extractor(given.reference) if asked.extractor == "auto" else asked.extractor
     scorer = Scorer(given.reference, name, len(given.images), device, further=asked.metric)
-    scores = scorer.score(given.images)
+    scores = scorer.score(given.images, given.labels)
     report = as_json if asked.json else as_table
     print(report(given, scorer, scores))
     return 0
@@ -102,11 +102,13 @@ class Given:
         images: uint8 (n, channels, side, side), of the reference's shape.
         reference: the data set.
         note: on how the images came to be; empty if there is nothing to say.
+        labels: int64 (n,), the reference's classes that they were asked for; None if they were asked for none.
     """
 
     images: Tensor
     reference: ImageData
     note: str = ""
+    labels: Tensor | None = None
 
 
 def missing(what: str) -> InputError:
@@ -157,9 +159,12 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     name = fidelity.default_extractor(reference) if asked.extractor == "auto" else asked.extractor
     fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
     check_memory(str(path), (count, channels, side, side))
+    prior = Prior.told(about)
+    code = sampling.codes(count, prior, "report")
     with drawing(path):
-        images = sampling.generate(generator, sampling.codes(count, Prior.told(about), "report"))
-    return Given(images, reference, "the latents that reports are made with")
+        images = sampling.generate(generator, code)
+    labels = code.labels if prior.classes == reference.classes else None
+    return Given(images, reference, "the latents that reports are made with", labels)
 
 
 def trained_on(about: Mapping[str, Any], side: int) -> ImageData:
@@ -293,7 +298,8 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
     rows = [("metric", "value ± error", "best", "meaning")]
     rows += [
         (name, plus_minus(scores[name], scores[error_of(name)]), metric.best, metric.meaning)
-        for name, metric in scorer.metrics.items()
+        for name, metric in scorer.class_metrics.items()
+        if name in scores
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

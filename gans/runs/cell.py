@@ -55,6 +55,11 @@ class Cell:
         """Its data set."""
         return datasets.load(self.experiment.dataset, resolution=self.experiment.resolution)
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that its generator is asked for; none: it is not conditional."""
+        return self.images.classes if self.experiment.networks.conditional else ()
+
 
 @cache
 def extractor(name: str) -> fidelity.Extractor:

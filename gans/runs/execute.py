@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,8 @@ from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire
 from gans.training.recorder import History
 from gans.urls import masked
+
+MOST_LETTERS = 5_000  # of a tag that MLflow takes, at least
 
 # told (images seen, metrics) as training goes on
 Tell = Callable[[int, Mapping[str, float]], None]
@@ -358,4 +360,11 @@ def tags(cell: Cell) -> dict[str, str]:
         schema.REFERENCE: f"train split, {len(cell.images.train)} images",
         schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         schema.NOTE: note,
+        **named(cell.classes),
     }
+
+
+def named(classes: Sequence[str]) -> dict[str, str]:
+    """The tag with the names of a generator's classes, if there are some and a tag holds them."""
+    text = json.dumps(classes)
+    return {schema.CLASSES: text} if classes and len(text) <= MOST_LETTERS else {}

@@ -90,9 +90,9 @@ def test_seconds_of_scoring_are_evaluation(tiny, blobs, stub_scorer, recorder, m
     monkeypatch.setattr("gans.training.costs.time.perf_counter", lambda: now[0])
     assess = stub_scorer.assess
 
-    def slow(self, images: Tensor) -> object:
+    def slow(self, images: Tensor, labels: Tensor | None) -> object:
         now[0] += 100
-        return assess(self, images)
+        return assess(self, images, labels)
 
     monkeypatch.setattr(stub_scorer, "assess", slow)
     observer = recorder()
