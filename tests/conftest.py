@@ -201,7 +201,7 @@ def to_double(*players: Player) -> None:
     """Networks in float64, and what they are given."""
     for player in players:
         network = player.network.double()
-        player.compute = lambda x, network=network: network(x.double())
+        player.compute = lambda x, *labels, network=network: network(x.double(), *labels)
 
 
 @contextmanager
