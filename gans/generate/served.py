@@ -44,7 +44,7 @@ class Served:
         Args:
             asked: rows of `seed` and `count` (1 if there is no such column), each the first images of
                 `gans sample --seed SEED`; or rows of one `latent` each. Either may have the name of a class as
-                `label` where the generator is conditional; without, all are of the first.
+                `label` where the generator is conditional, as with `--class`; without, all are of the first.
 
         Raises:
             InputError: other columns, numbers out of range, or more images than memory holds.

@@ -24,7 +24,8 @@ class Code:
 
     Attributes:
         z: latents, float (n, latent).
-        labels: the classes that are asked for, int64 (n,), on the same device; None: the generator has none.
+        labels: the classes that are asked for, int64 (n,), on the same device; on a way between classes how much
+            of each, float (n, classes); None: the generator has none.
     """
 
     z: Tensor

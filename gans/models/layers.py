@@ -50,9 +50,16 @@ def labelled(z: Tensor, labels: Tensor | None, classes: int) -> Tensor:
     """
     if labels is None:
         return z
+    if labels.is_floating_point():  # between classes
+        return torch.cat([z, labels.to(z.dtype)], dim=1)
     # torch's one_hot looks at the labels first, and waits for them
     one_hot = labels[:, None] == torch.arange(classes, device=z.device)
     return torch.cat([z, one_hot.to(z.dtype)], dim=1)
+
+
+def looked_up(table: nn.Embedding, labels: Tensor) -> Tensor:
+    """The vectors (n, length) of labels int64 (n,); of mixtures of classes, float (n, classes), their means."""
+    return labels @ table.weight.to(labels.dtype) if labels.is_floating_point() else table(labels)
 
 
 class Labelled(nn.Module):
@@ -83,7 +90,9 @@ class ConditionalBatchNorm(Labelled):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         x = self.norm(x)
-        scale, shift = (table(labels).to(x.dtype)[:, :, None, None] for table in (self.scale, self.shift))
+        scale, shift = (
+            looked_up(table, labels).to(x.dtype)[:, :, None, None] for table in (self.scale, self.shift)
+        )
         return torch.addcmul(shift, scale, x)
 
 

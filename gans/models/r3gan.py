@@ -36,7 +36,7 @@ from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, pad
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Shape, stages
+from gans.models.layers import Shape, looked_up, stages
 from gans.recipes import search_space
 
 EXPANSION = 2  # of the bottleneck, inverted
@@ -66,7 +66,9 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers, he(conv(widths[-1], shape.channels, 1)), nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.layers(z if self.embed is None else torch.cat([z, self.embed(labels)], dim=1))
+        if self.embed is not None and labels is not None:
+            z = torch.cat([z, looked_up(self.embed, labels)], dim=1)
+        return self.layers(z)
 
 
 class Discriminator(nn.Module):
@@ -174,7 +176,7 @@ def conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
 
 
-def embedding(classes: int, length: int, gain: float = 1.0) -> nn.Module:
+def embedding(classes: int, length: int, gain: float = 1.0) -> nn.Embedding:
     """A vector for each class, of N(0, gain^2 / classes): He's of a linear map of one-hot labels."""
     layer = nn.Embedding(classes, length)
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(classes))
