@@ -441,7 +441,9 @@ def small(name: str, **fields: Any) -> Resolved:
     score = {"extractors": ["digits"], "images": 200, "curve_images": 200}
     networks = {"networks": {"latent": 16, "width": 16}}
     table = {"score": score, "schedule": {"evaluations": 4, "grids": 2, "checkpoints": 4, "logs": 8}}
-    often = {"update": {"average_epochs": 0.1}} if name.endswith("fl-gan") else {}  # a round within every evaluation
+    often = (
+        {"update": {"average_epochs": 0.1}} if name.endswith("fl-gan") else {}
+    )  # a round within every evaluation
     made = experiment(recipe(name).settings, networks, table, often, {"kimg": 1, "batch": 10, **fields})
     return Resolved.of(made, 16, "float32", made.score.extractors)
 
