@@ -119,14 +119,17 @@ def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
-def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss: str, tiny, blobs) -> None:
+def test_one_worker_one_batch_one_step_is_the_two_player_gan(network, conditional, loss, tiny, blobs) -> None:
     if network == "dcgan" and loss == "wasserstein-gp":
         pytest.skip("refused by gans.runs.cell.check_fit")
-    images = blobs().train
-    rule = make(tiny, images, network, loss, workers=1, batches=1, d_steps=1, swap_epochs=1.0)
-    base = {"networks": {"name": network}, "loss": {"name": loss}}
-    plain = TwoPlayer(tiny(base, batch=4), SHAPE, Context(images))
+    data = blobs(classes=3)
+    base = {"networks": {"name": network, "conditional": conditional}, "loss": {"name": loss}}
+    alone = {"rule": "mdgan", "workers": 1, "batches": 1, "d_steps": 1, "swap_epochs": 1.0}
+    shape, context = Shape(1, 16, 3 if conditional else 0), Context(data.train, data.train_labels)
+    rule = MDGAN(tiny(base, {"update": alone}, batch=4), shape, context)
+    plain = TwoPlayer(tiny(base, batch=4), shape, context)
     assert rule.images_per_step == plain.images_per_step == 4
     # the two rules label their random streams differently: give both the same
     worker = rule.team.workers[0]
