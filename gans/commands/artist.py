@@ -116,6 +116,6 @@ class Artist:
 
         code = code if isinstance(code, Code) else self.prior.asked(code)
         channels, side = self.about["shape"]
-        check_memory(self.name, (len(code), channels, side, side))
+        check_memory(self.name, (len(code), channels, side, side), "ask for fewer images")
         with drawing(self.name):
             return generate(self.generator, code)

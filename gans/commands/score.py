@@ -158,7 +158,7 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
         raise InputError(f"{path} draws {channels}-channel images, '{reference.name}' has {reference.channels}")
     name = fidelity.default_extractor(reference) if asked.extractor == "auto" else asked.extractor
     fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
-    check_memory(str(path), (count, channels, side, side))
+    check_memory(str(path), (count, channels, side, side), "ask for fewer images")
     prior = Prior.told(about)
     code = sampling.codes(count, prior, "report")
     with drawing(path):
