@@ -287,7 +287,9 @@ def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
         "scoring_version": SCORING_VERSION,
         **({"note": given.note} if given.note else {}),
     }
-    return json.dumps(about | {"scores": scores}, indent=2)
+    # JSON has no word for what is no number
+    finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+    return json.dumps(about | {"scores": finite}, indent=2)
 
 
 def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
@@ -304,7 +306,22 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     end = "error: standard error over draws of the images; the reference and the generator stay as they are"
-    return "\n".join([f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end])
+    return "\n".join(
+        [f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end, *left_out(given, scores)]
+    )
+
+
+def left_out(given: Given, scores: dict[str, float]) -> list[str]:
+    """A line on the classes without a distance of their own, of images that were asked for classes."""
+    from gans.fidelity.metric import whole
+    from gans.fidelity.metrics.intra_frechet import FEWEST
+
+    if given.labels is None:
+        return []
+    there = {name.rpartition("/")[2] for name in scores if whole(name) != name and name.startswith("intra_f")}
+    missing = [name for place, name in enumerate(given.reference.classes) if str(place) not in there]
+    some = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+    return [f"without a distance of their own, for fewer than {FEWEST} images: {some}"] if missing else []
 
 
 def plus_minus(value: float, error: float) -> str:
