@@ -63,17 +63,17 @@ def shape_of(data: ImageData, config: NetworkConfig) -> Shape:
     if not config.conditional:
         return Shape(data.channels, data.resolution)
     if MODELS[config.name].conditional is None:
-        raise InputError(f"model {config.name} has no conditional form; leave networks.conditional away")
+        raise InputError(f"model {config.name} has no conditional form; set networks.conditional = false")
     labels = data.train_labels
     if labels is None or not data.classes:
         raise InputError(
             f"conditional networks need labelled images, which {data.name} has not; sort them into one folder per "
-            "class, or leave networks.conditional away"
+            "class, or set networks.conditional = false"
         )
     if len(labels.unique()) < 2:
         raise InputError(
             f"conditional networks need two classes, and the training images of {data.name} are of one; "
-            "leave networks.conditional away"
+            "set networks.conditional = false"
         )
     return Shape(data.channels, data.resolution, len(data.classes))
 
