@@ -253,6 +253,14 @@ class Experiment(Settings):
     resolution: int | None = Field(
         None, description="image side, a power of two from 16 to 4096; none: the data set's"
     )
+    data_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="share of the training images that are trained on, of each class alike, the same for every "
+        "seed; scores compare with all of them",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="training seed: initial weights, latents, order of the data")
     kimg: float = Field(
         100.0,

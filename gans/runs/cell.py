@@ -111,7 +111,8 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
 
 def check_fit(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
-    RULES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
+    part = images.part(experiment.data_share)
+    RULES[experiment.update.rule].check(experiment, len(part.images), part.labels)
     shape = shape_of(images, experiment.networks)
     check_memory(experiment, shape)
     own = LOSSES[experiment.loss.name].penalised

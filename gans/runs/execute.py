@@ -6,7 +6,7 @@ import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gans import files, schema
@@ -297,8 +297,12 @@ def check_workers(cell: Cell, place: Place) -> None:
 def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path) -> None:
     """Put a picture of the classes that each worker holds into the run."""
     update, path = experiment.update, folder / schema.SHARDS
+    if not isinstance(update, ShardedConfig):
+        return
+    part = images.part(experiment.data_share)
+    dealt = replace(images, train=part.images, train_labels=part.labels)
     with decorating(path):
-        if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
+        if draw_shards(update, dealt, experiment.seed, path):
             run.artifact(path)
 
 

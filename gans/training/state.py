@@ -64,7 +64,8 @@ class Training:
         self.experiment, self.data, self.device = experiment, data, device
         self.shape = shape_of(data, experiment.networks)
         self.prior = Prior.of(experiment, data)
-        context = Context(data.train.to(device), data.train_labels, hire)
+        part = data.part(experiment.data_share)
+        context = Context(part.images.to(device), part.labels, hire)
         self.update: Update = RULES[experiment.update.rule](experiment, self.shape, context)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
         if compile:  # once the average is copied from the generator

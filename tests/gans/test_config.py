@@ -205,6 +205,7 @@ CHANGED: dict[str, Any] = {
     "penalties.r2": 1.0,
     "penalties.gp": 1.0,
     "augment": "color",
+    "data_share": 0.5,
     "anneal.shape": "cosine",
     "anneal.lr": 0.5,
     "anneal.beta2": 0.5,

@@ -555,3 +555,14 @@ def test_an_untrained_generator_is_never_the_result(tiny, blobs, stub_scorer, tm
     (curve,) = (points for name, points in outcome.history.items() if name.startswith("curve/"))
     assert [score for _, score in curve] == [1.0, 9.0, 8.0, 7.0]
     assert outcome.chosen == curve[-1][0]
+
+
+def test_a_share_of_the_data_is_all_that_is_trained_on(tiny, blobs):
+    data, experiment = blobs(), of_recipe(tiny, "gan", data_share=0.4)
+    part = data.part(0.4)
+    alone = dataclasses.replace(data, train=part.images, train_labels=part.labels)
+    steps = [Training(experiment, data, CPU), Training(of_recipe(tiny, "gan"), alone, CPU)]
+    for training in steps * 6:
+        training.step()
+    ours, theirs = (training.update.generator.state_dict() for training in steps)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
