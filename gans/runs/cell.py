@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Any
 
 import psutil
 import torch
+from torch.overrides import TorchFunctionMode
 
 from gans import fidelity, files
 from gans.compute import precision
@@ -118,12 +120,27 @@ def check_fit(experiment: Experiment, images: ImageData) -> None:
         )
 
 
+VALUES = ("normal_", "uniform_", "normalize")  # what gives values and changes no shape
+
+
+class Outlines(TorchFunctionMode):
+    """Within, initial values are not drawn: on a device without values that would import torch's compiler."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in VALUES:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
 # cells that differ in their seeds have the same networks; to build their outlines takes a quarter of a second
 @lru_cache(maxsize=256)
 def mixes_images(shape: Shape, config: NetworkConfig) -> bool:
     """Whether the discriminator has BatchNorm; it is built without values where that can be done."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), Outlines():
             return normalises(build_discriminator(shape, config, seed=0))
     except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
         return normalises(build_discriminator(shape, config, seed=0))
@@ -158,7 +175,7 @@ def check_memory(experiment: Experiment, shape: Shape) -> None:
 def parameters(shape: Shape, config: NetworkConfig) -> tuple[int, int] | None:
     """How many the generator and the discriminator have; None of a model from elsewhere that needs values."""
     try:
-        with torch.device("meta"):  # sizes only
+        with torch.device("meta"), Outlines():
             networks = build_generator(shape, config, seed=0), build_discriminator(shape, config, seed=0)
     except (RuntimeError, NotImplementedError):
         return None
