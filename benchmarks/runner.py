@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.cards import engine
 from benchmarks.elsewhere import shared
-from benchmarks.engine import Ended, Job, Result, Started
+from benchmarks.engine import Ended, Engine, Job, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
 from benchmarks.options import Bench, Machine, Report, Score, Selection
@@ -468,7 +468,7 @@ class MatrixRun(MatrixPlan):
         if not jobs:
             return results
         spread = any(p in self.spread for p in planned.values())
-        events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
+        events = shared(self.engine(jobs, spread), jobs)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
             with progress.screen(waiting, costs(self.runs)) as screen, closing(events):
@@ -487,6 +487,10 @@ class MatrixRun(MatrixPlan):
                 self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
             raise
         return results
+
+    def engine(self, jobs: Sequence[Job], spread: bool) -> Engine:
+        """What runs the jobs; `spread`: workers of some are processes."""
+        return engine(self.machine, len(jobs), self.side, spread)
 
     def record(self, result: Result, planned: Planned | None) -> None:
         """Write down the end of a cell whose own process could not."""
