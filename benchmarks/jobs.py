@@ -32,7 +32,10 @@ ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from a
 
 @dataclass(frozen=True)
 class Floor:
-    """The noise floor of a data set under an extractor: real images scored as if generated."""
+    """The noise floor of a data set under an extractor: real images scored as if generated.
+
+    With `classes`, the names of the data's, as if each had been asked for its own.
+    """
 
     dataset: str
     resolution: int
@@ -41,6 +44,7 @@ class Floor:
     identity: str
     metric: str
     title: str
+    classes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -109,7 +113,7 @@ def measure(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: P
     images = datasets.load(floor.dataset, resolution=floor.resolution)
     tell(0, phase(schema.SCORING_PHASE))
     real = Scorer(images, floor.extractor, floor.images, device)
-    rows = real.noise_floor()
+    rows = real.noise_floor(labelled=bool(floor.classes))
     tags = {
         schema.KIND: schema.FLOOR,
         schema.HOLDER: Holder.of(folder).text(),

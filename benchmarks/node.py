@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import Pipe
@@ -50,6 +49,7 @@ from gans.runs.locks import HOST, Holder, alive
 # of the runner's environment, what says where things are and with which credentials they are had
 PASSED_ON = ("GANS_", "MLFLOW_", "PG", "AWS_", "OMP_NUM_THREADS")
 SENT = "GANS_SENT"  # names the folder of data sets that a node was sent (`gans.data.sent`, which takes torch)
+TRIES = 3  # to reach a store: drivers take seconds to import on a busy node, which are not the store's
 ROOT = Path(__file__).parent.parent
 ROOMS = ("gans", "benchmarks", "sweeps", "reports")
 # whose versions move numbers, or have to be the same for what is sent
@@ -324,14 +324,21 @@ def about(home: Home, token: str, uri: str) -> About:
         uri: of the tracking store.
     """
     home.settle()
-    with suppress(ImportError):
-        import sqlalchemy  # noqa: F401  seconds on a busy machine, which are not the store's to answer for
-    try:
-        databases.check_tracking(uri)
-        unreachable = ""
-    except InputError as error:
-        unreachable = str(error)
-    return About(Build.here(), Path(token).exists(), unreachable)
+    return About(Build.here(), Path(token).exists(), unreachable(uri))
+
+
+def unreachable(uri: str) -> str:
+    """Why a tracking store cannot be used from here; empty if it can."""
+    why = ""
+    for _ in range(TRIES):
+        try:
+            databases.check_tracking(uri)
+            return ""
+        except databases.Away as error:
+            why = str(error)
+        except InputError as error:
+            return str(error)
+    return why
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.cluster import require
 from benchmarks.elsewhere import shared
-from benchmarks.engine import Ended, Job, Moved, Result, Started
+from benchmarks.engine import Ended, Engine, Job, Moved, Result, Started
 from benchmarks.engines import engine
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
@@ -75,8 +75,11 @@ class Planned:
         if self.run is None or self.status != FINISHED:
             return ()
         known = records(self.run.data.tags)
+        classes = self.cell.classes
         return tuple(
-            key for key in self.wanted if not (key in known and known[key].complete(extractor_of(key.extractor)))
+            key
+            for key in self.wanted
+            if not (key in known and known[key].complete(extractor_of(key.extractor), classes))
         )
 
     @property
@@ -251,8 +254,10 @@ class MatrixPlan:
 
     def list_floors(self) -> list[Floor]:
         """One noise floor per data set, extractor and number of images."""
-        found = {floor.identity: floor for p in self.planned for floor in floors_of(p.cell, p.wanted)}
-        return list(found.values())
+        floors = [floor for p in self.planned for floor in floors_of(p.cell, p.wanted)]
+        found = {floor.identity: floor for floor in floors}
+        # where some models have classes and others none, the one with classes says all that the other does
+        return list((found | {floor.identity: floor for floor in floors if floor.classes}).values())
 
     def note(self) -> str:
         return (
@@ -470,7 +475,7 @@ class MatrixRun(MatrixPlan):
         if not jobs:
             return results
         spread = workers_of([p for p in planned.values() if p in self.spread])
-        events = shared(engine(self.machine, len(jobs), self.side, spread), jobs)
+        events = shared(self.engine(jobs, spread), jobs)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
             with progress.screen(waiting, costs(self.runs)) as screen, closing(events):
@@ -491,6 +496,10 @@ class MatrixRun(MatrixPlan):
                 self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
             raise
         return results
+
+    def engine(self, jobs: Sequence[Job], spread: int) -> Engine:
+        """What runs the jobs; `spread`: processes that the workers of one are, at most."""
+        return engine(self.machine, len(jobs), self.side, spread)
 
     def record(self, result: Result, planned: Planned | None, moved: str = "") -> None:
         """Write down the end of a cell whose own process could not, and why it was taken up elsewhere."""
@@ -576,6 +585,7 @@ def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
                 identity=hashlib.sha256(known_by.encode()).hexdigest()[:16],
                 metric=extractor.prefix,
                 title=images.title,
+                classes=cell.classes,
             )
         )
     return floors
@@ -587,7 +597,7 @@ def measured(run: MlflowRun, floor: Floor) -> bool:
         {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
         for kind in schema.FLOORS.values()
     ]
-    needed = set(metric_names(extractor_of(floor.extractor)))
+    needed = set(metric_names(extractor_of(floor.extractor), floor.classes))
     finished = run.data.tags.get(schema.STATUS) == FINISHED
     return finished and any(found) and all(needed <= names for names in found if names)
 

@@ -69,6 +69,7 @@ class NetworkConfig(Settings):
 
     name: str = Field("dcgan", description="which networks: a key of gans.registry.MODELS, or package.module:Name")
     latent: Count = Field(128, description="length of the latent vector z")
+    conditional: bool = Field(False, description="draw and judge images by class, where data and model have them")
 
 
 def network_config(table: Mapping[str, Any]) -> type[NetworkConfig]:
@@ -162,6 +163,9 @@ def _update(value: Any) -> Any:
 class LossConfig(Settings):
     name: str = Field("non-saturating", description="a key of gans.registry.LOSSES, or package.module:Name")
     penalty: Weight = Field(10.0, description="weight of the gradient penalty; wasserstein-gp only")
+    auxiliary: Weight = Field(
+        1.0, description="weight of both players' class cross-entropy; conditional networks with a classifier only"
+    )
 
     @field_validator("name")
     @classmethod
@@ -249,6 +253,14 @@ class Experiment(Settings):
     resolution: int | None = Field(
         None, description="image side, a power of two from 16 to 4096; none: the data set's"
     )
+    data_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="share of the training images that are trained on, of each class alike, the same for every "
+        "seed; scores compare with all of them",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="training seed: initial weights, latents, order of the data")
     kimg: float = Field(
         100.0,
@@ -266,6 +278,11 @@ class Experiment(Settings):
         default_factory=lambda: _networks({})
     )
     update: Annotated[SerializeAsAny[UpdateConfig], BeforeValidator(_update)] = TwoPlayerConfig()
+    labels: Literal["data", "uniform"] = Field(
+        "data",
+        description="conditional networks only: classes are drawn by their shares of the training images (data), "
+        "or evenly (uniform), in training and for scores",
+    )
     loss: LossConfig = LossConfig()
     penalties: PenaltiesConfig = PenaltiesConfig()
     augment: str = Field(

@@ -87,20 +87,37 @@ RULE_RECIPES = {
         about="N whole GANs on N shards, averaged in rounds (the baseline of the same paper)",
     ),
 }
-RECIPES = (*MODELS, *RULE_RECIPES)
+# the same with class-conditional networks: `cdcgan` is that of `dcgan`
+CONDITIONAL = {f"c{name}": name for name in (*MODELS, *RULE_RECIPES)}
+RECIPES = (*MODELS, *RULE_RECIPES, *CONDITIONAL)
+# how networks are conditional, as `gans.models.Model` says it
+WAYS = {
+    "auxiliary": "an auxiliary classifier (Odena et al. 2017)",
+    "projection": "a projection in the discriminator (Miyato & Koyama 2018)",
+}
+# of the class term, for networks with a classifier
+AUXILIARY = {"low": 0.1, "high": 10, "log": True, "relative": True}
 
 
 def known(name: object) -> bool:
     """Whether there is a recipe of this name; a model from elsewhere is its own."""
-    return isinstance(name, str) and (name in RULE_RECIPES or name in MODELS)
+    return isinstance(name, str) and (name in RULE_RECIPES or name in CONDITIONAL or name in MODELS)
+
+
+def name_of(rule: str, model: str, conditional: bool) -> str:
+    """The recipe that an experiment is nearest to, by its update rule and its networks."""
+    name = rule if rule in RULE_RECIPES else model
+    return f"c{name}" if conditional and f"c{name}" in CONDITIONAL else name
 
 
 def recipe(name: str, where: str = "") -> Recipe:
-    """The recipe of this name: a model's, wherever that lies, or an update rule's.
+    """The recipe of this name: a model's, wherever that lies, or an update rule's; or one of both with classes.
 
     Raises:
         InputError: there is none; `where` is the file that names it.
     """
+    if name in CONDITIONAL:
+        return conditional(CONDITIONAL[name])
     if name in RULE_RECIPES:
         return RULE_RECIPES[name]
     if not known(name):
@@ -109,6 +126,16 @@ def recipe(name: str, where: str = "") -> Recipe:
     networks = {**model.recipe.get("networks", {}), "name": name}
     space = model.space or usual_space(model.config.model_fields)
     return Recipe({**model.recipe, "networks": networks}, space, model.about)
+
+
+def conditional(name: str) -> Recipe:
+    """The recipe of this name with class-conditional networks."""
+    plain = recipe(name)
+    networks = {**plain.settings["networks"], "conditional": True}
+    way, space = MODELS[networks["name"]].conditional, dict(plain.space)
+    if way == "auxiliary":
+        space["loss"] = {**space["loss"], "auxiliary": AUXILIARY}
+    return Recipe({**plain.settings, "networks": networks}, space, f"{name} with classes: {WAYS[way]}")
 
 
 def usual_space(hyperparameters: Container[str]) -> dict[str, Any]:

@@ -201,6 +201,8 @@ EXTRACTORS = Registry(
     "gans.extractors",
     {
         "cifar10-resized": "gans.fidelity.extractors.resized:resized",
+        "clip": "gans.fidelity.extractors.clip:clip",
+        "dinov2": "gans.fidelity.extractors.dinov2:dinov2",
         "inception": "gans.fidelity.extractors.inception:inception",
     },
 )
@@ -220,5 +222,8 @@ METRICS = Registry(
         "coverage": "gans.fidelity.metrics.coverage:COVERAGE",
         "memorisation": "gans.fidelity.metrics.memorisation:MEMORISATION",
         "class-distance": "gans.fidelity.metrics.class_distance:CLASS_DISTANCE",
+        "intra-frechet": "gans.fidelity.metrics.intra_frechet:INTRA_FRECHET",
+        "agreement": "gans.fidelity.metrics.agreement:AGREEMENT",
+        "classification-accuracy": "gans.fidelity.metrics.classification_accuracy:CLASSIFICATION_ACCURACY",
     },
 )

@@ -615,6 +615,11 @@ def classes(results: Results, board: Board) -> Picture | None:
     return _collection(results, board, "classes.png", "how often a model draws each class")
 
 
+def each_class(results: Results, board: Board) -> Picture | None:
+    """Images of each class that conditional models were asked for, from their runs; None if no run has some."""
+    return _collection(results, board, schema.CLASS_GRID, "a row of images for each class that it was asked for")
+
+
 def _collection(results: Results, board: Board, name: str, what: str) -> Picture | None:
     """A picture that runs have of themselves, two beside each other."""
     cells = examples(results, board)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -19,6 +19,7 @@ from reports.results import CLOCK, FLOORS, Board, Results
 from reports.tables import distinct, escape, ranking
 
 FILE = Path(__file__).with_name("published.toml")
+CONDITIONAL = {True: "class-conditional", False: "unconditional", None: "conditional or not: not known"}
 # data sets that hold the images of another one, and how they differ from it
 VARIANTS = {"cifar10-jpeg": ("cifar10", "its images are not JPEG-compressed")}
 
@@ -109,7 +110,7 @@ class Protocol:
         if self.split != ours.split:
             found.append(f"reference split: {self.split or 'not known'}")
         if self.conditional != ours.conditional:
-            found.append("class-conditional" if self.conditional else "conditional or not: not known")
+            found.append(CONDITIONAL[self.conditional])
         return found
 
 
@@ -130,7 +131,13 @@ def our_protocol(results: Results, board: Board) -> Protocol:
     cells, floors = results.on(board), results.floors_on(board)
     generated = pd.to_numeric(cells["score.images"]).dropna() if "score.images" in cells else pd.Series()
     reference = floors.loc[floors["comparison"] == FLOORS["test"], "n_reference"]
-    return Protocol(our_metric(results, board), _first(generated), _first(reference), "train", False)
+    conditional = bool(len(cells)) and all(is_conditional(own) for _, own in cells.groupby("model"))
+    return Protocol(our_metric(results, board), _first(generated), _first(reference), "train", conditional)
+
+
+def is_conditional(cells: pd.DataFrame) -> bool:
+    """Whether these cells' networks are told the class."""
+    return "networks.conditional" in cells and bool((cells["networks.conditional"] == "True").any())
 
 
 def _first(values: pd.Series) -> int | None:
@@ -146,14 +153,18 @@ def scores(results: Results, board: Board) -> pd.DataFrame:
     ours = our_protocol(results, board)
     cells = results.on(board)
     finished = cells[cells["counted"]].set_index("model")
+    ranked = [rank.model for rank in ranking(results, board) if rank.estimate.n]
+    kinds = {model: is_conditional(finished.loc[[model]]) for model in ranked}
     rows = [
-        _row(escape(rank.model), "this page", str(_estimate(finished, rank.model, ours)), ours, "")
-        for rank in ranking(results, board)
-        if rank.estimate.n
+        _row(
+            escape(model), "this page", str(_estimate(finished, model, ours)), replace(ours, conditional=kind), ""
+        )
+        for model, kind in kinds.items()
     ]
     for score in theirs:
         protocol = Protocol(score.metric or None, score.generated, score.reference, score.split, score.conditional)
-        differences = [*protocol.differences(ours), *([variant] if variant else [])]
+        alike = replace(ours, conditional=score.conditional) if score.conditional in kinds.values() else ours
+        differences = [*protocol.differences(alike), *([variant] if variant else [])]
         apart = f"no: {'; '.join(differences)}" if differences else "same protocol"
         apart += f" ({score.note})" if score.note else ""
         source = str(read().sources[score.source])

@@ -18,7 +18,21 @@ from gans.files import write_text
 from gans.pictures.decoration import decorating
 from gans.registry import label
 from gans.runs.reader import Source
-from reports import PAGE, ROOT, SHIPPED, WHOLE, figures, folder_of, leaders, mdgan, pairs, published, tables, tuned
+from reports import (
+    PAGE,
+    ROOT,
+    SHIPPED,
+    WHOLE,
+    by_class,
+    figures,
+    folder_of,
+    leaders,
+    mdgan,
+    pairs,
+    published,
+    tables,
+    tuned,
+)
 from reports.figures import Picture
 from reports.html import standalone
 from reports.results import Board, Plan, Results, load
@@ -33,6 +47,8 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "samples": figures.samples,
     "neighbours": figures.neighbours,
     "classes": figures.classes,
+    "each_class": figures.each_class,
+    "by_class": by_class.picture,
     "curves": figures.learning_curves,
     "losses": figures.losses,
     "pareto": figures.pareto,
@@ -115,6 +131,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "tuned": tuned.table(results, board),
         "further": tables.further(results, board),
         "errors": tables.errors(results, board),
+        "class_tables": by_class.tables(by_class.Classes.of(results, board)),
         "more": {f"{n:,}": table for n in results.counts if not (table := scored_on(results, board, n)).empty},
         "time": tables.time(results, board),
         "further_cost": tables.further_cost(results, board),

@@ -320,7 +320,10 @@ def _as_planned(cell: PlannedCell, run: Run, scoring: int) -> dict[str, float]:
     tags = run.data.tags
     known = records(tags).items()
     old = {metric(n, key.count, tags) for key, kept in known if kept.version != scoring for n in kept.metrics}
-    metrics = {name: value for name, value in run.data.metrics.items() if name not in old}
+    # one within a class, `score/intra_fd_digits/3`, is of the same version as the whole's
+    metrics = {
+        name: value for name, value in run.data.metrics.items() if not {name, name.rpartition("/")[0]} & old
+    }
     own, planned = int(tags.get(schema.COUNT, 0)), next(iter(cell.scores.values()), 0)
     if not (own and planned) or own == planned:
         return metrics

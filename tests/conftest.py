@@ -78,16 +78,19 @@ def tiny() -> Callable[..., Resolved]:
 
 @pytest.fixture(scope="session")
 def blobs() -> Callable[..., ImageData]:
-    """Makes a synthetic data set: bright squares at random places on noise."""
+    """Makes a synthetic data set: bright squares at random places on noise; labelled in turn if it has classes."""
 
-    def make(n: int = 60, channels: int = 1, side: int = 16, seed: int = 0) -> ImageData:
+    def make(n: int = 60, channels: int = 1, side: int = 16, seed: int = 0, classes: int = 0) -> ImageData:
         rng = torch.Generator().manual_seed(seed)
         images = torch.randint(0, 60, (n, channels, side, side), generator=rng, dtype=torch.uint8)
         places = torch.randint(0, side // 2, (n, 2), generator=rng).tolist()
         for image, (top, left) in zip(images, places, strict=True):
             image[:, top : top + side // 2, left : left + side // 2] += 180
         digest = hashlib.sha256(images.numpy().tobytes()).hexdigest()
-        return ImageData("blobs", "Blobs", images, images[:10], None, None, (), digest)
+        labels = torch.arange(n).remainder(classes) if classes else None
+        some = None if labels is None else labels[:10]
+        names = tuple(f"class {c}" for c in range(classes))
+        return ImageData("blobs", "Blobs", images, images[:10], labels, some, names, digest)
 
     return make
 
@@ -139,7 +142,7 @@ class StubScorer:
     def score(self, images: Tensor) -> dict[str, float]:
         return {self.metric: self.distance(images), "spread": float(images.float().std())}
 
-    def assess(self, images: Tensor) -> SimpleNamespace:
+    def assess(self, images: Tensor, labels: Tensor | None = None) -> SimpleNamespace:
         return SimpleNamespace(scores=self.score(images), classes=None)
 
     def nearest(self, images: Tensor, count: int) -> Tensor:
@@ -191,14 +194,14 @@ def seeded(update: Update, purpose: str, images: int, *labels: int) -> torch.Gen
 
 def latents(update: Update, images: int, *labels: int) -> Tensor:
     """What the rule draws at this position."""
-    return update.latents(seeded(update, "latents", images, *labels))
+    return update.codes(seeded(update, "latents", images, *labels)).z
 
 
 def to_double(*players: Player) -> None:
     """Networks in float64, and what they are given."""
     for player in players:
         network = player.network.double()
-        player.compute = lambda x, network=network: network(x.double())
+        player.compute = lambda x, *labels, network=network: network(x.double(), *labels)
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from typing import get_args
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans import files
 from gans.config import OptimizerConfig
-from gans.models import build_discriminator, build_generator
+from gans.models import build_discriminator, build_generator, shape_of
 from gans.models.layers import Shape
 from gans.recipes import RECIPES, recipe
 from gans.registry import LOSSES, MODELS, RULES
@@ -76,6 +76,41 @@ def test_networks(name: str, side: int, channels: int) -> None:
     assert extreme.abs().max() <= 1
 
 
+@pytest.mark.parametrize("side", [16, 32])
+@pytest.mark.parametrize("name", MODELS)
+def test_conditional_networks(name: str, side: int) -> None:
+    shape, config = Shape(3, side, 4), networks(name=name, latent=6, width=4, conditional=True)
+    generator, discriminator = build_generator(shape, config, 0), build_discriminator(shape, config, 0)
+    z, labels = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+    images = generator(z, labels)
+    assert images.shape == (4, 3, side, side)
+    projects = MODELS[name].conditional == "projection"
+
+    def judge(images: Tensor, labels: Tensor) -> Tensor:
+        return discriminator(images, labels) if projects else discriminator(images)
+
+    outputs = judge(images, labels)
+    assert outputs.shape == ((4,) if projects else (4, 5))
+    # every parameter takes part, those of each class too
+    outputs.sum().backward()
+    for network in (generator, discriminator):
+        for part, parameter in network.named_parameters():
+            assert parameter.grad is not None, part
+    generator.eval()
+    discriminator.eval()
+    with torch.no_grad():
+        for scale in (part for part in generator.modules() if isinstance(part, nn.Embedding)):
+            scale.weight += 0.1 * torch.arange(4.0)[:, None]  # some are alike for all classes at the start
+        whole = generator(z, labels)
+        for i in range(4):
+            one = slice(i, i + 1)
+            assert torch.allclose(generator(z[one], labels[one]), whole[one], atol=1e-5)
+            assert torch.allclose(judge(whole[one], labels[one]), judge(whole, labels)[one], atol=1e-4)
+        assert not torch.allclose(generator(z, labels.flip(0)), whole, atol=1e-5)  # another class, another image
+        if projects:
+            assert not torch.allclose(judge(whole, labels.flip(0)), judge(whole, labels), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_not_probabilities(name: str) -> None:
     """The sigmoid lives in the loss: with its last bias lowered, D gives negative numbers, else large ones."""
@@ -93,10 +128,11 @@ def test_logits_are_not_probabilities(name: str) -> None:
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", MODELS)
-def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, tiny, blobs) -> None:
-    made = tiny({"networks": {"name": name}, "loss": {"name": loss}, "update": UPDATES[rule]}, batch=4)
-    data = blobs(n=24, channels=3)
-    update = RULES[rule](made, Shape(3, 16), Context(data.train))
+@pytest.mark.parametrize("conditional", [False, True])
+def test_every_rule_trains_every_network_with_every_loss(conditional, name, loss, rule, tiny, blobs) -> None:
+    table = {"networks": {"name": name, "conditional": conditional}, "loss": {"name": loss}}
+    made, data = tiny({**table, "update": UPDATES[rule]}, batch=4), blobs(n=24, channels=3, classes=3)
+    update = RULES[rule](made, shape_of(data, made.networks), Context(data.train, data.train_labels))
     if LOSSES[loss].penalised and has_batch_norm(discriminators(update)[0].network):
         pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell)")
     networks = [update.generator, *(d.network for d in discriminators(update))]
@@ -157,11 +193,11 @@ def test_every_rule_sees_a_weight_that_is_no_number_and_counts_its_discriminator
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_to_the_end(name, tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
-    made = tiny(recipe(name).settings, kimg=0.048, batch=4)
+    made, data = tiny(recipe(name).settings, kimg=0.048, batch=4), blobs(channels=3, classes=3)
     if made.update.rule != "two-player":
         made = tiny(recipe(name).settings, {"update": UPDATES[made.update.rule]}, kimg=0.048, batch=4)
     observer = recorder()
-    outcome = train_and_score(made, blobs(channels=3), tmp_path, CPU, observer)
+    outcome = train_and_score(made, data, tmp_path, CPU, observer)
     assert outcome.status == "finished", outcome.reason
     assert set(outcome.scores) == {"fd_stub", "spread"}
     assert (tmp_path / "generator.safetensors").exists()

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from gans import places
 from gans.commands.checks import device, drawing
 from gans.commands.options import Option
+from gans.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from gans.models.codes import Code, Prior
 
 LATENT = "latents as SEED:INDEX: image INDEX, from 0, row by row, of `gans sample --seed SEED`"
 MOST = 10**6  # images of a call
@@ -82,16 +85,37 @@ class Artist:
         """Length of its latents."""
         return int(self.about["networks"]["latent"])
 
-    def draw(self, z: Tensor) -> Tensor:
-        """uint8 images (n, channels, height, width) of latents (n, length).
+    @property
+    def prior(self) -> Prior:
+        """What it draws from."""
+        from gans.models.codes import Prior
+
+        return Prior.told(self.about)
+
+    def label(self, wanted: str) -> int:
+        """The number of a class, from its name or else its number, from 0.
+
+        Raises:
+            InputError: there is no such class, or the generator has none.
+        """
+        prior = self.prior
+        if not prior.classes:
+            raise InputError(f"{self.name} has no classes: it was not trained as a conditional one")
+        number = wanted not in prior.classes and wanted.isascii() and wanted.isdigit()
+        return prior.number(int(wanted) if number else wanted)
+
+    def draw(self, code: Tensor | Code) -> Tensor:
+        """uint8 images (n, channels, height, width) of codes, or of latents (n, length): of the first class then.
 
         Raises:
             InputError: memory does not hold them, or the generator has diverged.
         """
         from gans.data.images import check_memory
         from gans.generate.sampling import generate
+        from gans.models.codes import Code
 
+        code = code if isinstance(code, Code) else self.prior.asked(code)
         channels, side = self.about["shape"]
-        check_memory(self.name, (len(z), channels, side, side), "ask for fewer images")
+        check_memory(self.name, (len(code), channels, side, side), "ask for fewer images")
         with drawing(self.name):
-            return generate(self.generator, z)
+            return generate(self.generator, code)

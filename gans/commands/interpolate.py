@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +31,14 @@ class Interpolate(Drawing):
     rows: Annotated[int, Option("rows between random latents", least=1, most=1_000)] = 4
     stops: Annotated[int, Option("random latents per row", least=2, most=1_000)] = 3
     steps: Annotated[int, Option("images from one latent to the next", least=1, most=10_000)] = 12
+    classes: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "the latents' classes in turn, by name or number from 0: from one to the next, or one all the way; "
+            "conditional generators only",
+            metavar="CLASS",
+        ),
+    ] = None
     line: Line = "slerp"
     output: Annotated[
         tuple[Path, ...],
@@ -52,9 +61,10 @@ def run(asked: Interpolate) -> int:
     if rows * each * asked.steps > MOST:
         raise InputError(f"{rows} rows of {each} stops in --steps {asked.steps} are more than {MOST:,} images")
     artist = Artist.of(asked)
+    classes = [artist.label(name) for name in asked.classes or ()]
     stops = _stops(asked, artist.latent)
     kinds = [path.suffix.lower() for path in asked.output] or USUAL
-    drawn = [_rows(asked, artist, stops, closed=kind != ".png") for kind in kinds]
+    drawn = [_rows(asked, artist, stops, classes, closed=kind != ".png") for kind in kinds]
     for images, path in zip(drawn, asked.files(asked.output, "interpolation", *USUAL), strict=True):
         _save(images, path)
         print(f"{images.shape[0]} x {images.shape[1]} images in {path}")
@@ -72,15 +82,25 @@ def _stops(asked: Interpolate, length: int) -> Tensor:
     return latents.draw(math.prod(shape), length, asked.seed).unflatten(0, shape)
 
 
-def _rows(asked: Interpolate, artist: Artist, stops: Tensor, closed: bool) -> Tensor:
+def _rows(asked: Interpolate, artist: Artist, stops: Tensor, classes: Sequence[int], closed: bool) -> Tensor:
     """uint8 images (rows, steps, channels, height, width) from stop to stop; closed, back to the first one."""
     import torch
 
     from gans.generate import latents
+    from gans.models.codes import Code
 
     between = latents.BETWEEN[asked.line]
     rows = torch.stack([latents.path(row, asked.steps, between, closed) for row in stops])
-    return artist.draw(rows.flatten(0, 1)).unflatten(0, rows.shape[:2])
+    z = rows.flatten(0, 1)
+    if not classes:
+        return artist.draw(z).unflatten(0, rows.shape[:2])
+    in_turn = torch.tensor([classes[stop % len(classes)] for stop in range(stops.shape[1])])
+    mixtures = torch.nn.functional.one_hot(in_turn, len(artist.prior.classes)).float()
+    way = latents.path(mixtures, asked.steps, latents.lerp, closed)
+    try:
+        return artist.draw(Code(z, way.repeat(len(stops), 1))).unflatten(0, rows.shape[:2])
+    except (RuntimeError, TypeError, IndexError):  # a model from elsewhere, whose labels are whole
+        raise InputError(f"{artist.name} does not mix classes; name one") from None
 
 
 def _save(images: Tensor, path: Path) -> None:

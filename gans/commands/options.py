@@ -84,7 +84,7 @@ class Flag:
     """One option of a command.
 
     Attributes:
-        name: of the field.
+        name: of the field; a word of Python's, as `class`, with `_` behind it.
         part: the declaration's field that holds it; empty if the declaration itself does.
         option: what its annotation says.
         kind: type of one value.
@@ -104,11 +104,11 @@ class Flag:
     @property
     def variable(self) -> str:
         """Its name as a variable of `make`."""
-        return self.name.upper()
+        return self.name.rstrip("_").upper()
 
     @property
     def flag(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.name.rstrip('_').replace('_', '-')}"
 
     @property
     def negative(self) -> str:
@@ -134,7 +134,7 @@ class Flag:
         settings: dict[str, Any] = {"help": self.help.replace("%", "%%")}
         if self.kind is bool:
             action = "store_true" if self.default is False else argparse.BooleanOptionalAction
-            parser.add_argument(self.flag, action=action, **settings | {"default": self.default})
+            parser.add_argument(self.flag, dest=self.name, action=action, **settings | {"default": self.default})
             return
         settings |= {"type": self.kind, "nargs": self.count, "choices": self.choices}
         settings |= {"metavar": self.option.metavar or None, "default": self.default}
@@ -146,7 +146,7 @@ class Flag:
         elif self.default is MISSING:
             parser.add_argument(self.flag, **settings | {"required": True, "default": None})
         else:
-            parser.add_argument(self.flag, **settings)
+            parser.add_argument(self.flag, dest=self.name, **settings)
 
     def typed(self, value: Any) -> list[str]:
         """The words of a command line that give it a value; none for its default."""

@@ -66,6 +66,24 @@ class Cost:
 
 
 @dataclass
+class Ahead:
+    """Cells of a kind that wait, and images of all of them."""
+
+    cells: int = 0
+    images: int = 0
+
+    def add(self, images: int) -> None:
+        self.cells, self.images = self.cells + 1, self.images + images
+
+    def remove(self, images: int) -> None:
+        self.cells, self.images = self.cells - 1, self.images - images
+
+    def seconds(self, cost: Cost) -> float:
+        """Of all of them."""
+        return cost.image * self.images + cost.rest * self.cells
+
+
+@dataclass
 class Running:
     """A cell that is under way.
 
@@ -150,11 +168,17 @@ class Forecast:
 
     def __init__(self, waiting: Mapping[str, int], known: Mapping[str, Cost] | None = None) -> None:
         self.waiting = dict(waiting)
+        # cells and images that wait, by kind: ten thousand are not added up again whenever one ends
+        self.ahead: dict[str, Ahead] = {}
+        for name, images in waiting.items():
+            self.ahead.setdefault(kind_of(name), Ahead()).add(images)
         self.known = dict(known or {})
         self.abreast = 1  # cells that run at a time, as far as was seen
 
     def begin(self, name: str, running: int) -> None:
-        self.waiting.pop(name, None)
+        images = self.waiting.pop(name, None)
+        if images is not None:
+            self.ahead[kind_of(name)].remove(images)
         self.abreast = max(self.abreast, running)
 
     def end(self, running: Running) -> None:
@@ -180,7 +204,7 @@ class Forecast:
         usual = Cost.mean(self.known.values()) or Cost.mean(paces)
         if usual is None:
             return None
-        ahead = sum((self.known.get(kind_of(name)) or usual).seconds(n) for name, n in self.waiting.items())
+        ahead = sum(waiting.seconds(self.known.get(kind) or usual) for kind, waiting in self.ahead.items())
         unknown = sum(usual.seconds(r.total) for r in running if r.total and going[r.name] is None)
         return max(*seen, 0.0, (ahead + unknown + sum(seen)) / self.abreast)
 

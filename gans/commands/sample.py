@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +21,10 @@ class Sample(Drawing):
         float | None,
         Option("draw latents within ±T: fewer odd images, less variety", metavar="T", least=0.1, most=100),
     ] = None
+    class_: Annotated[
+        str | None,
+        Option("of this class, by its name or its number from 0; conditional generators only", metavar="CLASS"),
+    ] = None
     output: Annotated[Path | None, Option("the PNG to write; if not given, a new one in outputs/samples")] = None
 
 
@@ -37,10 +41,11 @@ def run(asked: Sample) -> int:
     from gans.generate import latents
     from gans.pictures.grids import picture, save_picture
 
-    z = latents.draw(asked.count, artist.latent, asked.seed)
-    if asked.truncation is not None:
-        z = latents.truncated(z, asked.truncation, asked.seed)
-    drawn = picture(artist.draw(z))
+    wanted = None if asked.class_ is None else artist.label(asked.class_)
+    code = artist.prior.codes(asked.count, asked.seed, latents.PURPOSE)  # of classes by their shares
+    z = code.z if asked.truncation is None else latents.truncated(code.z, asked.truncation, asked.seed)
+    code = replace(code, z=z) if wanted is None else artist.prior.asked(z, wanted)
+    drawn = picture(artist.draw(code))
     (path,) = asked.files(named, "samples", ".png")
     save_picture(drawn, path)
     print(f"{asked.count} images in {path}")

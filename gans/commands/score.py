@@ -75,7 +75,7 @@ def run(asked: Score) -> int:
     given = read(asked, device)
     name = fidelity.default_extractor(given.reference) if asked.extractor == "auto" else asked.extractor
     scorer = Scorer(given.reference, name, len(given.images), device, further=asked.metric)
-    scores = scorer.score(given.images)
+    scores = scorer.score(given.images, given.labels)
     report = as_json if asked.json else as_table
     print(report(given, scorer, scores))
     return 0
@@ -102,11 +102,13 @@ class Given:
         images: uint8 (n, channels, side, side), of the reference's shape.
         reference: the data set.
         note: on how the images came to be; empty if there is nothing to say.
+        labels: int64 (n,), the reference's classes that they were asked for; None if they were asked for none.
     """
 
     images: Tensor
     reference: ImageData
     note: str = ""
+    labels: Tensor | None = None
 
 
 def missing(what: str) -> InputError:
@@ -146,6 +148,7 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     from gans.data import datasets
     from gans.data.images import check_memory
     from gans.generate import sampling
+    from gans.models.codes import Prior
 
     count = COUNT if asked.count is None else asked.count
     generator, about = sampling.load_generator(path, device)
@@ -156,9 +159,12 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     name = fidelity.default_extractor(reference) if asked.extractor == "auto" else asked.extractor
     fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
     check_memory(str(path), (count, channels, side, side), "ask for fewer images")
+    prior = Prior.told(about)
+    code = sampling.codes(count, prior, "report")
     with drawing(path):
-        images = sampling.generate(generator, sampling.latents(count, about["networks"]["latent"], "report"))
-    return Given(images, reference, "the latents that reports are made with")
+        images = sampling.generate(generator, code)
+    labels = code.labels if prior.classes == reference.classes else None
+    return Given(images, reference, "the latents that reports are made with", labels)
 
 
 def trained_on(about: Mapping[str, Any], side: int) -> ImageData:
@@ -281,7 +287,9 @@ def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
         "scoring_version": SCORING_VERSION,
         **({"note": given.note} if given.note else {}),
     }
-    return json.dumps(about | {"scores": scores}, indent=2)
+    # JSON has no word for what is no number
+    finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+    return json.dumps(about | {"scores": finite}, indent=2)
 
 
 def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
@@ -292,12 +300,28 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
     rows = [("metric", "value ± error", "best", "meaning")]
     rows += [
         (name, plus_minus(scores[name], scores[error_of(name)]), metric.best, metric.meaning)
-        for name, metric in scorer.metrics.items()
+        for name, metric in scorer.class_metrics.items()
+        if name in scores
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     end = "error: standard error over draws of the images; the reference and the generator stay as they are"
-    return "\n".join([f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end])
+    return "\n".join(
+        [f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end, *left_out(given, scores)]
+    )
+
+
+def left_out(given: Given, scores: dict[str, float]) -> list[str]:
+    """A line on the classes without a distance of their own, of images that were asked for classes."""
+    from gans.fidelity.metric import whole
+    from gans.fidelity.metrics.intra_frechet import FEWEST
+
+    if given.labels is None:
+        return []
+    there = {name.rpartition("/")[2] for name in scores if whole(name) != name and name.startswith("intra_f")}
+    missing = [name for place, name in enumerate(given.reference.classes) if str(place) not in there]
+    some = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+    return [f"without a distance of their own, for fewer than {FEWEST} images: {some}"] if missing else []
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -312,6 +336,8 @@ def list_extractors(plain: bool) -> int:
     """Print the cards of all pinned extractors, and what is known of Inception."""
     from gans.fidelity import INCEPTION
     from gans.fidelity.extractors.cards import INCEPTION_SHA256, cards
+    from gans.fidelity.extractors.clip import WEIGHTS as CLIP
+    from gans.fidelity.extractors.dinov2 import WEIGHTS as DINOV2
     from gans.fidelity.extractors.resized import CARD, RESIZED
 
     known = cards()
@@ -325,6 +351,10 @@ def list_extractors(plain: bool) -> int:
     print(f"{RESIZED}: '{CARD}' on images of any size, resized; for data without labels where Inception is not")
     print(f"{INCEPTION}: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)")
     print(f"  sha256    {INCEPTION_SHA256}")
+    print("dinov2: ViT-L/14 of 2023, any size (GANS_DINOV2 names its file)")
+    print(f"  sha256    {DINOV2.sha256}")
+    print("clip: ViT-B/32 of 2021, any size (GANS_CLIP names its file)")
+    print(f"  sha256    {CLIP.sha256}")
     return 0
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gans.errors import InputError
 
-Compute = Callable[[Tensor], Tensor]
+Compute = Callable[..., Tensor]  # of latents or images and, in a conditional network, labels
 NUMBERS = count()
 
 
@@ -55,8 +55,8 @@ def own(network: nn.Module) -> Compute:
     object for all networks of that class, as MD-GAN's discriminators are.
     """
 
-    def compute(x: Tensor) -> Tensor:
-        result: Tensor = network(x)
+    def compute(*given: Tensor) -> Tensor:
+        result: Tensor = network(*given)
         return result
 
     code = compute.__code__.replace(co_name=f"compute_{next(NUMBERS)}")

@@ -113,9 +113,9 @@ class InBF16(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return self.network(x).float()
+    def forward(self, *given: Tensor) -> Tensor:
+        with torch.autocast(given[0].device.type, torch.bfloat16):
+            return self.network(*given).float()
 
 
 def products(precision: Settled, device: torch.device) -> AbstractContextManager[None]:

@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from gans import seeds
 from gans.compute import devices
 from gans.data.images import to_float
+
+
+class Batch(NamedTuple):
+    """Images on their way to a discriminator.
+
+    Attributes:
+        images: float (n, c, h, w) in [-1, 1].
+        labels: their classes, int64 (n,); None: networks are not conditional.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+
+    def detach(self) -> Batch:
+        return self._replace(images=self.images.detach())
+
+    def watched(self) -> Batch:
+        """The same as data that gradients are wanted in."""
+        return self._replace(images=self.images.detach().requires_grad_())
 
 
 class Batches:
@@ -19,24 +40,28 @@ class Batches:
     Args:
         images: uint8 (n, channels, height, width).
         seed: the training seed.
-        labels: what else tells this stream from others (a worker's number).
+        names: what else tells this stream from others (a worker's number).
+        labels: the images' classes, int64 (n,), on the same device; None: batches have none.
         part: the images that the stream is made of; None: all of them.
     """
 
-    def __init__(self, images: Tensor, seed: int, *labels: int | str, part: range | None = None) -> None:
-        self.images = images
+    def __init__(
+        self, images: Tensor, seed: int, *names: int | str, labels: Tensor | None = None, part: range | None = None
+    ) -> None:
+        self.images, self.labels = images, labels
         self.seed = seed
-        self.labels = labels
+        self.names = names
         self.part = range(len(images)) if part is None else part
         self.orders: dict[int, Tensor] = {}
 
     def at(self, position: int, count: int) -> Tensor:
         """Images `position` to `position + count` of the stream: float32 (count, c, h, w) in [-1, 1]."""
-        return self.of(self.indices(position, count))
+        return self.of(self.indices(position, count)).images
 
-    def of(self, indices: Tensor) -> Tensor:
-        """The images at these indices: float32 (count, c, h, w) in [-1, 1]."""
-        return to_float(self.images.index_select(0, indices))
+    def of(self, indices: Tensor) -> Batch:
+        """The images at these indices, float32, and their labels."""
+        labels = None if self.labels is None else self.labels.index_select(0, indices)
+        return Batch(to_float(self.images.index_select(0, indices)), labels)
 
     def indices(self, position: int, count: int) -> Tensor:
         """Where those images stand in the data set: int64 (count,)."""
@@ -52,7 +77,7 @@ class Batches:
 
     def order(self, epoch: int) -> Tensor:
         if epoch not in self.orders:
-            rng = seeds.generator(self.seed, "order", *self.labels, epoch)
+            rng = seeds.generator(self.seed, "order", *self.names, epoch)
             # drawn on the CPU, so that every device sees the same order; only the current epochs are kept
             order = self.part.start + torch.randperm(len(self.part), generator=rng)
             order = devices.sent(order, self.images.device)

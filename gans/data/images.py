@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from gans import seeds
 from gans.errors import InputError
 
 SMALLEST, LARGEST = 16, 4096  # no network here is built for less, and no memory holds many that are larger
@@ -53,6 +54,19 @@ class ImageData:
         """1 (grey) or 3 (red, green, blue)."""
         return self.train.shape[1]
 
+    def part(self, share: float) -> Split:
+        """A share of the training images, of each class alike; a smaller one lies within a larger one.
+
+        Which they are depends on how many there are and on their labels alone, and not on a training's seed.
+        """
+        if share == 1:
+            return Split(self.train, self.train_labels)
+        order = torch.randperm(len(self.train), generator=seeds.generator(0, "share of the data"))
+        if self.train_labels is not None:
+            order = order[_places_in_class(self.train_labels[order]).argsort(stable=True)]
+        chosen = order[: max(1, round(share * len(order)))].sort().values
+        return Split(self.train[chosen], None if self.train_labels is None else self.train_labels[chosen])
+
     @classmethod
     def of(
         cls,
@@ -79,6 +93,15 @@ class ImageData:
             sizes=tuple(sorted(set(sizes))),
             remarks=tuple(remarks),
         )
+
+
+def _places_in_class(labels: Tensor) -> Tensor:
+    """Where each image comes among those of its class, from 0 to 1: float64 (n,)."""
+    places = torch.zeros(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        own = labels == label
+        places[own] = (torch.arange(int(own.sum()), dtype=torch.float64) + 0.5) / own.sum()
+    return places
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,22 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
+class Labelled:
+    """Images, and the class of each: the one that it was asked for, or of a real image its own.
+
+    Attributes:
+        images: uint8 (n, channels, side, side).
+        labels: int64 (n,), indices of the data's classes.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __getitem__(self, indices: Tensor) -> Labelled:
+        return Labelled(self.images[indices], self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
 class Real(Features):
     """The real images that generated ones are compared with.
 
@@ -64,10 +80,14 @@ class Real(Features):
         measure_held_out: gives distances (k,) from images that no training saw to their nearest of these.
         classes: share of each class among these images, (classes,), as the classifier sees them; None if the
             extractor does not know the data's classes.
+        labels: int64 (n,), on the features' device; None where the data have none.
+        others: real images that are not among these; None where they have no labels.
     """
 
     measure_held_out: Callable[[], Tensor] = field(kw_only=True)
     classes: Tensor | None = field(default=None, kw_only=True)
+    labels: Tensor | None = field(default=None, kw_only=True)
+    others: Labelled | None = field(default=None, kw_only=True)
 
     @cached_property
     def held_out(self) -> Tensor:
@@ -83,11 +103,13 @@ class Comparison:
         generated: images that were generated.
         real: images of the data set's reference split.
         subset_size: images of each side in a subset of the kernel distance.
+        asked: the generated images with the labels that they were asked for; None if they carry none.
     """
 
     generated: Features
     real: Real
     subset_size: int
+    asked: Labelled | None = None
 
     @cached_property
     def distance_error(self) -> float:

@@ -24,8 +24,9 @@ INCEPTION = "inception"
 ERROR = "_se"
 SPREAD = "_std"
 
-# what an extractor may give beside features: distances and neighbours are had of any
-Need = Literal["logits", "classes"]
+# what an extractor may give beside features, since distances and neighbours are had of any; and what images may
+# carry: the labels that they were asked for, of the very classes that the extractor's logits are of
+Need = Literal["logits", "classes", "labels", "labels of its classes"]
 # where a metric's values lie: above 0, from 0 to 1, or on either side of 0; intervals stay there
 Scale = Literal["ratio", "share", "signed"]
 
@@ -40,6 +41,16 @@ def spread_of(metric: str) -> str:
     return f"{metric}{SPREAD}"
 
 
+def within(metric: str, label: int) -> str:
+    """The name of a metric's value, or error, within one class, by the index of that: `intra_fd_digits/3`."""
+    return f"{metric}/{label}"
+
+
+def whole(metric: str) -> str:
+    """The name of the number that one within a class belongs to; other names stay."""
+    return metric.partition("/")[0]
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number that says how good generated images are.
@@ -51,7 +62,7 @@ class Metric:
         measure: value and standard error of a comparison.
         published: its name in tables under the published Inception weights, where papers have one for it; else
             it is called as under any other extractor.
-        needs: what it takes beside features; an extractor that lacks it gives no such number.
+        needs: what it takes beside features; an extractor, or images, that lack it give no such number.
         scale: `ratio` if it is above 0, `share` if from 0 to 1, `signed` if it may be negative.
     """
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from gans.compute import precision
 from gans.errors import InputError
 from gans.fidelity import reference
-from gans.fidelity.comparison import Comparison, Features, Real, class_shares, sample
+from gans.fidelity.comparison import Comparison, Features, Labelled, Real, class_shares, sample
 from gans.fidelity.extractors.extractor import Extractor, identity
 from gans.fidelity.extractors.find import check_images, require
-from gans.fidelity.metric import Metric, error_of, spread_of
+from gans.fidelity.metric import Metric, error_of, spread_of, within
 from gans.fidelity.metrics import frechet
 from gans.fidelity.neighbours import nearest
 from gans.fidelity.protocol import MINIMUM_IMAGES, PREPROCESSING_VERSION, SPLIT, ScoreInfo
@@ -77,7 +77,7 @@ class Scorer:
     ):
         self.data = data
         self.extractor = require(extractor)
-        self.metrics = self.extractor.metrics(further)
+        self.further = tuple(further)
         self.n = n
         self.device = device
         self.batch = batch or batch_size(self.extractor, device)
@@ -85,7 +85,8 @@ class Scorer:
         self._network: Any = self.extractor.network().eval().to(device)
         with _plain_arithmetic(device):
             features = reference.cached(self._key(), lambda: self._extract(data.train).features.cpu())
-            self._real = self._as_real(features.to(device), self._measure_held_out)
+            others = _labelled(data.test, data.test_labels)
+            self._real = self._as_real(features.to(device), self._measure_held_out, data.train_labels, others)
 
     def at(self, n: int) -> Scorer:
         """The same scorer for another number of generated images; network and reference are shared."""
@@ -100,8 +101,18 @@ class Scorer:
         return self.extractor.prefix
 
     @property
-    def names(self) -> list[str]:
+    def metrics(self) -> dict[str, Metric]:
         """The metrics that an assessment gives, by their names in tables; nothing is computed."""
+        return self.extractor.metrics(self.further)
+
+    @property
+    def class_metrics(self) -> dict[str, Metric]:
+        """Those of images that carry the label that they were asked for: these, and what needs labels."""
+        return self.extractor.metrics(self.further, self.data.classes)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of `metrics`."""
         return list(self.metrics)
 
     @property
@@ -130,20 +141,27 @@ class Scorer:
         with _plain_arithmetic(self.device):
             return frechet.distance(self._extract(images), self._real)
 
-    def score(self, images: Tensor) -> Scores:
+    def score(self, images: Tensor, labels: Tensor | None = None) -> Scores:
         """All metrics of uint8 images, (n, channels, side, side), by their names in tables; see `metrics`.
 
         `<name>_se` is a metric's standard error over draws of the generated images; `<name>_std`, of the kernel
         distance and the Inception score, the standard deviation over subsets or splits of the images.
-        """
-        return self.assess(images).scores
 
-    def assess(self, images: Tensor) -> Assessment:
+        Args:
+            images: that are scored.
+            labels: int64 (n,), the class that each was asked for, on any device. With them come `class_metrics`,
+                and `<name>/3`, `<name>_se/3`: what some of them are within the class of index 3. A class of which
+                there are fewer than 20 images on either side has no Frechet distance.
+        """
+        return self.assess(images, labels).scores
+
+    def assess(self, images: Tensor, labels: Tensor | None = None) -> Assessment:
         """`score`, with the class shares behind the class distance."""
         self._check_images(images, self.n)
+        asked = _labelled(images, labels)
         with _plain_arithmetic(self.device):
-            compared = self._compared(self._extract(images), self._real)
-            scores = measured(compared, self.metrics)
+            compared = self._compared(self._extract(images), self._real, asked)
+            scores = measured(compared, self.metrics if asked is None else self.class_metrics)
             classes = self._real.classes
             both = None if classes is None else torch.stack([compared.classes, classes]).cpu()
         return Assessment(scores, both)
@@ -155,36 +173,48 @@ class Scorer:
             distances = torch.cdist(self._extract(images).features, self._real.features)
         return distances.topk(count, largest=False).indices.cpu()
 
-    def noise_floor(self) -> dict[str, Scores]:
+    def noise_floor(self, labelled: bool = False) -> dict[str, Scores]:
         """Scores of real images in the place of generated ones: what no generator can be expected to beat.
 
         Every row states its `n_generated` (`n`, or as many as there are) and `n_reference`. The halves
         are a seeded random split. A row whose split has fewer than 10 images is left out. Held-out images
         are those of the test split, so in the row that scores them memorisation is 0.5 by definition.
+
+        Args:
+            labelled: whether the images carry their own labels, as if they had been asked for. Classifiers that
+                see test images are then tested on training images, the others on test images.
         """
-        train, test = self.data.train, self.data.test
-        first = torch.zeros(len(train), dtype=torch.bool)
-        first[sample(len(train), len(train) // 2)] = True
+        data, whole = self.data, self._real.features
+        train, test = data.train_labels, data.test_labels
+        first = torch.zeros(len(data.train), dtype=torch.bool)
+        first[sample(len(data.train), len(data.train) // 2)] = True
         with _plain_arithmetic(self.device):
-            held_out = self._extract(test).features
-            whole = self._real.features
+            held_out = self._extract(data.test).features
+            half = partial(_to_nearest, held_out, whole[~first])
+            second = self._as_real(whole[~first], half, _some(train, ~first), _labelled(data.test, test))
+            every = self._as_real(
+                whole, partial(_to_nearest, held_out, whole), train, _labelled(data.train, train)
+            )
             rows = {
-                "train half vs train half": (train[first], whole[~first]),
-                "train vs test": (test, whole),
+                "train half vs train half": (data.train[first], _some(train, first), second),
+                "train vs test": (data.test, test, every),
             }
             return {
-                name: self._floor(images, self._as_real(real, partial(_to_nearest, held_out, real)))
-                for name, (images, real) in rows.items()
+                name: self._floor(images, labels if labelled else None, real)
+                for name, (images, labels, real) in rows.items()
                 if len(images) >= MINIMUM_IMAGES
             }
 
-    def _floor(self, images: Tensor, real: Real) -> Scores:
-        generated = self._extract(images[sample(len(images), self.n)])
+    def _floor(self, images: Tensor, labels: Tensor | None, real: Real) -> Scores:
+        some = sample(len(images), self.n)
+        asked = _labelled(images[some], _some(labels, some))
+        generated = self._extract(images[some])
         counts = {"n_generated": len(generated), "n_reference": len(real)}
-        return measured(self._compared(generated, real), self.metrics) | counts
+        metrics = self.metrics if asked is None else self.class_metrics
+        return measured(self._compared(generated, real, asked), metrics) | counts
 
-    def _compared(self, generated: Features, real: Real) -> Comparison:
-        return Comparison(generated, real, self.extractor.subset_size(len(generated), len(real)))
+    def _compared(self, generated: Features, real: Real, asked: Labelled | None) -> Comparison:
+        return Comparison(generated, real, self.extractor.subset_size(len(generated), len(real)), asked)
 
     def _measure_held_out(self) -> Tensor:
         """Distances from the test images to the training images: for final scores, curves do without."""
@@ -195,10 +225,17 @@ class Scorer:
         key = self._key() | {"distances from": "test", "test images": len(self.data.test)}
         return reference.cached(key, compute).to(self.device)
 
-    def _as_real(self, features: Tensor, measure_held_out: Callable[[], Tensor]) -> Real:
+    def _as_real(
+        self,
+        features: Tensor,
+        measure_held_out: Callable[[], Tensor],
+        labels: Tensor | None,
+        others: Labelled | None,
+    ) -> Real:
         known = "classes" in self.extractor.gives
         shares = class_shares(self._network.head(features)) if known else None
-        return Real(features, measure_held_out=measure_held_out, classes=shares)
+        labels = None if labels is None else labels.to(features.device)
+        return Real(features, measure_held_out=measure_held_out, classes=shares, labels=labels, others=others)
 
     def _extract(self, images: Tensor) -> Features:
         found = [self._network(part.to(self.device)) for part in images.split(self.batch)]
@@ -232,11 +269,15 @@ class Scorer:
 
 
 def measured(compared: Comparison, metrics: Mapping[str, Metric]) -> Scores:
-    """Every metric's value by its name, then the spreads that there are, then every standard error."""
+    """Every metric's value by its name, then spreads, standard errors, and both within classes."""
     found = {name: metric.measure(compared) for name, metric in metrics.items()}
     values = {name: one.value for name, one in found.items()}
     spreads = {spread_of(name): one.spread for name, one in found.items() if one.spread is not None}
-    return values | spreads | {error_of(name): one.error for name, one in found.items()}
+    errors = {error_of(name): one.error for name, one in found.items()}
+    classes = [(name, label, part) for name, one in found.items() for label, part in one.classes.items()]
+    values_within = {within(name, label): part.value for name, label, part in classes}
+    errors_within = {within(error_of(name), label): part.error for name, label, part in classes}
+    return values | spreads | errors | values_within | errors_within
 
 
 def batch_size(extractor: Extractor, device: torch.device) -> int:
@@ -250,6 +291,14 @@ def batch_size(extractor: Extractor, device: torch.device) -> int:
 def fitting(memory: int, image_bytes: int) -> int:
     """The batch whose images take no more than their share of a GPU's memory, both in bytes."""
     return max(CPU_BATCH, min(LARGEST_BATCH, memory // SHARE_OF_MEMORY // image_bytes))
+
+
+def _some(labels: Tensor | None, which: Tensor) -> Tensor | None:
+    return None if labels is None else labels[which]
+
+
+def _labelled(images: Tensor, labels: Tensor | None) -> Labelled | None:
+    return None if labels is None else Labelled(images, labels.cpu())
 
 
 def _to_nearest(points: Tensor, others: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from gans.errors import InputError
 
 LARGEST_SEED = 10**18 - 1  # what SEED:INDEX can name, and so what is drawn
 MOST = 10**6  # latents of a seed
+PURPOSE = "samples"  # of their random numbers
 
 Between = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -27,7 +28,7 @@ def draw(count: int, length: int, seed: int) -> Tensor:
 
     `gans sample --seed SEED` shows their images, row by row, so that latent `SEED:INDEX` can be read off its grid.
     """
-    return seeds.normal_rows(count, length, seed, "samples")
+    return seeds.normal_rows(count, length, seed, PURPOSE)
 
 
 def chosen(names: Sequence[str], length: int) -> Tensor:

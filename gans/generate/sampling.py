@@ -1,4 +1,4 @@
-"""Images from latents: the one way that a generator is sampled, for scores and for pictures."""
+"""Images from codes: the one way that a generator is sampled, for scores and for pictures."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gans import seeds
 from gans.config import network_config
 from gans.data.images import to_uint8
 from gans.errors import InputError, first_line
 from gans.files import load_weights
 from gans.models import build_generator
+from gans.models.codes import Code, Prior
 from gans.models.layers import Shape
 
-# latent seeds are apart from training seeds: every cell is scored on the same latents
+# seeds of codes are apart from training seeds: every cell is scored on the same latents
 PURPOSES = {"choose": 1, "report": 2, "grid": 3}
 
 
-def latents(count: int, length: int, purpose: str) -> Tensor:
-    """Fixed latents (count, length), drawn on the CPU so that every device gets the same.
+def codes(count: int, prior: Prior, purpose: str) -> Code:
+    """Fixed codes, drawn on the CPU so that every device gets the same.
 
     Args:
         count: how many; the first ones do not depend on it.
-        length: of each latent vector.
+        prior: how a generator's codes are distributed.
         purpose: a key of PURPOSES: `choose` picks checkpoints, `report` gives the final score, `grid` draws.
     """
-    return seeds.normal_rows(count, length, PURPOSES[purpose], "fixed latents")
+    return prior.codes(count, PURPOSES[purpose], "fixed latents")
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, z: Tensor, batch: int = 500) -> Tensor:
+def generate(generator: nn.Module, code: Code | Tensor, batch: int = 500) -> Tensor:
     """Images of an eval-mode generator: uint8 (n, channels, height, width) on the CPU.
 
     Args:
         generator: in eval mode, on the device that is to draw.
-        z: latents (n, latent), on any device.
+        code: what to draw from, on any device; or latents (n, latent) alone, of a generator without classes.
         batch: images at a time.
 
     Raises:
@@ -47,7 +47,8 @@ def generate(generator: nn.Module, z: Tensor, batch: int = 500) -> Tensor:
     if generator.training:
         raise ValueError("a generator is sampled in eval mode; call .eval() on a copy first")
     device = next(generator.parameters()).device
-    return torch.cat([to_uint8(generator(part.to(device))).cpu() for part in z.split(batch)])
+    code = code if isinstance(code, Code) else Code(code)
+    return torch.cat([to_uint8(generator(*part.to(device))).cpu() for part in code.split(batch)])
 
 
 def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
@@ -58,15 +59,19 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
         device: where the generator is to be.
 
     Returns:
-        The network in eval mode, which maps latents (n, latent) to images (n, channels, side, side) in [-1, 1];
-        and what the file says of it: `shape` (channels, side), `networks` (`latent` among them), `experiment`, ...
+        The network in eval mode, which maps latents (n, latent), and labels (n,) if it is conditional, to images
+        (n, channels, side, side) in [-1, 1]; and what the file says of it: `shape` (channels, side), `networks`
+        (`latent` among them), `experiment`, `classes` (their `names` and `shares`) if it is conditional, ...
+        `Prior.told` reads what it draws from.
 
     Raises:
         InputError: no such file, or none that holds a generator of this version.
     """
     weights, about = load_weights(Path(path))
     try:
-        shape, config = Shape(*about["shape"]), network_config(about["networks"]).model_validate(about["networks"])
+        channels, side = about["shape"]
+        shape, networks = Shape(channels, side, len(Prior.told(about).classes)), about["networks"]
+        config = network_config(networks).model_validate(networks)
         generator = build_generator(shape, config, seed=0)
         generator.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

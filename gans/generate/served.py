@@ -17,11 +17,12 @@ from gans.data.images import check_memory
 from gans.errors import InputError
 from gans.generate import latents
 from gans.generate.sampling import generate, load_generator
+from gans.models.codes import Code, Prior
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SEED, COUNT, LATENT = "seed", "count", "latent"  # the columns of a request
+SEED, COUNT, LATENT, LABEL = "seed", "count", "latent", "label"  # the columns of a request
 
 
 class Served:
@@ -34,7 +35,7 @@ class Served:
 
     def __init__(self, generator: nn.Module, about: dict[str, Any]) -> None:
         self.generator = generator
-        self.length: int = about["networks"]["latent"]
+        self.prior = Prior.told(about)
         self.shape: tuple[int, int] = tuple(about["shape"])
 
     def predict(self, asked: pd.DataFrame) -> np.ndarray:
@@ -42,25 +43,28 @@ class Served:
 
         Args:
             asked: rows of `seed` and `count` (1 if there is no such column), each the first images of
-                `gans sample --seed SEED`; or rows of one `latent` each.
+                `gans sample --seed SEED`; or rows of one `latent` each. Either may have the name of a class as
+                `label` where the generator is conditional, as with `--class`; without, all are of the first.
 
         Raises:
             InputError: other columns, numbers out of range, or more images than memory holds.
         """
         if (SEED in asked) == (LATENT in asked):
             raise InputError(f"give either '{SEED}', with '{COUNT}' if wanted, or '{LATENT}'")
-        z = self.given(asked) if LATENT in asked else self.drawn(asked)
-        return generate(self.generator, z).numpy()
+        rows = self.given(asked) if LATENT in asked else self.drawn(asked)
+        labels = map(str, asked[LABEL]) if LABEL in asked else [None] * len(rows)
+        codes = [self.prior.asked(z, label) for z, label in zip(rows, labels, strict=True)]
+        return generate(self.generator, Code.joined(codes)).numpy()
 
-    def given(self, asked: pd.DataFrame) -> Tensor:
-        """The latents (n, length) that a request holds."""
-        lengths = {len(latent) for latent in asked[LATENT]}
-        if lengths != {self.length}:
-            raise InputError(f"a '{LATENT}' of this generator has {self.length} numbers, these {sorted(lengths)}")
-        return torch.from_numpy(np.stack(asked[LATENT].to_list()).astype(np.float32))
+    def given(self, asked: pd.DataFrame) -> list[Tensor]:
+        """The latents that a request holds: (1, length) for each row."""
+        lengths, length = {len(latent) for latent in asked[LATENT]}, self.prior.latent
+        if lengths != {length}:
+            raise InputError(f"a '{LATENT}' of this generator has {length} numbers, these {sorted(lengths)}")
+        return list(torch.from_numpy(np.stack(asked[LATENT].to_list()).astype(np.float32)).split(1))
 
-    def drawn(self, asked: pd.DataFrame) -> Tensor:
-        """The latents (n, length) of a request's seeds."""
+    def drawn(self, asked: pd.DataFrame) -> list[Tensor]:
+        """The latents of a request's seeds: (count, length) for each row."""
         seeds = [int(seed) for seed in asked[SEED]]
         counts = [int(count) for count in asked[COUNT]] if COUNT in asked else [1] * len(seeds)
         if not all(0 <= seed <= latents.LARGEST_SEED for seed in seeds):
@@ -69,7 +73,7 @@ class Served:
             raise InputError(f"'{COUNT}' must be at least 1, at most {latents.MOST}")
         channels, side = self.shape
         check_memory("the request", (sum(counts), channels, side, side), "ask for fewer images")
-        return torch.cat([latents.draw(n, self.length, seed) for n, seed in zip(counts, seeds, strict=True)])
+        return [latents.draw(n, self.prior.latent, seed) for n, seed in zip(counts, seeds, strict=True)]
 
 
 def _load_pyfunc(path: str) -> Served:

@@ -14,6 +14,8 @@ from torch import nn
 
 from gans import seeds
 from gans.config import NetworkConfig
+from gans.data.images import ImageData
+from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.registry import MODELS
 
@@ -30,6 +32,10 @@ class Model:
             side) in [-1, 1].
         discriminator: built as `discriminator(shape, config)`; maps such images to logits (n,); the sigmoid lives
             in the loss.
+        conditional: what the networks do with classes if `shape.classes` is not 0; None: they have no such form.
+            The generator is called with latents and labels, int64 (n,), then. `auxiliary`: the discriminator maps
+            images to (n, 1 + classes), the logit and then those of the classes (Odena et al. 2017). `projection`:
+            it is called with images and labels, and maps them to logits (n,) (Miyato & Koyama 2018).
         recipe: settings laid over the defaults of `gans.config`: the paper's, or others that work.
         space: what `make sweep` searches, in the notation of `sweeps.space`; empty: learning rates and width.
         bf16: whether it was measured to train in bfloat16 to equal scores on CPUs where that is faster.
@@ -45,6 +51,31 @@ class Model:
     bf16: bool = False
     cuda: Literal["bf16", "tf32"] | None = None
     about: str = ""
+    conditional: Literal["auxiliary", "projection"] | None = None
+
+
+def shape_of(data: ImageData, config: NetworkConfig) -> Shape:
+    """What networks are built for: the shape of a data set's images, with its classes if they are conditional.
+
+    Raises:
+        InputError: they are to be, and the model has no such form, or the data not two classes.
+    """
+    if not config.conditional:
+        return Shape(data.channels, data.resolution)
+    if MODELS[config.name].conditional is None:
+        raise InputError(f"model {config.name} has no conditional form; set networks.conditional = false")
+    labels = data.train_labels
+    if labels is None or not data.classes:
+        raise InputError(
+            f"conditional networks need labelled images, which {data.name} has not; sort them into one folder per "
+            "class, or set networks.conditional = false"
+        )
+    if len(labels.unique()) < 2:
+        raise InputError(
+            f"conditional networks need two classes, and the training images of {data.name} are of one; "
+            "set networks.conditional = false"
+        )
+    return Shape(data.channels, data.resolution, len(data.classes))
 
 
 def build_generator(shape: Shape, config: NetworkConfig, seed: int) -> nn.Module:

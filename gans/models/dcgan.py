@@ -2,13 +2,17 @@
 
 The channel count halves with every doubling of the side and ends at `width`; stages = log2(side / 4).
 
+Conditional, it is an ACGAN (Odena et al. 2017, arXiv 1610.09585): the one-hot label follows z, and D has an output
+for each class beside the logit.
+
 Differences from the paper:
 
 - side and width are parameters: its network has side 64 and width 128, so 1024, 512, 256, 128 channels;
 - z ~ N(0, 1), not uniform;
 - logits come out of D: the sigmoid is in the loss, where it does not overflow;
 - BatchNorm's scales start from N(1, 0.02), as in its code;
-- `dcgan-nobn` has biases in the convolutions in place of BatchNorm.
+- `dcgan-nobn` has biases in the convolutions in place of BatchNorm;
+- conditional, it keeps DCGAN's layers: ACGAN's D has six convolutions and dropout, its G begins with a linear one.
 
 Its first and last layer, a projection of z and a linear map of flattened features, are 4x4 convolutions here: the
 same functions.
@@ -24,7 +28,7 @@ from torch import Tensor, nn
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Double, Fold, Halve, Shape, ToPixels, Unfold, normal_init, stages
+from gans.models.layers import Double, Fold, Halve, Shape, ToPixels, Unfold, labelled, normal_init, stages
 from gans.recipes import PENALISED, search_space
 
 
@@ -36,12 +40,13 @@ class Config(NetworkConfig):
 
 
 class Generator(nn.Module):
-    """Latents -> 4x4 -> ... -> side x side by transposed 4x4 convolutions; ReLU, tanh."""
+    """Latents (and label) -> 4x4 -> ... -> side x side by transposed 4x4 convolutions; ReLU, tanh."""
 
     def __init__(self, shape: Shape, config: Config, norm: bool = True) -> None:
         super().__init__()
         widths = [config.width * 2**i for i in reversed(range(stages(shape.side)))]  # from 4x4 to side/2
-        first = Unfold(config.latent, widths[0], 4, bias=not norm)
+        self.classes = shape.classes
+        first = Unfold(config.latent + shape.classes, widths[0], 4, bias=not norm)
         layers: list[nn.Module] = [first, *_norm(widths[0], norm), nn.ReLU(inplace=True)]
         for inputs, outputs in pairwise(widths):
             layers += _up(inputs, outputs, norm)
@@ -49,12 +54,15 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
         normal_init(self)
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z[:, :, None, None])
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.layers(labelled(z, labels, self.classes)[:, :, None, None])
 
 
 class Discriminator(nn.Module):
-    """side x side -> ... -> 4x4 -> logit by strided 4x4 convolutions; LeakyReLU 0.2, no norm at the input."""
+    """side x side -> ... -> 4x4 -> logit by strided 4x4 convolutions; LeakyReLU 0.2, no norm at the input.
+
+    The classes' logits follow if there are some.
+    """
 
     def __init__(self, shape: Shape, config: Config, norm: bool = True) -> None:
         super().__init__()
@@ -62,7 +70,7 @@ class Discriminator(nn.Module):
         layers = [*_down(shape.channels, widths[0], norm=False)]
         for inputs, outputs in pairwise(widths):
             layers += _down(inputs, outputs, norm)
-        layers += [Fold(widths[-1], 1, 4), nn.Flatten(0)]
+        layers += [Fold(widths[-1], 1 + shape.classes, 4), nn.Flatten(1 if shape.classes else 0)]
         self.layers = nn.Sequential(*layers)
         normal_init(self)
 
@@ -93,6 +101,7 @@ DCGAN = Model(
     bf16=True,
     cuda="bf16",
     about="transposed and strided convolutions, BatchNorm (Radford et al. 2015)",
+    conditional="auxiliary",
 )
 DCGAN_NOBN = Model(
     Config,
@@ -103,4 +112,5 @@ DCGAN_NOBN = Model(
     bf16=True,
     cuda="bf16",
     about="dcgan without BatchNorm, so that it may have a gradient penalty",
+    conditional="auxiliary",
 )

@@ -2,14 +2,19 @@
 
 Two hidden layers of `width` units in each network.
 
+Conditional, it is an ACGAN (Odena et al. 2017, arXiv 1610.09585), the fully connected one of MD-GAN's paper (Hardy
+et al. 2019, arXiv 1811.03850): the one-hot label follows z, and D has an output for each class beside the logit.
+
 Differences from the paper:
 
 - ReLU in G, where it mixes rectifiers and sigmoids, and LeakyReLU 0.2 in D, where it has maxout and dropout;
 - tanh for pixels in [-1, 1], not a sigmoid for pixels in [0, 1];
 - logits come out of D: the sigmoid is in the loss, where it does not overflow;
-- Adam in place of SGD with momentum.
+- Adam in place of SGD with momentum;
+- conditional: MD-GAN's paper does not say how the label enters G, whose 716,560 parameters are those of 100
+  inputs: here z and label together, so latent = 90 for ten classes. D has its 670,219.
 
-The first two and the last are how it is reimplemented since DCGAN.
+The first two and Adam are how it is reimplemented since DCGAN.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from torch import Tensor, nn
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Shape
+from gans.models.layers import Shape, labelled
 from gans.recipes import PENALISED, search_space
 
 
@@ -28,12 +33,13 @@ class Config(NetworkConfig):
 
 
 class Generator(nn.Module):
-    """z -> h -> h -> pixels, ReLU, tanh."""
+    """z (and label) -> h -> h -> pixels, ReLU, tanh."""
 
     def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
+        self.classes = shape.classes
         self.layers = nn.Sequential(
-            nn.Linear(config.latent, config.width),
+            nn.Linear(config.latent + shape.classes, config.width),
             nn.ReLU(),
             nn.Linear(config.width, config.width),
             nn.ReLU(),
@@ -42,12 +48,12 @@ class Generator(nn.Module):
             nn.Unflatten(1, (shape.channels, shape.side, shape.side)),
         )
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.layers(labelled(z, labels, self.classes))
 
 
 class Discriminator(nn.Module):
-    """pixels -> h -> h -> logit, LeakyReLU 0.2."""
+    """pixels -> h -> h -> logit (and those of the classes), LeakyReLU 0.2."""
 
     def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
@@ -57,7 +63,7 @@ class Discriminator(nn.Module):
             nn.LeakyReLU(0.2),
             nn.Linear(config.width, config.width),
             nn.LeakyReLU(0.2),
-            nn.Linear(config.width, 1),
+            nn.Linear(config.width, 1 + shape.classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,4 +80,5 @@ GAN = Model(
     space=search_space(["non-saturating", "minimax", *PENALISED[1:]]),
     cuda="tf32",
     about="fully connected networks (Goodfellow et al. 2014)",
+    conditional="auxiliary",
 )

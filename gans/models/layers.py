@@ -14,10 +14,11 @@ from gans.models.spectral import spectral_norm
 
 
 class Shape(NamedTuple):
-    """Square images: channels and side in pixels."""
+    """Square images: channels, side in pixels, and classes that networks are conditional on; 0: they are not."""
 
     channels: int
     side: int
+    classes: int = 0
 
 
 def stages(side: int) -> int:
@@ -42,6 +43,76 @@ def normal_init(module: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
+def labelled(z: Tensor, labels: Tensor | None, classes: int) -> Tensor:
+    """Latents followed by their labels, one-hot: (n, latent + classes); without labels the latents.
+
+    The first linear layer so adds a learned embedding of the class to what it makes of z.
+    """
+    if labels is None:
+        return z
+    if labels.is_floating_point():  # between classes
+        return torch.cat([z, labels.to(z.dtype)], dim=1)
+    # torch's one_hot looks at the labels first, and waits for them
+    one_hot = labels[:, None] == torch.arange(classes, device=z.device)
+    return torch.cat([z, one_hot.to(z.dtype)], dim=1)
+
+
+def looked_up(table: nn.Embedding, labels: Tensor) -> Tensor:
+    """The vectors (n, length) of labels int64 (n,); of mixtures of classes, float (n, classes), their means."""
+    return labels @ table.weight.to(labels.dtype) if labels.is_floating_point() else table(labels)
+
+
+class Labelled(nn.Module):
+    """A layer that is called with labels, int64 (n,), beside its input; None if networks are not conditional."""
+
+
+class Chain(nn.Sequential, Labelled):
+    """Layers one after the other; the labels go to those that want them."""
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        for layer in self:
+            x = layer(x, labels) if isinstance(layer, Labelled) else layer(x)
+        return x
+
+
+class ConditionalBatchNorm(Labelled):
+    """BatchNorm with a scale and a shift for each class, 1 and 0 at the start (de Vries et al. 2017, 1707.00683).
+
+    Maps (n, channels, h, w) and labels (n,) to the same shape. Statistics are those of the whole batch.
+    """
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.scale, self.shift = nn.Embedding(classes, channels), nn.Embedding(classes, channels)
+        nn.init.ones_(self.scale.weight)
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        x = self.norm(x)
+        scale, shift = (
+            looked_up(table, labels).to(x.dtype)[:, :, None, None] for table in (self.scale, self.shift)
+        )
+        return torch.addcmul(shift, scale, x)
+
+
+def batch_norm(channels: int, classes: int) -> nn.Module:
+    """BatchNorm, conditional if there are classes."""
+    return ConditionalBatchNorm(channels, classes) if classes else nn.BatchNorm2d(channels)
+
+
+def projected(logits: Tensor, features: Tensor, project: nn.Module | None, labels: Tensor | None) -> Tensor:
+    """psi(phi(x)) + <V y, phi(x)> (Miyato & Koyama 2018, equation 4); without labels the logits.
+
+    Args:
+        logits: psi(phi(x)), (n,).
+        features: phi(x), (n, length).
+        project: V, which maps labels to (n, length).
+        labels: y, int64 (n,).
+    """
+    return logits if project is None else logits + (project(labels) * features).sum(dim=1)
+
+
 class Unfold(nn.ConvTranspose2d):
     """A transposed convolution of 1x1 maps: (n, inputs, 1, 1) -> (n, outputs, k, k).
 
@@ -59,7 +130,7 @@ class Unfold(nn.ConvTranspose2d):
 
 
 class Fold(nn.Conv2d):
-    """A convolution of maps of its kernel's size, to one number: (n, inputs, k, k) -> (n, 1, 1, 1).
+    """A convolution of maps of its kernel's size: (n, inputs, k, k) -> (n, outputs, 1, 1).
 
     A matrix product too; oneDNN takes longer, and gives its gradient in a layout that slows the layer before.
     """
@@ -137,6 +208,13 @@ def sn_conv(inputs: int, outputs: int, kernel: int) -> nn.Module:
 def sn_linear(inputs: int, outputs: int) -> nn.Module:
     """A linear layer under spectral norm."""
     return _spectral(nn.Linear(inputs, outputs))
+
+
+def sn_embedding(classes: int, length: int) -> nn.Module:
+    """A vector for each class, under spectral norm; Xavier weights, as the projection discriminator's code."""
+    layer = nn.Embedding(classes, length)
+    nn.init.xavier_uniform_(layer.weight)
+    return spectral_norm(layer)
 
 
 def _spectral(layer: nn.Conv2d | nn.Linear) -> nn.Module:

@@ -7,9 +7,13 @@ identity (fix-up: Zhang et al. 2019). The two networks mirror each other. They a
 pairing loss with zero-centred gradient penalties on real and on generated images: settings that any model may have
 (`loss`, `penalties`, `anneal`).
 
+Conditional, as its networks for CIFAR-10: an embedding of the label, as long as z, follows z; D ends in `width`
+features, whose product with another embedding of the label is the logit.
+
 Differences from the paper:
 
-- unconditional; its CIFAR-10 is class-conditional, with labels embedded into z and a projection in D;
+- unconditional unless asked;
+- conditional, generated images have labels of their own; in its code, those of the real ones they are paired with;
 - the width is a parameter, and 128 here, since second derivatives are dear: at 768 and latent = 64 these are its
   networks for CIFAR-10;
 - beyond 32x32 the width halves with every doubling, as in its networks for faces of 64x64 and 256x256;
@@ -32,7 +36,7 @@ from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, pad
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Shape, stages
+from gans.models.layers import Shape, looked_up, stages
 from gans.recipes import search_space
 
 EXPANSION = 2  # of the bottleneck, inverted
@@ -54,12 +58,16 @@ class Generator(nn.Module):
         super().__init__()
         widths = channels(shape, config)
         total = len(widths) * config.blocks
-        layers: list[nn.Module] = [FromLatent(config.latent, widths[0]), *blocks(widths[0], config, total)]
+        self.embed = embedding(shape.classes, config.latent) if shape.classes else None
+        length = config.latent * (2 if shape.classes else 1)
+        layers: list[nn.Module] = [FromLatent(length, widths[0]), *blocks(widths[0], config, total)]
         for inputs, outputs in pairwise(widths):
             layers += [*resized(inputs, outputs), Upsample(), *blocks(outputs, config, total)]
         self.layers = nn.Sequential(*layers, he(conv(widths[-1], shape.channels, 1)), nn.Tanh())
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.embed is not None and labels is not None:
+            z = torch.cat([z, looked_up(self.embed, labels)], dim=1)
         return self.layers(z)
 
 
@@ -75,10 +83,14 @@ class Discriminator(nn.Module):
             layers += [Downsample(), *resized(inputs, outputs), *blocks(outputs, config, total)]
         width = widths[-1]
         basis = he(nn.Conv2d(width, width, 4, groups=width, bias=False))
-        self.layers = nn.Sequential(*layers, basis, nn.Flatten(1), he(nn.Linear(width, 1, bias=False)))
+        end = he(nn.Linear(width, config.width if shape.classes else 1, bias=False))
+        self.layers = nn.Sequential(*layers, basis, nn.Flatten(1), end)
+        gain = config.width**-0.5  # the product's variance is a feature's
+        self.project = embedding(shape.classes, config.width, gain) if shape.classes else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).squeeze(1)
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        features = self.layers(x)
+        return features.squeeze(1) if self.project is None else (features * self.project(labels)).sum(dim=1)
 
 
 class FromLatent(nn.Module):
@@ -164,6 +176,13 @@ def conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
 
 
+def embedding(classes: int, length: int, gain: float = 1.0) -> nn.Embedding:
+    """A vector for each class, of N(0, gain^2 / classes): He's of a linear map of one-hot labels."""
+    layer = nn.Embedding(classes, length)
+    nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(classes))
+    return layer
+
+
 def he(layer: nn.Conv2d | nn.Linear, gain: float = 1.0) -> nn.Module:
     """The layer with weights of N(0, gain^2 / fan in) (He et al. 2015)."""
     nn.init.normal_(layer.weight, 0.0, gain / math.sqrt(layer.weight[0].numel()))
@@ -188,4 +207,5 @@ R3GAN = Model(
         "penalties": dict.fromkeys(("r1", "r2"), GAMMA),
     },
     about="residual networks without norms, relativistic loss, zero-centred penalties (Huang et al. 2024)",
+    conditional="projection",
 )

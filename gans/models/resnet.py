@@ -4,9 +4,17 @@
 table 4. They differ in the generator's width, in the discriminator's spectral norm and in how it ends: WGAN-GP
 takes the mean over places, SNGAN the sum.
 
+Conditional, both generators' blocks have conditional BatchNorm. D of `sngan` has a projection (Miyato & Koyama
+2018, arXiv 1802.05637), whose vectors are under spectral norm as well; D of `wgan-gp` is a classifier too
+(Gulrajani et al. 2017, section 5.3).
+
 Differences from the papers:
 
-- unconditional, as their unsupervised experiments;
+- unconditional unless asked, as their unsupervised experiments;
+- conditional, D of `wgan-gp` learns the classes of generated images too, as ACGAN's does; its authors' learns
+  those of real ones, and their G's class term has weight 0.1 (here `loss.auxiliary`, of both players);
+- all generated images have labels of their own; WGAN-GP's code gives its D those of the real batch;
+- the last layer of `sngan`'s D keeps its bias, which its projecting D has not;
 - the side is a parameter, 32 in the papers: generators double it from 4x4 on, discriminators halve it to 8x8;
 - pixels of WGAN-GP's real images are not dithered;
 - the generator's step shares the last discriminator step's generated batch; the papers draw another, twice as
@@ -31,7 +39,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Shape, stages
+from gans.models.layers import Chain, Labelled, Shape, batch_norm, projected, sn_embedding, stages
 from gans.models.spectral import iterate_ahead, spectral_norm
 from gans.recipes import PENALISED, search_space
 
@@ -51,8 +59,8 @@ class Generator(nn.Module):
     def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
         width = config.width * config.widening
-        blocks = [UpBlock(width) for _ in range(stages(shape.side))]
-        self.layers = nn.Sequential(
+        blocks = [UpBlock(width, shape.classes) for _ in range(stages(shape.side))]
+        self.layers = Chain(
             glorot(nn.Linear(config.latent, width * 16)),
             nn.Unflatten(1, (width, 4, 4)),
             *blocks,
@@ -62,40 +70,48 @@ class Generator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.layers(z, labels)
 
 
 class Discriminator(nn.Module):
-    """Residual blocks that halve the side down to 8x8, two more, ReLU, sum or mean over places, linear."""
+    """Residual blocks that halve the side down to 8x8, two more, ReLU, sum or mean over places, linear.
 
-    def __init__(self, shape: Shape, config: Config, norm: Norm, mean: bool) -> None:
+    Args:
+        norm: of all layers.
+        mean: over places, in place of the sum.
+        project: what it does with classes if there are some: a projection, or a classifier.
+    """
+
+    def __init__(self, shape: Shape, config: Config, norm: Norm, mean: bool, project: bool) -> None:
         super().__init__()
         width = config.width
         blocks: list[nn.Module] = [FirstDownBlock(shape.channels, width, norm)]
         blocks += [DownBlock(width, width, norm) for _ in range(stages(shape.side) - 2)]
         self.blocks = nn.Sequential(*blocks, Block(width, norm), Block(width, norm), nn.ReLU())
-        self.end = norm(glorot(nn.Linear(width, 1)))
+        self.end = norm(glorot(nn.Linear(width, 1 if project else 1 + shape.classes)))
         self.places = 8 * 8 if mean else 1
+        self.project = sn_embedding(shape.classes, width) if project and shape.classes else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         iterate_ahead(self)
-        return self.end(self.blocks(x).sum(dim=(2, 3)) / self.places).squeeze(1)
+        features = self.blocks(x).sum(dim=(2, 3)) / self.places
+        return projected(self.end(features).squeeze(1), features, self.project, labels)
 
 
-class UpBlock(nn.Module):
+class UpBlock(Labelled):
     """(n, width, h, w) -> (n, width, 2h, 2w): BatchNorm, ReLU, nearest upsampling, two 3x3 convolutions."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, classes: int = 0) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU())
-        self.second = nn.Sequential(
-            conv(width, width, 3, GAIN), nn.BatchNorm2d(width), nn.ReLU(), conv(width, width, 3, GAIN)
+        self.first = Chain(batch_norm(width, classes), nn.ReLU())
+        self.second = Chain(
+            conv(width, width, 3, GAIN), batch_norm(width, classes), nn.ReLU(), conv(width, width, 3, GAIN)
         )
         self.shortcut = conv(width, width, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(double(self.first(x))) + double(self.shortcut(x))
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.second(double(self.first(x, labels)), labels) + double(self.shortcut(x))
 
 
 class DownBlock(nn.Module):
@@ -165,18 +181,20 @@ COMMON = {
 SNGAN = Model(
     Config,
     Generator,
-    partial(Discriminator, norm=spectral_norm, mean=False),
+    partial(Discriminator, norm=spectral_norm, mean=False, project=True),
     # Miyato et al. 2018, appendix B.4, and setting F of table 1
     {**COMMON, "networks": {"latent": 128, "width": 128, "widening": 2}, "loss": {"name": "hinge"}},
     search_space(PENALISED, lowest_rate=2e-5),
     about="residual networks, spectral norm in the discriminator, hinge loss (Miyato et al. 2018)",
+    conditional="projection",
 )
 WGAN_GP = Model(
     Config,
     Generator,
-    partial(Discriminator, norm=unchanged, mean=True),
+    partial(Discriminator, norm=unchanged, mean=True, project=False),
     # Gulrajani et al. 2017, appendix F: lambda = 10, the default
     {**COMMON, "networks": {"latent": 128, "width": 128}, "loss": {"name": "wasserstein-gp"}},
     search_space(PENALISED, lowest_rate=2e-5),
     about="residual networks, Wasserstein loss with gradient penalty (Gulrajani et al. 2017)",
+    conditional="auxiliary",
 )

@@ -1,11 +1,12 @@
-"""SAGAN (Zhang et al. 2018, arXiv 1805.08318), unconditional, at any power-of-two side.
+"""SAGAN (Zhang et al. 2018, arXiv 1805.08318), at any power-of-two side.
 
 Residual networks (those of Miyato & Koyama 2018, 1802.05637), spectral norm on every linear and convolutional
-layer of both networks, one self-attention layer in each.
+layer of both networks, one self-attention layer in each. Conditional, as in the paper, G's blocks have conditional
+BatchNorm and D a projection: D(x, y) = psi(phi(x)) + <V y, phi(x)>, with V under spectral norm as well.
 
 Differences from the paper:
 
-- unconditional: plain BatchNorm in place of conditional BatchNorm, no projection term in D;
+- unconditional unless asked: plain BatchNorm in place of conditional BatchNorm, no projection term in D;
 - side and width are parameters, its images are 128x128;
 - attention sits at side/2 (so 16x16 for CIFAR-10), the largest maps that both networks share; the paper's best has
   it on 32x32 maps;
@@ -24,7 +25,18 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import SelfAttention, Shape, sn_conv, sn_linear, stages
+from gans.models.layers import (
+    Chain,
+    Labelled,
+    SelfAttention,
+    Shape,
+    batch_norm,
+    projected,
+    sn_conv,
+    sn_embedding,
+    sn_linear,
+    stages,
+)
 from gans.models.spectral import iterate_ahead
 from gans.recipes import PENALISED, search_space
 
@@ -43,21 +55,21 @@ class Generator(nn.Module):
         self.start = nn.Sequential(sn_linear(config.latent, widths[0] * 16), nn.Unflatten(1, (widths[0], 4, 4)))
         blocks: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(pairwise(widths[:1] + widths)):
-            blocks.append(UpBlock(inputs, outputs))
+            blocks.append(UpBlock(inputs, outputs, shape.classes))
             if i == doublings - 2:
                 blocks.append(SelfAttention(outputs))
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = Chain(*blocks)
         self.end = nn.Sequential(
             nn.BatchNorm2d(widths[-1]), nn.ReLU(), sn_conv(widths[-1], shape.channels, 3), nn.Tanh()
         )
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         iterate_ahead(self)
-        return self.end(self.blocks(self.start(z)))
+        return self.end(self.blocks(self.start(z), labels))
 
 
 class Discriminator(nn.Module):
-    """Residual blocks that halve the side down to 4x4, one more, ReLU, sum over pixels, linear."""
+    """Residual blocks that halve the side down to 4x4, one more, ReLU, sum over pixels, linear; and projection."""
 
     def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
@@ -68,24 +80,26 @@ class Discriminator(nn.Module):
         blocks += [Block(widths[-1]), nn.ReLU()]
         self.blocks = nn.Sequential(*blocks)
         self.end = sn_linear(widths[-1], 1)
+        self.project = sn_embedding(shape.classes, widths[-1]) if shape.classes else None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         iterate_ahead(self)
-        return self.end(self.blocks(x).sum(dim=(2, 3))).squeeze(1)
+        features = self.blocks(x).sum(dim=(2, 3))
+        return projected(self.end(features).squeeze(1), features, self.project, labels)
 
 
-class UpBlock(nn.Module):
+class UpBlock(Labelled):
     """(n, inputs, h, w) -> (n, outputs, 2h, 2w): BatchNorm, ReLU, nearest upsampling, two 3x3 convolutions."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, classes: int = 0) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
+        self.first = Chain(batch_norm(inputs, classes), nn.ReLU())
         self.conv = sn_conv(inputs, outputs, 3)
-        self.second = nn.Sequential(nn.BatchNorm2d(outputs), nn.ReLU(), sn_conv(outputs, outputs, 3))
+        self.second = Chain(batch_norm(outputs, classes), nn.ReLU(), sn_conv(outputs, outputs, 3))
         self.shortcut = sn_conv(inputs, outputs, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        residual = self.second(self.conv(double(self.first(x))))
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        residual = self.second(self.conv(double(self.first(x, labels))), labels)
         # a 1x1 convolution and nearest upsampling commute: this order is four times cheaper
         return residual + double(self.shortcut(x))
 
@@ -145,4 +159,5 @@ SAGAN = Model(
     bf16=True,
     cuda="bf16",
     about="residual networks, spectral norm, self-attention, hinge loss (Zhang et al. 2018)",
+    conditional="projection",
 )

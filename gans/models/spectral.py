@@ -21,7 +21,7 @@ EPS = 1e-12  # a length below it counts as this
 FIRST_ITERATIONS = 15
 
 
-def spectral_norm(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+def spectral_norm(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> nn.Module:
     """The layer with its weight divided by its spectral norm.
 
     To be called when the initial weights are set: the power iteration starts from them.

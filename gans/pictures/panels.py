@@ -52,6 +52,38 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
     save_figure(figure, path)
 
 
+@one_at_a_time
+def draw_each_class(images: Tensor, labels: Sequence[str], path: Path) -> None:
+    """A row of images for each class that was asked for, with its name, as a PNG; columns share their latents.
+
+    Args:
+        images: uint8 (classes, n, channels, side, side).
+        labels: names of these classes, and maybe of further ones.
+        path: the PNG to write.
+    """
+    rows, count = images.shape[:2]
+    names = [_shortened(name) for name in labels[:rows]]
+    left, top, line = 0.35 + 0.09 * max(map(len, names)), 0.5, 0.04
+    width, height = left + count * INCH + line, top + rows * INCH + line
+    figure = Figure(figsize=(width, height), dpi=100)
+    rest = f"; {len(labels) - rows} more classes" if len(labels) > rows else ""
+    title = f"Each row is asked for one class{rest};\neach column has one latent"
+    figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center", fontsize=LETTERS)
+    for row, (name, drawn) in enumerate(zip(names, images, strict=True)):
+        bottom = height - top - (1 + row) * INCH
+        axes = figure.add_axes((left / width, bottom / height, count * INCH / width, INCH / height))
+        axes.imshow(_strip(drawn), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+        axes.set_axis_off()
+        middle = (bottom + INCH / 2) / height
+        figure.text((left - 0.1) / width, middle, name, ha="right", va="center", fontsize=LETTERS)
+    save_figure(figure, path)
+
+
+def _shortened(name: str, most: int = 16) -> str:
+    # a $ would begin a formula
+    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
+
+
 def _ordinal(place: int) -> str:
     return ORDINALS[place] if place < len(ORDINALS) else f"{place + 1}th nearest"
 

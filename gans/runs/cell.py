@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from typing import Any
 
 import psutil
 import torch
-from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from gans import fidelity, files
 from gans.compute import precision
@@ -16,7 +17,7 @@ from gans.config import Experiment, NetworkConfig, Resolved
 from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.models import build_discriminator, build_generator
+from gans.models import build_discriminator, build_generator, shape_of
 from gans.models.layers import Shape
 from gans.registry import LOSSES, MODELS, RULES
 from gans.training.losses import Penalties
@@ -54,6 +55,11 @@ class Cell:
     def images(self) -> ImageData:
         """Its data set."""
         return datasets.load(self.experiment.dataset, resolution=self.experiment.resolution)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that its generator is asked for; none: it is not conditional."""
+        return self.images.classes if self.experiment.networks.conditional else ()
 
 
 @cache
@@ -106,12 +112,13 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
 
 def check_fit(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
-    RULES[experiment.update.rule].check(experiment, len(images.train), images.train_labels)
-    shape = Shape(images.channels, images.resolution)
+    part = images.part(experiment.data_share)
+    RULES[experiment.update.rule].check(experiment, len(part.images), part.labels)
+    shape = shape_of(images, experiment.networks)
     check_memory(experiment, shape)
     own = LOSSES[experiment.loss.name].penalised
     penalised = own or bool(Penalties.of(experiment))
-    if penalised and normalises(outlined_discriminator(shape, experiment.networks)):
+    if penalised and mixes_images(shape, experiment.networks):
         raise InputError(
             f"{f'loss {experiment.loss.name}' if own else 'a gradient penalty'} needs a discriminator without "
             "BatchNorm, which couples the gradients that it penalises; use dcgan-nobn, for one, in place of "
@@ -119,13 +126,30 @@ def check_fit(experiment: Experiment, images: ImageData) -> None:
         )
 
 
-def outlined_discriminator(shape: Shape, config: NetworkConfig) -> nn.Module:
-    """The discriminator, without values where it can be built so."""
+VALUES = ("normal_", "uniform_", "normalize")  # what gives values and changes no shape
+
+
+class Outlines(TorchFunctionMode):
+    """Within, initial values are not drawn: on a device without values that would import torch's compiler."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in VALUES:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+# cells that differ in their seeds have the same networks; to build their outlines takes a quarter of a second
+@lru_cache(maxsize=256)
+def mixes_images(shape: Shape, config: NetworkConfig) -> bool:
+    """Whether the discriminator has BatchNorm; it is built without values where that can be done."""
     try:
-        with torch.device("meta"):
-            return build_discriminator(shape, config, seed=0)
+        with torch.device("meta"), Outlines():
+            return normalises(build_discriminator(shape, config, seed=0))
     except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
-        return build_discriminator(shape, config, seed=0)
+        return normalises(build_discriminator(shape, config, seed=0))
 
 
 def check_scores(names: Iterable[str], images: ImageData) -> None:
@@ -141,13 +165,9 @@ COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
 def check_memory(experiment: Experiment, shape: Shape) -> None:
     """Refuse networks that this machine's memory could not hold while they train."""
     count = getattr(experiment.update, "workers", 1)
-    try:
-        with torch.device("meta"):  # sizes only
-            generator = build_generator(shape, experiment.networks, seed=0)
-            discriminator = build_discriminator(shape, experiment.networks, seed=0)
-    except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
+    sizes = parameters(shape, experiment.networks)
+    if sizes is None:
         return
-    sizes = [sum(part.numel() for part in network.parameters()) for network in (generator, discriminator)]
     needed, there = 4 * COPIES * (sizes[0] + count * sizes[1]), psutil.virtual_memory().total
     if needed > there:
         raise InputError(
@@ -155,3 +175,15 @@ def check_memory(experiment: Experiment, shape: Shape) -> None:
             f"{needed / 1e9:.0f} GB of memory, this machine has {there / 1e9:.0f} GB; "
             "lower networks.width or networks.latent"
         )
+
+
+@lru_cache(maxsize=256)
+def parameters(shape: Shape, config: NetworkConfig) -> tuple[int, int] | None:
+    """How many the generator and the discriminator have; None of a model from elsewhere that needs values."""
+    try:
+        with torch.device("meta"), Outlines():
+            networks = build_generator(shape, config, seed=0), build_discriminator(shape, config, seed=0)
+    except (RuntimeError, NotImplementedError):
+        return None
+    generator, discriminator = (sum(part.numel() for part in network.parameters()) for network in networks)
+    return generator, discriminator

@@ -15,7 +15,7 @@ from gans.config import Experiment, experiment
 from gans.errors import InputError
 from gans.files import load_weights, slug, write_bytes, write_text
 from gans.places import taken
-from gans.recipes import RULE_RECIPES, recipe
+from gans.recipes import name_of, recipe
 from gans.runs.find import IN_RUN, run_of
 from gans.runs.scores import ScoreKey, records
 from gans.runs.tracking import MlflowRun, Store
@@ -112,8 +112,7 @@ def named(model: str, dataset: str) -> str:
 
 def command(trained: Experiment) -> str:
     """The `gans train` that trains an experiment again: its recipe, and every setting that differs from it."""
-    rule = trained.update.rule
-    name = rule if rule in RULE_RECIPES else trained.networks.name
+    name = name_of(trained.update.rule, trained.networks.name, trained.networks.conditional)
     usual, own = experiment(recipe(name).settings).flat(), trained.flat()
     settings = {key: value for key, value in own.items() if usual.get(key) != value}
     for key in ("dataset", "seed", "kimg"):  # arguments of their own

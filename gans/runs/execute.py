@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gans import files, schema
@@ -32,6 +32,8 @@ from gans.training.mdgan import cluster
 from gans.training.mdgan.workers import Hire
 from gans.training.recorder import History
 from gans.urls import masked
+
+MOST_LETTERS = 5_000  # of a tag that MLflow takes, at least
 
 # told (images seen, metrics) as training goes on
 Tell = Callable[[int, Mapping[str, float]], None]
@@ -295,8 +297,12 @@ def check_workers(cell: Cell, place: Place) -> None:
 def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path) -> None:
     """Put a picture of the classes that each worker holds into the run."""
     update, path = experiment.update, folder / schema.SHARDS
+    if not isinstance(update, ShardedConfig):
+        return
+    part = images.part(experiment.data_share)
+    dealt = replace(images, train=part.images, train_labels=part.labels)
     with decorating(path):
-        if isinstance(update, ShardedConfig) and draw_shards(update, images, experiment.seed, path):
+        if draw_shards(update, dealt, experiment.seed, path):
             run.artifact(path)
 
 
@@ -358,4 +364,11 @@ def tags(cell: Cell) -> dict[str, str]:
         schema.REFERENCE: f"train split, {len(cell.images.train)} images",
         schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         schema.NOTE: note,
+        **named(cell.classes),
     }
+
+
+def named(classes: Sequence[str]) -> dict[str, str]:
+    """The tag with the names of a generator's classes, if there are some and a tag holds them."""
+    text = json.dumps(classes)
+    return {schema.CLASSES: text} if classes and len(text) <= MOST_LETTERS else {}

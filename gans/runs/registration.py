@@ -6,11 +6,12 @@ pickled, and nothing is run of the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import mlflow.pyfunc
 import numpy as np
@@ -86,7 +87,7 @@ def register(run_id: str, name: str = "") -> Registered:
         in_place(store, run)
         before = versions(store, run, name)
         if not before:
-            model_id = log(store, run, path, usual, said["shape"])
+            model_id = log(store, run, path, usual, said)
             made = store.client.create_model_version(
                 name, f"models:/{model_id}", run.info.run_id, description=about, model_id=model_id
             )
@@ -116,8 +117,8 @@ def in_place(store: Store, run: MlflowRun) -> None:
         )
 
 
-def log(store: Store, run: MlflowRun, path: Path, name: str, shape: tuple[int, int]) -> str:
-    """Log a model with its score among the outputs of a run; its id."""
+def log(store: Store, run: MlflowRun, path: Path, name: str, said: Mapping[str, Any]) -> str:
+    """Log a model with its score among the outputs of a run; its id. `said`: what its file says of it."""
     chosen = int(float(run.data.tags.get(schema.CHOSEN, 0)))
     model = store.client.create_logged_model(
         run.info.experiment_id, name, source_run_id=run.info.run_id, params=run.data.params
@@ -130,21 +131,22 @@ def log(store: Store, run: MlflowRun, path: Path, name: str, shape: tuple[int, i
         step=chosen,  # its metrics are the model's too
         loader_module=LOADER,
         data_path=str(path),
-        signature=signature(*shape),
+        signature=signature(said["shape"], "classes" in said),
         input_example=EXAMPLE,
         pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in PACKAGES],
     )
     return model.model_id
 
 
-def signature(channels: int, side: int) -> ModelSignature:
+def signature(shape: tuple[int, int], conditional: bool) -> ModelSignature:
     """What the model takes and gives, as `gans.generate.served` says it."""
     columns: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.long, served.SEED, required=False),
         ColSpec(DataType.long, served.COUNT, required=False),
         ColSpec(Array(DataType.double), served.LATENT, required=False),
+        *([ColSpec(DataType.string, served.LABEL, required=False)] if conditional else []),
     ]
-    images = TensorSpec(np.dtype(np.uint8), (-1, channels, side, side), "images")
+    images = TensorSpec(np.dtype(np.uint8), (-1, *shape, shape[1]), "images")
     return ModelSignature(Schema(columns), Schema([images]))
 
 

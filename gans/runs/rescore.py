@@ -12,6 +12,7 @@ from gans import schema
 from gans.compute import devices
 from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
+from gans.models.codes import Prior
 from gans.runs.cell import Cell, extractor
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place
@@ -49,7 +50,11 @@ def add_scores(
     devices.prepare(device, place.threads)
     with locked(folder):
         known = records(Last.of(folder).tags)  # another process may have added some since
-        wanted = [key for key in wanted if not (key in known and known[key].complete(extractor(key.extractor)))]
+        wanted = [
+            key
+            for key in wanted
+            if not (key in known and known[key].complete(extractor(key.extractor), cell.classes))
+        ]
         if not wanted:
             return
         generator = generator_of(run, folder, place.uri, device)
@@ -94,4 +99,5 @@ def generator_of(run: MlflowRun, folder: Path, uri: str, device: torch.device) -
 def assess(cell: Cell, generator: torch.nn.Module, key: ScoreKey, device: torch.device) -> dict[str, float]:
     """All metrics by one extractor, on so many images."""
     scorer = Scorer(cell.images, key.extractor, key.count, device)
-    return dict(scorer.assess(draw_report(generator, key.count, cell.experiment)).scores)
+    drawn = draw_report(generator, key.count, Prior.of(cell.experiment, cell.images))
+    return dict(scorer.assess(*drawn).scores)

@@ -7,12 +7,13 @@ scoring. The run of a cell says in one tag per extractor and number which hash, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
 from gans import schema
 from gans.fidelity import SCORING_VERSION, Extractor
+from gans.fidelity.metric import whole
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +44,7 @@ class ScoreRecord:
     Attributes:
         sha256: of the extractor's weights.
         version: SCORING_VERSION then.
-        metrics: names of all numbers, errors included.
+        metrics: names of all numbers, errors included; those within classes come and go with the whole's.
     """
 
     sha256: str
@@ -59,15 +60,16 @@ class ScoreRecord:
         fields = json.loads(text)
         return cls(fields["sha256"], fields["version"], tuple(fields["metrics"]))
 
-    def complete(self, extractor: Extractor) -> bool:
-        """Whether nothing that the extractor would give today is missing."""
+    def complete(self, extractor: Extractor, classes: Sequence[str] = ()) -> bool:
+        """Whether nothing is missing that the extractor would give today, of a generator with these classes."""
         same = (self.sha256, self.version) == (extractor.hash, SCORING_VERSION)
-        return same and set(metric_names(extractor)) <= set(self.metrics)
+        return same and set(metric_names(extractor, classes)) <= set(self.metrics)
 
 
 def record(extractor: Extractor, metrics: Iterable[str]) -> ScoreRecord:
     """Of a score that was made now."""
-    return ScoreRecord(extractor.hash, SCORING_VERSION, tuple(metrics))
+    # a tag has no room for a number of each of a hundred classes
+    return ScoreRecord(extractor.hash, SCORING_VERSION, tuple(name for name in metrics if name == whole(name)))
 
 
 def records(tags: Mapping[str, str]) -> dict[ScoreKey, ScoreRecord]:
@@ -79,9 +81,12 @@ def records(tags: Mapping[str, str]) -> dict[ScoreKey, ScoreRecord]:
     }
 
 
-def metric_names(extractor: Extractor) -> list[str]:
-    """The metrics that an assessment by this extractor gives; nothing is computed."""
-    return list(extractor.metrics())
+def metric_names(extractor: Extractor, classes: Sequence[str] = ()) -> list[str]:
+    """The metrics that an assessment by this extractor gives; nothing is computed.
+
+    `classes` are those that the generator is asked for; none of one without.
+    """
+    return list(extractor.metrics(classes=classes))
 
 
 def metric(name: str, count: int, tags: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.fidelity.scorer import Scorer
 from gans.generate import sampling
+from gans.models.codes import Code, Prior
 from gans.pictures import grids, panels
 from gans.pictures.decoration import decorating
 from gans.runs.scores import ScoreKey, record
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # images with their nearest training images: the first of the grid, so that nobody picks them
 NEIGHBOURS_OF = 10
 NEIGHBOURS = 5
+# of the picture with a row for each class: rows at most, and images of a row
+CLASSES, OF_A_CLASS = 20, 10
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,13 @@ def chosen(path: Path, device: torch.device) -> nn.Module:
     return devices.place(generator, device)
 
 
-def draw_report(generator: nn.Module, count: int, experiment: Resolved) -> Tensor:
-    """Images for final scores, uint8 (count, channels, side, side): on latents that chose no checkpoint."""
-    return sampling.generate(generator, sampling.latents(count, experiment.networks.latent, "report"))
+def draw_report(generator: nn.Module, count: int, prior: Prior) -> tuple[Tensor, Tensor | None]:
+    """Images for final scores, uint8 (count, channels, side, side): on latents that chose no checkpoint.
+
+    And the classes that they were asked for, int64 (count,); None of a generator without.
+    """
+    code = sampling.codes(count, prior, "report")
+    return sampling.generate(generator, code), code.labels
 
 
 class Scoring:
@@ -78,6 +85,7 @@ class Scoring:
     def __init__(self, experiment: Resolved, data: ImageData, folder: Path, device: torch.device) -> None:
         costs = Costs(device)
         self.experiment, self.data, self.folder, self.device = experiment, data, folder, device
+        self.prior = Prior.of(experiment, data)
         score = experiment.score
         self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
         self.evaluator = self.scorers[0].at(score.curve_images)
@@ -113,14 +121,25 @@ class Scoring:
         """All metrics of the chosen generator by every scorer; pictures are left in the folder."""
         with costs.clock.of("evaluation"):
             generator = chosen(self.folder / schema.GENERATOR, self.device)
-            images = draw_report(generator, self.experiment.score.images, self.experiment)
-            found = [scorer.assess(images) for scorer in self.scorers]
-        grid = sampling.generate(generator, sampling.latents(GRID_IMAGES, self.experiment.networks.latent, "grid"))
-        self.draw(grid, found, observer)
+            drawn = draw_report(generator, self.experiment.score.images, self.prior)
+            found = [scorer.assess(*drawn) for scorer in self.scorers]
+        grid = sampling.generate(generator, sampling.codes(GRID_IMAGES, self.prior, "grid"))
+        self.draw(grid, self.of_each_class(generator), found, observer)
         return [one.scores for one in found]
 
-    def draw(self, grid: Tensor, found: Sequence[Assessment], observer: Observer) -> None:
-        """The grid, its first images with their nearest training images, and the classes that are drawn."""
+    def of_each_class(self, generator: nn.Module) -> Tensor | None:
+        """Images of the first classes, (classes, n, channels, side, side), from the grid's first latents.
+
+        None of a generator without classes.
+        """
+        if not self.prior.classes:
+            return None
+        z = sampling.codes(OF_A_CLASS, self.prior, "grid").z
+        codes = [self.prior.asked(z, label) for label in range(len(self.prior.classes[:CLASSES]))]
+        return sampling.generate(generator, Code.joined(codes)).unflatten(0, (len(codes), OF_A_CLASS))
+
+    def draw(self, grid: Tensor, by_class: Tensor | None, found: Sequence[Assessment], observer: Observer) -> None:
+        """The grid, one by classes, its first images with their nearest training images, and the classes drawn."""
 
         def keep(name: str, write: Callable[[Path], None]) -> None:
             path = self.folder / schema.SAMPLES / name
@@ -129,6 +148,9 @@ class Scoring:
                 observer.picture(path)
 
         keep(schema.FINAL_GRID, lambda path: grids.save_picture(grids.picture(grid), path))
+        if by_class is not None:
+            rows, names = by_class, self.prior.classes
+            keep(schema.CLASS_GRID, lambda path: panels.draw_each_class(rows, names, path))
         keep("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path))
         classes = ((s.extractor.labels, one.classes) for s, one in zip(self.scorers, found, strict=True))
         labels, shares = next(((names, both) for names, both in classes if both is not None), ((), None))

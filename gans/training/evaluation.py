@@ -65,8 +65,8 @@ class Curve:
             Diverged: weights are not finite, or the generator has collapsed.
         """
         self.training.ensure_finite()
-        z = sampling.latents(self.evaluator.n, self.training.experiment.networks.latent, "choose")
-        images = sampling.generate(self.training.ema.generator, z)
+        code = sampling.codes(self.evaluator.n, self.training.prior, "choose")
+        images = sampling.generate(self.training.ema.generator, code)
         self.ensure_variety(images)
         return self.evaluator.distance(images)
 

@@ -147,9 +147,9 @@ class Session:
         """A grid from the same latents at every moment."""
         self.wait()
         training = self.training
-        z = sampling.latents(GRID_IMAGES, training.experiment.networks.latent, "grid")
+        code = sampling.codes(GRID_IMAGES, training.prior, "grid")
         path = self.folder / schema.SAMPLES / f"{training.images / 1000:010.3f}kimg.png"
-        images = sampling.generate(training.ema.generator, z)
+        images = sampling.generate(training.ema.generator, code)
         with decorating(path):
             grids.save_picture(grids.picture(images), path)
             self.recorder.observer.picture(path)

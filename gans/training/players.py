@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
@@ -14,9 +15,10 @@ from gans import schema
 from gans.compute import devices, precision
 from gans.compute.compiled import Compute, compiled
 from gans.config import AnnealConfig, OptimizerConfig, Resolved
+from gans.data.batches import Batch
 from gans.models import build_discriminator
 from gans.models.layers import Shape
-from gans.registry import LOSSES
+from gans.registry import LOSSES, MODELS
 from gans.schema import Settled
 from gans.training import anneal
 from gans.training.augment import Augmentation
@@ -179,10 +181,29 @@ def normalises(network: nn.Module) -> bool:
     return any(isinstance(layer, _BatchNorm) for layer in network.modules())
 
 
+class Verdict(NamedTuple):
+    """What a discriminator says of a batch.
+
+    Attributes:
+        logits: whether the images are real: (n,). The only ones that adversarial losses and penalties see.
+        classes: which classes they are of, logits (n, classes); None without an auxiliary classifier.
+    """
+
+    logits: Tensor
+    classes: Tensor | None = None
+
+    def split(self, sizes: list[int]) -> list[Verdict]:
+        """The verdicts of the parts of a batch."""
+        classes = [None] * len(sizes) if self.classes is None else self.classes.split(sizes)
+        return [Verdict(*parts) for parts in zip(self.logits.split(sizes), classes, strict=True)]
+
+
 class Discriminator(Player):
     """A discriminator that learns on a real and a generated batch.
 
     Attributes:
+        conditional: what it does with classes, as `gans.models.Model.conditional`; None: nothing.
+        auxiliary: the weight of the class cross-entropy, where it has a classifier.
         penalties: the weights of those that it learns under.
         augmentation: what images pass through before it sees them; None: nothing. It is to be seeded before steps.
     """
@@ -192,7 +213,8 @@ class Discriminator(Player):
         network = devices.place(network, device)
         optimizer, annealed = experiment.optimizer, experiment.anneal
         super().__init__(network, optimizer.lr_d, optimizer, experiment.precision, annealed)
-        self.loss = LOSSES[experiment.loss.name]
+        self.conditional = MODELS[experiment.networks.name].conditional if shape.classes else None
+        self.loss, self.auxiliary = LOSSES[experiment.loss.name], experiment.loss.auxiliary
         self.penalties = Penalties.of(experiment)
         self.augmentation = Augmentation.of(experiment.augment, device)
         # what the penalties are multiplied by: on the device if it moves
@@ -211,23 +233,26 @@ class Discriminator(Player):
         if not self.penalties.zero_centred:
             super().compile(backend)
 
-    def learn(self, real: Tensor, fake: Tensor, mix: Tensor | None = None) -> Statistics:
+    def learn(self, real: Batch, fake: Batch, mix: Tensor | None = None) -> Statistics:
         """One optimiser step; `fake` is taken as data. D() is the sigmoid of the logit.
 
         Args:
-            real, fake: float (batch, c, h, w).
+            real, fake: of one size.
             mix: what WGAN-GP's penalty mixes them with, (batch, 1, 1, 1); wanted if there is that penalty.
         """
         if self.penalties.zero_centred:
-            real, fake = (images.detach().requires_grad_() for images in (real, fake))
-        real_logits, fake_logits = self.logits(real, fake)
+            real, fake = real.watched(), fake.watched()
+        on_real, on_fake = self.verdicts(real, fake)
+        real_logits, fake_logits = on_real.logits, on_fake.logits
         loss = self.loss.d_loss(real_logits, fake_logits)
+        if self.conditional == "auxiliary":
+            loss = loss + (self.class_loss(on_real, real) + self.class_loss(on_fake, fake))
         if self.penalties.zero_centred:
-            loss = loss + self.weighed(self.zero_centred((real_logits, fake_logits), (real, fake)))
+            both = (real_logits, fake_logits), (real.images, fake.images)
+            loss = loss + self.weighed(self.zero_centred(*both))
         if self.penalties.gp:
             assert mix is not None
-            # compiled code has no second derivative
-            penalty = gradient_penalty(lambda x: self.plain(self.seen(x)), real.detach(), fake, mix)
+            penalty = gradient_penalty(self.judging(real.labels), real.images.detach(), fake.images, mix)
             loss = loss + self.weighed(self.penalties.gp * penalty)
         self.apply(self.gradients(loss))
         with torch.no_grad():
@@ -248,30 +273,62 @@ class Discriminator(Player):
         """A penalty at this point of training."""
         return penalty if self.strength is None else self.strength * penalty
 
-    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The generator's loss on its images; if that is relative, beside these real ones."""
-        if not self.loss.relative:
-            return self.loss.g_loss(self.judge(fake))
-        with torch.no_grad():
-            real_logits = self.compute(self.seen(real))
-        return self.loss.g_loss(real_logits, self.judge(fake))
+    def class_loss(self, verdict: Verdict, batch: Batch) -> Tensor:
+        """-E log P(C = c | x), weighed: ACGAN's L_C on one batch (Odena et al. 2017, equation 3)."""
+        assert verdict.classes is not None
+        assert batch.labels is not None
+        return self.auxiliary * cross_entropy(verdict.classes, batch.labels)
 
-    def judge(self, fake: Tensor) -> Tensor:
-        """Logits for the generator's loss: their graph leads to the images and not to this player's weights."""
+    def generator_loss(self, real: Batch, fake: Batch) -> Tensor:
+        """The generator's loss on its images; if that is relative, beside these real ones."""
+        beside = []
+        if self.loss.relative:
+            with torch.no_grad():
+                beside = [self.verdict(real).logits]
+        verdict = self.judge(fake)
+        loss = self.loss.g_loss(*beside, verdict.logits)
+        return loss + self.class_loss(verdict, fake) if self.conditional == "auxiliary" else loss
+
+    def judge(self, fake: Batch) -> Verdict:
+        """For the generator's loss: its graph leads to the images and not to this player's weights."""
         for parameter in self.parameters:
             parameter.requires_grad_(False)
         try:
-            return self.compute(self.seen(fake))
+            return self.verdict(fake)
         finally:
             for parameter in self.parameters:
                 parameter.requires_grad_(True)
 
-    def logits(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def verdicts(self, real: Batch, fake: Batch) -> list[Verdict]:
         if self.apart:
-            return self.compute(self.seen(real)), self.compute(self.seen(fake))
-        both = self.compute(self.seen(torch.cat([real, fake])))
-        real_logits, fake_logits = both.split([len(real), len(fake)])
-        return real_logits, fake_logits
+            return [self.verdict(real), self.verdict(fake)]
+        labels = None
+        if real.labels is not None and fake.labels is not None:
+            labels = torch.cat([real.labels, fake.labels])
+        both = self.verdict(Batch(torch.cat([real.images, fake.images]), labels))
+        return both.split([len(real.images), len(fake.images)])
+
+    def verdict(self, batch: Batch) -> Verdict:
+        """Of images as they are seen."""
+        return self.read(self.compute(*self.shown(batch)))
+
+    def judging(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """Logits of images with these labels, not by compiled code, which has no second derivatives."""
+        return lambda images: self.read(self.plain(*self.shown(Batch(images, labels)))).logits
+
+    def shown(self, batch: Batch) -> list[Tensor]:
+        """What the network is called with."""
+        given = [self.seen(batch.images)]
+        if self.conditional == "projection":
+            assert batch.labels is not None
+            given.append(batch.labels)
+        return given
+
+    def read(self, outputs: Tensor) -> Verdict:
+        """What the network gave out: logits (n,), or (n, 1 + classes)."""
+        if self.conditional != "auxiliary":
+            return Verdict(outputs)
+        return Verdict(outputs[:, 0], outputs[:, 1:])
 
     def seen(self, images: Tensor) -> Tensor:
         """The images as the discriminator is shown them."""

@@ -13,7 +13,8 @@ from gans.compute import compiled, precision, recorded
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.models.layers import Shape
+from gans.models import shape_of
+from gans.models.codes import Prior
 from gans.registry import RULES
 from gans.training.ema import EMA
 from gans.training.means import Means
@@ -34,9 +35,11 @@ class Training:
         compile: compute the networks in this process by compiled code (`gans.compute.compiled`).
 
     Raises:
-        InputError: the device has not the precision, or no graphs, or networks are not compiled for it.
+        InputError: the device has not the precision, or no graphs, or networks are not compiled for it; or these
+            networks cannot be conditional on these data.
 
     Attributes:
+        prior: what the generator draws from.
         update: the rule with its networks.
         ema: the averaged generator, which is scored and drawn.
         images: real images that were shown to the discriminators, all of them together.
@@ -59,8 +62,10 @@ class Training:
             compiled.require(device)
         self.playback = recorded.playback(recorded.wanted(graph, device), device)
         self.experiment, self.data, self.device = experiment, data, device
-        self.shape = Shape(data.channels, data.resolution)
-        context = Context(data.train.to(device), data.train_labels, hire)
+        self.shape = shape_of(data, experiment.networks)
+        self.prior = Prior.of(experiment, data)
+        part = data.part(experiment.data_share)
+        context = Context(part.images.to(device), part.labels, hire)
         self.update: Update = RULES[experiment.update.rule](experiment, self.shape, context)
         self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
         if compile:  # once the average is copied from the generator
@@ -163,8 +168,9 @@ class Training:
     def about(self) -> dict[str, Any]:
         """What the generator's file says of itself."""
         return {
-            "shape": list(self.shape),
+            "shape": [self.shape.channels, self.shape.side],
             "networks": self.experiment.networks.model_dump(),
+            **self.prior.about(),
             "experiment": self.experiment.model_dump(mode="json"),
             "data": self.data.title,
         }

@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from gans import schema, seeds
 from gans.compute import devices
 from gans.config import Resolved, TwoPlayerConfig
-from gans.data.batches import Batches
+from gans.data.batches import Batch, Batches
+from gans.data.images import Split
 from gans.errors import InputError
 from gans.models import build_generator
+from gans.models.codes import Code, Labels, shares
 from gans.models.layers import Shape
 from gans.training.losses import mixture
 from gans.training.players import Discriminator, Learner, Player, Statistics
 
-# makes the workers of a rule that has some, from (experiment, shape, each worker's images as uint8 (m, c, h, w));
-# what it makes is between it and the rule
-Hire = Callable[[Resolved, Shape, Sequence[Tensor]], Any]
+# makes the workers of a rule that has some, from (experiment, shape, each worker's images on the device, with
+# labels if the networks are conditional); what it makes is between it and the rule
+Hire = Callable[[Resolved, Shape, Sequence[Split]], Any]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ class Context:
     images: Tensor
     labels: Tensor | None = None
     hire: Hire | None = None
+
+    def classes(self, shape: Shape) -> Tensor | None:
+        """The labels where the images are, if networks of this shape take them."""
+        if not shape.classes:
+            return None
+        assert self.labels is not None
+        return self.labels.to(self.images.device)
 
 
 class Update(ABC):
@@ -64,6 +73,10 @@ class Update(ABC):
         self.experiment, self.shape = experiment, shape
         self.device = context.images.device
         self.rngs: list[torch.Generator] = []
+        labels = context.classes(shape)
+        self.labels = None
+        if labels is not None:
+            self.labels = Labels(shares(labels, shape.classes, experiment.labels), self.device)
         network = build_generator(shape, experiment.networks, experiment.seed)
         network = devices.place(network, self.device)
         optimizer = experiment.optimizer
@@ -182,10 +195,16 @@ class Update(ABC):
         """What it draws next is a function of the training seed, the purpose, the images seen and the labels."""
         rng.manual_seed(seeds.mix_ahead(self.experiment.seed, purpose, images, self.images_per_step, *labels))
 
-    def latents(self, rng: torch.Generator) -> Tensor:
-        """A batch of z ~ N(0, 1): float (batch, latent)."""
-        shape = (self.experiment.batch, self.experiment.networks.latent)
-        return torch.randn(shape, generator=rng, device=self.device)
+    def codes(self, rng: torch.Generator) -> Code:
+        """What a batch is generated from: z ~ N(0, 1) and, by conditional networks, labels."""
+        batch, latent = self.experiment.batch, self.experiment.networks.latent
+        z = torch.randn((batch, latent), generator=rng, device=self.device)
+        return Code(z) if self.labels is None else Code(z, self.labels.draw(batch, rng))
+
+    def generated(self, rng: torch.Generator) -> Batch:
+        """A batch of the generator's images, whose graph leads to its weights."""
+        code = self.codes(rng)
+        return Batch(self.player.compute(*code), code.labels)
 
 
 def averaged(statistics: Sequence[Statistics]) -> Statistics:
@@ -201,12 +220,12 @@ class Inputs:
 
     Attributes:
         places: of the real images: int64 (batch,), filled before every step.
-        latents: draws the generated batch's; seeded before every step.
+        codes: draws what the generated batch is made from; seeded before every step.
         mix: likewise for the gradient penalty; None without one.
     """
 
     places: Tensor
-    latents: torch.Generator
+    codes: torch.Generator
     mix: torch.Generator | None
 
 
@@ -223,7 +242,7 @@ class TwoPlayer(Update):
         steps, batch = experiment.update.d_steps, experiment.batch
         self.images_per_step = steps * batch
         self.discriminator = Discriminator(experiment, shape, self.device)
-        self.batches = Batches(context.images, experiment.seed)
+        self.batches = Batches(context.images, experiment.seed, labels=context.classes(shape))
         self.places = torch.zeros(steps * batch, dtype=torch.int64, device=self.device)
         penalised = self.discriminator.penalties.gp > 0
         self.inputs = [
@@ -240,8 +259,8 @@ class TwoPlayer(Update):
         self.places.copy_(self.batches.indices(images, len(self.places)))
         *extra, last = self.inputs
         for step, inputs in enumerate(extra):
-            self.seed(inputs.latents, "latents", images, step)
-        self.seed(last.latents, "latents", images)
+            self.seed(inputs.codes, "latents", images, step)
+        self.seed(last.codes, "latents", images)
         for step, inputs in enumerate(self.inputs):
             if inputs.mix:
                 self.seed(inputs.mix, "penalty", images, step)
@@ -252,16 +271,16 @@ class TwoPlayer(Update):
         *extra, last = self.inputs
         for inputs in extra:
             with torch.no_grad():
-                fake = self.player.compute(self.latents(inputs.latents))
+                fake = self.generated(inputs.codes)
             self.learn(inputs, self.batches.of(inputs.places), fake)
-        fake = self.player.compute(self.latents(last.latents))
+        fake = self.generated(last.codes)
         real = self.batches.of(last.places)
         learned = self.learn(last, real, fake.detach())
         loss = self.discriminator.generator_loss(real, fake)
         self.player.apply(self.player.gradients(loss))
         return {**learned, schema.LOSS_G: loss.detach()}
 
-    def learn(self, inputs: Inputs, real: Tensor, fake: Tensor) -> Statistics:
+    def learn(self, inputs: Inputs, real: Batch, fake: Batch) -> Statistics:
         """A discriminator step."""
-        mix = mixture(len(real), inputs.mix) if inputs.mix else None
+        mix = mixture(len(real.images), inputs.mix) if inputs.mix else None
         return self.discriminator.learn(real, fake, mix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,15 +60,22 @@ class Extractor:
         """The name of its Frechet distance: `fid` for Inception and for nothing else, else `fd_<label>`."""
         return choosing().called(self.label)
 
-    def metrics(self, further: Iterable[str] = ()) -> dict[str, Metric]:
+    def metrics(self, further: Iterable[str] = (), classes: Sequence[str] = ()) -> dict[str, Metric]:
         """The metrics that an assessment gives, by their names in tables and in their order; nothing is computed.
 
-        The first one chooses among checkpoints. `further` names metrics that are not registered,
-        `package.module:Name`.
+        The first one chooses among checkpoints.
+
+        Args:
+            further: metrics that are not registered, `package.module:Name`.
+            classes: names of the data's, of images that carry the label that they were asked for.
         """
-        return {
-            metric.called(self.label): metric for metric in metrics(further).values() if metric.needs <= self.gives
-        }
+        given = self.gives | self._of_labels(classes)
+        return {metric.called(self.label): metric for metric in metrics(further).values() if metric.needs <= given}
+
+    def _of_labels(self, classes: Sequence[str]) -> frozenset[Need]:
+        if not classes:
+            return frozenset()
+        return frozenset({"labels", "labels of its classes"} if self.labels == tuple(classes) else {"labels"})
 
     def subset_size(self, generated: int, real: int) -> int:
         """Images in a subset of the kernel distance, of so many generated and real ones."""

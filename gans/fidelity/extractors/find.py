@@ -15,12 +15,15 @@ from gans.fidelity.extractors.cards import INCEPTION_SHA256, TO_BE_MADE, Card, c
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
 from gans.fidelity.protocol import MINIMUM_IMAGES
-from gans.registry import EXTRACTORS
+from gans.registry import EXTRACTORS, load
 
 if TYPE_CHECKING:
     from torch import nn
 
     from gans.data.images import ImageData
+
+# what gives the published ones, whether or not their weights are here
+DESCRIBED = {name: f"gans.fidelity.extractors.{name}:described" for name in ("clip", "dinov2")}
 
 
 def names() -> list[str]:
@@ -129,6 +132,8 @@ def published(name: str) -> Extractor:
         return Extractor(name=name, hash="not trained yet", network=partial(_load, name))
     if name == INCEPTION:
         return Extractor(name=INCEPTION, hash=INCEPTION_SHA256, network=partial(_load, INCEPTION))
+    if name in DESCRIBED:
+        return load("extractor", DESCRIBED[name])()
     return require(name)
 
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import http.client
-import logging
 import os
 import urllib.request
 from functools import cache, partial
 from pathlib import Path
 
 import torch
-import torch.hub
 from torch import Tensor, nn
 
 from gans import seeds
-from gans.errors import InputError, first_line
-from gans.fidelity.extractors.cards import INCEPTION_SHA256, sha256
+from gans.errors import InputError
+from gans.fidelity.extractors.cards import INCEPTION_SHA256
 from gans.fidelity.extractors.extractor import Extractor
+from gans.fidelity.extractors.fetched import Fetched
 from gans.fidelity.metric import INCEPTION
-from gans.files import expand
 
-log = logging.getLogger("gans")
-
+VARIABLE = "GANS_INCEPTION"
 PATIENCE = 5.0  # seconds for the first answer of a server
 LAYERS = ("2048", "logits_unbiased")  # features, logits
 
@@ -36,10 +33,7 @@ def inception(weights: str | Path | None = None) -> Extractor:
         InputError: they are missing, damaged or unobtainable.
     """
     path = file(weights)
-    digest = sha256(path)
-    published = digest == INCEPTION_SHA256  # only its scores may be called fid
-    if not published:
-        _check(path)
+    digest, published = weights_file().known(path, _load)
     return Extractor(name=INCEPTION, hash=digest, network=partial(Inception, path), published=published)
 
 
@@ -70,16 +64,16 @@ class Inception(nn.Module):
         return self.network(images.expand(-1, 3, -1, -1))
 
 
-def file(given: str | Path | None = None) -> Path:
-    """The file of weights, downloaded if there is none; see `inception`."""
-    if given := given or os.environ.get("GANS_INCEPTION"):
-        return _existing(expand(given))
+def weights_file() -> Fetched:
+    """What is known of the published file."""
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
-    cached = _cached()
-    if not cached.is_file():
-        _download(URL_INCEPTION_V3, cached)
-    return cached
+    return Fetched("Inception", URL_INCEPTION_V3, INCEPTION_SHA256, VARIABLE, "fid")
+
+
+def file(given: str | Path | None = None) -> Path:
+    """The file of weights, downloaded if there is none; see `inception`."""
+    return weights_file().file(given)
 
 
 def at_hand() -> bool:
@@ -88,17 +82,16 @@ def at_hand() -> bool:
     Raises:
         InputError: GANS_INCEPTION names no file.
     """
-    if os.environ.get("GANS_INCEPTION"):
+    if os.environ.get(VARIABLE):
         file()
         return True
-    return in_reach() and _downloaded(_cached())
+    return in_reach() and _downloaded(weights_file().cached)
 
 
 def in_reach() -> bool:
     """Whether the weights are on this machine, or their server answers: nothing is fetched."""
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    return bool(os.environ.get("GANS_INCEPTION")) or _cached().is_file() or _answers(URL_INCEPTION_V3)
+    published = weights_file()
+    return bool(os.environ.get(VARIABLE)) or published.cached.is_file() or _answers(published.url)
 
 
 @cache
@@ -120,43 +113,7 @@ def _downloaded(path: Path) -> bool:
         return False
 
 
-def _cached() -> Path:
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    return Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rsplit("/", 1)[-1])
-
-
-def _existing(path: Path) -> Path:
-    if path.is_file():
-        return path
-    raise InputError(
-        f"Inception weights: {path} is not a file; correct GANS_INCEPTION, or unset it to download them"
-    )
-
-
-def _download(url: str, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=INCEPTION_SHA256, progress=False)
-    # URLError and time-outs are OSErrors; a wrong hash is a RuntimeError
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        raise InputError(
-            f"Inception weights: cannot download {url} ({error}); fetch it elsewhere and set GANS_INCEPTION "
-            "to the file, or choose a data set's own extractor"
-        ) from error
-
-
-def _check(weights: Path) -> None:
-    try:
-        # torch-fidelity unpickles without restriction, so nothing but tensors may reach it
-        torch.load(weights, map_location="cpu", weights_only=True)
-        Inception(weights)
-    except Exception as error:  # torch documents no list of what a damaged file raises
-        raise InputError(
-            f"Inception weights: {weights} is damaged or holds another network "
-            f"({first_line(error)}); delete it to download it again, or correct GANS_INCEPTION"
-        ) from error
-    log.warning(
-        "%s is not the published Inception file: its scores are not called fid, and compare only with each other",
-        weights,
-    )
+def _load(weights: Path) -> None:
+    # torch-fidelity unpickles without restriction, so nothing but tensors may reach it
+    torch.load(weights, map_location="cpu", weights_only=True)
+    Inception(weights)

@@ -20,7 +20,8 @@ from torch import Tensor
 from gans.compute import devices, precision
 from gans.compute.cluster import address, connected, ray_module
 from gans.config import MDGANConfig, Resolved
-from gans.data.batches import Batches
+from gans.data.batches import Batch, Batches
+from gans.data.images import Split
 from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.schema import Where
@@ -100,31 +101,34 @@ def hiring(where: Where, experiment: Resolved, lost: Lost) -> Iterator[Hire]:
         yield partial(RayTeam, lost=lost)
 
 
+# images and, if networks are conditional, labels, as they cross the border between processes
+Arrays = tuple[np.ndarray, ...]
+
+
 class RemoteWorker:
     """A worker in a process of its own. Tensors cross the border as numpy arrays, which Ray does not copy."""
 
     def __init__(
-        self, experiment: Resolved, shape: Shape, images: np.ndarray, n: int, device: str, threads: int
+        self, experiment: Resolved, shape: Shape, shard: Arrays, n: int, device: str, threads: int
     ) -> None:
         self.device = devices.resolve(device)
         devices.prepare(self.device, threads)
         precision.require(experiment.precision, self.device)  # the server's machine may be of another kind
-        shard = Batches(torch.from_numpy(images.copy()).to(self.device), experiment.seed, "worker", n)
+        images, labels = unpacked(shard, self.device)
+        batches = Batches(images, experiment.seed, "worker", n, labels=labels)
         self.experiment = experiment
-        self.worker, self.pupil = Worker(experiment, shard, n), Pupil(experiment, shape, shard, n)
+        self.worker, self.pupil = Worker(experiment, batches, n), Pupil(experiment, shape, batches, n)
 
     def about(self) -> tuple[int, int]:
         """Process id, and trainable parameters of the discriminator."""
         return os.getpid(), self.pupil.player.size
 
-    def work(
-        self, iteration: int, progress: float, x_d: np.ndarray, x_g: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def work(self, iteration: int, progress: float, x_d: Arrays, x_g: Arrays) -> tuple[np.ndarray, np.ndarray]:
         """The worker's part of an iteration: feedback and statistics of a `Reply`."""
         self.pupil.player.prepare(progress)
         self.pupil.prepare(self.worker, iteration)
         with precision.products(self.experiment.precision, self.device):
-            reply = self.pupil.play(received(x_d, self.device), received(x_g, self.device))
+            reply = self.pupil.play(unpacked(x_d, self.device), unpacked(x_g, self.device))
         return reply.feedback.cpu().numpy(), reply.statistics.cpu().numpy()
 
     def give(self) -> tuple[list[Any], int]:
@@ -160,6 +164,16 @@ def on_cpu(tree: Any) -> Any:
     if isinstance(tree, Mapping):
         return {key: on_cpu(part) for key, part in tree.items()}
     return [on_cpu(part) for part in tree] if isinstance(tree, list | tuple) else tree
+
+
+def packed(images: Tensor, labels: Tensor | None) -> Arrays:
+    """Images with their labels, if they have some, for Ray."""
+    return tuple(part.cpu().numpy() for part in (images, labels) if part is not None)
+
+
+def unpacked(arrays: Arrays, device: torch.device) -> Batch:
+    """What was packed, on the device."""
+    return Batch(*(received(array, device) for array in arrays))
 
 
 def received(array: np.ndarray, device: torch.device) -> Tensor:
@@ -204,20 +218,20 @@ class RayTeam(Team):
         self,
         experiment: Resolved,
         shape: Shape,
-        shards: Sequence[Tensor],
+        shards: Sequence[Split],
         lost: Lost = lambda n, why: None,
     ) -> None:
         super().__init__(lost)
         self.ray = ray_module()
         self.died = deaths(self.ray)
-        self.device = shards[0].device
+        self.device = shards[0].images.device
         demand = needs(len(shards), self.device, self.ray.cluster_resources())
         actor = self.ray.remote(RemoteWorker).options(
             num_cpus=demand["CPU"], num_gpus=demand.get("GPU", 0), max_restarts=0, max_task_retries=0
         )
         self.actors: dict[int, Any] = {
-            n: actor.remote(experiment, shape, images.cpu().numpy(), n, self.device.type, 1)
-            for n, images in enumerate(shards)
+            n: actor.remote(experiment, shape, packed(shard.images, shard.labels), n, self.device.type, 1)
+            for n, shard in enumerate(shards)
         }
         self.running: dict[int, Any] = {}
         self.moving: dict[int, Moving] = {}
@@ -237,12 +251,12 @@ class RayTeam(Team):
     def players(self) -> list[Player]:
         return []
 
-    def play(self, generated: Iterator[Tensor]) -> dict[int, Reply]:
+    def play(self, generated: Iterator[Batch]) -> dict[int, Reply]:
         """A worker starts as soon as both of its batches exist, while the next ones are generated."""
         parcels: list[Parcel] = []
         down = 0
         for j, batch in enumerate(generated):
-            parcels.append(Parcel(self.ray.put(batch.cpu().numpy()), batch.nbytes))
+            parcels.append(Parcel(self.ray.put(packed(*batch)), size_of(batch)))
             for n, (g, d) in self.pairs.items():
                 if max(g, d) == j:
                     down += self.send(n, parcels[d], parcels[g])

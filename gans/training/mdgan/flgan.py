@@ -44,10 +44,11 @@ class FLGAN(Update):
         assert isinstance(experiment.update, FLGANConfig)
         config, images = experiment.update, context.images
         parts = deal(config, len(images), context.labels, experiment.seed)
-        self.workers = [
-            TwoPlayer(alone(experiment, config, n), shape, Context(images[part.to(images.device)]))
-            for n, part in enumerate(parts)
-        ]
+        labels = context.classes(shape)
+        self.workers = []
+        for n, part in enumerate(part.to(images.device) for part in parts):
+            shard = Context(images[part], None if labels is None else labels[part])
+            self.workers.append(TwoPlayer(alone(experiment, config, n), shape, shard))
         self.lanes = Lanes(self.device)
         self.rngs += [rng for worker in self.workers for rng in worker.rngs]
         self.images_per_step = sum(worker.images_per_step for worker in self.workers)

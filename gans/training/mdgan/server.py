@@ -19,6 +19,8 @@ from torch import Tensor
 
 from gans import seeds
 from gans.config import MDGANConfig, Resolved
+from gans.data.batches import Batch
+from gans.data.images import Split
 from gans.data.shards import check_shards, deal
 from gans.models.layers import Shape
 from gans.training.mdgan.workers import TOLD, LocalTeam, Team, WorkersLost, assignment
@@ -32,7 +34,7 @@ class MDGAN(Update):
     Args:
         experiment: with an `MDGANConfig`.
         shape: of the images.
-        context: its labels are for skewed shards, its `hire` makes the team.
+        context: its labels are for skewed shards and conditional networks, its `hire` makes the team.
     """
 
     distributed = True
@@ -42,8 +44,12 @@ class MDGAN(Update):
         assert isinstance(experiment.update, MDGANConfig)
         self.config, images = experiment.update, context.images
         parts = deal(self.config, len(images), context.labels, experiment.seed)
-        hire = context.hire or LocalTeam
-        self.team: Team = hire(experiment, shape, [images[part.to(images.device)] for part in parts])
+        labels = context.classes(shape)
+        shards = [
+            Split(images[part], None if labels is None else labels[part])
+            for part in (part.to(images.device) for part in parts)
+        ]
+        self.team: Team = (context.hire or LocalTeam)(experiment, shape, shards)
         self.iteration = 0
         self.drawn = [self.rng() for _ in range(self.config.batches)]  # the latents of X(1..k)
         self.rngs += self.team.rngs
@@ -84,10 +90,11 @@ class MDGAN(Update):
         """An iteration but for crashes and swaps."""
         pairs, generated = self.team.pairs, []
 
-        def batches() -> Iterator[Tensor]:
+        def batches() -> Iterator[Batch]:
             for rng in self.drawn[: min(self.config.batches, len(pairs))]:
-                generated.append(self.player.compute(self.latents(rng)))
-                yield generated[-1].detach()
+                batch = self.generated(rng)
+                generated.append(batch.images)
+                yield batch.detach()
 
         replies = self.team.play(batches())
         self.ensure_some(replies)

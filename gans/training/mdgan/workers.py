@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +20,8 @@ from gans import schema, seeds
 from gans.compute import devices
 from gans.compute.recorded import Lanes
 from gans.config import MDGANConfig, Resolved
-from gans.data.batches import Batches
+from gans.data.batches import Batch, Batches
+from gans.data.images import Split
 from gans.models.layers import Shape
 from gans.training.losses import mixture
 from gans.training.players import Discriminator, Player, Statistics, laid_out_as
@@ -28,7 +29,7 @@ from gans.training.players import Discriminator, Player, Statistics, laid_out_as
 # told (worker, why) when a worker is lost
 Lost = Callable[[int, str], None]
 # a `gans.training.updates.Hire` that makes MD-GAN's teams
-Hire = Callable[[Resolved, Shape, Sequence[Tensor]], "Team"]
+Hire = Callable[[Resolved, Shape, Sequence[Split]], "Team"]
 
 
 # what a worker tells of an iteration, in this order
@@ -174,7 +175,7 @@ class Pupil:
         if self.augmentation:
             self.augmentation.rng.manual_seed(worker.augment_seed(iteration))
 
-    def play(self, x_d: Tensor, x_g: Tensor) -> Reply:
+    def play(self, x_d: Batch, x_g: Batch) -> Reply:
         """Learn on X_d, then judge X_g (Algorithm 1, lines 6 to 12)."""
         real = self.batches.of(self.places)
         learned = self.learn(real, x_d)
@@ -182,18 +183,18 @@ class Pupil:
         told = {**learned, schema.LOSS_G: loss}
         return Reply(feedback, torch.stack([told[name] for name in TOLD]))
 
-    def learn(self, real: Tensor, fake: Tensor) -> Statistics:
+    def learn(self, real: Batch, fake: Batch) -> Statistics:
         """L discriminator steps on one batch of the shard and X_d; statistics of the last."""
         for step in range(self.steps):
-            mix = mixture(len(real), self.mixes[step]) if self.mixes else None
+            mix = mixture(len(real.images), self.mixes[step]) if self.mixes else None
             learned = self.player.learn(real, fake, mix)
         return learned
 
-    def feedback(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def feedback(self, real: Batch, fake: Batch) -> tuple[Tensor, Tensor]:
         """The generator's loss on X_g, and F_n, its gradient per pixel (b, c, h, w)."""
-        fake = fake.detach().requires_grad_()
+        fake = fake.watched()
         loss = self.player.generator_loss(real, fake)
-        (gradient,) = torch.autograd.grad(loss, fake)
+        (gradient,) = torch.autograd.grad(loss, fake.images)
         return loss.detach(), gradient
 
 
@@ -243,11 +244,11 @@ class Team(ABC):
         return self.each * len(self.alive)
 
     @abstractmethod
-    def play(self, generated: Iterator[Tensor]) -> dict[int, Reply]:
+    def play(self, generated: Iterator[Batch]) -> dict[int, Reply]:
         """Have all workers do what was prepared.
 
         Args:
-            generated: the batches X(1..k), each (b, c, h, w), generated as it is asked for.
+            generated: the batches X(1..k), each of b images, generated as it is asked for.
 
         Returns:
             The replies of those that are left, by their numbers in the order of `prepare`, so that sums over them
@@ -337,16 +338,18 @@ class LocalTeam(Team):
         self,
         experiment: Resolved,
         shape: Shape,
-        shards: Sequence[Tensor],
+        shards: Sequence[Split],
         lost: Lost = lambda n, why: None,
     ) -> None:
         super().__init__(lost)
-        images = torch.cat(list(shards))
+        images = torch.cat([shard.images for shard in shards])
+        labels = [shard.labels for shard in shards if shard.labels is not None]
+        classes = torch.cat(labels) if labels else None
         self.device, self.lanes = images.device, Lanes(images.device)
-        ends = list(accumulate(map(len, shards)))
+        ends = [0, *accumulate(len(shard.images) for shard in shards)]
         batches = [
-            Batches(images, experiment.seed, "worker", n, part=range(end - len(shard), end))
-            for n, (shard, end) in enumerate(zip(shards, ends, strict=True))
+            Batches(images, experiment.seed, "worker", n, labels=classes, part=range(start, end))
+            for n, (start, end) in enumerate(pairwise(ends))
         ]
         self.workers = {n: Worker(experiment, shard, n) for n, shard in enumerate(batches)}
         self.pupils = [Pupil(experiment, shape, shard, n) for n, shard in enumerate(batches)]
@@ -384,23 +387,29 @@ class LocalTeam(Team):
             buffer[: len(rows)].copy_(devices.sent(torch.tensor(rows), self.device), non_blocking=True)
         self.seated = True
 
-    def play(self, generated: Iterator[Tensor]) -> dict[int, Reply]:
+    def play(self, generated: Iterator[Batch]) -> dict[int, Reply]:
         batches = list(generated)
         given = self.hand_out(batches)
         lessons = [partial(pupil.play, x_d, x_g) for pupil, (x_g, x_d) in zip(self.pupils, given, strict=True)]
         replies = self.in_order(self.lanes.run(lessons))
         sent = min(len(batches), 2)  # a batch that is both X_g and X_d travels once
         count = len(replies)
-        self.exchange = Exchange(count, count, sent * count * batches[0].nbytes, size_of(replies))
+        self.exchange = Exchange(count, count, sent * count * size_of(batches[0]), size_of(replies))
         return dict(zip(self.pairs, replies, strict=True))
 
-    def hand_out(self, batches: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    def hand_out(self, batches: Sequence[Batch]) -> list[tuple[Batch, ...]]:
         """X_g and X_d of each pupil."""
         if len(batches) == 1:
             return [(batches[0], batches[0])] * len(self.pupils)
-        stacked = torch.stack(tuple(batches))
-        pairs = [stacked.index_select(0, places).unbind() for places in self.given[: len(self.pupils)]]
-        return [tuple(laid_out_as(batches[0], batch) for batch in pair) for pair in pairs]
+        # each part of a batch (images, labels) for itself, as tensors that are picked from
+        parts = [None if part[0] is None else torch.stack(part) for part in zip(*batches, strict=True)]
+
+        def picked(places: Tensor) -> tuple[Batch, ...]:
+            pairs = [[None, None] if part is None else part.index_select(0, places).unbind() for part in parts]
+            pair = (Batch(*part) for part in zip(*pairs, strict=True))
+            return tuple(batch._replace(images=laid_out_as(batches[0].images, batch.images)) for batch in pair)
+
+        return [picked(places) for places in self.given[: len(self.pupils)]]
 
     def in_order(self, replies: Sequence[Reply]) -> list[Reply]:
         """The pupils' replies in the order of the pairs."""

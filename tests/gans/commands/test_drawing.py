@@ -18,6 +18,7 @@ from gans.errors import InputError
 from gans.files import save_weights
 from gans.generate import generate, latents, load_generator, sampling
 from gans.models import build_generator
+from gans.models.codes import Code, Prior
 from gans.models.layers import Shape
 from gans.pictures import grids
 from gans.runs.find import find_generator
@@ -41,6 +42,73 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     save_weights(folder / "generator.safetensors", generator.state_dict(), about)
     return folder
+
+
+CLASSES = ("cat", "dog", "3")
+
+
+@pytest.fixture(scope="module", params=["gan", "sagan", "r3gan"])
+def conditional(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator whose classes are one-hot, scales and shifts, or an embedding."""
+    folder = tmp_path_factory.mktemp("conditional")
+    config = networks(request.param, latent=8, width=16, conditional=True)
+    generator = build_generator(Shape(1, 16, len(CLASSES)), config, seed=0)
+    for name, weight in generator.named_parameters():
+        if "scale" in name or "shift" in name:  # which are alike before training
+            torch.nn.init.normal_(weight)
+    about = {"shape": [1, 16], "networks": config.model_dump(), "experiment": {"dataset": "digits"}}
+    about |= {"classes": {"names": list(CLASSES), "shares": [0.5, 0.25, 0.25]}}
+    save_weights(folder / "generator.safetensors", generator.state_dict(), about)
+    return folder
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_sample_draws_a_class_by_name_or_number(gans, conditional, tmp_path):
+    draw = ("sample", conditional, "--count", 4)
+    for name in ("cat", "dog", "1", "3", "2"):
+        assert gans(*draw, "--class", name, "--output", f"{name}.png")[0] == 0
+    cat, dog, one, three, two = (pixels(tmp_path / f"{n}.png") for n in ("cat", "dog", "1", "3", "2"))
+    assert not np.array_equal(cat, dog)
+    assert np.array_equal(dog, one)
+    assert np.array_equal(three, two)  # a name comes before a number
+    # without a class they are of all, by their shares, from the same latents
+    assert gans(*draw, "--output", "all.png")[0] == 0
+    generator, about = load_generator(conditional / "generator.safetensors")
+    code = Prior.told(about).codes(4, 0, "samples")
+    assert torch.equal(code.z, latents.draw(4, 8, 0))
+    assert code.labels is not None
+    expected = grids.picture(generate(generator, code))
+    assert np.array_equal(pixels(tmp_path / "all.png"), np.asarray(expected))
+
+
+def test_interpolation_goes_from_class_to_class(gans, conditional, tmp_path):
+    way = ("interpolate", conditional, "--through", "0:1", "0:1", "--steps", 2, "--output", "way.png", "--force")
+    generator, _ = load_generator(conditional / "generator.safetensors")
+    z = latents.chosen(["0:1"] * 3, 8)
+    assert gans(*way, "--classes", "cat", "dog")[0] == 0
+    half = torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0]])
+    expected = generate(generator, Code(z, half))
+    assert torch.equal(expected[[0, 2]], generate(generator, Code(z[:2], torch.tensor([0, 1]))))
+    assert not torch.equal(expected[1], expected[0])
+    side = grids.picture(expected, 3, least=64)
+    assert np.array_equal(pixels(tmp_path / "way.png"), np.asarray(side))
+    # one class all the way: from the same latent it is one image
+    assert gans(*way, "--classes", "dog")[0] == 0
+    still = grids.picture(generate(generator, Code(z, torch.tensor([1, 1, 1]))), 3, least=64)
+    assert np.array_equal(pixels(tmp_path / "way.png"), np.asarray(still))
+
+
+def test_a_class_that_is_not_there_is_one_line(gans, conditional, folder):
+    code, _, error = gans("sample", conditional, "--class", "cta")
+    assert (code, error) == (2, "error: unknown class 'cta'; did you mean 'cat'?\n")
+    assert gans("sample", conditional, "--class", 7)[2] == "error: class 7 is none of 3; they are counted from 0\n"
+    said = f"error: {folder} has no classes: it was not trained as a conditional one\n"
+    assert gans("sample", folder, "--class", 7) == (2, "", said)
+    assert gans("interpolate", folder, "--classes", 1, 2) == (2, "", said)
 
 
 @pytest.fixture

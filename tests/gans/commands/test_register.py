@@ -17,10 +17,15 @@ from mlflow.exceptions import MlflowException
 from gans import schema, zoo
 from gans.commands import main
 from gans.files import load_weights
-from gans.generate import latents
+from gans.generate import generate, latents
 from gans.generate.served import Served, _load_pyfunc
+from gans.models import build_generator
+from gans.models.codes import Prior
+from gans.models.layers import Shape
 from gans.pictures.grids import tiles
+from gans.runs.registration import signature
 from gans.runs.tracking import Client, Store
+from tests.conftest import networks
 
 GENERATOR = zoo.find("zoo:gan-digits")
 SIDE, LENGTH = 16, load_weights(GENERATOR)[1]["networks"]["latent"]
@@ -155,6 +160,26 @@ def test_requests_that_make_no_sense(served, columns, says):
 
     with pytest.raises(ValueError, match=says):
         served.predict(pd.DataFrame(columns))
+
+
+def test_a_conditional_generator_is_asked_for_classes_by_name():
+    import pandas as pd
+
+    prior = Prior(4, ("cat", "dog"), (0.5, 0.5))
+    config = networks(name="gan", latent=4, width=8, conditional=True)
+    generator = build_generator(Shape(1, 16, 2), config, seed=0).eval()
+    asked = Served(generator, {"shape": [1, 16], "networks": config.model_dump(), **prior.about()})
+    found = asked.predict(pd.DataFrame({"seed": [3, 3], "count": [2, 1], "label": ["dog", "cat"]}))
+    z = latents.draw(2, 4, seed=3)
+    assert np.array_equal(found[:2], generate(generator, prior.asked(z, "dog")).numpy())
+    assert np.array_equal(found[2:], generate(generator, prior.asked(z[:1], 0)).numpy())
+    assert not np.array_equal(found[0], found[2])
+    assert np.array_equal(asked.predict(pd.DataFrame({"seed": [3]})), found[2:])
+    assert np.array_equal(asked.predict(pd.DataFrame({"latent": z.tolist(), "label": ["dog", "dog"]})), found[:2])
+    with pytest.raises(ValueError, match="bird"):
+        asked.predict(pd.DataFrame({"seed": [0], "label": ["bird"]}))
+    assert [column.name for column in signature((1, 16), True).inputs.inputs][-1] == "label"
+    assert "label" not in [column.name for column in signature((1, 16), False).inputs.inputs]
 
 
 def test_to_load_it_no_training_code_and_no_mlflow_is_imported():

@@ -18,10 +18,12 @@ from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.fidelity import require
 from gans.fidelity.extractors.cards import cards
+from gans.fidelity.metrics import classification_accuracy
 from gans.fidelity.scorer import Scorer
 from gans.files import save_weights
 from gans.generate import sampling
 from gans.models import build_generator
+from gans.models.codes import Prior
 from gans.models.layers import Shape
 from gans.registry import METRICS
 from gans.runs.tracking import Store
@@ -128,7 +130,7 @@ def test_files_of_the_native_size_are_padded_as_the_data_set_is(gans, tmp_path):
 def test_a_generator_is_scored_on_the_report_latents(gans, digits, tmp_path):
     path = generator(tmp_path / "generator.safetensors")
     network, _ = sampling.load_generator(path, CPU)
-    images = sampling.generate(network, sampling.latents(N, 8, "report"))
+    images = sampling.generate(network, sampling.codes(N, Prior(8), "report"))
     expected = Scorer(digits, "digits", N, CPU).score(images)
     grid = tmp_path / "samples.png"
     Image.new("L", (64, 64)).save(grid)
@@ -152,6 +154,31 @@ def test_a_generator_is_scored_by_the_id_of_its_run(gans, tmp_path, monkeypatch)
     assert printed[0][0] == 0
     assert printed[0][1] == printed[1][1]
     refused(gans, "ffff0000ffff", "--reference", "digits", says="has an id that begins with 'ffff0000ffff'")
+
+
+def test_a_conditional_generator_is_scored_by_class(gans, tmp_path, monkeypatch):
+    monkeypatch.setattr(classification_accuracy, "STEPS", 2)
+    config = networks("gan", latent=4, width=16, conditional=True)
+    shares = [0.5, 0.5, *[0.0] * 8]
+    about = {
+        "shape": [1, 16],
+        "networks": config.model_dump(),
+        "experiment": {"dataset": "digits"},
+        "classes": {"names": list("0123456789"), "shares": shares},
+    }
+    path, network = tmp_path / "generator.safetensors", build_generator(Shape(1, 16, 10), config, seed=0)
+    save_weights(path, network.state_dict(), about)
+    words = ("score", path, "--count", N, "--device", "cpu")
+    found = json.loads(gans(*words, "--json")[1])["scores"]
+    assert {"intra_fd_digits", "agreement_digits", "cas_digits", "intra_fd_digits/1"} <= set(found)
+    assert "intra_fd_digits/2" not in found
+    told = gans(*words)[1]
+    assert "\nintra_fd_digits " in told
+    assert "without a distance of their own, for fewer than 20 images: 2, 3, 4, 5, 6, 7, 8, 9" in told
+    # of other classes the labels say nothing
+    about["classes"]["names"] = list("abcdefghij")
+    save_weights(path, network.state_dict(), about)
+    assert "cas_digits" not in json.loads(gans(*words, "--json")[1])["scores"]
 
 
 def test_a_generator_knows_what_it_was_trained_on(gans, tmp_path):

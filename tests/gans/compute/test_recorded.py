@@ -23,6 +23,7 @@ from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.models import dcgan, gan, r3gan, resnet, sagan
+from gans.registry import MODELS
 from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve
 from gans.training.loop import Session
@@ -33,7 +34,7 @@ from tests.conftest import discriminators
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
-STEPS = 12
+STEPS, CLASSES = 12, 3
 gpu = pytest.mark.gpu
 without = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GP = {"name": "wasserstein-gp"}
@@ -75,6 +76,18 @@ CASES: dict[str, dict[str, Any]] = {
         "update": {"rule": "mdgan", "workers": 2, "batches": 2, "swap_epochs": 0.8, "crashes": True},
     },
     "fl-gan": {"networks": {"name": "dcgan"}, "update": {"rule": "fl-gan", "workers": 3, "average_epochs": 0.8}},
+    "classes": {**MODERN, "networks": {"name": "gan", "conditional": True}, "update": {"d_steps": 2}},
+    "projection": {"networks": {"name": "sngan", "conditional": True}, "loss": {"name": "hinge"}},
+    "r3gan, classes": {"networks": {"name": "r3gan", "blocks": 1, "conditional": True}, "penalties": {"r1": 1.0}},
+    "mdgan, classes": {
+        "networks": {"name": "dcgan", "conditional": True},
+        "labels": "uniform",
+        "update": {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.8},
+    },
+    "fl-gan, classes": {
+        "networks": {"name": "gan", "conditional": True},
+        "update": {"rule": "fl-gan", "workers": 3, "average_epochs": 0.8},
+    },
 }
 case = pytest.mark.parametrize("case", CASES)
 
@@ -188,7 +201,7 @@ def assert_same(one: Training, other: Training) -> None:
 def test_a_recorded_step_is_a_plain_one(case: str, tiny, blobs) -> None:
     """To the bit, twelve steps on; and every replay does what was recorded, where it was recorded."""
     made, tape = tiny(CASES[case], batch=4), Strict()
-    data = blobs(n=60)
+    data = blobs(n=60, classes=CLASSES)
     replayed, plain = trained(made, data, Recorded(tape)), trained(made, data, Direct())
     assert_same(replayed, plain)
     rounds = 3 if case.startswith("fl-gan") else 0  # m = 20, b = 4: after every fourth iteration
@@ -200,7 +213,7 @@ def test_a_recorded_step_is_a_plain_one(case: str, tiny, blobs) -> None:
 
 @case
 def test_a_checkpoint_goes_from_a_recorded_run_to_a_plain_one_and_back(case, tiny, blobs, tmp_path) -> None:
-    made, data = tiny(CASES[case], batch=4), blobs(n=60)
+    made, data = tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES)
     whole = trained(made, data, Direct(), 3 * STEPS)
     training = trained(made, data, Recorded(Strict()))
     for playback in (Direct(), Recorded(Strict())):
@@ -226,7 +239,7 @@ def test_no_network_moves_in_a_swap(tiny, blobs) -> None:
     """Twelve swaps and one recording: the discriminators stay, whoever they sit at."""
     table = {"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 3, "swap_epochs": 0.2}}
     tape = Strict()
-    training = trained(tiny(table, batch=4), blobs(n=60), Recorded(tape))
+    training = trained(tiny(table, batch=4), blobs(n=60, classes=CLASSES), Recorded(tape))
     assert isinstance(training.update, MDGAN)
     assert training.update.team.traffic.moves == 3 * STEPS
     assert tape.recordings == 1
@@ -355,7 +368,10 @@ def idle(network: nn.Module, made: Resolved) -> set[str]:
     rng = torch.Generator(device).manual_seed(0)
     latents = isinstance(double, GENERATORS)
     shape = (8, made.networks.latent) if latents else (8, 1, 16, 16)
-    found = double(torch.randn(shape, generator=rng, device=device, dtype=torch.float64))
+    given = [torch.randn(shape, generator=rng, device=device, dtype=torch.float64)]
+    if made.networks.conditional and (latents or MODELS[made.networks.name].conditional == "projection"):
+        given.append(torch.arange(8, device=device) % CLASSES)
+    found = double(*given)
     push = torch.randn(found.shape, generator=rng, device=device, dtype=torch.float64)
     names, parameters = zip(*double.named_parameters(), strict=True)
     gradients = torch.autograd.grad((found * push).sum(), parameters)
@@ -398,7 +414,7 @@ def assert_close(one: Training, other: Training, rtol: float = 1e-3, atol: float
 @case
 def test_closeness_is_asked_of_all_that_learned_and_was_told(case: str, tiny, blobs) -> None:
     """What the tests on CUDA ask: met by the same steps, and not by a weight, an average or a loss more."""
-    one, other = (trained(tiny(CASES[case], batch=4), blobs(n=60), Direct(), 3) for _ in range(2))
+    one, other = (trained(tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES), Direct(), 3) for _ in range(2))
     assert_close(one, other)
     for changed in (
         other.update.players[-1].parameters[0],
@@ -418,7 +434,7 @@ def test_closeness_is_asked_of_all_that_learned_and_was_told(case: str, tiny, bl
 @case
 def test_graph_and_eager_agree(case: str, tiny, blobs) -> None:
     """Over swaps, a crash and rounds, twelve steps on."""
-    made, data = tiny(CASES[case], batch=4), blobs(n=60)
+    made, data = tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES)
     eager, replayed = (on_cuda(made, data, graph) for graph in (False, True))
     assert isinstance(replayed.playback, Recorded)
     assert replayed.playback.recording is not None
@@ -429,7 +445,7 @@ def test_graph_and_eager_agree(case: str, tiny, blobs) -> None:
 @without
 @case
 def test_a_checkpoint_goes_from_a_graph_to_eager_steps_and_back(case: str, tiny, blobs, tmp_path) -> None:
-    made, data = tiny(CASES[case], batch=4), blobs(n=60)
+    made, data = tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES)
     whole = on_cuda(made, data, False, 3 * STEPS)
     training = on_cuda(made, data, True)
     for graph in (False, True):
@@ -448,7 +464,7 @@ def test_a_checkpoint_goes_from_a_graph_to_eager_steps_and_back(case: str, tiny,
 @pytest.mark.parametrize("graph", [False, True])
 def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_path) -> None:
     """Within an epoch and across its end; a graph's first steps and its recording may wait."""
-    training = Training(tiny(CASES[case], batch=4, kimg=100), blobs(), CUDA, graph)
+    training = Training(tiny(CASES[case], batch=4, kimg=100), blobs(classes=CLASSES), CUDA, graph)
     curve, recorder = Curve(Unasked(), training, tmp_path), Recorder(CUDA)
     session = Session(training, curve, recorder, tmp_path, Checkpoints(tmp_path))
     for _ in range(Recorded.WARM_UP + 2):
@@ -481,7 +497,7 @@ def test_lanes_are_streams_that_wait_for_the_main_one_and_it_for_them() -> None:
 @without
 def test_trainings_on_streams_of_their_own_in_threads(tiny, blobs) -> None:
     """Four at a time do what each does alone: recording in one thread leaves the others be."""
-    data = blobs(n=60)
+    data = blobs(n=60, classes=CLASSES)
     made = [tiny(CASES[name], batch=4) for name in ("gan", "dcgan", "sagan", "mdgan")]
     alone = [on_cuda(one, data, True) for one in made]
     together: dict[int, Training] = {}
@@ -505,7 +521,7 @@ def test_trainings_on_streams_of_their_own_in_threads(tiny, blobs) -> None:
 @without
 @pytest.mark.parametrize("kind", ["tf32", "bf16"])
 def test_other_precisions_stay_near_float32(kind: str, tiny, blobs) -> None:
-    data = blobs(n=60)
+    data = blobs(n=60, classes=CLASSES)
     told = [on_cuda(tiny(CASES["dcgan"], precision=one), data, False).told.read() for one in ("float32", kind)]
     assert told[0] != told[1]
     assert all(told[1][name] == pytest.approx(told[0][name], rel=0.05, abs=0.02) for name in told[0])

@@ -97,3 +97,19 @@ def test_resolutions_that_hold_a_side():
     for resolution in (16, 32, 64, 1024):
         images.check_resolution(resolution)
     assert [images.smallest_resolution(side) for side in (1, 16, 17, 32, 33, 65)] == [16, 16, 32, 32, 64, 128]
+
+
+def test_a_share_has_every_class_alike_and_lies_within_larger_ones(blobs):
+    data = blobs(n=200, classes=4)
+    parts = [data.part(share).images.flatten(1).tolist() for share in (0.1, 0.2, 1)]
+    assert [len(part) for part in parts] == [20, 40, 200]
+    small, large, whole = ({tuple(image) for image in part} for part in parts)
+    assert small < large < whole
+    assert data.part(0.1).labels.bincount().tolist() == [5, 5, 5, 5]
+    for image, label in zip(*vars(data.part(0.1)).values(), strict=True):  # each keeps its own label
+        assert label in data.train_labels[(data.train == image).flatten(1).all(dim=1)]
+
+
+def test_a_share_of_unlabelled_images_is_one_at_least(blobs):
+    assert len(blobs(n=60).part(0.001).images) == 1
+    assert blobs(n=60).part(0.5).labels is None

@@ -100,7 +100,7 @@ def test_names_of_metrics_keep_fid_for_inception():
     assert extractor.prefix == "fd_digits"
     assert list(extractor.metrics()) == [f"{name}_digits" for name in ("fd", "fdinf", "kd", "is", *SHARES)]
     assert require("fashion-mnist").prefix == "fd_fashion_mnist"
-    others = [require(name).prefix for name in names() if name != "inception"]
+    others = [published(name).prefix for name in names() if name != "inception"]
     assert all(prefix.startswith("fd_") for prefix in others)
 
 

@@ -329,7 +329,7 @@ def test_all_scores_on_a_device_equal_those_on_the_cpu(one_thread_for_all):
 def test_every_metric_has_a_name_a_direction_and_a_meaning():
     known = metrics()
     assert list(known) == list(METRICS)
-    assert len({metric.name for metric in known.values()}) == len(known) == 10
+    assert len({metric.name for metric in known.values()}) == len(known) == 13
     for metric in known.values():
         assert metric.best[0] in "↓↑→"
         assert "\n" not in metric.meaning

@@ -39,7 +39,7 @@ def kind(layer: nn.Module) -> str:
 
 
 def test_gan_has_the_sizes_of_the_mdgan_paper() -> None:
-    """Hardy et al. 2019, table on MNIST: G 716,560; D 670,219 with 11 outputs, of which ours has one."""
+    """Hardy et al. 2019, table on MNIST: G 716,560; D 670,219 with 11 outputs, of which this one has one."""
     generator, discriminator = pair("gan", Shape(1, 28), latent=100, width=512)
     assert size(generator) == 716_560
     assert size(discriminator) == 670_219 - 10 * 513

@@ -7,6 +7,7 @@ from torch import Tensor
 from gans import files
 from gans.config import Resolved
 from gans.generate import sampling
+from gans.models.codes import Prior
 from gans.runs.scoring import Scoring
 from gans.schema import CHECKPOINT, GENERATOR
 from gans.training.loop import Session, train
@@ -42,8 +43,8 @@ def test_the_best_point_of_the_curve_is_chosen_and_scored_on_other_latents(
     assert about["images"] == 32
     assert about["data"] == "Blobs"
     assert Resolved.model_validate(about["experiment"]) == made
-    assert torch.equal(sampling.generate(generator, sampling.latents(100, 8, "choose")), drawn[1])
-    assert torch.equal(sampling.generate(generator, sampling.latents(100, 8, "report")), final[0])
+    assert torch.equal(sampling.generate(generator, sampling.codes(100, Prior(8), "choose")), drawn[1])
+    assert torch.equal(sampling.generate(generator, sampling.codes(100, Prior(8), "report")), final[0])
     assert not torch.equal(drawn[1], final[0])
 
 
@@ -60,7 +61,7 @@ def test_the_average_is_scored_with_running_statistics(tiny, blobs, stub_scorer,
     assert about["images"] == 96
     trained = runs[0].training.update.generator
     assert trained.training
-    z = sampling.latents(20, 8, "report")
+    z = sampling.codes(20, Prior(8), "report")
     assert torch.equal(sampling.generate(generator, z), sampling.generate(trained.eval(), z))
 
 
@@ -89,9 +90,9 @@ def test_seconds_of_scoring_are_evaluation(tiny, blobs, stub_scorer, recorder, m
     monkeypatch.setattr("gans.training.costs.time.perf_counter", lambda: now[0])
     assess = stub_scorer.assess
 
-    def slow(self, images: Tensor) -> object:
+    def slow(self, images: Tensor, labels: Tensor | None) -> object:
         now[0] += 100
-        return assess(self, images)
+        return assess(self, images, labels)
 
     monkeypatch.setattr(stub_scorer, "assess", slow)
     observer = recorder()

@@ -98,7 +98,7 @@ def uninterrupted(finished_runs, tiny, blobs, stub_scorer, recorder, tmp_path_fa
     def run(name: str):
         if name not in finished_runs:
             folder, observer = tmp_path_factory.mktemp(name), recorder()
-            outcome = train_and_score(of_recipe(tiny, name), blobs(), folder, CPU, observer)
+            outcome = train_and_score(of_recipe(tiny, name), blobs(classes=3), folder, CPU, observer)
             finished_runs[name] = folder, outcome, observer
         return finished_runs[name]
 
@@ -117,7 +117,7 @@ def test_resume_is_exact(
     name: str, stop: str, tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path
 ) -> None:
     """An interrupted run and an uninterrupted one end with the same bits, scores and curves."""
-    made, images = of_recipe(tiny, name), blobs()
+    made, images = of_recipe(tiny, name), blobs(classes=3)
     folder, expected, whole = uninterrupted(name)
     assert expected.status == "finished"
     first, second = recorder(STOPS[stop]), recorder()
@@ -142,7 +142,7 @@ def test_resume_is_exact(
 def test_resume_is_exact_when_interrupted_at_every_checkpoint(
     tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path
 ) -> None:
-    made, images = of_recipe(tiny, "mdgan"), blobs()
+    made, images = of_recipe(tiny, "mdgan"), blobs(classes=3)
     folder, expected, _ = uninterrupted("mdgan")
     sessions = 0
     while True:
@@ -441,7 +441,9 @@ def small(name: str, **fields: Any) -> Resolved:
     score = {"extractors": ["digits"], "images": 200, "curve_images": 200}
     networks = {"networks": {"latent": 16, "width": 16}}
     table = {"score": score, "schedule": {"evaluations": 4, "grids": 2, "checkpoints": 4, "logs": 8}}
-    often = {"update": {"average_epochs": 0.1}} if name == "fl-gan" else {}  # a round within every evaluation
+    often = (
+        {"update": {"average_epochs": 0.1}} if name.endswith("fl-gan") else {}
+    )  # a round within every evaluation
     made = experiment(recipe(name).settings, networks, table, often, {"kimg": 1, "batch": 10, **fields})
     return Resolved.of(made, 16, "float32", made.score.extractors)
 
@@ -532,7 +534,7 @@ def test_a_small_dcgan_learns_digits(tmp_path: Path) -> None:
 def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
     name: str, tiny, blobs, stub_scorer, recorder, tmp_path
 ) -> None:
-    made, images, device = of_recipe(tiny, name), blobs(), torch.device("cuda")
+    made, images, device = of_recipe(tiny, name), blobs(classes=3), torch.device("cuda")
     with pytest.raises(KeyboardInterrupt):
         train_and_score(made, images, tmp_path, device, recorder(lambda e, count: (e, count) == ("flush", 2)))
     outcome = train_and_score(made, images, tmp_path, device)
@@ -553,3 +555,14 @@ def test_an_untrained_generator_is_never_the_result(tiny, blobs, stub_scorer, tm
     (curve,) = (points for name, points in outcome.history.items() if name.startswith("curve/"))
     assert [score for _, score in curve] == [1.0, 9.0, 8.0, 7.0]
     assert outcome.chosen == curve[-1][0]
+
+
+def test_a_share_of_the_data_is_all_that_is_trained_on(tiny, blobs):
+    data, experiment = blobs(), of_recipe(tiny, "gan", data_share=0.4)
+    part = data.part(0.4)
+    alone = dataclasses.replace(data, train=part.images, train_labels=part.labels)
+    steps = [Training(experiment, data, CPU), Training(of_recipe(tiny, "gan"), alone, CPU)]
+    for training in steps * 6:
+        training.step()
+    ours, theirs = (training.update.generator.state_dict() for training in steps)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

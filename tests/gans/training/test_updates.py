@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from gans.config import Experiment, OptimizerConfig
+from gans.data.batches import Batch
 from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.registry import LOSSES
@@ -230,7 +231,7 @@ def test_batch_norm_normalises_each_kind_by_its_own_statistics(tiny, blobs) -> N
     update = make(tiny({"networks": {"name": "dcgan"}}), blobs().train)
     network = copy.deepcopy(update.discriminator.network)
     real, fake = torch.ones(4, 1, 16, 16) * 0.9, torch.randn(4, 1, 16, 16)
-    found = update.discriminator.logits(real, fake)
+    found = [verdict.logits for verdict in update.discriminator.verdicts(Batch(real), Batch(fake))]
     assert torch.equal(found[0], network(real))
     assert torch.equal(found[1], network(fake))
     assert not torch.allclose(torch.cat(found), network(torch.cat([real, fake])), atol=1e-4)
@@ -246,9 +247,9 @@ def test_every_discriminator_step_has_fresh_images_and_latents(steps: int, tiny,
     learn = update.discriminator.learn
 
     def spy(real, fake, rng):
-        assert not fake.requires_grad
-        reals.append(real)
-        fakes.append(fake.clone())
+        assert not fake.images.requires_grad
+        reals.append(real.images)
+        fakes.append(fake.images.clone())
         return learn(real, fake, rng)
 
     update.discriminator.learn = spy

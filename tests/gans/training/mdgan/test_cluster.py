@@ -134,6 +134,24 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 
 @needs_ray
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["dcgan", "sngan"])
+def test_labels_cross_the_border_with_their_images(name: str, local_cluster, blobs) -> None:
+    """Over three swaps to the bit, with the bytes of the labels."""
+    data, rules = blobs(n=60, classes=3), []
+    made = small(networks={"name": name, "latent": 8, "width": 8, "conditional": True}, loss={"name": "hinge"})
+    for hire in (None, cluster.RayTeam):
+        context = Context(data.train, data.train_labels, hire)
+        rules.append(MDGAN(made, Shape(1, 16, 3), context))
+    found, expected = (run(rule, 7)[0] for rule in rules)
+    assert torch.equal(found, expected)
+    assert difference(*rules) == 0
+    local, remote = (rule.metrics() for rule in rules)
+    assert local == remote
+    assert local["traffic/server_to_worker"] == 2 * (4 * 4 * 256 + 4 * 8)
+
+
+@needs_ray
+@pytest.mark.slow
 def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_cluster, blobs) -> None:
     """0 -> 1 -> 2 -> 0 with worker 0 gone: the one on its way to 0 goes on to where 0's would have gone."""
     remote = MDGAN(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gans import files, seeds
-from gans.data.batches import Batches
+from gans.data.batches import Batch, Batches
 from gans.data.shards import iid as shards
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator
@@ -119,14 +119,17 @@ def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
-def test_one_worker_one_batch_one_step_is_the_two_player_gan(network: str, loss: str, tiny, blobs) -> None:
+def test_one_worker_one_batch_one_step_is_the_two_player_gan(network, conditional, loss, tiny, blobs) -> None:
     if network == "dcgan" and loss == "wasserstein-gp":
         pytest.skip("refused by gans.runs.cell.check_fit")
-    images = blobs().train
-    rule = make(tiny, images, network, loss, workers=1, batches=1, d_steps=1, swap_epochs=1.0)
-    base = {"networks": {"name": network}, "loss": {"name": loss}}
-    plain = TwoPlayer(tiny(base, batch=4), SHAPE, Context(images))
+    data = blobs(classes=3)
+    base = {"networks": {"name": network, "conditional": conditional}, "loss": {"name": loss}}
+    alone = {"rule": "mdgan", "workers": 1, "batches": 1, "d_steps": 1, "swap_epochs": 1.0}
+    shape, context = Shape(1, 16, 3 if conditional else 0), Context(data.train, data.train_labels)
+    rule = MDGAN(tiny(base, {"update": alone}, batch=4), shape, context)
+    plain = TwoPlayer(tiny(base, batch=4), shape, context)
     assert rule.images_per_step == plain.images_per_step == 4
     # the two rules label their random streams differently: give both the same
     worker = rule.team.workers[0]
@@ -190,7 +193,7 @@ def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
     for n, player in enumerate(rule.team.players):
 
         def spy(real, fake, rng, n=n, learn=player.learn):
-            seen[n].append(real)
+            seen[n].append(real.images)
             return learn(real, fake, rng)
 
         player.learn = spy
@@ -369,7 +372,8 @@ def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) 
     for player in rule.team.players:
         for parameter in player.parameters:
             parameter.register_hook(lambda gradient: fired.append(1))
-    loss, feedback = rule.team.sitting[0].feedback(torch.randn(4, 1, 16, 16), torch.randn(4, 1, 16, 16))
+    real, fake = (Batch(torch.randn(4, 1, 16, 16)) for _ in range(2))
+    loss, feedback = rule.team.sitting[0].feedback(real, fake)
     assert fired == []
     assert feedback.shape == (4, 1, 16, 16)
     assert loss.shape == ()
@@ -380,7 +384,7 @@ def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -
     in_double(rule)
     fake = torch.randn(4, 1, 16, 16, dtype=torch.float64)
     network: nn.Module = rule.team.players[1].network
-    _, feedback = rule.team.sitting[1].feedback(torch.zeros_like(fake), fake.clone())
+    _, feedback = rule.team.sitting[1].feedback(Batch(torch.zeros_like(fake)), Batch(fake.clone()))
     for place in [(0, 0, 0, 0), (2, 0, 7, 9), (3, 0, 15, 15)]:
         values = []
         for h in (1e-6, -1e-6):

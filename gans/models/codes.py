@@ -1,0 +1,174 @@
+"""Codes: what a generator draws images from, and how they are distributed.
+
+A code is a latent vector and, where a generator is conditional, the class that is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from gans import seeds
+from gans.config import Experiment
+from gans.data.images import ImageData
+from gans.errors import InputError, unknown
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """What a generator draws n images from: it is called as `generator(*code)`.
+
+    Attributes:
+        z: latents, float (n, latent).
+        labels: the classes that are asked for, int64 (n,), on the same device; on a way between classes how much
+            of each, float (n, classes); None: the generator has none.
+    """
+
+    z: Tensor
+    labels: Tensor | None = None
+
+    @classmethod
+    def joined(cls, codes: Sequence[Code]) -> Self:
+        """One after the other: all with labels, or none."""
+        return cls(*(torch.cat(parts) for parts in zip(*codes, strict=True)))
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """A generator's arguments: the latents and, if there are some, the labels."""
+        yield self.z
+        if self.labels is not None:
+            yield self.labels
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, rows: slice | Tensor) -> Code:
+        """Some of them."""
+        return Code(*(part[rows] for part in self))
+
+    def to(self, device: torch.device | str) -> Code:
+        return Code(*(part.to(device) for part in self))
+
+    def split(self, batch: int) -> list[Code]:
+        """In order, `batch` at a time; the last ones may be fewer."""
+        return [Code(*parts) for parts in zip(*(part.split(batch) for part in self), strict=True)]
+
+
+class Labels:
+    """Draws classes by their shares, on a device and without waiting for it.
+
+    Args:
+        shares: of each class, at least 0, in any unit.
+        device: where labels are drawn.
+
+    Attributes:
+        bounds: the sum of the shares up to each class, float64 (classes,); the last is 1.
+    """
+
+    def __init__(self, shares: Sequence[float], device: torch.device | str = "cpu") -> None:
+        bounds = torch.tensor(shares, dtype=torch.float64, device="cpu").cumsum(0)
+        self.bounds = (bounds / bounds[-1]).to(device)
+
+    def draw(self, count: int, rng: torch.Generator) -> Tensor:
+        """Classes int64 (count,) from a generator on the device; the first ones do not depend on `count`."""
+        # torch.multinomial would wait for a CUDA device
+        places = torch.rand(count, generator=rng, dtype=self.bounds.dtype, device=self.bounds.device)
+        return torch.searchsorted(self.bounds, places, right=True)
+
+
+def shares(labels: Tensor, classes: int, how: str) -> tuple[float, ...]:
+    """How often each of so many classes is drawn; they add up to 1.
+
+    Args:
+        labels: of the images, int64 (n,).
+        classes: how many there are; a class without images is never drawn.
+        how: as the setting `labels`: by the images' own shares (`data`), or evenly (`uniform`).
+    """
+    counts = labels.cpu().bincount(minlength=classes).double()
+    weights = counts.sign() if how == "uniform" else counts
+    return tuple((weights / weights.sum()).tolist())
+
+
+@dataclass(frozen=True)
+class Prior:
+    """How a generator's codes are distributed: z ~ N(0, 1), and labels by shares if it is conditional.
+
+    Attributes:
+        latent: length of z.
+        classes: their names; none: it is not conditional.
+        shares: how often each is drawn; they add up to 1.
+    """
+
+    latent: int
+    classes: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, experiment: Experiment, data: ImageData) -> Self:
+        """What an experiment trains its generator on, with data that `gans.models.shape_of` takes."""
+        config, labels = experiment.networks, data.train_labels
+        if not config.conditional or labels is None:
+            return cls(config.latent)
+        return cls(config.latent, data.classes, shares(labels, len(data.classes), experiment.labels))
+
+    @classmethod
+    def told(cls, about: Mapping[str, Any]) -> Self:
+        """What a generator's file says of it."""
+        classes = about.get("classes", {"names": (), "shares": ()})
+        return cls(int(about["networks"]["latent"]), tuple(classes["names"]), tuple(classes["shares"]))
+
+    def about(self) -> dict[str, Any]:
+        """The opposite of `told`, beside the networks' settings: nothing of a generator without classes."""
+        if not self.classes:
+            return {}
+        return {"classes": {"names": list(self.classes), "shares": list(self.shares)}}
+
+    def codes(self, count: int, seed: int, purpose: str) -> Code:
+        """Codes of a seed, on the CPU, so that every device gets the same; the first do not depend on `count`.
+
+        Args:
+            count: how many.
+            seed: of z, which is that of `gans.seeds.normal_rows(count, latent, seed, purpose)`, and of the labels.
+            purpose: what they are for.
+        """
+        z = seeds.normal_rows(count, self.latent, seed, purpose)
+        if not self.classes:
+            return Code(z)
+        return Code(z, Labels(self.shares).draw(count, seeds.generator(seed, purpose, "labels")))
+
+    def asked(self, z: Tensor, wanted: str | int | None = None) -> Code:
+        """Latents of one class.
+
+        Args:
+            z: float (n, latent).
+            wanted: the class, by its name or its number from 0; None: the first, or none if there are no classes.
+
+        Raises:
+            InputError: there is no such class, or the generator has none.
+        """
+        if wanted is None:
+            return Code(z, self.label(0, len(z), z.device) if self.classes else None)
+        if not self.classes:
+            raise InputError("this generator has no classes: it was not trained as a conditional one")
+        return Code(z, self.label(self.number(wanted), len(z), z.device))
+
+    def number(self, wanted: str | int) -> int:
+        """A class's number, from its name or number.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        if isinstance(wanted, str):
+            if wanted in self.classes:
+                return self.classes.index(wanted)
+            raise unknown("class", wanted, self.classes)
+        if not 0 <= wanted < len(self.classes):
+            raise InputError(f"class {wanted} is none of {len(self.classes)}; they are counted from 0")
+        return wanted
+
+    @staticmethod
+    def label(number: int, count: int, device: torch.device) -> Tensor:
+        return torch.full((count,), number, dtype=torch.int64, device=device)

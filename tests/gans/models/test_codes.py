@@ -1,0 +1,102 @@
+"""What a generator draws from: latents, labels, and how they are distributed."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gans import seeds
+from gans.config import experiment
+from gans.errors import InputError
+from gans.models import shape_of
+from gans.models.codes import Code, Labels, Prior, shares
+from gans.models.layers import Shape
+from tests.conftest import networks
+
+PRIOR = Prior(3, ("cat", "dog", "owl"), (0.5, 0.0, 0.5))
+
+
+def test_a_code_is_what_a_generator_is_called_with() -> None:
+    z, labels = torch.randn(5, 3), torch.tensor([4, 3, 2, 1, 0])
+    plain, code = Code(z), Code(z, labels)
+    assert [len(tuple(one)) for one in (plain, code)] == [1, 2]
+    assert len(code) == 5
+    assert [part.tolist() for part in code[1:3]] == [z[1:3].tolist(), [3, 2]]
+    assert [part.labels.tolist() for part in code.split(2)] == [[4, 3], [2, 1], [0]]
+    assert all(part.labels is None for part in plain.split(2))
+    assert torch.equal(Code.joined(code.split(2)).labels, labels)
+    assert torch.equal(Code.joined(plain.split(2)).z, z)
+    assert code.to("meta").labels.is_meta
+
+
+def test_labels_are_drawn_by_their_shares() -> None:
+    """Chi-square of 30,000 draws with 2 degrees of freedom: 0.1 % level 13.8; a class without images never."""
+    drawn = Labels((3, 0, 6, 1)).draw(30_000, seeds.generator(0))
+    counts = torch.bincount(drawn, minlength=4)
+    assert counts[1] == 0
+    expected = torch.tensor([9_000.0, 18_000, 3_000])
+    assert ((counts[[0, 2, 3]] - expected) ** 2 / expected).sum() < 13.8
+    assert torch.equal(Labels((3, 0, 6, 1)).draw(7, seeds.generator(0)), drawn[:7])
+    assert Labels((0, 1, 0)).draw(100, seeds.generator(0)).unique().tolist() == [1]
+
+
+def test_shares_are_those_of_the_images_or_even() -> None:
+    labels = torch.tensor([0, 0, 0, 2])
+    assert shares(labels, 4, "data") == (0.75, 0, 0.25, 0)
+    assert shares(labels, 4, "uniform") == (0.5, 0, 0.5, 0)
+
+
+def test_fixed_codes_have_the_latents_of_before_and_labels_beside_them() -> None:
+    code, plain = PRIOR.codes(50, 2, "purpose"), Prior(3).codes(50, 2, "purpose")
+    assert torch.equal(code.z, seeds.normal_rows(50, 3, 2, "purpose"))
+    assert torch.equal(plain.z, code.z)
+    assert plain.labels is None
+    assert code.labels.unique().tolist() == [0, 2]
+    assert torch.equal(PRIOR.codes(9, 2, "purpose").labels, code.labels[:9])
+    assert not torch.equal(PRIOR.codes(50, 2, "another").labels, code.labels)
+
+
+def test_what_a_file_tells_is_the_prior() -> None:
+    for prior in (PRIOR, Prior(3)):
+        assert Prior.told({"networks": {"latent": 3}, **prior.about()}) == prior
+    assert Prior(3).about() == {}
+
+
+@pytest.mark.parametrize(("how", "expected"), [("data", (0.5, 0.25, 0.25)), ("uniform", (1 / 3, 1 / 3, 1 / 3))])
+def test_the_prior_of_an_experiment(how, expected, blobs) -> None:
+    data = replace(blobs(n=8, classes=3), train_labels=torch.tensor([0, 0, 0, 0, 1, 1, 2, 2]))
+    table = {"networks": {"latent": 3, "conditional": True}, "labels": how}
+    assert Prior.of(experiment(table), data) == Prior(3, data.classes, expected)
+    assert Prior.of(experiment({"networks": {"latent": 3}}), data) == Prior(3)
+
+
+def test_one_class_is_asked_for_by_name_or_number() -> None:
+    z = torch.randn(4, 3)
+    assert PRIOR.asked(z).labels.tolist() == [0] * 4
+    assert PRIOR.asked(z, "owl").labels.tolist() == PRIOR.asked(z, 2).labels.tolist() == [2] * 4
+    assert Prior(3).asked(z).labels is None
+    for prior, wanted, says in ((PRIOR, "bird", "bird"), (PRIOR, 3, "class 3"), (Prior(3), "owl", "no classes")):
+        with pytest.raises(InputError, match=says):
+            prior.asked(z, wanted)
+
+
+def test_networks_are_built_for_the_classes_of_the_data(blobs) -> None:
+    assert shape_of(blobs(classes=3), networks(conditional=True)) == Shape(1, 16, 3)
+    assert shape_of(blobs(classes=3), networks()) == Shape(1, 16)
+
+
+def test_what_cannot_be_conditional_is_said_in_a_line(blobs, monkeypatch) -> None:
+    config = networks(conditional=True)
+    with pytest.raises(InputError, match="need labelled images, which blobs has not; sort them"):
+        shape_of(blobs(), config)
+    with pytest.raises(InputError, match="the training images of blobs are of one;"):
+        shape_of(replace(blobs(classes=3), train_labels=torch.zeros(60, dtype=torch.int64)), config)
+    monkeypatch.setattr("gans.models.dcgan.DCGAN", replace(networks_of("dcgan"), conditional=None))
+    with pytest.raises(InputError, match="model dcgan has no conditional form"):
+        shape_of(blobs(classes=3), config)
+
+
+def networks_of(name: str):
+    from gans.registry import MODELS
+
+    return MODELS[name]

@@ -1,0 +1,87 @@
+"""Scores with classes are those of conditional generators, and what was scored without them stays complete."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks.runner import floors_of, measured
+from gans import schema
+from gans.config import experiment
+from gans.data.images import ImageData
+from gans.fidelity import require
+from gans.runs.cell import Cell, identify
+from gans.runs.execute import tags
+from gans.runs.scores import ScoreKey, metric_names, record
+from tests.conftest import CPU, train_and_score
+
+CLASSES = tuple("0123456789")
+
+
+def cell(conditional: bool) -> Cell:
+    table = {"dataset": "digits", "networks": {"name": "gan", "conditional": conditional}}
+    return identify("cgan" if conditional else "gan", experiment(table), CPU)
+
+
+def test_a_run_without_classes_stays_complete_and_one_with_them_needs_more() -> None:
+    extractor = require("digits")
+    plain, more = metric_names(extractor), metric_names(extractor, CLASSES)
+    assert more == [*plain, "intra_fd_digits", "agreement_digits", "cas_digits"]
+    kept = record(extractor, plain)
+    assert kept.complete(extractor)
+    assert not kept.complete(extractor, CLASSES)
+    assert record(extractor, more).complete(extractor, CLASSES)
+    # a number of each class would not fit into a tag
+    assert record(extractor, [*more, "intra_fd_digits/0", "intra_fd_digits_se/0"]).metrics == tuple(more)
+
+
+def test_a_conditional_cell_has_classes_and_says_them() -> None:
+    assert cell(False).classes == ()
+    assert schema.CLASSES not in tags(cell(False))
+    assert json.loads(tags(cell(True))[schema.CLASSES]) == list(CLASSES)
+
+
+def test_the_floor_of_a_conditional_cell_is_the_same_with_more_numbers() -> None:
+    wanted = [ScoreKey("digits", 1000)]
+    (plain,), (labelled,) = floors_of(cell(False), wanted), floors_of(cell(True), wanted)
+    assert replace(labelled, classes=()) == plain
+    names = metric_names(require("digits"))
+    metrics = {f"{kind}/{name}": 1.0 for kind in ("half", "test") for name in names}
+    run = SimpleNamespace(data=SimpleNamespace(tags={schema.STATUS: schema.FINISHED}, metrics=metrics))
+    assert measured(run, plain)
+    assert not measured(run, labelled)
+    more = metric_names(require("digits"), CLASSES)
+    metrics |= {f"{kind}/{name}": 1.0 for kind in ("half", "test") for name in more}
+    assert measured(run, labelled)
+    assert measured(run, plain)
+
+
+@pytest.fixture
+def labelled(blobs) -> ImageData:
+    data = blobs()
+    labels = torch.arange(len(data.train)) % 3
+    return replace(data, train_labels=labels, test_labels=labels[:10], classes=("a", "b", "c"))
+
+
+def test_a_conditional_generator_is_scored_with_the_labels_asked_for(
+    tiny, labelled, stub_scorer, recorder, monkeypatch, tmp_path
+):
+    asked = []
+    assess = stub_scorer.assess
+    monkeypatch.setattr(
+        stub_scorer, "assess", lambda self, images, labels=None: asked.append(labels) or assess(self, images)
+    )
+    observer = recorder()
+    made = tiny({"networks": {"name": "gan", "conditional": True}})
+    train_and_score(made, labelled, tmp_path, CPU, observer)
+    (labels,) = asked
+    assert labels.shape == (100,)
+    assert set(labels.tolist()) == {0, 1, 2}
+    assert [path.name for path in observer.pictures][-3:] == ["final.png", "each-class.png", "neighbours.png"]
+    train_and_score(tiny({"networks": {"name": "gan"}}), labelled, tmp_path / "plain", CPU)
+    assert asked[1] is None
+    assert not (tmp_path / "plain" / schema.SAMPLES / schema.CLASS_GRID).exists()

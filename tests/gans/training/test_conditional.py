@@ -1,0 +1,227 @@
+"""Conditional training: steps, feedback and bytes against what is written out by hand."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, softplus
+
+from gans.config import Resolved
+from gans.data.batches import Batch
+from gans.models import shape_of
+from gans.models.codes import Prior
+from gans.registry import RULES
+from gans.training.mdgan.flgan import FLGAN
+from gans.training.mdgan.server import MDGAN
+from gans.training.players import Discriminator
+from gans.training.updates import Context, TwoPlayer, Update
+from tests.conftest import discriminators, seeded, to_double
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WORKERS = {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.4}
+
+
+def make(tiny, blobs, name: str, *tables: dict[str, Any], **fields: Any) -> Update:
+    made: Resolved = tiny({"networks": {"name": name, "conditional": True}}, *tables, batch=4, **fields)
+    data = blobs(n=60, classes=3)
+    context = Context(data.train, data.train_labels)
+    return RULES[made.update.rule](made, shape_of(data, made.networks), context)
+
+
+def class_loss(outputs: Tensor, labels: Tensor) -> Tensor:
+    """-log softmax at the label, by hand."""
+    return -torch.stack(
+        [log_softmax(row[1:], dim=0)[label] for row, label in zip(outputs, labels, strict=True)]
+    ).mean()
+
+
+class Book:
+    """A discriminator's and a generator's losses as tutorials write them, non-saturating or Wasserstein's."""
+
+    def __init__(self, update: TwoPlayer, made: Resolved) -> None:
+        self.g, self.d = copy.deepcopy(update.generator), copy.deepcopy(update.discriminator.network)
+        o = made.optimizer
+        betas = o.beta1, o.beta2
+        self.adams = [
+            torch.optim.Adam(network.parameters(), lr, betas, foreach=False)
+            for network, lr in ((self.g, o.lr_g), (self.d, o.lr_d))
+        ]
+        self.weight, self.penalty = made.loss.auxiliary, made.loss.penalty
+        self.wasserstein = made.loss.name == "wasserstein-gp"
+        self.projects = update.discriminator.conditional == "projection"
+        self.apart = any(isinstance(layer, nn.BatchNorm2d) for layer in self.d.modules())
+
+    def judge(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The outputs of the network, (n, 1) or (n, 1 + classes)."""
+        return self.d(images, labels)[:, None] if self.projects else self.d(images)
+
+    def learn(self, real: Batch, fake: Batch, mix: Tensor) -> float:
+        self.adams[1].zero_grad()
+        if self.apart:
+            r, f = (self.judge(*batch) for batch in (real, fake))
+        else:  # one pass, as spectral norm moves with each
+            r, f = self.judge(torch.cat([real.images, fake.images]), torch.cat([real.labels, fake.labels])).chunk(
+                2
+            )
+        if self.wasserstein:
+            loss = f[:, 0].mean() - r[:, 0].mean()
+            between = (mix * real.images + (1 - mix) * fake.images).requires_grad_()
+            (slopes,) = torch.autograd.grad(
+                self.judge(between, real.labels)[:, 0].sum(), between, create_graph=True
+            )
+            loss = loss + self.penalty * ((slopes.flatten(1).norm(dim=1) - 1) ** 2).mean()
+        else:
+            loss = softplus(-r[:, 0]).mean() + softplus(f[:, 0]).mean()
+        if not self.projects:
+            loss = loss + self.weight * (class_loss(r, real.labels) + class_loss(f, fake.labels))
+        loss.backward()
+        self.adams[1].step()
+        return loss.item()
+
+    def draw(self, fake: Batch) -> float:
+        self.adams[0].zero_grad()
+        outputs = self.judge(*fake)
+        loss = -outputs[:, 0].mean() if self.wasserstein else softplus(-outputs[:, 0]).mean()
+        if not self.projects:
+            loss = loss + self.weight * class_loss(outputs, fake.labels)
+        loss.backward()
+        self.adams[0].step()
+        return loss.item()
+
+
+@pytest.mark.parametrize("loss", ["non-saturating", "wasserstein-gp"])
+@pytest.mark.parametrize("name", ["gan", "dcgan", "sngan", "wgan-gp"])
+def test_steps_equal_a_textbook_conditional_gan(name: str, loss: str, tiny, blobs) -> None:
+    if name == "dcgan" and loss == "wasserstein-gp":
+        pytest.skip("refused by gans.runs.cell.check_fit")
+    update = make(tiny, blobs, name, {"loss": {"name": loss, "auxiliary": 0.7}})
+    assert isinstance(update, TwoPlayer)
+    to_double(update.player, update.discriminator)
+    # the penalty is computed by the network itself, whose input is double already
+    book = Book(update, update.experiment)
+    for images in (0, 4, 8):
+        code = update.codes(seeded(update, "latents", images))
+        real = update.batches.of(update.batches.indices(images, 4))
+        real = real._replace(images=real.images.double())
+        mix = torch.rand((4, 1, 1, 1), generator=seeded(update, "penalty", images, 0))
+        found = update.step(images)
+        fake = Batch(book.g(code.z.double(), code.labels), code.labels)
+        assert found["loss/discriminator"].item() == pytest.approx(book.learn(real, fake.detach(), mix), rel=1e-6)
+        assert found["loss/generator"].item() == pytest.approx(book.draw(fake), rel=1e-6)
+    for one, other in ((update.generator, book.g), (update.discriminator.network, book.d)):
+        theirs = other.state_dict()
+        for key, value in one.state_dict().items():
+            assert torch.allclose(value.double(), theirs[key].double(), rtol=0, atol=1e-6), key
+
+
+def test_real_labels_are_those_of_the_images(tiny, blobs) -> None:
+    update, data = make(tiny, blobs, "gan"), blobs(n=60, classes=3)
+    places = update.batches.indices(10, 30)
+    assert torch.equal(update.batches.of(places).labels, data.train_labels[places])
+
+
+def test_the_generated_classes_are_the_datas_or_even(tiny, blobs) -> None:
+    """Their means over 100 batches of 4 from 60 images labelled in turn, and from those of shares 4:1."""
+    update = make(tiny, blobs, "gan")
+    drawn = torch.cat([update.codes(seeded(update, "latents", 4 * i)).labels for i in range(100)])
+    assert (torch.bincount(drawn, minlength=3) - 400 / 3).abs().max() < 4 * (400 * 2 / 9) ** 0.5
+    data = blobs(n=60, classes=2)
+    skewed = torch.arange(60).remainder(5) // 4  # 0 0 0 0 1
+    for how, share in (("data", 0.2), ("uniform", 0.5)):
+        made = tiny({"networks": {"name": "gan", "conditional": True}, "labels": how})
+        update = TwoPlayer(made, shape_of(data, made.networks), Context(data.train, skewed))
+        drawn = torch.cat([update.codes(seeded(update, "latents", 8 * i)).labels for i in range(100)])
+        assert drawn.double().mean().item() == pytest.approx(share, abs=4 * (share * (1 - share) / 800) ** 0.5)
+
+
+@pytest.mark.parametrize("name", ["gan", "sngan"])
+def test_penalties_see_the_adversarial_logit_alone(name: str, tiny, blobs) -> None:
+    """gamma / 2 E |grad D_0|^2, by one image at a time; the class logits are as steep as they like."""
+    update = make(tiny, blobs, name, {"penalties": {"r1": 2.0, "r2": 3.0}})
+    assert isinstance(update, TwoPlayer)
+    player = update.discriminator
+    player.network.double().eval()
+    batches = [Batch(torch.randn(4, 1, 16, 16, dtype=torch.float64), torch.arange(4) % 3) for _ in range(2)]
+    real, fake = (batch.watched() for batch in batches)
+    verdicts = player.verdicts(real, fake)
+    found = player.zero_centred([verdict.logits for verdict in verdicts], [real.images, fake.images])
+
+    def logit(image: Tensor, label: Tensor) -> Tensor:
+        outputs = player.network(*((image[None], label[None]) if name == "sngan" else (image[None],)))
+        return outputs.flatten()[0]
+
+    expected = 0.0
+    for gamma, batch in zip((2.0, 3.0), batches, strict=True):
+        slopes = [torch.func.grad(logit)(image, label) for image, label in zip(*batch, strict=True)]
+        expected += gamma / 2 * sum((slope**2).sum().item() for slope in slopes) / 4
+    assert found.item() == pytest.approx(expected, rel=1e-10)
+
+
+# --- MD-GAN and FL-GAN
+
+
+def test_feedback_covers_the_class_term(tiny, blobs) -> None:
+    update = make(tiny, blobs, "gan", {"update": WORKERS})
+    assert isinstance(update, MDGAN)
+    pupil = update.team.sitting[1]
+    fake = Batch(torch.randn(4, 1, 16, 16), torch.tensor([0, 1, 2, 0]))
+    loss, feedback = pupil.feedback(fake, fake)
+    images = fake.images.clone().requires_grad_()
+    outputs = pupil.player.network(images)
+    expected = softplus(-outputs[:, 0]).mean() + class_loss(outputs, fake.labels)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.allclose(feedback, torch.autograd.grad(expected, images)[0], atol=1e-8)
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_labels_travel_with_the_batches_and_count(batches: int, tiny, blobs) -> None:
+    """b = 4 images of 256 floats and 4 labels of 8 bytes, twice for k = 2; up go the feedback and 4 statistics."""
+    update = make(tiny, blobs, "gan", {"update": {**WORKERS, "batches": batches}})
+    assert isinstance(update, MDGAN)
+    seen: list[tuple[Batch, Batch]] = []
+    for pupil in update.team.pupils:
+        pupil.play = lambda x_d, x_g, play=pupil.play: (seen.append((x_d, x_g)), play(x_d, x_g))[1]
+    update.step(0)
+    assert update.metrics()["traffic/server_to_worker"] == batches * (4 * 4 * 256 + 4 * 8)
+    assert update.metrics()["traffic/worker_to_server"] == 4 * 4 * 256 + 16
+    codes = [update.codes(seeded(update, "latents", 0, j)) for j in range(batches)]
+    for n, (x_d, x_g) in enumerate(seen):
+        assert torch.equal(x_d.labels, codes[(n + 1) % batches].labels)
+        assert torch.equal(x_g.labels, codes[n % batches].labels)
+    shards = [worker.shard for worker in update.team.workers.values()]
+    data = blobs(n=60, classes=3)
+    for shard in shards:  # each image has its label wherever it went
+        real = shard.of(shard.indices(0, 20))
+        for image, label in zip(*real, strict=True):
+            (place,) = (
+                ((data.train.float() / 127.5 - 1 - image).abs().amax(dim=(1, 2, 3)) < 1e-6).nonzero().flatten()
+            )
+            assert label == data.train_labels[place]
+
+
+def test_a_federated_worker_draws_the_classes_that_it_has(tiny, blobs) -> None:
+    table = {"rule": "fl-gan", "workers": 3, "shards": "classes", "average_epochs": 0.4}
+    update = make(tiny, blobs, "gan", {"update": table})
+    assert isinstance(update, FLGAN)
+    for n, worker in enumerate(update.workers):
+        assert worker.codes(seeded(worker, "latents", 0)).labels.tolist() == [n] * 4
+        assert worker.batches.of(worker.batches.indices(0, 20)).labels.tolist() == [n] * 20
+    update.step(0)
+    assert [type(player) for player in discriminators(update)] == [Discriminator] * 3
+
+
+def test_a_conditional_generator_is_told_of_in_its_file(tiny, blobs, stub_scorer, tmp_path) -> None:
+    from gans.generate import generate, load_generator, sampling
+    from tests.conftest import train_and_score
+
+    data = blobs(classes=3)
+    made = tiny({"networks": {"name": "gan", "conditional": True}}, score={"images": 100, "curve_images": 100})
+    train_and_score(made, data, tmp_path)
+    generator, about = load_generator(tmp_path / "generator.safetensors")
+    assert about["shape"] == [1, 16]
+    prior = Prior.told(about)
+    assert prior == Prior.of(made, data)
+    assert prior.classes == ("class 0", "class 1", "class 2")
+    assert generate(generator, sampling.codes(5, prior, "report")).shape == (5, 1, 16, 16)
