@@ -93,6 +93,6 @@ class Artist:
         from gans.models.codes import Prior
 
         channels, side = self.about["shape"]
-        check_memory(self.name, (len(z), channels, side, side))
+        check_memory(self.name, (len(z), channels, side, side), "ask for fewer images")
         with drawing(self.name):
             return generate(self.generator, Prior.told(self.about).asked(z))

@@ -156,7 +156,7 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
         raise InputError(f"{path} draws {channels}-channel images, '{reference.name}' has {reference.channels}")
     name = fidelity.default_extractor(reference) if asked.extractor == "auto" else asked.extractor
     fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
-    check_memory(str(path), (count, channels, side, side))
+    check_memory(str(path), (count, channels, side, side), "ask for fewer images")
     with drawing(path):
         images = sampling.generate(generator, sampling.codes(count, Prior.told(about), "report"))
     return Given(images, reference, "the latents that reports are made with")

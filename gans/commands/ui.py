@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from typing import IO, Annotated, Any
 from gans.commands import options
 from gans.commands.options import Option
 from gans.errors import InputError
-from gans.runs import databases
+from gans.runs import artifacts, databases
 from gans.urls import shown, tracking_uri
 
 HOST = "127.0.0.1"
@@ -57,6 +58,8 @@ def run(asked: Ui) -> int:
             new = databases.missing(uri)
             if new:
                 make_store(said)
+            else:
+                bring_home(uri)
             with Server.started(asked.port, uri, said) as server:
                 server.wait_until_it_answers()
                 print(f"MLflow UI of {shown(uri)}: {server.address} (Ctrl-C ends it)", flush=True)
@@ -65,6 +68,17 @@ def run(asked: Ui) -> int:
                 return server.process.wait()
     except Ended as end:
         return 0 if end.number == signal.SIGINT else 128 + end.number
+
+
+def bring_home(uri: str) -> None:
+    """Correct the addresses of artifacts in a store that has moved: MLflow's server shows them by these alone."""
+    try:
+        count = artifacts.bring_home(uri)
+    except sqlite3.Error as error:  # read only, say: the server does not mind, it shows what it finds
+        print(f"pictures of runs may be missing: {shown(uri)} has moved and {error}", file=sys.stderr)
+    else:
+        if count:
+            print(f"{shown(uri)} has moved: {count} addresses of artifacts in it are corrected", flush=True)
 
 
 def show_links(address: str, said: IO[bytes]) -> None:

@@ -134,13 +134,15 @@ def check_resolution(resolution: int) -> None:
         )
 
 
-def check_memory(name: str, shape: tuple[int, int, int, int]) -> None:
+def check_memory(
+    name: str, shape: tuple[int, int, int, int], remedy: str = "ask for a smaller resolution"
+) -> None:
     """Raises InputError unless memory holds images of this shape twice: once as decoded, once as split."""
     needed, free = 2 * math.prod(shape), psutil.virtual_memory().available
     if needed > free:
         raise InputError(
             f"{name}: {shape[0]:,} images of {shape[-1]} x {shape[-1]} need {needed / 1e9:.1f} GB of memory, "
-            f"{free / 1e9:.1f} GB are free; ask for a smaller resolution"
+            f"{free / 1e9:.1f} GB are free; {remedy}"
         )
 
 

@@ -72,7 +72,7 @@ class Served:
         if not all(1 <= count <= latents.MOST for count in counts):
             raise InputError(f"'{COUNT}' must be at least 1, at most {latents.MOST}")
         channels, side = self.shape
-        check_memory("the request", (sum(counts), channels, side, side))
+        check_memory("the request", (sum(counts), channels, side, side), "ask for fewer images")
         return [latents.draw(n, self.prior.latent, seed) for n, seed in zip(counts, seeds, strict=True)]
 
 

@@ -42,16 +42,20 @@ class Kind:
     Attributes:
         table: tells it from others.
         name: for people.
+        first: of its tables, those that are made before others.
         makes_folders: whether it makes the folders that a file of its own is to lie in.
     """
 
     table: str
     name: str
+    first: frozenset[str]
     makes_folders: bool
 
 
-MLFLOW = Kind("experiments", "MLflow's tracking store", makes_folders=True)
-OPTUNA = Kind("studies", "a sweep's storage (Optuna's)", makes_folders=False)
+MLFLOW = Kind("experiments", "MLflow's tracking store", frozenset({"experiments"}), makes_folders=True)
+OPTUNA = Kind(
+    "studies", "a sweep's storage (Optuna's)", frozenset({"studies", "version_info"}), makes_folders=False
+)
 DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
 ELSEWHERE = ("http", "https", "databricks", "databricks-uc", "uc")  # that MLflow knows besides
 
@@ -197,7 +201,9 @@ def _sqlite(path: Path | None, kind: Kind) -> None:
         raise Unusable(f"{path}: {error.strerror}") from None
     if start and start != MAGIC:
         raise Unusable(f"{path} is no SQLite database")
-    _of_kind(_tables(path), kind)
+    tables = _tables(path)
+    _of_kind(tables, kind)
+    _no_stranger(tables, kind)
 
 
 def _journal(path: Path) -> None:
@@ -251,6 +257,12 @@ def _tables(path: Path) -> set[str]:
                 told = True
                 print(f"waiting for {path}, which another process holds", file=sys.stderr, flush=True)
             time.sleep(LOOK)
+
+
+def _no_stranger(tables: set[str], kind: Kind) -> None:
+    """Refuse a file that holds tables, and none of ours: already to read it, MLflow would make its own there."""
+    if tables and not tables & kind.first:
+        raise Unusable(f"it is another program's database, with a table {min(tables)}")
 
 
 def _of_kind(tables: set[str], kind: Kind) -> None:

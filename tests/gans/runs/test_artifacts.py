@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from gans.errors import InputError
-from gans.runs.artifacts import home, located
+from gans.runs.artifacts import bring_home, home, located
 from gans.runs.find import IN_RUN, find_generator
 from gans.runs.tracking import Run, Store
 
@@ -48,6 +49,17 @@ def test_a_copy_does_not_write_into_its_original(moved):
     Run(store, run_id).text("more", "note.txt")
     store.start("cells", "b", {}).text("other", "note.txt")
     assert sorted(old.rglob("*")) == before
+
+
+def test_a_moved_store_is_told_where_its_artifacts_are_so_that_mlflow_itself_finds_them(moved):
+    store, run_id, old = moved
+    assert bring_home(store.uri) == 2  # the experiment's, and the run's
+    assert bring_home(store.uri) == 0
+    assert bring_home(f"sqlite:///{old.parent}/renamed/mlflow.db") == 2  # a store in its own right by now
+    plain = MlflowClient(store.uri)  # without our knowledge of places
+    assert Path(plain.download_artifacts(run_id, IN_RUN)).read_text() == "weights"
+    new = plain.create_run(plain.get_run(run_id).info.experiment_id)
+    assert new.info.artifact_uri.startswith(home(store.uri).as_uri())
 
 
 def test_what_is_missing_is_named_with_its_path(moved, monkeypatch):

@@ -116,3 +116,14 @@ def test_a_storage_of_another_optuna_is_one_line(tmp_path):
         database.commit()
     with pytest.raises(InputError, match="cannot use the storage"):
         open_storage(url)
+
+
+@pytest.mark.parametrize("check", [check_tracking, check_storage])
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path, check):
+    path = tmp_path / "accounts.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE accounts (name TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"another program's database, with a table accounts; "):
+        check(f"sqlite:///{path}")
+    assert path.read_bytes() == before
