@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ from gans.training.loop import train
 from gans.training.players import Discriminator, Player, Statistics
 from gans.training.recorder import Observer, Silent
 from gans.training.updates import Update
+
+# who started the tests, in the background say, may have had Ctrl-C ignored, and processes of the tests inherit it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Found = TypeVar("Found")
 CPU = torch.device("cpu")

@@ -99,6 +99,16 @@ def grid(dataset: str, resolution: int) -> Image.Image:
     return grids.picture(datasets.load(dataset, resolution=resolution).train[:GRID_IMAGES])
 
 
+class News:
+    """Keeps what a job tells until it has ended."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, Mapping[str, float]]] = []
+
+    def __call__(self, images: int, values: Mapping[str, float]) -> None:
+        self.told.append((images, values))
+
+
 class SimulatedEngine:
     """Runs simulated cells one after the other in this process, and other jobs as they are.
 
@@ -115,9 +125,9 @@ class SimulatedEngine:
         for job in jobs:
             wall, cpu = time.perf_counter(), time.process_time()
             yield Started(job)
-            news: list[tuple[int, Mapping[str, float]]] = []
-            result = self.call(job)(lambda images, values, news=news: news.append((images, values)))
-            for images, values in news:
+            news = News()
+            result = self.call(job)(news)
+            for images, values in news.told:
                 yield Progressed(job, images, values)
             yield Ended(job, result)
             if job.counts:

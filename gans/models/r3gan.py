@@ -32,7 +32,7 @@ from itertools import pairwise
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate, leaky_relu, pad
+from torch.nn.functional import interpolate, leaky_relu, pad
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
@@ -151,8 +151,14 @@ class Downsample(nn.Module):
     """(n, c, h, w) -> (n, c, h/2, w/2), bilinear: [1 3 3 1] / 8 along both axes, then every second pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # [1 3 3 1] is [1 1] * [1 1] * [1 1]: three means of two, in far less time than a convolution
-        return avg_pool2d(avg_pool2d(avg_pool2d(x, 2, stride=1, padding=1), 2, stride=1), 2)
+        padded = pad(x, (1, 1, 1, 1))
+        rows = weighed(*(padded[:, :, i : i + x.shape[2] - 1 : 2] for i in range(4)))
+        return weighed(*(rows[..., i : i + x.shape[3] - 1 : 2] for i in range(4)))
+
+
+def weighed(first: Tensor, second: Tensor, third: Tensor, fourth: Tensor) -> Tensor:
+    """[1 3 3 1] / 8 of four neighbours, by additions: on a CPU a fraction of a convolution's or a pool's time."""
+    return ((first + fourth) / 8).add(second + third, alpha=3 / 8)
 
 
 def channels(shape: Shape, config: Config) -> list[int]:

@@ -167,7 +167,6 @@ def test_closing_the_engine_stops_its_processes(tmp_path):
 
 
 RUNNER = """
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -176,7 +175,6 @@ from benchmarks.engine import Job
 from tests.benchmarks.toys import endless
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # who started the tests may have had it ignored
     folder = Path(sys.argv[1])
     call = [partial(endless, pidfile=str(folder / f"pid{n}")) for n in range(2)]
     jobs = [Job(f"endless{n}", call[n], 0, folder / "log.txt", 60) for n in range(2)]

@@ -106,7 +106,8 @@ def test_a_matrix_names_parts_of_any_file(parts):
     found = cell()
     assert found.name == "parts_of_mine:LINEAR/parts_of_mine:few/0"
     assert found.slug.startswith("parts-of-mine-LINEAR-parts-of-mine-few-0-")
-    assert found.experiment.networks.model_dump() == {"name": "parts_of_mine:LINEAR", "latent": 8, "depth": 2}
+    own = {"name": "parts_of_mine:LINEAR", "latent": 8, "depth": 2}
+    assert found.experiment.networks.model_dump() == {**own, "conditional": False}
     assert len(found.images.train) == 200
     assert resolve(found.model, found.experiment, CPU) == found
     assert read_matrix("mine.toml").experiment_name(1, ["parts_of_mine:few", "digits"]) == (
