@@ -35,7 +35,7 @@ seeds = [0, 1, 2]
 time_limit_minutes = 20
 [datasets.digits]
 [defaults]
-kimg = 24
+kimg = 16
 batch = 20
 networks = { latent = 8, width = 8 }
 optimizer = { lr_g = 3e-3, lr_d = 3e-3 }
@@ -114,8 +114,8 @@ def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_l
     assert {run.data.tags["gans.status"] for run in cells.values()} == {"finished"}
     assert len(cells) == 6
     moved = [run.data.tags["gans.moved"] for run in cells.values() if "gans.moved" in run.data.tags]
-    assert len(moved) == 1
-    assert moved[0].endswith(" is gone")
+    assert "is gone; it goes on" in said  # of a cell, or of the noise floor, which has no such tag
+    assert all(why.endswith(" is gone") for why in moved)
     assert [run.info.status for run in made.all_runs() if run.info.status == "RUNNING"] == []
     local = bench(tmp_path / "local")
     assert local.run("--jobs", "2")[0] == 0
