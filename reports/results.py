@@ -165,8 +165,10 @@ class Results:
         curves = self.curves[self.curves["identity"].isin(self.on(board)["identity"])]
         scores = curves[curves["name"] == schema.curve(board.metric)].rename(columns={"value": "score"})
         clocks = curves[curves["name"] == CLOCK]
+        # once, and not for every cell: a board may have thousands
+        by_cell = {str(identity): clock for identity, clock in clocks.groupby("identity", sort=False)}
         parts = [
-            part.assign(seconds=_at(part["images"], clocks[clocks["identity"] == identity]))
+            part.assign(seconds=_at(part["images"], by_cell.get(str(identity), clocks.iloc[:0])))
             for identity, part in scores.groupby("identity", sort=False)
         ]
         return pd.concat(parts) if parts else scores.assign(seconds=scores["score"])
@@ -365,13 +367,23 @@ def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
 def _curves(store: Source, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
     """`Results.curves`."""
     keys = ["identity", "model", "dataset", "seed", "counted"]
-    points = [
-        (*cell, name, images, value)
+    named = {
+        (cell[0], name): run.info.run_id
         for (*cell, metric) in cells[[*keys, "metric"]].itertuples(index=False, name=None)
         if (run := runs.get(cell[0]))
         for name in (schema.curve(metric), *HISTORIES)
         if name in run.data.metrics
-        for images, value in store.history(run.info.run_id, name)
+    }
+    told = {
+        name: store.histories([run_id for (_, other), run_id in named.items() if other == name], name)
+        for name in dict.fromkeys(name for _, name in named)
+    }
+    points = [
+        (*cell, name, images, value)
+        for cell in cells[keys].itertuples(index=False, name=None)
+        for name in told
+        if (run_id := named.get((cell[0], name)))
+        for images, value in told[name][run_id]
     ]
     frame = pd.DataFrame(points, columns=[*keys, "name", "images", "value"])
     # a frame without rows knows no types

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Protocol, Self, TypeVar
@@ -28,6 +28,8 @@ class Source(Protocol):
     def runs(self, experiment: str) -> list[MlflowRun]: ...
 
     def history(self, run_id: str, metric: str) -> list[tuple[int, float]]: ...
+
+    def histories(self, run_ids: Sequence[str], metric: str) -> dict[str, list[tuple[int, float]]]: ...
 
     def artifact(self, run: MlflowRun, path: str) -> Path | None: ...
 
@@ -199,6 +201,17 @@ class Reader:
 
         stored = self.ask(lambda: self.store.history(run_id, metric), remembered)
         return sorted({**dict(stored), **dict(recorded.history(metric) if recorded else ())}.items())
+
+    def histories(self, run_ids: Sequence[str], metric: str) -> dict[str, list[tuple[int, float]]]:
+        """As `Store.histories`."""
+        late = [run_id for run_id in run_ids if run_id in self.found]
+        stored = [run_id for run_id in run_ids if run_id not in self.found]
+
+        def one_by_one() -> dict[str, list[tuple[int, float]]]:
+            return {run_id: self.history(run_id, metric) for run_id in stored}
+
+        found = self.ask(lambda: self.store.histories(stored, metric), one_by_one)
+        return found | {run_id: self.history(run_id, metric) for run_id in late}
 
     def artifact(self, run: MlflowRun, path: str) -> Path | None:
         """As `Store.artifact`."""

@@ -13,6 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +47,8 @@ from gans.urls import shown, tracking_uri
 
 FLUSH_SECONDS = 10.0
 BATCH_LIMIT = 1000  # metrics per log_batch call, MLflow's limit
+RUNS_LIMIT, POINTS_LIMIT = 200, 10**8  # runs whose histories a database is asked for at once, and all their points
+AT_ONCE = 8  # questions to a server
 FEW_LIMIT = 100  # params, or tags, per log_batch call: likewise
 # MLflow's codes for what it will not take, however often it is asked
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
@@ -194,6 +197,19 @@ class Store:
         """(images, value) in order of images; a point logged twice, before and after a resume, counts once."""
         points = {point.step: point.value for point in self.client.get_metric_history(run_id, metric)}
         return sorted(points.items())
+
+    def histories(self, run_ids: Sequence[str], metric: str) -> dict[str, list[tuple[int, float]]]:
+        """`history` of many runs, by their ids; of a database some hundred at a time, in a tenth of the time."""
+        # what MLflow's own server asks for its charts; its clients have no such call
+        bulk = getattr(self.client._tracking_client.store, "get_metric_history_bulk", None)
+        if bulk is None:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                return dict(zip(run_ids, pool.map(lambda run: self.history(run, metric), run_ids), strict=True))
+        points: dict[str, dict[int, float]] = {run: {} for run in run_ids}
+        for start in range(0, len(run_ids), RUNS_LIMIT):
+            for point in bulk(run_ids[start : start + RUNS_LIMIT], metric, POINTS_LIMIT):
+                points[point.run_id][point.step] = point.value
+        return {run: sorted(found.items()) for run, found in points.items()}
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None) -> Run:
         """A new run of the code that runs now."""

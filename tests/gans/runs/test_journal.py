@@ -410,6 +410,7 @@ def test_a_journal_is_read_as_the_store_would_be(server, store, tmp_path):
     for field in ("run_id", "run_name", "status", "start_time", "end_time"):
         assert getattr(read.info, field) == getattr(whole.info, field)
     assert source.history(read.info.run_id, "x") == [(1, 3.0), (2, 5.0), (3, 4.0)]
+    assert source.histories([read.info.run_id], "x") == {read.info.run_id: [(1, 3.0), (2, 5.0), (3, 4.0)]}
     assert source.artifact(read, "samples").name == "samples"
     assert source.artifact(read, "samples/final.png").read_bytes() == b"picture"
     assert source.artifact(read, "cells.json").read_text() == "{}"
@@ -435,6 +436,7 @@ def test_what_a_store_lacks_is_completed_by_the_journal_whatever_began_the_run(s
     assert read.data.metrics == {"x": 2.0, "y": 7.0}
     assert {"gans.kind", "gans.scored.a.1"} <= set(read.data.tags)
     assert source.history(old.id, "x") == [(1, 1.0), (2, 2.0)]
+    assert source.histories([old.id], "x") == {old.id: [(1, 1.0), (2, 2.0)]}
 
 
 def test_the_folder_of_runs_need_not_be_there(store, tmp_path, monkeypatch, capsys):

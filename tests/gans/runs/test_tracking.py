@@ -47,6 +47,22 @@ def test_a_point_logged_twice_counts_once(store):
     assert store.history(run.id, "x") == [(0, 0.0), (10, 10.0), (20, 20.0), (30, 30.0)]
 
 
+@pytest.mark.parametrize("server", [False, True])
+def test_histories_of_many_runs_are_those_of_each(store, monkeypatch, server):
+    runs = [store.start("many", str(n), {}) for n in range(5)]
+    for n, run in enumerate(runs):
+        for images in (0, 10, 20, 10, 20)[:n]:
+            run.log(images, {"x": float(n * images)})
+        run.flush()
+    monkeypatch.setattr(tracking, "RUNS_LIMIT", 2)
+    if server:  # whose client answers for one run at a time
+        monkeypatch.delattr(type(store.client._tracking_client.store), "get_metric_history_bulk")
+    ids = [run.id for run in runs]
+    assert store.histories(ids, "x") == {run: store.history(run, "x") for run in ids}
+    assert store.histories(ids, "x")[ids[4]] == [(0, 0.0), (10, 40.0), (20, 80.0)]
+    assert store.histories([], "x") == {}
+
+
 def test_tags_are_removed_by_how_they_begin(store):
     run = store.start(
         "untag", "a", {"gans.lost.0": "x", "gans.lost.12": "y", "gans.lost": "z", "gans.kind": "cell"}
