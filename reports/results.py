@@ -131,6 +131,7 @@ class Results:
     runs: Mapping[str, Run] = field(repr=False)
     further: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
     unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
+    _known: dict[Board, pd.DataFrame] = field(init=False, repr=False, default_factory=dict)  # score curves
 
     @property
     def counts(self) -> list[int]:
@@ -162,6 +163,11 @@ class Results:
 
     def score_curves(self, board: Board) -> pd.DataFrame:
         """The score during training: `model`, `seed`, `counted`, `images`, `score`, training `seconds`."""
+        if board not in self._known:
+            self._known[board] = self._timed(board)
+        return self._known[board]
+
+    def _timed(self, board: Board) -> pd.DataFrame:
         curves = self.curves[self.curves["identity"].isin(self.on(board)["identity"])]
         scores = curves[curves["name"] == schema.curve(board.metric)].rename(columns={"value": "score"})
         clocks = curves[curves["name"] == CLOCK]
