@@ -75,6 +75,11 @@ def choose(terms: dict[str, str], asked: Arithmetic, artist: Artist) -> dict[str
     given = {name: term.split(",") for name, term in terms.items() if ":" in term}
     if len(given) == len(terms):
         return given
+    if artist.prior.classes:
+        raise InputError(
+            f"{artist.name} is told the class beside its latents, which hold none to add up; draw one with "
+            "`gans sample --class`, or name latents in place of classes: --a 0:3,0:17"
+        )
     classes, classify = classifier(artist.about)
     wanted = {name: class_index(term, classes) for name, term in terms.items() if name not in given}
     among = asked.among

@@ -25,6 +25,10 @@ class Walk(Drawing):
     reach: Annotated[float, Option("standard deviations along these", least=-100, most=100)] = 2.5
     size: Annotated[int, Option("images a side", least=2, most=1_000)] = 9
     line: Line = "slerp"
+    class_: Annotated[
+        str | None,
+        Option("of this class, by its name or its number from 0; if not given, the first", metavar="CLASS"),
+    ] = None
     output: Annotated[Path | None, Option("the PNG to write; if not given, a new one in outputs/samples")] = None
 
 
@@ -42,13 +46,14 @@ def run(asked: Walk) -> int:
     from gans.generate import latents
     from gans.pictures.grids import picture, save_picture
 
+    wanted = None if asked.class_ is None else artist.label(asked.class_)
     if asked.through:
         z = latents.plane(latents.chosen(asked.through, artist.latent), size, latents.BETWEEN[asked.line])
     else:
         some = latents.draw(AMONG, artist.latent, asked.seed)
-        axes = latents.directions(some, artist.draw(some), 2)
+        axes = latents.directions(some, artist.draw(artist.prior.asked(some, wanted)), 2)
         z = latents.around(latents.chosen([asked.around], artist.latent)[0], axes, size, asked.reach)
-    drawn = picture(artist.draw(z), columns=size)
+    drawn = picture(artist.draw(artist.prior.asked(z, wanted)), columns=size)
     (path,) = asked.files(named, "walk", ".png")
     save_picture(drawn, path)
     print(f"{size} x {size} images in {path}")

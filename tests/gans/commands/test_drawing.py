@@ -102,6 +102,21 @@ def test_interpolation_goes_from_class_to_class(gans, conditional, tmp_path):
     assert np.array_equal(pixels(tmp_path / "way.png"), np.asarray(still))
 
 
+def test_a_walk_stays_within_a_class(gans, conditional, tmp_path):
+    walk = ("walk", conditional, "--size", 2, "--through", "0:1", "0:2", "0:3", "--force", "--output", "w.png")
+    pictures = []
+    for words in ((), ("--class", 0), ("--class", 2)):
+        assert gans(*walk, *words)[0] == 0
+        pictures.append(Path("w.png").read_bytes())
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_latents_of_a_conditional_generator_hold_no_class_to_add(gans, conditional):
+    code, _, error = gans("arithmetic", conditional, "--a", "cat", "--b", "dog", "--c", "0:1")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "`gans sample --class`, or name latents in place of classes" in error
+
+
 def test_a_class_that_is_not_there_is_one_line(gans, conditional, folder):
     code, _, error = gans("sample", conditional, "--class", "cta")
     assert (code, error) == (2, "error: unknown class 'cta'; did you mean 'cat'?\n")
