@@ -31,7 +31,8 @@ CONNECT = 5  # seconds for a connection
 PATIENCE = 300.0  # seconds that a file which another process holds is waited for
 LOOK = 0.5  # seconds between looks at it
 SAID = 1.0  # seconds until the wait is told
-DRIVERS = {"psycopg": "psycopg[binary]"}  # packages of drivers that have another name
+# packages of drivers that have another name
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 MAGIC = b"SQLite format 3\0"
 
 

@@ -20,7 +20,7 @@ from gans.compute.cluster import ray_module
 from gans.runs.tracking import Store
 from tests.benchmarks.test_runner import Bench
 from tests.conftest import until
-from tests.gans.runs.test_tables import postgres  # noqa: F401  a fixture
+from tests.gans.runs.test_tables import postgres, postgresql  # noqa: F401  fixtures
 from tests.gans.training.mdgan.test_cluster import TINY, processes
 
 pytestmark = [

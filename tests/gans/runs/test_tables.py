@@ -112,8 +112,8 @@ open_storage(sys.argv[2]).get_all_studies()
 
 
 @pytest.fixture
-def postgres() -> Iterator[str]:
-    """The address of an empty server of its own, without the name of a database."""
+def postgresql() -> Iterator[Server]:
+    """An empty server of its own, with databases `tracking` and `study`."""
     found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *map(Path, os.environ["PATH"].split(":"))]
     programs = next((folder for folder in found if (folder / "initdb").exists()), None)
     driver = next((name for name in ("psycopg2", "psycopg") if find_spec(name)), None)
@@ -125,12 +125,18 @@ def postgres() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(programs, Path(folder), port)
+        server = Server(programs, Path(folder), port, driver)
         try:
             server.start("tracking", "study")
-            yield f"postgresql+{driver}://gans@127.0.0.1:{port}"
+            yield server
         finally:
-            server.run("pg_ctl", "-D", server.data, "-m", "immediate", "stop")
+            server.control("stop")
+
+
+@pytest.fixture
+def postgres(postgresql: Server) -> str:
+    """The address of such a server, without the name of a database."""
+    return postgresql.address
 
 
 @dataclass
@@ -140,6 +146,12 @@ class Server:
     programs: Path
     folder: Path
     port: int
+    driver: str
+
+    @property
+    def address(self) -> str:
+        """Without the name of a database."""
+        return f"postgresql+{self.driver}://gans@127.0.0.1:{self.port}"
 
     @property
     def data(self) -> Path:
@@ -150,10 +162,14 @@ class Server:
         if os.geteuid() == 0:  # the server refuses to be root's
             shutil.chown(self.folder, "postgres")
         self.run("initdb", "-D", self.data, "-A", "trust", "-U", "gans")
-        options = f"-p {self.port} -k {self.folder} -F"
-        self.run("pg_ctl", "-D", self.data, "-w", "-l", self.folder / "log", "-o", options, "start")
+        self.control("start")
         for name in databases:
             self.run("createdb", "-h", self.folder, "-p", self.port, "-U", "gans", name)
+
+    def control(self, what: str) -> None:
+        """Start, stop or restart it; those who are connected are not waited for."""
+        options = ("-w", "-l", self.folder / "log", "-o", f"-p {self.port} -k {self.folder} -F")
+        self.run("pg_ctl", "-D", self.data, *(() if what == "start" else ("-m", "immediate")), *options, what)
 
     def run(self, program: str, *arguments: object) -> None:
         user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
