@@ -8,6 +8,7 @@ dies, however it dies, its workers stop at once and can be resumed from their ch
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -152,6 +153,15 @@ def preload(*modules: str) -> None:
     # an optimiser imports torch._dynamo, which takes each process that makes one a second or two
     multiprocessing.set_forkserver_preload([*modules, "torch._dynamo"])
     forkserver.ensure_running()
+    atexit.register(end_server)
+
+
+def end_server() -> None:
+    """End the fork server with its runner: one that still imports would go on, half a minute on a busy machine."""
+    pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class LocalEngine:

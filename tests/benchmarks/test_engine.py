@@ -101,3 +101,25 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+HURRIED = """
+from multiprocessing import forkserver
+from benchmarks.engine import preload
+preload("tests.benchmarks.sleeper")
+print(forkserver._forkserver._forkserver_pid, flush=True)
+raise KeyboardInterrupt
+"""
+
+
+def test_a_runner_that_ends_at_once_takes_the_server_along_that_still_imports():
+    done = subprocess.run(
+        [sys.executable, "-c", HURRIED],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    )
+    pid = int(done.stdout)
+    until(lambda: gone(pid), seconds=10)
