@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from benchmarks.options import Selection
 from gans import places, recipes
 from gans.commands import checks
-from gans.config import Seed, Settings, experiment, explain, read_toml
+from gans.config import Experiment, Seed, Settings, experiment, explain, read_toml
 from gans.errors import InputError, unknown
 from gans.files import slug
 from gans.registry import canonical, label
@@ -264,26 +264,25 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find
     models = list(dict.fromkeys(selection.models or matrix.file.models))
     datasets = selection.datasets or list(matrix.file.datasets)
     seeds = selection.seeds or matrix.file.seeds
+    from gans.runs.cell import extractor, identify_seeds
+
     return [
-        _cell(matrix, model, dataset, seed, selection, device, find)
+        cell
         for dataset in dict.fromkeys(map(canonical, datasets))
         for model in models
         if matrix.exists(model, dataset)
-        for seed in dict.fromkeys(seeds)
+        for cell in identify_seeds(
+            model,
+            _experiment(matrix, model, dataset, selection),
+            list(dict.fromkeys(seeds)),
+            device,
+            find or extractor,
+        )
     ]
 
 
-def _cell(
-    matrix: Matrix,
-    model: str,
-    dataset: str,
-    seed: int,
-    selection: Selection,
-    device: torch.device,
-    find: Find | None,
-) -> Cell:
-    from gans.runs.cell import extractor, identify
-
+def _experiment(matrix: Matrix, model: str, dataset: str, selection: Selection) -> Experiment:
+    """Of a model's cells on a data set, from the default seed."""
     table = {key: value for key, value in matrix.file.models[model].items() if key not in NAMES}
     preset = matrix.preset_of(model, dataset)
     resolved = experiment(
@@ -292,8 +291,8 @@ def _cell(
         matrix.table(dataset),
         table,
         read_toml(preset) if preset else {},
-        {"dataset": dataset, "seed": seed},
+        {"dataset": dataset},
         {"precision": selection.precision} if selection.precision else {},
         where=f"{matrix.path} (model {model})",
     )
-    return identify(model, resolved.scaled(selection.budget), device, find or extractor)
+    return resolved.scaled(selection.budget)

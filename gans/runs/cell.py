@@ -100,14 +100,22 @@ def identify(model: str, experiment: Experiment, device: torch.device, find: Fin
     Raises:
         InputError: the data set or an extractor's weights cannot be had.
     """
+    return identify_seeds(model, experiment, [experiment.seed], device, find)[0]
+
+
+def identify_seeds(
+    model: str, experiment: Experiment, seeds: Sequence[int], device: torch.device, find: Find = extractor
+) -> list[Cell]:
+    """The cells of an experiment from some seeds, in their order; else as `identify`, with all looked up once."""
     images = datasets.load(experiment.dataset, resolution=experiment.resolution)
     default = fidelity.planned_extractor if find is described else fidelity.default_extractor
     names = [default(images) if e == "auto" else e for e in experiment.score.extractors]
     extractors = [find(name) for name in dict.fromkeys(names)]
     settled = precision.resolve(experiment.precision, device, MODELS[experiment.networks.name])
     resolved = Resolved.of(experiment, images.resolution, settled, [e.name for e in extractors])
-    identity = resolved.identity(images.hash, extractors[0].hash, resolved.code())
-    return Cell(model, resolved, identity, extractors[0].prefix)
+    own, code = extractors[0], resolved.code()
+    some = [resolved.model_copy(update={"seed": seed}) for seed in seeds]
+    return [Cell(model, one, one.identity(images.hash, own.hash, code), own.prefix) for one in some]
 
 
 def check_fit(experiment: Experiment, images: ImageData) -> None:
@@ -168,13 +176,19 @@ def check_memory(experiment: Experiment, shape: Shape) -> None:
     sizes = parameters(shape, experiment.networks)
     if sizes is None:
         return
-    needed, there = 4 * COPIES * (sizes[0] + count * sizes[1]), psutil.virtual_memory().total
+    needed, there = 4 * COPIES * (sizes[0] + count * sizes[1]), memory()
     if needed > there:
         raise InputError(
             f"networks {experiment.networks.name} of {sizes[0]:,} and {sizes[1]:,} parameters need "
             f"{needed / 1e9:.0f} GB of memory, this machine has {there / 1e9:.0f} GB; "
             "lower networks.width or networks.latent"
         )
+
+
+@cache
+def memory() -> int:
+    """Bytes of this machine's."""
+    return psutil.virtual_memory().total
 
 
 @lru_cache(maxsize=256)
