@@ -21,6 +21,7 @@ from benchmarks.speed.stage import Stage
 from benchmarks.speed.tutorial import Tutorial, plain
 from benchmarks.speed.workloads import SIZES, colour, small
 from gans.models import build_generator
+from gans.models.layers import Shape
 from tests.conftest import latents
 
 CPU = torch.device("cpu")
@@ -38,7 +39,7 @@ def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
     ours, theirs = small(model, cell.experiment.precision).experiment, cell.experiment
     for part in ("batch", "networks", "update", "loss", "optimizer", "ema", "precision"):
         assert getattr(ours, part) == getattr(theirs, part), part
-    assert colour(model).shape == (3, 32)
+    assert colour(model).shape == Shape(3, 32)
 
 
 @pytest.mark.parametrize("model", SIZES)
