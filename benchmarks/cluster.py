@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.engine import Ended, Event, Job, Moved, Progressed, Result, Started
 from benchmarks.node import (
@@ -42,9 +42,6 @@ from benchmarks.options import Machine
 from gans import schema
 from gans.compute.cluster import release, reserve, reserved, within
 from gans.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 CELL_BYTES = 2**30  # of memory that a job books, on a cluster that others may use
 DEATHS = 3  # of a job's own process, until it has failed

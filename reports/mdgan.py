@@ -30,6 +30,7 @@ FACTORS: dict[str, tuple[str, ...]] = {
     "Batch b": ("batch",),
     "Loss": ("loss.name",),
     "Networks": ("networks.name", "networks.width"),
+    "Classes": ("networks.conditional",),
 }
 BASELINES, COMBINED = "Baselines", "Two changes at once"
 DIRECTIONS = ("server_to_worker", "worker_to_server", "worker_to_worker")
@@ -57,14 +58,20 @@ def settings(results: Results, board: Board) -> dict[str, dict[str, str]]:
     cells = cells[cells["update.rule"].notna()] if "update.rule" in cells else cells.iloc[:0]
     firsts = cells.groupby("model", sort=False).first()
     known = [name for name in names if name in firsts]
-    return {str(model): {name: str(row[name]) for name in known} for model, row in firsts.iterrows()}
+    # runs of earlier versions do not say that they know no classes
+    classes = {"networks.conditional": "False"}
+    return {
+        str(model): classes
+        | {name: str(row[name]) for name in known if pd.notna(row[name]) or name not in classes}
+        for model, row in firsts.iterrows()
+    }
 
 
 def groups(results: Results, board: Board) -> dict[str, list[Row]]:
     """The rows of the figure by heading; empty where there are no two MD-GANs to compare.
 
     The first MD-GAN of the matrix is the base. A group holds the base and the models that differ from it in that
-    factor alone.
+    factor alone. Baselines are models that are not MD-GANs, of the base's networks.
     """
     known = settings(results, board)
     variants = [model for model in results.plan.models if known.get(model, {}).get("update.rule") == "mdgan"]
@@ -77,7 +84,13 @@ def groups(results: Results, board: Board) -> dict[str, list[Row]]:
         heading = changed[0] if len(changed) == 1 else COMBINED
         if changed:
             found.setdefault(heading, []).append(model)
-    others = [model for model in results.plan.models if model in known and model not in variants]
+    if not found:
+        return {}
+    others = [
+        model
+        for model in results.plan.models
+        if model in known and model not in variants and alike(known[model], known[base])
+    ]
     ordered = {BASELINES: others} if others else {}
     ordered |= {heading: found[heading] for heading in [*FACTORS, COMBINED] if heading in found}
     return {
@@ -86,6 +99,11 @@ def groups(results: Results, board: Board) -> dict[str, list[Row]]:
         ]
         for heading, models in ordered.items()
     }
+
+
+def alike(own: Mapping[str, str], base: Mapping[str, str]) -> bool:
+    """Whether two models have networks of one kind."""
+    return all(own.get(name) == base.get(name) for name in ("networks.name", "networks.conditional"))
 
 
 def _order(heading: str, base: str, models: Sequence[str], known: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -136,6 +154,8 @@ def _value(name: str, own: Mapping[str, str]) -> str:
     match name:
         case "update.workers":
             return f"N = {_plain(value)}"
+        case "networks.conditional":
+            return "with classes" if value == "True" else "without"
         case "update.batches":
             return f"k = {_plain(value)}"
         case "update.shards":

@@ -179,3 +179,14 @@ def test_a_matrix_without_mdgans_has_no_such_section(tmp_path, monkeypatch) -> N
     assert "MD-GAN" not in text
     assert "What the figures show" not in text
     assert not (tmp_path / "report" / "factors-digits.png").exists()
+
+
+def test_classes_are_a_factor_and_baselines_have_the_networks_of_the_base(monkeypatch, tmp_path) -> None:
+    monkeypatch.setitem(MODELS, "classes", ("cmdgan", {"update": BASE}))
+    monkeypatch.setitem(MODELS, "other", ("gan", {"batch": 10}))
+    monkeypatch.setitem(MODELS, "alone", ("cdcgan", {"batch": 10}))
+    results = load(write(tmp_path), "matrix")
+    (board,) = results.boards
+    found = {heading: [row.model for row in rows] for heading, rows in mdgan.groups(results, board).items()}
+    assert found["Classes"] == ["mdgan", "classes"]
+    assert found["Baselines"] == ["mdgan", "one", "fl"]
