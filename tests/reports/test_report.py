@@ -646,6 +646,7 @@ def test_published_figures_are_those_of_their_sources():
         for s in found.scores
         if (s.source, s.conditional) != ("ada", False)
     }
+    assert len(scores) == len(found.scores) - 1
     assert [s.value for s in found.scores if s.source == "ada"] == [2.92, 2.42]  # without classes and with them
     assert scores == {
         ("notebooks", "DCGAN"): (89.68, None, None, None),
@@ -657,23 +658,46 @@ def test_published_figures_are_those_of_their_sources():
         ("mimicry", "DCGAN"): (28.95, 10_000, 10_000, False),
         ("mimicry", "SNGAN"): (16.77, 50_000, 50_000, False),
         ("mimicry", "WGAN-GP"): (22.29, 50_000, 50_000, False),
+        ("mimicry", "cGAN-PD"): (10.84, 50_000, 50_000, True),
         ("collections", "DCGAN"): (42.72, 50_000, 50_000, False),
         ("collections", "SNGAN-CNN"): (17.81, 50_000, 50_000, False),
         ("collections", "WGAN-GP-CNN"): (19.83, 50_000, 50_000, False),
         ("collections", "WGAN-GP-ResNet"): (16.95, 50_000, 50_000, False),
         ("collections", "SNGAN-ResNet"): (14.32, 50_000, 50_000, False),
         ("studiogan", "LSGAN"): (40.22, 50_000, 50_000, False),
+        ("studiogan-2020", "DCGAN"): (50.281, 10_000, 10_000, False),
+        ("studiogan-2020", "LSGAN"): (67.229, 10_000, 10_000, False),
+        ("studiogan-2020", "WGAN-GP"): (25.883, 10_000, 10_000, False),
+        ("studiogan-2020", "ACGAN"): (46.081, 10_000, 10_000, True),
+        ("studiogan-2020", "SNGAN"): (13.161, 10_000, 10_000, True),
+        ("studiogan-2020", "SAGAN"): (14.702, 10_000, 10_000, True),
+        ("sngan", "SNGAN-CNN"): (25.5, 5_000, 10_000, False),
+        ("sngan", "SNGAN-ResNet"): (21.7, 5_000, 10_000, False),
         ("xyfjason", "DCGAN"): (24.73, 50_000, 50_000, False),
         ("xyfjason", "WGAN-GP"): (28.80, 50_000, 50_000, False),
         ("xyfjason", "SNGAN"): (24.92, 50_000, 50_000, False),
+        ("xyfjason", "LSGAN"): (28.485, 50_000, 50_000, False),
         ("xyfjason", "ACGAN"): (19.92, 50_000, 50_000, True),
-        ("projection", "SNGAN with projection"): (17.5, None, None, True),
+        ("projection", "SNGAN with projection"): (17.5, 5_000, 10_000, True),
         ("ada", "StyleGAN2-ADA"): (2.42, 50_000, 50_000, True),
         ("r3gan", "R3GAN"): (1.96, 50_000, 50_000, True),
     }
     assert {(s.dataset, s.metric) for s in found.scores} == {("cifar10", "fid"), ("cifar10", "")}
     assert {s.source for s in found.scores if not s.metric} == {"notebooks"}  # which never said
-    assert {s.split for s in found.scores if s.source == "mimicry"} == {None}
+    splits = {(s.source, s.model): s.split for s in found.scores if s.metric and s.split != "train"}
+    assert splits == {
+        **{(source, model): "test" for source, model in scores if source == "studiogan-2020"},
+        ("sngan", "SNGAN-CNN"): None,
+        ("sngan", "SNGAN-ResNet"): None,
+        ("mimicry", "DCGAN"): None,
+        ("projection", "SNGAN with projection"): None,
+    }
+    unread = {(s.source, s.value) for s in found.scores if "second-hand" in s.note}
+    assert unread == {
+        *(("studiogan", value) for value in (48.29, 53.98, 9.01, 10.35, 40.22)),
+        ("projection", 17.5),
+        ("ada", 2.92),
+    }
     assert {(t.dataset, t.model): t.minutes for t in found.times} == {
         ("mnist", "GAN"): 12.35,
         ("mnist", "DCGAN"): 34.6,
@@ -689,11 +713,17 @@ def test_a_figure_of_another_protocol_says_so_in_its_row(two_sets):
         ["dcgan", "fd_cifar10", "30.0 (one seed)"],
         ["gan", "fd_cifar10", "45.0 (one seed)"],
     ]
-    assert theirs["Metric"].tolist() == ["not known"] * 2 + ["fid"] * 21
-    begins = ["no: extractor: not known; "] * 2 + ["no: another extractor (fid, ours is fd_cifar10); "] * 21
+    assert theirs["Metric"].tolist() == ["not known"] * 2 + ["fid"] * 31
+    begins = ["no: extractor: not known; "] * 2 + ["no: another extractor (fid, ours is fd_cifar10); "] * 31
     assert all(text.startswith(begin) for begin, text in zip(begins, theirs.iloc[:, -1], strict=True))
     mimicry = theirs[theirs["Source"].str.contains("Mimicry")]
-    assert mimicry["Compares with ours"].str.contains("reference split: not known").tolist() == [True] * 3
+    unnamed = mimicry["Compares with ours"].str.contains("reference split: not known")
+    assert dict(zip(mimicry["Model"], unnamed, strict=True)) == {
+        "DCGAN": True,
+        "SNGAN": False,
+        "WGAN-GP": False,
+        "cGAN-PD": False,
+    }
     assert all("not JPEG-compressed" in text for text in theirs.iloc[:, -1])
     sagan = theirs[(theirs["Model"] == "SAGAN") & theirs["Source"].str.contains("Studio")].iloc[0]
     assert "class-conditional" in sagan["Compares with ours"]
