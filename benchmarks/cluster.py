@@ -25,9 +25,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from benchmarks.away import Loan, anew
 from benchmarks.engine import Ended, Event, Job, Moved, Progressed, Result, Started
 from benchmarks.node import (
     Begun,
+    Brought,
     Host,
     News,
     Over,
@@ -42,6 +44,7 @@ from benchmarks.options import Machine
 from gans import schema
 from gans.compute.cluster import release, reserve, reserved, within
 from gans.errors import InputError
+from gans.runs.locks import InUse
 
 CELL_BYTES = 2**30  # of memory that a job books, on a cluster that others may use
 DEATHS = 3  # of a job's own process, until it has failed
@@ -139,12 +142,20 @@ class Attempt:
     Attributes:
         started: whether its start was told.
         deaths: of its own process.
+        loan: of its folder, to a node that lacks the runner's.
     """
 
     number: int
     job: Job
     started: bool = False
     deaths: int = 0
+    loan: Loan | None = None
+
+    def give_back(self) -> None:
+        """Its folder, if it was lent."""
+        if self.loan:
+            self.loan.close()
+            self.loan = None
 
 
 @dataclass(eq=False)
@@ -237,7 +248,7 @@ class Crew:
     def round(self) -> Iterator[Event]:
         """Book, hand out, and see what there is to tell, for which half a second is waited at most."""
         self.book()
-        self.hand_out()
+        yield from self.hand_out()
         yield from self.give_up()
         for post in self.heard(0.5):
             yield from self.listen(post)
@@ -293,7 +304,8 @@ class Crew:
         ray = self.cluster.ray
         actor = ray.remote(concurrency_groups={"news": 1})(Host)
         there = within(seat.group) if self.share.abreast else self.cluster.on(node)
-        host = actor.options(**there, max_restarts=0).remote(self.cluster.home(), self.share.abreast)
+        home, away = self.cluster.home(), self.cluster.is_away(node)
+        host = actor.options(**there, max_restarts=0).remote(home, self.share.abreast, away)
         return Post(key, node, host, host.news.options(num_returns="streaming", concurrency_group="news").remote())
 
     def free(self, seats: list[Seat]) -> None:
@@ -304,15 +316,30 @@ class Crew:
 
     # --- jobs
 
-    def hand_out(self) -> None:
-        """Give jobs to hosts that are up and have seats."""
+    def hand_out(self) -> Iterator[Ended]:
+        """Give jobs to hosts that are up and have seats; not those whose folders others have."""
         for seat in self.seats:
             post = self.posts.get(seat.post)
             while post and post.up and self.waiting and len(seat.attempts) < self.abreast:
                 attempt = self.waiting.popleft()
+                try:
+                    work = Work(attempt.number, self.packed(attempt, post))
+                except InUse as other:
+                    yield Ended(attempt.job, Result(schema.SKIPPED, str(other)))
+                    continue
                 seat.attempts[attempt.number] = attempt
-                packed = replace(attempt.job, call=Packed(pickle.dumps(attempt.job.call)))
-                post.actor.order.remote(Work(attempt.number, packed))
+                post.actor.order.remote(work)
+
+    def packed(self, attempt: Attempt, post: Post) -> Job:
+        """The job as its host takes it.
+
+        Raises:
+            InUse: its folder has to be lent, and another process works on it.
+        """
+        if self.cluster.is_away(post.node):
+            attempt.loan = self.cluster.lend(attempt.job)
+            return attempt.loan.packed()
+        return replace(attempt.job, call=Packed(pickle.dumps(attempt.job.call)))
 
     def give_up(self) -> Iterator[Ended]:
         """End what waits, if no node has had room for it for long, or hosts come up on none."""
@@ -360,8 +387,15 @@ class Crew:
                 attempt.started = True
                 yield Started(attempt.job)
             case Told(_, images, values):
+                if attempt.loan:
+                    attempt.loan.beat(images)
                 yield Progressed(attempt.job, images, values)
-            case Over(_, result, died):
+            case Brought(_, parcel) if attempt.loan:
+                attempt.loan.receive(parcel)
+            case Over(_, result, died, parcel):
+                if attempt.loan:
+                    attempt.loan.receive(parcel)
+                attempt.give_back()
                 del seat.attempts[told.number]
                 yield self.again(attempt, result.reason, post) if died else Ended(attempt.job, result)
 
@@ -371,7 +405,8 @@ class Crew:
         if attempt.deaths >= DEATHS:
             return Ended(attempt.job, Result(schema.FAILED, f"{reason}, {DEATHS} times"), died=True)
         self.waiting.appendleft(attempt)
-        return Moved(attempt.job, f"{reason}, on node {self.names.get(post.node, post.node[:6])}")
+        name = self.names.get(post.node, post.node[:6])
+        return Moved(attempt.job, f"{reason}, on node {name}", anew(attempt.job))
 
     def lose(self, post: Post, why: str) -> Iterator[Event]:
         """A host is gone, and mostly its node: its jobs go on elsewhere."""
@@ -386,9 +421,10 @@ class Crew:
         left = [seat for seat in self.seats if seat.post == post.key]
         self.free(left)
         for attempt in reversed([attempt for seat in left for attempt in seat.attempts.values()]):
+            attempt.give_back()
             self.waiting.appendleft(attempt)
             if attempt.started:
-                yield Moved(attempt.job, f"node {name} is gone")
+                yield Moved(attempt.job, f"node {name} is gone", anew(attempt.job))
 
     def leave(self) -> None:
         """Stop the jobs that run, then let go of hosts and seats."""
@@ -405,4 +441,7 @@ class Crew:
         for post in self.posts.values():
             with suppress(Exception):
                 ray.kill(post.actor)
+        for seat in self.seats:
+            for attempt in seat.attempts.values():
+                attempt.give_back()
         self.free(self.seats + self.blocked)

@@ -48,6 +48,7 @@ class Job:
         log: file for what the worker prints.
         seconds: time limit.
         counts: whether it is a cell to people, and not what cells are compared with.
+        folder: what it has for itself, and goes on from; None: it works below the folder of its log.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Job:
     log: Path
     seconds: float
     counts: bool = True
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,20 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Moved:
-    """What did the job is gone, through no fault of its own or not certainly: it is done again, elsewhere."""
+    """What did the job is gone, through no fault of its own or not certainly: it is done again, elsewhere.
+
+    Attributes:
+        anew: whether it has no checkpoint to go on from.
+    """
 
     job: Job
     why: str
+    anew: bool = False
+
+    @property
+    def record(self) -> str:
+        """For its run."""
+        return f"{self.why}; it began anew" if self.anew else self.why
 
 
 @dataclass(frozen=True)

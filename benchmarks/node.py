@@ -10,6 +10,7 @@ Ray imports this module on every node, so nothing heavy is imported here.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import platform
@@ -19,13 +20,14 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import cast
+from typing import TextIO, cast
 
+from benchmarks.away import Guests
 from benchmarks.cards import GRACE, Attempt, Card, Dealer
 from benchmarks.engine import (
     Ended,
@@ -41,10 +43,10 @@ from benchmarks.engine import (
     stop,
 )
 from gans import schema
-from gans.compute.cluster import CHECKED
-from gans.errors import InputError
+from gans.compute.cluster import CHECKED, ENVIRONMENT, environment
+from gans.errors import InputError, system
 from gans.runs import databases
-from gans.runs.locks import HOST, Holder, alive
+from gans.runs.locks import HOST, LOCK, Holder, acquire, alive, held
 
 # of the runner's environment, what says where things are and with which credentials they are had
 PASSED_ON = ("GANS_", "MLFLOW_", "PG", "AWS_", "OMP_NUM_THREADS")
@@ -89,7 +91,7 @@ class Home:
     def move_in(self) -> None:
         """Make it a host's, and its jobs'."""
         self.settle()
-        os.environ |= {"RAY_ADDRESS": self.address, CHECKED: "1"}
+        os.environ |= {"RAY_ADDRESS": self.address, CHECKED: "1", ENVIRONMENT: json.dumps(environment())}
         # multiprocessing would run the program again in each process: Ray's, which imports Ray
         vars(sys.modules["__main__"]).pop("__file__", None)
 
@@ -140,14 +142,23 @@ class Told:
 
 @dataclass(frozen=True)
 class Over:
-    """News of a job: its result; `died` as `Ended` has it."""
+    """News of a job: its result; `died` as `Ended` has it, `parcel` as `Brought`."""
 
     number: int
     result: Result
     died: bool = False
+    parcel: bytes = b""
 
 
-News = Ready | Begun | Told | Over
+@dataclass(frozen=True)
+class Brought:
+    """News of a job that is done away from the runner's folder: files of it (`benchmarks.away`)."""
+
+    number: int
+    parcel: bytes
+
+
+News = Ready | Begun | Told | Brought | Over
 
 
 class Host:
@@ -158,10 +169,12 @@ class Host:
     Args:
         home: taken over from the runner.
         abreast: jobs at a time in one process on the GPU that Ray has given to the actor; None: processes on CPUs.
+        away: whether the node lacks the runner's folder of runs.
     """
 
-    def __init__(self, home: Home, abreast: int | None = None) -> None:
+    def __init__(self, home: Home, abreast: int | None = None, away: bool = False) -> None:
         home.move_in()
+        self.guests = Guests(lodging()) if away else None
         if home.modules:
             preload(*home.modules)
         self.abreast = abreast
@@ -170,6 +183,8 @@ class Host:
 
     def order(self, what: Work | Stop) -> None:
         """Let a job begin, or end them all."""
+        if self.guests and isinstance(what, Work):
+            what = Work(what.number, self.guests.settle(what.number, what.job))
         self.desk.send(what)
 
     def news(self) -> Iterator[News]:
@@ -177,7 +192,19 @@ class Host:
         yield Ready()
         jobs = Jobs() if self.abreast is None else CardJobs(os.environ.get("CUDA_VISIBLE_DEVICES"), self.abreast)
         while True:
-            yield from jobs.look(self.orders)
+            for told in jobs.look(self.orders):
+                yield self.with_files(told)
+            if self.guests:
+                yield from (Brought(number, parcel) for number, parcel in self.guests.parcels().items())
+
+    def with_files(self, told: News) -> News:
+        """News of a job that is over, with the last of its files if they have to travel."""
+        if not (self.guests and isinstance(told, Over)):
+            return told
+        try:
+            return replace(told, parcel=self.guests.leave(told.number))
+        except OSError as error:
+            return Over(told.number, Result(schema.FAILED, f"its files cannot be brought: {system(error)}"))
 
 
 class Jobs:
@@ -247,6 +274,22 @@ class CardJobs:
                     yield Over(self.numbers.pop(job), result)
 
 
+LODGING = "gans-away-"
+
+
+def lodging() -> Path:
+    """A folder for jobs away from their runner's, held while this process lives; those of the dead are removed."""
+    root = Path(tempfile.gettempdir())
+    for left in root.glob(f"{LODGING}*"):
+        if not held(left / LOCK) and (left / LOCK).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=LODGING))
+    lodgings.append(acquire(folder / LOCK))
+    return folder
+
+
+lodgings: list[TextIO] = []  # open, and so held
+
 # --- questions
 
 
@@ -255,12 +298,14 @@ class Build:
     """What a node runs: nodes whose builds differ would not compute the same, or not understand each other.
 
     Attributes:
-        code: of this suite: version, commit if it lies in a git repository, and hash of the files.
+        code: of this suite: version, and commit if it lies in a git repository; for people.
+        files: hash of its files.
         lock: hash of `requirements.lock`; empty where it was not installed from a clone.
         python, packages: versions.
     """
 
     code: str
+    files: str
     lock: str
     python: str
     packages: str
@@ -273,16 +318,27 @@ class Build:
         for path in files:
             code.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
         commit = _commit()
-        told = f"{_version('gans')}{f' at commit {commit}' if commit else ''} (files {code.hexdigest()[:8]})"
+        told = f"{_version('gans')}{f' at commit {commit}' if commit else ''}"
         lock = ROOT / "requirements.lock"
         locked = hashlib.sha256(lock.read_bytes()).hexdigest()[:8] if lock.is_file() else ""
-        return cls(told, locked, platform.python_version(), ", ".join(f"{p} {_version(p)}" for p in PACKAGES))
+        return cls(
+            told,
+            code.hexdigest()[:8],
+            locked,
+            platform.python_version(),
+            ", ".join(f"{p} {_version(p)}" for p in PACKAGES),
+        )
 
     def difference(self, other: Build) -> tuple[str, str, str] | None:
         """The first part that differs, as each has it; None if there is none."""
-        names = {"code": "the suite", "lock": "requirements.lock", "python": "Python", "packages": "packages"}
+        names = {"files": "the suite", "lock": "requirements.lock", "python": "Python", "packages": "packages"}
         mine, theirs = asdict(self), asdict(other)
-        return next(((names[part], mine[part], theirs[part]) for part in mine if mine[part] != theirs[part]), None)
+        part = next((part for part in names if mine[part] != theirs[part]), None)
+        return (names[part], self.told(part), other.told(part)) if part else None
+
+    def told(self, part: str) -> str:
+        """A part, for people."""
+        return f"{self.code} (files {self.files})" if part == "files" else str(asdict(self)[part])
 
 
 def _version(package: str) -> str:
@@ -313,6 +369,12 @@ class About:
     build: Build
     shares: bool
     unreachable: str
+
+
+def sees(home: Home, path: str) -> bool:
+    """Whether a file of the runner is here under the same path."""
+    home.settle()
+    return Path(path).exists()
 
 
 def about(home: Home, token: str, uri: str) -> About:

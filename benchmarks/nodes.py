@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import node as on_node
+from benchmarks.away import Loan
+from benchmarks.depot import Depot
+from benchmarks.engine import Job
 from benchmarks.node import SENT, About, Build, Home, Wanted
 from benchmarks.options import Machine
 from gans.compute.cluster import address, connect, pinned, ray_module
@@ -57,22 +62,32 @@ class Cluster:
 
     Args:
         modules: that every job needs.
+        runtime_env: of jobs on nodes, as Ray has it.
 
     Attributes:
         named: its address, if it is no cluster of this machine.
         terms: refuses nodes that cannot take part; None: there is only this machine.
         admitted: ids of those that may.
         data: the hashes of the data that jobs need.
+        artifacts: the folder that the tracking store keeps artifacts in; None: it keeps them otherwise.
+        away: ids of nodes that lack the folder of runs.
+        depot: of that folder, if it is a URL: all nodes are away from it.
+        runs: that folder.
     """
 
-    def __init__(self, modules: tuple[str, ...] = ()) -> None:
+    def __init__(self, modules: tuple[str, ...] = (), runtime_env: Mapping[str, Any] | None = None) -> None:
         self.ray: ModuleType = ray_module("ENGINE=ray")
         self.named = address()
         self.modules = modules
+        self.runtime_env = dict(runtime_env or {})
         self.cpus = 0
         self.terms: Callable[[list[Node]], None] | None = None
         self.admitted: set[str] = set()
         self.data: dict[Wanted, str] = {}
+        self.artifacts: Path | None = None
+        self.away: set[str] = set()
+        self.depot: Depot | None = None
+        self.runs = Path()
 
     def ready(self, cpus: int) -> None:
         """Be connected, to a cluster of so many CPUs if it is this machine's own.
@@ -85,7 +100,7 @@ class Cluster:
         self.leave()
         # jobs are to have the priority of their runner, as they have locally
         os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
-        connect(cpus, {}, "ENGINE=local")
+        connect(cpus, self.runtime_env, "ENGINE=local")
         self.cpus = cpus
 
     def leave(self) -> None:
@@ -175,6 +190,18 @@ class Cluster:
         """Ray's options for something that runs on a node and books nothing of it."""
         return {"num_cpus": 0, "scheduling_strategy": pinned(node if isinstance(node, str) else node.id)}
 
+    def is_away(self, node: str) -> bool:
+        """Whether the node of this id lacks the folder of runs."""
+        return self.depot is not None or node in self.away
+
+    def lend(self, job: Job) -> Loan:
+        """A job for a node that does.
+
+        Raises:
+            InUse: another process works on its folder.
+        """
+        return Loan(job, self.runs, self.depot)
+
     def admit(self, node: Node) -> str:
         """Why a node must not take part; empty if it may. One that joins is asked what the first ones were."""
         if node.id in self.admitted or self.terms is None:
@@ -182,13 +209,16 @@ class Cluster:
         try:
             self.terms([node])
             share_data(self, self.data, [node])
+            share_artifacts(self, self.artifacts, [node])
         except InputError as error:
             return str(error)
         return ""
 
 
 @contextmanager
-def joined(machine: Machine, uri: str, modules: tuple[str, ...], storage: str = "") -> Iterator[Machine]:
+def joined(
+    machine: Machine, uri: str, modules: tuple[str, ...], storage: str = "", alone: bool = True
+) -> Iterator[Machine]:
     """The machine, with the cluster that its engine stands for meanwhile.
 
     Args:
@@ -196,6 +226,7 @@ def joined(machine: Machine, uri: str, modules: tuple[str, ...], storage: str = 
         uri: of the tracking store.
         modules: that every job needs.
         storage: of a sweep.
+        alone: whether runs are to be written.
 
     Raises:
         InputError: there is no such cluster, or its nodes cannot work together.
@@ -203,7 +234,7 @@ def joined(machine: Machine, uri: str, modules: tuple[str, ...], storage: str = 
     if machine.engine == "local":
         yield machine
         return
-    cluster = Cluster(modules)
+    cluster = Cluster(modules, environment(machine.runtime_env))
     machine = replace(machine, cluster=cluster)
     try:
         if cluster.named:
@@ -212,13 +243,51 @@ def joined(machine: Machine, uri: str, modules: tuple[str, ...], storage: str = 
             check_stores(machine, uri, storage)
             cluster.terms = partial(check_nodes, machine, uri)
             cluster.terms(cluster.nodes())
-            with helped(cluster):
-                yield replace(machine, device=device(machine))
+            with helped(cluster), housed(machine, alone) as there:
+                yield replace(there, device=device(machine))
         else:
-            yield machine
+            with housed(machine, alone) as there:
+                yield there
     finally:
         os.environ.pop(SENT, None)
         cluster.leave()
+
+
+@contextmanager
+def housed(machine: Machine, alone: bool) -> Iterator[Machine]:
+    """The machine with a folder of runs on it: a mirror, where `RUNS` is a URL."""
+    cluster, url = machine.cluster, machine.url
+    if not url:
+        cluster.runs = machine.runs
+        yield machine
+        return
+    cluster.depot = Depot(url).enter(alone)
+    try:
+        cluster.runs = cluster.depot.mirror
+        yield replace(machine, runs=cluster.runs)
+    finally:
+        for remark in cluster.depot.leave():
+            print(remark, file=sys.stderr)
+
+
+def environment(file: Path | None) -> dict[str, Any]:
+    """What a file says of the environment of jobs on nodes, Ray's `runtime_env`; nothing without one.
+
+    Raises:
+        InputError: it cannot be read, or says no such thing.
+    """
+    if file is None:
+        return {}
+    if not address():
+        raise InputError(f"RUNTIME_ENV={file} is for a cluster that RAY_ADDRESS names; leave it out")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise InputError(f"RUNTIME_ENV={file} cannot be read: {why}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"RUNTIME_ENV={file} is no JSON object, as Ray's runtime_env is")
+    return found
 
 
 def device(machine: Machine) -> str:
@@ -292,6 +361,50 @@ def share_data(cluster: Cluster, found: Mapping[Wanted, str], of: list[Node] | N
             cluster.send(wanted, lacking)
 
 
+def share_artifacts(cluster: Cluster, folder: Path | None, of: list[Node] | None = None) -> None:
+    """See that every node has the folder that artifacts go to, if the store keeps them in one.
+
+    Args:
+        cluster: one that is named.
+        folder: of the store; None: a server takes them.
+        of: these nodes only.
+
+    Raises:
+        InputError: a node lacks it; with the remedy.
+    """
+    cluster.artifacts = folder
+    if folder is None:
+        return
+    with token(folder) as file:
+        answers = cluster.ask(on_node.sees, cluster.home(), str(file), of=cluster.nodes() if of is None else of)
+    lacking = {node for node, answer in answers.items() if answer is not True}
+    for node in cluster.nodes():
+        if node.id in lacking:
+            raise InputError(
+                f"artifacts go to the folder {folder} of {HOST}, which node {node} does not have; take a tracking "
+                "server, which keeps them itself (mlflow server), or start this in a folder that all share"
+            )
+
+
+@contextmanager
+def token(folder: Path) -> Iterator[Path]:
+    """A file in a folder meanwhile, by which nodes tell whether it is the same there.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
+    file = folder.absolute() / f".shared-{uuid.uuid4().hex[:12]}"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}; name another folder: RUNS=") from None
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def check_stores(machine: Machine, uri: str, storage: str) -> None:
     """Refuse a file as the store of several machines; arguments as of `joined`.
 
@@ -322,19 +435,20 @@ def check_nodes(machine: Machine, uri: str, nodes: list[Node]) -> None:
         InputError: the first thing that is wrong, with the remedy.
     """
     cluster = machine.cluster
-    token = machine.runs / f".shared-{uuid.uuid4().hex[:12]}"
-    try:
-        token.parent.mkdir(parents=True, exist_ok=True)
-        token.touch()
-    except OSError as error:
-        raise InputError(f"cannot write to {machine.runs}: {error.strerror}; name another folder: RUNS=") from None
-    try:
-        answers = cluster.ask(on_node.about, cluster.home(), str(token), uri, of=nodes)
-    finally:
-        token.unlink(missing_ok=True)
+    with nullcontext(Path()) if machine.url else token(machine.runs) as file:
+        answers = cluster.ask(on_node.about, cluster.home(), str(file), uri, of=nodes)
     here = Build.here()
     for node in nodes:
         check_node(node, answers[node.id], machine, here)
+    lacking = [node for node in nodes if not answers[node.id].shares]
+    if lacking:
+        names = ", ".join(map(str, lacking))
+        has = "has" if len(lacking) == 1 else "have"
+        print(
+            f"{names} {has} no folder {machine.runs.absolute()}: what cells write there is brought here every "
+            "few seconds; RUNS= names a folder that all machines share"
+        )
+    cluster.away |= {node.id for node in lacking}
     cluster.admitted |= {node.id for node in nodes}
 
 
@@ -353,10 +467,10 @@ def check_node(node: Node, answer: Any, machine: Machine, here: Build) -> None:
         raise InputError(f"{what} is {mine} on {HOST} and {theirs} on node {node}; install the same on both")
     if answer.unreachable:
         raise InputError(f"node {node}: {answer.unreachable}")
-    if not answer.shares:
+    if not answer.shares and machine.runs != Machine.runs:
         raise InputError(
             f"node {node} does not have the folder {machine.runs.absolute()} of {HOST}: checkpoints and locks lie "
-            "there; name one that all machines share: RUNS=/shared/runs"
+            "there; name one that all machines share, or leave RUNS out: files travel then"
         )
 
 

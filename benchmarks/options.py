@@ -20,6 +20,7 @@ from gans.commands.outputs import Outputs
 from gans.errors import InputError, unknown
 from gans.registry import DATASETS
 from gans.schema import Precision
+from gans.urls import shown
 
 MATRIX = "digits"
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
@@ -29,6 +30,7 @@ MOST_DAMAGED, FEWEST_DAMAGED = 2_000, 50  # images; more only make the error bar
 # digits; on larger ones 4 are as fast as more, to a tenth
 SMALL, MANY, FEW = 16, 8, 4
 ENGINES = ("local", "ray")
+LOCAL = ("file", "local")  # schemes of URLs that name a folder of this machine
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ class Machine:
             most=1_024,
         ),
     ] = None
-    runs: Annotated[Path, Option("folder for checkpoints and pictures", repeated=False)] = Path("runs")
+    runs: Annotated[
+        Path, Option("folder for checkpoints and pictures; with engine ray a URL too, as s3://...", repeated=False)
+    ] = Path("runs")
     outputs: Outputs = field(default_factory=places.outputs)
     graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
     compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA; not measured)")] = False
@@ -82,6 +86,10 @@ class Machine:
         str,
         Option("what runs cells: local, or ray (the cluster at RAY_ADDRESS, else this machine)", repeated=False),
     ] = "local"
+    runtime_env: Annotated[
+        Path | None,
+        Option("file (JSON) of Ray's runtime_env for jobs on the nodes of a cluster", repeated=False),
+    ] = None
     cluster: Any = field(default=None, compare=False)  # of `ray`, once it is joined (`benchmarks.nodes.joined`)
 
     def validate(self) -> None:
@@ -91,10 +99,16 @@ class Machine:
             checks.workers(self.workers)
         if self.engine not in ENGINES:
             raise unknown("engine", self.engine, ENGINES)
-        if found := re.match(r"(\w+):/", str(self.runs)):
+        if self.url and self.engine == "local":
             raise InputError(
-                f"RUNS={found[1]}://... is no folder, in which runs have to lie; take one that every machine has"
+                f"RUNS={shown(self.url)} is no folder; take one, or ENGINE=ray, which brings files there"
             )
+
+    @property
+    def url(self) -> str:
+        """Of the runs, if they do not lie in a folder; a path has one slash where a URL has two."""
+        found = re.match(r"(\w[\w+.-]+):/+(.*)", str(self.runs))
+        return f"{found[1]}://{'/' if found[1] in LOCAL else ''}{found[2]}" if found else ""
 
     def parallel(self, count: int, side: int) -> int:
         """Of so many cells, those that run at a time; `side` as in `width`.
@@ -146,7 +160,14 @@ class Machine:
         return min(devices.room(torch.device("cuda", card), GIBIBYTES) for card in self.cards)
 
 
-PLACE = ("device", "jobs", "runs", "outputs", "engine")  # what is asked where networks are as they were trained
+PLACE = (
+    "device",
+    "jobs",
+    "runs",
+    "outputs",
+    "engine",
+    "runtime_env",
+)  # what is asked where networks are as they were trained
 
 MatrixName = Annotated[
     str, Option("a file in benchmarks/matrices without .toml, or a path to one", positional=True)

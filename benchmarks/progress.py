@@ -20,8 +20,8 @@ def show(screen: Screen, event: Event) -> None:
             screen.tell(job.name, images, values)
         case Waiting(who=who, images=images):
             screen.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
-        case Moved(why=why):
-            screen.wait(job.name, f"{why}; it goes on")
+        case Moved(why=why, anew=anew):
+            screen.wait(job.name, f"{why}; it {'begins anew' if anew else 'goes on'}")
         case Ended(result=result):
             screen.end(job.name, result.status, result.reason, job.counts)
 

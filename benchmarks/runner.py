@@ -20,7 +20,7 @@ from benchmarks.engine import Ended, Engine, Job, Moved, Result, Started
 from benchmarks.engines import engine
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix, cells
-from benchmarks.nodes import share_data, wanted_by
+from benchmarks.nodes import share_artifacts, share_data, wanted_by
 from benchmarks.options import Bench, Machine, Report, Score, Selection
 from benchmarks.progress import costs, show
 from gans import fidelity, schema
@@ -167,6 +167,7 @@ class MatrixPlan:
             require(machine, self.side, workers_of(self.spread))
             asked = {wanted_by(p.cell): p.cell.images.hash for p in self.planned}
             share_data(machine.cluster, asked)
+            share_artifacts(machine.cluster, store.artifacts(self.experiment))
         elif self.spread:
             check_cluster(self.spread, self.device)
         self.floors = self.list_floors()
@@ -440,7 +441,7 @@ class MatrixRun(MatrixPlan):
             call = partial(
                 floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place, since=self.since
             )
-            jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False))
+            jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False, folder=folder))
         return jobs
 
     def unmeasured_floors(self) -> list[Floor]:
@@ -452,7 +453,8 @@ class MatrixRun(MatrixPlan):
         for p in untrained:
             place = replace(self.place, workers=self.where(p.cell))
             call = partial(cell_job, cell=p.cell, folder=p.folder, place=place, since=self.since)
-            jobs.append(Job(p.cell.name, call, p.cell.experiment.budget, p.folder / schema.LOG, self.limit))
+            images, log = p.cell.experiment.budget, p.folder / schema.LOG
+            jobs.append(Job(p.cell.name, call, images, log, self.limit, folder=p.folder))
         return jobs
 
     def scoring_jobs(self) -> list[Job]:
@@ -464,7 +466,7 @@ class MatrixRun(MatrixPlan):
                 call = partial(
                     score_job, cell=p.cell, run=p.run, seen=seen, folder=p.folder, place=self.place, keys=keys
                 )
-                jobs.append(Job(p.cell.name, call, 0, p.folder / schema.LOG, self.limit))
+                jobs.append(Job(p.cell.name, call, 0, p.folder / schema.LOG, self.limit, folder=p.folder))
         return jobs
 
     def execute(self, jobs: list[Job], planned: dict[str, Planned]) -> dict[str, Result]:
@@ -484,7 +486,7 @@ class MatrixRun(MatrixPlan):
                     if isinstance(event, Started):
                         running.add(event.job.name)
                     if isinstance(event, Moved):
-                        moved[event.job.name] = event.why
+                        moved[event.job.name] = event.record
                     if isinstance(event, Ended):
                         running.discard(event.job.name)
                         # floors of several extractors share a name: a failure of one is not forgotten

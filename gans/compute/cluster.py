@@ -6,6 +6,7 @@ when one is wanted, and stopped with its user.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0  # for a cluster to answer at all
 STORE_BYTES = 512 * 2**20  # shared memory of a local cluster, for batches and discriminators on their way
 TOKEN = "~/.ray/auth_token"  # where Ray keeps it
+ENVIRONMENT = "GANS_RUNTIME_ENV"  # of such processes, for those that they start
 CHECKED = "GANS_SAME_CODE"  # set in processes of a cluster whose machines are known to have this code
 # Ray's own remarks, usage reports over the network and watch on memory, which would kill other people's processes
 QUIET = {
@@ -91,7 +93,8 @@ def connected(cpus: int) -> Iterator[None]:
         InputError: there is no cluster at the address, or none of this version.
     """
     # the cluster's machines need the same packages, but not this code
-    shipped = {} if CHECKED in os.environ else {"py_modules": [str(Path(gans.__file__).parent)]}
+    inherited = json.loads(os.environ.get(ENVIRONMENT, "{}"))
+    shipped = inherited if CHECKED in os.environ else {"py_modules": [str(Path(gans.__file__).parent)]}
     connect(cpus, shipped, "WORKERS=local")
     try:
         yield
@@ -152,6 +155,11 @@ def reachable(named: str) -> None:
             f"no Ray cluster answers at RAY_ADDRESS={named} ({error}); start one there "
             "(ray start --head), or unset RAY_ADDRESS for a local one"
         ) from None
+
+
+def environment() -> dict[str, Any]:
+    """The `runtime_env` of this process of a cluster, for those that it starts."""
+    return dict(ray_module().get_runtime_context().runtime_env)
 
 
 # --- bookings

@@ -146,6 +146,16 @@ class Store:
         home = artifacts.home(self.uri)
         return (home / name).as_uri() if home else None
 
+    def artifacts(self, experiment: str) -> Path | None:
+        """The folder that processes write the artifacts of an experiment to; None if a server takes them."""
+        found = self.client.get_experiment_by_name(experiment)
+        home = artifacts.home(self.uri)
+        if not found and not self.uri.startswith("http"):
+            # with a database and no more, MLflow makes a folder where it is used
+            return home / experiment if home else Path("mlruns").absolute()
+        found = found or self.client.get_experiment("0")  # which a server makes when it starts
+        return artifacts.located(str(found.artifact_location), home)
+
     def experiments(self, prefix: str = "") -> list[str]:
         """The names of those that begin like this."""
         found = self.client.search_experiments(filter_string=f"name LIKE '{prefix}%'" if prefix else None)

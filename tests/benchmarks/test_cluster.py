@@ -33,7 +33,18 @@ from benchmarks.node import (
     Wanted,
     Work,
 )
-from benchmarks.nodes import Cluster, Node, check_node, check_nodes, check_stores, device, joined, share_data
+from benchmarks.nodes import (
+    Cluster,
+    Node,
+    check_node,
+    check_nodes,
+    check_stores,
+    device,
+    environment,
+    joined,
+    share_artifacts,
+    share_data,
+)
 from benchmarks.options import Machine
 from gans.compute import devices
 from gans.data import datasets, sent
@@ -159,6 +170,9 @@ class Nodes:
 
     def nodes(self) -> list[Node]:
         return list(self.alive.values())
+
+    def is_away(self, node: str) -> bool:
+        return False
 
     def admit(self, node: Node) -> str:
         return "another version" if node.name in self.strange else ""
@@ -356,7 +370,7 @@ class Played:
     gpus = 0.0
 
     def __init__(self) -> None:
-        self.admitted = set()
+        self.admitted, self.away = set(), set()
 
     def nodes(self):
         has = {"a": {"CPU": 4.0, "memory": 8 * 2**30}, "b": {"CPU": 9.0, "memory": 2**31}}
@@ -405,7 +419,7 @@ def test_a_cell_for_which_there_is_no_room_is_refused():
 # --- nodes that cannot work together
 
 
-HERE = Build("0.3.0 at commit abc (files 12)", "34", "3.11.7", "torch 2.13.0")
+HERE = Build("0.3.0 at commit abc", "12", "34", "3.11.7", "torch 2.13.0")
 A = Node("a1b2c3d4", "alpha", {"CPU": 2.0})
 
 
@@ -413,7 +427,7 @@ A = Node("a1b2c3d4", "alpha", {"CPU": 2.0})
     ("answer", "says"),
     [
         (
-            About(replace(HERE, code="0.3.0 at commit def (files 13)"), True, ""),
+            About(replace(HERE, code="0.3.0 at commit def", files="13"), True, ""),
             r"the suite is 0.3.0 at commit abc .* and 0.3.0 at commit def \(files 13\) on node alpha \(a1b2c3\);",
         ),
         (About(replace(HERE, lock="35"), True, ""), "requirements.lock is 34 on .* and 35 on node alpha"),
@@ -427,14 +441,14 @@ A = Node("a1b2c3d4", "alpha", {"CPU": 2.0})
         ),
         (
             About(HERE, False, ""),
-            r"node alpha .* does not have the folder .*/runs of .*; name one",
+            r"node alpha .* does not have the folder /elsewhere/runs of .*; name one .* or leave RUNS out",
         ),
         (ModuleNotFoundError("No module named 'benchmarks'"), "node alpha .* cannot run this suite: .*benchmarks"),
     ],
 )
 def test_a_node_that_cannot_take_part_is_refused_in_a_line(answer, says):
     with pytest.raises(InputError, match=says) as refused:
-        check_node(A, answer, Machine(), HERE)
+        check_node(A, answer, Machine(runs=Path("/elsewhere/runs")), HERE)
     assert len(str(refused.value).splitlines()) == 1
 
 
@@ -458,8 +472,76 @@ def test_a_host_works_where_the_runner_does(tmp_path, monkeypatch):
 def test_an_engine_there_is_none_of_and_runs_without_a_folder_are_refused():
     with pytest.raises(InputError, match="unknown engine 'rai'; did you mean 'ray'"):
         Machine(engine="rai").validate()
-    with pytest.raises(InputError, match=r"RUNS=s3://\.\.\. is no folder"):
+    with pytest.raises(InputError, match=r"RUNS=s3://bucket/runs is no folder; take one, or ENGINE=ray"):
         Machine(runs=Path("s3://bucket/runs")).validate()
+    assert Machine(runs=Path("s3://bucket/runs")).url == "s3://bucket/runs"
+    assert Machine(runs=Path("file:///data/runs")).url == "file:///data/runs"
+    assert Machine(runs=Path("runs")).url == ""
+
+
+def test_what_is_no_environment_for_nodes_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "env.json"
+    file.write_text('{"pip": ["s3fs"]}')
+    assert environment(None) == {}
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(InputError, match=r"RUNTIME_ENV=.*env.json is for a cluster that RAY_ADDRESS names"):
+        environment(file)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert environment(file) == {"pip": ["s3fs"]}
+    for text, says in (("[1]", "is no JSON object"), ("{", r"cannot be read: Expecting")):
+        file.write_text(text)
+        with pytest.raises(InputError, match=f"RUNTIME_ENV=.*{says}"):
+            environment(file)
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        environment(tmp_path / "none.json")
+
+
+def test_builds_are_compared_by_their_files_and_told_by_their_commits():
+    assert HERE.difference(replace(HERE, code="0.3.0")) is None  # a clone that was sent has no commit
+    other = replace(HERE, code="0.3.0", files="13")
+    assert HERE.difference(other) == ("the suite", "0.3.0 at commit abc (files 12)", "0.3.0 (files 13)")
+
+
+# --- folders
+
+
+def test_a_node_that_lacks_the_folder_of_runs_is_away_if_none_was_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Build, "here", classmethod(lambda cls: HERE))
+    monkeypatch.setattr(Played, "home", lambda self: None, raising=False)
+    asked = []
+
+    def ask(self, call, home, file, uri, of):
+        asked.append(Path(file))
+        return {"a": About(HERE, True, ""), "b": About(HERE, False, "")}
+
+    monkeypatch.setattr(Played, "ask", ask, raising=False)
+    machine = Machine(cluster=Played())
+    check_nodes(machine, "http://x", machine.cluster.nodes())
+    assert machine.cluster.away == {"b"}
+    assert asked[0].parent == tmp_path / "runs"
+    assert capsys.readouterr().out.startswith(f"b (b) has no folder {tmp_path}/runs: what cells write there is")
+    with pytest.raises(InputError, match=r"node b \(b\) does not have the folder"):
+        check_nodes(Machine(runs=tmp_path, cluster=Played()), "http://x", Played().nodes())
+
+
+def test_artifacts_that_go_to_a_folder_want_it_on_every_node(tmp_path, monkeypatch):
+    sees = {"a": True, "b": True}
+
+    def ask(self, call, home, file, of):
+        assert Path(file).exists()
+        return {node.id: sees[node.id] for node in of}
+
+    monkeypatch.setattr(Played, "home", lambda self: None, raising=False)
+    monkeypatch.setattr(Played, "ask", ask, raising=False)
+    share_artifacts(Played(), None)
+    share_artifacts(Played(), tmp_path / "mlruns")
+    sees["b"] = False
+    with pytest.raises(
+        InputError, match=r"artifacts go to the folder .*mlruns of .*, which node b \(b\) does not"
+    ):
+        share_artifacts(Played(), tmp_path / "mlruns")
+    assert list((tmp_path / "mlruns").iterdir()) == []
 
 
 # --- data

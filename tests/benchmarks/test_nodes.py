@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,11 +116,39 @@ def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_l
     assert len(cells) == 6
     moved = [run.data.tags["gans.moved"] for run in cells.values() if "gans.moved" in run.data.tags]
     assert "is gone; it goes on" in said  # of a cell, or of the noise floor, which has no such tag
-    assert all(why.endswith(" is gone") for why in moved)
+    assert all(" is gone" in why for why in moved)
     assert [run.info.status for run in made.all_runs() if run.info.status == "RUNNING"] == []
     local = bench(tmp_path / "local")
     assert local.run("--jobs", "2")[0] == 0
     assert made.scores() == local.scores()  # to the last bit: a thread each
+
+
+def test_runs_at_a_url_outlive_their_runner_its_folder_and_a_node(three, postgres, tmp_path) -> None:  # noqa: F811
+    variables = {"MLFLOW_TRACKING_URI": f"{postgres}/tracking", "RAY_ADDRESS": three.address}
+    made = bench(tmp_path / "ray", TMPDIR=str(tmp_path), **variables)
+    there = tmp_path / "there"
+    asked = ["--engine", "ray", "--runs", there.as_uri()]
+    first = made.start(*asked)
+    until(lambda: any(there.rglob("checkpoint.pt")), over(first))
+    code, said = made.run(*asked)
+    assert code == 2
+    assert f"RUNS={there.as_uri()} is in use by process {first.pid}, heard" in said
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    for mirror in tmp_path.glob("gans-runs-*"):
+        shutil.rmtree(mirror)  # as if the next one came from another machine
+    second = made.start(*asked)
+    time.sleep(20)
+    three.remove_node(sorted(three.worker_nodes, key=id)[0], allow_graceful=False)
+    said, _ = second.communicate(timeout=LONG)
+    assert second.returncode == 0, said
+    assert len(list(there.rglob("generator.safetensors"))) == 6
+    assert not list(there.rglob("in-use.json"))
+    assert not list(tmp_path.glob("gans-runs-*"))
+    assert [run.info.status for run in made.all_runs() if run.info.status == "RUNNING"] == []
+    local = bench(tmp_path / "local")
+    assert local.run("--jobs", "2")[0] == 0
+    assert made.scores() == local.scores()
 
 
 def test_a_sweep_on_three_nodes_outlives_a_worker(three, postgres, tmp_path) -> None:  # noqa: F811

@@ -99,6 +99,22 @@ def test_artifacts_lie_beside_the_database(store, tmp_path):
     assert store.artifact(found, "folder/other.txt") is None
 
 
+def test_a_store_says_where_processes_write_artifacts(store, tmp_path, monkeypatch):
+    assert store.artifacts("new") == tmp_path / "mlartifacts" / "new"
+    store.start("known", "a", {})
+    assert store.artifacts("known") == tmp_path / "mlartifacts" / "known"
+    server = Store.__new__(Store)
+    server.uri, server.client = "postgresql://me@db/tracking", store.client
+    monkeypatch.chdir(tmp_path)
+    assert server.artifacts("new") == tmp_path / "mlruns"
+    served = SimpleNamespace(artifact_location="mlflow-artifacts:/0")
+    server.uri, server.client = (
+        "http://db:5000",
+        SimpleNamespace(get_experiment_by_name=lambda name: None, get_experiment=lambda number: served),
+    )
+    assert server.artifacts("new") is None
+
+
 def test_a_folder_of_any_name_holds_its_artifacts(tmp_path):
     folder = tmp_path / "my ö folder"
     folder.mkdir()

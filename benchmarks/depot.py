@@ -1,0 +1,219 @@
+"""A folder of runs at a URL (`RUNS=s3://bucket/runs`), of any kind that fsspec knows.
+
+The runner works in a folder of this machine, its *mirror*: what is at the URL and is wanted is fetched, what is
+new is brought, by a thread of its own. Nodes need no access to the URL: their files come to the runner
+(`benchmarks.away`).
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import shutil
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from benchmarks.away import states
+from gans import schema
+from gans.errors import InputError, first_line
+from gans.runs import journal, locks
+from gans.runs.locks import Holder
+from gans.urls import shown
+
+LEASE = "in-use.json"  # says which runner works with the URL: object stores know no locks
+BEAT = 20.0  # seconds between two signs of life
+SILENT = 60.0  # seconds without one, after which a runner of another machine is taken for dead
+TRIES = 3  # to bring a file
+PAUSE = 2.0  # seconds between them
+# what a runner wants to know of every run, before anything runs
+TOLD = {journal.FILE, journal.SENT, schema.RUN_FILE, schema.OUTCOME}
+
+
+class Depot:
+    """A folder of runs at a URL.
+
+    Attributes:
+        mirror: on this machine; removed in the end, unless something could not be brought.
+        failed: why files could not be brought, by their paths.
+
+    Raises:
+        InputError: on construction, if the URL cannot be used, or another runner uses it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url, self.name = url, shown(url)
+        self.files, self.root = opened(url)
+        self.mirror = Path(tempfile.mkdtemp(prefix="gans-runs-"))
+        self.queue: queue.Queue[Path | None] = queue.Queue()
+        self.brought: dict[Path, tuple[int, int]] = {}
+        self.failed: dict[Path, str] = {}
+        self.made: set[str] = set()  # folders there
+        self.thread: threading.Thread | None = None
+
+    def enter(self, alone: bool) -> Self:
+        """Fetch what is known of all runs.
+
+        Args:
+            alone: whether runs are to be written; else the URL is only read.
+        """
+        try:
+            if alone:
+                self.make("")
+                self.take()
+            self.get([path for path in self.listed("") if PurePosixPath(path).name in TOLD])
+        except InputError:
+            shutil.rmtree(self.mirror, ignore_errors=True)
+            raise
+        except Exception as error:  # of each kind of store its own
+            shutil.rmtree(self.mirror, ignore_errors=True)
+            raise InputError(
+                f"cannot use RUNS={self.name}: {first_line(error)}; see that it is there and may be written to"
+            ) from None
+        if alone:
+            self.thread = threading.Thread(target=self.work, daemon=True)
+            self.thread.start()
+        return self
+
+    # --- who uses it
+
+    def take(self) -> None:
+        """Be the only runner that writes there.
+
+        Raises:
+            InputError: another one does.
+        """
+        holder, told = self.lease() or (None, 0.0)
+        silence = time.time() - told
+        if holder and holder.living and (holder.host == locks.HOST or silence < SILENT):
+            raise InputError(
+                f"RUNS={self.name} is in use by {holder}, heard {max(0.0, silence):.0f} s ago; "
+                "wait for it, stop it, or name another folder there"
+            )
+        self.beat()
+
+    def lease(self) -> tuple[Holder, float] | None:
+        """Who uses it, and when that was told; None if nobody does."""
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            told = json.loads(self.files.cat_file(self.remote(LEASE)))
+            holder = Holder.of_text(told["holder"])
+            return (holder, float(told["at"])) if holder else None
+        return None
+
+    def beat(self) -> None:
+        self.told = time.monotonic()
+        told = {"holder": Holder.of(self.mirror).text(), "at": time.time()}
+        self.files.pipe_file(self.remote(LEASE), json.dumps(told).encode())
+
+    # --- from there
+
+    def listed(self, below: str) -> list[str]:
+        """The files below a folder there, by their paths from the URL."""
+        folder = self.remote(below)
+        with suppress(FileNotFoundError):
+            return [path.removeprefix(self.root).lstrip("/") for path in self.files.find(folder)]
+        return []
+
+    def fetch(self, folder: Path) -> None:
+        """Have what is there of a folder that is not here."""
+        below = folder.relative_to(self.mirror).as_posix()
+        self.get([path for path in self.listed(below) if not (self.mirror / path).exists()])
+
+    def get(self, paths: list[str]) -> None:
+        targets = [self.mirror / path for path in paths]
+        for target in targets:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        if paths:
+            self.files.get([self.remote(path) for path in paths], [str(target) for target in targets])
+        for target in targets:
+            self.brought[target] = state(target)
+
+    def remote(self, path: str) -> str:
+        return f"{self.root}/{path}".rstrip("/.")
+
+    # --- to there
+
+    def bring(self, paths: list[Path]) -> None:
+        """Bring files there, in this order, meanwhile."""
+        for path in paths:
+            self.queue.put(path)
+
+    def work(self) -> None:
+        """What the thread does: bring files, and give signs of life."""
+        while True:
+            with suppress(queue.Empty):
+                path = self.queue.get(timeout=BEAT / 4)
+                if path is None:
+                    return
+                self.carry(path)
+            if time.monotonic() - self.told > BEAT:
+                with suppress(Exception):  # the next one may come through
+                    self.beat()
+
+    def carry(self, path: Path) -> None:
+        """Bring a file, trying again."""
+        for attempt in range(TRIES):
+            time.sleep(PAUSE * attempt)
+            try:
+                now = state(path)
+                self.put(path)
+            except FileNotFoundError:  # removed meanwhile
+                if not path.exists():
+                    return
+            except Exception as error:
+                self.failed[path] = first_line(error)
+            else:
+                self.brought[path] = now
+                self.failed.pop(path, None)
+                return
+
+    def make(self, folder: str) -> None:
+        """Make a folder there; object stores, whose calls fsspec makes asynchronously, have none."""
+        if folder not in self.made and not self.files.async_impl:
+            self.files.makedirs(self.remote(folder), exist_ok=True)
+            self.made.add(folder)
+
+    def put(self, path: Path) -> None:
+        """Bring a file."""
+        parent = path.relative_to(self.mirror).parent.as_posix()
+        self.make(parent)
+        self.files.put_file(str(path), f"{self.remote(parent)}/{path.name}")
+
+    def leave(self) -> list[str]:
+        """Bring all that has changed, and let go; what is to be said of it."""
+        if self.thread:
+            self.bring([path for path, now in states(self.mirror).items() if self.brought.get(path) != now])
+            self.queue.put(None)
+            self.thread.join()
+            with suppress(Exception):
+                self.files.rm_file(self.remote(LEASE))
+        if self.failed:
+            count, why = len(self.failed), next(iter(self.failed.values()))
+            return [f"{count} files could not be brought to {self.name} ({why}); they are kept in {self.mirror}"]
+        shutil.rmtree(self.mirror, ignore_errors=True)
+        return []
+
+
+def state(path: Path) -> tuple[int, int]:
+    told = path.stat()
+    return told.st_mtime_ns, told.st_size
+
+
+def opened(url: str) -> tuple[Any, str]:
+    """What reads and writes the files of a URL, and its path there.
+
+    Raises:
+        InputError: nothing does, or its package is not installed.
+    """
+    import fsspec
+
+    try:
+        files, root = fsspec.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"RUNS={shown(url)}: {first_line(error)}") from None
+    except Exception as error:  # of each kind of store its own
+        raise InputError(f"cannot use RUNS={shown(url)}: {first_line(error)}") from None
+    return files, str(root).rstrip("/")
