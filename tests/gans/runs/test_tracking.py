@@ -100,9 +100,10 @@ def test_artifacts_lie_beside_the_database(store, tmp_path):
 
 
 def test_a_store_says_where_processes_write_artifacts(store, tmp_path, monkeypatch):
-    assert store.artifacts("new") == tmp_path / "mlartifacts" / "new"
+    beside = Path(store.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    assert store.artifacts("new") == beside / "new"
     store.start("known", "a", {})
-    assert store.artifacts("known") == tmp_path / "mlartifacts" / "known"
+    assert store.artifacts("known") == beside / "known"
     server = Store.__new__(Store)
     server.uri, server.client = "postgresql://me@db/tracking", store.client
     monkeypatch.chdir(tmp_path)
