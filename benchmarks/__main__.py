@@ -45,7 +45,7 @@ def run(asked: Bench) -> int:
     tell_presets(matrix, asked.selection)
     if not asked.dry_run and asked.machine.engine == "local":
         preload(*NEEDED)
-    with joined(asked.machine, tracking_uri(), NEEDED, alone=not asked.dry_run) as machine:
+    with joined(asked.machine, tracking_uri(), NEEDED, writes=not asked.dry_run) as machine:
         return bench(replace(asked, machine=machine), matrix)
 
 

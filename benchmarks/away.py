@@ -14,17 +14,20 @@ import pickle
 import shutil
 import tarfile
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Protocol, Self, cast
 
 from benchmarks.engine import Job, Result, Tell
 from gans import files, schema
+from gans.errors import InputError, system
 from gans.runs import journal, locks
+from gans.runs.journal import Journal
 
 EVERY = 10.0  # seconds between parcels of a job
+FIRST = 1.0  # likewise, until its run has begun: a run that the runner knows is not left open
 # what is of its machine only: locks, and a second checkpoint that only a damaged disk asks for
 STAYS = {locks.LOCK, journal.LOCK, schema.PREVIOUS}
 NETWORKS = {schema.CHECKPOINT, schema.GENERATOR}
@@ -66,14 +69,14 @@ class Abroad:
         call: packed by `Packer`.
         log: the job's, from the runner's folder.
         parcel: what there is of the job already.
-        networks: whether those are of use to the runner.
+        brings_networks: whether the runner has a use for them.
         root: in place of the runner's folder, once the call has arrived.
     """
 
     call: bytes
     log: str
     parcel: bytes
-    networks: bool
+    brings_networks: bool
     root: Path = Path()
 
     @classmethod
@@ -83,18 +86,27 @@ class Abroad:
         Packer(call, below).dump(job.call)
         parcel = pack(below, without_log(states(job.folder))) if job.folder else b""
         log = job.log.relative_to(below).as_posix()
-        return cls(call.getvalue(), log, parcel, networks=job.folder is not None)
+        return cls(call.getvalue(), log, parcel, brings_networks=job.folder is not None)
 
     def __call__(self, tell: Tell) -> Result:
-        unpack(self.parcel, self.root)
         return cast(Result, Unpacker(io.BytesIO(self.call), self.root).load()(tell))
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The call of a job whose files could not be put down."""
+
+    why: str
+
+    def __call__(self, tell: Tell) -> Result:
+        raise InputError(self.why)
 
 
 # --- parcels
 
 
 def states(folder: Path) -> dict[Path, State]:
-    """The files below a folder that travel: networks first, and a journal when all that it tells of is there."""
+    """The files below a folder that travel, in the order to read them in: a journal tells of what is before it."""
     found: dict[Path, State] = {}
     for path in sorted(folder.rglob("*"), key=rank):
         partial = path.name.startswith(".") and path.suffix[1:].isdigit()  # `gans.files` is at it
@@ -108,7 +120,7 @@ def states(folder: Path) -> dict[Path, State]:
 
 
 def rank(path: Path) -> tuple[int, str]:
-    """The place of a file in a parcel."""
+    """When a file is read: networks first, and before a journal how far a store has been told of it."""
     last = {journal.SENT: 1, journal.FILE: 2}.get(path.name, 0)
     return (-1 if path.name in NETWORKS else last), str(path)
 
@@ -118,8 +130,12 @@ def without_log(paths: Iterable[Path]) -> list[Path]:
 
 
 def pack(below: Path, paths: Iterable[Path]) -> bytes:
-    """Files, by their paths from a folder; those that are gone by now are left out."""
+    """Files, by their paths from a folder, read in this order; those that are gone by now are left out.
+
+    How far a store has been told goes behind the journal that it counts in: so they are put down.
+    """
     buffer = io.BytesIO()
+    behind: list[tuple[tarfile.TarInfo, bytes]] = []
     with tarfile.open(fileobj=buffer, mode="w") as parcel:
         for path in paths:
             try:
@@ -128,6 +144,11 @@ def pack(below: Path, paths: Iterable[Path]) -> bytes:
                 continue
             entry = tarfile.TarInfo(path.relative_to(below).as_posix())
             entry.size = len(content)
+            if path.name == journal.SENT:
+                behind.append((entry, content))
+            else:
+                parcel.addfile(entry, io.BytesIO(content))
+        for entry, content in behind:
             parcel.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
@@ -147,7 +168,7 @@ def unpack(parcel: bytes, below: Path) -> list[Path]:
     with tarfile.open(fileobj=io.BytesIO(parcel)) as opened:
         for entry in opened:
             path = below / entry.name
-            if not path.resolve().is_relative_to(below.resolve()):
+            if Path(entry.name).is_absolute() or ".." in Path(entry.name).parts:
                 raise ValueError(f"{entry.name} leads out of {below}")
             content = cast(io.BufferedReader, opened.extractfile(entry)).read()
             if path.name == schema.LOG and path.exists():
@@ -166,22 +187,25 @@ class Guest:
 
     Attributes:
         root: in place of the runner's folder of runs.
-        networks: whether those are of use to the runner.
+        brings_networks: whether the runner has a use for them.
         known: by path.
         due: when the next parcel is, on the clock of `time.monotonic`.
     """
 
     root: Path
-    networks: bool
+    brings_networks: bool
     known: dict[Path, State] = field(default_factory=dict)
     due: float = 0.0
 
     def parcel(self) -> bytes:
         """What has changed since the last one; empty if nothing has."""
         now = {path: state for path, state in states(self.root).items() if self.travels(path)}
+        now = {path: now[path] for path in without_log(now)}  # that travels once, whole
         changed = [path for path, state in now.items() if self.known.get(path) != state]
-        self.known, self.due = now, time.monotonic() + EVERY
-        return pack(self.root, without_log(changed)) if without_log(changed) else b""
+        parcel = pack(self.root, changed) if changed else b""
+        begun = any(path.name == journal.FILE for path in now)
+        self.known, self.due = now, time.monotonic() + (EVERY if begun else FIRST)
+        return parcel
 
     def last(self) -> bytes:
         """What is still to be brought, the log too; then the folder is removed."""
@@ -191,7 +215,7 @@ class Guest:
         return parcel
 
     def travels(self, path: Path) -> bool:
-        return self.networks or path.name not in NETWORKS
+        return self.brings_networks or path.name not in NETWORKS
 
 
 class Guests:
@@ -211,17 +235,29 @@ class Guests:
         call = cast(Abroad, job.call)
         self.count += 1
         root = self.root / f"{number}-{self.count}"
-        self.there[number] = Guest(root, call.networks, due=time.monotonic() + 1)  # its run is known at once
-        return replace(job, call=replace(call, root=root), log=root / call.log, folder=None)
+        settled: Abroad | Refused = replace(call, root=root, parcel=b"")
+        try:
+            unpack(call.parcel, root)
+            known = states(root)
+        except OSError as error:
+            settled, known = Refused(f"its files cannot be kept on {locks.HOST}: {system(error)}"), {}
+        self.there[number] = Guest(root, call.brings_networks, known, time.monotonic() + FIRST)
+        return replace(job, call=settled, log=root / call.log, folder=None)
 
-    def parcels(self) -> Mapping[int, bytes]:
-        """What there is to be brought now, by the numbers of jobs."""
-        now = time.monotonic()
-        due = {number: guest for number, guest in list(self.there.items()) if guest.due <= now}
-        return {number: parcel for number, guest in due.items() if (parcel := guest.parcel())}
+    def parcels(self) -> Iterator[tuple[int, bytes]]:
+        """What there is to be brought now, with the numbers of the jobs."""
+        for number, guest in list(self.there.items()):
+            if guest.due <= time.monotonic():
+                with suppress(OSError):  # a folder was removed meanwhile: the next time tells
+                    if parcel := guest.parcel():
+                        yield number, parcel
 
     def leave(self, number: int) -> bytes:
-        """The last parcel of a job that is over."""
+        """The last parcel of a job that is over.
+
+        Raises:
+            OSError: its files cannot be read.
+        """
         guest = self.there.pop(number, None)
         return guest.last() if guest else b""
 
@@ -247,23 +283,42 @@ class Loan:
 
     Raises:
         InUse: another process works on the folder.
+        InputError: what a depot has of it cannot be had.
     """
 
     def __init__(self, job: Job, below: Path, depot: Depot | None) -> None:
         self.job, self.below, self.depot = job, below, depot
-        self.stack = ExitStack()
-        self.lock = self.stack.enter_context(locks.locked(job.folder)) if job.folder else None
-        if depot and job.folder:
-            depot.fetch(job.folder)
+        with ExitStack() as stack:
+            self.lock = stack.enter_context(locks.locked(job.folder)) if job.folder else None
+            if depot and job.folder:
+                depot.fetch(job.folder)
+            self.stack = stack.pop_all()
 
     def packed(self) -> Job:
         """The job as it is sent."""
         return replace(self.job, call=Abroad.of(self.job, self.below))
 
     def receive(self, parcel: bytes) -> None:
+        """Take in files.
+
+        Raises:
+            OSError: they cannot be kept.
+        """
+        before = Journal.read(self.job.folder) if self.job.folder else None
+        key = before.key if before else ""
         paths = unpack(parcel, self.below)
+        names = {path.name for path in paths}
+        if key and journal.FILE in names and journal.SENT not in names:
+            self.forget(key)
         if self.depot:
             self.depot.bring(paths)
+
+    def forget(self, key: str) -> None:
+        """What a store was told of another run than the journal's is of no meaning any more."""
+        assert self.job.folder is not None
+        now = Journal.read(self.job.folder)
+        if now is None or now.key != key:
+            (self.job.folder / journal.SENT).unlink(missing_ok=True)
 
     def beat(self, images: int) -> None:
         """Tell those who wait for the folder."""
@@ -274,6 +329,11 @@ class Loan:
         self.stack.close()
 
 
-def anew(job: Job) -> bool:
-    """Whether a job that is done again has nothing to go on from."""
-    return job.folder is not None and not (job.folder / schema.CHECKPOINT).exists()
+def anew(job: Job, away: bool) -> bool:
+    """Whether a job that is done again has nothing to go on from.
+
+    Args:
+        job: what died.
+        away: whether it was done on a node without the runner's folder.
+    """
+    return not (job.folder / schema.CHECKPOINT).exists() if job.folder else away

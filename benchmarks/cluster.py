@@ -43,7 +43,7 @@ from benchmarks.nodes import Cluster, Node, cause
 from benchmarks.options import Machine
 from gans import schema
 from gans.compute.cluster import release, reserve, reserved, within
-from gans.errors import InputError
+from gans.errors import InputError, system
 from gans.runs.locks import InUse
 
 CELL_BYTES = 2**30  # of memory that a job books, on a cluster that others may use
@@ -143,6 +143,8 @@ class Attempt:
         started: whether its start was told.
         deaths: of its own process.
         loan: of its folder, to a node that lacks the runner's.
+        away: whether there was one the last time.
+        unkept: why files of it could not be kept here; empty if they could.
     """
 
     number: int
@@ -150,6 +152,16 @@ class Attempt:
     started: bool = False
     deaths: int = 0
     loan: Loan | None = None
+    away: bool = False
+    unkept: str = ""
+
+    def receive(self, parcel: bytes) -> None:
+        """Files, if its folder was lent; a full disk here costs this job only."""
+        try:
+            if self.loan and not self.unkept:
+                self.loan.receive(parcel)
+        except OSError as error:
+            self.unkept = f"its files cannot be kept: {system(error)}"
 
     def give_back(self) -> None:
         """Its folder, if it was lent."""
@@ -322,13 +334,14 @@ class Crew:
             post = self.posts.get(seat.post)
             while post and post.up and self.waiting and len(seat.attempts) < self.abreast:
                 attempt = self.waiting.popleft()
-                try:
-                    work = Work(attempt.number, self.packed(attempt, post))
-                except InUse as other:
-                    yield Ended(attempt.job, Result(schema.SKIPPED, str(other)))
-                    continue
                 seat.attempts[attempt.number] = attempt
-                post.actor.order.remote(work)
+                try:
+                    post.actor.order.remote(Work(attempt.number, self.packed(attempt, post)))
+                except (InputError, OSError) as error:
+                    del seat.attempts[attempt.number]
+                    attempt.give_back()
+                    status = schema.SKIPPED if isinstance(error, InUse) else schema.FAILED
+                    yield Ended(attempt.job, Result(status, trouble(error)))
 
     def packed(self, attempt: Attempt, post: Post) -> Job:
         """The job as its host takes it.
@@ -336,7 +349,8 @@ class Crew:
         Raises:
             InUse: its folder has to be lent, and another process works on it.
         """
-        if self.cluster.is_away(post.node):
+        attempt.away, attempt.unkept = self.cluster.is_away(post.node), ""
+        if attempt.away:
             attempt.loan = self.cluster.lend(attempt.job)
             return attempt.loan.packed()
         return replace(attempt.job, call=Packed(pickle.dumps(attempt.job.call)))
@@ -388,15 +402,17 @@ class Crew:
                 yield Started(attempt.job)
             case Told(_, images, values):
                 if attempt.loan:
-                    attempt.loan.beat(images)
+                    with suppress(OSError):  # a full disk: who waits is told later
+                        attempt.loan.beat(images)
                 yield Progressed(attempt.job, images, values)
-            case Brought(_, parcel) if attempt.loan:
-                attempt.loan.receive(parcel)
+            case Brought(_, parcel):
+                attempt.receive(parcel)
             case Over(_, result, died, parcel):
-                if attempt.loan:
-                    attempt.loan.receive(parcel)
+                attempt.receive(parcel)
                 attempt.give_back()
                 del seat.attempts[told.number]
+                if attempt.unkept and not died:
+                    result = Result(schema.FAILED, attempt.unkept)
                 yield self.again(attempt, result.reason, post) if died else Ended(attempt.job, result)
 
     def again(self, attempt: Attempt, reason: str, post: Post) -> Moved | Ended:
@@ -406,7 +422,7 @@ class Crew:
             return Ended(attempt.job, Result(schema.FAILED, f"{reason}, {DEATHS} times"), died=True)
         self.waiting.appendleft(attempt)
         name = self.names.get(post.node, post.node[:6])
-        return Moved(attempt.job, f"{reason}, on node {name}", anew(attempt.job))
+        return Moved(attempt.job, f"{reason}, on node {name}", anew(attempt.job, attempt.away))
 
     def lose(self, post: Post, why: str) -> Iterator[Event]:
         """A host is gone, and mostly its node: its jobs go on elsewhere."""
@@ -424,7 +440,7 @@ class Crew:
             attempt.give_back()
             self.waiting.appendleft(attempt)
             if attempt.started:
-                yield Moved(attempt.job, f"node {name} is gone", anew(attempt.job))
+                yield Moved(attempt.job, f"node {name} is gone", anew(attempt.job, attempt.away))
 
     def leave(self) -> None:
         """Stop the jobs that run, then let go of hosts and seats."""
@@ -445,3 +461,8 @@ class Crew:
             for attempt in seat.attempts.values():
                 attempt.give_back()
         self.free(self.seats + self.blocked)
+
+
+def trouble(error: InputError | OSError) -> str:
+    """Why a job cannot begin."""
+    return system(error) if isinstance(error, OSError) else str(error)

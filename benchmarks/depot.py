@@ -8,9 +8,9 @@ new is brought, by a thread of its own. Nodes need no access to the URL: their f
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import shutil
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -24,11 +24,15 @@ from gans.runs import journal, locks
 from gans.runs.locks import Holder
 from gans.urls import shown
 
+log = logging.getLogger("gans")
+
 LEASE = "in-use.json"  # says which runner works with the URL: object stores know no locks
 BEAT = 20.0  # seconds between two signs of life
 SILENT = 60.0  # seconds without one, after which a runner of another machine is taken for dead
 TRIES = 3  # to bring a file
 PAUSE = 2.0  # seconds between them
+SETTLED = 1.0  # seconds after which of two that took it at once the last one has it
+MANY = 20  # files that take a while
 # what a runner wants to know of every run, before anything runs
 TOLD = {journal.FILE, journal.SENT, schema.RUN_FILE, schema.OUTCOME}
 
@@ -47,24 +51,29 @@ class Depot:
     def __init__(self, url: str) -> None:
         self.url, self.name = url, shown(url)
         self.files, self.root = opened(url)
-        self.mirror = Path(tempfile.mkdtemp(prefix="gans-runs-"))
+        self.mirror = locks.lodge("gans-runs-")
         self.queue: queue.Queue[Path | None] = queue.Queue()
         self.brought: dict[Path, tuple[int, int]] = {}
         self.failed: dict[Path, str] = {}
         self.made: set[str] = set()  # folders there
-        self.thread: threading.Thread | None = None
+        self.threads: list[threading.Thread] = []
+        self.over = threading.Event()
+        self.me = Holder.of(self.mirror)
+        self.taken = ""  # by whom, if another runner has taken the URL meanwhile
 
-    def enter(self, alone: bool) -> Self:
+    def enter(self, writes: bool) -> Self:
         """Fetch what is known of all runs.
 
         Args:
-            alone: whether runs are to be written; else the URL is only read.
+            writes: whether runs are to be written; else the URL is only read.
         """
         try:
-            if alone:
+            if writes:
                 self.make("")
                 self.take()
             self.get([path for path in self.listed("") if PurePosixPath(path).name in TOLD])
+            if writes:
+                self.fetch_untold()
         except InputError:
             shutil.rmtree(self.mirror, ignore_errors=True)
             raise
@@ -73,9 +82,10 @@ class Depot:
             raise InputError(
                 f"cannot use RUNS={self.name}: {first_line(error)}; see that it is there and may be written to"
             ) from None
-        if alone:
-            self.thread = threading.Thread(target=self.work, daemon=True)
-            self.thread.start()
+        if writes:
+            self.threads = [threading.Thread(target=each, daemon=True) for each in (self.work, self.live)]
+            for thread in self.threads:
+                thread.start()
         return self
 
     # --- who uses it
@@ -94,6 +104,19 @@ class Depot:
                 "wait for it, stop it, or name another folder there"
             )
         self.beat()
+        time.sleep(SETTLED)
+        self.keep()
+
+    def keep(self) -> None:
+        """See that nobody else has taken it.
+
+        Raises:
+            InputError: somebody has: two have started at once.
+        """
+        holder, _ = self.lease() or (None, 0.0)
+        if holder and holder != self.me:
+            self.taken = str(holder)
+            raise InputError(f"RUNS={self.name} was taken by {holder}; wait for it, or name another folder there")
 
     def lease(self) -> tuple[Holder, float] | None:
         """Who uses it, and when that was told; None if nobody does."""
@@ -103,9 +126,19 @@ class Depot:
             return (holder, float(told["at"])) if holder else None
         return None
 
+    def live(self) -> None:
+        """What a thread does: give signs of life, until another runner has taken the URL."""
+        while not self.over.wait(BEAT):
+            try:
+                self.keep()
+                self.beat()
+            except InputError:
+                return
+            except Exception as error:  # of each kind of store its own; the next sign may come through
+                log.info("no sign of life at %s: %s", self.name, first_line(error))
+
     def beat(self) -> None:
-        self.told = time.monotonic()
-        told = {"holder": Holder.of(self.mirror).text(), "at": time.time()}
+        told = {"holder": self.me.text(), "at": time.time()}
         self.files.pipe_file(self.remote(LEASE), json.dumps(told).encode())
 
     # --- from there
@@ -118,9 +151,26 @@ class Depot:
         return []
 
     def fetch(self, folder: Path) -> None:
-        """Have what is there of a folder that is not here."""
+        """Have what is there of a folder that is not here.
+
+        Raises:
+            InputError: it cannot be had.
+        """
         below = folder.relative_to(self.mirror).as_posix()
-        self.get([path for path in self.listed(below) if not (self.mirror / path).exists()])
+        for attempt in range(TRIES):
+            time.sleep(PAUSE * attempt)
+            try:
+                self.get([path for path in self.listed(below) if not (self.mirror / path).exists()])
+                return
+            except Exception as error:  # of each kind of store its own
+                why = first_line(error)
+        raise InputError(f"cannot fetch {below} from {self.name}: {why}; the same command tries again")
+
+    def fetch_untold(self) -> None:
+        """Have the files of runs that the tracking store was not told all of: they are to be told."""
+        for run in journal.journals(self.mirror):
+            if run.sent.position < run.size:
+                self.fetch(run.folder)
 
     def get(self, paths: list[str]) -> None:
         targets = [self.mirror / path for path in paths]
@@ -142,29 +192,26 @@ class Depot:
             self.queue.put(path)
 
     def work(self) -> None:
-        """What the thread does: bring files, and give signs of life."""
-        while True:
-            with suppress(queue.Empty):
-                path = self.queue.get(timeout=BEAT / 4)
-                if path is None:
-                    return
-                self.carry(path)
-            if time.monotonic() - self.told > BEAT:
-                with suppress(Exception):  # the next one may come through
-                    self.beat()
+        """What a thread does: bring files."""
+        while (path := self.queue.get()) is not None:
+            self.carry(path)
 
     def carry(self, path: Path) -> None:
-        """Bring a file, trying again."""
+        """Bring a file, trying again, unless it is there as it is: its next state may have overtaken it."""
         for attempt in range(TRIES):
             time.sleep(PAUSE * attempt)
+            if not path.exists():  # it was removed meanwhile
+                return
             try:
                 now = state(path)
-                self.put(path)
-            except FileNotFoundError:  # removed meanwhile
-                if not path.exists():
+                if self.brought.get(path) == now:
                     return
-            except Exception as error:
+                if self.taken:
+                    raise InputError(f"{self.name} was taken by {self.taken}")
+                self.put(path)
+            except Exception as error:  # of each kind of store its own
                 self.failed[path] = first_line(error)
+                self.made.clear()
             else:
                 self.brought[path] = now
                 self.failed.pop(path, None)
@@ -184,13 +231,20 @@ class Depot:
 
     def leave(self) -> list[str]:
         """Bring all that has changed, and let go; what is to be said of it."""
-        if self.thread:
-            self.bring([path for path, now in states(self.mirror).items() if self.brought.get(path) != now])
+        if self.threads:
+            left = [path for path, now in states(self.mirror).items() if self.brought.get(path) != now]
+            self.bring(left)
             self.queue.put(None)
-            self.thread.join()
-            with suppress(Exception):
+            if len(left) > MANY:
+                print(f"bringing {len(left)} files to {self.name}")
+            self.threads[0].join()
+            self.over.set()
+            self.threads[1].join()
+            with suppress(Exception):  # it is told by silence, then
+                self.keep()
                 self.files.rm_file(self.remote(LEASE))
         if self.failed:
+            (self.mirror / locks.LOCK).unlink(missing_ok=True)  # or it would be cleared away
             count, why = len(self.failed), next(iter(self.failed.values()))
             return [f"{count} files could not be brought to {self.name} ({why}); they are kept in {self.mirror}"]
         shutil.rmtree(self.mirror, ignore_errors=True)

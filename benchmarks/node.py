@@ -25,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TextIO, cast
+from typing import cast
 
 from benchmarks.away import Guests
 from benchmarks.cards import GRACE, Attempt, Card, Dealer
@@ -46,7 +46,7 @@ from gans import schema
 from gans.compute.cluster import CHECKED, ENVIRONMENT, environment
 from gans.errors import InputError, system
 from gans.runs import databases
-from gans.runs.locks import HOST, LOCK, Holder, acquire, alive, held
+from gans.runs.locks import HOST, Holder, alive, lodge
 
 # of the runner's environment, what says where things are and with which credentials they are had
 PASSED_ON = ("GANS_", "MLFLOW_", "PG", "AWS_", "OMP_NUM_THREADS")
@@ -174,7 +174,7 @@ class Host:
 
     def __init__(self, home: Home, abreast: int | None = None, away: bool = False) -> None:
         home.move_in()
-        self.guests = Guests(lodging()) if away else None
+        self.guests = Guests(lodge("gans-away-")) if away else None
         if home.modules:
             preload(*home.modules)
         self.abreast = abreast
@@ -195,7 +195,7 @@ class Host:
             for told in jobs.look(self.orders):
                 yield self.with_files(told)
             if self.guests:
-                yield from (Brought(number, parcel) for number, parcel in self.guests.parcels().items())
+                yield from (Brought(number, parcel) for number, parcel in self.guests.parcels())
 
     def with_files(self, told: News) -> News:
         """News of a job that is over, with the last of its files if they have to travel."""
@@ -204,7 +204,8 @@ class Host:
         try:
             return replace(told, parcel=self.guests.leave(told.number))
         except OSError as error:
-            return Over(told.number, Result(schema.FAILED, f"its files cannot be brought: {system(error)}"))
+            why = f"its files cannot be brought: {system(error)}"
+            return told if told.died else Over(told.number, Result(schema.FAILED, why))
 
 
 class Jobs:
@@ -273,22 +274,6 @@ class CardJobs:
                 case Ended(job, result):
                     yield Over(self.numbers.pop(job), result)
 
-
-LODGING = "gans-away-"
-
-
-def lodging() -> Path:
-    """A folder for jobs away from their runner's, held while this process lives; those of the dead are removed."""
-    root = Path(tempfile.gettempdir())
-    for left in root.glob(f"{LODGING}*"):
-        if not held(left / LOCK) and (left / LOCK).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=LODGING))
-    lodgings.append(acquire(folder / LOCK))
-    return folder
-
-
-lodgings: list[TextIO] = []  # open, and so held
 
 # --- questions
 

@@ -211,13 +211,14 @@ class Cluster:
             share_data(self, self.data, [node])
             share_artifacts(self, self.artifacts, [node])
         except InputError as error:
+            self.admitted.discard(node.id)
             return str(error)
         return ""
 
 
 @contextmanager
 def joined(
-    machine: Machine, uri: str, modules: tuple[str, ...], storage: str = "", alone: bool = True
+    machine: Machine, uri: str, modules: tuple[str, ...], storage: str = "", writes: bool = True
 ) -> Iterator[Machine]:
     """The machine, with the cluster that its engine stands for meanwhile.
 
@@ -226,7 +227,7 @@ def joined(
         uri: of the tracking store.
         modules: that every job needs.
         storage: of a sweep.
-        alone: whether runs are to be written.
+        writes: whether runs are to be written.
 
     Raises:
         InputError: there is no such cluster, or its nodes cannot work together.
@@ -243,10 +244,10 @@ def joined(
             check_stores(machine, uri, storage)
             cluster.terms = partial(check_nodes, machine, uri)
             cluster.terms(cluster.nodes())
-            with helped(cluster), housed(machine, alone) as there:
+            with helped(cluster), housed(machine, writes) as there:
                 yield replace(there, device=device(machine))
         else:
-            with housed(machine, alone) as there:
+            with housed(machine, writes) as there:
                 yield there
     finally:
         os.environ.pop(SENT, None)
@@ -254,14 +255,14 @@ def joined(
 
 
 @contextmanager
-def housed(machine: Machine, alone: bool) -> Iterator[Machine]:
+def housed(machine: Machine, writes: bool) -> Iterator[Machine]:
     """The machine with a folder of runs on it: a mirror, where `RUNS` is a URL."""
     cluster, url = machine.cluster, machine.url
     if not url:
         cluster.runs = machine.runs
         yield machine
         return
-    cluster.depot = Depot(url).enter(alone)
+    cluster.depot = Depot(url).enter(writes)
     try:
         cluster.runs = cluster.depot.mirror
         yield replace(machine, runs=cluster.runs)
@@ -375,20 +376,28 @@ def share_artifacts(cluster: Cluster, folder: Path | None, of: list[Node] | None
     cluster.artifacts = folder
     if folder is None:
         return
-    with token(folder) as file:
-        answers = cluster.ask(on_node.sees, cluster.home(), str(file), of=cluster.nodes() if of is None else of)
-    lacking = {node for node, answer in answers.items() if answer is not True}
-    for node in cluster.nodes():
-        if node.id in lacking:
+    nodes = cluster.nodes() if of is None else of
+    remedy = (
+        "take a tracking server, which keeps them itself (mlflow server), or start this in a folder that all share"
+    )
+    with token(folder, remedy) as file:
+        answers = cluster.ask(on_node.sees, cluster.home(), str(file), of=nodes)
+    for node in nodes:
+        if isinstance(answer := answers[node.id], Exception):
+            raise InputError(f"node {node} does not say whether it has the folder {folder}: {cause(answer)}")
+        if not answer:
             raise InputError(
-                f"artifacts go to the folder {folder} of {HOST}, which node {node} does not have; take a tracking "
-                "server, which keeps them itself (mlflow server), or start this in a folder that all share"
+                f"artifacts go to the folder {folder} of {HOST}, which node {node} does not have; {remedy}"
             )
 
 
 @contextmanager
-def token(folder: Path) -> Iterator[Path]:
+def token(folder: Path, remedy: str) -> Iterator[Path]:
     """A file in a folder meanwhile, by which nodes tell whether it is the same there.
+
+    Args:
+        folder: made if it is not there.
+        remedy: what to say if it cannot be written to.
 
     Raises:
         InputError: it cannot be written to.
@@ -398,7 +407,7 @@ def token(folder: Path) -> Iterator[Path]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}; name another folder: RUNS=") from None
+        raise InputError(f"cannot write to {folder}: {error.strerror}; {remedy}") from None
     try:
         yield file
     finally:
@@ -435,7 +444,7 @@ def check_nodes(machine: Machine, uri: str, nodes: list[Node]) -> None:
         InputError: the first thing that is wrong, with the remedy.
     """
     cluster = machine.cluster
-    with nullcontext(Path()) if machine.url else token(machine.runs) as file:
+    with nullcontext(Path()) if machine.url else token(machine.runs, "name another: RUNS=") as file:
         answers = cluster.ask(on_node.about, cluster.home(), str(file), uri, of=nodes)
     here = Build.here()
     for node in nodes:

@@ -104,6 +104,11 @@ class Machine:
                 f"RUNS={shown(self.url)} is no folder; take one, or ENGINE=ray, which brings files there"
             )
 
+        if self.runtime_env and self.engine == "local":
+            raise InputError(
+                f"RUNTIME_ENV={self.runtime_env} is for nodes of a cluster; add ENGINE=ray, or leave it out"
+            )
+
     @property
     def url(self) -> str:
         """Of the runs, if they do not lie in a folder; a path has one slash where a URL has two."""

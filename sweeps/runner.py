@@ -16,7 +16,7 @@ from benchmarks.cluster import require
 from benchmarks.engine import Ended, Job, Result
 from benchmarks.engines import engine
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
-from benchmarks.nodes import share_data, wanted_by
+from benchmarks.nodes import share_artifacts, share_data, wanted_by
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun, check_cell
 from gans import schema
@@ -137,6 +137,8 @@ class SweepRun:
         self.request, self.machine, self.store, self.train = request, machine, store, train
         self.sweep = plan(request, devices.resolve(machine.device))
         self.workers = where(self.sweep, request, machine)
+        if machine.cluster and machine.cluster.named:
+            share_artifacts(machine.cluster, store.artifacts(self.sweep.name))
         self.study = self.sweep.create()
         self.folder = machine.runs / self.sweep.name
         self.failures = 0

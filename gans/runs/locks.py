@@ -9,7 +9,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,7 @@ from gans.errors import InputError
 LOCK = ".lock"  # of a folder
 GLANCE = 1.0  # seconds: whoever only looks whether a lock is held, holds it for an instant
 BEAT = 2.0  # seconds between what a holder says of its progress
+ABANDONED = 60.0  # seconds: a temporary folder that is new has a lock that nobody holds yet
 HOST = socket.gethostname()
 
 
@@ -186,6 +189,20 @@ def turn(path: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def lodge(prefix: str) -> Path:
+    """A new temporary folder that this process holds while it lives; those that the dead left are removed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with suppress(OSError):  # another user's, or one that has no lock any more since it is to be kept
+            if time.time() - (left / LOCK).stat().st_mtime > ABANDONED and not held(left / LOCK):
+                shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    _lodgings.append(acquire(folder / LOCK))
+    return folder
+
+
+_lodgings: list[TextIO] = []  # open, and so held
 
 
 def alive(pid: int, born: float) -> bool:

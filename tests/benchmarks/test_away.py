@@ -13,10 +13,11 @@ import pytest
 
 from benchmarks import away
 from benchmarks.away import Abroad, Guests, Loan, pack, states, unpack
-from benchmarks.cluster import RayEngine, Share
+from benchmarks.cluster import Attempt, RayEngine, Share
 from benchmarks.engine import Ended, Job, Moved, Result
 from benchmarks.nodes import Cluster
 from gans import schema
+from gans.errors import InputError
 from gans.runs import journal
 from gans.runs.locks import LOCK, InUse, held, locked
 from tests.benchmarks.toys import writing
@@ -56,9 +57,10 @@ def test_a_parcel_has_networks_first_and_the_journal_last(tmp_path):
     for name in names:
         put(tmp_path / "cell" / name, name.encode())
     found = [path.relative_to(tmp_path / "cell").as_posix() for path in states(tmp_path)]
-    assert found == [schema.CHECKPOINT, "samples/final.png", journal.SENT, journal.FILE]
+    assert found == [schema.CHECKPOINT, "samples/final.png", journal.SENT, journal.FILE]  # as they are read
     paths = unpack(pack(tmp_path, states(tmp_path)), tmp_path / "there")
-    assert [path.relative_to(tmp_path / "there" / "cell").as_posix() for path in paths] == found
+    put_down = [path.relative_to(tmp_path / "there" / "cell").as_posix() for path in paths]
+    assert put_down == [schema.CHECKPOINT, "samples/final.png", journal.FILE, journal.SENT]
     assert (tmp_path / "there" / "cell" / "samples" / "final.png").read_bytes() == b"samples/final.png"
 
 
@@ -87,13 +89,14 @@ def test_a_job_works_in_a_folder_of_its_node_and_what_changes_is_brought(tmp_pat
     assert job.log.is_relative_to(tmp_path / "node")
     assert job.call(quiet) == Result("finished")
     guests.there[3].due = time.monotonic()
-    (parcel,) = guests.parcels().values()
-    assert guests.parcels() == {}  # not due, and nothing has changed
+    put(job.log, b"said\n")  # before a parcel, and not again
+    ((number, parcel),) = guests.parcels()
+    assert number == 3
+    assert list(guests.parcels()) == []  # not due, and nothing has changed
     assert guests.there[3].parcel() == b""
     assert (runs / "cell" / schema.CHECKPOINT).read_bytes() == b"5"
     loan.receive(parcel)
     assert (runs / "cell" / schema.CHECKPOINT).read_bytes() == b"6"  # it went on from the one that was sent along
-    put(job.log, b"said\n")
     loan.receive(guests.leave(3))
     assert (runs / "cell" / schema.LOG).read_text() == "said\n"
     assert list((tmp_path / "node").iterdir()) == []
@@ -113,6 +116,50 @@ def test_networks_of_which_the_runner_has_no_use_stay_and_nothing_is_sent_along(
     loan.receive(guests.leave(0))
     assert (runs / "cell" / schema.CHECKPOINT).read_bytes() == b"5"
     assert (runs / "cell" / "picture.png").read_bytes() == b"picture"
+
+
+def test_what_was_sent_along_is_not_sent_back(tmp_path):
+    runs, guests = tmp_path / "runs", Guests(tmp_path / "node")
+    put(runs / "cell" / schema.CHECKPOINT, b"5")
+    loan = Loan(job_of(runs), runs, None)
+    guests.settle(1, loan.packed())
+    assert guests.there[1].parcel() == b""
+    loan.close()
+
+
+def test_a_node_without_room_for_a_jobs_files_fails_that_job(tmp_path):
+    runs = tmp_path / "runs"
+    put(runs / "cell" / schema.CHECKPOINT, b"5")
+    put(tmp_path / "file", b"")
+    loan = Loan(job_of(runs), runs, None)
+    job = Guests(tmp_path / "file").settle(1, loan.packed())
+    with pytest.raises(InputError, match=r"its files cannot be kept on .*: .*Not a directory"):
+        job.call(quiet)
+    loan.close()
+
+
+def test_files_that_cannot_be_kept_here_fail_their_job(tmp_path):
+    runs = tmp_path / "runs"
+    attempt = Attempt(0, job_of(runs), loan=Loan(job_of(runs), runs, None))
+    put(tmp_path / "there" / "cell" / "samples" / "a.png", b"picture")
+    put(runs / "cell" / "samples", b"a file where a folder should be")
+    attempt.receive(pack(tmp_path / "there", states(tmp_path / "there")))
+    assert attempt.unkept.startswith("its files cannot be kept: ")
+    attempt.give_back()
+    assert not held(runs / "cell" / LOCK)
+
+
+def test_a_new_run_is_not_taken_for_the_one_that_a_store_was_told_of(tmp_path):
+    runs, there = tmp_path / "runs", tmp_path / "there"
+    first = journal.Journal.start(runs / "cell", "digits", "cell", {})
+    first.mark(run="abc", position=1)
+    loan = Loan(job_of(runs), runs, None)
+    loan.receive(pack(runs, states(runs)))
+    assert first.sent.run == "abc"
+    journal.Journal.start(there / "cell", "digits", "cell", {})
+    loan.receive(pack(there, states(there)))
+    assert journal.Journal.read(runs / "cell").sent.run == ""
+    loan.close()
 
 
 # --- on a cluster of this machine, as if its nodes were elsewhere

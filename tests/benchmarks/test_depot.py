@@ -28,12 +28,19 @@ def there(tmp_path):
     return tmp_path / "there"
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(depots, "PAUSE", 0.0)
+    monkeypatch.setattr(depots, "SETTLED", 0.0)
+
+
 def files(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != locks.LOCK)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 def test_what_is_known_of_all_runs_is_fetched_at_once_and_a_cells_files_when_it_goes_on(there):
-    depot = Depot(there.as_uri()).enter(alone=True)
+    depot = Depot(there.as_uri()).enter(writes=True)
     assert (there / LEASE).exists()
     mirror = depot.mirror
     assert files(mirror).keys() == {f"digits/gan-0/{name}" for name in (journal.FILE, schema.RUN_FILE)}
@@ -53,43 +60,42 @@ def test_what_is_known_of_all_runs_is_fetched_at_once_and_a_cells_files_when_it_
 
 def test_who_only_reads_leaves_nothing_there(there):
     before = files(there)
-    depot = Depot(there.as_uri()).enter(alone=False)
+    depot = Depot(there.as_uri()).enter(writes=False)
     put(depot.mirror / "digits" / "other", b"new")
     assert depot.leave() == []
     assert files(there) == before
-    assert Depot((there / "nothing").as_uri()).enter(alone=False).leave() == []
-    assert Depot((there / "new" / "runs").as_uri()).enter(alone=True).leave() == []
+    assert Depot((there / "nothing").as_uri()).enter(writes=False).leave() == []
+    assert Depot((there / "new" / "runs").as_uri()).enter(writes=True).leave() == []
 
 
 def test_one_runner_at_a_time(there, monkeypatch):
-    first = Depot(there.as_uri()).enter(alone=True)
+    first = Depot(there.as_uri()).enter(writes=True)
     with pytest.raises(InputError, match=r"RUNS=file://.* is in use by process \d+, heard \d+ s ago; wait for it"):
-        Depot(there.as_uri()).enter(alone=True)
-    Depot(there.as_uri()).enter(alone=False).leave()  # to look is allowed
+        Depot(there.as_uri()).enter(writes=True)
+    Depot(there.as_uri()).enter(writes=False).leave()  # to look is allowed
     first.leave()
     elsewhere = Holder("elsewhere", 1, 0.0, "/lock")
     for ago, taken in ((depots.SILENT / 2, False), (2 * depots.SILENT, True)):
         told = {"holder": elsewhere.text(), "at": time.time() - ago}
         (there / LEASE).write_text(json.dumps(told))
         if taken:
-            Depot(there.as_uri()).enter(alone=True).leave()
+            Depot(there.as_uri()).enter(writes=True).leave()
         else:
             with pytest.raises(InputError, match="in use by process 1 on elsewhere"):
-                Depot(there.as_uri()).enter(alone=True)
+                Depot(there.as_uri()).enter(writes=True)
     (there / LEASE).write_text(json.dumps({"holder": elsewhere.text(), "at": time.time()}))
     monkeypatch.setattr(locks, "witness", lambda holder: False)  # a cluster knows that it is dead
-    Depot(there.as_uri()).enter(alone=True).leave()
+    Depot(there.as_uri()).enter(writes=True).leave()
 
 
 def test_a_runner_that_was_killed_is_in_nobodys_way(there):
     gone = Holder(locks.HOST, 2**22 + 1, 0.0, "/nowhere/.lock")
     (there / LEASE).write_text(json.dumps({"holder": gone.text(), "at": time.time()}))
-    Depot(there.as_uri()).enter(alone=True).leave()
+    Depot(there.as_uri()).enter(writes=True).leave()
 
 
 def test_what_cannot_be_brought_is_kept_and_said(there, monkeypatch):
-    monkeypatch.setattr(depots, "PAUSE", 0.0)
-    depot = Depot(there.as_uri()).enter(alone=True)
+    depot = Depot(there.as_uri()).enter(writes=True)
 
     def refuse(local, remote):
         raise PermissionError("no more room there")
@@ -104,6 +110,38 @@ def test_what_cannot_be_brought_is_kept_and_said(there, monkeypatch):
     shutil.rmtree(depot.mirror)
 
 
+def test_a_folder_that_is_gone_there_is_made_again(there):
+    depot = Depot(there.as_uri()).enter(writes=True)
+    put(depot.mirror / "digits" / "new", b"new")
+    depot.make("digits")
+    shutil.rmtree(there / "digits")
+    assert depot.leave() == []
+    assert (there / "digits" / "new").read_bytes() == b"new"
+
+
+def test_who_finds_another_there_brings_nothing_more(there):
+    depot = Depot(there.as_uri()).enter(writes=True)
+    other = json.dumps({"holder": Holder("elsewhere", 1, 0.0, "/lock").text(), "at": time.time()})
+    (there / LEASE).write_text(other)
+    with pytest.raises(InputError, match=r"was taken by process 1 on elsewhere; wait for it"):
+        depot.keep()
+    put(depot.mirror / "digits" / "new", b"new")
+    (said,) = depot.leave()
+    assert "(file://" in said
+    assert "was taken by process 1 on elsewhere); they are kept in" in said
+    assert not (there / "digits" / "new").exists()
+    assert (there / LEASE).read_text() == other
+    shutil.rmtree(depot.mirror)
+
+
+def test_the_files_of_a_run_that_is_still_to_be_told_are_fetched_at_once(there):
+    (there / "digits" / "gan-0" / journal.FILE).unlink()
+    journal.Journal.start(there / "digits" / "gan-0", "digits", "gan/digits/0", {})
+    depot = Depot(there.as_uri()).enter(writes=True)
+    assert (depot.mirror / "digits" / "gan-0" / "samples" / "final.png").exists()
+    depot.leave()
+
+
 @pytest.mark.parametrize(
     ("url", "says"),
     [
@@ -113,7 +151,7 @@ def test_what_cannot_be_brought_is_kept_and_said(there, monkeypatch):
 )
 def test_a_url_that_cannot_be_used_is_refused(url, says):
     with pytest.raises(InputError, match=says) as refused:
-        Depot(url).enter(alone=True)
+        Depot(url).enter(writes=True)
     assert len(str(refused.value).splitlines()) == 1
 
 
