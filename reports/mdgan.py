@@ -158,6 +158,8 @@ def _value(name: str, own: Mapping[str, str]) -> str:
             return "with classes" if value == "True" else "without"
         case "update.batches":
             return f"k = {_plain(value)}"
+        case "batch":
+            return f"b = {_plain(value)}"
         case "update.shards":
             alpha = f", α = {_plain(own['update.alpha'])}" if value == "dirichlet" else ""
             return SHARDS.get(value, value) + alpha
