@@ -86,6 +86,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "COMPILE": False,
         "WORKERS": None,
         "ENGINE": "local",
+        "RUNTIME_ENV": None,
         "DRY_RUN": False,
     },
     "sweep": {
@@ -108,6 +109,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "RUNS": Path("runs"),
         "OUTPUTS": Path("outputs"),
         "ENGINE": "local",
+        "RUNTIME_ENV": None,
     },
     "score": {
         "MATRIX": "digits",
@@ -124,6 +126,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "RUNS": Path("runs"),
         "OUTPUTS": Path("outputs"),
         "ENGINE": "local",
+        "RUNTIME_ENV": None,
     },
     "speed": {
         "MODELS": None,
