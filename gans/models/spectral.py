@@ -58,8 +58,10 @@ class SpectralNorm(nn.Module):
         self.ahead: Estimate | None = None  # of an iteration already taken, for the next use
 
     def forward(self, weight: Tensor) -> Tensor:
+        if weight.is_meta:  # of shapes alone there are no products, which would import torch's compiler
+            return weight.clone()
         kind = weight.device.type
-        if kind == "meta" or not torch.is_autocast_enabled(kind):  # of shapes alone there are no products
+        if not torch.is_autocast_enabled(kind):
             return self.normalised(weight)
         with torch.autocast(kind, enabled=False):
             return self.normalised(weight)
