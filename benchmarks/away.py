@@ -112,11 +112,15 @@ def states(folder: Path) -> dict[Path, State]:
         partial = path.name.startswith(".") and path.suffix[1:].isdigit()  # `gans.files` is at it
         try:
             if path.name not in STAYS and not partial and path.is_file():
-                told = path.stat()
-                found[path] = (told.st_mtime_ns, told.st_size)
+                found[path] = state(path)
         except FileNotFoundError:  # it was removed meanwhile
             continue
     return found
+
+
+def state(path: Path) -> State:
+    told = path.stat()
+    return told.st_mtime_ns, told.st_size
 
 
 def rank(path: Path) -> tuple[int, str]:

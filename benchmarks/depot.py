@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from benchmarks.away import states
+from benchmarks.away import State, state, states
 from gans import schema
 from gans.errors import InputError, first_line
 from gans.runs import journal, locks
@@ -53,7 +53,7 @@ class Depot:
         self.files, self.root = opened(url)
         self.mirror = locks.lodge("gans-runs-")
         self.queue: queue.Queue[Path | None] = queue.Queue()
-        self.brought: dict[Path, tuple[int, int]] = {}
+        self.brought: dict[Path, State] = {}
         self.failed: dict[Path, str] = {}
         self.made: set[str] = set()  # folders there
         self.threads: list[threading.Thread] = []
@@ -74,11 +74,10 @@ class Depot:
             self.get([path for path in self.listed("") if PurePosixPath(path).name in TOLD])
             if writes:
                 self.fetch_untold()
-        except InputError:
-            shutil.rmtree(self.mirror, ignore_errors=True)
-            raise
         except Exception as error:  # of each kind of store its own
             shutil.rmtree(self.mirror, ignore_errors=True)
+            if isinstance(error, InputError):
+                raise
             raise InputError(
                 f"cannot use RUNS={self.name}: {first_line(error)}; see that it is there and may be written to"
             ) from None
@@ -182,7 +181,8 @@ class Depot:
             self.brought[target] = state(target)
 
     def remote(self, path: str) -> str:
-        return f"{self.root}/{path}".rstrip("/.")
+        """A path there, of one from the URL."""
+        return self.root if path in ("", ".") else f"{self.root}/{path}"
 
     # --- to there
 
@@ -249,11 +249,6 @@ class Depot:
             return [f"{count} files could not be brought to {self.name} ({why}); they are kept in {self.mirror}"]
         shutil.rmtree(self.mirror, ignore_errors=True)
         return []
-
-
-def state(path: Path) -> tuple[int, int]:
-    told = path.stat()
-    return told.st_mtime_ns, told.st_size
 
 
 def opened(url: str) -> tuple[Any, str]:

@@ -103,7 +103,6 @@ class Machine:
             raise InputError(
                 f"RUNS={shown(self.url)} is no folder; take one, or ENGINE=ray, which brings files there"
             )
-
         if self.runtime_env and self.engine == "local":
             raise InputError(
                 f"RUNTIME_ENV={self.runtime_env} is for nodes of a cluster; add ENGINE=ray, or leave it out"
@@ -165,14 +164,8 @@ class Machine:
         return min(devices.room(torch.device("cuda", card), GIBIBYTES) for card in self.cards)
 
 
-PLACE = (
-    "device",
-    "jobs",
-    "runs",
-    "outputs",
-    "engine",
-    "runtime_env",
-)  # what is asked where networks are as they were trained
+# what is asked where networks are as they were trained
+PLACE = ("device", "jobs", "runs", "outputs", "engine", "runtime_env")
 
 MatrixName = Annotated[
     str, Option("a file in benchmarks/matrices without .toml, or a path to one", positional=True)

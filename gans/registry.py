@@ -124,7 +124,8 @@ def load(kind: str, target: str) -> Any:
         InputError: it cannot be imported.
     """
     module, _, name = target.partition(":")
-    if hasattr(known := sys.modules.get(module), name):  # a plan of thousands of cells asks again and again
+    known = sys.modules.get(module)
+    if known and hasattr(known, name):  # a plan of thousands of cells asks again and again
         return getattr(known, name)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # a script's own folder stands there in place of the working directory
