@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.matrix import kinds
 from gans.commands.progress import Cost, Forecast, duration, kind_of
 from gans.compute import devices
 from gans.runs.cell import Cell
@@ -17,6 +18,7 @@ from gans.training.state import Training
 
 STEPS = 2  # that are timed of a model of which nothing is known, after a first one
 LONG = 1.0  # seconds; if the first step took so many, it tells enough
+BRIEF = 0.1  # seconds; after a first step that took longer, one is timed
 # what does not change how long a step takes
 APART = {"dataset", "seed", "kimg", "score", "schedule"}
 CHECKPOINTS = 3  # of a cell: the last, the one before it until the cell has ended, and the last in the store
@@ -42,7 +44,7 @@ def attempt(cell: Cell, device: torch.device) -> Tried:
     training = Training(cell.experiment, cell.images, device, graph=False)
     seconds, shown = timed(training, 1)
     if seconds < LONG:
-        seconds, shown = timed(training, STEPS)
+        seconds, shown = timed(training, STEPS if seconds < BRIEF else 1)
     image = seconds / max(1, shown)
     generator = size(training.ema.state())
     checkpoint = size(training.state()) + generator  # with the best generator so far
@@ -103,7 +105,7 @@ def estimate(cells: Iterable[Cell], known: Mapping[str, Cost], device: torch.dev
     waiting = {cell.name: cell for cell in cells}
     tries: dict[str, Tried] = {}
     tried: dict[str, Tried] = {}
-    for kind, cell in kinds(waiting.values()):
+    for kind, cell in kinds(waiting.values()).items():
         if (same := work(cell)) not in tries:
             tries[same] = attempt(cell, device)
         tried[kind] = tries[same]
@@ -116,11 +118,6 @@ def estimate(cells: Iterable[Cell], known: Mapping[str, Cost], device: torch.dev
         measured=tuple(kind for kind in tried if kind in known),
         tried=tuple(kind for kind in tried if kind not in known),
     )
-
-
-def kinds(cells: Iterable[Cell]) -> Iterator[tuple[str, Cell]]:
-    """One cell of each kind, of those whose cost does not differ: a model on a data set."""
-    yield from {kind_of(cell.name): cell for cell in cells}.items()
 
 
 def work(cell: Cell) -> str:

@@ -7,7 +7,7 @@ A cell's experiment is made of tables laid over each other, the later ones winni
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from benchmarks.options import Selection
 from gans import places, recipes
 from gans.commands import checks
+from gans.commands.progress import kind_of
 from gans.config import Experiment, Seed, Settings, experiment, explain, read_toml
 from gans.errors import InputError, unknown
 from gans.files import slug
@@ -279,6 +280,11 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find
             find or extractor,
         )
     ]
+
+
+def kinds(cells: Iterable[Cell]) -> dict[str, Cell]:
+    """One cell of each kind, by `model/dataset`: those of a kind differ in their training seeds alone."""
+    return {kind_of(cell.name): cell for cell in cells}
 
 
 def _experiment(matrix: Matrix, model: str, dataset: str, selection: Selection) -> Experiment:

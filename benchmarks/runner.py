@@ -19,7 +19,7 @@ from benchmarks.elsewhere import shared
 from benchmarks.engine import Ended, Engine, Job, Moved, Result, Started
 from benchmarks.engines import engine
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
-from benchmarks.matrix import Matrix, cells
+from benchmarks.matrix import Matrix, cells, kinds
 from benchmarks.nodes import share_artifacts, share_data, wanted_by
 from benchmarks.options import Bench, Machine, Report, Score, Selection
 from benchmarks.progress import costs, show
@@ -178,13 +178,15 @@ class MatrixPlan:
         # in the file's order whatever was asked for, so that reports keep their order and colours
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
         asked = replace(self.selection, models=None, seeds=list(seeds))
-        everything = cells(self.matrix, asked, self.device, self.find)
-        return [
+        planned = [
             Planned(
                 cell, self.selects(cell), self.folder / cell.slug, self.known.get(cell.identity), self.wanted(cell)
             )
-            for cell in everything
+            for cell in cells(self.matrix, asked, self.device, self.find)
         ]
+        for cell in kinds(p.cell for p in planned if p.selected).values():
+            self.check(cell)
+        return planned
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
         """What a cell is to be scored with."""
@@ -205,14 +207,15 @@ class MatrixPlan:
         return [p for p in self.selected if not p.trained]
 
     def selects(self, cell: Cell) -> bool:
-        """Whether this invocation asks for the cell; if so, it is checked."""
+        """Whether this invocation asks for the cell."""
         models = self.selection.models or self.matrix.file.models
         seeds = self.selection.seeds or self.matrix.file.seeds
-        selected = cell.model in models and cell.experiment.seed in seeds
-        if selected:
-            check_cell(cell, self.device)
-            check_scores([key.extractor for key in self.wanted(cell)], cell.images)
-        return selected
+        return cell.model in models and cell.experiment.seed in seeds
+
+    def check(self, cell: Cell) -> None:
+        """Refuse, before anything runs, a cell that could not train or be scored; no seed decides on that."""
+        check_cell(cell, self.device)
+        check_scores([key.extractor for key in self.wanted(cell)], cell.images)
 
     def where(self, cell: Cell) -> schema.Where:
         """Where the workers of a cell live; one that has none runs in its own process whatever was asked for."""
@@ -255,7 +258,8 @@ class MatrixPlan:
 
     def list_floors(self) -> list[Floor]:
         """One noise floor per data set, extractor and number of images."""
-        floors = [floor for p in self.planned for floor in floors_of(p.cell, p.wanted)]
+        some = kinds(p.cell for p in self.planned).values()  # no training seed decides on a floor
+        floors = [floor for cell in some for floor in floors_of(cell, self.wanted(cell))]
         found = {floor.identity: floor for floor in floors}
         # where some models have classes and others none, the one with classes says all that the other does
         return list((found | {floor.identity: floor for floor in floors if floor.classes}).values())

@@ -86,6 +86,8 @@ class Update(ABC):
     def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
         """Raise `InputError`, before anything is built, if the rule cannot work on these images.
 
+        A plan asks this of one cell for all training seeds, so a seed must not decide on it.
+
         Args:
             experiment: what is to be trained.
             images: how many training images there are.

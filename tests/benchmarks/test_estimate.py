@@ -56,7 +56,8 @@ def test_a_long_step_is_taken_once(tiny, blobs, monkeypatch):
     cell = Cell("gan", tiny(), "0" * 16, "fd_stub")
     taken: list[int] = []
     monkeypatch.setattr(estimate, "timed", lambda training, count: taken.append(count) or (1.0, 10 * count))
-    for long, steps in ((1e9, [1, estimate.STEPS]), (0.0, [1])):
+    for brief, long, steps in ((1e9, 1e9, [1, estimate.STEPS]), (0.0, 1e9, [1, 1]), (0.0, 0.0, [1])):
+        monkeypatch.setattr(estimate, "BRIEF", brief)
         monkeypatch.setattr(estimate, "LONG", long)
         taken.clear()
         assert estimate.attempt(cell, CPU).cost.image == 1 / (10 * steps[-1])

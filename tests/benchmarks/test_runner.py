@@ -14,16 +14,19 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
+from benchmarks import runner
 from benchmarks.cards import CardsEngine
 from benchmarks.engine import LocalEngine
 from benchmarks.engines import engine
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
-from benchmarks.runner import MatrixOutcome, MatrixRun
+from benchmarks.runner import MatrixOutcome, MatrixRun, check_cell
 from benchmarks.scores import score
 from gans.compute import devices, recorded
+from gans.errors import InputError
 from gans.fidelity import require
 from gans.runs import journal
+from gans.runs.cell import Cell
 from gans.runs.execute import CellRun, Place
 from gans.runs.live import LiveRun
 from gans.runs.locks import LOCK, held
@@ -364,6 +367,26 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
     models = {"gan", "dcgan", "mdgan", "fl-gan"}
     assert recording == {(m, True, "local") for m in models} | {(m, True, "ray") for m in models - {"mdgan"}}
     assert set(found.values()) == {"true", "false"}
+
+
+def test_a_plan_checks_one_cell_of_each_kind_for_all_its_seeds(tmp_path, monkeypatch):
+    path = tmp_path / "own.toml"
+    path.write_text("seeds = [0, 1, 2]\n[datasets.digits]\n[models.gan]\n[models.dcgan]\nbatch = 2000\n")
+    checked: list[str] = []
+
+    def check(cell: Cell, device: torch.device) -> None:
+        checked.append(f"{cell.model}/{cell.experiment.dataset}")
+        check_cell(cell, device)
+
+    monkeypatch.setattr(runner, "check_cell", check)
+    store, machine = Store(f"sqlite:///{tmp_path}/mlflow.db"), Machine("cpu", 1, tmp_path / "runs")
+    with pytest.raises(InputError, match="dcgan on digits: batch = 2000 exceeds the 1438 training images"):
+        MatrixRun(read_matrix(str(path)), Selection(), machine, store)
+    assert checked == ["gan/digits", "dcgan/digits"]
+    plan = MatrixRun(
+        read_matrix(str(path)), Selection(models=["gan"]), Machine("cpu", 1, tmp_path / "runs"), store
+    )
+    assert [p.selected for p in plan.planned] == [True] * 3 + [False] * 3
 
 
 @pytest.mark.slow

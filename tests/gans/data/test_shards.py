@@ -112,6 +112,14 @@ def test_iid_sizes_are_even() -> None:
     assert [len(part) for part in iid(11, 4, seed=0)] == [3, 3, 3, 2]
 
 
+@pytest.mark.parametrize("kind", ["iid", "dirichlet", "classes"])
+def test_no_seed_decides_on_sizes(kind: str) -> None:
+    """So a plan checks one cell of a model for all its seeds."""
+    update, labels = MDGANConfig(workers=4, shards=kind, alpha=0.1), labels_of(30, 7, 12)
+    sizes = {tuple(map(len, deal(update, len(labels), labels, seed))) for seed in range(20)}
+    assert len(sizes) == 1
+
+
 # refusals
 
 
