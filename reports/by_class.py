@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from gans import schema
 from gans.fidelity.metric import INCEPTION, label_of, scale_of, within
 from gans.fidelity.metrics.agreement import AGREEMENT
 from gans.fidelity.metrics.intra_frechet import INTRA_FRECHET
+from gans.pictures.lettering import brief
 from reports.estimate import Estimate
 from reports.figures import DPI, FEW, Picture, log_ticks, styles
 from reports.numbers import number
@@ -102,9 +102,8 @@ def picture(results: Results, board: Board) -> Picture | None:
     panels = figure.subplots(1, len(classes.values), sharey=True, squeeze=False)[0]
     for axes, (score, frame) in zip(panels, classes.values.items(), strict=True):
         _panel(axes, score, frame.iloc[:FEW], classes.floors[score], styles(results.plan.models))
-    panels[0].set_yticks(
-        range(len(classes.names)), [textwrap.shorten(n, 18, placeholder="…") for n in classes.names]
-    )
+    names = brief(classes.names, 18)
+    panels[0].set_yticks(range(len(classes.names)), [names[name] for name in classes.names])
     panels[0].invert_yaxis()
     panels[0].set_ylabel("class asked for")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)

@@ -23,6 +23,7 @@ from gans import schema
 from gans.files import atomically
 from gans.pictures.film import LIMIT, Track, grids, save_film
 from gans.pictures.grids import tiles
+from gans.pictures.lettering import brief
 from reports.numbers import images, number
 from reports.results import CLOCK, Board, Results
 from reports.tables import ranking
@@ -142,6 +143,7 @@ def _small_multiples(results: Results, board: Board, curves: pd.DataFrame) -> Fi
     rows = math.ceil(len(models) / COLUMNS)
     figure = Figure(figsize=(11, 1.95 * rows + 0.5), layout="constrained", dpi=DPI)
     panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
+    names = brief(models, 26)
     lines = {str(model): _mean_line(own) for model, own in curves.groupby("model", sort=False)}
     for place, axes in enumerate(panels.flat):
         if place >= len(models):
@@ -155,7 +157,7 @@ def _small_multiples(results: Results, board: Board, curves: pd.DataFrame) -> Fi
         _floor_lines(axes, floor_values(results, board))
         seconds = own[own["images"] == own["images"].max()]["seconds"].mean()
         after = f"{number(seconds, 2)} s" if math.isfinite(seconds) else ""
-        axes.set_title(f"{textwrap.shorten(models[place], 26, placeholder='…')}  {after}", fontsize=9)
+        axes.set_title(f"{names[models[place]]}  {after}", fontsize=9)
         axes.grid(alpha=0.3)
         if place + COLUMNS >= len(models):
             axes.tick_params(labelbottom=True)

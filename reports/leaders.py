@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from gans.pictures.grids import tiles
+from gans.pictures.lettering import brief
 from reports.estimate import LEVEL
 from reports.figures import DPI, Picture, examples, log_ticks, resolution
 from reports.numbers import number
@@ -23,6 +23,7 @@ from reports.standing import Standing
 BEST, NEAR, FAR = "#0072B2", "#56B4E9", "0.45"  # the best model, those that seeds do not tell from it, the others
 # pixels
 WIDTH, LETTER, TIME, MARGIN, FOOT = 1180, 9.8, 170, 16, 62
+APART = 2 * MARGIN  # of the two axes: half of a number's last tick reaches into it
 LONGEST = 26  # letters of a name
 BARE = 34  # height of a row without images
 TILE, TILES = 48, 6  # about how large an image is shown, and how many of a model
@@ -42,12 +43,12 @@ def leaders(results: Results, board: Board) -> Picture | None:
     height = row * len(standing.ranks) + FOOT + MARGIN
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
     rows = row * len(standing.ranks)
-    names = {rank.model: textwrap.shorten(rank.model, LONGEST, placeholder="…") for rank in standing.ranks}
+    names = brief((rank.model for rank in standing.ranks), LONGEST)
     beside = round(2 * MARGIN + LETTER * max(8, *map(len, names.values())))
     left = beside + images
-    right = WIDTH - TIME - 3 * MARGIN
+    right = WIDTH - TIME - 2 * MARGIN - APART
     scores = figure.add_axes((left / WIDTH, FOOT / height, (right - left) / WIDTH, rows / height))
-    times = figure.add_axes(((right + MARGIN) / WIDTH, FOOT / height, TIME / WIDTH, rows / height))
+    times = figure.add_axes(((right + APART) / WIDTH, FOOT / height, TIME / WIDTH, rows / height))
     _scores(scores, standing)
     _times(times, standing)
     for place, rank in enumerate(standing.ranks):

@@ -103,6 +103,8 @@ Pictures = Sequence[Mapping[float, Sequence[Image.Image]]]
 def _film(tracks: Sequence[Track], pictures: Pictures, side: int, columns: int, colours: int) -> bytes:
     count = max(len(track.grids) for track in tracks)
     layout = Layout.of(len(tracks), side, columns)
+    titles = fitted((track.title for track in tracks), layout.grid)
+    tracks = [replace(track, title=titles[track.title]) for track in tracks]
     frames = [_frame(tracks, pictures, step / (count - 1), layout) for step in range(count)]
     return video.gif(frames, [FRAME] * (count - 1) + [HOLD], colours)
 
@@ -172,7 +174,7 @@ def _panel(
     kimg = track.at(share)
     draw = ImageDraw.Draw(frame)
     draw.fontmode = "1"  # no smoothed edges: they would cost colours and bytes
-    draw.text((left, top), fitted(track.title, layout.grid), fill=INK, font=font())
+    draw.text((left, top), track.title, fill=INK, font=font())
     top += TEXT + GAP
     frame.paste(mosaic(images[kimg], layout), (left, top))
     top += layout.grid + GAP // 2

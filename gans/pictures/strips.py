@@ -45,16 +45,18 @@ def strip(terms: Sequence[Term], result: Tensor, around: Tensor) -> Image.Image:
     height = max(middle + means[0].height, top + nine.height)
     canvas = Image.new(nine.mode, (width, height), PAPER)
     pen = ImageDraw.Draw(canvas)
+    names = fitted((term.name for term in terms), min(mean.width for mean in means) + GAP - 8)
     left = 0
     for term, column, mean, sign in zip(terms, columns, means, SIGNS, strict=True):
-        pen.text((left, 2), fitted(term.name, mean.width + GAP - 8), fill=INK, font=font())
+        pen.text((left, 2), names[term.name], fill=INK, font=font())
         canvas.paste(column, (left, top))
         canvas.paste(mean, (left, middle))
         place = (left + mean.width + GAP // 2, middle + mean.height // 2)
         pen.text(place, sign, fill=INK, font=font(2 * TEXT), anchor="mm")
         left += mean.width + GAP
     above = height - nine.height
-    pen.text((left, above - TEXT - 8), fitted("a - b + c, and others near it", nine.width), fill=INK, font=font())
+    (below,) = fitted(["a - b + c, and others near it"], nine.width).values()
+    pen.text((left, above - TEXT - 8), below, fill=INK, font=font())
     canvas.paste(nine, (left, above))
     side = nine.width // 3
     pen.rectangle((left + side, above + side, left + 2 * side, above + 2 * side), outline=PAPER, width=3)

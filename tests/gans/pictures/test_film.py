@@ -176,8 +176,26 @@ def test_captions_are_as_people_write_numbers(kimg, words):
 def test_words_fit_their_room():
     assert film.caption(1000.0, 80) == "1M images"
     assert film.caption(50.016, 40) == "50k"
-    assert lettering.fitted("dcgan", 300) == "dcgan"
-    cut = lettering.fitted("a model of a very long name", 80)
+    assert lettering.fitted(["dcgan"], 300) == {"dcgan": "dcgan"}
+    (cut,) = lettering.fitted(["a model of a very long name"], 80).values()
     assert cut.endswith("..")
     assert lettering.font().getlength(cut) <= 80
-    assert lettering.fitted("wide", 1) == ".."
+    assert lettering.fitted(["wide"], 1) == {"wide": ".."}
+
+
+@pytest.mark.parametrize(
+    ("names", "cut"),
+    [
+        (["dcgan-tuned", "sagan-tuned-long"], ["dcgan-tuned", "sagan-tuned…"]),
+        (["standalone-b1000", "standalone-b100", "gan"], ["standa…b1000", "standa…-b100", "gan"]),
+        (["batch-one-of-model", "batch-two-of-model"], ["batch-one-o…", "batch-two-o…"]),
+        (["my_own_model_with_no_hyphen"], ["my_own_mode…"]),  # one word is no reason to show none of it
+    ],
+)
+def test_names_that_are_cut_do_not_read_alike(names, cut):
+    assert list(lettering.brief(names, 12).values()) == cut
+
+
+def test_names_that_cannot_be_told_apart_are_cut_at_their_end():
+    names = [f"{'a' * 9}{letter}{'b' * 9}" for letter in "xy"]
+    assert list(lettering.brief(names, 4).values()) == ["aaa…", "aaa…"]
