@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from gans.urls import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "GANS_CHAOS"  # of the environment of all processes of a trial
@@ -160,9 +161,7 @@ class Server:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -20,6 +19,7 @@ from benchmarks.chaos import found
 from benchmarks.chaos.plan import DAMAGES, Trial
 from benchmarks.chaos.site import BENCH, LOOK, SWEEP, Server, Site, ended, victims
 from gans.errors import InputError
+from gans.urls import free_port
 
 STOPPED = 5.0  # seconds of a server that is stopped for a while
 COMMANDS = {"bench": BENCH, "sweep": SWEEP, "damage": BENCH, "server": BENCH}
@@ -202,10 +202,7 @@ class Laboratory:
         """End the UI over a finished matrix."""
         self.expected("bench")
         self.restore("whole")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        process = self.site.start("gans", "ui", "--port", str(port))
+        process = self.site.start("gans", "ui", "--port", str(free_port()))
         hit = kill(trial, process)
         first = ended(process)
         return {"hit": hit, "codes": [first], "processes": self.site.left_over()}

@@ -30,13 +30,13 @@ from gans.commands.outputs import Outputs
 from gans.compute import devices
 from gans.errors import InputError, exit_code
 from gans.files import write_text
+from gans.urls import free_port
 
 NAME = "many"
 MODELS = ("gan", "dcgan", "dcgan-nobn", "sagan", "mdgan")
 FEW = 4  # seeds that are simulated first, and last
 PAGE = 100  # rows of a page of MLflow's table
 ASKED = 5  # times that a page of it is asked for
-PORT = 5990
 
 
 @dataclass(frozen=True)
@@ -132,13 +132,14 @@ class Site:
     @contextmanager
     def serving(self) -> Iterator[str]:
         """MLflow's server over the store, until the end."""
-        words = [sys.executable, "-m", "gans", "ui", "--port", str(PORT)]
+        port = free_port()
+        words = [sys.executable, "-m", "gans", "ui", "--port", str(port)]
         with (
             (self.folder / "ui.txt").open("wb") as said,
             subprocess.Popen(words, cwd=self.folder, env=self.environment, stdout=said, stderr=said) as process,
         ):
             try:
-                address = f"http://127.0.0.1:{PORT}"
+                address = f"http://127.0.0.1:{port}"
                 while not answers(address):
                     if process.poll() is not None:
                         raise InputError(f"gans ui ended; see {self.folder / 'ui.txt'}")

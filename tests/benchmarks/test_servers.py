@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 
 from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
+from gans.urls import free_port
 from tests.benchmarks.test_runner import LONG, TINY, Bench
 from tests.conftest import until
 from tests.gans.runs.test_tables import Server as Database
@@ -31,9 +31,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:

@@ -19,14 +19,10 @@ from gans.commands import guard, ui
 from gans.commands.ui import Ended, ended_by_signals
 from gans.errors import InputError
 from gans.runs.tracking import Store
+from gans.urls import free_port
 
 ROOT = Path(__file__).parents[3]
 LONG = 120  # seconds after which something hangs
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
 
 
 def test_a_port_in_use_is_refused_with_another():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import pytest
 from gans.runs.databases import remedy
 from gans.runs.tables import creating
 from gans.runs.tracking import Store
+from gans.urls import free_port
 from tests.gans.runs.test_locks import holding
 
 ROOT = Path(__file__).parents[3]
@@ -121,11 +121,8 @@ def postgresql() -> Iterator[Server]:
         pytest.skip(
             "no PostgreSQL server, or no driver for it: apt install postgresql; uv pip install psycopg2-binary"
         )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(programs, Path(folder), port, driver)
+        server = Server(programs, Path(folder), free_port(), driver)
         try:
             server.start("tracking", "study")
             yield server

@@ -6,7 +6,6 @@ import copy
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
 from gans.training.updates import Context
+from gans.urls import free_port
 from tests.conftest import discriminators, values
 
 ROOT = Path(__file__).parents[4]
@@ -290,12 +290,6 @@ def test_an_address_that_is_none_is_refused(named: str, monkeypatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", named)
     with pytest.raises(InputError, match=r"is no HOST:PORT of a Ray cluster; take 10.0.0.1:6379, or unset it"):
         cluster.address()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 @needs_ray
