@@ -53,6 +53,7 @@ class Depot:
         self.files, self.root = opened(url)
         self.mirror = locks.lodge("gans-runs-")
         self.queue: queue.Queue[Path | None] = queue.Queue()
+        self.found: set[str] = set()  # files there, by their paths from the URL, when it was entered
         self.brought: dict[Path, State] = {}
         self.failed: dict[Path, str] = {}
         self.made: set[str] = set()  # folders there
@@ -71,7 +72,8 @@ class Depot:
             if writes:
                 self.make("")
                 self.take()
-            self.get([path for path in self.listed("") if PurePosixPath(path).name in TOLD])
+            self.found = set(self.listed(""))
+            self.get([path for path in self.found if PurePosixPath(path).name in TOLD])
             if writes:
                 self.fetch_untold()
         except Exception as error:  # of each kind of store its own
@@ -148,6 +150,10 @@ class Depot:
         with suppress(FileNotFoundError):
             return [path.removeprefix(self.root).lstrip("/") for path in self.files.find(folder)]
         return []
+
+    def had(self, path: Path) -> bool:
+        """Whether there was, in the beginning, the file that the mirror has at this path once it is fetched."""
+        return path.relative_to(self.mirror).as_posix() in self.found
 
     def fetch(self, folder: Path) -> None:
         """Have what is there of a folder that is not here.

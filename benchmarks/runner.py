@@ -53,6 +53,7 @@ class Planned:
     Attributes:
         run: its newest run, if there is one.
         wanted: what it is to be scored with.
+        begun: whether it has a checkpoint to go on from.
     """
 
     cell: Cell
@@ -60,6 +61,7 @@ class Planned:
     folder: Path
     run: MlflowRun | None
     wanted: tuple[ScoreKey, ...]
+    begun: bool
 
     @property
     def status(self) -> str:
@@ -89,7 +91,7 @@ class Planned:
             return f"{self.status}, to be scored by {', '.join(map(str, self.unscored))}"
         if self.trained:
             return self.status
-        resumes = "resumes from its checkpoint" if (self.folder / schema.CHECKPOINT).exists() else "to do"
+        resumes = "resumes from its checkpoint" if self.begun else "to do"
         return f"{resumes} (was: {self.status})" if self.status else resumes
 
 
@@ -178,15 +180,20 @@ class MatrixPlan:
         # in the file's order whatever was asked for, so that reports keep their order and colours
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
         asked = replace(self.selection, models=None, seeds=list(seeds))
-        planned = [
-            Planned(
-                cell, self.selects(cell), self.folder / cell.slug, self.known.get(cell.identity), self.wanted(cell)
-            )
-            for cell in cells(self.matrix, asked, self.device, self.find)
-        ]
+        planned = [self.planned_of(cell) for cell in cells(self.matrix, asked, self.device, self.find)]
         for cell in kinds(p.cell for p in planned if p.selected).values():
             self.check(cell)
         return planned
+
+    def planned_of(self, cell: Cell) -> Planned:
+        folder, run = self.folder / cell.slug, self.known.get(cell.identity)
+        return Planned(cell, self.selects(cell), folder, run, self.wanted(cell), self.begun(folder))
+
+    def begun(self, folder: Path) -> bool:
+        """Whether a cell has a checkpoint in its folder, here or at the URL that this is fetched from."""
+        path = folder / schema.CHECKPOINT
+        depot = self.machine.cluster.depot if self.machine.cluster else None
+        return depot.had(path) if depot else path.exists()
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
         """What a cell is to be scored with."""

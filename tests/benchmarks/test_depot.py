@@ -44,6 +44,8 @@ def test_what_is_known_of_all_runs_is_fetched_at_once_and_a_cells_files_when_it_
     assert (there / LEASE).exists()
     mirror = depot.mirror
     assert files(mirror).keys() == {f"digits/gan-0/{name}" for name in (journal.FILE, schema.RUN_FILE)}
+    assert depot.had(mirror / "digits" / "gan-0" / schema.CHECKPOINT)
+    assert not depot.had(mirror / "digits" / "gan-1" / schema.CHECKPOINT)
     depot.fetch(mirror / "digits" / "gan-0")
     assert files(mirror) == {name: content for name, content in files(there).items() if name != LEASE}
     put(mirror / "digits" / "gan-0" / schema.CHECKPOINT, b"newer")
