@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -204,6 +205,23 @@ def test_a_grid_drawn_again_takes_its_place_in_the_slider(tmp_path):
     assert Image.open(files[1]).size == (256, 256)
     assert files[1].name == f"{files[0].stem}+compressed.webp"
     assert files[0].name.startswith("samples+step+1600+timestamp+")
+
+
+def test_memory_is_searched_for_cycles_again_once_runs_were_read(store, monkeypatch):
+    store.create("read", "a run", {})
+    asked: list[bool] = []
+    search = store.client.search_runs
+    monkeypatch.setattr(
+        store.client,
+        "search_runs",
+        lambda *args, **kwargs: asked.append(gc.isenabled()) or search(*args, **kwargs),
+    )
+    assert [run.info.run_name for run in store.runs("read")] == ["a run"]
+    assert asked == [False]
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), tracking.uncollected(), tracking.uncollected():
+        raise ZeroDivisionError
+    assert gc.isenabled()
 
 
 def test_models_with_batches_of_different_sizes_share_the_steps_of_the_slider(tiny, tmp_path):
