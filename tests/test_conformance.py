@@ -1,6 +1,7 @@
 """What every entry of the registries must do; a new entry is tested by being registered."""
 
-from typing import get_args
+from itertools import product
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -125,11 +126,22 @@ def test_logits_are_not_probabilities(name: str) -> None:
     assert (logits < -50 if last.bias is not None else logits.abs() > 50).all()
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("conditional", [False, True])
-def test_every_rule_trains_every_network_with_every_loss(conditional, name, loss, rule, tiny, blobs) -> None:
+def together() -> list[Any]:
+    """Every network, loss and rule, with and without classes.
+
+    The smallest network is tried with all of them, the others with each by itself; the rest are slow tests.
+    """
+    loss, rule = next(iter(LOSSES)), next(iter(RULES))
+    found = []
+    for name, *choices in product(MODELS, LOSSES, RULES, (False, True)):
+        changed = sum(one != plain for one, plain in zip(choices, (loss, rule, False), strict=True))
+        slow = name != "gan" and changed > 1
+        found.append(pytest.param(name, *choices, marks=pytest.mark.slow if slow else ()))
+    return found
+
+
+@pytest.mark.parametrize(("name", "loss", "rule", "conditional"), together())
+def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, conditional, tiny, blobs) -> None:
     table = {"networks": {"name": name, "conditional": conditional}, "loss": {"name": loss}}
     made, data = tiny({**table, "update": UPDATES[rule]}, batch=4), blobs(n=24, channels=3, classes=3)
     update = RULES[rule](made, shape_of(data, made.networks), Context(data.train, data.train_labels))
@@ -193,13 +205,13 @@ def test_every_rule_sees_a_weight_that_is_no_number_and_counts_its_discriminator
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_trains_to_the_end(name, tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
-    made, data = tiny(recipe(name).settings, kimg=0.048, batch=4), blobs(channels=3, classes=3)
+    made, data = tiny(recipe(name).settings, kimg=0.024, batch=4), blobs(channels=3, classes=3)
     if made.update.rule != "two-player":
-        made = tiny(recipe(name).settings, {"update": UPDATES[made.update.rule]}, kimg=0.048, batch=4)
+        made = tiny(recipe(name).settings, {"update": UPDATES[made.update.rule]}, kimg=0.024, batch=4)
     observer = recorder()
     outcome = train_and_score(made, data, tmp_path, CPU, observer)
     assert outcome.status == "finished", outcome.reason
     assert set(outcome.scores) == {"fd_stub", "spread"}
     assert (tmp_path / "generator.safetensors").exists()
     step = made.batch * made.update.d_steps if made.update.rule == "two-player" else 12
-    assert observer.values[-1][0] == -(-48 // step) * step  # the step that spends the budget is a whole one
+    assert observer.values[-1][0] == -(-24 // step) * step  # the step that spends the budget is a whole one

@@ -20,7 +20,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 CASES: dict[str, dict[str, Any]] = {
     "gan": {"networks": {"name": "gan"}},
     "penalty": {"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}, "update": {"d_steps": 2}},
-    "mdgan": {"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 12, "batches": 2}},
+    "mdgan": {"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 3, "batches": 2}},
 }
 
 
@@ -36,7 +36,7 @@ def test_compiled_networks_train_as_they_are(case: str, tiny, blobs) -> None:
     made, data = tiny(CASES[case], batch=4), blobs(n=60)
     plain, other = (Training(made, data, CPU) for _ in range(2))
     torch._dynamo.utils.counters.clear()
-    with torch._dynamo.config.patch(error_on_recompile=False, fail_on_recompile_limit_hit=True):
+    with torch._dynamo.config.patch(recompile_limit=2, error_on_recompile=False, fail_on_recompile_limit_hit=True):
         for player in other.update.players:
             player.compile("aot_eager")
             assert player.compute is not player.plain

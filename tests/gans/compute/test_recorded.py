@@ -213,14 +213,14 @@ def test_a_recorded_step_is_a_plain_one(case: str, tiny, blobs) -> None:
 
 @case
 def test_a_checkpoint_goes_from_a_recorded_run_to_a_plain_one_and_back(case, tiny, blobs, tmp_path) -> None:
-    made, data = tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES)
-    whole = trained(made, data, Direct(), 3 * STEPS)
-    training = trained(made, data, Recorded(Strict()))
+    made, data, steps = tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES), Recorded.WARM_UP + 2
+    whole = trained(made, data, Direct(), 3 * steps)
+    training = trained(made, data, Recorded(Strict()), steps)
     for playback in (Direct(), Recorded(Strict())):
         files.save(tmp_path / "state.pt", training.state())
         training = trained(made, data, playback, 0)
         training.load(files.load(tmp_path / "state.pt", CPU))
-        run(training, STEPS)
+        run(training, steps)
     assert_same_state(whole, training)
 
 

@@ -111,7 +111,8 @@ def stripes(count: int, seed: int) -> Labelled:
     return Labelled(images, labels)
 
 
-def test_classifiers_learn_from_labels_that_are_right_and_nothing_from_shuffled_ones():
+def test_classifiers_learn_from_labels_that_are_right_and_nothing_from_shuffled_ones(monkeypatch):
+    monkeypatch.setattr(classification_accuracy, "STEPS", 40)  # are enough for stripes
     given, judges = stripes(300, 0), stripes(400, 1)
     right = classification_accuracy.score(given, judges, CPU)
     assert right.value > 0.99

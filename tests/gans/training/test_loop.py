@@ -105,13 +105,20 @@ def uninterrupted(finished_runs, tiny, blobs, stub_scorer, recorder, tmp_path_fa
     return run
 
 
+# what their checkpoints hold, those of other recipes do: the same layers, labels elsewhere
+ALIKE = {"cgan", "cdcgan-nobn", "csagan", "cwgan-gp", "cr3gan", "cmdgan", "sngan"}
+
+
 @pytest.mark.parametrize(
     ("name", "stop"),
     # every recipe, and every moment for one recipe of each update rule
-    sorted(
-        {(name, "between checkpoints") for name in RECIPES}
-        | {(name, s) for name in ("dcgan", "mdgan") for s in STOPS}
-    ),
+    [
+        pytest.param(name, stop, marks=pytest.mark.slow if name in ALIKE else ())
+        for name, stop in sorted(
+            {(name, "between checkpoints") for name in RECIPES}
+            | {(name, s) for name in ("dcgan", "mdgan") for s in STOPS}
+        )
+    ],
 )
 def test_resume_is_exact(
     name: str, stop: str, tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path

@@ -84,7 +84,7 @@ def local_cluster():
 def test_training_over_processes_is_training_in_process(local_cluster, blobs) -> None:
     """One team through its life, since every team costs seconds to start.
 
-    50 iterations as in process, with 25 swaps; a checkpoint that either kind of team can go on from; a worker
+    20 iterations as in process, with 10 swaps; a checkpoint that either kind of team can go on from; a worker
     killed with kill -9; the last one killed.
     """
     images = blobs(n=60).train
@@ -97,8 +97,8 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     assert discriminators(remote) == []  # no discriminator in the server
     assert remote.discriminator_size() == local.discriminator_size()
 
-    found, at = run(remote, 50)
-    expected, _ = run(local, 50)
+    found, at = run(remote, 20)
+    expected, _ = run(local, 20)
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert difference(remote, local) < 1e-6
     assert remote.metrics() == local.metrics()
@@ -127,7 +127,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 
     for n in (0, 2):
         os.kill(pids[n], signal.SIGKILL)
-    with pytest.raises(WorkersLost, match="all 3 workers are lost by iteration 63"):
+    with pytest.raises(WorkersLost, match="all 3 workers are lost by iteration 33"):
         run(remote, 2, after)
     assert told.keys() == {0, 1, 2}
 
