@@ -61,10 +61,10 @@ def bench(asked: Bench, matrix: Matrix) -> int:
         matrix_run = MatrixRun(matrix, asked.selection, asked.machine, Store())
     for remark in matrix_run.remarks():
         print(remark)
-    say(matrix_run.catch_up())
+    say(matrix_run.catch_up(), asked.machine.remedy)
     outcome = matrix_run.run()
     report(matrix_run)
-    say(matrix_run.catch_up())
+    say(matrix_run.catch_up(), asked.machine.remedy)
     return outcome.exit_code
 
 

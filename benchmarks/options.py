@@ -114,6 +114,14 @@ class Machine:
         found = re.match(r"(\w[\w+.-]+):/+(.*)", str(self.runs))
         return f"{found[1]}://{'/' if found[1] in LOCAL else ''}{found[2]}" if found else ""
 
+    @property
+    def remedy(self) -> str:
+        """What brings to a tracking store what it could not be told: `gans sync` knows folders, and no URLs."""
+        from gans.runs.sync import REMEDY
+
+        depot = self.cluster.depot if self.cluster else None
+        return f"the next command with RUNS={depot.name} brings them" if depot else REMEDY
+
     def parallel(self, count: int, side: int) -> int:
         """Of so many cells, those that run at a time; `side` as in `width`.
 

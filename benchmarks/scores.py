@@ -46,7 +46,7 @@ def score(
         raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `make bench` first")
     run.close_dead()
     outcome = run.finish_all([])
-    say(run.catch_up())
+    say(run.catch_up(), machine.remedy)
     return outcome
 
 

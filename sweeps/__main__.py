@@ -52,9 +52,9 @@ def search(request: Request, machine: Machine) -> int:
     sweep = SweepRun(request, machine, Store())
     if len(request.objectives) > 1:
         print("two objectives: every trial runs to its end, since Optuna prunes by one objective only")
-    say(sweep.catch_up())
+    say(sweep.catch_up(), machine.remedy)
     code = sweep.run()
-    say(sweep.catch_up())
+    say(sweep.catch_up(), machine.remedy)
     return code
 
 

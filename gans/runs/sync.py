@@ -16,7 +16,7 @@ from gans.runs.journal import Held, Journal, Sent, journals
 from gans.runs.silence import Silence
 from gans.runs.tracking import MlflowRun, Store, shown
 
-SAYS = "gans sync brings them"
+REMEDY = "gans sync brings them"
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class Synced:
     left: Amount = Amount()
     why: str = ""
 
-    def lines(self) -> list[str]:
+    def lines(self, remedy: str = REMEDY) -> list[str]:
         """For people; none if there was nothing to do."""
         told = [f"told the tracking store what it had missed: {self.told}"] if self.told.runs else []
         why = f" ({self.why})" if self.why else ""
-        return told + ([f"not told yet: {self.left}; {SAYS}{why}"] if self.left.runs else [])
+        return told + ([f"not told yet: {self.left}; {remedy}{why}"] if self.left.runs else [])
 
 
-def say(synced: Synced) -> None:
-    """Print what the store had missed, and what it still does."""
-    for line in synced.lines():
+def say(synced: Synced, remedy: str = REMEDY) -> None:
+    """Print what the store had missed, and what it still does; `remedy` tells what will bring that."""
+    for line in synced.lines(remedy):
         print(line)
 
 

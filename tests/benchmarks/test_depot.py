@@ -6,12 +6,14 @@ import json
 import shutil
 import sys
 import time
+from types import SimpleNamespace
 
 import fsspec  # noqa: F401  its registry
 import pytest
 
 from benchmarks import depot as depots
 from benchmarks.depot import LEASE, Depot
+from benchmarks.options import Machine
 from gans import schema
 from gans.errors import InputError
 from gans.runs import journal, locks
@@ -142,6 +144,14 @@ def test_the_files_of_a_run_that_is_still_to_be_told_are_fetched_at_once(there):
     depot = Depot(there.as_uri()).enter(writes=True)
     assert (depot.mirror / "digits" / "gan-0" / "samples" / "final.png").exists()
     depot.leave()
+
+
+def test_what_a_store_was_not_told_of_runs_at_a_url_the_next_command_tells(there):
+    depot = Depot(there.as_uri()).enter(writes=False)
+    machine = Machine(engine="ray", cluster=SimpleNamespace(depot=depot))
+    assert machine.remedy == f"the next command with RUNS={there.as_uri()} brings them"
+    depot.leave()
+    assert Machine().remedy == "gans sync brings them"
 
 
 @pytest.mark.parametrize(

@@ -257,6 +257,7 @@ def test_a_run_that_ends_while_the_server_is_away_ends_at_once_and_is_brought_by
     synced = sync.sync(tmp_path, store)
     assert synced.left == Amount(1, 412)
     assert synced.lines()[0].startswith("not told yet: 1 run, 412 points; gans sync brings them (")
+    assert "412 points; another command does (" in synced.lines("another command does")[0]
     # what is at hand is read from the journal
     (read,) = Reader(store, tmp_path).runs(EXPERIMENT)
     assert (read.info.run_name, read.info.status, read.data.metrics["x"]) == ("unmet", "FINISHED", 411.0)
