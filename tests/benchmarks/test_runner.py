@@ -23,6 +23,7 @@ from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixOutcome, MatrixRun, check_cell
 from benchmarks.scores import score
+from gans import files
 from gans.compute import devices, recorded
 from gans.errors import InputError
 from gans.fidelity import require
@@ -408,12 +409,12 @@ def test_a_cell_that_fails_is_recorded_and_the_others_finish(tmp_path):
     identity = next(line.split()[0] for line in listing.splitlines() if "gan/digits/0" in line)
     folder = bench.folder / "runs" / "tiny" / f"gan-digits-0-{identity[:8]}"
     folder.mkdir()
-    (folder / CHECKPOINT).write_bytes(b"not a checkpoint")
+    files.save(folder / CHECKPOINT, {"images": 1})  # whole, and another training's
     code, _ = bench.run()
     assert code == 1
     runs = bench.runs()
     assert runs["gan/digits/0"].data.tags["gans.status"] == "failed"
-    assert "delete it to start this cell again" in runs["gan/digits/0"].data.tags["gans.reason"]
+    assert "move it away to start the cell again" in runs["gan/digits/0"].data.tags["gans.reason"]
     assert runs["gan/digits/0"].info.status == "FAILED"
     assert runs["dcgan/digits/0"].data.tags["gans.status"] == "finished"
     (folder / CHECKPOINT).unlink()

@@ -476,9 +476,8 @@ import json, os, sys, torch
 from pathlib import Path
 from gans.config import Resolved
 from gans.data import datasets
-from gans.runs.scoring import Scoring
-from gans.training.loop import train
 from gans.training.recorder import Silent
+from tests.conftest import train_and_score
 
 class Killer(Silent):
     left = int(sys.argv[3])
@@ -488,7 +487,7 @@ class Killer(Silent):
             os.kill(os.getpid(), 9)
 
 torch.set_num_threads(1)
-made = Experiment.model_validate(json.loads(sys.argv[1]))
+made = Resolved.model_validate(json.loads(sys.argv[1]))
 outcome = train_and_score(made, datasets.load("digits"), Path(sys.argv[2]), torch.device("cpu"), Killer())
 print(json.dumps(outcome.scores))
 """
