@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.runner import MatrixRun
 
 
-NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "sklearn.datasets", "torchvision.utils")  # by every job
+NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from gans.runs import databases
 from gans.urls import go_on_without_secrets, tracking_uri
 from sweeps.options import SECRETS, Request, Search
 
-NEEDED = ("sweeps.trial", "benchmarks.jobs", "sklearn.datasets", "torchvision.utils")  # by every job
+NEEDED = ("sweeps.trial", "benchmarks.jobs", "torchvision.utils")  # by every job
 
 
 def main() -> int:

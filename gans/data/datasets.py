@@ -7,6 +7,7 @@ archive of images (`gans.data.folders`).
 from __future__ import annotations
 
 import functools
+import importlib.util
 import re
 import threading
 from collections.abc import Callable
@@ -40,11 +41,10 @@ def digits(root: Path) -> Source:
     Values 0..16 are scaled to 0..255; the images are enlarged, not padded. Test split: within each class,
     in scikit-learn's order, the third of every five (359 images).
     """
-    from sklearn.datasets import load_digits  # a second to import, wanted by this data set only
-
-    bunch = load_digits()
-    images = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    table = _digits()
+    pixels = table[:, :-1].reshape(-1, 8, 8)
+    images = torch.from_numpy(np.rint(pixels * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(table[:, -1].astype(np.int64))
     # by rank, not by a random generator: the same split under every version of every library
     rank = F.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
     test = rank % 5 == 2
@@ -52,9 +52,24 @@ def digits(root: Path) -> Source:
         title="Digits",
         train=Split(images[~test], labels[~test]),
         test=Split(images[test], labels[test]),
-        classes=tuple(map(str, bunch.target_names)),
+        classes=tuple(map(str, range(10))),
         resize=enlarge_all,
     )
+
+
+def _digits() -> np.ndarray:
+    """A row of 64 pixels and the label for each image, float64 (1797, 65).
+
+    Scikit-learn takes two seconds to import, to read a small file that lies in it.
+    """
+    found = importlib.util.find_spec("sklearn")
+    file = Path(found.origin).with_name("datasets") / "data" / "digits.csv.gz" if found and found.origin else None
+    if file and file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.column_stack([bunch.data, bunch.target])
 
 
 def mnist(root: Path) -> Source:

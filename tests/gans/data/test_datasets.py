@@ -70,6 +70,12 @@ def test_digits_are_those_of_scikit_learn(resolution):
     assert next(rows[True], None) is None and next(rows[False], None) is None
 
 
+def test_digits_that_scikit_learn_keeps_elsewhere_are_asked_of_it(monkeypatch):
+    table = datasets._digits()
+    monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: None)
+    assert np.array_equal(datasets._digits(), table)
+
+
 def test_digits_split_is_stratified_and_fixed(tmp_path):
     loaded = datasets.load("digits")
     assert (loaded.resolution, loaded.channels, loaded.title) == (16, 1, "Digits")
