@@ -268,7 +268,7 @@ def test_the_example_gives_logits() -> None:
 @pytest.mark.parametrize("rule", ["two-player", "mdgan", "fl-gan"])
 @pytest.mark.parametrize("loss", ["non-saturating", "wasserstein-gp"])
 def test_the_example_trains_by_every_rule(loss: str, rule: str, tiny: Any, blobs: Any, one_thread: None) -> None:
-    test_conformance.test_every_rule_trains_every_network_with_every_loss(False, MINE, loss, rule, tiny, blobs)
+    test_conformance.test_every_rule_trains_every_network_with_every_loss(MINE, loss, rule, False, tiny, blobs)
 
 
 def test_the_example_trains_to_the_end_with_its_own_hyperparameter(
