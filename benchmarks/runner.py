@@ -186,6 +186,7 @@ class MatrixPlan:
         return planned
 
     def planned_of(self, cell: Cell) -> Planned:
+        """The cell with what is asked for and known of it."""
         folder, run = self.folder / cell.slug, self.known.get(cell.identity)
         return Planned(cell, self.selects(cell), folder, run, self.wanted(cell), self.begun(folder))
 

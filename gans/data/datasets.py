@@ -60,7 +60,8 @@ def digits(root: Path) -> Source:
 def _digits() -> np.ndarray:
     """A row of 64 pixels and the label for each image, float64 (1797, 65).
 
-    Scikit-learn takes two seconds to import, to read a small file that lies in it.
+    As scikit-learn's `load_digits` gives them. To import it takes every process two seconds, for a small file that
+    lies in it; where that lies elsewhere, it is asked.
     """
     found = importlib.util.find_spec("sklearn")
     file = Path(found.origin).with_name("datasets") / "data" / "digits.csv.gz" if found and found.origin else None

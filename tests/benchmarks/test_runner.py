@@ -395,9 +395,7 @@ def test_a_plan_checks_one_cell_of_each_kind_for_all_its_seeds(tmp_path, monkeyp
     with pytest.raises(InputError, match="dcgan on digits: batch = 2000 exceeds the 1438 training images"):
         MatrixRun(read_matrix(str(path)), Selection(), machine, store)
     assert checked == ["gan/digits", "dcgan/digits"]
-    plan = MatrixRun(
-        read_matrix(str(path)), Selection(models=["gan"]), Machine("cpu", 1, tmp_path / "runs"), store
-    )
+    plan = MatrixRun(read_matrix(str(path)), Selection(models=["gan"]), machine, store)
     assert [p.selected for p in plan.planned] == [True] * 3 + [False] * 3
 
 

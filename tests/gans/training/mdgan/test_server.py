@@ -535,7 +535,7 @@ def test_losses_are_told_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None
 
 
 def test_a_run_with_crashes_resumes_exactly(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
-    """Stopped before the crash, after it, and near the end."""
+    """Stopped at three checkpoints, with two crashes on the way."""
     table = {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.4, "crashes": True}
     made = tiny({"networks": {"name": "dcgan"}, "update": table}, batch=4, kimg=0.24)
     whole = train_and_score(made, blobs(), tmp_path / "whole", torch.device("cpu"))
