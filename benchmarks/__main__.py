@@ -41,7 +41,7 @@ def run(asked: Bench) -> int:
     outputs = asked.machine.outputs
     check_names(asked.matrix, asked.preset, asked.selection, outputs)
     databases.check_tracking(tracking_uri())
-    matrix = select_matrix(asked.matrix, asked.preset, outputs)
+    matrix = select_matrix(asked.matrix, asked.preset, outputs, asked.selection)
     tell_presets(matrix, asked.selection)
     if not asked.dry_run and asked.machine.engine == "local":
         preload(*NEEDED)

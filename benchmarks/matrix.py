@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 MATRICES = Path(__file__).parent / "matrices"
-# presets that ship, as MODEL-DATASET.toml; what `make sweep` finds here goes to the user's outputs
+# presets that ship; what `make sweep` finds goes to the user's outputs, under the same name (`preset_name`)
 PRESETS = Path(__file__).parents[1] / "sweeps" / "presets"
 NAMES = ("recipe", "preset", "workers")  # keys of a model's table that are no settings of its experiment
 
@@ -111,17 +111,14 @@ class Matrix:
         """Where the workers of a model's cells live: as asked for, else as the file says."""
         return checks.workers(asked or self.file.models[model].get("workers", self.file.workers))
 
-    def preset_of(self, model: str, dataset: str) -> Path | None:
-        """The file of a model's preset on a data set: one made here, else the one that ships.
-
-        None if the model takes none, or if it was not tuned on this data set (`exists`).
-        """
+    def preset_of(self, model: str, dataset: str, budget: float) -> Path | None:
+        """The file of a model's preset; None if the model takes none, or was not tuned on this data set."""
         name = self.file.models[model].get("preset")
-        return preset_file(name, dataset, self.outputs) if name else None
+        return preset_file(name, dataset, budget, self.outputs) if name else None
 
-    def exists(self, model: str, dataset: str) -> bool:
+    def exists(self, model: str, dataset: str, budget: float) -> bool:
         """Whether there is such a cell: a tuned model has none on a data set that it was not tuned on."""
-        return "preset" not in self.file.models[model] or self.preset_of(model, dataset) is not None
+        return "preset" not in self.file.models[model] or self.preset_of(model, dataset, budget) is not None
 
     def check_names(self, selection: Selection) -> None:
         """Raise `InputError` for a model or data set that there is none of."""
@@ -186,43 +183,56 @@ def check_names(name: str, preset: str, selection: Selection, outputs: Path) -> 
     """
     matrix = replace(_read(name), outputs=outputs)
     if preset:
-        matrix = with_preset(matrix, preset)
+        matrix = with_preset(matrix, preset, selection)
     matrix.check_names(selection)
 
 
-def select_matrix(name: str, preset: str = "", outputs: Path | None = None) -> Matrix:
-    """The matrix of this name, with a preset's models beside its own if one is named.
+def select_matrix(
+    name: str, preset: str = "", outputs: Path | None = None, selection: Selection | None = None
+) -> Matrix:
+    """The matrix of this name, with the tuned models of a preset, if one is named, for what is selected.
 
     Presets are looked for in `outputs`, the folder of what is made here, before those that ship.
     """
     matrix = replace(read_matrix(name), outputs=outputs or places.outputs())
-    return with_preset(matrix, preset) if preset else matrix
+    return with_preset(matrix, preset, selection or Selection()) if preset else matrix
 
 
-def with_preset(matrix: Matrix, preset: str) -> Matrix:
-    """The matrix with `MODEL-tuned` beside every model that a sweep has tuned.
+def with_preset(matrix: Matrix, preset: str, selection: Selection) -> Matrix:
+    """The matrix with `MODEL-tuned` for every model that a sweep has tuned on a selected data set.
 
     Raises:
         InputError: the preset is not `tuned`, or none of the models is.
     """
     if preset != "tuned":
         raise unknown("preset", preset, ["tuned"])
+    datasets = selection.datasets or list(matrix.file.datasets)
     tuned = {
         f"{model}-{preset}": {"recipe": model, **table, "preset": model}
         for model, table in matrix.file.models.items()
-        if any(preset_file(model, dataset, matrix.outputs) for dataset in matrix.file.datasets)
+        if any(preset_file(model, dataset, selection.budget, matrix.outputs) for dataset in datasets)
     }
     if not tuned:
-        looked = f"{matrix.outputs / places.PRESETS} or {shown(PRESETS)}"
-        raise InputError(f"no preset in {looked} for a model of {matrix.path}; run `make sweep MODEL=...` first")
+        folders = f"{matrix.outputs / places.PRESETS} or {shown(PRESETS)}"
+        budget = "" if selection.budget == 1 else f" BUDGET={selection.budget:g}"
+        raise InputError(
+            f"no preset in {folders} for a model of {matrix.path} on {', '.join(datasets)}; "
+            f"run `make sweep MODEL=...{budget}` first"
+        )
     file = matrix.file.model_copy(update={"models": {**matrix.file.models, **tuned}})
     return replace(matrix, file=file, preset=preset)
 
 
-def preset_file(name: str, dataset: str, outputs: Path) -> Path | None:
-    """What a sweep found for a recipe on a data set: here, else what ships; None if there is neither."""
-    file = f"{slug(name)}-{label(dataset)}.toml"
-    paths = (folder / file for folder in (outputs / places.PRESETS, PRESETS))
+def preset_name(model: str, dataset: str, budget: float = 1.0) -> str:
+    """The file that a sweep writes a recipe's preset to, and that PRESET=tuned reads it from."""
+    part = "" if budget == 1 else f"-budget{budget:g}"
+    return f"{slug(model)}-{label(dataset)}{part}.toml"
+
+
+def preset_file(model: str, dataset: str, budget: float, outputs: Path) -> Path | None:
+    """A recipe's preset: of this budget, else of the whole one; in `outputs`, else among those that ship."""
+    names = dict.fromkeys((preset_name(model, dataset, budget), preset_name(model, dataset)))
+    paths = (folder / name for name in names for folder in (outputs / places.PRESETS, PRESETS))
     return next((path for path in paths if path.exists()), None)
 
 
@@ -230,7 +240,7 @@ def tell_presets(matrix: Matrix, selection: Selection) -> None:
     """Print which file each selected model's preset is."""
     for dataset in dict.fromkeys(selection.datasets or matrix.file.datasets):
         for model in dict.fromkeys(selection.models or matrix.file.models):
-            if path := matrix.preset_of(model, dataset):
+            if path := matrix.preset_of(model, dataset, selection.budget):
                 print(f"{model} on {dataset}: {shown(path)}")
 
 
@@ -271,7 +281,7 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find
         cell
         for dataset in dict.fromkeys(map(canonical, datasets))
         for model in models
-        if matrix.exists(model, dataset)
+        if matrix.exists(model, dataset, selection.budget)
         for cell in identify_seeds(
             model,
             _experiment(matrix, model, dataset, selection),
@@ -290,7 +300,7 @@ def kinds(cells: Iterable[Cell]) -> dict[str, Cell]:
 def _experiment(matrix: Matrix, model: str, dataset: str, selection: Selection) -> Experiment:
     """Of a model's cells on a data set, from the default seed."""
     table = {key: value for key, value in matrix.file.models[model].items() if key not in NAMES}
-    preset = matrix.preset_of(model, dataset)
+    preset = matrix.preset_of(model, dataset, selection.budget)
     resolved = experiment(
         recipe(model, matrix.file.models[model], str(matrix.path)),
         matrix.file.defaults,

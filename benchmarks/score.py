@@ -30,7 +30,7 @@ def run(asked: Score) -> int:
     outputs = asked.machine.outputs
     check_names(asked.matrix, asked.preset, asked.selection, outputs)
     databases.check_tracking(tracking_uri())
-    matrix = select_matrix(asked.matrix, asked.preset, outputs)
+    matrix = select_matrix(asked.matrix, asked.preset, outputs, asked.selection)
     tell_presets(matrix, asked.selection)
     from benchmarks.scores import score  # seconds to import, which a wrong name does not wait for
     from gans.runs.tracking import Store

@@ -15,12 +15,12 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.cluster import require
 from benchmarks.engine import Ended, Job, Result
 from benchmarks.engines import engine
-from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
+from benchmarks.matrix import MATRICES, Matrix, cells, preset_name, read_matrix
 from benchmarks.nodes import share_artifacts, share_data, wanted_by
-from benchmarks.options import Machine, Selection
+from benchmarks.options import MATRIX, Bench, Machine, Selection
 from benchmarks.runner import MatrixRun, check_cell
 from gans import schema
-from gans.commands import checks
+from gans.commands import checks, options
 from gans.compute import devices
 from gans.config import ShardedConfig, experiment
 from gans.errors import InputError
@@ -96,6 +96,18 @@ def own_matrix(request: Request) -> Matrix | None:
         return None
     matrix = read_matrix(request.dataset)
     return matrix if request.model in matrix.file.models else None
+
+
+def tuned_bench(request: Request) -> str:
+    """The `make` command that trains the default and the preset on the data set's matrix, else on its data."""
+    matrix = own_matrix(request)
+    selection = Selection(
+        models=[request.model, f"{request.model}-tuned"],
+        datasets=None if matrix else [request.dataset],
+        budget=request.budget,
+        precision=request.precision,
+    )
+    return options.command("bench", Bench(matrix.name if matrix else MATRIX, selection, preset="tuned"))
 
 
 def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
@@ -317,20 +329,21 @@ class SweepRun:
         if found.winner is None:
             print("no preset: no trial finished, or no finalist has a score from fresh seeds")
             return
-        path = self.machine.outputs / PRESETS / f"{self.sweep.study}.toml"
+        name = preset_name(self.request.model, self.request.dataset, self.request.budget)
+        path = self.machine.outputs / PRESETS / name
+        use = f"train it beside the default: {tuned_bench(self.request)}"
         if not found.proven:
             verdict = found.difference(pages.label(found.winner)).verdict
-            print(
-                f"no preset: trial {found.winner.number} {verdict}; to take it anyhow, copy {candidate} to {path}"
-            )
+            print(f"no preset: trial {found.winner.number} {verdict}")
+            print(f"to use it anyway, copy {candidate} to {path}; then {use}")
             return
         content = candidate.read_bytes()
-        if path.exists() and path.read_bytes() != content:  # an earlier winner's, or somebody's own
+        if path.exists() and path.read_bytes() != content:  # an earlier winner's, or the user's own
             (aside,) = free(path.parent, path.stem, path.suffix)
-            print(f"the preset that was {path} is {path.replace(aside)}")
+            print(f"the earlier preset {path} is now {path.replace(aside)}")
         write_bytes(path, content)
         self.parent.artifact(path, schema.SWEEP_PRESET)
-        print(f"preset: {path}")
+        print(f"preset: {path}; {use}")
 
     # --- tracking
 

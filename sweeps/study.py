@@ -54,6 +54,7 @@ warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator")  # it f
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 CLAIMED = (*COUNTED, TrialState.RUNNING, TrialState.WAITING)
 
+CREATION = 2.0  # seconds that another process may take between making a study and describing it
 RETRIES = 3  # of a trial whose worker died
 HEARTBEAT, SILENCE = (
     30,
@@ -158,7 +159,15 @@ class Sweep:
     def join(self, storage: BaseStorage) -> Study:
         """The study that an earlier session, or another process, has made."""
         study = self.open(storage)
-        known = {"precision": "float32"} | study.user_attrs.get("sweep", {})  # all there was at first
+        since = time.monotonic()
+        while not (identity := study.user_attrs.get("sweep")) and time.monotonic() - since < CREATION:
+            time.sleep(0.1)
+        if not identity:
+            raise InputError(
+                f"study '{self.study}' in {shown(self.storage)} is not from `make sweep`; start another study: "
+                "STUDY=NAME"
+            )
+        known = {"precision": "float32"} | identity  # studies from before there were precisions
         other = [part for part, value in self.identity().items() if known.get(part, value) != value]
         if other:
             remedy = "start another study: STUDY=NAME"

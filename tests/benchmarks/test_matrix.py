@@ -243,10 +243,10 @@ def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.matrix.PRESETS", tmp_path / "ships")
     with pytest.raises(InputError, match=r"no preset in outputs/presets or ships for .*; run `make sweep"):
-        with_preset(read_matrix(str(small)), "tuned")
+        with_preset(read_matrix(str(small)), "tuned", Selection())
     (tmp_path / "outputs/presets").mkdir(parents=True)
     (tmp_path / "outputs/presets/dcgan-digits.toml").write_text("optimizer = { lr_g = 3e-3 }\n")
-    matrix = with_preset(read_matrix(str(small)), "tuned")
+    matrix = with_preset(read_matrix(str(small)), "tuned", Selection())
     found = {cell.name: cell for cell in cells(matrix, Selection(seeds=[0]), CPU)}
     assert list(found) == ["dcgan/digits/0", "big/digits/0", "dcgan-tuned/digits/0"]
     assert found["dcgan-tuned/digits/0"].experiment.optimizer.lr_g == 3e-3
@@ -254,7 +254,7 @@ def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch)
     alone = cells(read_matrix(str(small)), Selection(seeds=[0]), CPU)[0]
     assert found["dcgan/digits/0"].identity == alone.identity
     with pytest.raises(InputError, match="unknown preset 'tune'; did you mean 'tuned'"):
-        with_preset(matrix, "tune")
+        with_preset(matrix, "tune", Selection())
 
 
 def test_what_was_made_here_comes_before_what_ships_and_the_file_is_told(small, tmp_path, monkeypatch, capsys):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from benchmarks.matrix import PRESETS
-from benchmarks.options import Machine
+from benchmarks.matrix import PRESETS, cells, select_matrix
+from benchmarks.options import Bench, Machine
+from gans.commands.options import arguments, parse
 from gans.errors import InputError
 from sweeps import pages, publish
+from sweeps.options import Request
 from sweeps.pages import Memory, Record, Remembered, Trial
 from sweeps.runner import SweepRun
 
@@ -62,7 +67,7 @@ def run(tmp_path: Path) -> SweepRun:
     """Of which nothing but the place that its presets go to is there."""
     run = object.__new__(SweepRun)
     run.machine = Machine(outputs=tmp_path / "outputs")
-    run.sweep = SimpleNamespace(study="gan-digits")
+    run.request = Request("gan", study="mine")
     run.parent = SimpleNamespace(artifact=lambda path, place: None)
     return run
 
@@ -88,7 +93,11 @@ def test_settings_that_do_not_beat_the_default_are_no_preset(run, tmp_path, caps
     preset.write_text("batch = 1\n")
     candidate = offer(run, tmp_path, study("gan-digits", tuned))
     said = capsys.readouterr().out
-    assert said == f"no preset: trial 3 {says}; to take it anyhow, copy {candidate} to {preset}\n"
+    assert said.splitlines() == [
+        f"no preset: trial 3 {says}",
+        f"to use it anyway, copy {candidate} to {preset}; then train it beside the default: "
+        "make bench MODELS='gan gan-tuned' PRESET=tuned",
+    ]
     assert preset.read_text() == "batch = 1\n"
 
 
@@ -110,7 +119,30 @@ def test_a_proven_preset_is_written_and_the_earlier_one_kept(run, tmp_path, caps
     offer(run, tmp_path, study("gan-digits", BETTER, number=4))
     assert "batch = 36" in preset.read_text()
     assert preset.with_stem("gan-digits-2").read_text() == "batch = 1\n"
-    assert f"the preset that was {preset} is {preset.with_stem('gan-digits-2')}\n" in capsys.readouterr().out
+    assert f"the earlier preset {preset} is now {preset.with_stem('gan-digits-2')}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("gan", budget=0.03),
+        Request("gan", study="mine", precision="float32"),
+        Request("gan", objectives=("score", "seconds")),
+        Request("dcgan", "mnist", budget=0.5),
+    ],
+)
+def test_the_printed_command_trains_the_preset_that_was_written(run, tmp_path, capsys, request_):
+    run.request = request_
+    offer(run, tmp_path, study("any-name", BETTER))
+    command = capsys.readouterr().out.strip().rpartition("beside the default: ")[2]
+    make, target, *words = shlex.split(command)
+    assert (make, target) == ("make", "bench")
+    bench = parse(Bench, arguments(target, Bench, dict(word.split("=", 1) for word in words)), "test")
+    matrix = select_matrix(bench.matrix, bench.preset, run.machine.outputs, bench.selection)
+    default, tuned = cells(matrix, replace(bench.selection, seeds=[0]), torch.device("cpu"))
+    assert (default.model, tuned.model) == (request_.model, f"{request_.model}-tuned")
+    assert tuned.experiment.dataset == request_.dataset
+    assert (tuned.experiment.batch, tuned.experiment.kimg) == (35, default.experiment.kimg)
 
 
 def test_the_ranking_keeps_what_the_store_does_not_know(tmp_path):

@@ -380,6 +380,12 @@ def test_a_study_from_before_there_were_precisions_was_in_float32(sweep):
         replace(sweep, default=replace(sweep.default, experiment=base)).create()
 
 
+def test_a_study_of_another_program_is_refused(sweep):
+    optuna.create_study(storage=open_storage(sweep.storage), study_name="stub", direction="maximize")
+    with pytest.raises(InputError, match=r"study 'stub' in .* is not from `make sweep`; start another"):
+        sweep.create()
+
+
 def test_a_database_is_a_storage_too(sweep, site, tmp_path):
     own = replace(sweep, storage=f"sqlite:///{tmp_path}/study.db", trials=2)
     study = own.create()
