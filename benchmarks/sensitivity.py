@@ -1,27 +1,264 @@
-"""`python -m benchmarks.sensitivity digits`: draw how each metric reacts to damaged images."""
+"""How each metric reacts to damaged images: `python -m benchmarks.sensitivity digits`.
+
+Held-out real images take the place of generated ones and are damaged step by step. A metric that does not move is
+blind to that damage; one that moves the wrong way misleads.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.options import Sensitivity
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.transforms.v2.functional import gaussian_blur
+
+from benchmarks.options import FEWEST_DAMAGED, MOST_DAMAGED, Sensitivity
+from gans import fidelity
 from gans.commands import options
-from gans.errors import exit_code
+from gans.commands.score import plus_minus
+from gans.compute import devices
+from gans.data import datasets
+from gans.data.images import ImageData
+from gans.errors import InputError, exit_code
+from gans.fidelity.metric import error_of
+from gans.fidelity.protocol import SEED
+from gans.fidelity.scorer import Scorer
+from gans.files import write_text
+from gans.places import free
+from reports import ROOT as REPORTS
+from reports.figures import save
+from reports.sheet import markdown
+
+ROOT = REPORTS / "sensitivity"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is damaged: the data set, and `n` of its held-out images whenever images are drawn."""
+
+    data: ImageData
+    n: int
+
+    @classmethod
+    def of(cls, images: ImageData, most: int = MOST_DAMAGED) -> Subject:
+        """As many images as are left when most classes are dropped, so that n is the same everywhere.
+
+        Raises:
+            InputError: the data set has no classes to drop, or too few held-out images.
+        """
+        if images.test_labels is None:
+            raise InputError(f"'{images.name}' has no classes to drop; name a data set with labels")
+        left = int((images.test_labels >= _first_kept_class(images, DROPPED[-1])).sum())
+        if left < FEWEST_DAMAGED:
+            raise InputError(
+                f"'{images.name}' leaves {left} held-out images of few classes; {FEWEST_DAMAGED} are needed"
+            )
+        return cls(images, min(most, left))
+
+    def draw(self, images: Tensor, count: int) -> Tensor:
+        """`count` of the images, always the same."""
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))
+        return images[order[:count]]
+
+    @property
+    def held_out(self) -> Tensor:
+        return self.draw(self.data.test, self.n)
+
+
+def _noise(subject: Subject, deviation: float) -> Tensor:
+    images = subject.held_out
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(SEED))
+    return (images + deviation * noise).round().clamp(0, 255).to(torch.uint8)
+
+
+def _blur(subject: Subject, sigma: float) -> Tensor:
+    images = subject.held_out
+    return gaussian_blur(images, 2 * int(np.ceil(3 * sigma)) + 1, [sigma]) if sigma else images
+
+
+def _shift(subject: Subject, pixels: float) -> Tensor:
+    images, by = subject.held_out, int(pixels)
+    padded = torch.nn.functional.pad(images, (by, 0, 0, 0), mode="replicate")
+    return padded[..., : images.shape[-1]].contiguous()
+
+
+def _contrast(subject: Subject, share: float) -> Tensor:
+    return (subject.held_out * share).round().to(torch.uint8)
+
+
+def _first_kept_class(images: ImageData, share: float) -> int:
+    return round(share * len(images.classes))
+
+
+def _drop(subject: Subject, share: float) -> Tensor:
+    labels = subject.data.test_labels
+    assert labels is not None  # `Subject.of` checked it
+    return subject.draw(subject.data.test[labels >= _first_kept_class(subject.data, share)], subject.n)
+
+
+def _duplicate(subject: Subject, times: float) -> Tensor:
+    few = subject.draw(subject.data.test, -(-subject.n // int(times)))
+    return few.repeat(int(times), 1, 1, 1)[: subject.n]
+
+
+def _copy(subject: Subject, share: float) -> Tensor:
+    copies = round(share * subject.n)
+    others = subject.draw(subject.data.test, subject.n - copies)
+    return torch.cat([subject.draw(subject.data.train, copies), others])
+
+
+@dataclass(frozen=True)
+class Damage:
+    """`apply` gives uint8 images (n, channels, side, side) at a level; the first level changes nothing."""
+
+    name: str
+    unit: str
+    levels: tuple[float, ...]
+    apply: Callable[[Subject, float], Tensor]
+
+
+DROPPED = (0.0, 0.1, 0.2, 0.4, 0.6)
+DAMAGES = (
+    Damage("noise", "deviation, grey levels", (0, 8, 16, 32, 64), _noise),
+    Damage("blur", "sigma, pixels", (0, 0.4, 0.7, 1, 1.5), _blur),
+    Damage("shift", "pixels", (0, 1, 2, 3, 4), _shift),
+    Damage("contrast", "of the original", (1, 0.9, 0.75, 0.5, 0.25), _contrast),
+    Damage("dropped classes", "share of classes", DROPPED, _drop),
+    Damage("duplicates", "times each image", (1, 2, 4, 8, 16), _duplicate),
+    Damage("training copies", "share of images", (0, 0.25, 0.5, 0.75, 1), _copy),
+)
+
+
+def measure(scorer: Scorer, subject: Subject, damages: Sequence[Damage] = DAMAGES) -> pd.DataFrame:
+    """Every metric at every level: columns damage, level, metric, value, error."""
+    untouched = scorer.score(subject.held_out)
+    rows = []
+    for damage in damages:
+        for step, level in enumerate(damage.levels):
+            scores = scorer.score(damage.apply(subject, level)) if step else untouched
+            rows += [(damage.name, level, name, scores[name], scores[error_of(name)]) for name in scorer.metrics]
+    return pd.DataFrame(rows, columns=["damage", "level", "metric", "value", "error"])
+
+
+def in_standard_errors(measured: pd.DataFrame) -> pd.DataFrame:
+    """By how many standard errors the strongest level of each damage (columns) moves each metric (rows)."""
+    groups = measured.groupby(["metric", "damage"], sort=False)
+    first, last = groups.first(), groups.last()
+    moved: pd.Series = (last["value"] - first["value"]) / np.hypot(first["error"], last["error"])
+    return moved.unstack()[list(measured["damage"].unique())].reindex(measured["metric"].unique())
+
+
+def draw(measured: pd.DataFrame, scorer: Scorer, subject: Subject) -> Figure:
+    """Small multiples: metrics down, damages across, an example of every level above."""
+    metrics = [str(name) for name in measured["metric"].unique()]
+    damages = [damage for damage in DAMAGES if damage.name in set(measured["damage"])]
+    size = (2.1 * len(damages) + 0.8, 1.15 * len(metrics) + 1.1)
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    grid = figure.subplots(
+        1 + len(metrics), len(damages), squeeze=False, height_ratios=[0.55, *[1.0] * len(metrics)]
+    )
+    for column, damage in enumerate(damages):
+        _draw_examples(grid[0, column], damage, subject)
+        own = measured[measured["damage"] == damage.name]
+        for row, name in enumerate(metrics, start=1):
+            _draw_line(grid[row, column], own[own["metric"] == name])
+        grid[-1, column].set_xlabel(damage.unit, fontsize=8)
+        grid[-1, column].set_xticks(range(len(damage.levels)), [f"{level:g}" for level in damage.levels])
+    for row, name in enumerate(metrics, start=1):
+        _share_scale(grid[row])
+        metric = scorer.metrics[name]
+        grid[row, 0].set_ylabel(f"{metric.name.replace('_', ' ')} {metric.best}", fontsize=8)
+    return figure
+
+
+def _draw_examples(axes: Axes, damage: Damage, subject: Subject) -> None:
+    images = [damage.apply(subject, level)[0] for level in damage.levels]
+    strip = np.concatenate([np.pad(image.permute(1, 2, 0), ((1, 1), (1, 1), (0, 0))) for image in images], axis=1)
+    axes.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title(damage.name, fontsize=9, fontweight="bold")
+
+
+def _draw_line(axes: Axes, own: pd.DataFrame) -> None:
+    axes.axhline(own["value"].iloc[0], color="#999999", linewidth=0.8, linestyle=":")
+    bars = 2 * own["error"]
+    axes.errorbar(range(len(own)), own["value"], bars, color="#0072B2", marker="o", markersize=3, linewidth=1.2)
+    axes.set_xticks(range(len(own)), [""] * len(own))
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.25)
+
+
+def _share_scale(row: Sequence[Axes]) -> None:
+    """One vertical scale for a metric: the columns compare."""
+    limits = np.array([axes.get_ylim() for axes in row])
+    for column, axes in enumerate(row):
+        axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+        if column:
+            axes.set_yticklabels([])
+
+
+def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, picture: str) -> str:
+    """The markdown of the page."""
+    images = subject.data
+    moved = in_standard_errors(measured).map(lambda z: f"{z:+.1f}").reset_index(names="metric")
+    parts = [
+        f"# How the metrics react: {images.title}",
+        f"{subject.n:,} held-out images of {images.title} stand in for generated ones, against its "
+        f"{len(images.train):,} training images in the features of `{scorer.extractor.name}`. Bars reach two "
+        "standard errors up and down; the dotted line is the undamaged images. Errors take images for "
+        "independent, which duplicates are not: there they are too small.",
+        f"![Every metric under {len(DAMAGES)} kinds of damage, from none to strong]({picture})",
+        "## How far the strongest damage moves each metric",
+        "In standard errors; within ±2 a metric did not notice. The examples above the columns show the damage.",
+        markdown(moved),
+        "## Numbers",
+    ]
+    for damage in DAMAGES:
+        own = measured[measured["damage"] == damage.name]
+        if not own.empty:
+            parts += [f"### {damage.name.capitalize()} ({damage.unit})", markdown(_wide(own))]
+    parts += ["## Made by", f"```sh\npython -m benchmarks.sensitivity {images.name}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _wide(own: pd.DataFrame) -> pd.DataFrame:
+    """Metrics down, levels across."""
+    cells = own.assign(
+        level=[f"{level:g}" for level in own["level"]],
+        cell=[plus_minus(value, error) for value, error in zip(own["value"], own["error"], strict=True)],
+    )
+    wide = cells.pivot(index="metric", columns="level", values="cell")
+    return wide.loc[own["metric"].unique(), cells["level"].unique()].reset_index()
+
+
+def write(name: str, device: torch.device, most: int = MOST_DAMAGED, root: Path = ROOT) -> Path:
+    """Measure a data set, write `root`/<name>.md (else <name>-2.md, ...) and its picture; returns the page."""
+    images = datasets.load(name)
+    subject = Subject.of(images, most)
+    scorer = Scorer(images, fidelity.default_extractor(images), subject.n, device)
+    measured = measure(scorer, subject)
+    path, picture = free(root, name, ".md", ".png")
+    save(draw(measured, scorer, subject), picture)
+    write_text(path, page(measured, scorer, subject, picture.name))
+    return path
+
+
+def run(command: Sensitivity) -> int:
+    """Write the page; the output is its path."""
+    command.validate()
+    print(write(command.data, devices.resolve(command.device), command.count))
+    return 0
 
 
 def main() -> int:
-    """The command's entry point; returns its exit code."""
     return exit_code(lambda: run(options.parse(Sensitivity, sys.argv[1:], "python -m benchmarks.sensitivity")))
-
-
-def run(asked: Sensitivity) -> int:
-    """Measure, and write the page; the output is its path."""
-    asked.validate()
-    from benchmarks.reactions import write  # seconds to import, as what follows
-    from gans.compute import devices
-
-    print(write(asked.data, devices.resolve(asked.device), asked.count))
-    return 0
 
 
 if __name__ == "__main__":

@@ -428,7 +428,6 @@ LIGHT = [
     "gans.cli ui --port 0",
     "benchmarks --models nosuch",
     "benchmarks --workers nosuch",
-    "benchmarks.sensitivity nosuch",
     "benchmarks.speed.scoring --count x",
     "reports.compare a",
     "sweeps gan --storage none/x",

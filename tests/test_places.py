@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from benchmarks import reactions, report
+from benchmarks import report, sensitivity
 from benchmarks.options import Report
 from gans import places
 from gans.errors import InputError
@@ -41,13 +41,13 @@ def test_the_folder_is_named_by_the_environment(monkeypatch):
 
 
 def test_a_page_on_metrics_is_a_new_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(reactions, "Scorer", lambda *given: None)
-    monkeypatch.setattr(reactions, "measure", lambda *given: pd.DataFrame())
-    monkeypatch.setattr(reactions, "draw", lambda *given: SimpleNamespace())
-    monkeypatch.setattr(reactions, "save", lambda figure, path: path.write_text("drawn"))
-    monkeypatch.setattr(reactions, "page", lambda measured, scorer, subject, picture: picture)
+    monkeypatch.setattr(sensitivity, "Scorer", lambda *given: None)
+    monkeypatch.setattr(sensitivity, "measure", lambda *given: pd.DataFrame())
+    monkeypatch.setattr(sensitivity, "draw", lambda *given: SimpleNamespace())
+    monkeypatch.setattr(sensitivity, "save", lambda figure, path: path.write_text("drawn"))
+    monkeypatch.setattr(sensitivity, "page", lambda measured, scorer, subject, picture: picture)
     (tmp_path / "digits.md").write_text("mine")
-    path = reactions.write("digits", CPU, 100, tmp_path)
+    path = sensitivity.write("digits", CPU, 100, tmp_path)
     assert (path.name, path.read_text()) == ("digits-2.md", "digits-2.png")
     assert (tmp_path / "digits.md").read_text() == "mine"
     assert (tmp_path / "digits-2.png").read_text() == "drawn"

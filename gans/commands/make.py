@@ -48,7 +48,7 @@ TARGETS = {
     "score": Target(("benchmarks.score",), "benchmarks.options:Score"),
     "speed": Target(("benchmarks.speed",), "benchmarks.speed.options:Speed"),
     "gpu": Target(("benchmarks.speed.gpu",), "benchmarks.speed.options:Goals"),
-    "chaos": Target(("benchmarks.chaos",), "benchmarks.chaos.options:Chaos"),
+    "chaos": Target(("tests.chaos",), "tests.chaos.options:Chaos"),
     "report": Target(("benchmarks.report",), "benchmarks.options:Report"),
     "ui": Target(("gans", "ui"), "gans.commands.ui:Ui"),
 }

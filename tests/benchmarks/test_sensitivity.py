@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import reactions as damage
 from benchmarks import sensitivity
-from benchmarks.reactions import CLASSES, DISTURBANCES, Subject, measure, reactions
+from benchmarks.sensitivity import DAMAGES, DROPPED, Subject, in_standard_errors, measure
 from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
@@ -26,7 +25,7 @@ def subject() -> Subject:
 
 
 def apply(subject: Subject, name: str, level: float) -> torch.Tensor:
-    return next(d for d in DISTURBANCES if d.name == name).apply(subject, level)
+    return next(d for d in DAMAGES if d.name == name).apply(subject, level)
 
 
 def distinct(images: torch.Tensor) -> int:
@@ -39,9 +38,9 @@ def inside(images: torch.Tensor, others: torch.Tensor) -> float:
     return sum(bytes(image.contiguous().numpy()) in known for image in images) / len(images)
 
 
-@pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda d: d.name)
-def test_the_first_level_is_no_damage_and_n_stays(disturbance, subject):
-    none, *others = (disturbance.apply(subject, level) for level in disturbance.levels)
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.name)
+def test_the_first_level_is_no_damage_and_n_stays(damage, subject):
+    none, *others = (damage.apply(subject, level) for level in damage.levels)
     assert torch.equal(none, subject.held_out)
     for images in others:
         assert (images.shape, images.dtype) == (none.shape, torch.uint8)
@@ -65,7 +64,7 @@ def test_damage_is_as_strong_as_its_level(subject):
 
 def test_as_many_images_as_the_strongest_drop_leaves(subject):
     digits = subject.data
-    assert Subject.of(digits).n == int((digits.test_labels >= round(10 * CLASSES[-1])).sum())
+    assert Subject.of(digits).n == int((digits.test_labels >= round(10 * DROPPED[-1])).sum())
     assert (subject.n, len(subject.held_out)) == (80, 80)
     unlabelled = ImageData("x", "X", digits.train, digits.test, None, None, (), "x")
     with pytest.raises(InputError, match="has no classes to drop"):
@@ -80,10 +79,10 @@ def test_as_many_images_as_the_strongest_drop_leaves(subject):
 def test_metrics_notice_duplicates_dropped_classes_and_copies(subject, tmp_path, monkeypatch):
     monkeypatch.setenv("GANS_DATA", str(tmp_path))
     scorer = Scorer(subject.data, "digits", subject.n, torch.device("cpu"))
-    measured = measure(scorer, subject, DISTURBANCES[-3:])
+    measured = measure(scorer, subject, DAMAGES[-3:])
 
-    def values(disturbance: str, metric: str) -> list[float]:
-        own = measured[(measured["disturbance"] == disturbance) & (measured["metric"] == f"{metric}_digits")]
+    def values(damage: str, metric: str) -> list[float]:
+        own = measured[(measured["damage"] == damage) & (measured["metric"] == f"{metric}_digits")]
         return own["value"].tolist()
 
     def grows(values: list[float]) -> bool:
@@ -96,19 +95,19 @@ def test_metrics_notice_duplicates_dropped_classes_and_copies(subject, tmp_path,
     assert values("duplicates", "recall")[-1] < 0.2 < values("duplicates", "recall")[0]
     assert grows(values("training copies", "memorisation"))
     assert values("training copies", "memorisation")[-1] == 1
-    text = damage.page(measured, scorer, subject, "x.png")
+    text = sensitivity.page(measured, scorer, subject, "x.png")
     assert "80 held-out images of Digits stand in for generated ones" in text
-    figure = damage.draw(measured, scorer, subject)
+    figure = sensitivity.draw(measured, scorer, subject)
     assert len(figure.axes) == 3 * (1 + 10)
     line = figure.axes[3].lines[1]  # below the first example: the first metric
     assert line.get_ydata().tolist() == values("dropped classes", "fd")
 
 
-def test_reactions_are_in_standard_errors():
+def test_movements_are_in_standard_errors():
     rows = [("noise", 0.0, "fd", 1.0, 3.0), ("noise", 5.0, "fd", 2.0, 1.0), ("noise", 9.0, "fd", 26.0, 4.0)]
     rows += [("noise", 0.0, "kd", 1.0, 0.0), ("noise", 5.0, "kd", 1.0, 1.0), ("noise", 9.0, "kd", -1.0, 2.0)]
-    measured = pd.DataFrame(rows, columns=["disturbance", "level", "metric", "value", "error"])
-    found = reactions(measured)
+    measured = pd.DataFrame(rows, columns=["damage", "level", "metric", "value", "error"])
+    found = in_standard_errors(measured)
     assert found.loc["fd", "noise"] == 5
     assert found.loc["kd", "noise"] == -1
 

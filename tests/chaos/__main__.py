@@ -1,4 +1,4 @@
-"""`python -m benchmarks.chaos`: what `make chaos` runs."""
+"""`python -m tests.chaos`: what `make chaos` runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.chaos import page
-from benchmarks.chaos.options import Chaos
-from benchmarks.chaos.plan import trial
-from benchmarks.chaos.trials import Laboratory, Record
 from gans.commands import options
 from gans.errors import exit_code
 from gans.files import write_text
+from tests.chaos import page
+from tests.chaos.options import Chaos
+from tests.chaos.plan import trial
+from tests.chaos.trials import Laboratory, Record
 
 
 def main() -> int:
-    return exit_code(lambda: run(options.parse(Chaos, sys.argv[1:], "python -m benchmarks.chaos")))
+    return exit_code(lambda: run(options.parse(Chaos, sys.argv[1:], "python -m tests.chaos")))
 
 
 def run(asked: Chaos) -> int:

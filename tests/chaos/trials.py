@@ -15,11 +15,11 @@ from typing import Any, Self
 
 import psutil
 
-from benchmarks.chaos import found
-from benchmarks.chaos.plan import DAMAGES, Trial
-from benchmarks.chaos.site import BENCH, LOOK, SWEEP, Server, Site, ended, victims
 from gans.errors import InputError
 from gans.urls import free_port
+from tests.chaos import found
+from tests.chaos.plan import DAMAGES, Trial
+from tests.chaos.site import BENCH, LOOK, SWEEP, Server, Site, ended, victims
 
 STOPPED = 5.0  # seconds of a server that is stopped for a while
 COMMANDS = {"bench": BENCH, "sweep": SWEEP, "damage": BENCH, "server": BENCH}

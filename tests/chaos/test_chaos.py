@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos import __main__ as command
-from benchmarks.chaos import found, page
-from benchmarks.chaos.options import Chaos
-from benchmarks.chaos.plan import DAMAGES, MOMENTS, trial
-from benchmarks.chaos.site import SIGNS, Site
-from benchmarks.chaos.trials import Laboratory, Record
 from gans.errors import InputError
+from tests.chaos import __main__ as command
+from tests.chaos import found, page
+from tests.chaos.options import Chaos
+from tests.chaos.plan import DAMAGES, MOMENTS, trial
+from tests.chaos.site import SIGNS, Site
+from tests.chaos.trials import Laboratory, Record
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,7 +92,7 @@ def test_stray_files_are_those_that_were_being_written(tmp_path):
 
 
 def test_processes_are_known_by_their_environment(tmp_path, monkeypatch):
-    monkeypatch.setattr("benchmarks.chaos.site.PARTING", 0.0)
+    monkeypatch.setattr("tests.chaos.site.PARTING", 0.0)
     site = Site(tmp_path, tmp_path)
     sleeper = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
     marked = {**os.environ, "GANS_CHAOS": site.mark}
@@ -151,7 +151,7 @@ def test_three_trials_for_real(tmp_path):
     """A kill, a damaged file and another kill; what they cost is what is asked of all the rest."""
     flags = ["--count", "3", "--outputs", str(tmp_path / "out"), "--page", str(tmp_path / "page.md")]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.chaos", *flags],
+        [sys.executable, "-m", "tests.chaos", *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.chaos.options import Chaos
-from benchmarks.chaos.plan import Trial
-from benchmarks.chaos.trials import Record
 from gans.commands import options
 from gans.files import write_text
+from tests.chaos.options import Chaos
+from tests.chaos.plan import Trial
+from tests.chaos.trials import Record
 
 INTRODUCTION = """# Chaos
 
