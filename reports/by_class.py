@@ -67,8 +67,8 @@ class Classes:
 
 def _names(cells: pd.DataFrame) -> list[str]:
     """The classes that conditional cells name, at most so many as a page has room for."""
-    told = cells[schema.CLASSES].dropna() if schema.CLASSES in cells else pd.Series(dtype=object)
-    return list(json.loads(told.iloc[0]))[:MOST] if len(told) else []
+    known = cells[schema.CLASSES].dropna() if schema.CLASSES in cells else pd.Series(dtype=object)
+    return list(json.loads(known.iloc[0]))[:MOST] if len(known) else []
 
 
 def _means(cells: pd.DataFrame, columns: list[str]) -> list[float]:

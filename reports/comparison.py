@@ -155,8 +155,8 @@ def unlike(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
     """Settings and code in which the two differ, and the machines whether or not they do; of all cells."""
     sides = [pd.concat([pair.cells[side] for pair in found]) for side in (0, 1)]
     texts = [str(name) for side in sides for name in side if not pd.api.types.is_numeric_dtype(side[name])]
-    told = {*PLANNED, *(name for name in texts if name.startswith((schema.TAGS, schema.VERSION)))}
-    settings = [name for name in dict.fromkeys(texts) if name not in told]
+    described = {*PLANNED, *(name for name in texts if name.startswith((schema.TAGS, schema.VERSION)))}
+    settings = [name for name in dict.fromkeys(texts) if name not in described]
     rows = []
     for name in (*settings, *CODE, *MACHINE):
         one, other = (set(side[name].dropna().astype(str)) if name in side else set() for side in sides)
@@ -198,7 +198,7 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
 def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: Sequence[str]) -> str:
     """The comparison in markdown; `commands` ran the matrices."""
     apart = [f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond]
-    told = ", ".join(apart) or "none"
+    expected = (1 - LEVEL) * len(found)
     ratio = Ratio.of(found)
     parts = [
         f"# {names[0]} and {names[1]}",
@@ -207,8 +207,8 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: 
         f"{names[1]}'s; unless the two ran side by side, it depends on what else the machine did then "
         "(`make speed` measures by turns).",
         markdown(table(found, names)),
-        f"Ratios whose interval leaves 1 out: {told}. With {len(found)} rows at 95 %, "
-        f"{(1 - LEVEL) * len(found):.2g} such rows are expected where nothing differs."
+        f"Ratios whose interval leaves 1 out: {', '.join(apart) or 'none'}."
+        + (f" Of {len(found)} rows, {expected:.2g} are expected to do so by chance." if len(found) >= 5 else "")
         + (f" Over all models, {names[1]}'s scores are {ratio} times {names[0]}'s." if ratio else ""),
         f"![{draw(found, names).alt}]({picture})",
         markdown(unlike(found, names)),

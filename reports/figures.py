@@ -258,9 +258,7 @@ def pareto(results: Results, board: Board) -> Picture | None:
     looks = styles(results.plan.models)
     fronts = [_cost_panel(axes, cells, cost, looks) for axes, cost in zip(panels, costs, strict=True)]
     panels[0].set_ylabel(f"{board.metric} (lower is better)")
-    figure.draw_without_rendering()  # places of labels are in pixels
-    for axes, cost in zip(panels, costs, strict=True):
-        _labels(axes, _means(cells, cost))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     names = {CLOCK: "seconds", schema.SIZE_G: "size"}
     alt = (
         f"{board.metric} on {board.title} against {' and against '.join(COSTS[cost] for cost in costs)}. "
@@ -302,56 +300,12 @@ def _cost_panel(axes: Axes, cells: pd.DataFrame, cost: str, looks: Mapping[str, 
         look = looks[str(model)]
         own = cells[cells["model"] == model]
         axes.plot(own[cost], own["score"], look.marker, color=look.color, ms=3, alpha=0.5)
-        axes.plot(mean[cost], mean["score"], look.marker, color=look.color, mec="black", ms=8)
+        axes.plot(mean[cost], mean["score"], look.marker, color=look.color, mec="black", ms=8, label=model)
     axes.set(xscale="log", yscale="log", xlabel=COSTS[cost])
-    axes.margins(x=0.12, y=0.08)
-    low, high = axes.get_xlim()
-    axes.set_xlim(low, high * (high / low) ** (0.75 if len(means) > FEW else 0.35))  # room for the labels
     for axis in (axes.xaxis, axes.yaxis):
         log_ticks(axis)
     axes.grid(alpha=0.3)
     return on_front
-
-
-def _labels(axes: Axes, means: pd.DataFrame) -> None:
-    """The models' names beside their marks, or of many in a column on the right, each with a line to its mark.
-
-    Args:
-        axes: after its layout, with room on the right.
-        means: one row per model, cost and score.
-    """
-    places = axes.transData.transform(means.to_numpy(dtype=float))
-    box = axes.get_window_extent()
-    many = len(means) > FEW
-    order = np.argsort(-places[:, 1])
-    heights = _apart(places[order, 1], box.y0 + 12, box.y1 - 8) if many else places[order, 1]
-    for place, height in zip(order, heights, strict=True):
-        x, y = places[place]
-        axes.annotate(
-            str(means.index[place]),
-            (x, y),
-            (box.x1 - 8 if many else x + 10, height),
-            xycoords="figure pixels",
-            textcoords="figure pixels",
-            fontsize=8.5,
-            va="center" if many else "bottom",  # above the line of the front, which begins at the mark
-            ha="right" if many else "left",
-            arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkA": 0, "shrinkB": 3}
-            if many
-            else None,
-        )
-
-
-def _apart(heights: np.ndarray, low: float, high: float, gap: float = 17) -> np.ndarray:
-    """Heights from the top down, moved as little as it takes for lines of text not to cover each other."""
-    gap = min(gap, (high - low) / max(1, len(heights) - 1))
-    moved = np.minimum(heights, high)
-    for place in range(1, len(moved)):
-        moved[place] = min(moved[place], moved[place - 1] - gap)
-    moved[-1] = max(moved[-1], low)
-    for place in range(len(moved) - 2, -1, -1):
-        moved[place] = max(moved[place], moved[place + 1] + gap)
-    return moved
 
 
 def front(means: pd.DataFrame, cost: str) -> list[str]:

@@ -20,7 +20,7 @@ from reports.pairs import matrix as pair_matrix
 from reports.results import CLOCK, Board, Results
 from reports.standing import Standing
 
-BEST, NEAR, FAR = "#0072B2", "#56B4E9", "0.45"  # the best model, those that seeds do not tell from it, the others
+BEST, NEAR, FAR = "#0072B2", "#56B4E9", "0.45"  # the best model, those that do not differ from it significantly, the others
 # pixels
 WIDTH, LETTER, TIME, MARGIN, FOOT = 1180, 9.8, 170, 16, 62
 APART = 2 * MARGIN  # of the two axes: half of a number's last tick reaches into it
@@ -58,8 +58,8 @@ def leaders(results: Results, board: Board) -> Picture | None:
         if rank.model in strips:
             strip = strips[rank.model]
             figure.figimage(strip, beside, round(middle - strip.shape[0] / 2), origin="upper")
-    told = ", ".join(f"{rank.model} {number(rank.estimate.mean)}" for rank in standing.ranks)
-    return Picture(figure, f"{board.metric} on {board.title} with 95 % intervals, best first: {told}.")
+    order = ", ".join(f"{rank.model} {number(rank.estimate.mean)}" for rank in standing.ranks)
+    return Picture(figure, f"{board.metric} on {board.title} with 95 % intervals, best first: {order}.")
 
 
 def _strips(standing: Standing) -> dict[str, np.ndarray]:

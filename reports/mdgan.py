@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,33 +149,23 @@ def changes(names: Sequence[str], own: Mapping[str, str], base: Mapping[str, str
     return ", ".join(_value(name, own) for name in shown)
 
 
+# how a figure writes the value of a setting; one that is not here is written as it is
+WRITTEN: dict[str, Callable[[str], str]] = {
+    "update.workers": "N = {}".format,
+    "update.batches": "k = {}".format,
+    "batch": "b = {}".format,
+    "networks.width": "width {}".format,
+    "networks.conditional": {"True": "with classes", "False": "without"}.__getitem__,
+    "update.crashes": {"True": "one every I/N iterations", "False": "none"}.__getitem__,
+    "update.shards": lambda value: SHARDS.get(value, value),
+    "update.swap_epochs": lambda value: {"inf": "never", "1": "every epoch"}.get(value, f"every {value} epochs"),
+}
+
+
 def _value(name: str, own: Mapping[str, str]) -> str:
-    value = own[name]
-    match name:
-        case "update.workers":
-            return f"N = {_plain(value)}"
-        case "networks.conditional":
-            return "with classes" if value == "True" else "without"
-        case "update.batches":
-            return f"k = {_plain(value)}"
-        case "batch":
-            return f"b = {_plain(value)}"
-        case "update.shards":
-            alpha = f", α = {_plain(own['update.alpha'])}" if value == "dirichlet" else ""
-            return SHARDS.get(value, value) + alpha
-        case "networks.width":
-            return f"width {_plain(value)}"
-        case "update.swap_epochs":
-            return (
-                "never"
-                if value == "inf"
-                else f"every {_plain(value)} epochs"
-                if float(value) != 1
-                else "every epoch"
-            )
-        case "update.crashes":
-            return "one every I/N iterations" if value == "True" else "none"
-    return _plain(value)
+    words = WRITTEN.get(name, str)(_plain(own[name]))
+    alpha = name == "update.shards" and own[name] == "dirichlet"
+    return words + (f", α = {_plain(own['update.alpha'])}" if alpha else "")
 
 
 def _plain(value: str) -> str:

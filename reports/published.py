@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -45,7 +44,7 @@ class Score(Settings):
     generated: int | None = Field(None, gt=0, description="number of generated images")
     reference: int | None = Field(None, gt=0, description="number of real images")
     split: str | None = Field(None, description="which split these are of")
-    conditional: bool | None = Field(None, description="whether the networks are told the class")
+    conditional: bool | None = Field(None, description="whether the networks take the class as an input")
     note: str = Field("", description="what else a reader should know")
 
 
@@ -88,30 +87,20 @@ def read(path: Path = FILE) -> Published:
         raise InputError(f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How a score was measured; None is not known."""
-
-    metric: str | None
-    generated: int | None
-    reference: int | None
-    split: str | None
-    conditional: bool | None
-
-    def differences(self, ours: Protocol) -> list[str]:
-        """What keeps a figure under this protocol from being compared with one under ours, in words."""
-        found = []
-        if self.metric is None:
-            found.append("extractor: not known")
-        elif self.metric != ours.metric:
-            found.append(f"another extractor ({self.metric}, ours is {ours.metric})")
-        counts = {"generated": (self.generated, ours.generated), "reference": (self.reference, ours.reference)}
-        found += [f"{what} images: {_known(theirs)}" for what, (theirs, own) in counts.items() if theirs != own]
-        if self.split != ours.split:
-            found.append(f"reference split: {self.split or 'not known'}")
-        if self.conditional != ours.conditional:
-            found.append(CONDITIONAL[self.conditional])
-        return found
+def differences(theirs: Score, ours: Score) -> list[str]:
+    """What keeps a published score from being compared with one under our protocol, in words."""
+    found = []
+    if not theirs.metric:
+        found.append("extractor: not known")
+    elif theirs.metric != ours.metric:
+        found.append(f"another extractor ({theirs.metric}, ours is {ours.metric})")
+    counts = {"generated": (theirs.generated, ours.generated), "reference": (theirs.reference, ours.reference)}
+    found += [f"{what} images: {_known(count)}" for what, (count, own) in counts.items() if count != own]
+    if theirs.split != ours.split:
+        found.append(f"reference split: {theirs.split or 'not known'}")
+    if theirs.conditional != ours.conditional:
+        found.append(CONDITIONAL[theirs.conditional])
+    return found
 
 
 def _known(number_of: int | None) -> str:
@@ -126,17 +115,33 @@ def our_metric(results: Results, board: Board) -> str:
     return "fid" if published in finished and finished[published].notna().all() else board.metric
 
 
-def our_protocol(results: Results, board: Board) -> Protocol:
-    """How the scores of a board were measured that are put beside published ones."""
+def ours(results: Results, board: Board) -> list[tuple[Score, Estimate]]:
+    """The mean score of each model of a board, best first, with the protocol that it was measured by."""
     cells, floors = results.on(board), results.floors_on(board)
+    metric = our_metric(results, board)
     generated = pd.to_numeric(cells["score.images"]).dropna() if "score.images" in cells else pd.Series()
     reference = floors.loc[floors["comparison"] == FLOORS["test"], "n_reference"]
-    conditional = bool(len(cells)) and all(is_conditional(own) for _, own in cells.groupby("model"))
-    return Protocol(our_metric(results, board), _first(generated), _first(reference), "train", conditional)
+    finished = {str(model): own for model, own in cells[cells["counted"]].groupby("model")}
+    found = []
+    for model in (rank.model for rank in ranking(results, board) if rank.estimate.n):
+        estimate = Estimate.of(finished[model][f"{schema.SCORE}{metric}"])
+        score = Score.model_construct(
+            dataset=board.dataset,
+            model=model,
+            source="this page",
+            value=estimate.mean,
+            metric=metric,
+            generated=_first(generated),
+            reference=_first(reference),
+            split="train",
+            conditional=is_conditional(finished[model]),
+        )
+        found.append((score, estimate))
+    return found
 
 
 def is_conditional(cells: pd.DataFrame) -> bool:
-    """Whether these cells' networks are told the class."""
+    """Whether these cells' networks take the class as an input."""
     return "networks.conditional" in cells and bool((cells["networks.conditional"] == "True").any())
 
 
@@ -148,44 +153,29 @@ def scores(results: Results, board: Board) -> pd.DataFrame:
     """Our scores, then the published ones on the same images, each with its protocol; empty if there are none."""
     dataset, variant = VARIANTS.get(board.dataset, (board.dataset, ""))
     theirs = [score for score in read().scores if score.dataset == dataset]
-    if not theirs:
+    own = ours(results, board)
+    if not (theirs and own):
         return pd.DataFrame()
-    ours = our_protocol(results, board)
-    cells = results.on(board)
-    finished = cells[cells["counted"]].set_index("model")
-    ranked = [rank.model for rank in ranking(results, board) if rank.estimate.n]
-    kinds = {model: is_conditional(finished.loc[[model]]) for model in ranked}
-    rows = [
-        _row(
-            escape(model), "this page", str(_estimate(finished, model, ours)), replace(ours, conditional=kind), ""
-        )
-        for model, kind in kinds.items()
-    ]
+    kinds = {score.conditional: score for score, _ in own}
+    typical = kinds[False] if False in kinds else kinds[True]
+    rows = [_row(score, score.source, str(estimate), "") for score, estimate in own]
     for score in theirs:
-        protocol = Protocol(score.metric or None, score.generated, score.reference, score.split, score.conditional)
-        alike = replace(ours, conditional=score.conditional) if score.conditional in kinds.values() else ours
-        differences = [*protocol.differences(alike), *([variant] if variant else [])]
-        apart = f"no: {'; '.join(differences)}" if differences else "same protocol"
-        apart += f" ({score.note})" if score.note else ""
-        source = str(read().sources[score.source])
-        rows.append(_row(escape(score.model), source, f"{score.value:g}", protocol, apart))
+        apart = [*differences(score, kinds.get(score.conditional, typical)), *([variant] if variant else [])]
+        words = f"no: {'; '.join(apart)}" if apart else "same protocol"
+        words += f" ({score.note})" if score.note else ""
+        rows.append(_row(score, str(read().sources[score.source]), f"{score.value:g}", words))
     return pd.DataFrame(rows)
 
 
-def _estimate(finished: pd.DataFrame, model: str, ours: Protocol) -> Estimate:
-    return Estimate.of(finished.loc[[model], f"{schema.SCORE}{ours.metric}"])
-
-
-def _row(model: str, source: str, value: str, protocol: Protocol, apart: str) -> dict[str, str]:
-    conditional = {True: "yes", False: "no", None: "not known"}[protocol.conditional]
+def _row(score: Score, source: str, value: str, apart: str) -> dict[str, str]:
     return {
-        "Model": model,
+        "Model": escape(score.model),
         "Source": source,
-        "Metric": protocol.metric or "not known",
+        "Metric": score.metric or "not known",
         "Value ↓": value,
-        "Generated images": _known(protocol.generated),
-        "Reference images": f"{_known(protocol.reference)}{f', {protocol.split}' if protocol.split else ''}",
-        "Class-conditional": conditional,
+        "Generated images": _known(score.generated),
+        "Reference images": f"{_known(score.reference)}{f', {score.split}' if score.split else ''}",
+        "Class-conditional": {True: "yes", False: "no", None: "not known"}[score.conditional],
         "Compares with ours": apart or NOTHING,
     }
 

@@ -308,7 +308,8 @@ def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run], scoring: int) 
     score = metrics.get(schema.score(cell.metric), np.nan)
     remark = "" if run else _remark(cell, runs)
     reason = tags.get(schema.REASON) or REASONS.get(status, "no reason was tracked") + remark
-    if status == schema.FINISHED and np.isnan(score) and schema.score(cell.metric) not in metrics:
+    counted = bool(status == schema.FINISHED and np.isfinite(score))
+    if status == schema.FINISHED and schema.score(cell.metric) not in metrics:
         reason = NOT_SCORED
     return {
         **{key: value for key, value in tags.items() if key.startswith((schema.TAGS, schema.VERSION))},
@@ -317,9 +318,9 @@ def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run], scoring: int) 
         **cell.model_dump(exclude={"scores"}),
         **({"score.images": str(next(iter(cell.scores.values())))} if run and cell.scores else {}),
         "status": status,
-        "reason": reason,
+        "reason": "" if counted else reason,
         "score": score,
-        "counted": bool(status == schema.FINISHED and np.isfinite(score)),
+        "counted": counted,
     }
 
 
@@ -380,16 +381,16 @@ def _curves(store: Source, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.D
         for name in (schema.curve(metric), *HISTORIES)
         if name in run.data.metrics
     }
-    told = {
+    points_of = {
         name: store.histories([run_id for (_, other), run_id in named.items() if other == name], name)
         for name in dict.fromkeys(name for _, name in named)
     }
     points = [
         (*cell, name, images, value)
         for cell in cells[keys].itertuples(index=False, name=None)
-        for name in told
+        for name in points_of
         if (run_id := named.get((cell[0], name)))
-        for images, value in told[name][run_id]
+        for images, value in points_of[name][run_id]
     ]
     frame = pd.DataFrame(points, columns=[*keys, "name", "images", "value"])
     # a frame without rows knows no types

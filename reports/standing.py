@@ -16,6 +16,7 @@ from reports.pairs import Pair, pairs
 from reports.results import CLOCK, Board, Results
 from reports.tables import ENOUGH, Rank, escape, floor_name, ranking, seeds, seen
 
+ALIKE = 1.05  # budgets whose ratio is at most this are one budget
 NAMED = 4  # models that a sentence names; of more it gives the number
 
 
@@ -106,8 +107,10 @@ class Standing:
     @property
     def remarks(self) -> list[str]:
         """What to know before scores and seconds of different models are compared."""
+        seen = self.cells["seen"]
+        alike = seen.max() <= ALIKE * seen.min()  # batches of other sizes end at other counts
         found = {
-            "Budgets": self._by_model(self.cells["seen"].map(lambda seen: f"{images(seen)} images")),
+            "Budgets": [] if alike else self._by_model(seen.map(lambda seen: f"{images(seen)} images")),
             "Precision": self._by_model(_column(self.cells, "precision")),
             "Devices": self._by_model(_column(self.cells, schema.DEVICE)),
             "Threads": self._by_model(_column(self.cells, schema.THREADS)),
@@ -126,9 +129,9 @@ class Standing:
         groups.sort(key=lambda group: len(group[1]))
         if len(groups) < 2:
             return []
-        told = [(escape(value), named(own)) for value, own in groups[:-1]]
+        first = [(escape(value), named(own)) for value, own in groups[:-1]]
         last, own = groups[-1]
-        return [*told, (escape(last), named(own) if len(own) <= NAMED else "the others")]
+        return [*first, (escape(last), named(own) if len(own) <= NAMED else "the others")]
 
     @property
     def unsettled(self) -> str:
@@ -139,11 +142,12 @@ class Standing:
         if not open_:
             return f"All {len(self.pairs)} pairs of models differ by more than chance."
         every = f"all {len(open_)}" if len(open_) == len(self.pairs) else f"{len(open_)} of {len(self.pairs)}"
-        told = "; ".join(f"{escape(pair.better)} or {escape(pair.other)}" for pair in open_[:NAMED])
+        names = "; ".join(f"{escape(pair.better)} or {escape(pair.other)}" for pair in open_[:NAMED])
         more = f"; and {len(open_) - NAMED} more, below" if len(open_) > NAMED else ""
         few = any(rank.estimate.n < ENOUGH for rank in self.ranks)
-        advice = f" More seeds (`SEEDS=`) would tell more: {ENOUGH} are a fair start." if few else ""
-        return f"With {self.few}, it is open which is better of {every} pairs: {told}{more}.{advice}"
+        advice = f" More seeds (`SEEDS=`) would decide more: {ENOUGH} are a fair start." if few else ""
+        open_pairs = f"the seeds do not decide which model is better in {every} pairs: {names}{more}"
+        return f"With {self.few}, {open_pairs}.{advice}"
 
     # --- the table
 
@@ -175,11 +179,11 @@ class Standing:
     def floors(self) -> str:
         """How many images the rows of real images compare; empty without such rows."""
         rows = self.results.floors_on(self.board)
-        told = [
+        parts = [
             f"{row['comparison']}, {count(row['n_generated'])} images against {count(row['n_reference'])}"
             for _, row in rows.iterrows()
         ]
-        return "; ".join(told)
+        return "; ".join(parts)
 
 
 def named(models: Sequence[str], all_of_them: str = "") -> str:

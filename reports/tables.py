@@ -267,15 +267,15 @@ def reached(results: Results, board: Board, goal: float) -> pd.DataFrame:
 
 
 def seen(results: Results, cells: pd.DataFrame) -> pd.Series:
-    """Real images that these cells trained on; NaN where no clock tells."""
+    """Real images that these cells trained on; NaN without a clock."""
     clocks = results.curves[results.curves["name"] == CLOCK].groupby("identity")["images"].max()
     return cells["identity"].map(clocks).astype(float)
 
 
 def epoch(cells: pd.DataFrame) -> pd.Series:
-    """Images of an epoch of these cells: their training split; NaN where none is told."""
-    told = cells[schema.REFERENCE] if schema.REFERENCE in cells else pd.Series(np.nan, cells.index, dtype=object)
-    return told.astype(str).str.extract(r"train split, (\d+) images")[0].astype(float)
+    """Images of an epoch of these cells: their training split; NaN where that is not known."""
+    text = cells[schema.REFERENCE] if schema.REFERENCE in cells else pd.Series(np.nan, cells.index, dtype=object)
+    return text.astype(str).str.extract(r"train split, (\d+) images")[0].astype(float)
 
 
 def time(results: Results, board: Board) -> pd.DataFrame:
@@ -400,10 +400,10 @@ def holes(results: Results) -> pd.DataFrame:
 
 def cells(results: Results) -> pd.DataFrame:
     """Every cell with its scores and costs, as numbers."""
-    told = ["model", "dataset", "seed", "status", "reason", "metric", "score"]
+    first = ["model", "dataset", "seed", "status", "reason", "metric", "score"]
     measured = (schema.SCORE, "score-", "seconds/", "parameters/", "memory/", "energy/", schema.TRAFFIC)
     names = [str(name) for name in results.cells if str(name).startswith(measured)]
-    return results.cells[[*told, *(name for name in names if results.cells[name].notna().any())]]
+    return results.cells[[*first, *(name for name in names if results.cells[name].notna().any())]]
 
 
 def settings(results: Results) -> pd.DataFrame:

@@ -745,8 +745,18 @@ def test_a_figure_of_another_protocol_says_so_in_its_row(two_sets):
     ],
 )
 def test_differences_of_protocol(changes, said):
-    ours = published.Protocol("fd_x", 10_000, 50_000, "train", False)
-    assert replace(ours, **changes).differences(ours) == said
+    ours = published.Score(
+        dataset="mnist",
+        model="gan",
+        source="us",
+        value=1.0,
+        metric="fd_x",
+        generated=10_000,
+        reference=50_000,
+        split="train",
+        conditional=False,
+    )
+    assert published.differences(ours.model_copy(update=changes), ours) == said
 
 
 def test_published_figures_are_compared_by_the_metric_that_they_have(two_sets):

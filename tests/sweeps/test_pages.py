@@ -84,7 +84,7 @@ def offer(run: SweepRun, tmp_path: Path, found: Remembered) -> Path:
     [
         (LOWER, "has the lower mean, but not beyond the intervals"),
         (WORSE, "is worse than the default, beyond the intervals"),
-        (BETTER[:1], "cannot be told from the default by one seed"),
+        (BETTER[:1], "cannot be compared with the default by one seed"),
     ],
 )
 def test_settings_that_do_not_beat_the_default_are_no_preset(run, tmp_path, capsys, tuned, says):

@@ -555,7 +555,7 @@ def test_the_difference_is_welch_s():
         ([9.0, 9.1, 8.9], "is worse than the default, beyond the intervals"),
         ([4.0, 6.5, 3.0], "has the lower mean, but not beyond the intervals"),
         ([5.5, 6.5, 4.5], "has the higher mean, but not beyond the intervals"),
-        ([1.0], "cannot be told from the default by one seed"),
+        ([1.0], "cannot be compared with the default by one seed"),
         ([], "has no score to compare"),
     ],
 )
