@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 
 from gans import schema
 from gans.fidelity.metric import INCEPTION, label_of, scale_of, within
-from gans.fidelity.metrics.agreement import AGREEMENT
-from gans.fidelity.metrics.intra_frechet import INTRA_FRECHET
+from gans.fidelity.metrics.classes import AGREEMENT, INTRA_FRECHET
 from gans.pictures.lettering import brief
 from reports.estimate import Estimate
 from reports.figures import DPI, FEW, Picture, log_ticks, styles

@@ -314,7 +314,7 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
 def left_out(given: Given, scores: dict[str, float]) -> list[str]:
     """A line on the classes without a distance of their own, of images that were asked for classes."""
     from gans.fidelity.metric import whole
-    from gans.fidelity.metrics.intra_frechet import FEWEST
+    from gans.fidelity.metrics.classes import FEWEST
 
     if given.labels is None:
         return []

@@ -1,18 +1,19 @@
-"""Generated images beside real ones: what several metrics share is computed here, once."""
+"""Generated images and the real ones that they are compared with, as metrics get them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from gans.fidelity.gaussian import Gaussian
-from gans.fidelity.neighbours import Neighbourhood, nearest, neighbourhood
-from gans.fidelity.protocol import PRC_IMAGES, SEED
+from gans.fidelity.protocol import SEED
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Features:
 
     @property
     def on_device(self) -> bool:
-        """Whether they lie elsewhere than on the CPU."""
+        """Whether they are on another device than the CPU."""
         return self.features.device.type != "cpu"
 
     @cached_property
@@ -58,7 +59,7 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images, and the class of each: the one that it was asked for, or of a real image its own.
+    """Images and the class of each: of a generated image the one that it was generated for.
 
     Attributes:
         images: uint8 (n, channels, side, side).
@@ -79,7 +80,7 @@ class Real(Features):
     Attributes:
         measure_held_out: gives distances (k,) from images that no training saw to their nearest of these.
         classes: share of each class among these images, (classes,), as the classifier sees them; None if the
-            extractor does not know the data's classes.
+            extractor was not trained on the data's classes.
         labels: int64 (n,), on the features' device; None where the data have none.
         others: real images that are not among these; None where they have no labels.
     """
@@ -100,47 +101,29 @@ class Comparison:
     """What a metric is measured on.
 
     Attributes:
-        generated: images that were generated.
-        real: images of the data set's reference split.
+        generated: features of generated images.
+        real: features of images of the data set's reference split.
         subset_size: images of each side in a subset of the kernel distance.
-        asked: the generated images with the labels that they were asked for; None if they carry none.
+        labelled: the generated images with the classes that they were generated for; None if they have none.
     """
 
     generated: Features
     real: Real
     subset_size: int
-    asked: Labelled | None = None
+    labelled: Labelled | None = None
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
-    def distance_error(self) -> float:
-        """The standard error of the Frechet distance."""
-        return self.real.gaussian.error(self.generated.features, self.generated.gaussian)
-
-    @cached_property
-    def neighbourhood(self) -> Neighbourhood:
-        """How the two lie among each other."""
-        return among_neighbours(self.generated.features, self.real.features)
-
-    @cached_property
-    def nearest(self) -> Tensor:
-        """Distances (n,) from generated images to the nearest real one."""
-        return nearest(self.generated.features, self.real.features)[0]
+    def once(self, compute: Callable[[], T], name: str) -> T:
+        """What `compute` returns, computed for the first metric that needs it and kept under `name` for others."""
+        if name not in self._kept:
+            self._kept[name] = compute()
+        return self._kept[name]
 
     @cached_property
     def classes(self) -> Tensor:
         """Share of each class among the generated images, (classes,); needs logits."""
         assert self.generated.logits is not None
         return class_shares(self.generated.logits)
-
-
-def among_neighbours(generated: Tensor, real: Tensor) -> Neighbourhood:
-    """Precision, recall, density and coverage, on as many real images as generated ones.
-
-    The papers compare sets of one size, and the numbers move with it. Seeded samples are taken of both, since
-    either may be sorted by class.
-    """
-    count = min(len(generated), len(real), PRC_IMAGES)
-    return neighbourhood(generated[sample(len(generated), count)], real[sample(len(real), count)])
 
 
 def class_shares(logits: Tensor) -> Tensor:

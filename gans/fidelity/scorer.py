@@ -21,7 +21,7 @@ from gans.fidelity.extractors.extractor import Extractor, identity
 from gans.fidelity.extractors.find import check_images, require
 from gans.fidelity.metric import Metric, error_of, spread_of, within
 from gans.fidelity.metrics import frechet
-from gans.fidelity.neighbours import nearest
+from gans.fidelity.metrics.neighbours import nearest
 from gans.fidelity.protocol import MINIMUM_IMAGES, PREPROCESSING_VERSION, SPLIT, ScoreInfo
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Scorer:
 
     @property
     def class_metrics(self) -> dict[str, Metric]:
-        """Those of images that carry the label that they were asked for: these, and what needs labels."""
+        """Those of images that carry the class that they were generated for: these, and what needs labels."""
         return self.extractor.metrics(self.further, self.data.classes)
 
     @property
@@ -149,7 +149,7 @@ class Scorer:
 
         Args:
             images: that are scored.
-            labels: int64 (n,), the class that each was asked for, on any device. With them come `class_metrics`,
+            labels: int64 (n,), the class of each as generated, on any device. With them come `class_metrics`,
                 and `<name>/3`, `<name>_se/3`: what some of them are within the class of index 3. A class of which
                 there are fewer than 20 images on either side has no Frechet distance.
         """
@@ -158,10 +158,10 @@ class Scorer:
     def assess(self, images: Tensor, labels: Tensor | None = None) -> Assessment:
         """`score`, with the class shares behind the class distance."""
         self._check_images(images, self.n)
-        asked = _labelled(images, labels)
+        labelled = _labelled(images, labels)
         with _plain_arithmetic(self.device):
-            compared = self._compared(self._extract(images), self._real, asked)
-            scores = measured(compared, self.metrics if asked is None else self.class_metrics)
+            compared = self._compared(self._extract(images), self._real, labelled)
+            scores = measured(compared, self.metrics if labelled is None else self.class_metrics)
             classes = self._real.classes
             both = None if classes is None else torch.stack([compared.classes, classes]).cpu()
         return Assessment(scores, both)
@@ -181,7 +181,7 @@ class Scorer:
         are those of the test split, so in the row that scores them memorisation is 0.5 by definition.
 
         Args:
-            labelled: whether the images carry their own labels, as if they had been asked for. Classifiers that
+            labelled: whether the images carry their own labels, as if they were generated images. Classifiers that
                 see test images are then tested on training images, the others on test images.
         """
         data, whole = self.data, self._real.features
@@ -207,14 +207,14 @@ class Scorer:
 
     def _floor(self, images: Tensor, labels: Tensor | None, real: Real) -> Scores:
         some = sample(len(images), self.n)
-        asked = _labelled(images[some], _some(labels, some))
+        labelled = _labelled(images[some], _some(labels, some))
         generated = self._extract(images[some])
         counts = {"n_generated": len(generated), "n_reference": len(real)}
-        metrics = self.metrics if asked is None else self.class_metrics
-        return measured(self._compared(generated, real, asked), metrics) | counts
+        metrics = self.metrics if labelled is None else self.class_metrics
+        return measured(self._compared(generated, real, labelled), metrics) | counts
 
-    def _compared(self, generated: Features, real: Real, asked: Labelled | None) -> Comparison:
-        return Comparison(generated, real, self.extractor.subset_size(len(generated), len(real)), asked)
+    def _compared(self, generated: Features, real: Real, labelled: Labelled | None) -> Comparison:
+        return Comparison(generated, real, self.extractor.subset_size(len(generated), len(real)), labelled)
 
     def _measure_held_out(self) -> Tensor:
         """Distances from the test images to the training images: for final scores, curves do without."""

@@ -93,7 +93,7 @@ def register() -> None:
 def settings(extractor: Extractor, n_generated: int, n_reference: int) -> dict[str, Any]:
     """The keyword arguments with which `torch_fidelity.calculate_metrics` gives the scorer's numbers.
 
-    Precision and recall take `PRC_IMAGES` images or fewer; see `comparison.among_neighbours`.
+    Precision and recall take `PRC_IMAGES` images or fewer; see `metrics.neighbours.of_equal_sizes`.
     """
     return {
         "isc_splits": ISC_SPLITS,

@@ -1,4 +1,4 @@
-"""Classification accuracy score, CAS: how well a classifier that saw generated images alone knows real ones.
+"""Classification accuracy score, CAS: accuracy on real images of a classifier trained on generated ones.
 
 Ravuri and Vinyals 2019 (1905.10887).
 """
@@ -21,8 +21,8 @@ from gans.fidelity.measured import Measured
 from gans.fidelity.metric import Metric
 from gans.fidelity.protocol import SEED
 
-# The budget: one for all generators and data sets, so that scores compare. The paper's is a whole training of a
-# ResNet on as many images as the data set has; this one is seconds on one core.
+# One budget for all generators and data sets, so that scores compare: seconds on one core. The paper trains a
+# ResNet on as many images as the data set has.
 TRAININGS = 3
 STEPS, BATCH = 100, 64
 RATE, WEIGHT_DECAY = 3e-3, 0.05
@@ -31,10 +31,10 @@ JUDGES = 10_000  # real images, at most
 
 
 def measure(compared: Comparison) -> Measured:
-    assert compared.asked is not None  # it needs labels
+    assert compared.labelled is not None  # the metric needs labels
     if compared.real.others is None:
         return Measured(float("nan"), float("nan"))
-    return score(compared.asked, compared.real.others, compared.generated.features.device)
+    return score(compared.labelled, compared.real.others, compared.generated.features.device)
 
 
 def score(generated: Labelled, real: Labelled, device: torch.device) -> Measured:
@@ -85,7 +85,7 @@ def _input(images: Tensor, device: torch.device) -> Tensor:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums round by the number of threads, and a training makes much of little."""
+    """One thread: the rounding of sums depends on their number, and a training amplifies it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -94,7 +94,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-# The extractor has no part in it. That it has to know the classes makes it one number, not one of each extractor.
+# Its value does not depend on the extractor. It needs "classes" so that a table has it once.
 CLASSIFICATION_ACCURACY = Metric(
     "cas",
     "↑",

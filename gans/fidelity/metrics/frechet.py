@@ -1,4 +1,7 @@
-"""Frechet distance: of Gaussians fitted to both sets of features (Heusel et al. 2017, 1706.08500, eq. 6)."""
+"""Frechet distance of Gaussians fitted to both sets of features, as measured and for infinitely many images.
+
+Heusel et al. 2017 (1706.08500, eq. 6); Chong and Forsyth 2020 (1911.07023).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,17 @@ def symmetric(generated: Features, real: Features) -> float:
 
 
 def measure(compared: Comparison) -> Measured:
-    return Measured(distance(compared.generated, compared.real), compared.distance_error)
+    return Measured(distance(compared.generated, compared.real), error(compared))
+
+
+def at_infinity(compared: Comparison) -> Measured:
+    return compared.real.gaussian.at_infinity(compared.generated.features, error(compared))
+
+
+def error(compared: Comparison) -> float:
+    """The standard error of the distance over draws of generated images."""
+    generated, real = compared.generated, compared.real
+    return compared.once(lambda: real.gaussian.error(generated.features, generated.gaussian), "frechet error")
 
 
 FRECHET = Metric(
@@ -48,4 +61,11 @@ FRECHET = Metric(
     measure,
     published="fid",
     scale="ratio",
+)
+FRECHET_INFINITE = Metric(
+    "fdinf",
+    "↓",
+    "the same, extrapolated to infinitely many images; may fall below 0",
+    at_infinity,
+    published="fidinf",
 )

@@ -17,8 +17,8 @@ from gans.fidelity.comparison import Comparison, Features, Labelled, Real
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.gaussian import Gaussian
 from gans.fidelity.metric import INCEPTION, error_of, label_of, scale_of, whole, within
-from gans.fidelity.metrics import classification_accuracy, frechet, intra_frechet
-from gans.fidelity.metrics.agreement import agreement
+from gans.fidelity.metrics import classes, classification_accuracy, frechet
+from gans.fidelity.metrics.classes import agreeing
 from gans.fidelity.scorer import Scorer
 from tests.conftest import single_thread
 
@@ -54,7 +54,7 @@ def test_the_distance_within_a_class_is_that_of_its_images_alone():
     rng = torch.Generator().manual_seed(0)
     generated, real = torch.randn(150, 6, generator=rng), torch.randn(200, 6, generator=rng) + 0.5
     asked, own = torch.arange(150) % 3, torch.arange(200) % 3
-    found = intra_frechet.measure(compared(generated, asked, real, own))
+    found = classes.intra_frechet(compared(generated, asked, real, own))
     alone = [frechet.distance(Features(generated[asked == c]), Features(real[own == c])) for c in range(3)]
     errors = [
         Gaussian.of(real[own == c]).error(generated[asked == c], Gaussian.of(generated[asked == c]))
@@ -71,10 +71,10 @@ def test_a_class_of_few_images_on_either_side_is_left_out():
     generated, real = torch.randn(79, 4, generator=rng), torch.randn(99, 4, generator=rng)
     asked = torch.tensor([0] * 30 + [1] * 30 + [2] * 19)
     own = torch.tensor([0] * 40 + [1] * 19 + [2] * 20 + [3] * 20)
-    found = intra_frechet.measure(compared(generated, asked, real, own))
+    found = classes.intra_frechet(compared(generated, asked, real, own))
     assert list(found.classes) == [0]
     assert found.value == found.classes[0].value
-    nothing = intra_frechet.measure(compared(generated[:30], asked[:30], real[40:], own[40:]))
+    nothing = classes.intra_frechet(compared(generated[:30], asked[:30], real[40:], own[40:]))
     assert math.isnan(nothing.value)
     assert not nothing.classes
 
@@ -84,8 +84,8 @@ def test_swapped_classes_are_seen_within_them_alone():
     rng = torch.Generator().manual_seed(2)
     own = torch.arange(400) % 2
     real = torch.randn(400, 3, generator=rng) + 10 * own[:, None]
-    right = intra_frechet.measure(compared(real.clone(), own, real, own))
-    swapped = intra_frechet.measure(compared(real.clone(), 1 - own, real, own))
+    right = classes.intra_frechet(compared(real.clone(), own, real, own))
+    swapped = classes.intra_frechet(compared(real.clone(), 1 - own, real, own))
     assert right.value == pytest.approx(0, abs=1e-3)
     assert swapped.value == pytest.approx(300, rel=0.1)  # ten in each of three dimensions
     assert frechet.distance(Features(real.clone()), Features(real)) == pytest.approx(0, abs=1e-3)
@@ -93,7 +93,7 @@ def test_swapped_classes_are_seen_within_them_alone():
 
 def test_agreement_by_hand():
     seen, asked = torch.tensor([0, 0, 1, 2, 2, 2, 0, 0]), torch.tensor([0, 0, 0, 0, 2, 2, 2, 2])
-    found = agreement(seen, asked)
+    found = agreeing(seen, asked)
     assert (found.value, found.error) == (0.5, pytest.approx((0.25 / 8) ** 0.5))
     assert {c: (part.value, part.error) for c, part in found.classes.items()} == {
         0: (0.5, 0.25),

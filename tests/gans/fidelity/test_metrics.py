@@ -12,14 +12,14 @@ from sklearn.metrics.pairwise import polynomial_kernel
 from torch_fidelity import metric_kid
 
 from gans.errors import InputError
-from gans.fidelity import comparison, require
-from gans.fidelity.comparison import Comparison, Features, Real, among_neighbours, class_shares, sample
+from gans.fidelity import require
+from gans.fidelity.comparison import Comparison, Features, Real, class_shares, sample
 from gans.fidelity.extractors.pinned import settings
 from gans.fidelity.gaussian import Gaussian
 from gans.fidelity.metric import label_of, metrics
-from gans.fidelity.metrics import frechet, kernel
-from gans.fidelity.metrics.class_distance import variation
-from gans.fidelity.neighbours import neighbourhood
+from gans.fidelity.metrics import frechet, kernel, neighbours
+from gans.fidelity.metrics.classes import variation
+from gans.fidelity.metrics.neighbours import neighbourhood, of_equal_sizes
 from gans.fidelity.scorer import measured
 from gans.registry import METRICS
 from tests.conftest import single_thread
@@ -256,15 +256,15 @@ def test_sample_is_fixed_sorted_and_without_repeats():
 
 def test_features_sorted_by_class_are_compared_by_a_sample_of_both_sides(monkeypatch):
     """Ten classes far apart: the first 100 of 400 images would show two, and so recall and coverage of a fifth."""
-    monkeypatch.setattr(comparison, "PRC_IMAGES", 100)
+    monkeypatch.setattr(neighbours, "PRC_IMAGES", 100)
     classes = torch.arange(400)[:, None] // 40
     generated, real = (torch.cat([100.0 * classes, draw(400, seed, side=2)], dim=1) for seed in (0, 1))
-    found = among_neighbours(generated, real)
+    found = of_equal_sizes(generated, real)
     both = (generated[sample(400, 100)], real[sample(400, 100)])
     assert found == neighbourhood(*both)
     assert found.recall.value > 0.7
     assert found.coverage.value > 0.7
-    assert among_neighbours(generated[:100], real[:100]) == neighbourhood(generated[:100], real[:100])
+    assert of_equal_sizes(generated[:100], real[:100]) == neighbourhood(generated[:100], real[:100])
 
 
 def test_subsets_never_exceed_the_images():

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gans.fidelity import neighbours
-from gans.fidelity.comparison import among_neighbours, sample
-from gans.fidelity.metrics.memorisation import closer
-from gans.fidelity.neighbours import nearest, neighbourhood, radii
+from gans.fidelity.comparison import sample
+from gans.fidelity.metrics import neighbours
+from gans.fidelity.metrics.neighbours import closer, nearest, neighbourhood, of_equal_sizes, radii
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def test_errors_equal_leaving_out_one_image_after_another(pair):
 
 def test_as_many_real_images_as_generated_ones_are_compared(pair):
     generated, real = pair
-    assert among_neighbours(generated, real) == neighbourhood(generated, real[sample(150, 120)])
+    assert of_equal_sizes(generated, real) == neighbourhood(generated, real[sample(150, 120)])
 
 
 def test_radii_of_few_points_reach_the_farthest():

@@ -1,7 +1,7 @@
-"""Nearest neighbours among features, and the metrics that count them: precision, recall, density, coverage.
+"""Metrics of nearest neighbours among features: precision, recall, density, coverage, memorisation.
 
-torch-fidelity has the first two only, and keeps no counts per image, which the errors need. Both are equal to
-its own to the last digit; all four come from one matrix of distances. All is computed on the features' device.
+The first four come from one matrix of distances. torch-fidelity has only the first two and keeps no counts per
+image, which the errors need; both equal its own to the last digit. All is computed on the features' device.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gans.fidelity.comparison import Comparison, sample
 from gans.fidelity.measured import Measured
+from gans.fidelity.metric import Metric
+from gans.fidelity.protocol import PRC_IMAGES
 
 MANIFOLD_NEIGHBOURS = 3  # precision and recall, as in the paper
 DENSITY_NEIGHBOURS = 5  # density and coverage, as in the paper
@@ -27,6 +30,21 @@ class Neighbourhood:
     recall: Measured
     density: Measured
     coverage: Measured
+
+
+def shared(compared: Comparison) -> Neighbourhood:
+    """The four metrics of a comparison, from one matrix of distances."""
+    return compared.once(lambda: of_equal_sizes(compared.generated.features, compared.real.features), "neighbours")
+
+
+def of_equal_sizes(generated: Tensor, real: Tensor) -> Neighbourhood:
+    """`neighbourhood` of as many real images as generated ones.
+
+    The papers compare sets of one size, and the numbers depend on it. Both are sampled with a fixed seed, since
+    either may be sorted by class.
+    """
+    count = min(len(generated), len(real), PRC_IMAGES)
+    return neighbourhood(generated[sample(len(generated), count)], real[sample(len(real), count)])
 
 
 def nearest(points: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,14 +93,14 @@ def neighbourhood(generated: Tensor, real: Tensor) -> Neighbourhood:
 
 
 class _Covered:
-    """The share of real images that some generated image covers, and how it hangs on single ones."""
+    """The share of real images that some generated image covers, and how much it depends on single ones."""
 
     def __init__(self, generated: Tensor):
         self.covered = self.real = 0
         self.alone = torch.zeros(len(generated), dtype=torch.float64, device=generated.device)
 
     def add(self, covers: Tensor) -> None:
-        """A bool matrix (real, generated): who covers whom."""
+        """Count real images of a bool matrix (real, generated): which are covered by which."""
         count = covers.sum(1)
         self.real += len(covers)
         self.covered += int((count > 0).sum())
@@ -99,3 +117,60 @@ class _Covered:
 def mean(values: Tensor) -> Measured:
     """The mean of one value per image, float64 (n,), and its standard error."""
     return Measured(values.mean().float().item(), (values.std() / len(values) ** 0.5).item())
+
+
+def closer(generated: Tensor, held_out: Tensor) -> Measured:
+    """The chance that a generated image is closer to the training images than a held-out one is.
+
+    From the distances to the nearest training image of generated (n,) and of held-out images (m,): the
+    Mann-Whitney statistic behind the data-copying test of Meehan, Chaudhuri and Dasgupta 2020
+    (2004.05675), without its division into cells. Fresh real images give 0.5, copies of training images 1;
+    less than 0.5 means further from the training images than real ones are. The error takes the held-out
+    images as fixed.
+    """
+    ordered = held_out.sort().values
+    farther = len(ordered) - torch.searchsorted(ordered, generated, right=True).double()
+    ties = torch.searchsorted(ordered, generated, right=True) - torch.searchsorted(ordered, generated)
+    return mean((farther + ties / 2) / len(ordered))
+
+
+def memorisation(compared: Comparison) -> Measured:
+    distances, _ = nearest(compared.generated.features, compared.real.features)
+    return closer(distances, compared.real.held_out)
+
+
+PRECISION = Metric(
+    "precision",
+    "↑",
+    "share of generated images that lie among real ones",
+    lambda compared: shared(compared).precision,
+    scale="share",
+)
+RECALL = Metric(
+    "recall",
+    "↑",
+    "share of real images that lie among generated ones",
+    lambda compared: shared(compared).recall,
+    scale="share",
+)
+DENSITY = Metric(
+    "density",
+    "↑",
+    "real neighbourhoods a generated image lies in; about 1 for real images",
+    lambda compared: shared(compared).density,
+    scale="ratio",
+)
+COVERAGE = Metric(
+    "coverage",
+    "↑",
+    "share of real images with a generated one in their neighbourhood",
+    lambda compared: shared(compared).coverage,
+    scale="share",
+)
+MEMORISATION = Metric(
+    "memorisation",
+    "→ 0.5",
+    "chance to be closer to the training images than held-out ones are; copies: 1",
+    memorisation,
+    scale="share",
+)
