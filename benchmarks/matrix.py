@@ -21,7 +21,7 @@ from gans.commands.progress import kind_of
 from gans.config import Experiment, Seed, Settings, experiment, explain, read_toml
 from gans.errors import InputError, unknown
 from gans.files import slug
-from gans.registry import canonical, label
+from gans.registry import allow_named, canonical, label
 from gans.schema import Where
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def _read(name: str) -> Matrix:
     if not name.endswith(".toml") and not path.exists():
         raise unknown("matrix", name, (file.stem for file in MATRICES.glob("*.toml")))
     tables = read_toml(path)
+    allow_named(tables)  # the user's own file, as the command line is
     where = str(shown(path))
     try:
         file = MatrixFile.model_validate(tables)

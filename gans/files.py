@@ -6,6 +6,7 @@ import glob
 import hashlib
 import json
 import os
+import pickle
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -170,7 +171,10 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
             torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch documents no list of what a damaged file raises; OSError is among it
             raise Damaged(f"{path} is damaged or no checkpoint ({first_line(error)})") from None
-    state = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:  # code, which is not run
+        raise Damaged(f"{path} is no checkpoint of this suite ({first_line(error)})") from None
     if not isinstance(state, dict):
         raise InputError(f"{path} holds {type(state).__name__}, no training state; move it away to start again")
     return state

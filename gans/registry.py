@@ -4,19 +4,24 @@ An entry is named in one of three ways:
 
 - by its key in a registry below: one line for each part that this repository has;
 - by the name of an entry point that an installed package declares in the registry's group (`gans.models`, ...);
-- as `package.module:Name`, for a part that lies anywhere that Python finds, the working directory included.
+- as `package.module:Name`, for a part that lies anywhere that Python finds, the working directory included, once
+  the user has allowed it: by naming it on the command line or in a matrix file, or its module with `--plugin`.
 
-Ours are found as everybody's are: by a string that is imported when the part is asked for. So the configuration
+Ours are found as everybody's are: by a string that is imported when the part is needed. So the configuration
 stands below all of them and still checks their names.
+
+A file from somebody else (weights, checkpoint, card, index, preset, run) allows nothing: its parts are registered
+ones, or the user has named them in the same command.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,7 +31,38 @@ from gans.errors import InputError, first_line, unknown
 from gans.files import slug
 
 FOLDER = "folder:"
-PLUGIN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+PLUGIN = re.compile(rf"{MODULE}:[A-Za-z_]\w*")
+# of the environment, so that all processes of a command have it: modules, and parts, that may be imported
+ALLOWED = "GANS_PLUGINS"
+
+
+def allowed() -> list[str]:
+    """The modules, and `package.module:Name`s, from outside that this command may import."""
+    return os.environ.get(ALLOWED, "").split()
+
+
+def allow(*names: str) -> None:
+    """Let this process, and those that it starts, import modules or parts that the user named.
+
+    Raises:
+        InputError: a name is neither `package.module` nor `package.module:Name`.
+    """
+    for name in names:
+        if not re.fullmatch(rf"{MODULE}|{PLUGIN.pattern}", name):
+            raise InputError(f"'{name}' names no module; write --plugin package.module")
+    os.environ[ALLOWED] = " ".join(dict.fromkeys([*allowed(), *names]))
+
+
+def allow_named(written: Any) -> None:
+    """Allow every `package.module:Name` in what the user wrote: words of a command line, or tables of a file."""
+    if isinstance(written, str):
+        allow(*filter(PLUGIN.fullmatch, re.split(r"[=,\[\]'\"]+", written)))  # --set score.extractors=['mine:EX']
+    elif isinstance(written, Mapping):
+        allow_named([*written.keys(), *written.values()])
+    elif isinstance(written, Iterable):
+        for part in written:
+            allow_named(part)
 
 
 def canonical(dataset: str) -> str:
@@ -47,6 +83,10 @@ def label(dataset: str) -> str:
     path = canonical(dataset).removeprefix(FOLDER)
     digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:6]
     return f"{slug(Path(path).name.split('.')[0]) or 'images'}-{digest}"
+
+
+class NotAllowed(InputError):
+    """A part from outside this repository that the user did not name."""
 
 
 class Registry(Mapping[str, Any]):
@@ -90,11 +130,17 @@ class Registry(Mapping[str, Any]):
         """`package.module:Name` of the part of this name.
 
         Raises:
-            InputError: there is none; the nearest name is given.
+            InputError: there is none, with the nearest name; or it is from outside, and the user did not allow it.
         """
         if name in self.entries:
             return self.entries[name]
         if isinstance(name, str) and PLUGIN.fullmatch(name):
+            module = name.partition(":")[0]
+            if not {name, module} & set(allowed()):
+                raise NotAllowed(
+                    f"{self.kind} '{name}' is code from outside that this command does not name; if you trust it, "
+                    f"add --plugin {module} (make: PLUGIN={module}; in the environment: {ALLOWED}={module})"
+                )
             return name
         others = installed(self.group)
         if name in others:

@@ -18,6 +18,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from gans import registry
 from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.runs.scoring import Scoring
@@ -122,6 +123,12 @@ def making_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "_create", copied)
         yield make
+
+
+@pytest.fixture(autouse=True)
+def nothing_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts from outside are allowed by what a test does; the next test begins with none."""
+    monkeypatch.setenv(registry.ALLOWED, "")
 
 
 class StubScorer:

@@ -22,7 +22,7 @@ from gans.config import PROTOCOL_VERSION, OptimizerConfig, describe, experiment
 from gans.files import save_weights
 from gans.models import build_generator
 from gans.models.layers import Shape
-from gans.registry import LOSSES, METRICS, MODELS
+from gans.registry import LOSSES, METRICS, MODELS, allow
 from gans.runs.tracking import Store
 from sweeps.space import read_space
 from tests import test_conformance
@@ -35,6 +35,12 @@ HISTORY = ("CHANGELOG.md", "speed-log.md")  # they name what was
 PRESENT = [page for page in PAGES if page.name not in HISTORY]
 MINE = "docs.examples.mine:MINE"
 ROOMS = ("gans", "benchmarks", "sweeps", "reports", "tests", "docs", ".ci")
+
+
+@pytest.fixture(autouse=True)
+def example(nothing_allowed: None) -> None:
+    """As a command that names it."""
+    allow(MINE)
 
 
 def named(pages: list[Path]) -> Any:

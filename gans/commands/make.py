@@ -1,6 +1,6 @@
 """What the Makefile runs: `make` puts its variables into the environment, from which a command line is made.
 
-`python -m gans.commands.make bench bench` runs what `make bench` asks for: the target, then all goals of the call.
+`python -m gans.commands.make bench` runs what `make bench` does.
 `python -m gans.commands.make help` says what there is.
 """
 
@@ -22,7 +22,7 @@ from gans.urls import without_secrets
 # options that go into the environment if they hold a password
 SECRETS = {"--storage": "GANS_STORAGE"}
 # of the Makefile itself; SHELL is make's own
-MAKEFILE_VARIABLES = ("PYTHON", "VENV", "BIN", "READY", "CLUSTER", "EXTRAS", "ARGS", "FROM", "SHELL")
+MAKEFILE_VARIABLES = ("PYTHON", "VENV", "EXTRAS", "ARGS", "FROM", "PLUGIN", "SHELL")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def main() -> int:
 
 
 def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Print the help, or become the command of the target that is the first word; the others are make's goals."""
-    target, goals = words[0], words[1:] or words[:1]
+    """Print the help, or become the command of the target that is the first word."""
+    target, goals = words[0], variables.get("MAKECMDGOALS", "").split() or words[:1]
     if target != "help":
         check(overrides(variables.get("MAKEFLAGS", "")), goals)
         words, secrets = without_secrets(command_line(target, variables), SECRETS)

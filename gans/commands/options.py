@@ -27,8 +27,10 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gans.errors import InputError, Parser
+from gans.registry import PLUGIN, allow, allow_named, allowed
 
 Declared = TypeVar("Declared")
+PLUGIN_HELP = "a Python module whose parts files may name (package.module; repeatable): its code runs"
 
 
 @dataclass(frozen=True)
@@ -236,13 +238,16 @@ def about(declaration: type) -> str:
 
 
 def fill(parser: argparse.ArgumentParser, declaration: type) -> None:
-    """Teach a parser all options of a declaration."""
+    """Teach a parser all options of a declaration, and `--plugin`, which every command takes."""
     for flag in flags(declaration):
         flag.add_to(parser)
+    parser.add_argument("--plugin", action="append", default=[], metavar="MODULE", help=PLUGIN_HELP)
 
 
 def build(declaration: type[Declared], values: Mapping[str, Any]) -> Declared:
-    """The object that parsed values make, by the names of their options."""
+    """The object that parsed values make, by the names of their options; parts that they name may be imported."""
+    allow(*values["plugin"])
+    allow_named([values[flag.name] for flag in flags(declaration)])
     tables: dict[str, dict[str, Any]] = {}
     for flag in flags(declaration):
         value = values[flag.name]
@@ -309,6 +314,7 @@ def command_line(program: str, asked: object) -> str:
         if flag.option.repeated
         for word in flag.typed(flag.of(asked))
     ]
+    words += [word for module in plugins() for word in ("--plugin", module)]
     return f"{program} {shlex.join(words)}".strip()
 
 
@@ -336,7 +342,13 @@ def arguments(target: str, declaration: type, variables: Mapping[str, str]) -> l
         if not found and flag.default is MISSING:
             raise InputError(f"name a {flag.name}: make {target} {flag.variable}={flag.option.example}")
         words += found
-    return words
+    modules = variables.get("PLUGIN", "").split()
+    return [*words, *(word for module in modules for word in ("--plugin", module))]
+
+
+def plugins() -> list[str]:
+    """The modules that `--plugin` allowed, for a command that does the same again."""
+    return [name for name in allowed() if not PLUGIN.fullmatch(name)]
 
 
 def command(target: str, asked: object) -> str:
@@ -347,6 +359,7 @@ def command(target: str, asked: object) -> str:
         usual = "" if flag.default is MISSING else flag.text(flag.default)
         if flag.option.variable and flag.option.repeated and text != usual:
             words.append(f"{flag.variable}={shlex.quote(text.replace('$', '$$'))}")  # make expands $
+    words += [f"PLUGIN={shlex.quote(' '.join(plugins()))}"] if plugins() else []
     return " ".join(words)
 
 

@@ -15,6 +15,7 @@ from gans.files import load_weights
 from gans.models import build_generator
 from gans.models.codes import Code, Prior
 from gans.models.layers import Shape
+from gans.registry import NotAllowed
 
 # seeds of codes are apart from training seeds: every cell is scored on the same latents
 PURPOSES = {"choose": 1, "report": 2, "grid": 3}
@@ -74,6 +75,8 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
         config = network_config(networks).model_validate(networks)
         generator = build_generator(shape, config, seed=0)
         generator.load_state_dict(weights)
+    except NotAllowed as error:
+        raise NotAllowed(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} does not hold a generator of this version: {first_line(error)}") from None
     return generator.to(device).eval(), about

@@ -23,6 +23,7 @@ from gans.config import (
 )
 from gans.errors import InputError
 from gans.recipes import RECIPES, recipe
+from gans.registry import allow
 
 
 @pytest.mark.parametrize(
@@ -318,6 +319,7 @@ def test_a_model_takes_over_what_it_has_from_the_one_before() -> None:
     class Small(NetworkConfig):
         depth: int = 2
 
+    allow("small")
     sys.modules["small"] = cast("Any", SimpleNamespace(MODEL=SimpleNamespace(config=Small)))
     try:
         made = experiment(recipe("dcgan").settings, {"networks": {"name": "small:MODEL", "depth": 3}})

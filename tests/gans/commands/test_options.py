@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -244,17 +245,50 @@ def test_the_command_to_reproduce_gives_the_same_object(target, flag):
     assert options.parse(declaration, again, "it") == parse(declaration, kept)
 
 
+def program(venv: Path, script: str) -> None:
+    """An environment that the Makefile takes for ready; its Python is a line of shell."""
+    (venv / "bin").mkdir()
+    (venv / "bin/python").write_text(f"#!/bin/sh\n{script}\n")
+    (venv / "bin/python").chmod(0o755)
+    for mark in (".ready", ".cluster"):
+        (venv / mark).touch()
+
+
+HOSTILE = """a"; touch ran; '"; touch ran; `touch ran`; 'b c'"""
+
+
+@pytest.mark.parametrize("target", ["bench", "sweep", "score", "report", "publish", "test", "test-all", "help"])
+def test_no_shell_runs_what_a_variable_of_make_holds(target, tmp_path):
+    for file in ("Makefile", "requirements.lock", "requirements-cluster.lock", "pyproject.toml"):
+        shutil.copy(ROOT / file, tmp_path)
+    (tmp_path / "venv").mkdir()
+    program(tmp_path / "venv", """printf '%s\\n' "$@" "$ARGS" """)
+    names = {
+        *make.MAKEFILE_VARIABLES,
+        *re.findall(r"^(?:override )?(\w+) *[?:]?=", (ROOT / "Makefile").read_text(), re.M),
+    }
+    names |= {flag.variable for known in TARGETS for flag in make.variables_of(known)}
+    words = [f"{name}={HOSTILE}" for name in sorted({*names, "MAKEFILE_LIST", "MAKECMDGOALS"} - {"VENV", "SHELL"})]
+    command = ["make", "-s", target, f"VENV={tmp_path}/venv", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert HOSTILE in done.stdout
+    assert not (tmp_path / "ran").exists()
+    for hostile in ("x; touch ran #", "x ;touch ran", "x: ; touch ran"):  # as the name of a folder, too
+        subprocess.run(["make", "-s", target, f"VENV={hostile}"], cwd=tmp_path, capture_output=True, check=False)
+        assert not (tmp_path / "ran").exists()
+
+
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[[str, str], Any]:
     """Runs a `make` command in a shell, whose recipe only says its arguments; gives what they ask for."""
     show = "import json, os, sys; from gans.commands import make; "
     show += "'gans.commands.make' in sys.argv and print(json.dumps(make.command_line(sys.argv[3], os.environ)))"
-    (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{show}" "$@"\n')
-    (tmp_path / "python").chmod(0o755)
+    program(tmp_path, f'exec {sys.executable} -c "{show}" "$@"')
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MAKEFLAGS": ""}
 
     def run(target: str, command: str) -> Any:
-        line = f"{command} -s READY= CLUSTER= BIN={shlex.quote(str(tmp_path))}"
+        line = f"{command} -s VENV={shlex.quote(str(tmp_path))}"
         said = subprocess.run(
             line, shell=True, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
         )
@@ -407,7 +441,7 @@ def test_make_help_lists_every_target_with_its_variables_and_their_defaults():
 
 def test_make_help_names_the_targets_before_there_is_an_environment():
     said = subprocess.run(
-        ["make", "-s", "help", "BIN=/nowhere"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-s", "help", "VENV=/nowhere"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert {line.split()[0] for line in said.stdout.splitlines()} >= {"setup", "test", *TARGETS}
     assert "MODELS" not in said.stdout
@@ -439,7 +473,7 @@ def test_a_variable_that_no_goal_takes_is_named(monkeypatch, capsys):
         with pytest.raises(InputError, match=f"^{says}"):
             make.check(names, goals)
     monkeypatch.setenv("MAKEFLAGS", " -- PROT=5001")
-    monkeypatch.setattr("sys.argv", ["make", "ui", "ui"])
+    monkeypatch.setattr("sys.argv", ["make", "ui"])
     assert make.main() == 2
     assert capsys.readouterr().err == "error: unknown variable 'PROT' of make ui; did you mean 'PORT'?\n"
 
@@ -448,7 +482,7 @@ def test_every_variable_of_the_makefile_is_known():
     makefile = (ROOT / "Makefile").read_text()
     used = {*re.findall(r"\$\(([A-Z_]+)\)", makefile), *re.findall(r"^([A-Z]+) *[?:]?=", makefile, re.MULTILINE)}
     taken = {flag.variable for target in TARGETS for flag in make.variables_of(target)}
-    assert used - taken <= {*make.MAKEFILE_VARIABLES, "MAKECMDGOALS", "MAKEFILE_LIST"}
+    assert used - taken - {"BIN", "READY", "CLUSTER"} <= {*make.MAKEFILE_VARIABLES}
 
 
 def test_a_password_of_make_goes_into_the_environment(monkeypatch):
@@ -456,7 +490,7 @@ def test_a_password_of_make_goes_into_the_environment(monkeypatch):
     monkeypatch.setattr(make, "_become", became.append)
     monkeypatch.setenv("GANS_STORAGE", "")
     monkeypatch.setattr(make, "describe", lambda text: "")
-    make.run(["sweep", "sweep"], {"MODEL": "gan", "STORAGE": "postgresql://u:hush@h/x", "MAKEFLAGS": ""})
+    make.run(["sweep"], {"MODEL": "gan", "STORAGE": "postgresql://u:hush@h/x", "MAKEFLAGS": ""})
     assert became == [["sweeps", "gan"]]
     assert os.environ["GANS_STORAGE"] == "postgresql://u:hush@h/x"
 

@@ -21,7 +21,7 @@ from gans.fidelity.metrics import frechet, kernel, neighbours
 from gans.fidelity.metrics.classes import variation
 from gans.fidelity.metrics.neighbours import neighbourhood, of_equal_sizes
 from gans.fidelity.scorer import measured
-from gans.registry import METRICS
+from gans.registry import METRICS, allow
 from tests.conftest import single_thread
 
 
@@ -359,6 +359,7 @@ def outside(tmp_path, monkeypatch) -> str:
     """The name of a metric in a file of a user's."""
     (tmp_path / f"{tmp_path.name}_metric.py").write_text(BRIGHTNESS)
     monkeypatch.syspath_prepend(tmp_path)
+    allow(f"{tmp_path.name}_metric")
     return f"{tmp_path.name}_metric:SHIFT"
 
 

@@ -159,6 +159,7 @@ def test_the_commit_of_the_repository_that_holds_a_part_is_tracked(parts):
 
 
 def test_a_sweep_takes_a_model_and_a_data_set_of_any_file(parts):
+    registry.allow("parts_of_mine")  # as its command line does
     sweep = plan(Request("parts_of_mine:LINEAR", "digits"), CPU)
     assert sweep.study == "parts-of-mine-LINEAR-digits"
     assert "optimizer.lr_g" in sweep.space.parameters
@@ -219,7 +220,7 @@ def test_make_bench_gans_train_and_gans_sample_take_parts_of_any_file(parts):
     assert trained.data.tags["gans.code.parts_of_mine:LINEAR"] == digest
     assert trained.data.params["networks.depth"] == "3"
     (generator,) = Path("runs/train").glob("*/generator.safetensors")
-    gans("sample", str(generator), "--output", "sample.png")
+    gans("sample", str(generator), "--output", "sample.png", "--plugin", "parts_of_mine")
     assert Path("sample.png").stat().st_size > 0
 
 

@@ -1,0 +1,169 @@
+"""A file from somebody else imports nothing: its parts are registered ones, or the user named them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.matrix import Selection, cells, select_matrix
+from gans import registry
+from gans.commands import main
+from gans.config import experiment
+from gans.errors import InputError
+from gans.files import save, save_weights
+from gans.models import build_generator
+from gans.models.layers import Shape
+
+# what any module could do when it is imported; the parts in it are fine
+PAYLOAD = """
+from pathlib import Path
+
+from gans.data.datasets import digits
+from gans.models.gan import GAN as MODEL
+
+Path("ran").touch()
+
+
+def data(root):
+    Path("ran").touch()
+    return digits(root)
+"""
+LINE = (
+    "is code from outside that this command does not name; if you trust it, add --plugin payload "
+    "(make: PLUGIN=payload; in the environment: GANS_PLUGINS=payload)"
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a module that leaves a mark when it is imported."""
+    (tmp_path / "payload.py").write_text(PAYLOAD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "payload", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return tmp_path
+
+
+@pytest.fixture
+def gans(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Runs a command; gives its exit code and what it says on stderr."""
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["gans", *words])
+        monkeypatch.setenv(registry.ALLOWED, "")  # a command of its own
+        code = main.main()
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def weights(path: Path, changes: Mapping[str, Any]) -> str:
+    """A generator's file that says of itself what it wants."""
+    made = experiment({"networks": {"name": "gan", "latent": 8}, "score": {"extractors": ["digits"]}})
+    generator = build_generator(Shape(1, 16), made.networks, seed=0)
+    said: dict[str, Any] = made.model_dump(mode="json")
+    for key, value in changes.items():
+        said[key] = {**said[key], **value} if isinstance(value, dict) else value
+    about = {"shape": [1, 16], "networks": said["networks"], "experiment": said, "data": "Digits", "images": 0}
+    save_weights(path, generator.state_dict(), about)
+    return str(path)
+
+
+MODEL = {"networks": {"name": "payload:MODEL"}}
+
+
+@pytest.mark.parametrize("command", ["sample", "walk", "interpolate", "arithmetic", "score"])
+def test_weights_that_name_a_model_from_outside_are_refused_in_one_line(command, place, gans):
+    file = weights(place / "generator.safetensors", MODEL)
+    words = {"arithmetic": ["--a", "1:0", "--b", "1:1", "--c", "1:2"]}.get(command, [])
+    code, said = gans(command, file, *words)
+    assert (code, said) == (2, f"error: {file}: model 'payload:MODEL' {LINE}\n")
+    assert not (place / "ran").exists()
+
+
+def test_the_user_allows_a_part_by_its_name_or_its_module(place, gans):
+    file = weights(place / "generator.safetensors", MODEL)
+    for number, flag in enumerate(("payload", "payload:MODEL")):
+        code, said = gans("sample", file, "--plugin", flag, "--output", f"{number}.png", "--count", "4")
+        assert (code, said) == (0, "")
+    assert (place / "ran").exists()
+    assert gans("sample", file, "--plugin", "payloads")[0] == 2
+    assert gans("sample", file, "--plugin", "a; b") == (
+        2,
+        "error: 'a; b' names no module; write --plugin package.module\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"dataset": "payload:data"}, "data set 'payload:data'"),
+        ({"score": {"extractors": ["payload:data"]}}, None),
+        ({"loss": {"name": "payload:MODEL"}}, None),
+        ({"update": {"rule": "payload:data"}}, None),
+    ],
+)
+def test_a_generators_experiment_calls_nothing_when_it_is_scored(changes, kind, place, gans):
+    file = weights(place / "generator.safetensors", changes)
+    code, said = gans("score", file, "--count", "200", "--device", "cpu")
+    assert not (place / "ran").exists()
+    if kind:
+        assert code == 2
+        assert LINE in said
+        assert kind in said
+        assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["recipe", "networks", "loss", "update", "dataset"])
+def test_a_preset_names_registered_parts_only_and_a_matrix_any(kind, place, capsys):
+    part = "payload:data" if kind == "dataset" else "payload:MODEL"
+    table = {"networks": "networks.name", "loss": "loss.name", "update": "update.rule"}.get(kind, kind)
+    matrix = "seeds = [0]\n[datasets.digits]\n[models.gan]\n"
+    (place / "own.toml").write_text(matrix)
+    preset = place / "outputs/presets/gan-digits.toml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text(f'{table} = "{part}"\n')
+    if kind not in ("recipe", "dataset"):  # keys that a preset has not; what the matrix says of data wins
+        with pytest.raises(InputError, match="code from outside"):
+            [cell.images for cell in cells(select_matrix("own.toml", "tuned"), Selection(), torch.device("cpu"))]
+    assert not (place / "ran").exists()
+    (place / "own.toml").write_text(
+        f'{matrix}recipe = "payload:MODEL"\n[defaults.score]\nextractors = ["digits"]\n'
+    )
+    (cell,) = cells(select_matrix("own.toml"), Selection(), torch.device("cpu"))
+    assert cell.experiment.networks.name == "payload:MODEL"
+
+
+def test_processes_of_a_command_may_import_what_it_may(place):
+    code = "from gans.registry import MODELS; print(MODELS['payload:MODEL'].about)"
+    command = [sys.executable, "-c", code]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert LINE in refused.stderr
+    registry.allow("payload")
+    assert subprocess.run(command, check=False).returncode == 0
+
+
+def test_checkpoints_and_cards_hold_no_code(place, gans):
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (Path("ran"),)
+
+    save(place / "checkpoint.pt", {"images": 1, "evil": Evil()})
+    from gans.files import load
+
+    with pytest.raises(InputError, match="is no checkpoint of this suite"):
+        load(place / "checkpoint.pt", torch.device("cpu"))
+    cards = place / "outputs/extractors"
+    cards.mkdir(parents=True)
+    (cards / "payload.json").write_text(json.dumps({"name": "payload", "data": "payload:data"}))
+    gans("score", "--list")
+    assert not (place / "ran").exists()
