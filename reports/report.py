@@ -30,8 +30,8 @@ from reports import (
     mdgan,
     pairs,
     published,
+    studies,
     tables,
-    tuned,
 )
 from reports.figures import Picture
 from reports.html import standalone
@@ -128,7 +128,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "pair_table": pairs.table(standing.pairs),
         "learned": learned,
         "redrawn": len(learned.columns) > 3,
-        "tuned": tuned.table(results, board),
+        "tuned": studies.table(results, board),
         "further": tables.further(results, board),
         "errors": tables.errors(results, board),
         "class_tables": by_class.tables(by_class.Classes.of(results, board)),

@@ -33,12 +33,13 @@ def run(asked: Pages) -> int:
     uri = tracking_uri()
     answers = databases.check_reading(uri, asked.runs)
     from gans.runs.reader import Reader  # seconds to import, as what follows, which a wrong flag does not wait for
-    from sweeps.pages import load_all, write, write_ranking
+    from reports.studies import load_all
+    from sweeps.pages import write, write_ranking
 
-    studies = load_all(Reader.of(uri, asked.runs, answers))
-    for swept in studies:
-        print(write(swept, asked.output))
-    print(write_ranking(asked.output, studies) or f"no sweep in {shown(uri)}")
+    store = Reader.of(uri, asked.runs, answers)
+    for swept in load_all(store):
+        print(write(store, swept, asked.output))
+    print(write_ranking(asked.output) or f"no sweep in {shown(uri)}")
     return 0
 
 

@@ -4,57 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from optuna.study import Study
-from optuna.trial import TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from benchmarks.engine import Ended, Event, Progressed
 from gans import schema
 from gans.commands.progress import summary
-from sweeps.study import origin
+from sweeps.study import Tally
 
 LINE_SECONDS = 15.0
-
-
-@dataclass(frozen=True)
-class Tally:
-    """The study in numbers: all its processes together."""
-
-    finished: int
-    pruned: int
-    failed: int
-    running: int
-    best: float
-    best_trial: int | None
-
-    @classmethod
-    def of(cls, study: Study) -> Tally:
-        trials = study.get_trials(deepcopy=False)
-        states = [trial.state for trial in trials if not trial.user_attrs.get("surplus")]
-        done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        best = min(done, key=lambda trial: trial.values[0], default=None)
-        return cls(
-            finished=len(done),
-            pruned=states.count(TrialState.PRUNED),
-            failed=states.count(TrialState.FAIL),
-            running=states.count(TrialState.RUNNING),
-            best=best.values[0] if best else math.nan,
-            best_trial=origin(best) if best else None,
-        )
-
-    @property
-    def counted(self) -> int:
-        return self.finished + self.pruned
-
-    def __str__(self) -> str:
-        best = "no score yet" if self.best_trial is None else f"best {self.best:.4g} (trial {self.best_trial})"
-        failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.finished} finished, {self.pruned} pruned, {self.running} running{failed}; {best}"
 
 
 class Pace:

@@ -38,11 +38,13 @@ from gans.runs.reader import Reader
 from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import Store, shown
 from gans.training.mdgan import cluster
-from sweeps import ROOT, pages, winners
+from reports import studies
+from reports.studies import Study
+from sweeps import ROOT, pages, record, winners
 from sweeps.options import Request
-from sweeps.progress import Bars, Lines, Tally, progress
+from sweeps.progress import Bars, Lines, progress
 from sweeps.space import read_space
-from sweeps.study import Sweep, bury, counted, origin, reap, unclaimed
+from sweeps.study import Sweep, Tally, bury, counted, origin, reap, unclaimed
 from sweeps.trial import Site, Train, tidy, trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
@@ -178,7 +180,7 @@ class SweepRun:
         except GaveUp as error:
             print(f"gave up: {error}")
             return 1
-        print(pages.summary(self.study, self.sweep))
+        print(record.summary(self.study))
         if self.request.join:
             return 0
         with ExitStack() as stack:
@@ -298,17 +300,17 @@ class SweepRun:
     def conclude(self) -> int:
         """Retrain the winners, then write the record, the preset and the pages."""
         finalists = winners.finalists(self.study, self.sweep, self.request.finalists)
-        record = pages.record(self.study, self.sweep, self.request, finalists)
-        pages.keep(self.parent, record, self.study, self.sweep)
+        kept = record.record(self.study, self.sweep, self.request, finalists)
+        record.keep(self.parent, kept, self.study, self.sweep)
         code = self.retrain(finalists) if finalists else 1
-        found = pages.load(Reader(self.store, self.folder), self.sweep.name)
-        root = self.machine.outputs / REPORTS / ROOT.name
-        path = pages.write(found, root)
-        self.write_preset(found, path.parent / pages.CANDIDATE)
+        store, root = Reader(self.store, self.machine.runs), self.machine.outputs / REPORTS / ROOT.name
+        swept = studies.load(store, self.sweep.name)
+        path = pages.write(store, swept, root)
+        self.write_preset(swept.study, path.parent / pages.CANDIDATE)
         self.parent.artifacts(path.parent, schema.REPORT)
         print(f"report: {path}")
         try:
-            pages.write_ranking(root, pages.load_all(Reader(self.store, self.machine.runs)))
+            pages.write_ranking(root)
         except InputError as error:  # of other studies; this one is done
             print(error)
         return code
@@ -319,22 +321,21 @@ class SweepRun:
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
         return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
 
-    def write_preset(self, found: pages.Swept, candidate: Path) -> None:
-        """The winner's settings, for `make bench PRESET=tuned` to lay over the model's tables: if they are better.
+    def write_preset(self, study: Study, candidate: Path) -> None:
+        """Write the winner's settings where PRESET=tuned finds them, if they beat the default beyond chance.
 
         Args:
-            found: the study, its winners retrained.
-            candidate: the file of these settings beside the study's page, better or not.
+            study: with its winners retrained.
+            candidate: the file of these settings in the folder of the study's page.
         """
-        if found.winner is None:
+        if study.winner is None:
             print("no preset: no trial finished, or no finalist has a score from fresh seeds")
             return
         name = preset_name(self.request.model, self.request.dataset, self.request.budget)
         path = self.machine.outputs / PRESETS / name
         use = f"train it beside the default: {tuned_bench(self.request)}"
-        if not found.proven:
-            verdict = found.difference(pages.label(found.winner)).verdict
-            print(f"no preset: trial {found.winner.number} {verdict}")
+        if not study.proven:
+            print(f"no preset: trial {study.winner.number} {study.difference(study.winner).verdict}")
             print(f"to use it anyway, copy {candidate} to {path}; then {use}")
             return
         content = candidate.read_bytes()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import os
 import time
 import warnings
@@ -368,6 +369,48 @@ def unclaimed(study: Study, trials: int) -> int:
     """Trials that nobody works on yet; those that wait to be tried again are among them."""
     taken = (*COUNTED, TrialState.RUNNING)
     return max(0, trials - len(study.get_trials(deepcopy=False, states=taken)))
+
+
+def diverged(study: Study) -> int:
+    """Trials that diverged; they count as pruned."""
+    pruned = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    return sum(bool(trial.user_attrs.get("diverged")) for trial in pruned)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The study in numbers: all its processes together."""
+
+    finished: int
+    pruned: int
+    failed: int
+    running: int
+    best: float
+    best_trial: int | None
+
+    @classmethod
+    def of(cls, study: Study) -> Tally:
+        trials = study.get_trials(deepcopy=False)
+        states = [trial.state for trial in trials if not trial.user_attrs.get("surplus")]
+        done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        best = min(done, key=lambda trial: trial.values[0], default=None)
+        return cls(
+            finished=len(done),
+            pruned=states.count(TrialState.PRUNED),
+            failed=states.count(TrialState.FAIL),
+            running=states.count(TrialState.RUNNING),
+            best=best.values[0] if best else math.nan,
+            best_trial=origin(best) if best else None,
+        )
+
+    @property
+    def counted(self) -> int:
+        return self.finished + self.pruned
+
+    def __str__(self) -> str:
+        best = "no score yet" if self.best_trial is None else f"best {self.best:.4g} (trial {self.best_trial})"
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.finished} finished, {self.pruned} pruned, {self.running} running{failed}; {best}"
 
 
 def surplus(trial: Trial, trials: int) -> bool:

@@ -15,11 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.matrix import Matrix, MatrixFile
 from gans.config import Experiment
-from reports.tuned import contestant
+from reports.studies import DEFAULT, label
 from sweeps.study import Sweep, origin
 from sweeps.toml import bare, comment, lines
 
-DEFAULT = "default"
 # three sets of training seeds that never meet: those of matrices (0, 1, ...), of trials, of winners
 TRIAL_SEED = 1000
 FRESH_SEED = 2000
@@ -39,7 +38,7 @@ def finalists(study: Study, sweep: Sweep, count: int) -> list[FrozenTrial]:
 
 def name(trial: FrozenTrial) -> str:
     """Of a contestant: a trial that was tried again is called as it was first, whoever was killed."""
-    return contestant(origin(trial))
+    return label(origin(trial))
 
 
 def matrix(sweep: Sweep, trials: Sequence[FrozenTrial], seeds: int) -> Matrix:

@@ -32,8 +32,7 @@ from gans.runs.folder import run_of
 from gans.runs.journal import Journal
 from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS, RUN_FILE
 from gans.training.loop import train
-from reports import results
-from sweeps import pages
+from reports import results, studies
 from sweeps.study import open_storage
 from tests.conftest import CPU, StubScorer, train_and_score
 
@@ -370,10 +369,10 @@ def record_of_a_sweep(folder: Path) -> Kept:
     }
     fields = {
         name: values.get(getattr(field.annotation, "__name__", ""))
-        for name, field in pages.Record.model_fields.items()
+        for name, field in studies.Record.model_fields.items()
     }
-    path.write_text(pages.Record.model_construct(**fields).model_dump_json(warnings=False))
-    return Kept(path, lambda: pages.read_record(path))
+    path.write_text(studies.Record.model_construct(**fields).model_dump_json(warnings=False))
+    return Kept(path, lambda: studies.read_record(path))
 
 
 def journal_of_a_sweep(folder: Path) -> Kept:

@@ -17,7 +17,7 @@ from benchmarks.runner import MatrixPlan
 from gans.commands import options
 from gans.config import PROTOCOL_VERSION
 from gans.runs.tracking import Run, Store
-from reports import report, tuned
+from reports import report, studies
 from reports.results import load
 from sweeps import pages
 from tests.reports.test_report import cell, invoke, plan, start
@@ -156,7 +156,7 @@ def test_the_matrix_s_page_knows_the_sweep(swept: Store, tmp_path: Path) -> None
 
 
 def test_the_sweep_s_page_knows_the_matrix(swept: Store, tmp_path: Path) -> None:
-    pages.write(pages.load(swept, "sweep-gan-digits"), tmp_path)
+    pages.write(swept, studies.load(swept, "sweep-gan-digits"), tmp_path)
     text = (tmp_path / "gan-digits" / "README.md").read_text()
     assert (
         "The matrix [digits](../../digits/README.md) has the default at fd_digits 8.20 (7.72 to 8.71), 3 seeds"
@@ -165,7 +165,7 @@ def test_the_sweep_s_page_knows_the_matrix(swept: Store, tmp_path: Path) -> None
     assert "seeds: 2000 and 2001 (there 0, 1 and 2)" in text
     assert "3 million images per trial" in text
     assert (tmp_path / "gan-digits" / "tables" / "comparison.tex").exists()
-    pages.write_ranking(tmp_path, [pages.load(swept, "sweep-gan-digits")])
+    pages.write_ranking(tmp_path)
     ranking = (tmp_path / "README.md").read_text()
     assert "[digits](../digits/README.md)" in ranking
     assert "## digits, fd_digits, 3 million images" in ranking
@@ -174,4 +174,4 @@ def test_the_sweep_s_page_knows_the_matrix(swept: Store, tmp_path: Path) -> None
 def test_studies_without_winners_are_left_out(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     store.start("sweep-x", "sweep", {"gans.kind": "sweep"}).finish("finished")
-    assert tuned.studies(store) == []
+    assert studies.load_all(store) == []

@@ -14,16 +14,16 @@ from benchmarks.matrix import PRESETS, cells, select_matrix
 from benchmarks.options import Bench, Machine
 from gans.commands.options import arguments, parse
 from gans.errors import InputError
+from reports.studies import Record, Study, Swept, Trial
 from sweeps import pages, publish
 from sweeps.options import Request
-from sweeps.pages import Memory, Record, Remembered, Trial
 from sweeps.runner import SweepRun
 
 DEFAULT = [8.0, 8.1, 7.9]
 BETTER, LOWER, WORSE = [2.0, 2.1, 1.9], [7.0, 8.6, 6.0], [11.0, 11.2, 11.4]
 
 
-def study(name: str, tuned: list[float], number: int = 3) -> Remembered:
+def study(name: str, tuned: list[float], number: int = 3) -> Study:
     """A study with one finalist and these scores."""
     trial = Trial(number=number, score=1.0, seconds=2.0, settings={"batch": 32 + number})
     record = Record(
@@ -52,14 +52,14 @@ def study(name: str, tuned: list[float], number: int = 3) -> Remembered:
         space="",
     )
     scores = {"default": DEFAULT, f"trial-{number}": tuned}
-    return Remembered.of(Memory(record=record, scores=scores, beside="12.0, one seed"))
+    return Study(record=record, scores=scores, matrix="12.0, one seed")
 
 
 def put(root: Path, name: str, tuned: list[float] = BETTER) -> None:
-    """The page of a study as `pages.write` leaves it, but for its words."""
+    """What the ranking needs of a study's page."""
     (root / name).mkdir(parents=True)
     (root / name / "README.md").write_text(name)
-    pages.remember(study(name, tuned), root / name)
+    (root / name / "study.json").write_text(study(name, tuned).model_dump_json())
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ def run(tmp_path: Path) -> SweepRun:
     return run
 
 
-def offer(run: SweepRun, tmp_path: Path, found: Remembered) -> Path:
+def offer(run: SweepRun, tmp_path: Path, found: Study) -> Path:
     candidate = tmp_path / "candidate.toml"
-    candidate.write_text(pages.preset(found) or "")
+    candidate.write_text(pages.preset(found, found.winner))
     run.write_preset(found, candidate)
     return candidate
 
@@ -145,17 +145,15 @@ def test_the_printed_command_trains_the_preset_that_was_written(run, tmp_path, c
     assert (tuned.experiment.batch, tuned.experiment.kimg) == (35, default.experiment.kimg)
 
 
-def test_the_ranking_keeps_what_the_store_does_not_know(tmp_path):
-    for name in ("a", "b"):
-        put(tmp_path, name)
-    known = study("a", LOWER)
-    text = pages.write_ranking(tmp_path, [known, study("without-a-page", BETTER)]).read_text()
+def test_the_ranking_is_made_from_the_folders_of_pages(tmp_path):
+    assert pages.write_ranking(tmp_path) is None
+    put(tmp_path, "a", LOWER)
+    put(tmp_path, "b")
+    text = pages.write_ranking(tmp_path).read_text()
     assert "[a](a/README.md)" in text and "[b](b/README.md)" in text
-    assert "without-a-page" not in text
-    assert "7.12 (" in text  # of a as the store has it
-    assert "2.00 (1.76 to 2.26)" in text  # of b, by its folder
+    assert "7.12 (" in text
+    assert "2.00 (1.76 to 2.26)" in text
     assert "12.0, one seed" in text
-    assert pages.write_ranking(tmp_path / "none", [known]) is None
 
 
 def test_a_ranking_that_would_lose_a_page_stays(tmp_path):
@@ -165,22 +163,23 @@ def test_a_ranking_that_would_lose_a_page_stays(tmp_path):
     put(tmp_path, "old")
     (tmp_path / "old/study.json").unlink()
     with pytest.raises(InputError, match=r"README.md stays as it is: .*old has no study.json"):
-        pages.write_ranking(tmp_path, [study("a", LOWER)])
+        pages.write_ranking(tmp_path)
     assert (tmp_path / "README.md").read_bytes() == before
 
 
 def test_a_page_is_written_over_its_own_files_only(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "publish", lambda folder, template, **values: None)
-    monkeypatch.setattr(pages, "contents", lambda swept, contest: {})
+    monkeypatch.setattr(pages, "contents", lambda study, swept: {})
     folder = tmp_path / "a"
     folder.mkdir()
     for name in ("history.png", "mine.png", "notes.md"):
         (folder / name).write_text("mine")
-    pages.write(study("a", BETTER), tmp_path)
+    monkeypatch.setattr("reports.studies.matrix_score", lambda store, swept: "12.0, one seed")
+    pages.write(None, Swept(study("a", BETTER)), tmp_path)
     kept = {path.name for path in folder.iterdir() if path.read_text() == "mine"}
     assert kept == {"mine.png", "notes.md"}
     assert "batch = 35" in (folder / "candidate.toml").read_text()
-    assert pages.remembered(folder) == study("a", BETTER)
+    assert pages.read(folder) == study("a", BETTER)
 
 
 # --- among what ships

@@ -42,12 +42,11 @@ from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
 from reports.difference import Difference
 from sweeps import __main__ as command
-from sweeps import pages, winners
+from sweeps import record, winners
 from sweeps.options import Request
-from sweeps.progress import Tally
 from sweeps.runner import SweepRun, default_cell, plan
 from sweeps.space import Choice, Range, Space, read_space, space
-from sweeps.study import HOST, Sweep, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
+from sweeps.study import HOST, Sweep, Tally, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
 from sweeps.toml import lines, nest
 from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
@@ -434,7 +433,7 @@ def test_divergence_prunes_and_an_all_pruned_study_says_so(sweep, site):
     for _ in range(2):
         assert go(sweep, site, diverge) == Result("pruned", "diverged: a loss is nan")
     assert counted(study) == 2
-    assert pages.summary(study, sweep).startswith("no trial finished: of 2, the pruner stopped 0 and 2 diverged")
+    assert record.summary(study).startswith("no trial finished: of 2, the pruner stopped 0 and 2 diverged")
     assert not winners.finalists(study, sweep, 3)
 
 
@@ -523,7 +522,7 @@ def test_a_trial_that_was_tried_again_keeps_its_name(sweep):
         study.tell(trial, **end)
     (best,) = winners.finalists(study, sweep, 1)
     assert (best.number, winners.name(best)) == (1, "trial-0")
-    assert pages.label(pages.row(best, sweep)) == "trial-0"
+    assert record.row(best, sweep).label == "trial-0"
     assert Tally.of(study).best_trial == 0
 
 

@@ -1,0 +1,264 @@
+"""Sweeps as the tracking store has them: what was searched, and how the winners scored from fresh seeds.
+
+Pages of sweeps show them (`sweeps.pages`), and so does the page of a matrix that trains the same models.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import AliasChoices, BaseModel, Field, ValidationError
+
+from gans import schema
+from gans.errors import InputError, first_line
+from gans.files import Damaged
+from gans.runs.reader import Source
+from gans.urls import shown
+from reports import results
+from reports.difference import Difference
+from reports.estimate import Estimate
+from reports.numbers import images, listed, number, setting
+from reports.results import Board, Results
+from reports.tables import escape
+
+log = logging.getLogger("gans")
+
+PREFIX = "sweep-"  # of a study's MLflow experiment
+DEFAULT = "default"  # the untuned model among the retrained
+# what may differ between trainings, by heading: a column of `Results.cells`
+CONDITIONS = {
+    "seeds": "seed",
+    "precision": "precision",
+    "images": "kimg",
+    "generated images": "score.images",
+    "device": schema.DEVICE,
+}
+
+
+def label(number: int) -> str:
+    """The name of a trial among the retrained models."""
+    return f"trial-{number}"
+
+
+class Trial(BaseModel):
+    """A finished trial: its values and its settings by dotted key."""
+
+    number: int
+    score: float
+    seconds: float
+    settings: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        return label(self.number)
+
+
+class Failure(BaseModel):
+    """A trial without a score, and why it has none."""
+
+    number: int
+    reason: str
+
+
+class Record(BaseModel):
+    """The search: kept as JSON with the sweep's run."""
+
+    study: str
+    model: str
+    dataset: str
+    metric: str
+    budget: float
+    kimg: float
+    objectives: list[str]
+    pruner: str
+    seed: int
+    asked: int
+    command: str
+    finished: int
+    pruned: int
+    diverged: int
+    failures: list[Failure]
+    share: float  # of the images that the trials would have seen without pruning
+    hours: float  # sum over trials
+    default: dict[str, Any]
+    finalists: list[Trial]
+    top: list[Trial]
+    importances: dict[str, float]
+    plots: dict[str, str]
+    space: str
+
+
+class Study(BaseModel):
+    """The outcome of a sweep: kept as JSON next to its page, from which the ranking of all sweeps is made."""
+
+    record: Record
+    scores: dict[str, list[float]]  # by configuration, one per finished fresh seed
+    # what the matrix of the data set's name has for the default; empty if it was not run
+    matrix: str = Field("", validation_alias=AliasChoices("matrix", "beside"))
+
+    def estimate(self, configuration: str) -> Estimate:
+        return Estimate.of(self._series(configuration))
+
+    def difference(self, trial: Trial) -> Difference:
+        """A finalist against the default, corrected for the number of finalists."""
+        count = max(1, len(self.record.finalists))
+        return Difference.of(self._series(trial.label), self._series(DEFAULT), count)
+
+    def _series(self, configuration: str) -> pd.Series:
+        return pd.Series(self.scores.get(configuration, ()), dtype=float)
+
+    @cached_property
+    def winner(self) -> Trial | None:
+        """The finalist with the lowest mean score; None if none has a score."""
+        scored = [trial for trial in self.record.finalists if self.scores.get(trial.label)]
+        return min(scored, key=lambda trial: self.estimate(trial.label).mean, default=None)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the winner is better than the default beyond chance."""
+        if self.winner is None:
+            return False
+        lower = self.estimate(self.winner.label).mean < self.estimate(DEFAULT).mean
+        return lower and self.difference(self.winner).beyond
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A study, and what only the store has of it.
+
+    Attributes:
+        winners: results of the default and the finalists; None before they are retrained.
+        plots: the folder of the search's figures; None if there are none.
+    """
+
+    study: Study
+    winners: Results | None = None
+    plots: Path | None = None
+
+
+# --- from the store
+
+
+def load(store: Source, experiment: str) -> Swept:
+    """A study by its MLflow experiment.
+
+    Raises:
+        InputError: the store has no sweep of this name whose trials are done.
+        Damaged: its record cannot be read.
+    """
+    for run in reversed(store.runs(experiment)):
+        path = store.artifact(run, schema.SWEEP_RECORD) if run.data.tags.get(schema.KIND) == schema.SWEEP else None
+        if path:
+            record, winners = read_record(path), tracked(store, experiment)
+            names = [DEFAULT, *(trial.label for trial in record.finalists)]
+            scores = {name: counted(winners, name)["score"].tolist() for name in names} if winners else {}
+            return Swept(Study(record=record, scores=scores), winners, store.artifact(run, schema.SWEEP_PLOTS))
+    raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
+
+
+def load_all(store: Source) -> list[Swept]:
+    """All studies of the store whose trials are done, by name."""
+    found = []
+    for name in store.experiments(PREFIX):
+        try:
+            found.append(load(store, name))
+        except Damaged as error:
+            log.warning("%s", error)
+        except InputError:
+            continue
+    return found
+
+
+def read_record(path: Path) -> Record:
+    """What a sweep's run has of the search.
+
+    Raises:
+        Damaged: the file is not as it was written.
+    """
+    try:
+        return Record.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise Damaged(f"cannot read {path}: {first_line(error)}; run the same `make sweep` again") from None
+
+
+def tracked(store: Source, experiment: str) -> Results | None:
+    """The results of an experiment; None if it has none of this protocol."""
+    try:
+        return results.load(store, experiment)
+    except InputError:
+        return None
+
+
+def counted(found: Results, model: str) -> pd.DataFrame:
+    """The finished cells of a model."""
+    return found.cells[(found.cells["model"] == model) & found.cells["counted"]]
+
+
+# --- a matrix and the sweeps of its models
+
+
+def table(matrix: Results, board: Board) -> pd.DataFrame:
+    """What sweeps found for the models of a board: a row per study, with what differs from the matrix."""
+    rows = [
+        row(matrix, board, swept.study, swept.winners)
+        for swept in load_all(matrix.store)
+        if swept.winners and swept.study.winner and belongs(swept.study.record, matrix, board)
+    ]
+    return pd.DataFrame(rows)
+
+
+def belongs(record: Record, matrix: Results, board: Board) -> bool:
+    return (record.dataset, record.metric) == (board.dataset, board.metric) and record.model in matrix.plan.models
+
+
+def row(matrix: Results, board: Board, study: Study, winners: Results) -> dict[str, str]:
+    assert study.winner
+    record, own = study.record, counted(matrix, study.record.model)
+    return {
+        "Model": escape(record.model),
+        "Here": str(Estimate.of(own.loc[own["dataset"] == board.dataset, "score"])),
+        "Default, in the sweep": str(study.estimate(DEFAULT)),
+        "Tuned, in the sweep": str(study.estimate(study.winner.label)),
+        "Sweep": f"[{record.study}](../sweeps/{record.study}/README.md)",
+        "The sweep differs in": differences(counted(winners, DEFAULT), own, "here") or "nothing",
+    }
+
+
+def matrix_score(store: Source, swept: Swept) -> str:
+    """What the matrix of the data set's name has for a swept model, for the sweep's page; empty if nothing."""
+    record = swept.study.record
+    matrix = tracked(store, record.dataset)
+    if matrix is None or swept.winners is None:
+        return ""
+    own = counted(matrix, record.model)
+    own = own[own["dataset"] == record.dataset]
+    estimate = Estimate.of(own["score"])
+    if not estimate.n or not math.isfinite(estimate.mean):
+        return ""
+    score = f"{estimate}, {estimate.n} seeds" if estimate.n > 1 else f"{number(estimate.mean)}, one seed"
+    differs = differences(counted(swept.winners, DEFAULT), own, "there")
+    return f"{own['metric'].iloc[0]} {score}" + (f". Here differ {differs}" if differs else "")
+
+
+def differences(one: pd.DataFrame, other: pd.DataFrame, place: str) -> str:
+    """The conditions in which the trainings of two sets of cells differ; `place` is where the other stands."""
+    found = []
+    for heading, column in CONDITIONS.items():
+        own, others = (values(cells, column) for cells in (one, other))
+        if own and others and own != others:
+            found.append(f"{heading}: {listed(own)} ({place} {listed(others)})")
+    return escape("; ".join(found))
+
+
+def values(cells: pd.DataFrame, column: str) -> list[str]:
+    """The distinct values of a column, as text."""
+    distinct = sorted(cells[column].dropna().unique()) if column in cells else []
+    if column == "kimg":
+        return [images(1000 * float(value)) for value in distinct]
+    return [str(value) if column == "seed" else setting(value) for value in distinct]
