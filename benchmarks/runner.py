@@ -25,7 +25,7 @@ from benchmarks.options import Bench, Machine, Report, Score, Selection
 from benchmarks.progress import costs, show
 from gans import fidelity, schema
 from gans.commands import options, progress
-from gans.compute import compiled, devices, precision, recorded
+from gans.compute import compiled, devices, graphs, precision
 from gans.config import PROTOCOL_VERSION, ShardedConfig
 from gans.errors import InputError
 from gans.files import write_text
@@ -152,7 +152,7 @@ class MatrixPlan:
         self.since = now()  # what is known is from then
         self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
         self.device = devices.resolve(machine.device)
-        recorded.wanted(machine.graph, self.device)
+        graphs.wanted(machine.graph, self.device)
         if machine.compile:
             compiled.require(self.device)
         matrix.check_names(selection)

@@ -23,8 +23,8 @@ from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.runs.scoring import Scoring
 from gans.training.loop import train
-from gans.training.players import Discriminator, Player, Statistics
-from gans.training.recorder import Observer, Silent
+from gans.training.recorder import NullObserver, Observer
+from gans.training.trainables import Discriminator, Statistics, Trainable
 from gans.training.updates import Update
 
 # who started the tests, in the background say, may have had Ctrl-C ignored, and processes of the tests inherit it
@@ -178,7 +178,7 @@ def train_and_score(
     """As a cell does it; the attributes of both results."""
     scoring = Scoring(made, data, folder, device)
     trained = train(made, data, folder, device, scoring.evaluator, observer)
-    scored = scoring.finish(trained, observer or Silent())
+    scored = scoring.finish(trained, observer or NullObserver())
     return SimpleNamespace(**vars(trained) | vars(scored))
 
 
@@ -193,7 +193,7 @@ def values(statistics: Statistics) -> Tensor:
 
 def discriminators(update: Update) -> list[Discriminator]:
     """Those that live in this process, in the order of their workers."""
-    return [player for player in update.players if isinstance(player, Discriminator)]
+    return [trainable for trainable in update.trainables if isinstance(trainable, Discriminator)]
 
 
 def seeded(update: Update, purpose: str, images: int, *labels: int) -> torch.Generator:
@@ -205,14 +205,14 @@ def seeded(update: Update, purpose: str, images: int, *labels: int) -> torch.Gen
 
 def latents(update: Update, images: int, *labels: int) -> Tensor:
     """What the rule draws at this position."""
-    return update.codes(seeded(update, "latents", images, *labels)).z
+    return update.generator_input(seeded(update, "latents", images, *labels)).z
 
 
-def to_double(*players: Player) -> None:
+def to_double(*trainables: Trainable) -> None:
     """Networks in float64, and what they are given."""
-    for player in players:
-        network = player.network.double()
-        player.compute = lambda x, *labels, network=network: network(x.double(), *labels)
+    for trainable in trainables:
+        network = trainable.network.double()
+        trainable.forward = lambda x, *labels, network=network: network(x.double(), *labels)
 
 
 @contextmanager

@@ -147,7 +147,7 @@ def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, condi
     update = RULES[rule](made, shape_of(data, made.networks), Context(data.train, data.train_labels))
     if LOSSES[loss].penalised and has_batch_norm(discriminators(update)[0].network):
         pytest.skip("the gradient penalty is refused with BatchNorm in the discriminator (gans.runs.cell)")
-    networks = [update.generator, *(d.network for d in discriminators(update))]
+    networks = [update.generator.network, *(d.network for d in discriminators(update))]
     before = [[p.detach().clone() for p in network.parameters()] for network in networks]
     for i in range(2):
         statistics = update.step(i * update.images_per_step)
@@ -170,8 +170,8 @@ def test_every_rule_goes_on_bit_for_bit_with_every_optimiser(settings, rule, tin
     made = tiny({"networks": {"name": "dcgan"}, "optimizer": settings, "update": UPDATES[rule]}, batch=4)
     whole, resumed = (RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train)) for _ in range(2))
     kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD, "rmsprop": torch.optim.RMSprop}[settings["name"]]
-    for player in (whole.player, *discriminators(whole)):
-        assert type(player.optimizer) is kind
+    for trainable in (whole.generator, *discriminators(whole)):
+        assert type(trainable.optimizer) is kind
     images = 0
     for _ in range(2):
         whole.step(images)
@@ -183,7 +183,9 @@ def test_every_rule_goes_on_bit_for_bit_with_every_optimiser(settings, rule, tin
         assert told[0].keys() == told[1].keys()
         assert all(torch.equal(value, told[1][name]) for name, value in told[0].items())
         images += whole.images_per_step
-    networks = [[update.generator, *(d.network for d in discriminators(update))] for update in (whole, resumed)]
+    networks = [
+        [update.generator.network, *(d.network for d in discriminators(update))] for update in (whole, resumed)
+    ]
     for one, other in zip(*networks, strict=True):
         pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
         assert all(torch.equal(p, q) for p, q in pairs)
@@ -195,11 +197,11 @@ def test_every_rule_sees_a_weight_that_is_no_number_and_counts_its_discriminator
     made = tiny({"networks": {"name": "gan"}, "update": UPDATES[rule]}, batch=4)
     for place in range(1 + len(discriminators(RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))))):
         update = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))
-        players = [update.player, *discriminators(update)]
+        trainables = [update.generator, *discriminators(update)]
         assert update.finite()
-        assert update.discriminator_size() == sum(player.size for player in players[1:])
+        assert update.discriminator_size() == sum(trainable.size for trainable in trainables[1:])
         with torch.no_grad():
-            players[place].parameters[-1].view(-1)[0] = torch.nan
+            trainables[place].parameters[-1].view(-1)[0] = torch.nan
         assert not update.finite()
 
 

@@ -15,8 +15,8 @@ from benchmarks.speed.tutorial import Tutorial, seeded
 from benchmarks.speed.workloads import Workload
 from gans import schema
 from gans.compute import devices
+from gans.compute.graphs import StepRunner
 from gans.compute.precision import products
-from gans.compute.recorded import Recorded
 from gans.schema import Settled
 from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve
@@ -88,30 +88,30 @@ def bare(training: Training) -> Steps:
 
     What was recorded is replayed, with the average of weights and the sums of statistics that are in it.
     """
-    if isinstance(training.playback, Recorded):
-        return replayed(training, training.playback)
+    if training.runner.recorder:
+        return replayed(training, training.runner)
     return played(training.update)
 
 
 def played(update: Update) -> Steps:
-    """Both players' passes and optimiser steps."""
+    """Both networks' passes and optimiser steps."""
     update.prepare(0)
 
     def steps(count: int) -> None:
         for _ in range(count):
-            update.play()
+            update.compute()
 
     return steps
 
 
-def replayed(training: Training, playback: Recorded) -> Steps:
+def replayed(training: Training, runner: StepRunner) -> Steps:
     """The recorded step again and again."""
 
     def steps(count: int) -> None:
-        while playback.recording is None:
+        while runner.graph is None:
             training.step()
         for _ in range(count):
-            playback.recording.replay()
+            runner.graph.replay()
 
     return steps
 

@@ -18,7 +18,7 @@ from benchmarks.speed.page import Page
 from benchmarks.speed.timing import Timing, Turns
 from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
 from gans.commands import options
-from gans.compute import devices, precision, recorded
+from gans.compute import devices, graphs, precision
 from gans.errors import unknown
 from gans.schema import Precision, Settled
 
@@ -59,7 +59,7 @@ class Measurement:
             if model not in SIZES:
                 raise unknown("model", model, SIZES)
         self.device = devices.resolve(asked.device)
-        recorded.wanted(asked.graph, self.device)
+        graphs.wanted(asked.graph, self.device)
         self.threads = asked.threads or devices.cores()
         devices.prepare(self.device, self.threads)
         self.plan = PLANS[self.device.type]

@@ -15,7 +15,7 @@ from gans.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from gans.models.codes import Code, Prior
+    from gans.models.inputs import GeneratorInput, Prior
 
 LATENT = "latents as SEED:INDEX: image INDEX, from 0, row by row, of `gans sample --seed SEED`"
 MOST = 10**6  # images of a call
@@ -88,9 +88,9 @@ class Artist:
     @property
     def prior(self) -> Prior:
         """What it draws from."""
-        from gans.models.codes import Prior
+        from gans.models.inputs import Prior
 
-        return Prior.told(self.about)
+        return Prior.from_about(self.about)
 
     def label(self, wanted: str) -> int:
         """The number of a class, from its name or else its number, from 0.
@@ -104,7 +104,7 @@ class Artist:
         number = wanted not in prior.classes and wanted.isascii() and wanted.isdigit()
         return prior.number(int(wanted) if number else wanted)
 
-    def draw(self, code: Tensor | Code) -> Tensor:
+    def draw(self, code: Tensor | GeneratorInput) -> Tensor:
         """uint8 images (n, channels, height, width) of codes, or of latents (n, length): of the first class then.
 
         Raises:
@@ -112,9 +112,9 @@ class Artist:
         """
         from gans.data.images import check_memory
         from gans.generate.sampling import generate
-        from gans.models.codes import Code
+        from gans.models.inputs import GeneratorInput
 
-        code = code if isinstance(code, Code) else self.prior.asked(code)
+        code = code if isinstance(code, GeneratorInput) else self.prior.of_class(code)
         channels, side = self.about["shape"]
         check_memory(self.name, (len(code), channels, side, side), "ask for fewer images")
         with drawing(self.name):

@@ -87,7 +87,7 @@ def _rows(asked: Interpolate, artist: Artist, stops: Tensor, classes: Sequence[i
     import torch
 
     from gans.generate import latents
-    from gans.models.codes import Code
+    from gans.models.inputs import GeneratorInput
 
     between = latents.BETWEEN[asked.line]
     rows = torch.stack([latents.path(row, asked.steps, between, closed) for row in stops])
@@ -98,7 +98,7 @@ def _rows(asked: Interpolate, artist: Artist, stops: Tensor, classes: Sequence[i
     mixtures = torch.nn.functional.one_hot(in_turn, len(artist.prior.classes)).float()
     way = latents.path(mixtures, asked.steps, latents.lerp, closed)
     try:
-        return artist.draw(Code(z, way.repeat(len(stops), 1))).unflatten(0, rows.shape[:2])
+        return artist.draw(GeneratorInput(z, way.repeat(len(stops), 1))).unflatten(0, rows.shape[:2])
     except (RuntimeError, TypeError, IndexError):  # a model from elsewhere, whose labels are whole
         raise InputError(f"{artist.name} does not mix classes; name one") from None
 

@@ -42,9 +42,9 @@ def run(asked: Sample) -> int:
     from gans.pictures.grids import picture, save_picture
 
     wanted = None if asked.class_ is None else artist.label(asked.class_)
-    code = artist.prior.codes(asked.count, asked.seed, latents.PURPOSE)  # of classes by their shares
+    code = artist.prior.sample(asked.count, asked.seed, latents.PURPOSE)  # of classes by their shares
     z = code.z if asked.truncation is None else latents.truncated(code.z, asked.truncation, asked.seed)
-    code = replace(code, z=z) if wanted is None else artist.prior.asked(z, wanted)
+    code = replace(code, z=z) if wanted is None else artist.prior.of_class(z, wanted)
     drawn = picture(artist.draw(code))
     (path,) = asked.files(named, "samples", ".png")
     save_picture(drawn, path)

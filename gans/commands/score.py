@@ -148,7 +148,7 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     from gans.data import datasets
     from gans.data.images import check_memory
     from gans.generate import sampling
-    from gans.models.codes import Prior
+    from gans.models.inputs import Prior
 
     count = COUNT if asked.count is None else asked.count
     generator, about = sampling.load_generator(path, device)
@@ -159,8 +159,8 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     name = fidelity.default_extractor(reference) if asked.extractor == "auto" else asked.extractor
     fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
     check_memory(str(path), (count, channels, side, side), "ask for fewer images")
-    prior = Prior.told(about)
-    code = sampling.codes(count, prior, "report")
+    prior = Prior.from_about(about)
+    code = sampling.inputs(count, prior, "report")
     with drawing(path):
         images = sampling.generate(generator, code)
     labels = code.labels if prior.classes == reference.classes else None

@@ -51,9 +51,9 @@ def run(asked: Walk) -> int:
         z = latents.plane(latents.chosen(asked.through, artist.latent), size, latents.BETWEEN[asked.line])
     else:
         some = latents.draw(AMONG, artist.latent, asked.seed)
-        axes = latents.directions(some, artist.draw(artist.prior.asked(some, wanted)), 2)
+        axes = latents.directions(some, artist.draw(artist.prior.of_class(some, wanted)), 2)
         z = latents.around(latents.chosen([asked.around], artist.latent)[0], axes, size, asked.reach)
-    drawn = picture(artist.draw(artist.prior.asked(z, wanted)), columns=size)
+    drawn = picture(artist.draw(artist.prior.of_class(z, wanted)), columns=size)
     (path,) = asked.files(named, "walk", ".png")
     save_picture(drawn, path)
     print(f"{size} x {size} images in {path}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gans.errors import InputError
 
-Compute = Callable[..., Tensor]  # of latents or images and, in a conditional network, labels
+Forward = Callable[..., Tensor]  # of latents or images and, in a conditional network, labels
 NUMBERS = count()
 
 
@@ -37,7 +37,7 @@ def keep(folder: Path) -> None:
     os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "1")
 
 
-def compiled(network: nn.Module, backend: str = "inductor") -> Compute:
+def compiled(network: nn.Module, backend: str = "inductor") -> Forward:
     """What computes a network by compiled code.
 
     Args:
@@ -48,7 +48,7 @@ def compiled(network: nn.Module, backend: str = "inductor") -> Compute:
     return torch.compile(own(network), dynamic=False, backend=backend)
 
 
-def own(network: nn.Module) -> Compute:
+def own(network: nn.Module) -> Forward:
     """A call of the network, as a function whose code is no other network's.
 
     Torch counts how often it compiled by code object, and gives up at eight. The forward pass of a class is one

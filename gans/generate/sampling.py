@@ -1,4 +1,4 @@
-"""Images from codes: the one way that a generator is sampled, for scores and for pictures."""
+"""Images from a generator's inputs: the one way that a generator is sampled, for scores and for pictures."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from gans.data.images import to_uint8
 from gans.errors import InputError, first_line
 from gans.files import load_weights
 from gans.models import build_generator
-from gans.models.codes import Code, Prior
+from gans.models.inputs import GeneratorInput, Prior
 from gans.models.layers import Shape
 from gans.registry import NotAllowed
 
-# seeds of codes are apart from training seeds: every cell is scored on the same latents
+# seeds of inputs are apart from training seeds: every cell is scored on the same latents
 PURPOSES = {"choose": 1, "report": 2, "grid": 3}
 
 
-def codes(count: int, prior: Prior, purpose: str) -> Code:
-    """Fixed codes, drawn on the CPU so that every device gets the same.
+def inputs(count: int, prior: Prior, purpose: str) -> GeneratorInput:
+    """Fixed inputs, drawn on the CPU so that every device gets the same.
 
     Args:
         count: how many; the first ones do not depend on it.
-        prior: how a generator's codes are distributed.
+        prior: how a generator's inputs are distributed.
         purpose: a key of PURPOSES: `choose` picks checkpoints, `report` gives the final score, `grid` draws.
     """
-    return prior.codes(count, PURPOSES[purpose], "fixed latents")
+    return prior.sample(count, PURPOSES[purpose], "fixed latents")
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, code: Code | Tensor, batch: int = 500) -> Tensor:
+def generate(generator: nn.Module, code: GeneratorInput | Tensor, batch: int = 500) -> Tensor:
     """Images of an eval-mode generator: uint8 (n, channels, height, width) on the CPU.
 
     Args:
@@ -48,7 +48,7 @@ def generate(generator: nn.Module, code: Code | Tensor, batch: int = 500) -> Ten
     if generator.training:
         raise ValueError("a generator is sampled in eval mode; call .eval() on a copy first")
     device = next(generator.parameters()).device
-    code = code if isinstance(code, Code) else Code(code)
+    code = code if isinstance(code, GeneratorInput) else GeneratorInput(code)
     return torch.cat([to_uint8(generator(*part.to(device))).cpu() for part in code.split(batch)])
 
 
@@ -63,7 +63,7 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
         The network in eval mode, which maps latents (n, latent), and labels (n,) if it is conditional, to images
         (n, channels, side, side) in [-1, 1]; and what the file says of it: `shape` (channels, side), `networks`
         (`latent` among them), `experiment`, `classes` (their `names` and `shares`) if it is conditional, ...
-        `Prior.told` reads what it draws from.
+        `Prior.from_about` reads what it draws from.
 
     Raises:
         InputError: no such file, or none that holds a generator of this version.
@@ -71,7 +71,7 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
     weights, about = load_weights(Path(path))
     try:
         channels, side = about["shape"]
-        shape, networks = Shape(channels, side, len(Prior.told(about).classes)), about["networks"]
+        shape, networks = Shape(channels, side, len(Prior.from_about(about).classes)), about["networks"]
         config = network_config(networks).model_validate(networks)
         generator = build_generator(shape, config, seed=0)
         generator.load_state_dict(weights)

@@ -17,7 +17,7 @@ from gans.data.images import check_memory
 from gans.errors import InputError
 from gans.generate import latents
 from gans.generate.sampling import generate, load_generator
-from gans.models.codes import Code, Prior
+from gans.models.inputs import GeneratorInput, Prior
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ class Served:
 
     def __init__(self, generator: nn.Module, about: dict[str, Any]) -> None:
         self.generator = generator
-        self.prior = Prior.told(about)
+        self.prior = Prior.from_about(about)
         self.shape: tuple[int, int] = tuple(about["shape"])
 
     def predict(self, asked: pd.DataFrame) -> np.ndarray:
@@ -53,8 +53,8 @@ class Served:
             raise InputError(f"give either '{SEED}', with '{COUNT}' if wanted, or '{LATENT}'")
         rows = self.given(asked) if LATENT in asked else self.drawn(asked)
         labels = map(str, asked[LABEL]) if LABEL in asked else [None] * len(rows)
-        codes = [self.prior.asked(z, label) for z, label in zip(rows, labels, strict=True)]
-        return generate(self.generator, Code.joined(codes)).numpy()
+        codes = [self.prior.of_class(z, label) for z, label in zip(rows, labels, strict=True)]
+        return generate(self.generator, GeneratorInput.joined(codes)).numpy()
 
     def given(self, asked: pd.DataFrame) -> list[Tensor]:
         """The latents that a request holds: (1, length) for each row."""

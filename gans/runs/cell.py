@@ -21,7 +21,7 @@ from gans.models import build_discriminator, build_generator, shape_of
 from gans.models.layers import Shape
 from gans.registry import LOSSES, MODELS, RULES
 from gans.training.losses import Penalties
-from gans.training.players import normalises
+from gans.training.trainables import normalises
 
 Find = Callable[[str], fidelity.Extractor]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gans import files, schema
-from gans.compute import compiled, devices, precision, recorded
+from gans.compute import compiled, devices, graphs, precision
 from gans.config import Resolved, ShardedConfig
 from gans.data import datasets
 from gans.data.images import ImageData
@@ -29,7 +29,7 @@ from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
-from gans.training.mdgan.workers import Hire
+from gans.training.mdgan.workers import TeamFactory
 from gans.training.recorder import History
 from gans.urls import masked
 
@@ -156,7 +156,7 @@ class CellRun:
         """
         device = devices.resolve(self.place.device)
         precision.require(self.cell.experiment.precision, device)
-        recorded.wanted(self.place.graph, device)
+        graphs.wanted(self.place.graph, device)
         if self.place.compile:
             compiled.require(device)
             compiled.keep(datasets.data_root().absolute() / "cache" / "compiled")
@@ -227,9 +227,9 @@ class CellRun:
         scoring = Scoring(experiment, images, self.folder, device)
         judge, place = scoring.evaluator, self.place
         self.tell(0, phase(schema.TRAINING_PHASE))
-        with hiring(run, experiment, place.workers) as hire:
+        with team_factory(run, experiment, place.workers) as worker_factory:
             trained = train(
-                experiment, images, self.folder, device, judge, tracker, place.graph, hire, place.compile
+                experiment, images, self.folder, device, judge, tracker, place.graph, worker_factory, place.compile
             )
         self.tell(0, phase(schema.SCORING_PHASE))
         scored = scoring.finish(trained, tracker)
@@ -307,16 +307,16 @@ def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path)
 
 
 @contextmanager
-def hiring(run: Run, experiment: Resolved, where: schema.Where) -> Iterator[Hire]:
+def team_factory(run: Run, experiment: Resolved, where: schema.Where) -> Iterator[TeamFactory]:
     """What makes the cell's workers; whoever is lost becomes a tag of the run."""
 
     def lost(n: int, why: str) -> None:
         run.tag({f"{schema.LOST}{n}": why})
 
     where = where if RULES[experiment.update.rule].distributed else "local"
-    with cluster.hiring(where, experiment, lost) as hire:
+    with cluster.team_factory(where, experiment, lost) as worker_factory:
         run.tag({schema.WORKERS: where})
-        yield hire
+        yield worker_factory
 
 
 def reason(error: BaseException) -> str:
@@ -335,7 +335,7 @@ def session(cell: Cell, place: Place) -> dict[str, str]:
         schema.DEVICE: devices.describe(device),
         schema.THREADS: str(place.threads),
         schema.COMPILED: str(place.compile).lower(),
-        schema.GRAPH: str(recorded.wanted(place.graph, device) and not apart).lower(),
+        schema.GRAPH: str(graphs.wanted(place.graph, device) and not apart).lower(),
         schema.STATUS: schema.RUNNING,
     }
 

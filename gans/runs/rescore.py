@@ -12,7 +12,7 @@ from gans import schema
 from gans.compute import devices
 from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
-from gans.models.codes import Prior
+from gans.models.inputs import Prior
 from gans.runs.cell import Cell, extractor
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place

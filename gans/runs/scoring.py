@@ -16,7 +16,7 @@ from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.fidelity.scorer import Scorer
 from gans.generate import sampling
-from gans.models.codes import Code, Prior
+from gans.models.inputs import GeneratorInput, Prior
 from gans.pictures import grids, panels
 from gans.pictures.decoration import decorating
 from gans.runs.scores import ScoreKey, record
@@ -65,7 +65,7 @@ def draw_report(generator: nn.Module, count: int, prior: Prior) -> tuple[Tensor,
 
     And the classes that they were asked for, int64 (count,); None of a generator without.
     """
-    code = sampling.codes(count, prior, "report")
+    code = sampling.inputs(count, prior, "report")
     return sampling.generate(generator, code), code.labels
 
 
@@ -123,7 +123,7 @@ class Scoring:
             generator = chosen(self.folder / schema.GENERATOR, self.device)
             drawn = draw_report(generator, self.experiment.score.images, self.prior)
             found = [scorer.assess(*drawn) for scorer in self.scorers]
-        grid = sampling.generate(generator, sampling.codes(GRID_IMAGES, self.prior, "grid"))
+        grid = sampling.generate(generator, sampling.inputs(GRID_IMAGES, self.prior, "grid"))
         self.draw(grid, self.of_each_class(generator), found, observer)
         return [one.scores for one in found]
 
@@ -134,9 +134,9 @@ class Scoring:
         """
         if not self.prior.classes:
             return None
-        z = sampling.codes(OF_A_CLASS, self.prior, "grid").z
-        codes = [self.prior.asked(z, label) for label in range(len(self.prior.classes[:CLASSES]))]
-        return sampling.generate(generator, Code.joined(codes)).unflatten(0, (len(codes), OF_A_CLASS))
+        z = sampling.inputs(OF_A_CLASS, self.prior, "grid").z
+        codes = [self.prior.of_class(z, label) for label in range(len(self.prior.classes[:CLASSES]))]
+        return sampling.generate(generator, GeneratorInput.joined(codes)).unflatten(0, (len(codes), OF_A_CLASS))
 
     def draw(self, grid: Tensor, by_class: Tensor | None, found: Sequence[Assessment], observer: Observer) -> None:
         """The grid, one by classes, its first images with their nearest training images, and the classes drawn."""

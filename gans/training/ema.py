@@ -43,7 +43,7 @@ class EMA:
         self.share.fill_(1 - self.decay(images, step))
 
     @torch.no_grad()
-    def play(self) -> None:
+    def update(self) -> None:
         """Follow the trained weights."""
         if self.share.is_cuda:
             at_once(self.averaged, self.trained, 1 - self.share)

@@ -65,7 +65,7 @@ class Curve:
             Diverged: weights are not finite, or the generator has collapsed.
         """
         self.training.ensure_finite()
-        code = sampling.codes(self.evaluator.n, self.training.prior, "choose")
+        code = sampling.inputs(self.evaluator.n, self.training.prior, "choose")
         images = sampling.generate(self.training.ema.generator, code)
         self.ensure_variety(images)
         return self.evaluator.distance(images)

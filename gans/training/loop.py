@@ -18,7 +18,7 @@ from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve, Evaluator
 from gans.training.recorder import Diverged, History, Observer, Recorder
 from gans.training.state import Training
-from gans.training.updates import Hire
+from gans.training.updates import WorkerFactory
 
 GRID_IMAGES = 64
 
@@ -60,7 +60,7 @@ def train(
     evaluator: Evaluator,
     observer: Observer | None = None,
     graph: bool | None = None,
-    hire: Hire | None = None,
+    worker_factory: WorkerFactory | None = None,
     compile: bool = False,
 ) -> Outcome:
     """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
@@ -72,8 +72,8 @@ def train(
         device: where networks and images live.
         evaluator: judges the averaged generator, and so picks the checkpoint.
         observer: is told metrics and pictures.
-        graph: record steps and replay them (`gans.compute.recorded`); None: where the device has graphs.
-        hire: makes the workers of an update rule that has some; None: they live in this process.
+        graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
+        worker_factory: makes the workers of an update rule that has some; None: they live in this process.
         compile: compute networks by compiled code (`gans.compute.compiled`).
 
     Returns:
@@ -85,7 +85,7 @@ def train(
         WorkersLost: none is left; the last checkpoint stays, to go on from.
     """
     recorder = Recorder(device, observer)
-    training = Training(experiment, data, device, graph, hire, compile)
+    training = Training(experiment, data, device, graph, worker_factory, compile)
     curve = Curve(evaluator, training, folder / schema.GENERATOR)
     session = Session(training, curve, recorder, folder, Checkpoints(folder))
     session.begin()
@@ -147,7 +147,7 @@ class Session:
         """A grid from the same latents at every moment."""
         self.wait()
         training = self.training
-        code = sampling.codes(GRID_IMAGES, training.prior, "grid")
+        code = sampling.inputs(GRID_IMAGES, training.prior, "grid")
         path = self.folder / schema.SAMPLES / f"{training.images / 1000:010.3f}kimg.png"
         images = sampling.generate(training.ema.generator, code)
         with decorating(path):
@@ -176,7 +176,7 @@ class Session:
 
     def log(self) -> None:
         training = self.training
-        self.recorder.log(training.images, training.told, training.update.metrics())
+        self.recorder.log(training.images, training.means, training.update.metrics())
 
     # --- the end
 

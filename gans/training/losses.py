@@ -20,7 +20,7 @@ from gans.registry import LOSSES
 
 @dataclass(frozen=True)
 class Loss:
-    """The two players' losses.
+    """The two trainables' losses.
 
     Attributes:
         d_loss: the discriminator's, of (real_logits, fake_logits).

@@ -37,8 +37,8 @@ class Observer(Protocol):
         """Training goes on from a checkpoint, before which all this was logged."""
 
 
-class Silent:
-    """An observer that looks away."""
+class NullObserver:
+    """An observer that ignores everything."""
 
     def log(self, images: int, values: Mapping[str, float]) -> None: ...
 
@@ -79,7 +79,7 @@ class Recorder:
     """
 
     def __init__(self, device: torch.device, observer: Observer | None = None) -> None:
-        self.observer = observer or Silent()
+        self.observer = observer or NullObserver()
         self.costs = Costs(device)
         self.history: History = {}
         self.logged_training = 0.0

@@ -9,18 +9,18 @@ from typing import Any
 import torch
 
 from gans import schema
-from gans.compute import compiled, precision, recorded
+from gans.compute import compiled, graphs, precision
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.models import shape_of
-from gans.models.codes import Prior
+from gans.models.inputs import Prior
 from gans.registry import RULES
 from gans.training.ema import EMA
 from gans.training.means import Means
-from gans.training.players import Statistics
 from gans.training.recorder import Diverged
-from gans.training.updates import Context, Hire, Update
+from gans.training.trainables import Statistics
+from gans.training.updates import Context, Update, WorkerFactory
 
 
 class Training:
@@ -30,8 +30,8 @@ class Training:
         experiment: what to train.
         data: its data set.
         device: where networks and images live.
-        graph: record steps and replay them (`gans.compute.recorded`); None: where the device has graphs.
-        hire: makes the workers of an update rule that has some; None: they live in this process.
+        graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
+        worker_factory: makes the workers of an update rule that has some; None: they live in this process.
         compile: compute the networks in this process by compiled code (`gans.compute.compiled`).
 
     Raises:
@@ -44,8 +44,8 @@ class Training:
         ema: the averaged generator, which is scored and drawn.
         images: real images that were shown to the discriminators, all of them together.
         previous: the same before the last step; -1 before the first, when everything is due.
-        told: what steps told since the last log.
-        playback: plays the steps.
+        means: of the steps' statistics since the last log.
+        runner: computes the steps.
     """
 
     def __init__(
@@ -54,40 +54,40 @@ class Training:
         data: ImageData,
         device: torch.device,
         graph: bool | None = None,
-        hire: Hire | None = None,
+        worker_factory: WorkerFactory | None = None,
         compile: bool = False,
     ) -> None:
         precision.require(experiment.precision, device)
         if compile:
             compiled.require(device)
-        self.playback = recorded.playback(recorded.wanted(graph, device), device)
+        self.runner = graphs.step_runner(graphs.wanted(graph, device), device)
         self.experiment, self.data, self.device = experiment, data, device
         self.shape = shape_of(data, experiment.networks)
         self.prior = Prior.of(experiment, data)
         part = data.part(experiment.data_share)
-        context = Context(part.images.to(device), part.labels, hire)
+        context = Context(part.images.to(device), part.labels, worker_factory)
         self.update: Update = RULES[experiment.update.rule](experiment, self.shape, context)
-        self.ema = EMA(self.update.generator, experiment.ema.halflife_kimg)
+        self.ema = EMA(self.update.generator.network, experiment.ema.halflife_kimg)
         if compile:  # once the average is copied from the generator
-            for player in self.update.players:
-                player.compile()
-        self.told = Means()
+            for trainable in self.update.trainables:
+                trainable.compile()
+        self.means = Means()
         self.images, self.previous = 0, -1
 
     def step(self) -> Statistics:
         """One step of the rule and of the average; returns what the rule tells, as tensors on the device."""
         self.prepare()
-        statistics = self.playback.play(self)
+        statistics = self.runner.run(self)
         self.update.finish()
         shown = self.update.images_per_step
-        self.told.count(statistics, shown)
+        self.means.count(statistics, shown)
         self.previous, self.images = self.images, self.images + shown
         return statistics
 
     def prepare(self) -> None:
         """Put what the next step depends on into place."""
         trained = self.update.trained
-        self.update.anneal(self.images)
+        self.update.schedule(self.images)
         self.update.prepare(self.images)
         shown = self.update.images_per_step
         # the average begins with the first trained generator; until then, at 0 images, it is a copy
@@ -95,36 +95,36 @@ class Training:
 
     # --- what is recorded
 
-    def play(self) -> Statistics:
-        statistics = self.update.play()
-        self.ema.play()
-        self.told.add(statistics)
+    def compute(self) -> Statistics:
+        statistics = self.update.compute()
+        self.ema.update()
+        self.means.add(statistics)
         return statistics
 
     @property
     def kind(self) -> Hashable:
         kind = self.update.kind
-        return None if kind is None else (kind, self.update.player.betas)
+        return None if kind is None else (kind, self.update.generator.betas)
 
     @property
     def rngs(self) -> Sequence[torch.Generator]:
         return self.update.rngs
 
-    def playing(self) -> AbstractContextManager[None]:
+    def computing(self) -> AbstractContextManager[None]:
         """With products as the precision has them. Other cells on the card may wait for theirs meanwhile."""
         return precision.products(self.experiment.precision, self.device)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """With optimisers that count their steps on the device; outside, those of torch would warn of it."""
-        players = self.update.players
-        for player in players:
-            player.count_on_device(True)
+        trainables = self.update.trainables
+        for trainable in trainables:
+            trainable.count_on_device(True)
         try:
             yield
         finally:
-            for player in players:
-                player.count_on_device(False)
+            for trainable in trainables:
+                trainable.count_on_device(False)
 
     # --- where it stands
 
@@ -161,7 +161,7 @@ class Training:
     def sizes(self) -> dict[str, float]:
         """Trainable parameters of the generator, and of all discriminators together."""
         return {
-            schema.SIZE_G: self.update.player.size,
+            schema.SIZE_G: self.update.generator.size,
             schema.SIZE_D: self.update.discriminator_size(),
         }
 
@@ -208,4 +208,4 @@ class Training:
         self.images = self.previous = state["images"]
         # another number of threads adds numbers up in another order
         torch.set_num_threads(state["threads"])
-        self.playback.forget()  # loading a state replaces what a recording points to
+        self.runner.forget()  # loading a state replaces what a recording points to

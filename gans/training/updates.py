@@ -2,7 +2,7 @@
 
 An update rule owns the networks and their optimisers and is built as `rule(experiment, shape, context)`. Its steps
 are prepared, which depends on the position in training, and then played: device arithmetic alone, which
-`gans.compute.recorded` may record. It never waits for the device: statistics stay there as tensors until they are
+`gans.compute.graphs` may record. It never waits for the device: statistics stay there as tensors until they are
 logged.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gans import schema, seeds
 from gans.compute import devices
@@ -23,14 +23,14 @@ from gans.data.batches import Batch, Batches
 from gans.data.images import Split
 from gans.errors import InputError
 from gans.models import build_generator
-from gans.models.codes import Code, Labels, shares
+from gans.models.inputs import GeneratorInput, Labels, shares
 from gans.models.layers import Shape
 from gans.training.losses import mixture
-from gans.training.players import Discriminator, Learner, Player, Statistics
+from gans.training.trainables import Discriminator, Learner, Statistics, Trainable
 
 # makes the workers of a rule that has some, from (experiment, shape, each worker's images on the device, with
 # labels if the networks are conditional); what it makes is between it and the rule
-Hire = Callable[[Resolved, Shape, Sequence[Split]], Any]
+WorkerFactory = Callable[[Resolved, Shape, Sequence[Split]], Any]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Context:
     Attributes:
         images: the training images, uint8 (n, c, h, w), on the device where the rule computes.
         labels: their classes, int64 (n,), if they have any.
-        hire: makes the workers of a rule that has some; None: they live in this process.
+        worker_factory: makes the workers of a rule that has some; None: they live in this process.
     """
 
     images: Tensor
     labels: Tensor | None = None
-    hire: Hire | None = None
+    worker_factory: WorkerFactory | None = None
 
     def classes(self, shape: Shape) -> Tensor | None:
         """The labels where the images are, if networks of this shape take them."""
@@ -59,7 +59,7 @@ class Update(ABC):
     """A rule for one training step.
 
     Attributes:
-        generator: the network that learns to draw.
+        generator: the network that learns to draw, with its optimiser.
         images_per_step: real images that the last step showed to the discriminators, all of them together; once
             the next is prepared, what it is going to show.
         rngs: all random generators that playing draws from.
@@ -80,7 +80,7 @@ class Update(ABC):
         network = build_generator(shape, experiment.networks, experiment.seed)
         network = devices.place(network, self.device)
         optimizer = experiment.optimizer
-        self.player = Player(network, optimizer.lr_g, optimizer, experiment.precision, experiment.anneal)
+        self.generator = Trainable(network, optimizer.lr_g, optimizer, experiment.precision, experiment.anneal)
 
     @classmethod
     def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
@@ -98,31 +98,27 @@ class Update(ABC):
                 f"batch = {experiment.batch} exceeds the {images} training images; take a smaller one"
             )
 
-    @property
-    def generator(self) -> nn.Module:
-        return self.player.network
-
     def step(self, images: int) -> Statistics:
         """One step after `images` images. Returns scalars on the device, by the names that are tracked."""
-        self.anneal(images)
+        self.schedule(images)
         self.prepare(images)
-        statistics = self.play()
+        statistics = self.compute()
         self.finish()
         return statistics
 
-    def anneal(self, images: int) -> None:
-        """Move what is annealed, of all players in this process, to where it is after `images` images."""
+    def schedule(self, images: int) -> None:
+        """Move what is annealed, of all trainables in this process, to where it is after `images` images."""
         progress = self.experiment.progress(images)
-        for player in self.players:
-            player.prepare(progress)
+        for trainable in self.trainables:
+            trainable.schedule(progress)
 
     @abstractmethod
     def prepare(self, images: int) -> None:
         """Put what the step after `images` images depends on into buffers and generators that stay in place."""
 
     @abstractmethod
-    def play(self) -> Statistics:
-        """The arithmetic of the step that was prepared, by the rules of `gans.compute.recorded.Step`."""
+    def compute(self) -> Statistics:
+        """The arithmetic of the step that was prepared, by the rules of `gans.compute.graphs.Step`."""
 
     def finish(self) -> None:  # noqa: B027  # most rules have nothing to do then
         """What comes after a step and is no part of its arithmetic."""
@@ -179,12 +175,12 @@ class Update(ABC):
 
     def learners(self) -> dict[str, Learner]:
         """All that learns, by name."""
-        return {"generator": self.player, **self.opponents()}
+        return {"generator": self.generator, **self.opponents()}
 
     @property
-    def players(self) -> list[Player]:
+    def trainables(self) -> list[Trainable]:
         """Those that live in this process: the generator's, then all others in their order."""
-        return [player for learner in self.learners().values() for player in learner.players]
+        return [trainable for learner in self.learners().values() for trainable in learner.trainables]
 
     # --- what rules draw
 
@@ -197,16 +193,16 @@ class Update(ABC):
         """What it draws next is a function of the training seed, the purpose, the images seen and the labels."""
         rng.manual_seed(seeds.mix_ahead(self.experiment.seed, purpose, images, self.images_per_step, *labels))
 
-    def codes(self, rng: torch.Generator) -> Code:
+    def generator_input(self, rng: torch.Generator) -> GeneratorInput:
         """What a batch is generated from: z ~ N(0, 1) and, by conditional networks, labels."""
         batch, latent = self.experiment.batch, self.experiment.networks.latent
         z = torch.randn((batch, latent), generator=rng, device=self.device)
-        return Code(z) if self.labels is None else Code(z, self.labels.draw(batch, rng))
+        return GeneratorInput(z) if self.labels is None else GeneratorInput(z, self.labels.draw(batch, rng))
 
     def generated(self, rng: torch.Generator) -> Batch:
         """A batch of the generator's images, whose graph leads to its weights."""
-        code = self.codes(rng)
-        return Batch(self.player.compute(*code), code.labels)
+        given = self.generator_input(rng)
+        return Batch(self.generator.forward(*given), given.labels)
 
 
 def averaged(statistics: Sequence[Statistics]) -> Statistics:
@@ -269,7 +265,7 @@ class TwoPlayer(Update):
         if self.augmentation:  # all calls of the discriminator in this step draw from it, one after the other
             self.seed(self.augmentation.rng, "augment", images)
 
-    def play(self) -> Statistics:
+    def compute(self) -> Statistics:
         *extra, last = self.inputs
         for inputs in extra:
             with torch.no_grad():
@@ -279,7 +275,7 @@ class TwoPlayer(Update):
         real = self.batches.of(last.places)
         learned = self.learn(last, real, fake.detach())
         loss = self.discriminator.generator_loss(real, fake)
-        self.player.apply(self.player.gradients(loss))
+        self.generator.apply(self.generator.gradients(loss))
         return {**learned, schema.LOSS_G: loss.detach()}
 
     def learn(self, inputs: Inputs, real: Batch, fake: Batch) -> Statistics:

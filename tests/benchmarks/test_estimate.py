@@ -29,9 +29,9 @@ def test_a_trial_of_some_steps_tells_pace_and_disk(tiny, blobs, monkeypatch):
     assert found.cost.image > 0 and found.cost.rest == 0
     training = estimate.Training(cell.experiment, blobs(), CPU)
     generator = size(training.ema.state())
-    players = sum(size(dict(player.network.state_dict())) for player in training.update.players)
-    at_least = 3 * players + 5 * generator + estimate.PICTURES  # networks without the optimisers' moments
-    assert at_least < found.disk < at_least + 3 * 3 * players
+    trainables = sum(size(dict(trainable.network.state_dict())) for trainable in training.update.trainables)
+    at_least = 3 * trainables + 5 * generator + estimate.PICTURES  # networks without the optimisers' moments
+    assert at_least < found.disk < at_least + 3 * 3 * trainables
 
 
 def test_a_model_is_tried_once_for_all_data_of_one_shape(tiny, blobs, monkeypatch):

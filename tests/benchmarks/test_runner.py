@@ -24,7 +24,7 @@ from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixOutcome, MatrixRun, check_cell
 from benchmarks.scores import score
 from gans import files
-from gans.compute import devices, recorded
+from gans.compute import devices, graphs
 from gans.errors import InputError
 from gans.fidelity import require
 from gans.runs import journal
@@ -351,7 +351,7 @@ def test_cells_on_a_cpu_have_processes(monkeypatch):
 
 
 def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(recorded, "wanted", lambda asked, device: bool(asked))  # there is no CUDA device here
+    monkeypatch.setattr(graphs, "wanted", lambda asked, device: bool(asked))  # there is no CUDA device here
     monkeypatch.setattr("benchmarks.runner.check_cluster", lambda cells, device: None)
     path = tmp_path / "rules.toml"
     path.write_text(TINY + "[models.mdgan]\n[models.fl-gan]\n")

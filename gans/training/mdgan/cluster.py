@@ -27,16 +27,16 @@ from gans.models.layers import Shape
 from gans.schema import Where
 from gans.training.mdgan.workers import (
     Exchange,
-    Hire,
     LocalTeam,
     Lost,
-    Pupil,
     Reply,
     Team,
+    TeamFactory,
     Worker,
+    WorkerDiscriminator,
     size_of,
 )
-from gans.training.players import Player
+from gans.training.trainables import Trainable
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -91,7 +91,7 @@ def needs(workers: int, device: torch.device, resources: Mapping[str, float]) ->
 
 
 @contextmanager
-def hiring(where: Where, experiment: Resolved, lost: Lost) -> Iterator[Hire]:
+def team_factory(where: Where, experiment: Resolved, lost: Lost) -> Iterator[TeamFactory]:
     """What makes a team: of workers in this process, or of actors in a cluster that is there meanwhile."""
     if where == "local":
         yield partial(LocalTeam, lost=lost)
@@ -117,18 +117,19 @@ class RemoteWorker:
         images, labels = unpacked(shard, self.device)
         batches = Batches(images, experiment.seed, "worker", n, labels=labels)
         self.experiment = experiment
-        self.worker, self.pupil = Worker(experiment, batches, n), Pupil(experiment, shape, batches, n)
+        self.worker = Worker(experiment, batches, n)
+        self.discriminator = WorkerDiscriminator(experiment, shape, batches, n)
 
     def about(self) -> tuple[int, int]:
         """Process id, and trainable parameters of the discriminator."""
-        return os.getpid(), self.pupil.player.size
+        return os.getpid(), self.discriminator.size
 
     def work(self, iteration: int, progress: float, x_d: Arrays, x_g: Arrays) -> tuple[np.ndarray, np.ndarray]:
         """The worker's part of an iteration: feedback and statistics of a `Reply`."""
-        self.pupil.player.prepare(progress)
-        self.pupil.prepare(self.worker, iteration)
+        self.discriminator.schedule(progress)
+        self.discriminator.prepare(self.worker, iteration)
         with precision.products(self.experiment.precision, self.device):
-            reply = self.pupil.play(unpacked(x_d, self.device), unpacked(x_g, self.device))
+            reply = self.discriminator.compute(unpacked(x_d, self.device), unpacked(x_g, self.device))
         return reply.feedback.cpu().numpy(), reply.statistics.cpu().numpy()
 
     def give(self) -> tuple[list[Any], int]:
@@ -147,14 +148,14 @@ class RemoteWorker:
         return True
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = on_cpu(self.pupil.player.state())
+        state: dict[str, Any] = on_cpu(self.discriminator.state())
         return state
 
     def put(self, state: dict[str, Any]) -> None:
-        self.pupil.player.load(state)
+        self.discriminator.load(state)
 
     def finite(self) -> bool:
-        return self.pupil.player.finite()
+        return self.discriminator.finite()
 
 
 def on_cpu(tree: Any) -> Any:
@@ -203,7 +204,7 @@ class Moving(NamedTuple):
 
 
 class RayTeam(Team):
-    """Workers as actors; `hiring` holds the connection to their cluster.
+    """Workers as actors; `team_factory` holds the connection to their cluster.
 
     The server sends each worker its shard once, when it starts. From then on a generated batch is put into the
     object store once per iteration, whoever reads it, and all workers compute at the same time.
@@ -248,10 +249,10 @@ class RayTeam(Team):
         return self.parameters
 
     @property
-    def players(self) -> list[Player]:
+    def trainables(self) -> list[Trainable]:
         return []
 
-    def play(self, generated: Iterator[Batch]) -> dict[int, Reply]:
+    def compute(self, generated: Iterator[Batch]) -> dict[int, Reply]:
         """A worker starts as soon as both of its batches exist, while the next ones are generated."""
         parcels: list[Parcel] = []
         down = 0

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from gans import seeds
-from gans.compute.recorded import Lanes
+from gans.compute.graphs import ParallelStreams
 from gans.config import FLGANConfig, Resolved, TwoPlayerConfig
 from gans.data.shards import check_shards, deal
 from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.training.mdgan.server import swap_interval
 from gans.training.mdgan.workers import Traffic, size_of
-from gans.training.players import Discriminator, Learner, Statistics
+from gans.training.trainables import Discriminator, Learner, Statistics
 from gans.training.updates import Context, TwoPlayer, Update, averaged
 
 
@@ -49,13 +49,13 @@ class FLGAN(Update):
         for n, part in enumerate(part.to(images.device) for part in parts):
             shard = Context(images[part], None if labels is None else labels[part])
             self.workers.append(TwoPlayer(alone(experiment, config, n), shape, shard))
-        self.lanes = Lanes(self.device)
+        self.streams = ParallelStreams(self.device)
         self.rngs += [rng for worker in self.workers for rng in worker.rngs]
         self.images_per_step = sum(worker.images_per_step for worker in self.workers)
         self.round_interval = round_interval(experiment, config, len(images))
         self.iteration = 0
         self.traffic = Traffic()
-        self.send([self.generator, Discriminator(experiment, shape, self.device).network])
+        self.send([self.generator.network, Discriminator(experiment, shape, self.device).network])
         self.traffic = Traffic()  # handing out the initial weights is not counted, as in MD-GAN
 
     @classmethod
@@ -88,8 +88,8 @@ class FLGAN(Update):
         for worker in self.workers:
             worker.prepare(images // len(self.workers))
 
-    def play(self) -> Statistics:
-        statistics = self.lanes.run([worker.play for worker in self.workers])
+    def compute(self) -> Statistics:
+        statistics = self.streams.run([worker.compute for worker in self.workers])
         if self.round:  # here and not later, since the average of weights comes next
             self.average()
         return averaged(statistics)
@@ -99,7 +99,7 @@ class FLGAN(Update):
 
     def average(self) -> None:
         """One round: networks to the server, their averages back."""
-        pairs = [[worker.player.network, worker.discriminator.network] for worker in self.workers]
+        pairs = [[worker.generator.network, worker.discriminator.network] for worker in self.workers]
         self.traffic.up += sum(size_of(network.state_dict()) for pair in pairs for network in pair)
         # the first worker's networks are overwritten next: they can hold the averages meanwhile
         for networks in zip(*pairs, strict=True):
@@ -109,11 +109,11 @@ class FLGAN(Update):
     def send(self, pair: Sequence[nn.Module]) -> None:
         """The server's pair of networks to all workers; it keeps the generator."""
         state = [network.state_dict() for network in pair]
-        self.generator.load_state_dict(state[0])
+        self.generator.network.load_state_dict(state[0])
         for worker in self.workers:
             self.traffic.exchanges += 1
             self.traffic.down += size_of(state)
-            worker.player.network.load_state_dict(state[0])
+            worker.generator.network.load_state_dict(state[0])
             worker.discriminator.network.load_state_dict(state[1])
 
     # --- what the training loop asks
@@ -127,7 +127,7 @@ class FLGAN(Update):
 
     def metrics(self) -> dict[str, float]:
         """Bytes of a round per worker and direction, beside the paper's |w| + |theta| in 4-byte floats."""
-        both = 4.0 * (self.player.size + self.workers[0].discriminator.size)
+        both = 4.0 * (self.generator.size + self.workers[0].discriminator.size)
         return {
             "workers/alive": float(len(self.workers)),
             **self.traffic.metrics(),

@@ -24,7 +24,7 @@ from gans.data.images import Split
 from gans.data.shards import check_shards, deal
 from gans.models.layers import Shape
 from gans.training.mdgan.workers import TOLD, LocalTeam, Team, WorkersLost, assignment
-from gans.training.players import Learner, Statistics
+from gans.training.trainables import Learner, Statistics
 from gans.training.updates import Context, Update
 
 
@@ -34,7 +34,7 @@ class MDGAN(Update):
     Args:
         experiment: with an `MDGANConfig`.
         shape: of the images.
-        context: its labels are for skewed shards and conditional networks, its `hire` makes the team.
+        context: its labels are for skewed shards and conditional networks, its `worker_factory` makes the team.
     """
 
     distributed = True
@@ -49,7 +49,7 @@ class MDGAN(Update):
             Split(images[part], None if labels is None else labels[part])
             for part in (part.to(images.device) for part in parts)
         ]
-        self.team: Team = (context.hire or LocalTeam)(experiment, shape, shards)
+        self.team: Team = (context.worker_factory or LocalTeam)(experiment, shape, shards)
         self.iteration = 0
         self.drawn = [self.rng() for _ in range(self.config.batches)]  # the latents of X(1..k)
         self.rngs += self.team.rngs
@@ -86,7 +86,7 @@ class MDGAN(Update):
             self.seed(rng, "latents", images, j)
         self.images_per_step = len(alive) * self.experiment.batch
 
-    def play(self) -> Statistics:
+    def compute(self) -> Statistics:
         """An iteration but for crashes and swaps."""
         pairs, generated = self.team.pairs, []
 
@@ -96,7 +96,7 @@ class MDGAN(Update):
                 generated.append(batch.images)
                 yield batch.detach()
 
-        replies = self.team.play(batches())
+        replies = self.team.compute(batches())
         self.ensure_some(replies)
         feedback = [torch.zeros_like(batch) for batch in generated]
         for n, reply in replies.items():
@@ -104,7 +104,7 @@ class MDGAN(Update):
             # backward pass through it, k passes in place of N
             x_g, _ = pairs[n]
             feedback[x_g] += reply.feedback / len(replies)
-        self.player.apply(self.player.gradients(generated, feedback))
+        self.generator.apply(self.generator.gradients(generated, feedback))
         told = torch.stack([reply.statistics for reply in replies.values()]).mean(dim=0)
         return dict(zip(TOLD, told, strict=True))
 

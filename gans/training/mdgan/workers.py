@@ -18,18 +18,18 @@ from torch import Tensor
 
 from gans import schema, seeds
 from gans.compute import devices
-from gans.compute.recorded import Lanes
+from gans.compute.graphs import ParallelStreams
 from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batch, Batches
 from gans.data.images import Split
 from gans.models.layers import Shape
 from gans.training.losses import mixture
-from gans.training.players import Discriminator, Player, Statistics, laid_out_as
+from gans.training.trainables import Discriminator, Trainable, laid_out_as
 
 # told (worker, why) when a worker is lost
 Lost = Callable[[int, str], None]
-# a `gans.training.updates.Hire` that makes MD-GAN's teams
-Hire = Callable[[Resolved, Shape, Sequence[Split]], "Team"]
+# a `gans.training.updates.WorkerFactory` that makes MD-GAN's teams
+TeamFactory = Callable[[Resolved, Shape, Sequence[Split]], "Team"]
 
 
 # what a worker tells of an iteration, in this order
@@ -138,7 +138,7 @@ class Worker:
         return seeds.mix_ahead(self.experiment.seed, "augment", iteration, 1, self.n)
 
 
-class Pupil:
+class WorkerDiscriminator(Discriminator):
     """A discriminator that learns wherever it sits, from buffers that the worker there fills before it plays.
 
     Args:
@@ -148,19 +148,17 @@ class Pupil:
         n: where it sits first; it starts from weights of its own.
 
     Attributes:
-        player: the discriminator.
         places: of the real images: int64 (b,).
         mixes: random generators for the gradient penalty of each of the L steps; none without a penalty.
     """
 
     def __init__(self, experiment: Resolved, shape: Shape, batches: Batches, n: int) -> None:
         assert isinstance(experiment.update, MDGANConfig)
-        self.steps, self.batches = experiment.update.d_steps, batches
         device = batches.images.device
-        self.player = Discriminator(experiment, shape, device, n)
+        super().__init__(experiment, shape, device, n)
+        self.steps, self.batches = experiment.update.d_steps, batches
         self.places = torch.zeros(experiment.batch, dtype=torch.int64, device=device)
-        self.mixes = [torch.Generator(device) for _ in range(self.steps if self.player.penalties.gp else 0)]
-        self.augmentation = self.player.augmentation
+        self.mixes = [torch.Generator(device) for _ in range(self.steps if self.penalties.gp else 0)]
 
     @property
     def rngs(self) -> list[torch.Generator]:
@@ -175,25 +173,20 @@ class Pupil:
         if self.augmentation:
             self.augmentation.rng.manual_seed(worker.augment_seed(iteration))
 
-    def play(self, x_d: Batch, x_g: Batch) -> Reply:
+    def compute(self, x_d: Batch, x_g: Batch) -> Reply:
         """Learn on X_d, then judge X_g (Algorithm 1, lines 6 to 12)."""
         real = self.batches.of(self.places)
-        learned = self.learn(real, x_d)
+        for step in range(self.steps):
+            mix = mixture(len(real.images), self.mixes[step]) if self.mixes else None
+            learned = self.learn(real, x_d, mix)
         loss, feedback = self.feedback(real, x_g)
         told = {**learned, schema.LOSS_G: loss}
         return Reply(feedback, torch.stack([told[name] for name in TOLD]))
 
-    def learn(self, real: Batch, fake: Batch) -> Statistics:
-        """L discriminator steps on one batch of the shard and X_d; statistics of the last."""
-        for step in range(self.steps):
-            mix = mixture(len(real.images), self.mixes[step]) if self.mixes else None
-            learned = self.player.learn(real, fake, mix)
-        return learned
-
     def feedback(self, real: Batch, fake: Batch) -> tuple[Tensor, Tensor]:
         """The generator's loss on X_g, and F_n, its gradient per pixel (b, c, h, w)."""
         fake = fake.watched()
-        loss = self.player.generator_loss(real, fake)
+        loss = self.generator_loss(real, fake)
         (gradient,) = torch.autograd.grad(loss, fake.images)
         return loss.detach(), gradient
 
@@ -230,7 +223,7 @@ class Team(ABC):
 
     @property
     @abstractmethod
-    def players(self) -> Sequence[Player]:
+    def trainables(self) -> Sequence[Trainable]:
         """The discriminators in this process, in the order of their workers."""
 
     @property
@@ -244,7 +237,7 @@ class Team(ABC):
         return self.each * len(self.alive)
 
     @abstractmethod
-    def play(self, generated: Iterator[Batch]) -> dict[int, Reply]:
+    def compute(self, generated: Iterator[Batch]) -> dict[int, Reply]:
         """Have all workers do what was prepared.
 
         Args:
@@ -276,7 +269,7 @@ class Team(ABC):
         """Whether all discriminators' weights are finite numbers."""
 
     def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]], progress: float = 0.0) -> None:
-        """For an iteration, which `play` does.
+        """For an iteration, which `compute` does.
 
         Args:
             iteration: counted from 0.
@@ -325,13 +318,13 @@ class LocalTeam(Team):
     """Workers in this process, side by side where the device can.
 
     Nothing moves in memory, so that a recorded iteration serves until a worker is gone. In a swap the shards
-    change hands: other workers fill the discriminators' buffers from then on. The discriminators play in an
+    change hands: other workers fill the discriminators' buffers from then on. The discriminators compute in an
     order of their own; their replies are put into order.
 
     Attributes:
         workers: those that are left, by number.
-        pupils: the discriminators that are left, where they are in memory.
-        sitting: who of them sits at which worker, by the worker's number in order.
+        discriminators: the discriminators that are left, where they are in memory.
+        placed: who of them sits at which worker, by the worker's number in order.
     """
 
     def __init__(
@@ -345,62 +338,65 @@ class LocalTeam(Team):
         images = torch.cat([shard.images for shard in shards])
         labels = [shard.labels for shard in shards if shard.labels is not None]
         classes = torch.cat(labels) if labels else None
-        self.device, self.lanes = images.device, Lanes(images.device)
+        self.device, self.streams = images.device, ParallelStreams(images.device)
         ends = [0, *accumulate(len(shard.images) for shard in shards)]
         batches = [
             Batches(images, experiment.seed, "worker", n, labels=classes, part=range(start, end))
             for n, (start, end) in enumerate(pairwise(ends))
         ]
         self.workers = {n: Worker(experiment, shard, n) for n, shard in enumerate(batches)}
-        self.pupils = [Pupil(experiment, shape, shard, n) for n, shard in enumerate(batches)]
-        self.sitting = dict(enumerate(self.pupils))
-        self.rngs = [rng for pupil in self.pupils for rng in pupil.rngs]
-        # by the pupils' places in memory: X_g and X_d of each; in the order of replies: whose it is
+        self.discriminators = [WorkerDiscriminator(experiment, shape, shard, n) for n, shard in enumerate(batches)]
+        self.placed = dict(enumerate(self.discriminators))
+        self.rngs = [rng for discriminator in self.discriminators for rng in discriminator.rngs]
+        # by the discriminators' places in memory: X_g and X_d of each; in the order of replies: whose it is
         self.given = torch.zeros((len(shards), 2), dtype=torch.int64, device=self.device)
         self.order = torch.zeros(len(shards), dtype=torch.int64, device=self.device)
         self.seated = False  # whether these two say how it is
 
     @property
     def alive(self) -> list[int]:
-        return list(self.sitting)
+        return list(self.placed)
 
     @property
     def each(self) -> int:
-        return self.pupils[0].player.size
+        return self.discriminators[0].size
 
     @property
-    def players(self) -> list[Discriminator]:
-        return [pupil.player for pupil in self.sitting.values()]
+    def trainables(self) -> list[WorkerDiscriminator]:
+        return list(self.placed.values())
 
     def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]], progress: float = 0.0) -> None:
         super().prepare(iteration, pairs, progress)
-        for n, pupil in self.sitting.items():
-            pupil.prepare(self.workers[n], iteration)
+        for n, discriminator in self.placed.items():
+            discriminator.prepare(self.workers[n], iteration)
         if not self.seated:
             self.seat()
 
     def seat(self) -> None:
         """Tell the buffers who sits where."""
-        order = [self.pupils.index(self.sitting[n]) for n in self.pairs]
+        order = [self.discriminators.index(self.placed[n]) for n in self.pairs]
         given = dict(zip(order, self.pairs.values(), strict=True))
         for buffer, rows in ((self.order, order), (self.given, [given[place] for place in sorted(given)])):
             buffer[: len(rows)].copy_(devices.sent(torch.tensor(rows), self.device), non_blocking=True)
         self.seated = True
 
-    def play(self, generated: Iterator[Batch]) -> dict[int, Reply]:
+    def compute(self, generated: Iterator[Batch]) -> dict[int, Reply]:
         batches = list(generated)
         given = self.hand_out(batches)
-        lessons = [partial(pupil.play, x_d, x_g) for pupil, (x_g, x_d) in zip(self.pupils, given, strict=True)]
-        replies = self.in_order(self.lanes.run(lessons))
+        lessons = [
+            partial(discriminator.compute, x_d, x_g)
+            for discriminator, (x_g, x_d) in zip(self.discriminators, given, strict=True)
+        ]
+        replies = self.in_order(self.streams.run(lessons))
         sent = min(len(batches), 2)  # a batch that is both X_g and X_d travels once
         count = len(replies)
         self.exchange = Exchange(count, count, sent * count * size_of(batches[0]), size_of(replies))
         return dict(zip(self.pairs, replies, strict=True))
 
     def hand_out(self, batches: Sequence[Batch]) -> list[tuple[Batch, ...]]:
-        """X_g and X_d of each pupil."""
+        """X_g and X_d of each discriminator."""
         if len(batches) == 1:
-            return [(batches[0], batches[0])] * len(self.pupils)
+            return [(batches[0], batches[0])] * len(self.discriminators)
         # each part of a batch (images, labels) for itself, as tensors that are picked from
         parts = [None if part[0] is None else torch.stack(part) for part in zip(*batches, strict=True)]
 
@@ -409,32 +405,32 @@ class LocalTeam(Team):
             pair = (Batch(*part) for part in zip(*pairs, strict=True))
             return tuple(batch._replace(images=laid_out_as(batches[0].images, batch.images)) for batch in pair)
 
-        return [picked(places) for places in self.given[: len(self.pupils)]]
+        return [picked(places) for places in self.given[: len(self.discriminators)]]
 
     def in_order(self, replies: Sequence[Reply]) -> list[Reply]:
-        """The pupils' replies in the order of the pairs."""
+        """The discriminators' replies in the order of the pairs."""
         order = self.order[: len(replies)]
         columns = (torch.stack(column).index_select(0, order).unbind() for column in zip(*replies, strict=True))
         return [Reply(*reply) for reply in zip(*columns, strict=True)]
 
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
-        before = dict(self.sitting)
+        before = dict(self.placed)
         self.seated = False
         for n, source in sources.items():
-            self.sitting[n] = before[source]
-            yield size_of(before[source].player.state())
+            self.placed[n] = before[source]
+            yield size_of(before[source].state())
 
     def dismiss(self, n: int) -> None:
-        self.pupils.remove(self.sitting.pop(n))
+        self.discriminators.remove(self.placed.pop(n))
         del self.workers[n]
         self.seated = False
 
     def states(self) -> dict[int, Any]:
-        return {n: pupil.player.state() for n, pupil in self.sitting.items()}
+        return {n: discriminator.state() for n, discriminator in self.placed.items()}
 
     def put(self, states: Mapping[int, Any]) -> None:
         for n, state in states.items():
-            self.sitting[n].player.load(state)
+            self.placed[n].load(state)
 
     def finite(self) -> bool:
-        return all(player.finite() for player in self.players)
+        return all(trainable.finite() for trainable in self.trainables)

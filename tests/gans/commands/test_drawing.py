@@ -18,7 +18,7 @@ from gans.errors import InputError
 from gans.files import save_weights
 from gans.generate import generate, latents, load_generator, sampling
 from gans.models import build_generator
-from gans.models.codes import Code, Prior
+from gans.models.inputs import GeneratorInput, Prior
 from gans.models.layers import Shape
 from gans.pictures import grids
 from gans.runs.find import find_generator
@@ -78,7 +78,7 @@ def test_sample_draws_a_class_by_name_or_number(gans, conditional, tmp_path):
     # without a class they are of all, by their shares, from the same latents
     assert gans(*draw, "--output", "all.png")[0] == 0
     generator, about = load_generator(conditional / "generator.safetensors")
-    code = Prior.told(about).codes(4, 0, "samples")
+    code = Prior.from_about(about).sample(4, 0, "samples")
     assert torch.equal(code.z, latents.draw(4, 8, 0))
     assert code.labels is not None
     expected = grids.picture(generate(generator, code))
@@ -91,14 +91,14 @@ def test_interpolation_goes_from_class_to_class(gans, conditional, tmp_path):
     z = latents.chosen(["0:1"] * 3, 8)
     assert gans(*way, "--classes", "cat", "dog")[0] == 0
     half = torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0]])
-    expected = generate(generator, Code(z, half))
-    assert torch.equal(expected[[0, 2]], generate(generator, Code(z[:2], torch.tensor([0, 1]))))
+    expected = generate(generator, GeneratorInput(z, half))
+    assert torch.equal(expected[[0, 2]], generate(generator, GeneratorInput(z[:2], torch.tensor([0, 1]))))
     assert not torch.equal(expected[1], expected[0])
     side = grids.picture(expected, 3, least=64)
     assert np.array_equal(pixels(tmp_path / "way.png"), np.asarray(side))
     # one class all the way: from the same latent it is one image
     assert gans(*way, "--classes", "dog")[0] == 0
-    still = grids.picture(generate(generator, Code(z, torch.tensor([1, 1, 1]))), 3, least=64)
+    still = grids.picture(generate(generator, GeneratorInput(z, torch.tensor([1, 1, 1]))), 3, least=64)
     assert np.array_equal(pixels(tmp_path / "way.png"), np.asarray(still))
 
 

@@ -20,7 +20,7 @@ from gans.files import load_weights
 from gans.generate import generate, latents
 from gans.generate.served import Served, _load_pyfunc
 from gans.models import build_generator
-from gans.models.codes import Prior
+from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.pictures.grids import tiles
 from gans.runs.registration import signature
@@ -171,8 +171,8 @@ def test_a_conditional_generator_is_asked_for_classes_by_name():
     asked = Served(generator, {"shape": [1, 16], "networks": config.model_dump(), **prior.about()})
     found = asked.predict(pd.DataFrame({"seed": [3, 3], "count": [2, 1], "label": ["dog", "cat"]}))
     z = latents.draw(2, 4, seed=3)
-    assert np.array_equal(found[:2], generate(generator, prior.asked(z, "dog")).numpy())
-    assert np.array_equal(found[2:], generate(generator, prior.asked(z[:1], 0)).numpy())
+    assert np.array_equal(found[:2], generate(generator, prior.of_class(z, "dog")).numpy())
+    assert np.array_equal(found[2:], generate(generator, prior.of_class(z[:1], 0)).numpy())
     assert not np.array_equal(found[0], found[2])
     assert np.array_equal(asked.predict(pd.DataFrame({"seed": [3]})), found[2:])
     assert np.array_equal(asked.predict(pd.DataFrame({"latent": z.tolist(), "label": ["dog", "dog"]})), found[:2])

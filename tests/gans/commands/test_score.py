@@ -23,7 +23,7 @@ from gans.fidelity.scorer import Scorer
 from gans.files import save_weights
 from gans.generate import sampling
 from gans.models import build_generator
-from gans.models.codes import Prior
+from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.registry import METRICS
 from gans.runs.tracking import Store
@@ -130,7 +130,7 @@ def test_files_of_the_native_size_are_padded_as_the_data_set_is(gans, tmp_path):
 def test_a_generator_is_scored_on_the_report_latents(gans, digits, tmp_path):
     path = generator(tmp_path / "generator.safetensors")
     network, _ = sampling.load_generator(path, CPU)
-    images = sampling.generate(network, sampling.codes(N, Prior(8), "report"))
+    images = sampling.generate(network, sampling.inputs(N, Prior(8), "report"))
     expected = Scorer(digits, "digits", N, CPU).score(images)
     grid = tmp_path / "samples.png"
     Image.new("L", (64, 64)).save(grid)

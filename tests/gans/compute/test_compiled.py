@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from gans.compute import compiled
-from gans.compute.recorded import Direct
 from gans.errors import InputError
 from gans.training.state import Training
 
@@ -27,7 +26,7 @@ CASES: dict[str, dict[str, Any]] = {
 def told(training: Training, steps: int = 3) -> dict[str, float]:
     for _ in range(steps):
         training.step()
-    return training.told.read()
+    return training.means.read()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -37,17 +36,17 @@ def test_compiled_networks_train_as_they_are(case: str, tiny, blobs) -> None:
     plain, other = (Training(made, data, CPU) for _ in range(2))
     torch._dynamo.utils.counters.clear()
     with torch._dynamo.config.patch(recompile_limit=2, error_on_recompile=False, fail_on_recompile_limit_hit=True):
-        for player in other.update.players:
-            player.compile("aot_eager")
-            assert player.compute is not player.plain
+        for trainable in other.update.trainables:
+            trainable.compile("aot_eager")
+            assert trainable.forward is not trainable.plain
         assert told(other) == told(plain)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= len(other.update.players)
-    assert isinstance(other.playback, Direct)
-    for one, two in zip(plain.update.players, other.update.players, strict=True):
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= len(other.update.trainables)
+    assert other.runner.recorder is None
+    for one, two in zip(plain.update.trainables, other.update.trainables, strict=True):
         assert all(torch.equal(p, q) for p, q in zip(one.parameters, two.parameters, strict=True))
     average = zip(plain.ema.averaged, other.ema.averaged, strict=True)
     assert all(torch.equal(p, q) for p, q in average)
-    copy.deepcopy(other.update.generator)  # what is saved and averaged is the network itself
+    copy.deepcopy(other.update.generator.network)  # what is saved and averaged is the network itself
 
 
 def test_every_network_has_a_function_of_its_own() -> None:

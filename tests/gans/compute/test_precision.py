@@ -20,7 +20,7 @@ from gans.models.layers import Shape
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS, RULES
 from gans.training.ema import EMA
-from gans.training.players import Discriminator
+from gans.training.trainables import Discriminator
 from gans.training.updates import Context
 from tests.conftest import networks, values
 
@@ -145,7 +145,7 @@ def test_a_copy_computes_with_its_own_weights_and_the_average_in_float32() -> No
 
 DISCRIMINATORS = {
     "two-player": lambda update: [update.discriminator],
-    "mdgan": lambda update: update.team.players,
+    "mdgan": lambda update: update.team.trainables,
     "fl-gan": lambda update: [worker.discriminator for worker in update.workers],
 }
 
@@ -158,14 +158,14 @@ def test_no_precision_alters_the_networks(rule: str, kind: str, tiny, blobs) -> 
     update = RULES[rule](
         tiny({"update": {"rule": rule, **workers}}, precision=kind), SHAPE, Context(blobs().train)
     )
-    for player in update.players:
-        build = build_discriminator if isinstance(player, Discriminator) else build_generator
+    for trainable in update.trainables:
+        build = build_discriminator if isinstance(trainable, Discriminator) else build_generator
         plain = build(SHAPE, update.experiment.networks, 0)
-        assert player.network.state_dict().keys() == plain.state_dict().keys()
-        assert [type(layer) for layer in player.network.modules()] == [type(layer) for layer in plain.modules()]
-        assert not any("forward" in vars(layer) for layer in player.network.modules())
-        assert (player.compute is player.network) == (kind != "bf16")
-        assert list(player.compute.parameters()) == player.parameters
+        assert trainable.network.state_dict().keys() == plain.state_dict().keys()
+        assert [type(layer) for layer in trainable.network.modules()] == [type(layer) for layer in plain.modules()]
+        assert not any("forward" in vars(layer) for layer in trainable.network.modules())
+        assert (trainable.forward is trainable.network) == (kind != "bf16")
+        assert list(trainable.forward.parameters()) == trainable.parameters
 
 
 @needs_bf16
@@ -180,14 +180,14 @@ def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs
     for kind in ("float32", "bf16"):
         made = tiny(table, {"update": {"rule": rule, **workers}}, precision=kind)
         update = RULES[rule](made, SHAPE, Context(blobs().train))
-        gradients = update.player.gradients
+        gradients = update.generator.gradients
 
         def spy(outputs, grad_outputs=None, gradients=gradients) -> tuple[Tensor, ...]:
             found = gradients(outputs, grad_outputs)
             seen.update(gradient.dtype for gradient in (*found, *(grad_outputs or ())))
             return found
 
-        update.player.gradients = spy
+        update.generator.gradients = spy
         statistics.append(values(update.step(0)))
     assert seen == {torch.float32}
     assert not torch.equal(*statistics)
@@ -200,12 +200,12 @@ def test_moments_of_another_layout_are_put_in_order(tiny, blobs) -> None:
     whole, resumed = (RULES["two-player"](made, SHAPE, Context(blobs().train)) for _ in range(2))
     whole.step(0)
     state = copy.deepcopy(whole.state())
-    for player in (state["generator"], state["discriminator"]):
-        for moments in player["optimizer"]["state"].values():
+    for trainable in (state["generator"], state["discriminator"]):
+        for moments in trainable["optimizer"]["state"].values():
             moments.update({name: moment.contiguous() for name, moment in moments.items()})
     resumed.load(state)
     assert torch.equal(values(whole.step(8)), values(resumed.step(8)))
-    for one, other in zip(whole.player.parameters, resumed.player.parameters, strict=True):
+    for one, other in zip(whole.generator.parameters, resumed.generator.parameters, strict=True):
         assert torch.equal(one, other)
 
 

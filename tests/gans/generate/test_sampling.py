@@ -11,7 +11,7 @@ from gans.errors import InputError
 from gans.files import save_weights
 from gans.generate import sampling
 from gans.models import build_generator
-from gans.models.codes import Prior
+from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.pictures import grids
 from gans.registry import MODELS
@@ -29,29 +29,29 @@ def tiny_generator(name: str = "dcgan", channels: int = 1) -> nn.Module:
 @pytest.mark.parametrize("length", [3, 100, 128])
 def test_the_first_latents_do_not_depend_on_how_many_follow(length: int) -> None:
     purpose = "report"
-    many = sampling.codes(500, Prior(length), purpose).z
+    many = sampling.inputs(500, Prior(length), purpose).z
     assert many.shape == (500, length)
     for count in (1, 2, 7, 10, 16, 33, 100):
-        assert torch.equal(sampling.codes(count, Prior(length), purpose).z, many[:count]), count
+        assert torch.equal(sampling.inputs(count, Prior(length), purpose).z, many[:count]), count
 
 
 def test_latents_of_a_purpose_are_fixed_and_standard_normal() -> None:
     torch.manual_seed(123)
-    first = sampling.codes(2000, Prior(100), "report").z
+    first = sampling.inputs(2000, Prior(100), "report").z
     torch.manual_seed(456)
-    assert torch.equal(first, sampling.codes(2000, Prior(100), "report").z)
+    assert torch.equal(first, sampling.inputs(2000, Prior(100), "report").z)
     n = first.numel()
     assert abs(first.mean().item()) < 4 / n**0.5
     assert first.var().item() == pytest.approx(1, abs=4 * (2 / n) ** 0.5)
 
 
 def test_purposes_and_training_share_no_latents() -> None:
-    drawn = [sampling.codes(64, Prior(8), purpose).z for purpose in sampling.PURPOSES]
+    drawn = [sampling.inputs(64, Prior(8), purpose).z for purpose in sampling.PURPOSES]
     drawn += [seeds.normal((64, 8), seed, "latents", 0) for seed in range(5)]
     rows = [row for z in drawn for row in map(tuple, z.tolist())]
     assert len(set(rows)) == len(rows)
     with pytest.raises(KeyError):
-        sampling.codes(1, Prior(8), "other")
+        sampling.inputs(1, Prior(8), "other")
 
 
 def test_generate_rounds_and_clamps_the_networks_output() -> None:

@@ -7,11 +7,11 @@ from torch import Tensor
 from gans import files
 from gans.config import Resolved
 from gans.generate import sampling
-from gans.models.codes import Prior
+from gans.models.inputs import Prior
 from gans.runs.scoring import Scoring
 from gans.schema import CHECKPOINT, GENERATOR
 from gans.training.loop import Session, train
-from gans.training.recorder import Silent
+from gans.training.recorder import NullObserver
 from tests.conftest import train_and_score
 
 CPU = torch.device("cpu")
@@ -43,8 +43,8 @@ def test_the_best_point_of_the_curve_is_chosen_and_scored_on_other_latents(
     assert about["images"] == 32
     assert about["data"] == "Blobs"
     assert Resolved.model_validate(about["experiment"]) == made
-    assert torch.equal(sampling.generate(generator, sampling.codes(100, Prior(8), "choose")), drawn[1])
-    assert torch.equal(sampling.generate(generator, sampling.codes(100, Prior(8), "report")), final[0])
+    assert torch.equal(sampling.generate(generator, sampling.inputs(100, Prior(8), "choose")), drawn[1])
+    assert torch.equal(sampling.generate(generator, sampling.inputs(100, Prior(8), "report")), final[0])
     assert not torch.equal(drawn[1], final[0])
 
 
@@ -59,9 +59,9 @@ def test_the_average_is_scored_with_running_statistics(tiny, blobs, stub_scorer,
     train_and_score(tiny({"networks": {"name": "dcgan"}}, ema={"halflife_kimg": 0}), blobs(), tmp_path, CPU)
     generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
     assert about["images"] == 96
-    trained = runs[0].training.update.generator
+    trained = runs[0].training.update.generator.network
     assert trained.training
-    z = sampling.codes(20, Prior(8), "report")
+    z = sampling.inputs(20, Prior(8), "report")
     assert torch.equal(sampling.generate(generator, z), sampling.generate(trained.eval(), z))
 
 
@@ -113,6 +113,6 @@ def test_a_generator_whose_pixels_are_no_numbers_has_diverged(tiny, blobs, stub_
     trained = train(made, blobs(), tmp_path, CPU, scoring.evaluator)
     weights, about = files.load_weights(tmp_path / GENERATOR)
     files.save_weights(tmp_path / GENERATOR, {key: value * torch.nan for key, value in weights.items()}, about)
-    found = scoring.finish(trained, Silent())
+    found = scoring.finish(trained, NullObserver())
     assert (found.status, found.scores) == ("diverged", {})
     assert found.reason

@@ -134,14 +134,14 @@ GP = {"name": "wasserstein-gp"}
 @pytest.mark.parametrize("rule", UPDATES)
 @pytest.mark.parametrize("table", [{}, {"loss": {"name": "relativistic"}}, {"loss": GP}], ids=str)
 def test_discriminators_see_augmented_images_only(rule: str, table: dict[str, Any], tiny, blobs) -> None:
-    """Real and generated, in both players' steps; marked here by a shift that no image comes near."""
+    """Real and generated, in both trainables' steps; marked here by a shift that no image comes near."""
     made = tiny({"networks": {"name": "gan"}, "update": UPDATES[rule], "augment": "color"}, table, batch=4)
     update = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))
     smallest: list[float] = []
-    for player in discriminators(update):
-        assert player.augmentation
-        player.augmentation.transforms = [lambda x, rng: x + 100]
-        player.network.register_forward_pre_hook(lambda m, args: smallest.append(float(args[0].detach().min())))
+    for trainable in discriminators(update):
+        assert trainable.augmentation
+        trainable.augmentation.transforms = [lambda x, rng: x + 100]
+        trainable.network.register_forward_pre_hook(lambda m, args: smallest.append(float(args[0].detach().min())))
     update.step(0)
     assert len(smallest) >= 3 * len(discriminators(update))
     assert min(smallest) > 90
@@ -152,7 +152,7 @@ def test_every_place_and_every_player_draws_its_own(rule: str, tiny, blobs) -> N
     """Seeds by position and worker; all of them known to a recording."""
     made = tiny({"networks": {"name": "gan"}, "update": UPDATES[rule], "augment": "color"}, batch=4)
     update = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))
-    rngs = [player.augmentation.rng for player in discriminators(update)]
+    rngs = [trainable.augmentation.rng for trainable in discriminators(update)]
     assert {id(rng) for rng in rngs} <= {id(rng) for rng in update.rngs}
     seeds: list[int] = []
     for step in range(3):
@@ -161,4 +161,4 @@ def test_every_place_and_every_player_draws_its_own(rule: str, tiny, blobs) -> N
     assert len(set(seeds)) == 3 * len(rngs)
     again = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))
     again.prepare(0)
-    assert [player.augmentation.rng.initial_seed() for player in discriminators(again)] == seeds[: len(rngs)]
+    assert [trainable.augmentation.rng.initial_seed() for trainable in discriminators(again)] == seeds[: len(rngs)]

@@ -11,11 +11,11 @@ from torch.nn.functional import log_softmax, softplus
 from gans.config import Resolved
 from gans.data.batches import Batch
 from gans.models import shape_of
-from gans.models.codes import Prior
+from gans.models.inputs import Prior
 from gans.registry import RULES
 from gans.training.mdgan.flgan import FLGAN
 from gans.training.mdgan.server import MDGAN
-from gans.training.players import Discriminator
+from gans.training.trainables import Discriminator
 from gans.training.updates import Context, TwoPlayer, Update
 from tests.conftest import discriminators, seeded, to_double
 
@@ -41,7 +41,7 @@ class Book:
     """A discriminator's and a generator's losses as tutorials write them, non-saturating or Wasserstein's."""
 
     def __init__(self, update: TwoPlayer, made: Resolved) -> None:
-        self.g, self.d = copy.deepcopy(update.generator), copy.deepcopy(update.discriminator.network)
+        self.g, self.d = copy.deepcopy(update.generator.network), copy.deepcopy(update.discriminator.network)
         o = made.optimizer
         betas = o.beta1, o.beta2
         self.adams = [
@@ -98,11 +98,11 @@ def test_steps_equal_a_textbook_conditional_gan(name: str, loss: str, tiny, blob
         pytest.skip("refused by gans.runs.cell.check_fit")
     update = make(tiny, blobs, name, {"loss": {"name": loss, "auxiliary": 0.7}})
     assert isinstance(update, TwoPlayer)
-    to_double(update.player, update.discriminator)
+    to_double(update.generator, update.discriminator)
     # the penalty is computed by the network itself, whose input is double already
     book = Book(update, update.experiment)
     for images in (0, 4, 8):
-        code = update.codes(seeded(update, "latents", images))
+        code = update.generator_input(seeded(update, "latents", images))
         real = update.batches.of(update.batches.indices(images, 4))
         real = real._replace(images=real.images.double())
         mix = torch.rand((4, 1, 1, 1), generator=seeded(update, "penalty", images, 0))
@@ -110,7 +110,7 @@ def test_steps_equal_a_textbook_conditional_gan(name: str, loss: str, tiny, blob
         fake = Batch(book.g(code.z.double(), code.labels), code.labels)
         assert found["loss/discriminator"].item() == pytest.approx(book.learn(real, fake.detach(), mix), rel=1e-6)
         assert found["loss/generator"].item() == pytest.approx(book.draw(fake), rel=1e-6)
-    for one, other in ((update.generator, book.g), (update.discriminator.network, book.d)):
+    for one, other in ((update.generator.network, book.g), (update.discriminator.network, book.d)):
         theirs = other.state_dict()
         for key, value in one.state_dict().items():
             assert torch.allclose(value.double(), theirs[key].double(), rtol=0, atol=1e-6), key
@@ -125,14 +125,14 @@ def test_real_labels_are_those_of_the_images(tiny, blobs) -> None:
 def test_the_generated_classes_are_the_datas_or_even(tiny, blobs) -> None:
     """Their means over 100 batches of 4 from 60 images labelled in turn, and from those of shares 4:1."""
     update = make(tiny, blobs, "gan")
-    drawn = torch.cat([update.codes(seeded(update, "latents", 4 * i)).labels for i in range(100)])
+    drawn = torch.cat([update.generator_input(seeded(update, "latents", 4 * i)).labels for i in range(100)])
     assert (torch.bincount(drawn, minlength=3) - 400 / 3).abs().max() < 4 * (400 * 2 / 9) ** 0.5
     data = blobs(n=60, classes=2)
     skewed = torch.arange(60).remainder(5) // 4  # 0 0 0 0 1
     for how, share in (("data", 0.2), ("uniform", 0.5)):
         made = tiny({"networks": {"name": "gan", "conditional": True}, "labels": how})
         update = TwoPlayer(made, shape_of(data, made.networks), Context(data.train, skewed))
-        drawn = torch.cat([update.codes(seeded(update, "latents", 8 * i)).labels for i in range(100)])
+        drawn = torch.cat([update.generator_input(seeded(update, "latents", 8 * i)).labels for i in range(100)])
         assert drawn.double().mean().item() == pytest.approx(share, abs=4 * (share * (1 - share) / 800) ** 0.5)
 
 
@@ -141,15 +141,15 @@ def test_penalties_see_the_adversarial_logit_alone(name: str, tiny, blobs) -> No
     """gamma / 2 E |grad D_0|^2, by one image at a time; the class logits are as steep as they like."""
     update = make(tiny, blobs, name, {"penalties": {"r1": 2.0, "r2": 3.0}})
     assert isinstance(update, TwoPlayer)
-    player = update.discriminator
-    player.network.double().eval()
+    trainable = update.discriminator
+    trainable.network.double().eval()
     batches = [Batch(torch.randn(4, 1, 16, 16, dtype=torch.float64), torch.arange(4) % 3) for _ in range(2)]
     real, fake = (batch.watched() for batch in batches)
-    verdicts = player.verdicts(real, fake)
-    found = player.zero_centred([verdict.logits for verdict in verdicts], [real.images, fake.images])
+    outputs = trainable.outputs(real, fake)
+    found = trainable.zero_centred([output.logits for output in outputs], [real.images, fake.images])
 
     def logit(image: Tensor, label: Tensor) -> Tensor:
-        outputs = player.network(*((image[None], label[None]) if name == "sngan" else (image[None],)))
+        outputs = trainable.network(*((image[None], label[None]) if name == "sngan" else (image[None],)))
         return outputs.flatten()[0]
 
     expected = 0.0
@@ -165,11 +165,11 @@ def test_penalties_see_the_adversarial_logit_alone(name: str, tiny, blobs) -> No
 def test_feedback_covers_the_class_term(tiny, blobs) -> None:
     update = make(tiny, blobs, "gan", {"update": WORKERS})
     assert isinstance(update, MDGAN)
-    pupil = update.team.sitting[1]
+    discriminator = update.team.placed[1]
     fake = Batch(torch.randn(4, 1, 16, 16), torch.tensor([0, 1, 2, 0]))
-    loss, feedback = pupil.feedback(fake, fake)
+    loss, feedback = discriminator.feedback(fake, fake)
     images = fake.images.clone().requires_grad_()
-    outputs = pupil.player.network(images)
+    outputs = discriminator.network(images)
     expected = softplus(-outputs[:, 0]).mean() + class_loss(outputs, fake.labels)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
     assert torch.allclose(feedback, torch.autograd.grad(expected, images)[0], atol=1e-8)
@@ -181,12 +181,15 @@ def test_labels_travel_with_the_batches_and_count(batches: int, tiny, blobs) -> 
     update = make(tiny, blobs, "gan", {"update": {**WORKERS, "batches": batches}})
     assert isinstance(update, MDGAN)
     seen: list[tuple[Batch, Batch]] = []
-    for pupil in update.team.pupils:
-        pupil.play = lambda x_d, x_g, play=pupil.play: (seen.append((x_d, x_g)), play(x_d, x_g))[1]
+    for discriminator in update.team.discriminators:
+        discriminator.compute = lambda x_d, x_g, compute=discriminator.compute: (
+            seen.append((x_d, x_g)),
+            compute(x_d, x_g),
+        )[1]
     update.step(0)
     assert update.metrics()["traffic/server_to_worker"] == batches * (4 * 4 * 256 + 4 * 8)
     assert update.metrics()["traffic/worker_to_server"] == 4 * 4 * 256 + 16
-    codes = [update.codes(seeded(update, "latents", 0, j)) for j in range(batches)]
+    codes = [update.generator_input(seeded(update, "latents", 0, j)) for j in range(batches)]
     for n, (x_d, x_g) in enumerate(seen):
         assert torch.equal(x_d.labels, codes[(n + 1) % batches].labels)
         assert torch.equal(x_g.labels, codes[n % batches].labels)
@@ -206,10 +209,10 @@ def test_a_federated_worker_draws_the_classes_that_it_has(tiny, blobs) -> None:
     update = make(tiny, blobs, "gan", {"update": table})
     assert isinstance(update, FLGAN)
     for n, worker in enumerate(update.workers):
-        assert worker.codes(seeded(worker, "latents", 0)).labels.tolist() == [n] * 4
+        assert worker.generator_input(seeded(worker, "latents", 0)).labels.tolist() == [n] * 4
         assert worker.batches.of(worker.batches.indices(0, 20)).labels.tolist() == [n] * 20
     update.step(0)
-    assert [type(player) for player in discriminators(update)] == [Discriminator] * 3
+    assert [type(trainable) for trainable in discriminators(update)] == [Discriminator] * 3
 
 
 def test_a_conditional_generator_is_told_of_in_its_file(tiny, blobs, stub_scorer, tmp_path) -> None:
@@ -221,7 +224,7 @@ def test_a_conditional_generator_is_told_of_in_its_file(tiny, blobs, stub_scorer
     train_and_score(made, data, tmp_path)
     generator, about = load_generator(tmp_path / "generator.safetensors")
     assert about["shape"] == [1, 16]
-    prior = Prior.told(about)
+    prior = Prior.from_about(about)
     assert prior == Prior.of(made, data)
     assert prior.classes == ("class 0", "class 1", "class 2")
-    assert generate(generator, sampling.codes(5, prior, "report")).shape == (5, 1, 16, 16)
+    assert generate(generator, sampling.inputs(5, prior, "report")).shape == (5, 1, 16, 16)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def follow(ema: EMA, images: int, step: int) -> None:
     ema.prepare(images, step)
-    ema.play()
+    ema.update()
 
 
 class Scalar(nn.Module):

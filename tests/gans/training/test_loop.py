@@ -20,9 +20,9 @@ from gans.schema import CHECKPOINT, GENERATOR
 from gans.training.costs import Clock
 from gans.training.evaluation import Curve
 from gans.training.loop import Outcome, train
-from gans.training.players import Statistics
 from gans.training.recorder import History
 from gans.training.state import Training
+from gans.training.trainables import Statistics
 from tests.conftest import STATISTICS, StubScorer, discriminators, train_and_score, values
 
 CPU = torch.device("cpu")
@@ -211,10 +211,10 @@ def poison(monkeypatch: pytest.MonkeyPatch, at: int, where: str) -> None:
             return statistics
         with torch.no_grad():
             if where == "loss":
-                self.told.sums["loss/generator"].mul_(math.nan)
+                self.means.sums["loss/generator"].mul_(math.nan)
             elif where == "generator":
-                self.update.player.parameters[0][(0,) * self.update.player.parameters[0].ndim] = math.nan
-                self.ema.play()
+                self.update.generator.parameters[0][(0,) * self.update.generator.parameters[0].ndim] = math.nan
+                self.ema.update()
             else:
                 discriminators(self.update)[0].parameters[0].view(-1)[0] = math.nan
         return statistics
@@ -280,7 +280,7 @@ def test_a_generator_that_draws_one_image_late_ends_as_diverged(
     def collapsing(self: Training) -> Statistics:
         statistics = step(self)
         with torch.no_grad():
-            for network in (self.ema.generator, self.update.generator):
+            for network in (self.ema.generator, self.update.generator.network):
                 network.layers[0].weight.zero_()
         return statistics
 
@@ -476,7 +476,7 @@ import json, os, sys, torch
 from pathlib import Path
 from gans.config import Resolved
 from gans.data import datasets
-from gans.training.recorder import Silent
+from gans.training.recorder import NullObserver
 from tests.conftest import train_and_score
 
 class Killer(Silent):
@@ -546,7 +546,7 @@ def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
     outcome = train_and_score(made, images, tmp_path, device)
     assert outcome.status == "finished"
     cpu, gpu = Training(made, images, CPU), Training(made, images, device)
-    for a, b in zip(cpu.update.player.parameters, gpu.update.player.parameters, strict=True):
+    for a, b in zip(cpu.update.generator.parameters, gpu.update.generator.parameters, strict=True):
         assert torch.equal(a, b.cpu())
     one = discriminators(cpu.update)[0].parameters[0]
     assert torch.equal(one, discriminators(gpu.update)[0].parameters[0].cpu())
@@ -570,5 +570,5 @@ def test_a_share_of_the_data_is_all_that_is_trained_on(tiny, blobs):
     steps = [Training(experiment, data, CPU), Training(of_recipe(tiny, "gan"), alone, CPU)]
     for training in steps * 6:
         training.step()
-    ours, theirs = (training.update.generator.state_dict() for training in steps)
+    ours, theirs = (training.update.generator.network.state_dict() for training in steps)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

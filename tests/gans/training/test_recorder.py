@@ -14,8 +14,8 @@ from gans.compute import devices
 from gans.models.layers import Shape
 from gans.training.costs import EVERY, Costs
 from gans.training.means import Means
-from gans.training.players import Learner, Statistics
 from gans.training.recorder import Diverged, Recorder
+from gans.training.trainables import Learner, Statistics
 from gans.training.updates import Context, Update, averaged
 
 CPU = torch.device("cpu")
@@ -120,7 +120,7 @@ class Elsewhere:
     """A discriminator on another machine."""
 
     size = 7
-    players = ()
+    trainables = ()
 
     def __init__(self) -> None:
         self.weight = 1.0
@@ -147,7 +147,7 @@ class Remote(Update):
     def prepare(self, images: int) -> None:
         self.images = images
 
-    def play(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:
         return scalars(mine=float(self.images))
 
     def opponents(self) -> Mapping[str, Learner]:
@@ -157,7 +157,7 @@ class Remote(Update):
 def test_what_a_rule_inherits_is_right_if_its_discriminators_live_elsewhere(tiny, blobs) -> None:
     one, other = (Remote(tiny({}), Shape(1, 16), Context(blobs().train)) for _ in range(2))
     assert one.step(16) == {"mine": 16.0}
-    assert one.players == [one.player]
+    assert one.trainables == [one.generator]
     assert one.discriminator_size() == 14
     assert one.finite()
     one.elsewhere[1].weight = 5.0

@@ -12,7 +12,7 @@ from gans.data.batches import Batch
 from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.registry import LOSSES
-from gans.training.players import Player
+from gans.training.trainables import Trainable
 from gans.training.updates import Context, TwoPlayer
 from tests.conftest import latents, seeded, to_double, values
 
@@ -27,7 +27,7 @@ def make(experiment: Experiment, images: Tensor) -> TwoPlayer:
 
 def in_float64(update: TwoPlayer) -> TwoPlayer:
     """Adam turns gradients that are 0 but for rounding (a bias before BatchNorm) into full steps."""
-    to_double(update.player, update.discriminator)
+    to_double(update.generator, update.discriminator)
     return update
 
 
@@ -55,7 +55,7 @@ class Textbook:
     """A GAN step as in a tutorial: zero_grad, backward, step; everything written out."""
 
     def __init__(self, update: TwoPlayer, experiment: Experiment) -> None:
-        self.g = copy.deepcopy(update.generator)
+        self.g = copy.deepcopy(update.generator.network)
         self.d = copy.deepcopy(update.discriminator.network)
         o = experiment.optimizer
         self.adam_g = torch.optim.Adam(self.g.parameters(), o.lr_g, (o.beta1, o.beta2), foreach=False)
@@ -137,13 +137,13 @@ def compare_with_a_textbook(table: dict[str, Any], tiny, blobs) -> None:
         shares = [torch.rand((8, 1, 1, 1), generator=rng) for rng in mixing]
         found = update.step(images)
         book.learn(reals[0], book.g(z[0]), shares[0])
-        # the rule's last fake batch serves both players, so one forward pass through G's BatchNorm
+        # the rule's last fake batch serves both trainables, so one forward pass through G's BatchNorm
         fake = book.g(z[1])
         learned = book.learn(reals[1], fake, shares[1])
         loss_g = book.draw(fake, reals[1])
         expected = torch.tensor([learned[0], loss_g, learned[1], learned[2]], dtype=torch.float64)
         assert torch.allclose(values(found).double(), expected, rtol=1e-6, atol=1e-7)
-    assert_same_weights(update.generator, book.g, 1e-6)
+    assert_same_weights(update.generator.network, book.g, 1e-6)
     assert_same_weights(update.discriminator.network, book.d, 1e-6)
 
 
@@ -159,7 +159,7 @@ def test_sagan_steps_equal_a_textbook_gan(loss: str, tiny, blobs) -> None:
         fake = book.g(z)  # once: its power iteration moves
         book.learn(real, fake, torch.rand((8, 1, 1, 1), generator=seeded(update, "penalty", images, 0)))
         book.draw(fake, real)
-    assert_same_weights(update.generator, book.g, 1e-6)
+    assert_same_weights(update.generator.network, book.g, 1e-6)
     assert_same_weights(update.discriminator.network, book.d, 1e-6)
 
 
@@ -167,14 +167,14 @@ def test_gradients_of_any_memory_layout_are_applied_by_element() -> None:
     """Second derivatives of convolutions are not contiguous; fused Adam reads memory in its own order."""
     network = nn.Linear(5, 3)
     plain = copy.deepcopy(network)
-    player = Player(network, lr=0.1, optimizer=OptimizerConfig(beta1=0.0), settled="float32")
+    trainable = Trainable(network, lr=0.1, optimizer=OptimizerConfig(beta1=0.0), settled="float32")
     adam = torch.optim.Adam(plain.parameters(), 0.1, (0.0, 0.999), foreach=False)
     rng = torch.Generator().manual_seed(0)
     for _ in range(3):
         gradients = [torch.randn(5, 3, generator=rng).T, torch.randn(6, generator=rng)[::2]]
         for parameter, gradient in zip(plain.parameters(), gradients, strict=True):
             parameter.grad = gradient.clone()
-        player.apply(gradients)
+        trainable.apply(gradients)
         adam.step()
     assert_same_weights(network, plain, 1e-6)
 
@@ -184,22 +184,22 @@ def test_no_weight_gradient_of_the_other_player_is_ever_computed(network: str, t
     """Gradient hooks fire on D's weights in D's step only, and on G's in G's step only."""
     update = make(tiny({"networks": {"name": network}}), blobs().train)
     log: list[str] = []
-    for name, player in (("g", update.player), ("d", update.discriminator)):
-        for parameter in player.parameters:
+    for name, trainable in (("g", update.generator), ("d", update.discriminator)):
+        for parameter in trainable.parameters:
             parameter.register_hook(lambda gradient, name=name: log.append(name))
 
-        def apply(gradients, name=name, apply=player.apply) -> None:
+        def apply(gradients, name=name, apply=trainable.apply) -> None:
             log.append(f"{name} steps")
             apply(gradients)
 
-        player.apply = apply
+        trainable.apply = apply
     update.step(0)
     d_part, g_part = log[: log.index("d steps")], log[log.index("d steps") + 1 : -1]
     assert log[-1] == "g steps"
     assert set(d_part) == {"d"}
     assert set(g_part) == {"g"}
     assert len(d_part) == len(update.discriminator.parameters)
-    assert len(g_part) == len(update.player.parameters)
+    assert len(g_part) == len(update.generator.parameters)
 
 
 def test_the_generator_step_leaves_the_discriminators_weights_alone(tiny, blobs) -> None:
@@ -231,7 +231,7 @@ def test_batch_norm_normalises_each_kind_by_its_own_statistics(tiny, blobs) -> N
     update = make(tiny({"networks": {"name": "dcgan"}}), blobs().train)
     network = copy.deepcopy(update.discriminator.network)
     real, fake = torch.ones(4, 1, 16, 16) * 0.9, torch.randn(4, 1, 16, 16)
-    found = [verdict.logits for verdict in update.discriminator.verdicts(Batch(real), Batch(fake))]
+    found = [output.logits for output in update.discriminator.outputs(Batch(real), Batch(fake))]
     assert torch.equal(found[0], network(real))
     assert torch.equal(found[1], network(fake))
     assert not torch.allclose(torch.cat(found), network(torch.cat([real, fake])), atol=1e-4)
@@ -254,7 +254,7 @@ def test_every_discriminator_step_has_fresh_images_and_latents(steps: int, tiny,
 
     update.discriminator.learn = spy
     drawn: list[Tensor] = []
-    update.generator.register_forward_pre_hook(lambda m, args: drawn.append(args[0]))
+    update.generator.network.register_forward_pre_hook(lambda m, args: drawn.append(args[0]))
     for images in range(0, 48, update.images_per_step):
         update.step(images)
     shown = torch.cat(reals).flatten(1)
@@ -305,7 +305,7 @@ def test_state_and_load_go_on_bit_for_bit(tiny, blobs) -> None:
     other.batches.seed = made.seed
     other.load(copy.deepcopy(one.state()))
     assert torch.equal(values(one.step(8)), values(other.step(8)))
-    assert_same_weights(one.generator, other.generator, 0)
+    assert_same_weights(one.generator.network, other.generator.network, 0)
     assert_same_weights(one.discriminator.network, other.discriminator.network, 0)
 
 

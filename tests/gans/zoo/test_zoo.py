@@ -21,7 +21,7 @@ from gans.fidelity.scorer import Scorer
 from gans.files import load_weights, save_weights
 from gans.generate import load_generator, sampling
 from gans.models import build_generator
-from gans.models.codes import Prior
+from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.runs.deposit import DATA_LICENCES, command
 from gans.runs.find import find_generator
@@ -61,7 +61,7 @@ def test_what_ships_is_whole_and_says_how_it_was_made(name):
     assert path.stat().st_size == entry.size
     generator, about = load_generator(path)
     assert about["shape"] == [entry.channels, entry.side]
-    assert sampling.generate(generator, sampling.codes(4, Prior.told(about), "grid")).shape[0] == 4
+    assert sampling.generate(generator, sampling.inputs(4, Prior.from_about(about), "grid")).shape[0] == 4
     assert entry.licence == "MIT"
     assert entry.data_licence == DATA_LICENCES[entry.data]
     assert re.fullmatch("[0-9a-f]{40}", entry.commit)  # a clean tree
@@ -89,7 +89,7 @@ def test_what_ships_scores_as_its_entry_says(name, one_thread):
     except ValueError as error:
         pytest.skip(str(error))
     generator, about = load_generator(zoo.find(name))
-    images = sampling.generate(generator, sampling.codes(entry.score_images, Prior.told(about), "report"))
+    images = sampling.generate(generator, sampling.inputs(entry.score_images, Prior.from_about(about), "report"))
     scorer = Scorer(data, about["experiment"]["score"]["extractors"][0], entry.score_images, CPU)
     assert (scorer.metric, scorer.extractor.hash) == (entry.metric, entry.extractor_sha256)
     assert scorer.distance(images) == pytest.approx(entry.score, rel=1e-4)

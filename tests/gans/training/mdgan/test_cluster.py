@@ -67,7 +67,7 @@ def run(rule: MDGAN, steps: int, images: int = 0) -> tuple[Tensor, int]:
 
 
 def difference(one: MDGAN, other: MDGAN) -> float:
-    states = one.generator.state_dict(), other.generator.state_dict()
+    states = one.generator.network.state_dict(), other.generator.network.state_dict()
     return max(float((states[0][key].double() - states[1][key].double()).abs().max()) for key in states[0])
 
 
@@ -90,8 +90,8 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     images = blobs(n=60).train
     told: dict[int, str] = {}
     local = MDGAN(small(**MOVING), SHAPE, Context(images))
-    hire = partial(cluster.RayTeam, lost=told.__setitem__)
-    remote = MDGAN(small(**MOVING), SHAPE, Context(images, hire=hire))
+    worker_factory = partial(cluster.RayTeam, lost=told.__setitem__)
+    remote = MDGAN(small(**MOVING), SHAPE, Context(images, worker_factory=worker_factory))
     pids = remote.team.pids
     assert len({os.getpid(), *pids.values()}) == 4
     assert discriminators(remote) == []  # no discriminator in the server
@@ -139,8 +139,8 @@ def test_labels_cross_the_border_with_their_images(name: str, local_cluster, blo
     """Over three swaps to the bit, with the bytes of the labels."""
     data, rules = blobs(n=60, classes=3), []
     made = small(networks={"name": name, "latent": 8, "width": 8, "conditional": True}, loss={"name": "hinge"})
-    for hire in (None, cluster.RayTeam):
-        context = Context(data.train, data.train_labels, hire)
+    for worker_factory in (None, cluster.RayTeam):
+        context = Context(data.train, data.train_labels, worker_factory)
         rules.append(MDGAN(made, Shape(1, 16, 3), context))
     found, expected = (run(rule, 7)[0] for rule in rules)
     assert torch.equal(found, expected)
@@ -155,7 +155,9 @@ def test_labels_cross_the_border_with_their_images(name: str, local_cluster, blo
 def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_cluster, blobs) -> None:
     """0 -> 1 -> 2 -> 0 with worker 0 gone: the one on its way to 0 goes on to where 0's would have gone."""
     remote = MDGAN(
-        small(update={"swap_epochs": float("inf")}), SHAPE, Context(blobs(n=60).train, hire=cluster.RayTeam)
+        small(update={"swap_epochs": float("inf")}),
+        SHAPE,
+        Context(blobs(n=60).train, worker_factory=cluster.RayTeam),
     )
     run(remote, 2)
     before = remote.team.states()
@@ -336,7 +338,7 @@ def test_a_worker_refuses_a_precision_that_its_machine_lacks(local_cluster, blob
     with pytest.raises(
         InputError, match="does not start in the Ray cluster: precision = tf32 needs a CUDA device"
     ):
-        MDGAN(asked, SHAPE, Context(blobs(n=60).train, hire=cluster.RayTeam))
+        MDGAN(asked, SHAPE, Context(blobs(n=60).train, worker_factory=cluster.RayTeam))
 
 
 # as users run it

@@ -14,9 +14,9 @@ from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve
 from gans.training.loop import Session
 from gans.training.mdgan.flgan import FLGAN, alone, average_into
-from gans.training.players import Player
 from gans.training.recorder import Recorder
 from gans.training.state import Training
+from gans.training.trainables import Trainable
 from gans.training.updates import Context, TwoPlayer
 from tests.conftest import StubScorer, latents, train_and_score, values
 
@@ -31,7 +31,7 @@ def make(tiny, images: Tensor, network: str = "gan", **update) -> FLGAN:
 
 
 def weights(rule: FLGAN) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    pairs = [(w.player.network.state_dict(), w.discriminator.network.state_dict()) for w in rule.workers]
+    pairs = [(w.generator.network.state_dict(), w.discriminator.network.state_dict()) for w in rule.workers]
     return copy.deepcopy(pairs)
 
 
@@ -43,11 +43,13 @@ def test_all_start_from_one_pair_and_draw_their_own_latents(tiny, blobs) -> None
     rule = make(tiny, blobs().train)
     first, *rest = weights(rule)
     assert all(same(first[0], g) and same(first[1], d) for g, d in rest)
-    assert same(first[0], rule.generator.state_dict())
+    assert same(first[0], rule.generator.network.state_dict())
     # and from what a single GAN of this seed starts from
     assert same(
         first[0],
-        TwoPlayer(tiny({"networks": {"name": "gan"}}), SHAPE, Context(blobs().train)).generator.state_dict(),
+        TwoPlayer(
+            tiny({"networks": {"name": "gan"}}), SHAPE, Context(blobs().train)
+        ).generator.network.state_dict(),
     )
     drawn = [latents(worker, 0) for worker in rule.workers]
     assert not torch.equal(drawn[0], drawn[1])
@@ -62,12 +64,12 @@ def test_between_rounds_every_worker_is_a_gan_by_itself(tiny, blobs) -> None:
     shard = rule.workers[1].batches.images
     alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 1), SHAPE, Context(shard))
     assert alike.experiment.update == TwoPlayerConfig()
-    alike.generator.load_state_dict(rule.workers[1].generator.state_dict())
+    alike.generator.network.load_state_dict(rule.workers[1].generator.network.state_dict())
     alike.discriminator.network.load_state_dict(rule.workers[1].discriminator.network.state_dict())
     for step in range(3):
         rule.step(12 * step)
         alike.step(4 * step)
-    assert same(alike.generator.state_dict(), rule.workers[1].generator.state_dict())
+    assert same(alike.generator.network.state_dict(), rule.workers[1].generator.network.state_dict())
     assert same(alike.discriminator.network.state_dict(), rule.workers[1].discriminator.network.state_dict())
 
 
@@ -77,27 +79,27 @@ def test_a_round_gives_everyone_the_mean_of_the_networks(network: str, tiny, blo
     for step in range(2):
         rule.step(12 * step)
     before = weights(rule)
-    start = copy.deepcopy(rule.generator.state_dict())
+    start = copy.deepcopy(rule.generator.network.state_dict())
     rule.average()
-    assert not same(start, rule.generator.state_dict())
+    assert not same(start, rule.generator.network.state_dict())
     after = weights(rule)
-    for player in range(2):
-        for key in before[0][player]:
-            mean = sum(pair[player][key].double() for pair in before) / 3
+    for trainable in range(2):
+        for key in before[0][trainable]:
+            mean = sum(pair[trainable][key].double() for pair in before) / 3
             if key.endswith(("._u", "._v")):
                 mean = mean / mean.square().sum().sqrt()
             for pair in after:
-                assert torch.allclose(pair[player][key].double(), mean, rtol=1e-5, atol=1e-6), key
-    assert same(after[0][0], rule.generator.state_dict())
+                assert torch.allclose(pair[trainable][key].double(), mean, rtol=1e-5, atol=1e-6), key
+    assert same(after[0][0], rule.generator.network.state_dict())
 
 
 def test_adam_s_moments_stay_on_their_worker(tiny, blobs) -> None:
     rule = make(tiny, blobs(n=60).train, average_epochs=100.0)
     rule.step(0)
-    before = [copy.deepcopy(worker.player.optimizer.state_dict()["state"]) for worker in rule.workers]
+    before = [copy.deepcopy(worker.generator.optimizer.state_dict()["state"]) for worker in rule.workers]
     rule.average()
     for worker, state in zip(rule.workers, before, strict=True):
-        for i, moments in worker.player.optimizer.state_dict()["state"].items():
+        for i, moments in worker.generator.optimizer.state_dict()["state"].items():
             assert torch.equal(moments["exp_avg"], state[i]["exp_avg"])
     assert not torch.equal(before[0][0]["exp_avg"], before[1][0]["exp_avg"])
 
@@ -107,9 +109,9 @@ def test_rounds_come_every_m_e_over_b_iterations(tiny, blobs) -> None:
     rule = make(tiny, blobs(n=60).train)
     rounds = []
     for iteration in range(1, 8):
-        before = copy.deepcopy(rule.generator.state_dict())
+        before = copy.deepcopy(rule.generator.network.state_dict())
         rule.step((iteration - 1) * 12)
-        if not same(before, rule.generator.state_dict()):
+        if not same(before, rule.generator.network.state_dict()):
             rounds.append(iteration)
     assert rounds == [2, 4, 6]
 
@@ -126,15 +128,15 @@ def test_the_traffic_of_a_round(tiny, blobs) -> None:
         rule.step(iteration * 12)
     found = rule.metrics()
     # z = 8, h = 4, 256 pixels: G 8*4+4 + 4*4+4 + 4*256+256; D 256*4+4 + 4*4+4 + 4+1
-    assert (rule.player.size, rule.workers[0].discriminator.size) == (1336, 1053)
+    assert (rule.generator.size, rule.workers[0].discriminator.size) == (1336, 1053)
     assert found["traffic/server_to_worker"] == found["traffic/worker_to_server"] == 4 * (1336 + 1053)
     assert found["traffic/exchanges"] == 2 * 3
     assert found["traffic/total_mib"] == 2 * 2 * 3 * 4 * (1336 + 1053) / 2**20
 
 
-def moments(player: Player) -> dict[str, Tensor]:
+def moments(trainable: Trainable) -> dict[str, Tensor]:
     """Adam's state of every parameter."""
-    state = player.optimizer.state_dict()["state"]
+    state = trainable.optimizer.state_dict()["state"]
     return {f"{i}.{name}": part for i, parts in state.items() for name, part in parts.items()}
 
 
@@ -147,9 +149,9 @@ def test_one_worker_is_a_gan_whose_rounds_change_nothing(tiny, blobs) -> None:
     for step in range(3):
         assert torch.equal(values(rule.step(4 * step)), values(alike.step(4 * step)))
     assert rule.traffic.exchanges == 3
-    assert same(alike.generator.state_dict(), rule.generator.state_dict())
-    assert len(moments(alike.player)) == 3 * len(list(alike.generator.parameters()))
-    for one, other in ((alike.player, worker.player), (alike.discriminator, worker.discriminator)):
+    assert same(alike.generator.network.state_dict(), rule.generator.network.state_dict())
+    assert len(moments(alike.generator)) == 3 * len(list(alike.generator.network.parameters()))
+    for one, other in ((alike.generator, worker.generator), (alike.discriminator, worker.discriminator)):
         assert same(one.network.state_dict(), other.network.state_dict())
         assert same(moments(one), moments(other))
 
@@ -196,7 +198,7 @@ def test_the_initial_generator_is_never_chosen(tiny, blobs, tmp_path, monkeypatc
             assert (curve.best, curve.chosen, curve.weights) == (math.inf, 0, {})
             assert same(start, run.ema.state())
         if step == 3:  # the average begins here: nothing of the initial weights is left in it
-            assert same(run.update.generator.state_dict(), run.ema.state())
+            assert same(run.update.generator.network.state_dict(), run.ema.state())
     assert trained == [False] * 2 + [True] * 6
     assert (curve.best, curve.chosen) == (2.0, 48)
     assert not same(start, curve.weights)
@@ -223,7 +225,7 @@ def test_a_saved_state_goes_on_bit_for_bit(tiny, blobs) -> None:
     other.load(copy.deepcopy(one.state()))
     for step in range(3, 6):
         assert torch.equal(values(one.step(12 * step)), values(other.step(12 * step)))
-    assert same(one.generator.state_dict(), other.generator.state_dict())
+    assert same(one.generator.network.state_dict(), other.generator.network.state_dict())
     assert one.metrics() == other.metrics()
 
 

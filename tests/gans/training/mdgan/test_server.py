@@ -40,7 +40,7 @@ def shard_images(shard: Batches) -> Tensor:
 
 
 def in_double(rule: MDGAN) -> None:
-    to_double(rule.player, *rule.team.players)
+    to_double(rule.generator, *rule.team.trainables)
 
 
 # the merged gradient
@@ -59,14 +59,14 @@ def test_the_merged_gradient_is_that_of_the_averaged_objective(
     if double:
         in_double(rule)
     merged: list[Tensor] = []
-    rule.player.apply = lambda gradients: merged.extend(gradients)  # G stays where it was
+    rule.generator.apply = lambda gradients: merged.extend(gradients)  # G stays where it was
     rule.step(0)
     # the discriminators have learned and move no more: in training mode they normalise by the batch alone
     objective = torch.zeros((), dtype=torch.float64 if double else torch.float32)
     for n in range(workers):
-        fake = rule.player.compute(latents(rule, 0, n % batches))
-        objective = objective + rule.team.players[n].loss.g_loss(rule.team.players[n].network(fake))
-    whole = torch.autograd.grad(objective / workers, list(rule.generator.parameters()))
+        fake = rule.generator.forward(latents(rule, 0, n % batches))
+        objective = objective + rule.team.trainables[n].loss.g_loss(rule.team.trainables[n].network(fake))
+    whole = torch.autograd.grad(objective / workers, list(rule.generator.network.parameters()))
     flat, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
     assert expected.norm() > 0
     assert (flat - expected).norm() / expected.norm() < (1e-10 if double else 1e-5)
@@ -85,14 +85,14 @@ def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
     in_double(rule)
     merged: list[Tensor] = []
     judges = []
-    rule.player.apply = lambda gradients: merged.extend(gradients)
-    for pupil in rule.team.sitting.values():
+    rule.generator.apply = lambda gradients: merged.extend(gradients)
+    for discriminator in rule.team.placed.values():
         # spectral norm moves with every call: judge with the very network that the feedback comes from
-        pupil.feedback = lambda real, x, p=pupil, f=pupil.feedback: (
-            judges.append(copy.deepcopy(p.player.network)),
+        discriminator.feedback = lambda real, x, d=discriminator, f=discriminator.feedback: (
+            judges.append(copy.deepcopy(d.network)),
             f(real, x),
         )[1]
-    generator = copy.deepcopy(rule.generator)
+    generator = copy.deepcopy(rule.generator.network)
     rule.step(0)
     generated = [generator(latents(rule, 0, j).double()) for j in range(2)]
     objective = torch.zeros((), dtype=torch.float64)
@@ -113,7 +113,7 @@ def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
         forward.append(len(out))
         out.register_hook(lambda gradient: backward.append(len(gradient)))
 
-    rule.generator.layers[0].register_forward_hook(watch)
+    rule.generator.network.layers[0].register_forward_hook(watch)
     rule.step(0)
     assert forward == backward == [4, 4]
 
@@ -134,16 +134,16 @@ def test_one_worker_one_batch_one_step_is_the_two_player_gan(network, conditiona
     # the two rules label their random streams differently: give both the same
     worker = rule.team.workers[0]
     worker.places = lambda iteration: plain.batches.indices(iteration * 4, 4)
-    rule.team.pupils[0].batches = plain.batches
+    rule.team.discriminators[0].batches = plain.batches
     worker.seed = lambda iteration, step: seeds.mix(0, "penalty", iteration * 4)
     for update in (rule, plain):
         update.seed = lambda rng, purpose, images, *labels: rng.manual_seed(seeds.mix(0, purpose, images))
     for step in range(4):
         found, expected = values(rule.step(step * 4)), values(plain.step(step * 4))
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
-    ours = [*rule.generator.state_dict().values(), *rule.team.players[0].network.state_dict().values()]
-    theirs = [*plain.generator.state_dict().values(), *plain.discriminator.network.state_dict().values()]
-    names = [*rule.generator.state_dict(), *rule.team.players[0].network.state_dict()]
+    ours = [*rule.generator.network.state_dict().values(), *rule.team.trainables[0].network.state_dict().values()]
+    theirs = [*plain.generator.network.state_dict().values(), *plain.discriminator.network.state_dict().values()]
+    names = [*rule.generator.network.state_dict(), *rule.team.trainables[0].network.state_dict()]
     for name, one, other in zip(names, ours, theirs, strict=True):
         # a bias before BatchNorm has no gradient but rounding, which Adam makes a step of at most lr
         atol = 4 * 2e-4 * 2 if network == "sagan" and name.endswith("bias") else 2e-6
@@ -170,10 +170,10 @@ def test_the_assignment_is_the_papers(workers: int, batches: int, expected: list
 def test_workers_learn_on_x_d_and_give_feedback_on_x_g(tiny, blobs) -> None:
     """One discriminator sees [real, X_d] L times, the same both times, and then X_g."""
     rule = make(tiny, blobs().train, workers=3, batches=2, d_steps=2)
-    generated = [rule.generator(latents(rule, 40, j)).detach() for j in range(2)]
+    generated = [rule.generator.network(latents(rule, 40, j)).detach() for j in range(2)]
     seen: list[list[Tensor]] = [[], [], []]
-    for n, player in enumerate(rule.team.players):
-        player.network.register_forward_pre_hook(lambda m, args, n=n: seen[n].append(args[0].detach()))
+    for n, trainable in enumerate(rule.team.trainables):
+        trainable.network.register_forward_pre_hook(lambda m, args, n=n: seen[n].append(args[0].detach()))
     images, rule.iteration = rule.images_per_step * 2, 2
     rule.seed = lambda rng, purpose, i, j, seed=rule.seed: seed(rng, purpose, 40, j)
     rule.step(images)
@@ -190,13 +190,13 @@ def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
     rule = make(tiny, data.train, workers=3)
     assert rule.images_per_step == 12
     seen: list[list[Tensor]] = [[], [], []]
-    for n, player in enumerate(rule.team.players):
+    for n, trainable in enumerate(rule.team.trainables):
 
-        def spy(real, fake, rng, n=n, learn=player.learn):
+        def spy(real, fake, rng, n=n, learn=trainable.learn):
             seen[n].append(real.images)
             return learn(real, fake, rng)
 
-        player.learn = spy
+        trainable.learn = spy
     for step in range(5):  # 5 batches of 4 are a shard of 20
         rule.step(step * 12)
     rows = [sorted(map(tuple, torch.cat(batches).flatten(1).tolist())) for batches in seen]
@@ -208,7 +208,7 @@ def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
 
 def test_workers_start_from_different_weights_and_orders(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=3)
-    firsts = [player.parameters[0] for player in rule.team.players]
+    firsts = [trainable.parameters[0] for trainable in rule.team.trainables]
     assert not any(torch.equal(firsts[i], firsts[j]) for i in range(3) for j in range(i))
     orders = {tuple(shard.indices(0, 20).tolist()) for shard in shards_of(rule)}
     assert len(orders) == 3
@@ -276,11 +276,11 @@ def swaps(rule: MDGAN, steps: int) -> list[int]:
     """Iterations, counted from 1, after which some discriminator sits elsewhere."""
     found = []
     for iteration in range(1, steps + 1):
-        before = list(rule.team.players)
+        before = list(rule.team.trainables)
         rule.step((iteration - 1) * rule.images_per_step)
-        moved = [a is not b for a, b in zip(before, rule.team.players, strict=True)]
+        moved = [a is not b for a, b in zip(before, rule.team.trainables, strict=True)]
         assert all(moved) or not any(moved)
-        assert {id(p) for p in before} == {id(p) for p in rule.team.players}
+        assert {id(p) for p in before} == {id(p) for p in rule.team.trainables}
         if any(moved):
             found.append(iteration)
     return found
@@ -300,9 +300,9 @@ def test_two_swaps_are_drawn_independently(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=4)
     orders = set()
     for iteration in range(100):
-        before = list(rule.team.players)
+        before = list(rule.team.trainables)
         rule.swap(iteration)
-        orders.add(tuple(before.index(player) for player in rule.team.players))
+        orders.add(tuple(before.index(trainable) for trainable in rule.team.trainables))
     assert len(orders) == 9  # all of them: missing one has probability 9 (8/9)^100 < 1e-4
 
 
@@ -310,13 +310,13 @@ def test_weights_and_adam_moments_travel_together(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=3)
     for step in range(2):
         rule.step(step * 12)
-    before = [copy.deepcopy(player.state()) for player in rule.team.players]
+    before = [copy.deepcopy(trainable.state()) for trainable in rule.team.trainables]
     shards_before = shards_of(rule)
     order = derangement(3, seeds.generator(0, "swap", 7))
     rule.swap(7)
     assert shards_of(rule) == shards_before  # the data stays where it is
-    for player, source in zip(rule.team.players, order, strict=True):
-        found, expected = player.state(), before[source]
+    for trainable, source in zip(rule.team.trainables, order, strict=True):
+        found, expected = trainable.state(), before[source]
         for key, value in found["network"].items():
             assert torch.equal(value, expected["network"][key])
         for i, moments in found["optimizer"]["state"].items():
@@ -336,7 +336,7 @@ def test_a_saved_state_remembers_who_sits_where(tiny, blobs) -> None:
     other.load(copy.deepcopy(one.state()))
     for step in range(3, 7):
         assert torch.equal(values(one.step(step * 12)), values(other.step(step * 12)))
-    for a, b in zip([one.player, *one.team.players], [other.player, *other.team.players], strict=True):
+    for a, b in zip([one.generator, *one.team.trainables], [other.generator, *other.team.trainables], strict=True):
         assert all(torch.equal(p, q) for p, q in zip(a.parameters, b.parameters, strict=True))
 
 
@@ -347,21 +347,21 @@ def test_the_server_takes_one_adam_step_and_each_worker_l(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=2, batches=1, d_steps=3)
     rule.step(0)
     rule.step(rule.images_per_step)
-    assert all(s["step"] == 2 for s in rule.player.optimizer.state_dict()["state"].values())
-    for player in rule.team.players:
-        assert all(s["step"] == 6 for s in player.optimizer.state_dict()["state"].values())
+    assert all(s["step"] == 2 for s in rule.generator.optimizer.state_dict()["state"].values())
+    for trainable in rule.team.trainables:
+        assert all(s["step"] == 6 for s in trainable.optimizer.state_dict()["state"].values())
 
 
 def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, "gan", "hinge", workers=2)
-    fake = rule.generator(latents(rule, 0, 0)).detach()
+    fake = rule.generator.network(latents(rule, 0, 0)).detach()
     expected = []
-    for n, player in enumerate(copy.deepcopy(rule.team.players)):
+    for n, trainable in enumerate(copy.deepcopy(rule.team.trainables)):
         real = shards_of(rule)[n].at(0, 4)
-        r, f = player.network(real), player.network(fake)
+        r, f = trainable.network(real), trainable.network(fake)
         loss = (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean()
-        player.apply(torch.autograd.grad(loss, player.parameters))
-        loss_g = -player.network(fake).mean()
+        trainable.apply(torch.autograd.grad(loss, trainable.parameters))
+        loss_g = -trainable.network(fake).mean()
         expected.append(torch.stack([loss, loss_g, r.sigmoid().mean(), f.sigmoid().mean()]).detach())
     assert torch.allclose(values(rule.step(0)), torch.stack(expected).mean(dim=0), rtol=1e-4)
 
@@ -369,11 +369,11 @@ def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
 def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=2)
     fired: list[int] = []
-    for player in rule.team.players:
-        for parameter in player.parameters:
+    for trainable in rule.team.trainables:
+        for parameter in trainable.parameters:
             parameter.register_hook(lambda gradient: fired.append(1))
     real, fake = (Batch(torch.randn(4, 1, 16, 16)) for _ in range(2))
-    loss, feedback = rule.team.sitting[0].feedback(real, fake)
+    loss, feedback = rule.team.placed[0].feedback(real, fake)
     assert fired == []
     assert feedback.shape == (4, 1, 16, 16)
     assert loss.shape == ()
@@ -383,8 +383,8 @@ def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -
     rule = make(tiny, blobs().train, workers=2)
     in_double(rule)
     fake = torch.randn(4, 1, 16, 16, dtype=torch.float64)
-    network: nn.Module = rule.team.players[1].network
-    _, feedback = rule.team.sitting[1].feedback(Batch(torch.zeros_like(fake)), Batch(fake.clone()))
+    network: nn.Module = rule.team.trainables[1].network
+    _, feedback = rule.team.placed[1].feedback(Batch(torch.zeros_like(fake)), Batch(fake.clone()))
     for place in [(0, 0, 0, 0), (2, 0, 7, 9), (3, 0, 15, 15)]:
         values = []
         for h in (1e-6, -1e-6):
@@ -479,31 +479,31 @@ def test_averages_and_swaps_are_over_the_survivors(tiny, blobs) -> None:
     rule.team.lose(0, "test")
     rule.team.lose(2, "test")
     merged: list[Tensor] = []
-    rule.player.apply = lambda gradients: merged.extend(gradients)
+    rule.generator.apply = lambda gradients: merged.extend(gradients)
     rule.swap = lambda iteration: None
     rule.step(16)
     assert rule.images_per_step == 8
     objective = torch.zeros(())
     # k = 3 is more than two workers can use: X_0 goes to worker 1 and X_1 to worker 3
     for place, n in enumerate((1, 3)):
-        network = rule.team.sitting[n].player.network
-        fake = rule.generator(latents(rule, 16, place))
+        network = rule.team.placed[n].network
+        fake = rule.generator.network(latents(rule, 16, place))
         objective = objective + LOSSES["non-saturating"].g_loss(network(fake)) / 2
-    whole = torch.autograd.grad(objective, list(rule.generator.parameters()))
+    whole = torch.autograd.grad(objective, list(rule.generator.network.parameters()))
     flat, expected = (torch.cat([g.flatten() for g in many]) for many in (merged, whole))
     assert (flat - expected).norm() / expected.norm() < 1e-5
     del rule.swap
-    before = rule.team.players
+    before = rule.team.trainables
     rule.swap(5)
-    assert rule.team.players == before[::-1]
+    assert rule.team.trainables == before[::-1]
 
 
 def test_the_last_worker_has_nobody_to_swap_with_and_its_loss_is_the_end(tiny, blobs) -> None:
     rule = make(tiny, blobs(n=60).train, workers=2, swap_epochs=0.1)
     rule.team.lose(1, "test")
-    before = rule.team.players
+    before = rule.team.trainables
     rule.step(0)
-    assert rule.team.players == before
+    assert rule.team.trainables == before
     rule.team.lose(0, "test")
     with pytest.raises(WorkersLost, match="all 2 workers are lost by iteration 1"):
         rule.step(4)
@@ -520,8 +520,8 @@ def test_losses_are_told_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None
         images += one.images_per_step
     files.save(tmp_path / "state.pt", one.state())
     state = files.load(tmp_path / "state.pt", torch.device("cpu"))
-    hire = partial(LocalTeam, lost=lambda *event: told.append(event))
-    other = MDGAN(one.experiment, SHAPE, Context(blobs(n=80).train, hire=hire))
+    worker_factory = partial(LocalTeam, lost=lambda *event: told.append(event))
+    other = MDGAN(one.experiment, SHAPE, Context(blobs(n=80).train, worker_factory=worker_factory))
     other.load(state)
     assert told == list(one.team.lost.items())
     assert len(told) == 2

@@ -9,7 +9,7 @@ from gans import seeds
 from gans.config import experiment
 from gans.errors import InputError
 from gans.models import shape_of
-from gans.models.codes import Code, Labels, Prior, shares
+from gans.models.inputs import GeneratorInput, Labels, Prior, shares
 from gans.models.layers import Shape
 from tests.conftest import networks
 
@@ -18,14 +18,14 @@ PRIOR = Prior(3, ("cat", "dog", "owl"), (0.5, 0.0, 0.5))
 
 def test_a_code_is_what_a_generator_is_called_with() -> None:
     z, labels = torch.randn(5, 3), torch.tensor([4, 3, 2, 1, 0])
-    plain, code = Code(z), Code(z, labels)
+    plain, code = GeneratorInput(z), GeneratorInput(z, labels)
     assert [len(tuple(one)) for one in (plain, code)] == [1, 2]
     assert len(code) == 5
     assert [part.tolist() for part in code[1:3]] == [z[1:3].tolist(), [3, 2]]
     assert [part.labels.tolist() for part in code.split(2)] == [[4, 3], [2, 1], [0]]
     assert all(part.labels is None for part in plain.split(2))
-    assert torch.equal(Code.joined(code.split(2)).labels, labels)
-    assert torch.equal(Code.joined(plain.split(2)).z, z)
+    assert torch.equal(GeneratorInput.joined(code.split(2)).labels, labels)
+    assert torch.equal(GeneratorInput.joined(plain.split(2)).z, z)
     assert code.to("meta").labels.is_meta
 
 
@@ -47,18 +47,18 @@ def test_shares_are_those_of_the_images_or_even() -> None:
 
 
 def test_fixed_codes_have_the_latents_of_before_and_labels_beside_them() -> None:
-    code, plain = PRIOR.codes(50, 2, "purpose"), Prior(3).codes(50, 2, "purpose")
+    code, plain = PRIOR.sample(50, 2, "purpose"), Prior(3).sample(50, 2, "purpose")
     assert torch.equal(code.z, seeds.normal_rows(50, 3, 2, "purpose"))
     assert torch.equal(plain.z, code.z)
     assert plain.labels is None
     assert code.labels.unique().tolist() == [0, 2]
-    assert torch.equal(PRIOR.codes(9, 2, "purpose").labels, code.labels[:9])
-    assert not torch.equal(PRIOR.codes(50, 2, "another").labels, code.labels)
+    assert torch.equal(PRIOR.sample(9, 2, "purpose").labels, code.labels[:9])
+    assert not torch.equal(PRIOR.sample(50, 2, "another").labels, code.labels)
 
 
 def test_what_a_file_tells_is_the_prior() -> None:
     for prior in (PRIOR, Prior(3)):
-        assert Prior.told({"networks": {"latent": 3}, **prior.about()}) == prior
+        assert Prior.from_about({"networks": {"latent": 3}, **prior.about()}) == prior
     assert Prior(3).about() == {}
 
 
@@ -72,12 +72,12 @@ def test_the_prior_of_an_experiment(how, expected, blobs) -> None:
 
 def test_one_class_is_asked_for_by_name_or_number() -> None:
     z = torch.randn(4, 3)
-    assert PRIOR.asked(z).labels.tolist() == [0] * 4
-    assert PRIOR.asked(z, "owl").labels.tolist() == PRIOR.asked(z, 2).labels.tolist() == [2] * 4
-    assert Prior(3).asked(z).labels is None
+    assert PRIOR.of_class(z).labels.tolist() == [0] * 4
+    assert PRIOR.of_class(z, "owl").labels.tolist() == PRIOR.of_class(z, 2).labels.tolist() == [2] * 4
+    assert Prior(3).of_class(z).labels is None
     for prior, wanted, says in ((PRIOR, "bird", "bird"), (PRIOR, 3, "class 3"), (Prior(3), "owl", "no classes")):
         with pytest.raises(InputError, match=says):
-            prior.asked(z, wanted)
+            prior.of_class(z, wanted)
 
 
 def test_networks_are_built_for_the_classes_of_the_data(blobs) -> None:

@@ -19,7 +19,7 @@ from gans.errors import InputError, unknown
 
 
 @dataclass(frozen=True, eq=False)
-class Code:
+class GeneratorInput:
     """What a generator draws n images from: it is called as `generator(*code)`.
 
     Attributes:
@@ -32,7 +32,7 @@ class Code:
     labels: Tensor | None = None
 
     @classmethod
-    def joined(cls, codes: Sequence[Code]) -> Self:
+    def joined(cls, codes: Sequence[GeneratorInput]) -> Self:
         """One after the other: all with labels, or none."""
         return cls(*(torch.cat(parts) for parts in zip(*codes, strict=True)))
 
@@ -45,16 +45,16 @@ class Code:
     def __len__(self) -> int:
         return len(self.z)
 
-    def __getitem__(self, rows: slice | Tensor) -> Code:
+    def __getitem__(self, rows: slice | Tensor) -> GeneratorInput:
         """Some of them."""
-        return Code(*(part[rows] for part in self))
+        return GeneratorInput(*(part[rows] for part in self))
 
-    def to(self, device: torch.device | str) -> Code:
-        return Code(*(part.to(device) for part in self))
+    def to(self, device: torch.device | str) -> GeneratorInput:
+        return GeneratorInput(*(part.to(device) for part in self))
 
-    def split(self, batch: int) -> list[Code]:
+    def split(self, batch: int) -> list[GeneratorInput]:
         """In order, `batch` at a time; the last ones may be fewer."""
-        return [Code(*parts) for parts in zip(*(part.split(batch) for part in self), strict=True)]
+        return [GeneratorInput(*parts) for parts in zip(*(part.split(batch) for part in self), strict=True)]
 
 
 class Labels:
@@ -115,7 +115,7 @@ class Prior:
         return cls(config.latent, data.classes, shares(labels, len(data.classes), experiment.labels))
 
     @classmethod
-    def told(cls, about: Mapping[str, Any]) -> Self:
+    def from_about(cls, about: Mapping[str, Any]) -> Self:
         """What a generator's file says of it."""
         classes = about.get("classes", {"names": (), "shares": ()})
         return cls(int(about["networks"]["latent"]), tuple(classes["names"]), tuple(classes["shares"]))
@@ -126,7 +126,7 @@ class Prior:
             return {}
         return {"classes": {"names": list(self.classes), "shares": list(self.shares)}}
 
-    def codes(self, count: int, seed: int, purpose: str) -> Code:
+    def sample(self, count: int, seed: int, purpose: str) -> GeneratorInput:
         """Codes of a seed, on the CPU, so that every device gets the same; the first do not depend on `count`.
 
         Args:
@@ -136,10 +136,10 @@ class Prior:
         """
         z = seeds.normal_rows(count, self.latent, seed, purpose)
         if not self.classes:
-            return Code(z)
-        return Code(z, Labels(self.shares).draw(count, seeds.generator(seed, purpose, "labels")))
+            return GeneratorInput(z)
+        return GeneratorInput(z, Labels(self.shares).draw(count, seeds.generator(seed, purpose, "labels")))
 
-    def asked(self, z: Tensor, wanted: str | int | None = None) -> Code:
+    def of_class(self, z: Tensor, wanted: str | int | None = None) -> GeneratorInput:
         """Latents of one class.
 
         Args:
@@ -150,10 +150,10 @@ class Prior:
             InputError: there is no such class, or the generator has none.
         """
         if wanted is None:
-            return Code(z, self.label(0, len(z), z.device) if self.classes else None)
+            return GeneratorInput(z, self.label(0, len(z), z.device) if self.classes else None)
         if not self.classes:
             raise InputError("this generator has no classes: it was not trained as a conditional one")
-        return Code(z, self.label(self.number(wanted), len(z), z.device))
+        return GeneratorInput(z, self.label(self.number(wanted), len(z), z.device))
 
     def number(self, wanted: str | int) -> int:
         """A class's number, from its name or number.

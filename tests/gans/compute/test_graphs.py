@@ -1,4 +1,4 @@
-"""Steps that are recorded: on a CPU by a tape that checks what a CUDA graph rests on, and on CUDA."""
+"""Steps that are recorded: on a CPU by a recorder that checks what a CUDA graph rests on, and on CUDA."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.speed.contenders import Unasked
 from gans import files, schema
-from gans.compute import precision, recorded
-from gans.compute.recorded import Direct, Lanes, Recorded, Recording
+from gans.compute import graphs, precision
+from gans.compute.graphs import WARM_UP, Graph, ParallelStreams, StepRunner
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.errors import InputError
@@ -92,7 +92,7 @@ CASES: dict[str, dict[str, Any]] = {
 case = pytest.mark.parametrize("case", CASES)
 
 
-# --- a tape for a CPU
+# --- a recorder for a CPU
 
 SYNCING = ("aten._local_scalar_dense", "aten.nonzero", "aten.lift_fresh", "aten.is_nonzero", "aten.equal.")
 
@@ -147,13 +147,13 @@ class Strict:
     """
 
     def __init__(self) -> None:
-        self.asides, self.recordings, self.replays = 0, 0, 0
+        self.warm_ups, self.recordings, self.replays = 0, 0, 0
 
-    def aside(self, play: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        self.asides += 1
-        return play()
+    def warm_up(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        self.warm_ups += 1
+        return compute()
 
-    def record(self, play: Callable[[], Any], rngs: Sequence[torch.Generator]) -> Recording:
+    def record(self, compute: Callable[[], Any], rngs: Sequence[torch.Generator]) -> Graph:
         self.recordings += 1
         result: dict[str, Tensor] = {}
         first = Watch()
@@ -161,18 +161,18 @@ class Strict:
         def replay() -> None:
             self.replays += 1
             with Watch() as watch, torch.device("meta"):
-                result.update(play())
+                result.update(compute())
             assert watch.seeds <= {rng.initial_seed() for rng in rngs}
             first.operations, first.reads = first.operations or watch.operations, first.reads or watch.reads
             assert watch.operations == first.operations
             assert watch.reads == first.reads
 
-        return Recording(result, replay)
+        return Graph(result, replay)
 
 
-def trained(made: Resolved, data: ImageData, playback: recorded.Playback, steps: int = STEPS) -> Training:
+def trained(made: Resolved, data: ImageData, runner: StepRunner, steps: int = STEPS) -> Training:
     training = Training(made, data, CPU)
-    training.playback = playback
+    training.runner = runner
     run(training, steps)
     return training
 
@@ -190,8 +190,8 @@ def assert_same_state(one: Training, other: Training) -> None:
 def assert_same(one: Training, other: Training) -> None:
     """To the bit: all that is saved, and the sums of what was told."""
     assert_same_state(one, other)
-    assert one.told.read() == other.told.read()
-    assert one.told.images == other.told.images
+    assert one.means.read() == other.means.read()
+    assert one.means.images == other.means.images
 
 
 # --- on a CPU
@@ -200,64 +200,64 @@ def assert_same(one: Training, other: Training) -> None:
 @case
 def test_a_recorded_step_is_a_plain_one(case: str, tiny, blobs) -> None:
     """To the bit, twelve steps on; and every replay does what was recorded, where it was recorded."""
-    made, tape = tiny(CASES[case], batch=4), Strict()
+    made, recorder = tiny(CASES[case], batch=4), Strict()
     data = blobs(n=60, classes=CLASSES)
-    replayed, plain = trained(made, data, Recorded(tape)), trained(made, data, Direct())
+    replayed, plain = trained(made, data, StepRunner(recorder)), trained(made, data, StepRunner())
     assert_same(replayed, plain)
     rounds = 3 if case.startswith("fl-gan") else 0  # m = 20, b = 4: after every fourth iteration
     kinds = 2 if case == "mdgan, crashes" else 1
-    assert tape.recordings == kinds
-    assert tape.asides == Recorded.WARM_UP * kinds + rounds
-    assert tape.replays == STEPS - tape.asides
+    assert recorder.recordings == kinds
+    assert recorder.warm_ups == WARM_UP * kinds + rounds
+    assert recorder.replays == STEPS - recorder.warm_ups
 
 
 @case
 def test_a_checkpoint_goes_from_a_recorded_run_to_a_plain_one_and_back(case, tiny, blobs, tmp_path) -> None:
-    made, data, steps = tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES), Recorded.WARM_UP + 2
-    whole = trained(made, data, Direct(), 3 * steps)
-    training = trained(made, data, Recorded(Strict()), steps)
-    for playback in (Direct(), Recorded(Strict())):
+    made, data, steps = tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES), WARM_UP + 2
+    whole = trained(made, data, StepRunner(), 3 * steps)
+    training = trained(made, data, StepRunner(Strict()), steps)
+    for runner in (StepRunner(), StepRunner(Strict())):
         files.save(tmp_path / "state.pt", training.state())
-        training = trained(made, data, playback, 0)
+        training = trained(made, data, runner, 0)
         training.load(files.load(tmp_path / "state.pt", CPU))
         run(training, steps)
     assert_same_state(whole, training)
 
 
 def test_loading_into_a_run_that_has_recorded_records_anew(tiny, blobs) -> None:
-    made, data, tape = tiny(CASES["dcgan"]), blobs(), Strict()
-    training = trained(made, data, Recorded(tape), 6)
+    made, data, recorder = tiny(CASES["dcgan"]), blobs(), Strict()
+    training = trained(made, data, StepRunner(recorder), 6)
     state = copy.deepcopy(training.state())
     run(training, 3)
     training.load(state)
     run(training, 6)
-    assert (tape.recordings, tape.asides) == (2, 2 * Recorded.WARM_UP)
-    assert_same_state(training, trained(made, data, Direct(), 12))
+    assert (recorder.recordings, recorder.warm_ups) == (2, 2 * WARM_UP)
+    assert_same_state(training, trained(made, data, StepRunner(), 12))
 
 
 def test_no_network_moves_in_a_swap(tiny, blobs) -> None:
     """Twelve swaps and one recording: the discriminators stay, whoever they sit at."""
     table = {"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 3, "swap_epochs": 0.2}}
-    tape = Strict()
-    training = trained(tiny(table, batch=4), blobs(n=60, classes=CLASSES), Recorded(tape))
+    recorder = Strict()
+    training = trained(tiny(table, batch=4), blobs(n=60, classes=CLASSES), StepRunner(recorder))
     assert isinstance(training.update, MDGAN)
     assert training.update.team.traffic.moves == 3 * STEPS
-    assert tape.recordings == 1
+    assert recorder.recordings == 1
 
 
 def test_the_tape_sees_what_a_graph_would_not_bear(tiny, blobs) -> None:
     """Numbers that change, memory that moves, reading from the device, a tensor on no device: each is refused."""
 
-    def broken(play: Callable[[Training, int], object]) -> None:
+    def broken(compute: Callable[[Training, int], object]) -> None:
         training = Training(tiny(CASES["gan"]), blobs(), CPU)
-        training.playback, whole, step = Recorded(Strict()), training.play, iter(range(100))
+        training.runner, whole, step = StepRunner(Strict()), training.compute, iter(range(100))
         training.held = torch.zeros(2)
 
         def with_it() -> dict[str, Tensor]:
-            play(training, next(step))
+            compute(training, next(step))
             return whole()
 
-        training.play = with_it
+        training.compute = with_it
         with pytest.raises((AssertionError, NotImplementedError)):
             run(training, STEPS)
 
@@ -279,13 +279,13 @@ def test_the_tape_sees_what_a_graph_would_not_bear(tiny, blobs) -> None:
     ],
 )
 def test_steps_are_recorded_on_cuda_unless_asked_not_to(asked, device, expected) -> None:
-    assert recorded.wanted(asked, torch.device(device)) is expected
+    assert graphs.wanted(asked, torch.device(device)) is expected
 
 
 def test_a_cpu_is_refused(tiny, blobs) -> None:
     with pytest.raises(InputError, match="GRAPH=1 needs a CUDA device"):
         Training(tiny({}), blobs(), CPU, graph=True)
-    assert isinstance(Training(tiny({}), blobs(), CPU).playback, Direct)
+    assert Training(tiny({}), blobs(), CPU).runner.recorder is None
 
 
 def test_a_replay_holds_nobody_up_who_wants_other_products(tiny, blobs, monkeypatch) -> None:
@@ -302,24 +302,24 @@ def test_a_replay_holds_nobody_up_who_wants_other_products(tiny, blobs, monkeypa
 
     monkeypatch.setattr(precision, "products", products)
 
-    class Tape(Strict):
+    class Recorder(Strict):
         def __init__(self) -> None:
             super().__init__()
             self.found: list[tuple[str, bool]] = []
 
-        def aside(self, play: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-            self.found.append(("aside", inside[0]))
-            return super().aside(play)
+        def warm_up(self, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+            self.found.append(("warm_up", inside[0]))
+            return super().warm_up(compute)
 
-        def record(self, play: Callable[[], Any], rngs: Sequence[torch.Generator]) -> Recording:
+        def record(self, compute: Callable[[], Any], rngs: Sequence[torch.Generator]) -> Graph:
             self.found.append(("record", inside[0]))
-            result, replay = super().record(play, rngs)
-            return Recording(result, lambda: self.found.append(("replay", inside[0])) or replay())
+            result, replay = super().record(compute, rngs)
+            return Graph(result, lambda: self.found.append(("replay", inside[0])) or replay())
 
-    tape = Tape()
-    trained(tiny(CASES["gan"], batch=4), blobs(), Recorded(tape), 5)
-    warm = [("aside", True)] * Recorded.WARM_UP
-    assert tape.found == [*warm, ("record", True), ("replay", False), ("replay", False)]
+    recorder = Recorder()
+    trained(tiny(CASES["gan"], batch=4), blobs(), StepRunner(recorder), 5)
+    warm = [("warm_up", True)] * WARM_UP
+    assert recorder.found == [*warm, ("record", True), ("replay", False), ("replay", False)]
 
 
 def test_optimisers_count_on_the_device_while_a_step_is_recorded_only(tiny, blobs) -> None:
@@ -328,7 +328,9 @@ def test_optimisers_count_on_the_device_while_a_step_is_recorded_only(tiny, blob
 
     def flags() -> set[bool]:
         return {
-            group["capturable"] for player in training.update.players for group in player.optimizer.param_groups
+            group["capturable"]
+            for trainable in training.update.trainables
+            for group in trainable.optimizer.param_groups
         }
 
     assert flags() == {False}
@@ -341,10 +343,10 @@ def test_optimisers_count_on_the_device_while_a_step_is_recorded_only(tiny, blob
 
 
 def test_lanes_return_what_their_pieces_return_in_order() -> None:
-    lanes = Lanes(CPU)
-    assert lanes.run([lambda n=n: n * n for n in range(5)]) == [0, 1, 4, 9, 16]
-    assert lanes.run([]) == []
-    assert lanes.streams == []
+    streams = ParallelStreams(CPU)
+    assert streams.run([lambda n=n: n * n for n in range(5)]) == [0, 1, 4, 9, 16]
+    assert streams.run([]) == []
+    assert streams.streams == []
 
 
 # --- on CUDA
@@ -384,11 +386,11 @@ def test_what_has_no_gradient_is_what_a_batch_norm_or_a_softmax_takes_out(tiny, 
 
     A key's bias adds the same to all of a query's products.
     """
-    training = trained(tiny(CASES["sagan"]), blobs(), Direct(), 2)
+    training = trained(tiny(CASES["sagan"]), blobs(), StepRunner(), 2)
     first = {f"blocks.{n}.conv.bias" for n in (0, 2)}
     last = {"blocks.2.second.2.bias", "blocks.2.shortcut.bias"}
     attention = {f"blocks.1.{part}.bias" for part in ("key", "value", "out")}
-    assert idle(training.update.generator, training.experiment) == first | last | attention
+    assert idle(training.update.generator.network, training.experiment) == first | last | attention
     assert idle(discriminators(training.update)[0].network, training.experiment) == {"blocks.1.key.bias"}
 
 
@@ -402,11 +404,11 @@ def assert_alike(a: nn.Module, b: nn.Module, skipped: set[str], rtol: float, ato
 
 def assert_close(one: Training, other: Training, rtol: float = 1e-3, atol: float = 1e-4) -> None:
     """Weights, BatchNorm's and spectral norm's buffers, the average, and what was told."""
-    for a, b in zip(one.update.players, other.update.players, strict=True):
+    for a, b in zip(one.update.trainables, other.update.trainables, strict=True):
         assert_alike(a.network, b.network, idle(a.network, one.experiment), rtol, atol)
-    skipped = idle(one.update.generator, one.experiment)
+    skipped = idle(one.update.generator.network, one.experiment)
     assert_alike(one.ema.generator, other.ema.generator, skipped, rtol, atol)
-    expected, found = one.told.read(), other.told.read()
+    expected, found = one.means.read(), other.means.read()
     assert found.keys() == expected.keys()
     assert all(found[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-4) for name in expected)
 
@@ -414,12 +416,14 @@ def assert_close(one: Training, other: Training, rtol: float = 1e-3, atol: float
 @case
 def test_closeness_is_asked_of_all_that_learned_and_was_told(case: str, tiny, blobs) -> None:
     """What the tests on CUDA ask: met by the same steps, and not by a weight, an average or a loss more."""
-    one, other = (trained(tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES), Direct(), 3) for _ in range(2))
+    one, other = (
+        trained(tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES), StepRunner(), 3) for _ in range(2)
+    )
     assert_close(one, other)
     for changed in (
-        other.update.players[-1].parameters[0],
+        other.update.trainables[-1].parameters[0],
         other.ema.averaged[0],
-        other.told.sums["loss/generator"],
+        other.means.sums["loss/generator"],
     ):
         before = changed.detach().clone()
         changed.data += 0.01
@@ -436,8 +440,8 @@ def test_graph_and_eager_agree(case: str, tiny, blobs) -> None:
     """Over swaps, a crash and rounds, twelve steps on."""
     made, data = tiny(CASES[case], batch=4), blobs(n=60, classes=CLASSES)
     eager, replayed = (on_cuda(made, data, graph) for graph in (False, True))
-    assert isinstance(replayed.playback, Recorded)
-    assert replayed.playback.recording is not None
+    assert replayed.runner.recorder
+    assert replayed.runner.graph is not None
     assert_close(eager, replayed)
 
 
@@ -452,9 +456,9 @@ def test_a_checkpoint_goes_from_a_graph_to_eager_steps_and_back(case: str, tiny,
         files.save(tmp_path / "state.pt", training.state())
         training = on_cuda(made, data, graph, 0)
         training.load(files.load(tmp_path / "state.pt", CUDA))
-        whole.told.forget()
+        whole.means.forget()
         run(training, STEPS)
-    for a, b in zip(whole.update.players, training.update.players, strict=True):
+    for a, b in zip(whole.update.trainables, training.update.trainables, strict=True):
         assert_alike(a.network, b.network, idle(a.network, made), rtol=1e-2, atol=1e-3)
 
 
@@ -467,7 +471,7 @@ def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_p
     training = Training(tiny(CASES[case], batch=4, kimg=100), blobs(classes=CLASSES), CUDA, graph)
     curve, recorder = Curve(Unasked(), training, tmp_path), Recorder(CUDA)
     session = Session(training, curve, recorder, tmp_path, Checkpoints(tmp_path))
-    for _ in range(Recorded.WARM_UP + 2):
+    for _ in range(WARM_UP + 2):
         session.step()
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -485,10 +489,10 @@ def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_p
 @gpu
 @without
 def test_lanes_are_streams_that_wait_for_the_main_one_and_it_for_them() -> None:
-    lanes, start = Lanes(CUDA), torch.ones(2048, 2048, device=CUDA)
-    start = start @ start  # still under way when the lanes begin
-    found = lanes.run([lambda n=n: (start + n).sum() for n in range(4)])
-    assert len({stream.cuda_stream for stream in lanes.streams}) == 4
+    streams, start = ParallelStreams(CUDA), torch.ones(2048, 2048, device=CUDA)
+    start = start @ start  # still under way when the streams begin
+    found = streams.run([lambda n=n: (start + n).sum() for n in range(4)])
+    assert len({stream.cuda_stream for stream in streams.streams}) == 4
     expected = [2048.0**3 + n * 2048.0**2 for n in range(4)]
     assert torch.stack(found).tolist() == pytest.approx(expected, rel=1e-5)
 
@@ -522,6 +526,6 @@ def test_trainings_on_streams_of_their_own_in_threads(tiny, blobs) -> None:
 @pytest.mark.parametrize("kind", ["tf32", "bf16"])
 def test_other_precisions_stay_near_float32(kind: str, tiny, blobs) -> None:
     data = blobs(n=60, classes=CLASSES)
-    told = [on_cuda(tiny(CASES["dcgan"], precision=one), data, False).told.read() for one in ("float32", kind)]
+    told = [on_cuda(tiny(CASES["dcgan"], precision=one), data, False).means.read() for one in ("float32", kind)]
     assert told[0] != told[1]
     assert all(told[1][name] == pytest.approx(told[0][name], rel=0.05, abs=0.02) for name in told[0])

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from gans.compute.recorded import Direct, Recorded
+from gans.compute.graphs import StepRunner
 from gans.config import AnnealConfig, Resolved
 from gans.errors import InputError
-from gans.training.anneal import BETA2_STEPS, beta2, factor
-from gans.training.players import Player
+from gans.training.schedules import BETA2_STEPS, beta2, factor
 from gans.training.state import Training
+from gans.training.trainables import Trainable
 from tests.conftest import CPU, discriminators
-from tests.gans.compute.test_recorded import Strict, assert_same
+from tests.gans.compute.test_graphs import Strict, assert_same
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 R3GAN = AnnealConfig(shape="cosine", lr=0.25, beta2=0.1, penalty=0.1)
@@ -54,8 +54,8 @@ def annealed(tiny, rule: str, **tables) -> Resolved:
     return tiny(GP, {"update": RULES[rule], "anneal": R3GAN.model_dump()}, tables, batch=4)
 
 
-def rates(player: Player) -> tuple[float, float]:
-    (group,) = player.optimizer.param_groups
+def rates(trainable: Trainable) -> tuple[float, float]:
+    (group,) = trainable.optimizer.param_groups
     return float(group["lr"]), group["betas"][1]
 
 
@@ -67,12 +67,14 @@ def test_every_player_of_every_rule_follows_the_share_of_the_budget(rule: str, t
         progress = training.images / made.budget
         training.step()
         moved = factor(R3GAN, 0.25, progress)
-        players = [player for player in training.update.players if player is not training.update.player]
-        for player in [training.update.player, *players] if rule != "fl-gan" else players:
-            lr = 2e-3 if player in discriminators(training.update) else 1e-3
-            assert rates(player) == pytest.approx((lr * moved, beta2(R3GAN, 0.9, progress)), rel=1e-6)
-        for player in discriminators(training.update):
-            assert float(player.strength) == pytest.approx(factor(R3GAN, 0.1, progress), rel=1e-6)
+        trainables = [
+            trainable for trainable in training.update.trainables if trainable is not training.update.generator
+        ]
+        for trainable in [training.update.generator, *trainables] if rule != "fl-gan" else trainables:
+            lr = 2e-3 if trainable in discriminators(training.update) else 1e-3
+            assert rates(trainable) == pytest.approx((lr * moved, beta2(R3GAN, 0.9, progress)), rel=1e-6)
+        for trainable in discriminators(training.update):
+            assert float(trainable.strength) == pytest.approx(factor(R3GAN, 0.1, progress), rel=1e-6)
     assert 0.8 < progress < 1
 
 
@@ -85,24 +87,24 @@ def test_a_rate_that_moves_is_one_that_is_set_by_hand(name: str, tiny, blobs) ->
         Training(made, blobs(), CPU) for made in (base.model_copy(update={"anneal": AnnealConfig(lr=0.0)}), base)
     )
     for _ in range(8):
-        for player, lr in ((by_hand.update.player, 1e-3), (by_hand.update.discriminator, 2e-3)):
-            player.optimizer.param_groups[0]["lr"] = lr * (1 - by_hand.images / base.budget)
+        for trainable, lr in ((by_hand.update.generator, 1e-3), (by_hand.update.discriminator, 2e-3)):
+            trainable.optimizer.param_groups[0]["lr"] = lr * (1 - by_hand.images / base.budget)
         moving.step()
         by_hand.step()
-    for one, other in zip(moving.update.players, by_hand.update.players, strict=True):
+    for one, other in zip(moving.update.trainables, by_hand.update.trainables, strict=True):
         for a, b in zip(one.parameters, other.parameters, strict=True):
             assert torch.allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_a_step_is_recorded_anew_when_beta2_moves_and_stays_a_plain_one(tiny, blobs) -> None:
-    made, tape = annealed(tiny, "two-player", kimg=0.8), Strict()
+    made, recorder = annealed(tiny, "two-player", kimg=0.8), Strict()
     replayed, plain = Training(made, blobs(n=60), CPU), Training(made, blobs(n=60), CPU)
-    replayed.playback, plain.playback = Recorded(tape), Direct()
+    replayed.runner, plain.runner = StepRunner(recorder), StepRunner()
     for _ in range(60):  # of 200: some seven of the twenty steps of beta2
         replayed.step()
         plain.step()
     assert_same(replayed, plain)
-    assert tape.recordings == len({beta2(R3GAN, 0.999, 4 * i / 800) for i in range(60)}) > 2
+    assert recorder.recordings == len({beta2(R3GAN, 0.999, 4 * i / 800) for i in range(60)}) > 2
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -134,7 +136,7 @@ def test_another_budget_is_another_training_only_if_settings_move_with_it(tiny, 
 def test_nothing_moves_unless_asked(tiny, blobs) -> None:
     training = Training(tiny(GP), blobs(), CPU)
     training.step()
-    for player in training.update.players:
-        (group,) = player.optimizer.param_groups
+    for trainable in training.update.trainables:
+        (group,) = trainable.optimizer.param_groups
         assert not isinstance(group["lr"], Tensor)
-    assert all(player.strength is None for player in discriminators(training.update))
+    assert all(trainable.strength is None for trainable in discriminators(training.update))

@@ -1,4 +1,4 @@
-"""Players: a network with its optimiser, and the discriminator's way to learn."""
+"""Trainables: a network with its optimiser, and the discriminator's way to learn."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from gans import schema
 from gans.compute import devices, precision
-from gans.compute.compiled import Compute, compiled
+from gans.compute.compiled import Forward, compiled
 from gans.config import AnnealConfig, OptimizerConfig, Resolved
 from gans.data.batches import Batch
 from gans.models import build_discriminator
 from gans.models.layers import Shape
 from gans.registry import LOSSES, MODELS
 from gans.schema import Settled
-from gans.training import anneal
+from gans.training import schedules
 from gans.training.augment import Augmentation
 from gans.training.losses import Penalties, gradient_penalty, zero_centred_penalties
 
@@ -29,10 +29,10 @@ Statistics = dict[str, Tensor]
 
 
 class Learner(Protocol):
-    """What an update rule teaches: a player, a team of them wherever they live, or a rule of its own."""
+    """What an update rule teaches: a trainable, a team of them wherever they live, or a rule of its own."""
 
     @property
-    def players(self) -> Sequence[Player]:
+    def trainables(self) -> Sequence[Trainable]:
         """Those that live in this process."""
 
     @property
@@ -49,7 +49,7 @@ class Learner(Protocol):
         """The opposite of `state`."""
 
 
-class Player:
+class Trainable:
     """A network with its optimiser.
 
     Args:
@@ -75,20 +75,20 @@ class Player:
     ) -> None:
         self.network = network
         self.plain = precision.computing(network, settled)
-        self.compute: Compute = self.plain
+        self.forward: Forward = self.plain
         self.parameters = list(network.parameters())
         self.lr, self.beta2, self.annealed = lr, optimizer.beta2, annealed
         # on the device, where a recorded step reads it, if it moves
         self.rate = None if annealed.lr == 1 else self.parameters[0].new_tensor(lr)
         self.optimizer = build_optimizer(self.parameters, lr if self.rate is None else self.rate, optimizer)
 
-    def prepare(self, progress: float) -> None:
+    def schedule(self, progress: float) -> None:
         """For a step that begins when this share of the budget is spent."""
         if self.rate is not None:
-            self.rate.fill_(self.lr * anneal.factor(self.annealed, self.annealed.lr, progress))
+            self.rate.fill_(self.lr * schedules.factor(self.annealed, self.annealed.lr, progress))
         if self.annealed.beta2 != 1 and self.betas:
             for group in self.optimizer.param_groups:
-                group["betas"] = (group["betas"][0], anneal.beta2(self.annealed, self.beta2, progress))
+                group["betas"] = (group["betas"][0], schedules.beta2(self.annealed, self.beta2, progress))
 
     @property
     def betas(self) -> Hashable:
@@ -97,10 +97,10 @@ class Player:
 
     def compile(self, backend: str = "inductor") -> None:
         """Compute by compiled code from now on; `backend` is torch's."""
-        self.compute = compiled(self.plain, backend)
+        self.forward = compiled(self.plain, backend)
 
     @property
-    def players(self) -> list[Player]:
+    def trainables(self) -> list[Trainable]:
         return [self]
 
     @property
@@ -111,7 +111,7 @@ class Player:
     def gradients(
         self, outputs: Tensor | Sequence[Tensor], grad_outputs: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, ...]:
-        """Gradients of `outputs` in this player's parameters alone: none are computed for the other player."""
+        """Gradients of `outputs` in this network's parameters; none are computed for the other network."""
         return torch.autograd.grad(outputs, self.parameters, grad_outputs)
 
     def apply(self, gradients: Iterable[Tensor]) -> None:
@@ -181,7 +181,7 @@ def normalises(network: nn.Module) -> bool:
     return any(isinstance(layer, _BatchNorm) for layer in network.modules())
 
 
-class Verdict(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What a discriminator says of a batch.
 
     Attributes:
@@ -192,13 +192,13 @@ class Verdict(NamedTuple):
     logits: Tensor
     classes: Tensor | None = None
 
-    def split(self, sizes: list[int]) -> list[Verdict]:
-        """The verdicts of the parts of a batch."""
+    def split(self, sizes: list[int]) -> list[DiscriminatorOutput]:
+        """The outputs of the parts of a batch."""
         classes = [None] * len(sizes) if self.classes is None else self.classes.split(sizes)
-        return [Verdict(*parts) for parts in zip(self.logits.split(sizes), classes, strict=True)]
+        return [DiscriminatorOutput(*parts) for parts in zip(self.logits.split(sizes), classes, strict=True)]
 
 
-class Discriminator(Player):
+class Discriminator(Trainable):
     """A discriminator that learns on a real and a generated batch.
 
     Attributes:
@@ -223,13 +223,13 @@ class Discriminator(Player):
         # then a penalty on one kind alone would lead its gradient through the other
         self.apart = normalises(network) or (self.penalties.r1 > 0) != (self.penalties.r2 > 0)
 
-    def prepare(self, progress: float) -> None:
-        super().prepare(progress)
+    def schedule(self, progress: float) -> None:
+        super().schedule(progress)
         if self.strength is not None:
-            self.strength.fill_(anneal.factor(self.annealed, self.annealed.penalty, progress))
+            self.strength.fill_(schedules.factor(self.annealed, self.annealed.penalty, progress))
 
     def compile(self, backend: str = "inductor") -> None:
-        """As any player, unless it is to have second derivatives, which compiled code has not."""
+        """As any trainable, unless it is to have second derivatives, which compiled code has not."""
         if not self.penalties.zero_centred:
             super().compile(backend)
 
@@ -242,7 +242,7 @@ class Discriminator(Player):
         """
         if self.penalties.zero_centred:
             real, fake = real.watched(), fake.watched()
-        on_real, on_fake = self.verdicts(real, fake)
+        on_real, on_fake = self.outputs(real, fake)
         real_logits, fake_logits = on_real.logits, on_fake.logits
         loss = self.loss.d_loss(real_logits, fake_logits)
         if self.conditional == "auxiliary":
@@ -273,44 +273,44 @@ class Discriminator(Player):
         """A penalty at this point of training."""
         return penalty if self.strength is None else self.strength * penalty
 
-    def class_loss(self, verdict: Verdict, batch: Batch) -> Tensor:
+    def class_loss(self, output: DiscriminatorOutput, batch: Batch) -> Tensor:
         """-E log P(C = c | x), weighed: ACGAN's L_C on one batch (Odena et al. 2017, equation 3)."""
-        assert verdict.classes is not None
+        assert output.classes is not None
         assert batch.labels is not None
-        return self.auxiliary * cross_entropy(verdict.classes, batch.labels)
+        return self.auxiliary * cross_entropy(output.classes, batch.labels)
 
     def generator_loss(self, real: Batch, fake: Batch) -> Tensor:
         """The generator's loss on its images; if that is relative, beside these real ones."""
         beside = []
         if self.loss.relative:
             with torch.no_grad():
-                beside = [self.verdict(real).logits]
-        verdict = self.judge(fake)
-        loss = self.loss.g_loss(*beside, verdict.logits)
-        return loss + self.class_loss(verdict, fake) if self.conditional == "auxiliary" else loss
+                beside = [self.output(real).logits]
+        output = self.judge(fake)
+        loss = self.loss.g_loss(*beside, output.logits)
+        return loss + self.class_loss(output, fake) if self.conditional == "auxiliary" else loss
 
-    def judge(self, fake: Batch) -> Verdict:
-        """For the generator's loss: its graph leads to the images and not to this player's weights."""
+    def judge(self, fake: Batch) -> DiscriminatorOutput:
+        """For the generator's loss: its graph leads to the images and not to this trainable's weights."""
         for parameter in self.parameters:
             parameter.requires_grad_(False)
         try:
-            return self.verdict(fake)
+            return self.output(fake)
         finally:
             for parameter in self.parameters:
                 parameter.requires_grad_(True)
 
-    def verdicts(self, real: Batch, fake: Batch) -> list[Verdict]:
+    def outputs(self, real: Batch, fake: Batch) -> list[DiscriminatorOutput]:
         if self.apart:
-            return [self.verdict(real), self.verdict(fake)]
+            return [self.output(real), self.output(fake)]
         labels = None
         if real.labels is not None and fake.labels is not None:
             labels = torch.cat([real.labels, fake.labels])
-        both = self.verdict(Batch(torch.cat([real.images, fake.images]), labels))
+        both = self.output(Batch(torch.cat([real.images, fake.images]), labels))
         return both.split([len(real.images), len(fake.images)])
 
-    def verdict(self, batch: Batch) -> Verdict:
+    def output(self, batch: Batch) -> DiscriminatorOutput:
         """Of images as they are seen."""
-        return self.read(self.compute(*self.shown(batch)))
+        return self.read(self.forward(*self.shown(batch)))
 
     def judging(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
         """Logits of images with these labels, not by compiled code, which has no second derivatives."""
@@ -324,11 +324,11 @@ class Discriminator(Player):
             given.append(batch.labels)
         return given
 
-    def read(self, outputs: Tensor) -> Verdict:
+    def read(self, outputs: Tensor) -> DiscriminatorOutput:
         """What the network gave out: logits (n,), or (n, 1 + classes)."""
         if self.conditional != "auxiliary":
-            return Verdict(outputs)
-        return Verdict(outputs[:, 0], outputs[:, 1:])
+            return DiscriminatorOutput(outputs)
+        return DiscriminatorOutput(outputs[:, 0], outputs[:, 1:])
 
     def seen(self, images: Tensor) -> Tensor:
         """The images as the discriminator is shown them."""

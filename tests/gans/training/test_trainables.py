@@ -1,4 +1,4 @@
-"""Optimisers against their published formulae, written out; other tests of players stand with the update rules."""
+"""Optimisers against their published formulae, written out."""
 
 import copy
 import warnings
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gans.config import OptimizerConfig, experiment
 from gans.errors import InputError
-from gans.training.players import Player
+from gans.training.trainables import Trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS, LR, EPSILON = 5, 0.01, 1e-8
@@ -26,10 +26,10 @@ def drawn() -> tuple[nn.Linear, list[list[Tensor]]]:
 
 
 def taught(network: nn.Module, gradients: list[list[Tensor]], **settings: object) -> list[Tensor]:
-    player = Player(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32")
+    trainable = Trainable(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32")
     for step in gradients:
-        player.apply([gradient.clone() for gradient in step])
-    return [parameter.detach() for parameter in player.parameters]
+        trainable.apply([gradient.clone() for gradient in step])
+    return [parameter.detach() for parameter in trainable.parameters]
 
 
 def adam(w: Tensor, gradients: list[Tensor], beta1: float, beta2: float) -> Tensor:
@@ -84,7 +84,7 @@ def test_optimisers_do_what_their_formulae_say(settings, formula) -> None:
 def test_a_player_that_a_graph_taught_goes_on_without_one(settings) -> None:
     """Optimisers that count steps on the device for a graph count them again as usual, and do not warn."""
     network, gradients = drawn()
-    one, other = (Player(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32") for _ in range(2))
+    one, other = (Trainable(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32") for _ in range(2))
     one.apply(gradients[0])
     one.count_on_device(True)
     flags = [group.get("capturable") for group in one.optimizer.param_groups]
@@ -94,8 +94,8 @@ def test_a_player_that_a_graph_taught_goes_on_without_one(settings) -> None:
     assert [group.get("capturable") for group in other.optimizer.param_groups] in ([None], [False])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for player in (one, other):
-            player.apply([gradient.clone() for gradient in gradients[1]])
+        for trainable in (one, other):
+            trainable.apply([gradient.clone() for gradient in gradients[1]])
     assert all(torch.equal(p, q) for p, q in zip(one.parameters, other.parameters, strict=True))
 
 
