@@ -19,7 +19,7 @@ from reports.estimate import Estimate
 from reports.figures import DPI, FEW, Picture, log_ticks, styles
 from reports.numbers import number
 from reports.results import Board, Results
-from reports.tables import escape, floor_name, ranking
+from reports.tables import by_model, escape, floor_name
 
 METRICS = (INTRA_FRECHET, AGREEMENT)
 MOST = 20  # classes of a table or a picture; cells.csv has them all
@@ -47,16 +47,13 @@ class Classes:
     @classmethod
     def of(cls, results: Results, board: Board) -> Classes:
         """Those that some model was scored by; with no names if none was."""
-        cells = results.on(board)
-        cells = cells[cells["counted"]]
-        names = _names(cells)
-        ranked = [rank.model for rank in ranking(results, board) if rank.estimate.n]
+        names = _names(results.finished(board))
         floors = results.floors_on(board).set_index("comparison")
         found, real = {}, {}
         for metric in METRICS:
             score = metric.called(label_of(board.metric) or INCEPTION)
             columns = [within(score, place) for place in range(len(names))]
-            rows = {model: _means(cells[cells["model"] == model], columns) for model in ranked}
+            rows = {model: _means(own, columns) for model, own in by_model(results, board)}
             frame = pd.DataFrame.from_dict(rows, orient="index", columns=names).dropna(how="all")
             if len(frame):
                 found[score] = frame

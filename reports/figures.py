@@ -269,8 +269,8 @@ def pareto(results: Results, board: Board) -> Picture | None:
 
 
 def _scored(results: Results, board: Board) -> pd.DataFrame:
-    cells = results.on(board)
-    return cells[cells["counted"] & (cells["score"] > 0)]
+    cells = results.finished(board)
+    return cells[cells["score"] > 0]
 
 
 def _costs(cells: pd.DataFrame) -> list[str]:
@@ -517,9 +517,7 @@ def _end(
 
 
 def _row_label(model: str, cell: pd.Series, board: Board) -> str:
-    end = f"{board.metric} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
-    end = textwrap.fill(end, 20)
-    return f"{textwrap.fill(model, 20)}\nseed {cell['seed']}\n{end}"
+    return f"{textwrap.fill(model, 20)}\nseed {cell['seed']}\n{textwrap.fill(_end_of(cell, board), 20)}"
 
 
 def resolution(cells: pd.DataFrame) -> int:
@@ -581,7 +579,7 @@ def _collection(results: Results, board: Board, name: str, what: str) -> Picture
     cells = examples(results, board)
     found = {model: results.picture(cell["identity"], name) for model, cell in cells.items()}
     panels = [
-        (_title(model, cells[model], board), _whole(path, WHOLE))
+        (f"{model}, seed {cells[model]['seed']}, {_end_of(cells[model], board)}", _whole(path, WHOLE))
         for model, path in found.items()
         if path is not None
     ]
@@ -597,9 +595,8 @@ def _collection(results: Results, board: Board, name: str, what: str) -> Picture
     return Picture(_stack([("", row) for row in rows], min(2, len(panels)) * step, label=GAP), alt)
 
 
-def _title(model: str, cell: pd.Series, board: Board) -> str:
-    end = f"{board.metric} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
-    return f"{model}, seed {cell['seed']}, {end}"
+def _end_of(cell: pd.Series, board: Board) -> str:
+    return f"{board.metric} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
 
 
 def _whole(path: Path, width: int) -> np.ndarray:

@@ -20,7 +20,11 @@ from reports.pairs import matrix as pair_matrix
 from reports.results import CLOCK, Board, Results
 from reports.standing import Standing
 
-BEST, NEAR, FAR = "#0072B2", "#56B4E9", "0.45"  # the best model, those that do not differ from it significantly, the others
+BEST, NEAR, FAR = (
+    "#0072B2",
+    "#56B4E9",
+    "0.45",
+)  # the best model, those that do not differ from it significantly, the others
 # pixels
 WIDTH, LETTER, TIME, MARGIN, FOOT = 1180, 9.8, 170, 16, 62
 APART = 2 * MARGIN  # of the two axes: half of a number's last tick reaches into it

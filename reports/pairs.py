@@ -14,7 +14,7 @@ from reports.difference import Difference, holm
 from reports.estimate import LEVEL
 from reports.numbers import NOTHING, number
 from reports.results import Board, Results
-from reports.tables import ENOUGH, escape, ranking
+from reports.tables import ENOUGH, by_model, escape
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,8 @@ def pairs(results: Results, board: Board) -> list[Pair]:
     Seeds are paired where both models have the same five or more: a seed decides the order of the data and, in
     equal networks, the weights to start from. Of fewer, pairing costs more degrees of freedom than it is worth.
     """
-    cells = results.on(board)
-    scores = {
-        str(model): own.set_index("seed")["score"] for model, own in cells[cells["counted"]].groupby("model")
-    }
-    ranked = [rank.model for rank in ranking(results, board) if rank.estimate.n]
-    found = [_pair(better, other, scores) for better, other in combinations(ranked, 2)]
+    scores = {model: own.set_index("seed")["score"] for model, own in by_model(results, board)}
+    found = [_pair(better, other, scores) for better, other in combinations(scores, 2)]
     adjusted = holm([pair.difference.p for pair in found])
     return [replace(pair, p=p) for pair, p in zip(found, adjusted, strict=True)]
 

@@ -15,7 +15,7 @@ from gans.errors import InputError, unknown
 from reports.estimate import Estimate
 from reports.numbers import NOTHING, count, images, number
 from reports.results import CLOCK, FLOORS, Board, Results
-from reports.tables import distinct, escape, ranking
+from reports.tables import by_model, distinct, escape
 
 FILE = Path(__file__).with_name("published.toml")
 CONDITIONAL = {True: "class-conditional", False: "unconditional", None: "conditional or not: not known"}
@@ -109,8 +109,7 @@ def _known(number_of: int | None) -> str:
 
 def our_metric(results: Results, board: Board) -> str:
     """The metric to compare by: `fid`, as others publish, where a board's cells have it beside their own."""
-    cells = results.on(board)
-    finished = cells[cells["counted"]]
+    finished = results.finished(board)
     published = schema.score("fid")
     return "fid" if published in finished and finished[published].notna().all() else board.metric
 
@@ -121,10 +120,9 @@ def ours(results: Results, board: Board) -> list[tuple[Score, Estimate]]:
     metric = our_metric(results, board)
     generated = pd.to_numeric(cells["score.images"]).dropna() if "score.images" in cells else pd.Series()
     reference = floors.loc[floors["comparison"] == FLOORS["test"], "n_reference"]
-    finished = {str(model): own for model, own in cells[cells["counted"]].groupby("model")}
     found = []
-    for model in (rank.model for rank in ranking(results, board) if rank.estimate.n):
-        estimate = Estimate.of(finished[model][f"{schema.SCORE}{metric}"])
+    for model, own in by_model(results, board):
+        estimate = Estimate.of(own[f"{schema.SCORE}{metric}"])
         score = Score.model_construct(
             dataset=board.dataset,
             model=model,
@@ -134,7 +132,7 @@ def ours(results: Results, board: Board) -> list[tuple[Score, Estimate]]:
             generated=_first(generated),
             reference=_first(reference),
             split="train",
-            conditional=is_conditional(finished[model]),
+            conditional=is_conditional(own),
         )
         found.append((score, estimate))
     return found
@@ -192,7 +190,6 @@ def times(results: Results, board: Board) -> pd.DataFrame:
     theirs = [time for time in read().times if time.dataset == dataset]
     if not theirs:
         return pd.DataFrame()
-    cells = results.on(board)
     ours = [
         {
             "Model": escape(model),
@@ -200,7 +197,7 @@ def times(results: Results, board: Board) -> pd.DataFrame:
             "Training (minutes)": number(own[CLOCK].mean() / 60),
             "Compares with ours": NOTHING,
         }
-        for model, own in cells[cells["counted"]].groupby("model", sort=False)
+        for model, own in by_model(results, board)
     ]
     other = [
         {

@@ -157,6 +157,21 @@ class Results:
         """The cells of a board."""
         return self.cells[(self.cells["dataset"] == board.dataset) & (self.cells["metric"] == board.metric)]
 
+    def finished(self, board: Board) -> pd.DataFrame:
+        """The finished cells of a board, with the real images `seen` and the images of an `epoch`.
+
+        Both are NaN where no clock or no reference was tracked.
+        """
+        cells = self.on(board)
+        cells = cells[cells["counted"]]
+        clocks = self.curves[self.curves["name"] == CLOCK].groupby("identity")["images"].max()
+        unknown = pd.Series(np.nan, cells.index, dtype=object)
+        reference = cells.get(schema.REFERENCE, unknown).astype(str)
+        return cells.assign(
+            seen=cells["identity"].map(clocks).astype(float),
+            epoch=reference.str.extract(r"train split, (\d+) images")[0].astype(float),
+        )
+
     def floors_on(self, board: Board) -> pd.DataFrame:
         """The noise floors of a board, by its own metric."""
         return self.floors[(self.floors["dataset"] == board.dataset) & (self.floors["metric"] == board.metric)]

@@ -14,7 +14,7 @@ from gans import schema
 from reports.numbers import NOTHING, count, duration, images, listed, number, percent
 from reports.pairs import Pair, pairs
 from reports.results import CLOCK, Board, Results
-from reports.tables import ENOUGH, Rank, escape, floor_name, ranking, seeds, seen
+from reports.tables import ENOUGH, Rank, escape, floor_name, ranking, seeds
 
 ALIKE = 1.05  # budgets whose ratio is at most this are one budget
 NAMED = 4  # models that a sentence names; of more it gives the number
@@ -44,10 +44,8 @@ class Standing:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """The finished cells, with the images that they saw."""
-        cells = self.results.on(self.board)
-        cells = cells[cells["counted"]]
-        return cells.assign(seen=seen(self.results, cells))
+        """The finished cells."""
+        return self.results.finished(self.board)
 
     @property
     def lead(self) -> dict[str, Pair]:

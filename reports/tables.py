@@ -76,6 +76,13 @@ def ranking(results: Results, board: Board) -> list[Rank]:
     return [replace(rank, best=rank.estimate.mean == ranks[0].estimate.mean) for rank in ranks]
 
 
+def by_model(results: Results, board: Board) -> list[tuple[str, pd.DataFrame]]:
+    """The finished cells of each model that has some, in the order of the ranking."""
+    cells = results.finished(board)
+    ranked = [rank.model for rank in ranking(results, board) if rank.estimate.n]
+    return [(model, cells[cells["model"] == model]) for model in ranked]
+
+
 @dataclass(frozen=True)
 class Stability:
     """How firm a rank is when the training seeds are drawn again, with replacement.
@@ -99,12 +106,8 @@ def stability(results: Results, board: Board) -> dict[str, Stability]:
 
     Fewer seeds drawn again would look surer than they are. Each model's seeds are drawn on their own.
     """
-    cells = results.on(board)
-    scores = {
-        str(m): np.log(own["score"].to_numpy(float))
-        for m, own in cells[cells["counted"] & (cells["score"] > 0)].groupby("model", sort=False)
-    }
-    scores = {model: own for model, own in scores.items() if len(own) >= ENOUGH}
+    scores = {m: own["score"].to_numpy(float) for m, own in by_model(results, board)}
+    scores = {m: np.log(own[own > 0]) for m, own in scores.items() if (own > 0).sum() >= ENOUGH}
     if len(scores) < 2:
         return {}
     rng = np.random.default_rng(0)
@@ -123,22 +126,18 @@ def learned(results: Results, board: Board) -> pd.DataFrame:
     curves = results.score_curves(board)
     start = curves[(curves["images"] == 0) & curves["counted"]].groupby("model")["score"]
     untrained = {str(model): Estimate.of(own).mean for model, own in start}
-    rows = []
-    for rank in ranking(results, board):
-        if not rank.estimate.n:
-            continue
-        before = untrained.get(rank.model, math.nan)
-        row = {
-            "Model": escape(rank.model),
-            f"Untrained {board.metric}": number(before),
-            "Untrained / trained": _ratio(before, rank.estimate.mean),
-        }
-        if firm:
-            own = firm.get(rank.model)
-            row["Best of redrawn seeds"] = percent(own.best) if own else NOTHING
-            row["Ranks of redrawn seeds"] = own.ranks if own else NOTHING
-        rows.append(row)
-    return pd.DataFrame(rows)
+    ranks = [rank for rank in ranking(results, board) if rank.estimate.n]
+    before = [untrained.get(rank.model, math.nan) for rank in ranks]
+    columns = {
+        "Model": [escape(rank.model) for rank in ranks],
+        f"Untrained {board.metric}": [number(value) for value in before],
+        "Untrained / trained": [_ratio(v, rank.estimate.mean) for v, rank in zip(before, ranks, strict=True)],
+    }
+    if firm:
+        own = [firm.get(rank.model) for rank in ranks]
+        columns["Best of redrawn seeds"] = [percent(one.best) if one else NOTHING for one in own]
+        columns["Ranks of redrawn seeds"] = [one.ranks if one else NOTHING for one in own]
+    return pd.DataFrame(columns)
 
 
 def seeds(done: int, of: int) -> str:
@@ -191,14 +190,11 @@ def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
 
 def further(results: Results, board: Board) -> pd.DataFrame:
     """All other metrics of a board, models in the order of the main table, real images below."""
-    cells = results.on(board)
-    return scored(results, board, metric_columns(cells[cells["counted"]], board))
+    return scored(results, board, metric_columns(results.finished(board), board))
 
 
 def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.DataFrame:
     """These scores of a board under their headings, models in the order of the main table, real images below."""
-    cells = results.on(board)
-    cells = cells[cells["counted"]]
     if not columns:
         return pd.DataFrame()
     rows = [
@@ -206,8 +202,7 @@ def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.Dat
             "Model": escape(model),
             **{head: str(Estimate.of(own[name], scale(name))) for name, head in columns.items()},
         }
-        for model in (rank.model for rank in ranking(results, board))
-        if not (own := cells[cells["model"] == model]).empty
+        for model, own in by_model(results, board)
     ]
     floors = results.floors[results.floors["dataset"] == board.dataset]
     # several extractors measure one comparison each by themselves: put side by side
@@ -229,9 +224,8 @@ def scale(name: str) -> Scale:
 
 def errors(results: Results, board: Board) -> pd.DataFrame:
     """The standard error of every metric from a cell's generated images, as a mean over the finished cells."""
-    cells = results.on(board)
-    cells = cells[cells["counted"]]
-    columns = {schema.score(board.metric): f"{board.metric} ↓"} | metric_columns(cells, board)
+    own = {schema.score(board.metric): f"{board.metric} ↓"}
+    columns = own | metric_columns(results.finished(board), board)
     rows = [
         {
             "Model": escape(model),
@@ -241,8 +235,7 @@ def errors(results: Results, board: Board) -> pd.DataFrame:
                 if error_of(name) in own
             },
         }
-        for model in (rank.model for rank in ranking(results, board))
-        if not (own := cells[cells["model"] == model]).empty
+        for model, own in by_model(results, board)
     ]
     frame = pd.DataFrame(rows)
     return frame if len(frame.columns) > 1 else pd.DataFrame()
@@ -266,36 +259,14 @@ def reached(results: Results, board: Board, goal: float) -> pd.DataFrame:
     return hits.sort_values("images").groupby(["model", "seed"], as_index=False).first()
 
 
-def seen(results: Results, cells: pd.DataFrame) -> pd.Series:
-    """Real images that these cells trained on; NaN without a clock."""
-    clocks = results.curves[results.curves["name"] == CLOCK].groupby("identity")["images"].max()
-    return cells["identity"].map(clocks).astype(float)
-
-
-def epoch(cells: pd.DataFrame) -> pd.Series:
-    """Images of an epoch of these cells: their training split; NaN where that is not known."""
-    text = cells[schema.REFERENCE] if schema.REFERENCE in cells else pd.Series(np.nan, cells.index, dtype=object)
-    return text.astype(str).str.extract(r"train split, (\d+) images")[0].astype(float)
-
-
 def time(results: Results, board: Board) -> pd.DataFrame:
     """The time that the finished cells trained, as means over seeds; models in the order of the ranking."""
     goal = target(results, board)
     hits = reached(results, board, goal)
     rows = [
-        _time_row(model, own, goal, board, hits[hits["model"] == model])
-        for model, own in _finished(results, board)
+        _time_row(model, own, goal, board, hits[hits["model"] == model]) for model, own in by_model(results, board)
     ]
     return pd.DataFrame(rows)
-
-
-def _finished(results: Results, board: Board) -> list[tuple[str, pd.DataFrame]]:
-    """The finished cells of each model that has some, in the order of the ranking, with the images they saw."""
-    cells = results.on(board)
-    cells = cells[cells["counted"]]
-    cells = cells.assign(seen=seen(results, cells), epoch=epoch(cells))
-    ranked = [rank.model for rank in ranking(results, board) if rank.estimate.n]
-    return [(model, cells[cells["model"] == model]) for model in ranked]
 
 
 def _whole(cells: pd.DataFrame) -> pd.Series:
@@ -330,7 +301,7 @@ def further_cost(results: Results, board: Board) -> pd.DataFrame:
             "Peak memory (MiB)": count(own[schema.PEAK].mean()),
             "Energy (kJ)": number(own[schema.JOULES].mean() / 1000),
         }
-        for model, own in _finished(results, board)
+        for model, own in by_model(results, board)
     ]
     frame = pd.DataFrame(rows)
     energy = "Energy (kJ)"

@@ -353,7 +353,9 @@ def firm(scores: Mapping[str, list[float]]) -> dict[str, tables.Stability]:
         for model, own in scores.items()
         for score in own
     ]
-    return tables.stability(SimpleNamespace(on=lambda board: pd.DataFrame(cells)), Board("d", "m", "D"))
+    frame = pd.DataFrame(cells)
+    known = SimpleNamespace(on=lambda board: frame, finished=lambda board: frame)
+    return tables.stability(known, Board("d", "m", "D"))
 
 
 def test_fewer_than_five_seeds_are_not_drawn_again(results, board, page):
