@@ -83,9 +83,13 @@ def exit_code(command: Callable[[], int]) -> int:
 
 def complain(message: str) -> int:
     """Say in one line on stderr what is wrong; the exit code."""
-    line = " ".join(message.split("\n"))
-    print(f"error: {masked(line)}", file=sys.stderr)
+    print(f"error: {masked(printable(' '.join(message.split(chr(10)))))}", file=sys.stderr)
     return 2
+
+
+def printable(text: str) -> str:
+    """A text with its control characters spelled out, so that a terminal shows them and obeys none."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def system(error: OSError) -> str:

@@ -31,6 +31,22 @@ def slug(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
 
 
+def file_name(name: str, what: str, most: int = 100) -> str:
+    """A name that becomes a part of a path, as it is: a study's, an extractor's, a matrix's, ...
+
+    Raises:
+        InputError: it is empty or over `most` bytes, begins with a dot, or has a separator or control character.
+    """
+    size = len(name.encode(errors="surrogateescape"))
+    if not 0 < size <= most or name.startswith(".") or set(name) & set("/\\") or not name.isprintable():
+        short = name if len(name) <= 40 else f"{name[:40]}..."
+        raise InputError(
+            f"{what} '{short}' cannot name a file; take 1 to {most} bytes without '/', '\\' or control "
+            "characters, and no dot at the start"
+        )
+    return name
+
+
 def data_root() -> Path:
     """Where data sets are kept and downloaded to: the environment's GANS_DATA, by default `data`."""
     return expand(os.environ.get("GANS_DATA") or "data")

@@ -82,7 +82,8 @@ def label(dataset: str) -> str:
         return slug(dataset)
     path = canonical(dataset).removeprefix(FOLDER)
     digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:6]
-    return f"{slug(Path(path).name.split('.')[0]) or 'images'}-{digest}"
+    stem = slug(Path(path).name.split(".")[0]).encode()[:100].decode(errors="ignore")
+    return f"{stem or 'images'}-{digest}"
 
 
 class NotAllowed(InputError):

@@ -11,7 +11,7 @@ from gans.commands import options
 from gans.commands.checks import dataset
 from gans.commands.options import Only, Option
 from gans.errors import InputError, unknown
-from gans.files import slug
+from gans.files import file_name, slug
 from gans.recipes import RECIPES, known
 from gans.registry import label
 from gans.schema import Precision
@@ -60,6 +60,8 @@ class Request:
             raise unknown("model", self.model, RECIPES)
         dataset(self.dataset)
         options.check(self)
+        if self.study is not None:
+            file_name(self.study, "study")
         if self.pruner not in PRUNERS:
             raise unknown("pruner", self.pruner, PRUNERS)
         for objective in self.objectives:
