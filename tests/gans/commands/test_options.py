@@ -130,6 +130,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "RUNTIME_ENV": None,
     },
     "speed": {
+        "PARTS": None,
+        "COUNT": 2_000,
         "MODELS": None,
         "ROUNDS": None,
         "DEVICE": "auto",
