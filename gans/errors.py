@@ -58,6 +58,11 @@ def first_line(error: BaseException) -> str:
     return masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of a message: libraries end their lists of failed attempts with the reason."""
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
+
+
 def brief(error: BaseException) -> str:
     """An exception's type and what it says, in one line."""
     kind, line = type(error).__name__, first_line(error)
