@@ -133,8 +133,12 @@ def _directory(path: Path, left: LeftOut) -> Iterator[File]:
         subfolders[:] = [name for name in sorted(subfolders) if _status(root, f"{folder}/{name}", left)]
         for full in (f"{folder}/{name}" for name in sorted(names)):
             if status := _status(root, full, left):
-                opened = functools.partial(open, full, "rb")
+                opened = functools.partial(_open, full)
                 yield File(_clean(full.removeprefix(root)), status.st_size, opened, status.st_mtime_ns)
+
+
+def _open(full: str) -> BinaryIO:
+    return Path(full).open("rb")
 
 
 def _fail(error: OSError) -> None:

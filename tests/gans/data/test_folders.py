@@ -261,10 +261,10 @@ def test_nothing_to_load(tmp_path, tree):
 
 
 def test_no_permission(tree, monkeypatch):
-    def refuse(path, mode):
+    def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(listing, "open", refuse, raising=False)  # not by chmod, which does not stop root
+    monkeypatch.setattr(listing, "_open", refuse)  # not by chmod, which does not stop root
     message = refusal(f"folder:{tree}")
     assert "no permission to read" in message and ".png" in message
 
