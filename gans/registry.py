@@ -250,10 +250,10 @@ EXTRACTORS = Registry(
     "extractor",
     "gans.extractors",
     {
-        "cifar10-resized": "gans.fidelity.extractors.resized:resized",
-        "clip": "gans.fidelity.extractors.clip:clip",
-        "dinov2": "gans.fidelity.extractors.dinov2:dinov2",
-        "inception": "gans.fidelity.extractors.inception:inception",
+        "cifar10-resized": "gans.fidelity.extractors.cards:resized",
+        "clip": "gans.fidelity.extractors.published:CLIP",
+        "dinov2": "gans.fidelity.extractors.dinov2:DINOV2",
+        "inception": "gans.fidelity.extractors.published:INCEPTION",
     },
 )
 

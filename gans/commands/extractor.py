@@ -46,7 +46,7 @@ def run(asked: Extractor) -> int:
     """Train, measure on the test images, and write weights and card."""
     dataset(asked.data)
     from gans.data import datasets
-    from gans.fidelity.extractors.pin import pin
+    from gans.fidelity.extractors.pinned import pin
 
     name = asked.name or re.sub(r"[^a-z0-9]+", "-", asked.data.lower())[-100:].strip("-")
     folder = place(name, asked)
