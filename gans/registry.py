@@ -250,7 +250,7 @@ EXTRACTORS = Registry(
     "extractor",
     "gans.extractors",
     {
-        "cifar10-resized": "gans.fidelity.extractors.cards:resized",
+        "cifar10-resized": "gans.fidelity.extractors.find:resized",
         "clip": "gans.fidelity.extractors.published:CLIP",
         "dinov2": "gans.fidelity.extractors.dinov2:DINOV2",
         "inception": "gans.fidelity.extractors.published:INCEPTION",

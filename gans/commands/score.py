@@ -334,8 +334,9 @@ def plus_minus(value: float, error: float) -> str:
 
 def list_extractors(plain: bool) -> int:
     """Print the cards of all pinned extractors, and what is known of Inception."""
-    from gans.fidelity.extractors.cards import PHOTOGRAPHS, RESIZED, cards
+    from gans.fidelity.extractors.cards import PHOTOGRAPHS, cards
     from gans.fidelity.extractors.dinov2 import DINOV2
+    from gans.fidelity.extractors.find import RESIZED
     from gans.fidelity.extractors.published import CLIP, INCEPTION
 
     known = cards()

@@ -9,22 +9,15 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gans.errors import InputError
-from gans.fidelity.extractors.extractor import Extractor
 from gans.files import write_text
 from gans.places import EXTRACTORS, outputs
 
-if TYPE_CHECKING:
-    from torch import nn
-
 SHIPPED = Path(__file__).parent / "weights"
 PHOTOGRAPHS = "cifar10"  # the shipped classifier of small photographs
-RESIZED = "cifar10-resized"  # the same on images of any size
-RESIZING = 1  # version of how images are resized; part of the hash
 
 
 @dataclass(frozen=True)
@@ -70,20 +63,6 @@ class Card:
         """The content of the card's file."""
         return {key: value for key, value in asdict(self).items() if key != "directory"}
 
-    def extractor(self) -> Extractor:
-        """The extractor; its weights are not looked at."""
-        return Extractor(
-            name=self.name,
-            hash=self.sha256,
-            network=partial(_network, self.name),
-            channels=self.channels,
-            resolution=self.resolution,
-            labels=self.labels,
-            gives=frozenset({"logits", "classes"}),
-            kid_subset_size=500,
-            image_bytes=512 * self.resolution**2,  # three copies of 32 maps of its size, float32, and smaller ones
-        )
-
     def write(self) -> Path:
         """Write the card beside its weights and return its path."""
         path = self.directory / f"{self.name}.json"
@@ -121,21 +100,3 @@ def _read(path: Path) -> Card:
     if card.name != path.stem:
         raise InputError(f"{path} is the card of '{card.name}'; give the file the name of its extractor")
     return card
-
-
-def resized() -> Extractor:
-    """The classifier of small photographs on images of any size.
-
-    Raises:
-        InputError: its weights are missing or damaged.
-    """
-    card = cards()[PHOTOGRAPHS]
-    card.verify()
-    digest = hashlib.sha256(f"{card.sha256} {RESIZED} {RESIZING}".encode()).hexdigest()
-    return Extractor(name=RESIZED, hash=digest, network=partial(_network, RESIZED), kid_subset_size=500)
-
-
-def _network(name: str) -> nn.Module:
-    from gans.fidelity.extractors import pinned  # seconds to import: only when images are scored
-
-    return pinned.Resized() if name == RESIZED else pinned.load(name)

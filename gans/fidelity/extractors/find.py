@@ -8,20 +8,25 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gans.errors import InputError, unknown
-from gans.fidelity.extractors.cards import RESIZED, cards
+from gans.fidelity.extractors.cards import PHOTOGRAPHS, Card, cards
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
 from gans.fidelity.protocol import MINIMUM_IMAGES
 from gans.registry import EXTRACTORS
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from gans.data.images import ImageData
 
 log = logging.getLogger("gans")
 
+RESIZED = "cifar10-resized"  # the classifier of small photographs on images of any size
+RESIZING = 1  # version of how images are resized; part of the hash
 FEWEST = 20  # training images of a class, on average, that a classifier can be trained on
 _reported: set[str] = set()  # hashes of data sets whose default was logged
 
@@ -106,7 +111,7 @@ def require(name: str) -> Extractor:
     known = cards()
     if name in known:
         known[name].verify()
-        return known[name].extractor()
+        return _described(known[name])
     if name not in EXTRACTORS:
         raise unknown("extractor", name, names())
     return _registered(name)
@@ -120,9 +125,41 @@ def published(name: str) -> Extractor:
     """
     known = cards()
     if name in known:
-        return known[name].extractor()
+        return _described(known[name])
     described = getattr(EXTRACTORS[name], "described", None) if name in EXTRACTORS.entries else None
     return described() if described else require(name)
+
+
+def resized() -> Extractor:
+    """The classifier of small photographs on images of any size.
+
+    Raises:
+        InputError: its weights are missing or damaged.
+    """
+    card = cards()[PHOTOGRAPHS]
+    card.verify()
+    digest = hashlib.sha256(f"{card.sha256} {RESIZED} {RESIZING}".encode()).hexdigest()
+    return Extractor(name=RESIZED, hash=digest, network=partial(_network, RESIZED), kid_subset_size=500)
+
+
+def _described(card: Card) -> Extractor:
+    return Extractor(
+        name=card.name,
+        hash=card.sha256,
+        network=partial(_network, card.name),
+        channels=card.channels,
+        resolution=card.resolution,
+        labels=card.labels,
+        gives=frozenset({"logits", "classes"}),
+        kid_subset_size=500,
+        image_bytes=512 * card.resolution**2,  # three copies of 32 maps of its size, float32, and smaller ones
+    )
+
+
+def _network(name: str) -> nn.Module:
+    from gans.fidelity.extractors import pinned  # seconds to import: only when images are scored
+
+    return pinned.Resized() if name == RESIZED else pinned.load(name)
 
 
 def _registered(name: str) -> Extractor:
