@@ -32,8 +32,8 @@ class Request:
     dataset: Annotated[str, Option("a data set, or folder:PATH")] = "digits"
     trials: Annotated[int, Option("trials in total, finished or pruned", least=1, most=100_000)] = 30
     storage: Annotated[
-        str, Option("a journal file, or a database: postgresql://...; GANS_STORAGE too", repeated=False)
-    ] = "sweeps.journal"
+        str, Option("a database: sqlite:///FILE or postgresql://...; GANS_STORAGE too", repeated=False)
+    ] = "sqlite:///sweeps.db"
     study: Annotated[
         str | None, Option("its name, if not to follow from model, data set, budget and objectives")
     ] = None

@@ -285,9 +285,6 @@ STORES = [
     row("gans ui", "Optuna's", MLFLOW_TRACKING_URI="sqlite:///optuna.db"),
     row("sweeps gan", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
     row("sweeps gan --engine rai", "did you mean 'ray'?"),
-    row("sweeps gan --storage none/x.journal", "no folder none"),
-    row("sweeps gan --storage folder.toml", "folder.toml"),
-    row("sweeps gan --storage file.txt", "no journal"),
     row("sweeps gan --storage tracking.db", "sqlite:///"),
     row("sweeps gan --storage sqlite:///tracking.db", "MLflow's"),
     row("sweeps gan --storage sqlite:///nothing.db", "no SQLite database"),
@@ -429,7 +426,7 @@ LIGHT = [
     "benchmarks --workers nosuch",
     "benchmarks.speed --count x",
     "reports.compare a",
-    "sweeps gan --storage none/x",
+    "sweeps gan --storage sqlite:///none/x",
     "sweeps.page --output",
     "sweeps.publish",
 ]

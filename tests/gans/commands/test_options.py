@@ -94,7 +94,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MODEL": MISSING,
         "DATASET": "digits",
         "TRIALS": 30,
-        "STORAGE": "sweeps.journal",
+        "STORAGE": "sqlite:///sweeps.db",
         "STUDY": None,
         "SEED": 0,
         "PRUNER": "halving",
