@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from benchmarks.engine import preload
+from benchmarks.executors.processes import preload
 from benchmarks.matrix import check_names, select_matrix, tell_presets
 from benchmarks.nodes import joined
 from benchmarks.options import Bench
@@ -71,8 +71,8 @@ def bench(asked: Bench, matrix: Matrix) -> int:
 def dry(asked: Bench, matrix: Matrix) -> int:
     """Print the cells and their state, and what is left will take; nothing is kept, and no weights are needed."""
     from benchmarks.estimate import estimate
+    from benchmarks.plan import MatrixPlan
     from benchmarks.progress import costs
-    from benchmarks.runner import MatrixPlan
     from gans.compute import devices
     from gans.runs.cell import described
     from gans.runs.tracking import Store

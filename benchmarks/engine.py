@@ -23,18 +23,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.job import Result
 from gans import schema
 from gans.errors import InputError, brief, take_any_text
 
 Tell = Callable[[int, Mapping[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a job ended: a status of the protocol, and the reason if it is not `finished`."""
-
-    status: str
-    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,45 @@
-"""Which engine runs cells and trials."""
+"""The jobs of the engine for clusters, until that is an executor."""
 
 from __future__ import annotations
 
-from benchmarks.cards import CardsEngine
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import engine as old
 from benchmarks.cluster import RayEngine, share
-from benchmarks.engine import Engine, LocalEngine
+from benchmarks.elsewhere import shared
+from benchmarks.job import Ended, Event, Job, Progressed, Report, Restarted, Result, Started, Waiting
 from benchmarks.options import Machine
-from gans.compute import devices
 
 
-def engine(machine: Machine, jobs: int, side: int, spread: int = 0) -> Engine:
-    """What runs cells or trials: a cluster, or a machine's cards, if it has any, else a process for each of them.
+@dataclass(frozen=True)
+class Call:
+    job: Job
+    folder: Path
 
-    Args:
-        machine: as it was asked for.
-        jobs: how many there are.
-        side: of their largest images, in pixels.
-        spread: processes that the workers of one are, at most: such jobs fill a machine one by one.
-    """
-    if machine.cluster:
-        return RayEngine(machine.cluster, share(machine, jobs, side, spread))
-    if not machine.cards:
-        return LocalEngine(1 if spread and machine.jobs is None else machine.parallel(jobs, side))
-    names = [devices.only(card) for card in machine.cards]
-    return CardsEngine(names[:1], 1) if spread else CardsEngine(names, machine.width(side))
+    def __call__(self, report: Report) -> old.Result:
+        result = self.job.call(report, self.folder)
+        return old.Result(result.status, result.reason)
+
+
+def ray_events(machine: Machine, jobs: list[Job], side: int, spread: int) -> Generator[Event]:
+    """Run jobs on a cluster."""
+    ray = RayEngine(machine.cluster, share(machine, len(jobs), side, spread))
+    known = {
+        old.Job(job.name, Call(job, job.folder), job.images, job.log, job.seconds, job.counts, job.folder): job
+        for job in jobs
+    }
+    for event in shared(ray, list(known)):
+        job = known[event.job]
+        match event:
+            case old.Started():
+                yield Started(job)
+            case old.Progressed(_, images, values):
+                yield Progressed(job, images, values)
+            case old.Waiting(_, who, images):
+                yield Waiting(job, who, images)
+            case old.Moved(_, why, anew):
+                yield Restarted(job, why, anew)
+            case old.Ended(_, result):
+                yield Ended(job, Result(result.status, result.reason))

@@ -1,4 +1,4 @@
-"""The two kinds of work in a matrix, as functions that a worker process can run."""
+"""The kinds of work in a matrix, as functions that a worker process can run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.engine import Result, Tell
+from benchmarks.job import Report, Result
 from gans import schema, seeds
 from gans.compute import devices
 from gans.data import datasets
@@ -59,8 +59,8 @@ class SharedCell(CellRun):
         since: when this invocation was planned, in milliseconds since 1970.
     """
 
-    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell, since: int) -> None:
-        super().__init__(cell, folder, place, tell)
+    def __init__(self, cell: Cell, folder: Path, place: Place, report: Report, since: int) -> None:
+        super().__init__(cell, folder, place, report)
         self.since = since
 
     def ended(self) -> Scored | None:
@@ -70,20 +70,20 @@ class SharedCell(CellRun):
         return Scored(last.status, last.tags.get(schema.REASON, ""), {}, {})
 
 
-def cell_job(tell: Tell, cell: Cell, folder: Path, place: Place, since: int) -> Result:
+def cell_job(report: Report, folder: Path, cell: Cell, place: Place, since: int) -> Result:
     """Train and score a cell, unless another invocation has done so since this one was planned."""
     try:
-        outcome = SharedCell(cell, folder, place, tell, since).execute()
+        outcome = SharedCell(cell, folder, place, report, since).execute()
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     return Result(outcome.status, outcome.reason)
 
 
 def score_job(
-    tell: Tell, cell: Cell, run: MlflowRun, seen: int, folder: Path, place: Place, keys: Sequence[ScoreKey]
+    report: Report, folder: Path, cell: Cell, run: MlflowRun, seen: int, place: Place, keys: Sequence[ScoreKey]
 ) -> Result:
     """Add scores to a cell that is trained."""
-    tell(0, phase(schema.SCORING_PHASE))
+    report(0, phase(schema.SCORING_PHASE))
     try:
         add_scores(cell, run, seen, folder, place, keys)
     except InUse as other:
@@ -93,25 +93,25 @@ def score_job(
     return Result(schema.FINISHED)
 
 
-def floor_job(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place, since: int) -> Result:
+def floor_job(report: Report, folder: Path, floor: Floor, run_id: str | None, place: Place, since: int) -> Result:
     """Score real images against real images, unless another invocation has done so since this one was planned."""
     try:
         with locked(folder):
             last = Last.of(folder)
             if last.ended < since or last.status != schema.FINISHED:
-                measure(tell, floor, run_id, folder, place)
+                measure(report, folder, floor, run_id, place)
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     return Result(schema.FINISHED)
 
 
-def measure(tell: Tell, floor: Floor, run_id: str | None, folder: Path, place: Place) -> None:
+def measure(report: Report, folder: Path, floor: Floor, run_id: str | None, place: Place) -> None:
     """Measure a floor, under the run of this id or a new one."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
-    tell(0, phase(schema.DATA_PHASE))
+    report(0, phase(schema.DATA_PHASE))
     images = datasets.load(floor.dataset, resolution=floor.resolution)
-    tell(0, phase(schema.SCORING_PHASE))
+    report(0, phase(schema.SCORING_PHASE))
     real = Scorer(images, floor.extractor, floor.images, device)
     rows = real.noise_floor(labelled=bool(floor.classes))
     tags = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from benchmarks.engine import Ended, Event, Moved, Progressed, Started, Waiting
+from benchmarks.job import Ended, Event, Progressed, Restarted, Started, Waiting
 from gans import schema
 from gans.commands.progress import Cost, Screen, kind_of
 from gans.runs.tracking import MlflowRun
 
 
 def show(screen: Screen, event: Event) -> None:
-    """Pass on what an engine tells."""
+    """Pass on what happens to jobs."""
     job = event.job
     match event:
         case Started():
@@ -20,7 +20,7 @@ def show(screen: Screen, event: Event) -> None:
             screen.tell(job.name, images, values)
         case Waiting(who=who, images=images):
             screen.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
-        case Moved(why=why, anew=anew):
+        case Restarted(why=why, anew=anew):
             screen.wait(job.name, f"{why}; it {'begins anew' if anew else 'goes on'}")
         case Ended(result=result):
             screen.end(job.name, result.status, result.reason, job.counts)

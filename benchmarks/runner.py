@@ -2,97 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
-import torch
-
-from benchmarks.cluster import require
-from benchmarks.elsewhere import shared
-from benchmarks.engine import Ended, Engine, Job, Moved, Result, Started
-from benchmarks.engines import engine
+from benchmarks import executors
+from benchmarks.job import Ended, Event, Job, Restarted, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
-from benchmarks.matrix import Matrix, cells, kinds
-from benchmarks.nodes import share_artifacts, share_data, wanted_by
-from benchmarks.options import Bench, Machine, Report, Score, Selection
+from benchmarks.plan import MatrixPlan, Planned, workers_of
 from benchmarks.progress import costs, show
-from gans import fidelity, schema
-from gans.commands import options, progress
-from gans.compute import compiled, devices, graphs, precision
-from gans.config import PROTOCOL_VERSION, ShardedConfig
-from gans.errors import InputError
+from gans import schema
+from gans.commands import progress
+from gans.config import PROTOCOL_VERSION
 from gans.files import write_text
-from gans.registry import MODELS, RULES
 from gans.runs import living
-from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place, tags
-from gans.runs.journal import journals, now
+from gans.runs.journal import journals
 from gans.runs.live import LiveRun, invocation
 from gans.runs.locks import LOCK, Holder, held, locked
-from gans.runs.reader import Reader
-from gans.runs.scores import ScoreKey, metric_names, records
+from gans.runs.scores import metric_names
 from gans.runs.sync import Synced, keys, sync
-from gans.runs.tracking import MlflowRun, Store
+from gans.runs.tracking import MlflowRun
 from gans.schema import FINAL, FINISHED
-from gans.training.mdgan import cluster
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A cell of the matrix, whether this invocation wants it, and what the store knows of it.
-
-    Attributes:
-        run: its newest run, if there is one.
-        wanted: what it is to be scored with.
-        begun: whether it has a checkpoint to go on from.
-    """
-
-    cell: Cell
-    selected: bool
-    folder: Path
-    run: MlflowRun | None
-    wanted: tuple[ScoreKey, ...]
-    begun: bool
-
-    @property
-    def status(self) -> str:
-        return self.run.data.tags.get(schema.STATUS, "") if self.run else ""
-
-    @property
-    def trained(self) -> bool:
-        return self.status in FINAL
-
-    @property
-    def unscored(self) -> tuple[ScoreKey, ...]:
-        """The scores that a finished cell lacks; no others can be added without training."""
-        if self.run is None or self.status != FINISHED:
-            return ()
-        known = records(self.run.data.tags)
-        classes = self.cell.classes
-        return tuple(
-            key
-            for key in self.wanted
-            if not (key in known and known[key].complete(extractor_of(key.extractor), classes))
-        )
-
-    @property
-    def state(self) -> str:
-        """For people: finished, diverged, or what is still to be done."""
-        if self.unscored:
-            return f"{self.status}, to be scored by {', '.join(map(str, self.unscored))}"
-        if self.trained:
-            return self.status
-        resumes = "resumes from its checkpoint" if self.begun else "to do"
-        return f"{resumes} (was: {self.status})" if self.status else resumes
 
 
 @dataclass(frozen=True)
@@ -128,200 +65,6 @@ class MatrixOutcome:
         told = json.loads(path.read_text(encoding="utf-8"))
         results = ({name: Result(**end) for name, end in told[part].items()} for part in ("cells", "floors"))
         return cls(told["experiment"], *results)
-
-
-class MatrixPlan:
-    """What an invocation is asked for: cells and floors, checked, with what is known of them; nothing has run.
-
-    Args:
-        matrix: of which cells.
-        selection: which of them.
-        machine: that is to run them.
-        store: that knows what has run.
-        find: gives extractors by name; with `gans.runs.cell.described` their weights need not be here.
-
-    Raises:
-        InputError: on construction, if anything asked for cannot be had.
-    """
-
-    def __init__(
-        self, matrix: Matrix, selection: Selection, machine: Machine, store: Store, find: Find = extractor
-    ) -> None:
-        self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
-        self.find = find
-        self.since = now()  # what is known is from then
-        self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
-        self.device = devices.resolve(machine.device)
-        graphs.wanted(machine.graph, self.device)
-        if machine.compile:
-            compiled.require(self.device)
-        matrix.check_names(selection)
-        self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
-        kinds = (schema.CELL, schema.FLOOR)
-        self.folder = machine.runs / self.experiment
-        self.reader = Reader(store, self.folder)
-        self.runs = [run for run in self.reader.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
-        # oldest first, so that the newest run of a cell is the one that stays
-        self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}
-        self.planned = self.plan()
-        self.spread = [p for p in self.untrained() if self.where(p.cell) == "ray"]
-        if machine.cluster and machine.cluster.named:
-            require(machine, self.side, workers_of(self.spread))
-            asked = {wanted_by(p.cell): p.cell.images.hash for p in self.planned}
-            share_data(machine.cluster, asked)
-            share_artifacts(machine.cluster, store.artifacts(self.experiment))
-        elif self.spread:
-            check_cluster(self.spread, self.device)
-        self.floors = self.list_floors()
-        writable(machine.runs)
-
-    def plan(self) -> list[Planned]:
-        """All cells of the file and of the selection; only the selected ones run."""
-        # in the file's order whatever was asked for, so that reports keep their order and colours
-        seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
-        asked = replace(self.selection, models=None, seeds=list(seeds))
-        planned = [self.planned_of(cell) for cell in cells(self.matrix, asked, self.device, self.find)]
-        for cell in kinds(p.cell for p in planned if p.selected).values():
-            self.check(cell)
-        return planned
-
-    def planned_of(self, cell: Cell) -> Planned:
-        """The cell with what is asked for and known of it."""
-        folder, run = self.folder / cell.slug, self.known.get(cell.identity)
-        return Planned(cell, self.selects(cell), folder, run, self.wanted(cell), self.begun(folder))
-
-    def begun(self, folder: Path) -> bool:
-        """Whether a cell has a checkpoint in its folder, here or at the URL that this is fetched from."""
-        path = folder / schema.CHECKPOINT
-        depot = self.machine.cluster.depot if self.machine.cluster else None
-        return depot.had(path) if depot else path.exists()
-
-    def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
-        """What a cell is to be scored with."""
-        score = cell.experiment.score
-        return tuple(ScoreKey(name, score.images) for name in score.extractors)
-
-    @property
-    def selected(self) -> list[Planned]:
-        return [p for p in self.planned if p.selected]
-
-    @property
-    def side(self) -> int:
-        """Of the largest images, in pixels."""
-        return max(p.cell.experiment.resolution for p in self.planned)
-
-    def untrained(self) -> list[Planned]:
-        """The selected cells that this invocation trains."""
-        return [p for p in self.selected if not p.trained]
-
-    def selects(self, cell: Cell) -> bool:
-        """Whether this invocation asks for the cell."""
-        models = self.selection.models or self.matrix.file.models
-        seeds = self.selection.seeds or self.matrix.file.seeds
-        return cell.model in models and cell.experiment.seed in seeds
-
-    def check(self, cell: Cell) -> None:
-        """Refuse, before anything runs, a cell that could not train or be scored; no seed decides on that."""
-        check_cell(cell, self.device)
-        check_scores([key.extractor for key in self.wanted(cell)], cell.images)
-
-    def where(self, cell: Cell) -> schema.Where:
-        """Where the workers of a cell live; one that has none runs in its own process whatever was asked for."""
-        asked = self.matrix.where(cell.model, self.machine.workers)
-        return asked if RULES[cell.experiment.update.rule].distributed else "local"
-
-    def remarks(self) -> list[str]:
-        """What a person should know before anything runs."""
-        asked = [p.cell for p in self.selected]
-        whole = {cell.model for cell in asked if self.where(cell) == "local"}
-        plain = {cell.model for cell in asked if self.where(cell) != "local"}
-        remarks = old_runs(self.runs)
-        if self.machine.workers == "ray" and whole:
-            names = self.in_order(whole)
-            remarks += [
-                f"WORKERS=ray is for mdgan updates; each cell of these models runs in one process: {names}"
-            ]
-        unmeasured = {cell.model for cell in asked if self.unmeasured(cell)}
-        if unmeasured:
-            names = self.in_order(unmeasured)
-            remarks += [f"these models train in float32, as no lower precision was measured on CUDA: {names}"]
-        if self.machine.graph and plain:
-            names = self.in_order(plain)
-            remarks += [f"GRAPH=1 is for one process; over Ray these models train without graphs: {names}"]
-        return remarks
-
-    def lacking(self) -> list[str]:
-        """Why the weights of an extractor cannot be had, of those that the selection needs."""
-        names = {name for p in self.selected for name in p.cell.experiment.score.extractors}
-        return [why for name in sorted(names) if (why := why_not(name))]
-
-    def unmeasured(self, cell: Cell) -> bool:
-        """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
-        networks, asked = MODELS[cell.experiment.networks.name], self.selection.precision or "auto"
-        return cell.experiment.precision == "float32" and precision.unmeasured(asked, self.device, networks)
-
-    def in_order(self, models: set[str]) -> str:
-        """The names of models as the file orders them."""
-        return ", ".join(model for model in self.matrix.file.models if model in models)
-
-    def list_floors(self) -> list[Floor]:
-        """One noise floor per data set, extractor and number of images."""
-        some = kinds(p.cell for p in self.planned).values()  # no training seed decides on a floor
-        floors = [floor for cell in some for floor in floors_of(cell, self.wanted(cell))]
-        found = {floor.identity: floor for floor in floors}
-        # where some models have classes and others none, the one with classes says all that the other does
-        return list((found | {floor.identity: floor for floor in floors if floor.classes}).values())
-
-    def note(self) -> str:
-        return (
-            f"{self.matrix.file.description.strip()}\n\nOne invocation of `{self.command()}`. Its child runs are "
-            "cells (`model/dataset/seed`) and noise floors (`real/dataset`); compare them against images seen "
-            "(the step). The report is among the artifacts."
-        )
-
-    def listing(self) -> dict[str, object]:
-        """Cells and floors of this matrix, by the identities their runs are found with."""
-        return {
-            "matrix": self.matrix.name,
-            "experiment": self.experiment,
-            "budget": self.selection.budget,
-            "protocol": PROTOCOL_VERSION,
-            "scoring": fidelity.SCORING_VERSION,
-            "command": self.command(),
-            **self.commands(),
-            "description": self.matrix.file.description.strip(),
-            "conclusion": self.matrix.file.conclusion.strip(),
-            "cells": [
-                {
-                    "name": p.cell.name,
-                    "model": p.cell.model,
-                    "dataset": p.cell.experiment.dataset,
-                    "seed": p.cell.experiment.seed,
-                    "identity": p.cell.identity,
-                    "metric": p.cell.metric,
-                    "scores": {key.extractor: key.count for key in p.wanted},
-                    "selected": p.selected,
-                }
-                for p in self.planned
-            ],
-            "floors": [asdict(floor) for floor in self.floors],
-        }
-
-    def command(self) -> str:
-        """The command that runs this selection again."""
-        asked = Bench(self.matrix.given, self.selection, self.matrix.preset, self.machine)
-        return options.command("bench", asked)
-
-    def commands(self) -> dict[str, str]:
-        """What else can be asked of this experiment: its report, further scores, and all of the matrix."""
-        matrix, preset = self.matrix.given, self.matrix.preset
-        every_model = replace(self.selection, models=None)
-        whole = replace(every_model, seeds=None)
-        return {
-            "report": options.command("report", Report(matrix, whole, preset)),
-            "score": options.command("score", Score(matrix, selection=every_model, preset=preset)),
-            "whole": options.command("bench", Bench(matrix, whole, preset, self.machine)),
-        }
 
 
 class MatrixRun(MatrixPlan):
@@ -450,10 +193,8 @@ class MatrixRun(MatrixPlan):
             run = self.known.get(floor.identity)
             folder = self.folder / f"real-{floor.identity[:8]}"
             run_id = run.info.run_id if run else None
-            call = partial(
-                floor_job, floor=floor, run_id=run_id, folder=folder, place=self.place, since=self.since
-            )
-            jobs.append(Job(floor.name, call, 0, folder / schema.LOG, self.limit, counts=False, folder=folder))
+            call = partial(floor_job, floor=floor, run_id=run_id, place=self.place, since=self.since)
+            jobs.append(Job(floor.name, call, folder, 0, self.limit, counts=False))
         return jobs
 
     def unmeasured_floors(self) -> list[Floor]:
@@ -464,9 +205,8 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in untrained:
             place = replace(self.place, workers=self.where(p.cell))
-            call = partial(cell_job, cell=p.cell, folder=p.folder, place=place, since=self.since)
-            images, log = p.cell.experiment.budget, p.folder / schema.LOG
-            jobs.append(Job(p.cell.name, call, images, log, self.limit, folder=p.folder))
+            call = partial(cell_job, cell=p.cell, place=place, since=self.since)
+            jobs.append(Job(p.cell.name, call, p.folder, p.cell.experiment.budget, self.limit))
         return jobs
 
     def scoring_jobs(self) -> list[Job]:
@@ -475,21 +215,19 @@ class MatrixRun(MatrixPlan):
         for p in self.selected:
             if p.run and (keys := p.unscored):
                 seen = max(images for images, _ in self.reader.history(p.run.info.run_id, schema.TRAINING))
-                call = partial(
-                    score_job, cell=p.cell, run=p.run, seen=seen, folder=p.folder, place=self.place, keys=keys
-                )
-                jobs.append(Job(p.cell.name, call, 0, p.folder / schema.LOG, self.limit, folder=p.folder))
+                call = partial(score_job, cell=p.cell, run=p.run, seen=seen, place=self.place, keys=keys)
+                jobs.append(Job(p.cell.name, call, p.folder, 0, self.limit))
         return jobs
 
     def execute(self, jobs: list[Job], planned: dict[str, Planned]) -> dict[str, Result]:
         """Run the jobs; returns how each ended, by name. An interrupt leaves the running cells resumable."""
         results: dict[str, Result] = {}
         running: set[str] = set()
-        moved: dict[str, str] = {}
+        restarted: dict[str, str] = {}
         if not jobs:
             return results
         spread = workers_of([p for p in planned.values() if p in self.spread])
-        events = shared(self.engine(jobs, spread), jobs)
+        events = self.events(jobs, spread)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
             with progress.screen(waiting, costs(self.runs)) as screen, closing(events):
@@ -497,30 +235,30 @@ class MatrixRun(MatrixPlan):
                     show(screen, event)
                     if isinstance(event, Started):
                         running.add(event.job.name)
-                    if isinstance(event, Moved):
-                        moved[event.job.name] = event.record
+                    if isinstance(event, Restarted):
+                        restarted[event.job.name] = event.record
                     if isinstance(event, Ended):
                         running.discard(event.job.name)
                         # floors of several extractors share a name: a failure of one is not forgotten
                         if results.get(event.job.name, Result(FINISHED)).status == FINISHED:
                             results[event.job.name] = event.result
-                        self.record(event.result, planned.get(event.job.name), moved.get(event.job.name, ""))
+                        self.record(event.result, planned.get(event.job.name), restarted.get(event.job.name, ""))
         except KeyboardInterrupt:
             for name in sorted(running & planned.keys()):
                 self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
             raise
         return results
 
-    def engine(self, jobs: Sequence[Job], spread: int) -> Engine:
-        """What runs the jobs; `spread`: processes that the workers of one are, at most."""
-        return engine(self.machine, len(jobs), self.side, spread)
+    def events(self, jobs: list[Job], spread: int) -> Generator[Event]:
+        """Run the jobs; `spread`: processes that the workers of one are, at most."""
+        return executors.run(self.machine, jobs, self.side, spread)
 
-    def record(self, result: Result, planned: Planned | None, moved: str = "") -> None:
-        """Write down the end of a cell whose own process could not, and why it was taken up elsewhere."""
+    def record(self, result: Result, planned: Planned | None, restarted: str = "") -> None:
+        """Write down the end of a cell whose own process could not, and why it was started again."""
         if planned is None or result.status == schema.SKIPPED:
             return
-        if moved and (known := LiveRun.of(planned.folder, self.place.uri, self.place.experiment)):
-            known.tag({schema.MOVED: moved})
+        if restarted and (known := LiveRun.of(planned.folder, self.place.uri, self.place.experiment)):
+            known.tag({schema.MOVED: restarted})
             known.close(GRACE)
         if result.status in FINAL:
             return
@@ -543,68 +281,6 @@ class MatrixRun(MatrixPlan):
         return sync(self.folder, self.store, GRACE)
 
 
-def why_not(name: str) -> str:
-    """Why an extractor's weights cannot be had; empty if they can."""
-    try:
-        extractor(name)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
-    """Refuse, before anything runs, a cluster without room for the largest cell."""
-    cluster.require(workers_of(spread), device)
-
-
-def workers_of(spread: Sequence[Planned]) -> int:
-    """Those of the cell that has most, of cells whose workers are processes."""
-    updates = [p.cell.experiment.update for p in spread]
-    return max((update.workers for update in updates if isinstance(update, ShardedConfig)), default=0)
-
-
-def check_cell(cell: Cell, device: torch.device) -> None:
-    """Refuse, before anything runs, a cell that could not train."""
-    experiment = cell.experiment
-    try:
-        precision.require(experiment.precision, device)
-        check_fit(experiment, cell.images)
-    except InputError as error:
-        raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
-
-
-def writable(folder: Path) -> None:
-    """Refuse a folder that nothing can be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}; name another with --runs") from None
-
-
-def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
-    """The noise floors that these scores of a cell are read against: one each."""
-    images = cell.images
-    floors = []
-    for key in wanted:
-        extractor = extractor_of(key.extractor)
-        known_by = f"{images.hash} {fidelity.identity(extractor, key.count)} {PROTOCOL_VERSION}"
-        floors.append(
-            Floor(
-                dataset=cell.experiment.dataset,
-                resolution=images.resolution,
-                extractor=key.extractor,
-                images=key.count,
-                identity=hashlib.sha256(known_by.encode()).hexdigest()[:16],
-                metric=extractor.prefix,
-                title=images.title,
-                classes=cell.classes,
-            )
-        )
-    return floors
-
-
 def measured(run: MlflowRun, floor: Floor) -> bool:
     """Whether a floor's run has all metrics in every comparison that could be made."""
     found = [
@@ -618,16 +294,3 @@ def measured(run: MlflowRun, floor: Floor) -> bool:
 
 def reason_of(run: MlflowRun | None) -> str:
     return run.data.tags.get(schema.REASON, "") if run else ""
-
-
-def old_runs(runs: Sequence[MlflowRun]) -> list[str]:
-    """What to say of a store that knows a matrix's cells under earlier protocols only."""
-    cells = [run.data.tags for run in runs if run.data.tags.get(schema.KIND) == schema.CELL]
-    versions = {tags.get(schema.PROTOCOL, "unknown") for tags in cells}
-    if not cells or str(PROTOCOL_VERSION) in versions:
-        return []
-    return [
-        f"the store holds {len(cells)} cells of protocol {', '.join(sorted(versions))}, which protocol "
-        f"{PROTOCOL_VERSION} knows by other identities and does not mix with: all are trained again, the old runs "
-        "stay as they are"
-    ]

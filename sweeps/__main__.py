@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from benchmarks.engine import preload
+from benchmarks.executors.processes import preload
 from benchmarks.nodes import joined
 from benchmarks.options import Machine
 from gans.commands import options

@@ -11,7 +11,7 @@ from optuna.study import Study
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from benchmarks.engine import Ended, Event, Progressed
+from benchmarks.job import Ended, Event, Progressed
 from gans import schema
 from gans.commands.progress import summary
 from sweeps.study import Tally

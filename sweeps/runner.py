@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 import torch
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
+from benchmarks import executors
 from benchmarks.cluster import require
-from benchmarks.engine import Ended, Job, Result
-from benchmarks.engines import engine
+from benchmarks.job import Ended, Job, Result
 from benchmarks.matrix import MATRICES, Matrix, cells, preset_name, read_matrix
 from benchmarks.nodes import share_artifacts, share_data, wanted_by
 from benchmarks.options import MATRIX, Bench, Machine, Selection
-from benchmarks.runner import MatrixRun, check_cell
+from benchmarks.plan import check_cell
+from benchmarks.runner import MatrixRun
 from gans import schema
 from gans.commands import checks, options
 from gans.compute import devices
@@ -43,8 +45,8 @@ from sweeps import ROOT, pages, record, winners
 from sweeps.options import Request
 from sweeps.progress import Bars, Lines, progress
 from sweeps.space import read_space
-from sweeps.study import Sweep, Tally, counted, fail, held_by, origin, release_stale, unclaimed
-from sweeps.trial import Site, Train, tidy, trial_folder, trial_job
+from sweeps.study import Sweep, Tally, bury, counted, origin, reap, unclaimed
+from sweeps.trial import Train, tidy, trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
@@ -199,14 +201,15 @@ class SweepRun:
             GaveUp: trials fail one after the other.
         """
         with progress(self.study, self.sweep.trials) as screen:
+            self.clean()
             while counted(self.study) < self.sweep.trials:
-                release_stale(self.study, self.sweep.seconds)
                 jobs = self.jobs()
                 if jobs:
                     self.work(jobs, screen)
                 else:
                     screen.wait(Tally.of(self.study))
                     time.sleep(PATIENCE)
+                self.clean()
 
     def jobs(self) -> list[Job]:
         """One for every trial that nobody works on."""
@@ -221,7 +224,7 @@ class SweepRun:
             compile=self.machine.compile,
             workers=self.workers,
         )
-        return [self.job(Site(place, self.folder), uuid.uuid4().hex[:12]) for _ in range(left)]
+        return [self.job(place, uuid.uuid4().hex[:12]) for _ in range(left)]
 
     def parallel(self, count: int) -> int:
         """Trials at a time; those whose workers are processes fill the machine one by one."""
@@ -235,15 +238,15 @@ class SweepRun:
             return machine.threads(self.sweep.default.experiment.resolution)
         return max(1, devices.cores() // self.parallel(count))
 
-    def job(self, site: Site, ticket: str) -> Job:
-        call = partial(trial_job, sweep=self.sweep, site=site, ticket=ticket, train=self.train)
-        return Job(ticket, call, self.sweep.base.budget, self.folder / schema.LOG, self.sweep.seconds)
+    def job(self, place: Place, ticket: str) -> Job:
+        call = partial(trial_job, sweep=self.sweep, place=place, ticket=ticket, train=self.train)
+        return Job(ticket, call, self.folder, self.sweep.base.budget, self.sweep.seconds)
 
     def work(self, jobs: list[Job], screen: Bars | Lines) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and queues them again."""
         update = self.sweep.base.update
         spread = update.workers if self.workers != "local" and isinstance(update, ShardedConfig) else 0
-        events = engine(self.machine, len(jobs), self.sweep.default.experiment.resolution, spread).run(jobs)
+        events = executors.run(self.machine, jobs, self.sweep.default.experiment.resolution, spread)
         try:
             with closing(events):
                 for event in events:
@@ -252,12 +255,15 @@ class SweepRun:
                     screen.show(event)
                     self.give_up(event.result if isinstance(event, Ended) else None)
         finally:
-            for job in jobs:
-                self.release(job.name, Result(schema.INTERRUPTED, "the sweep was interrupted"))
+            self.clean()
 
     def write_down(self, event: Ended) -> None:
         """Write down the end of a trial whose own process could not, and free the disk."""
-        self.release(event.job.name, event.result)
+        if event.result.status == schema.TIMED_OUT:
+            for trial in self.held_by(event.job.name):
+                bury(self.study, trial, again=False)  # it would take as long again
+                self.close(trial, event.result)
+        self.clean()
         best = winners.finalists(self.study, self.sweep, self.request.finalists)
         tidy(self.study, self.folder, [origin(trial) for trial in best])
 
@@ -269,11 +275,15 @@ class SweepRun:
         if self.failures >= FAILURES:
             raise GaveUp(f"{FAILURES} trials failed in a row, the last one with: {result.reason}")
 
-    def release(self, job: str, result: Result) -> None:
-        """Fail what a job that is over left running, and retry it unless it would take too long again."""
-        for trial in held_by(self.study, job):
-            if fail(self.study, trial, again=result.status != schema.TIMED_OUT):
-                self.close(trial, result)
+    def held_by(self, ticket: str) -> Iterator[FrozenTrial]:
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.user_attrs.get("worker", {}).get("ticket") == ticket:
+                yield trial
+
+    def clean(self) -> None:
+        """Fail and queue again what dead workers left running."""
+        for trial in reap(self.study, self.sweep.seconds):
+            self.close(trial, Result(schema.INTERRUPTED, "its worker died"))
 
     def close(self, trial: FrozenTrial, result: Result) -> None:
         """End the MLflow run of a trial whose worker is dead."""
@@ -281,10 +291,10 @@ class SweepRun:
         run = LiveRun.of(folder, self.store.uri, self.sweep.name, key)
         if run is None:
             return
-        if result.status == schema.TIMED_OUT:
-            run.finish(result.status, result.reason)
-        else:
+        if result.status == schema.INTERRUPTED:
             run.interrupt(result.reason)
+        else:
+            run.finish(result.status, result.reason)
 
     # --- winners
 

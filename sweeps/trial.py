@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
-from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
+from optuna.exceptions import TrialPruned
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from benchmarks.engine import Result, Tell
+from benchmarks.job import Report, Result
 from gans import schema
 from gans.compute import devices
 from gans.config import Resolved
@@ -25,7 +25,7 @@ from gans.runs.live import LiveRun as Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
 from gans.urls import masked
-from sweeps.study import JOB, Sweep, origin, sampler, surplus, unclaimed
+from sweeps.study import Sweep, origin, sign, surplus, unclaimed
 
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps
 
@@ -48,7 +48,7 @@ class Site:
         return self.folder.parent / "sweep-artifacts"
 
 
-Train = Callable[[Trial, Sweep, Site, Tell], tuple[float, ...]]
+Train = Callable[[Trial, Sweep, Site, Report], tuple[float, ...]]
 
 
 class Surplus(Exception):
@@ -65,13 +65,16 @@ class TrialDiverged(TrialPruned):
     """Training could not go on: to Optuna, a trial that was pruned."""
 
 
-def trial_job(tell: Tell, sweep: Sweep, site: Site, ticket: str, train: Train | None = None) -> Result:
+def trial_job(
+    report: Report, folder: Path, sweep: Sweep, place: Place, ticket: str, train: Train | None = None
+) -> Result:
     """Ask the study for a trial and run it, unless the study has enough of them.
 
     Args:
-        tell: is told the trial's number, then its metrics.
+        report: takes the trial's number, then its metrics.
+        folder: of all trials.
         sweep: what to do.
-        site: where.
+        place: of every trial's run.
         ticket: what the runner calls this job.
         train: does the work of a trial; None: `train_trial`.
     """
@@ -79,11 +82,8 @@ def trial_job(tell: Tell, sweep: Sweep, site: Site, ticket: str, train: Train | 
     if not unclaimed(study, sweep.trials):
         return Result("surplus")
     ended: list[FrozenTrial] = []
-    objective = Objective(sweep, site, ticket, tell, train or train_trial)
-    try:
-        study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
-    except (ValueError, UpdateFinishedTrialError):  # without heartbeats for long, as of a laptop that slept
-        return Result("surplus", "another process took the trial over")
+    objective = Objective(sweep, Site(place, folder), ticket, report, train or train_trial)
+    study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
     return verdict(ended[0])
 
 
@@ -104,12 +104,11 @@ class Objective:
     sweep: Sweep
     site: Site
     ticket: str
-    tell: Tell
+    tell: Report
     train: Train
 
     def __call__(self, trial: Trial) -> tuple[float, ...]:
-        trial.study.sampler = sampler(self.sweep.seed, trial.number)
-        trial.set_user_attr(JOB, self.ticket)
+        sign(trial, self.ticket)
         if surplus(trial, self.sweep.trials):
             trial.set_user_attr("surplus", True)
             raise Surplus
@@ -129,7 +128,7 @@ class Objective:
 class TrialTracker(Tracker):
     """Passes what training tells on, and ends a trial that the pruner gives up."""
 
-    def __init__(self, run: Run, tell: Tell, experiment: Resolved, trial: Trial, sweep: Sweep) -> None:
+    def __init__(self, run: Run, tell: Report, experiment: Resolved, trial: Trial, sweep: Sweep) -> None:
         super().__init__(run, tell, experiment)
         self.trial, self.sweep = trial, sweep
 
@@ -163,7 +162,7 @@ class TrialRun(CellRun):
 
     keeps_networks = False  # there are many, and the winners are trained again
 
-    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell, trial: Trial, sweep: Sweep) -> None:
+    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Report, trial: Trial, sweep: Sweep) -> None:
         super().__init__(cell, folder, place, tell)
         self.trial, self.sweep = trial, sweep
         self.values: dict[str, float] = {}  # by objective, once it is trained
@@ -199,7 +198,7 @@ class TrialRun(CellRun):
             run.log(self.cell.experiment.budget, {schema.SWEEP_SCORE: score, schema.SWEEP_SECONDS: seconds})
 
 
-def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Tell) -> tuple[float, ...]:
+def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Report) -> tuple[float, ...]:
     """Train what the space suggests, under an MLflow run; returns the values of the objectives.
 
     Raises:

@@ -1,36 +1,29 @@
-"""From the command to the first step: `python -m benchmarks.speed.startup MODEL DEVICE PRECISION SINCE`."""
+"""From the command to the first step, in seconds by part.
+
+`python -m benchmarks.speed.startup MODEL DEVICE PRECISION`
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 import time
 from typing import Any
 
-from gans.schema import Precision
+SPAWNED = "GANS_SPEED_SPAWNED"  # when the parent gave the command, in seconds since 1970
 
 
-def start_up(model: str, device: str, precision: Precision) -> dict[str, Any]:
-    """Seconds by part of the start of a `digits` cell in a fresh process, and its peak memory."""
-    command = [sys.executable, "-m", "benchmarks.speed.startup", model, device, precision, str(time.time())]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def measure(model: str, name: str, precision: Any, since: float) -> dict[str, Any]:
-    """The same, in that process: the command was given `since` 1970."""
+def start(model: str, name: str, precision: Any) -> dict[str, float]:
     from benchmarks.speed.workloads import small
-    from gans.compute import devices
-    from gans.runs import execute  # noqa: F401  # all that a cell imports
+    from gans.compute import devices  # all that a training imports
+    from gans.runs import execute  # noqa: F401  # all that a training imports
 
     imported = time.time()
     device = devices.resolve(name)
     devices.prepare(device, devices.cores())
-    workload = small(model)
-    if precision == "auto":
-        precision = workload.default(device)
-    update = workload.trained_in(precision).update(device)
+    workload = small(model, small(model).default(device) if precision == "auto" else precision)
+    update = workload.update(device)
     built = time.time()
     update.step(0)
     devices.wait(device)
@@ -38,10 +31,14 @@ def measure(model: str, name: str, precision: Any, since: float) -> dict[str, An
     for i in range(1, 10):
         update.step(i * update.images_per_step)
     devices.wait(device)
-    seconds = {"import": imported - since, "build": built - imported, "first step": first - built}
-    return {"model": model, **seconds, "peak MiB": devices.peak_memory(device)}
+    spawned = float(os.environ[SPAWNED])
+    return {
+        "import": imported - spawned,
+        "build": built - imported,
+        "first step": first - built,
+        "MiB": devices.peak_memory(device),
+    }
 
 
 if __name__ == "__main__":
-    model, name, precision, since = sys.argv[1:]
-    print(json.dumps(measure(model, name, precision, float(since))), flush=True)
+    print(json.dumps(start(*sys.argv[1:])), flush=True)

@@ -10,6 +10,7 @@ from gans.fidelity.extractors.find import (
     default_extractor,
     names,
     own_extractor,
+    planned_extractor,
     published,
     require,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "identity",
     "names",
     "own_extractor",
+    "planned_extractor",
     "published",
     "require",
 ]

@@ -49,7 +49,7 @@ from benchmarks.options import Machine
 from gans.compute import devices
 from gans.data import datasets, sent
 from gans.errors import InputError
-from tests.benchmarks.test_engine import gone, results, wait_for
+from tests.benchmarks.executors.test_processes import gone, results, wait_for
 from tests.benchmarks.toys import (
     aborting,
     endless,
@@ -316,8 +316,8 @@ def test_a_host_with_a_gpu_finds_out_who_kills_its_process(tmp_path):
     """The CPU in the place of the GPU: two jobs share a process, which one aborts."""
     orders, desk = Pipe(duplex=False)
     jobs, told = CardJobs(None, 2), []
-    calls = {"aborting": partial(aborting, folder=str(tmp_path), others=1)}
-    calls["steady"] = partial(steady, folder=str(tmp_path), starts=2)
+    calls = {"aborting": partial(aborting, shared=str(tmp_path), others=1)}
+    calls["steady"] = partial(steady, shared=str(tmp_path), starts=2)
     for number, job in enumerate(jobs_of(tmp_path, calls)):
         desk.send(Work(number, replace(job, call=Packed(pickle.dumps(job.call)))))
     deadline = time.monotonic() + 120

@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.matrix import MATRICES, NAMES, cells, read_matrix, select_matrix, tell_presets, with_preset
 from benchmarks.options import Selection
-from benchmarks.runner import check_cell
+from benchmarks.plan import check_cell
 from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks.engine import Ended, Job, Progressed, Result, Started, Waiting
+from benchmarks.job import Ended, Job, Progressed, Result, Started, Waiting
 from benchmarks.progress import costs, show
 from gans.commands.progress import Cost
 
@@ -19,8 +19,8 @@ class Heard:
 
 
 def test_events_are_passed_on():
-    job = Job("gan/digits/0", lambda tell: Result("finished"), 1000, Path("log.txt"), 60.0)
-    floor = Job("real/digits", lambda tell: Result("finished"), 0, Path("log.txt"), 60.0, counts=False)
+    job = Job("gan/digits/0", lambda tell: Result("finished"), Path("log.txt"), 1000, 60.0)
+    floor = Job("real/digits", lambda tell: Result("finished"), Path("log.txt"), 0, 60.0, counts=False)
     heard = Heard()
     for event in (
         Started(job),

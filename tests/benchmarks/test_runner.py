@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,15 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import runner
-from benchmarks.cards import CardsEngine
-from benchmarks.engine import Ended, Event, Job, LocalEngine, Started
-from benchmarks.engines import engine
+from benchmarks import plan as plans
+from benchmarks.executors import executor
+from benchmarks.executors.gpu import GpuPool
+from benchmarks.executors.processes import Processes
+from benchmarks.job import Ended, Event, Job, Started
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
-from benchmarks.runner import MatrixOutcome, MatrixRun, check_cell
+from benchmarks.plan import check_cell
+from benchmarks.runner import MatrixOutcome, MatrixRun
 from benchmarks.scores import score
 from gans import files
 from gans.compute import devices, graphs
@@ -187,9 +189,9 @@ def test_the_report_is_kept_with_the_invocation(finished):
 
 @pytest.mark.slow
 def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finished, tmp_path, monkeypatch):
-    """All at once, on two processes in the place of cards, with one CPU thread each as in the other run."""
+    """All at once, on two processes in the place of GPUs, with one CPU thread each as in the other run."""
     bench, _ = finished
-    monkeypatch.setattr("benchmarks.runner.engine", lambda *asked: CardsEngine([None, None], 3))
+    monkeypatch.setattr("benchmarks.executors.executor", lambda *asked: GpuPool([None, None], 3))
     (tmp_path / "tiny.toml").write_text(TINY)
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     machine = Machine("cpu", devices.cores(), tmp_path / "runs")
@@ -250,17 +252,15 @@ def test_a_second_run_finds_all_finished(finished, here):
     assert output.count("finished") == 2
 
 
-class InProcess:
-    """An engine that starts no processes, which take seconds to import what they need."""
-
-    def run(self, jobs: list[Job]) -> Iterator[Event]:
-        for job in jobs:
-            yield Started(job)
-            yield Ended(job, job.call(lambda images, values: None))
+def in_process(machine: Machine, jobs: list[Job], side: int, spread: int = 0) -> Generator[Event]:
+    """Run jobs without processes, which take seconds to import what they need."""
+    for job in jobs:
+        yield Started(job)
+        yield Ended(job, job.run(lambda images, values: None))
 
 
 def test_scores_of_another_version_are_not_shown_and_made_again(finished, here, monkeypatch):
-    monkeypatch.setattr(runner, "engine", lambda *asked: InProcess())
+    monkeypatch.setattr("benchmarks.executors.run", in_process)
     bench, _ = finished
     store = Store(bench.environment["MLFLOW_TRACKING_URI"])
     run = bench.runs()["dcgan/digits/0"]
@@ -319,40 +319,36 @@ def test_the_room_on_a_gpu_is_asked_once(two_cards):
     assert (machine.width(16), machine.width(32), machine.threads(32), machine.parallel(100, 32)) == (6, 4, 3, 8)
 
 
-def test_cells_run_on_all_cards_unless_one_is_named(two_cards, monkeypatch):
-    everywhere = engine(Machine(), 60, 32)
-    assert isinstance(everywhere, CardsEngine)
-    assert (everywhere.names, everywhere.jobs) == (["0", "1"], 4)
-    one = engine(Machine("cuda:1", jobs=3), 60, 32)
-    assert isinstance(one, CardsEngine)
-    assert (one.names, one.jobs) == (["1"], 3)
-    # Ray's workers belong to a whole process
-    alone = engine(Machine(jobs=3), 60, 32, spread=True)
-    assert isinstance(alone, CardsEngine)
-    assert (alone.names, alone.jobs) == (["0"], 1)
+def test_cells_run_on_all_gpus_unless_one_is_named(two_cards, monkeypatch):
+    def pool(machine: Machine, spread: int = 0) -> tuple[list[str | None], int]:
+        found = executor(machine, 60, 32, spread)
+        assert isinstance(found, GpuPool)
+        return [worker.visible for worker in found.workers], found.width
+
+    assert pool(Machine()) == (["0", "1"], 4)
+    assert pool(Machine("cuda:1", jobs=3)) == (["1"], 3)
+    assert pool(Machine(jobs=3), spread=5) == (["0"], 1)  # Ray's workers belong to a whole process
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-7f")
-    named = engine(Machine("cuda:1", jobs=3), 60, 32)
-    assert isinstance(named, CardsEngine)
-    assert named.names == ["GPU-7f"]
+    assert pool(Machine("cuda:1", jobs=3)) == (["GPU-7f"], 3)
 
 
 def test_cells_on_a_cpu_have_processes(monkeypatch):
     monkeypatch.setattr(devices, "cores", lambda: 8)
     for machine, spread, at_a_time in (
-        (Machine("cpu"), False, 8),
-        (Machine("cpu", jobs=3), False, 3),
-        (Machine("cpu"), True, 1),
-        (Machine("cpu", jobs=3), True, 3),
+        (Machine("cpu"), 0, 8),
+        (Machine("cpu", jobs=3), 0, 3),
+        (Machine("cpu"), 5, 1),
+        (Machine("cpu", jobs=3), 5, 3),
     ):
-        found = engine(machine, 60, 16, spread)
-        assert isinstance(found, LocalEngine)
+        found = executor(machine, 60, 16, spread)
+        assert isinstance(found, Processes)
         assert found.parallel == at_a_time
     assert (Machine("cpu").threads(16), Machine("cpu", jobs=3).threads(16)) == (1, 2)
 
 
 def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(graphs, "wanted", lambda asked, device: bool(asked))  # there is no CUDA device here
-    monkeypatch.setattr("benchmarks.runner.check_cluster", lambda cells, device: None)
+    monkeypatch.setattr("benchmarks.plan.check_cluster", lambda cells, device: None)
     path = tmp_path / "rules.toml"
     path.write_text(TINY + "[models.mdgan]\n[models.fl-gan]\n")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
@@ -390,7 +386,7 @@ def test_a_plan_checks_one_cell_of_each_kind_for_all_its_seeds(tmp_path, monkeyp
         checked.append(f"{cell.model}/{cell.experiment.dataset}")
         check_cell(cell, device)
 
-    monkeypatch.setattr(runner, "check_cell", check)
+    monkeypatch.setattr(plans, "check_cell", check)
     store, machine = Store(f"sqlite:///{tmp_path}/mlflow.db"), Machine("cpu", 1, tmp_path / "runs")
     with pytest.raises(InputError, match="dcgan on digits: batch = 2000 exceeds the 1438 training images"):
         MatrixRun(read_matrix(str(path)), Selection(), machine, store)

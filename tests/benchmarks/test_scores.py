@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.matrix import Selection, read_matrix
-from benchmarks.runner import Machine
+from benchmarks.options import Machine
 from benchmarks.scores import score
 from gans.errors import InputError
 from gans.runs.scores import ScoreKey, metric_names, records

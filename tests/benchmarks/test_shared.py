@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import jobs
-from benchmarks.engine import Result
+from benchmarks.job import Result
 from benchmarks.jobs import Floor, SharedCell, floor_job
 from gans import schema
 from gans.runs.execute import Place
@@ -47,14 +47,14 @@ def test_a_floor_is_measured_once(place, tmp_path, monkeypatch):
     folder, calls = tmp_path / "floor", []
     floor = Floor("digits", 8, "digits", 100, "0" * 16, "fd_digits", "Digits")
 
-    def measure(tell, floor, run_id, folder, place):
+    def measure(report, folder, floor, run_id, place):
         calls.append(folder)
         LiveRun.start(folder, place.uri, place.experiment, floor.name, {}).finish(schema.FINISHED)
 
     monkeypatch.setattr(jobs, "measure", measure)
 
     def job(since):
-        return floor_job(lambda images, values: None, floor, None, folder, place, since)
+        return floor_job(lambda images, values: None, folder, floor, None, place, since)
 
     with holding(folder / LOCK):
         assert job(0).status == schema.SKIPPED

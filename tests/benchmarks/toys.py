@@ -8,58 +8,58 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.engine import Result
+from benchmarks.job import Result
 from gans.errors import InputError
 
 
-def well(tell):
-    tell(3, {"loss": 0.5})
+def well(report, folder=None):
+    report(3, {"loss": 0.5})
     print("said on standard output")
     return Result("finished")
 
 
-def raising(tell):
+def raising(report, folder=None):
     raise ValueError("first line\nsecond line")
 
 
-def refusing(tell):
+def refusing(report, folder=None):
     raise InputError("the folder is in use")
 
 
-def killed(tell):
+def killed(report, folder=None):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def endless(tell, pidfile=None):
+def endless(report, folder=None, pidfile=None):
     if pidfile:
         Path(pidfile).write_text(str(os.getpid()))
     while True:
         time.sleep(0.1)
 
 
-def slow(tell):
+def slow(report, folder=None):
     time.sleep(0.4)
     return Result("finished")
 
 
-def leaving(tell):
+def leaving(report, folder=None):
     sys.exit(3)
 
 
-def exiting(tell):
+def exiting(report, folder=None):
     os._exit(3)
 
 
-def aborting(tell, folder=None, others=0):
+def aborting(report, folder=None, shared=None, others=0):
     """Dies as soon as so many of the others have begun."""
-    if folder:
-        wait_for(Path(folder), others)
+    if shared:
+        wait_for(Path(shared), others)
     os.abort()
 
 
-def telling(tell):
+def telling(report, folder=None):
     while True:
-        tell(0, {})
+        report(0, {})
         time.sleep(0.05)
 
 
@@ -76,23 +76,23 @@ def wait_for(folder, starts):
         time.sleep(0.02)
 
 
-def steady(tell, folder, starts=0, seconds=0.0):
+def steady(report, folder=None, shared="", starts=0, seconds=0.0):
     """Goes on until there were so many starts, and so long."""
-    begin(Path(folder))
-    wait_for(Path(folder), starts)
+    begin(Path(shared))
+    wait_for(Path(shared), starts)
     time.sleep(seconds)
     return Result("finished", str(os.getpid()))
 
 
-def quick(tell, folder):
-    steady(tell, folder, seconds=0.7)
+def quick(report, folder=None, shared=""):
+    steady(report, folder, shared, seconds=0.7)
     return Result("finished")
 
 
-def greedy(tell, folder):
+def greedy(report, folder=None, shared=""):
     """Finds no memory while another like it is at work in the same process, which waits for that."""
-    lock, refused = Path(folder) / f"memory-{os.getpid()}", Path(folder) / "refused"
-    begin(Path(folder))
+    lock, refused = Path(shared) / f"memory-{os.getpid()}", Path(shared) / "refused"
+    begin(Path(shared))
     try:
         lock.touch(exist_ok=False)
     except FileExistsError:
@@ -104,11 +104,11 @@ def greedy(tell, folder):
     return Result("finished")
 
 
-def insatiable(tell):
+def insatiable(report, folder=None):
     raise MemoryError("tried to allocate 999 GiB")
 
 
-def writing(tell, folder, dies=0):
+def writing(report, folder, dies=0):
     """Counts its lives in a checkpoint; dies in as many of them."""
     print("began", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,5 +117,5 @@ def writing(tell, folder, dies=0):
     checkpoint.write_bytes(str(lives).encode())
     (folder / "picture.png").write_bytes(b"picture")
     if lives <= dies:
-        killed(tell)
+        killed(report)
     return Result("finished")

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.matrix import experiment_of, read_matrix, select_matrix
 from benchmarks.options import Bench, Machine, Report, Score, Selection
-from benchmarks.runner import MatrixPlan
+from benchmarks.plan import MatrixPlan
 from gans.commands import options
 from gans.config import PROTOCOL_VERSION
 from gans.runs.tracking import Run, Store

@@ -94,7 +94,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MODEL": MISSING,
         "DATASET": "digits",
         "TRIALS": 30,
-        "STORAGE": "sqlite:///sweeps.db",
+        "STORAGE": "sweeps.journal",
         "STUDY": None,
         "SEED": 0,
         "PRUNER": "halving",
@@ -130,8 +130,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "RUNTIME_ENV": None,
     },
     "speed": {
-        "PARTS": None,
-        "COUNT": 2_000,
         "MODELS": None,
         "ROUNDS": None,
         "DEVICE": "auto",

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.runner import floors_of, measured
+from benchmarks.plan import floors_of
+from benchmarks.runner import measured
 from gans import schema
 from gans.config import experiment
 from gans.data.images import ImageData

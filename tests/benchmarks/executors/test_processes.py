@@ -1,4 +1,4 @@
-"""The local engine: results, crashes, time limits, and workers that never outlive the runner."""
+"""Processes of this machine: results, crashes, time limits, and workers that never outlive the runner."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.engine import Ended, Job, LocalEngine, Progressed, Result, Started
+from benchmarks.executors.processes import Processes
+from benchmarks.job import Ended, Job, Progressed, Result, Started
+from benchmarks.supervisor import Supervisor
 from tests.benchmarks.toys import endless, killed, raising, refusing, slow, well
 from tests.conftest import until
 
 
 def run(tmp_path, calls, parallel=2, seconds=60.0):
-    jobs = [Job(name, call, 10, tmp_path / name / "log.txt", seconds) for name, call in calls.items()]
-    return list(LocalEngine(parallel).run(jobs))
+    jobs = [Job(name, call, tmp_path / name, 10, seconds) for name, call in calls.items()]
+    return list(Supervisor(Processes(parallel), jobs).events())
 
 
 def results(events):
@@ -57,10 +59,10 @@ def test_never_more_than_parallel_at_a_time(tmp_path):
     assert len(results(events)) == 5
 
 
-def test_closing_the_engine_stops_its_workers(tmp_path):
+def test_closing_the_events_stops_its_workers(tmp_path):
     pidfile = tmp_path / "pid"
-    job = Job("endless", partial(endless, pidfile=str(pidfile)), 0, tmp_path / "log.txt", 60)
-    events = LocalEngine(1).run([job])
+    job = Job("endless", partial(endless, pidfile=str(pidfile)), tmp_path, 0, 60)
+    events = Supervisor(Processes(1), [job]).events()
     assert isinstance(next(events), Started)
     pid = wait_for(pidfile)
     events.close()
@@ -71,20 +73,22 @@ RUNNER = """
 import sys
 from functools import partial
 from pathlib import Path
-from benchmarks.engine import Job, LocalEngine
+from benchmarks.executors.processes import Processes
+from benchmarks.job import Job
+from benchmarks.supervisor import Supervisor
 from tests.benchmarks.toys import endless
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    job = Job("endless", partial(endless, pidfile=str(folder / "pid")), 0, folder / "log.txt", 60)
-    list(LocalEngine(1).run([job]))
+    job = Job("endless", partial(endless, pidfile=str(folder / "pid")), folder, 0, 60)
+    list(Supervisor(Processes(1), [job]).events())
 """
 
 
 def test_a_killed_runner_takes_its_workers_along(tmp_path):
     script = tmp_path / "runner.py"
     script.write_text(RUNNER)
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     runner = subprocess.Popen([sys.executable, script, tmp_path], env={**os.environ, "PYTHONPATH": root})
     pid = wait_for(tmp_path / "pid")
     runner.send_signal(signal.SIGKILL)
@@ -105,7 +109,7 @@ def gone(pid: int) -> bool:
 
 HURRIED = """
 from multiprocessing import forkserver
-from benchmarks.engine import preload
+from benchmarks.executors.processes import preload
 preload("tests.benchmarks.sleeper")
 print(forkserver._forkserver._forkserver_pid, flush=True)
 raise KeyboardInterrupt
@@ -115,7 +119,7 @@ raise KeyboardInterrupt
 def test_a_runner_that_ends_at_once_takes_the_server_along_that_still_imports():
     done = subprocess.run(
         [sys.executable, "-c", HURRIED],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         timeout=30,

@@ -1,4 +1,4 @@
-"""The engine for GPUs, with processes that compute on the CPU in the place of cards."""
+"""The pool of GPUs, with processes that compute on the CPU in their place."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cards import CardsEngine
-from benchmarks.engine import Ended, Job, LocalEngine, Progressed, Result, Started
-from tests.benchmarks.test_engine import gone, results, wait_for
+from benchmarks.executors.gpu import GpuPool
+from benchmarks.executors.processes import Processes
+from benchmarks.job import Ended, Job, Progressed, Result, Started
+from benchmarks.supervisor import Supervisor
+from tests.benchmarks.executors.test_processes import gone, results, wait_for
 from tests.benchmarks.toys import (
     aborting,
     endless,
@@ -34,12 +36,12 @@ from tests.conftest import until
 GRACE = 0.5
 
 
-def run(tmp_path, calls, cards=2, jobs=3, seconds=60.0, engine=None):
-    made = [
-        Job(name, call, 10, tmp_path / name / "log.txt", 2.0 if call in (endless, telling) else seconds)
+def run(tmp_path, calls, gpus=2, width=3, executor=None):
+    jobs = [
+        Job(name, call, tmp_path / name, 10, 2.0 if call in (endless, telling) else 60.0)
         for name, call in calls.items()
     ]
-    return list((engine or CardsEngine([None] * cards, jobs, GRACE)).run(made))
+    return list(Supervisor(executor or GpuPool([None] * gpus, width, GRACE), jobs).events())
 
 
 def starts(folder: Path) -> list[str]:
@@ -56,10 +58,10 @@ def test_jobs_end_as_they_do_in_processes_of_their_own(tmp_path):
         "aborting": aborting,
         "leaving": leaving,
         "exiting": exiting,
-        **{f"steady{n}": partial(quick, folder=str(tmp_path)) for n in range(4)},
+        **{f"steady{n}": partial(quick, shared=str(tmp_path)) for n in range(4)},
     }
     here = run(tmp_path, calls)
-    expected = results(run(tmp_path, calls, engine=LocalEngine(4)))
+    expected = results(run(tmp_path, calls, executor=Processes(4)))
     assert results(here) == expected
     assert {name: result.status for name, result in expected.items()} == {
         "well": "finished",
@@ -80,9 +82,9 @@ def test_jobs_end_as_they_do_in_processes_of_their_own(tmp_path):
     ]
 
 
-def test_every_card_has_a_process_and_jobs_at_the_same_time(tmp_path):
-    calls = {f"steady{n}": partial(steady, folder=str(tmp_path), starts=6) for n in range(7)}
-    events = run(tmp_path, calls, cards=2, jobs=3)
+def test_every_gpu_has_a_process_and_jobs_at_the_same_time(tmp_path):
+    calls = {f"steady{n}": partial(steady, shared=str(tmp_path), starts=6) for n in range(7)}
+    events = run(tmp_path, calls, gpus=2, width=3)
     where = {name: result.reason for name, result in results(events).items()}
     assert len(set(where.values())) == 2
     running, most = 0, 0
@@ -90,22 +92,22 @@ def test_every_card_has_a_process_and_jobs_at_the_same_time(tmp_path):
         running += isinstance(event, Started) - isinstance(event, Ended)
         most = max(most, running)
     assert most == 6
-    # dealt out in turn, not one card after the other
+    # dealt out in turn, not one GPU after the other
     assert where["steady0"] != where["steady1"]
 
 
 def test_a_job_prints_to_its_own_log(tmp_path):
-    run(tmp_path, {f"well{n}": well for n in range(3)}, cards=1)
+    run(tmp_path, {f"well{n}": well for n in range(3)}, gpus=1)
     for n in range(3):
         assert (tmp_path / f"well{n}" / "log.txt").read_text() == "said on standard output\n"
 
 
 def test_the_guilty_one_is_found_and_the_innocent_finish_together(tmp_path):
     calls = {
-        "aborting": partial(aborting, folder=str(tmp_path), others=3),
-        **{f"steady{n}": partial(steady, folder=str(tmp_path), starts=6) for n in range(3)},
+        "aborting": partial(aborting, shared=str(tmp_path), others=3),
+        **{f"steady{n}": partial(steady, shared=str(tmp_path), starts=6) for n in range(3)},
     }
-    ended = results(run(tmp_path, calls, cards=1, jobs=4))
+    ended = results(run(tmp_path, calls, gpus=1, width=4))
     assert ended["aborting"] == Result("failed", "killed by SIGABRT")
     assert [ended[f"steady{n}"].status for n in range(3)] == ["finished"] * 3
     # the three begin together, die together, and go on together when the guilty one has died alone
@@ -113,23 +115,23 @@ def test_the_guilty_one_is_found_and_the_innocent_finish_together(tmp_path):
     assert len(begun) == 6
     assert len(set(begun)) == len(set(begun[3:])) + 1 == 2
     log = (tmp_path / "aborting" / "log.txt").read_text()
-    assert log.count("the process of this card died: killed by SIGABRT") == 2
+    assert log.count("the process of this GPU died: killed by SIGABRT") == 2
     assert "in aborting" in log  # where it was, as faulthandler says
 
 
 def test_who_is_there_when_two_processes_die_goes_on_alone(tmp_path):
     """Five jobs abort, one is steady: it dies with others twice at most, and finishes."""
-    calls = {"steady": partial(steady, folder=str(tmp_path), starts=2)}
-    calls |= {f"aborting{n}": partial(aborting, folder=str(tmp_path), others=1) for n in range(5)}
-    ended = results(run(tmp_path, calls, cards=1, jobs=2))
+    calls = {"steady": partial(steady, shared=str(tmp_path), starts=2)}
+    calls |= {f"aborting{n}": partial(aborting, shared=str(tmp_path), others=1) for n in range(5)}
+    ended = results(run(tmp_path, calls, gpus=1, width=2))
     assert ended.pop("steady").status == "finished"
     assert set(ended.values()) == {Result("failed", "killed by SIGABRT")}
     assert 2 <= len(starts(tmp_path)) <= 3
 
 
 def test_a_job_without_memory_beside_others_goes_on_alone(tmp_path):
-    calls = {f"greedy{n}": partial(greedy, folder=str(tmp_path)) for n in range(2)}
-    events = run(tmp_path, calls | {"insatiable": insatiable, "well": well}, cards=1, jobs=4)
+    calls = {f"greedy{n}": partial(greedy, shared=str(tmp_path)) for n in range(2)}
+    events = run(tmp_path, calls | {"insatiable": insatiable, "well": well}, gpus=1, width=4)
     ended = results(events)
     assert [ended[f"greedy{n}"].status for n in range(2)] == ["finished"] * 2
     assert ended["well"].status == "finished"
@@ -141,25 +143,25 @@ def test_a_job_without_memory_beside_others_goes_on_alone(tmp_path):
 
 
 def test_a_job_that_hears_it_is_late_costs_the_others_nothing(tmp_path):
-    calls = {"telling": telling, "steady": partial(steady, folder=str(tmp_path), seconds=3.5)}
-    ended = results(run(tmp_path, calls, cards=1))
+    calls = {"telling": telling, "steady": partial(steady, shared=str(tmp_path), seconds=3.5)}
+    ended = results(run(tmp_path, calls, gpus=1))
     assert ended["telling"] == Result("timed out", "still running after 0.0333333 minutes")
     assert ended["steady"].status == "finished"
     assert len(starts(tmp_path)) == 1
 
 
 def test_a_job_that_hangs_costs_its_process_and_no_other_job(tmp_path):
-    calls = {"endless": endless, "steady": partial(steady, folder=str(tmp_path), starts=2)}
-    ended = results(run(tmp_path, calls, cards=1))
+    calls = {"endless": endless, "steady": partial(steady, shared=str(tmp_path), starts=2)}
+    ended = results(run(tmp_path, calls, gpus=1))
     assert ended["endless"] == Result("timed out", "still running after 0.0333333 minutes")
     assert ended["steady"].status == "finished"
     assert len(set(starts(tmp_path))) == 2
 
 
-def test_closing_the_engine_stops_its_processes(tmp_path):
+def test_closing_the_events_stops_its_processes(tmp_path):
     pidfile = tmp_path / "pid"
-    job = Job("endless", partial(endless, pidfile=str(pidfile)), 0, tmp_path / "log.txt", 60)
-    events = CardsEngine([None], 3).run([job])
+    job = Job("endless", partial(endless, pidfile=str(pidfile)), tmp_path, 0, 60)
+    events = Supervisor(GpuPool([None], 3), [job]).events()
     assert isinstance(next(events), Started)
     pid = wait_for(pidfile)
     events.close()
@@ -170,23 +172,24 @@ RUNNER = """
 import sys
 from functools import partial
 from pathlib import Path
-from benchmarks.cards import CardsEngine
-from benchmarks.engine import Job
+from benchmarks.executors.gpu import GpuPool
+from benchmarks.job import Job
+from benchmarks.supervisor import Supervisor
 from tests.benchmarks.toys import endless
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     call = [partial(endless, pidfile=str(folder / f"pid{n}")) for n in range(2)]
-    jobs = [Job(f"endless{n}", call[n], 0, folder / "log.txt", 60) for n in range(2)]
-    list(CardsEngine([None, None], 3).run(jobs))
+    jobs = [Job(f"endless{n}", call[n], folder, 0, 60) for n in range(2)]
+    list(Supervisor(GpuPool([None, None], 3), jobs).events())
 """
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_runner_takes_its_cards_processes_along(tmp_path, how):
+def test_a_runner_takes_its_gpus_processes_along(tmp_path, how):
     script = tmp_path / "runner.py"
     script.write_text(RUNNER)
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     runner = subprocess.Popen(
         [sys.executable, script, tmp_path], env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.DEVNULL
     )
@@ -197,7 +200,7 @@ def test_a_runner_takes_its_cards_processes_along(tmp_path, how):
     until(lambda: all(gone(pid) for pid in pids))
 
 
-def on_gpu(tell, folder, seconds=1.0):
+def on_gpu(report, folder, shared, seconds=1.0):
     """Works on its stream for some time, and says which that is."""
     import torch
 
@@ -206,12 +209,12 @@ def on_gpu(tell, folder, seconds=1.0):
     while time.monotonic() < until:
         x = (x @ x).tanh()
     torch.cuda.current_stream().synchronize()
-    with (Path(folder) / "starts.txt").open("a") as file:
+    with (Path(shared) / "starts.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
     return Result("finished", f"{torch.cuda.device_count()} {torch.cuda.current_stream().cuda_stream}")
 
 
-def asserting(tell):
+def asserting(report, folder):
     """An index out of range: from here on every call of the process fails."""
     import torch
 
@@ -228,20 +231,20 @@ def has_gpu() -> bool:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not has_gpu(), reason="needs a CUDA device")
-def test_jobs_on_a_card_have_streams_of_their_own(tmp_path):
-    calls = {f"work{n}": partial(on_gpu, folder=str(tmp_path)) for n in range(4)}
-    ended = results(run(tmp_path, calls, jobs=4, engine=CardsEngine(["0"], 4)))
+def test_jobs_on_a_gpu_have_streams_of_their_own(tmp_path):
+    calls = {f"work{n}": partial(on_gpu, shared=str(tmp_path)) for n in range(4)}
+    ended = results(run(tmp_path, calls, executor=GpuPool(["0"], 4)))
     assert {result.status for result in ended.values()} == {"finished"}
     seen = {tuple(result.reason.split()) for result in ended.values()}
-    assert {cards for cards, _ in seen} == {"1"}
+    assert {gpus for gpus, _ in seen} == {"1"}
     assert len({stream for _, stream in seen} - {"0"}) == 4
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not has_gpu(), reason="needs a CUDA device")
 def test_a_cuda_error_fails_the_guilty_job_only(tmp_path):
-    calls = {"asserting": asserting, **{f"work{n}": partial(on_gpu, folder=str(tmp_path)) for n in range(3)}}
-    ended = results(run(tmp_path, calls, engine=CardsEngine(["0"], 4)))
+    calls = {"asserting": asserting, **{f"work{n}": partial(on_gpu, shared=str(tmp_path)) for n in range(3)}}
+    ended = results(run(tmp_path, calls, executor=GpuPool(["0"], 4)))
     assert ended["asserting"].status == "failed"
     assert "CUDA error" in ended["asserting"].reason
     assert [ended[f"work{n}"].status for n in range(3)] == ["finished"] * 3

@@ -1,0 +1,182 @@
+"""A job, what happens to it, and what an executor reports of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from gans import schema
+from gans.errors import InputError, brief
+
+Report = Callable[[int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended: a status of the protocol, and the reason if it is not `finished`."""
+
+    status: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A piece of work.
+
+    Attributes:
+        name: for people.
+        call: a picklable function that does the work in a folder, reports its progress and returns its result.
+        folder: of its checkpoint, lock and log; an executor may give the call another one with the same files.
+        images: what progress counts up to; 0 if it does not count.
+        seconds: time limit.
+        counts: whether people count it as a cell; a noise floor is none.
+    """
+
+    name: str
+    call: Callable[[Report, Path], Result]
+    folder: Path
+    images: int
+    seconds: float
+    counts: bool = True
+
+    @property
+    def log(self) -> Path:
+        """The file for what the job prints."""
+        return self.folder / schema.LOG
+
+    def run(self, report: Report, folder: Path | None = None) -> Result:
+        """Do the work; an exception becomes a result, since the job has recorded its own traceback."""
+        try:
+            return self.call(report, folder or self.folder)
+        except Exception as error:
+            return failure(error)
+
+    @property
+    def overdue(self) -> Result:
+        """The result of a job that ran out of time."""
+        return Result(schema.TIMED_OUT, f"still running after {self.seconds / 60:g} minutes")
+
+
+def failure(error: BaseException) -> Result:
+    """The result of a job that raised."""
+    return Result(schema.FAILED, str(error) if isinstance(error, InputError) else brief(error))
+
+
+# --- what happens to jobs, for the screen and the records
+
+
+@dataclass(frozen=True)
+class Started:
+    job: Job
+
+
+@dataclass(frozen=True)
+class Progressed:
+    job: Job
+    images: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Another process does the job.
+
+    Attributes:
+        who: does it.
+        images: that it has seen.
+    """
+
+    job: Job
+    who: str
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The process of the job is gone, through no fault of the job or not certainly: the job starts again.
+
+    Attributes:
+        anew: whether there is no checkpoint to go on from.
+    """
+
+    job: Job
+    why: str
+    anew: bool = False
+
+    @property
+    def record(self) -> str:
+        """For the tag of its run."""
+        return f"{self.why}; it began anew" if self.anew else self.why
+
+
+@dataclass(frozen=True)
+class Ended:
+    job: Job
+    result: Result
+
+
+Event = Started | Progressed | Waiting | Restarted | Ended
+
+
+# --- what an executor reports of a job that was submitted to it, by the job's number
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Its time limit runs from now on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    images: int
+    values: Mapping[str, float]
+
+
+class Fault(Enum):
+    """Why a job lost its process."""
+
+    OWN = "its process died, in which there was no other job"
+    SHARED = "its process died, in which there were others"
+    NONE = "its node, or the process that it shared, had to go"
+    MEMORY = "it found no memory beside others"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The job has no process any more, and no result."""
+
+    reason: str
+    fault: Fault
+
+
+News = tuple[int, Begun | Progress | Result | Lost]
+
+
+class Executor(Protocol):
+    """Runs jobs somewhere. A job that was submitted ends with a `Result` or a `Lost`.
+
+    Attributes:
+        deaths: of a job's own process, after which the job has failed.
+        grace: seconds after `cancel` in which a job may still end, before `cancel(force=True)`.
+    """
+
+    deaths: int
+    grace: float
+
+    def room(self, alone: bool = False) -> bool:
+        """Whether one more job may be submitted; `alone`: where no other job is in the same process."""
+
+    def submit(self, number: int, job: Job, alone: bool = False) -> None:
+        """Start a job; nothing joins the process of one that is to be alone."""
+
+    def cancel(self, number: int, force: bool = False) -> None:
+        """Stop a job."""
+
+    def poll(self, seconds: float) -> Iterator[News]:
+        """What there is to report; waits that long at most if there is nothing."""
+
+    def close(self) -> None:
+        """Stop all jobs at once."""
