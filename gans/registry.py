@@ -225,12 +225,12 @@ LOSSES = Registry(
     "loss",
     "gans.losses",
     {
-        "non-saturating": "gans.training.losses:NON_SATURATING",
-        "minimax": "gans.training.losses:MINIMAX",
-        "hinge": "gans.training.losses:HINGE",
-        "least-squares": "gans.training.losses:LEAST_SQUARES",
-        "wasserstein-gp": "gans.training.losses:WASSERSTEIN_GP",
-        "relativistic": "gans.training.losses:RELATIVISTIC",
+        "non-saturating": "gans.training.two_player:NON_SATURATING",
+        "minimax": "gans.training.two_player:MINIMAX",
+        "hinge": "gans.training.two_player:HINGE",
+        "least-squares": "gans.training.two_player:LEAST_SQUARES",
+        "wasserstein-gp": "gans.training.two_player:WASSERSTEIN_GP",
+        "relativistic": "gans.training.two_player:RELATIVISTIC",
     },
 )
 
@@ -238,7 +238,7 @@ RULES = Registry(
     "update rule",
     "gans.rules",
     {
-        "two-player": "gans.training.updates:TwoPlayer",
+        "two-player": "gans.training.two_player:TwoPlayer",
         "mdgan": "gans.training.mdgan.server:MDGAN",
         "fl-gan": "gans.training.mdgan.flgan:FLGAN",
     },

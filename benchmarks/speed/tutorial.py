@@ -27,7 +27,7 @@ from gans.config import Experiment, MDGANConfig
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Double, Fold, Halve, ToPixels, Unfold
 from gans.registry import LOSSES
-from gans.training.losses import Loss
+from gans.training.two_player import Loss
 
 WORKERS = 2
 

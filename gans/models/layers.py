@@ -21,6 +21,12 @@ class Shape(NamedTuple):
     classes: int = 0
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a layer mixes the images of a batch."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return any(isinstance(layer, kinds) for layer in network.modules())
+
+
 def stages(side: int) -> int:
     """Doublings from a 4x4 feature map to an image of this side: log2(side / 4).
 

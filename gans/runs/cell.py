@@ -18,10 +18,9 @@ from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator, shape_of
-from gans.models.layers import Shape
+from gans.models.layers import Shape, has_batch_norm
 from gans.registry import LOSSES, MODELS, RULES
-from gans.training.losses import Penalties
-from gans.training.trainables import normalises
+from gans.training.two_player import penalties_of
 
 Find = Callable[[str], fidelity.Extractor]
 
@@ -125,7 +124,7 @@ def check_fit(experiment: Experiment, images: ImageData) -> None:
     shape = shape_of(images, experiment.networks)
     check_memory(experiment, shape)
     own = LOSSES[experiment.loss.name].penalised
-    penalised = own or bool(Penalties.of(experiment))
+    penalised = any(dict(penalties_of(experiment)).values())
     if penalised and mixes_images(shape, experiment.networks):
         raise InputError(
             f"{f'loss {experiment.loss.name}' if own else 'a gradient penalty'} needs a discriminator without "
@@ -155,9 +154,9 @@ def mixes_images(shape: Shape, config: NetworkConfig) -> bool:
     """Whether the discriminator has BatchNorm; it is built without values where that can be done."""
     try:
         with torch.device("meta"), Outlines():
-            return normalises(build_discriminator(shape, config, seed=0))
+            return has_batch_norm(build_discriminator(shape, config, seed=0))
     except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
-        return normalises(build_discriminator(shape, config, seed=0))
+        return has_batch_norm(build_discriminator(shape, config, seed=0))
 
 
 def check_scores(names: Iterable[str], images: ImageData) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gans.compute import devices
-from gans.training.trainables import Statistics
+from gans.training.updates import Statistics
 
 
 class Means:

@@ -19,8 +19,7 @@ from gans.registry import RULES
 from gans.training.ema import EMA
 from gans.training.means import Means
 from gans.training.recorder import Diverged
-from gans.training.trainables import Statistics
-from gans.training.updates import Context, Update, WorkerFactory
+from gans.training.updates import Context, Statistics, Update, WorkerFactory
 
 
 class Training:

@@ -32,8 +32,9 @@ from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.training.mdgan.server import swap_interval
 from gans.training.mdgan.workers import Traffic, size_of
-from gans.training.trainables import Discriminator, Learner, Statistics
-from gans.training.updates import Context, TwoPlayer, Update, averaged
+from gans.training.trainables import Learner
+from gans.training.two_player import Discriminator, TwoPlayer
+from gans.training.updates import Context, Statistics, Update
 
 
 class FLGAN(Update):
@@ -142,6 +143,13 @@ class FLGAN(Update):
         super().load(state)
         self.iteration = state["iteration"]
         self.traffic = Traffic(**state["traffic"])
+
+
+def averaged(statistics: Sequence[Statistics]) -> Statistics:
+    """The means of the workers' statistics."""
+    names = list(statistics[0])
+    rows = torch.stack([torch.stack([one[name] for name in names]) for one in statistics])
+    return dict(zip(names, rows.mean(dim=0), strict=True))
 
 
 def alone(experiment: Resolved, config: FLGANConfig, n: int) -> Resolved:

@@ -24,8 +24,8 @@ from gans.data.images import Split
 from gans.data.shards import check_shards, deal
 from gans.models.layers import Shape
 from gans.training.mdgan.workers import TOLD, LocalTeam, Team, WorkersLost, assignment
-from gans.training.trainables import Learner, Statistics
-from gans.training.updates import Context, Update
+from gans.training.trainables import Learner
+from gans.training.updates import Context, Statistics, Update
 
 
 class MDGAN(Update):

@@ -23,8 +23,8 @@ from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batch, Batches
 from gans.data.images import Split
 from gans.models.layers import Shape
-from gans.training.losses import mixture
-from gans.training.trainables import Discriminator, Trainable, laid_out_as
+from gans.training.trainables import Trainable, laid_out_as
+from gans.training.two_player import Discriminator
 
 # told (worker, why) when a worker is lost
 Lost = Callable[[int, str], None]
@@ -149,7 +149,7 @@ class WorkerDiscriminator(Discriminator):
 
     Attributes:
         places: of the real images: int64 (b,).
-        mixes: random generators for the gradient penalty of each of the L steps; none without a penalty.
+        penalty_rngs: of the gradient penalty in each of the L steps; none without a penalty.
     """
 
     def __init__(self, experiment: Resolved, shape: Shape, batches: Batches, n: int) -> None:
@@ -158,17 +158,17 @@ class WorkerDiscriminator(Discriminator):
         super().__init__(experiment, shape, device, n)
         self.steps, self.batches = experiment.update.d_steps, batches
         self.places = torch.zeros(experiment.batch, dtype=torch.int64, device=device)
-        self.mixes = [torch.Generator(device) for _ in range(self.steps if self.penalties.gp else 0)]
+        self.penalty_rngs = [torch.Generator(device) for _ in range(self.steps if self.penalties.gp else 0)]
 
     @property
     def rngs(self) -> list[torch.Generator]:
         """All that it draws from."""
-        return [*self.mixes, *([self.augmentation.rng] if self.augmentation else [])]
+        return [*self.penalty_rngs, *([self.augmentation.rng] if self.augmentation else [])]
 
     def prepare(self, worker: Worker, iteration: int) -> None:
         """For an iteration at this worker."""
         self.places.copy_(worker.places(iteration))
-        for step, rng in enumerate(self.mixes):
+        for step, rng in enumerate(self.penalty_rngs):
             rng.manual_seed(worker.seed(iteration, step))
         if self.augmentation:
             self.augmentation.rng.manual_seed(worker.augment_seed(iteration))
@@ -177,8 +177,7 @@ class WorkerDiscriminator(Discriminator):
         """Learn on X_d, then judge X_g (Algorithm 1, lines 6 to 12)."""
         real = self.batches.of(self.places)
         for step in range(self.steps):
-            mix = mixture(len(real.images), self.mixes[step]) if self.mixes else None
-            learned = self.learn(real, x_d, mix)
+            learned = self.learn(real, x_d, self.penalty_rngs[step] if self.penalty_rngs else None)
         loss, feedback = self.feedback(real, x_g)
         told = {**learned, schema.LOSS_G: loss}
         return Reply(feedback, torch.stack([told[name] for name in TOLD]))

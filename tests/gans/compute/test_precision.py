@@ -20,7 +20,7 @@ from gans.models.layers import Shape
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS, RULES
 from gans.training.ema import EMA
-from gans.training.trainables import Discriminator
+from gans.training.two_player import Discriminator
 from gans.training.updates import Context
 from tests.conftest import networks, values
 

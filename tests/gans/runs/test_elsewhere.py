@@ -35,7 +35,7 @@ from gans.config import Count, NetworkConfig
 from gans.data.datasets import digits
 from gans.data.images import Split
 from gans.models import Model
-from gans.training.losses import HINGE
+from gans.training.two_player import HINGE
 
 
 class Config(NetworkConfig):

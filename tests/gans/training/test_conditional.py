@@ -15,8 +15,8 @@ from gans.models.inputs import Prior
 from gans.registry import RULES
 from gans.training.mdgan.flgan import FLGAN
 from gans.training.mdgan.server import MDGAN
-from gans.training.trainables import Discriminator
-from gans.training.updates import Context, TwoPlayer, Update
+from gans.training.two_player import Discriminator, TwoPlayer, zero_centred_penalty
+from gans.training.updates import Context, Update
 from tests.conftest import discriminators, seeded, to_double
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -146,7 +146,8 @@ def test_penalties_see_the_adversarial_logit_alone(name: str, tiny, blobs) -> No
     batches = [Batch(torch.randn(4, 1, 16, 16, dtype=torch.float64), torch.arange(4) % 3) for _ in range(2)]
     real, fake = (batch.watched() for batch in batches)
     outputs = trainable.outputs(real, fake)
-    found = trainable.zero_centred([output.logits for output in outputs], [real.images, fake.images])
+    logits, images = [output.logits for output in outputs], [real.images, fake.images]
+    found = zero_centred_penalty(list(zip((2.0, 3.0), logits, images, strict=True)))
 
     def logit(image: Tensor, label: Tensor) -> Tensor:
         outputs = trainable.network(*((image[None], label[None]) if name == "sngan" else (image[None],)))

@@ -22,7 +22,7 @@ from gans.training.evaluation import Curve
 from gans.training.loop import Outcome, train
 from gans.training.recorder import History
 from gans.training.state import Training
-from gans.training.trainables import Statistics
+from gans.training.updates import Statistics
 from tests.conftest import STATISTICS, StubScorer, discriminators, train_and_score, values
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from torch import nn
 
 from gans.config import experiment
 from gans.registry import LOSSES
-from gans.training.losses import Loss, Penalties, gradient_penalty, zero_centred_penalties
+from gans.training.two_player import Loss, gradient_penalty, penalties_of, zero_centred_penalty
 
 REAL = np.array([-3.0, -0.5, 0.0, 0.25, 1.0, 4.0])
 FAKE = np.array([-2.0, -1.0, 0.0, 0.75, 1.5, 5.0])
@@ -124,17 +124,17 @@ def test_the_relativistic_loss_pairs_each_real_image_with_one_generated_and_know
 
 
 def test_whose_penalty_counts() -> None:
-    def weights(**tables) -> Penalties:
-        return Penalties.of(experiment(tables))
+    def weights(**tables) -> tuple[float, float, float]:
+        found = penalties_of(experiment(tables))
+        return found.r1, found.r2, found.gp
 
     gp = {"name": "wasserstein-gp"}
-    assert not weights()
-    assert not weights(loss={"name": "hinge", "penalty": 5.0})
-    assert weights(loss=gp) == Penalties(0, 0, 10)
-    assert weights(loss={**gp, "penalty": 5.0}, penalties={"r1": 1.0}) == Penalties(1, 0, 5)
-    assert weights(loss={**gp, "penalty": 5.0}, penalties={"gp": 3.0}) == Penalties(0, 0, 3)
-    assert weights(loss={"name": "hinge"}, penalties={"gp": 3.0, "r2": 2.0}) == Penalties(0, 2, 3)
-    assert [weights(penalties={one: 1.0}).zero_centred for one in ("r1", "r2", "gp")] == [True, True, False]
+    assert weights() == (0, 0, 0)
+    assert weights(loss={"name": "hinge", "penalty": 5.0}) == (0, 0, 0)
+    assert weights(loss=gp) == (0, 0, 10)
+    assert weights(loss={**gp, "penalty": 5.0}, penalties={"r1": 1.0}) == (1, 0, 5)
+    assert weights(loss={**gp, "penalty": 5.0}, penalties={"gp": 3.0}) == (0, 0, 3)
+    assert weights(loss={"name": "hinge"}, penalties={"gp": 3.0, "r2": 2.0}) == (0, 2, 3)
 
 
 class Linear(nn.Module):
@@ -172,31 +172,30 @@ class Quadratic(nn.Module):
         return (x @ self.a * x).sum(dim=1) / 2 + x @ self.b
 
 
-def test_zero_centred_penalties_of_a_linear_discriminator() -> None:
-    """|w|^2 on any images, and 2 w as its gradient."""
+def test_zero_centred_penalty_of_a_linear_discriminator() -> None:
+    """gamma/2 |w|^2 on any images, and gamma w as its gradient."""
     rng = torch.Generator().manual_seed(0)
     network = Linear(torch.randn(12, generator=rng, dtype=torch.float64))
-    batches = [torch.randn(n, 3, 2, 2, generator=rng, dtype=torch.float64, requires_grad=True) for n in (5, 7)]
-    found = zero_centred_penalties([network(batch) for batch in batches], batches)
-    for penalty in found:
-        assert penalty.item() == pytest.approx(network.w.square().sum().item(), rel=1e-14)
-        (slope,) = torch.autograd.grad(penalty, network.w, retain_graph=True)
-        assert torch.allclose(slope, 2 * network.w, rtol=1e-14)
+    batch = torch.randn(5, 3, 2, 2, generator=rng, dtype=torch.float64, requires_grad=True)
+    penalty = zero_centred_penalty([(3.0, network(batch), batch)])
+    assert penalty.item() == pytest.approx(1.5 * network.w.square().sum().item(), rel=1e-14)
+    (slope,) = torch.autograd.grad(penalty, network.w)
+    assert torch.allclose(slope, 3 * network.w, rtol=1e-14)
 
 
-def test_zero_centred_penalties_of_a_quadratic_discriminator() -> None:
-    """E |A x + b|^2 over each batch by itself; in b its gradient is 2 E (A x + b)."""
+def test_zero_centred_penalty_of_a_quadratic_discriminator() -> None:
+    """gamma/2 E |A x + b|^2 over each batch by itself; in b its gradient is gamma E (A x + b)."""
     rng = torch.Generator().manual_seed(0)
     a, b = (torch.randn(size, generator=rng, dtype=torch.float64) for size in ((12, 12), (12,)))
     network = Quadratic(a + a.T, b)
     batches = [torch.randn(n, 3, 2, 2, generator=rng, dtype=torch.float64, requires_grad=True) for n in (5, 7)]
     both = network(torch.cat(batches)).split([5, 7])
-    found = zero_centred_penalties(both, batches)
-    for penalty, batch in zip(found, batches, strict=True):
-        slopes = batch.detach().flatten(1) @ (a + a.T) + b
-        assert penalty.item() == pytest.approx(slopes.square().sum(dim=1).mean().item(), rel=1e-12)
-        (slope,) = torch.autograd.grad(penalty, network.b, retain_graph=True)
-        assert torch.allclose(slope, 2 * slopes.mean(dim=0), rtol=1e-12)
+    penalty = zero_centred_penalty(list(zip((2.0, 6.0), both, batches, strict=True)))
+    slopes = [batch.detach().flatten(1) @ (a + a.T) + b for batch in batches]
+    squares = [slope.square().sum(dim=1).mean().item() for slope in slopes]
+    assert penalty.item() == pytest.approx(squares[0] + 3 * squares[1], rel=1e-12)
+    (slope,) = torch.autograd.grad(penalty, network.b)
+    assert torch.allclose(slope, 2 * slopes[0].mean(dim=0) + 6 * slopes[1].mean(dim=0), rtol=1e-12)
 
 
 def mlp() -> tuple[nn.Sequential, torch.Tensor, torch.Tensor]:

@@ -13,10 +13,11 @@ from gans import schema
 from gans.compute import devices
 from gans.models.layers import Shape
 from gans.training.costs import EVERY, Costs
+from gans.training.mdgan.flgan import averaged
 from gans.training.means import Means
 from gans.training.recorder import Diverged, Recorder
-from gans.training.trainables import Learner, Statistics
-from gans.training.updates import Context, Update, averaged
+from gans.training.trainables import Learner
+from gans.training.updates import Context, Statistics, Update
 
 CPU = torch.device("cpu")
 

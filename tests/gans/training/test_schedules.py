@@ -74,7 +74,7 @@ def test_every_player_of_every_rule_follows_the_share_of_the_budget(rule: str, t
             lr = 2e-3 if trainable in discriminators(training.update) else 1e-3
             assert rates(trainable) == pytest.approx((lr * moved, beta2(R3GAN, 0.9, progress)), rel=1e-6)
         for trainable in discriminators(training.update):
-            assert float(trainable.strength) == pytest.approx(factor(R3GAN, 0.1, progress), rel=1e-6)
+            assert float(trainable.penalty_factor) == pytest.approx(factor(R3GAN, 0.1, progress), rel=1e-6)
     assert 0.8 < progress < 1
 
 
@@ -139,4 +139,4 @@ def test_nothing_moves_unless_asked(tiny, blobs) -> None:
     for trainable in training.update.trainables:
         (group,) = trainable.optimizer.param_groups
         assert not isinstance(group["lr"], Tensor)
-    assert all(trainable.strength is None for trainable in discriminators(training.update))
+    assert all(trainable.penalty_factor == 1 for trainable in discriminators(training.update))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gans.config import OptimizerConfig, experiment
+from gans.config import Resolved, experiment
 from gans.errors import InputError
 from gans.training.trainables import Trainable
 
@@ -25,8 +25,8 @@ def drawn() -> tuple[nn.Linear, list[list[Tensor]]]:
     return network, gradients
 
 
-def taught(network: nn.Module, gradients: list[list[Tensor]], **settings: object) -> list[Tensor]:
-    trainable = Trainable(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32")
+def trained(network: nn.Module, gradients: list[list[Tensor]], made: Resolved) -> list[Tensor]:
+    trainable = Trainable(copy.deepcopy(network), LR, made)
     for step in gradients:
         trainable.apply([gradient.clone() for gradient in step])
     return [parameter.detach() for parameter in trainable.parameters]
@@ -70,10 +70,10 @@ def rmsprop(w: Tensor, gradients: list[Tensor], alpha: float) -> Tensor:
         ({"name": "rmsprop", "alpha": 0.8, "momentum": 0.3}, lambda w, g: rmsprop(w, g, 0.8)),
     ],
 )
-def test_optimisers_do_what_their_formulae_say(settings, formula) -> None:
+def test_optimisers_do_what_their_formulae_say(settings, formula, tiny) -> None:
     """A setting of another optimiser changes nothing."""
     network, gradients = drawn()
-    found = taught(network, gradients, **settings)
+    found = trained(network, gradients, tiny(optimizer=settings))
     for i, parameter in enumerate(network.parameters()):
         expected = formula(parameter.detach(), [step[i] for step in gradients])
         assert torch.allclose(found[i], expected, rtol=1e-10, atol=1e-12)
@@ -81,10 +81,10 @@ def test_optimisers_do_what_their_formulae_say(settings, formula) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"name": "adam"}, {"name": "rmsprop"}, {"name": "sgd", "momentum": 0.9}])
-def test_a_player_that_a_graph_taught_goes_on_without_one(settings) -> None:
+def test_a_network_that_a_graph_trained_goes_on_without_one(settings, tiny) -> None:
     """Optimisers that count steps on the device for a graph count them again as usual, and do not warn."""
     network, gradients = drawn()
-    one, other = (Trainable(copy.deepcopy(network), LR, OptimizerConfig(**settings), "float32") for _ in range(2))
+    one, other = (Trainable(copy.deepcopy(network), LR, tiny(optimizer=settings)) for _ in range(2))
     one.apply(gradients[0])
     one.count_on_device(True)
     flags = [group.get("capturable") for group in one.optimizer.param_groups]

@@ -17,7 +17,8 @@ from gans.training.mdgan.flgan import FLGAN, alone, average_into
 from gans.training.recorder import Recorder
 from gans.training.state import Training
 from gans.training.trainables import Trainable
-from gans.training.updates import Context, TwoPlayer
+from gans.training.two_player import TwoPlayer
+from gans.training.updates import Context
 from tests.conftest import StubScorer, latents, train_and_score, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,7 +16,8 @@ from gans.models.layers import Shape
 from gans.registry import LOSSES
 from gans.training.mdgan.server import MDGAN, Crashes, derangement, swap_interval
 from gans.training.mdgan.workers import LocalTeam, WorkersLost, assignment
-from gans.training.updates import Context, TwoPlayer
+from gans.training.two_player import TwoPlayer
+from gans.training.updates import Context
 from tests.conftest import latents, networks, to_double, train_and_score, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -1,0 +1,299 @@
+"""The two-player game, read from top to bottom: losses, gradient penalties, the discriminator, the update rule.
+
+Logits are float (n,), a discriminator's output before any sigmoid; every loss is the mean over a batch. Logarithms
+of sigmoids are computed as softplus, which neither overflows nor loses small values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, relu, softplus
+
+from gans import schema
+from gans.compute import devices
+from gans.compute.compiled import Forward
+from gans.config import Experiment, PenaltiesConfig, Resolved, TwoPlayerConfig
+from gans.data.batches import Batch, Batches
+from gans.models import build_discriminator
+from gans.models.layers import Shape, has_batch_norm
+from gans.registry import LOSSES, MODELS
+from gans.training import schedules
+from gans.training.augment import Augmentation
+from gans.training.trainables import Learner, Trainable
+from gans.training.updates import Context, Statistics, Update
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The losses of discriminator and generator.
+
+    Attributes:
+        d_loss: the discriminator's, of (real_logits, fake_logits).
+        g_loss: the generator's, of (fake_logits); of a relative loss, of (real_logits, fake_logits).
+        penalised: whether WGAN-GP's penalty comes on top of the discriminator's.
+        relative: whether the generator's depends on the logits of real images too.
+    """
+
+    d_loss: Callable[[Tensor, Tensor], Tensor]
+    g_loss: Callable[..., Tensor]
+    penalised: bool = False
+    relative: bool = False
+
+
+def cross_entropy_d(real: Tensor, fake: Tensor) -> Tensor:
+    """-E log D(x) - E log(1 - D(G(z))) with D = sigmoid(logit) (Goodfellow et al. 2014, equation 1)."""
+    return softplus(-real).mean() + softplus(fake).mean()
+
+
+def non_saturating_g(fake: Tensor) -> Tensor:
+    """-E log D(G(z)) (Goodfellow et al. 2014, section 3)."""
+    return softplus(-fake).mean()
+
+
+def minimax_g(fake: Tensor) -> Tensor:
+    """E log(1 - D(G(z))): the saturating generator loss (Goodfellow et al. 2014, equation 1)."""
+    return -softplus(fake).mean()
+
+
+def hinge_d(real: Tensor, fake: Tensor) -> Tensor:
+    """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))) (Zhang et al. 2018, equation 4)."""
+    return relu(1 - real).mean() + relu(1 + fake).mean()
+
+
+def linear_g(fake: Tensor) -> Tensor:
+    """-E D(G(z)): the generator's hinge and Wasserstein loss."""
+    return -fake.mean()
+
+
+def least_squares_d(real: Tensor, fake: Tensor) -> Tensor:
+    """1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2 (Mao et al. 2017, equation 9)."""
+    return 0.5 * (real - 1).square().mean() + 0.5 * fake.square().mean()
+
+
+def least_squares_g(fake: Tensor) -> Tensor:
+    """1/2 E (D(G(z)) - 1)^2 (Mao et al. 2017, equation 9)."""
+    return 0.5 * (fake - 1).square().mean()
+
+
+def wasserstein_d(real: Tensor, fake: Tensor) -> Tensor:
+    """E D(G(z)) - E D(x) (Arjovsky et al. 2017)."""
+    return fake.mean() - real.mean()
+
+
+def relativistic_d(real: Tensor, fake: Tensor) -> Tensor:
+    """E softplus(-(D(x) - D(G(z)))), real and generated images in pairs (Huang et al. 2024, equation 2)."""
+    return softplus(fake - real).mean()
+
+
+def relativistic_g(real: Tensor, fake: Tensor) -> Tensor:
+    """E softplus(-(D(G(z)) - D(x))), the same pairs (Huang et al. 2024, equation 2)."""
+    return softplus(real - fake).mean()
+
+
+NON_SATURATING = Loss(cross_entropy_d, non_saturating_g)
+MINIMAX = Loss(cross_entropy_d, minimax_g)
+HINGE = Loss(hinge_d, linear_g)
+LEAST_SQUARES = Loss(least_squares_d, least_squares_g)
+WASSERSTEIN_GP = Loss(wasserstein_d, linear_g, penalised=True)
+RELATIVISTIC = Loss(relativistic_d, relativistic_g, relative=True)
+
+# --- gradient penalties; none of them goes with BatchNorm, which couples the gradients of a batch's images
+
+
+def penalties_of(experiment: Experiment) -> PenaltiesConfig:
+    """The weights of an experiment's penalties, that of its loss included."""
+    own = experiment.loss.penalty if LOSSES[experiment.loss.name].penalised else 0.0
+    return experiment.penalties.model_copy(update={"gp": experiment.penalties.gp or own})
+
+
+def zero_centred_penalty(terms: Sequence[tuple[float, Tensor, Tensor]]) -> Tensor:
+    """The sum of gamma/2 E |grad D(x)|^2 (Roth et al. 2017; Mescheder et al. 2018, equation 9).
+
+    Args:
+        terms: gamma, the logits (n,) of a batch and its images (n, c, h, w), which require gradients.
+    """
+    gammas, logits, images = zip(*terms, strict=True)
+    slopes = torch.autograd.grad([each.sum() for each in logits], images, create_graph=True)
+    squares = [slope.flatten(1).square().sum(dim=1).mean() for slope in slopes]
+    return torch.stack([gamma / 2 * square for gamma, square in zip(gammas, squares, strict=True)]).sum()
+
+
+def gradient_penalty(
+    discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, rng: torch.Generator
+) -> Tensor:
+    """E (|grad D(x^)| - 1)^2 at x^ = e x + (1 - e) G(z), e ~ U[0, 1] (Gulrajani et al. 2017, equation 3).
+
+    Args:
+        discriminator: maps images to logits.
+        real, fake: float (n, c, h, w).
+        rng: draws e, one number an image.
+    """
+    mix = torch.rand((len(real), 1, 1, 1), generator=rng, device=rng.device)
+    between = (mix * real + (1 - mix) * fake).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+# --- the discriminator
+
+
+class DiscriminatorOutput(NamedTuple):
+    """What a discriminator computes of a batch.
+
+    Attributes:
+        logits: whether the images are real: (n,). Adversarial losses and penalties see these alone.
+        classes: the logits of their classes, (n, classes); None without an auxiliary classifier.
+    """
+
+    logits: Tensor
+    classes: Tensor | None = None
+
+
+class Discriminator(Trainable):
+    """A discriminator that learns on a real and a generated batch.
+
+    Attributes:
+        conditional: what it does with classes, as `gans.models.Model.conditional`; None: nothing.
+        augmentation: changes images before the network sees them; None: nothing does. Seeded before every step.
+        penalty_factor: what penalties are multiplied by at the moment, on the device: ().
+    """
+
+    def __init__(self, experiment: Resolved, shape: Shape, device: torch.device, worker: int = 0) -> None:
+        network = devices.place(build_discriminator(shape, experiment.networks, experiment.seed, worker), device)
+        super().__init__(network, experiment.optimizer.lr_d, experiment)
+        self.conditional = MODELS[experiment.networks.name].conditional if shape.classes else None
+        self.loss, self.auxiliary = LOSSES[experiment.loss.name], experiment.loss.auxiliary
+        self.penalties = penalties_of(experiment)
+        self.augmentation = Augmentation.of(experiment.augment, device)
+        self.penalty_factor = torch.ones((), device=device)
+        # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once, but
+        # not if one kind alone is penalised: its gradient would lead through the other
+        self.apart = has_batch_norm(network) or (self.penalties.r1 > 0) != (self.penalties.r2 > 0)
+
+    def schedule(self, progress: float) -> None:
+        super().schedule(progress)
+        if self.anneal.penalty != 1:
+            self.penalty_factor.fill_(schedules.factor(self.anneal, self.anneal.penalty, progress))
+
+    def compile(self, backend: str = "inductor") -> None:
+        # compiled code has no second derivatives; `gradient_penalty` calls the plain network
+        if not (self.penalties.r1 or self.penalties.r2):
+            super().compile(backend)
+
+    def learn(self, real: Batch, fake: Batch, penalty_rng: torch.Generator | None = None) -> Statistics:
+        """One step of the optimiser; `fake` is taken as data. WGAN-GP's penalty draws from `penalty_rng`."""
+        r1, r2, gp = self.penalties.r1, self.penalties.r2, self.penalties.gp
+        if r1 or r2:
+            real, fake = real.watched(), fake.watched()
+        on_real, on_fake = self.outputs(real, fake)
+        loss = self.loss.d_loss(on_real.logits, on_fake.logits)
+        if self.conditional == "auxiliary":
+            loss = loss + (self.class_loss(on_real, real) + self.class_loss(on_fake, fake))
+        if r1 or r2:
+            terms = [(r1, on_real.logits, real.images), (r2, on_fake.logits, fake.images)]
+            loss = loss + self.penalty_factor * zero_centred_penalty([term for term in terms if term[0]])
+        if gp:
+            assert penalty_rng is not None
+            penalty = gradient_penalty(
+                lambda images: self.output(Batch(images, real.labels), self.plain).logits,
+                real.images,
+                fake.images,
+                penalty_rng,
+            )
+            loss = loss + self.penalty_factor * (gp * penalty)
+        self.apply(self.gradients(loss))
+        with torch.no_grad():
+            return {
+                schema.LOSS_D: loss.detach(),
+                schema.D_REAL: on_real.logits.sigmoid().mean(),
+                schema.D_FAKE: on_fake.logits.sigmoid().mean(),
+            }
+
+    def generator_loss(self, real: Batch, fake: Batch) -> Tensor:
+        """The generator's loss on its images, relative to these real ones if the loss is so."""
+        self.network.requires_grad_(False)  # the graph leads to the images and not to these weights
+        real_logits = [self.output(real).logits] if self.loss.relative else []
+        output = self.output(fake)
+        self.network.requires_grad_(True)
+        loss = self.loss.g_loss(*real_logits, output.logits)
+        return loss + self.class_loss(output, fake) if self.conditional == "auxiliary" else loss
+
+    def class_loss(self, output: DiscriminatorOutput, batch: Batch) -> Tensor:
+        """-E log P(C = c | x), weighed: ACGAN's L_C on one batch (Odena et al. 2017, equation 3)."""
+        assert output.classes is not None
+        assert batch.labels is not None
+        return self.auxiliary * cross_entropy(output.classes, batch.labels)
+
+    def outputs(self, real: Batch, fake: Batch) -> list[DiscriminatorOutput]:
+        """Of two batches of one size."""
+        if self.apart:
+            return [self.output(real), self.output(fake)]
+        labels = None
+        if real.labels is not None and fake.labels is not None:
+            labels = torch.cat([real.labels, fake.labels])
+        both = self.output(Batch(torch.cat([real.images, fake.images]), labels))
+        halves = zip(*(part.chunk(2) for part in both if part is not None), strict=True)
+        return [DiscriminatorOutput(*half) for half in halves]
+
+    def output(self, batch: Batch, network: Forward | None = None) -> DiscriminatorOutput:
+        images = self.augmentation(batch.images) if self.augmentation else batch.images
+        labels = [batch.labels] if self.conditional == "projection" else []
+        output = (network or self.forward)(images, *labels)
+        if self.conditional != "auxiliary":
+            return DiscriminatorOutput(output)
+        return DiscriminatorOutput(output[:, 0], output[:, 1:])
+
+
+# --- the update rule
+
+
+class TwoPlayer(Update):
+    """Simultaneous game of one generator and one discriminator (Goodfellow et al. 2014, algorithm 1).
+
+    The last discriminator step and the generator step share one generated batch, which saves a forward pass.
+    """
+
+    def __init__(self, experiment: Resolved, shape: Shape, context: Context) -> None:
+        super().__init__(experiment, shape, context)
+        assert isinstance(experiment.update, TwoPlayerConfig)
+        steps, batch = experiment.update.d_steps, experiment.batch
+        self.images_per_step = steps * batch
+        self.discriminator = Discriminator(experiment, shape, self.device)
+        self.batches = Batches(context.images, experiment.seed, labels=context.classes(shape))
+        self.indices = torch.zeros(steps * batch, dtype=torch.int64, device=self.device)  # of the real images
+        self.input_rngs = [self.rng() for _ in range(steps)]
+        self.penalty_rngs = [self.rng() for _ in range(steps if self.discriminator.penalties.gp else 0)]
+        self.augmentation = self.discriminator.augmentation
+        if self.augmentation:
+            self.rngs.append(self.augmentation.rng)
+
+    def opponents(self) -> Mapping[str, Learner]:
+        return {"discriminator": self.discriminator}
+
+    def prepare(self, images: int) -> None:
+        self.indices.copy_(self.batches.indices(images, len(self.indices)))
+        *extra, last = self.input_rngs
+        self.seed(last, "latents", images)
+        for step, rng in enumerate(extra):
+            self.seed(rng, "latents", images, step)
+        for step, rng in enumerate(self.penalty_rngs):
+            self.seed(rng, "penalty", images, step)
+        if self.augmentation:  # all calls of the discriminator in this step draw from it, one after the other
+            self.seed(self.augmentation.rng, "augment", images)
+
+    def compute(self) -> Statistics:
+        indices = self.indices.split(self.experiment.batch)
+        for places, input_rng, penalty_rng in zip_longest(indices, self.input_rngs, self.penalty_rngs):
+            with torch.set_grad_enabled(input_rng is self.input_rngs[-1]):  # the generator learns on the last one
+                fake = self.generated(input_rng)
+            real = self.batches.of(places)
+            statistics = self.discriminator.learn(real, fake.detach(), penalty_rng)
+        loss = self.discriminator.generator_loss(real, fake)
+        self.generator.apply(self.generator.gradients(loss))
+        return {**statistics, schema.LOSS_G: loss.detach()}
