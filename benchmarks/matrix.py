@@ -20,7 +20,7 @@ from gans.commands import checks
 from gans.commands.progress import kind_of
 from gans.config import Experiment, Seed, Settings, experiment, explain, read_toml
 from gans.errors import InputError, unknown
-from gans.files import slug
+from gans.files import file_name, slug
 from gans.registry import allow_named, canonical, label
 from gans.schema import Where
 
@@ -91,7 +91,7 @@ class Matrix:
             name += "-" + "-".join(dict.fromkeys(map(label, datasets)))
         if precision and self.precisions(datasets) != {precision}:
             name += f"-{precision}"
-        return name if budget == 1 else f"{name}-budget{budget:g}"
+        return file_name(name if budget == 1 else f"{name}-budget{budget:g}", "experiment", 200)
 
     def table(self, dataset: str) -> dict[str, Any]:
         """What the file says of a data set, however a folder is spelled here and there."""
@@ -158,7 +158,9 @@ def _read(name: str) -> Matrix:
         file = MatrixFile.model_validate(tables)
     except ValidationError as error:
         raise explain(error, MatrixFile, where) from None
-    return Matrix(path.stem, Path(where), path.read_text(encoding="utf-8"), file)
+    for model in file.models:
+        file_name(model, f"{where}: model")
+    return Matrix(file_name(path.stem, "matrix"), Path(where), path.read_text(encoding="utf-8"), file)
 
 
 def file_of(name: str) -> Path:

@@ -58,6 +58,11 @@ def first_line(error: BaseException) -> str:
     return masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of a message: libraries end their lists of failed attempts with the reason."""
+    return (str(error).strip().splitlines() or [repr(error)])[-1]
+
+
 def brief(error: BaseException) -> str:
     """An exception's type and what it says, in one line."""
     kind, line = type(error).__name__, first_line(error)
@@ -83,9 +88,13 @@ def exit_code(command: Callable[[], int]) -> int:
 
 def complain(message: str) -> int:
     """Say in one line on stderr what is wrong; the exit code."""
-    line = " ".join(message.split("\n"))
-    print(f"error: {masked(line)}", file=sys.stderr)
+    print(f"error: {masked(printable(' '.join(message.split(chr(10)))))}", file=sys.stderr)
     return 2
+
+
+def printable(text: str) -> str:
+    """A text with its control characters spelled out, so that a terminal shows them and obeys none."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def system(error: OSError) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import logging
 import os
 import pickle
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,12 +24,30 @@ if TYPE_CHECKING:  # names of files are wanted long before torch is
     import torch
     from torch import Tensor
 
+log = logging.getLogger("gans")
+
 STALE = 2.0  # seconds without a word after which a part of a file is nobody's any more
 
 
 def slug(name: str) -> str:
     """A name as part of a file's: what is no letter, digit, dash or dot becomes a dash."""
     return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
+
+
+def file_name(name: str, what: str, most: int = 100) -> str:
+    """A name that becomes a part of a path, as it is: a study's, an extractor's, a matrix's, ...
+
+    Raises:
+        InputError: it is empty or over `most` bytes, begins with a dot, or has a separator or control character.
+    """
+    size = len(name.encode(errors="surrogateescape"))
+    if not 0 < size <= most or name.startswith(".") or set(name) & set("/\\") or not name.isprintable():
+        short = name if len(name) <= 40 else f"{name[:40]}..."
+        raise InputError(
+            f"{what} '{short}' cannot name a file; take 1 to {most} bytes without '/', '\\' or control "
+            "characters, and no dot at the start"
+        )
+    return name
 
 
 def data_root() -> Path:
@@ -209,16 +228,17 @@ def _sha256(file: BinaryIO, count: int) -> bytes:
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write weights as safetensors, with what they are (JSON) and a checksum of all of it in the header."""
-    from safetensors.torch import save as serialise
+    from safetensors.torch import save_file
 
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     # one entry: safetensors writes several in an order that changes from call to call
-    said = {**about, CHECKSUM: _fingerprint(tensors, about)}
-    metadata = {"about": json.dumps(said, sort_keys=True)}
-    content = serialise(tensors, metadata)  # save_file would make the file its owner's only
+    header = {**about, CHECKSUM: _fingerprint(tensors, about)}
 
     def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(tensors, temporary, {"about": json.dumps(header, sort_keys=True)})
+        temporary.chmod(mode)  # safetensors makes the file its owner's only
 
     atomically(path, write)
 
@@ -243,6 +263,32 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if about.pop(CHECKSUM, None) not in (None, _fingerprint(tensors, about)):
         raise Damaged(f"{path} is damaged (its checksum is another); train again, or take another copy")
     return tensors, about
+
+
+def cache_read(files: Iterable[Path], remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and what they are, of the first of these caches that is as it was written; None without one.
+
+    Args:
+        files: where `cache_write` may have written them.
+        remedy: what the caller does when a cache is damaged, for the log.
+    """
+    for path in files:
+        if path.is_file():
+            try:
+                return load_weights(path)
+            except InputError:
+                log.warning("the cache %s is damaged; %s", path, remedy)
+    return None
+
+
+def cache_write(files: Iterable[Path], tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write to the first of these files that can be written; without any, the next process computes again."""
+    for path in files:
+        try:
+            save_weights(path, tensors, about)
+            return
+        except (OSError, SafetensorError) as error:
+            log.info("no cache at %s: %s", path, error)
 
 
 def _fingerprint(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:

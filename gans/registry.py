@@ -82,7 +82,8 @@ def label(dataset: str) -> str:
         return slug(dataset)
     path = canonical(dataset).removeprefix(FOLDER)
     digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:6]
-    return f"{slug(Path(path).name.split('.')[0]) or 'images'}-{digest}"
+    stem = slug(Path(path).name.split(".")[0]).encode()[:100].decode(errors="ignore")
+    return f"{stem or 'images'}-{digest}"
 
 
 class NotAllowed(InputError):
@@ -249,10 +250,10 @@ EXTRACTORS = Registry(
     "extractor",
     "gans.extractors",
     {
-        "cifar10-resized": "gans.fidelity.extractors.resized:resized",
-        "clip": "gans.fidelity.extractors.clip:clip",
-        "dinov2": "gans.fidelity.extractors.dinov2:dinov2",
-        "inception": "gans.fidelity.extractors.inception:inception",
+        "cifar10-resized": "gans.fidelity.extractors.find:resized",
+        "clip": "gans.fidelity.extractors.published:CLIP",
+        "dinov2": "gans.fidelity.extractors.dinov2:DINOV2",
+        "inception": "gans.fidelity.extractors.published:INCEPTION",
     },
 )
 

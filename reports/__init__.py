@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gans import places
+from gans.files import file_name
 
 ROOT = places.outputs() / places.REPORTS  # of all reports that are made here
 SHIPPED = Path(__file__).parent / "results"  # those of this repository: only `make publish` writes there
@@ -11,4 +12,4 @@ PAGE, WHOLE = "README.md", "report.html"  # of a report: with its pictures besid
 
 def folder_of(experiment: str, root: Path = ROOT) -> Path:
     """Where the report of an experiment lies: page, pictures and tables."""
-    return root / experiment
+    return root / file_name(experiment, "experiment", 200)

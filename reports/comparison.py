@@ -18,7 +18,7 @@ from scipy import stats
 
 from gans import schema
 from gans.errors import InputError
-from gans.files import write_text
+from gans.files import file_name, write_text
 from gans.places import free
 from gans.runs.reader import Source
 from reports.difference import Difference
@@ -224,7 +224,7 @@ def write(store: Source, names: tuple[str, str], root: Path) -> Path:
     Raises:
         InputError: one was not tracked, or they do not compare.
     """
-    sides = [load(store, name) for name in names]
+    sides = [load(store, file_name(name, "experiment", 200)) for name in names]
     found = pairs(*sides)
     path, picture = free(root, f"{names[0]}-and-{names[1]}", ".md", ".png")
     save(draw(found, names).figure, picture)

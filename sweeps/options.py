@@ -11,7 +11,7 @@ from gans.commands import options
 from gans.commands.checks import dataset
 from gans.commands.options import Only, Option
 from gans.errors import InputError, unknown
-from gans.files import slug
+from gans.files import file_name, slug
 from gans.recipes import RECIPES, known
 from gans.registry import label
 from gans.schema import Precision
@@ -32,8 +32,8 @@ class Request:
     dataset: Annotated[str, Option("a data set, or folder:PATH")] = "digits"
     trials: Annotated[int, Option("trials in total, finished or pruned", least=1, most=100_000)] = 30
     storage: Annotated[
-        str, Option("a journal file, or a database: postgresql://...; GANS_STORAGE too", repeated=False)
-    ] = "sweeps.journal"
+        str, Option("a database: sqlite:///FILE or postgresql://...; GANS_STORAGE too", repeated=False)
+    ] = "sqlite:///sweeps.db"
     study: Annotated[
         str | None, Option("its name, if not to follow from model, data set, budget and objectives")
     ] = None
@@ -60,6 +60,8 @@ class Request:
             raise unknown("model", self.model, RECIPES)
         dataset(self.dataset)
         options.check(self)
+        if self.study is not None:
+            file_name(self.study, "study")
         if self.pruner not in PRUNERS:
             raise unknown("pruner", self.pruner, PRUNERS)
         for objective in self.objectives:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans import schema
 from gans.errors import InputError
-from gans.files import slug, write_text
+from gans.files import file_name, slug, write_text
 from gans.runs.reader import Source
 from reports import report, studies, tables
 from reports.html import standalone
@@ -30,12 +30,12 @@ WINNERS, CANDIDATE, STUDY = "winners", "candidate.toml", "study.json"  # in the 
 def write(store: Source, swept: Swept, root: Path = ROOT) -> Path:
     """Write a study's page, its figures and its winner's settings into `root/<study>/`; returns the page."""
     study = swept.study.model_copy(update={"matrix": studies.matrix_score(store, swept)})
-    record, folder = study.record, root / study.record.study
+    record, folder = study.record, root / file_name(study.record.study, "study", 200)
     folder.mkdir(parents=True, exist_ok=True)
     for kind in (*plots.KINDS, WINNERS):
         (folder / f"{kind}.png").unlink(missing_ok=True)
     for name in record.plots.values():
-        if swept.plots and (swept.plots / name).is_file():
+        if swept.plots and (swept.plots / file_name(name, "picture")).is_file():
             shutil.copyfile(swept.plots / name, folder / name)
     contest = None
     if swept.winners is not None and study.winner:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
 import torch
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from benchmarks import executors
 from benchmarks.cluster import require
@@ -45,7 +44,7 @@ from sweeps import ROOT, pages, record, winners
 from sweeps.options import Request
 from sweeps.progress import Bars, Lines, progress
 from sweeps.space import read_space
-from sweeps.study import Sweep, Tally, bury, counted, origin, reap, unclaimed
+from sweeps.study import Sweep, Tally, counted, fail, held_by, origin, release_stale, unclaimed
 from sweeps.trial import Train, tidy, trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
@@ -201,15 +200,14 @@ class SweepRun:
             GaveUp: trials fail one after the other.
         """
         with progress(self.study, self.sweep.trials) as screen:
-            self.clean()
             while counted(self.study) < self.sweep.trials:
+                release_stale(self.study, self.sweep.seconds)
                 jobs = self.jobs()
                 if jobs:
                     self.work(jobs, screen)
                 else:
                     screen.wait(Tally.of(self.study))
                     time.sleep(PATIENCE)
-                self.clean()
 
     def jobs(self) -> list[Job]:
         """One for every trial that nobody works on."""
@@ -255,15 +253,12 @@ class SweepRun:
                     screen.show(event)
                     self.give_up(event.result if isinstance(event, Ended) else None)
         finally:
-            self.clean()
+            for job in jobs:
+                self.release(job.name, Result(schema.INTERRUPTED, "the sweep was interrupted"))
 
     def write_down(self, event: Ended) -> None:
         """Write down the end of a trial whose own process could not, and free the disk."""
-        if event.result.status == schema.TIMED_OUT:
-            for trial in self.held_by(event.job.name):
-                bury(self.study, trial, again=False)  # it would take as long again
-                self.close(trial, event.result)
-        self.clean()
+        self.release(event.job.name, event.result)
         best = winners.finalists(self.study, self.sweep, self.request.finalists)
         tidy(self.study, self.folder, [origin(trial) for trial in best])
 
@@ -275,15 +270,11 @@ class SweepRun:
         if self.failures >= FAILURES:
             raise GaveUp(f"{FAILURES} trials failed in a row, the last one with: {result.reason}")
 
-    def held_by(self, ticket: str) -> Iterator[FrozenTrial]:
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get("worker", {}).get("ticket") == ticket:
-                yield trial
-
-    def clean(self) -> None:
-        """Fail and queue again what dead workers left running."""
-        for trial in reap(self.study, self.sweep.seconds):
-            self.close(trial, Result(schema.INTERRUPTED, "its worker died"))
+    def release(self, job: str, result: Result) -> None:
+        """Fail what a job that is over left running, and retry it unless it would take too long again."""
+        for trial in held_by(self.study, job):
+            if fail(self.study, trial, again=result.status != schema.TIMED_OUT):
+                self.close(trial, result)
 
     def close(self, trial: FrozenTrial, result: Result) -> None:
         """End the MLflow run of a trial whose worker is dead."""
@@ -291,10 +282,10 @@ class SweepRun:
         run = LiveRun.of(folder, self.store.uri, self.sweep.name, key)
         if run is None:
             return
-        if result.status == schema.INTERRUPTED:
-            run.interrupt(result.reason)
-        else:
+        if result.status == schema.TIMED_OUT:
             run.finish(result.status, result.reason)
+        else:
+            run.interrupt(result.reason)
 
     # --- winners
 

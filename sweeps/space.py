@@ -1,13 +1,13 @@
-"""Search spaces: what a sweep may change, as a model's file says (`gans.models.Model.space`) or a TOML file.
+"""Search spaces: what a sweep may change, as a model's file (`Model.space`) or a TOML file describes it.
 
-A setting of the experiment is searched in one of these ways; settings that are not named keep their default.
+A setting of the experiment is searched in one of these ways; a setting without an entry keeps its default.
 
     optimizer.lr_g = { low = 1e-5, high = 1e-2, log = true }         # a range, on a log scale
     batch = { choices = [0.5, 1, 2], relative = true }               # multiples of the default
     update.batches = { low = 1, high = 8, at_most = "update.workers" }  # whole numbers, k <= N
     loss.name = ["hinge", "wasserstein-gp"]                          # one of these
     loss.penalty = { low = 1, high = 30, log = true, when = { loss.name = "wasserstein-gp" } }
-    optimizer.beta2 = 0.99                                           # not searched, but not the default either
+    optimizer.beta2 = 0.99                                           # one value that is not the default
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from optuna.trial import BaseTrial, FixedTrial
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -28,18 +28,8 @@ from gans.registry import allow_named
 from gans.runs.cell import check_fit
 from sweeps.toml import literal, nest
 
-# the rest of an experiment says what is compared, not how well a model does on it
-SEARCHABLE = (
-    "batch",
-    "networks.",
-    "update.",
-    "loss.",
-    "penalties.",
-    "augment",
-    "optimizer.",
-    "anneal.",
-    "ema.",
-)
+# the rest of an experiment is what trials are compared on
+SEARCHABLE = ("batch", "networks.", "update.", "loss.", "penalties.", "augment", "optimizer.", "anneal.", "ema.")
 FIXED = ("update.rule", "networks.name")
 
 Value = bool | int | float | str
@@ -47,49 +37,25 @@ Chosen = dict[str, Any]  # settings by dotted key
 
 
 class Parameter(Settings):
-    """How a setting is searched."""
+    """How a setting is searched: any number between two, or one of some values."""
 
     relative: bool = Field(False, description="whether the numbers are multiples of the default")
     when: dict[str, tuple[Value, ...]] = Field(
         {}, strict=False, description="searched only if these settings have one of these values"
     )
+    low: int | float | None = Field(None, description="the smallest number; whole ones where the setting is one")
+    high: int | float | None = Field(None, description="the largest number")
+    log: bool = Field(False, description="whether to search on a logarithmic scale")
+    at_most: str | None = Field(None, description="a setting that this one must not exceed")
+    choices: tuple[Value, ...] = Field((), min_length=1, strict=False, description="in place of low and high")
 
     @field_validator("when", mode="before")
     @classmethod
     def dotted(cls, when: Any) -> Any:
-        """Nested tables and single values are read, too."""
+        """Accept nested tables and single values, too."""
         if not isinstance(when, Mapping):
             return when
         return {k: v if isinstance(v, (list, tuple)) else (v,) for k, v in flatten(when)}
-
-    def bound(self, default: Any) -> Parameter:
-        """The same in absolute numbers of the default's type."""
-        raise NotImplementedError
-
-    def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
-        """This trial's value, given those chosen before it."""
-        raise NotImplementedError
-
-    def extremes(self) -> list[Any]:
-        """Values that are valid only if all are; the largest number is the last."""
-        raise NotImplementedError
-
-    def allows(self, values: tuple[Value, ...]) -> bool:
-        """Whether any of the values could come up."""
-        raise NotImplementedError
-
-    def brief(self) -> Any:
-        """As a TOML file says it."""
-        return self.model_dump(exclude_defaults=True)
-
-
-class Range(Parameter):
-    """Any number between two, both included; whole ones where the setting is one."""
-
-    low: int | float
-    high: int | float
-    log: bool = Field(False, description="whether to search on a logarithmic scale")
-    at_most: str | None = Field(None, description="a setting that this one must not exceed")
 
     @field_validator("low", "high", mode="before")
     @classmethod
@@ -101,6 +67,10 @@ class Range(Parameter):
 
     @model_validator(mode="after")
     def ordered(self) -> Self:
+        if (self.low is None) != (self.high is None) or (self.low is None) != bool(self.choices):
+            raise InputError("give either low and high, or choices")
+        if self.low is None or self.high is None:
+            return self
         if not self.low < self.high:
             raise InputError(
                 f"low = {self.low!r} is not below high = {self.high!r}; swap them, or name the one value"
@@ -109,48 +79,47 @@ class Range(Parameter):
             raise InputError(f"low = {self.low!r} has no logarithm; take a number above 0 or leave out log")
         return self
 
-    def bound(self, default: Any) -> Range:
-        low, high = (cast(float, absolute(value, default, self.relative)) for value in (self.low, self.high))
-        return Range(low=low, high=high, log=self.log, at_most=self.at_most, when=self.when)
+    def bound(self, default: Any) -> Parameter:
+        """The same in absolute numbers of the default's type."""
+        fields = self.model_dump(exclude_defaults=True, exclude={"relative", "choices"})
+        fields |= {end: absolute(fields[end], default, self.relative) for end in ("low", "high") if end in fields}
+        if self.choices:
+            values = (absolute(value, default, self.relative) for value in self.choices)
+            fields["choices"] = tuple(dict.fromkeys(values))
+        return Parameter(**fields)
 
     def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
+        """This trial's value, given those chosen before it."""
+        if len(self.choices) == 1:  # no parameter of the study
+            return self.choices[0]
+        if self.low is None or self.high is None:
+            return trial.suggest_categorical(key, self.choices)
         high = min(self.high, chosen[self.at_most]) if self.at_most else self.high
         draw = trial.suggest_int if isinstance(self.low, int) else trial.suggest_float
         return draw(key, self.low, high, log=self.log)  # type: ignore[arg-type]
 
+    @property
     def extremes(self) -> list[Any]:
-        return [self.low, self.high]
-
-    def allows(self, values: tuple[Value, ...]) -> bool:
-        return any(not isinstance(value, str) and self.low <= value <= self.high for value in values)
-
-
-class Choice(Parameter):
-    """One of some values."""
-
-    choices: tuple[Value, ...] = Field(min_length=1, strict=False)  # a list, too
-
-    def bound(self, default: Any) -> Choice:
-        values = (absolute(value, default, self.relative) for value in self.choices)
-        return Choice(choices=tuple(dict.fromkeys(values)), when=self.when)
-
-    def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
-        # one value is no choice: it needs no place among the study's parameters
-        return self.choices[0] if len(self.choices) == 1 else trial.suggest_categorical(key, self.choices)
-
-    def extremes(self) -> list[Any]:
+        """Values that are valid only if all are; the largest number is the last."""
+        if not self.choices:
+            return [self.low, self.high]
         numbers = all(isinstance(value, (int, float)) for value in self.choices)
         return sorted(self.choices) if numbers else list(self.choices)
 
     def allows(self, values: tuple[Value, ...]) -> bool:
-        return not set(values).isdisjoint(self.choices)
+        """Whether any of the values could come up."""
+        if self.low is None or self.high is None:
+            return not set(values).isdisjoint(self.choices)
+        return any(not isinstance(value, str) and self.low <= value <= self.high for value in values)
 
     def brief(self) -> Any:
-        return super().brief() if self.when else self.choices
+        """The parameter as a value of a TOML file."""
+        fields = self.model_dump(exclude_defaults=True)
+        return fields["choices"] if list(fields) == ["choices"] else fields
 
 
 def absolute(value: Value, default: Any, relative: bool) -> Value:
-    """A number as the setting has it: of the default's type, times the default if it is relative."""
+    """A number of the default's type, times the default if it is relative."""
     if isinstance(value, str) or isinstance(default, str):
         if relative:
             raise InputError(f"{value!r} cannot be a multiple of the default {default!r}; leave out relative")
@@ -180,7 +149,7 @@ class Space:
     defaults: Mapping[str, Any]
 
     def suggest(self, trial: BaseTrial) -> dict[str, Any]:
-        """A partial experiment: the tables that this trial lays over the default."""
+        """The settings of a trial, as tables that are laid over the default experiment."""
         chosen: Chosen = {}
         for key, parameter in self.parameters.items():
             if self.applies(parameter, chosen):
@@ -192,13 +161,13 @@ class Space:
         return all(values[key] in wanted for key, wanted in parameter.when.items())
 
     def default(self) -> Chosen | None:
-        """The parameters of the default, to be the first trial; None if the space does not hold it."""
+        """The parameters of the default, for the first trial; None if the space excludes it."""
         chosen = {k: self.defaults[k] for k, p in self.parameters.items() if self.applies(p, {})}
         inside = all(self.parameters[key].allows((value,)) for key, value in chosen.items())
-        return {k: v for k, v in chosen.items() if len(self.parameters[k].extremes()) > 1} if inside else None
+        return {k: v for k, v in chosen.items() if len(self.parameters[k].extremes) > 1} if inside else None
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What a trial with these parameters set, by dotted key: its parameters and what the space fixes."""
+        """The settings of a trial with these parameters by dotted key, those that the space fixes included."""
         return dict(flatten(self.suggest(FixedTrial(dict(params)))))
 
     def text(self) -> str:
@@ -230,11 +199,11 @@ def space(tables: Mapping[str, Any], base: Experiment, where: str) -> Space:
     parameters = {}
     for key, entry in entries(tables, defaults, where):
         try:
-            parameters[key] = parse(entry, key, where).bound(defaults[key])
+            parameters[key] = parse(entry, key).bound(defaults[key])
         except InputError as error:
             raise complaint(error, where, key) from None
     found = Space(parameters, defaults)
-    if not any(len(parameter.extremes()) > 1 for parameter in parameters.values()):
+    if not any(len(parameter.extremes) > 1 for parameter in parameters.values()):
         raise InputError(f"{where} leaves nothing to search; give at least one setting more than one value")
     Check(found, base, where).run()
     return found
@@ -243,7 +212,7 @@ def space(tables: Mapping[str, Any], base: Experiment, where: str) -> Space:
 def entries(
     tables: Mapping[str, Any], defaults: Mapping[str, Any], where: str, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """The dotted key and the description of every setting that is searched."""
+    """Dotted key and entry of every setting that is searched."""
     for name, entry in tables.items():
         key = f"{prefix}{name}"
         if isinstance(entry, Mapping) and any(other.startswith(f"{key}.") for other in defaults):
@@ -260,15 +229,14 @@ def searchable(key: str) -> bool:
     return key.startswith(SEARCHABLE) and key not in FIXED
 
 
-def parse(entry: Any, key: str, where: str) -> Parameter:
-    """A range, a choice, or one value; not bound to a default yet."""
+def parse(entry: Any, key: str) -> Parameter:
+    """A range, choices, or one value; not bound to a default yet."""
     if not isinstance(entry, Mapping):
         entry = {"choices": entry if isinstance(entry, list) else [entry]}
-    kind = Choice if "choices" in entry else Range
     try:
-        return kind.model_validate(entry)
+        return Parameter.model_validate(entry)
     except ValidationError as error:
-        raise explain(error, kind, key) from None
+        raise explain(error, Parameter, key) from None
 
 
 def complaint(error: InputError, where: str, key: str) -> InputError:
@@ -280,7 +248,7 @@ class Check:
     """Refuses a space in which some trial could not be trained.
 
     Raises:
-        InputError: from `run`, naming the file, the key and the remedy.
+        InputError: from `run`, with the file, the key and the remedy.
     """
 
     def __init__(self, space: Space, base: Experiment, where: str) -> None:
@@ -288,43 +256,39 @@ class Check:
         self.images = datasets.load(base.dataset, resolution=base.resolution)
 
     def run(self) -> None:
-        for key, parameter in self.space.parameters.items():
-            self.conditions(key, parameter)
-            self.values(key, parameter)
+        for place, (key, parameter) in enumerate(self.space.parameters.items()):
+            self.conditions(key, parameter, list(self.space.parameters)[:place])
+            self.ends(key, parameter)
         self.corner()
 
-    def conditions(self, key: str, parameter: Parameter) -> None:
-        """What a parameter depends on must exist, come before it, and be possible."""
-        earlier = list(self.space.parameters)[: list(self.space.parameters).index(key)]
-        cap = getattr(parameter, "at_most", None)
-        for other in [*parameter.when, *([cap] if cap else [])]:
+    def conditions(self, key: str, parameter: Parameter, earlier: list[str]) -> None:
+        """A setting that a parameter depends on exists, comes before it, and can have the value."""
+        for other in [*parameter.when, *([parameter.at_most] if parameter.at_most else [])]:
             if other not in self.space.defaults:
                 raise unknown("key", other, self.space.defaults, f" in {self.where}, on which {key} depends")
             if other in self.space.parameters and other not in earlier:
                 raise InputError(f"{self.where}: {key} depends on {other}, which must come before it")
-        for other, wanted in parameter.when.items():
+        for other, values in parameter.when.items():
             searched = self.space.parameters.get(other)
-            default = self.space.defaults[other]
-            if not (searched.allows(wanted) if searched else default in wanted):
-                values = " or ".join(map(repr, wanted))
+            if not (searched.allows(values) if searched else self.space.defaults[other] in values):
+                listed = " or ".join(map(repr, values))
                 raise InputError(
-                    f"{self.where}: {key} is searched only when {other} is {values}, which it never is"
+                    f"{self.where}: {key} is searched only when {other} is {listed}, which it never is"
                 )
 
-    def values(self, key: str, parameter: Parameter) -> None:
-        """Each end of a range and each choice, by itself, must make a valid experiment."""
-        context = {other: wanted[0] for other, wanted in parameter.when.items()}
-        cap = getattr(parameter, "at_most", None)
-        for value in parameter.extremes():
+    def ends(self, key: str, parameter: Parameter) -> None:
+        """Each end of a range and each choice, by itself, makes a valid experiment."""
+        context = {other: values[0] for other, values in parameter.when.items()}
+        for value in parameter.extremes:
+            cap = parameter.at_most
             limit = {cap: max(value, self.space.defaults[cap])} if cap else {}
             self.trainable({**context, **limit, key: value}, key)
 
     def corner(self) -> None:
-        """All numbers at their largest: shards of the data must still hold a batch."""
+        """All numbers at their largest: shards of the data still hold a batch."""
         largest: Chosen = {}
         for key, parameter in self.space.parameters.items():
-            value = parameter.extremes()[-1]
-            cap = getattr(parameter, "at_most", None)
+            value, cap = parameter.extremes[-1], parameter.at_most
             if not isinstance(value, str) and not parameter.when:
                 largest[key] = min(value, {**self.space.defaults, **largest}[cap]) if cap else value
         self.trainable(largest, "all numbers at their largest")

@@ -1,39 +1,26 @@
-"""The Optuna study of a sweep: where it is stored, how it draws, prunes, counts, and buries the dead.
+"""The Optuna study of a sweep: where it is stored, how it samples, prunes and counts, and who works on a trial.
 
-What keeps the number of trials exact, with any number of processes on any number of machines: a trial counts
-from the moment it exists until it fails, numbers only grow, and a trial that finds as many counting trials
-before it as the sweep asks for does not run. So never more than that many are trained, and the runner goes on
-until that many have finished or were pruned.
+The number of trials is exact with any number of processes on any number of machines: a trial counts from its
+creation until it fails, numbers only grow, and a trial that finds as many counting trials before it as the sweep
+wants does not run. The runner starts trials until that many have finished or were pruned.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import logging
 import math
-import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import optuna
-import psutil
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import (
-    BaseStorage,
-    JournalStorage,
-    RDBStorage,
-    RetryHeartbeatStaleTrialCallback,
-    fail_stale_trials,
-)
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.samplers import TPESampler
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -41,44 +28,36 @@ from sqlalchemy.exc import SQLAlchemyError
 from gans import schema, seeds
 from gans.config import Experiment, experiment
 from gans.errors import InputError
-from gans.runs import locks
 from gans.runs.cell import Cell
-from gans.runs.databases import JOURNAL, STORAGE, check_storage, remedy
-from gans.runs.locks import HOST, Holder, alive
+from gans.runs.databases import DATABASE, STORAGE, check_storage, remedy, trouble
 from gans.runs.tables import creating
-from gans.runs.tracking import shown, trouble
+from gans.urls import shown
 from sweeps.space import Space
 
-warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats and the plots are old enough
-warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator")  # it favours low scores, as is meant
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats and figures
+warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator")  # it favours low scores, as it should
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 CLAIMED = (*COUNTED, TrialState.RUNNING, TrialState.WAITING)
 
 CREATION = 2.0  # seconds that another process may take between making a study and describing it
 RETRIES = 3  # of a trial whose worker died
-HEARTBEAT, SILENCE = (
-    30,
-    120,
-)  # seconds: between heartbeats of an RDB, and without one before a trial counts as dead
-UNSIGNED = 60.0  # seconds a running trial may take to say whose it is
-SLACK = 60.0  # seconds over its time limit before a trial of another machine counts as dead
-BLOCK = 2**16  # bytes of a journal that are looked at at a time
-OPENING = b'{"op_code":'  # of every line of a journal
-
-log = logging.getLogger("gans")
+# seconds between heartbeats of a running trial, and without one until its worker counts as dead
+HEARTBEAT, GRACE = 10, 60
+LOST = 26 * 3600.0  # seconds over its time limit until a trial without heartbeats is dead in any time zone
+JOB = "job"  # attribute of a trial: the runner's name for the job that works on it
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is swept, and how; all that a worker needs to know.
+    """What is swept and how: all that a worker needs.
 
     Attributes:
         study: name of the study.
-        storage: a journal file, or the URL of a database.
+        storage: the URL of a database.
         default: the cell that trials depart from, with the trials' training seed.
         space: what they may change.
-        trials: how many are to finish or be pruned, over all processes and sessions.
+        trials: how many finish or are pruned, over all processes and sessions.
         seed: of the sampler.
         pruner: one of PRUNERS.
         objectives: the first of OBJECTIVES, or both; both are minimised.
@@ -111,7 +90,7 @@ class Sweep:
 
     @property
     def metric_names(self) -> list[str]:
-        """What the objectives are called by whoever looks at the study: `fd_digits`, `training seconds`."""
+        """The names of the objectives in Optuna's dashboard: `fd_digits`, `training seconds`."""
         known = {"score": self.default.metric, "seconds": "training seconds"}
         return [known[objective] for objective in self.objectives]
 
@@ -157,8 +136,8 @@ class Sweep:
             study.enqueue_trial(default)
         return self.open()
 
-    def join(self, storage: BaseStorage) -> Study:
-        """The study that an earlier session, or another process, has made."""
+    def join(self, storage: RDBStorage) -> Study:
+        """The study that an earlier session or another process made."""
         study = self.open(storage)
         since = time.monotonic()
         while not (identity := study.user_attrs.get("sweep")) and time.monotonic() - since < CREATION:
@@ -168,186 +147,68 @@ class Sweep:
                 f"study '{self.study}' in {shown(self.storage)} is not from `make sweep`; start another study: "
                 "STUDY=NAME"
             )
-        known = {"precision": "float32"} | identity  # studies from before there were precisions
+        known = {"precision": "float32"} | identity  # the only one of the first studies
         other = [part for part, value in self.identity().items() if known.get(part, value) != value]
         if other:
-            remedy = "start another study: STUDY=NAME"
+            advice = "start another study: STUDY=NAME"
             if "precision" in other and set(other) <= {"precision", "default"}:  # machines differ in their default
-                remedy = f"take its precision, STUDY={self.study} PRECISION={known['precision']}, or {remedy}"
+                advice = f"take its precision, STUDY={self.study} PRECISION={known['precision']}, or {advice}"
             raise InputError(
                 f"study '{self.study}' in {shown(self.storage)} has another {' and another '.join(other)}, so its "
-                f"trials do not compare with new ones; {remedy}"
+                f"trials do not compare with new ones; {advice}"
             )
         return study
 
-    def open(self, storage: BaseStorage | None = None) -> Study:
-        """The study, ready to be asked for trials."""
+    def open(self, storage: RDBStorage | None = None) -> Study:
+        """The study, ready to suggest trials."""
         return optuna.load_study(
             study_name=self.study,
             storage=storage or open_storage(self.storage),
-            sampler=PerTrialSampler(self.seed),
+            sampler=sampler(self.seed, 0),
             pruner=make_pruner(self),
         )
 
 
-# --- storage
-
-
-def open_storage(url: str) -> BaseStorage:
-    """A journal file by its path, or a database by its URL.
+def open_storage(url: str) -> RDBStorage:
+    """A database by its URL, with heartbeats of running trials.
 
     Raises:
         InputError: it cannot be reached, or is something else.
     """
     check_storage(url)
     try:
-        return database(url) if "://" in url else JournalStorage(journal(url))
-    # RuntimeError: another version of Optuna made its tables
-    except (
-        SQLAlchemyError,
-        ImportError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AssertionError,
-        RuntimeError,
-    ) as error:
+        with creating(url):
+            return RDBStorage(
+                url,
+                engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
+                heartbeat_interval=HEARTBEAT,
+                grace_period=GRACE,
+                heartbeat_stale_trial_callback=retry,
+            )
+    except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"cannot use the storage {shown(url)}: {trouble(error)}; {remedy(url, STORAGE, JOURNAL)}"
+            f"cannot use the storage {shown(url)}: {trouble(error)}; {remedy(url, STORAGE, DATABASE)}"
         ) from None
-
-
-def journal(path: str) -> JournalFileBackend:
-    """A journal file, whole but for lines that are damaged in its midst.
-
-    Raises:
-        InputError: one is; the others are not to be read without it.
-    """
-    lock = TrimmingLock(path)
-    backend = JournalFileBackend(path, lock)  # makes the file
-    lock.acquire()  # which takes half a line off; nobody writes another meanwhile
-    try:
-        line = damaged_line(Path(path))
-    finally:
-        lock.release()
-    if line:
-        raise InputError(
-            f"line {line} of {path} is damaged or not Optuna's; take a copy of the file, remove the line, or "
-            "start another: STORAGE=FILE"
-        )
-    return backend
-
-
-class TrimmingLock(JournalFileSymlinkLock):
-    """Optuna's lock of a journal. Who gets it takes off the half line that a killed writer has left at the end.
-
-    Optuna appends to that line, which nobody can read then; readers, which take no lock, pass over it.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.journal = Path(path)
-
-    def acquire(self) -> bool:
-        acquired = super().acquire()
-        try:
-            trim(self.journal)
-        except BaseException:
-            self.release()
-            raise
-        return acquired
-
-
-def trim(file: Path) -> None:
-    """Cut a journal after its last whole line; another kind of file is left as it is."""
-    with file.open("r+b") as lines:
-        head = lines.read(len(OPENING))
-        if head != OPENING[: len(head)]:
-            return
-        size = end = lines.seek(0, os.SEEK_END)
-        while end:
-            start = max(0, end - BLOCK)
-            lines.seek(start)
-            newline = lines.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            lines.truncate(end)
-            log.warning("%s ended in half a line, of a process that was killed; it is taken off", file)
-
-
-def damaged_line(file: Path) -> int | None:
-    """The number of the first line that is no entry of a journal, from 1."""
-    with file.open("rb") as lines:
-        return next((number for number, line in enumerate(lines, 1) if not is_entry(line)), None)
-
-
-def is_entry(line: bytes) -> bool:
-    """Whether a line is a whole one of Optuna's."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return False
-    return line.endswith(b"\n") and isinstance(entry, dict) and "op_code" in entry
-
-
-def database(url: str) -> RDBStorage:
-    patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    with creating(url):
-        return RDBStorage(
-            url,
-            engine_kwargs=patience,
-            heartbeat_interval=HEARTBEAT,
-            grace_period=SILENCE,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(RETRIES),
-        )
 
 
 # --- sampling and pruning
 
 
-class PerTrialSampler(BaseSampler):
-    """TPE whose random numbers are a function of (seed, trial number).
+def sampler(seed: int, number: int) -> TPESampler:
+    """TPE for one trial, seeded by the sweep's seed and the trial's number.
 
-    No two trials share them, whatever process draws; and a study that one process runs draws the same trials
-    however often it is interrupted.
+    No two trials share random numbers, whichever process draws them, and a study of one process draws the same
+    trials however often it is interrupted.
     """
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.tpe = TPESampler(seed=seed % 2**32)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self.tpe = TPESampler(seed=seeds.mix(self.seed, "trial", trial.number) % 2**32)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self.tpe.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self.tpe.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return self.tpe.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        self.tpe.after_trial(study, trial, state, values)
+    return TPESampler(seed=seeds.mix(seed, "trial", number) % 2**32)
 
 
 def make_pruner(sweep: Sweep) -> BasePruner:
     """The pruner by its name; two objectives have none.
 
-    Halving keeps the better half at two, four, eight, ... points of the score curve. The median stops what is
-    worse than half of the finished trials were at that point, from the second one on. The first point is too
-    early: it favours short half-lives of the weight average.
+    Halving keeps the better half at two, four, eight, ... points of the score curve. The median pruner stops a
+    trial that is worse than half of the finished ones at the same point, from the second point on. The first point
+    is too early: it favours short half-lives of the weight average.
     """
     second = max(1, round(2 * sweep.base.budget / sweep.base.schedule.evaluations))
     if len(sweep.objectives) > 1 or sweep.pruner == "none":
@@ -366,7 +227,7 @@ def counted(study: Study) -> int:
 
 
 def unclaimed(study: Study, trials: int) -> int:
-    """Trials that nobody works on yet; those that wait to be tried again are among them."""
+    """Trials that no process works on yet, those that wait for a retry included."""
     taken = (*COUNTED, TrialState.RUNNING)
     return max(0, trials - len(study.get_trials(deepcopy=False, states=taken)))
 
@@ -422,66 +283,45 @@ def surplus(trial: Trial, trials: int) -> bool:
 # --- trials of dead workers
 
 
-def sign(trial: Trial, ticket: str) -> None:
-    """Write down who works on the trial: the machine, the process, and the runner's name for its job."""
-    me = psutil.Process()
-    trial.set_user_attr(
-        "worker",
-        {
-            "trial": trial.number,  # a trial that is tried again inherits the attributes of the one before
-            "ticket": ticket,
-            "host": HOST,
-            "pid": os.getpid(),
-            "born": me.create_time(),
-            "since": time.time(),
-        },
-    )
+def held_by(study: Study, job: str) -> list[FrozenTrial]:
+    """The running trials of a job: one, or none."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [trial for trial in running if trial.user_attrs.get(JOB) == job]
 
 
-def reap(study: Study, limit: float) -> list[FrozenTrial]:
-    """Fail the running trials whose workers are dead, and queue their parameters to be tried again.
-
-    A database knows them by their heartbeats. On top of that, and for journal files, which have none: a process
-    of this machine that is gone is dead, and one of another machine is when its time limit is long over.
+def release_stale(study: Study, limit: float) -> None:
+    """Fail and retry running trials whose workers are dead, on whatever machine.
 
     Args:
-        study: whose trials.
-        limit: the time limit of a trial in seconds.
-
-    Returns:
-        The trials that this call failed.
+        limit: the time limit of a trial in seconds; it finds workers that died before their first heartbeat.
     """
     fail_stale_trials(study)
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [trial for trial in running if dead(trial, limit) and bury(study, trial)]
-
-
-def dead(trial: FrozenTrial, limit: float) -> bool:
-    worker = trial.user_attrs.get("worker", {})
-    if worker.get("trial") != trial.number:
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         assert trial.datetime_start is not None
-        return time.time() - trial.datetime_start.timestamp() > UNSIGNED
-    if worker["host"] == HOST:
-        return not alive(worker["pid"], worker["born"])
-    if not locks.witness(Holder(worker["host"], worker["pid"], worker["born"], lock="")):
-        return True
-    return time.time() - worker["since"] > limit + SLACK
+        if (datetime.now() - trial.datetime_start).total_seconds() > limit + LOST:
+            fail(study, trial)
 
 
-def bury(study: Study, trial: FrozenTrial, again: bool = True) -> bool:
-    """Fail a running trial, and queue it again if it is worth it; False if another process was faster."""
+def fail(study: Study, trial: FrozenTrial, again: bool = True) -> bool:
+    """Fail a running trial, and retry it; False if another process was faster."""
     try:
         study.tell(trial.number, state=TrialState.FAIL)
     except (ValueError, UpdateFinishedTrialError):
         return False
     if again:
-        # Optuna's callback appends to a list inside, which the storage would share
-        RetryHeartbeatStaleTrialCallback(RETRIES)(study, copy.deepcopy(trial))
+        retry(study, trial)
     return True
 
 
+def retry(study: Study, trial: FrozenTrial) -> None:
+    """Queue the parameters of a failed trial again, unless it was retried too often."""
+    trial = copy.deepcopy(trial)  # Optuna appends to a list inside
+    trial.user_attrs.pop(JOB, None)
+    RetryHeartbeatStaleTrialCallback(RETRIES)(study, trial)
+
+
 def origin(trial: FrozenTrial | Trial) -> int:
-    """What a trial is called: its number, or that of the one that it tries again, in whose folder it works."""
+    """A trial's number, or that of the trial that it retries and in whose folder it works."""
     frozen = trial if isinstance(trial, FrozenTrial) else trial.study.trials[trial.number]
     number = RetryHeartbeatStaleTrialCallback.retried_trial_number(frozen)
     return frozen.number if number is None else number

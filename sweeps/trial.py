@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
-from optuna.exceptions import TrialPruned
+from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -25,7 +25,7 @@ from gans.runs.live import LiveRun as Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
 from gans.urls import masked
-from sweeps.study import Sweep, origin, sign, surplus, unclaimed
+from sweeps.study import JOB, Sweep, origin, sampler, surplus, unclaimed
 
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps
 
@@ -83,7 +83,10 @@ def trial_job(
         return Result("surplus")
     ended: list[FrozenTrial] = []
     objective = Objective(sweep, Site(place, folder), ticket, report, train or train_trial)
-    study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
+    try:
+        study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
+    except (ValueError, UpdateFinishedTrialError):  # without heartbeats for long, as of a laptop that slept
+        return Result("surplus", "another process took the trial over")
     return verdict(ended[0])
 
 
@@ -108,7 +111,8 @@ class Objective:
     train: Train
 
     def __call__(self, trial: Trial) -> tuple[float, ...]:
-        sign(trial, self.ticket)
+        trial.study.sampler = sampler(self.sweep.seed, trial.number)
+        trial.set_user_attr(JOB, self.ticket)
         if surplus(trial, self.sweep.trials):
             trial.set_user_attr("surplus", True)
             raise Surplus

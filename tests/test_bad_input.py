@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.options import Bench, Report, Score, Sensitivity
-from benchmarks.speed.options import Goals, Scoring, Speed
+from benchmarks.speed.options import Goals, Speed
 from gans.commands import (
     arithmetic,
     config,
@@ -69,7 +69,6 @@ MODULES = {
     "benchmarks.speed": Speed,
     "benchmarks.sensitivity": Sensitivity,
     "benchmarks.speed.gpu": Goals,
-    "benchmarks.speed.scoring": Scoring,
     "reports.compare": Compare,
     "sweeps": Search,
     "sweeps.page": Pages,
@@ -94,7 +93,7 @@ def mains() -> dict[str, Callable[[], int]]:
     """The entry points by the program's name."""
     entries = {name: f"{name}.__main__" for name in ("benchmarks", "benchmarks.speed", "sweeps")}
     entries |= {name: name for name in ("benchmarks.score", "benchmarks.report", "benchmarks.speed.gpu")}
-    entries |= {name: name for name in ("benchmarks.sensitivity", "benchmarks.speed.scoring", "reports.compare")}
+    entries |= {name: name for name in ("benchmarks.sensitivity", "reports.compare")}
     entries |= {name: name for name in ("sweeps.page", "gans.commands.make")}
     return {"gans": main.main, **{name: import_module(module).main for name, module in entries.items()}}
 
@@ -211,7 +210,7 @@ NAMES = [
     row("benchmarks.sensitivity digits --count 1", "at least 50"),
     row("reports.compare a", "OTHER"),
     row("reports.compare a b c", "unrecognized"),
-    row("benchmarks.speed.scoring --count 1", "at least 100"),
+    row("benchmarks.speed --count 1", "at least 100"),
     row("benchmarks --workers nosuch", "unknown place for workers"),
     row("sweeps nosuch", "unknown model"),
     row("sweeps gan nosuch", "unrecognized"),
@@ -286,9 +285,6 @@ STORES = [
     row("gans ui", "Optuna's", MLFLOW_TRACKING_URI="sqlite:///optuna.db"),
     row("sweeps gan", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
     row("sweeps gan --engine rai", "did you mean 'ray'?"),
-    row("sweeps gan --storage none/x.journal", "no folder none"),
-    row("sweeps gan --storage folder.toml", "folder.toml"),
-    row("sweeps gan --storage file.txt", "no journal"),
     row("sweeps gan --storage tracking.db", "sqlite:///"),
     row("sweeps gan --storage sqlite:///tracking.db", "MLflow's"),
     row("sweeps gan --storage sqlite:///nothing.db", "no SQLite database"),
@@ -428,9 +424,9 @@ LIGHT = [
     "gans.cli ui --port 0",
     "benchmarks --models nosuch",
     "benchmarks --workers nosuch",
-    "benchmarks.speed.scoring --count x",
+    "benchmarks.speed --count x",
     "reports.compare a",
-    "sweeps gan --storage none/x",
+    "sweeps gan --storage sqlite:///none/x",
     "sweeps.page --output",
     "sweeps.publish",
 ]

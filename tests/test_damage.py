@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 import torch
 from PIL import Image
@@ -33,7 +32,6 @@ from gans.runs.journal import Journal
 from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS, RUN_FILE
 from gans.training.loop import train
 from reports import results, studies
-from sweeps.study import open_storage
 from tests.conftest import CPU, StubScorer, train_and_score
 
 Damage = Callable[[bytes], bytes]
@@ -375,14 +373,6 @@ def record_of_a_sweep(folder: Path) -> Kept:
     return Kept(path, lambda: studies.read_record(path))
 
 
-def journal_of_a_sweep(folder: Path) -> Kept:
-    path = folder / "sweeps.journal"
-    study = optuna.create_study(storage=open_storage(str(path)), study_name="s")
-    for n in range(4):
-        study.tell(study.ask(), n)
-    return Kept(path, lambda: len(optuna.load_study(storage=open_storage(str(path)), study_name="s").trials))
-
-
 REFUSED = [
     generator,
     preset,
@@ -391,15 +381,13 @@ REFUSED = [
     array,
     cells_of_a_plan,
     record_of_a_sweep,
-    journal_of_a_sweep,
 ]
-# what is no damage: an empty preset sets nothing, an empty or cut journal is one of fewer trials
-FINE = {("preset", "empty"), ("preset", "cut"), ("journal_of_a_sweep", "empty"), ("journal_of_a_sweep", "cut")}
+# what is no damage: an empty or cut preset sets less
+FINE = {("preset", "empty"), ("preset", "cut")}
 
 
 @pytest.mark.parametrize("name", DAMAGES)
 @pytest.mark.parametrize("make", REFUSED)
-@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_what_cannot_be_had_elsewhere_is_refused_in_one_line(make, name, tmp_path):
     if (make.__name__, name) in FINE:
         return
@@ -412,40 +400,6 @@ def test_what_cannot_be_had_elsewhere_is_refused_in_one_line(make, name, tmp_pat
     text = str(caught.value)
     assert str(kept.path) in text
     assert len(text.splitlines()) == 1
-
-
-# --- the journal of a sweep
-
-
-@pytest.mark.parametrize("missing", [1, 2, 20, 60])
-def test_half_a_line_of_a_journal_is_taken_off_before_anyone_appends(missing, tmp_path, caplog):
-    path = tmp_path / "sweeps.journal"
-    early = optuna.create_study(storage=open_storage(str(path)), study_name="s")  # by a process that lives on
-    for n in range(3):
-        early.tell(early.ask(), n)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-missing])
-    early.ask()  # with the storage that it has open
-    late = optuna.load_study(storage=open_storage(str(path)), study_name="s")
-    late.tell(late.ask(), 7.0)
-    lines = path.read_bytes().splitlines(keepends=True)
-    assert all(json.loads(line) for line in lines)
-    assert all(line.endswith(b"\n") for line in lines)
-    again = optuna.load_study(storage=open_storage(str(path)), study_name="s")
-    assert [trial.value for trial in again.trials][:2] == [0.0, 1.0]
-    assert again.trials[-1].value == 7.0
-    (line,) = said(caplog)
-    assert str(path) in line
-    assert not list(tmp_path.glob("*.lock"))
-
-
-@pytest.mark.parametrize("content", [b"my diary\nwithout an end", b'{"a": 1}', b"SQLite format 3\0\n\1\2"])
-def test_a_file_that_is_no_journal_is_left_as_it_is(content, tmp_path):
-    path = tmp_path / "diary"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="diary"):
-        open_storage(str(path))
-    assert path.read_bytes() == content
 
 
 # --- what decorates

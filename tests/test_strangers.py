@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -15,11 +16,14 @@ import torch
 from benchmarks.matrix import Selection, cells, select_matrix
 from gans import registry
 from gans.commands import main
-from gans.config import experiment
+from gans.config import experiment, validated
 from gans.errors import InputError
 from gans.files import save, save_weights
 from gans.models import build_generator
 from gans.models.layers import Shape
+from gans.zoo import Entry
+from reports import folder_of
+from sweeps.options import Request
 
 # what any module could do when it is imported; the parts in it are fine
 PAYLOAD = """
@@ -167,3 +171,46 @@ def test_checkpoints_and_cards_hold_no_code(place, gans):
     (cards / "payload.json").write_text(json.dumps({"name": "payload", "data": "payload:data"}))
     gans("score", "--list")
     assert not (place / "ran").exists()
+
+
+PATHS = ("../../evil", "/tmp/evil", "..", ".hidden", "a\\b", "a\nb", "a\x1b[2Jb", "n" * 201, "名" * 67, "")
+SAYS = "cannot name a file; take 1 to "
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_name_that_becomes_a_path_is_one_plain_name(name, place, gans):
+    before = sorted(place.rglob("*"))
+    matrix = place / "own.toml"
+    matrix.write_text(f"[datasets.digits]\n[models.{json.dumps(name)}]\nrecipe = 'gan'\n")
+    entry = {"file": name, "sha256": 64 * "0", "size": 1}
+    tries: list[Callable[[], Any]] = [
+        lambda: select_matrix("own.toml"),
+        lambda: validated(Entry, entry, "zoo.toml"),
+        lambda: folder_of(name),
+        lambda: Request("gan", study=name).validate(),
+    ]
+    for attempt in tries:
+        with pytest.raises(InputError) as caught:
+            attempt()
+        assert name == "" or re.search(SAYS, str(caught.value))
+    if name:
+        code, said = gans("extractor", "digits", "--name", name)
+        assert code == 2
+        assert len(said.splitlines()) == 1
+        assert said.rstrip("\n").isprintable()
+    matrix.unlink()
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["a\nb.toml", ".own.toml", f"{'n' * 101}.toml"])
+def test_a_matrix_gives_its_name_to_folders(name, place):
+    (place / name).write_text("[datasets.digits]\n[models.gan]\n")
+    with pytest.raises(InputError, match=SAYS):
+        select_matrix(name)
+
+
+def test_a_zoos_names_are_plain(place, gans):
+    (place / "zoo.toml").write_text('["../evil"]\nfile = "x.safetensors"\n')
+    code, said = gans("zoo", "--index", str(place))
+    assert code == 2
+    assert re.search(SAYS, said)

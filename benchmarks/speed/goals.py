@@ -1,152 +1,175 @@
-"""Figures to reach: what was measured of them, beside the goals."""
+"""Figures to reach on a GPU, beside their goals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from xml.etree import ElementTree
 
-from benchmarks.speed.page import slug, table
+import pandas as pd
+import torch
+
+from benchmarks.speed.bench import PARTS, bench, last_line
+from benchmarks.speed.options import Goals
+from benchmarks.speed.page import Page, Section
+from benchmarks.speed.steps import Timing
+from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
+from gans import schema
+from gans.commands import options
+from gans.compute import devices
 from gans.errors import brief
-from gans.files import write_text
-from gans.places import free
+from gans.places import SPEED
+from gans.runs.provenance import provenance
+
+MATRIX = "papers-grey"
+SECONDS = 0.5  # of a turn
+TESTS = Path(__file__).parents[2] / "tests"
+NOTE = """Defaults throughout: recorded steps, in the precision that the device trains in by default. Steps are
+timed as `make speed` does: medians of turns, in which our trainer, its recorded step replayed bare and the
+tutorial's trainer take part. The matrix starts from nothing but the data; its report is in its time."""
+Measured = tuple[float, str]  # in the goal's unit, and a remark
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure to reach.
+    """A figure to reach: `bound` is the most that it may be, or the least."""
 
-    Attributes:
-        name: what is measured.
-        bound: the most that it may be, or the least.
-        unit: of the figure and its bound.
-        least: whether the bound is the least.
-    """
-
-    name: str
+    figure: str
     bound: float
     unit: str = ""
     least: bool = False
 
-    def met(self, value: float) -> bool:
-        return value >= self.bound if self.least else value <= self.bound
+    def row(self, measured: Measured | None, note: str = "") -> dict[str, str]:
+        """The figure beside its goal; None: it was not measured, for a reason."""
+        goal, value, verdict = (
+            f"at {'least' if self.least else 'most'} {self.text(self.bound)}",
+            "",
+            "not measured",
+        )
+        if measured:
+            value, note = self.text(measured[0]), measured[1]
+            met = measured[0] >= self.bound if self.least else measured[0] <= self.bound
+            verdict = "met" if met else "**not met**"
+        return {"figure": self.figure, "measured": value, "goal": goal, "verdict": verdict, "note": note}
 
-    def amount(self, value: float) -> str:
-        """A figure with its unit."""
+    def text(self, value: float) -> str:
         return f"{value:.4g} {self.unit}".strip()
-
-    def __str__(self) -> str:
-        return f"{'at least' if self.least else 'at most'} {self.amount(self.bound)}"
-
-
-@dataclass(frozen=True)
-class Found:
-    """A figure as it was measured, in its goal's unit, and what to know of it."""
-
-    value: float
-    note: str = ""
 
 
 @dataclass(frozen=True)
 class Check:
-    """Figures that one measurement gives.
+    """Goals whose figures one measurement gives, in their order."""
 
-    Attributes:
-        name: for people who wait.
-        goals: what is to be reached.
-        measure: takes the measurement; what it found, in the order of the goals.
-    """
-
-    name: str
     goals: Sequence[Goal]
-    measure: Callable[[], Sequence[Found]]
+    measure: Callable[[], Sequence[Measured]]
 
-    def take(self) -> list[Line]:
-        """Measure. Whatever goes wrong costs these figures, and no other check."""
+    def rows(self) -> list[dict[str, str]]:
+        """Measure. An error costs these figures, and no other check."""
         try:
-            found = self.measure()
-            return [Line(goal, value) for goal, value in zip(self.goals, found, strict=True)]
+            return [goal.row(found) for goal, found in zip(self.goals, self.measure(), strict=True)]
         except Exception as error:
-            return [Line(goal, None, brief(error)) for goal in self.goals]
+            return [goal.row(None, brief(error).replace("|", "\\|")) for goal in self.goals]
 
 
-@dataclass(frozen=True)
-class Line:
-    """A goal and what was found.
-
-    Attributes:
-        goal: to be reached.
-        found: None: it was not measured.
-        reason: why not.
-    """
-
-    goal: Goal
-    found: Found | None
-    reason: str = ""
-
-    @property
-    def verdict(self) -> str:
-        if self.found is None:
-            return "not measured"
-        return "met" if self.goal.met(self.found.value) else "**not met**"
-
-    def cells(self) -> list[str]:
-        """Of its row in the table; a reason may hold what markdown takes for the end of a cell."""
-        measured, note = ("", self.reason) if self.found is None else self._measured(self.found)
-        return [self.goal.name, measured, str(self.goal), self.verdict, note.replace("|", "\\|")]
-
-    def _measured(self, found: Found) -> tuple[str, str]:
-        return self.goal.amount(found.value), found.note
+def checks(timing: Timing) -> list[Check]:
+    """All of them, the quickest to show that something is broken first."""
+    matrix = [Goal(f"matrix {MATRIX}", 200, "s"), Goal(f"evaluation's share of {MATRIX}", 10, "%")]
+    return [
+        Check([Goal("tests that need a GPU and fail", 0)], run_tests),
+        *(steps(size(model), timing) for size in (colour, small) for model in SIZES),
+        iteration(papers("mdgan"), 3.0, timing),
+        iteration(papers("sagan"), 6.5, timing),
+        iteration(papers("sagan"), 4.2, replace(timing, compile=True), ", COMPILE=1"),
+        Check(matrix, partial(make_matrix, MATRIX, timing.device)),
+    ]
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """All goals of a device.
+def steps(workload: Workload, timing: Timing) -> Check:
+    """Faster than the tutorial, and hardly slower than the arithmetic alone."""
 
-    Attributes:
-        machine: what measured, for the head of the page: device, commit, torch and so on.
-        lines: in the order in which they were measured.
-    """
+    def measure() -> list[Measured]:
+        kind, found = timed(workload, timing)
+        gain, overhead = found["tutorial"] / found["ours"], 100 * (found["ours"] / found["bare"] - 1)
+        ours, tutorial = (1000 * found[who].median() for who in ("ours", "tutorial"))
+        rounds = f"{overhead.min():+.1f} to {overhead.max():+.1f} by rounds"
+        return [(gain.median(), f"{kind}: {ours:.2f} ms, tutorial {tutorial:.2f} ms"), (overhead.median(), rounds)]
 
-    machine: Mapping[str, str]
-    lines: Sequence[Line]
-
-    @property
-    def exit_code(self) -> int:
-        """0 only if all was measured. A goal that is not met is a result, no error."""
-        return int(any(line.found is None for line in self.lines))
-
-    def summary(self) -> str:
-        met = sum(line.verdict == "met" for line in self.lines)
-        missing = sum(line.found is None for line in self.lines)
-        return f"{met} of {len(self.lines)} goals met" + (f", {missing} not measured" if missing else "")
-
-    def markdown(self) -> str:
-        head = table(["", ""], [[key, value] for key, value in self.machine.items()])
-        figures = table(["Figure", "measured", "goal", "", "note"], [line.cells() for line in self.lines])
-        return "\n\n".join(["# Goals on a GPU", head, f"{self.summary()}.", READING, figures]) + "\n"
-
-    def write(self, folder: Path) -> Path:
-        """Write the page, called after the device; earlier measurements stay."""
-        (path,) = free(folder, f"{slug(self.machine['device'])}-goals", ".md")
-        write_text(path, self.markdown())
-        return path
+    gain = Goal(f"tutorial / ours, {workload.name}", 10, least=True)
+    return Check([gain, Goal(f"overhead over the bare step, {workload.name}", 3, "%")], measure)
 
 
-READING = """Defaults throughout: recorded steps, in the precision that the device trains in unless asked for
-another. Steps are timed as `make speed` does: medians of turns, in which our trainer, its recorded step replayed
-bare and the tutorial's trainer take part. The matrix starts from nothing but the data; its report is in its
-time."""
+def iteration(workload: Workload, bound: float, timing: Timing, how: str = "") -> Check:
+    """An iteration of a recipe in milliseconds."""
+
+    def measure() -> list[Measured]:
+        kind, found = timed(workload, timing)
+        return [(1000 * found["ours"].median(), f"{kind}: {workload.note}")]
+
+    return Check([Goal(f"an iteration of {workload.name}{how}", bound, "ms")], measure)
 
 
-def take_all(checks: Iterable[Check], tell: Callable[[str], None]) -> list[Line]:
-    """Take checks one after the other, telling what is measured now and what was found."""
-    lines = []
+def timed(workload: Workload, timing: Timing) -> tuple[str, pd.DataFrame]:
+    """The precision that the device trains in by default, and the rounds in it."""
+    kind = workload.default(timing.device)
+    return kind, timing.measure(workload, [kind])
+
+
+def run_tests(folder: Path = TESTS, marked: str = "gpu") -> list[Measured]:
+    """How many tests of a folder fail that have a mark, run in a process of their own."""
+    with TemporaryDirectory() as written:
+        report = Path(written) / "tests.xml"
+        command = [sys.executable, "-m", "pytest", "-m", marked, f"--junit-xml={report}", str(folder)]
+        done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
+        if not report.exists():
+            raise RuntimeError(f"pytest ended with {last_line(done.stderr or done.stdout)}")
+        suites = list(ElementTree.parse(report).iter("testsuite"))
+    total, failures, errors, skipped = (
+        sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
+    )
+    if total == skipped:
+        raise RuntimeError(f"no test ran, {skipped} were skipped")
+    return [(failures + errors, f"{total - failures - errors - skipped} passed, {skipped} skipped")]
+
+
+def make_matrix(name: str, device: torch.device, flags: Sequence[str] = ()) -> list[Measured]:
+    """Seconds of a matrix from nothing, and evaluation's percentage of the time of its cells."""
+    seconds, cells = bench(name, flags, device)
+    finished = (cells["status"] == schema.FINISHED).sum()
+    if finished < len(cells):
+        raise RuntimeError(f"{finished} of {len(cells)} cells finished")
+    share = 100 * cells[schema.EVALUATION].sum() / cells[PARTS].to_numpy().sum()
+    return [(seconds, f"all {len(cells)} cells finished"), (share, "")]
+
+
+def take(checks: Iterable[Check]) -> pd.DataFrame:
+    """Take checks one after the other; what was found is printed at once."""
+    rows = []
     for check in checks:
-        tell(f"{check.name} ...")
-        for line in check.take():
-            name, measured, goal, verdict, note = line.cells()
-            words = (measured, f"({goal})", verdict.strip("*"), note)
-            tell(f"  {name}: {' '.join(word for word in words if word)}")
-            lines.append(line)
-    return lines
+        for row in check.rows():
+            print("{figure}: {measured} ({goal}) {verdict} {note}".format(**row), flush=True)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def measure(command: Goals, device: torch.device) -> int:
+    """Take all checks and write the page; 0 if every figure was measured. A goal that is not met is no error."""
+    code = provenance()
+    machine = {
+        "device": devices.describe(device),
+        "commit": code[schema.COMMIT] + (" (changed)" if code[schema.DIRTY] == "true" else ""),
+        "torch": torch.__version__,
+        "command": options.command("gpu", command),
+    }
+    found = take(checks(Timing(device, devices.cores(), command.rounds, SECONDS)))
+    missing = int((found["verdict"] == "not measured").sum())
+    machine["goals met"] = f"{(found['verdict'] == 'met').sum()} of {len(found)}, {missing} not measured"
+    path = Page("Goals on a GPU", machine, [Section("Figures", NOTE, found, found)]).write(
+        f"{machine['device']} goals", command.outputs / SPEED
+    )
+    print(f"goals met: {machine['goals met']}\nwritten: {path}")
+    return int(missing > 0)

@@ -1,142 +1,123 @@
-"""What `make speed` measures: each model's trainer beside others, cells, matrices and scoring."""
+"""What `make speed` measures: steps of each model beside others, start-up, scoring."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date
-from functools import partial
 
+import pandas as pd
 import torch
 
-from benchmarks.speed import contenders, costs
 from benchmarks.speed.options import Speed
-from benchmarks.speed.page import Page
-from benchmarks.speed.timing import Timing, Turns
+from benchmarks.speed.page import Page, Section
+from benchmarks.speed.rounds import ratio
+from benchmarks.speed.startup import start_up
+from benchmarks.speed.steps import Timing, operations
 from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
 from gans.commands import options
 from gans.compute import devices, graphs, precision
 from gans.errors import unknown
-from gans.schema import Precision, Settled
+from gans.schema import Settled
 
-Tell = Callable[[str], None]
-Make = Callable[[str], Workload]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a kind of device has time for.
-
-    Attributes:
-        turns: of each contender, unless asked for others.
-        sizes: of workloads, by name.
-    """
-
-    turns: Turns
-    sizes: dict[str, Make]
-
-
-# twenty minutes on two cores
-ON_CPU = Plan(Turns(5, 1.0), {"32x32": colour, "digits": small})
-# Under eight minutes, reckoned and not yet measured: 15 rows of 15 s (10 s of it two processes that start; then
-# four contenders have three turns of 0.3 s each, with lead-in and pauses), 5 starts of 6 s, 5 cells of 8 s,
-# MD-GAN's workers 20 s, 3 matrices of 30 s and scoring 30 s are 7 minutes. Steps take milliseconds.
-ON_GPU = Plan(Turns(3, 0.3), ON_CPU.sizes | {"recipe": papers})
-QUICK = Turns(3, 0.2)
-PLANS = {"cpu": ON_CPU, "cuda": ON_GPU}
+# turns of each contender and their seconds, by kind of device; steps on a GPU take milliseconds
+TURNS = {"cpu": (5, 1.0), "cuda": (3, 0.3)}
+QUICK = (3, 0.2)
 
 
 class Measurement:
-    """One invocation."""
+    """One invocation.
 
-    def __init__(self, asked: Speed, tell: Tell) -> None:
-        self.asked, self.tell = asked, tell
-        self.models = asked.models or (["dcgan"] if asked.quick else list(SIZES))
+    Raises:
+        InputError: there is no such model, device or precision here.
+    """
+
+    def __init__(self, command: Speed) -> None:
+        self.command = command
+        self.models = command.models or (["dcgan"] if command.quick else list(SIZES))
         for model in self.models:
             if model not in SIZES:
                 raise unknown("model", model, SIZES)
-        self.device = devices.resolve(asked.device)
-        graphs.wanted(asked.graph, self.device)
-        self.threads = asked.threads or devices.cores()
+        self.device = devices.resolve(command.device)
+        graphs.wanted(command.graph, self.device)
+        self.threads = command.threads or devices.cores()
         devices.prepare(self.device, self.threads)
-        self.plan = PLANS[self.device.type]
-        self.turns = self.settle(self.plan.turns)
-        if asked.precision:
-            precision.require(asked.precision, self.device)
-        self.cells_precision: Precision = asked.precision or "auto"
-        self.page = Page(self.machine())
+        if command.precision:
+            precision.require(command.precision, self.device)
+        rounds, seconds = QUICK if command.quick else TURNS[self.device.type]
+        self.turns = command.rounds or rounds, command.seconds or seconds
 
-    def settle(self, usual: Turns) -> Turns:
-        """The device's turns, but for what was asked for."""
-        turns = Turns(self.asked.rounds or usual.rounds, self.asked.seconds or usual.seconds)
-        return Turns(min(QUICK.rounds, turns.rounds), QUICK.seconds) if self.asked.quick else turns
-
-    def kinds(self, workload: Workload) -> list[Settled]:
-        """What ours is timed in: on a GPU what it trains in, elsewhere float32 and what is to be had beside it."""
-        if self.device.type == "cuda":
-            return [self.asked.precision or workload.default(self.device)]
-        bf16 = precision.has_bf16(self.device) and self.asked.precision != "float32"
-        return ["float32", "bf16"] if bf16 else ["float32"]
-
-    def machine(self) -> dict[str, str]:
-        precise = self.cells_precision
-        return {
-            "device type": self.device.type,
+    def run(self) -> Page:
+        machine = {
             "device": devices.describe(self.device),
             "torch": torch.__version__,
             "threads": str(self.threads),
-            "whole cells train in": "their default precision" if precise == "auto" else precise,
             "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "turns": f"{self.turns.rounds} of {self.turns.seconds:g} s",
+            "turns": "{} of {:g} s".format(*self.turns),
             "load before": f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores",
             "date": date.today().isoformat(),
-            "command": options.command("speed", self.asked),
+            "command": options.command("speed", self.command),
         }
+        page = Page("Speed of training", machine)
+        parts = {"steps": self.steps, "start-up": self.start_up, "scoring": self.scoring}
+        for part in self.command.parts or (["steps", "start-up"] if self.command.quick else parts):
+            print(f"{part} ...", flush=True)
+            page.sections += parts[part]()
+        machine["load after"] = f"{os.getloadavg()[0]:.1f}"
+        return page
 
-    def run(self) -> Page:
-        for size, make in self.plan.sizes.items():
-            # a digits cell has one thread in the matrix
-            timing = self.timing(1 if size == "digits" else self.threads)
-            for model in self.models:
-                self.tell(f"{model} {size}")
-                workload = make(model)
-                self.page.rows.append(timing.row({k: workload.trained_in(k) for k in self.kinds(workload)}))
-        for model in self.models:
-            self.tell(f"start-up of {model}")
-            self.page.start_up[model] = costs.start_up(model, str(self.device), self.cells_precision)
-        if not self.asked.quick:
-            self.surroundings()
-        self.page.machine["load after"] = f"{os.getloadavg()[0]:.1f}"
-        return self.page
+    def steps(self) -> list[Section]:
+        sizes = [colour, small, *([papers] if self.device.type == "cuda" else [])]
+        return step_sections(pd.concat([self.timed(size(model)) for size in sizes for model in self.models]))
 
-    def timing(self, threads: int) -> Timing:
-        return Timing(self.device, threads, self.turns, partial(contenders.trainer, graph=self.asked.graph))
+    def timed(self, workload: Workload) -> pd.DataFrame:
+        print(f"  {workload.name}", flush=True)
+        threads = 1 if workload.name.endswith("digits") else self.threads  # as in the matrix
+        timing = Timing(self.device, threads, *self.turns, self.command.graph)
+        found = timing.measure(workload, self.precisions(workload))
+        found["operations"], found["is"] = operations(workload.update(self.device)), workload.note
+        return found.assign(default=workload.default(self.device))
 
-    def surroundings(self) -> None:
-        from benchmarks.speed import assessing  # imports torch-fidelity, which QUICK=1 needs not wait for
+    def precisions(self, workload: Workload) -> list[Settled]:
+        """On a GPU what the model trains in, elsewhere float32 and, where there is, bf16."""
+        if self.device.type == "cuda":
+            return [self.command.precision or workload.default(self.device)]
+        bf16 = precision.has_bf16(self.device) and self.command.precision != "float32"
+        return ["float32", "bf16"] if bf16 else ["float32"]
 
-        for model in self.models:
-            self.tell(f"a whole cell of {model}")
-            self.page.shares[model] = costs.shares(model, str(self.device), 1, 0.05, self.cells_precision)
-        if "mdgan" in self.models:
-            self.tell("MD-GAN's workers")
-            with limited(1):
-                self.page.workers = costs.workers((1, 3, 5, 10), self.device, self.turns)
-        self.tell("matrices")
-        self.page.matrix = costs.matrix(self.device, self.cells_precision)
-        self.tell("scoring")
-        self.page.scoring = assessing.rows(self.device)
+    def start_up(self) -> list[Section]:
+        kind = self.command.precision or "auto"
+        found = pd.DataFrame([start_up(model, str(self.device), kind) for model in self.models])
+        return [Section("From the command to the first step", START, found.round(2), found)]
+
+    def scoring(self) -> list[Section]:
+        from benchmarks.speed import scoring  # imports torch-fidelity, which other parts do not wait for
+
+        return [scoring.section(self.device, self.command.count)]
 
 
-@contextmanager
-def limited(threads: int) -> Iterator[None]:
-    """So many CPU threads in this block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def step_sections(rounds: pd.DataFrame) -> list[Section]:
+    """Times from the rounds of all workloads, and what these are."""
+    rows = []
+    for (name, kind), own in rounds.groupby(["workload", "precision"], sort=False):
+        ours, tutorial = (f"{1000 * own[who].median():.4g}" for who in ("ours", "tutorial"))
+        overhead = f"{100 * ((own['ours'] / own['bare']).median() - 1):+.1f} %"
+        mark = "**" if kind == own["default"].iloc[0] else ""
+        rows.append([name, kind, ours, overhead, tutorial, f"{mark}{ratio(own['tutorial'], own['ours'])}{mark}"])
+    table = pd.DataFrame(rows, columns=["workload", "in", "ours", "overhead", "tutorial", "tutorial / ours"])
+    workloads = rounds.groupby("workload", sort=False)[["operations", "is"]].first().reset_index()
+    counts = workloads.assign(operations=[f"{count / 1e9:.2f} G" for count in workloads["operations"]])
+    return [Section("Steps", STEPS, table, rounds), Section("Workloads", WORKLOADS, counts, workloads)]
+
+
+STEPS = """Milliseconds per step, medians of rounds. Each contender runs for a moment in every round, in turns, so
+all meet the same machine; ratios are taken round by round, with the smallest and the largest. *Ours* is the real
+trainer with the average of weights, statistics and logs, without evaluation; *overhead* is ours against its
+arithmetic alone, on the same networks and one batch again and again; *tutorial* is how PyTorch's DCGAN tutorial
+trains (`tutorial.py`) on the same networks, batch and loss, in torch's default precision (float32; on CUDA, TF32
+in convolutions). **Bold** is the precision that this machine trains in by default; a GPU is timed in that alone.
+Ours and the tutorial have processes of their own; a few steps before each turn are not timed. `digits` cells have
+one thread, as in the matrix; `recipe` is a model at its paper's width. `docs/speed-log.md` has what was tried.
+torch-mimicry is not compared: its trainer runs its own networks only."""
+WORKLOADS = "Operations of a step: its matrix products and convolutions, a multiply-add counted as two."
+START = "Seconds by part in a fresh process for each, on a `digits` cell; *import* starts with the command."

@@ -1,4 +1,4 @@
-"""What `make speed` asks for. Nothing heavy is imported here, so that errors come at once."""
+"""Options of `make speed` and `make gpu`. Nothing heavy is imported here, so that errors come at once."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from typing import Annotated, Literal
 
 from gans import places
 from gans.commands import options
-from gans.commands.checks import device
 from gans.commands.options import Option
 from gans.commands.outputs import Outputs
+from gans.errors import unknown
 
 LEAST = 100  # images to score
+PARTS = ("steps", "start-up", "scoring")
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Time training beside its arithmetic and beside tutorials, cells, and scoring."""
+    """Time training beside its arithmetic and beside tutorials, start-up, and scoring."""
 
+    parts: Annotated[Sequence[str] | None, Option(f"only some of {', '.join(PARTS)}")] = None
     models: Annotated[Sequence[str] | None, Option("only these")] = None
     rounds: Annotated[
         int | None, Option("turns of each contender; if not given 5, on a GPU 3", least=1, most=10_000)
@@ -33,10 +35,11 @@ class Speed:
             most=3_600,
         ),
     ] = None
+    count: Annotated[int, Option("images to score", least=LEAST, most=10**6)] = 2_000
     device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
     precision: Annotated[
         Literal["float32", "tf32", "bf16"] | None,
-        Option("of whole cells, on a GPU of steps too; if not given, their default; float32 leaves bf16 out"),
+        Option("of start-up, on a GPU of steps too; if not given, the default; float32 leaves bf16 out"),
     ] = None
     threads: Annotated[int | None, Option("CPU threads; all cores if not given", least=1, most=1_024)] = None
     graph: Annotated[bool | None, Option("record our steps as CUDA graphs; if not given, on CUDA")] = None
@@ -44,8 +47,11 @@ class Speed:
     outputs: Outputs = field(default_factory=places.outputs)
 
     def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
+        """Refuse impossible values before anything is loaded."""
         options.check(self)
+        for part in self.parts or ():
+            if part not in PARTS:
+                raise unknown("part", part, PARTS)
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,5 @@ class Goals:
     outputs: Outputs = field(default_factory=places.outputs)
 
     def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
+        """Refuse impossible values before anything is loaded."""
         options.check(self)
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Time the scoring of images beside torch-fidelity on files."""
-
-    count: Annotated[int, Option("images to score", least=LEAST, most=10**6)] = 2_000
-    rounds: Annotated[int, Option("turns of each contender", least=1, most=10_000)] = 3
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
-
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        options.check(self, lambda flag, value: f"{flag.flag} {value}")
-        device(self.device)

@@ -2,108 +2,99 @@
 
 from __future__ import annotations
 
-import statistics
+import multiprocessing
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 
+import pandas as pd
 import torch
 
 from gans.compute import devices
 
-Steps = Callable[[int], object]  # takes so many steps
-# a loader that was idle has this many batches ready: two workers, two batches each
-LEAD_IN = 4
-PAUSE = 0.05  # seconds until helpers of the last contender have come to rest
+Step = Callable[[], object]
+Turn = Callable[[int], float]  # takes so many steps; seconds per step
+LEAD_IN = 4  # steps before a turn: caches fill again, and a waiting data loader has four batches ready
+PAUSE = 0.05  # seconds until threads of the last contender rest
+
+_steps: dict[str, Step] = {}  # in a process that `contenders` started
 
 
-class Turn(NamedTuple):
-    """Seconds per step, by wall clock and by the CPU clock of the process that took the steps."""
-
-    wall: float
-    cpu: float
-
-
-Contender = Callable[[int], Turn]  # takes so many steps and says how long they took
-
-
-@dataclass(frozen=True)
-class Times:
-    """Seconds per step, one figure for each round, by wall clock and by the process's CPU clock."""
-
-    wall: tuple[float, ...]
-    cpu: tuple[float, ...]
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.wall)
+def turn(step: Step, device: torch.device, count: int, lead_in: int = LEAD_IN) -> float:
+    """Seconds per step. (torch.utils.benchmark leads in with two steps, too few for a data loader.)"""
+    for _ in range(min(count, lead_in)):
+        step()
+    devices.wait(device)
+    since = time.perf_counter()
+    for _ in range(count):
+        step()
+    devices.wait(device)
+    return (time.perf_counter() - since) / count
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """The median of ratios taken round by round, and the smallest and largest of them."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, slow: Sequence[float], fast: Sequence[float]) -> Ratio:
-        """How many times longer `slow` takes than `fast`."""
-        ratios = [one / other for one, other in zip(slow, fast, strict=True)]
-        return cls(statistics.median(ratios), min(ratios), max(ratios))
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
-
-
-def here(steps: Steps, device: torch.device) -> Contender:
-    """A contender in this process; the device is waited for before the clock is read."""
-
-    def turn(count: int) -> Turn:
-        devices.wait(device)
-        start, busy = time.perf_counter(), time.process_time()
-        steps(count)
-        devices.wait(device)
-        return Turn((time.perf_counter() - start) / count, (time.process_time() - busy) / count)
-
-    return turn
-
-
-def interleave(
-    contenders: Mapping[str, Contender], rounds: int, seconds: float, lead_in: int = LEAD_IN
-) -> dict[str, Times]:
-    """Time the contenders by turns.
+def interleave(turns: Mapping[str, Turn], rounds: int, seconds: float) -> pd.DataFrame:
+    """Seconds per step: a row for each round, a column for each contender.
 
     Args:
-        contenders: by name.
-        rounds: turns of each contender.
+        turns: of the contenders, by name.
+        rounds: turns of each.
         seconds: what a turn should take; at least one step.
-        lead_in: steps before each turn, at most as many as in it, that are not timed: caches fill again, and a
-            data loader loses the batches that it made ready while it waited.
     """
-    counts = {name: _count(turn, seconds) for name, turn in contenders.items()}
-    found: dict[str, list[Turn]] = {name: [] for name in contenders}
-    order = list(contenders)
+    counts = {name: _count(take, seconds) for name, take in turns.items()}
+    order, found = list(turns), []
     for _ in range(rounds):
+        times = {}
         for name in order:
-            turn, count = contenders[name], counts[name]
-            if lead_in:
-                turn(min(count, lead_in))
-            found[name].append(turn(count))
+            times[name] = turns[name](counts[name])
             time.sleep(PAUSE)
-        order.reverse()  # nobody always runs after the same neighbour
-    return {
-        name: Times(tuple(turn.wall for turn in turns), tuple(turn.cpu for turn in turns))
-        for name, turns in found.items()
-    }
+        found.append(times)
+        order.reverse()  # no contender always runs after the same neighbour
+    return pd.DataFrame(found, columns=list(turns))
 
 
-def _count(turn: Contender, seconds: float) -> int:
-    """Warm up; returns how many steps fill a turn."""
-    turn(1)
-    one = turn(1).wall
+def _count(take: Turn, seconds: float) -> int:
+    """How many steps fill a turn, after the first ones, which are slow."""
+    one = take(1)
     if one * 4 < seconds:
-        one = turn(3).wall
+        one = take(3)
     return max(1, round(seconds / one))
+
+
+def ratio(slow: pd.Series, fast: pd.Series) -> str:
+    """The median of the rounds' ratios, and the smallest and largest of them."""
+    ratios = slow / fast
+    return f"{ratios.median():.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
+
+
+@contextmanager
+def contenders(make: Callable[[], Mapping[str, Step]], device: torch.device) -> Iterator[dict[str, Turn]]:
+    """Turns of contenders that share a process of their own, apart from others' settings and memory.
+
+    Args:
+        make: a picklable function that builds their steps, by name, in that process.
+        device: what they compute on.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), _build, (make,)) as process:
+        names = process.submit(_names).result()
+        yield {name: partial(_turn, process, name, device) for name in names}
+        process.submit(_steps.clear)  # ends the workers of a data loader
+
+
+def _build(make: Callable[[], Mapping[str, Step]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which then ends this process
+    _steps.update(make())
+
+
+def _names() -> list[str]:
+    return list(_steps)
+
+
+def _turn(process: ProcessPoolExecutor, name: str, device: torch.device, count: int) -> float:
+    return process.submit(_turn_there, name, device, count).result()
+
+
+def _turn_there(name: str, device: torch.device, count: int) -> float:
+    return turn(_steps[name], device, count)

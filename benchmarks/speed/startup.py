@@ -1,29 +1,36 @@
-"""From the command to the first step, in seconds by part.
-
-`python -m benchmarks.speed.startup MODEL DEVICE PRECISION`
-"""
+"""From the command to the first step: `python -m benchmarks.speed.startup MODEL DEVICE PRECISION SINCE`."""
 
 from __future__ import annotations
 
 import json
-import os
+import subprocess
 import sys
 import time
 from typing import Any
 
-SPAWNED = "GANS_SPEED_SPAWNED"  # when the parent gave the command, in seconds since 1970
+from gans.schema import Precision
 
 
-def start(model: str, name: str, precision: Any) -> dict[str, float]:
+def start_up(model: str, device: str, precision: Precision) -> dict[str, Any]:
+    """Seconds by part of the start of a `digits` cell in a fresh process, and its peak memory."""
+    command = [sys.executable, "-m", "benchmarks.speed.startup", model, device, precision, str(time.time())]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(model: str, name: str, precision: Any, since: float) -> dict[str, Any]:
+    """The same, in that process: the command was given `since` 1970."""
     from benchmarks.speed.workloads import small
-    from gans.compute import devices  # all that a training imports
-    from gans.runs import execute  # noqa: F401  # all that a training imports
+    from gans.compute import devices
+    from gans.runs import execute  # noqa: F401  # all that a cell imports
 
     imported = time.time()
     device = devices.resolve(name)
     devices.prepare(device, devices.cores())
-    workload = small(model, small(model).default(device) if precision == "auto" else precision)
-    update = workload.update(device)
+    workload = small(model)
+    if precision == "auto":
+        precision = workload.default(device)
+    update = workload.trained_in(precision).update(device)
     built = time.time()
     update.step(0)
     devices.wait(device)
@@ -31,14 +38,10 @@ def start(model: str, name: str, precision: Any) -> dict[str, float]:
     for i in range(1, 10):
         update.step(i * update.images_per_step)
     devices.wait(device)
-    spawned = float(os.environ[SPAWNED])
-    return {
-        "import": imported - spawned,
-        "build": built - imported,
-        "first step": first - built,
-        "MiB": devices.peak_memory(device),
-    }
+    seconds = {"import": imported - since, "build": built - imported, "first step": first - built}
+    return {"model": model, **seconds, "peak MiB": devices.peak_memory(device)}
 
 
 if __name__ == "__main__":
-    print(json.dumps(start(*sys.argv[1:])), flush=True)
+    model, name, precision, since = sys.argv[1:]
+    print(json.dumps(measure(model, name, precision, float(since))), flush=True)

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count
 from typing import TextIO
 
 import torch
@@ -21,34 +19,24 @@ from torch import Tensor, nn, optim
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
 
 from benchmarks.speed.workloads import Workload
-from gans.config import Experiment, MDGANConfig
+from gans.config import MDGANConfig
 from gans.models import build_discriminator, build_generator
 from gans.models.layers import Double, Fold, Halve, ToPixels, Unfold
 from gans.registry import LOSSES
 from gans.training.two_player import Loss
-
-WORKERS = 2
 
 
 class Pictures(Dataset):
     """Images in memory that are opened one by one, as torchvision's CIFAR10 does."""
 
     def __init__(self, images: Tensor) -> None:
-        from torchvision import transforms
-
-        side, channels = images.shape[-1], images.shape[1]
+        side, half = images.shape[-1], (0.5,) * images.shape[1]
         self.arrays = images.permute(0, 2, 3, 1).squeeze(-1).numpy()
-        half = (0.5,) * channels
-        self.transform = transforms.Compose(
-            [
-                transforms.Resize(side),
-                transforms.CenterCrop(side),
-                transforms.ToTensor(),
-                transforms.Normalize(half, half),
-            ]
-        )
+        crop = [transforms.Resize(side), transforms.CenterCrop(side)]
+        self.transform = transforms.Compose([*crop, transforms.ToTensor(), transforms.Normalize(half, half)])
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -62,17 +50,16 @@ def plain(network: nn.Module) -> nn.Module:
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, Double | Fold | Halve | ToPixels | Unfold):
-                setattr(parent, name, torchs(layer))
+                setattr(parent, name, plain_convolution(layer))
             elif is_parametrized(layer, "weight"):
                 plain_spectral_norm(layer)
     return network
 
 
-def torchs(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
-    """Torch's layer with the weights of ours."""
+def plain_convolution(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
     kind = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.ConvTranspose2d
-    kernel, bias = layer.kernel_size, layer.bias is not None
-    theirs = kind(layer.in_channels, layer.out_channels, kernel, layer.stride, layer.padding, bias=bias)  # type: ignore[arg-type]
+    sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
+    theirs = kind(*sizes, bias=layer.bias is not None)  # type: ignore[arg-type]
     theirs.load_state_dict(layer.state_dict())
     return theirs
 
@@ -85,76 +72,64 @@ def plain_spectral_norm(layer: nn.Module) -> None:
     layer.load_state_dict(state)
 
 
-@dataclass(frozen=True)
-class Learner:
-    """A network and its optimiser."""
-
-    net: nn.Module
-    optimizer: optim.Optimizer
-
-    @classmethod
-    def of(cls, net: nn.Module, device: torch.device, lr: float, e: Experiment) -> Learner:
-        net = plain(net).to(device)
-        betas = (e.optimizer.beta1, e.optimizer.beta2)
-        return cls(net, optim.Adam(net.parameters(), lr=lr, betas=betas))
-
-
 class Tutorial:
     """The trainer: one generator, and one discriminator (or MD-GAN's N, each on its part of the batch)."""
 
     def __init__(self, workload: Workload, device: torch.device, log: TextIO) -> None:
         e = workload.experiment
         self.device, self.log, self.batch, self.latent = device, log, e.batch, e.networks.latent
-        players = e.update.workers if isinstance(e.update, MDGANConfig) else 1
-        self.g = Learner.of(build_generator(workload.shape, e.networks, e.seed), device, e.optimizer.lr_g, e)
-        self.ds = [
-            Learner.of(build_discriminator(workload.shape, e.networks, e.seed, n), device, e.optimizer.lr_d, e)
-            for n in range(players)
-        ]
         self.loss: Loss = LOSSES[e.loss.name]
         self.penalty = e.loss.penalty
-        loader = DataLoader(
+        workers = e.update.workers if isinstance(e.update, MDGANConfig) else 1
+        seeds = range(workers)
+        self.g = plain(build_generator(workload.shape, e.networks, e.seed)).to(device)
+        self.ds = [plain(build_discriminator(workload.shape, e.networks, e.seed, n)).to(device) for n in seeds]
+        betas = (e.optimizer.beta1, e.optimizer.beta2)
+        self.adam_g = optim.Adam(self.g.parameters(), lr=e.optimizer.lr_g, betas=betas)
+        self.adam_ds = [optim.Adam(d.parameters(), lr=e.optimizer.lr_d, betas=betas) for d in self.ds]
+        self.loader = DataLoader(
             Pictures(workload.data.train),
-            batch_size=self.batch * players,
+            batch_size=self.batch * workers,
             shuffle=True,
-            num_workers=WORKERS,
+            num_workers=2,
             drop_last=True,
             pin_memory=device.type == "cuda",
         )
-        self.stream = endless(loader)
+        self.stream = self.batches()
         self.i = 0
-        self.d_losses: list[float] = []
-        self.g_losses: list[float] = []
+        self.losses: list[tuple[float, float]] = []
+
+    def batches(self) -> Iterator[Tensor]:
+        """Epoch after epoch; the loader's workers start anew in each, as in the tutorial."""
+        while True:
+            yield from self.loader
 
     def step(self) -> None:
         real = next(self.stream).to(self.device)
-        noise = torch.randn(self.batch, self.latent, device=self.device)
-        fake = self.g.net(noise)
+        fake = self.g(torch.randn(self.batch, self.latent, device=self.device))
         parts = real.split(self.batch)
-        learned = [self.learn(d, part, fake.detach()) for d, part in zip(self.ds, parts, strict=True)]
+        learned = [self.learn(n, part, fake.detach()) for n, part in enumerate(parts)]
         # (2) the generator, through discriminators that have just learned
-        self.g.optimizer.zero_grad()
-        outputs = [d.net(fake) for d in self.ds]
+        self.adam_g.zero_grad()
+        outputs = [d(fake) for d in self.ds]
         loss = torch.stack([self.loss.g_loss(output) for output in outputs]).mean()
         loss.backward()
-        self.g.optimizer.step()
+        self.adam_g.step()
         after = outputs[0].sigmoid().mean().item()
         error, x, before = learned[0]
         if self.i % 50 == 0:
-            print(
-                f"[{self.i}] D {error:.4f} G {loss.item():.4f} D(x) {x:.4f} {before:.4f}/{after:.4f}",
-                file=self.log,
-            )
-        self.d_losses.append(error)
-        self.g_losses.append(loss.item())
+            means = f"D(x) {x:.4f} {before:.4f}/{after:.4f}"
+            print(f"[{self.i}] D {error:.4f} G {loss.item():.4f} {means}", file=self.log)
+        self.losses.append((error, loss.item()))
         self.i += 1
 
-    def learn(self, d: Learner, real: Tensor, fake: Tensor) -> tuple[float, float, float]:
+    def learn(self, n: int, real: Tensor, fake: Tensor) -> tuple[float, float, float]:
         """(1) a discriminator: the real batch, then the generated one. Loss, D(x), D(G(z))."""
-        d.net.zero_grad()
-        on_real, on_fake = d.net(real), d.net(fake)
+        d = self.ds[n]
+        d.zero_grad()
+        on_real, on_fake = d(real), d(fake)
         if self.loss.penalised:
-            error = self.loss.d_loss(on_real, on_fake) + self.penalty * self.gradient_penalty(d.net, real, fake)
+            error = self.loss.d_loss(on_real, on_fake) + self.penalty * self.gradient_penalty(d, real, fake)
             error.backward()
         else:
             # each loss is a sum of a part of the real and a part of the generated logits
@@ -164,7 +139,7 @@ class Tutorial:
             of_fake = self.loss.d_loss(nothing, on_fake)
             of_fake.backward()
             error = of_real + of_fake - self.loss.d_loss(nothing, nothing)
-        d.optimizer.step()
+        self.adam_ds[n].step()
         return error.item(), on_real.sigmoid().mean().item(), on_fake.sigmoid().mean().item()
 
     @staticmethod
@@ -172,23 +147,12 @@ class Tutorial:
         alpha = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
         output = net(between)
-        gradients = torch.autograd.grad(
-            outputs=output,
-            inputs=between,
-            grad_outputs=torch.ones_like(output),
-            create_graph=True,
-            retain_graph=True,
-        )[0]
+        ones = torch.ones_like(output)
+        gradients = torch.autograd.grad(output, between, ones, create_graph=True, retain_graph=True)[0]
         return ((gradients.view(len(real), -1).norm(2, dim=1) - 1) ** 2).mean()
 
 
-def endless(loader: DataLoader) -> Iterator[Tensor]:
-    """Epoch after epoch; the workers start anew in each, as in the tutorial."""
-    for _epoch in count():
-        yield from loader
-
-
-def seeded() -> None:
+def seed() -> None:
     """As the tutorial does at its top."""
     random.seed(999)
     torch.manual_seed(999)

@@ -19,7 +19,7 @@ from gans.registry import MODELS, RULES
 from gans.schema import Settled
 from gans.training.updates import Context, Update
 
-IMAGES = {32: 20_000, 16: 1438}  # as many as a pass over the data does not end while it is timed; as digits have
+IMAGES = {32: 20_000, 16: 1438}  # no pass over the data ends while it is timed; as many as digits has
 # the recipes at the width of the PyTorch tutorial and batches of 128; MD-GAN with four workers that share one
 SIZES: dict[str, dict[str, Any]] = {
     "gan": {"batch": 128},
@@ -32,13 +32,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Workload:
-    """A model at a size.
-
-    Attributes:
-        name: `dcgan 32x32`, say.
-        experiment: what is trained; a log is due every 1000 images, as in a run of 100 kimg.
-        shape: of its images.
-    """
+    """A model at a size; a log is due every 1000 images, as in a run of 100 kimg."""
 
     name: str
     experiment: Resolved
@@ -50,20 +44,16 @@ class Workload:
 
     @property
     def note(self) -> str:
-        """Width, batch and loss, for the table."""
-        e = self.experiment
+        e, shape = self.experiment, self.shape
         workers = f", {e.update.workers} workers" if isinstance(e.update, MDGANConfig) else ""
-        return (
-            f"{self.shape.channels}x{self.shape.side}x{self.shape.side}, width {e.flat()['networks.width']}, "
-            + (f"batch {e.batch}{workers}, {e.loss.name}")
-        )
+        size = f"{shape.channels}x{shape.side}x{shape.side}, width {e.flat()['networks.width']}"
+        return f"{size}, batch {e.batch}{workers}, {e.loss.name}"
 
     def default(self, device: torch.device) -> Settled:
-        """The precision that it is trained in on a device unless asked for another."""
+        """The precision that it is trained in on a device by default."""
         return precisions.resolve("auto", device, MODELS[self.experiment.networks.name])
 
     def trained_in(self, precision: Settled) -> Workload:
-        """The same in a precision."""
         return replace(self, experiment=self.experiment.model_copy(update={"precision": precision}))
 
     def update(self, device: torch.device) -> Update:
@@ -71,26 +61,26 @@ class Workload:
         return RULES[self.experiment.update.rule](self.experiment, self.shape, Context(self.data.train.to(device)))
 
 
-def colour(model: str, precision: Settled = "float32") -> Workload:
+def colour(model: str) -> Workload:
     """32x32 colour images, as CIFAR-10's."""
-    return _workload(model, "32x32", Shape(3, 32), precision, SIZES[model])
+    return _workload(model, "32x32", Shape(3, 32), SIZES[model])
 
 
-def small(model: str, precision: Settled = "float32", **fields: Any) -> Workload:
+def small(model: str) -> Workload:
     """A cell of the default matrix, `digits`."""
     file = read_matrix("digits").file
-    return _workload(model, "digits", Shape(1, 16), precision, file.defaults, file.models[model], fields)
+    return _workload(model, "digits", Shape(1, 16), file.defaults, file.models[model])
 
 
 def papers(model: str) -> Workload:
     """The recipe as it stands, at the papers' width, on 32x32 colour images."""
-    return _workload(model, "recipe", Shape(3, 32), "float32")
+    return _workload(model, "recipe", Shape(3, 32))
 
 
-def _workload(model: str, size: str, shape: Shape, precision: Settled, *tables: Mapping[str, Any]) -> Workload:
-    forever = {"kimg": 1e5, "schedule": {"logs": 100_000}, "precision": precision, "dataset": "synthetic"}
+def _workload(model: str, size: str, shape: Shape, *tables: Mapping[str, Any]) -> Workload:
+    forever = {"kimg": 1e5, "schedule": {"logs": 100_000}, "precision": "float32", "dataset": "synthetic"}
     made = experiment(recipe(model).settings, *tables, forever, where="benchmarks.speed")
-    return Workload(f"{model} {size}", Resolved.of(made, shape.side, precision, ["none"]), shape)
+    return Workload(f"{model} {size}", Resolved.of(made, shape.side, "float32", ["none"]), shape)
 
 
 @cache

@@ -11,6 +11,7 @@ from gans.commands import options
 from gans.commands.checks import dataset
 from gans.commands.options import Option
 from gans.errors import InputError
+from gans.files import file_name
 from gans.places import taken
 
 
@@ -45,9 +46,9 @@ def run(asked: Extractor) -> int:
     """Train, measure on the test images, and write weights and card."""
     dataset(asked.data)
     from gans.data import datasets
-    from gans.fidelity.extractors.pin import pin
+    from gans.fidelity.extractors.pinned import pin
 
-    name = asked.name or re.sub(r"[^a-z0-9]+", "-", asked.data.lower()).strip("-")
+    name = asked.name or re.sub(r"[^a-z0-9]+", "-", asked.data.lower())[-100:].strip("-")
     folder = place(name, asked)
     data = datasets.load(asked.data, resolution=asked.resolution)
     card = pin(data, name, folder, options.command_line("gans extractor", asked))
@@ -63,6 +64,7 @@ def place(name: str, asked: Extractor) -> Path:
     """
     from gans.fidelity.extractors.cards import SHIPPED, own
 
+    file_name(name, "extractor")
     if asked.output is None and (SHIPPED / f"{name}.json").exists():
         raise InputError(f"an extractor '{name}' ships, which scores are by; give yours another --name")
     folder = asked.output or own()

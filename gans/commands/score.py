@@ -43,7 +43,7 @@ class Score:
     reference: Annotated[
         str, Option("digits, mnist, ..., folder:PATH; of a generator, what it was trained on", metavar="DATASET")
     ] = ""
-    extractor: Annotated[str, Option("auto: the data set's own, else inception, else a stand-in")] = "auto"
+    extractor: Annotated[str, Option("auto: the data set's own, else inception, else cifar10-resized")] = "auto"
     metric: Annotated[
         tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
     ] = ()
@@ -334,11 +334,10 @@ def plus_minus(value: float, error: float) -> str:
 
 def list_extractors(plain: bool) -> int:
     """Print the cards of all pinned extractors, and what is known of Inception."""
-    from gans.fidelity import INCEPTION
-    from gans.fidelity.extractors.cards import INCEPTION_SHA256, cards
-    from gans.fidelity.extractors.clip import WEIGHTS as CLIP
-    from gans.fidelity.extractors.dinov2 import WEIGHTS as DINOV2
-    from gans.fidelity.extractors.resized import CARD, RESIZED
+    from gans.fidelity.extractors.cards import PHOTOGRAPHS, cards
+    from gans.fidelity.extractors.dinov2 import DINOV2
+    from gans.fidelity.extractors.find import RESIZED
+    from gans.fidelity.extractors.published import CLIP, INCEPTION
 
     known = cards()
     for card in known.values():
@@ -348,9 +347,9 @@ def list_extractors(plain: bool) -> int:
         return 0
     for card in known.values():
         print(described(card))
-    print(f"{RESIZED}: '{CARD}' on images of any size, resized; for data without labels where Inception is not")
-    print(f"{INCEPTION}: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)")
-    print(f"  sha256    {INCEPTION_SHA256}")
+    print(f"{RESIZED}: '{PHOTOGRAPHS}' on images of any size, resized; the default where Inception is not")
+    print("inception: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)")
+    print(f"  sha256    {INCEPTION.sha256}")
     print("dinov2: ViT-L/14 of 2023, any size (GANS_DINOV2 names its file)")
     print(f"  sha256    {DINOV2.sha256}")
     print("clip: ViT-B/32 of 2021, any size (GANS_CLIP names its file)")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gans.data import sent
-from gans.data.folders import FOLDER, KEPT, last_line, load_folder
+from gans.data.folders import FOLDER, KEPT, load_folder
 from gans.data.images import (
     ImageData,
     Source,
@@ -30,7 +30,7 @@ from gans.data.images import (
     fit_all,
     smallest_resolution,
 )
-from gans.errors import InputError, unknown
+from gans.errors import InputError, last_line, unknown
 from gans.files import data_root
 from gans.registry import DATASETS
 

@@ -1,6 +1,6 @@
-"""Data sets from any directory, zip or tar archive of images: listed, decoded, split, labelled and cached.
+"""Data sets from any directory, zip or tar archive of images: decoded, split, labelled and cached.
 
-Everything is decoded once into memory: there is no loader, no worker, no transform.
+All images are decoded once into memory: there is no loader, no worker, no transform.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ import json
 import logging
 import posixpath
 import re
-import uuid
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import PIL
@@ -26,27 +24,26 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 
 from gans.data import listing
 from gans.data.images import ImageData, Split, check_memory, fit, planes, smallest_resolution
 from gans.data.listing import UNREADABLE, File, LeftOut
-from gans.errors import InputError
-from gans.files import expand, user_cache
+from gans.errors import InputError, last_line
+from gans.files import cache_read, cache_write, expand, user_cache
 from gans.registry import FOLDER
 
 log = logging.getLogger("gans")
 
-LARGEST_DEFAULT = 128  # a folder of photographs; `resolution=` may ask for more
-CACHE_VERSION = 3  # raise with any change to how a folder is decoded, fitted, labelled or split
-KEPT = 8  # data sets that a process holds on to: those of one matrix
+LARGEST_DEFAULT = 128  # a folder of photographs; `resolution=` may be larger
+CACHE_VERSION = 4  # raise with any change to how a folder is decoded, fitted, labelled, split or cached
+KEPT = 8  # data sets that stay in a process's memory: those of one matrix
 
-# Pillow would also try formats that run other programs (EPS), are no pictures, or cannot be known (TGA).
+# Pillow would also try formats that run other programs (EPS), are no pictures, or cannot be recognised (TGA).
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF", "JPEG2000", "QOI", "SGI")
-MAGIC = 32  # bytes by which a format is known
-MOST_NAMED = 10  # broken images, one line each; all are counted
-TURNED = 0x0112  # EXIF's tag for how a camera was held
+MAGIC = 32  # first bytes of a file, by which its format is recognised
+MOST_NAMED = 10  # broken images with a line in the log; all are counted
+ORIENTATION = 0x0112  # EXIF's tag for how a camera was held
 HELD_OUT = ("test", "val", "valid", "validation")  # names of the test split's folder, best first
 
 T = TypeVar("T")
@@ -56,26 +53,30 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     """The images of `name`, "folder:PATH", as squares; see `gans.data.datasets.load` for the rules and the errors.
 
     A folder whose files have not changed (names, sizes, times) comes from this process's memory, or else
-    from the cache in `root`/cache or the user's. `resolution` is in pixels and sound, or None.
+    from the cache in `root`/cache or the user's. `resolution` is in pixels and valid, or None.
     """
-    asked = name.removeprefix(FOLDER)
-    if not asked:
-        raise InputError(f"'{name}' names no folder: write {FOLDER}PATH, a directory, .zip or .tar of images")
+    path = _resolved(name)
     try:
-        path = expand(asked).resolve(strict=True)
         return cached_folder(name, path, _fingerprint(path), root, resolution)
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, InputError) or not re.search("Symlink loop|null byte", str(error)):
-            raise
-        raise InputError(f"{name!r} is no path ({last_line(error)}); check it") from None
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: {error.filename} does not exist; check the path") from None
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read {error.filename}; change its mode or owner") from None
     except UNREADABLE as error:
         raise InputError(
             f"{name} is no directory, zip or tar, or is damaged ({last_line(error)}); check it or fetch it again"
         ) from None
+
+
+def _resolved(name: str) -> Path:
+    given = name.removeprefix(FOLDER)
+    if not given:
+        raise InputError(f"'{name}' names no folder: write {FOLDER}PATH, a directory, .zip or .tar of images")
+    path = expand(given)
+    try:
+        return path.resolve(strict=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: {error.filename} does not exist; check the path") from None
+    except (OSError, RuntimeError, ValueError) as error:  # no permission, a loop of links, a null byte
+        raise InputError(f"{name!r} is no path that can be followed ({last_line(error)}); check it") from None
 
 
 @functools.lru_cache(maxsize=KEPT)
@@ -85,14 +86,30 @@ def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolut
     key = [CACHE_VERSION, PIL.__version__, str(path), resolution, *fingerprint]
     file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.safetensors"
     files = [place / file for place in (root / "cache", user_cache())]
-    cached = (_read_cache(file, name, title) for file in files if file.is_file())
-    data = next((data for data in cached if data), None)
-    if data is None:
+    if cached := cache_read(files, "the images are decoded again"):
+        data = _unpacked(name, title, *cached)
+    else:
         data = _decode_folder(name, title, path, resolution)
-        _write_cache(data, files)
+        cache_write(files, *_packed(data))
     for remark in data.remarks:
         log.warning("%s: %s", name, remark)
     return data
+
+
+def _packed(data: ImageData) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    fields = vars(data)
+    tensors = {key: value for key, value in fields.items() if isinstance(value, Tensor)}
+    return tensors, {key: fields[key] for key in ("hash", "classes", "skipped", "sizes", "remarks")}
+
+
+def _unpacked(name: str, title: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> ImageData:
+    labels = {"train_labels": None, "test_labels": None}
+    lists = {
+        "classes": tuple(about["classes"]),
+        "sizes": tuple(map(tuple, about["sizes"])),
+        "remarks": tuple(about["remarks"]),
+    }
+    return ImageData(**{"name": name, "title": title, **labels, **tensors, **about, **lists})
 
 
 def _fingerprint(path: Path) -> tuple:
@@ -100,57 +117,56 @@ def _fingerprint(path: Path) -> tuple:
     if path.is_dir():
         left = LeftOut()
         found = sorted((file.name, file.size, file.modified) for file in listing.files(path, left))
-        return (*found, *left.as_key())
+        return (*found, *((reason, *sorted(names)) for reason, names in sorted(left.names.items())))
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
-def last_line(error: Exception) -> str:
-    """The last line of a message: libraries end their lists of failed attempts with the reason."""
-    return (str(error).strip().splitlines() or [repr(error)])[-1]
+# --- decoding
+
+
+class _Header(NamedTuple):
+    size: tuple[int, int]  # width and height as stored, pixels
+    channels: int  # 1 or 3
 
 
 def _decode_folder(name: str, title: str, path: Path, resolution: int | None) -> ImageData:
     """Two passes: over the headers, which decide on size and channels, then over the pixels.
 
-    For a tar each is one streaming pass. The first adds about half to the time, once; a single pass would
-    have to hold every file in memory until the last has told the most common size.
+    A tar is streamed twice. The first pass adds about half to the time, once; a single pass would have to hold
+    every file in memory until the most common size is known.
     """
-    left, total = LeftOut(), listing.count(path)
+    left = LeftOut()
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        headers = dict(_visit(path, _header, left, "looking through", total))
+        headers = dict(_visit(path, _header, left, "looking through", None))
         channels = _common_channels(name, [header.channels for header in headers.values()], left)
         side = resolution or _default_resolution([min(header.size) for header in headers.values()])
         shape = (len(headers), channels, side, side)
         check_memory(name, shape)
         images = np.zeros(shape, np.uint8)
         place = {file: index for index, file in enumerate(headers)}
-        decode = functools.partial(_decoded, resolution=side)
         changes = {}
-        for file, (pixels, changed) in _visit(path, decode, left, "decoding", total):
+        decode = functools.partial(_decoded, resolution=side)
+        for file, (pixels, changed) in _visit(path, decode, left, "decoding", len(headers)):
             images[place[file]] = pixels
             changes[file] = changed
     train, test, outside = _split(name, sorted(changes))
     classes = _classes([*train.values(), *test.values()])
-    number = {folder: index for index, folder in enumerate(classes)}
 
     def split(files: dict[str, str]) -> Split:
+        labels = [classes.index(_class_of(inside)) for inside in files.values()] if classes else None
         rows = torch.from_numpy(images[[place[file] for file in files]])
-        labels = [number[_class_of(inside)] for inside in files.values()] if classes else None
         return Split(rows, None if labels is None else torch.tensor(labels))
 
     used = (*train, *test)
-    converted = _tally([change for file in used for change in changes[file]])
-    remarks = [f"converted: {converted}"] if converted else []
+    converted = Counter(change for file in used for change in changes[file])
+    remarks = [f"converted: {', '.join(f'{n:,} {what}' for what, n in sorted(converted.items()))}"] * bool(
+        converted
+    )
     remarks += [f"left out: {text}" for text in [left.text()] if text] + outside
     sizes = (headers[file].size for file in used)
-    return ImageData.of(name, title, split(train), split(test), classes, left.faults(), sizes, remarks)
-
-
-def _tally(changes: list[str]) -> str:
-    """`3 of 16 bits to 8, 1 palette`."""
-    return ", ".join(f"{n:,} {change}" for change, n in sorted(Counter(changes).items()))
+    return ImageData.of(name, title, split(train), split(test), classes, left.faults(), sizes, remarks + outside)
 
 
 def _visit(
@@ -158,21 +174,19 @@ def _visit(
 ) -> Iterator[tuple[str, T]]:
     """(name, look(image)) of every sound image; others are added to `left`, broken ones named in the log."""
     console = Console(stderr=True)
-    files = track(
+    for file in track(
         listing.files(path, left),
         description=f"{phase} {path.name}",
         total=total,
         console=console,
         disable=not console.is_terminal,
-    )
-    for file in files:
+    ):
         content = _content(path, file)
-        if content is None:
-            left.add(listing.UNKNOWN, file.name)
-            continue
         try:
+            if content is None:
+                raise UnidentifiedImageError
             with Image.open(io.BytesIO(content), formats=formats()) as image:
-                seen = look(image)
+                found = look(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise InputError(
                 f"{path}: {file.name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; remove or shrink it"
@@ -180,28 +194,27 @@ def _visit(
         except Exception as error:  # Pillow answers damage with nearly any exception
             if isinstance(error, UnidentifiedImageError) and not _is_named_image(file.name):
                 left.add(listing.UNKNOWN, file.name)
-            else:
-                _note_broken(path, file.name, error, left)
-            continue
-        yield file.name, seen
+            elif left.add(listing.BROKEN, file.name) and len(left.names[listing.BROKEN]) <= MOST_NAMED:
+                reason = str(error).partition(" <")[0]
+                log.warning("%s: %s is broken and left out: %s", path, file.name, reason)
+        else:
+            yield file.name, found
 
 
 def _content(path: Path, file: File) -> bytes | None:
-    """A file's bytes; None if neither its first ones nor its name are an image's, and it is read no further."""
+    """A file's bytes; None if neither its first ones nor its name are an image's: it is read no further."""
     with file.open() as opened:
         start = opened.read(MAGIC)
         if not (_is_image(start) or _is_named_image(file.name)):
             return None
         if file.size > listing.size_limit():
             raise listing.too_large(path, file.name, file.size)
-        # more than that is not taken, whatever has been written to it since
-        return start + opened.read(max(0, file.size - len(start)))
-
-
-def _note_broken(path: Path, file: str, error: Exception, left: LeftOut) -> None:
-    new = left.add(listing.BROKEN, file)
-    if new and len(left.names[listing.BROKEN]) <= MOST_NAMED:
-        log.warning("%s: %s is broken and left out: %s", path, file, str(error).partition(" <")[0])
+        parts, left = [start], file.size - len(start)
+        # no more than declared, whatever has been written to it since
+        while left > 0 and (part := opened.read(min(left, listing.PIECE))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
 
 
 @functools.cache
@@ -228,13 +241,7 @@ def _is_named_image(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in suffixes()
 
 
-# What a folder's images have in common
-
-
-@dataclass(frozen=True)
-class _Header:
-    size: tuple[int, int]  # width and height as stored, pixels
-    channels: int  # 1 or 3
+# --- what a folder's images have in common
 
 
 def _header(image: Image.Image) -> _Header:
@@ -243,7 +250,7 @@ def _header(image: Image.Image) -> _Header:
 
 
 def _check_range(image: Image.Image) -> None:
-    """Refuse pixels of which nobody knows what white is: to scale them would be a guess.
+    """Refuse pixels whose white is unknown: to scale them would be a guess.
 
     Raises:
         ValueError: floats, or integers other than unsigned ones of 16 bits.
@@ -267,7 +274,7 @@ def _decoded(image: Image.Image, resolution: int) -> tuple[np.ndarray, list[str]
     """uint8 (channels, resolution, resolution) of an image as opened, and how it was converted to that."""
     _check_range(image)
     changes = _changes(image)
-    if image.getexif().get(TURNED, 1) != 1:
+    if image.getexif().get(ORIENTATION, 1) != 1:
         changes.append("turned as their EXIF says")
     ImageOps.exif_transpose(image, in_place=True)
     return planes(fit(_plain(image), resolution)), changes
@@ -324,7 +331,7 @@ def _default_resolution(sides: list[int]) -> int:
 
 
 def _split(name: str, files: list[str]) -> tuple[dict[str, str], dict[str, str], list[str]]:
-    """Train and test files, each with its path inside the split, and what to say of others; `files` are sorted."""
+    """Train and test files, each with its path inside the split, and remarks on others; `files` are sorted."""
     if len(files) < 2:
         raise InputError(
             f"{name} has {len(files)} sound images; add some: one to train and one to test are needed"
@@ -363,58 +370,3 @@ def _class_of(path: str) -> str:
 def _classes(paths: list[str]) -> tuple[str, ...]:
     folders = sorted({_class_of(path) for path in paths})
     return tuple(folders) if len(folders) > 1 and "" not in folders else ()
-
-
-# The cache of decoded folders: deleting it only costs time
-
-
-def _read_cache(file: Path, name: str, title: str) -> ImageData | None:
-    """The data set in `file`; None, with a warning, if anything in it is not as it was written."""
-    try:
-        with safe_open(file, "pt") as archive:
-            tensors = {key: archive.get_tensor(key) for key in archive.keys()}  # noqa: SIM118 (no dict)
-            stored = archive.metadata()
-        about = json.loads(stored["about"])
-        train, test = (Split(tensors[part], tensors.get(f"{part}_labels")) for part in ("train", "test"))
-        sizes = map(tuple, about["sizes"])
-        told = about["skipped"], sizes, about["remarks"]
-        data = ImageData.of(name, title, train, test, tuple(about["classes"]), *told)
-        intact = stored["seal"] == _seal(stored["about"]) and about["hash"] == data.hash
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
-        intact = False
-    if intact:
-        return data
-    log.warning("the cache %s is damaged; the images are decoded again", file)
-    return None
-
-
-def _write_cache(data: ImageData, files: list[Path]) -> None:
-    """Write to the first of `files` that can be written; without any the next load decodes again."""
-    names = ("hash", "classes", "skipped", "sizes", "remarks")
-    about = json.dumps({name: getattr(data, name) for name in names})
-    tensors = {"train": data.train, "test": data.test}
-    if data.train_labels is not None and data.test_labels is not None:
-        tensors |= {"train_labels": data.train_labels, "test_labels": data.test_labels}
-    for file in files:
-        # beside the target, under a name of its own: replacing is then atomic, also between processes
-        part = file.with_name(f"{file.name}.{uuid.uuid4().hex}")
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, part, {"about": about, "seal": _seal(about)})
-            part.chmod(0o644)  # safetensors makes it private, but a data folder may be shared
-            part.replace(file)
-            return
-        except (OSError, SafetensorError) as error:
-            log.info("no cache at %s: %s", file, error)
-            _remove(part)
-
-
-def _remove(file: Path) -> None:
-    try:
-        file.unlink(missing_ok=True)
-    except OSError:  # its folder is no folder, or read-only: there is nothing to remove
-        return
-
-
-def _seal(about: str) -> str:
-    return hashlib.sha256(about.encode()).hexdigest()

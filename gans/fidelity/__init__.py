@@ -10,7 +10,6 @@ from gans.fidelity.extractors.find import (
     default_extractor,
     names,
     own_extractor,
-    planned_extractor,
     published,
     require,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "identity",
     "names",
     "own_extractor",
-    "planned_extractor",
     "published",
     "require",
 ]

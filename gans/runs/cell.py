@@ -107,8 +107,7 @@ def identify_seeds(
 ) -> list[Cell]:
     """The cells of an experiment from some seeds, in their order; else as `identify`, with all looked up once."""
     images = datasets.load(experiment.dataset, resolution=experiment.resolution)
-    default = fidelity.planned_extractor if find is described else fidelity.default_extractor
-    names = [default(images) if e == "auto" else e for e in experiment.score.extractors]
+    names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
     extractors = [find(name) for name in dict.fromkeys(names)]
     settled = precision.resolve(experiment.precision, device, MODELS[experiment.networks.name])
     resolved = Resolved.of(experiment, images.resolution, settled, [e.name for e in extractors])

@@ -64,7 +64,7 @@ ELSEWHERE = ("http", "https", "databricks", "databricks-uc", "uc")  # that MLflo
 # what names a store, and what to do about one that is no server
 TRACKING, FILE = "MLFLOW_TRACKING_URI", f"set MLFLOW_TRACKING_URI, {DEFAULT_URI} for one"
 STORAGE = "STORAGE"
-JOURNAL = "take a file, STORAGE=sweeps.journal, or the URL of a database, STORAGE=postgresql://..."
+DATABASE = "take the URL of a database: STORAGE=sqlite:///sweeps.db, or STORAGE=postgresql://..."
 
 
 class Unusable(Exception):
@@ -128,19 +128,18 @@ def check_reading(url: str, runs: Path) -> bool:
 
 
 def check_storage(url: str) -> None:
-    """Refuse a sweep's storage that cannot be used: a journal file, or a database.
+    """Refuse a sweep's storage that is no database, or one that cannot be used.
 
     Raises:
         InputError: what is wrong with it, and the remedy.
     """
     try:
-        if "://" in url:
-            check(url, OPTUNA)
-        else:
-            _journal(Path(url))
+        if "://" not in url:
+            raise Unusable("it is no URL")
+        check(url, OPTUNA)
     except Unusable as error:
         raise InputError(
-            f"cannot use the storage {shown(url)}: {error}; {remedy(url, STORAGE, JOURNAL)}"
+            f"cannot use the storage {shown(url)}: {error}; {remedy(url, STORAGE, DATABASE)}"
         ) from None
 
 
@@ -205,21 +204,6 @@ def _sqlite(path: Path | None, kind: Kind) -> None:
     tables = _tables(path)
     _of_kind(tables, kind)
     _no_stranger(tables, kind)
-
-
-def _journal(path: Path) -> None:
-    if not path.exists():
-        _writable_folder(path, OPTUNA)
-        return
-    try:
-        with path.open("r+b") as file:
-            start = file.read(1)
-    except OSError as error:
-        raise Unusable(f"{path}: {error.strerror}") from None
-    if start not in (b"", b"{"):
-        raise Unusable(f"{path} is no journal" + "; a database has a URL, sqlite:///FILE" * (start == MAGIC[:1]))
-    if not os.access(path.parent, os.W_OK):  # for the lock beside it
-        raise Unusable(f"{path.parent}: no permission to write")
 
 
 def _writable_folder(path: Path, kind: Kind) -> None:

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator, model_validator
 
 from gans.config import Count, Settings, read_toml, validated
 from gans.errors import InputError, first_line, unknown
-from gans.files import cache, expand, write_bytes
+from gans.files import cache, expand, file_name, write_bytes
 
 INDEX = "zoo.toml"
 PREFIX = "zoo:"  # of a generator's name on a command line
@@ -54,9 +54,7 @@ class Entry(Settings):
     @field_validator("file")
     @classmethod
     def beside_the_index(cls, file: str) -> str:
-        if Path(file).name != file:
-            raise InputError(f"file = '{file}' is no plain name; a zoo's files lie beside its index")
-        return file
+        return file_name(file, "file") if file else file
 
     @field_validator("url")
     @classmethod
@@ -88,6 +86,7 @@ class Zoo:
         for name, value in table.items():
             if not isinstance(value, Mapping):
                 raise InputError(f"{where}: {name} is no table of a generator; write [{name}]")
+            file_name(name, f"{where}: generator")
         return {name: validated(Entry, value, where, name) for name, value in table.items()}
 
     def path(self, name: str, entry: Entry) -> Path:

@@ -7,9 +7,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,8 +45,22 @@ from sweeps import __main__ as command
 from sweeps import record, winners
 from sweeps.options import Request
 from sweeps.runner import SweepRun, default_cell, plan
-from sweeps.space import Choice, Range, Space, read_space, space
-from sweeps.study import HOST, Sweep, Tally, bury, counted, open_storage, origin, reap, sign, surplus, unclaimed
+from sweeps.space import Parameter, Space, read_space, space
+from sweeps.study import (
+    GRACE,
+    JOB,
+    LOST,
+    Sweep,
+    Tally,
+    counted,
+    fail,
+    held_by,
+    open_storage,
+    origin,
+    release_stale,
+    surplus,
+    unclaimed,
+)
 from sweeps.toml import lines, nest
 from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
 from sweeps.trial import report as report_point
@@ -67,12 +81,12 @@ def sweep(tmp_path) -> Sweep:
     base = experiment(recipe("gan").settings, {"kimg": 6, "precision": "float32", "schedule": {"evaluations": 6}})
     cell = Cell("gan", base, "0" * 16, "fd_stub")
     parameters = {
-        "optimizer.lr_g": Range(low=1e-5, high=1e-1, log=True),
-        "batch": Choice(choices=(32, 64, 128)),
+        "optimizer.lr_g": Parameter(low=1e-5, high=1e-1, log=True),
+        "batch": Parameter(choices=(32, 64, 128)),
     }
     return Sweep(
         study="stub",
-        storage=str(tmp_path / "sweeps.journal"),
+        storage=f"sqlite:///{tmp_path}/sweeps.db",
         default=cell,
         space=Space(parameters, base.flat()),
         trials=5,
@@ -204,7 +218,7 @@ def test_an_own_file_takes_the_place_of_the_models(tmp_path):
     cell, _ = default_cell(Request("sagan"), CPU)
     space = read_space("sagan", cell.experiment, file)
     assert set(space.parameters) == {"batch", "loss.name", "optimizer.beta1"}
-    assert space.parameters["batch"] == Choice(choices=(32, 128))
+    assert space.parameters["batch"] == Parameter(choices=(32, 128))
     assert all(tables["loss"] == {"name": "hinge"} for tables in samples(space, 5))
     assert space.default() is None  # a batch of 64 is not in it
     again = dict(flatten(tomllib.loads(space.text())))
@@ -262,15 +276,25 @@ def test_the_default_is_the_first_trial(sweep, site):
     assert study.trials[0].params == {"optimizer.lr_g": 2e-4, "batch": 64}
 
 
-def test_a_killed_worker_s_trial_is_tried_again_and_the_count_is_exact(sweep, site):
+def age(study: optuna.Study, seconds: float) -> None:
+    """Move the heartbeats and the starts of all trials into the past."""
+    path = str(study._storage._backend.url).removeprefix("sqlite:///")
+    with sqlite3.connect(path) as database:
+        for table, column in (("trial_heartbeats", "heartbeat"), ("trials", "datetime_start")):
+            database.execute(f"UPDATE {table} SET {column} = datetime({column}, '-{seconds} seconds')")
+
+
+def test_a_killed_worker_s_trial_is_retried_and_the_count_is_exact(sweep, site):
     study = sweep.create()
     go(sweep, site)
     assert go_elsewhere(sweep, site, suicide) == -signal.SIGKILL
-    assert states(study) == ["COMPLETE", "RUNNING"]
+    release_stale(study, 60)
+    assert states(study) == ["COMPLETE", "RUNNING"]  # its worker may live
     killed = study.trials[1]
-    assert [trial.number for trial in reap(study, 60)] == [1]
+    age(study, GRACE + 1)
+    release_stale(study, 60)
+    release_stale(study, 60)
     assert states(study) == ["COMPLETE", "FAIL", "WAITING"]
-    assert reap(study, 60) == []
     assert go(sweep, site).status == "finished"
     again = study.trials[2]
     assert again.params == killed.params and origin(again) == 1
@@ -284,32 +308,39 @@ def test_a_killed_worker_s_trial_is_tried_again_and_the_count_is_exact(sweep, si
     assert counted(study) == 7
 
 
-def test_a_worker_that_lives_is_left_alone(sweep, site):
+def test_a_worker_that_died_before_its_first_heartbeat_is_found_by_the_time_limit(sweep):
     study = sweep.create()
-    trial = study.ask()
-    sign(trial, "mine")
-    assert reap(study, 60) == []
-    worker = trial.user_attrs["worker"]
-    trial.set_user_attr("worker", {**worker, "host": f"not-{HOST}", "pid": 1})
-    assert reap(study, 60) == []
-    trial.set_user_attr("worker", {**worker, "host": f"not-{HOST}", "since": time.time() - 1000})
-    assert [dead.number for dead in reap(study, 60)] == [0]
+    study.ask()
+    age(study, GRACE + 1)
+    release_stale(study, 60)
+    assert states(study) == ["RUNNING"]
+    age(study, LOST + 60)
+    release_stale(study, 60)
+    assert states(study)[0] == "FAIL"
 
 
-def test_a_number_that_another_process_got_since_is_another_process(sweep):
+def test_a_trial_that_others_took_for_dead_does_not_count_twice(sweep, site):
+    def slow(trial: Trial, sweep: Sweep, *_: Any) -> tuple[float, ...]:
+        sweep.space.suggest(trial)
+        fail(trial.study, trial.study.trials[trial.number])
+        trial.report(1.0, 1)
+        return (1.0,)
+
     study = sweep.create()
-    trial = study.ask()
-    sign(trial, "mine")
-    trial.set_user_attr("worker", {**trial.user_attrs["worker"], "born": 0.0})
-    assert len(reap(study, 60)) == 1
+    assert go(sweep, site, slow).status == "surplus"
+    assert states(study) == ["FAIL", "WAITING"]
+    assert go(sweep, site).status == "finished"
 
 
-def test_a_trial_dies_three_times_at_most(sweep, site):
+def test_a_trial_is_retried_three_times_at_most(sweep):
     study = sweep.create()
     for _ in range(4):
-        sign(trial := study.ask(), "mine")
-        assert bury(study, study.trials[trial.number])
-        assert not bury(study, study.trials[trial.number])  # another process is too late
+        trial = study.ask()
+        trial.set_user_attr(JOB, "mine")
+        assert [held.number for held in held_by(study, "mine")] == [trial.number]
+        assert fail(study, study.trials[trial.number])
+        assert not fail(study, study.trials[trial.number])  # another process is too late
+        assert not held_by(study, "mine")
     assert states(study) == ["FAIL"] * 4
 
 
@@ -341,7 +372,7 @@ def test_processes_never_draw_the_same_start(sweep, site):
 
 def test_a_study_draws_the_same_trials_however_often_it_is_interrupted(sweep, site, tmp_path):
     def draw(name: str, seed: int) -> list[dict[str, Any]]:
-        own = replace(sweep, storage=str(tmp_path / name), seed=seed, trials=14)
+        own = replace(sweep, storage=f"sqlite:///{tmp_path}/{name}.db", seed=seed, trials=14)
         study = own.create()
         for _ in range(14):  # start-up trials and those after; every call opens the study afresh
             go(own, site)
@@ -355,7 +386,7 @@ def test_a_study_draws_the_same_trials_however_often_it_is_interrupted(sweep, si
 def test_another_sweep_does_not_join_a_study(sweep):
     sweep.create()
     assert sweep.create().study_name == "stub"
-    other = replace(sweep, space=Space({"batch": Choice(choices=(1, 2))}, sweep.base.flat()))
+    other = replace(sweep, space=Space({"batch": Parameter(choices=(1, 2))}, sweep.base.flat()))
     base = sweep.base.model_copy(update={"precision": "bf16"})
     elsewhere = replace(sweep, default=replace(sweep.default, experiment=base))
     with pytest.raises(
@@ -383,13 +414,6 @@ def test_a_study_of_another_program_is_refused(sweep):
     optuna.create_study(storage=open_storage(sweep.storage), study_name="stub", direction="maximize")
     with pytest.raises(InputError, match=r"study 'stub' in .* is not from `make sweep`; start another"):
         sweep.create()
-
-
-def test_a_database_is_a_storage_too(sweep, site, tmp_path):
-    own = replace(sweep, storage=f"sqlite:///{tmp_path}/study.db", trials=2)
-    study = own.create()
-    go(own, site), go(own, site)
-    assert counted(study) == 2 and not unclaimed(study, 2)
 
 
 @pytest.mark.parametrize(
@@ -485,7 +509,8 @@ def test_checkpoints_are_kept_for_the_best_and_for_those_to_be_tried_again(sweep
     for _ in range(3):
         go(sweep, site)
     go_elsewhere(sweep, site, suicide)
-    reap(study, 60)
+    (killed,) = held_by(study, "ticket")
+    fail(study, killed)
     for number in range(4):
         trial_folder(site.folder, number).mkdir()
         (trial_folder(site.folder, number) / CHECKPOINT).touch()
@@ -569,7 +594,7 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
     monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
     store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun that it could be told of
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
-    sign(run.study.ask(), "late")
+    run.study.ask().set_user_attr(JOB, "late")
     job = Job("late", lambda report, folder: Result("finished"), tmp_path, 0, 1)
     run.write_down(Ended(job, Result("timed out", "still running after 1 minutes")))
     assert states(run.study) == ["FAIL"]
@@ -599,13 +624,13 @@ def test_bad_input_is_one_line_and_exit_code_2(flags, says, monkeypatch, capsys)
 
 
 def test_a_storage_that_cannot_be_reached_is_one_line(tmp_path):
-    (tmp_path / "text").write_text("not a journal\nnor anything\n")
+    (tmp_path / "text").write_text("not a database\nnor anything\n")
     for url in (
-        "/no/such/folder/sweeps.journal",
+        "sweeps.journal",
         "postgresql://me:secret@127.0.0.1:1/x",
         "sqlite:////no/such/folder/x.db",
         "nonsense://x",
-        str(tmp_path / "text"),
+        f"sqlite:///{tmp_path}/text",
         str(tmp_path),
     ):
         with pytest.raises(InputError, match="cannot use the storage") as caught:
@@ -667,7 +692,7 @@ class Place:
         return self.start("gan", *usual, *flags)
 
     def study(self, name: str = "gan-digits-budget0.01") -> optuna.Study:
-        return optuna.load_study(study_name=name, storage=open_storage(str(self.folder / "sweeps.journal")))
+        return optuna.load_study(study_name=name, storage=open_storage(f"sqlite:///{self.folder}/sweeps.db"))
 
     def wait_for(self, state: TrialState, above: int = 0) -> None:
         def there() -> bool:
@@ -726,7 +751,7 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
     # the pages come back from the store alone
     written = {path: path.read_bytes() for path in page.parent.rglob("*.*")}
     shutil.rmtree(page.parent)
-    (place.folder / "sweeps.journal").unlink()
+    (place.folder / "sweeps.db").unlink()
     again = place.start(module="sweeps.page")
     output = said(again)
     assert again.returncode == 0, output
@@ -768,7 +793,7 @@ def test_trials_share_the_process_of_a_gpu(tmp_path, monkeypatch):
 
     monkeypatch.setattr("benchmarks.executors.executor", pool)
     request = Request(
-        "gan", trials=4, space=Path("tiny.toml"), storage="sweeps.journal", budget=0.01, finalists=1, fresh=2
+        "gan", trials=4, space=Path("tiny.toml"), storage="sqlite:///sweeps.db", budget=0.01, finalists=1, fresh=2
     )
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     run = SweepRun(request, Machine("cpu", 2, tmp_path / "runs"), store)

@@ -1,4 +1,7 @@
-"""The cards of the extractors pinned in this repository: what their weights are, and where they came from."""
+"""Cards of the pinned extractors: what their weights are, and where they came from. Free of torch.
+
+A pinned extractor is a small classifier that was trained on one data set, at one size.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from gans.errors import InputError
-from gans.files import caches, write_text
+from gans.files import write_text
 from gans.places import EXTRACTORS, outputs
 
 SHIPPED = Path(__file__).parent / "weights"
-MADE = "extractors"  # the folder of a cache with those that were trained because there was none
-TO_BE_MADE = "own-"  # how their names begin
-# of the file that torch-fidelity and pytorch-fid publish: the graph of 2015-12-05, converted
-INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+PHOTOGRAPHS = "cifar10"  # the shipped classifier of small photographs
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of one pinned extractor. It holds no date and no path, so that it can be made again.
+    """A pinned extractor. The card holds no date and no path, so that it can be made again.
 
     `data` is what it was trained on. `accuracy` is the fraction of that data set's test split that the
-    classifier gets right; `sha256` is of the weights file, which lies beside the card under the same name;
+    classifier gets right; `sha256` is of the weights file, which is beside the card under the same name;
     `network` is a key of `classifiers.NETWORKS`; `labels` are the names of the classes.
     """
 
@@ -51,28 +51,17 @@ class Card:
 
     def verify(self) -> None:
         """Raise `InputError` unless the weights file is there and is the one that this card describes."""
+        again = f"{self.command} --output {self.directory} --force"
+        remedy = f"restore it with git, or train it again: {again}"
         if not self.weights.is_file():
-            raise InputError(f"extractor '{self.name}': {self.weights} is missing; {self._remedy}")
+            raise InputError(f"extractor '{self.name}': {self.weights} is missing; {remedy}")
         if sha256(self.weights) != self.sha256:
-            raise InputError(
-                f"extractor '{self.name}': {self.weights} is not the file on its card; {self._remedy}"
-            )
+            raise InputError(f"extractor '{self.name}': {self.weights} is not the file on its card; {remedy}")
 
     @property
     def public(self) -> dict[str, Any]:
-        """What the card says, without where it lies."""
+        """The content of the card's file."""
         return {key: value for key, value in asdict(self).items() if key != "directory"}
-
-    @property
-    def made(self) -> bool:
-        """Whether it was trained because the data set had none, and is kept in a cache."""
-        return self.directory in caches(MADE)
-
-    @property
-    def _remedy(self) -> str:
-        if self.made:
-            return f"delete {self.directory / self.name}.json to train it again"
-        return f"restore it with git, or train it again: {self.command} --output {self.directory} --force"
 
     def write(self) -> Path:
         """Write the card beside its weights and return its path."""
@@ -94,12 +83,11 @@ def own() -> Path:
 
 
 def cards() -> dict[str, Card]:
-    """All pinned extractors by name: the shipped ones, those made on demand (`stand_in`), and the user's own.
+    """All pinned extractors by name: the shipped ones, and the user's own.
 
     A card that cannot be read raises `InputError`.
     """
-    directories = [SHIPPED, *caches(MADE), own()]
-    paths = [path for directory in directories for path in sorted(directory.glob("*.json"))]
+    paths = [path for directory in (SHIPPED, own()) for path in sorted(directory.glob("*.json"))]
     return {path.stem: _read(path) for path in paths}
 
 

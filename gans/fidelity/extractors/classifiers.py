@@ -18,6 +18,7 @@ from gans.data.images import to_float
 
 FEATURES = 96
 SEED = 0
+TIMED_PIXELS = 2**16  # of a batch whose time gives an estimate
 
 
 def _convolution(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> list[nn.Module]:
@@ -140,10 +141,6 @@ class Recipe:
         """Of a training on so many images."""
         return max(self.minimum_steps, self.epochs * images // self.batch)
 
-    def pixels(self, images: int, side: int) -> int:
-        """How many a training looks at, which is what its cost goes by."""
-        return self.steps(images) * min(self.batch, images) * side**2
-
 
 # by channels; grey data sets here are small digits and clothes, which a flip would turn into something else
 RECIPES = {
@@ -168,9 +165,10 @@ def _loss(model: Classifier, recipe: Recipe, images: Tensor, labels: Tensor) -> 
 
 
 def seconds(images: Tensor, labels: Tensor) -> float:
-    """About how long `train` would take here: two of its steps are timed, after one that warms up."""
+    """About how long `train` would take here: small steps are timed, after one that warms up."""
     recipe = RECIPES[images.shape[1]]
-    size = min(recipe.batch, len(images))
+    batch = min(recipe.batch, len(images))
+    size = min(batch, max(4, TIMED_PIXELS // images.shape[-1] ** 2))
     with reproducible(SEED):
         model = build(recipe.network, images.shape[1], int(labels.max()) + 1)
         times = []
@@ -178,7 +176,15 @@ def seconds(images: Tensor, labels: Tensor) -> float:
             start = time.perf_counter()
             _loss(model, recipe, images[:size], labels[:size]).backward()
             times.append(time.perf_counter() - start)
-    return sum(times[1:]) / 2 * recipe.steps(len(images))
+    return sum(times[1:]) / 2 * batch / size * recipe.steps(len(images))
+
+
+def duration(seconds: float) -> str:
+    """How long something will take, for people."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    return f"about {minutes} minute{'s' if minutes > 1 else ''}"
 
 
 def train(images: Tensor, labels: Tensor, classes: int, seed: int = SEED) -> Classifier:

@@ -1,15 +1,14 @@
 """DINOv2 ViT-L/14 (Oquab et al. 2023, 2304.07193), by whose features Stein et al. 2023 (2306.04675) measure.
 
-torch-fidelity prepares the images (`dinov2-vit-l-14`: bilinear to 224x224, ImageNet's mean and deviation); Stein
-et al. resize them bicubically. Its network is code that is downloaded as it is today: here it is torchvision's,
-with the published weights put where they belong, so that weights known by their hash are all that is fetched.
+Images are prepared as by torch-fidelity (`dinov2-vit-l-14`: bilinear to 224x224, ImageNet's mean and deviation);
+Stein et al. resize them bicubically. torch-fidelity downloads today's code of the network; here it is
+torchvision's with the published weights, so that only weights of a known hash are downloaded.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,17 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gans import seeds
-from gans.fidelity.extractors.extractor import Extractor
-from gans.fidelity.extractors.fetched import Fetched
+from gans.fidelity.extractors.extractor import MEBIBYTE
+from gans.fidelity.extractors.published import Published
 
-DINOV2 = "dinov2"
-WEIGHTS = Fetched(
-    "DINOv2",
-    "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
-    "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
-    "GANS_DINOV2",
-    "fd_dinov2",
-)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, from 0 to 1
 SIDE, PATCH, HEAD = 224, 14, 64  # pixels of an image and of a patch; numbers of an attention head
 # their names: DINOv2's, torchvision's
@@ -42,42 +33,16 @@ BLOCK = {
 SCALED = {"ls1.gamma": "attn.proj", "ls2.gamma": "mlp.fc2"}  # LayerScale, and the layer that it follows
 
 
-def dinov2(weights: str | Path | None = None) -> Extractor:
-    """The extractor, once its weights are known to be here, whole and loadable (1.2 GB).
-
-    They are taken from `weights`, else from the file in `GANS_DINOV2`, else from torch hub's cache, else they are
-    downloaded.
-
-    Raises:
-        InputError: they are missing, damaged or unobtainable.
-    """
-    path = WEIGHTS.file(weights)
-    digest, published = WEIGHTS.known(path, DINOv2)
-    return described(digest, path, published)
-
-
-def described(digest: str = WEIGHTS.sha256, path: Path | None = None, published: bool = True) -> Extractor:
-    """What it is, whether or not its weights are here."""
-    return Extractor(
-        name=DINOV2,
-        hash=digest,
-        network=partial(DINOv2, path),
-        gives=frozenset(),
-        published=published,
-        image_bytes=64 * 2**20,  # 257 tokens of 4,096 numbers, a few times over
-    )
-
-
 class DINOv2(nn.Module):
     """Features (n, 1024), the class token, of uint8 images of any size; grey ones become three channels.
 
     Args:
-        weights: the file; None: wherever it is, see `dinov2`.
+        weights: the file.
     """
 
-    def __init__(self, weights: Path | None = None) -> None:
+    def __init__(self, weights: Path) -> None:
         super().__init__()
-        state = torch.load(weights or WEIGHTS.file(), map_location="cpu", weights_only=True)
+        state = torch.load(weights, map_location="cpu", weights_only=True)
         with seeds.forked():  # torchvision draws what is then overwritten
             self.network = build(state)
 
@@ -144,3 +109,15 @@ def positions(embedding: Tensor) -> Tensor:
     scale = (count + 0.1) / side
     resized = F.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
     return torch.cat([token, resized.permute(0, 2, 3, 1).flatten(1, 2)], 1)
+
+
+DINOV2 = Published(
+    name="dinov2",
+    title="DINOv2",
+    url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+    sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+    variable="GANS_DINOV2",
+    distance="fd_dinov2",
+    load=DINOv2,
+    image_bytes=64 * MEBIBYTE,  # 257 tokens of 4,096 numbers, a few times over
+)

@@ -1,4 +1,4 @@
-"""Which feature extractors there are, and whether they can be had.
+"""Which feature extractors there are, and which one scores a data set by default.
 
 Light to import: torch-fidelity is loaded by the first network that is.
 """
@@ -6,24 +6,29 @@ Light to import: torch-fidelity is loaded by the first network that is.
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gans.errors import InputError, unknown
-from gans.fidelity.extractors.cards import INCEPTION_SHA256, TO_BE_MADE, Card, cards
+from gans.fidelity.extractors.cards import PHOTOGRAPHS, Card, cards
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
 from gans.fidelity.protocol import MINIMUM_IMAGES
-from gans.registry import EXTRACTORS, load
+from gans.registry import EXTRACTORS
 
 if TYPE_CHECKING:
     from torch import nn
 
     from gans.data.images import ImageData
 
-# what gives the published ones, whether or not their weights are here
-DESCRIBED = {name: f"gans.fidelity.extractors.{name}:described" for name in ("clip", "dinov2")}
+log = logging.getLogger("gans")
+
+RESIZED = "cifar10-resized"  # the classifier of small photographs on images of any size
+RESIZING = 1  # version of how images are resized; part of the hash
+FEWEST = 20  # training images of a class, on average, that a classifier can be trained on
+_reported: set[str] = set()  # hashes of data sets whose default was logged
 
 
 def names() -> list[str]:
@@ -32,56 +37,48 @@ def names() -> list[str]:
 
 
 def own_extractor(data: ImageData) -> str | None:
-    """The name of the extractor that was trained on this data set, at this size; None if there is none.
-
-    One that was pinned by name comes first. One that was made on demand is known by the data's hash.
-    """
+    """The name of the extractor that was trained on this data set, at this size; None if there is none."""
     same = (data.name, data.channels, data.resolution)
-    known = cards().values()
-    # by its content, too: a folder has many spellings
-    pinned = (
-        card
-        for card in known
-        if not card.made and ((card.data, card.channels, card.resolution) == same or card.data_hash == data.hash)
-    )
-    made = (card for card in known if card.made and card.data_hash == data.hash)
-    return next((card.name for card in (*pinned, *made)), None)
+    for card in cards().values():
+        # by its content, too: a folder has many spellings
+        if (card.data, card.channels, card.resolution) == same or card.data_hash == data.hash:
+            return card.name
+    return None
 
 
 def default_extractor(data: ImageData) -> str:
-    """The name of the extractor that scores are by where none is asked for; its weights are here.
+    """The name of the extractor that scores are by where none is named.
 
     The first of these that there is: the one that was trained on this data set, at this size; `inception`, if its
-    weights are on this machine or can be downloaded; else a stand-in, which may be trained now (the log says
-    so, and how long it takes).
-
-    Raises:
-        InputError: GANS_INCEPTION names no file.
+    weights are on this machine or their server answers; else the shipped classifier of small photographs, with a
+    line in the log that names the command for a better one. Nothing is downloaded or trained.
     """
     own = own_extractor(data)
     if own is not None:
         return own
-    from gans.fidelity.extractors.inception import at_hand
-
-    if at_hand():
+    if EXTRACTORS[INCEPTION].in_reach():
         return INCEPTION
-    from gans.fidelity.extractors.stand_in import stand_in
+    if data.hash not in _reported:
+        _reported.add(data.hash)
+        log.warning(
+            "%s has no extractor of its own, and Inception's weights cannot be had: scores are by '%s', "
+            "a classifier of small photographs, on images resized to 32x32%s",
+            data.title,
+            RESIZED,
+            _advice(data),
+        )
+    return RESIZED
 
-    return stand_in(data)
 
+def _advice(data: ImageData) -> str:
+    labels, classes = data.train_labels, len(data.classes)
+    if labels is None or data.test_labels is None or classes < 2 or len(data.train) < FEWEST * classes:
+        return ""
+    from gans.fidelity.extractors.classifiers import duration, seconds
 
-def planned_extractor(data: ImageData) -> str:
-    """The name that `default_extractor` would give; nothing is fetched or trained: its weights may be missing."""
-    own = own_extractor(data)
-    if own is not None:
-        return own
-    from gans.fidelity.extractors.inception import in_reach
-
-    if in_reach():
-        return INCEPTION
-    from gans.fidelity.extractors.stand_in import name_of
-
-    return name_of(data)
+    command = f"gans extractor '{data.name}' --resolution {data.resolution}"
+    took = duration(seconds(data.train, labels))
+    return f"; `{command}` trains one on its {classes} classes, once ({took}), and is used from then on"
 
 
 def check_images(extractor: Extractor, data: ImageData, n: int = MINIMUM_IMAGES) -> None:
@@ -113,7 +110,8 @@ def require(name: str) -> Extractor:
     """
     known = cards()
     if name in known:
-        return _pinned(known[name])
+        known[name].verify()
+        return _described(known[name])
     if name not in EXTRACTORS:
         raise unknown("extractor", name, names())
     return _registered(name)
@@ -128,38 +126,40 @@ def published(name: str) -> Extractor:
     known = cards()
     if name in known:
         return _described(known[name])
-    if name.startswith(TO_BE_MADE):  # no cell was trained with what is not there yet
-        return Extractor(name=name, hash="not trained yet", network=partial(_load, name))
-    if name == INCEPTION:
-        return Extractor(name=INCEPTION, hash=INCEPTION_SHA256, network=partial(_load, INCEPTION))
-    if name in DESCRIBED:
-        return load("extractor", DESCRIBED[name])()
-    return require(name)
+    described = getattr(EXTRACTORS[name], "described", None) if name in EXTRACTORS.entries else None
+    return described() if described else require(name)
 
 
-def _pinned(card: Card) -> Extractor:
+def resized() -> Extractor:
+    """The classifier of small photographs on images of any size.
+
+    Raises:
+        InputError: its weights are missing or damaged.
+    """
+    card = cards()[PHOTOGRAPHS]
     card.verify()
-    return _described(card)
+    digest = hashlib.sha256(f"{card.sha256} {RESIZED} {RESIZING}".encode()).hexdigest()
+    return Extractor(name=RESIZED, hash=digest, network=partial(_network, RESIZED), kid_subset_size=500)
 
 
 def _described(card: Card) -> Extractor:
     return Extractor(
         name=card.name,
         hash=card.sha256,
-        network=partial(_load, card.name),
+        network=partial(_network, card.name),
         channels=card.channels,
         resolution=card.resolution,
         labels=card.labels,
         gives=frozenset({"logits", "classes"}),
         kid_subset_size=500,
-        image_bytes=512 * card.resolution**2,  # three copies of 32 maps of its size, float32, and what is smaller
+        image_bytes=512 * card.resolution**2,  # three copies of 32 maps of its size, float32, and smaller ones
     )
 
 
-def _load(name: str) -> nn.Module:
-    from gans.fidelity.extractors.pinned import load
+def _network(name: str) -> nn.Module:
+    from gans.fidelity.extractors import pinned  # seconds to import: only when images are scored
 
-    return load(name)
+    return pinned.Resized() if name == RESIZED else pinned.load(name)
 
 
 def _registered(name: str) -> Extractor:

@@ -1,30 +1,84 @@
-"""Our extractors inside torch-fidelity: the class that it runs, its registration, and the same numbers by it."""
+"""Pinned classifiers: trained and written, loaded, and registered with torch-fidelity for the same numbers."""
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+import torch.nn.functional as F
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 from torch_fidelity import FeatureExtractorBase, register_feature_extractor
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from gans import seeds
-from gans.data.images import to_float
+from gans.data.images import ImageData, to_float
 from gans.errors import InputError
-from gans.fidelity.extractors.cards import Card, cards
-from gans.fidelity.extractors.classifiers import Classifier, build
+from gans.fidelity.extractors.cards import PHOTOGRAPHS, Card, cards, sha256
+from gans.fidelity.extractors.classifiers import (
+    FEATURES,
+    RECIPES,
+    Classifier,
+    accuracy,
+    build,
+    duration,
+    seconds,
+    train,
+)
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.protocol import ISC_SPLITS, KID_SUBSETS, SEED
+from gans.files import write_bytes
+
+log = logging.getLogger("gans")
 
 PREFIX = "gans-"
+
+
+def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
+    """Train a classifier on the training images, measure it on the test images, write weights and card.
+
+    The log says beforehand how long that takes. Both files go to the directory `output`, as `<name>.safetensors`
+    and `<name>.json`. The same data, torch version and machine give the same bytes. `command` is what makes it
+    again, for the card.
+
+    Raises:
+        InputError: the data set has no labels.
+    """
+    if data.train_labels is None or data.test_labels is None:
+        raise InputError(
+            f"data set '{data.name}' has no labels; put each class in a folder of its own, or use inception"
+        )
+    time = duration(seconds(data.train, data.train_labels))
+    log.warning("training the extractor '%s' on %s: %s", name, data.title, time)
+    model = train(data.train, data.train_labels, classes=len(data.classes))
+    weights = output / f"{name}.safetensors"
+    write_bytes(weights, save({key: value.contiguous() for key, value in model.state_dict().items()}))
+    card = Card(
+        name=name,
+        data=data.name,
+        data_hash=data.hash,
+        channels=data.channels,
+        resolution=data.resolution,
+        classes=len(data.classes),
+        features=FEATURES,
+        accuracy=round(accuracy(model, data.test, data.test_labels), 6),
+        command=command,
+        torch=torch.__version__,
+        sha256=sha256(weights),
+        network=RECIPES[data.channels].network,
+        labels=data.classes,
+        directory=output,
+    )
+    card.write()
+    return card
 
 
 class PinnedClassifier(FeatureExtractorBase):
     """A pinned classifier as torch-fidelity's extractor `gans-<name>`; layers `features`, `logits`.
 
-    It has one set of weights, so the other keyword arguments that torch-fidelity passes are not used.
+    The other keyword arguments that torch-fidelity passes are not used: it has one set of weights.
     Raises `InputError` if the weights are missing or are not those on the card.
     """
 
@@ -78,9 +132,29 @@ class PinnedClassifier(FeatureExtractorBase):
 
 def load(name: str) -> PinnedClassifier:
     """The network of a pinned extractor on the CPU, in eval mode, giving features and logits."""
-    # the network is initialised before its weights are read; the caller's random stream must not move
+    # the network is initialised before its weights are read; the caller's random state must not change
     with seeds.forked():
         return PinnedClassifier(PREFIX + name, list(PinnedClassifier.layers))
+
+
+class Resized(nn.Module):
+    """The classifier of small photographs, on uint8 images (n, 1 or 3, height, width) of any size.
+
+    Grey images become three channels; all are resized to 32x32 (bilinear, antialiased, rounded to pixels).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = load(PHOTOGRAPHS)
+        self.side = self.classifier.card.resolution
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features (n, 96) and logits (n, 10)."""
+        images = images.expand(-1, 3, -1, -1)
+        if images.shape[-2:] != (self.side, self.side):
+            images = F.interpolate(images.float(), (self.side, self.side), mode="bilinear", antialias=True)
+            images = images.round().clamp(0, 255).to(torch.uint8)
+        return self.classifier(images)
 
 
 def register() -> None:

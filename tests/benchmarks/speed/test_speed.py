@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import os
 import time
-from dataclasses import asdict
 
+import pandas as pd
 import pytest
 import torch
+from rich.console import Console
+from rich.markdown import Markdown
 from torch import nn
 
 from benchmarks.matrix import cells, read_matrix
 from benchmarks.options import Selection
-from benchmarks.speed import contenders
-from benchmarks.speed.page import Page, Row, slug
-from benchmarks.speed.rounds import Ratio, Steps, Times, Turn, interleave
-from benchmarks.speed.stage import Stage
+from benchmarks.speed.measurement import Measurement, step_sections
+from benchmarks.speed.options import Speed
+from benchmarks.speed.page import Page, Section, slug
+from benchmarks.speed.rounds import Step, contenders, interleave, ratio
+from benchmarks.speed.steps import Timing, bare, new_session, operations
 from benchmarks.speed.tutorial import Tutorial, plain
-from benchmarks.speed.workloads import SIZES, colour, small
+from benchmarks.speed.workloads import SIZES, Workload, colour, small
+from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.layers import Shape
-from tests.conftest import latents
+from tests.conftest import CPU, latents
 
-CPU = torch.device("cpu")
+TIMING = Timing(CPU, threads=1, rounds=2, seconds=0.01)
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# --- what is timed
 
 
 def test_every_model_of_the_digits_matrix_is_timed() -> None:
@@ -36,7 +44,7 @@ def test_every_model_of_the_digits_matrix_is_timed() -> None:
 def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
     """In all that costs time."""
     (cell,) = cells(read_matrix("digits"), Selection([model], None, [0]), CPU)
-    ours, theirs = small(model, cell.experiment.precision).experiment, cell.experiment
+    ours, theirs = small(model).trained_in(cell.experiment.precision).experiment, cell.experiment
     for part in ("batch", "networks", "update", "loss", "optimizer", "ema", "precision"):
         assert getattr(ours, part) == getattr(theirs, part), part
     assert colour(model).shape == Shape(3, 32)
@@ -45,57 +53,47 @@ def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
 @pytest.mark.parametrize("model", SIZES)
 def test_every_contender_trains_every_model(model: str) -> None:
     workload = small(model)
-    ours = contenders.trainer(workload, CPU, threads=1)
-    assert list(ours) == ["ours", "bare", "product"]
-    for steps in ours.values():
-        steps(2)
-    assert contenders.operations(workload, CPU) > 0
+    for step in TIMING.ours(workload).values():
+        step()
+        step()
+    assert operations(workload.update(CPU)) > 0
     trainer = Tutorial(workload, CPU, io.StringIO())
-    before = copy.deepcopy(trainer.g.net.state_dict())
-    for _ in range(2):
-        trainer.step()
+    before = copy.deepcopy(trainer.g.state_dict())
+    trainer.step()
+    trainer.step()
     assert trainer.log.getvalue().startswith("[0] D ")
-    assert len(trainer.d_losses) == 2
-    assert any(not torch.equal(value, before[key]) for key, value in trainer.g.net.state_dict().items())
-    assert type(trainer.ds[0].optimizer) is torch.optim.Adam
+    assert len(trainer.losses) == 2
+    assert any(not torch.equal(value, before[key]) for key, value in trainer.g.state_dict().items())
+    assert type(trainer.adam_ds[0]) is torch.optim.Adam
 
 
-def test_the_tutorial_runs_torchs_layers_on_the_same_function() -> None:
-    workload = small("dcgan")
-    ours = build_generator(workload.shape, workload.experiment.networks, 0)
-    theirs = plain(copy.deepcopy(ours))
+@pytest.mark.parametrize("model", ["dcgan", "sagan"])
+def test_the_tutorial_runs_torchs_layers_on_the_same_function(model: str) -> None:
+    workload = small(model)
+    # no deep copy, which shares the parametrized classes with its original
+    ours, theirs = (build_generator(workload.shape, workload.experiment.networks, 0) for _ in range(2))
+    plain(theirs)
     kinds = {type(layer) for layer in theirs.modules() if isinstance(layer, nn.ConvTranspose2d)}
-    assert kinds == {nn.ConvTranspose2d}
+    norms = {type(norm).__name__ for norm in theirs.modules() if type(norm).__name__.endswith("SpectralNorm")}
+    assert (kinds, norms) == (({nn.ConvTranspose2d}, set()) if model == "dcgan" else (kinds, {"_SpectralNorm"}))
     z = torch.randn(4, workload.experiment.networks.latent)
     assert torch.allclose(ours(z), theirs(z), atol=1e-6)
-
-
-def test_the_tutorial_has_torchs_spectral_norm() -> None:
-    workload = small("sagan")
-    ours, theirs = (build_generator(workload.shape, workload.experiment.networks, 0) for _ in range(2))
-    plain(theirs)  # no deep copy, which shares the parametrized classes with its original
-    norms = {type(norm).__name__ for norm in theirs.modules() if type(norm).__name__.endswith("SpectralNorm")}
-    assert norms == {"_SpectralNorm"}
-    z = torch.randn(4, workload.experiment.networks.latent)
-    assert torch.equal(ours(z), theirs(z))
     for (key, value), other in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         assert torch.equal(value, other), key
 
 
-def test_the_tutorials_discriminator_loss_is_ours() -> None:
+@pytest.mark.parametrize("model", ["dcgan", "sagan"])
+def test_the_tutorials_discriminator_loss_is_ours(model: str) -> None:
     """Propagated in two parts, it has the value and the gradient of the whole."""
-    for model in ("dcgan", "sagan"):
-        workload = small(model)
-        trainer = Tutorial(workload, CPU, io.StringIO())
-        d = trainer.ds[0]
-        d.net.eval()  # spectral norm stands still
-        real, fake = torch.randn(2, 8, 1, 16, 16).unbind()
-        loss = trainer.loss.d_loss(d.net(real), d.net(fake))
-        expected = torch.autograd.grad(loss, list(d.net.parameters()))
-        found, _, _ = trainer.learn(d, real, fake)
-        assert found == pytest.approx(loss.item(), rel=1e-5)
-        for parameter, gradient in zip(d.net.parameters(), expected, strict=True):
-            assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+    trainer = Tutorial(small(model), CPU, io.StringIO())
+    d = trainer.ds[0].eval()  # spectral norm stands still
+    real, fake = torch.randn(2, 8, 1, 16, 16).unbind()
+    loss = trainer.loss.d_loss(d(real), d(fake))
+    expected = torch.autograd.grad(loss, list(d.parameters()))
+    found, _, _ = trainer.learn(0, real, fake)
+    assert found == pytest.approx(loss.item(), rel=1e-5)
+    for parameter, gradient in zip(d.parameters(), expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_operations_are_counted_as_by_hand() -> None:
@@ -104,7 +102,6 @@ def test_operations_are_counted_as_by_hand() -> None:
     Forward and weight gradients cost one product each per layer, the gradient of the input another, which neither
     G's nor (in its own step) D's first layer needs.
     """
-    workload = small("gan")
     b, g, d = 32, [(64, 256), (256, 256), (256, 256)], [(256, 256), (256, 256), (256, 1)]
 
     def products(layers: list[tuple[int, int]], batch: int) -> int:
@@ -112,36 +109,19 @@ def test_operations_are_counted_as_by_hand() -> None:
 
     learn = 2 * products(d, 2 * b) + products(d[1:], 2 * b)  # real and generated images at once
     draw = 2 * products(g, b) + products(g[1:], b) + 2 * products(d, b)  # through D to its input
-    assert contenders.operations(workload, CPU) == learn + draw
+    assert operations(small("gan").update(CPU)) == learn + draw
 
 
-def test_turns_are_interleaved_and_reversed() -> None:
-    calls: list[tuple[str, int]] = []
-
-    def make(name: str):
-        def turn(count: int) -> Turn:
-            calls.append((name, count))
-            return Turn(0.1, 0.1)
-
-        return turn
-
-    times = interleave({"a": make("a"), "b": make("b")}, rounds=4, seconds=1.0, lead_in=4)
-    timed = calls[-16:][1::2]
-    assert timed == [("a", 10), ("b", 10), ("b", 10), ("a", 10), ("a", 10), ("b", 10), ("b", 10), ("a", 10)]
-    assert all(count == 4 for _, count in calls[-16:][::2])
-    assert [len(t.wall) for t in times.values()] == [4, 4]
-
-
-def test_arithmetic_is_timed_on_the_networks_that_ours_trains() -> None:
+@pytest.mark.parametrize("model", ["gan", "mdgan"])
+def test_arithmetic_is_timed_on_the_networks_that_ours_trains(model: str) -> None:
     """Two programs alike in all but their place in memory differ by several percent."""
-    for model in ("gan", "mdgan"):
-        run = contenders.session(small(model), CPU).training
-        before = copy.deepcopy(run.update.state())
-        contenders.bare(run)(1)
-        assert not equal(before, run.update.state())
-        assert run.images == 0
-        drawn = [latents(run.update, images, 0) for images in (0, 96)]
-        assert not torch.equal(*drawn)  # nothing is held
+    run = new_session(small(model), CPU).training
+    before = copy.deepcopy(run.update.state())
+    bare(run)()
+    assert not equal(before, run.update.state())
+    assert run.images == 0
+    drawn = [latents(run.update, images, 0) for images in (0, 96)]
+    assert not torch.equal(*drawn)  # latents are drawn anew
 
 
 def equal(one: object, other: object) -> bool:
@@ -152,38 +132,88 @@ def equal(one: object, other: object) -> bool:
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
-def counting() -> dict[str, Steps]:
+# --- turns
+
+
+def test_turns_are_interleaved_and_reversed() -> None:
+    calls: list[tuple[str, int]] = []
+
+    def make(name: str):
+        def turn(count: int) -> float:
+            calls.append((name, count))
+            return 0.1
+
+        return turn
+
+    times = interleave({"a": make("a"), "b": make("b")}, rounds=4, seconds=1.0)
+    assert [name for name, _ in calls[-8:]] == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert {count for _, count in calls[-8:]} == {10}
+    assert times.shape == (4, 2)
+
+
+def counting() -> dict[str, Step]:
     """A contender that takes its time, one whose process dies, and one that fails."""
     torch.set_num_threads(2)
 
-    def fail(count: int) -> None:
-        raise FileNotFoundError(f"no image {count}")
+    def fail() -> None:
+        raise FileNotFoundError("no image")
 
-    return {"sleep": lambda count: time.sleep(0.02 * count), "exit": lambda count: os._exit(3), "fail": fail}
+    return {"sleep": lambda: time.sleep(0.02), "exit": lambda: os._exit(3), "fail": fail}
 
 
-def test_a_stage_is_a_process_of_its_own() -> None:
+def test_contenders_have_a_process_of_their_own() -> None:
     before = torch.get_num_threads()
-    with Stage(counting, CPU) as stage:
-        everyone = stage.contenders()
-        assert list(everyone) == ["sleep", "exit", "fail"]
-        assert 0.02 <= everyone["sleep"](5).wall < 0.2
+    with contenders(counting, CPU) as turns:
+        assert list(turns) == ["sleep", "exit", "fail"]
+        assert 0.02 <= turns["sleep"](5) < 0.2
         assert torch.get_num_threads() == before
-        for name in ("exit", "sleep"):
-            with pytest.raises(RuntimeError, match="ended with code 3"):
-                everyone[name](1)
-    assert not stage.process.is_alive()
-
-
-def test_a_contenders_own_error_is_not_taken_for_the_end_of_the_pipe() -> None:
-    with Stage(counting, CPU) as stage, pytest.raises(RuntimeError, match="ended with code 1"):
-        stage.turn("fail", 7)
+        with pytest.raises(FileNotFoundError, match="no image"):
+            turns["fail"](1)
+    with pytest.raises(RuntimeError, match="terminated abruptly"), contenders(counting, CPU) as turns:
+        turns["exit"](1)
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    ratio = Ratio.of([2.0, 30.0, 3.0], [1.0, 10.0, 2.0])
-    assert (ratio.median, ratio.low, ratio.high) == (2.0, 1.5, 3.0)
-    assert str(ratio) == "2.00 (1.50–3.00)"
+    assert ratio(pd.Series([2.0, 30.0, 3.0]), pd.Series([1.0, 10.0, 2.0])) == "2.00 (1.50–3.00)"
+
+
+@pytest.mark.slow
+def test_a_workload_is_timed_in_every_precision() -> None:
+    found = TIMING.measure(small("gan"), ["float32", "bf16"])
+    assert list(found["precision"]) == ["float32"] * 2 + ["bf16"] * 2
+    assert (found[["ours", "bare", "tutorial"]] > 0).all(axis=None)
+    assert list(found["tutorial"][:2]) == list(found["tutorial"][2:])
+
+
+# --- the command
+
+
+@pytest.mark.parametrize(
+    ("given", "turns"), [({}, (5, 1.0)), ({"rounds": 9}, (9, 1.0)), ({"quick": True}, (3, 0.2))]
+)
+def test_a_cpu_has_its_turns(given: dict, turns: tuple[int, float]) -> None:
+    assert Measurement(Speed(device="cpu", **given)).turns == turns
+
+
+def test_a_gpu_is_timed_in_its_default_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    def precisions(**given: str) -> list[str]:
+        measurement = Measurement(Speed(device="cpu", **given))
+        measurement.device = torch.device("cuda")
+        return measurement.precisions(small("gan"))
+
+    monkeypatch.setattr(Workload, "default", lambda self, device: "tf32")
+    assert precisions() == ["tf32"]
+    assert precisions(precision="float32") == ["float32"]
+
+
+def test_unknown_parts_and_models_are_refused() -> None:
+    with pytest.raises(InputError, match="unknown part 'step'"):
+        Speed(parts=["step"]).validate()
+    with pytest.raises(InputError, match="unknown model 'dcgam'"):
+        Measurement(Speed(models=["dcgam"]))
+
+
+# --- the page
 
 
 @pytest.mark.parametrize(
@@ -198,34 +228,29 @@ def test_a_page_is_called_after_its_device(device: str, expected: str) -> None:
     assert slug(device) == expected
 
 
-def test_the_page_states_ratios_and_rates() -> None:
-    def times(*seconds: float) -> Times:
-        return Times(seconds, seconds)
-
-    row = Row(
-        name="dcgan 32x32",
-        note="a note",
-        batch=128,
-        times={
-            "ours float32": times(0.102, 0.1, 0.104),
-            "bare float32": times(0.1, 0.1, 0.1),
-            "tutorial": times(0.2, 0.3, 0.2),
-        },
-        operations=5_000_000_000,
-        default="float32",
-        product={"float32": 100e9},
-    )
-    page = Page({"device": "a processor", "device type": "cpu"}, rows=[row])
-    text = page.markdown()
-    assert "| 102.0 ms | 200.0 ms | +2.0 % (+0.0–+4.0) | **1.96 (1.92–3.00)** |" in text
-    assert "| 5.00 G | 1,255 | 50 G/s | 50 % |" in text
-    assert asdict(page)["rows"][0]["times"]["bare float32"]["wall"] == (0.1, 0.1, 0.1)
+def rounds(name: str = "dcgan-nobn 32x32") -> pd.DataFrame:
+    times = {"ours": [0.102, 0.1, 0.104], "bare": 0.1, "tutorial": [0.2, 0.3, 0.2]}
+    what = {"workload": name, "precision": "float32", "default": "float32"}
+    return pd.DataFrame({**what, **times, "operations": 5e9, "is": "a note"})
 
 
-def test_a_measurement_is_written_beside_earlier_ones(tmp_path):
-    page = Page({"device": "a processor", "device type": "cpu"})
+def test_steps_are_one_table_that_fits_a_terminal() -> None:
+    steps, workloads = step_sections(rounds())
+    page = Page("Speed", {"device": "a processor"}, [steps, workloads])
+    assert "| dcgan-nobn 32x32 | float32 | 102 | +2.0 % | 200 | **1.96 (1.92–3.00)** |" in page.markdown()
+    assert "| dcgan-nobn 32x32 | 5.00 G | a note |" in page.markdown()
+    console = Console(file=io.StringIO(), width=80)
+    console.print(Markdown(page.markdown()))
+    heads = [line.split() for line in console.file.getvalue().splitlines() if "overhead" in line]
+    assert ["workload", "in", "ours", "overhead", "tutorial", "tutorial", "/", "ours"] in heads
+
+
+def test_a_measurement_is_written_beside_earlier_ones(tmp_path) -> None:
+    page = Page("Speed", {"device": "a processor"}, [Section("Steps", "", rounds(), rounds())])
     first = page.write("A processor", tmp_path)
     first.write_text("mine")
-    assert page.write("A processor", tmp_path) == (second := first.with_stem(f"{first.stem}-2"))
-    assert first.read_text() == "mine"
-    assert '"device": "a processor"' in second.with_suffix(".json").read_text()
+    second = page.write("A processor", tmp_path)
+    assert (first.read_text(), second.stem) == ("mine", f"{first.stem}-2")
+    figures = json.loads(second.with_suffix(".json").read_text())
+    assert figures["machine"] == {"device": "a processor"}
+    assert figures["Steps"][1]["tutorial"] == 0.3

@@ -71,7 +71,7 @@ def test_without_output_it_writes_among_the_users_own_and_over_nothing(striped, 
         pinned.append((name, folder, command))
         return SimpleNamespace(weights=folder / name, accuracy=1.0)
 
-    monkeypatch.setattr("gans.fidelity.extractors.pin.pin", pin)
+    monkeypatch.setattr("gans.fidelity.extractors.pinned.pin", pin)
     monkeypatch.delenv("GANS_EXTRACTORS", raising=False)
     monkeypatch.setenv("GANS_OUTPUTS", str(tmp_path))
     own = tmp_path / "extractors"

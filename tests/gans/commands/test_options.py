@@ -94,7 +94,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "MODEL": MISSING,
         "DATASET": "digits",
         "TRIALS": 30,
-        "STORAGE": "sweeps.journal",
+        "STORAGE": "sqlite:///sweeps.db",
         "STUDY": None,
         "SEED": 0,
         "PRUNER": "halving",
@@ -130,6 +130,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "RUNTIME_ENV": None,
     },
     "speed": {
+        "PARTS": None,
+        "COUNT": 2_000,
         "MODELS": None,
         "ROUNDS": None,
         "DEVICE": "auto",

@@ -264,7 +264,7 @@ def test_no_permission(tree, monkeypatch):
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(listing, "open_regular", refuse)  # not by chmod, which does not stop root
+    monkeypatch.setattr(listing, "_open", refuse)  # not by chmod, which does not stop root
     message = refusal(f"folder:{tree}")
     assert "no permission to read" in message and ".png" in message
 
@@ -583,10 +583,10 @@ def test_what_takes_an_archive_beyond_its_files_is_left_out_or_refused(tree, tmp
     os.mkfifo(tree / "pipe/x.png")
     assert "1 no regular file (pipe/x.png)" in load_folder(tarred(tree, tmp_path / "t.tar", mode="w")).remarks[0]
 
-    monkeypatch.setattr(listing, "HEADER_LIMIT", 1000)
+    monkeypatch.setattr(listing, "PIECE", 1000)
     with tarfile.open(tmp_path / "long.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("x" * 2000))
-    assert "a header of 2,011 bytes" in refusal(f"folder:{tmp_path / 'long.tar'}")
+    assert "a header of 2,048 bytes" in refusal(f"folder:{tmp_path / 'long.tar'}")
 
 
 def test_broken_images_have_ten_lines_at_most(tree, caplog):

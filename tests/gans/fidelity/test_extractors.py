@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
-from gans.fidelity import default_extractor, names, planned_extractor, published, require
-from gans.fidelity.extractors import cards, classifiers, inception, pinned, stand_in
+from gans.fidelity import default_extractor, names, published, require
+from gans.fidelity.extractors import cards, classifiers, pinned
 from gans.fidelity.extractors.classifiers import RECIPES, accuracy, build
-from gans.fidelity.extractors.pin import pin
+from gans.fidelity.extractors.pinned import pin
+from gans.fidelity.extractors.published import Published
 from gans.fidelity.gaussian import Gaussian
 from gans.fidelity.scorer import Scorer
+from gans.registry import allow
 
 # of the training images; measured when the weights were pinned
 SUM_OF_FEATURES = 44774.48936652293
@@ -106,24 +108,13 @@ def test_names_of_metrics_keep_fid_for_inception():
 
 @pytest.fixture
 def online(monkeypatch) -> Callable[[bool], None]:
-    """Inception's weights can be had; says later on whether they still can."""
+    """Says whether Inception's weights can be had; at first they can."""
 
     def turn(on: bool) -> None:
-        for asked in ("at_hand", "in_reach"):
-            monkeypatch.setattr(f"gans.fidelity.extractors.inception.{asked}", lambda: on)
+        monkeypatch.setattr(Published, "in_reach", lambda _: on)
 
     turn(True)
     return turn
-
-
-@pytest.fixture
-def made(online, monkeypatch, tmp_path) -> Path:
-    """They cannot; the folder for what is trained in their place."""
-    online(False)
-    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
-    stand_in.say.cache_clear()
-    return tmp_path / "data/cache/extractors"
 
 
 def test_default_extractor_is_the_data_sets_own(digits, online):
@@ -227,43 +218,24 @@ def test_an_extractor_that_is_pinned_can_be_required(quick, tmp_path, monkeypatc
 # --- without Inception
 
 
-def test_offline_labelled_data_get_a_classifier_of_their_own_once(quick, made, online, caplog):
-    """Known by its images: it stays the default if the weights come, or the folder moves."""
-    data = striped()
-    name = planned_extractor(data)
-    assert not made.exists()
-    assert published(name).prefix == "fd_own_striped_striped"
-    assert default_extractor(data) == planned_extractor(data) == name == "own-striped-striped"
-    assert published(name).hash == require(name).hash
-    assert require(name).prefix == "fd_own_striped_striped"
-    told = " ".join(caplog.messages)
-    assert "a classifier is trained on its 2 classes, once, and kept in" in told
-    assert "training the extractor 'own-striped-striped' on Striped: less than a minute" in told
-    assert "gets 100.0% of 80 test images right" in told
-    files = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
-    assert sorted(files) == [f"{name}.json", f"{name}.safetensors"]
-    assert default_extractor(replace(data, name="folder:/moved")) == name
-    online(True)
-    assert default_extractor(data) == name
-    assert files == {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
-    assert default_extractor(replace(data, hash="another")) == "inception"
-    (made / f"{name}.safetensors").unlink()
-    with pytest.raises(InputError, match=f"is missing; delete .*{name}.json to train it again"):
-        require(name)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_offline_other_data_are_scored_by_the_shipped_classifier_of_photographs(made, channels, caplog):
-    data = striped(64, channels)
-    bare = replace(data, train_labels=None, test_labels=None, classes=())
-    assert planned_extractor(bare) == default_extractor(bare) == default_extractor(bare) == "cifar10-resized"
-    (told,) = caplog.messages
-    assert "scores are by 'cifar10-resized', a classifier of small photographs, on images resized" in told
-    few = replace(data, train=data.train[:30], train_labels=data.train_labels[:30])
-    assert {default_extractor(other) for other in (few, striped(256, channels))} == {"cifar10-resized"}
-    assert not made.exists()
-    assert stand_in.trainable(data)
-    scores = Scorer(bare, "cifar10-resized", 40, torch.device("cpu")).score(bare.test[:40])
+@pytest.mark.parametrize(
+    ("resolution", "channels", "count", "labelled", "advised"),
+    [(16, 1, 40, True, True), (32, 3, 40, True, True), (16, 1, 15, True, False), (64, 3, 40, False, False)],
+)
+def test_offline_data_are_scored_by_the_classifier_of_photographs(
+    resolution, channels, count, labelled, advised, online, caplog
+):
+    """One line says so once and, where a classifier could be trained, the command with an estimate."""
+    online(False)
+    data = replace(striped(resolution, channels, count), hash=f"{resolution} {channels} {count} {labelled}")
+    if not labelled:
+        data = replace(data, train_labels=None, test_labels=None, classes=())
+    assert {default_extractor(data) for _ in range(3)} == {"cifar10-resized"}
+    (line,) = caplog.messages
+    assert "scores are by 'cifar10-resized', a classifier of small photographs, on images resized" in line
+    command = f"`gans extractor 'striped' --resolution {resolution}` trains one on its 2 classes, once ("
+    assert (command in line) == advised
+    scores = Scorer(data, "cifar10-resized", 20, torch.device("cpu")).score(data.test[:20])
     assert "fd_cifar10_resized" in scores
     assert not any(name.startswith("class_distance") for name in scores)  # its classes are not the data's
 
@@ -280,25 +252,6 @@ def test_the_resized_extractor_gives_the_pinned_ones_features():
     for side in (16, 50, 128):
         found = network(flat.expand(-1, 3, side, side))[0]
         torch.testing.assert_close(found, expected(flat.expand(-1, 3, 32, 32))[0])
-
-
-def test_a_machine_without_a_network_tries_it_once(monkeypatch, tmp_path):
-    asked = []
-
-    def refuse(url, timeout):
-        asked.append(timeout)
-        raise OSError("no network")
-
-    monkeypatch.setattr("urllib.request.urlopen", refuse)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.delenv("GANS_INCEPTION", raising=False)
-    inception._answers.cache_clear()
-    assert [inception.at_hand() for _ in range(3)] == [False] * 3
-    assert asked == [inception.PATIENCE]
-    inception._answers.cache_clear()
-    monkeypatch.setenv("GANS_INCEPTION", str(tmp_path / "absent"))
-    with pytest.raises(InputError, match="absent is not a file; correct GANS_INCEPTION"):
-        default_extractor(striped())
 
 
 def test_data_without_labels_cannot_train_an_extractor(tmp_path):
@@ -331,6 +284,7 @@ def nothing():
 
 def outside(folder: Path, logits: str = "None", gives: str = "gives=frozenset()") -> None:
     (folder / f"{folder.name}_features.py").write_text(PIXELS.format(logits=logits, gives=gives))
+    allow(f"{folder.name}_features")
 
 
 def test_an_extractor_from_a_file_scores_what_it_gives(digits, tmp_path, monkeypatch):

@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.speed.assessing import COMMAND, EXTRACTOR, pictures, write
+from benchmarks.speed.scoring import EXTRACTOR, pictures, write
 from gans.data.images import ImageData
 from gans.fidelity.protocol import ISC_SPLITS
 from gans.fidelity.scorer import Scorer
 
 N = 48
+# torch-fidelity's command with our extractors registered
+COMMAND = (
+    "from gans.fidelity.extractors.pinned import register; register(); "
+    "from torch_fidelity.fidelity import main; main()"
+)
 
 
 def command_line(folder: Path) -> dict[str, float]:

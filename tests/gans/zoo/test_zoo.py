@@ -215,7 +215,7 @@ def test_another_file_than_the_indexs_is_refused_in_one_line(gans, own, served, 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (index("mine", b"", 'file = "../mine.safetensors"', size=1), "is no plain name"),
+        (index("mine", b"", 'file = "../mine.safetensors"', size=1), "cannot name a file"),
         (index("mine", b"", 'url = "file:///etc/passwd"', size=1), "does not begin with https://"),
         (index("mine", b"", "", size=1), "name either its file or its url"),
         (index("mine", b"", 'file = "a"', size=1, sha256="abc"), "mine.sha256 = 'abc' is not valid"),

@@ -1,0 +1,147 @@
+"""Steps of training: our trainer, its arithmetic alone, the tutorial's way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.speed.rounds import Step, Turn, contenders, interleave
+from benchmarks.speed.tutorial import Tutorial, seed
+from benchmarks.speed.workloads import Workload
+from gans import schema
+from gans.compute import devices
+from gans.schema import Settled
+from gans.training.checkpoints import Checkpoints
+from gans.training.evaluation import Curve
+from gans.training.loop import Session
+from gans.training.recorder import Recorder
+from gans.training.state import Training
+from gans.training.updates import Update
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How steps are timed.
+
+    Attributes:
+        device: what trains.
+        threads: on the CPU.
+        rounds: turns of each contender.
+        seconds: what a turn takes; at least one step.
+        graph: whether our steps are recorded as CUDA graphs; None: on CUDA.
+        compile: whether our networks go through torch.compile.
+    """
+
+    device: torch.device
+    threads: int
+    rounds: int
+    seconds: float
+    graph: bool | None = None
+    compile: bool = False
+
+    def measure(self, workload: Workload, precisions: Sequence[Settled]) -> pd.DataFrame:
+        """A row for each precision and round: what is timed, and seconds per step of ours, bare and tutorial.
+
+        The tutorial is timed once: its precision is torch's, whatever ours is.
+        """
+        with ExitStack() as processes:
+            turns: dict[str, Turn] = {}
+            for kind in precisions:
+                make = partial(self.ours, workload.trained_in(kind))
+                found = processes.enter_context(contenders(make, self.device))
+                turns |= {f"{name} {kind}": turn for name, turn in found.items()}
+            turns |= processes.enter_context(contenders(partial(self.tutorial, workload), self.device))
+            seconds = interleave(turns, self.rounds, self.seconds)
+        frames = []
+        for kind in precisions:
+            own = {name: seconds[f"{name} {kind}"] for name in ("ours", "bare")}
+            what = {"workload": workload.name, "precision": kind, "round": seconds.index}
+            frames.append(pd.DataFrame({**what, **own, "tutorial": seconds["tutorial"]}))
+        return pd.concat(frames, ignore_index=True)
+
+    def ours(self, workload: Workload) -> dict[str, Step]:
+        """Our trainer, and its arithmetic alone on the same networks."""
+        devices.prepare(self.device, self.threads)
+        session = new_session(workload, self.device, self.graph, self.compile)
+        return {"ours": partial(train, session), "bare": bare(session.training)}
+
+    def tutorial(self, workload: Workload) -> dict[str, Step]:
+        """The same networks, batch and losses as tutorials train them, in a process as they leave it."""
+        torch.set_num_threads(self.threads)
+        seed()
+        return {"tutorial": Tutorial(workload, self.device, Path(os.devnull).open("w")).step}
+
+
+class NoEvaluator:
+    """For trainings that are never evaluated: speed is measured between evaluations."""
+
+    metric, n = "none", 0
+
+    def distance(self, images: Tensor) -> float:
+        raise NotImplementedError("nothing is scored while speed is measured")
+
+
+def new_session(
+    workload: Workload, device: torch.device, graph: bool | None = None, compile: bool = False
+) -> Session:
+    """The real trainer; it scores and saves nothing."""
+    training = Training(workload.experiment, workload.data, device, graph, compile=compile)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        curve = Curve(NoEvaluator(), training, folder / schema.GENERATOR)
+        return Session(training, curve, Recorder(device), folder, Checkpoints(folder))
+
+
+def train(session: Session) -> None:
+    """All that training does between evaluations: statistics, average of weights, clocks, logs when due."""
+    session.step()
+    if session.training.due("logs"):
+        session.log()
+
+
+def bare(training: Training) -> Step:
+    """The arithmetic of a step alone, prepared once: on the same images every time; MD-GAN swaps never.
+
+    A recorded step is replayed, with the average of weights and the sums of statistics that are in it.
+    """
+    runner = training.runner
+    if not runner.recorder:
+        training.update.prepare(0)
+        return training.update.compute
+
+    def replay() -> None:
+        while runner.graph is None:
+            training.step()
+        runner.graph.replay()
+
+    return replay
+
+
+def operations(update: Update) -> int:
+    """Floating-point operations of one step: matrix products and convolutions, a multiply-add counted as two."""
+    update.prepare(0)
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = NoModules()  # type: ignore[assignment]
+    with counter:
+        update.compute()
+    return counter.get_total_flops()
+
+
+class NoModules:
+    """In place of torch's tracker of modules, whose hooks fail at the gradient of a gradient."""
+
+    parents = ("Global",)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...

@@ -1,0 +1,168 @@
+"""The goals on a GPU: which there are, how verdicts, page and exit code follow from what was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks.speed import goals, gpu
+from benchmarks.speed.goals import Check, Goal, take
+from benchmarks.speed.options import Goals
+from benchmarks.speed.steps import Timing
+from benchmarks.speed.workloads import SIZES, colour, papers, small
+from gans.config import MDGANConfig
+from gans.errors import InputError
+from tests.conftest import CPU
+
+ROOT = Path(__file__).parents[3]
+TIMING = Timing(CPU, 1, 3, 0.1)
+MILLISECONDS = {"ours": 1.02, "bare": 1.0, "tutorial": 20.0}
+CELLS = {
+    "status": "finished",
+    "seconds/training": [80.0, 270.0],
+    "seconds/evaluation": [4.0, 26.0],
+    "seconds/overhead": [16.0, 4.0],
+}
+
+
+@pytest.fixture
+def gpu_of(monkeypatch: pytest.MonkeyPatch):
+    """Replaces what measures by a GPU that takes so many milliseconds for a step."""
+
+    def make(seconds: float = 180.5, status: str = "finished", **times: float) -> None:
+        found = pd.DataFrame({name: [value / 1000] * 3 for name, value in (MILLISECONDS | times).items()})
+        monkeypatch.setattr(Timing, "measure", lambda self, workload, precisions: found)
+        cells = pd.DataFrame(CELLS).assign(status=["finished", status])
+        monkeypatch.setattr(goals, "bench", lambda name, flags, device: (seconds, cells))
+        monkeypatch.setattr(goals, "run_tests", lambda: [(0, "21 passed, 1 skipped")])
+
+    make()
+    return make
+
+
+def figures() -> pd.DataFrame:
+    return take(goals.checks(TIMING)).set_index("figure", verify_integrity=True)
+
+
+def test_the_goals_are_those_of_every_workload_both_recipes_and_the_matrix(gpu_of) -> None:
+    names = [size(model).name for size in (colour, small) for model in SIZES]
+    assert len(names) == 10
+    assert figures()["goal"].to_dict() == {
+        "tests that need a GPU and fail": "at most 0",
+        **{f"tutorial / ours, {name}": "at least 10" for name in names},
+        **{f"overhead over the bare step, {name}": "at most 3 %" for name in names},
+        "an iteration of mdgan recipe": "at most 3 ms",
+        "an iteration of sagan recipe": "at most 6.5 ms",
+        "an iteration of sagan recipe, COMPILE=1": "at most 4.2 ms",
+        "matrix papers-grey": "at most 200 s",
+        "evaluation's share of papers-grey": "at most 10 %",
+    }
+    experiment = papers("mdgan").experiment
+    assert isinstance(experiment.update, MDGANConfig)
+    assert (experiment.update.workers, experiment.batch) == (10, 10)  # the paper's
+
+
+def test_figures_are_computed_from_what_was_timed(gpu_of) -> None:
+    found = figures()
+    assert found["measured"]["tutorial / ours, dcgan 32x32"] == "19.61"
+    assert found["measured"]["overhead over the bare step, sagan digits"] == "2 %"
+    assert found["measured"]["an iteration of mdgan recipe"] == "1.02 ms"
+    assert found["measured"]["matrix papers-grey"] == "180.5 s"
+    assert found["measured"]["evaluation's share of papers-grey"] == "7.5 %"  # 30 of 400 s
+    assert set(found["verdict"]) == {"met"}
+
+
+@pytest.mark.parametrize(("least", "value", "met"), [(0, 3.0, 1), (0, 3.01, 0), (1, 3.0, 1), (1, 2.99, 0)])
+def test_a_goal_is_met_at_its_bound(least: int, value: float, met: int) -> None:
+    verdict = Goal("figure", 3, least=bool(least)).row((value, ""))["verdict"]
+    assert verdict == ("met" if met else "**not met**")
+
+
+def test_what_fails_costs_its_own_figures_only(gpu_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_of(status="a | b")
+
+    def no_tests() -> None:
+        raise RuntimeError("no test ran, 21 were skipped\nand more")
+
+    monkeypatch.setattr(goals, "run_tests", no_tests)
+    missing = figures().query("verdict == 'not measured'")["note"].to_dict()
+    few = "RuntimeError: 1 of 2 cells finished"
+    assert missing == {
+        "tests that need a GPU and fail": "RuntimeError: no test ran, 21 were skipped",
+        "matrix papers-grey": few,
+        "evaluation's share of papers-grey": few,
+    }
+    (row, other) = Check([Goal("one", 1), Goal("other", 1)], lambda: [(1, "")]).rows()
+    assert row["verdict"] == other["verdict"] == "not measured"
+
+
+def test_a_goal_that_is_not_met_is_no_error_and_a_figure_that_is_missing_is(
+    gpu_of, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu_of(ours=7.0)
+    command = Goals(outputs=tmp_path)
+    assert goals.measure(command, CPU) == 0
+    assert "an iteration of mdgan recipe: 7 ms (at most 3 ms) **not met**" in capsys.readouterr().out
+    (page,) = (tmp_path / "speed").glob("*.md")
+    assert page.stem.endswith("-goals")
+    text = page.read_text()
+    assert f"torch | {torch.__version__}" in text
+    assert "| an iteration of sagan recipe | 7 ms | at most 6.5 ms | **not met** |" in text
+    assert len(json.loads(page.with_suffix(".json").read_text())["Figures"]) == 26
+    gpu_of(status="failed")
+    assert goals.measure(command, CPU) == 1
+    second = page.with_stem(f"{page.stem}-2").read_text()  # what was measured once stays
+    assert "| goals met | 24 of 26, 2 not measured |" in second
+
+
+def test_without_a_gpu_it_ends_at_once_with_one_line() -> None:
+    with pytest.raises(InputError, match="make gpu needs a CUDA device"):
+        gpu.run(Goals(device="cpu"))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.speed.gpu"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+
+
+def test_tests_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_configure(config):\n    config.addinivalue_line('markers', 'some: these')\n"
+    )
+    (tmp_path / "test_some.py").write_text(
+        "import pytest\npytestmark = pytest.mark.some\n"
+        "def test_passes(): pass\n"
+        "def test_fails(): assert False\n"
+        "@pytest.mark.skip\ndef test_skipped(): pass\n"
+        "@pytest.fixture\ndef broken(): raise ValueError\n"
+        "def test_has_an_error(broken): pass\n"
+    )
+    (tmp_path / "test_other.py").write_text("def test_is_not_selected(): pass\n")
+    assert goals.run_tests(tmp_path, "some") == [(2, "1 passed, 1 skipped")]
+    with pytest.raises(RuntimeError, match="no test ran"):
+        goals.run_tests(tmp_path, "other")
+
+
+@pytest.mark.slow
+def test_a_matrix_is_made_from_nothing_and_its_evaluation_is_timed() -> None:
+    """On the CPU, a cell of `digits`."""
+    flags = ["--models", "gan", "--seeds", "0", "--budget", "0.02", "--jobs", "1"]
+    (seconds, note), (share, _) = goals.make_matrix("digits", CPU, flags)
+    assert note == "all 1 cells finished"
+    assert seconds > 1
+    assert 0 < share < 100
+
+
+def test_a_matrix_without_a_report_was_not_measured() -> None:
+    with pytest.raises(RuntimeError, match="no report; exit code 2: error: unknown matrix"):
+        goals.make_matrix("no-such-matrix", CPU)

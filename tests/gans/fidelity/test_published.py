@@ -1,0 +1,400 @@
+"""Inception, DINOv2 and CLIP with random weights in the published files' formats: no network, no download."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+from urllib.error import URLError
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torch_fidelity
+import torch_fidelity.fidelity
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, VisionTransformer
+from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+
+from gans.data.images import ImageData
+from gans.errors import InputError
+from gans.fidelity import published, require, scorer
+from gans.fidelity.extractors import dinov2
+from gans.fidelity.extractors.cards import sha256
+from gans.fidelity.extractors.dinov2 import DINOV2
+from gans.fidelity.extractors.published import CLIP, CLIP_VIT, INCEPTION, Published, _answers, inception_v3
+from gans.fidelity.protocol import ISC_SPLITS
+from gans.fidelity.scorer import Scorer
+from tests.conftest import CPU, single_thread
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")
+N = 12
+WIDTH, DEPTH = 128, 2
+ALL: dict[str, Published] = {"inception": INCEPTION, "dinov2": DINOV2, "clip": CLIP}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    """Random weights of small networks, and of Inception's."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    torch.save(dino_weights(), folder / "dinov2.pth")
+    torch.jit.trace(Whole().eval(), torch.zeros(1, 3, 64, 64), check_trace=False).save(folder / "clip.pt")
+    torch.save(inception_weights(), folder / "inception.pth")
+    return {path.stem: path for path in folder.iterdir()}
+
+
+def inception_weights() -> dict[str, Tensor]:
+    """Random weights that keep the signal's scale, so that features differ from image to image."""
+    module = "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url"
+    with patch(module), patch.object(FeatureExtractorInceptionV3, "load_state_dict"):
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / layer.weight[0].numel()))
+    return network.state_dict()
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path, monkeypatch) -> Iterator[None]:
+    monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for weights in ALL.values():
+        monkeypatch.delenv(weights.variable, raising=False)
+    with single_thread():
+        yield
+
+
+@pytest.fixture
+def offline(monkeypatch) -> list[float]:
+    """No server answers; the seconds that were waited for one."""
+    waited = []
+
+    def refuse(*_: object, timeout: float = 0, **__: object) -> None:
+        waited.append(timeout)
+        raise URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    _answers.cache_clear()
+    return waited
+
+
+def dino_weights() -> dict[str, Tensor]:
+    """A file as DINOv2 publishes them, of two blocks of two heads: its names and shapes, random numbers."""
+
+    def linear(name: str, outputs: int, inputs: int) -> dict[str, Tensor]:
+        return {
+            f"{name}.weight": torch.randn(outputs, inputs) / inputs**0.5,
+            f"{name}.bias": 0.1 * torch.randn(outputs),
+        }
+
+    def norm(name: str) -> dict[str, Tensor]:
+        return {f"{name}.weight": 1 + 0.1 * torch.randn(WIDTH), f"{name}.bias": 0.1 * torch.randn(WIDTH)}
+
+    state = {
+        "cls_token": torch.randn(1, 1, WIDTH),
+        "pos_embed": torch.randn(1, 1 + 37 * 37, WIDTH),
+        "mask_token": torch.zeros(1, WIDTH),
+        "patch_embed.proj.weight": torch.randn(WIDTH, 3, 14, 14) / 24,
+        "patch_embed.proj.bias": torch.randn(WIDTH),
+        **norm("norm"),
+    }
+    for i in range(DEPTH):
+        block = f"blocks.{i}"
+        state |= norm(f"{block}.norm1") | norm(f"{block}.norm2")
+        state |= linear(f"{block}.attn.qkv", 3 * WIDTH, WIDTH) | linear(f"{block}.attn.proj", WIDTH, WIDTH)
+        state |= linear(f"{block}.mlp.fc1", 4 * WIDTH, WIDTH) | linear(f"{block}.mlp.fc2", WIDTH, 4 * WIDTH)
+        state |= {f"{block}.ls1.gamma": torch.rand(WIDTH), f"{block}.ls2.gamma": torch.rand(WIDTH)}
+    return state
+
+
+def dino(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """The class token of float images (n, 3, 224, 224), from the paper's equations, in float64."""
+    w = {name: value.double() for name, value in state.items()}
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        scaled = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    patches = F.conv2d(x.double(), w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=14)
+    tokens = torch.cat([w["cls_token"].expand(len(x), -1, -1), patches.flatten(2).mT], 1)
+    grid = w["pos_embed"][:, 1:].reshape(1, 37, 37, WIDTH).permute(0, 3, 1, 2)
+    resized = F.interpolate(grid, scale_factor=(16.1 / 37, 16.1 / 37), mode="bicubic")
+    tokens = tokens + torch.cat([w["pos_embed"][:, :1], resized.flatten(2).mT], 1)
+    for i in range(DEPTH):
+        block = f"blocks.{i}"
+        q, k, v = linear(f"{block}.attn.qkv", norm(f"{block}.norm1", tokens)).unflatten(-1, (3, 2, 64)).unbind(2)
+        weights = torch.einsum("nqhd,nkhd->nhqk", q, k).div(8).softmax(-1)
+        mixed = torch.einsum("nhqk,nkhd->nqhd", weights, v).flatten(2)
+        tokens = tokens + w[f"{block}.ls1.gamma"] * linear(f"{block}.attn.proj", mixed)
+        hidden = F.gelu(linear(f"{block}.mlp.fc1", norm(f"{block}.norm2", tokens)))
+        tokens = tokens + w[f"{block}.ls2.gamma"] * linear(f"{block}.mlp.fc2", hidden)
+    return norm("norm", tokens)[:, 0]
+
+
+class Whole(nn.Module):
+    """What of CLIP a published archive has and torch-fidelity reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual = VisionTransformer(64, 32, WIDTH, DEPTH, 2, 24)
+        self.text_projection = nn.Parameter(torch.randn(4, 24))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.visual(x).sum() + self.text_projection.sum()
+
+
+def images(channels: int) -> ImageData:
+    drawn = torch.randint(0, 256, (2 * N, channels, 28, 28), generator=torch.Generator().manual_seed(channels))
+    train, test = drawn.to(torch.uint8).split(N)
+    return ImageData("some", "Some", train // 2, test, None, None, (), hash=f"some{channels}")
+
+
+# --- scores
+
+
+# what torch-fidelity has, too
+THEIRS = {f"{name}_unpublished_inception" for name in ("fd", "kd", "is", "precision", "recall")}
+THEIRS |= {f"{name}_unpublished_inception_std" for name in ("kd", "is")}
+
+
+def write(folder: Path, pictures: torch.Tensor) -> str:
+    folder.mkdir()
+    for index, picture in enumerate(pictures):
+        pixels = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
+        Image.fromarray(pixels.numpy()).save(folder / f"{index:03}.png")
+    return str(folder)
+
+
+def command_line(capsys, *arguments: str) -> dict[str, float]:
+    with patch("sys.argv", ["fidelity", *arguments, "--cpu", "--json", "--silent"]):
+        torch_fidelity.fidelity.main()
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("channels", "layers"),
+    [
+        (1, ("64", "192")),
+        (3, ("64", "192")),
+        pytest.param(1, ("2048", "logits_unbiased"), marks=pytest.mark.slow),
+        pytest.param(3, ("2048", "logits_unbiased"), marks=pytest.mark.slow),
+    ],
+    ids=["grey", "colour", "published layers, grey", "published layers, colour"],
+)
+def test_inception_scores_equal_torch_fidelitys_command_line(
+    channels, layers, files, tmp_path, monkeypatch, capsys
+):
+    data = images(channels)
+    weights = files["inception"]
+    extractor = replace(INCEPTION(weights), network=lambda: inception_v3(weights, layers))
+    monkeypatch.setattr(scorer, "require", lambda _: extractor)
+    scores = Scorer(data, "inception", N, CPU).score(data.test)
+    inputs = ["--input1", write(tmp_path / "fake", data.test), "--input2", write(tmp_path / "real", data.train)]
+    chosen = {"fid": layers[0], "kid": layers[0], "prc": layers[0], "isc": layers[1]}
+    expected = command_line(
+        capsys,
+        *inputs,
+        *("--fid", "--kid", "--isc", "--prc"),
+        *("--feature-extractor", "inception-v3-compat", "--feature-extractor-weights-path", str(weights)),
+        *(part for metric, layer in chosen.items() for part in (f"--feature-layer-{metric}", layer)),
+        *("--kid-subset-size", str(N), "--isc-splits", str(ISC_SPLITS), "--save-cpu-ram"),
+    )
+    # of 2,048 dimensions by another eigenvalue problem
+    distance = scores.pop("fd_unpublished_inception")
+    rounding = 1e-6 if layers[0] == "2048" else 0
+    assert distance == pytest.approx(expected["frechet_inception_distance"], rel=rounding, abs=0)
+    assert {name: scores[name] for name in scores if name in THEIRS} == {
+        "kd_unpublished_inception": expected["kernel_inception_distance_mean"],
+        "kd_unpublished_inception_std": expected["kernel_inception_distance_std"],
+        "is_unpublished_inception": expected["inception_score_mean"],
+        "is_unpublished_inception_std": expected["inception_score_std"],
+        "precision_unpublished_inception": expected["precision"],
+        "recall_unpublished_inception": expected["recall"],
+    }
+    assert distance > 0
+    assert "class_distance_unpublished_inception" not in scores
+    assert scores["fd_unpublished_inception_se"] > 0
+
+
+def theirs(state: dict[str, Tensor]) -> FeatureExtractorDinoV2:
+    """torch-fidelity's extractor, with this network in the place of the one that it downloads."""
+    with patch("torch.hub.load", return_value=nn.Module()):
+        extractor = FeatureExtractorDinoV2("dinov2-vit-l-14", ["dinov2"])
+    extractor.model.forward = lambda x: dino(state, x)
+    return extractor
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
+def test_dinov2_is_the_papers_network_on_torch_fidelitys_images(channels, files):
+    state, pixels = torch.load(files["dinov2"]), images(channels).train
+    features, logits = dinov2.DINOv2(files["dinov2"])(pixels)
+    (expected,) = theirs(state)(pixels.expand(-1, 3, -1, -1))
+    assert logits is None
+    assert features.shape == (N, WIDTH)
+    assert torch.allclose(features, expected, atol=2e-5)
+    assert features.std(0).min() > 1e-4  # they differ from image to image
+
+
+def test_dinov2_drops_no_weights_but_that_of_masks(files):
+    state = torch.load(files["dinov2"])
+    for name, value in state.items():
+        changed = dinov2.build(state | {name: value + 0.5 * torch.ones_like(value)}).state_dict()
+        same = all(torch.equal(value, changed[key]) for key, value in dinov2.build(state).state_dict().items())
+        assert same == (name == "mask_token")
+
+
+class Bare(Dataset):
+    def __init__(self, images: Tensor) -> None:
+        self.images = images.expand(-1, 3, -1, -1)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
+def test_clip_scores_equal_torch_fidelitys(channels, files, monkeypatch):
+    data = images(channels)
+    monkeypatch.setenv("GANS_CLIP", str(files["clip"]))
+    scores = Scorer(data, "clip", N, CPU).score(data.test)
+    expected = torch_fidelity.calculate_metrics(
+        input1=Bare(data.test),
+        input2=Bare(data.train),
+        feature_extractor="clip-vit-b-32",
+        feature_extractor_weights_path=str(files["clip"]),
+        cuda=False,
+        fid=True,
+        kid=True,
+        kid_subset_size=N,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    assert scores["fd_unpublished_clip"] == expected["frechet_inception_distance"] > 0
+    assert scores["kd_unpublished_clip"] == expected["kernel_inception_distance_mean"]
+    assert not any(name.startswith(("is_", "class_distance")) for name in scores)  # no logits
+
+
+def test_a_scorer_takes_dinov2(files, monkeypatch):
+    monkeypatch.setenv("GANS_DINOV2", str(files["dinov2"]))
+    data = images(1)
+    scorer = Scorer(data, "dinov2", N, CPU)
+    assert scorer.metric == "fd_unpublished_dinov2"
+    assert scorer.distance(data.train) == pytest.approx(0, abs=1e-3)
+    assert scorer.distance(data.test) > 1
+
+
+# --- files of weights
+
+
+def placed(monkeypatch, name: str, weights: Published) -> None:
+    """Register other published weights under a name."""
+    monkeypatch.setattr(
+        f"gans.fidelity.extractors.{'dinov2' if name == 'dinov2' else 'published'}.{name.upper()}", weights
+    )
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_only_the_published_file_has_the_name(name, files, monkeypatch, caplog):
+    weights = ALL[name]
+    monkeypatch.setenv(weights.variable, str(files[name]))
+    other = require(name)
+    assert not other.published
+    assert other.prefix == f"fd_unpublished_{name}"
+    assert f"is not the published {weights.title} file" in caplog.text
+    placed(monkeypatch, name, replace(weights, sha256=other.hash))
+    caplog.clear()
+    assert require(name).prefix == weights.distance
+    assert caplog.text == ""
+    assert published(name).hash == other.hash
+
+
+def test_names_of_metrics_by_published_weights():
+    shares = ("precision", "recall", "density", "coverage", "memorisation")  # and no class distance
+    assert list(published("inception").metrics()) == [
+        *("fid", "fidinf", "kid", "isc"),
+        *(f"{one}_inception" for one in shares),
+    ]
+    for name in ("dinov2", "clip"):  # no logits
+        assert list(published(name).metrics()) == [f"{one}_{name}" for one in ("fd", "fdinf", "kd", *shares)]
+
+
+def test_addresses_and_hashes_are_torch_fidelitys():
+    assert INCEPTION.url == URL_INCEPTION_V3
+    assert INCEPTION.sha256[:8] == Path(URL_INCEPTION_V3).stem.rsplit("-", 1)[-1]
+    assert (MODEL_METADATA[CLIP_VIT]["hash"], MODEL_URLS[CLIP_VIT]) == (CLIP.sha256, CLIP.url)
+
+
+def test_a_file_is_downloaded_once_and_checked(files, monkeypatch, tmp_path, offline):
+    source = tmp_path / "source.pth"
+    source.write_bytes(files["inception"].read_bytes())
+    weights = replace(INCEPTION, url=source.as_uri(), sha256=sha256(source))
+    monkeypatch.undo()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    with pytest.raises(InputError, match=r"cannot download .*invalid hash value"):
+        replace(weights, sha256="0" * 64)()
+    assert not list((tmp_path / "torch").rglob("*.p*"))
+    assert weights.in_reach()
+    assert weights().prefix == "fid"
+    source.unlink()
+    assert weights.weights() == tmp_path / "torch/hub/checkpoints/source.pth"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_offline_is_one_line_before_anything_is_computed(name, offline):
+    with pytest.raises(InputError, match=rf"cannot download .*no network.*set {ALL[name].variable}") as caught:
+        Scorer(images(3), name, N, CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_machine_without_a_network_tries_it_once(offline):
+    assert [INCEPTION.in_reach() for _ in range(3)] == [False] * 3
+    assert offline == [5]
+
+
+def test_a_missing_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANS_INCEPTION", str(tmp_path / "absent.pth"))
+    with pytest.raises(InputError, match=r"absent.pth is not a file; correct GANS_INCEPTION"):
+        require("inception")
+
+
+def _truncated(path: Path, whole: Path) -> None:
+    path.write_bytes(whole.read_bytes()[:1_000_000])
+
+
+def _another_network(path: Path, _: Path) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+
+
+def _a_page(path: Path, _: Path) -> None:
+    path.write_text("<html>Not found</html>")
+
+
+def _no_tensors(path: Path, _: Path) -> None:
+    torch.save({"weights": 3}, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [(name, damage) for name in ALL for damage in (_truncated, _a_page)]
+    + [("inception", _another_network), ("inception", _no_tensors)],
+)
+def test_a_wrong_file_is_one_line(name, damage, files, tmp_path):
+    path = tmp_path / "wrong"
+    damage(path, files[name])
+    with pytest.raises(InputError, match="is damaged or holds another network") as caught:
+        ALL[name](path)
+    assert "\n" not in str(caught.value)
