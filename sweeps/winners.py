@@ -1,8 +1,8 @@
-"""Honest winners: the best trials beside the default, all retrained from training seeds that chose nothing.
+"""The winners of a search: the best trials and the default, retrained from fresh training seeds.
 
-A study's best score is flattered: it is the best of many, on the seed that it was chosen on. So the best few
-trials and the default become the models of a matrix with fresh seeds, run by the same runner as `make bench`,
-scored on the report latents, and compared with Welch's t-test.
+A study's best score is too low: it is the best of many, on the seed of the search. So the best few trials and the
+default become the models of a matrix with fresh seeds, which the runner of `make bench` trains and scores on the
+report latents; Welch's t-test compares them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from reports.studies import DEFAULT, label
 from sweeps.study import Sweep, origin
 from sweeps.toml import bare, comment, lines
 
-# three sets of training seeds that never meet: those of matrices (0, 1, ...), of trials, of winners
+# training seeds of trials and of winners; those of matrices are 0, 1, ...
 TRIAL_SEED = 1000
 FRESH_SEED = 2000
 
 
 def finalists(study: Study, sweep: Sweep, count: int) -> list[FrozenTrial]:
-    """The best finished trials (of two objectives: of the front, by score) that are not the default again."""
+    """The best finished trials, of two objectives those of the front, without the default."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(sweep.objectives) > 1 and done:
         done = study.best_trials
@@ -37,23 +37,23 @@ def finalists(study: Study, sweep: Sweep, count: int) -> list[FrozenTrial]:
 
 
 def name(trial: FrozenTrial) -> str:
-    """Of a contestant: a trial that was tried again is called as it was first, whoever was killed."""
+    """Of a trial among the retrained models; a retry has the name of the first try."""
     return label(origin(trial))
 
 
 def matrix(sweep: Sweep, trials: Sequence[FrozenTrial], seeds: int) -> Matrix:
     """The default and the trials, each from so many fresh training seeds."""
-    contestants = {DEFAULT: sweep.base, **{name(trial): sweep.of(trial) for trial in trials}}
-    tables = {
-        contestant: {
+    experiments = {DEFAULT: sweep.base, **{name(trial): sweep.of(trial) for trial in trials}}
+    models = {
+        model: {
             "recipe": sweep.default.model,
             **experiment.model_dump(mode="json", exclude={"dataset", "seed"}),
         }
-        for contestant, experiment in contestants.items()
+        for model, experiment in experiments.items()
     }
     description = (
-        f"The best trials of the sweep '{sweep.study}' beside the default configuration of {sweep.default.model}, "
-        f"from training seeds that no trial used."
+        f"The best trials of the sweep '{sweep.study}' and the default configuration of {sweep.default.model}, "
+        "from training seeds that no trial used."
     )
     fresh = tuple(range(FRESH_SEED, FRESH_SEED + seeds))
     file = MatrixFile(
@@ -61,7 +61,7 @@ def matrix(sweep: Sweep, trials: Sequence[FrozenTrial], seeds: int) -> Matrix:
         seeds=fresh,
         time_limit_minutes=sweep.seconds / 60,
         datasets={sweep.base.dataset: {}},
-        models=tables,
+        models=models,
     )
     text = text_of(file, sweep.base.dataset)
     return Matrix(sweep.name, Path(f"{sweep.name}.toml"), text, file)
@@ -76,5 +76,5 @@ def text_of(file: MatrixFile, dataset: str) -> str:
 
 
 def preset(settings: dict[str, object], header: str) -> str:
-    """A partial experiment as a TOML file, with where it comes from in its comment."""
+    """A partial experiment as a TOML file, with its origin as a comment."""
     return comment(header) + lines(settings)
