@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -201,7 +202,7 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: 
     expected = (1 - LEVEL) * len(found)
     ratio = Ratio.of(found)
     parts = [
-        f"# {names[0]} and {names[1]}",
+        f"# {escape(names[0])} and {escape(names[1])}",
         f"Geometric means over training seeds with 95 % intervals, and {names[1]} over {names[0]} by Welch's "
         f"t-test on logarithms; lower scores are better. *Training time* is {names[0]}'s mean seconds divided by "
         f"{names[1]}'s; unless the two ran side by side, it depends on what else the machine did then "
@@ -210,7 +211,7 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: 
         f"Ratios whose interval leaves 1 out: {', '.join(apart) or 'none'}."
         + (f" Of {len(found)} rows, {expected:.2g} are expected to do so by chance." if len(found) >= 5 else "")
         + (f" Over all models, {names[1]}'s scores are {ratio} times {names[0]}'s." if ratio else ""),
-        f"![{draw(found, names).alt}]({picture})",
+        f"![{escape(draw(found, names).alt)}]({quote(picture)})",
         markdown(unlike(found, names)),
         "## Made by",
         "\n".join(["```sh", *commands, f".venv/bin/python -m reports.compare {names[0]} {names[1]}", "```"]),

@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from gans import schema
 from gans.files import atomically
+from gans.pictures.figures import names_as_text
 from gans.pictures.film import LIMIT, Track, grids, save_film
 from gans.pictures.grids import tiles
 from gans.pictures.lettering import brief
@@ -59,6 +60,7 @@ class Picture:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as a small PNG without metadata, as grey values if it has no colour."""
+    names_as_text(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

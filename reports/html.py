@@ -25,12 +25,20 @@ def standalone(page: Path) -> str:
     The file so needs nothing else, and nothing in it leads nowhere.
     """
     text = page.read_text(encoding="utf-8")
-    body = MarkdownIt("commonmark").enable("table").render(text)
+    markdown = MarkdownIt("commonmark").enable("table")
+    for kind in ("html_block", "html_inline"):
+        markdown.add_render_rule(kind, lambda self, tokens, place, *_: folds(tokens[place].content))
+    body = markdown.render(text)
     body = re.sub(r'src="([^":/]+)"', lambda found: f'src="{_inside(page.parent / found[1])}"', body)
     body = re.sub(r'<a href="(?!#|https?:)[^"]*">(.*?)</a>', r"\1", body, flags=re.DOTALL)
     title = escape(text.splitlines()[0].lstrip("# "))
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'
+
+
+def folds(html: str) -> str:
+    """HTML of a page as text, but for the tags that fold a part of it away."""
+    return re.sub(r"&lt;(/?(?:details|summary))&gt;", r"<\1>", escape(html))
 
 
 def _inside(picture: Path) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans import schema
+from gans.errors import printable
 from gans.files import write_text
 from gans.pictures.decoration import decorating
 from gans.registry import label
@@ -142,7 +143,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "front": figures.has_front(results, board),
         "many": len(standing.ranks) > figures.FEW,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
-        "film": {"file": film.name, "alt": plain(film_alt)} if film_alt else None,
+        "film": {"file": film.name, "alt": tables.escape(film_alt)} if film_alt else None,
         "reactions": reactions(folder, board.dataset),
         "published": published.scores(results, board),
         "published_times": published.times(results, board),
@@ -177,21 +178,23 @@ def illustrate(draw: Callable[[], Picture | None], path: Path) -> dict[str, str]
         picture = draw()
         if picture:
             figures.save(picture.figure, path)
-            return {"file": path.name, "alt": plain(picture.alt)}
+            return {"file": path.name, "alt": tables.escape(picture.alt)}
     return None
 
 
-def plain(alt: str) -> str:
-    """Text that stands between the brackets of a picture."""
-    return re.sub(r"[\[\]\s]+", " ", alt)
+def environment(package: str) -> Environment:
+    """Of the templates of a package; a name is written `{{ name | text }}`, or `{{ name | code }}`."""
+    loader = PackageLoader(package)
+    made = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    made.filters |= {"text": tables.escape, "code": tables.code, "printable": printable}
+    return made
 
 
 def page(results: Results, parts: list[dict[str, Any]], sheet: Sheet, **more: Any) -> str:
     """The markdown of the page; the sheet gets its tables."""
     plan = results.plan
     holes = tables.holes(results)
-    loader = PackageLoader("reports")
-    template = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    template = environment("reports")
     template.globals["table"] = sheet.table
     text = template.get_template("report.md.j2").render(
         plan=plan,
@@ -216,8 +219,9 @@ def unscored(results: Results) -> list[str]:
     """What finished cells lack, a line for each extractor and number of images, with the remedy."""
     score = results.plan.score or command("score", results.plan)
     return [
-        f"Not scored by `{key.extractor}` at {key.count:,} images: {cells} {'cell' if cells == 1 else 'cells'}; "
-        f"`{score} EXTRACTORS={key.extractor} COUNT={key.count}`"
+        f"Not scored by {tables.code(key.extractor)} at {key.count:,} images: {cells} "
+        f"{'cell' if cells == 1 else 'cells'}; "
+        + tables.code(f"{score} EXTRACTORS={key.extractor} COUNT={key.count}")
         for key, cells in results.unscored.items()
     ]
 

@@ -87,9 +87,9 @@ def _width(frame: pd.DataFrame, place: int, wrap: int) -> int:
 
 def visible(text: object) -> str:
     """What a reader sees of a cell of a markdown table."""
-    line = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", str(text))
-    line = re.sub(r"(?<!\\)[*`]", "", line)
-    return re.sub(r"\\([\\`*|])", r"\1", line).replace("&lt;", "<")
+    line = re.sub(r"(?<!\\)\[((?:\\.|[^\]\\])*)\]\([^)]*\)", r"\1", str(text))
+    line = re.sub(r"\\(.)|[*`]", r"\1", line)
+    return line.replace("&lt;", "<").replace("&amp;", "&")
 
 
 def markdown(frame: pd.DataFrame) -> str:

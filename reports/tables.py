@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gans import schema
+from gans.errors import printable
 from gans.fidelity.metric import Scale, error_of, label_of, metrics, scale_of
 from reports.estimate import LEVEL, Estimate
 from reports.numbers import NOTHING, count, images, number, percent, setting
@@ -34,11 +36,17 @@ SETTINGS = {
 
 
 def escape(text: object) -> str:
-    """Text for a cell of a markdown table: nothing in it is markup."""
-    line = " ".join(str(text).split())
-    for character in "\\`*|":
-        line = line.replace(character, f"\\{character}")
-    return line.replace("<", "&lt;")
+    """Text for markdown, cells of tables too: nothing in it is markup, HTML or LaTeX."""
+    line = re.sub(r"([\\`*|\[\]$~])", r"\\\1", " ".join(str(text).split()))
+    line = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", line)  # within a word it is a letter
+    return re.sub(r"&(?=#?\w+;)", "&amp;", line).replace("<", "&lt;")
+
+
+def code(text: object) -> str:
+    """Text as a span of code in markdown: between more backticks than it holds in a row."""
+    line = printable(str(text))
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence}{line}{fence}" if len(fence) == 1 else f"{fence} {line} {fence}"
 
 
 # --- scores

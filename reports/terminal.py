@@ -29,7 +29,7 @@ def show(store: Source, experiment: str) -> None:
 
 def show_results(results: Results) -> None:
     """`show` for results that are loaded already."""
-    console = Console()
+    console = Console(markup=False, emoji=False)
     results = asked_for(results)
     for board in results.boards:
         console.print(leaderboard(results, board))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gans import schema
 from gans.errors import InputError
@@ -56,8 +55,7 @@ def publish(folder: Path, template: str, **values: Any) -> None:
 
 
 def render(template: str, sheet: Sheet, **values: Any) -> str:
-    loader = PackageLoader("sweeps")
-    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment = report.environment("sweeps")
     environment.globals |= {"table": sheet.table, "images": lambda kimg: images(1000 * kimg)}
     return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**values))
 

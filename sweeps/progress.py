@@ -97,11 +97,11 @@ class Bars:
     def __init__(self, study: Study, trials: int, console: Console) -> None:
         self.study, self.pace = study, Pace(study, trials)
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TextColumn("{task.fields[values]}"),
+            TextColumn("{task.fields[unit]}", markup=False),
+            TextColumn("{task.fields[values]}", markup=False),
             console=console,
         )
         self.all = self.progress.add_task("study", total=trials, unit="trials", values="")
@@ -156,5 +156,5 @@ class Bars:
 
 def progress(study: Study, trials: int) -> Bars | Lines:
     """Bars if standard output is a terminal, else lines."""
-    console = Console()
+    console = Console(markup=False, emoji=False)
     return Bars(study, trials, console) if console.is_terminal else Lines(study, trials, console)

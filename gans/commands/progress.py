@@ -364,11 +364,11 @@ class Bars:
     def __init__(self, watch: Watch, console: Console, title: str = "matrix") -> None:
         self.watch = watch
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             Amount(),
             Doing(watch),
-            TextColumn("{task.fields[values]}"),
+            TextColumn("{task.fields[values]}", markup=False),
             console=console,
         )
         self.tasks: dict[str, TaskID] = {}
@@ -416,7 +416,7 @@ def screen(waiting: Mapping[str, int], known: Mapping[str, Cost] | None = None) 
         waiting: images of each cell that is to run, by name.
         known: what cells cost, by kind (`kind_of`).
     """
-    console, watch = Console(), Watch(Forecast(waiting, known))
+    console, watch = Console(markup=False, emoji=False), Watch(Forecast(waiting, known))
     return Bars(watch, console) if console.is_terminal else Lines(watch, console)
 
 

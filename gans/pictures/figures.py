@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from gans.files import atomically
 
@@ -30,4 +31,12 @@ def one_at_a_time(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG, whole or not at all; the same figure gives the same bytes."""
+    names_as_text(figure)
     atomically(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+
+
+def names_as_text(figure: Figure) -> None:
+    """Let no dollar sign of a name begin a formula; ticks of logarithmic axes stay formulas."""
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and "\\mathdefault" not in text.get_text():
+            text.set_parse_math("$" not in text.get_text())
