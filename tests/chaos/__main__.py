@@ -11,8 +11,8 @@ from pathlib import Path
 from gans.commands import options
 from gans.errors import exit_code
 from gans.files import write_text
-from tests.chaos import page
 from tests.chaos.options import Chaos
+from tests.chaos.page import costs, page, totals
 from tests.chaos.plan import trial
 from tests.chaos.trials import Laboratory, Record
 
@@ -21,34 +21,30 @@ def main() -> int:
     return exit_code(lambda: run(options.parse(Chaos, sys.argv[1:], "python -m tests.chaos")))
 
 
-def run(asked: Chaos) -> int:
-    """Try what the folder does not know yet, and write the page.
-
-    Returns:
-        The exit code: 0 only if nothing was lost, moved or left over.
-    """
-    options.check(asked)
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    file = asked.folder / "trials.jsonl"
+def run(command: Chaos) -> int:
+    """Make the trials that earlier calls have not made, and write the page; 0 only if nothing cost anything."""
+    options.check(command)
+    command.folder.mkdir(parents=True, exist_ok=True)
+    file = command.folder / "trials.jsonl"
     known = read(file)
     write_text(file, "".join(map(line, known)))  # without a last line that was cut
-    laboratory, records = Laboratory(asked.folder), []
-    for number in range(asked.count):
-        one = trial(asked.seed, number)
+    laboratory, records = Laboratory(command.folder, command.code), []
+    for number in range(command.count):
+        one = trial(command.seed, number)
         record = next((record for record in known if record.trial == asdict(one)), None)
         if record is None:
             record = laboratory.run(one)
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(line(record))
-            cost = page.told(record) or "no cost"
-            print(f"{number + 1}/{asked.count}  {one.words}  {record.seconds:.0f} s  {cost}", flush=True)
+            found = costs(record) or "no cost"
+            print(f"{number + 1}/{command.count}  {one}  {record.seconds:.0f} s  {found}", flush=True)
         records.append(record)
-    path = asked.page or asked.folder / "README.md"
-    page.write(path, asked, records)
-    for name, count in page.totals(records).items():
+    path = command.page or command.folder / "README.md"
+    write_text(path, page(options.command("chaos", command), records))
+    for name, count in totals(records).items():
         print(f"{name:<36}{count:>6}")
     print(f"page: {path}")
-    return int(any(cost(record) for cost in page.COSTS.values() for record in records))
+    return int(any(map(costs, records)))
 
 
 def line(record: Record) -> str:
@@ -56,11 +52,11 @@ def line(record: Record) -> str:
 
 
 def read(file: Path) -> list[Record]:
-    """The trials of earlier calls; a last line that was cut is forgotten."""
+    """The trials of earlier calls, without a last line that was cut."""
     records = []
     for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         with suppress(ValueError, TypeError):
-            records.append(Record.read(text))
+            records.append(Record(**json.loads(text)))
     return records
 
 

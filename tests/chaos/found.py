@@ -1,62 +1,57 @@
-"""What a run leaves, read without the code that wrote it: scores, finished cells, open runs, stray files."""
+"""What a run leaves, read without the code that wrote it."""
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 SCORES = ("score/", "half/", "test/", "sweep/score")
 # parts of files that were being written, and databases that were being made
-STRAY = re.compile(r"\.(?!journal\.lock$|lock$).+\.\d+|\.mlflow\.db\..+|.+\.[0-9a-f]{32}|.+\.rename")
+STRAY = re.compile(r"\..+\.\d+|\.mlflow\.db\..+|.+\.[0-9a-f]{32}|.+\.rename")
 
 RUNS = "SELECT run_uuid, name, status FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time"
 METRICS = "SELECT key, value, is_nan FROM latest_metrics WHERE run_uuid = ?"
 KIND = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'gans.kind'"
+TWICE = """SELECT COUNT(*) FROM (SELECT 1 FROM metrics WHERE key NOT LIKE 'system/%'
+           GROUP BY run_uuid, key, step HAVING COUNT(*) > 1)"""
 
 Scores = dict[str, dict[str, float | None]]
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """What the store holds.
+    """What a store holds."""
 
-    Attributes:
-        scores: of the newest run of each name, by metric.
-        open: runs that are said to be running.
-    """
-
-    scores: Scores
-    open: int
+    scores: Scores  # of the newest run of each name
+    open: int  # runs that are said to be running
+    twice: int  # points of curves that are there more than once
 
 
 def tracked(database: Path) -> Tracked:
-    """What a store in a SQLite file holds; nothing if there is none."""
+    """What a store in a SQLite file holds."""
     scores: Scores = {}
-    running = 0
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as store:
-        for run, name, status in store.execute(RUNS).fetchall():
-            running += status == "RUNNING"
+        runs = store.execute(RUNS).fetchall()
+        for run, name, _ in runs:
             kind = store.execute(KIND, (run,)).fetchone()
             if kind and kind[0] in ("cell", "floor", "trial"):
                 found = store.execute(METRICS, (run,)).fetchall()
                 scores[name] = {key: None if nan else value for key, value, nan in found if key.startswith(SCORES)}
-    return Tracked(scores, running)
+        (twice,) = store.execute(TWICE).fetchone()
+    return Tracked(scores, sum(status == "RUNNING" for *_, status in runs), twice)
 
 
 def finished(folder: Path) -> dict[str, str]:
-    """Keys of the runs of cells and trials that have come to their end, by their folders: work not to be lost."""
+    """Keys of the runs that have come to their end, by their folders: work not to be lost."""
     found = {}
-    for path in sorted(folder.glob("runs/*/*/journal.jsonl")):
-        lines = []
-        for line in path.read_bytes().splitlines():
-            with suppress(ValueError):
-                lines.append(json.loads(line))
-        if any(line["call"] == "end" and line["given"]["status"] == "FINISHED" for line in lines):
-            found[str(path.parent.relative_to(folder))] = lines[0]["given"]["key"]
+    for path in sorted(folder.glob("runs/*/*/*.jsonl")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        key = re.search(r'"key": ?"(\w+)"', lines[0]) if lines else None
+        if key and any(re.search(r'"end".*"FINISHED"', line) for line in lines):
+            found[str(path.parent.relative_to(folder))] = key[1]
     return found
 
 
@@ -71,6 +66,6 @@ def moved(expected: Scores, found: Scores) -> list[str]:
 
 
 def stray(*folders: Path) -> list[str]:
-    """Files that nobody will finish."""
+    """Files that no process will finish."""
     files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
     return sorted(path.name for path in files if STRAY.fullmatch(path.name))

@@ -1,4 +1,4 @@
-"""What `make chaos` asks for. Nothing heavy is imported here, so that errors come at once."""
+"""Options of `make chaos`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Annotated
 from gans import places
 from gans.commands.options import Option
 from gans.commands.outputs import Outputs
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,12 @@ class Chaos:
         Path | None,
         Option("file for what was found; if not given, beside it", metavar="FILE", variable=False, repeated=False),
     ] = None
+    code: Annotated[Path, Option("clone whose code is tried", metavar="DIR", variable=False, repeated=False)] = (
+        ROOT
+    )
     outputs: Outputs = field(default_factory=places.outputs)
 
     @property
     def folder(self) -> Path:
-        """Where runs lie, and what was found so far, by seed."""
+        """Where runs are, and what was found so far, by seed."""
         return self.outputs / places.CHAOS / f"seed-{self.seed}"

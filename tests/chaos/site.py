@@ -8,19 +8,18 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from gans.urls import free_port
+from tests.chaos.options import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-MARK = "GANS_CHAOS"  # of the environment of all processes of a trial
+MARK = "GANS_CHAOS"  # in the environment of all processes of a trial
 LOOK = 0.01  # seconds between looks for a moment
-PARTING = 20.0  # seconds that processes have to go once their command has ended
-LIMIT = 900.0  # seconds that a command may take, and a server to answer
+PARTING = 20.0  # seconds that processes have to end once their command has
+LIMIT = 600.0  # seconds that a command may take, and a server to answer
 
 MATRIX = """
 description = "Two tiny models, to be killed."
@@ -42,15 +41,17 @@ batch = [20, 40]
 networks.width = [4, 8]
 optimizer.lr_g = { low = 1e-4, high = 1e-2, log = true }
 """
-BENCH = ("benchmarks", "tiny.toml", "--device", "cpu", "--jobs", "2")
+BENCH = ("bench", "tiny.toml", "--device", "cpu", "--jobs", "2")
 SWEEP = (
-    *("sweeps", "gan", "--space", "space.toml", "--budget", "0.005", "--trials", "2", "--pruner", "none"),
+    *("sweep", "gan", "--space", "space.toml", "--budget", "0.005", "--trials", "2", "--pruner", "none"),
     *("--finalists", "1", "--fresh", "1", "--device", "cpu", "--jobs", "2"),
 )
-# what lies in the folder once a moment is reached
-SIGNS: Mapping[str, str] = {
+# packages that had commands of their own before `gans` had them all
+PACKAGES = {"bench": "benchmarks", "sweep": "sweeps"}
+# what is in the folder once a moment is reached
+SIGNS = {
     "start-up": "tiny.toml",
-    "training": "runs/*/[gdt]*/journal.jsonl",
+    "training": "runs/*/[gdt]*/*.jsonl",
     "checkpoint": "runs/*/*/checkpoint.pt",
     "evaluation": "runs/*/*/generator.safetensors",
     "report": "runs/*/outcome.json",
@@ -58,74 +59,68 @@ SIGNS: Mapping[str, str] = {
 
 
 class Site:
-    """A working directory with a store of its own.
+    """A working directory with a store of its own; what commands print goes to `output.txt` there.
 
     Args:
-        folder: of it; what a command prints goes to `said.txt` there.
+        folder: of the site.
         data: of data sets, with their caches.
+        code: a clone whose code is tried.
     """
 
-    def __init__(self, folder: Path, data: Path) -> None:
-        self.folder, self.data = folder.absolute(), data.absolute()
-        self.mark = str(self.folder)  # known to the next harness as well, if this one is stopped
+    def __init__(self, folder: Path, data: Path, code: Path = ROOT) -> None:
+        self.folder, self.data, self.code = folder.absolute(), data.absolute(), code.absolute()
         self.uri = f"sqlite:///{self.folder}/mlflow.db"
 
     def furnish(self) -> None:
-        """Put the files there that commands name."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "tiny.toml").write_text(MATRIX)
         (self.folder / "space.toml").write_text(SPACE)
 
-    def start(self, *words: str, uri: str | None = None) -> subprocess.Popen[bytes]:
-        """`python -m WORDS`, as the first of a process group."""
-        environment = {
-            **os.environ,
-            MARK: self.mark,
-            "PYTHONPATH": str(ROOT),
+    def start(self, *words: str, uri: str = "") -> subprocess.Popen[bytes]:
+        """`gans WORDS`, as the first of a process group."""
+        package = PACKAGES.get(words[0], "")
+        old = package and (self.code / package / "__main__.py").exists()
+        return self.start_module(*((package, *words[1:]) if old else ("gans", *words)), uri=uri)
+
+    def start_module(self, *words: str, uri: str = "") -> subprocess.Popen[bytes]:
+        own = {
+            MARK: str(self.folder),
+            "PYTHONPATH": str(self.code),
             "MLFLOW_TRACKING_URI": uri or self.uri,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "GANS_DATA": str(self.data),
             "GANS_OUTPUTS": str(self.folder / "outputs"),
         }
-        with (self.folder / "said.txt").open("ab") as said:
+        with (self.folder / "output.txt").open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-m", *words],
                 cwd=self.folder,
-                env=environment,
+                env=os.environ | own,
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
 
-    def run(self, *words: str, uri: str | None = None) -> int:
-        """A command to its end; its exit code."""
-        return ended(self.start(*words, uri=uri))
-
-    def wait_for(self, moment: str, process: subprocess.Popen[bytes]) -> bool:
-        """Until the moment is there; False if the process ended before."""
+    def wait_for(self, pattern: str, process: subprocess.Popen[bytes]) -> bool:
+        """Until there is such a file; False if the process ended before."""
         while process.poll() is None:
-            if next(self.folder.glob(SIGNS[moment]), None):
+            if next(self.folder.glob(pattern), None):
                 return True
             time.sleep(LOOK)
         return False
 
-    @property
-    def said(self) -> str:
-        file = self.folder / "said.txt"
-        return file.read_text(errors="replace") if file.exists() else ""
-
     def processes(self) -> list[psutil.Process]:
-        """All that live, of any command of this site."""
+        """All processes of this site, also those of an earlier call of this tool."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == str(self.folder):
                     found.append(process)
         return found
 
     def left_over(self) -> int:
-        """Processes that still live some time after their command has ended; they are killed then."""
+        """Processes that are still there some time after their command has ended; they are killed then."""
         deadline = time.monotonic() + PARTING
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -140,9 +135,14 @@ def ended(process: subprocess.Popen[bytes]) -> int:
     try:
         return process.wait(LIMIT)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        signal_group(process, "KILL")
         process.wait()
         return -1
+
+
+def signal_group(process: subprocess.Popen[bytes], name: str) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, getattr(signal, f"SIG{name}"))
 
 
 def victims(process: subprocess.Popen[bytes], which: str) -> list[psutil.Process]:
@@ -160,21 +160,14 @@ class Server:
     """An MLflow server with all its processes, over a SQLite file in the folder of a site."""
 
     def __init__(self, site: Site) -> None:
-        self.site = site
-        self.port = free_port()
+        self.site, self.port = site, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Return once it answers."""
-        place = (
-            "--backend-store-uri",
-            self.site.uri,
-            "--artifacts-destination",
-            str(self.site.folder / "artifacts"),
-        )
-        self.process = self.site.start(
-            *("mlflow", "server", *place, "--workers", "1", "--host", "127.0.0.1", "--port", str(self.port))
-        )
+        stores = ["--backend-store-uri", self.site.uri, "--artifacts-destination", f"{self.site.folder}/artifacts"]
+        place = ["--workers", "1", "--host", "127.0.0.1", "--port", str(self.port)]
+        self.process = self.site.start_module("mlflow", "server", *stores, *place)
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
@@ -182,11 +175,6 @@ class Server:
             time.sleep(0.2)
         raise TimeoutError(f"no answer from {self.uri}")
 
-    def signal(self, name: str) -> None:
-        """To all of its processes."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, getattr(signal, f"SIG{name}"))
-
-    def end(self) -> None:
-        self.signal("KILL")
+    def kill(self) -> None:
+        signal_group(self.process, "KILL")
         self.process.wait()

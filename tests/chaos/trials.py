@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -11,66 +10,65 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psutil
 
 from gans.errors import InputError
 from gans.urls import free_port
 from tests.chaos import found
+from tests.chaos.options import ROOT
 from tests.chaos.plan import DAMAGES, Trial
-from tests.chaos.site import BENCH, LOOK, SWEEP, Server, Site, ended, victims
+from tests.chaos.site import BENCH, LOOK, SIGNS, SWEEP, Server, Site, ended, signal_group, victims
 
 STOPPED = 5.0  # seconds of a server that is stopped for a while
-COMMANDS = {"bench": BENCH, "sweep": SWEEP, "damage": BENCH, "server": BENCH}
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a trial came to.
-
-    Attributes:
-        trial: what was tried, as a table.
-        hit: the processes, or the file, that were hit; empty if all was over before.
-        codes: exit codes of the disturbed command and of the same once more.
-        lost: cells and trials that had finished and were run again.
-        moved: scores that are other than those of an undisturbed run.
-        open: runs that the store says are running after all.
-        files: parts of files that are left.
-        processes: that lived on, after either command.
-        seconds: of all of it.
-    """
+    """What a trial found."""
 
     trial: dict[str, Any]
-    hit: str = ""
-    codes: list[int | None] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    moved: list[str] = field(default_factory=list)
-    open: int = 0
-    files: list[str] = field(default_factory=list)
-    processes: int = 0
+    hit: str = ""  # the process or the file; empty if the command had ended before
+    codes: list[int | None] = field(default_factory=list)  # of the disturbed command, and of the same once more
+    lost: list[str] = field(default_factory=list)  # cells and trials that had finished and were run again
+    moved: list[str] = field(default_factory=list)  # scores that differ from those of an undisturbed run
+    open: int = 0  # runs that the store says are running after all
+    twice: int = 0  # points of curves that the store has more than once
+    files: list[str] = field(default_factory=list)  # parts of files
+    processes: int = 0  # left over after either command
     seconds: float = 0.0
-
-    @classmethod
-    def read(cls, line: str) -> Self:
-        return cls(**json.loads(line))
 
 
 class Laboratory:
-    """A folder with what undisturbed runs came to, in which trials run; all of it may be interrupted.
+    """A folder with the results of undisturbed runs, in which trials run; all of it may be interrupted."""
 
-    Args:
-        folder: its own.
-    """
-
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, code: Path = ROOT) -> None:
         self.folder = folder
-        self.site = Site(folder / "work", folder / "data")
+        self.site = Site(folder / "work", folder / "data", code)
+
+    def run(self, trial: Trial) -> Record:
+        """Try it."""
+        since = time.monotonic()
+        expected = {} if trial.kind == "ui" else self.expected("sweep" if trial.kind == "sweep" else "bench")
+        disturb = {"damage": self.damage, "server": self.disturb_server, "ui": self.end_ui}
+        result = disturb.get(trial.kind, self.kill)(trial)
+        result["processes"] = result.get("processes", 0) + self.site.left_over()
+        after = found.tracked(self.site.folder / "mlflow.db")
+        return Record(
+            trial=asdict(trial),
+            moved=found.moved(expected, after.scores),
+            open=after.open,
+            twice=after.twice,
+            files=found.stray(self.site.folder, self.site.data),
+            seconds=round(time.monotonic() - since, 1),
+            **result,
+        )
 
     # --- what trials begin from and are compared with
 
     def expected(self, kind: str) -> found.Scores:
-        """Of an undisturbed `bench` or `sweep`, run once.
+        """The scores of an undisturbed `bench` or `sweep`, which is run once.
 
         Raises:
             InputError: it fails.
@@ -78,31 +76,25 @@ class Laboratory:
         file = self.folder / f"undisturbed-{kind}.json"
         if not file.exists():
             self.clear()
-            if self.site.run(*COMMANDS[kind]) != 0:
-                raise InputError(f"an undisturbed {kind} fails; {self.site.folder / 'said.txt'} says why")
-            scores = found.tracked(self.site.folder / "mlflow.db").scores
-            if kind == "bench":
-                self.keep("whole")
-            part = file.with_suffix(".part")
-            part.write_text(json.dumps(scores))
-            part.replace(file)
+            if ended(self.site.start(*(SWEEP if kind == "sweep" else BENCH))) != 0:
+                raise InputError(f"an undisturbed {kind} fails; {self.site.folder / 'output.txt'} says why")
+            self.keep(kind)
+            file.write_text(json.dumps(found.tracked(self.site.folder / "mlflow.db").scores))
         return json.loads(file.read_text())
-
-    def keep(self, name: str) -> None:
-        """Keep the site, and its data, for `restore`."""
-        copy = self.folder / name
-        shutil.rmtree(copy, ignore_errors=True)
-        part = self.folder / f"{name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(self.site.folder, part)
-        part.replace(copy)
 
     def clear(self) -> None:
         """Begin with an empty site."""
         self.site.left_over()
         shutil.rmtree(self.site.folder, ignore_errors=True)
-        self.site = Site(self.folder / "work", self.folder / "data")
         self.site.furnish()
+
+    def keep(self, name: str) -> None:
+        """Keep a copy of the site for `restore`."""
+        part = self.folder / f"{name}.part"
+        for folder in (part, self.folder / name):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.site.folder, part)
+        part.replace(self.folder / name)
 
     def restore(self, name: str) -> None:
         """Begin with a site that was kept, in its old place."""
@@ -110,117 +102,88 @@ class Laboratory:
         shutil.copytree(self.folder / name, self.site.folder, dirs_exist_ok=True)
 
     def interrupted(self) -> None:
-        """Begin with a matrix that was killed once some checkpoints were written."""
+        """Begin with a matrix that was killed once it had written two checkpoints of a cell."""
         if not (self.folder / "cut").exists():
             self.clear()
             process = self.site.start(*BENCH)
-            while process.poll() is None and not list(self.site.folder.glob("runs/*/*/checkpoint.prev.pt")):
-                time.sleep(LOOK)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            self.site.wait_for("runs/*/*/checkpoint.prev.pt", process)
+            signal_group(process, "KILL")
             process.wait()
             self.site.left_over()
             self.keep("cut")
         self.restore("cut")
 
-    # --- trials
+    # --- disturbances
 
-    def run(self, trial: Trial) -> Record:
-        """Try it."""
-        since = time.monotonic()
-        expected = {} if trial.kind == "ui" else self.expected("sweep" if trial.kind == "sweep" else "bench")
-        disturb = {
-            "bench": self.killed,
-            "sweep": self.killed,
-            "damage": self.damaged,
-            "server": self.served,
-            "ui": self.viewed,
-        }[trial.kind]
-        result = disturb(trial)
-        processes = result.pop("processes") + self.site.left_over()
-        after = found.tracked(self.site.folder / "mlflow.db")
-        return Record(
-            trial=asdict(trial),
-            moved=found.moved(expected, after.scores),
-            open=after.open,
-            files=found.stray(self.site.folder, self.site.data),
-            processes=processes,
-            seconds=round(time.monotonic() - since, 1),
-            **result,
-        )
-
-    def again(self, trial: Trial, uri: str | None = None) -> tuple[int, list[str]]:
+    def again(self, *words: str, uri: str = "") -> tuple[int, list[str]]:
         """Run the command to its end: its exit code, and the finished work that it did once more."""
         before = found.finished(self.site.folder)
-        code = self.site.run(*COMMANDS[trial.kind], uri=uri)
+        code = ended(self.site.start(*words, uri=uri))
         after = found.finished(self.site.folder)
         return code, [name for name, key in before.items() if after.get(name) != key]
 
-    def killed(self, trial: Trial) -> dict[str, Any]:
-        """Kill a process of a command."""
+    def kill(self, trial: Trial) -> dict[str, Any]:
+        """Send a signal to a process of a command."""
         self.clear()
-        process = self.site.start(*COMMANDS[trial.kind])
-        hit = self.site.wait_for(trial.moment, process) and kill(trial, process)
+        words = SWEEP if trial.kind == "sweep" else BENCH
+        process = self.site.start(*words)
+        hit = send(trial, process) if self.site.wait_for(SIGNS[trial.moment], process) else ""
         first = ended(process)
         processes = self.site.left_over()
-        code, lost = self.again(trial)
-        return {"hit": hit or "", "codes": [first, code], "lost": lost, "processes": processes}
+        code, lost = self.again(*words)
+        return {"hit": hit, "codes": [first, code], "lost": lost, "processes": processes}
 
-    def damaged(self, trial: Trial) -> dict[str, Any]:
+    def damage(self, trial: Trial) -> dict[str, Any]:
         """Damage a file of an interrupted matrix."""
         self.interrupted()
         files = (path for path in (self.site.folder / "runs").rglob("*") if path.is_file())
         some = sorted(path for path in files if path.stat().st_size)
         path = some[int(trial.draw * len(some))]
         path.write_bytes(DAMAGES[trial.victim](path.read_bytes()))
-        code, lost = self.again(trial)
-        hit = str(path.relative_to(self.site.folder))
-        return {"hit": hit, "codes": [None, code], "lost": lost, "processes": 0}
+        code, lost = self.again(*BENCH)
+        return {"hit": str(path.relative_to(self.site.folder)), "codes": [None, code], "lost": lost}
 
-    def served(self, trial: Trial) -> dict[str, Any]:
-        """Let a matrix's server fail."""
+    def disturb_server(self, trial: Trial) -> dict[str, Any]:
+        """Kill or stop the tracking server of a matrix."""
         self.clear()
         server = Server(self.site)
         server.start()
         process = self.site.start(*BENCH, uri=server.uri)
-        hit = self.site.wait_for(trial.moment, process)
+        hit = self.site.wait_for(SIGNS[trial.moment], process)
         time.sleep(trial.delay)
-        server.signal("KILL" if trial.victim == "killed" else "STOP")
+        signal_group(server.process, "KILL" if trial.victim == "killed" else "STOP")
         if trial.victim == "stopped":
             time.sleep(STOPPED)
-            server.signal("CONT")
+            signal_group(server.process, "CONT")
         first = ended(process)
         if trial.victim == "killed":
-            server.end()
+            server.kill()
             server.start()
-        server.signal("CONT")
-        code, lost = self.again(trial, server.uri)
-        server.end()
-        return {"hit": "server" * hit, "codes": [first, code], "lost": lost, "processes": 0}
+        signal_group(server.process, "CONT")
+        code, lost = self.again(*BENCH, uri=server.uri)
+        server.kill()
+        return {"hit": "server" * hit, "codes": [first, code], "lost": lost}
 
-    def viewed(self, trial: Trial) -> dict[str, Any]:
+    def end_ui(self, trial: Trial) -> dict[str, Any]:
         """End the UI over a finished matrix."""
         self.expected("bench")
-        self.restore("whole")
-        process = self.site.start("gans", "ui", "--port", str(free_port()))
-        hit = kill(trial, process)
-        first = ended(process)
-        return {"hit": hit, "codes": [first], "processes": self.site.left_over()}
+        self.restore("bench")
+        process = self.site.start("ui", "--port", str(free_port()))
+        hit = send(trial, process)
+        return {"hit": hit, "codes": [ended(process)]}
 
 
-def kill(trial: Trial, process: subprocess.Popen[bytes]) -> str:
+def send(trial: Trial, process: subprocess.Popen[bytes]) -> str:
     """Send the trial's signal to its victim once that is there; what was hit."""
     time.sleep(trial.delay)
-    number = getattr(signal, f"SIG{trial.signal}")
     while process.poll() is None:
         if trial.victim == "group":
-            os.killpg(process.pid, number)
+            signal_group(process, trial.signal)
             return "group"
         some = victims(process, trial.victim)
         if some:
-            one = some[int(trial.draw * len(some))]
             with suppress(psutil.NoSuchProcess):
-                one.send_signal(number)
+                some[int(trial.draw * len(some))].send_signal(getattr(signal, f"SIG{trial.signal}"))
                 return trial.victim
         time.sleep(LOOK)
     return ""
