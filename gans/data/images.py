@@ -27,6 +27,9 @@ class Split:
     images: Tensor
     labels: Tensor | None
 
+    def __getitem__(self, which: Tensor) -> Split:
+        return Split(self.images[which], None if self.labels is None else self.labels[which])
+
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
@@ -55,17 +58,17 @@ class ImageData:
         return self.train.shape[1]
 
     def part(self, share: float) -> Split:
-        """A share of the training images, of each class alike; a smaller one lies within a larger one.
+        """A share of the training images, of each class alike; a smaller one is part of a larger one.
 
-        Which they are depends on how many there are and on their labels alone, and not on a training's seed.
+        The choice depends on the number of images and their labels alone, not on a training's seed.
         """
+        whole = Split(self.train, self.train_labels)
         if share == 1:
-            return Split(self.train, self.train_labels)
+            return whole
         order = torch.randperm(len(self.train), generator=seeds.generator(0, "share of the data"))
         if self.train_labels is not None:
             order = order[_places_in_class(self.train_labels[order]).argsort(stable=True)]
-        chosen = order[: max(1, round(share * len(order)))].sort().values
-        return Split(self.train[chosen], None if self.train_labels is None else self.train_labels[chosen])
+        return whole[order[: max(1, round(share * len(order)))].sort().values]
 
     @classmethod
     def of(

@@ -1,7 +1,7 @@
 """How good generated images are: feature extractors, metrics, and the scorer.
 
-This package is the only one that imports torch_fidelity, and it does so when images are scored. What is imported
-here is light: which extractors there are, and what their scores are called. `Scorer` is in `gans.fidelity.scorer`.
+Only this package imports torch_fidelity, and only when images are scored. What is imported here is light: which
+extractors there are, and the names of their scores. `Scorer` is in `gans.fidelity.scorer`.
 """
 
 from gans.fidelity.extractors.extractor import Extractor, identity
@@ -15,7 +15,7 @@ from gans.fidelity.extractors.find import (
 )
 from gans.fidelity.measured import Measured
 from gans.fidelity.metric import INCEPTION, Metric
-from gans.fidelity.protocol import SCORING_VERSION, ScoreInfo
+from gans.fidelity.protocol import SCORING_VERSION
 
 __all__ = [
     "INCEPTION",
@@ -23,7 +23,6 @@ __all__ = [
     "Extractor",
     "Measured",
     "Metric",
-    "ScoreInfo",
     "check_images",
     "default_extractor",
     "identity",

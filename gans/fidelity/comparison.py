@@ -69,6 +69,11 @@ class Labelled:
     images: Tensor
     labels: Tensor
 
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor | None) -> Labelled | None:
+        """None without labels."""
+        return None if labels is None else cls(images, labels.cpu())
+
     def __getitem__(self, indices: Tensor) -> Labelled:
         return Labelled(self.images[indices], self.labels[indices])
 

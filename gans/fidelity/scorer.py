@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gans.compute import precision
+from gans.data.images import Split
 from gans.errors import InputError
 from gans.fidelity import reference
 from gans.fidelity.comparison import Comparison, Features, Labelled, Real, class_shares, sample
@@ -22,7 +22,7 @@ from gans.fidelity.extractors.find import check_images, require
 from gans.fidelity.metric import Metric, error_of, spread_of, within
 from gans.fidelity.metrics import frechet
 from gans.fidelity.metrics.neighbours import nearest
-from gans.fidelity.protocol import MINIMUM_IMAGES, PREPROCESSING_VERSION, SPLIT, ScoreInfo
+from gans.fidelity.protocol import MINIMUM_IMAGES, PREPROCESSING_VERSION, SPLIT
 
 if TYPE_CHECKING:
     from gans.data.images import ImageData
@@ -37,12 +37,12 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Assessment:
-    """All that is found out about generated images.
+    """The scores of generated images.
 
     Attributes:
         scores: every metric by its name, and its standard error as `<name>_se`.
-        classes: share of each class among the generated and among the training images, (2, classes), as the
-            classifier sees both; None if the extractor does not know the data's classes.
+        classes: share of each class among the generated and among the training images, (2, classes), by the
+            classifier; None if the extractor was not trained on the data's classes.
     """
 
     scores: Scores
@@ -60,7 +60,7 @@ class Scorer:
         n: number of images that are scored.
         device: where features are computed and all that is measured on them.
         batch: images that pass through the extractor at once; None: as many as `batch_size` says.
-        further: metrics beside the registered ones, `package.module:Name`.
+        further: metrics besides the registered ones, `package.module:Name`.
 
     Raises:
         InputError: the extractor or a metric cannot be had, or the extractor does not take images like these.
@@ -77,22 +77,25 @@ class Scorer:
     ):
         self.data = data
         self.extractor = require(extractor)
-        self.further = tuple(further)
         self.n = n
         self.device = device
         self.batch = batch or batch_size(self.extractor, device)
-        self._check_sizes()
+        check_images(self.extractor, data, n)
+        further = tuple(further)
+        # by their names in tables; `class_metrics` also has those of images that have a class
+        self.metrics: dict[str, Metric] = self.extractor.metrics(further)
+        self.class_metrics: dict[str, Metric] = self.extractor.metrics(further, data.classes)
         self._network: Any = self.extractor.network().eval().to(device)
+        self._train, self._test = Split(data.train, data.train_labels), Split(data.test, data.test_labels)
         with _plain_arithmetic(device):
-            features = reference.cached(self._key(), lambda: self._extract(data.train).features.cpu())
-            others = _labelled(data.test, data.test_labels)
-            self._real = self._as_real(features.to(device), self._measure_held_out, data.train_labels, others)
+            features = reference.cached(self._key(), lambda: self._extract(data.train).features.cpu()).to(device)
+            self._real = self._as_real(features, self._train, self._test, self._measure_held_out)
 
     def at(self, n: int) -> Scorer:
         """The same scorer for another number of generated images; network and reference are shared."""
         other = copy.copy(self)
         other.n = n
-        other._check_sizes()
+        check_images(self.extractor, self.data, n)
         return other
 
     @property
@@ -101,36 +104,14 @@ class Scorer:
         return self.extractor.prefix
 
     @property
-    def metrics(self) -> dict[str, Metric]:
-        """The metrics that an assessment gives, by their names in tables; nothing is computed."""
-        return self.extractor.metrics(self.further)
-
-    @property
-    def class_metrics(self) -> dict[str, Metric]:
-        """Those of images that carry the class that they were generated for: these, and what needs labels."""
-        return self.extractor.metrics(self.further, self.data.classes)
-
-    @property
     def names(self) -> list[str]:
         """The names of `metrics`."""
         return list(self.metrics)
 
     @property
     def identity(self) -> str:
-        """What its scores depend on beside the images; see `fidelity.identity`."""
+        """What its scores depend on besides the images; see `fidelity.identity`."""
         return identity(self.extractor, self.n)
-
-    @property
-    def info(self) -> ScoreInfo:
-        """What this scorer's numbers depend on."""
-        return ScoreInfo(
-            n_generated=self.n,
-            n_reference=len(self._real),
-            reference_split=SPLIT,
-            extractor=self.extractor.name,
-            weights_hash=self.extractor.hash,
-            published=self.extractor.published,
-        )
 
     def distance(self, images: Tensor) -> float:
         """The Frechet distance alone, for curves during training; lower is better.
@@ -158,11 +139,9 @@ class Scorer:
     def assess(self, images: Tensor, labels: Tensor | None = None) -> Assessment:
         """`score`, with the class shares behind the class distance."""
         self._check_images(images, self.n)
-        labelled = _labelled(images, labels)
         with _plain_arithmetic(self.device):
-            compared = self._compared(self._extract(images), self._real, labelled)
-            scores = measured(compared, self.metrics if labelled is None else self.class_metrics)
-            classes = self._real.classes
+            compared = self._compared(Split(images, labels), self._real)
+            scores, classes = self._measured(compared), self._real.classes
             both = None if classes is None else torch.stack([compared.classes, classes]).cpu()
         return Assessment(scores, both)
 
@@ -174,7 +153,7 @@ class Scorer:
         return distances.topk(count, largest=False).indices.cpu()
 
     def noise_floor(self, labelled: bool = False) -> dict[str, Scores]:
-        """Scores of real images in the place of generated ones: what no generator can be expected to beat.
+        """Scores of real images in the place of generated ones: no generator can be expected to be better.
 
         Every row states its `n_generated` (`n`, or as many as there are) and `n_reference`. The halves
         are a seeded random split. A row whose split has fewer than 10 images is left out. Held-out images
@@ -184,58 +163,58 @@ class Scorer:
             labelled: whether the images carry their own labels, as if they were generated images. Classifiers that
                 see test images are then tested on training images, the others on test images.
         """
-        data, whole = self.data, self._real.features
-        train, test = data.train_labels, data.test_labels
-        first = torch.zeros(len(data.train), dtype=torch.bool)
-        first[sample(len(data.train), len(data.train) // 2)] = True
+        train, test, features = self._train, self._test, self._real.features
+        first = torch.zeros(len(train.images), dtype=torch.bool)
+        first[sample(len(first), len(first) // 2)] = True
         with _plain_arithmetic(self.device):
-            held_out = self._extract(data.test).features
-            half = partial(_to_nearest, held_out, whole[~first])
-            second = self._as_real(whole[~first], half, _some(train, ~first), _labelled(data.test, test))
-            every = self._as_real(
-                whole, partial(_to_nearest, held_out, whole), train, _labelled(data.train, train)
-            )
+            held_out = self._extract(test.images).features
+
+            def real(features: Tensor, images: Split, others: Split) -> Real:
+                return self._as_real(features, images, others, lambda: nearest(held_out, features)[0])
+
             rows = {
-                "train half vs train half": (data.train[first], _some(train, first), second),
-                "train vs test": (data.test, test, every),
+                "train half vs train half": (train[first], real(features[~first], train[~first], test)),
+                "train vs test": (test, real(features, train, train)),
             }
             return {
-                name: self._floor(images, labels if labelled else None, real)
-                for name, (images, labels, real) in rows.items()
-                if len(images) >= MINIMUM_IMAGES
+                name: self._floor(images if labelled else Split(images.images, None), real)
+                for name, (images, real) in rows.items()
+                if len(images.images) >= MINIMUM_IMAGES
             }
 
-    def _floor(self, images: Tensor, labels: Tensor | None, real: Real) -> Scores:
-        some = sample(len(images), self.n)
-        labelled = _labelled(images[some], _some(labels, some))
-        generated = self._extract(images[some])
-        counts = {"n_generated": len(generated), "n_reference": len(real)}
-        metrics = self.metrics if labelled is None else self.class_metrics
-        return measured(self._compared(generated, real, labelled), metrics) | counts
+    def _floor(self, images: Split, real: Real) -> Scores:
+        compared = self._compared(images[sample(len(images.images), self.n)], real)
+        counts = {"n_generated": len(compared.generated), "n_reference": len(real)}
+        return self._measured(compared) | counts
 
-    def _compared(self, generated: Features, real: Real, labelled: Labelled | None) -> Comparison:
-        return Comparison(generated, real, self.extractor.subset_size(len(generated), len(real)), labelled)
+    def _compared(self, images: Split, real: Real) -> Comparison:
+        generated = self._extract(images.images)
+        size = self.extractor.subset_size(len(generated), len(real))
+        return Comparison(generated, real, size, Labelled.of(images.images, images.labels))
+
+    def _measured(self, compared: Comparison) -> Scores:
+        return measured(compared, self.class_metrics if compared.labelled else self.metrics)
 
     def _measure_held_out(self) -> Tensor:
         """Distances from the test images to the training images: for final scores, curves do without."""
 
         def compute() -> Tensor:
-            return _to_nearest(self._extract(self.data.test).features, self._real.features).cpu()
+            return nearest(self._extract(self.data.test).features, self._real.features)[0].cpu()
 
         key = self._key() | {"distances from": "test", "test images": len(self.data.test)}
         return reference.cached(key, compute).to(self.device)
 
     def _as_real(
-        self,
-        features: Tensor,
-        measure_held_out: Callable[[], Tensor],
-        labels: Tensor | None,
-        others: Labelled | None,
+        self, features: Tensor, images: Split, others: Split, measure_held_out: Callable[[], Tensor]
     ) -> Real:
-        known = "classes" in self.extractor.gives
-        shares = class_shares(self._network.head(features)) if known else None
-        labels = None if labels is None else labels.to(features.device)
-        return Real(features, measure_held_out=measure_held_out, classes=shares, labels=labels, others=others)
+        labels = None if images.labels is None else images.labels.to(features.device)
+        return Real(
+            features,
+            measure_held_out=measure_held_out,
+            classes=class_shares(self._network.head(features)) if "classes" in self.extractor.gives else None,
+            labels=labels,
+            others=Labelled.of(others.images, others.labels),
+        )
 
     def _extract(self, images: Tensor) -> Features:
         found = [self._network(part.to(self.device)) for part in images.split(self.batch)]
@@ -254,9 +233,6 @@ class Scorer:
             "batch": self.batch,
             "torch": torch.__version__,
         }
-
-    def _check_sizes(self) -> None:
-        check_images(self.extractor, self.data, self.n)
 
     def _check_images(self, images: Tensor, count: int) -> None:
         if images.dtype != torch.uint8:
@@ -281,10 +257,10 @@ def measured(compared: Comparison, metrics: Mapping[str, Metric]) -> Scores:
 
 
 def batch_size(extractor: Extractor, device: torch.device) -> int:
-    """How many images pass through an extractor at once; the last digits of features hang on it."""
+    """How many images pass through an extractor at once; the last digits of features depend on it."""
     if device.type != "cuda":
         return CPU_BATCH
-    # of the card's whole memory: what others leave free would make every run another number
+    # by the GPU's whole memory: the number must not depend on what other processes leave free
     return fitting(torch.cuda.get_device_properties(device).total_memory, extractor.image_bytes)
 
 
@@ -293,21 +269,9 @@ def fitting(memory: int, image_bytes: int) -> int:
     return max(CPU_BATCH, min(LARGEST_BATCH, memory // SHARE_OF_MEMORY // image_bytes))
 
 
-def _some(labels: Tensor | None, which: Tensor) -> Tensor | None:
-    return None if labels is None else labels[which]
-
-
-def _labelled(images: Tensor, labels: Tensor | None) -> Labelled | None:
-    return None if labels is None else Labelled(images, labels.cpu())
-
-
-def _to_nearest(points: Tensor, others: Tensor) -> Tensor:
-    return nearest(points, others)[0]
-
-
 @contextmanager
 def _plain_arithmetic(device: torch.device) -> Iterator[None]:
-    """No gradients, autocast or TF32: the training around a score must not move it.
+    """No gradients, autocast or TF32: the training around a score must not change it.
 
     NumPy's BLAS gets as many threads as torch has, or cells that run at once would fight for the cores.
     """
