@@ -1,4 +1,4 @@
-"""What decorates never fails what counts."""
+"""Pictures whose failure must not fail a cell."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger("gans")
 
 @contextmanager
 def decorating(path: Path) -> Iterator[None]:
-    """Draw and keep a picture inside; an error only ends the block, with a line in the log that names the file."""
+    """A block that draws and keeps a picture: an error ends it, with a line in the log that names the file."""
     try:
         yield
-    except Exception as error:  # of drawing libraries, fonts, a full disk: none of it is worth a trained cell
+    except Exception as error:  # of drawing libraries, fonts, a full disk: no reason to lose a trained cell
         log.warning("the picture %s is left out: %s", path, brief(error))

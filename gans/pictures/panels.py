@@ -27,55 +27,50 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
     Args:
         generated: uint8 (n, channels, side, side).
         nearest: uint8 (n, k, channels, side, side), the nearest first.
-        extractor: whose features decide what is near.
+        extractor: in whose features they are near.
         path: the PNG to write.
     """
-    count, depth = nearest.shape[:2]
-    # tight columns of images, with a gap between generated and real ones; layout engines are slow
-    left, top, gap, line = 1.15, 0.5, 0.08, 0.04
-    width, height = left + count * INCH + line, top + (1 + depth) * INCH + gap + line
-    figure = Figure(figsize=(width, height), dpi=100)
     title = (
         f"The sample grid's first images, and below each\nthe training images nearest in the {extractor} features"
     )
-    figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center", fontsize=LETTERS)
-    labels = ["generated", *(_ordinal(place) for place in range(depth))]
-    rows = [generated, *nearest.unbind(1)]
-    for row, (label, images) in enumerate(zip(labels, rows, strict=True)):
-        bottom = height - top - (1 + row) * INCH - (gap if row else 0)
-        axes = figure.add_axes((left / width, bottom / height, count * INCH / width, INCH / height))
-        axes.imshow(_strip(images), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
-        axes.set_axis_off()
-        middle = (bottom + INCH / 2) / height
-        weight = "normal" if row else "bold"
-        figure.text(0.95 * left / width, middle, label, ha="right", va="center", fontsize=LETTERS, weight=weight)
-    save_figure(figure, path)
+    names = ["generated", *(_ordinal(place) for place in range(nearest.shape[1]))]
+    _draw_rows(title, names, [generated, *nearest.unbind(1)], path, left=1.15, gap=0.08)
 
 
 @one_at_a_time
 def draw_each_class(images: Tensor, labels: Sequence[str], path: Path) -> None:
-    """A row of images for each class that was asked for, with its name, as a PNG; columns share their latents.
+    """A row of images for each class that was drawn, with its name, as a PNG; columns share their latents.
 
     Args:
         images: uint8 (classes, n, channels, side, side).
         labels: names of these classes, and maybe of further ones.
         path: the PNG to write.
     """
-    rows, count = images.shape[:2]
-    names = [_shortened(name) for name in labels[:rows]]
-    left, top, line = 0.35 + 0.09 * max(map(len, names)), 0.5, 0.04
-    width, height = left + count * INCH + line, top + rows * INCH + line
+    names = [_shortened(name) for name in labels[: len(images)]]
+    rest = f"; {len(labels) - len(images)} more classes" if len(labels) > len(images) else ""
+    title = f"Each row is of one class{rest};\neach column has one latent"
+    _draw_rows(title, names, images.unbind(), path, left=0.35 + 0.09 * max(map(len, names)))
+
+
+def _draw_rows(
+    title: str, names: Sequence[str], rows: Sequence[Tensor], path: Path, left: float, gap: float = 0.0
+) -> None:
+    """Rows of images (n, channels, side, side) with their names, `left` inches of room for these.
+
+    With a gap, which is in inches, the first row stands apart and its name is bold.
+    """
+    # tight columns of images; layout engines are slow
+    top, line, count = 0.5, 0.04, len(rows[0])
+    width, height = left + count * INCH + line, top + len(rows) * INCH + gap + line
     figure = Figure(figsize=(width, height), dpi=100)
-    rest = f"; {len(labels) - rows} more classes" if len(labels) > rows else ""
-    title = f"Each row is asked for one class{rest};\neach column has one latent"
     figure.text(0.5, 1 - top / 2 / height, title, ha="center", va="center", fontsize=LETTERS)
-    for row, (name, drawn) in enumerate(zip(names, images, strict=True)):
-        bottom = height - top - (1 + row) * INCH
+    for row, (name, images) in enumerate(zip(names, rows, strict=True)):
+        bottom = height - top - (1 + row) * INCH - (gap if row else 0)
         axes = figure.add_axes((left / width, bottom / height, count * INCH / width, INCH / height))
-        axes.imshow(_strip(drawn), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
+        axes.imshow(_strip(images), cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
         axes.set_axis_off()
-        middle = (bottom + INCH / 2) / height
-        figure.text((left - 0.1) / width, middle, name, ha="right", va="center", fontsize=LETTERS)
+        middle, weight = (bottom + INCH / 2) / height, "bold" if gap and not row else "normal"
+        figure.text((left - 0.06) / width, middle, name, ha="right", va="center", fontsize=LETTERS, weight=weight)
     save_figure(figure, path)
 
 
@@ -89,14 +84,14 @@ def _ordinal(place: int) -> str:
 
 
 def _strip(images: Tensor) -> np.ndarray:
-    """Images (n, channels, side, side) beside each other, (side + 2, n (side + 2)) or with channels last."""
+    """Images (n, channels, side, side) in a row, (side + 2, n (side + 2)) or with channels last."""
     framed = np.pad(images.permute(0, 2, 3, 1).numpy(), ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=128)
     return np.concatenate(framed, axis=1).squeeze()
 
 
 @one_at_a_time
 def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
-    """How often each class is drawn, beside how often the data has it, as a PNG.
+    """How often each class is drawn and how often the data has it, as a PNG.
 
     Args:
         shares: (2, classes), generated above training images, each row with the sum 1.
