@@ -88,18 +88,6 @@ def test_digits_split_is_stratified_and_fixed(tmp_path):
     assert again is not loaded and again.hash == loaded.hash and torch.equal(again.train, loaded.train)
 
 
-def test_loaded_tensors_are_as_promised():
-    loaded = datasets.load("digits")
-    for tensor in (loaded.train, loaded.test):
-        assert tensor.dtype == torch.uint8 and tensor.is_contiguous() and tensor.device.type == "cpu"
-    for labels in (loaded.train_labels, loaded.test_labels):
-        assert labels.dtype == torch.int64
-
-
-def test_registry_names_its_data_sets():
-    assert list(DATASETS) == ["digits", "mnist", "fashion-mnist", "cifar10", "cifar10-jpeg"]
-
-
 def test_cifar10_as_jpeg_is_read_from_its_archive(root, tmp_path):
     colours = {"frog": (0, 200, 40), "ship": (10, 20, 220)}
     for split, count in (("train", 3), ("test", 2)):

@@ -19,8 +19,6 @@ import psutil
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from gans.data import datasets, folders, listing
@@ -142,13 +140,6 @@ def test_top_level_folders_are_the_splits(tmp_path, held_out, caplog):
     assert "1 images are in neither train nor" in caplog.text
 
 
-def test_test_wins_over_val(tmp_path):
-    for part, n in (("train", 5), ("val", 2), ("test", 3)):
-        write_images(tmp_path / "images" / part, [f"{i}.png" for i in range(n)])
-    loaded = load_folder(tmp_path / "images")
-    assert (len(loaded.train), len(loaded.test), loaded.classes) == (5, 3, ())
-
-
 @pytest.mark.parametrize("names", [["1.png", "2.png"], ["a/1.png", "a/2.png"], ["1.png", "a/2.png", "b/3.png"]])
 def test_unlabelled_folders(tmp_path, names):
     loaded = load_folder(write_images(tmp_path / "images", names))
@@ -221,12 +212,6 @@ def test_broken_images_are_named_counted_and_left_out(tree, caplog):
     for name in ("not-an-image.png", "cut.png", "empty.jpg", "float.tiff"):
         assert sum(f"a/{name} is broken" in line for line in caplog.messages) == 1
     assert load_afresh(tree).skipped == 4  # from the cache
-
-
-def test_link_in_a_tar_is_counted_as_broken(tree, tmp_path):
-    (tree / "a/link.png").symlink_to("0.png")
-    loaded = load_folder(tarred(tree, tmp_path / "t.tar"))
-    assert loaded.skipped == 1 and len(loaded.train) + len(loaded.test) == 30
 
 
 @pytest.mark.parametrize("side", [10_000, 40_000])  # above Pillow's warning, above its error
@@ -339,32 +324,20 @@ def test_grey_modes_keep_all_levels(mode, tmp_path):
     assert np.array_equal(load_folder(tmp_path).train[0, 0].numpy(), levels)
 
 
-def test_bilevel_and_colour_modes(tmp_path):
-    for i in range(2):
-        (tmp_path / "bits").mkdir(exist_ok=True)
-        Image.new("1", (16, 16), 1).save(tmp_path / "bits" / f"{i}.png")
-        (tmp_path / "print").mkdir(exist_ok=True)
-        Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "print" / f"{i}.tiff")
-        (tmp_path / "palette").mkdir(exist_ok=True)
-        Image.new("RGB", (16, 16), (1, 2, 3)).quantize().save(tmp_path / "palette" / f"{i}.gif")
-    assert load_folder(tmp_path / "bits").train.unique().tolist() == [255]
-    assert load_folder(tmp_path / "print").train[0, :, 3, 3].tolist() == [255, 0, 0]
-    assert load_folder(tmp_path / "palette").train[0, :, 3, 3].tolist() == [1, 2, 3]
-
-
-def test_transparency_is_composited_on_black(tmp_path):
-    for i in range(2):
-        Image.new("RGBA", (16, 16), (200, 100, 50, 51)).save(tmp_path / f"{i}.png")
-    assert load_folder(tmp_path).train[0, :, 8, 8].tolist() == [40, 20, 10]  # a fifth: 51 / 255
+def turned(image: Image.Image) -> Image.Image:
+    """An image whose camera was held on its left side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.info["exif"] = exif.tobytes()
+    return image
 
 
 def test_orientation_is_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its left side: to be turned a quarter clockwise
     lying = np.zeros((16, 16), np.uint8)
     lying[0, 3] = 255  # row 0, column 3 -> row 3, last column
     for i in range(2):
-        Image.fromarray(lying).save(tmp_path / f"{i}.png", exif=exif)
+        image = turned(Image.fromarray(lying))
+        image.save(tmp_path / f"{i}.png", exif=image.info["exif"])
     assert load_folder(tmp_path).train[0, 0].nonzero().tolist() == [[3, 15]]
 
 
@@ -404,18 +377,7 @@ def flip_a_pixel(file: Path) -> None:
     file.write_bytes(content)
 
 
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-def rename_a_class(file: Path) -> None:
-    with safe_open(file, "pt") as archive:
-        tensors = {key: archive.get_tensor(key).clone() for key in archive.keys()}  # noqa: SIM118 (no dict)
-        stored = archive.metadata()
-    save_file(tensors, file, stored | {"about": stored["about"].replace('"a"', '"z"')})
-
-
-@pytest.mark.parametrize("spoil", [truncate, flip_a_pixel, empty, rename_a_class])
+@pytest.mark.parametrize("spoil", [truncate, flip_a_pixel])
 def test_spoiled_cache_is_found_and_rebuilt(tree, root, caplog, spoil):
     first = load_folder(tree)
     (file,) = cache_files(root / "cache")
@@ -461,14 +423,6 @@ def test_changed_folder_does_not_come_from_memory(tree, change):
     first = load_folder(tree)
     change(tree / "a/1.png")
     assert load_folder(tree) is not first
-
-
-def test_changed_archive_does_not_come_from_memory(tree, tmp_path):
-    archive = zipped(tree, tmp_path / "t.zip")
-    first = load_folder(archive)
-    touch(archive)
-    again = load_folder(archive)
-    assert again is not first and again.hash == first.hash
 
 
 def test_folder_that_is_gone_does_not_come_from_memory(tree):

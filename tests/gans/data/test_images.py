@@ -49,12 +49,6 @@ def test_fit_pads_small_images_exactly():
     assert np.array_equal(batch[0, 0].numpy(), padded)
 
 
-def test_fit_pads_odd_sides_to_the_square():
-    padded = np.asarray(images.fit(Image.new("L", (13, 16), 9), 16))
-    assert padded.shape == (16, 16)
-    assert (padded == 9).sum() == 13 * 16 and padded[:, 0].max() == 0 and padded[:, -1].max() == 0
-
-
 def test_fit_resizes_the_shorter_side_and_crops_the_centre():
     # three equal stripes, 96 x 32: the centre square is the green one and nothing else
     stripes = np.zeros((32, 96, 3), np.uint8)
@@ -108,8 +102,3 @@ def test_a_share_has_every_class_alike_and_lies_within_larger_ones(blobs):
     assert data.part(0.1).labels.bincount().tolist() == [5, 5, 5, 5]
     for image, label in zip(*vars(data.part(0.1)).values(), strict=True):  # each keeps its own label
         assert label in data.train_labels[(data.train == image).flatten(1).all(dim=1)]
-
-
-def test_a_share_of_unlabelled_images_is_one_at_least(blobs):
-    assert len(blobs(n=60).part(0.001).images) == 1
-    assert blobs(n=60).part(0.5).labels is None

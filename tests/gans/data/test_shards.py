@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gans.config import FLGANConfig, MDGANConfig, ShardedConfig
 from gans.data import datasets
-from gans.data.shards import by_class, deal, dirichlet, histogram, iid
+from gans.data.shards import by_class, deal, dirichlet, histogram
 from gans.errors import InputError
 from gans.pictures.shards import draw_shards
 from gans.runs.cell import check_fit
@@ -41,12 +41,6 @@ def test_shards_are_a_function_of_the_seed(kind: str) -> None:
     first, again, other = (deal(update(5, kind), 300, labels, seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(torch.cat(first), torch.cat(other))
-
-
-def test_one_class_per_worker() -> None:
-    labels = labels_of(30, 40, 50)
-    parts = by_class(labels, 3, seed=0)
-    assert histogram(parts, labels, 3).tolist() == [[30, 0, 0], [0, 40, 0], [0, 0, 50]]
 
 
 def test_fewer_workers_than_classes_get_every_nth_class() -> None:
@@ -98,7 +92,7 @@ def test_the_mixes_are_dirichlet() -> None:
     """E |q|^2 = (alpha sum p^2 + 1) / (alpha + 1): with 10 even classes and alpha = 1, 0.55."""
     labels = torch.arange(10).repeat(4000)
     # few of the images are drawn from the end of a class, so a worker's mix is its q
-    found = torch.cat([first_mix(labels, seed) for seed in range(40)])
+    found = torch.cat([first_mix(labels, seed) for seed in range(20)])
     assert found.square().sum(dim=1).mean().item() == pytest.approx(0.55, abs=0.05)
 
 
@@ -106,10 +100,6 @@ def first_mix(labels: Tensor, seed: int) -> Tensor:
     """The classes of the first 100 images that each of 10 workers takes, as shares."""
     parts = [part[:100] for part in dirichlet(labels[:4000], 10, 1.0, seed)]
     return histogram(parts, labels, 10).double() / 100
-
-
-def test_iid_sizes_are_even() -> None:
-    assert [len(part) for part in iid(11, 4, seed=0)] == [3, 3, 3, 2]
 
 
 @pytest.mark.parametrize("kind", ["iid", "dirichlet", "classes"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -171,12 +170,6 @@ def test_the_floor_of_labelled_images_has_what_labels_add(digits, short):
         assert set(NAMES) <= set(labelled[name])
         assert labelled[name]["agreement_digits"] > 0.99
         assert {within("intra_fd_digits", c) for c in range(10)} <= set(labelled[name])
-
-
-def test_data_without_labels_have_a_floor_as_ever(digits, short):
-    bare = replace(digits, train_labels=None, test_labels=None, classes=())
-    scorer = Scorer(bare, "digits", 300, CPU)
-    assert scorer.noise_floor(labelled=True) == scorer.noise_floor()
 
 
 def test_what_needs_the_data_s_classes_is_not_had_of_other_ones():

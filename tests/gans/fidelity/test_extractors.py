@@ -16,7 +16,7 @@ from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.fidelity import default_extractor, names, published, require
-from gans.fidelity.extractors import cards, classifiers, pinned
+from gans.fidelity.extractors import cards, classifiers
 from gans.fidelity.extractors.classifiers import RECIPES, accuracy, build
 from gans.fidelity.extractors.pinned import pin
 from gans.fidelity.extractors.published import Published
@@ -79,6 +79,7 @@ def test_features_have_no_dead_or_copied_dimension(digits):
     assert logits.shape == (len(digits.train), 10)
     assert features.std(0).min() > 0.05 * features.std(0).max()
     assert torch.linalg.eigvalsh(features.T.cov())[0] > 0
+    assert features.double().sum().item() == pytest.approx(SUM_OF_FEATURES, rel=1e-6)  # they never change
 
 
 def test_an_extractor_takes_only_the_images_it_was_trained_on(digits):
@@ -89,12 +90,6 @@ def test_an_extractor_takes_only_the_images_it_was_trained_on(digits):
         network(digits.train[:2].expand(-1, 3, -1, -1))
     with pytest.raises(InputError, match=r"not \(1, 32, 32\)"):
         network(torch.zeros(2, 1, 32, 32, dtype=torch.uint8))
-
-
-def test_registering_twice_is_harmless():
-    pinned.register()
-    pinned.register()
-    assert "gans-digits" in pinned.FEATURE_EXTRACTORS_REGISTRY
 
 
 def test_names_of_metrics_keep_fid_for_inception():
@@ -150,12 +145,6 @@ def test_weights_changed_after_require_are_not_loaded(shipped):
     shutil.copy(shipped / "digits.json", shipped / "digits.safetensors")
     with pytest.raises(InputError, match="not the file on its card"):
         extractor.network()
-
-
-def test_features_of_the_grey_extractors_never_move(digits):
-    """The sum of the training images' features, as the version that pinned the weights gave it."""
-    features, _ = require("digits").network()(digits.train)
-    assert features.double().sum().item() == pytest.approx(SUM_OF_FEATURES, rel=1e-6)
 
 
 def test_crops_and_flips_take_pixels_from_the_mirrored_image():

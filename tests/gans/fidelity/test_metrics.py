@@ -63,14 +63,6 @@ def test_frechet_distance_equals_scipys_matrix_square_root(pair):
     assert frechet.distance(Features(pair[0]), Features(pair[1])) == pytest.approx(expected, rel=1e-5)
 
 
-def test_frechet_distance_of_diagonal_gaussians_has_a_closed_form():
-    means = torch.tensor([0.0, 1.0, -2.0]), torch.tensor([0.5, 1.0, 1.0])
-    deviations = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([3.0, 2.0, 1.0])
-    expected = (means[0] - means[1]).square().sum() + (deviations[0] - deviations[1]).square().sum()
-    first, second = (exactly_normal(m, s) for m, s in zip(means, deviations, strict=True))
-    assert frechet.distance(Features(first), Features(second)) == pytest.approx(expected.item(), rel=1e-4)
-
-
 def test_kernel_distance_equals_scikit_learns_cubic_kernel(pair):
     generated, real = pair[0], pair[1][:120]  # subsets of all images: every one gives the same number
     both = ((generated, generated), (real, real), (generated, real))
@@ -80,15 +72,6 @@ def test_kernel_distance_equals_scikit_learns_cubic_kernel(pair):
     found = scores(Features(generated, torch.zeros(n, 10)), as_real(real))
     assert found["kd_digits"] == pytest.approx(expected, rel=1e-4)
     assert found["kd_digits_std"] == pytest.approx(0, abs=1e-3)
-
-
-def test_kernel_distance_of_one_distribution_is_zero_within_its_error():
-    features = torch.randn(1000, 16, generator=torch.Generator().manual_seed(3))
-    generated, real = Features(features[:500], torch.zeros(500, 10)), as_real(features[500:])
-    found = scores(generated, real)
-    assert found["kd_digits_se"] < 0.02
-    assert abs(found["kd_digits"]) < 2 * found["kd_digits_se"]
-    assert found["is_digits"] == pytest.approx(1)  # logits that say nothing
 
 
 def test_kernel_distance_is_unbiased_on_equal_distributions():
@@ -193,12 +176,7 @@ def test_error_of_the_frechet_distance_of_a_shift_has_a_closed_form():
     assert error == pytest.approx(2 * 30 / 500**0.5, rel=1e-4)
 
 
-def test_gaussian_distance_equals_torch_fidelitys(pair):
-    generated, real = map(Features, pair)
-    assert real.gaussian.distance(generated.gaussian) == pytest.approx(frechet.distance(generated, real), rel=1e-5)
-
-
-@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.2, 1.1)])
+@pytest.mark.parametrize(("shift", "scale"), [pytest.param(0.0, 1.0, marks=pytest.mark.slow), (0.2, 1.1)])
 def test_frechet_distance_at_infinity_is_that_of_the_distributions(shift, scale):
     """Where the distance itself stands far too high for so few images."""
     side, deviations = 48, torch.linspace(0.5, 2, 48).double()

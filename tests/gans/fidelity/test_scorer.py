@@ -149,10 +149,6 @@ def test_noise_floor_is_below_any_damage_and_states_its_sizes(digits):
     assert floor == scorer.noise_floor()
 
 
-def test_noise_floor_takes_at_most_n_images(scorer):
-    assert {row["n_generated"] for row in scorer.noise_floor().values()} == {300}
-
-
 def test_the_identity_carries_the_protocol(scorer):
     assert scorer.metric == "fd_digits"
     assert scorer.identity == identity(scorer.extractor, N) != identity(scorer.extractor, N + 1)
@@ -199,15 +195,6 @@ def test_a_damaged_reference_cache_is_rebuilt(digits, scorer, cache, damage, mon
     assert entry.stat().st_size == len(content)
     monkeypatch.setattr(Scorer, "_extract", lambda *_: pytest.fail("the features lie on disk again"))
     Scorer(digits, "digits", N, CPU)
-
-
-def test_damaged_distances_of_held_out_images_are_measured_again(digits, scorer, cache):
-    expected = scorer.score(digits.train[:N])
-    entry = min(cache.iterdir(), key=lambda path: path.stat().st_size)
-    content = entry.read_bytes()
-    entry.write_bytes(content[:-8] + bytes(8))
-    assert Scorer(digits, "digits", N, CPU).score(digits.train[:N]) == expected
-    assert entry.read_bytes()[-8:] == content[-8:] != bytes(8)
 
 
 def test_memorisation_tells_copies_from_fresh_images(digits, scorer):
@@ -274,19 +261,17 @@ def test_data_must_suit_the_extractor(digits):
         Scorer(digits, "digits", 9, CPU)
 
 
-def test_the_package_is_light_until_it_scores():
-    program = "import sys, gans.fidelity as f; f.names(); print({'torch', 'torch_fidelity'} & set(sys.modules))"
+def test_names_of_scores_need_neither_torch_nor_torch_fidelity(scorer):
+    program = """
+import sys, gans.fidelity as f
+f.names()
+assert not {'torch', 'torch_fidelity'} & set(sys.modules)
+extractor = f.require('digits')
+print(extractor.prefix, *extractor.metrics())
+assert not {'torch_fidelity', 'mlflow'} & set(sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
-
-
-def test_planning_knows_the_names_of_scores_without_torch_fidelity(scorer):
-    program = "import sys, gans.fidelity as f; e = f.require('digits'); print(e.prefix, *e.metrics()); "
-    program += "print({'torch_fidelity', 'mlflow'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    first, second = done.stdout.splitlines()
-    assert first.split() == ["fd_digits", *scorer.names]
-    assert second == "set()"
+    assert done.stdout.split() == ["fd_digits", *scorer.names]
 
 
 def test_batches_take_their_share_of_a_gpus_memory_and_are_as_ever_on_a_cpu(scorer):
