@@ -15,8 +15,9 @@ STRAY = re.compile(r"\..+\.\d+|\.mlflow\.db\..+|.+\.[0-9a-f]{32}|.+\.rename")
 RUNS = "SELECT run_uuid, name, status FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time"
 METRICS = "SELECT key, value, is_nan FROM latest_metrics WHERE run_uuid = ?"
 KIND = "SELECT value FROM tags WHERE run_uuid = ? AND key = 'gans.kind'"
-TWICE = """SELECT COUNT(*) FROM (SELECT 1 FROM metrics WHERE key NOT LIKE 'system/%'
-           GROUP BY run_uuid, key, step HAVING COUNT(*) > 1)"""
+# the last costs of a run are logged more than once by themselves
+TWICE = """SELECT COUNT(*) FROM (SELECT 1 FROM metrics WHERE substr(key, 1, instr(key, '/')) NOT IN
+           ('system/', 'seconds/', 'memory/') GROUP BY run_uuid, key, step HAVING COUNT(*) > 1)"""
 
 Scores = dict[str, dict[str, float | None]]
 
