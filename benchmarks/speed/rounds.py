@@ -20,7 +20,7 @@ Turn = Callable[[int], float]  # takes so many steps; seconds per step
 LEAD_IN = 4  # steps before a turn: caches fill again, and a waiting data loader has four batches ready
 PAUSE = 0.05  # seconds until threads of the last contender rest
 
-_steps: dict[str, Step] = {}  # in a process that `contenders` started
+_steps: dict[str, Step] = {}  # of contenders, in their process
 
 
 def turn(step: Step, device: torch.device, count: int, lead_in: int = LEAD_IN) -> float:
@@ -77,24 +77,19 @@ def contenders(make: Callable[[], Mapping[str, Step]], device: torch.device) -> 
         make: a picklable function that builds their steps, by name, in that process.
         device: what they compute on.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"), _build, (make,)) as process:
-        names = process.submit(_names).result()
-        yield {name: partial(_turn, process, name, device) for name in names}
-        process.submit(_steps.clear)  # ends the workers of a data loader
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as process:
+
+        def take(name: str, count: int) -> float:
+            return process.submit(_turn, name, device, count).result()
+
+        yield {name: partial(take, name) for name in process.submit(_build, make).result()}
 
 
-def _build(make: Callable[[], Mapping[str, Step]]) -> None:
+def _build(make: Callable[[], Mapping[str, Step]]) -> list[str]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which then ends this process
     _steps.update(make())
-
-
-def _names() -> list[str]:
     return list(_steps)
 
 
-def _turn(process: ProcessPoolExecutor, name: str, device: torch.device, count: int) -> float:
-    return process.submit(_turn_there, name, device, count).result()
-
-
-def _turn_there(name: str, device: torch.device, count: int) -> float:
+def _turn(name: str, device: torch.device, count: int) -> float:
     return turn(_steps[name], device, count)
