@@ -1,4 +1,4 @@
-"""Networks through torch.compile: fewer and larger kernels within a recorded step, for a minute of compiling."""
+"""Networks through torch.compile: fewer and larger kernels in a recorded step, for a minute of compiling."""
 
 from __future__ import annotations
 
@@ -28,31 +28,23 @@ def require(device: torch.device) -> None:
 
 
 def keep(folder: Path) -> None:
-    """Keep compiled code in this folder, so that no cell of a matrix compiles what another one has.
-
-    A folder that the environment names wins.
-    """
+    """Keep compiled code in this folder, which all cells of a matrix share; the environment may name another."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
     os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "1")
 
 
 def compiled(network: nn.Module, backend: str = "inductor") -> Forward:
-    """What computes a network by compiled code.
-
-    Args:
-        network: with parameters that may be replaced in place, but not moved.
-        backend: torch's.
-    """
+    """The network's compiled code. Its parameters may change in place, but not move; `backend` is torch's."""
     # shapes are static; each (a discriminator's two batches, with and without gradients) has code of its own
     return torch.compile(own(network), dynamic=False, backend=backend)
 
 
 def own(network: nn.Module) -> Forward:
-    """A call of the network, as a function whose code is no other network's.
+    """A call of the network as a function with a code object of its own.
 
-    Torch counts how often it compiled by code object, and gives up at eight. The forward pass of a class is one
-    object for all networks of that class, as MD-GAN's discriminators are.
+    Torch counts compilations by code object, and stops at eight. The networks of one class, such as MD-GAN's
+    discriminators, share the code object of its forward pass.
     """
 
     def compute(*given: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 oneDNN's weight gradient of a convolution to small maps takes longer than the convolution and the gradient of its
 input together, at a tenth of the rate that these tiles have in a large product (Xeon, `docs/speed-log.md`).
 As a product of patches it takes a half to a fifth of the time. Everything else stays oneDNN's.
-`gans.models.layers` has the layers that compute so where it pays.
+`gans.models.layers` has the layers that use it where it is faster.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def double(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class _Convolution(Function):
     """A convolution, transposed if it doubles: each one is the other's gradient with respect to its input.
 
-    The gradient of weight and bias is that of `share`. Torch asks a function in Python for all of its gradients,
-    wanted or not, but runs no function that doesn't lead to what is wanted: the slope of a gradient penalty, which
+    The gradient of weight and bias is that of `share`. Torch computes all gradients of a function in Python,
+    needed or not, but skips functions that do not lead to a needed one: the slope of a gradient penalty, which
     is the images' gradient, costs no weight gradient. The backward passes are made of differentiable operations.
     """
 

@@ -1,4 +1,4 @@
-"""The boundary between the suite and the machine: which device, its name, its memory, its energy."""
+"""The boundary to the machine: which device, its name, its memory, its energy."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from gans.errors import InputError
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = 2**31 - 1
 
-# Held while a CUDA graph is recorded, its first steps on a side stream included. Cells that share a card must not
-# do so at once: torch has 32 streams of a priority and deals them out in turn, so that two cells' side streams may
-# be one, and opening a recording waits for the whole card, which another recording forbids. Blocks of
-# `gans.compute.precision` go around it, never into it: else two cells could wait for each other.
+# Held while a CUDA graph is recorded, its first steps on a side stream included. Cells that share a GPU must not
+# do so at once: torch has 32 streams of a priority and hands them out in turn, so that two cells' side streams
+# may be the same, and starting a recording waits for the whole GPU, which another recording forbids. It is taken
+# within blocks of `gans.compute.precision`, never around them: else two cells could wait for each other.
 RECORDING = threading.RLock()
 
 
@@ -55,7 +55,7 @@ def resolve(name: str = "auto") -> torch.device:
 
 
 def cards(name: str = "auto") -> list[int]:
-    """The CUDA devices that a name stands for, by index: `auto` and `cuda` are all there are; none: the CPU.
+    """The CUDA devices of a name, by index: `auto` and `cuda` are all there are; none: the CPU.
 
     Raises:
         InputError: no such device on this machine.
@@ -67,7 +67,7 @@ def cards(name: str = "auto") -> list[int]:
 
 
 def only(card: int) -> str:
-    """`CUDA_VISIBLE_DEVICES` for a process that is to see one of this process's cards and no other."""
+    """`CUDA_VISIBLE_DEVICES` for a process that uses one of this process's GPUs alone."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",")[card].strip() if visible else str(card)
 
@@ -82,18 +82,18 @@ def prepare(device: torch.device, threads: int) -> None:
     keep_memory()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        # a trial waits for the whole card: a cell that starts beside others would for seconds, and spoil what they
-        # record; the kernels that cuDNN takes without are as fast (docs/speed-log.md), and the same every time
+        # a trial waits for the whole GPU, for seconds where cells share it, and breaks their recordings; the
+        # kernels that cuDNN takes without one are as fast (docs/speed-log.md), and the same every time
         torch.backends.cudnn.benchmark = False
         # scores are computed in IEEE float32 on every device; training says what it wants (gans.compute.precision)
         precision.UNITS.rest("ieee")
 
 
 def keep_memory() -> None:
-    """Let glibc keep what is freed for the next step; nothing where the C library is another.
+    """Let glibc keep freed memory for the next step; nothing with another C library.
 
-    By default it maps every large tensor anew and hands it back at once, so that each step pays the kernel for
-    clearing the same pages again: thousands of page faults.
+    By default it maps every large tensor anew and returns it at once, so that in each step the kernel clears the
+    same pages again: thousands of page faults.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -133,7 +133,7 @@ def cores() -> int:
 
 
 def describe(device: torch.device) -> str:
-    """The device as a person names it: the GPU's or the processor's model."""
+    """The GPU's or the processor's model."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()} ({cores()} cores)"
@@ -148,10 +148,7 @@ def _processor() -> str:
 
 
 def wait(device: torch.device) -> None:
-    """Return when the device has done what this thread queued; the clock is read at such moments only.
-
-    Other cells on the card go on: theirs are other streams.
-    """
+    """Return when the device has done what this thread queued; other cells on the GPU have other streams."""
     if device.type == "cuda":
         torch.cuda.current_stream(device).synchronize()
 
@@ -159,9 +156,9 @@ def wait(device: torch.device) -> None:
 class Streams:
     """Streams of a CUDA device, each for one user at a time.
 
-    They are handed on from one user to the next, since the memory that a user frees stays with its stream. All are
-    of high priority: torch deals out the 32 streams of a priority in turn, and those of the normal one serve to
-    record graphs, where work of others on the same stream would be recorded too.
+    They are reused, since the memory that a user frees stays with its stream. All are of high priority: torch
+    hands out the 32 streams of a priority in turn, and graphs are recorded on those of normal priority, where
+    work of others on the same stream would be recorded too.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -191,10 +188,7 @@ def lost(device: torch.device) -> bool:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Most memory in use so far, in MiB: of the CUDA allocator, or resident in this process.
-
-    Of the whole process: cells that share one are told the same.
-    """
+    """Peak memory of this process in MiB: of the CUDA allocator, or resident; for all of its cells together."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     with suppress(OSError):  # Linux hands ru_maxrss of the parent through exec; this one begins anew
@@ -206,12 +200,12 @@ def peak_memory(device: torch.device) -> float:
 
 
 def room(device: torch.device, gibibytes: float) -> int:
-    """How many cells that take so much memory each find room on a CUDA device now; at least one."""
+    """How many cells of so much memory fit on a CUDA device now; at least one."""
     return max(1, int(free_bytes(device) / 2**30 / gibibytes))
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a CUDA device that is free, as the driver says: CUDA itself would take some of it to tell."""
+    """Free memory of a CUDA device, by the driver: a call of CUDA would take some of it."""
     with suppress(ImportError):
         import pynvml
 
@@ -221,7 +215,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def energy(device: torch.device) -> float | None:
-    """Joules the device has used since its driver was loaded; None where it does not say."""
+    """Joules that the device has used since its driver was loaded; None where it does not count them."""
     if device.type != "cuda":
         return None
     try:
@@ -236,7 +230,7 @@ def energy(device: torch.device) -> float | None:
 
 @cache
 def _nvml(device: torch.device) -> Any:
-    """A CUDA device as the driver's own library knows it, whatever is visible to this process."""
+    """A CUDA device in the driver's own library, independent of what is visible to this process."""
     import pynvml
 
     pynvml.nvmlInit()

@@ -26,30 +26,24 @@ from gans.schema import Precision, Settled
 
 
 class Measured(Protocol):
-    """What is known of the precisions of a pair of networks; `gans.models.Model` says it."""
+    """The precisions that were measured to be faster, at equal scores; a `gans.models.Model` has them."""
 
     @property
     def bf16(self) -> bool:
-        """On CPUs with matrix tiles bf16 is faster, at equal scores."""
+        """Whether bf16 is, on CPUs with matrix tiles."""
 
     @property
     def cuda(self) -> Literal["bf16", "tf32"] | None:
-        """This one is so on CUDA."""
+        """Which one is, on CUDA."""
 
 
 def resolve(asked: Precision, device: torch.device, networks: Measured) -> Settled:
-    """The precision by name: `auto` becomes a lower one where that is known to pay, else float32.
+    """The precision to train in: `auto` becomes a lower one where that was measured to be faster, else float32.
 
-    By default networks train in bf16 where the CPU multiplies tiles of matrices: there they were measured to be
-    faster (benchmarks/speed/results), with scores that are those of float32 within the noise of seeds
-    (reports/results/compare; widths up to 48). Where there are bfloat16 products of vectors only, it depends on
-    the CPU (docs/speed-log.md). On CUDA it is what the model names, if the card has it: convolutional networks
-    were measured in bf16 and tf32 (reports/results/h200/compare).
-
-    Args:
-        asked: as the experiment says.
-        device: what trains.
-        networks: what is known of them.
+    On CPUs with matrix tiles bf16 is faster (benchmarks/speed/results), with the scores of float32 within the
+    noise of seeds (reports/results/compare; widths up to 48). With bfloat16 products of vectors only, it depends
+    on the CPU (docs/speed-log.md). On CUDA the model's own is taken, if the GPU has it
+    (reports/results/h200/compare).
     """
     if asked != "auto":
         return asked
@@ -59,16 +53,12 @@ def resolve(asked: Precision, device: torch.device, networks: Measured) -> Settl
 
 
 def unmeasured(asked: Precision, device: torch.device, networks: Measured) -> bool:
-    """Whether the networks train in float32 because nobody measured a lower precision for this card."""
+    """Whether the networks train in float32 because no lower precision was measured on CUDA."""
     return asked == "auto" and device.type == "cuda" and networks.cuda is None and is_ampere(device)
 
 
 def require(precision: Settled, device: torch.device) -> None:
     """Refuse a precision that the device does not have.
-
-    Args:
-        precision: resolved.
-        device: what trains.
 
     Raises:
         InputError: naming the device and what it can do.
@@ -99,9 +89,9 @@ def has_tiles(device: torch.device) -> bool:
 
 
 def computing(network: nn.Module, precision: Settled) -> nn.Module:
-    """What a training step computes a network by: in bf16 a module around it, otherwise the network.
+    """What a training step calls: in bf16 a module around the network, otherwise the network itself.
 
-    The network itself, which is trained, averaged, saved and scored, is altered by no precision.
+    The network, which is trained, averaged, saved and scored, is the same in every precision.
     """
     return InBF16(network) if precision == "bf16" else network
 
@@ -124,10 +114,9 @@ def products(precision: Settled, device: torch.device) -> AbstractContextManager
 
 
 class Units:
-    """What CUDA multiplies float32 numbers with: one setting of the process, which its threads want differently.
+    """How CUDA multiplies float32 numbers: one setting of the process, of which its threads need different values.
 
-    Blocks that want the same run at once. One that wants another waits until they are through, and whoever comes
-    later waits behind it.
+    Blocks of one kind run at once. A block of another kind waits until they end, and later ones wait behind it.
     """
 
     def __init__(self) -> None:
@@ -148,7 +137,7 @@ class Units:
             self.move(kind, outer)
 
     def rest(self, kind: str) -> None:
-        """Make this the kind of products outside of all blocks, when those of another kind are through."""
+        """Make this the kind of products outside of all blocks, once blocks of another kind have ended."""
         with self.of(kind):
             self.before = [kind, kind]
 
@@ -197,5 +186,5 @@ UNITS = Units()
 
 
 def tf32(allowed: bool) -> AbstractContextManager[None]:
-    """Whether CUDA's float32 products may use TF32 cores in this block; other threads' blocks may differ."""
+    """Whether CUDA's float32 products use TF32 cores in this block; other threads' blocks may differ."""
     return UNITS.of("tf32" if allowed else "ieee")

@@ -1,7 +1,4 @@
-"""Codes: what a generator draws images from, and how they are distributed.
-
-A code is a latent vector and, where a generator is conditional, the class that is asked for.
-"""
+"""What a generator draws images from, latents and labels, and how they are distributed."""
 
 from __future__ import annotations
 
@@ -20,24 +17,24 @@ from gans.errors import InputError, unknown
 
 @dataclass(frozen=True, eq=False)
 class GeneratorInput:
-    """What a generator draws n images from: it is called as `generator(*code)`.
+    """What a generator draws n images from: it is called as `generator(*given)`.
 
     Attributes:
         z: latents, float (n, latent).
-        labels: the classes that are asked for, int64 (n,), on the same device; on a way between classes how much
-            of each, float (n, classes); None: the generator has none.
+        labels: the classes of the images, int64 (n,), on the same device; between classes the share of each, float
+            (n, classes); None: the generator has no classes.
     """
 
     z: Tensor
     labels: Tensor | None = None
 
     @classmethod
-    def joined(cls, codes: Sequence[GeneratorInput]) -> Self:
+    def joined(cls, inputs: Sequence[GeneratorInput]) -> Self:
         """One after the other: all with labels, or none."""
-        return cls(*(torch.cat(parts) for parts in zip(*codes, strict=True)))
+        return cls(*(torch.cat(parts) for parts in zip(*inputs, strict=True)))
 
     def __iter__(self) -> Iterator[Tensor]:
-        """A generator's arguments: the latents and, if there are some, the labels."""
+        """A generator's arguments."""
         yield self.z
         if self.labels is not None:
             yield self.labels
@@ -46,7 +43,6 @@ class GeneratorInput:
         return len(self.z)
 
     def __getitem__(self, rows: slice | Tensor) -> GeneratorInput:
-        """Some of them."""
         return GeneratorInput(*(part[rows] for part in self))
 
     def to(self, device: torch.device | str) -> GeneratorInput:
@@ -94,7 +90,7 @@ def shares(labels: Tensor, classes: int, how: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Prior:
-    """How a generator's codes are distributed: z ~ N(0, 1), and labels by shares if it is conditional.
+    """How a generator's inputs are distributed: z ~ N(0, 1), and labels by shares if it is conditional.
 
     Attributes:
         latent: length of z.
@@ -116,23 +112,20 @@ class Prior:
 
     @classmethod
     def from_about(cls, about: Mapping[str, Any]) -> Self:
-        """What a generator's file says of it."""
+        """From what a generator's file says (`about`)."""
         classes = about.get("classes", {"names": (), "shares": ()})
         return cls(int(about["networks"]["latent"]), tuple(classes["names"]), tuple(classes["shares"]))
 
     def about(self) -> dict[str, Any]:
-        """The opposite of `told`, beside the networks' settings: nothing of a generator without classes."""
+        """The opposite of `from_about`, beside the networks' settings; empty without classes."""
         if not self.classes:
             return {}
         return {"classes": {"names": list(self.classes), "shares": list(self.shares)}}
 
     def sample(self, count: int, seed: int, purpose: str) -> GeneratorInput:
-        """Codes of a seed, on the CPU, so that every device gets the same; the first do not depend on `count`.
+        """Inputs of a seed, on the CPU, so that every device gets the same; the first do not depend on `count`.
 
-        Args:
-            count: how many.
-            seed: of z, which is that of `gans.seeds.normal_rows(count, latent, seed, purpose)`, and of the labels.
-            purpose: what they are for.
+        Their latents are `gans.seeds.normal_rows(count, latent, seed, purpose)`.
         """
         z = seeds.normal_rows(count, self.latent, seed, purpose)
         if not self.classes:
@@ -140,11 +133,11 @@ class Prior:
         return GeneratorInput(z, Labels(self.shares).draw(count, seeds.generator(seed, purpose, "labels")))
 
     def of_class(self, z: Tensor, wanted: str | int | None = None) -> GeneratorInput:
-        """Latents of one class.
+        """Inputs of one class.
 
         Args:
             z: float (n, latent).
-            wanted: the class, by its name or its number from 0; None: the first, or none if there are no classes.
+            wanted: the class, by name or number from 0; None: the first, or none if there are no classes.
 
         Raises:
             InputError: there is no such class, or the generator has none.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from torch.nn.functional import conv2d, max_pool2d, pixel_shuffle, pixel_unshuff
 from gans.compute import convolutions
 from gans.errors import InputError
 from gans.models.spectral import spectral_norm
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class Shape(NamedTuple):
@@ -206,14 +208,14 @@ class ToPixels(nn.ConvTranspose2d):
 def sn_conv(inputs: int, outputs: int, kernel: int) -> nn.Module:
     """A same-size convolution under spectral norm; Xavier weights, as SAGAN's reference code.
 
-    A network of such layers calls `gans.models.spectral.iterate_ahead` first, which saves launches on a GPU.
+    A network of such layers calls `iterate_ahead` first, which saves launches on a GPU.
     """
-    return _spectral(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2))
+    return spectral_norm(glorot(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)))
 
 
 def sn_linear(inputs: int, outputs: int) -> nn.Module:
     """A linear layer under spectral norm."""
-    return _spectral(nn.Linear(inputs, outputs))
+    return spectral_norm(glorot(nn.Linear(inputs, outputs)))
 
 
 def sn_embedding(classes: int, length: int) -> nn.Module:
@@ -223,11 +225,12 @@ def sn_embedding(classes: int, length: int) -> nn.Module:
     return spectral_norm(layer)
 
 
-def _spectral(layer: nn.Conv2d | nn.Linear) -> nn.Module:
-    nn.init.xavier_uniform_(layer.weight)
+def glorot(layer: Layer, gain: float = 1.0) -> Layer:
+    """The layer with weights of U[-a, a], a = gain sqrt(6 / (fan in + fan out)), and biases of 0."""
+    nn.init.xavier_uniform_(layer.weight, gain)
     assert layer.bias is not None
     nn.init.zeros_(layer.bias)
-    return spectral_norm(layer)
+    return layer
 
 
 class SelfAttention(nn.Module):

@@ -31,7 +31,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -39,11 +38,10 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Chain, Labelled, Shape, batch_norm, projected, sn_embedding, stages
+from gans.models.layers import Chain, Labelled, Shape, batch_norm, glorot, projected, sn_embedding, stages
 from gans.models.spectral import iterate_ahead, spectral_norm
 from gans.recipes import PENALISED, search_space
 
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 GAIN = 2**0.5  # of convolutions between two ReLUs
 Norm = Callable[[nn.Conv2d | nn.Linear], nn.Module]  # of a discriminator's layers
 
@@ -117,10 +115,10 @@ class UpBlock(Labelled):
 class DownBlock(nn.Module):
     """(n, inputs, h, w) -> (n, width, h/2, w/2): ReLU and 3x3 convolution twice, average pooling."""
 
-    def __init__(self, inputs: int, width: int, norm: Norm) -> None:
+    def __init__(self, inputs: int, width: int, norm: Norm, gain: float = GAIN) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            nn.ReLU(), norm(conv(inputs, width, 3, GAIN)), nn.ReLU(), norm(conv(width, width, 3, GAIN))
+            nn.ReLU(), norm(conv(inputs, width, 3, gain)), nn.ReLU(), norm(conv(width, width, 3, gain))
         )
         self.shortcut = norm(conv(inputs, width, 1))
 
@@ -131,18 +129,18 @@ class DownBlock(nn.Module):
 class FirstDownBlock(DownBlock):
     """A DownBlock whose residual has no ReLU in front: pixels keep their sign."""
 
-    def __init__(self, inputs: int, width: int, norm: Norm) -> None:
-        super().__init__(inputs, width, norm)
+    def __init__(self, inputs: int, width: int, norm: Norm, gain: float = GAIN) -> None:
+        super().__init__(inputs, width, norm, gain)
         self.residual = self.residual[1:]
 
 
 class Block(nn.Module):
     """A residual block that keeps the shape (n, width, h, w)."""
 
-    def __init__(self, width: int, norm: Norm) -> None:
+    def __init__(self, width: int, norm: Norm, gain: float = GAIN) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            nn.ReLU(), norm(conv(width, width, 3, GAIN)), nn.ReLU(), norm(conv(width, width, 3, GAIN))
+            nn.ReLU(), norm(conv(width, width, 3, gain)), nn.ReLU(), norm(conv(width, width, 3, gain))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,14 +150,6 @@ class Block(nn.Module):
 def conv(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:
     """A convolution that keeps the size."""
     return glorot(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), gain)
-
-
-def glorot(layer: Layer, gain: float = 1.0) -> Layer:
-    """The layer with weights of U[-a, a], a = gain sqrt(6 / (fan in + fan out)), and without biases yet."""
-    nn.init.xavier_uniform_(layer.weight, gain)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def double(x: Tensor) -> Tensor:

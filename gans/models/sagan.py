@@ -21,7 +21,6 @@ from itertools import pairwise
 
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
@@ -37,8 +36,11 @@ from gans.models.layers import (
     sn_linear,
     stages,
 )
-from gans.models.spectral import iterate_ahead
+from gans.models.resnet import Block, DownBlock, FirstDownBlock, double
+from gans.models.spectral import iterate_ahead, spectral_norm
 from gans.recipes import PENALISED, search_space
+
+NORM = (spectral_norm, 1.0)  # of the discriminator's blocks, and the gain of their initial weights
 
 
 class Config(NetworkConfig):
@@ -74,10 +76,10 @@ class Discriminator(nn.Module):
     def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
         widths = [config.width * 2**i for i in range(stages(shape.side))]
-        blocks: list[nn.Module] = [FirstDownBlock(shape.channels, widths[0]), SelfAttention(widths[0])]
+        blocks: list[nn.Module] = [FirstDownBlock(shape.channels, widths[0], *NORM), SelfAttention(widths[0])]
         for inputs, outputs in pairwise(widths):
-            blocks.append(DownBlock(inputs, outputs))
-        blocks += [Block(widths[-1]), nn.ReLU()]
+            blocks.append(DownBlock(inputs, outputs, *NORM))
+        blocks += [Block(widths[-1], *NORM), nn.ReLU()]
         self.blocks = nn.Sequential(*blocks)
         self.end = sn_linear(widths[-1], 1)
         self.project = sn_embedding(shape.classes, widths[-1]) if shape.classes else None
@@ -102,47 +104,6 @@ class UpBlock(Labelled):
         residual = self.second(self.conv(double(self.first(x, labels))), labels)
         # a 1x1 convolution and nearest upsampling commute: this order is four times cheaper
         return residual + double(self.shortcut(x))
-
-
-class DownBlock(nn.Module):
-    """(n, inputs, h, w) -> (n, outputs, h/2, w/2): ReLU and 3x3 convolution twice, average pooling."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.residual = nn.Sequential(
-            nn.ReLU(), sn_conv(inputs, outputs, 3), nn.ReLU(), sn_conv(outputs, outputs, 3)
-        )
-        self.shortcut = sn_conv(inputs, outputs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # pooling and a 1x1 convolution commute too
-        return avg_pool2d(self.residual(x), 2) + self.shortcut(avg_pool2d(x, 2))
-
-
-class FirstDownBlock(DownBlock):
-    """A DownBlock whose residual has no ReLU in front: pixels keep their sign."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs)
-        self.residual = self.residual[1:]
-
-
-class Block(nn.Module):
-    """A residual block that keeps the shape (n, channels, h, w)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.residual = nn.Sequential(
-            nn.ReLU(), sn_conv(channels, channels, 3), nn.ReLU(), sn_conv(channels, channels, 3)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.residual(x)
-
-
-def double(x: Tensor) -> Tensor:
-    """Nearest-neighbour upsampling by two."""
-    return interpolate(x, scale_factor=2, mode="nearest")
 
 
 SAGAN = Model(

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: the last one, and the one before it, from which a damaged one costs no result."""
+"""Checkpoints of a training: the last one, and the one before it in case the last is damaged."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = logging.getLogger("gans")
 
 
 class Part(Protocol):
-    """What takes its share of a state."""
+    """An object whose state is a part of a checkpoint."""
 
     def load(self, state: dict[str, Any]) -> None: ...
 
 
 class Checkpoints:
-    """Those in a cell's folder.
+    """The checkpoints in a cell's folder.
 
     Attributes:
-        remarks: what was found damaged, and what was done about it, a line each.
+        remarks: one line for each that was damaged, with what was done.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class Checkpoints:
         files.save(self.last, state, self.before)
 
     def resume(self, device: torch.device, *parts: Part) -> dict[str, Any] | None:
-        """Let parts take up the newest whole state, which is returned; None if there is none.
+        """Load the newest undamaged state into the parts; None if there is none.
 
         Raises:
             InputError: it is of another training.
@@ -59,7 +59,7 @@ class Checkpoints:
         return state
 
     def newest(self, device: torch.device) -> tuple[Path, dict[str, Any]] | None:
-        """The newest whole state, and its file; damaged ones are put aside, and said."""
+        """The newest undamaged state and its file; damaged ones are renamed, with a warning."""
         for path in filter(Path.exists, (self.last, self.before)):
             try:
                 return path, files.load(path, device)
@@ -76,5 +76,5 @@ class Checkpoints:
         log.warning("%s", self.remarks[-1])
 
     def settle(self) -> None:
-        """Give up what only a training that goes on would want."""
+        """Delete the spare checkpoint: the training has ended."""
         self.before.unlink(missing_ok=True)

@@ -13,12 +13,12 @@ from gans import schema
 from gans.compute import devices
 
 PARTS = ("training", "evaluation", "overhead")
-EVERY = 1.0  # seconds between questions to the driver, which takes milliseconds to answer
+EVERY = 1.0  # seconds between reads of memory and energy, which take milliseconds
 
 
 @dataclass
 class Clock:
-    """Wall seconds by part; what runs outside of `of` is overhead."""
+    """Wall seconds by part; time outside of `of` is overhead."""
 
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     part: str = "overhead"
@@ -33,7 +33,7 @@ class Clock:
             self.switch(outer)
 
     def switch(self, part: str) -> str:
-        """Book the time so far and go on in `part`; returns the part before."""
+        """Count the time so far and go on in `part`; returns the part before."""
         now = time.perf_counter()
         self.seconds[self.part] += now - self.since
         outer, self.part, self.since = self.part, part, now
@@ -41,49 +41,43 @@ class Clock:
 
 
 class Costs:
-    """The clock, and the energy meter where the device has one, over all sessions of a run.
-
-    Args:
-        device: what computes.
-    """
+    """The clock, and the energy meter where the device has one, over all sessions of a run."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.clock = Clock()
         self.meter, self.earlier = devices.energy(device), 0.0
-        self.used: dict[str, float] = {}  # memory and energy as they were at `asked`
-        self.asked = -EVERY
+        self.used: dict[str, float] = {}  # memory and energy as they were at `read_at`
+        self.read_at = -EVERY
 
     def carry(self, seconds: Mapping[str, float], joules: float) -> None:
-        """Add what the sessions before this one cost."""
+        """Add the costs of earlier sessions."""
         for part, spent in seconds.items():
             self.clock.seconds[part] += spent
         self.earlier += joules
-        self.asked = -EVERY
+        self.read_at = -EVERY
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Wall seconds by part, as far as they are booked: until a part ended or `metrics` was asked for."""
+        """Wall seconds by part, up to the end of the last one or the last call of `metrics`."""
         return dict(self.clock.seconds)
 
     @property
     def joules(self) -> float:
-        """Of the whole device, its other work included."""
+        """Used by the whole device, its other work included."""
         now = devices.energy(self.device)
         return self.earlier + (now - self.meter if now is not None and self.meter is not None else 0.0)
 
     def metrics(self, most: float = EVERY) -> dict[str, float]:
         """Seconds by part, peak memory, and joules where the device counts them, by the names that are tracked.
 
-        Args:
-            most: seconds since memory and energy were read.
+        Memory and energy are at most `most` seconds old.
         """
         self.clock.switch(self.clock.part)
-        if self.clock.since - self.asked >= most:
-            self.asked, self.used = self.clock.since, self.usage()
+        if self.clock.since - self.read_at >= most:
+            self.read_at, self.used = self.clock.since, self.usage()
         return {f"seconds/{part}": seconds for part, seconds in self.seconds.items()} | self.used
 
     def usage(self) -> dict[str, float]:
-        """Memory and energy by now."""
         joules = {} if self.meter is None else {schema.JOULES: self.joules}
         return joules | {schema.PEAK: devices.peak_memory(self.device)}

@@ -29,7 +29,7 @@ class EMA:
         self.halflife = halflife_kimg * 1000
         self.generator = copy.deepcopy(generator).eval().requires_grad_(False)
         self.averaged: list[Tensor] = list(self.generator.parameters())
-        self.trained = [parameter.detach() for parameter in generator.parameters()]  # they share the memory
+        self.trained = [parameter.detach() for parameter in generator.parameters()]  # in the same memory
         self.buffers, self.trained_buffers = list(self.generator.buffers()), list(generator.buffers())
         self.share = self.averaged[0].new_zeros(())
 
@@ -39,14 +39,13 @@ class EMA:
         return 0.5 ** (step / halflife) if halflife > 0 else 0.0
 
     def prepare(self, images: int, step: int) -> None:
-        """For a step of `step` images after which `images` are seen."""
+        """For a step of `step` images, `images` seen after it."""
         self.share.fill_(1 - self.decay(images, step))
 
     @torch.no_grad()
     def update(self) -> None:
-        """Follow the trained weights."""
         if self.share.is_cuda:
-            at_once(self.averaged, self.trained, 1 - self.share)
+            lerp(self.averaged, self.trained, 1 - self.share)
         else:
             torch._foreach_lerp_(self.averaged, self.trained, [self.share] * len(self.averaged))
         if self.buffers:
@@ -59,7 +58,7 @@ class EMA:
         self.generator.load_state_dict(state)
 
 
-def at_once(averaged: list[Tensor], trained: list[Tensor], kept: Tensor) -> None:
+def lerp(averaged: list[Tensor], trained: list[Tensor], kept: Tensor) -> None:
     """a <- (a - w) kept + w, in few launches: torch interpolates one by one if the share is a tensor."""
     torch._foreach_sub_(averaged, trained)
     torch._foreach_mul_(averaged, kept)

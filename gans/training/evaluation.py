@@ -1,4 +1,4 @@
-"""The score curve: when the averaged generator is judged, and which one is kept."""
+"""The score curve of a training, and which of its generators is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLLAPSE_FROM = 0.5
 
 
 class Evaluator(Protocol):
-    """Judges what the generator draws at a point of the score curve; `gans.fidelity.Scorer` is one."""
+    """Scores the generator's images at a point of the score curve; `gans.fidelity.Scorer` is one."""
 
     @property
     def metric(self) -> str:
@@ -28,17 +28,17 @@ class Evaluator(Protocol):
 
     @property
     def n(self) -> int:
-        """How many images it judges."""
+        """How many images it takes."""
 
     def distance(self, images: Tensor) -> float:
         """Of uint8 images (n, channels, side, side); lower is better."""
 
 
 class Curve:
-    """The distances of the averaged generator in the course of a training; the best one keeps it in a file.
+    """The distances of the averaged generator during a training; a file holds the best one.
 
     Args:
-        evaluator: judges images.
+        evaluator: scores images.
         training: whose generator.
         path: the file, of safetensors.
 
@@ -58,15 +58,15 @@ class Curve:
         """The metric that its points are tracked under."""
         return schema.curve(self.evaluator.metric)
 
-    def judge(self) -> float:
-        """The distance of what the generator draws now, from latents that have no part in any final score.
+    def evaluate(self) -> float:
+        """The present distance, from latents that no final score uses.
 
         Raises:
             Diverged: weights are not finite, or the generator has collapsed.
         """
         self.training.ensure_finite()
-        code = sampling.inputs(self.evaluator.n, self.training.prior, "choose")
-        images = sampling.generate(self.training.ema.generator, code)
+        given = sampling.inputs(self.evaluator.n, self.training.prior, "choose")
+        images = sampling.generate(self.training.ema.generator, given)
         self.ensure_variety(images)
         return self.evaluator.distance(images)
 

@@ -29,7 +29,7 @@ class Outcome:
 
     Attributes:
         status: `finished` or `diverged`.
-        reason: why it diverged, or what is remarkable about a finished one; mostly empty.
+        reason: why it diverged, or a remark on a finished one; mostly empty.
         chosen: images seen by the chosen checkpoint.
         seconds: wall seconds by part, over all sessions of the run: training, evaluation, overhead.
         history: everything that was logged, over all sessions.
@@ -71,18 +71,18 @@ def train(
         folder: for the checkpoint, the best generator and the sample grids.
         device: where networks and images live.
         evaluator: judges the averaged generator, and so picks the checkpoint.
-        observer: is told metrics and pictures.
+        observer: gets metrics and pictures.
         graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
-        worker_factory: makes the workers of an update rule that has some; None: they live in this process.
+        worker_factory: makes the workers of an update rule that has some; None: they are in this process.
         compile: compute networks by compiled code (`gans.compute.compiled`).
 
     Returns:
-        The outcome; the generator that was chosen lies in the folder, to be scored. A diverged run keeps its last
-        good checkpoint and the best generator so far.
+        The outcome; the folder has the chosen generator. A diverged run keeps its last good checkpoint and the
+        best generator so far.
 
     Raises:
         InputError: the device has not the precision, or no graphs, or networks are not compiled for it.
-        WorkersLost: none is left; the last checkpoint stays, to go on from.
+        WorkersLost: none is left; training can go on from the last checkpoint.
     """
     recorder = Recorder(device, observer)
     training = Training(experiment, data, device, graph, worker_factory, compile)
@@ -102,21 +102,13 @@ def train(
             session.step()
             if training.due("logs") or training.due("checkpoints"):
                 session.log()
-    except (Diverged, FloatingPointError) as stop:  # the latter: the generator draws pixels that are not numbers
+    except (Diverged, FloatingPointError) as stop:  # the latter: generated pixels are not numbers
         return session.end(schema.DIVERGED, str(stop))
 
 
 @dataclass(frozen=True)
 class Session:
-    """A training, its score curve and its recorder, and what happens between them.
-
-    Attributes:
-        training: what learns.
-        curve: judges it and keeps its best generator.
-        recorder: is told.
-        folder: for grids.
-        checkpoints: where the state is kept.
-    """
+    """A training with its score curve, its recorder and its files; what happens between them."""
 
     training: Training
     curve: Curve
@@ -131,7 +123,7 @@ class Session:
         if state:
             self.recorder.load(state)
         else:
-            self.recorder.tell(training.images, training.sizes())
+            self.recorder.report(training.images, training.sizes())
 
     # --- once in a while
 
@@ -139,17 +131,17 @@ class Session:
         """A point of the score curve."""
         self.wait()
         with self.recorder.clock.of("evaluation"):
-            distance = self.curve.judge()
-        self.recorder.tell(self.training.images, {self.curve.name: distance})
+            distance = self.curve.evaluate()
+        self.recorder.report(self.training.images, {self.curve.name: distance})
         self.curve.keep(distance)
 
     def draw(self) -> None:
         """A grid from the same latents at every moment."""
         self.wait()
         training = self.training
-        code = sampling.inputs(GRID_IMAGES, training.prior, "grid")
+        given = sampling.inputs(GRID_IMAGES, training.prior, "grid")
         path = self.folder / schema.SAMPLES / f"{training.images / 1000:010.3f}kimg.png"
-        images = sampling.generate(training.ema.generator, code)
+        images = sampling.generate(training.ema.generator, given)
         with decorating(path):
             grids.save_picture(grids.picture(images), path)
             self.recorder.observer.picture(path)
@@ -163,7 +155,7 @@ class Session:
         self.checkpoints.save(state)
 
     def wait(self) -> None:
-        """For queued steps, so that they are booked and told as training and not as what comes next."""
+        """Wait for queued steps, so that their time counts as training and not as what follows."""
         with self.recorder.clock.of("training"):
             devices.wait(self.training.device)
         self.recorder.settle()
@@ -181,11 +173,11 @@ class Session:
     # --- the end
 
     def remark(self) -> str:
-        """What is remarkable about a training that came to its end."""
+        """Remarks on a training that came to its end."""
         return "; ".join(filter(None, (*self.checkpoints.remarks, self.training.update.remark())))
 
     def end(self, status: str, reason: str) -> Outcome:
         recorder = self.recorder
-        recorder.tell(self.training.images, recorder.costs.metrics(0))
+        recorder.report(self.training.images, recorder.costs.metrics(0))
         recorder.observer.flush()
         return Outcome(status, reason, self.curve.chosen, recorder.costs.seconds, recorder.history)

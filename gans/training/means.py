@@ -1,4 +1,4 @@
-"""Means of what steps tell of themselves, over the steps since the last log."""
+"""Means of the steps' statistics since the last log."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gans.training.updates import Statistics
 
 
 class Means:
-    """Sums on the device, each where it is from its first step on, as a recorded step adds to it.
+    """Sums on the device. Each keeps its address from its first step on, since a recorded step adds to it.
 
     Attributes:
-        images: that the steps showed.
+        images: of the steps since `forget`.
     """
 
     def __init__(self) -> None:
@@ -25,29 +25,28 @@ class Means:
         self.images = 0
 
     def add(self, statistics: Statistics) -> None:
-        """A step's, on the device: part of what is played."""
+        """A step's statistics, on the device: a part of the recorded step."""
         for name, value in statistics.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros_like(value)
         torch._foreach_add_([self.sums[name] for name in statistics], list(statistics.values()))
 
     def count(self, names: Iterable[str], images: int) -> None:
-        """A step of `images` images was played, and these names were told."""
+        """A step of `images` images with statistics of these names."""
         self.steps.update(list(names))  # of a mapping, a Counter would add the values
         self.images += images
 
     def read(self) -> dict[str, float]:
-        """The means since `forget`, each over the steps that told it; waits for the device."""
+        """The means since `forget`, each over the steps that have it; waits for the device."""
         return self.fetch()()
 
     def fetch(self) -> Callable[[], dict[str, float]]:
-        """The means by now, on their way to the host: only calling what is returned waits for them."""
+        """Start to copy the present means to the host; only calling the result waits for them."""
         names = [name for name in self.sums if self.steps[name]]
         values = devices.fetch(torch.stack([self.sums[name] / self.steps[name] for name in names]))
         return lambda: dict(zip(names, values(), strict=True))
 
     def forget(self) -> None:
-        """Begin new means."""
         torch._foreach_zero_(list(self.sums.values()))
         self.steps.clear()
         self.images = 0

@@ -1,12 +1,11 @@
-"""What is told of a training, and to whom: statistics, costs and the history of all of it."""
+"""The log of a training: statistics, costs, their history, and the observer that gets them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -22,19 +21,19 @@ class Diverged(Exception):
 
 
 class Observer(Protocol):
-    """Who is told what happens during training."""
+    """Gets the metrics and pictures of a training."""
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
         """Metrics after `images` images."""
 
     def picture(self, path: Path) -> None:
-        """A picture was written."""
+        """A picture that was written."""
 
     def flush(self) -> None:
-        """A checkpoint follows: what was logged so far will not be told again."""
+        """A checkpoint follows: what was logged so far will not come again."""
 
     def resumed(self, history: History) -> None:
-        """Training goes on from a checkpoint, before which all this was logged."""
+        """Training goes on from a checkpoint; this was logged before it."""
 
 
 class NullObserver:
@@ -49,15 +48,8 @@ class NullObserver:
     def resumed(self, history: History) -> None: ...
 
 
-@dataclass(frozen=True)
-class Log:
-    """What is about to be told.
-
-    Attributes:
-        images: seen so far.
-        means: of the steps' statistics; reading them waits for the device.
-        more: metrics of the moment, by name.
-    """
+class Pending(NamedTuple):
+    """A log that the observer does not have yet; reading its means waits for the device."""
 
     images: int
     means: Callable[[], dict[str, float]]
@@ -65,17 +57,13 @@ class Log:
 
 
 class Recorder:
-    """Keeps clock and history, and tells an observer.
+    """Keeps the clock and the history, and calls the observer.
 
-    Where the host queues steps ahead of the device, a log is told with the next one: by then it can be read
-    without letting the device run dry.
-
-    Args:
-        device: what computes; its energy is counted if it says so.
-        observer: who is told.
+    Where the host queues steps ahead of the device, the observer gets a log together with the next one: by then it
+    can be read without a wait in which the device would run out of work.
 
     Attributes:
-        history: everything that was told, over all sessions of the run.
+        history: of all sessions of the run.
     """
 
     def __init__(self, device: torch.device, observer: Observer | None = None) -> None:
@@ -84,36 +72,31 @@ class Recorder:
         self.history: History = {}
         self.logged_training = 0.0
         self.ahead = device.type == "cuda"
-        self.pending: Log | None = None
+        self.pending: Pending | None = None
 
     @property
     def clock(self) -> Clock:
         return self.costs.clock
 
-    def log(self, images: int, told: Means, more: Mapping[str, float]) -> None:
-        """Tell the mean statistics since the last log, speed, costs, and `more`.
-
-        Args:
-            images: seen so far.
-            told: by the steps since then; begun anew.
-            more: metrics of the moment, by name.
+    def log(self, images: int, means: Means, more: Mapping[str, float]) -> None:
+        """Log the steps' means, which begin anew, speed, costs and `more`.
 
         Raises:
-            Diverged: a statistic is not finite; nothing is told then. It may be one of the log before.
+            Diverged: a statistic is not finite, maybe one of the log before; nothing is logged then.
         """
         self.settle()
         with self.clock.of("training"):
-            means = told.fetch()
+            read = means.fetch()
         training = self.costs.seconds["training"]
-        speed = told.images / max(training - self.logged_training, 1e-9)
-        told.forget()
+        speed = means.images / max(training - self.logged_training, 1e-9)
+        means.forget()
         self.logged_training = training
-        self.pending = Log(images, means, {"speed/images_per_second": speed, **self.costs.metrics(), **more})
+        self.pending = Pending(images, read, {"speed/images_per_second": speed, **self.costs.metrics(), **more})
         if not self.ahead:
             self.settle()
 
     def settle(self) -> None:
-        """Tell what was logged last, if that is still to be done; waits for the device.
+        """Give the observer the pending log, if there is one; waits for the device.
 
         Raises:
             Diverged: as `log`.
@@ -126,9 +109,9 @@ class Recorder:
         for name, value in means.items():
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value} at {log.images / 1000:.1f} kimg")
-        self.tell(log.images, {**means, **log.more})
+        self.report(log.images, {**means, **log.more})
 
-    def tell(self, images: int, values: Mapping[str, float]) -> None:
+    def report(self, images: int, values: Mapping[str, float]) -> None:
         """Metrics after `images` images, behind what was logged before."""
         self.settle()
         for name, value in values.items():
@@ -136,7 +119,7 @@ class Recorder:
         self.observer.log(images, values)
 
     def state(self) -> dict[str, Any]:
-        """What was told and spent so far; a state that is saved follows a log, so that no mean is cut in two."""
+        """A state that is saved follows a log, so that no mean is cut in two."""
         self.clock.switch("overhead")
         return {"seconds": self.costs.seconds, "joules": self.costs.joules, "history": self.history}
 

@@ -1,4 +1,4 @@
-"""Annealing: settings that move with the share of the budget that is spent."""
+"""Schedules: settings that follow the share of the budget that is spent (`anneal`)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gans.config import AnnealConfig
 BETA2_STEPS = 20
 
 
-def way(shape: str, progress: float) -> float:
-    """How far a setting has moved, from 0 to 1.
+def position(shape: str, progress: float) -> float:
+    """How far a setting has come, from 0 to 1.
 
     Args:
         shape: `linear` (SNGAN, WGAN-GP), or `cosine`: (1 - cos(pi t)) / 2 (R3GAN).
@@ -21,11 +21,11 @@ def way(shape: str, progress: float) -> float:
 
 
 def factor(config: AnnealConfig, last: float, progress: float) -> float:
-    """What a setting is multiplied by that is multiplied by `last` in the end."""
-    return 1 + way(config.shape, progress) * (last - 1)
+    """What a setting is multiplied by, from 1 to `last` in the end."""
+    return 1 + position(config.shape, progress) * (last - 1)
 
 
 def beta2(config: AnnealConfig, first: float, progress: float) -> float:
     """Adam's beta2 that starts at `first`; it moves in `BETA2_STEPS` equal steps."""
-    moved = round(way(config.shape, progress) * BETA2_STEPS) / BETA2_STEPS
+    moved = round(position(config.shape, progress) * BETA2_STEPS) / BETA2_STEPS
     return first + (1 - first) * (1 - config.beta2) * moved

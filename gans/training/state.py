@@ -1,4 +1,4 @@
-"""The state of a training: what learns, and how many images it has seen."""
+"""The state of a training: its networks, and how many images they have seen."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Training:
         data: its data set.
         device: where networks and images live.
         graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
-        worker_factory: makes the workers of an update rule that has some; None: they live in this process.
-        compile: compute the networks in this process by compiled code (`gans.compute.compiled`).
+        worker_factory: makes the workers of an update rule that has some; None: they are in this process.
+        compile: call the networks in this process through compiled code (`gans.compute.compiled`).
 
     Raises:
         InputError: the device has not the precision, or no graphs, or networks are not compiled for it; or these
             networks cannot be conditional on these data.
 
     Attributes:
-        prior: what the generator draws from.
+        prior: the distribution of the generator's inputs.
         update: the rule with its networks.
-        ema: the averaged generator, which is scored and drawn.
-        images: real images that were shown to the discriminators, all of them together.
+        ema: the averaged generator, which is scored.
+        images: real images that all discriminators together have seen.
         previous: the same before the last step; -1 before the first, when everything is due.
         means: of the steps' statistics since the last log.
         runner: computes the steps.
@@ -74,23 +74,23 @@ class Training:
         self.images, self.previous = 0, -1
 
     def step(self) -> Statistics:
-        """One step of the rule and of the average; returns what the rule tells, as tensors on the device."""
+        """One step of the rule and of the average; its statistics, on the device."""
         self.prepare()
         statistics = self.runner.run(self)
         self.update.finish()
-        shown = self.update.images_per_step
-        self.means.count(statistics, shown)
-        self.previous, self.images = self.images, self.images + shown
+        images = self.update.images_per_step
+        self.means.count(statistics, images)
+        self.previous, self.images = self.images, self.images + images
         return statistics
 
     def prepare(self) -> None:
-        """Put what the next step depends on into place."""
+        """Write what the next step depends on into buffers."""
         trained = self.update.trained
         self.update.schedule(self.images)
         self.update.prepare(self.images)
-        shown = self.update.images_per_step
+        images = self.update.images_per_step
         # the average begins with the first trained generator; until then, at 0 images, it is a copy
-        self.ema.prepare(self.images + shown if trained else 0, shown)
+        self.ema.prepare(self.images + images if trained else 0, images)
 
     # --- what is recorded
 
@@ -110,12 +110,12 @@ class Training:
         return self.update.rngs
 
     def computing(self) -> AbstractContextManager[None]:
-        """With products as the precision has them. Other cells on the card may wait for theirs meanwhile."""
+        """With the products of the precision; cells of another one on the same GPU wait meanwhile."""
         return precision.products(self.experiment.precision, self.device)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """With optimisers that count their steps on the device; outside, those of torch would warn of it."""
+        """With optimisers that count their steps on the device; outside a recording torch would warn."""
         trainables = self.update.trainables
         for trainable in trainables:
             trainable.count_on_device(True)
@@ -148,7 +148,7 @@ class Training:
         return f"{self.images / 1000:.1f} kimg"
 
     def ensure_finite(self) -> None:
-        """Wait for the device and look at all weights.
+        """Check all weights; waits for the device.
 
         Raises:
             Diverged: one is not a finite number.
@@ -165,7 +165,7 @@ class Training:
         }
 
     def about(self) -> dict[str, Any]:
-        """What the generator's file says of itself."""
+        """The generator's description in its file."""
         return {
             "shape": [self.shape.channels, self.shape.side],
             "networks": self.experiment.networks.model_dump(),
@@ -186,19 +186,19 @@ class Training:
 
     @property
     def origin(self) -> str:
-        """Hash of what a state is of.
+        """Hash of the settings and data that a state belongs to.
 
-        The budget may be another, since a longer training goes through the same, unless it is annealed.
+        The budget is left out unless a schedule depends on it: a longer training goes through the same states.
         """
-        annealed = self.experiment.anneal.moves
-        settings = self.experiment if annealed else self.experiment.model_copy(update={"kimg": 0.0})
+        moves = self.experiment.anneal.moves
+        settings = self.experiment if moves else self.experiment.model_copy(update={"kimg": 0.0})
         return settings.identity(self.data.hash, "", self.experiment.code())
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state.
 
         Raises:
-            InputError: it is another training's, though networks of the same sizes may take it.
+            InputError: it belongs to another training.
         """
         if state.get("of", self.origin) != self.origin:  # states of earlier versions do not say
             raise InputError("it is of other settings or data")

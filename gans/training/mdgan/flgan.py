@@ -1,7 +1,7 @@
 """FL-GAN: federated averaging of whole GANs, the baseline of the MD-GAN paper (1811.03850).
 
 Every worker trains a generator and a discriminator of its own on its shard, as in `TwoPlayer`. Every E epochs over
-a shard the server averages all generators and all discriminators, with equal weights, and every worker goes on
+a shard the server averages all generators and all discriminators, with equal weights, and every worker continues
 from the averages (McMahan et al. 2017, 1602.05629).
 
 What the papers leave open, decided here:
@@ -77,7 +77,7 @@ class FLGAN(Update):
 
     @property
     def kind(self) -> Hashable:
-        """A round is rare and not worth a recording."""
+        """A round is rare, and not recorded."""
         return None if self.round else "between rounds"
 
     @property
@@ -108,7 +108,7 @@ class FLGAN(Update):
         self.send(pairs[0])
 
     def send(self, pair: Sequence[nn.Module]) -> None:
-        """The server's pair of networks to all workers; it keeps the generator."""
+        """Send the server's pair of networks to all workers; the server keeps the generator."""
         state = [network.state_dict() for network in pair]
         self.generator.network.load_state_dict(state[0])
         for worker in self.workers:
@@ -117,7 +117,7 @@ class FLGAN(Update):
             worker.generator.network.load_state_dict(state[0])
             worker.discriminator.network.load_state_dict(state[1])
 
-    # --- what the training loop asks
+    # --- what the training loop calls
 
     @property
     def trained(self) -> bool:
@@ -153,7 +153,7 @@ def averaged(statistics: Sequence[Statistics]) -> Statistics:
 
 
 def alone(experiment: Resolved, config: FLGANConfig, n: int) -> Resolved:
-    """What worker n trains by itself: a two-player GAN from a seed of its own."""
+    """Worker n's experiment: a two-player GAN from a seed of its own."""
     seed = seeds.mix(experiment.seed, "fl-gan", n) % 2**31
     return experiment.model_copy(update={"seed": seed, "update": TwoPlayerConfig(d_steps=config.d_steps)})
 

@@ -23,13 +23,13 @@ from gans.data.batches import Batch
 from gans.data.images import Split
 from gans.data.shards import check_shards, deal
 from gans.models.layers import Shape
-from gans.training.mdgan.workers import TOLD, LocalTeam, Team, WorkersLost, assignment
+from gans.training.mdgan.workers import STATISTICS, LocalTeam, Team, WorkersLost, assignment
 from gans.training.trainables import Learner
 from gans.training.updates import Context, Statistics, Update
 
 
 class MDGAN(Update):
-    """The server, which owns the generator; it deals the shards out and reads no image after that.
+    """The server, which owns the generator; it deals the shards and reads no image after that.
 
     Args:
         experiment: with an `MDGANConfig`.
@@ -69,7 +69,7 @@ class MDGAN(Update):
 
     @property
     def kind(self) -> Hashable:
-        """The workers that are left; processes of their own are in no recording."""
+        """The workers that are left; work in other processes is not recorded."""
         return None if self.team.remote else tuple(self.team.alive)
 
     def prepare(self, images: int) -> None:
@@ -87,7 +87,7 @@ class MDGAN(Update):
         self.images_per_step = len(alive) * self.experiment.batch
 
     def compute(self) -> Statistics:
-        """An iteration but for crashes and swaps."""
+        """An iteration without crashes and swaps."""
         pairs, generated = self.team.pairs, []
 
         def batches() -> Iterator[Batch]:
@@ -105,8 +105,8 @@ class MDGAN(Update):
             x_g, _ = pairs[n]
             feedback[x_g] += reply.feedback / len(replies)
         self.generator.apply(self.generator.gradients(generated, feedback))
-        told = torch.stack([reply.statistics for reply in replies.values()]).mean(dim=0)
-        return dict(zip(TOLD, told, strict=True))
+        means = torch.stack([reply.statistics for reply in replies.values()]).mean(dim=0)
+        return dict(zip(STATISTICS, means, strict=True))
 
     def finish(self) -> None:
         self.team.finish()
@@ -120,7 +120,7 @@ class MDGAN(Update):
             raise WorkersLost(f"all {self.config.workers} workers are lost by iteration {self.iteration}")
 
     def swap(self, iteration: int) -> None:
-        """Each discriminator moves to the worker that a random derangement of those alive sends it to."""
+        """Move the discriminators by a random derangement of the workers that are left."""
         alive = self.team.alive
         if len(alive) > 1:
             order = derangement(len(alive), seeds.generator(self.experiment.seed, "swap", iteration))
@@ -131,7 +131,7 @@ class MDGAN(Update):
             if n not in self.team.lost:
                 self.team.lose(n, f"crashed before iteration {self.iteration} (simulated)")
 
-    # --- what the training loop asks
+    # --- what the training loop calls
 
     @property
     def fragile(self) -> bool:

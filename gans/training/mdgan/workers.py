@@ -1,7 +1,7 @@
-"""MD-GAN's workers, and the team of them as the server sees it.
+"""MD-GAN's workers, and the team of them that the server works with.
 
-Whatever passes between the server and a worker, or between two workers, passes through a `Team`, which counts its
-bytes. `LocalTeam` keeps the workers in this process; `ray.RayTeam` gives each a process of its own.
+All tensors between the server and a worker, or between two workers, pass through a `Team`, which counts their
+bytes. `LocalTeam` keeps the workers in this process; `cluster.RayTeam` gives each a process of its own.
 """
 
 from __future__ import annotations
@@ -26,14 +26,11 @@ from gans.models.layers import Shape
 from gans.training.trainables import Trainable, laid_out_as
 from gans.training.two_player import Discriminator
 
-# told (worker, why) when a worker is lost
+# called with (worker, why) when a worker is lost
 Lost = Callable[[int, str], None]
 # a `gans.training.updates.WorkerFactory` that makes MD-GAN's teams
 TeamFactory = Callable[[Resolved, Shape, Sequence[Split]], "Team"]
-
-
-# what a worker tells of an iteration, in this order
-TOLD = (schema.LOSS_D, schema.D_REAL, schema.D_FAKE, schema.LOSS_G)
+STATISTICS = (schema.LOSS_D, schema.D_REAL, schema.D_FAKE, schema.LOSS_G)  # of a reply, in this order
 
 
 class WorkersLost(RuntimeError):
@@ -45,7 +42,7 @@ class Reply(NamedTuple):
 
     Attributes:
         feedback: F_n, the gradient of the generator's loss per pixel of X_g: (b, c, h, w).
-        statistics: of its discriminator's last step and of its judgement, in the order of `TOLD`: (4,).
+        statistics: in the order of `STATISTICS`: (4,).
     """
 
     feedback: Tensor
@@ -53,13 +50,7 @@ class Reply(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """What the server and its workers hand each other in an iteration.
-
-    Attributes:
-        workers: how many were given work.
-        replies: how many of them replied.
-        down, up: bytes from the server to all of them, and back.
-    """
+    """How many workers an iteration gave work, how many replied, and the bytes to all of them and back."""
 
     workers: int = 0
     replies: int = 0
@@ -69,12 +60,9 @@ class Exchange(NamedTuple):
 
 @dataclass
 class Traffic:
-    """Bytes of the tensors that were handed over since training began.
+    """Bytes since training began: from the server down to workers, up from them, and across between workers.
 
     Attributes:
-        down: from the server to workers, all together.
-        up: from workers to the server.
-        across: from worker to worker.
         exchanges: how often the server and one worker exchanged something.
         moves: discriminators that went from a worker to another.
     """
@@ -113,42 +101,31 @@ def size_of(tree: Any) -> int:
 
 
 class Worker:
-    """What stays where it is when discriminators swap: a shard of the data, and the random numbers of its place.
-
-    Args:
-        experiment: with an MD-GAN update.
-        shard: the worker's images by position.
-        n: the worker's number.
-    """
+    """What stays in place when discriminators swap: a shard of the data, and the seeds of its random numbers."""
 
     def __init__(self, experiment: Resolved, shard: Batches, n: int) -> None:
         self.experiment, self.shard, self.n = experiment, shard, n
 
-    def places(self, iteration: int) -> Tensor:
-        """Where the real images of an iteration stand in the data set: int64 (b,)."""
+    def indices(self, iteration: int) -> Tensor:
+        """Of the iteration's real images: int64 (b,)."""
         batch = self.experiment.batch
         return self.shard.indices(iteration * batch, batch)
 
-    def seed(self, iteration: int, step: int) -> int:
-        """Of the gradient penalty in one of the iteration's L discriminator steps."""
-        return seeds.mix_ahead(self.experiment.seed, "penalty", iteration, 1, self.n, step)
-
-    def augment_seed(self, iteration: int) -> int:
-        """Of how images are augmented in an iteration."""
-        return seeds.mix_ahead(self.experiment.seed, "augment", iteration, 1, self.n)
+    def seed(self, purpose: str, iteration: int, *labels: int) -> int:
+        return seeds.mix_ahead(self.experiment.seed, purpose, iteration, 1, self.n, *labels)
 
 
 class WorkerDiscriminator(Discriminator):
-    """A discriminator that learns wherever it sits, from buffers that the worker there fills before it plays.
+    """A discriminator that learns at any worker, from buffers that the worker fills before it computes.
 
     Args:
         experiment: with an MD-GAN update.
         shape: of the images.
-        batches: of the images that any worker may point to.
-        n: where it sits first; it starts from weights of its own.
+        batches: of the images that any worker's indices point to.
+        n: the worker that it starts at; it has weights of its own.
 
     Attributes:
-        places: of the real images: int64 (b,).
+        indices: of the real images: int64 (b,).
         penalty_rngs: of the gradient penalty in each of the L steps; none without a penalty.
     """
 
@@ -157,30 +134,29 @@ class WorkerDiscriminator(Discriminator):
         device = batches.images.device
         super().__init__(experiment, shape, device, n)
         self.steps, self.batches = experiment.update.d_steps, batches
-        self.places = torch.zeros(experiment.batch, dtype=torch.int64, device=device)
+        self.indices = torch.zeros(experiment.batch, dtype=torch.int64, device=device)
         self.penalty_rngs = [torch.Generator(device) for _ in range(self.steps if self.penalties.gp else 0)]
 
     @property
     def rngs(self) -> list[torch.Generator]:
-        """All that it draws from."""
         return [*self.penalty_rngs, *([self.augmentation.rng] if self.augmentation else [])]
 
     def prepare(self, worker: Worker, iteration: int) -> None:
         """For an iteration at this worker."""
-        self.places.copy_(worker.places(iteration))
+        self.indices.copy_(worker.indices(iteration))
         for step, rng in enumerate(self.penalty_rngs):
-            rng.manual_seed(worker.seed(iteration, step))
+            rng.manual_seed(worker.seed("penalty", iteration, step))
         if self.augmentation:
-            self.augmentation.rng.manual_seed(worker.augment_seed(iteration))
+            self.augmentation.rng.manual_seed(worker.seed("augment", iteration))
 
     def compute(self, x_d: Batch, x_g: Batch) -> Reply:
-        """Learn on X_d, then judge X_g (Algorithm 1, lines 6 to 12)."""
-        real = self.batches.of(self.places)
+        """L steps on X_d, then the feedback on X_g (Algorithm 1, lines 6 to 12)."""
+        real = self.batches.of(self.indices)
         for step in range(self.steps):
             learned = self.learn(real, x_d, self.penalty_rngs[step] if self.penalty_rngs else None)
         loss, feedback = self.feedback(real, x_g)
-        told = {**learned, schema.LOSS_G: loss}
-        return Reply(feedback, torch.stack([told[name] for name in TOLD]))
+        statistics = {**learned, schema.LOSS_G: loss}
+        return Reply(feedback, torch.stack([statistics[name] for name in STATISTICS]))
 
     def feedback(self, real: Batch, fake: Batch) -> tuple[Tensor, Tensor]:
         """The generator's loss on X_g, and F_n, its gradient per pixel (b, c, h, w)."""
@@ -200,9 +176,9 @@ class Team(ABC):
 
     Attributes:
         lost: why each worker that is gone is gone, by its number.
-        rngs: random generators that playing draws from, in this process.
-        exchange: what the last iteration handed over.
-        remote: whether a worker can die without this process dying.
+        rngs: random generators that `compute` draws from in this process.
+        exchange: of the last iteration.
+        remote: whether a worker can die without this process.
     """
 
     remote = False
@@ -210,7 +186,7 @@ class Team(ABC):
     def __init__(self, lost: Lost = lambda n, why: None) -> None:
         self.traffic = Traffic()
         self.lost: dict[int, str] = {}
-        self.tell_lost = lost
+        self.on_loss = lost
         self.iteration = 0
         self.rngs: list[torch.Generator] = []
         self.exchange = Exchange()
@@ -237,10 +213,10 @@ class Team(ABC):
 
     @abstractmethod
     def compute(self, generated: Iterator[Batch]) -> dict[int, Reply]:
-        """Have all workers do what was prepared.
+        """Have all workers compute what was prepared.
 
         Args:
-            generated: the batches X(1..k), each of b images, generated as it is asked for.
+            generated: the batches X(1..k) of b images, generated one by one on request.
 
         Returns:
             The replies of those that are left, by their numbers in the order of `prepare`, so that sums over them
@@ -253,7 +229,7 @@ class Team(ABC):
 
     @abstractmethod
     def dismiss(self, n: int) -> None:
-        """Worker n is no more, and its shard and discriminator with it."""
+        """Drop worker n with its shard and its discriminator."""
 
     @abstractmethod
     def states(self) -> dict[int, Any]:
@@ -268,17 +244,17 @@ class Team(ABC):
         """Whether all discriminators' weights are finite numbers."""
 
     def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]], progress: float = 0.0) -> None:
-        """For an iteration, which `compute` does.
+        """For an iteration.
 
         Args:
             iteration: counted from 0.
             pairs: X_g and X_d of every worker, counted from 0, by its number; in the order of the replies.
-            progress: share of the budget that is spent, for discriminators that live elsewhere.
+            progress: share of the budget that is spent, for discriminators in other processes.
         """
         self.iteration, self.pairs, self.progress = iteration, pairs, progress
 
     def finish(self) -> None:
-        """Count what the iteration handed over."""
+        """Count the iteration's bytes."""
         self.traffic.exchanges += self.exchange.workers
         self.traffic.down += self.exchange.down
         self.traffic.up += self.exchange.up
@@ -293,13 +269,13 @@ class Team(ABC):
         """Go on without worker n."""
         self.dismiss(n)
         self.lost[n] = why
-        self.tell_lost(n, why)
+        self.on_loss(n, why)
 
     def state(self) -> dict[str, Any]:
         """Everything to resume from.
 
         Raises:
-            WorkersLost: nobody is left; there is nothing to resume from then.
+            WorkersLost: no worker is left.
         """
         states = self.states()
         if not states:
@@ -314,24 +290,20 @@ class Team(ABC):
 
 
 class LocalTeam(Team):
-    """Workers in this process, side by side where the device can.
+    """Workers in this process; on CUDA they compute at the same time.
 
-    Nothing moves in memory, so that a recorded iteration serves until a worker is gone. In a swap the shards
-    change hands: other workers fill the discriminators' buffers from then on. The discriminators compute in an
-    order of their own; their replies are put into order.
+    Nothing moves in memory, so that a recorded iteration serves until a worker is lost. After a swap, other
+    workers fill the discriminators' buffers. The discriminators compute in the order of their memory, and their
+    replies are put into the workers' order.
 
     Attributes:
         workers: those that are left, by number.
-        discriminators: the discriminators that are left, where they are in memory.
-        placed: who of them sits at which worker, by the worker's number in order.
+        discriminators: those that are left, in the order of their memory.
+        placed: the same by their worker's number.
     """
 
     def __init__(
-        self,
-        experiment: Resolved,
-        shape: Shape,
-        shards: Sequence[Split],
-        lost: Lost = lambda n, why: None,
+        self, experiment: Resolved, shape: Shape, shards: Sequence[Split], lost: Lost = lambda n, why: None
     ) -> None:
         super().__init__(lost)
         images = torch.cat([shard.images for shard in shards])
@@ -347,10 +319,10 @@ class LocalTeam(Team):
         self.discriminators = [WorkerDiscriminator(experiment, shape, shard, n) for n, shard in enumerate(batches)]
         self.placed = dict(enumerate(self.discriminators))
         self.rngs = [rng for discriminator in self.discriminators for rng in discriminator.rngs]
-        # by the discriminators' places in memory: X_g and X_d of each; in the order of replies: whose it is
+        # in the order of memory, X_g and X_d of each discriminator; in the order of replies, whose they are
         self.given = torch.zeros((len(shards), 2), dtype=torch.int64, device=self.device)
         self.order = torch.zeros(len(shards), dtype=torch.int64, device=self.device)
-        self.seated = False  # whether these two say how it is
+        self.current = False  # whether these two are up to date
 
     @property
     def alive(self) -> list[int]:
@@ -368,25 +340,23 @@ class LocalTeam(Team):
         super().prepare(iteration, pairs, progress)
         for n, discriminator in self.placed.items():
             discriminator.prepare(self.workers[n], iteration)
-        if not self.seated:
-            self.seat()
+        if not self.current:
+            self.write_order()
 
-    def seat(self) -> None:
-        """Tell the buffers who sits where."""
+    def write_order(self) -> None:
+        """Write the discriminators' places to the device."""
         order = [self.discriminators.index(self.placed[n]) for n in self.pairs]
         given = dict(zip(order, self.pairs.values(), strict=True))
         for buffer, rows in ((self.order, order), (self.given, [given[place] for place in sorted(given)])):
             buffer[: len(rows)].copy_(devices.sent(torch.tensor(rows), self.device), non_blocking=True)
-        self.seated = True
+        self.current = True
 
     def compute(self, generated: Iterator[Batch]) -> dict[int, Reply]:
         batches = list(generated)
         given = self.hand_out(batches)
-        lessons = [
-            partial(discriminator.compute, x_d, x_g)
-            for discriminator, (x_g, x_d) in zip(self.discriminators, given, strict=True)
-        ]
-        replies = self.in_order(self.streams.run(lessons))
+        pairs = zip(self.discriminators, given, strict=True)
+        replies = self.streams.run([partial(one.compute, x_d, x_g) for one, (x_g, x_d) in pairs])
+        replies = self.in_order(replies)
         sent = min(len(batches), 2)  # a batch that is both X_g and X_d travels once
         count = len(replies)
         self.exchange = Exchange(count, count, sent * count * size_of(batches[0]), size_of(replies))
@@ -396,15 +366,15 @@ class LocalTeam(Team):
         """X_g and X_d of each discriminator."""
         if len(batches) == 1:
             return [(batches[0], batches[0])] * len(self.discriminators)
-        # each part of a batch (images, labels) for itself, as tensors that are picked from
+        # images and labels, each as one tensor to select from
         parts = [None if part[0] is None else torch.stack(part) for part in zip(*batches, strict=True)]
 
-        def picked(places: Tensor) -> tuple[Batch, ...]:
+        def selected(places: Tensor) -> tuple[Batch, ...]:
             pairs = [[None, None] if part is None else part.index_select(0, places).unbind() for part in parts]
             pair = (Batch(*part) for part in zip(*pairs, strict=True))
             return tuple(batch._replace(images=laid_out_as(batches[0].images, batch.images)) for batch in pair)
 
-        return [picked(places) for places in self.given[: len(self.discriminators)]]
+        return [selected(places) for places in self.given[: len(self.discriminators)]]
 
     def in_order(self, replies: Sequence[Reply]) -> list[Reply]:
         """The discriminators' replies in the order of the pairs."""
@@ -414,7 +384,7 @@ class LocalTeam(Team):
 
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
         before = dict(self.placed)
-        self.seated = False
+        self.current = False
         for n, source in sources.items():
             self.placed[n] = before[source]
             yield size_of(before[source].state())
@@ -422,7 +392,7 @@ class LocalTeam(Team):
     def dismiss(self, n: int) -> None:
         self.discriminators.remove(self.placed.pop(n))
         del self.workers[n]
-        self.seated = False
+        self.current = False
 
     def states(self) -> dict[int, Any]:
         return {n: discriminator.state() for n, discriminator in self.placed.items()}

@@ -85,7 +85,7 @@ def test_where_the_host_is_ahead_a_log_is_told_with_the_next_or_when_it_is_asked
     record.log(16, told, {})
     assert observer.of("a") == [(8, 1.0)]
     assert observer.of("more") == [(8, 1.0)]
-    record.tell(16, {"score": 5.0})  # whatever is told comes behind it
+    record.report(16, {"score": 5.0})  # whatever is told comes behind it
     assert [value for value in observer.values if value[1] in ("a", "score")][-2:] == [
         (16, "a", 2.0),
         (16, "score", 5.0),
@@ -106,7 +106,7 @@ def test_memory_and_energy_are_read_once_a_second_and_in_the_end(monkeypatch) ->
     costs = Costs(CPU)
     assert [costs.metrics()[schema.PEAK] for _ in range(3)] == [0.0, 0.0, 0.0]
     assert costs.metrics(0)[schema.PEAK] == 1.0
-    costs.asked -= EVERY
+    costs.read_at -= EVERY
     assert costs.metrics()[schema.PEAK] == 2.0
     costs.carry({"training": 5.0}, 0.0)
     assert costs.metrics()[schema.PEAK] == 3.0

@@ -134,9 +134,9 @@ def test_one_worker_one_batch_one_step_is_the_two_player_gan(network, conditiona
     assert rule.images_per_step == plain.images_per_step == 4
     # the two rules label their random streams differently: give both the same
     worker = rule.team.workers[0]
-    worker.places = lambda iteration: plain.batches.indices(iteration * 4, 4)
+    worker.indices = lambda iteration: plain.batches.indices(iteration * 4, 4)
     rule.team.discriminators[0].batches = plain.batches
-    worker.seed = lambda iteration, step: seeds.mix(0, "penalty", iteration * 4)
+    worker.seed = lambda purpose, iteration, *labels: seeds.mix(0, purpose, iteration * 4)
     for update in (rule, plain):
         update.seed = lambda rng, purpose, images, *labels: rng.manual_seed(seeds.mix(0, purpose, images))
     for step in range(4):
