@@ -8,28 +8,20 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-import torch
 from optuna.trial import FrozenTrial
 
 from benchmarks import executors
-from benchmarks.cluster import require
 from benchmarks.job import Ended, Job, Result
-from benchmarks.matrix import MATRICES, Matrix, cells, preset_name, read_matrix
-from benchmarks.nodes import share_artifacts, share_data, wanted_by
-from benchmarks.options import MATRIX, Bench, Machine, Selection
-from benchmarks.plan import check_cell
+from benchmarks.matrix import preset_name
+from benchmarks.nodes import share_artifacts
+from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun
 from gans import schema
-from gans.commands import checks, options
 from gans.compute import devices
-from gans.config import ShardedConfig, experiment
 from gans.errors import InputError
 from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
-from gans.recipes import recipe
-from gans.registry import RULES
 from gans.runs import living
-from gans.runs.cell import Cell, check_scores, identify
 from gans.runs.courier import GRACE
 from gans.runs.execute import Place
 from gans.runs.live import LiveRun, invocation
@@ -37,97 +29,17 @@ from gans.runs.locks import Holder, locked
 from gans.runs.reader import Reader
 from gans.runs.sync import Synced, keys, sync
 from gans.runs.tracking import Store, shown
-from gans.training.mdgan import cluster
 from reports import studies
 from reports.studies import Study
 from sweeps import ROOT, pages, record, winners
 from sweeps.options import Request
+from sweeps.plan import plan, processes, tuned_bench, where
 from sweeps.progress import Bars, Lines, progress
-from sweeps.space import read_space
-from sweeps.study import Sweep, Tally, counted, fail, held_by, origin, release_stale, unclaimed
-from sweeps.trial import Train, tidy, trial_folder, trial_job
+from sweeps.study import Tally, counted, fail, held_by, origin, release_stale, unclaimed
+from sweeps.trial import tidy, trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
-LIMIT_MINUTES = 600.0  # of a trial where no matrix gives one
-ALLOWANCE = 2.0  # a trial may be larger than the default, for which the matrix's limit is meant
-
-
-def plan(request: Request, device: torch.device) -> Sweep:
-    """The sweep that is asked for on a device, checked against data, networks and space.
-
-    Raises:
-        InputError: anything that would keep its trials from training.
-    """
-    request.validate()
-    default, seconds = default_cell(request, device)
-    check_cell(default, device)
-    check_scores(default.experiment.score.extractors, default.images)
-    return Sweep(
-        study=request.name,
-        storage=request.storage,
-        default=default,
-        space=read_space(request.model, default.experiment, request.space),
-        trials=request.trials,
-        seed=request.seed,
-        pruner="none" if len(request.objectives) > 1 else request.pruner,
-        objectives=request.objectives,
-        seconds=seconds,
-    )
-
-
-def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
-    """What `make bench` trains for this model, and a trial's time limit in seconds.
-
-    The data set's own matrix says it, if there is one; else the recipe. Only the training seed is another.
-    """
-    model, dataset, seed = request.model, request.dataset, winners.TRIAL_SEED
-    matrix = own_matrix(request)
-    if matrix:
-        selection = Selection([model], [dataset], [seed], request.budget, request.precision)
-        (cell,) = cells(matrix, selection, device)
-        return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
-    asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
-    base = experiment(recipe(model).settings, asked, where="the recipe")
-    return identify(model, base.scaled(request.budget), device), 60 * LIMIT_MINUTES
-
-
-def own_matrix(request: Request) -> Matrix | None:
-    """The matrix of the data set's name, if it trains the model."""
-    if not (MATRICES / f"{request.dataset}.toml").exists():
-        return None
-    matrix = read_matrix(request.dataset)
-    return matrix if request.model in matrix.file.models else None
-
-
-def tuned_bench(request: Request) -> str:
-    """The `make` command that trains the default and the preset on the data set's matrix, else on its data."""
-    matrix = own_matrix(request)
-    selection = Selection(
-        models=[request.model, f"{request.model}-tuned"],
-        datasets=None if matrix else [request.dataset],
-        budget=request.budget,
-        precision=request.precision,
-    )
-    return options.command("bench", Bench(matrix.name if matrix else MATRIX, selection, preset="tuned"))
-
-
-def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
-    """Where the workers of trials live, if they have any: as asked for, else as the data set's matrix says.
-
-    Raises:
-        InputError: there is no room for those of the default.
-    """
-    update, matrix = sweep.base.update, own_matrix(request)
-    asked = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
-    workers = update.workers if isinstance(update, ShardedConfig) and RULES[update.rule].distributed else 0
-    apart = workers if asked != "local" else 0
-    if machine.cluster and machine.cluster.named:
-        require(machine, sweep.default.experiment.resolution, apart)
-        share_data(machine.cluster, {wanted_by(sweep.default): sweep.default.images.hash})
-    elif apart:
-        cluster.require(apart, devices.resolve(machine.device))
-    return asked if apart else "local"
 
 
 class GaveUp(Exception):
@@ -141,14 +53,13 @@ class SweepRun:
         request: what is asked for.
         machine: where and how wide to run.
         store: where it is tracked.
-        train: what a trial does; None: train a GAN.
 
     Raises:
         InputError: on construction, if anything asked for cannot be had; no trial has run by then.
     """
 
-    def __init__(self, request: Request, machine: Machine, store: Store, train: Train | None = None) -> None:
-        self.request, self.machine, self.store, self.train = request, machine, store, train
+    def __init__(self, request: Request, machine: Machine, store: Store) -> None:
+        self.request, self.machine, self.store = request, machine, store
         self.sweep = plan(request, devices.resolve(machine.device))
         self.workers = where(self.sweep, request, machine)
         if machine.cluster and machine.cluster.named:
@@ -156,6 +67,11 @@ class SweepRun:
         self.study = self.sweep.create()
         self.folder = machine.runs / self.sweep.name
         self.failures = 0
+
+    @property
+    def side(self) -> int:
+        """Of the images, in pixels."""
+        return self.sweep.base.resolution
 
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
@@ -194,7 +110,7 @@ class SweepRun:
     # --- trials
 
     def search(self) -> None:
-        """Run trials until enough have finished or were pruned, in whatever process.
+        """Run trials until enough have finished or were pruned, over all processes.
 
         Raises:
             GaveUp: trials fail one after the other.
@@ -210,41 +126,28 @@ class SweepRun:
                     time.sleep(PATIENCE)
 
     def jobs(self) -> list[Job]:
-        """One for every trial that nobody works on."""
-        left = unclaimed(self.study, self.sweep.trials)
+        """One for every trial that no process works on."""
         place = Place(
             experiment=self.sweep.name,
             uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
-            threads=self.threads(left),
+            threads=self.machine.threads(self.side),
             parent=self.parent.key,
             graph=self.machine.graph,
             compile=self.machine.compile,
             workers=self.workers,
         )
+        left = unclaimed(self.study, self.sweep.trials)
         return [self.job(place, uuid.uuid4().hex[:12]) for _ in range(left)]
 
-    def parallel(self, count: int) -> int:
-        """Trials at a time; those whose workers are processes fill the machine one by one."""
-        alone = self.machine.jobs is None and self.workers != "local"
-        return 1 if alone else self.machine.parallel(count, self.sweep.default.experiment.resolution)
-
-    def threads(self, count: int) -> int:
-        """CPU threads of so many trials each."""
-        machine = self.machine
-        if machine.cluster and machine.cluster.named:  # as they are booked
-            return machine.threads(self.sweep.default.experiment.resolution)
-        return max(1, devices.cores() // self.parallel(count))
-
-    def job(self, place: Place, ticket: str) -> Job:
-        call = partial(trial_job, sweep=self.sweep, place=place, ticket=ticket, train=self.train)
-        return Job(ticket, call, self.folder, self.sweep.base.budget, self.sweep.seconds)
+    def job(self, place: Place, name: str) -> Job:
+        call = partial(trial_job, sweep=self.sweep, place=place, job=name)
+        return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds)
 
     def work(self, jobs: list[Job], screen: Bars | Lines) -> None:
-        """Run the jobs; an interrupt fails the trials that were running, and queues them again."""
-        update = self.sweep.base.update
-        spread = update.workers if self.workers != "local" and isinstance(update, ShardedConfig) else 0
-        events = executors.run(self.machine, jobs, self.sweep.default.experiment.resolution, spread)
+        """Run the jobs; an interrupt fails the trials that were running, and retries them."""
+        spread = processes(self.sweep) if self.workers != "local" else 0
+        events = executors.run(self.machine, jobs, self.side, spread)
         try:
             with closing(events):
                 for event in events:
@@ -257,7 +160,7 @@ class SweepRun:
                 self.release(job.name, Result(schema.INTERRUPTED, "the sweep was interrupted"))
 
     def write_down(self, event: Ended) -> None:
-        """Write down the end of a trial whose own process could not, and free the disk."""
+        """Record the end of a trial whose own process could not, and free the disk."""
         self.release(event.job.name, event.result)
         best = winners.finalists(self.study, self.sweep, self.request.finalists)
         tidy(self.study, self.folder, [origin(trial) for trial in best])
@@ -271,13 +174,13 @@ class SweepRun:
             raise GaveUp(f"{FAILURES} trials failed in a row, the last one with: {result.reason}")
 
     def release(self, job: str, result: Result) -> None:
-        """Fail what a job that is over left running, and retry it unless it would take too long again."""
+        """Fail a trial that an ended job left running, and retry it unless it ran out of time."""
         for trial in held_by(self.study, job):
             if fail(self.study, trial, again=result.status != schema.TIMED_OUT):
                 self.close(trial, result)
 
     def close(self, trial: FrozenTrial, result: Result) -> None:
-        """End the MLflow run of a trial whose worker is dead."""
+        """End the run of a trial whose worker is dead."""
         folder, key = trial_folder(self.folder, origin(trial)), trial.user_attrs.get("run")
         run = LiveRun.of(folder, self.store.uri, self.sweep.name, key)
         if run is None:

@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema, seeds
-from gans.config import Experiment, experiment
+from gans.config import Experiment, Resolved, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
 from gans.runs.databases import DATABASE, STORAGE, check_storage, remedy, trouble
@@ -80,7 +80,7 @@ class Sweep:
         return f"sweep-{self.study}"
 
     @property
-    def base(self) -> Experiment:
+    def base(self) -> Resolved:
         return self.default.experiment
 
     @property

@@ -1,10 +1,10 @@
-"""One trial, as a worker process runs it."""
+"""One trial, as a worker runs it."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
@@ -28,146 +28,101 @@ from gans.urls import masked
 from sweeps.study import JOB, Sweep, origin, sampler, surplus, unclaimed
 
 KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where trials run and are tracked.
-
-    Attributes:
-        place: of every trial's run.
-        folder: of all of them, for checkpoints and pictures.
-    """
-
-    place: Place
-    folder: Path
-
-    @property
-    def pictures(self) -> Path:
-        """Optuna's artifacts, a grid of each finished trial: one folder for all studies, for optuna-dashboard."""
-        return self.folder.parent / "sweep-artifacts"
-
-
-Train = Callable[[Trial, Sweep, Site, Report], tuple[float, ...]]
+PICTURES = "sweep-artifacts"  # folder of Optuna's artifacts, in the folder of runs: one for all studies
+SURPLUS = Result("surplus")
+STATUSES = {TrialState.COMPLETE: schema.FINISHED, TrialState.PRUNED: schema.PRUNED}
 
 
 class Surplus(Exception):
-    """Another process has taken the last trial."""
+    """Another process took the last trial."""
 
 
 class Pruned(Stopped, TrialPruned):
-    """The pruner gave the trial up: its run ends as pruned, and the trial does."""
+    """The pruner stopped the trial; its run ends as pruned, too."""
 
     status = schema.PRUNED
 
 
 class TrialDiverged(TrialPruned):
-    """Training could not go on: to Optuna, a trial that was pruned."""
+    """Training diverged; to Optuna, such a trial is pruned."""
 
 
-def trial_job(
-    report: Report, folder: Path, sweep: Sweep, place: Place, ticket: str, train: Train | None = None
-) -> Result:
-    """Ask the study for a trial and run it, unless the study has enough of them.
+def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str) -> Result:
+    """Run one trial of the study, unless it has enough of them.
 
     Args:
         report: takes the trial's number, then its metrics.
         folder: of all trials.
         sweep: what to do.
         place: of every trial's run.
-        ticket: what the runner calls this job.
-        train: does the work of a trial; None: `train_trial`.
+        job: the runner's name for this job.
     """
     study = sweep.open()
     if not unclaimed(study, sweep.trials):
-        return Result("surplus")
+        return SURPLUS
     ended: list[FrozenTrial] = []
-    objective = Objective(sweep, Site(place, folder), ticket, report, train or train_trial)
+    work = partial(objective, report=report, folder=folder, sweep=sweep, place=place, job=job)
     try:
-        study.optimize(objective, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
-    except (ValueError, UpdateFinishedTrialError):  # without heartbeats for long, as of a laptop that slept
-        return Result("surplus", "another process took the trial over")
-    return verdict(ended[0])
+        study.optimize(work, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
+    except (ValueError, UpdateFinishedTrialError):  # after a minute without heartbeats, as of a suspended laptop
+        return Result("surplus", "another process retried the trial")
+    return result(ended[0])
 
 
-def verdict(trial: FrozenTrial) -> Result:
-    """How a trial ended, in the engine's words."""
+def result(trial: FrozenTrial) -> Result:
+    """How a trial ended."""
     if trial.user_attrs.get("surplus"):
-        return Result("surplus")
-    status = {TrialState.COMPLETE: schema.FINISHED, TrialState.PRUNED: schema.PRUNED}.get(
-        trial.state, schema.FAILED
-    )
-    return Result(status, trial.user_attrs.get("reason", ""))
+        return SURPLUS
+    return Result(STATUSES.get(trial.state, schema.FAILED), trial.user_attrs.get("reason", ""))
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What Optuna calls: a trial that says who works on it, and leaves the reason if it has no score."""
-
-    sweep: Sweep
-    site: Site
-    ticket: str
-    tell: Report
-    train: Train
-
-    def __call__(self, trial: Trial) -> tuple[float, ...]:
-        trial.study.sampler = sampler(self.sweep.seed, trial.number)
-        trial.set_user_attr(JOB, self.ticket)
-        if surplus(trial, self.sweep.trials):
-            trial.set_user_attr("surplus", True)
-            raise Surplus
-        self.tell(0, {"trial": origin(trial)})
-        try:
-            return self.train(trial, self.sweep, self.site, self.tell)
-        except TrialPruned as stop:
-            trial.set_user_attr("reason", str(stop))
-            trial.set_user_attr("diverged", isinstance(stop, TrialDiverged))
-            raise
-        except Exception as error:
-            trial.set_user_attr("reason", reason(error))
-            trial.set_user_attr("traceback", masked(traceback.format_exc())[-KEPT_TRACEBACK:])
-            raise
+def objective(
+    trial: Trial, report: Report, folder: Path, sweep: Sweep, place: Place, job: str
+) -> tuple[float, ...]:
+    """What Optuna minimises; a trial without a score keeps the reason."""
+    trial.study.sampler = sampler(sweep.seed, trial.number)
+    trial.set_user_attr(JOB, job)
+    if surplus(trial, sweep.trials):
+        trial.set_user_attr("surplus", True)
+        raise Surplus
+    report(0, {"trial": origin(trial)})
+    try:
+        return train_trial(trial, report, folder, sweep, place)
+    except TrialPruned as stop:
+        trial.set_user_attr("reason", str(stop))
+        trial.set_user_attr("diverged", isinstance(stop, TrialDiverged))
+        raise
+    except Exception as error:
+        trial.set_user_attr("reason", reason(error))
+        trial.set_user_attr("traceback", masked(traceback.format_exc())[-KEPT_TRACEBACK:])
+        raise
 
 
-class TrialTracker(Tracker):
-    """Passes what training tells on, and ends a trial that the pruner gives up."""
-
-    def __init__(self, run: Run, tell: Report, experiment: Resolved, trial: Trial, sweep: Sweep) -> None:
-        super().__init__(run, tell, experiment)
-        self.trial, self.sweep = trial, sweep
-
-    def log(self, images: int, values: Mapping[str, float]) -> None:
-        super().log(images, values)
-        if self.sweep.curve in values:
-            report(self.trial, self.sweep, images, values[self.sweep.curve])
-
-    def resumed(self, history: History) -> None:
-        super().resumed(history)
-        for images, value in history.get(self.sweep.curve, []):
-            report(self.trial, self.sweep, images, value)
-
-
-def report(trial: Trial, sweep: Sweep, images: int, value: float) -> None:
-    """A point of the score curve.
+def train_trial(trial: Trial, report: Report, folder: Path, sweep: Sweep, place: Place) -> tuple[float, ...]:
+    """Train what the space suggests, under a run; returns the values of the objectives.
 
     Raises:
-        Pruned: the pruner has seen enough.
+        Pruned: by the pruner.
+        TrialDiverged: training diverged.
     """
-    # Optuna prunes by one objective only; and untrained networks say nothing of the trial
-    if len(sweep.objectives) > 1 or not images:
-        return
-    trial.report(value, sweep.step(images))
-    if images < sweep.base.budget and trial.should_prune():
-        raise Pruned(f"by the pruner at {images / 1000:.3g} kimg")
+    suggested = sweep.experiment(sweep.space.suggest(trial))
+    cell = resolve(sweep.default.model, suggested, devices.resolve(place.device))
+    own = trial_folder(folder, origin(trial))
+    run = TrialRun(cell, own, place, report, trial, sweep)
+    outcome = run.execute()
+    if outcome.status == schema.DIVERGED:
+        raise TrialDiverged(f"diverged: {outcome.reason}")
+    attach(trial, own / schema.SAMPLES / schema.FINAL_GRID, folder.parent / PICTURES)
+    return tuple(run.values[objective] for objective in sweep.objectives)
 
 
 class TrialRun(CellRun):
-    """A trial: a cell that the study chose, and may give up."""
+    """The run of a trial: a cell that the study chose and may prune."""
 
-    keeps_networks = False  # there are many, and the winners are trained again
+    keeps_networks = False  # there are many, and the winners are retrained
 
-    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Report, trial: Trial, sweep: Sweep) -> None:
-        super().__init__(cell, folder, place, tell)
+    def __init__(self, cell: Cell, folder: Path, place: Place, report: Report, trial: Trial, sweep: Sweep) -> None:
+        super().__init__(cell, folder, place, report)
         self.trial, self.sweep = trial, sweep
         self.values: dict[str, float] = {}  # by objective, once it is trained
 
@@ -180,7 +135,7 @@ class TrialRun(CellRun):
             schema.KIND: schema.TRIAL,
             schema.STUDY: self.sweep.study,
             schema.TRIAL_NUMBER: str(origin(self.trial)),
-            schema.REASON: "",  # a trial that is tried again takes up the run of the first try
+            schema.REASON: "",  # a retry resumes the run of the first try
             schema.NOTE: f"Trial {origin(self.trial)} of study `{self.sweep.study}`: {self.trial.params}",
         }
 
@@ -194,7 +149,7 @@ class TrialRun(CellRun):
 
     def conclude(self, run: Run, trained: Outcome) -> None:
         if trained.status == schema.FINISHED:
-            # the best point of the curve: its latents have no part in any final score
+            # the best point of the curve; no final score uses its latents
             score = min(value for _, value in trained.history[self.sweep.curve])
             seconds = trained.seconds["training"]
             self.values = {"score": score, "seconds": seconds}
@@ -202,31 +157,48 @@ class TrialRun(CellRun):
             run.log(self.cell.experiment.budget, {schema.SWEEP_SCORE: score, schema.SWEEP_SECONDS: seconds})
 
 
-def train_trial(trial: Trial, sweep: Sweep, site: Site, tell: Report) -> tuple[float, ...]:
-    """Train what the space suggests, under an MLflow run; returns the values of the objectives.
+class TrialTracker(Tracker):
+    """Reports the score curve to the study, and ends the trial when the pruner says so."""
+
+    def __init__(self, run: Run, report: Report, experiment: Resolved, trial: Trial, sweep: Sweep) -> None:
+        super().__init__(run, report, experiment)
+        self.trial, self.sweep = trial, sweep
+
+    def log(self, images: int, values: Mapping[str, float]) -> None:
+        super().log(images, values)
+        if self.sweep.curve in values:
+            report_score(self.trial, self.sweep, images, values[self.sweep.curve])
+
+    def resumed(self, history: History) -> None:
+        super().resumed(history)
+        for images, value in history.get(self.sweep.curve, []):
+            report_score(self.trial, self.sweep, images, value)
+
+
+def report_score(trial: Trial, sweep: Sweep, images: int, value: float) -> None:
+    """Report a point of the score curve to the study.
 
     Raises:
-        Pruned: by the pruner.
-        TrialDiverged: training could not go on.
+        Pruned: the pruner has seen enough.
     """
-    suggested = sweep.experiment(sweep.space.suggest(trial))
-    cell = resolve(sweep.default.model, suggested, devices.resolve(site.place.device))
-    folder = trial_folder(site.folder, origin(trial))
-    run = TrialRun(cell, folder, site.place, tell, trial, sweep)
-    outcome = run.execute()
-    if outcome.status == schema.DIVERGED:
-        raise TrialDiverged(f"diverged: {outcome.reason}")
-    attach(trial, folder / schema.SAMPLES / schema.FINAL_GRID, site)
-    return tuple(run.values[objective] for objective in sweep.objectives)
+    # Optuna prunes by one objective only, and the score of untrained networks is none of the trial's
+    if len(sweep.objectives) > 1 or not images:
+        return
+    trial.report(value, sweep.step(images))
+    if images < sweep.base.budget and trial.should_prune():
+        raise Pruned(f"by the pruner at {images / 1000:.3g} kimg")
 
 
-def attach(trial: Trial, picture: Path, site: Site) -> None:
-    """Put a picture beside the trial in the study's storage, for optuna-dashboard."""
+def attach(trial: Trial, picture: Path, folder: Path) -> None:
+    """Store a picture with the trial, for optuna-dashboard."""
     if picture.is_file():
         with decorating(picture):
-            site.pictures.mkdir(parents=True, exist_ok=True)
-            store = FileSystemArtifactStore(site.pictures)
+            folder.mkdir(parents=True, exist_ok=True)
+            store = FileSystemArtifactStore(folder)
             upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial)
+
+
+# --- folders
 
 
 def trial_folder(root: Path, number: int) -> Path:
@@ -234,9 +206,9 @@ def trial_folder(root: Path, number: int) -> Path:
 
 
 def tidy(study: Study, root: Path, best: list[int]) -> None:
-    """Remove the checkpoints of the trials that are over, but for those with the best numbers."""
+    """Remove the checkpoints of trials that are over, except those with the best numbers."""
     trials = study.get_trials(deepcopy=False)
-    # a trial that is tried again works in the folder of the first try
+    # a retry works in the folder of the first try
     kept = {*best, *(origin(trial) for trial in trials if not trial.state.is_finished())}
     for number in {origin(trial) for trial in trials if over(trial)} - kept:
         for name in (schema.CHECKPOINT, schema.PREVIOUS, schema.GENERATOR):
@@ -244,5 +216,5 @@ def tidy(study: Study, root: Path, best: list[int]) -> None:
 
 
 def over(trial: FrozenTrial) -> bool:
-    """Whether nobody will go on with the trial; one that failed without a word may be queued again."""
-    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or "traceback" in trial.user_attrs
+    """Whether no worker will continue the trial; one that failed without a traceback may be retried."""
+    return trial.state in STATUSES or "traceback" in trial.user_attrs

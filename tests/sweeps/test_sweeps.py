@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import optuna
@@ -33,18 +34,18 @@ from benchmarks.job import Ended, Job, Result
 from benchmarks.options import Machine
 from gans.config import experiment, flatten
 from gans.data.datasets import load
-from gans.errors import InputError, exit_code
+from gans.errors import InputError
 from gans.recipes import RECIPES, recipe
 from gans.runs.cell import Cell, check_fit
-from gans.runs.execute import Place as RunPlace
+from gans.runs.execute import Place
 from gans.runs.sync import keys
 from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
 from reports.difference import Difference
-from sweeps import __main__ as command
 from sweeps import record, winners
 from sweeps.options import Request
-from sweeps.runner import SweepRun, default_cell, plan
+from sweeps.plan import default_cell, plan
+from sweeps.runner import SweepRun
 from sweeps.space import Parameter, Space, read_space, space
 from sweeps.study import (
     GRACE,
@@ -62,8 +63,7 @@ from sweeps.study import (
     unclaimed,
 )
 from sweeps.toml import lines, nest
-from sweeps.trial import Pruned, Site, TrialDiverged, attach, tidy, trial_folder, trial_job
-from sweeps.trial import report as report_point
+from sweeps.trial import Pruned, TrialDiverged, attach, report_score, tidy, trial_folder, trial_job
 from tests.conftest import until
 
 CPU = torch.device("cpu")
@@ -77,7 +77,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @pytest.fixture
 def sweep(tmp_path) -> Sweep:
-    """Two settings of a cell that is never trained, in a journal of its own."""
+    """Two settings of a cell that is never trained, in a database of its own."""
     base = experiment(recipe("gan").settings, {"kimg": 6, "precision": "float32", "schedule": {"evaluations": 6}})
     cell = Cell("gan", base, "0" * 16, "fd_stub")
     parameters = {
@@ -97,40 +97,38 @@ def sweep(tmp_path) -> Sweep:
     )
 
 
-@pytest.fixture
-def site(tmp_path) -> Site:
-    return Site(RunPlace("stub", uri="", device="cpu", threads=1), tmp_path)
-
-
-def score(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
+def score(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
     """Best at a learning rate of 1e-3."""
     tables = sweep.space.suggest(trial)
     return ((math.log10(tables["optimizer"]["lr_g"]) + 3) ** 2,)
 
 
-def suicide(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
+def kill(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
     """As `kill -9` in the middle of a trial."""
     sweep.space.suggest(trial)
     os.kill(os.getpid(), signal.SIGKILL)
     return ()
 
 
-def bug(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
+def bug(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
     raise ZeroDivisionError("a bug")
 
 
-def diverge(trial: Trial, sweep: Sweep, site: Site, tell: Callable[..., None]) -> tuple[float, ...]:
+def diverge(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
     sweep.space.suggest(trial)
     raise TrialDiverged("diverged: a loss is nan")
 
 
-def go(sweep: Sweep, site: Site, train: Callable[..., Any] = score) -> Result:
-    return trial_job(lambda images, values: None, site.folder, sweep, site.place, "ticket", train)
+def go(sweep: Sweep, train: Callable[[Trial, Sweep], tuple[float, ...]] = score) -> Result:
+    """A trial that does this in place of training."""
+    place = Place("stub", uri="", device="cpu", threads=1)
+    with mock.patch("sweeps.trial.train_trial", lambda trial, report, folder, sweep, place: train(trial, sweep)):
+        return trial_job(lambda images, values: None, Path(), sweep, place, "job")
 
 
-def go_elsewhere(sweep: Sweep, site: Site, train: Callable[..., Any]) -> int:
+def go_in_a_process(sweep: Sweep, train: Callable[[Trial, Sweep], tuple[float, ...]]) -> int:
     """The same in another process; returns its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=go, args=(sweep, site, train))
+    process = multiprocessing.get_context("fork").Process(target=go, args=(sweep, train))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -155,10 +153,6 @@ def samples(space: Space, count: int) -> list[dict[str, Any]]:
     return [space.suggest(study.ask()) for _ in range(count)]
 
 
-def test_every_recipe_has_a_readable_space():
-    assert all(recipe(name).space for name in RECIPES)
-
-
 def test_random_samples_of_a_space_are_trainable(swept):
     model, cell, space = swept
     images = load("digits")
@@ -177,7 +171,7 @@ def test_random_samples_of_a_space_are_trainable(swept):
     assert len(seen) >= 3
 
 
-def test_a_space_searches_what_the_issue_lists_and_holds_the_default(swept):
+def test_a_space_searches_the_usual_settings_and_includes_the_default(swept):
     model, cell, space = swept
     wanted = {"optimizer.lr_g", "optimizer.lr_d", "optimizer.beta1", "optimizer.beta2", "batch", "networks.width"}
     wanted |= {"loss.name", "update.d_steps", "ema.halflife_kimg"}
@@ -202,7 +196,7 @@ def test_the_default_is_what_the_matrix_trains():
 @pytest.mark.parametrize("of_a_matrix", [True, False])
 def test_a_precision_is_asked_for_all_trainings(of_a_matrix, monkeypatch, tmp_path):
     if not of_a_matrix:
-        monkeypatch.setattr("sweeps.runner.MATRICES", tmp_path)
+        monkeypatch.setattr("sweeps.plan.MATRICES", tmp_path)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     default, asked = (default_cell(Request("sagan", precision=kind), CPU)[0] for kind in (None, "float32"))
     assert (default.experiment.precision, asked.experiment.precision) == ("bf16", "float32")
@@ -270,9 +264,9 @@ def test_toml_round_trip():
 # --- counting
 
 
-def test_the_default_is_the_first_trial(sweep, site):
+def test_the_default_is_the_first_trial(sweep):
     study = sweep.create()
-    assert go(sweep, site).status == "finished"
+    assert go(sweep).status == "finished"
     assert study.trials[0].params == {"optimizer.lr_g": 2e-4, "batch": 64}
 
 
@@ -284,10 +278,10 @@ def age(study: optuna.Study, seconds: float) -> None:
             database.execute(f"UPDATE {table} SET {column} = datetime({column}, '-{seconds} seconds')")
 
 
-def test_a_killed_worker_s_trial_is_retried_and_the_count_is_exact(sweep, site):
+def test_a_killed_worker_s_trial_is_retried_and_the_count_is_exact(sweep):
     study = sweep.create()
-    go(sweep, site)
-    assert go_elsewhere(sweep, site, suicide) == -signal.SIGKILL
+    go(sweep)
+    assert go_in_a_process(sweep, kill) == -signal.SIGKILL
     release_stale(study, 60)
     assert states(study) == ["COMPLETE", "RUNNING"]  # its worker may live
     killed = study.trials[1]
@@ -295,16 +289,16 @@ def test_a_killed_worker_s_trial_is_retried_and_the_count_is_exact(sweep, site):
     release_stale(study, 60)
     release_stale(study, 60)
     assert states(study) == ["COMPLETE", "FAIL", "WAITING"]
-    assert go(sweep, site).status == "finished"
+    assert go(sweep).status == "finished"
     again = study.trials[2]
     assert again.params == killed.params and origin(again) == 1
     while unclaimed(study, sweep.trials):  # the same command again
-        go(sweep.__class__(**vars(sweep)), site)
+        go(sweep.__class__(**vars(sweep)))
     assert counted(study) == sweep.trials == 5
     assert states(study).count("FAIL") == 1
-    assert go(sweep, site) == Result("surplus")
+    assert go(sweep) == Result("surplus")
     more = replace(sweep, trials=7)
-    go(more, site), go(more, site), go(more, site)
+    go(more), go(more), go(more)
     assert counted(study) == 7
 
 
@@ -319,17 +313,17 @@ def test_a_worker_that_died_before_its_first_heartbeat_is_found_by_the_time_limi
     assert states(study)[0] == "FAIL"
 
 
-def test_a_trial_that_others_took_for_dead_does_not_count_twice(sweep, site):
-    def slow(trial: Trial, sweep: Sweep, *_: Any) -> tuple[float, ...]:
+def test_a_trial_that_others_took_for_dead_does_not_count_twice(sweep):
+    def slow(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
         sweep.space.suggest(trial)
         fail(trial.study, trial.study.trials[trial.number])
         trial.report(1.0, 1)
         return (1.0,)
 
     study = sweep.create()
-    assert go(sweep, site, slow).status == "surplus"
+    assert go(sweep, slow).status == "surplus"
     assert states(study) == ["FAIL", "WAITING"]
-    assert go(sweep, site).status == "finished"
+    assert go(sweep).status == "finished"
 
 
 def test_a_trial_is_retried_three_times_at_most(sweep):
@@ -352,34 +346,27 @@ def test_two_processes_that_take_the_last_trial_run_one(sweep):
     assert not surplus(trials[5], sweep.trials)
 
 
-def test_a_surplus_trial_does_not_run_nor_count(sweep, site, monkeypatch):
+def test_a_surplus_trial_does_not_run_nor_count(sweep, monkeypatch):
     study = sweep.create()
     one = replace(sweep, trials=1)
-    go(one, site)
+    go(one)
     monkeypatch.setattr("sweeps.trial.unclaimed", lambda study, trials: 1)  # others were quicker after this look
-    assert go(one, site, bug) == Result("surplus")
+    assert go(one, bug) == Result("surplus")
     assert states(study) == ["COMPLETE", "FAIL"]
     assert Tally.of(study).failed == 0
 
 
-def test_processes_never_draw_the_same_start(sweep, site):
-    study = sweep.create()
-    for _ in range(4):
-        assert go_elsewhere(sweep, site, score) == 0
-    drawn = [trial.params["optimizer.lr_g"] for trial in study.trials]
-    assert len(set(drawn)) == 4
-
-
-def test_a_study_draws_the_same_trials_however_often_it_is_interrupted(sweep, site, tmp_path):
+def test_a_study_draws_the_same_trials_however_often_it_is_interrupted(sweep, tmp_path):
     def draw(name: str, seed: int) -> list[dict[str, Any]]:
         own = replace(sweep, storage=f"sqlite:///{tmp_path}/{name}.db", seed=seed, trials=14)
         study = own.create()
         for _ in range(14):  # start-up trials and those after; every call opens the study afresh
-            go(own, site)
+            go(own)
         return [trial.params for trial in study.trials]
 
     first = draw("a", 1)
     assert first == draw("b", 1)
+    assert len({params["optimizer.lr_g"] for params in first}) == 14
     assert first[1:] != draw("c", 2)[1:]
 
 
@@ -416,35 +403,30 @@ def test_a_study_of_another_program_is_refused(sweep):
         sweep.create()
 
 
-@pytest.mark.parametrize(
-    ("objectives", "names"),
-    [(("score",), ["fd_stub"]), (("score", "seconds"), ["fd_stub", "training seconds"])],
-)
-def test_objectives_have_names(sweep, objectives, names):
-    own = replace(sweep, objectives=objectives)
-    assert own.create().metric_names == names
-    assert own.create().metric_names == names  # joined
+def test_objectives_have_names(sweep):
+    own = replace(sweep, objectives=("score", "seconds"))
+    assert own.create().metric_names == ["fd_stub", "training seconds"]
+    assert own.create().metric_names == ["fd_stub", "training seconds"]  # joined
 
 
-def test_a_finished_trials_grid_is_its_artifact(sweep, site, tmp_path):
+def test_a_finished_trials_grid_is_its_artifact(sweep, tmp_path):
     study = sweep.create()
     trial = study.ask()
-    inside = replace(site, folder=tmp_path / "runs" / sweep.name)
-    attach(trial, tmp_path / "absent.png", inside)
+    attach(trial, tmp_path / "absent.png", tmp_path / "pictures")
     picture = tmp_path / "final.png"
     picture.write_bytes(b"a picture")
-    attach(trial, picture, inside)
+    attach(trial, picture, tmp_path / "pictures")
     (kept,) = get_all_artifact_meta(trial)
     assert (kept.filename, kept.mimetype) == ("final.png", "image/png")
-    assert [path.read_bytes() for path in (tmp_path / "runs/sweep-artifacts").iterdir()] == [b"a picture"]
+    assert [path.read_bytes() for path in (tmp_path / "pictures").iterdir()] == [b"a picture"]
 
 
 # --- how trials end
 
 
-def test_an_exception_is_a_failed_trial_with_its_traceback(sweep, site):
+def test_an_exception_is_a_failed_trial_with_its_traceback(sweep):
     study = sweep.create()
-    result = go(sweep, site, bug)
+    result = go(sweep, bug)
     assert result.status == "failed" and "a bug" in result.reason
     (trial,) = study.trials
     assert trial.state == TrialState.FAIL
@@ -452,33 +434,33 @@ def test_an_exception_is_a_failed_trial_with_its_traceback(sweep, site):
     assert counted(study) == 0
 
 
-def test_divergence_prunes_and_an_all_pruned_study_says_so(sweep, site):
+def test_divergence_prunes_and_an_all_pruned_study_says_so(sweep):
     study = sweep.create()
     for _ in range(2):
-        assert go(sweep, site, diverge) == Result("pruned", "diverged: a loss is nan")
+        assert go(sweep, diverge) == Result("pruned", "diverged: a loss is nan")
     assert counted(study) == 2
     assert record.summary(study).startswith("no trial finished: of 2, the pruner stopped 0 and 2 diverged")
     assert not winners.finalists(study, sweep, 3)
 
 
 @pytest.mark.parametrize(("pruner", "pruned"), [("halving", True), ("median", True), ("none", False)])
-def test_the_pruner_prunes_what_is_worse(sweep, site, pruner, pruned):
+def test_the_pruner_prunes_what_is_worse(sweep, pruner, pruned):
     own = replace(sweep, pruner=pruner, trials=20)
     study = own.create()
     reported: list[int] = []
 
-    def curve(trial, sweep, *_, level=1.0):
+    def curve(trial, sweep, level=1.0):
         sweep.space.suggest(trial)
         reported.clear()
         for images in range(0, 6001, 1000):
             # batches do not divide the interval: every trial is evaluated a little later
-            report_point(trial, sweep, images + trial.number if images else 0, level)
+            report_score(trial, sweep, images + trial.number if images else 0, level)
             reported.append(images)
         return (level,)
 
     for _ in range(5):
-        assert go(own, site, curve).status == "finished"
-    result = go(own, site, partial(curve, level=2.0))
+        assert go(own, curve).status == "finished"
+    result = go(own, partial(curve, level=2.0))
     assert result.status == ("pruned" if pruned else "finished")
     trial = study.trials[-1]
     assert list(trial.intermediate_values) == ([1000, 2000] if pruned else list(range(1000, 6001, 1000)))
@@ -487,16 +469,16 @@ def test_the_pruner_prunes_what_is_worse(sweep, site, pruner, pruned):
         assert trial.user_attrs["reason"] == "by the pruner at 2 kimg" and not trial.user_attrs["diverged"]
 
 
-def test_two_objectives_are_not_pruned(sweep, site):
+def test_two_objectives_are_not_pruned(sweep):
     own = replace(sweep, objectives=("score", "seconds"), pruner="halving")
     study = own.create()
 
-    def both(trial, sweep, *_):
-        report_point(trial, sweep, 6000, 1.0)
-        return score(trial, sweep, *_)[0], 10.0 * trial.number
+    def both(trial, sweep):
+        report_score(trial, sweep, 6000, 1.0)
+        return score(trial, sweep)[0], 10.0 * trial.number
 
     for _ in range(5):
-        assert go(own, site, both).status == "finished"
+        assert go(own, both).status == "finished"
     front = {trial.number for trial in study.best_trials}
     assert 0 in front  # the quickest is on it
     finalists = winners.finalists(study, own, 9)
@@ -504,27 +486,27 @@ def test_two_objectives_are_not_pruned(sweep, site):
     assert finalists == sorted(finalists, key=lambda trial: trial.values[0])
 
 
-def test_checkpoints_are_kept_for_the_best_and_for_those_to_be_tried_again(sweep, site):
+def test_checkpoints_are_kept_for_the_best_and_for_those_to_be_retried(sweep, tmp_path):
     study = sweep.create()
     for _ in range(3):
-        go(sweep, site)
-    go_elsewhere(sweep, site, suicide)
-    (killed,) = held_by(study, "ticket")
+        go(sweep)
+    go_in_a_process(sweep, kill)
+    (killed,) = held_by(study, "job")
     fail(study, killed)
     for number in range(4):
-        trial_folder(site.folder, number).mkdir()
-        (trial_folder(site.folder, number) / CHECKPOINT).touch()
-    tidy(study, site.folder, [1])
-    kept = [number for number in range(4) if (trial_folder(site.folder, number) / CHECKPOINT).exists()]
+        trial_folder(tmp_path, number).mkdir()
+        (trial_folder(tmp_path, number) / CHECKPOINT).touch()
+    tidy(study, tmp_path, [1])
+    kept = [number for number in range(4) if (trial_folder(tmp_path, number) / CHECKPOINT).exists()]
     assert kept == [1, 3]
 
 
-def test_finalists_are_the_best_without_the_default(sweep, site):
+def test_finalists_are_the_best_without_the_default(sweep):
     study = sweep.create()
     for _ in range(5):
-        go(sweep, site)
+        go(sweep)
     study.enqueue_trial({"optimizer.lr_g": 2e-4, "batch": 64})  # the default once more
-    go(replace(sweep, trials=6), site)
+    go(replace(sweep, trials=6))
     best = winners.finalists(study, sweep, 2)
     scores = sorted(trial.value for trial in study.trials[1:5])
     assert [trial.value for trial in best] == scores[:2]
@@ -602,27 +584,6 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
     assert (tally.counted, tally.failed, tally.running) == (0, 1, 0)
 
 
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    {
-        "sagam": "unknown model 'sagam'; did you mean 'sagan'?",
-        "sagan --trials 0": "TRIALS=0 must be at least 1",
-        "sagan --jobs 0": "JOBS=0 must be at least 1",
-        "sagan --dataset digit": "unknown data set 'digit'; did you mean 'digits'?",
-        "sagan --pruner medium": "unknown pruner 'medium'; did you mean 'median'?",
-        "sagan --objectives seconds": "OBJECTIVES=seconds: take 'score', or 'score seconds'",
-        "sagan --objectives score speed": "unknown objective 'speed'",
-        "sagan --budget 0": "BUDGET=0 must be above 0",
-        "sagan --seed -1": "SEED=-1 must be at least 0, at most 2147483647",
-    }.items(),
-)
-def test_bad_input_is_one_line_and_exit_code_2(flags, says, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["sweeps", *flags.split()])
-    assert exit_code(command.main) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {says}") and len(error.splitlines()) == 1
-
-
 def test_a_storage_that_cannot_be_reached_is_one_line(tmp_path):
     (tmp_path / "text").write_text("not a database\nnor anything\n")
     for url in (
@@ -665,7 +626,7 @@ loss.penalty = { low = 1, high = 30, log = true, when = { loss.name = "wasserste
 """
 
 
-class Place:
+class Desk:
     """A working directory with a space, a store and a journal of its own."""
 
     def __init__(self, folder: Path) -> None:
@@ -712,7 +673,7 @@ def said(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.slow
 def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path):
-    place = Place(tmp_path)
+    place = Desk(tmp_path)
     first = place.sweep("--trials", "6", "--jobs", "1")
     place.wait_for(TrialState.RUNNING)
     second = place.sweep("--trials", "6", "--jobs", "1", "--join")
@@ -762,7 +723,7 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
 
 @pytest.mark.slow
 def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
-    place = Place(tmp_path)
+    place = Desk(tmp_path)
     process = place.sweep("--trials", "3", "--jobs", "2", "--objectives", "score", "seconds")
     name = "gan-digits-budget0.01-seconds"
     place.study, study = partial(place.study, name), place.study

@@ -21,7 +21,8 @@ from gans.recipes import recipe
 from gans.runs.cell import Cell, identify, resolve
 from gans.runs.provenance import foreign
 from gans.runs.tracking import Store
-from sweeps.runner import Request, plan
+from sweeps.options import Request
+from sweeps.plan import plan
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")

@@ -1,0 +1,108 @@
+"""From a request to the sweep that its trials depart from."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.cluster import require
+from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
+from benchmarks.nodes import share_data, wanted_by
+from benchmarks.options import MATRIX, Bench, Machine, Selection
+from benchmarks.plan import check_cell
+from gans import schema
+from gans.commands import checks, options
+from gans.compute import devices
+from gans.config import ShardedConfig, experiment
+from gans.recipes import recipe
+from gans.registry import RULES
+from gans.runs.cell import Cell, check_scores, identify
+from gans.training.mdgan import cluster
+from sweeps import winners
+from sweeps.options import Request
+from sweeps.space import read_space
+from sweeps.study import Sweep
+
+LIMIT_MINUTES = 600.0  # of a trial where no matrix gives one
+ALLOWANCE = 2.0  # a trial may be larger than the default, for which the matrix's limit is meant
+
+
+def plan(request: Request, device: torch.device) -> Sweep:
+    """The sweep of a request on a device, checked against data, networks and space.
+
+    Raises:
+        InputError: anything that would keep its trials from training.
+    """
+    request.validate()
+    default, seconds = default_cell(request, device)
+    check_cell(default, device)
+    check_scores(default.experiment.score.extractors, default.images)
+    return Sweep(
+        study=request.name,
+        storage=request.storage,
+        default=default,
+        space=read_space(request.model, default.experiment, request.space),
+        trials=request.trials,
+        seed=request.seed,
+        pruner="none" if len(request.objectives) > 1 else request.pruner,
+        objectives=request.objectives,
+        seconds=seconds,
+    )
+
+
+def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
+    """What `make bench` trains for this model, with another training seed, and a trial's time limit in seconds.
+
+    The matrix of the data set's name defines both, if there is one that has the model; else the recipe.
+    """
+    model, dataset, seed = request.model, request.dataset, winners.TRIAL_SEED
+    matrix = own_matrix(request)
+    if matrix:
+        selection = Selection([model], [dataset], [seed], request.budget, request.precision)
+        (cell,) = cells(matrix, selection, device)
+        return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
+    asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
+    base = experiment(recipe(model).settings, asked, where="the recipe")
+    return identify(model, base.scaled(request.budget), device), 60 * LIMIT_MINUTES
+
+
+def own_matrix(request: Request) -> Matrix | None:
+    """The matrix of the data set's name, if it trains the model."""
+    if not (MATRICES / f"{request.dataset}.toml").exists():
+        return None
+    matrix = read_matrix(request.dataset)
+    return matrix if request.model in matrix.file.models else None
+
+
+def tuned_bench(request: Request) -> str:
+    """The `make` command that trains the default and the preset on the data set's matrix, else on its data."""
+    matrix = own_matrix(request)
+    selection = Selection(
+        models=[request.model, f"{request.model}-tuned"],
+        datasets=None if matrix else [request.dataset],
+        budget=request.budget,
+        precision=request.precision,
+    )
+    return options.command("bench", Bench(matrix.name if matrix else MATRIX, selection, preset="tuned"))
+
+
+def processes(sweep: Sweep) -> int:
+    """Processes that a trial's workers may be; 0 if its update rule has none."""
+    update = sweep.base.update
+    return update.workers if isinstance(update, ShardedConfig) and RULES[update.rule].distributed else 0
+
+
+def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
+    """Where MD-GAN's workers run in trials: as WORKERS says, else as the data set's matrix.
+
+    Raises:
+        InputError: there is no room for those of the default.
+    """
+    matrix = own_matrix(request)
+    asked = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
+    apart = processes(sweep) if asked != "local" else 0
+    if machine.cluster and machine.cluster.named:
+        require(machine, sweep.base.resolution, apart)
+        share_data(machine.cluster, {wanted_by(sweep.default): sweep.default.images.hash})
+    elif apart:
+        cluster.require(apart, devices.resolve(machine.device))
+    return asked if apart else "local"
