@@ -140,7 +140,7 @@ class FLGANConfig(ShardedConfig):
     )
 
 
-# by rule; that of a rule from elsewhere is its class's attribute `config`
+# by rule; that of a rule from outside is its class's attribute `config`
 UPDATES: dict[str, type[UpdateConfig]] = {
     "two-player": TwoPlayerConfig,
     "mdgan": MDGANConfig,
@@ -306,7 +306,7 @@ class Experiment(Settings):
     @field_validator("dataset")
     @classmethod
     def one_name(cls, dataset: str) -> str:
-        """A folder has one name however it was spelled: what is made from it lies in one place."""
+        """A folder has one name however it was spelled, and so its results have one place."""
         return canonical(dataset)
 
     @field_validator("augment")
@@ -381,7 +381,7 @@ class Resolved(Experiment):
         it was. A changed default is a change of `PROTOCOL_VERSION`.
 
         Args:
-            data_hash: content hash of the data set, which stands for its name and resolution.
+            data_hash: content hash of the data set, in place of its name and resolution.
             chooser: hash of the extractor that picks the checkpoint.
             code: hashes of the files of parts from outside this repository, by their names.
         """
@@ -485,31 +485,11 @@ def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: 
     if context and isinstance(context.get("error"), InputError):
         return InputError(f"{where}: {message}")
     given = shortened(repr(first["input"]))
-    message = f"{where}: {key} = {given} is not valid: {message[0].lower()}{message[1:]}"
-    allowed = limits(model, first["loc"])
-    return InputError(f"{message}; {allowed}" if allowed else message)
+    return InputError(f"{where}: {key} = {given} is not valid: {message[0].lower()}{message[1:]}")
 
 
 def shortened(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
-
-
-BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-
-
-def limits(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
-    """The limits of a number, for a message: `it is at least 1, at most 100`; empty if it has none."""
-    for step in path[:-1]:
-        field = model.model_fields.get(str(step))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return ""
-        model = field.annotation
-    own = model.model_fields.get(str(path[-1])) if path else None
-    notes = own.metadata if own else []
-    found = [
-        f"{word} {getattr(note, name):g}" for name, word in BOUNDS.items() for note in notes if hasattr(note, name)
-    ]
-    return f"it is {', '.join(found)}" if found else ""
 
 
 def valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -40,7 +40,7 @@ class InputError(ValueError):
 
 
 class Stopped(Exception):
-    """Whoever is told of a training ends it early; raised from there, it ends the run as `status`."""
+    """Raised by an observer of a training to end it early: the run ends as `status`."""
 
     status: str
 
@@ -54,7 +54,7 @@ def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> I
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, in one line and without passwords; its type if it says nothing."""
+    """The first line of an exception's message, without passwords; its type if it has no message."""
     return masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
 
 
@@ -64,7 +64,7 @@ def last_line(error: BaseException) -> str:
 
 
 def brief(error: BaseException) -> str:
-    """An exception's type and what it says, in one line."""
+    """An exception's type and the first line of its message."""
     kind, line = type(error).__name__, first_line(error)
     return kind if line == kind else f"{kind}: {line}"
 
@@ -76,8 +76,8 @@ def exit_code(command: Callable[[], int]) -> int:
         return command()
     except InputError as error:
         return complain(str(error))
-    except BrokenPipeError:  # whoever read the output, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say goes nowhere
+    except BrokenPipeError:  # the reader of the output, `head` for one, has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # drop the rest of the output
         return 128 + signal.SIGPIPE
     except OSError as error:  # no permission, no space left, ...
         return complain(system(error))
@@ -87,7 +87,7 @@ def exit_code(command: Callable[[], int]) -> int:
 
 
 def complain(message: str) -> int:
-    """Say in one line on stderr what is wrong; the exit code."""
+    """Print one line on stderr; return the exit code."""
     print(f"error: {masked(printable(' '.join(message.split(chr(10)))))}", file=sys.stderr)
     return 2
 

@@ -1,4 +1,4 @@
-"""Files that survive a crash: whole or not there at all. And where what is fetched and made once is kept."""
+"""Files that survive a crash, whole or not there at all; and the folders of caches."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from safetensors import SafetensorError, safe_open
 
 from gans.errors import InputError, first_line
 
-if TYPE_CHECKING:  # names of files are wanted long before torch is
+if TYPE_CHECKING:  # commands need names of files long before torch
     import torch
     from torch import Tensor
 
 log = logging.getLogger("gans")
 
-STALE = 2.0  # seconds without a word after which a part of a file is nobody's any more
+STALE = 2.0  # seconds after which a temporary file that does not change has no writer any more
 
 
 def slug(name: str) -> str:
@@ -73,12 +73,12 @@ def user_cache() -> Path:
 
 
 def caches(kind: str) -> tuple[Path, Path]:
-    """The folders for what can be made or fetched again: beside the data, and the user's. Nothing is created."""
+    """The folders for what can be made or fetched again: with the data, and the user's. Nothing is created."""
     return data_root() / "cache" / kind, user_cache() / kind
 
 
 def cache(kind: str) -> Path:
-    """The one to write to: beside the data, or the user's where those are read-only."""
+    """The cache folder to write to: with the data, or the user's where the data are read-only."""
     shared, user = caches(kind)
     return next((path for path in (shared, user) if _writable(path.parent)), user)
 
@@ -138,10 +138,10 @@ class Damaged(InputError):
 
 
 # after a training state: the SHA-256 of all before it. torch writes checksums, but does not look at them when it
-# loads, and what lies behind the end of its archive it leaves alone
+# loads, and it ignores what follows the end of its archive
 SEAL = struct.Struct("8s32s")
 SEALED = b"gans-sum"
-CHECKSUM = "sha256"  # of weights and of what is said of them, among the latter
+CHECKSUM = "sha256"  # the key, in the description of weights, of the checksum of both
 
 
 def save(path: Path, state: Mapping[str, Any], before: Path | None = None) -> None:
@@ -292,7 +292,7 @@ def cache_write(files: Iterable[Path], tensors: Mapping[str, Tensor], about: Map
 
 
 def _fingerprint(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
-    """SHA-256 of weights, with their names, types and shapes, and of what is said of them."""
+    """SHA-256 of weights, with their names, types and shapes, and of their description."""
     import torch
 
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())

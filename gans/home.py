@@ -1,4 +1,4 @@
-"""A home for users who have none.
+"""A home folder for users without one.
 
 In a container a process often runs as a user without an entry in /etc/passwd and without HOME. MLflow, for one,
 cannot even be imported then.

@@ -1,4 +1,4 @@
-"""Where what a user makes is written: one folder, apart from what ships, and over nobody's files."""
+"""The folder of all that users make: apart from what ships; existing files are never overwritten."""
 
 from __future__ import annotations
 

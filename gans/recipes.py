@@ -1,7 +1,7 @@
 """Recipes: settings laid over the defaults of `gans.config` by name, and what a sweep searches around them.
 
-A model's recipe stands in its file. Here are those of update rules, and the pieces that search spaces share; their
-notation is that of `sweeps.space`.
+A model's recipe is in the model's file. Here are the recipes of update rules, and what search spaces share, in the
+notation of `sweeps.space`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ RULE_RECIPES = {
 # the same with class-conditional networks: `cdcgan` is that of `dcgan`
 CONDITIONAL = {f"c{name}": name for name in (*MODELS, *RULE_RECIPES)}
 RECIPES = (*MODELS, *RULE_RECIPES, *CONDITIONAL)
-# how networks are conditional, as `gans.models.Model` says it
+# how networks are conditional: values of `gans.models.Model.conditional`
 WAYS = {
     "auxiliary": "an auxiliary classifier (Odena et al. 2017)",
     "projection": "a projection in the discriminator (Miyato & Koyama 2018)",
@@ -111,7 +111,7 @@ def name_of(rule: str, model: str, conditional: bool) -> str:
 
 
 def recipe(name: str, where: str = "") -> Recipe:
-    """The recipe of this name: a model's, wherever that lies, or an update rule's; or one of both with classes.
+    """The recipe of this name: a model's or an update rule's, or one of these with classes.
 
     Raises:
         InputError: there is none; `where` is the file that names it.
@@ -139,6 +139,6 @@ def conditional(name: str) -> Recipe:
 
 
 def usual_space(hyperparameters: Container[str]) -> dict[str, Any]:
-    """What a sweep searches of a model that says nothing about it: its width only if it has one."""
+    """The search space of a model without one: its width only if it has one."""
     space = search_space()
     return space if "width" in hyperparameters else {k: v for k, v in space.items() if k != "networks"}

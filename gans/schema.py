@@ -1,13 +1,13 @@
 """The strings of the protocol: the names that runs, metrics, artifacts and files are written and found under.
 
-They stand below all rooms: training tells these metrics, runs track them, reports read them.
+All rooms use them: training reports these metrics, runs track them, reports read them.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-# --- settings that name how arithmetic is done: as resolved, and as asked for
+# --- the precision of arithmetic: as resolved, and as set
 
 Settled = Literal["float32", "tf32", "bf16"]
 Precision = Literal["auto", "float32", "tf32", "bf16"]
@@ -73,7 +73,7 @@ PEAK, JOULES = "memory/peak_mib", "energy/joules"
 SIZE_G, SIZE_D = "parameters/generator", "parameters/discriminator"
 TRAFFIC = "traffic/"
 EXCHANGES, MOVES, TOTAL_MIB = "traffic/exchanges", "traffic/moves", "traffic/total_mib"
-# not tracked, but told to who watches: what a cell does from now on
+# for observers only, not tracked: what a cell is doing
 PHASE = "phase/"
 DATA_PHASE, REFERENCE_PHASE, TRAINING_PHASE = "reading data", "reference features", "training"
 SCORING_PHASE, PICTURES_PHASE, WAITING_PHASE = "scoring", "pictures", "waiting"

@@ -34,8 +34,7 @@ AHEAD = 64
 def mix_ahead(seed: int, purpose: str, position: int, stride: int, *labels: int) -> int:
     """`mix(seed, purpose, position, *labels)`, mixed together with those of positions that are `stride` apart.
 
-    Training asks for one at a time, between steps that have emptied the processor's caches: 0.15 ms in place of
-    0.01 ms.
+    Training needs one at a time, between steps that empty the processor's caches: 0.15 ms in place of 0.01 ms.
     """
     place = position // stride % AHEAD
     return _mix_some(seed, purpose, position - place * stride, stride, labels)[place]

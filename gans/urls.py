@@ -1,4 +1,4 @@
-"""Addresses of stores and databases as people may see them: without what they keep secret.
+"""Addresses of stores and databases as they may be printed: without their secrets.
 
 A secret travels in the environment (`MLFLOW_TRACKING_URI`, `GANS_STORAGE`), never among a process's arguments,
 which everybody on the machine can read. Whatever is printed, logged or tagged goes through `shown` or `masked`.
@@ -15,7 +15,7 @@ from typing import NoReturn
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 STARS = "***"
-SHORTEST = len("--xyz")  # of the beginnings of an option that stand for it
+SHORTEST = len("--xyz")  # abbreviation of an option
 # user:password@, up to the last @, which a password may hold itself; over the web a user alone may be a token
 LOGIN = re.compile(r"(?<=://)(?:(?P<user>[^\s/?#@:]*:)\S*|(?:(?<=http://)|(?<=https://))[^\s/?#@:]+)@")
 # of a query or a connection string: sslpassword, api_key, access_token, X-Amz-Signature, passfile, ...
@@ -58,8 +58,7 @@ def secret(url: str) -> bool:
 def go_on_without_secrets(module: str, variables: Mapping[str, str]) -> None:
     """Become `python -m MODULE` again, with the secrets of the command line in the environment.
 
-    What started this process stands among its arguments, and among those of every process that it starts, until it
-    becomes another. Nothing happens if no option holds a secret.
+    Arguments of a process are visible until it becomes another. Nothing happens if no option holds a secret.
 
     Args:
         module: the program.

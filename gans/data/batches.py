@@ -1,4 +1,4 @@
-"""Real images by position: an endless, reshuffled stream that needs no loader state."""
+"""Real images by position: an endless, reshuffled stream without the state of a loader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
         return self._replace(images=self.images.detach())
 
     def watched(self) -> Batch:
-        """The same as data that gradients are wanted in."""
+        """The same as data in which gradients are computed."""
         return self._replace(images=self.images.detach().requires_grad_())
 
 
@@ -35,12 +35,12 @@ class Batches:
     """Batches from uint8 images that live on the training device.
 
     Position p of the stream is place p mod n of epoch p // n; each epoch's order is a function of the seed
-    and the epoch alone, so a batch can be asked for at any position, in any order.
+    and the epoch alone, so a batch can be read at any position, in any order.
 
     Args:
         images: uint8 (n, channels, height, width).
         seed: the training seed.
-        names: what else tells this stream from others (a worker's number).
+        names: what else distinguishes this stream (a worker's number).
         labels: the images' classes, int64 (n,), on the same device; None: batches have none.
         part: the images that the stream is made of; None: all of them.
     """
@@ -64,7 +64,7 @@ class Batches:
         return Batch(to_float(self.images.index_select(0, indices)), labels)
 
     def indices(self, position: int, count: int) -> Tensor:
-        """Where those images stand in the data set: int64 (count,)."""
+        """The places of those images in the data set: int64 (count,)."""
         n = len(self.part)
         parts = []
         while count > 0:

@@ -60,8 +60,8 @@ def digits(root: Path) -> Source:
 def _digits() -> np.ndarray:
     """A row of 64 pixels and the label for each image, float64 (1797, 65).
 
-    As scikit-learn's `load_digits` gives them. To import it takes every process two seconds, for a small file that
-    lies in it; where that lies elsewhere, it is asked.
+    The same as scikit-learn's `load_digits`, whose import takes every process two seconds: its file is read
+    instead, and `load_digits` is the fallback where the file has moved.
     """
     found = importlib.util.find_spec("sklearn")
     file = Path(found.origin).with_name("datasets") / "data" / "digits.csv.gz" if found and found.origin else None
@@ -159,7 +159,7 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     or, for a folder, its most common shorter side, but 128 at most. `fit` says how images get there.
 
     A folder's images are split by top-level folders `train` and `test` (or else `val`, `valid`), where it
-    has both; images beside these are left out, with a warning. Any other folder gives the tenth of its
+    has both; images outside these are left out, with a warning. Any other folder gives the tenth of its
     images with the smallest sha256 of their relative path to the test split (not stratified). The labels
     are the names of the folders that hold the images, where every image has one and at least two differ.
     Images are known by their content, whatever their names. Transparent pixels are composited on black, EXIF
@@ -171,8 +171,8 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
 
     Raises InputError, one line with the remedy, for an unknown name, a bad resolution, files that are
     missing, unreadable or damaged, grey and colour images in one folder, or a decompression bomb. Every file of
-    a folder is used, or left out and counted with the reason in `remarks`, where every conversion is said
-    as well; both are logged. Only regular files within the folder are opened; a broken image, and what else
+    a folder is used, or left out and counted with the reason in `remarks`, with every
+    conversion; both are logged. Only regular files within the folder are opened; a broken image, and what else
     cannot be had, is counted in `skipped`.
     """
     root = data_root() if root is None else Path(root)
@@ -195,7 +195,7 @@ def _load(name: str, root: Path, resolution: int | None) -> ImageData:
     return _load_named(name, DATASETS[name], root, resolution)
 
 
-# cells that share a process ask for the same data at once: one loads, the others find it in memory
+# cells that share a process load the same data at once: one loads, the others find it in memory
 _LOADING = threading.RLock()
 
 

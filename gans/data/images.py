@@ -1,4 +1,4 @@
-"""Images as uint8 tensors: what a data set is, pixel ranges, sizes, and the hash that tells two sets apart."""
+"""Images as uint8 tensors: what a data set is, pixel ranges, sizes, and the hash that identifies a set."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Split:
 class ImageData:
     """Square images in two disjoint splits, on the CPU, contiguous; shared, so never write to the tensors."""
 
-    name: str  # as asked for: "digits", "folder:/path"
+    name: str  # as given: "digits", "folder:/path"
     title: str  # for people: "MNIST"
     train: Tensor  # uint8 (n, channels, height, width), n >= 1
     test: Tensor  # uint8 (m, channels, height, width), m >= 1
@@ -132,7 +132,7 @@ def _hash(*tensors: Tensor | None) -> str:
 def to_float(images: Tensor) -> Tensor:
     """uint8 pixels as float32 in [-1, 1], on the same device: x / 127.5 - 1. TypeError for another type."""
     if images.dtype != torch.uint8:
-        raise TypeError(f"to_float wants uint8 pixels, not {images.dtype}")
+        raise TypeError(f"to_float takes uint8 pixels, not {images.dtype}")
     return images.div(127.5).sub_(1)
 
 
@@ -143,7 +143,7 @@ def to_uint8(images: Tensor) -> Tensor:
     word, and a diverged generator would be scored as a bad one.
     """
     if not images.is_floating_point():
-        raise TypeError(f"to_uint8 wants float pixels, not {images.dtype}")
+        raise TypeError(f"to_uint8 takes float pixels, not {images.dtype}")
     if images.isnan().any():
         raise FloatingPointError("NaN among the pixels: the network that made them has diverged")
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

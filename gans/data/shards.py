@@ -1,4 +1,4 @@
-"""How a data set is dealt out to workers: evenly at random, or skewed by class."""
+"""How a data set is divided among workers: evenly at random, or skewed by class."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def deal(update: ShardedConfig, n: int, labels: Tensor | None, seed: int) -> lis
     """Disjoint parts that cover 0..n-1, one per worker: int64 tensors, a function of the arguments alone.
 
     Args:
-        update: says how many workers and which kind of shards.
+        update: the number of workers and the kind of shards.
         n: images.
         labels: their classes, int64 (n,); only skewed shards need them.
         seed: the training seed.
 
     Raises:
-        InputError: skewed shards are asked for and there are no labels.
+        InputError: skewed shards need labels, and there are none.
     """
     if update.shards == "iid":
         return iid(n, update.workers, seed)
@@ -59,8 +59,8 @@ def dirichlet(labels: Tensor, workers: int, alpha: float, seed: int) -> list[Ten
     """Every worker draws its own mix of classes q ~ Dir(alpha p), p being the data's mix.
 
     Hsu, Qi and Brown 2019 (1909.06335), section 3. Sizes differ by at most one, as in the paper. Workers take
-    turns, each taking one image of a class drawn from its q among the classes that are not used up; in turns, lest
-    the last worker be left with what nobody wanted. Alpha to 0 gives one class each, to infinity the data's mix.
+    turns, each taking one image of a class drawn from its q among the classes that are not used up; without turns
+    the last worker would get what is left. Alpha to 0 gives one class each, to infinity the data's mix.
     """
     pools = [pool.tolist() for pool in _pools(labels, seed)]
     left = np.array([len(pool) for pool in pools])
@@ -72,8 +72,8 @@ def dirichlet(labels: Tensor, workers: int, alpha: float, seed: int) -> list[Ten
         if not shares.any():  # all that this worker draws from is used up
             shares = left
         # relative to the largest: what is left of a small alpha may be too small for a float to be a fraction of
-        wanted = np.cumsum(shares / shares.max())
-        c = int(np.searchsorted(wanted, draw * wanted[-1], side="right"))
+        cumulative = np.cumsum(shares / shares.max())
+        c = int(np.searchsorted(cumulative, draw * cumulative[-1], side="right"))
         parts[place % workers].append(pools[c].pop())
         left[c] -= 1
     return [torch.tensor(part, dtype=torch.int64) for part in parts]
@@ -92,7 +92,7 @@ def check_shards(update: ShardedConfig, batch: int, n: int, labels: Tensor | Non
     Raises:
         InputError: with the remedy.
     """
-    # the smallest shard is no larger than the mean; so many that it is too small need not be dealt to know
+    # the smallest shard is no larger than the mean: if that is too small, nothing need be dealt
     smallest = n // update.workers
     if smallest >= batch:
         smallest = min(map(len, deal(update, n, labels, seed)))

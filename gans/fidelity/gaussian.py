@@ -45,7 +45,7 @@ class Gaussian:
     def distance(self, other: Gaussian, shift: Tensor | None = None) -> float:
         """The Frechet distance of two Gaussians: Heusel et al. 2017, eq. 6.
 
-        `shift` (d,) is the difference of the means, where another one than that of the fitted means is wanted.
+        `shift` (d,) is the difference of the means, if not that of the fitted means.
         """
         cross = torch.linalg.eigvalsh(self.root @ other.covariance @ self.root).clamp(min=0).sqrt().sum()
         apart = (other.mean - self.mean if shift is None else shift.double()).square().sum()

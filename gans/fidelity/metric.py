@@ -1,6 +1,6 @@
 """What a metric is, and what its numbers are called. Free of torch, for tables and help.
 
-A metric is one file and one line in `gans.registry.METRICS`:
+To add a metric takes one file and one line in `gans.registry.METRICS`:
 
     def measure(compared: Comparison) -> Measured: ...
 
@@ -24,10 +24,10 @@ INCEPTION = "inception"
 ERROR = "_se"
 SPREAD = "_std"
 
-# what an extractor may give beside features, since distances and neighbours are had of any; and what images may
-# carry: the labels that they were asked for, of the very classes that the extractor's logits are of
+# what an extractor may give besides features, which all give; and what images may have: labels, and labels of the
+# same classes that the extractor's logits are of
 Need = Literal["logits", "classes", "labels", "labels of its classes"]
-# where a metric's values lie: above 0, from 0 to 1, or on either side of 0; intervals stay there
+# the range of a metric's values, which intervals respect: above 0, from 0 to 1, or on either side of 0
 Scale = Literal["ratio", "share", "signed"]
 
 
@@ -53,7 +53,7 @@ def whole(metric: str) -> str:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good generated images are.
+    """A measure of how good generated images are.
 
     Attributes:
         name: in tables, with the extractor behind it: `fd` is `fd_digits` in the features of `digits`.
@@ -62,7 +62,7 @@ class Metric:
         measure: value and standard error of a comparison.
         published: its name in tables under the published Inception weights, where papers have one for it; else
             it is called as under any other extractor.
-        needs: what it takes beside features; an extractor, or images, that lack it give no such number.
+        needs: what it takes besides features; an extractor, or images, without it have no such number.
         scale: `ratio` if it is above 0, `share` if from 0 to 1, `signed` if it may be negative.
     """
 
@@ -94,7 +94,7 @@ def metrics(further: Iterable[str] = ()) -> dict[str, Metric]:
 
 
 def scale_of(score: str) -> Scale:
-    """Where the values of a score lie, by its name in tables: `fd_digits`; `signed` for one that is not known."""
+    """The range of a score's values, by its name in tables: `fd_digits`; `signed` for an unknown one."""
     for metric in metrics().values():
         if score.startswith(f"{metric.name}_") or score == metric.published:
             return metric.scale

@@ -167,7 +167,7 @@ def around(center: Tensor, axes: Tensor, size: int, reach: float) -> Tensor:
 
 
 def most_like(logits: Tensor, wanted: int, count: int) -> list[int]:
-    """The samples that a classifier is surest to see class `wanted` in, the surest first.
+    """The samples that a classifier gives the highest probability of class `wanted`, the highest first.
 
     Args:
         logits: (n, classes).

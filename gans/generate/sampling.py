@@ -61,7 +61,7 @@ def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tupl
 
     Returns:
         The network in eval mode, which maps latents (n, latent), and labels (n,) if it is conditional, to images
-        (n, channels, side, side) in [-1, 1]; and what the file says of it: `shape` (channels, side), `networks`
+        (n, channels, side, side) in [-1, 1]; and the file's description: `shape` (channels, side), `networks`
         (`latent` among them), `experiment`, `classes` (their `names` and `shares`) if it is conditional, ...
         `Prior.from_about` reads what it draws from.
 

@@ -30,7 +30,7 @@ class Served:
 
     Args:
         generator: in eval mode, on its device.
-        about: what its file says of it.
+        about: the description in its file.
     """
 
     def __init__(self, generator: nn.Module, about: dict[str, Any]) -> None:
@@ -38,35 +38,35 @@ class Served:
         self.prior = Prior.from_about(about)
         self.shape: tuple[int, int] = tuple(about["shape"])
 
-    def predict(self, asked: pd.DataFrame) -> np.ndarray:
+    def predict(self, request: pd.DataFrame) -> np.ndarray:
         """uint8 images (n, channels, side, side), in the order of the rows.
 
         Args:
-            asked: rows of `seed` and `count` (1 if there is no such column), each the first images of
+            request: rows of `seed` and `count` (1 if there is no such column), each the first images of
                 `gans sample --seed SEED`; or rows of one `latent` each. Either may have the name of a class as
                 `label` where the generator is conditional, as with `--class`; without, all are of the first.
 
         Raises:
             InputError: other columns, numbers out of range, or more images than memory holds.
         """
-        if (SEED in asked) == (LATENT in asked):
-            raise InputError(f"give either '{SEED}', with '{COUNT}' if wanted, or '{LATENT}'")
-        rows = self.given(asked) if LATENT in asked else self.drawn(asked)
-        labels = map(str, asked[LABEL]) if LABEL in asked else [None] * len(rows)
+        if (SEED in request) == (LATENT in request):
+            raise InputError(f"give either '{SEED}', with '{COUNT}' if needed, or '{LATENT}'")
+        rows = self.given(request) if LATENT in request else self.drawn(request)
+        labels = map(str, request[LABEL]) if LABEL in request else [None] * len(rows)
         codes = [self.prior.of_class(z, label) for z, label in zip(rows, labels, strict=True)]
         return generate(self.generator, GeneratorInput.joined(codes)).numpy()
 
-    def given(self, asked: pd.DataFrame) -> list[Tensor]:
+    def given(self, request: pd.DataFrame) -> list[Tensor]:
         """The latents that a request holds: (1, length) for each row."""
-        lengths, length = {len(latent) for latent in asked[LATENT]}, self.prior.latent
+        lengths, length = {len(latent) for latent in request[LATENT]}, self.prior.latent
         if lengths != {length}:
             raise InputError(f"a '{LATENT}' of this generator has {length} numbers, these {sorted(lengths)}")
-        return list(torch.from_numpy(np.stack(asked[LATENT].to_list()).astype(np.float32)).split(1))
+        return list(torch.from_numpy(np.stack(request[LATENT].to_list()).astype(np.float32)).split(1))
 
-    def drawn(self, asked: pd.DataFrame) -> list[Tensor]:
+    def drawn(self, request: pd.DataFrame) -> list[Tensor]:
         """The latents of a request's seeds: (count, length) for each row."""
-        seeds = [int(seed) for seed in asked[SEED]]
-        counts = [int(count) for count in asked[COUNT]] if COUNT in asked else [1] * len(seeds)
+        seeds = [int(seed) for seed in request[SEED]]
+        counts = [int(count) for count in request[COUNT]] if COUNT in request else [1] * len(seeds)
         if not all(0 <= seed <= latents.LARGEST_SEED for seed in seeds):
             raise InputError(f"'{SEED}' must be at least 0, at most {latents.LARGEST_SEED}")
         if not all(1 <= count <= latents.MOST for count in counts):

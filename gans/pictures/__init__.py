@@ -1,1 +1,1 @@
-"""What people look at: grids, curves, panels, films, videos."""
+"""Pictures: grids, curves, panels, films, videos."""

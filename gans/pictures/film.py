@@ -20,7 +20,7 @@ log = logging.getLogger("gans")
 
 ENDING = "kimg.png"
 LIMIT = 1_000_000  # bytes of a film
-ACROSS = 5  # trainings beside each other, at most
+ACROSS = 5  # trainings in a row, at most
 WIDE = 520  # pixels that the images of a row of trainings may take before they are enlarged
 LEAST = 250  # and should take
 SIDE = 64  # pixels: larger images are made smaller
@@ -28,7 +28,7 @@ FRAME, HOLD = 400, 2000  # milliseconds; the last frame stays longer
 UNITS = ((10**6, " million", "M"), (1000, " thousand", "k"))  # of images seen, in full and in short
 BAR, GAP = 5, 8  # pixels: height of the progress bar, space around things
 SHADE, LINE = "#c8c8c8", "#808080"
-# what is given up, one after the other, until the film is light enough: images a side of a grid, and colours
+# tried in turn until the film is small enough: images a side of a grid, and colours
 THRIFT = ((8, 64), (8, 32), (6, 32), (5, 32), (4, 32), (4, 16), (3, 16), (2, 16))
 
 
@@ -57,23 +57,23 @@ def grids(pictures: Mapping[str, Path]) -> dict[float, Path]:
 def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT) -> bool:
     """Write the film of trainings side by side as a GIF; False, and no file, if there is nothing to show.
 
-    Trainings of different lengths keep step by the share of their budget; the caption says how many images each
-    has seen. Frames are only those that training drew: nothing is blended. A grid that cannot be read is left out.
+    Frames of different trainings are at the same share of their budgets; a caption gives the number of images
+    seen. Frames are only those that training drew: nothing is blended. A grid that cannot be read is left out.
 
     Args:
         tracks: one panel for each that has grids.
         side: of one image in the grids, in pixels.
         path: the GIF.
-        limit: bytes; fewer images of a grid and fewer colours are shown until it fits.
+        limit: bytes; images of a grid and colours are reduced until it fits.
     """
     broken: list[Path] = []
     read = [_read(track, side, broken) for track in tracks]
     if broken:
         log.warning("a film leaves out %d damaged pictures, %s is the first", len(broken), broken[0])
-    shown = [(track, images) for track, images in read if len(images) > 1]
-    if not shown or not all(images for _, own in shown for images in own.values()):
+    moving = [(track, images) for track, images in read if len(images) > 1]
+    if not moving or not all(images for _, own in moving for images in own.values()):
         return False  # nothing that moves, or grids of another size than they should have
-    tracks, pictures = zip(*shown, strict=True)
+    tracks, pictures = zip(*moving, strict=True)
     films = (_film(tracks, pictures, min(side, SIDE), *thrift) for thrift in THRIFT)
     content = next((film for film in films if len(film) <= limit), None)
     if content is None:
@@ -117,7 +117,7 @@ class Layout:
         side: of one image, in pixels.
         columns: images a side of a panel's grid.
         scale: by how much images are enlarged, without smoothing.
-        across: panels beside each other.
+        across: panels in a row.
         down: panels below each other.
     """
 

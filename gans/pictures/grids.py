@@ -22,7 +22,7 @@ UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.
 
 def picture(images: Tensor, columns: int | None = None, least: int = 384) -> Image.Image:
     """A grid of uint8 images (n, c, h, w), enlarged without smoothing to at least `least` pixels a side."""
-    from torchvision.utils import make_grid  # seconds to import, wanted for pictures only
+    from torchvision.utils import make_grid  # seconds to import, only needed for pictures
 
     columns = columns or math.ceil(math.sqrt(len(images)))
     grid = make_grid(images, nrow=columns, padding=1, pad_value=128)

@@ -10,7 +10,7 @@ from PIL import ImageFont
 
 PAPER, INK = "#ffffff", "#282828"
 TEXT = 13  # pixels: size of the letters
-PLACES = (1.0, 0.5, 0.0)  # where a text that is too long is cut: the share of what stays that stands before
+PLACES = (1.0, 0.5, 0.0)  # where a text that is too long is cut: the share of the rest that is before the cut
 
 
 @cache

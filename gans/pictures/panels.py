@@ -16,7 +16,7 @@ from gans.pictures.figures import one_at_a_time, save_figure
 COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
 ORDINALS = ("nearest", "2nd nearest", "3rd nearest")
 SCALE = 3  # times the data's largest class: where the scale of class shares ends
-INCH = 0.5  # side of one image: reports set two of these pictures beside each other, 640 pixels each
+INCH = 0.5  # side of one image: reports put two of these pictures in a row, 640 pixels each
 LETTERS = 11  # points: they are read at two thirds of that there
 
 

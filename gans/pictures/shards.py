@@ -48,7 +48,7 @@ def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -
         axes.text(c, n, f"{counts[n, c]:,}", ha="center", va="center", color=colour, fontsize=8)
     names, sizes = data.classes, [f"{n}  ({len(part):,} images)" for n, part in enumerate(parts)]
     slant = 60 if max(map(len, names)) > 5 else 0
-    # of more than there is room for, no name: every fifth, say, would look like all
+    # no names where there is no room for all: a selection would look like all
     axes.set_xticks(*((range(classes), names) if across >= LINE else ([], [])), rotation=slant)
     axes.set_yticks(*((range(workers), sizes) if down >= LINE else ([], [])))
     kind = f"dirichlet, alpha = {update.alpha:g}" if update.shards == "dirichlet" else update.shards

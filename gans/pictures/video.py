@@ -68,7 +68,7 @@ def save_mp4(frames: Sequence[Image.Image], per_second: int, path: Path) -> None
     """Write an H.264 video that browsers and slides play, whole or not at all.
 
     Args:
-        frames: of one size; a last odd row or column of pixels is repeated, since the format wants even sides.
+        frames: of one size; a last odd row or column of pixels is repeated, since the format needs even sides.
         per_second: frames.
         path: the file.
 
@@ -93,7 +93,7 @@ def _encode(frames: Sequence[Image.Image], per_second: int, path: Path) -> None:
     except ImportError:
         raise InputError("MP4 needs PyAV (`pip install av`); name a .gif in its place") from None
     # no date and no library version in the file, and x264 without threads and without its look-ahead, whose
-    # assembly reads memory that nobody wrote: the same frames would give other bytes
+    # assembly reads uninitialised memory: the same frames would give other bytes
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as file:
         stream = file.add_stream("libx264", rate=per_second, options={"crf": "18", "x264-params": X264})
         stream.width, stream.height = frames[0].size

@@ -3,7 +3,7 @@
     path = zoo.find("dcgan-digits")
 
 A zoo is a folder, or an address on the web, that holds `zoo.toml`: an index of files with hashes, scores and
-licences (`Entry`). The environment variable `GANS_ZOO` names one beside the shipped one.
+licences (`Entry`). The environment variable `GANS_ZOO` names one in addition to the shipped one.
 """
 
 from gans.zoo.index import Entry, Zoo, find, named, zoos

@@ -1,4 +1,4 @@
-"""The index of a zoo, and its files: whole and of the hash that the index says, or refused."""
+"""The index of a zoo, and its files, which must have the hashes of the index."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from gans.files import cache, expand, file_name, write_bytes
 INDEX = "zoo.toml"
 PREFIX = "zoo:"  # of a generator's name on a command line
 SHIPPED = Path(__file__).parent / "shipped"
-PATIENCE = 20.0  # seconds that a server may be silent
+PATIENCE = 20.0  # seconds to wait for a server
 LARGEST_INDEX = 2**20  # bytes
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Entry(Settings):
-    """What an index says of one generator."""
+    """One generator of an index."""
 
-    file: str = Field("", description="its safetensors file beside the index")
+    file: str = Field("", description="its safetensors file in the folder of the index")
     url: str = Field("", description="or where on the web it is")
     sha256: Digest = Field(description="of the file")
     size: int = Field(description="bytes", ge=1)
@@ -40,7 +40,7 @@ class Entry(Settings):
     data: str = Field(description="the data set")
     channels: Count = Field(description="of its images: 1 or 3")
     side: Count = Field(description="of its images, in pixels")
-    metric: str = Field(description="the distance that the score is, fd_digits say")
+    metric: str = Field(description="the distance of the score, such as fd_digits")
     score: float = Field(description="of this file, on latents that chose nothing; lower is better")
     error: float = Field(description="standard error over draws of its images")
     score_images: int = Field(description="how many images were scored", ge=1)
@@ -80,7 +80,7 @@ class Zoo:
         """All that the index lists, by name.
 
         Raises:
-            InputError: there is no index, it cannot be fetched, or it says something else than `Entry` has.
+            InputError: there is no index, it cannot be fetched, or an entry is not valid.
         """
         table, where = self._table()
         for name, value in table.items():
@@ -93,7 +93,7 @@ class Zoo:
         """The file of a generator, fetched to the cache if it is on the web; its hash is checked each time.
 
         Raises:
-            InputError: it is missing, cannot be fetched, or is another file than the index says.
+            InputError: it is missing, cannot be fetched, or is not the file of the index.
         """
         url = entry.url or (urljoin(self._base, entry.file) if web(self.place) else "")
         path = cache("zoo") / f"{entry.sha256[:16]}.safetensors" if url else Path(self.place) / entry.file
@@ -172,7 +172,7 @@ def find(name: str) -> Path:
     """
     place, _, short = name.removeprefix(PREFIX).rpartition("#")
     known: list[str] = []
-    for zoo in [Zoo(place)] if place else zoos():  # the shipped one needs no network: it is asked first
+    for zoo in [Zoo(place)] if place else zoos():  # the shipped one first: it needs no network
         entries = zoo.entries()
         if short in entries:
             return zoo.path(short, entries[short])

@@ -18,20 +18,20 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature extractor whose weights lie on this machine; `find.require` gives it by name.
+    """A feature extractor whose weights are on this machine; `find.require` gives it by name.
 
     One from outside this repository is a function without arguments that returns it, named
     `package.module:function` or by an entry point of the group `gans.extractors`.
 
     Attributes:
-        name: as it is asked for; `require` fills it in.
+        name: as users write it; `require` fills it in.
         hash: of what decides its features: SHA-256 of the file of weights, where there is one.
         network: gives a module on the CPU, in eval mode, that maps uint8 images (n, channels, side, side) to a
             pair of float32 tensors: features (n, dimensions), and logits (n, classes) or None.
         channels: of the images it takes; None: any.
         resolution: side of the images it takes; None: any.
         labels: names of the classes of its logits, where these are the data's.
-        gives: what it gives beside features. With "classes" its logits are of the data's own classes, and the
+        gives: what it gives besides features. With "classes" its logits are of the data's own classes, and the
             network has a method `head` that maps features (n, dimensions) to them.
         kid_subset_size: largest subset in the kernel distance; torch-fidelity's own default is 1000.
         published: False for Inception weights from a file that is not the published one.
@@ -67,7 +67,7 @@ class Extractor:
 
         Args:
             further: metrics that are not registered, `package.module:Name`.
-            classes: names of the data's, of images that carry the label that they were asked for.
+            classes: names of the data's classes, for images that have labels.
         """
         given = self.gives | self._of_labels(classes)
         return {metric.called(self.label): metric for metric in metrics(further).values() if metric.needs <= given}
@@ -83,5 +83,5 @@ class Extractor:
 
 
 def identity(extractor: Extractor, n: int) -> str:
-    """What a score depends on beside the images: extractor, weights, number of images, version."""
+    """What a score depends on besides the images: extractor, weights, number of images, version."""
     return f"{extractor.name}-{extractor.hash}-n{n}-v{SCORING_VERSION}"

@@ -121,7 +121,7 @@ def published(name: str) -> Extractor:
     """The extractor of a name as it was published, whether or not its weights are here: enough to plan with.
 
     Raises:
-        InputError: none of this name was published, so that only its weights can tell what it is.
+        InputError: none of this name was published, so that its weights are needed to describe it.
     """
     known = cards()
     if name in known:

@@ -15,7 +15,7 @@ from gans.fidelity.metrics import frechet
 from gans.fidelity.protocol import SEED
 
 RESAMPLINGS = 200
-FEWEST = 20  # images of a class on either side: below it a covariance says little
+FEWEST = 20  # images of a class on either side: fewer give no useful covariance
 
 
 # --- shares of classes
