@@ -153,7 +153,7 @@ def update_config(table: Mapping[str, Any]) -> type[UpdateConfig]:
     rule = table.get("rule", "two-player")
     if rule not in RULES:
         raise unknown("update rule", rule, RULES)
-    return UPDATES[rule] if rule in UPDATES else RULES[rule].config
+    return UPDATES[rule] if rule in UPDATES else getattr(RULES[rule], "config", UpdateConfig)
 
 
 def _update(value: Any) -> Any:

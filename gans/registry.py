@@ -18,16 +18,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from gans.errors import InputError, first_line, unknown
+from gans.errors import InputError, brief, first_line, unknown
 from gans.files import slug
 
 FOLDER = "folder:"
@@ -97,19 +100,59 @@ class Registry(Mapping[str, Any]):
         kind: what error messages call a part.
         group: of the entry points that other packages declare.
         entries: `package.module:Name` by key.
+        instance, subclass: the class, `package.module:Name`, that a part is one of; neither: a function.
     """
 
-    def __init__(self, kind: str, group: str, entries: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, group: str, entries: Mapping[str, str], instance: str = "", subclass: str = ""
+    ) -> None:
         self.kind, self.group = kind, group
         self.entries = dict(entries)
+        self.instance, self.subclass = instance, subclass
 
     def __getitem__(self, name: str) -> Any:
         """The part of this name, imported.
 
         Raises:
-            InputError: there is none of this name, or its module cannot be imported.
+            InputError: there is none of this name, its module cannot be imported, or it is something else.
         """
-        return load(self.kind, self.target(name))
+        found = load(self.kind, self.target(name))
+        if name not in self.entries:
+            self._check(name, found)
+        return found
+
+    def _check(self, name: str, found: Any) -> None:
+        """Refuse something else than a part of this kind."""
+        wanted = self.instance or self.subclass
+        expected = load("class", wanted) if wanted else object
+        if self.subclass:
+            fits = isinstance(found, type) and issubclass(found, expected)
+        else:
+            fits = isinstance(found, expected) if wanted else callable(found)
+        if not fits:
+            what = (
+                f"{'a subclass of' if self.subclass else 'a'} {wanted.replace(':', '.')}"
+                if wanted
+                else "a function"
+            )
+            raise InputError(f"{name} is {kind_of(found)}, not {what}; name another {self.kind}")
+
+    @contextmanager
+    def calling(self, name: str) -> Iterator[None]:
+        """Within, a part is called; what one from outside raises, `sys.exit` too, becomes one line.
+
+        Raises:
+            InputError: with the exception, and the file and line of the part that raised it.
+        """
+        if name in self.entries:
+            yield
+            return
+        try:
+            yield
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise failed(name, self.target(name), error) from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -177,17 +220,45 @@ def load(kind: str, target: str) -> Any:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # a script's own folder stands there in place of the working directory
     try:
-        return getattr(importlib.import_module(module), name)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and module.startswith(error.name):
             raise InputError(
                 f"no module '{error.name}' for {kind} '{target}'; start where it lies, or install it"
             ) from None
         raise InputError(f"{kind} '{target}' cannot be imported: {first_line(error)}") from error
-    except AttributeError as error:
-        if error.name != name:
-            raise
-        raise InputError(f"{kind} '{target}': {module} has no {name}; correct the name behind the colon") from None
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise failed(f"{kind} '{target}' cannot be imported", target, error) from error
+    if not hasattr(found, name):
+        raise InputError(f"{kind} '{target}': {module} has no {name}; correct the name behind the colon")
+    return getattr(found, name)
+
+
+def failed(name: str, target: str, error: BaseException) -> InputError:
+    """The error for what a module from outside raised: in one line, with the file and line of that module."""
+    package = target.partition(":")[0].partition(".")[0]
+    places = [
+        (frame.f_code.co_filename, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+    ]
+    said = f"sys.exit({error.code!r})" if isinstance(error, SystemExit) else brief(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        said, places = f"SyntaxError: {error.msg}", [(error.filename, error.lineno or 0)]
+    where = f" ({Path(places[-1][0]).name}:{places[-1][1]})" if places else ""
+    return InputError(f"{name}: {said}{where}")
+
+
+def kind_of(value: Any) -> str:
+    """What something is, for a message: a function, a class, an int, float32 (2, 16)."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    name = "None" if value is None else "class" if isinstance(value, type) else type(value).__name__
+    if inspect.isroutine(value):
+        name = "function"
+    return name if value is None else f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
 
 
 def file_of(target: str) -> Path | None:
@@ -208,6 +279,7 @@ MODELS = Registry(
         "wgan-gp": "gans.models.resnet:WGAN_GP",
         "r3gan": "gans.models.r3gan:R3GAN",
     },
+    instance="gans.models:Model",
 )
 
 DATASETS = Registry(
@@ -233,6 +305,7 @@ LOSSES = Registry(
         "wasserstein-gp": "gans.training.two_player:WASSERSTEIN_GP",
         "relativistic": "gans.training.two_player:RELATIVISTIC",
     },
+    instance="gans.training.two_player:Loss",
 )
 
 RULES = Registry(
@@ -243,6 +316,7 @@ RULES = Registry(
         "mdgan": "gans.training.mdgan.server:MDGAN",
         "fl-gan": "gans.training.mdgan.flgan:FLGAN",
     },
+    subclass="gans.training.updates:Update",
 )
 
 # besides the classifiers that are pinned by cards, which are found in folders
@@ -276,4 +350,5 @@ METRICS = Registry(
         "agreement": "gans.fidelity.metrics.classes:AGREEMENT",
         "classification-accuracy": "gans.fidelity.metrics.classification_accuracy:CLASSIFICATION_ACCURACY",
     },
+    instance="gans.fidelity.metric:Metric",
 )

@@ -26,6 +26,7 @@ from gans.data.images import (
     Split,
     check_memory,
     check_resolution,
+    check_source,
     enlarge_all,
     fit_all,
     smallest_resolution,
@@ -201,7 +202,9 @@ _LOADING = threading.RLock()
 
 @functools.lru_cache(maxsize=KEPT)
 def _load_named(name: str, dataset: Callable[[Path], Source], root: Path, resolution: int | None) -> ImageData:
-    source = dataset(root)
+    with DATASETS.calling(name):
+        source = dataset(root)
+        check_source(name, source)
     height, width = source.train.images.shape[-2:]
     side = resolution or smallest_resolution(max(height, width))
     count = len(source.train.images) + len(source.test.images)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gans import seeds
 from gans.errors import InputError
+from gans.registry import kind_of
 
 SMALLEST, LARGEST = 16, 4096  # no network here is built for less, and no memory holds many that are larger
 
@@ -116,6 +117,30 @@ class Source:
     test: Split
     classes: tuple[str, ...]
     resize: Callable[[Tensor, int], Tensor]
+
+
+def check_source(name: str, source: object) -> None:
+    """Refuse what is no data set: other types, shapes or labels than `Source` says.
+
+    Raises:
+        InputError: with the data set's name, and what is wrong with it.
+    """
+    if not isinstance(source, Source):
+        raise InputError(f"{name} gives {kind_of(source)}, not a gans.data.images.Source")
+    for what, split in {"training": source.train, "test": source.test}.items():
+        images, labels, count = split.images, split.labels, len(source.classes)
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3) or not len(images):
+            raise InputError(
+                f"{name} has {what} images of {kind_of(images)}, not uint8 (n, 1 or 3, height, width)"
+            )
+        if labels is None:
+            continue
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            raise InputError(f"{name} has {what} labels of {kind_of(labels)}, not int64 ({len(images)},)")
+        if labels.min() < 0 or labels.max() >= count:
+            raise InputError(f"{name} has labels {int(labels.min())} .. {int(labels.max())} for {count} classes")
+    if source.train.images.shape[1] != source.test.images.shape[1]:
+        raise InputError(f"{name} has grey and colour images; give both splits as many channels")
 
 
 def _hash(*tensors: Tensor | None) -> str:

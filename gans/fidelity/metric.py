@@ -10,11 +10,12 @@ To add a metric takes one file and one line in `gans.registry.METRICS`:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from gans.errors import InputError
-from gans.registry import METRICS
+from gans.registry import METRICS, kind_of
 
 if TYPE_CHECKING:
     from gans.fidelity.comparison import Comparison
@@ -102,9 +103,18 @@ def scale_of(score: str) -> Scale:
 
 
 def _checked(name: str) -> Metric:
-    found = METRICS[name]
-    if not isinstance(found, Metric):
-        raise InputError(f"metric '{name}' is a {type(found).__name__}, not a gans.fidelity.Metric; name another")
+    """The metric; what one from outside measures is looked at."""
+    found: Metric = METRICS[name]
+    return found if name in METRICS.entries else replace(found, measure=partial(_measure, name, found.measure))
+
+
+def _measure(name: str, measure: Callable[[Comparison], Measured], compared: Comparison) -> Measured:
+    from gans.fidelity.measured import Measured
+
+    with METRICS.calling(name):
+        found = measure(compared)
+    if not isinstance(found, Measured):
+        raise InputError(f"{name} gives {kind_of(found)}, not a gans.fidelity.Measured")
     return found
 
 

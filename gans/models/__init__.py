@@ -17,7 +17,7 @@ from gans.config import NetworkConfig
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.models.layers import Shape
-from gans.registry import MODELS
+from gans.registry import MODELS, kind_of
 
 Build = Callable[[Shape, Any], nn.Module]
 
@@ -52,6 +52,18 @@ class Model:
     cuda: Literal["bf16", "tf32"] | None = None
     about: str = ""
     conditional: Literal["auxiliary", "projection"] | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.config, type) and issubclass(self.config, NetworkConfig)):
+            raise TypeError(f"config of a Model is {kind_of(self.config)}, not a subclass of NetworkConfig")
+        for name in ("generator", "discriminator"):
+            if not callable(getattr(self, name)):
+                raise TypeError(f"{name} of a Model is {kind_of(getattr(self, name))}, not a function")
+        for name in ("recipe", "space"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise TypeError(f"{name} of a Model is {kind_of(getattr(self, name))}, not a table")
+        if self.conditional not in (None, "auxiliary", "projection"):
+            raise TypeError(f"conditional of a Model is {self.conditional!r}, not 'auxiliary' or 'projection'")
 
 
 def shape_of(data: ImageData, config: NetworkConfig) -> Shape:

@@ -20,6 +20,7 @@ from gans.errors import InputError
 from gans.models import build_discriminator, build_generator, shape_of
 from gans.models.layers import Shape, has_batch_norm
 from gans.registry import LOSSES, MODELS, RULES
+from gans.training.plugins import check_loss, check_networks
 from gans.training.two_player import penalties_of
 
 Find = Callable[[str], fidelity.Extractor]
@@ -119,9 +120,13 @@ def identify_seeds(
 def check_fit(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
     part = images.part(experiment.data_share)
-    RULES[experiment.update.rule].check(experiment, len(part.images), part.labels)
+    rule = experiment.update.rule
+    with RULES.calling(rule):
+        RULES[rule].check(experiment, len(part.images), part.labels)
     shape = shape_of(images, experiment.networks)
     check_memory(experiment, shape)
+    check_networks(shape, experiment.networks)
+    check_loss(experiment.loss.name)
     own = LOSSES[experiment.loss.name].penalised
     penalised = any(dict(penalties_of(experiment)).values())
     if penalised and mixes_images(shape, experiment.networks):
@@ -154,7 +159,7 @@ def mixes_images(shape: Shape, config: NetworkConfig) -> bool:
     try:
         with torch.device("meta"), Outlines():
             return has_batch_norm(build_discriminator(shape, config, seed=0))
-    except (RuntimeError, NotImplementedError):  # a model from elsewhere that needs values
+    except Exception:  # a model from outside that needs values, or fails anywhere (`check_networks`)
         return has_batch_norm(build_discriminator(shape, config, seed=0))
 
 
@@ -195,7 +200,7 @@ def parameters(shape: Shape, config: NetworkConfig) -> tuple[int, int] | None:
     try:
         with torch.device("meta"), Outlines():
             networks = build_generator(shape, config, seed=0), build_discriminator(shape, config, seed=0)
-    except (RuntimeError, NotImplementedError):
+    except Exception:
         return None
     generator, discriminator = (sum(part.numel() for part in network.parameters()) for network in networks)
     return generator, discriminator

@@ -206,7 +206,7 @@ class CellRun:
         except Stopped as stop:
             run.finish(stop.status, str(stop))
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             run.text(masked(traceback.format_exc()), schema.TRACEBACK)
             self.keep_networks(run)
             run.finish(schema.FAILED, reason(error))

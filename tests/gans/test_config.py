@@ -3,6 +3,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from gans.config import (
 )
 from gans.errors import InputError
 from gans.recipes import RECIPES, recipe
-from gans.registry import allow
+from gans.registry import MODELS, allow
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_a_model_takes_over_what_it_has_from_the_one_before() -> None:
         depth: int = 2
 
     allow("small")
-    sys.modules["small"] = cast("Any", SimpleNamespace(MODEL=SimpleNamespace(config=Small)))
+    sys.modules["small"] = cast("Any", SimpleNamespace(MODEL=replace(MODELS["dcgan"], config=Small)))
     try:
         made = experiment(recipe("dcgan").settings, {"networks": {"name": "small:MODEL", "depth": 3}})
     finally:

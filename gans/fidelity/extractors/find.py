@@ -16,7 +16,7 @@ from gans.fidelity.extractors.cards import PHOTOGRAPHS, Card, cards
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.metric import INCEPTION
 from gans.fidelity.protocol import MINIMUM_IMAGES
-from gans.registry import EXTRACTORS
+from gans.registry import EXTRACTORS, kind_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -164,13 +164,27 @@ def _network(name: str) -> nn.Module:
 
 def _registered(name: str) -> Extractor:
     """Of one from outside this repository the file of code is part of the hash: weights alone decide nothing."""
-    make = EXTRACTORS[name]
-    found = make() if callable(make) else make
+    with EXTRACTORS.calling(name):
+        found = EXTRACTORS[name]()
     if not isinstance(found, Extractor):
-        raise InputError(
-            f"extractor '{name}' gives a {type(found).__name__}, not a gans.fidelity.Extractor; name another"
-        )
+        raise InputError(f"{name} gives {kind_of(found)}, not a gans.fidelity.Extractor; name another")
     code = EXTRACTORS.code(name)
     if code is None:
         return found
-    return replace(found, name=name, hash=hashlib.sha256(f"{found.hash} {code}".encode()).hexdigest())
+    digest = hashlib.sha256(f"{found.hash} {code}".encode()).hexdigest()
+    return replace(found, name=name, hash=digest, network=partial(_tried, name, found))
+
+
+def _tried(name: str, extractor: Extractor) -> nn.Module:
+    """The network of an extractor from outside, once two images have passed through it."""
+    import torch
+
+    side = extractor.resolution or 32
+    images = torch.zeros(2, extractor.channels or 3, side, side, dtype=torch.uint8)
+    with EXTRACTORS.calling(name), torch.no_grad():
+        network = extractor.network().eval()
+        given = dict(zip(("features", "logits"), network(images), strict=True))
+        for what in ("features", *sorted(extractor.gives & {"logits"})):
+            if not kind_of(given[what]).startswith("float32 (2, "):
+                raise InputError(f"{name}: {what} are {kind_of(given[what])}, not float32 (2, ...)")
+    return network

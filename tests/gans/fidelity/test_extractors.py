@@ -295,7 +295,7 @@ def test_an_extractor_from_a_file_scores_what_it_gives(digits, tmp_path, monkeyp
     assert require(name).hash != before
     with pytest.raises(InputError, match="takes 1-channel images of side 16, but 'striped' has 1 and 32"):
         Scorer(striped(32), name, 10, torch.device("cpu"))
-    with pytest.raises(InputError, match=r"features:nothing' gives a int, not a gans\.fidelity\.Extractor"):
+    with pytest.raises(InputError, match=r"features:nothing gives an int, not a gans\.fidelity\.Extractor"):
         require(f"{tmp_path.name}_features:nothing")
 
 

@@ -349,7 +349,7 @@ def test_a_metric_from_a_file_is_among_the_scores(outside, pair, tmp_path, monke
     found = measured(Comparison(generated, real, 120), {"shift_digits": known["shift_digits"]})
     expected = np.linalg.norm(pair[0].numpy().mean(0) - pair[1].numpy().mean(0))
     assert found == pytest.approx({"shift_digits": expected, "shift_digits_std": 0.25, "shift_digits_se": 0.5})
-    with pytest.raises(InputError, match=r"_metric:NUMBER' is a int, not a gans\.fidelity\.Metric"):
+    with pytest.raises(InputError, match=r"_metric:NUMBER is an int, not a gans\.fidelity\.metric\.Metric"):
         metrics([outside.replace("SHIFT", "NUMBER")])
     with pytest.raises(InputError, match="unknown metric 'frechett'; did you mean 'frechet'"):
         metrics(["frechett"])
