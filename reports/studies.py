@@ -90,7 +90,6 @@ class Record(BaseModel):
     finalists: list[Trial]
     top: list[Trial]
     importances: dict[str, float]
-    plots: dict[str, str]
     space: str
 
 

@@ -31,15 +31,17 @@ def write(store: Source, swept: Swept, root: Path = ROOT) -> Path:
     study = swept.study.model_copy(update={"matrix": studies.matrix_score(store, swept)})
     record, folder = study.record, root / file_name(study.record.study, "study", 200)
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in (*plots.KINDS, WINNERS):
-        (folder / f"{kind}.png").unlink(missing_ok=True)
-    for name in record.plots.values():
-        if swept.plots and (swept.plots / file_name(name, "picture")).is_file():
-            shutil.copyfile(swept.plots / name, folder / name)
+    for name in (*plots.KINDS, WINNERS):
+        (folder / f"{name}.png").unlink(missing_ok=True)
+    sources = {kind: swept.plots / f"{kind}.png" for kind in plots.KINDS} if swept.plots else {}
+    drawn = [kind for kind, source in sources.items() if source.is_file()]
+    for kind in drawn:
+        shutil.copy(sources[kind], folder)
     contest = None
     if swept.winners is not None and study.winner:
         contest = plots.contest(swept.winners.cells, record.metric, folder / f"{WINNERS}.png")
-    publish(folder, "sweep.md.j2", study=study, record=record, contest=contest, **contents(study, swept))
+    values = {"study": study, "record": record, "contest": contest, "drawn": drawn}
+    publish(folder, "sweep.md.j2", **values, **contents(study, swept))
     if study.winner:
         write_text(folder / CANDIDATE, preset(study, study.winner))
     write_text(folder / STUDY, study.model_dump_json(indent=1) + "\n")

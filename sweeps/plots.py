@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -24,30 +24,24 @@ from sweeps.study import Sweep
 
 ENOUGH = 2  # finished trials that a figure needs
 BEST, FINISHED, PRUNED = figures.COLOURS[1], figures.COLOURS[0], "0.65"
+LOOK = {"figure.dpi": figures.DPI, "figure.constrained_layout.use": True}
 MOST = 6  # settings of a figure, those that matter most
 
 
-def draw_all(study: Study, sweep: Sweep, folder: Path) -> dict[str, str]:
-    """Write every figure that the study has enough finished trials for; returns file name by kind."""
+def draw_all(study: Study, sweep: Sweep, folder: Path) -> None:
+    """Write every figure that the study has enough finished trials for, as `KIND.png`."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
+    pyplot.switch_backend("agg")
     for kind, (draw, size) in KINDS.items() if enough(study) else ():
-        with style(size):
+        look: dict[Any, Any] = {
+            "figure.figsize": size,
+            "figure.dpi": figures.DPI,
+            "figure.constrained_layout.use": True,
+        }
+        with pyplot.rc_context(look):  # Optuna sets pyplot's style for the whole process
             if draw(study, sweep):
                 figures.save(pyplot.gcf(), folder / f"{kind}.png")
-                drawn[kind] = f"{kind}.png"
-    return drawn
-
-
-@contextmanager
-def style(size: tuple[float, float]) -> Iterator[None]:
-    """The look of one figure; Optuna sets pyplot's style for the whole process and leaves figures open."""
-    pyplot.switch_backend("agg")
-    with pyplot.rc_context(
-        {"figure.figsize": size, "figure.dpi": figures.DPI, "figure.constrained_layout.use": True}
-    ):
-        yield
-    pyplot.close("all")
+        pyplot.close("all")
 
 
 def enough(study: Study) -> bool:

@@ -48,7 +48,6 @@ def record(study: Study, sweep: Sweep, request: Request, finalists: Sequence[Fro
         finalists=[row(trial, sweep) for trial in finalists],
         top=[row(trial, sweep) for trial in sorted(finished, key=lambda t: t.values)[:TOP]],
         importances=importances(study),
-        plots={},
         space=sweep.space.text(),
     )
 
@@ -80,9 +79,9 @@ def importances(study: Study) -> dict[str, float]:
 def keep(run: Telling, kept: Record, study: Study, sweep: Sweep) -> None:
     """Write the record and the study's figures into the sweep's run."""
     with tempfile.TemporaryDirectory() as folder:
-        drawn = plots.draw_all(study, sweep, Path(folder))
+        plots.draw_all(study, sweep, Path(folder))
         run.artifacts(Path(folder), schema.SWEEP_PLOTS)
-    run.text(kept.model_copy(update={"plots": drawn}).model_dump_json(indent=1), schema.SWEEP_RECORD)
+    run.text(kept.model_dump_json(indent=1), schema.SWEEP_RECORD)
 
 
 def summary(study: Study) -> str:

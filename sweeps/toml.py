@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from gans.config import flatten
 
 
 def literal(value: Any) -> str:
-    """A string, number or truth value, or a list or an inline table of them."""
+    """A value as TOML: a string, number or truth value, or a list or an inline table of them."""
     if isinstance(value, Mapping):
         inside = ", ".join(f"{bare(key)} = {literal(item)}" for key, item in value.items())
         return f"{{ {inside} }}"
@@ -34,14 +35,7 @@ def lines(table: Mapping[str, Any]) -> str:
 
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys as nested tables, the reverse of `gans.config.flatten`."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *path, leaf = key.split(".")
-        table = tree
-        for part in path:
-            table = table.setdefault(part, {})
-        table[leaf] = value
-    return tree
+    return tomllib.loads(lines(flat))
 
 
 def comment(text: str) -> str:

@@ -137,7 +137,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
         "finalists": [trial],
         "top": [trial],
         "importances": {"batch": 1.0},
-        "plots": {},
         "space": "",
     }
     parent.text(json.dumps(record), "sweep.json")

@@ -48,7 +48,6 @@ def study(name: str, tuned: list[float], number: int = 3) -> Study:
         finalists=[trial],
         top=[trial],
         importances={},
-        plots={},
         space="",
     )
     scores = {"default": DEFAULT, f"trial-{number}": tuned}

@@ -256,8 +256,8 @@ def test_a_space_that_cannot_be_is_refused_in_one_line(text, says):
 
 
 def test_toml_round_trip():
-    table = {"a": 1, "b": {"c": [1e-5, math.inf], "d": 'say "x"', "e": True}, "f": {"g h": 2.0}}
-    assert tomllib.loads(lines({key: table[key] for key in "ab"})) == {key: table[key] for key in "ab"}
+    table = {"a": 1, "b": {"c": [1e-5, math.inf], "d": 'say "x"', "e": True}}
+    assert tomllib.loads(lines(table)) == table
     assert nest(dict(flatten(table))) == table
 
 
