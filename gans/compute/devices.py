@@ -85,7 +85,7 @@ def prepare(device: torch.device, threads: int) -> None:
         # a trial waits for the whole GPU, for seconds where cells share it, and breaks their recordings; the
         # kernels that cuDNN takes without one are as fast (docs/speed-log.md), and the same every time
         torch.backends.cudnn.benchmark = False
-        # scores are computed in IEEE float32 on every device; training says what it wants (gans.compute.precision)
+        # scores are computed in IEEE float32 on every device; training sets its own (gans.compute.precision)
         precision.UNITS.rest("ieee")
 
 

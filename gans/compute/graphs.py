@@ -34,7 +34,7 @@ class Step(Protocol[Result]):
         """The random generators that `compute` draws from."""
 
     def computing(self) -> AbstractContextManager[None]:
-        """Entered while a step is called or recorded; a replay repeats what was recorded, whatever is set then."""
+        """Entered while a step is called or recorded; a replay repeats what was recorded."""
 
     def recording(self) -> AbstractContextManager[None]:
         """Entered within that while a step is recorded."""

@@ -1,4 +1,4 @@
-"""Precision: what the networks compute in, and which layers stay in float32 whatever it is.
+"""Precision: what the networks compute in, and which layers always stay in float32.
 
 - `float32`: IEEE single precision, the reference.
 - `tf32`: float32 storage, products of matrices and convolutions on TensorFloat-32 cores (CUDA).
@@ -37,7 +37,7 @@ class Measured(Protocol):
         """Which one is, on CUDA."""
 
 
-def resolve(asked: Precision, device: torch.device, networks: Measured) -> Settled:
+def resolve(setting: Precision, device: torch.device, networks: Measured) -> Settled:
     """The precision to train in: `auto` becomes a lower one where that was measured to be faster, else float32.
 
     On CPUs with matrix tiles bf16 is faster (benchmarks/speed/results), with the scores of float32 within the
@@ -45,16 +45,16 @@ def resolve(asked: Precision, device: torch.device, networks: Measured) -> Settl
     on the CPU (docs/speed-log.md). On CUDA the model's own is taken, if the GPU has it
     (reports/results/h200/compare).
     """
-    if asked != "auto":
-        return asked
+    if setting != "auto":
+        return setting
     if device.type == "cuda":
         return networks.cuda if networks.cuda and is_ampere(device) else "float32"
     return "bf16" if networks.bf16 and has_tiles(device) else "float32"
 
 
-def unmeasured(asked: Precision, device: torch.device, networks: Measured) -> bool:
+def unmeasured(setting: Precision, device: torch.device, networks: Measured) -> bool:
     """Whether the networks train in float32 because no lower precision was measured on CUDA."""
-    return asked == "auto" and device.type == "cuda" and networks.cuda is None and is_ampere(device)
+    return setting == "auto" and device.type == "cuda" and networks.cuda is None and is_ampere(device)
 
 
 def require(precision: Settled, device: torch.device) -> None:

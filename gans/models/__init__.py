@@ -1,7 +1,7 @@
 """The networks. A model is one file here, or anywhere, and one line in `gans.registry`, or none.
 
 The file holds all that is the model's own: its hyperparameters with their help texts, its two networks, its recipe
-and what a sweep searches; `Model` says how.
+and what a sweep searches, as a `Model`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Build = Callable[[Shape, Any], nn.Module]
 
 @dataclass(frozen=True)
 class Model:
-    """A pair of networks and what is known of them.
+    """A pair of networks, their recipe, search space and measured precisions.
 
     Attributes:
         config: its hyperparameters, a subclass of `NetworkConfig`; `networks` in a matrix file is read as this.
         generator: built as `generator(shape, config)`; maps latents (n, latent) to images (n, channels, side,
             side) in [-1, 1].
-        discriminator: built as `discriminator(shape, config)`; maps such images to logits (n,); the sigmoid lives
-            in the loss.
+        discriminator: built as `discriminator(shape, config)`; maps such images to logits (n,); the sigmoid is
+            part of the loss.
         conditional: what the networks do with classes if `shape.classes` is not 0; None: they have no such form.
             The generator is called with latents and labels, int64 (n,), then. `auxiliary`: the discriminator maps
             images to (n, 1 + classes), the logit and then those of the classes (Odena et al. 2017). `projection`:

@@ -71,7 +71,7 @@ def looked_up(table: nn.Embedding, labels: Tensor) -> Tensor:
 
 
 class Labelled(nn.Module):
-    """A layer that is called with labels, int64 (n,), beside its input; None if networks are not conditional."""
+    """A layer that is called with its input and labels, int64 (n,), or None if networks are not conditional."""
 
 
 class Chain(nn.Sequential, Labelled):
@@ -256,5 +256,5 @@ class SelfAttention(nn.Module):
         value = max_pool2d(self.value(x), 2).flatten(2)  # (n, C/2, hw/4)
         # the paper does not scale the products by the channel count
         attention = torch.bmm(query.transpose(1, 2), key).softmax(dim=-1)  # (n, hw, hw/4)
-        seen = torch.bmm(value, attention.transpose(1, 2))  # (n, C/2, hw)
-        return x + self.gamma * self.out(seen.unflatten(2, x.shape[2:]))
+        mixed = torch.bmm(value, attention.transpose(1, 2))  # (n, C/2, hw)
+        return x + self.gamma * self.out(mixed.unflatten(2, x.shape[2:]))

@@ -12,7 +12,7 @@ features, whose product with another embedding of the label is the logit.
 
 Differences from the paper:
 
-- unconditional unless asked;
+- unconditional by default;
 - conditional, generated images have labels of their own; in its code, those of the real ones they are paired with;
 - the width is a parameter, and 128 here, since second derivatives are dear: at 768 and latent = 64 these are its
   networks for CIFAR-10;
@@ -20,7 +20,7 @@ Differences from the paper:
 - tanh for pixels in [-1, 1], where its generator ends in a linear layer;
 - float32 or bfloat16, where it has float16 in the large stages;
 - batches of 64, not 512; the schedules run over the whole budget, not over the first 20,000 kimg;
-- no augmentation unless asked for (`augment`); it has StyleGAN2-ADA's, of growing strength;
+- no augmentation by default (`augment`); it has StyleGAN2-ADA's, of growing strength;
 - the average of weights has one half-life, which grows there.
 """
 
@@ -143,7 +143,7 @@ class Upsample(nn.Module):
     """(n, c, h, w) -> (n, c, 2h, 2w), bilinear: zeros in between, then [1 3 3 1] / 4 along both axes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        # torch repeats the edge; with a ring of zeros around, zeros lie beyond it, as in the paper's filter
+        # torch repeats the edge; with a ring of zeros around, zeros are beyond it, as in the paper's filter
         return interpolate(pad(x, (1, 1, 1, 1)), scale_factor=2, mode="bilinear")[:, :, 2:-2, 2:-2]
 
 

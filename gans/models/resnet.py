@@ -10,9 +10,9 @@ Conditional, both generators' blocks have conditional BatchNorm. D of `sngan` ha
 
 Differences from the papers:
 
-- unconditional unless asked, as their unsupervised experiments;
+- unconditional by default, as their unsupervised experiments;
 - conditional, D of `wgan-gp` learns the classes of generated images too, as ACGAN's does; its authors' learns
-  those of real ones, and their G's class term has weight 0.1 (here `loss.auxiliary`, of both players);
+  those of real ones, and their G's class term has weight 0.1 (here `loss.auxiliary`, of both networks);
 - all generated images have labels of their own; WGAN-GP's code gives its D those of the real batch;
 - the last layer of `sngan`'s D keeps its bias, which its projecting D has not;
 - the side is a parameter, 32 in the papers: generators double it from 4x4 on, discriminators halve it to 8x8;
@@ -157,10 +157,6 @@ def double(x: Tensor) -> Tensor:
     return interpolate(x, scale_factor=2, mode="nearest")
 
 
-def unchanged(layer: nn.Module) -> nn.Module:
-    return layer
-
-
 # both papers: five discriminator steps, Adam, learning rates that fall to 0
 COMMON = {
     "batch": 64,
@@ -181,7 +177,7 @@ SNGAN = Model(
 WGAN_GP = Model(
     Config,
     Generator,
-    partial(Discriminator, norm=unchanged, mean=True, project=False),
+    partial(Discriminator, norm=lambda layer: layer, mean=True, project=False),
     # Gulrajani et al. 2017, appendix F: lambda = 10, the default
     {**COMMON, "networks": {"latent": 128, "width": 128}, "loss": {"name": "wasserstein-gp"}},
     search_space(PENALISED, lowest_rate=2e-5),

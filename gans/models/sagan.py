@@ -6,7 +6,7 @@ BatchNorm and D a projection: D(x, y) = psi(phi(x)) + <V y, phi(x)>, with V unde
 
 Differences from the paper:
 
-- unconditional unless asked: plain BatchNorm in place of conditional BatchNorm, no projection term in D;
+- unconditional by default: plain BatchNorm in place of conditional BatchNorm, no projection term in D;
 - side and width are parameters, its images are 128x128;
 - attention sits at side/2 (so 16x16 for CIFAR-10), the largest maps that both networks share; the paper's best has
   it on 32x32 maps;

@@ -1,4 +1,4 @@
-"""Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738): D sees T(x) and T(G(z)), whoever learns.
+"""Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738): D sees T(x) and T(G(z)) in all steps.
 
 Every image is changed by itself, at random, and gradients pass through to the generator. On the device, from one
 random generator that is seeded before each step, so that a step can be recorded.
@@ -40,7 +40,7 @@ class Augmentation:
 
     @classmethod
     def of(cls, augment: str, device: torch.device) -> Self | None:
-        """What the setting `augment` says; None if it is empty."""
+        """By the setting `augment`; None if it is empty."""
         return cls(augment.split(","), device) if augment else None
 
     def __call__(self, images: Tensor) -> Tensor:

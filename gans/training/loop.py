@@ -69,8 +69,8 @@ def train(
         experiment: what to train.
         data: its data set.
         folder: for the checkpoint, the best generator and the sample grids.
-        device: where networks and images live.
-        evaluator: judges the averaged generator, and so picks the checkpoint.
+        device: of networks and images.
+        evaluator: scores the averaged generator, and so chooses the checkpoint.
         observer: gets metrics and pictures.
         graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
         worker_factory: makes the workers of an update rule that has some; None: they are in this process.

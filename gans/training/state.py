@@ -28,7 +28,7 @@ class Training:
     Args:
         experiment: what to train.
         data: its data set.
-        device: where networks and images live.
+        device: of networks and images.
         graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
         worker_factory: makes the workers of an update rule that has some; None: they are in this process.
         compile: call the networks in this process through compiled code (`gans.compute.compiled`).
@@ -200,7 +200,7 @@ class Training:
         Raises:
             InputError: it belongs to another training.
         """
-        if state.get("of", self.origin) != self.origin:  # states of earlier versions do not say
+        if state.get("of", self.origin) != self.origin:  # earlier versions did not save it
             raise InputError("it is of other settings or data")
         self.update.load(state["update"])
         self.ema.load(state["ema"])

@@ -127,7 +127,7 @@ class FLGAN(Update):
         return sum(worker.discriminator_size() for worker in self.workers)
 
     def metrics(self) -> dict[str, float]:
-        """Bytes of a round per worker and direction, beside the paper's |w| + |theta| in 4-byte floats."""
+        """Bytes of a round per worker and direction, and the paper's |w| + |theta| in 4-byte floats."""
         both = 4.0 * (self.generator.size + self.workers[0].discriminator.size)
         return {
             "workers/alive": float(len(self.workers)),

@@ -138,7 +138,7 @@ class MDGAN(Update):
         return self.team.remote
 
     def metrics(self) -> dict[str, float]:
-        """Workers alive, and bytes handed over beside the paper's formulae in 4-byte floats."""
+        """Workers alive, the bytes of an exchange, and the paper's formulae in 4-byte floats."""
         b, d = self.experiment.batch, self.shape.channels * self.shape.side**2
         return {
             "workers/alive": float(len(self.team.alive)),
@@ -173,7 +173,7 @@ class Crashes:
         self.every = experiment.budget / (experiment.batch * (n + 1) / 2) / n
 
     def by(self, iteration: int) -> list[int]:
-        """Who has crashed before this iteration (from 0) begins; the last worker outlives the budget."""
+        """The workers that have crashed before this iteration (from 0); the last one outlives the budget."""
         return self.order[: min(int(iteration / self.every), len(self.order) - 1)]
 
 

@@ -49,15 +49,6 @@ def test_compiled_networks_train_as_they_are(case: str, tiny, blobs) -> None:
     copy.deepcopy(other.update.generator.network)  # what is saved and averaged is the network itself
 
 
-def test_every_network_has_a_function_of_its_own() -> None:
-    networks = [torch.nn.Linear(3, 2) for _ in range(3)]
-    functions = [compiled.own(network) for network in networks]
-    assert len({id(function.__code__) for function in functions}) == 3
-    assert len({function.__code__.co_name for function in functions}) == 3
-    x = torch.randn(4, 3)
-    assert all(torch.equal(f(x), network(x)) for f, network in zip(functions, networks, strict=True))
-
-
 def test_a_cpu_is_refused(tiny, blobs) -> None:
     with pytest.raises(InputError, match=r"^COMPILE=1 needs a CUDA device; leave it away on a CPU$"):
         Training(tiny({}), blobs(), CPU, compile=True)

@@ -11,9 +11,8 @@ from torch.nn.functional import conv2d, conv_transpose2d
 
 from gans.compute import convolutions
 from gans.models.layers import Double, Halve, Shape
-from gans.registry import MODELS, RULES
+from gans.registry import RULES
 from gans.training.updates import Context
-from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FUNCTIONS = {"halve": (convolutions.halve, conv2d), "double": (convolutions.double, conv_transpose2d)}
@@ -122,31 +121,6 @@ def test_in_float32_the_layers_are_torchs_to_the_bit(kind: str, tiles, products)
         results.append([y, *first, *torch.autograd.grad(first[0].square().sum(), layer.weight)])
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
     assert not products
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_they_are_dcgans_convolutions(kind: str) -> None:
-    """Kernel 4, stride 2, padding 1, whatever else torch's layer has; weights under the same keys."""
-    ours, torchs = LAYERS[kind]
-    layer, plain = ours(3, 5, bias=False), torchs(3, 5, 4, stride=2, padding=1, bias=False)
-    assert isinstance(layer, torchs)
-    assert layer.extra_repr() == plain.extra_repr()
-    assert {key: value.shape for key, value in layer.state_dict().items()} == {"weight": plain.weight.shape}
-    assert ours(3, 5).bias.shape == (5,)
-
-
-def test_only_convolutions_that_double_or_halve_are_taken() -> None:
-    taken = {
-        name: [
-            layer
-            for build in (model.generator, model.discriminator)
-            for layer in build(Shape(1, 16), networks(name=name, width=8, latent=4)).modules()
-            if isinstance(layer, Halve | Double)
-        ]
-        for name, model in MODELS.items()
-    }
-    # DCGAN at 16x16: one doubling before the pixels; a halving of pixels and one of maps
-    assert {name: len(layers) for name, layers in taken.items() if layers} == {"dcgan": 3, "dcgan-nobn": 3}
 
 
 @pytest.mark.parametrize(("networks", "loss"), [("dcgan", "non-saturating"), ("dcgan-nobn", "wasserstein-gp")])

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from threading import Barrier, Event, Thread, Timer
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -46,11 +46,6 @@ def test_what_the_device_lacks_is_refused(kind: str, able: bool, says: str, monk
     precision.require("float32", CPU)
     with pytest.raises(InputError, match=says):
         precision.require(kind, CPU)
-
-
-def test_a_cpu_with_native_bf16_may(monkeypatch) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    precision.require("bf16", CPU)
 
 
 @pytest.mark.parametrize(
@@ -219,18 +214,6 @@ def test_tf32_is_allowed_in_its_block_only() -> None:
     assert [switch.fp32_precision for switch in switches] == before
 
 
-def test_threads_that_want_the_same_products_compute_at_once() -> None:
-    units, together = precision.Units(), Barrier(3)
-
-    def meets() -> None:
-        with units.of("tf32"):
-            together.wait(timeout=30)  # fails unless all are inside
-
-    run_at_once([meets] * 3)
-    assert not together.broken
-    assert units.inside == 0
-
-
 def test_threads_that_want_other_products_wait() -> None:
     """Three threads; each looks at the switches in the middle of its blocks."""
     units = precision.Units()
@@ -264,29 +247,6 @@ def test_products_may_be_others_within_a_block() -> None:
             assert units.kinds() == ["ieee", "ieee"]
         assert units.kinds() == ["tf32", "tf32"]
     assert units.inside == 0
-
-
-def test_products_outside_of_blocks_are_set_when_others_blocks_are_through() -> None:
-    units = precision.Units()
-    before = units.kinds()
-    inside, leave = Event(), Event()
-    seen: list[list[str]] = []
-
-    def computes() -> None:
-        with units.of("tf32"):
-            inside.set()
-            leave.wait(timeout=30)
-            seen.append(units.kinds())
-
-    def prepares() -> None:
-        inside.wait(timeout=30)
-        Timer(0.1, leave.set).start()
-        units.rest("ieee")
-
-    run_at_once([computes, prepares])
-    assert seen == [["tf32", "tf32"]]
-    assert units.kinds() == ["ieee", "ieee"]
-    units.set(before)
 
 
 def test_whoever_comes_first_computes_first() -> None:

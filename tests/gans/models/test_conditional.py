@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from gans.models import build_discriminator, build_generator
-from gans.models.layers import Chain, ConditionalBatchNorm, Shape, batch_norm, labelled
+from gans.models.layers import ConditionalBatchNorm, Shape, labelled
 from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -66,16 +66,6 @@ def test_conditional_batch_norm_is_batch_norm_with_a_scale_and_a_shift_for_each_
             assert torch.allclose(found[i, c], expected, atol=1e-5)
     plain(x)
     assert torch.allclose(layer.norm.running_mean, plain.running_mean)
-
-
-def test_labels_reach_the_layers_that_want_them_alone() -> None:
-    conditional = Chain(nn.ReLU(), Chain(batch_norm(4, 3)), nn.ReLU())
-    with torch.no_grad():
-        conditional[1][0].shift.weight.copy_(torch.arange(3.0)[:, None].expand(3, 4))
-    x = torch.zeros(5, 4, 2, 2)
-    assert conditional(x, LABELS).amax(dim=(1, 2, 3)).tolist() == LABELS.tolist()
-    assert isinstance(batch_norm(4, 0), nn.BatchNorm2d)
-    assert torch.equal(Chain(nn.ReLU(), nn.Tanh())(x - 1), x)
 
 
 def divided(layer: nn.Module) -> Tensor:

@@ -1,5 +1,3 @@
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,7 +6,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from gans.errors import InputError
 from gans.models import build_discriminator, build_generator, sagan
-from gans.models.layers import Fold, SelfAttention, Shape, ToPixels, Unfold, stages
+from gans.models.layers import Fold, SelfAttention, Shape, ToPixels, Unfold
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS
 from tests.conftest import networks
@@ -30,19 +28,7 @@ def convolutions(network: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
 
 
-def kind(layer: nn.Module) -> str:
-    """The torch layer that this is, in whatever way it is computed."""
-    return next(base.__name__ for base in type(layer).__mro__ if base.__module__.startswith("torch.nn"))
-
-
 # published sizes
-
-
-def test_gan_has_the_sizes_of_the_mdgan_paper() -> None:
-    """Hardy et al. 2019, table on MNIST: G 716,560; D 670,219 with 11 outputs, of which this one has one."""
-    generator, discriminator = pair("gan", Shape(1, 28), latent=100, width=512)
-    assert size(generator) == 716_560
-    assert size(discriminator) == 670_219 - 10 * 513
 
 
 def test_dcgan_has_the_sizes_of_the_pytorch_tutorial() -> None:
@@ -53,13 +39,6 @@ def test_dcgan_has_the_sizes_of_the_pytorch_tutorial() -> None:
     generator, discriminator = pair("dcgan", Shape(3, 64), latent=100, width=64)
     assert size(generator) == 3_576_704 + 3
     assert size(discriminator) == 2_765_568 + 64 + 1
-
-
-def test_dcgan_nobn_swaps_scale_and_shift_for_one_bias() -> None:
-    """Per channel, BatchNorm's two parameters become the convolution's one."""
-    with_norm, without = pair("dcgan", Shape(3, 64)), pair("dcgan-nobn", Shape(3, 64))
-    assert size(with_norm[0]) - size(without[0]) == 8 + 16 + 32 + 64
-    assert size(with_norm[1]) - size(without[1]) == 16 + 32 + 64
 
 
 # DCGAN's rules (Radford et al. 2015, section 3 and 4)
@@ -89,38 +68,6 @@ def test_dcgan_computes_what_the_pytorch_tutorial_computes() -> None:
     images = generator(z)
     assert torch.allclose(images, netg(z[:, :, None, None]), atol=1e-6)
     assert torch.allclose(discriminator(images), netd(images).flatten(), atol=1e-6)
-
-
-@pytest.mark.parametrize("side", [16, 32, 64])
-@pytest.mark.parametrize("name", ["dcgan", "dcgan-nobn"])
-def test_dcgan_follows_the_rules_of_its_paper(name: str, side: int) -> None:
-    generator, discriminator = pair(name, Shape(3, side))
-    layers = [*generator.modules(), *discriminator.modules()]
-    assert not any(isinstance(layer, nn.Linear) or "Pool" in type(layer).__name__ for layer in layers)
-    up, down = convolutions(generator), convolutions(discriminator)
-    assert all(isinstance(layer, nn.ConvTranspose2d) and layer.kernel_size == (4, 4) for layer in up)
-    assert all(isinstance(layer, nn.Conv2d) and layer.kernel_size == (4, 4) for layer in down)
-    steps = int(math.log2(side / 4))
-    assert [layer.stride for layer in up] == [(1, 1)] + [(2, 2)] * steps
-    assert [layer.stride for layer in down] == [(2, 2)] * steps + [(1, 1)]
-    channels = [8 * 2**i for i in range(steps)]
-    assert [layer.out_channels for layer in up] == [*reversed(channels), 3]
-    assert [layer.out_channels for layer in down] == [*channels, 1]
-    kinds_g = [kind(layer) for layer in generator.layers]
-    kinds_d = [kind(layer) for layer in discriminator.layers]
-    norm = ["BatchNorm2d"] if name == "dcgan" else []
-    assert kinds_g == ["ConvTranspose2d", *norm, "ReLU"] * steps + ["ConvTranspose2d", "Tanh"]
-    assert kinds_d[:2] == ["Conv2d", "LeakyReLU"]  # no norm at D's input
-    assert kinds_d[2:] == ["Conv2d", *norm, "LeakyReLU"] * (steps - 1) + ["Conv2d", "Flatten"]
-    assert all(a.negative_slope == 0.2 for a in layers if isinstance(a, nn.LeakyReLU))
-    # a bias wherever no BatchNorm follows, and nowhere else
-    biased_g = [layer.bias is not None for layer in up]
-    biased_d = [layer.bias is not None for layer in down]
-    if name == "dcgan":
-        assert biased_g == [False] * steps + [True]
-        assert biased_d == [True] + [False] * (steps - 1) + [True]
-    else:
-        assert all(biased_g + biased_d)
 
 
 @pytest.mark.parametrize("name", ["dcgan", "dcgan-nobn"])
@@ -199,16 +146,6 @@ def test_sagan_spectral_norms_are_those_of_the_full_svd() -> None:
             assert sigma == pytest.approx(torch.linalg.svdvals(raw.flatten(1).double())[0].item(), rel=2e-3)
 
 
-def test_sagan_power_iteration_runs_in_training_mode_only() -> None:
-    _, discriminator = pair("sagan", Shape(1, 16))
-    images = torch.randn(2, 1, 16, 16)
-    before = {key: value.clone() for key, value in discriminator.named_buffers()}
-    discriminator.eval()(images)
-    assert all(torch.equal(value, before[key]) for key, value in discriminator.named_buffers())
-    discriminator.train()(images)
-    assert not all(torch.equal(value, before[key]) for key, value in discriminator.named_buffers())
-
-
 def test_self_attention_equals_the_equations_of_the_paper() -> None:
     """Zhang et al. 2018, equations 1 to 3, with sums written out; keys and values max-pooled 2x2."""
     torch.manual_seed(0)
@@ -233,14 +170,6 @@ def test_self_attention_equals_the_equations_of_the_paper() -> None:
     o = apply(attention.out, torch.einsum("nji,nci->ncj", weights, v).reshape(3, -1, h, w))
     assert torch.allclose(attention(x), x + 0.7 * o, rtol=1e-12, atol=1e-12)
     assert (attention(x) - x).abs().max() > 0.1
-
-
-def test_self_attention_is_the_identity_at_the_start_and_learns_its_scale() -> None:
-    attention = SelfAttention(16)
-    x = torch.randn(2, 16, 4, 4)
-    assert torch.equal(attention(x), x)
-    attention(x).square().sum().backward()
-    assert attention.gamma.grad.abs() > 0
 
 
 def test_sagan_attention_sits_at_half_the_side() -> None:
@@ -269,11 +198,6 @@ def test_sagans_block_computes_the_papers_order_of_operations() -> None:
 
 
 # sides
-
-
-@pytest.mark.parametrize(("side", "expected"), [(16, 2), (32, 3), (64, 4), (128, 5), (1024, 8)])
-def test_stages_are_log2_of_a_quarter_of_the_side(side: int, expected: int) -> None:
-    assert stages(side) == expected == math.log2(side / 4)
 
 
 @pytest.mark.parametrize("side", [0, -16, 4, 8, 20, 28, 48, 100])

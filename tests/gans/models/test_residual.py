@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d, conv_transpose2d, interpolate, leaky_relu
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
@@ -96,20 +96,6 @@ def test_blocks_compute_the_papers_order_of_operations() -> None:
         assert torch.allclose(down(x), avg_pool2d(residual + shortcut, 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [16, 32, 64])
-def test_discriminators_end_at_eight_by_eight(side: int) -> None:
-    """SNGAN's logit is a linear function of sums over places, WGAN-GP's of means."""
-    for name, places in (("sngan", 1), ("wgan-gp", 64)):
-        _, discriminator = pair(name, Shape(3, side), latent=4, width=4)
-        seen: list[Tensor] = []
-        discriminator.blocks.register_forward_hook(lambda module, args, maps, seen=seen: seen.append(maps))
-        logits = discriminator.eval()(torch.randn(2, 3, side, side))
-        (maps,) = seen
-        assert maps.shape == (2, 4, 8, 8)
-        end = discriminator.end
-        assert torch.allclose(logits, ((maps.sum(dim=(2, 3)) / places) @ end.weight.T + end.bias)[:, 0], atol=1e-4)
-
-
 def test_only_the_discriminator_of_sngan_has_spectral_norm_and_only_generators_have_batch_norm() -> None:
     for name in ("sngan", "wgan-gp"):
         for place, network in enumerate(pair(name, Shape(3, 32), latent=4, width=4)):
@@ -187,15 +173,3 @@ def test_weights_start_as_hes_scaled_for_the_depth() -> None:
         biased = [layer for layer in network.modules() if isinstance(layer, LINEAR) and layer.bias is not None]
         assert biased == []
         assert not any("Norm" in type(layer).__name__ for layer in network.modules())
-
-
-@pytest.mark.parametrize(("side", "expected"), [(16, [8, 8, 8]), (32, [8] * 4), (128, [8, 8, 8, 8, 4, 2])])
-def test_widths_halve_beyond_32(side: int, expected: list[int]) -> None:
-    shape, config = Shape(3, side), networks(name="r3gan", width=8)
-    assert r3gan.channels(shape, config) == expected
-
-
-@pytest.mark.parametrize("width", [1, 5, 12, 20, 26])
-def test_any_width_has_groups(width: int) -> None:
-    generator, discriminator = pair("r3gan", Shape(1, 16), latent=3, width=width)
-    assert discriminator(generator(torch.randn(2, 3))).shape == (2,)

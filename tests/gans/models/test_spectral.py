@@ -152,15 +152,6 @@ class Launches(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("count", [2, 40])
-def test_iterations_take_two_products_a_layer_and_a_dozen_launches_for_all(count: int) -> None:
-    network = nn.Sequential(*(spectral_norm(nn.Linear(3 + i % 4, 5)) for i in range(count)))
-    with Launches() as launches:
-        iterate_together(list(iterating(network)))
-    assert launches.counts.pop("aten::mv") == 2 * count
-    assert launches.counts.total() == 11
-
-
 def test_a_step_of_sagan_has_half_the_launches(tiny, blobs, monkeypatch) -> None:
     made = tiny({"networks": {"name": "sagan"}, "loss": {"name": "hinge"}})
     totals = []

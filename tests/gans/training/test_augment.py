@@ -76,8 +76,7 @@ def augmented(images: Tensor, policy: str, seed: int) -> Tensor:
     return augmentation(images)
 
 
-@pytest.mark.parametrize("side", [16, 32])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("channels", "side"), [(1, 16), (3, 16)])
 @pytest.mark.parametrize("policy", [*AUGMENTATIONS, "color,translation,cutout", "cutout,color"])
 def test_it_is_the_published_one(policy: str, channels: int, side: int) -> None:
     images = torch.rand((6, channels, side, side), generator=torch.Generator().manual_seed(1)) * 2 - 1

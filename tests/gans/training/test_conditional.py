@@ -1,12 +1,11 @@
 """Conditional training: steps, feedback and bytes against what is written out by hand."""
 
-import copy
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import log_softmax, softplus
+from torch import Tensor
+from torch.nn.functional import softplus
 
 from gans.config import Resolved
 from gans.data.batches import Batch
@@ -17,7 +16,8 @@ from gans.training.mdgan.flgan import FLGAN
 from gans.training.mdgan.server import MDGAN
 from gans.training.two_player import Discriminator, TwoPlayer, zero_centred_penalty
 from gans.training.updates import Context, Update
-from tests.conftest import discriminators, seeded, to_double
+from tests.conftest import discriminators, seeded
+from tests.gans.training.test_two_player import class_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WORKERS = {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.4}
@@ -28,98 +28,6 @@ def make(tiny, blobs, name: str, *tables: dict[str, Any], **fields: Any) -> Upda
     data = blobs(n=60, classes=3)
     context = Context(data.train, data.train_labels)
     return RULES[made.update.rule](made, shape_of(data, made.networks), context)
-
-
-def class_loss(outputs: Tensor, labels: Tensor) -> Tensor:
-    """-log softmax at the label, by hand."""
-    return -torch.stack(
-        [log_softmax(row[1:], dim=0)[label] for row, label in zip(outputs, labels, strict=True)]
-    ).mean()
-
-
-class Book:
-    """A discriminator's and a generator's losses as tutorials write them, non-saturating or Wasserstein's."""
-
-    def __init__(self, update: TwoPlayer, made: Resolved) -> None:
-        self.g, self.d = copy.deepcopy(update.generator.network), copy.deepcopy(update.discriminator.network)
-        o = made.optimizer
-        betas = o.beta1, o.beta2
-        self.adams = [
-            torch.optim.Adam(network.parameters(), lr, betas, foreach=False)
-            for network, lr in ((self.g, o.lr_g), (self.d, o.lr_d))
-        ]
-        self.weight, self.penalty = made.loss.auxiliary, made.loss.penalty
-        self.wasserstein = made.loss.name == "wasserstein-gp"
-        self.projects = update.discriminator.conditional == "projection"
-        self.apart = any(isinstance(layer, nn.BatchNorm2d) for layer in self.d.modules())
-
-    def judge(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The outputs of the network, (n, 1) or (n, 1 + classes)."""
-        return self.d(images, labels)[:, None] if self.projects else self.d(images)
-
-    def learn(self, real: Batch, fake: Batch, mix: Tensor) -> float:
-        self.adams[1].zero_grad()
-        if self.apart:
-            r, f = (self.judge(*batch) for batch in (real, fake))
-        else:  # one pass, as spectral norm moves with each
-            r, f = self.judge(torch.cat([real.images, fake.images]), torch.cat([real.labels, fake.labels])).chunk(
-                2
-            )
-        if self.wasserstein:
-            loss = f[:, 0].mean() - r[:, 0].mean()
-            between = (mix * real.images + (1 - mix) * fake.images).requires_grad_()
-            (slopes,) = torch.autograd.grad(
-                self.judge(between, real.labels)[:, 0].sum(), between, create_graph=True
-            )
-            loss = loss + self.penalty * ((slopes.flatten(1).norm(dim=1) - 1) ** 2).mean()
-        else:
-            loss = softplus(-r[:, 0]).mean() + softplus(f[:, 0]).mean()
-        if not self.projects:
-            loss = loss + self.weight * (class_loss(r, real.labels) + class_loss(f, fake.labels))
-        loss.backward()
-        self.adams[1].step()
-        return loss.item()
-
-    def draw(self, fake: Batch) -> float:
-        self.adams[0].zero_grad()
-        outputs = self.judge(*fake)
-        loss = -outputs[:, 0].mean() if self.wasserstein else softplus(-outputs[:, 0]).mean()
-        if not self.projects:
-            loss = loss + self.weight * class_loss(outputs, fake.labels)
-        loss.backward()
-        self.adams[0].step()
-        return loss.item()
-
-
-@pytest.mark.parametrize("loss", ["non-saturating", "wasserstein-gp"])
-@pytest.mark.parametrize("name", ["gan", "dcgan", "sngan", "wgan-gp"])
-def test_steps_equal_a_textbook_conditional_gan(name: str, loss: str, tiny, blobs) -> None:
-    if name == "dcgan" and loss == "wasserstein-gp":
-        pytest.skip("refused by gans.runs.cell.check_fit")
-    update = make(tiny, blobs, name, {"loss": {"name": loss, "auxiliary": 0.7}})
-    assert isinstance(update, TwoPlayer)
-    to_double(update.generator, update.discriminator)
-    # the penalty is computed by the network itself, whose input is double already
-    book = Book(update, update.experiment)
-    for images in (0, 4, 8):
-        code = update.generator_input(seeded(update, "latents", images))
-        real = update.batches.of(update.batches.indices(images, 4))
-        real = real._replace(images=real.images.double())
-        mix = torch.rand((4, 1, 1, 1), generator=seeded(update, "penalty", images, 0))
-        found = update.step(images)
-        fake = Batch(book.g(code.z.double(), code.labels), code.labels)
-        assert found["loss/discriminator"].item() == pytest.approx(book.learn(real, fake.detach(), mix), rel=1e-6)
-        assert found["loss/generator"].item() == pytest.approx(book.draw(fake), rel=1e-6)
-    for one, other in ((update.generator.network, book.g), (update.discriminator.network, book.d)):
-        theirs = other.state_dict()
-        for key, value in one.state_dict().items():
-            assert torch.allclose(value.double(), theirs[key].double(), rtol=0, atol=1e-6), key
-
-
-def test_real_labels_are_those_of_the_images(tiny, blobs) -> None:
-    update, data = make(tiny, blobs, "gan"), blobs(n=60, classes=3)
-    places = update.batches.indices(10, 30)
-    assert torch.equal(update.batches.of(places).labels, data.train_labels[places])
 
 
 def test_the_generated_classes_are_the_datas_or_even(tiny, blobs) -> None:

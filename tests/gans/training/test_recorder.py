@@ -13,7 +13,6 @@ from gans import schema
 from gans.compute import devices
 from gans.models.layers import Shape
 from gans.training.costs import EVERY, Costs
-from gans.training.mdgan.flgan import averaged
 from gans.training.means import Means
 from gans.training.recorder import Diverged, Recorder
 from gans.training.trainables import Learner
@@ -110,11 +109,6 @@ def test_memory_and_energy_are_read_once_a_second_and_in_the_end(monkeypatch) ->
     assert costs.metrics()[schema.PEAK] == 2.0
     costs.carry({"training": 5.0}, 0.0)
     assert costs.metrics()[schema.PEAK] == 3.0
-
-
-def test_workers_statistics_are_averaged_by_name() -> None:
-    found = averaged([scalars(a=1.0, b=4.0), {"b": torch.tensor(6.0), "a": torch.tensor(3.0)}])
-    assert {name: value.item() for name, value in found.items()} == {"a": 2.0, "b": 5.0}
 
 
 class Elsewhere:

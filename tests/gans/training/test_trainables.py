@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gans.config import Resolved, experiment
-from gans.errors import InputError
+from gans.config import Resolved
 from gans.training.trainables import Trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -97,8 +96,3 @@ def test_a_network_that_a_graph_trained_goes_on_without_one(settings, tiny) -> N
         for trainable in (one, other):
             trainable.apply([gradient.clone() for gradient in gradients[1]])
     assert all(torch.equal(p, q) for p, q in zip(one.parameters, other.parameters, strict=True))
-
-
-def test_an_optimiser_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match=r"optimizer.name = 'adma' is not valid: input should be 'adam', 'sgd'"):
-        experiment({"optimizer": {"name": "adma"}})

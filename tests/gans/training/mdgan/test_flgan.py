@@ -7,19 +7,17 @@ from torch import Tensor
 
 from gans.config import TwoPlayerConfig
 from gans.errors import InputError
-from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.schema import GENERATOR
 from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve
 from gans.training.loop import Session
-from gans.training.mdgan.flgan import FLGAN, alone, average_into
+from gans.training.mdgan.flgan import FLGAN, alone
 from gans.training.recorder import Recorder
 from gans.training.state import Training
-from gans.training.trainables import Trainable
 from gans.training.two_player import TwoPlayer
 from gans.training.updates import Context
-from tests.conftest import StubScorer, latents, train_and_score, values
+from tests.conftest import StubScorer, latents, train_and_score
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -135,28 +133,6 @@ def test_the_traffic_of_a_round(tiny, blobs) -> None:
     assert found["traffic/total_mib"] == 2 * 2 * 3 * 4 * (1336 + 1053) / 2**20
 
 
-def moments(trainable: Trainable) -> dict[str, Tensor]:
-    """Adam's state of every parameter."""
-    state = trainable.optimizer.state_dict()["state"]
-    return {f"{i}.{name}": part for i, parts in state.items() for name, part in parts.items()}
-
-
-def test_one_worker_is_a_gan_whose_rounds_change_nothing(tiny, blobs) -> None:
-    """m = 20, b = 4, E = 0.2: a round after every step."""
-    rule = make(tiny, blobs(n=20).train, workers=1, average_epochs=0.2)
-    (worker,) = rule.workers
-    alike = TwoPlayer(alone(rule.experiment, rule.experiment.update, 0), SHAPE, Context(worker.batches.images))
-    alike.load(copy.deepcopy(worker.state()))
-    for step in range(3):
-        assert torch.equal(values(rule.step(4 * step)), values(alike.step(4 * step)))
-    assert rule.traffic.exchanges == 3
-    assert same(alike.generator.network.state_dict(), rule.generator.network.state_dict())
-    assert len(moments(alike.generator)) == 3 * len(list(alike.generator.network.parameters()))
-    for one, other in ((alike.generator, worker.generator), (alike.discriminator, worker.discriminator)):
-        assert same(one.network.state_dict(), other.network.state_dict())
-        assert same(moments(one), moments(other))
-
-
 def test_a_budget_without_a_round_is_refused(tiny) -> None:
     """n = 60, N = 3, b = 4: m = 20 and 12 images a step; E = 1.6 is a round in step 8, after 96 images."""
     update = {"rule": "fl-gan", "workers": 3, "average_epochs": 1.6}
@@ -216,27 +192,3 @@ def test_an_untrained_generator_has_not_collapsed(tiny, blobs, tmp_path, stub_sc
         "the generator draws one image for all latents at 0.1 kimg",
     )
     assert [images for images, _ in outcome.history["curve/fd_stub"]] == [12 * step for step in range(8)]
-
-
-def test_a_saved_state_goes_on_bit_for_bit(tiny, blobs) -> None:
-    images = blobs(n=60).train
-    one, other = make(tiny, images, "dcgan"), make(tiny, images, "dcgan")
-    for step in range(3):
-        one.step(12 * step)
-    other.load(copy.deepcopy(one.state()))
-    for step in range(3, 6):
-        assert torch.equal(values(one.step(12 * step)), values(other.step(12 * step)))
-    assert same(one.generator.network.state_dict(), other.generator.network.state_dict())
-    assert one.metrics() == other.metrics()
-
-
-def test_a_mean_of_opposite_networks_is_zero() -> None:
-    from tests.conftest import networks
-
-    network = build_generator(SHAPE, networks(name="gan", latent=4, width=4), 0)
-    opposite = copy.deepcopy(network)
-    with torch.no_grad():
-        for parameter in opposite.parameters():
-            parameter.neg_()
-    average_into(network, [network, opposite])
-    assert all((parameter == 0).all() for parameter in network.parameters())

@@ -9,16 +9,14 @@ from torch import Tensor, nn
 
 from gans import files, seeds
 from gans.data.batches import Batch, Batches
-from gans.data.shards import iid as shards
 from gans.errors import InputError
-from gans.models import build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.registry import LOSSES
-from gans.training.mdgan.server import MDGAN, Crashes, derangement, swap_interval
+from gans.training.mdgan.server import MDGAN, derangement, swap_interval
 from gans.training.mdgan.workers import LocalTeam, WorkersLost, assignment
 from gans.training.two_player import TwoPlayer
 from gans.training.updates import Context
-from tests.conftest import latents, networks, to_double, train_and_score, values
+from tests.conftest import latents, to_double, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -49,33 +47,29 @@ def in_double(rule: MDGAN) -> None:
 SIZES = sorted({(n, k) for n in (1, 2, 5, 10) for k in (1, max(1, math.ceil(math.log(n))), n)})
 
 
-@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
-@pytest.mark.parametrize("network", ["gan", "dcgan"])
 @pytest.mark.parametrize(("workers", "batches"), SIZES)
-def test_the_merged_gradient_is_that_of_the_averaged_objective(
-    workers: int, batches: int, network: str, double: bool, tiny, blobs
-) -> None:
+def test_the_merged_gradient_is_that_of_the_averaged_objective(workers: int, batches: int, tiny, blobs) -> None:
     """1/N sum_n F_n dX/dw from pixel feedbacks, against autograd through all N discriminators at once."""
-    rule = make(tiny, blobs(n=60).train, network, workers=workers, batches=batches)
-    if double:
-        in_double(rule)
+    rule = make(tiny, blobs(n=60).train, "dcgan", workers=workers, batches=batches)
+    in_double(rule)
     merged: list[Tensor] = []
     rule.generator.apply = lambda gradients: merged.extend(gradients)  # G stays where it was
     rule.step(0)
     # the discriminators have learned and move no more: in training mode they normalise by the batch alone
-    objective = torch.zeros((), dtype=torch.float64 if double else torch.float32)
+    objective = torch.zeros((), dtype=torch.float64)
     for n in range(workers):
         fake = rule.generator.forward(latents(rule, 0, n % batches))
         objective = objective + rule.team.trainables[n].loss.g_loss(rule.team.trainables[n].network(fake))
     whole = torch.autograd.grad(objective / workers, list(rule.generator.network.parameters()))
     flat, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
     assert expected.norm() > 0
-    assert (flat - expected).norm() / expected.norm() < (1e-10 if double else 1e-5)
+    assert (flat - expected).norm() / expected.norm() < 1e-10
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("loss", ["minimax", "non-saturating"])
-@pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
+@pytest.mark.parametrize(
+    ("network", "loss", "channels"),
+    [("gan", "minimax", 1), ("dcgan", "non-saturating", 3), ("sagan", "minimax", 3)],
+)
 def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
     network: str, loss: str, channels: int, tiny, blobs
 ) -> None:
@@ -119,12 +113,11 @@ def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
     assert forward == backward == [4, 4]
 
 
-@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
+@pytest.mark.parametrize(
+    ("network", "loss"), [*(("gan", loss) for loss in LOSSES), ("dcgan", "hinge"), ("sagan", "wasserstein-gp")]
+)
 def test_one_worker_one_batch_one_step_is_the_two_player_gan(network, conditional, loss, tiny, blobs) -> None:
-    if network == "dcgan" and loss == "wasserstein-gp":
-        pytest.skip("refused by gans.runs.cell.check_fit")
     data = blobs(classes=3)
     base = {"networks": {"name": network, "conditional": conditional}, "loss": {"name": loss}}
     alone = {"rule": "mdgan", "workers": 1, "batches": 1, "d_steps": 1, "swap_epochs": 1.0}
@@ -207,43 +200,10 @@ def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
     assert sorted(rows[0] + rows[1] + rows[2]) == everything
 
 
-def test_workers_start_from_different_weights_and_orders(tiny, blobs) -> None:
-    rule = make(tiny, blobs().train, workers=3)
-    firsts = [trainable.parameters[0] for trainable in rule.team.trainables]
-    assert not any(torch.equal(firsts[i], firsts[j]) for i in range(3) for j in range(i))
-    orders = {tuple(shard.indices(0, 20).tolist()) for shard in shards_of(rule)}
-    assert len(orders) == 3
-
-
 # shards
 
 
-@pytest.mark.parametrize(("n", "workers"), [(10, 1), (10, 3), (11, 4), (12, 4), (10, 10), (1797, 7)])
-def test_shards_are_disjoint_covering_and_even(n: int, workers: int) -> None:
-    parts = shards(n, workers, seed=0)
-    assert len(parts) == workers
-    assert sorted(i for part in parts for i in part.tolist()) == list(range(n))
-    sizes = [len(part) for part in parts]
-    assert max(sizes) - min(sizes) <= 1
-    assert min(sizes) == n // workers  # the m of the swap interval
-
-
-def test_shards_are_random_and_a_function_of_the_seed() -> None:
-    first = torch.cat(shards(100, 4, seed=0))
-    assert torch.equal(first, torch.cat(shards(100, 4, seed=0)))
-    assert not torch.equal(first, torch.cat(shards(100, 4, seed=1)))
-    assert not torch.equal(first, torch.arange(100))
-
-
 # swaps
-
-
-@pytest.mark.parametrize("n", [2, 3, 4, 10])
-def test_derangements_have_no_fixed_point(n: int) -> None:
-    for i in range(300):
-        order = derangement(n, torch.Generator().manual_seed(i))
-        assert sorted(order) == list(range(n))
-        assert all(source != place for place, source in enumerate(order))
 
 
 def test_derangements_are_uniform() -> None:
@@ -253,15 +213,6 @@ def test_derangements_are_uniform() -> None:
     counts = Counter(tuple(derangement(4, rng)) for _ in range(draws))
     assert len(counts) == 9
     assert sum((count - draws / 9) ** 2 / (draws / 9) for count in counts.values()) < 26.12
-
-
-@pytest.mark.parametrize(("n", "derangements", "limit"), [(3, 2, 10.83), (5, 44, 77.42)])
-def test_derangements_of_other_sizes_are_uniform_too(n: int, derangements: int, limit: float) -> None:
-    """Chi-square with 1 and 43 degrees of freedom, 0.1 % level, on swaps drawn as training draws them."""
-    draws = 100 * derangements
-    counts = Counter(tuple(derangement(n, seeds.generator(0, "swap", i))) for i in range(draws))
-    assert len(counts) == derangements
-    assert sum((count - 100) ** 2 / 100 for count in counts.values()) < limit
 
 
 @pytest.mark.parametrize(
@@ -290,21 +241,10 @@ def swaps(rule: MDGAN, steps: int) -> list[int]:
 def test_swaps_happen_at_multiples_of_m_e_over_b_and_never_for_infinity(tiny, blobs) -> None:
     images = blobs(n=60).train
     # m = 20, b = 4: an epoch is 5 iterations
-    assert swaps(make(tiny, images, workers=3, swap_epochs=1.0), 16) == [5, 10, 15]
-    assert swaps(make(tiny, images, workers=3, swap_epochs=0.4), 7) == [2, 4, 6]
-    assert swaps(make(tiny, images, workers=3, swap_epochs=2.0), 21) == [10, 20]
-    assert swaps(make(tiny, images, workers=3, swap_epochs=math.inf), 16) == []
+    assert swaps(make(tiny, images, workers=3, swap_epochs=1.0), 11) == [5, 10]
+    assert swaps(make(tiny, images, workers=3, swap_epochs=0.4), 5) == [2, 4]
+    assert swaps(make(tiny, images, workers=3, swap_epochs=math.inf), 6) == []
     assert swaps(make(tiny, images, workers=1, swap_epochs=0.1), 5) == []
-
-
-def test_two_swaps_are_drawn_independently(tiny, blobs) -> None:
-    rule = make(tiny, blobs().train, workers=4)
-    orders = set()
-    for iteration in range(100):
-        before = list(rule.team.trainables)
-        rule.swap(iteration)
-        orders.add(tuple(before.index(trainable) for trainable in rule.team.trainables))
-    assert len(orders) == 9  # all of them: missing one has probability 9 (8/9)^100 < 1e-4
 
 
 def test_weights_and_adam_moments_travel_together(tiny, blobs) -> None:
@@ -327,20 +267,6 @@ def test_weights_and_adam_moments_travel_together(tiny, blobs) -> None:
             assert moments["exp_avg_sq"].any()
 
 
-def test_a_saved_state_remembers_who_sits_where(tiny, blobs) -> None:
-    """Interrupted after a swap, a fresh object goes on bit for bit."""
-    images = blobs().train
-    one = make(tiny, images, workers=3, batches=2, swap_epochs=0.4)
-    for step in range(3):
-        one.step(step * 12)  # the swap is at 2
-    other = make(tiny, images, workers=3, batches=2, swap_epochs=0.4)
-    other.load(copy.deepcopy(one.state()))
-    for step in range(3, 7):
-        assert torch.equal(values(one.step(step * 12)), values(other.step(step * 12)))
-    for a, b in zip([one.generator, *one.team.trainables], [other.generator, *other.team.trainables], strict=True):
-        assert all(torch.equal(p, q) for p, q in zip(a.parameters, b.parameters, strict=True))
-
-
 # the worker's and the server's steps
 
 
@@ -351,20 +277,6 @@ def test_the_server_takes_one_adam_step_and_each_worker_l(tiny, blobs) -> None:
     assert all(s["step"] == 2 for s in rule.generator.optimizer.state_dict()["state"].values())
     for trainable in rule.team.trainables:
         assert all(s["step"] == 6 for s in trainable.optimizer.state_dict()["state"].values())
-
-
-def test_statistics_are_means_over_the_workers(tiny, blobs) -> None:
-    rule = make(tiny, blobs().train, "gan", "hinge", workers=2)
-    fake = rule.generator.network(latents(rule, 0, 0)).detach()
-    expected = []
-    for n, trainable in enumerate(copy.deepcopy(rule.team.trainables)):
-        real = shards_of(rule)[n].at(0, 4)
-        r, f = trainable.network(real), trainable.network(fake)
-        loss = (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean()
-        trainable.apply(torch.autograd.grad(loss, trainable.parameters))
-        loss_g = -trainable.network(fake).mean()
-        expected.append(torch.stack([loss, loss_g, r.sigmoid().mean(), f.sigmoid().mean()]).detach())
-    assert torch.allclose(values(rule.step(0)), torch.stack(expected).mean(dim=0), rtol=1e-4)
 
 
 def test_no_weight_gradients_of_the_discriminators_in_the_feedback(tiny, blobs) -> None:
@@ -402,13 +314,6 @@ def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -
 def test_more_batches_than_workers_are_refused(tiny) -> None:
     with pytest.raises(InputError, match="batches = 4 exceeds workers = 3"):
         tiny({"update": {"rule": "mdgan", "workers": 3, "batches": 4}})
-
-
-def test_shards_smaller_than_a_batch_are_refused(tiny) -> None:
-    made = tiny({"update": {"rule": "mdgan", "workers": 7}}, batch=8)
-    MDGAN.check(made, 56)
-    with pytest.raises(InputError, match=r"workers = 7 leaves shards of 7 images, fewer than batch = 8"):
-        MDGAN.check(made, 55)
 
 
 # what is sent
@@ -461,15 +366,6 @@ def test_one_worker_crashes_every_i_over_n_iterations_and_the_budget_ends_with_t
         f"crashed before iteration {i}" for i in (25, 50, 75)
     ]
     assert rule.remark().startswith(f"worker {next(iter(rule.team.lost))} crashed before iteration 25")
-
-
-def test_the_order_of_crashes_is_a_function_of_the_seed(tiny, blobs) -> None:
-    orders = {
-        tuple(Crashes(tiny({"update": {"rule": "mdgan", "workers": 6}}, seed=seed)).order) for seed in range(5)
-    }
-    assert len(orders) == 5
-    again = Crashes(tiny({"update": {"rule": "mdgan", "workers": 6}}, seed=0)).order
-    assert tuple(again) in orders
 
 
 def test_averages_and_swaps_are_over_the_survivors(tiny, blobs) -> None:
@@ -535,31 +431,4 @@ def test_losses_are_told_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None
     assert len(one.team.lost) == 3
 
 
-def test_a_run_with_crashes_resumes_exactly(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
-    """Stopped at three checkpoints, with two crashes on the way."""
-    table = {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.4, "crashes": True}
-    made = tiny({"networks": {"name": "dcgan"}, "update": table}, batch=4, kimg=0.24)
-    whole = train_and_score(made, blobs(), tmp_path / "whole", torch.device("cpu"))
-    alive = whole.history["workers/alive"]
-    assert [value for _, value in alive][:: len(alive) - 1] == [3, 1]
-    for stop in (2, 3, 4):
-        cut, stopping = tmp_path / f"cut {stop}", recorder(lambda e, n, at=stop: (e, n) == ("flush", at))
-        with pytest.raises(KeyboardInterrupt):
-            train_and_score(made, blobs(), cut, torch.device("cpu"), stopping)
-        resumed = train_and_score(made, blobs(), cut, torch.device("cpu"))
-        assert resumed.scores == whole.scores
-        assert resumed.reason == whole.reason != ""
-        assert resumed.history["workers/alive"] == alive
-
-
 # the published sizes
-
-
-def test_the_parameter_counts_of_the_paper_s_fully_connected_networks() -> None:
-    """z = 100, 512 hidden units, 28 x 28 pixels. The paper's D has ACGAN's 11 outputs, ours one."""
-    config = networks(name="gan", latent=100, width=512)
-    sizes = [
-        sum(p.numel() for p in build(Shape(1, 28), config, 0).parameters())
-        for build in (build_generator, build_discriminator)
-    ]
-    assert sizes == [716_560, 670_219 - 10 * (512 + 1)]
