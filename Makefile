@@ -58,10 +58,10 @@ chaos: $(READY) ## kill and damage tiny runs at random, and count what that cost
 
 report: $(READY) ## write the reports again from the tracking store
 	@$(given)
-	@"$$BIN/python" -m sweeps.page $${OUTPUTS:+--output "$$OUTPUTS/reports/sweeps"}
+	@"$$BIN/python" -m gans sweep-report $${OUTPUTS:+--output "$$OUTPUTS/reports/sweeps"}
 
 publish: $(READY) ## for maintainers: put a page or preset among those that ship   FROM=outputs/reports/digits
-	@"$$BIN/python" -m sweeps.publish -- "$$FROM"
+	@"$$BIN/python" -m gans publish -- "$$FROM"
 
 ui: $(READY) ## open the MLflow UI on this machine
 	@$(given)

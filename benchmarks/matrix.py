@@ -273,7 +273,6 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find
     Raises:
         InputError: an unknown name or key, a value out of range, data or weights that cannot be had.
     """
-    selection.validate()
     matrix.check_names(selection)
     models = list(dict.fromkeys(selection.models or matrix.file.models))
     datasets = selection.datasets or list(matrix.file.datasets)

@@ -1,4 +1,4 @@
-"""What `make bench`, `make score`, `make report` and `python -m benchmarks.sensitivity` ask for.
+"""Which part of a matrix a command takes, and where it runs.
 
 Nothing heavy is imported here, so that errors come at once.
 """
@@ -8,97 +8,83 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from gans import places
-from gans.commands import checks, options
-from gans.commands.options import Only, Option
-from gans.commands.outputs import Outputs
+from gans.commands.options import ONCE, Compile, Device, Graph, Outputs, flat, option
 from gans.errors import InputError, unknown
 from gans.registry import DATASETS
-from gans.schema import Precision
+from gans.schema import Precision, Where
 from gans.urls import shown
 
 MATRIX = "digits"
+MOST_DAMAGED, FEWEST_DAMAGED = 2_000, 50  # images; more only make the error bars shorter
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
 GIBIBYTES = 4.0
-MOST_DAMAGED, FEWEST_DAMAGED = 2_000, 50  # images; more only make the error bars shorter
 # cells at a time on a GPU: all together were fastest on one H200 (docs/speed-log.md) with 8 on the 16x16 images of
 # digits; on larger ones 4 are as fast as more, to a tenth
 SMALL, MANY, FEW = 16, 8, 4
-ENGINES = ("local", "ray")
 LOCAL = ("file", "local")  # schemes of URLs that name a folder of this machine
 
+MatrixName = Annotated[str, option("a file in benchmarks/matrices without .toml, or a path to one")]
+Preset = Annotated[str, option("tuned: MODEL-tuned beside every model that `gans sweep` has tuned")]
+Datasets = Annotated[Sequence[str] | None, option("these data sets in place of the matrix's; folder:PATH too")]
+Budget = Annotated[float, option("share of the matrix's images to train on", above=0, most=1_000)]
+Of = Annotated[Precision | None, option("of all cells; auto: by device; if not given, the matrix's")]
 
+
+@flat
 @dataclass(frozen=True)
 class Selection:
-    """What an invocation asks for; None means all that the file has."""
+    """A part of a matrix; None means all that the file has."""
 
-    models: Annotated[Sequence[str] | None, Option("only these models of the matrix")] = None
-    datasets: Annotated[
-        Sequence[str] | None, Option("these data sets in place of the matrix's; folder:PATH too")
-    ] = None
+    models: Annotated[Sequence[str] | None, option("only these models of the matrix")] = None
+    datasets: Datasets = None
     seeds: Annotated[
-        Sequence[int] | None, Option("these training seeds in place of the matrix's", least=0, most=2**31 - 1)
+        Sequence[int] | None, option("these training seeds in place of the matrix's", least=0, most=2**31 - 1)
     ] = None
-    budget: Annotated[float, Option("share of the matrix's images to train on", above=0, most=1_000)] = 1.0
-    precision: Annotated[Precision | None, Option("of all cells; auto: by device; if not given, the matrix's")] = (
-        None
-    )
-
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        options.check(self)
+    budget: Budget = 1.0
+    precision: Of = None
 
 
+@flat
 @dataclass(frozen=True)
-class Machine:
+class Place:
     """Where and how wide to run."""
 
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:1", repeated=False)] = "auto"
+    device: Annotated[Device, ONCE] = "auto"
     jobs: Annotated[
         int | None,
-        Option(
+        option(
             "cells or trials at a time, on each GPU or machine; if not given one per CPU core, or on a GPU 8 of "
             "small images and 4 of larger ones, as far as its memory goes",
-            repeated=False,
             least=1,
             most=1_024,
         ),
+        ONCE,
     ] = None
     runs: Annotated[
-        Path, Option("folder for checkpoints and pictures; with engine ray a URL too, as s3://...", repeated=False)
+        Path, option("folder for checkpoints and pictures; with engine ray a URL too, as s3://..."), ONCE
     ] = Path("runs")
     outputs: Outputs = field(default_factory=places.outputs)
-    graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
-    compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA; not measured)")] = False
-    workers: Annotated[
-        str | None,
-        Option(
-            "where MD-GAN's workers live: local (one process), or ray (RAY_ADDRESS, else this machine); if not "
-            "given, where the matrix says"
-        ),
-    ] = None
     engine: Annotated[
-        str,
-        Option("what runs cells: local, or ray (the cluster at RAY_ADDRESS, else this machine)", repeated=False),
+        Literal["local", "ray"],
+        option("what runs cells; ray: the cluster at RAY_ADDRESS, else this machine"),
+        ONCE,
     ] = "local"
     runtime_env: Annotated[
-        Path | None,
-        Option("file (JSON) of Ray's runtime_env for jobs on the nodes of a cluster", repeated=False),
+        Path | None, option("file (JSON) of Ray's runtime_env for jobs on the nodes of a cluster"), ONCE
     ] = None
-    cluster: Any = field(default=None, compare=False)  # of `ray`, once it is joined (`benchmarks.nodes.joined`)
+    # of `ray`, once it is joined (`benchmarks.nodes.joined`)
+    cluster: Annotated[Any, Parameter(parse=False)] = field(default=None, compare=False, kw_only=True)
 
     def validate(self) -> None:
-        """Refuse a device, a place or an engine that there can not be, before torch is loaded."""
-        checks.device(self.device)
-        if self.workers:
-            checks.workers(self.workers)
-        if self.engine not in ENGINES:
-            raise unknown("engine", self.engine, ENGINES)
+        """Refuse settings of a cluster without one."""
         if self.url and self.engine == "local":
             raise InputError(
                 f"RUNS={shown(self.url)} is no folder; take one, or ENGINE=ray, which brings files there"
@@ -172,80 +158,76 @@ class Machine:
         return min(devices.room(torch.device("cuda", card), GIBIBYTES) for card in self.cards)
 
 
-# what is asked where networks are as they were trained
-PLACE = ("device", "jobs", "runs", "outputs", "engine", "runtime_env")
+@flat
+@dataclass(frozen=True)
+class Machine(Place):
+    """Where and how wide to train."""
 
-MatrixName = Annotated[
-    str, Option("a file in benchmarks/matrices without .toml, or a path to one", positional=True)
-]
-Preset = Annotated[str, Option("tuned: MODEL-tuned beside every model that `make sweep` has tuned")]
+    graph: Graph = None
+    compile: Compile = False
+    workers: Annotated[
+        Where | None,
+        option(
+            "where MD-GAN's workers run: local (one process), or ray (RAY_ADDRESS, else this machine); if not "
+            "given, where the matrix says"
+        ),
+    ] = None
 
 
+@flat
 @dataclass(frozen=True)
 class Bench:
-    """Train, score, track and report a matrix."""
-
     matrix: MatrixName = MATRIX
+    _: KW_ONLY
     selection: Selection = field(default_factory=Selection)
     preset: Preset = ""
     machine: Machine = field(default_factory=Machine)
-    dry_run: Annotated[bool, Option("print the cells and their state, run nothing", repeated=False)] = False
-
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        options.check(self)
-        self.machine.validate()
+    dry_run: Annotated[bool, option("print the cells and their state, run nothing"), ONCE] = False
 
 
+@flat
 @dataclass(frozen=True)
-class Score:
-    """Score the finished cells of a matrix by other extractors, or on other numbers of images."""
-
+class Rescore:
     matrix: MatrixName = MATRIX
+    _: KW_ONLY
     extractors: Annotated[
-        Sequence[str] | None, Option("feature extractors to score by; if not given, the matrix's")
+        Sequence[str] | None, option("feature extractors to score by; if not given, the matrix's")
     ] = None
     count: Annotated[
-        int | None, Option("generated images behind a score; if not given, the matrix's", least=100, most=10**6)
+        int | None, option("generated images behind a score; if not given, the matrix's", least=100, most=10**6)
     ] = None
     selection: Selection = field(default_factory=Selection)
     preset: Preset = ""
-    machine: Annotated[Machine, Only(PLACE)] = field(default_factory=Machine)
-
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        options.check(self)
-        self.machine.validate()
+    machine: Place = field(default_factory=Place)
 
 
+@flat
 @dataclass(frozen=True)
 class Report:
-    """Write the report of a matrix again from the tracking store, and show its ranking."""
-
     matrix: MatrixName = MATRIX
-    selection: Annotated[Selection, Only(("datasets", "budget", "precision"))] = field(default_factory=Selection)
+    _: KW_ONLY
+    datasets: Datasets = None
+    budget: Budget = 1.0
+    precision: Of = None
     preset: Preset = ""
     outputs: Outputs = field(default_factory=places.outputs)
-    runs: Annotated[
-        Path, Option("folder of runs, to tell the store what it has missed", metavar="DIR", variable=False)
-    ] = Path("runs")
+    runs: Annotated[Path, option("folder of runs, for what the store has missed")] = Path("runs")
 
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        options.check(self)
+    @property
+    def selection(self) -> Selection:
+        return Selection(datasets=self.datasets, budget=self.budget, precision=self.precision)
 
 
+def labelled(name: str) -> None:
+    """Refuse a name that is no data set's of the registry."""
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+
+
+@flat
 @dataclass(frozen=True)
 class Sensitivity:
-    """Draw how each metric reacts to damaged images."""
-
-    data: Annotated[str, Option("a data set with labels", positional=True)]
-    count: Annotated[int, Option("images at most", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
-
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        options.check(self, lambda flag, value: f"{flag.flag} {value}")
-        if self.data not in DATASETS:
-            raise unknown("data set", self.data, DATASETS)
-        checks.device(self.device)
+    data: Annotated[str, option("a data set with labels", check=labelled)]
+    _: KW_ONLY
+    count: Annotated[int, option("images at most", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
+    device: Device = "auto"

@@ -14,7 +14,7 @@ from benchmarks.cluster import require
 from benchmarks.jobs import Floor
 from benchmarks.matrix import Matrix, cells, kinds
 from benchmarks.nodes import share_artifacts, share_data, wanted_by
-from benchmarks.options import Bench, Machine, Report, Score, Selection
+from benchmarks.options import Bench, Machine, Report, Rescore, Selection
 from gans import fidelity, schema
 from gans.commands import options
 from gans.compute import compiled, devices, graphs, precision
@@ -259,18 +259,23 @@ class MatrixPlan:
 
     def command(self) -> str:
         """The command that runs this selection again."""
-        asked = Bench(self.matrix.given, self.selection, self.matrix.preset, self.machine)
-        return options.command("bench", asked)
+        bench = Bench(self.matrix.given, selection=self.selection, preset=self.matrix.preset, machine=self.machine)
+        return options.command_line("gans bench", bench)
 
     def commands(self) -> dict[str, str]:
-        """What else can be asked of this experiment: its report, further scores, and all of the matrix."""
+        """Further commands for this experiment: its report, further scores, and all of the matrix."""
         matrix, preset = self.matrix.given, self.matrix.preset
         every_model = replace(self.selection, models=None)
         whole = replace(every_model, seeds=None)
+        report = Report(
+            matrix, datasets=whole.datasets, budget=whole.budget, precision=whole.precision, preset=preset
+        )
+        rescore = Rescore(matrix, selection=every_model, preset=preset)
+        bench = Bench(matrix, selection=whole, preset=preset, machine=self.machine)
         return {
-            "report": options.command("report", Report(matrix, whole, preset)),
-            "score": options.command("score", Score(matrix, selection=every_model, preset=preset)),
-            "whole": options.command("bench", Bench(matrix, whole, preset, self.machine)),
+            "report": options.command_line("gans report", report),
+            "score": options.command_line("gans rescore", rescore),
+            "whole": options.command_line("gans bench", bench),
         }
 
 

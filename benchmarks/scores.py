@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.matrix import Matrix
-from benchmarks.options import Machine, Score, Selection
+from benchmarks.options import Machine, Selection
 from benchmarks.runner import FINISHED, MatrixOutcome, MatrixRun, Planned
 from gans.errors import InputError
 from gans.runs.cell import Cell, extractor
@@ -40,7 +40,6 @@ def score(
     """
     for name in extractors or ():
         extractor(name)
-    Score(count=count).validate()
     run = ScoreRun(matrix, selection, machine, store, extractors, count)
     if not run.selected:
         raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `make bench` first")

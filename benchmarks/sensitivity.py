@@ -1,4 +1,4 @@
-"""How each metric reacts to damaged images: `python -m benchmarks.sensitivity digits`.
+"""How each metric reacts to damaged images: `gans sensitivity digits`.
 
 Held-out real images take the place of generated ones and are damaged step by step. A metric that does not move is
 blind to that damage; one that moves the wrong way misleads.
@@ -6,7 +6,6 @@ blind to that damage; one that moves the wrong way misleads.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +18,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from benchmarks.options import FEWEST_DAMAGED, MOST_DAMAGED, Sensitivity
+from benchmarks.options import FEWEST_DAMAGED, MOST_DAMAGED
 from gans import fidelity
-from gans.commands import options
 from gans.commands.score import plus_minus
-from gans.compute import devices
 from gans.data import datasets
 from gans.data.images import ImageData
-from gans.errors import InputError, exit_code
+from gans.errors import InputError
 from gans.fidelity.metric import error_of
 from gans.fidelity.protocol import SEED
 from gans.fidelity.scorer import Scorer
@@ -224,7 +221,7 @@ def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, picture: str)
         own = measured[measured["damage"] == damage.name]
         if not own.empty:
             parts += [f"### {damage.name.capitalize()} ({damage.unit})", markdown(_wide(own))]
-    parts += ["## Made by", f"```sh\npython -m benchmarks.sensitivity {images.name}\n```"]
+    parts += ["## Made by", f"```sh\ngans sensitivity {images.name}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -248,18 +245,3 @@ def write(name: str, device: torch.device, most: int = MOST_DAMAGED, root: Path 
     save(draw(measured, scorer, subject), picture)
     write_text(path, page(measured, scorer, subject, picture.name))
     return path
-
-
-def run(command: Sensitivity) -> int:
-    """Write the page; the output is its path."""
-    command.validate()
-    print(write(command.data, devices.resolve(command.device), command.count))
-    return 0
-
-
-def main() -> int:
-    return exit_code(lambda: run(options.parse(Sensitivity, sys.argv[1:], "python -m benchmarks.sensitivity")))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from gans.commands.main import main
+from gans.commands.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

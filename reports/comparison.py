@@ -214,7 +214,7 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: 
         f"![{escape(draw(found, names).alt)}]({quote(picture)})",
         markdown(unlike(found, names)),
         "## Made by",
-        "\n".join(["```sh", *commands, f".venv/bin/python -m reports.compare {names[0]} {names[1]}", "```"]),
+        "\n".join(["```sh", *commands, f"gans compare {names[0]} {names[1]}", "```"]),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -1,74 +1,68 @@
-"""What `make sweep` asks for. Nothing heavy is imported here, so that errors come at once."""
+"""What `gans sweep` takes. Nothing heavy is imported here, so that errors come at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from benchmarks.options import PLACE, Machine
-from gans.commands import options
-from gans.commands.checks import dataset
-from gans.commands.options import Only, Option
-from gans.errors import InputError, unknown
+from benchmarks.options import Machine
+from gans.commands import checks
+from gans.commands.options import ONCE, command_line, flat, option
+from gans.errors import InputError
 from gans.files import file_name, slug
-from gans.recipes import RECIPES, known
+from gans.recipes import RECIPES
 from gans.registry import label
 from gans.schema import Precision
 
 OBJECTIVES = ("score", "seconds")
-# the storage may hold a password, which is kept out of the arguments that everybody can read
-SECRETS = {"--storage": "GANS_STORAGE"}
-PRUNERS = ("halving", "median", "none")
 
 
+def study_name(name: str) -> None:
+    """Refuse a name that cannot be a folder's."""
+    file_name(name, "study")
+
+
+@flat
 @dataclass(frozen=True)
 class Request:
-    """The study that is asked for, and what becomes of its winners."""
+    """The study, and what becomes of its winners."""
 
-    model: Annotated[
-        str, Option(f"a model of the registry: {', '.join(RECIPES)}", positional=True, example="sagan")
-    ]
-    dataset: Annotated[str, Option("a data set, or folder:PATH")] = "digits"
-    trials: Annotated[int, Option("trials in total, finished or pruned", least=1, most=100_000)] = 30
+    model: Annotated[str, option(f"a model of the registry: {', '.join(RECIPES)}", check=checks.model)]
+    dataset: Annotated[str, option("a data set, or folder:PATH", check=checks.dataset)] = "digits"
+    _: KW_ONLY
+    trials: Annotated[int, option("trials in total, finished or pruned", least=1, most=100_000)] = 30
     storage: Annotated[
-        str, Option("a database: sqlite:///FILE or postgresql://...; GANS_STORAGE too", repeated=False)
+        str,
+        option("a database: sqlite:///FILE or postgresql://...; GANS_STORAGE too", env_var="GANS_STORAGE"),
+        ONCE,
     ] = "sqlite:///sweeps.db"
     study: Annotated[
-        str | None, Option("its name, if not to follow from model, data set, budget and objectives")
+        str | None,
+        option(
+            "its name, if not to follow from model, data set, budget and objectives",
+            check=study_name,
+        ),
     ] = None
-    seed: Annotated[int, Option("of the sampler", least=0, most=2**31 - 1)] = 0
-    pruner: Annotated[str, Option("halving, median or none")] = "halving"
-    objectives: Annotated[tuple[str, ...], Option("score, or score seconds")] = ("score",)
-    space: Annotated[Path | None, Option("a TOML file in place of the model's own search space")] = None
-    budget: Annotated[float, Option("share of the images that a trial trains on", above=0, most=1_000)] = 1.0
+    seed: Annotated[int, option("of the sampler", least=0, most=2**31 - 1)] = 0
+    pruner: Annotated[Literal["halving", "median", "none"], option("what ends trials early")] = "halving"
+    objectives: Annotated[tuple[Literal["score", "seconds"], ...], option("score, or score seconds")] = ("score",)
+    space: Annotated[Path | None, option("a TOML file in place of the model's own search space")] = None
+    budget: Annotated[float, option("share of the images that a trial trains on", above=0, most=1_000)] = 1.0
     precision: Annotated[
         Precision | None,
-        Option("of all trainings; if not given, the matrix's, which may depend on the device"),
+        option("of all trainings; if not given, the matrix's, which may depend on the device"),
     ] = None
-    finalists: Annotated[int, Option("best trials that are retrained", least=1, most=100)] = 3
+    finalists: Annotated[int, option("best trials that are retrained", least=1, most=100)] = 3
     fresh: Annotated[
-        int, Option("training seeds, used by no trial, of each of them and the default", least=1, most=1_000)
+        int, option("training seeds, used by no trial, of each of them and the default", least=1, most=1_000)
     ] = 5
-    join: Annotated[bool, Option("help with the trials, leave the rest to another process", repeated=False)] = (
-        False
-    )
+    join: Annotated[bool, option("help with the trials, leave the rest to another process"), ONCE] = False
 
     def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        if not known(self.model):
-            raise unknown("model", self.model, RECIPES)
-        dataset(self.dataset)
-        options.check(self)
-        if self.study is not None:
-            file_name(self.study, "study")
-        if self.pruner not in PRUNERS:
-            raise unknown("pruner", self.pruner, PRUNERS)
-        for objective in self.objectives:
-            if objective not in OBJECTIVES:
-                raise unknown("objective", objective, OBJECTIVES)
+        """Refuse objectives without the score, or in another order."""
         if self.objectives not in (OBJECTIVES[:1], OBJECTIVES):
-            raise InputError(f"OBJECTIVES={' '.join(self.objectives)}: take 'score', or 'score seconds'")
+            raise InputError(f"--objectives {' '.join(self.objectives)}: take 'score', or 'score seconds'")
 
     @property
     def name(self) -> str:
@@ -80,19 +74,13 @@ class Request:
         return self.study or "-".join(parts)
 
     def command(self) -> str:
-        """The `make` command that goes on with this sweep."""
-        return options.command("sweep", Search(self))
+        """The command that goes on with this sweep."""
+        return command_line("gans sweep", Search(self))
 
 
+@flat
 @dataclass(frozen=True)
 class Search:
-    """Tune a model, retrain the winners, report."""
-
     request: Request
-    machine: Annotated[Machine, Only(PLACE)] = field(default_factory=Machine)
-
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        self.machine.validate()
-        self.request.validate()
-        options.check(self)
+    _: KW_ONLY
+    machine: Machine = field(default_factory=Machine)

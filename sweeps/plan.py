@@ -10,7 +10,8 @@ from benchmarks.nodes import share_data, wanted_by
 from benchmarks.options import MATRIX, Bench, Machine, Selection
 from benchmarks.plan import check_cell
 from gans import schema
-from gans.commands import checks, options
+from gans.commands import checks
+from gans.commands.options import command_line
 from gans.compute import devices
 from gans.config import ShardedConfig, experiment
 from gans.recipes import recipe
@@ -32,7 +33,6 @@ def plan(request: Request, device: torch.device) -> Sweep:
     Raises:
         InputError: anything that would keep its trials from training.
     """
-    request.validate()
     default, seconds = default_cell(request, device)
     check_cell(default, device)
     check_scores(default.experiment.score.extractors, default.images)
@@ -74,7 +74,7 @@ def own_matrix(request: Request) -> Matrix | None:
 
 
 def tuned_bench(request: Request) -> str:
-    """The `make` command that trains the default and the preset on the data set's matrix, else on its data."""
+    """The command that trains the default and the preset on the data set's matrix, else on its data."""
     matrix = own_matrix(request)
     selection = Selection(
         models=[request.model, f"{request.model}-tuned"],
@@ -82,7 +82,8 @@ def tuned_bench(request: Request) -> str:
         budget=request.budget,
         precision=request.precision,
     )
-    return options.command("bench", Bench(matrix.name if matrix else MATRIX, selection, preset="tuned"))
+    bench = Bench(matrix.name if matrix else MATRIX, selection=selection, preset="tuned")
+    return command_line("gans bench", bench)
 
 
 def processes(sweep: Sweep) -> int:

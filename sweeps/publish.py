@@ -1,4 +1,4 @@
-"""Puts what was made here among what ships with this repository: `make publish FROM=outputs/reports/digits`.
+"""Puts what was made here among what ships with this repository: `gans publish outputs/reports/digits`.
 
 For maintainers: no other command writes there. A page goes with the folder that it lies in, a preset or a page of
 speed by itself.
@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import reports
 from benchmarks import matrix, speed
-from gans.errors import InputError, Parser, exit_code
+from gans.commands.options import flat, option
+from gans.errors import InputError
 from gans.files import write_text
 from gans.places import PRESETS, REPORTS, SPEED, VARIABLE, outputs
 from sweeps import ROOT
@@ -25,7 +27,7 @@ PLACES = {REPORTS: reports.SHIPPED, PRESETS: matrix.PRESETS, SPEED: speed.SHIPPE
 RANKED = reports.SHIPPED / ROOT.name  # its page is over all studies that ship
 
 
-def publish(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
+def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
     """Copy a file or a page's folder to where such things ship; returns that place.
 
     A folder's files take the place of those that are there; folders within are left alone unless it has them too.
@@ -57,7 +59,7 @@ def publish(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Pa
 def within(source: Path, root: Path) -> tuple[str, ...]:
     """The way from the outputs to a part of them."""
     if not source.exists():
-        raise InputError(f"'{source}' does not exist; make publish FROM={root / REPORTS / 'digits'}, for one")
+        raise InputError(f"'{source}' does not exist; gans publish {root / REPORTS / 'digits'}, for one")
     if not source.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{source} is not in {root}; {VARIABLE} names another folder of outputs")
     return source.resolve().relative_to(root.resolve()).parts or ("",)
@@ -90,17 +92,18 @@ def relinked(old: Path, new: Path, root: Path) -> str:
     return re.sub(r"\]\(([^)\s:#]+)\)", link, new.read_text(encoding="utf-8"))
 
 
-def run(arguments: Sequence[str]) -> int:
-    parser = Parser(prog="python -m sweeps.publish", description=__doc__)
-    parser.add_argument("source", type=Path, help="a page's folder, a page or a preset among your outputs")
-    target = publish(parser.parse_args(arguments).source, outputs())
+@flat
+@dataclass(frozen=True)
+class Publish:
+    source: Annotated[Path, option("a page's folder, a page or a preset among your outputs")]
+
+
+def publish(options: Publish) -> int:
+    """Print the place that it ships from."""
+    target = put(options.source, outputs())
     print(target)
     if target.parent == RANKED:
         from sweeps.pages import write_ranking  # seconds to import, wanted for these only
 
         print(write_ranking(RANKED))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(lambda: run(sys.argv[1:])))

@@ -7,7 +7,7 @@ import hashlib
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from gans import registry
+from gans.commands import main
 from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.runs.scoring import Scoring
@@ -44,6 +45,11 @@ TINY: dict[str, Any] = {
     "score": {"extractors": ["stub"], "images": 100, "curve_images": 100},
     "schedule": {"evaluations": 3, "grids": 2, "checkpoints": 4, "logs": 6},
 }
+
+
+def parsed(words: Sequence[str]) -> Any:
+    """The options that the words of a command line give, behind `gans`."""
+    return main.parse(words)[1].args[0]
 
 
 def until(look: Callable[[], Found], over: Callable[[], Any] = lambda: None, seconds: float = 300.0) -> Found:

@@ -16,86 +16,32 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import MISSING, dataclass, field
-from importlib import import_module
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cyclopts.argument import Argument
 
-from benchmarks.options import Bench, Report, Score, Sensitivity
-from benchmarks.speed.options import Goals, Speed
-from gans.commands import (
-    arithmetic,
-    config,
-    extractor,
-    interpolate,
-    main,
-    options,
-    register,
-    sample,
-    score,
-    sync,
-    train,
-    ui,
-    walk,
-)
-from gans.commands.options import Flag
-from gans.commands.zoo import ZooCommand
-from reports.compare import Compare
-from sweeps.options import Search
-from sweeps.page import Pages
+from gans.commands import main, make
 
 HANG = 60  # seconds; a row takes a few hundredths, but for the first one that imports torch
-GANS = {
-    "train": train.Train,
-    "sample": sample.Sample,
-    "interpolate": interpolate.Interpolate,
-    "arithmetic": arithmetic.Arithmetic,
-    "walk": walk.Walk,
-    "score": score.Score,
-    "zoo": ZooCommand,
-    "register": register.Register,
-    "extractor": extractor.Extractor,
-    "config": config.Config,
-    "sync": sync.Sync,
-    "ui": ui.Ui,
-}
-MODULES = {
-    "benchmarks": Bench,
-    "benchmarks.score": Score,
-    "benchmarks.report": Report,
-    "benchmarks.speed": Speed,
-    "benchmarks.sensitivity": Sensitivity,
-    "benchmarks.speed.gpu": Goals,
-    "reports.compare": Compare,
-    "sweeps": Search,
-    "sweeps.page": Pages,
-}
 # the first words of a command that is right up to what is wrong
 POSITIONAL = {
-    "gans train": "gan",
-    "gans sample": "none.safetensors",
-    "gans interpolate": "none.safetensors",
-    "gans arithmetic": "none.safetensors --a 1 --b 2 --c 3",
-    "gans walk": "none.safetensors",
-    "gans extractor": "digits",
-    "gans register": "abcd1234",
-    "benchmarks.sensitivity": "digits",
-    "reports.compare": "a b",
-    "sweeps": "gan",
+    "train": "gan",
+    "sample": "none.safetensors",
+    "interpolate": "none.safetensors",
+    "arithmetic": "none.safetensors --a 1 --b 2 --c 3",
+    "walk": "none.safetensors",
+    "extractor": "digits",
+    "register": "abcd1234",
+    "sensitivity": "digits",
+    "compare": "a b",
+    "sweep": "gan",
+    "publish": "none",
 }
 WRONG = {int: ("x", "1.5", "nan", ""), float: ("x", "1,5", "")}
-
-
-def mains() -> dict[str, Callable[[], int]]:
-    """The entry points by the program's name."""
-    entries = {name: f"{name}.__main__" for name in ("benchmarks", "benchmarks.speed", "sweeps")}
-    entries |= {name: name for name in ("benchmarks.score", "benchmarks.report", "benchmarks.speed.gpu")}
-    entries |= {name: name for name in ("benchmarks.sensitivity", "reports.compare")}
-    entries |= {name: name for name in ("sweeps.page", "gans.commands.make")}
-    return {"gans": main.main, **{name: import_module(module).main for name, module in entries.items()}}
 
 
 @dataclass(frozen=True)
@@ -108,30 +54,29 @@ class Row:
 
 
 def declared() -> list[Row]:
-    """What is wrong with the flags of every command, whatever they mean."""
-    commands = {f"gans {name}": declaration for name, declaration in GANS.items()} | MODULES
-    return [row for command, declaration in commands.items() for row in flags_of(command, declaration)]
+    """What is wrong with the options of every command, whatever they mean."""
+    return [row for command in main.COMMANDS if command != "chaos" for row in options_of(command)]
 
 
-def flags_of(command: str, declaration: type) -> Iterator[Row]:
-    right = f"{command} {POSITIONAL.get(command, '')}".strip()
+def options_of(command: str) -> Iterator[Row]:
+    right = f"gans {command} {POSITIONAL.get(command, '')}".strip()
     yield Row(f"{right} --no-such-flag", "--no-such-flag")
-    yield Row(f"{right} a b c d e f", "unrecognized")
-    if needed := [f.variable for f in options.flags(declaration) if f.option.positional and f.default is MISSING]:
-        yield Row(command, ", ".join(needed))
-    for flag in options.flags(declaration):
-        if flag.option.positional:
+    yield Row(f"{right} a b c d e f", "f")
+    if command in POSITIONAL:
+        yield Row(f"gans {command}", "requires an argument")
+    for argument in main.app()[command].assemble_argument_collection():
+        if not (argument.parse and argument.show) or argument.field_info.is_positional:
             continue
-        if flag.kind is bool:
-            yield Row(f"{right} {flag.flag}=1", flag.flag)
+        if argument.resolved_hint is bool:
+            yield Row(f"{right} {argument.name}=maybe", argument.name)
             continue
-        yield Row(f"{right} {flag.flag}", flag.flag)
-        for value in wrong(flag):
-            yield Row(f"{right} {flag.flag} {shlex.quote(value)}", flag.flag)
+        yield Row(f"{right} {argument.name}", argument.name)
+        for value in wrong(argument):
+            yield Row(f"{right} {argument.name} {shlex.quote(value)}", argument.name)
 
 
-def wrong(flag: Flag) -> tuple[str, ...]:
-    return ("no-such-choice", "") if flag.choices else WRONG.get(flag.kind, ())
+def wrong(argument: Argument) -> tuple[str, ...]:
+    return ("no-such-choice", "") if argument.get_choices() else WRONG.get(argument.resolved_hint, ())
 
 
 def row(words: str, says: str = "", **environment: str) -> Row:
@@ -140,7 +85,6 @@ def row(words: str, says: str = "", **environment: str) -> Row:
 
 DEAD = "http://me:hush@127.0.0.1:9"
 NAMES = [
-    row("gans", "COMMAND"),
     row("gans nosuch", "nosuch"),
     row("gans train nosuch", "unknown model"),
     row("gans train ''", "unknown model"),
@@ -157,7 +101,7 @@ NAMES = [
     row("gans train gan --set networks.widht=3", "width"),
     row("gans train gan --set loss.name=nosuch", "nosuch"),
     row("gans train gan --set score.extractors=nosuch", "extractors"),
-    row("gans train gan --workers nosuch", "nosuch"),
+    row("gans train gan --workers nosuch", "--workers"),
     row("gans train gan --workers ray", "ray"),
     row("gans train nosuch.module:Name", "nosuch.module"),
     row("gans config nosuch", "unknown model"),
@@ -170,77 +114,77 @@ NAMES = [
     row("gans register nosuch", "no id of an MLflow run"),
     row("gans register abcd1234 --name a/b", "no name of a model"),
     row("gans register abcd1234 --name a:b", "no name of a model"),
-    row("gans register abcd1234 --name -", "no name of a model"),
+    row("gans register abcd1234 --name=-", "no name of a model"),
     row("gans sync none", "none"),
     row("gans sync file.txt", "file.txt"),
-    row("gans ui --port 0", "at least 1, at most 65535"),
-    row("gans ui --port -1", "at least 1, at most 65535"),
-    row("gans ui --port 65536", "at most 65535"),
+    row("gans ui --port 0", ">= 1"),
+    row("gans ui --port -1", ">= 1"),
+    row("gans ui --port 65536", "<= 65535"),
     row("gans score", "IMAGES"),
     row("gans score none --reference digits", "does not exist"),
     row("gans score empty --reference nosuch", "unknown data set"),
     row("gans score empty --reference digits --device nosuch", "unknown device"),
-    row("benchmarks nosuch", "unknown matrix"),
-    row("benchmarks none.toml", "none.toml"),
-    row("benchmarks --models nosuch", "unknown model"),
-    row("benchmarks --datasets nosuch", "unknown data set"),
-    row("benchmarks --datasets folder:none", "does not exist"),
-    row("benchmarks --preset nosuch", "unknown preset"),
-    row("benchmarks --device nosuch", "unknown device"),
-    row("benchmarks --jobs 0", "JOBS=0"),
-    row("benchmarks --jobs -1", "JOBS=-1"),
-    row("benchmarks --engine rai", "did you mean 'ray'?"),
-    row("benchmarks --engine ray", "RAY_ADDRESS=nowhere is no HOST:PORT", RAY_ADDRESS="nowhere"),
-    row("benchmarks --runs s3://bucket/runs", "is no folder"),
-    row("benchmarks --budget 0", "BUDGET=0"),
-    row("benchmarks --budget -1", "BUDGET=-1"),
-    row("benchmarks --budget nan", "BUDGET=nan"),
-    row("benchmarks --budget inf", "BUDGET=inf"),
-    row("benchmarks.score nosuch", "unknown matrix"),
-    row("benchmarks.score --models nosuch", "unknown model"),
-    row("benchmarks.score --count 0", "COUNT=0"),
-    row("benchmarks.score --device nosuch", "unknown device"),
-    row("benchmarks.report nosuch", "no benchmark"),
-    row("benchmarks.report none.toml", "no benchmark"),
-    row("benchmarks.report --budget nan", "BUDGET=nan"),
-    row("benchmarks.speed --rounds 0", "ROUNDS=0"),
-    row("benchmarks.speed --threads 0", "THREADS=0"),
-    row("benchmarks.speed.gpu --rounds 0", "ROUNDS=0"),
-    row("benchmarks.sensitivity nosuch", "nosuch"),
-    row("benchmarks.sensitivity digits --count 1", "at least 50"),
-    row("reports.compare a", "OTHER"),
-    row("reports.compare a b c", "unrecognized"),
-    row("benchmarks.speed --count 1", "at least 100"),
-    row("benchmarks --workers nosuch", "unknown place for workers"),
-    row("sweeps nosuch", "unknown model"),
-    row("sweeps gan nosuch", "unrecognized"),
-    row("sweeps gan --dataset nosuch", "unknown data set"),
-    row("sweeps gan --trials 0", "TRIALS=0"),
-    row("sweeps gan --finalists 0", "FINALISTS=0"),
-    row("sweeps gan --fresh 0", "FRESH=0"),
-    row("sweeps gan --seed -1", "SEED=-1"),
-    row("sweeps gan --budget nan", "BUDGET=nan"),
-    row("sweeps gan --pruner nosuch", "unknown pruner"),
-    row("sweeps gan --objectives nosuch", "unknown objective"),
-    row("sweeps gan --objectives seconds score", "OBJECTIVES"),
-    row("sweeps gan --device nosuch", "unknown device"),
-    row("sweeps gan --jobs 0", "JOBS=0"),
-    row("gans.commands.make sweep", "MODEL"),
-    row("gans.commands.make bench", "unknown variable", MAKEFLAGS=" -- MODLES=gan"),
-    row("gans.commands.make bench", "MODELS", MODELS="'gan"),
+    row("gans bench nosuch", "unknown matrix"),
+    row("gans bench none.toml", "none.toml"),
+    row("gans bench --models nosuch", "unknown model"),
+    row("gans bench --datasets nosuch", "unknown data set"),
+    row("gans bench --datasets folder:none", "does not exist"),
+    row("gans bench --preset nosuch", "unknown preset"),
+    row("gans bench --device nosuch", "unknown device"),
+    row("gans bench --jobs 0", "--jobs"),
+    row("gans bench --jobs -1", "--jobs"),
+    row("gans bench --engine rai", 'Did you mean "ray"?'),
+    row("gans bench --engine ray", "RAY_ADDRESS=nowhere is no HOST:PORT", RAY_ADDRESS="nowhere"),
+    row("gans bench --runs s3://bucket/runs", "is no folder"),
+    row("gans bench --budget 0", "--budget"),
+    row("gans bench --budget -1", "--budget"),
+    row("gans bench --budget nan", "--budget"),
+    row("gans bench --budget inf", "--budget"),
+    row("gans rescore nosuch", "unknown matrix"),
+    row("gans rescore --models nosuch", "unknown model"),
+    row("gans rescore --count 0", "--count"),
+    row("gans rescore --device nosuch", "unknown device"),
+    row("gans report nosuch", "no benchmark"),
+    row("gans report none.toml", "no benchmark"),
+    row("gans report --budget nan", "--budget"),
+    row("gans speed --rounds 0", "--rounds"),
+    row("gans speed --threads 0", "--threads"),
+    row("gans gpu --rounds 0", "--rounds"),
+    row("gans sensitivity nosuch", "nosuch"),
+    row("gans sensitivity digits --count 1", ">= 50"),
+    row("gans compare a", "--other"),
+    row("gans compare a b c", "unexpected c"),
+    row("gans speed --count 1", ">= 100"),
+    row("gans bench --workers nosuch", "--workers"),
+    row("gans sweep nosuch", "unknown model"),
+    row("gans sweep gan nosuch", "unknown data set"),
+    row("gans sweep gan --dataset nosuch", "unknown data set"),
+    row("gans sweep gan --trials 0", "--trials"),
+    row("gans sweep gan --finalists 0", "--finalists"),
+    row("gans sweep gan --fresh 0", "--fresh"),
+    row("gans sweep gan --seed -1", "--seed"),
+    row("gans sweep gan --budget nan", "--budget"),
+    row("gans sweep gan --pruner nosuch", "--pruner"),
+    row("gans sweep gan --objectives nosuch", "--objectives"),
+    row("gans sweep gan --objectives seconds score", "--objectives"),
+    row("gans sweep gan --device nosuch", "unknown device"),
+    row("gans sweep gan --jobs 0", "--jobs"),
+    row("make sweep", "--model"),
+    row("make bench", "unknown variable", MAKEFLAGS=" -- MODLES=gan"),
+    row("make bench", "MODELS", MODELS="'gan"),
 ]
 FILES = [
-    row("benchmarks folder.toml", "folder.toml"),
-    row("benchmarks empty.toml", "empty.toml"),
-    row("benchmarks latin.toml", "latin.toml"),
-    row("benchmarks broken.toml", "broken.toml"),
-    row("benchmarks key.toml", "sedes"),
-    row("benchmarks type.toml", "seeds"),
-    row("benchmarks table.toml", "models"),
-    row("benchmarks model.toml", "nosuch"),
-    row("benchmarks file.txt", "unknown matrix"),
-    row("benchmarks.score broken.toml", "broken.toml"),
-    row("benchmarks.report broken.toml", "broken.toml"),
+    row("gans bench folder.toml", "folder.toml"),
+    row("gans bench empty.toml", "empty.toml"),
+    row("gans bench latin.toml", "latin.toml"),
+    row("gans bench broken.toml", "broken.toml"),
+    row("gans bench key.toml", "sedes"),
+    row("gans bench type.toml", "seeds"),
+    row("gans bench table.toml", "models"),
+    row("gans bench model.toml", "nosuch"),
+    row("gans bench file.txt", "unknown matrix"),
+    row("gans rescore broken.toml", "broken.toml"),
+    row("gans report broken.toml", "broken.toml"),
     *(
         row(f"gans {command}", "", GANS_DATA="data")
         for words in ("sample {0}", "walk {0}", "interpolate {0}", "arithmetic {0} --a 1 --b 2 --c 3")
@@ -262,19 +206,19 @@ FILES = [
     row("gans score file.txt --reference digits", "file.txt"),
 ]
 STORES = [
-    row("benchmarks", "nothing.db is no SQLite database", MLFLOW_TRACKING_URI="sqlite:///nothing.db"),
-    row("benchmarks", "folder.toml", MLFLOW_TRACKING_URI="sqlite:///folder.toml"),
-    row("benchmarks", "no directory", MLFLOW_TRACKING_URI="sqlite:///file.txt/mlflow.db"),
-    row("benchmarks", "Optuna's", MLFLOW_TRACKING_URI="sqlite:///optuna.db"),
-    row("benchmarks", "MLflow knows no", MLFLOW_TRACKING_URI="nonsense://x"),
-    row("benchmarks", "folders of files", MLFLOW_TRACKING_URI="./mlruns"),
-    row("benchmarks", "http://me:***@127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
-    row("benchmarks", "127.0.0.1", MLFLOW_TRACKING_URI="http://127.0.0.1:port"),
-    row("benchmarks --dry-run", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
-    row("benchmarks", "password=***", MLFLOW_TRACKING_URI="postgresql://127.0.0.1:9/x?user=u&password=hush"),
-    row("benchmarks.score", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
-    row("benchmarks.report", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
-    row("benchmarks.report", "no such column", MLFLOW_TRACKING_URI="sqlite:///tracking.db"),
+    row("gans bench", "nothing.db is no SQLite database", MLFLOW_TRACKING_URI="sqlite:///nothing.db"),
+    row("gans bench", "folder.toml", MLFLOW_TRACKING_URI="sqlite:///folder.toml"),
+    row("gans bench", "no directory", MLFLOW_TRACKING_URI="sqlite:///file.txt/mlflow.db"),
+    row("gans bench", "Optuna's", MLFLOW_TRACKING_URI="sqlite:///optuna.db"),
+    row("gans bench", "MLflow knows no", MLFLOW_TRACKING_URI="nonsense://x"),
+    row("gans bench", "folders of files", MLFLOW_TRACKING_URI="./mlruns"),
+    row("gans bench", "http://me:***@127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
+    row("gans bench", "127.0.0.1", MLFLOW_TRACKING_URI="http://127.0.0.1:port"),
+    row("gans bench --dry-run", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
+    row("gans bench", "password=***", MLFLOW_TRACKING_URI="postgresql://127.0.0.1:9/x?user=u&password=hush"),
+    row("gans rescore", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
+    row("gans report", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
+    row("gans report", "no such column", MLFLOW_TRACKING_URI="sqlite:///tracking.db"),
     row("gans train gan", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
     row("gans train gan", "nothing.db", MLFLOW_TRACKING_URI="sqlite:///nothing.db"),
     row("gans register abcd1234", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
@@ -283,14 +227,14 @@ STORES = [
     row("gans ui", "MLflow knows no", MLFLOW_TRACKING_URI="nonsense://x"),
     row("gans ui", "folders of files", MLFLOW_TRACKING_URI="./mlruns"),
     row("gans ui", "Optuna's", MLFLOW_TRACKING_URI="sqlite:///optuna.db"),
-    row("sweeps gan", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
-    row("sweeps gan --engine rai", "did you mean 'ray'?"),
-    row("sweeps gan --storage tracking.db", "sqlite:///"),
-    row("sweeps gan --storage sqlite:///tracking.db", "MLflow's"),
-    row("sweeps gan --storage sqlite:///nothing.db", "no SQLite database"),
-    row("sweeps gan --storage sqlite:///none/x.db", "no folder none"),
-    row("sweeps gan --storage 'postgresql://u:hush@127.0.0.1:9/x'", "u:***@127.0.0.1:9"),
-    row("sweeps gan", "u:***@127.0.0.1:9", GANS_STORAGE="postgresql://u:hush@127.0.0.1:9/x"),
+    row("gans sweep gan", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
+    row("gans sweep gan --engine rai", 'Did you mean "ray"?'),
+    row("gans sweep gan --storage tracking.db", "sqlite:///"),
+    row("gans sweep gan --storage sqlite:///tracking.db", "MLflow's"),
+    row("gans sweep gan --storage sqlite:///nothing.db", "no SQLite database"),
+    row("gans sweep gan --storage sqlite:///none/x.db", "no folder none"),
+    row("gans sweep gan --storage 'postgresql://u:hush@127.0.0.1:9/x'", "u:***@127.0.0.1:9"),
+    row("gans sweep gan", "u:***@127.0.0.1:9", GANS_STORAGE="postgresql://u:hush@127.0.0.1:9/x"),
 ]
 ROWS = [*declared(), *NAMES, *FILES, *STORES]
 
@@ -363,7 +307,7 @@ def bounded(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def answer(row: Row, programs: dict[str, Callable[[], int]], monkeypatch: pytest.MonkeyPatch) -> Answer:
+def answer(row: Row, monkeypatch: pytest.MonkeyPatch) -> Answer:
     """What a command says, called in this process."""
     program, *words = shlex.split(row.words)
     out, err, start = io.StringIO(), io.StringIO(), time.perf_counter()
@@ -375,13 +319,13 @@ def answer(row: Row, programs: dict[str, Callable[[], int]], monkeypatch: pytest
         for name, value in row.environment.items():
             patch.setenv(name, value)
         try:
-            code = programs[program]()
+            code = {"gans": main, "make": make}[program].main()
         except BaseException as error:
             code = f"{type(error).__name__}: {error}"
     return Answer(code, out.getvalue(), err.getvalue(), time.perf_counter() - start)
 
 
-MAKE = [flag.variable for declaration in MODULES.values() for flag in options.flags(declaration)]
+MAKE = {make.variable(argument) for target in make.TARGETS for argument in make.arguments(target)}
 
 
 def test_there_are_enough_rows():
@@ -391,8 +335,7 @@ def test_there_are_enough_rows():
 def test_bad_input_is_one_line_and_leaves_nothing(folder, monkeypatch):
     monkeypatch.chdir(folder)
     before, handler = sorted(folder.rglob("*")), signal.getsignal(signal.SIGTERM)
-    programs = mains()
-    answers = [(row, answer(row, programs, monkeypatch)) for row in ROWS]
+    answers = [(row, answer(row, monkeypatch)) for row in ROWS]
     for row, got in sorted(answers, key=lambda pair: -pair[1].seconds)[:20]:
         print(f"{got.seconds:6.2f} s  {row.words}  {row.environment or ''}")
     print(f"{sum(got.seconds for _, got in answers):6.2f} s  all {len(answers)}")
@@ -421,14 +364,16 @@ def process(words: str, cwd: Path, **environment: str) -> Answer:
 LIGHT = [
     "gans train nosuch",
     "gans train gan --workers nosuch",
-    "gans.cli ui --port 0",
-    "benchmarks --models nosuch",
-    "benchmarks --workers nosuch",
-    "benchmarks.speed --count x",
-    "reports.compare a",
-    "sweeps gan --storage sqlite:///none/x",
-    "sweeps.page --output",
-    "sweeps.publish",
+    "gans ui --port 0",
+    "gans bench --models nosuch",
+    "gans bench --workers nosuch",
+    "gans sensitivity nosuch",
+    "gans speed --rounds x",
+    "gans compare a",
+    "gans sweep gan --storage sqlite:///none/x",
+    "gans sweep-report --output",
+    "gans publish",
+    "gans smaple",
 ]
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from benchmarks import report, sensitivity
+from benchmarks import commands, sensitivity
 from benchmarks.options import Report
 from gans import places
 from gans.errors import InputError
@@ -79,7 +79,7 @@ def test_a_report_leaves_a_clone_clean(clone, tmp_path, monkeypatch):
     store = Store(f"sqlite:///{clone}/mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     test_report.fill(store, tmp_path)
-    assert report.run(Report(test_report.MATRIX)) == 0
+    assert commands.report(Report(test_report.MATRIX)) == 0
     assert (clone / "outputs/reports" / test_report.MATRIX / "README.md").exists()
     assert git(clone, "status", "--porcelain") == ""
 
@@ -91,13 +91,13 @@ def test_commands_leave_a_clone_clean(clone):
     environment.pop("MLFLOW_TRACKING_URI", None)
     small = ["--budget", "0.01"]
     for words in (
-        ["benchmarks", "digits", "--models", "gan", "--seeds", "0", *small],
-        ["benchmarks.report", "digits", *small],
-        ["sweeps", "gan", "--trials", "2", "--finalists", "1", "--fresh", "1", *small],
-        ["sweeps.page"],
-        ["benchmarks.score", "digits", "--models", "gan", "--seeds", "0", "--count", "200", *small],
+        ["bench", "digits", "--models", "gan", "--seeds", "0", *small],
+        ["report", "digits", *small],
+        ["sweep", "gan", "--trials", "2", "--finalists", "1", "--fresh", "1", *small],
+        ["sweep-report"],
+        ["rescore", "digits", "--models", "gan", "--seeds", "0", "--count", "200", *small],
     ):
-        line = [sys.executable, "-m", *words]
+        line = [sys.executable, "-m", "gans", *words]
         done = subprocess.run(line, cwd=clone, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         assert git(clone, "status", "--porcelain") == "", words

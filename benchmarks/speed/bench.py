@@ -32,7 +32,7 @@ def bench(matrix: str, flags: Sequence[str], device: torch.device) -> tuple[floa
         own = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", places.VARIABLE: ""}
         since = time.perf_counter()
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks", matrix, "--device", str(device), *flags],
+            [sys.executable, "-m", "gans", "bench", matrix, "--device", str(device), *flags],
             cwd=folder,
             env={**os.environ, **own, "GANS_DATA": str(data_root().absolute())},
             capture_output=True,

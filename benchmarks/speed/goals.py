@@ -20,7 +20,7 @@ from benchmarks.speed.page import Page, Section
 from benchmarks.speed.steps import Timing
 from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
 from gans import schema
-from gans.commands import options
+from gans.commands.options import command_line
 from gans.compute import devices
 from gans.errors import brief
 from gans.places import SPEED
@@ -163,7 +163,7 @@ def measure(command: Goals, device: torch.device) -> int:
         "device": devices.describe(device),
         "commit": code[schema.COMMIT] + (" (changed)" if code[schema.DIRTY] == "true" else ""),
         "torch": torch.__version__,
-        "command": options.command("gpu", command),
+        "command": command_line("gans gpu", command),
     }
     found = take(checks(Timing(device, devices.cores(), command.rounds, SECONDS)))
     missing = int((found["verdict"] == "not measured").sum())

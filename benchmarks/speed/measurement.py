@@ -15,7 +15,7 @@ from benchmarks.speed.rounds import ratio
 from benchmarks.speed.startup import start_up
 from benchmarks.speed.steps import Timing, operations
 from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
-from gans.commands import options
+from gans.commands.options import command_line
 from gans.compute import devices, graphs, precision
 from gans.errors import unknown
 from gans.schema import Settled
@@ -56,7 +56,7 @@ class Measurement:
             "turns": "{} of {:g} s".format(*self.turns),
             "load before": f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores",
             "date": date.today().isoformat(),
-            "command": options.command("speed", self.command),
+            "command": command_line("gans speed", self.command),
         }
         page = Page("Speed of training", machine)
         parts = {"steps": self.steps, "start-up": self.start_up, "scoring": self.scoring}

@@ -4,71 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gans.commands import options
-from gans.commands.artist import MOST, Artist, Drawing
-from gans.commands.checks import writable
-from gans.commands.options import Option
+from gans.commands.artist import MOST, Artist, Picture
+from gans.commands.options import flat, option
 from gans.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
+@flat
 @dataclass(frozen=True, kw_only=True)
-class Arithmetic(Drawing):
-    """Draw a - b + c of the mean latents of classes, as in the DCGAN paper."""
-
-    a: Annotated[str, Option("a class's name, or latents: 0:3,0:17,0:40", metavar="CLASS")]
-    b: Annotated[str, Option("likewise", metavar="CLASS")]
-    c: Annotated[str, Option("likewise", metavar="CLASS")]
-    examples: Annotated[int, Option("latents to average for a class", least=1, most=1_000)] = 3
+class Arithmetic(Picture):
+    a: Annotated[str, option("a class's name, or latents: 0:3,0:17,0:40", metavar="CLASS")]
+    b: Annotated[str, option("likewise", metavar="CLASS")]
+    c: Annotated[str, option("likewise", metavar="CLASS")]
+    examples: Annotated[int, option("latents to average for a class", least=1, most=1_000)] = 3
     among: Annotated[
-        int, Option("samples to choose them from: those that the classifier is surest of", least=1, most=MOST)
+        int, option("samples to choose them from: those that the classifier is surest of", least=1, most=MOST)
     ] = 2000
     noise: Annotated[
         float,
-        Option(
+        option(
             "of the eight images around the result: each number of their latents is within ± this",
             least=0,
             most=100,
         ),
     ] = 0.25
-    output: Annotated[Path | None, Option("the PNG to write; if not given, a new one in outputs/samples")] = None
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    options.add(commands, "arithmetic", Arithmetic, run)
-
-
-def run(asked: Arithmetic) -> int:
-    """Draw the mean latents of three sets of samples, their sum, and images near it."""
-    named = [asked.output] if asked.output else []
-    writable(named, [".png"], asked.force)
-    artist = Artist.of(asked)
+def arithmetic(options: Arithmetic) -> int:
+    artist = Artist.of(options)
     from gans.generate import latents
-    from gans.pictures.grids import save_picture
     from gans.pictures.strips import Term, strip
 
-    names = {"a": asked.a, "b": asked.b, "c": asked.c}
-    found = choose(names, asked, artist)
+    names = {"a": options.a, "b": options.b, "c": options.c}
+    found = choose(names, options, artist)
     z = {name: latents.chosen(own, artist.latent) for name, own in found.items()}
     terms = [Term(names[name], artist.draw(own), artist.draw(own.mean(dim=0)[None])[0]) for name, own in z.items()]
     result = latents.analogy(z["a"], z["b"], z["c"])
-    around = artist.draw(latents.nearby(result, 8, asked.noise, asked.seed))
+    around = artist.draw(latents.nearby(result, 8, options.noise, options.seed))
     drawn = strip(terms, artist.draw(result[None])[0], around)
-    (path,) = asked.files(named, "arithmetic", ".png")
-    save_picture(drawn, path)
     for name, own in found.items():
         print(f"{name} = {names[name]}: {','.join(own)}")
-    print(f"a - b + c in {path}")
+    options.save(drawn, "arithmetic", "a - b + c")
     return 0
 
 
-def choose(terms: dict[str, str], asked: Arithmetic, artist: Artist) -> dict[str, list[str]]:
+def choose(terms: dict[str, str], options: Arithmetic, artist: Artist) -> dict[str, list[str]]:
     """The latents of each term, as SEED:INDEX: those given, or those of samples that look most like its class."""
     from gans.generate import latents
 
@@ -82,16 +66,16 @@ def choose(terms: dict[str, str], asked: Arithmetic, artist: Artist) -> dict[str
         )
     classes, classify = classifier(artist.about)
     wanted = {name: class_index(term, classes) for name, term in terms.items() if name not in given}
-    among = asked.among
-    logits = classify(artist.draw(latents.draw(among, artist.latent, asked.seed)))
+    among = options.among
+    logits = classify(artist.draw(latents.draw(among, artist.latent, options.seed)))
     for name, index in wanted.items():
-        rows = latents.most_like(logits, index, asked.examples)
-        if len(rows) < asked.examples:
+        rows = latents.most_like(logits, index, options.examples)
+        if len(rows) < options.examples:
             raise InputError(
                 f"only {len(rows)} of {among} samples look like class '{classes[index]}', "
-                f"{asked.examples} are wanted; raise --among or lower --examples"
+                f"{options.examples} are wanted; raise --among or lower --examples"
             )
-        given[name] = [f"{asked.seed}:{row}" for row in rows]
+        given[name] = [f"{options.seed}:{row}" for row in rows]
     return {name: given[name] for name in terms}
 
 

@@ -2,52 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from gans import places
-from gans.commands.checks import device, drawing
-from gans.commands.options import Option
+from gans.commands.checks import drawing, writable
+from gans.commands.options import Device, flat, option
 from gans.errors import InputError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor, nn
 
     from gans.models.inputs import GeneratorInput, Prior
 
 LATENT = "latents as SEED:INDEX: image INDEX, from 0, row by row, of `gans sample --seed SEED`"
 MOST = 10**6  # images of a call
-Line = Annotated[Literal["slerp", "lerp"], Option("great circles or straight lines")]
+Line = Annotated[Literal["slerp", "lerp"], option("great circles or straight lines")]
+Class = Annotated[
+    str | None,
+    option(
+        "of this class, by its name or its number from 0; conditional generators only",
+        name="--class",
+        metavar="CLASS",
+    ),
+]
 
 
-@dataclass(frozen=True, kw_only=True)
+@flat
+@dataclass(frozen=True)
 class Drawing:
     """The options of every command that draws."""
 
     generator: Annotated[
-        str,
-        Option(
-            "a generator.safetensors, a run's folder, an MLflow run id (or how it begins), or zoo:NAME",
-            positional=True,
-        ),
+        str, option("a generator.safetensors, a run's folder, an MLflow run id (or how it begins), or zoo:NAME")
     ]
-    seed: Annotated[int, Option("of all that is random", least=0, most=10**18 - 1)] = 0
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
-    force: Annotated[bool, Option("write over an output that is there")] = False
+    _: KW_ONLY
+    seed: Annotated[int, option("of all that is random", least=0, most=10**18 - 1)] = 0
+    device: Device = "auto"
+    force: Annotated[bool, option("write over an output that is there")] = False
 
-    def files(self, named: Sequence[Path], stem: str, *suffixes: str) -> tuple[Path, ...]:
+    kinds: ClassVar[tuple[str, ...]] = (".png",)  # of files that it writes
+
+    @property
+    def named(self) -> tuple[Path, ...]:
+        """The files that the command line names."""
+        raise NotImplementedError
+
+    def files(self, stem: str, *suffixes: str) -> tuple[Path, ...]:
         """The files to write: those that were named, or else new ones in the folder of samples.
 
         Raises:
             InputError: without force, one of those named has come to be.
         """
-        if not named:
+        if not self.named:
             return places.free(places.outputs() / places.SAMPLES, stem, *suffixes)
-        for path in () if self.force else named:
+        for path in () if self.force else self.named:
             places.claim(path)
-        return tuple(named)
+        return self.named
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Picture(Drawing):
+    """The options of a command that draws one PNG."""
+
+    output: Annotated[Path | None, option("the PNG to write; if not given, a new one in outputs/samples")] = None
+
+    @property
+    def named(self) -> tuple[Path, ...]:
+        return (self.output,) if self.output else ()
+
+    def save(self, image: Image, stem: str, what: str) -> None:
+        """Write the picture and print where it is."""
+        from gans.pictures.grids import save_picture
+
+        (path,) = self.files(stem, ".png")
+        save_picture(image, path)
+        print(f"{what} in {path}")
 
 
 @dataclass(frozen=True)
@@ -65,20 +98,20 @@ class Artist:
     about: dict[str, Any]
 
     @classmethod
-    def of(cls, asked: Drawing) -> Artist:
-        """The generator that the command line names.
+    def of(cls, options: Drawing) -> Artist:
+        """The generator that the command line names, once it is clear that what is drawn can be written.
 
         Raises:
-            InputError: there is none, or its file is damaged.
+            InputError: there is none, its file is damaged, or an output is in the way.
         """
         from gans.runs.find import find_generator
 
-        device(asked.device)
-        path = find_generator(asked.generator)
+        writable(options.named, options.kinds, options.force)
+        path = find_generator(options.generator)
         from gans.compute import devices  # seconds to import, which a wrong name does not wait for
         from gans.generate.sampling import load_generator
 
-        return cls(asked.generator, *load_generator(path, devices.resolve(asked.device)))
+        return cls(options.generator, *load_generator(path, devices.resolve(options.device)))
 
     @property
     def latent(self) -> int:

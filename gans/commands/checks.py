@@ -12,6 +12,7 @@ from typing import get_args
 from gans.errors import InputError, unknown
 from gans.files import expand
 from gans.places import taken
+from gans.recipes import RECIPES, known
 from gans.registry import DATASETS
 from gans.schema import Where
 
@@ -42,11 +43,18 @@ def device(name: str) -> str:
     return name
 
 
+def model(name: str) -> str:
+    """The name of a recipe."""
+    if not known(name):
+        raise unknown("model", name, RECIPES)
+    return name
+
+
 def workers(where: str, context: str = "") -> Where:
     """The name of a place where an update rule's workers can live; `context` tells where it stands."""
-    for known in get_args(Where):
-        if where == known:
-            return known
+    for place in get_args(Where):
+        if where == place:
+            return place
     raise unknown("place for workers", where, get_args(Where), context)
 
 
@@ -56,7 +64,7 @@ def dataset(name: str) -> str:
         path = expand(name.removeprefix(FOLDER))
         if path.name and not path.exists():
             raise InputError(f"{name}: {path} does not exist; check the path")
-    elif name not in DATASETS:
+    elif name and name not in DATASETS:
         raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
     return name
 

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from gans.commands import options
-from gans.commands.options import Option
+from gans.commands.options import flat, option
 
 
+@flat
 @dataclass(frozen=True)
 class Config:
-    """List the recipes or, of one of them, every setting."""
-
-    recipe: Annotated[
-        str, Option("gan, dcgan, ..., or package.module:Name; if not given, the recipes", positional=True)
-    ] = ""
+    recipe: Annotated[str, option("gan, dcgan, ..., or package.module:Name; if not given, the recipes")] = ""
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    options.add(commands, "config", Config, run)
-
-
-def run(asked: Config) -> int:
+def config(options: Config = Config()) -> int:
     """Print one line for each recipe, or for each setting of one."""
-    if asked.recipe:
-        return print_settings(asked.recipe)
+    if options.recipe:
+        return print_settings(options.recipe)
     return print_recipes()
 
 

@@ -1,47 +1,146 @@
-"""The command line: `gans train | sample | zoo | score | ...`; `COMMANDS` has all of it."""
+"""The command line: `gans COMMAND`; a command's module is imported when it is called."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.metadata import version
+from inspect import BoundArguments
+from typing import Any
 
-from gans.commands import (
-    arithmetic,
-    config,
-    extractor,
-    interpolate,
-    register,
-    sample,
-    score,
-    sync,
-    train,
-    ui,
-    walk,
-    zoo,
-)
-from gans.errors import Parser, exit_code
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
-# each adds its command to the parser, and imports what is heavy when it runs
-COMMANDS = (train, sample, interpolate, arithmetic, walk, score, zoo, register, extractor, config, sync, ui)
+from gans.commands.options import as_text
+from gans.errors import InputError, exit_code, unknown
+from gans.registry import allow, allow_named
+from gans.urls import go_on_without_secrets
+
+SECRETS = {"--storage": "GANS_STORAGE"}  # options that may hold a password, and the variables that do as well
+# by name, as parts are: the rooms above this one have commands, too
+COMMANDS = {
+    "bench": ("benchmarks.commands:bench", "Train, score, track and report a matrix."),
+    "rescore": ("benchmarks.commands:rescore", "Score a matrix's finished cells anew, without training."),
+    "report": ("benchmarks.commands:report", "Write the report of a matrix again from the tracking store."),
+    "sweep": ("sweeps.commands:sweep", "Tune a model, retrain the winners, report."),
+    "sweep-report": (
+        "sweeps.commands:sweep_report",
+        "Write the pages of all sweeps again.",
+    ),
+    "compare": ("reports.compare:compare", "Set two tracked matrices side by side: scores, and what differs."),
+    "train": ("gans.commands.train:train", "Train one model on one data set, tracked in MLflow."),
+    "sample": ("gans.commands.sample:sample", "Draw images from a trained generator."),
+    "interpolate": (
+        "gans.commands.interpolate:interpolate",
+        "Go from latent to latent: a strip, GIF or video.",
+    ),
+    "walk": ("gans.commands.walk:walk", "Draw a plane of latent space as a grid."),
+    "arithmetic": ("gans.commands.arithmetic:arithmetic", "Draw a - b + c of the mean latents of classes."),
+    "score": ("gans.commands.score:score", "Score images, or a trained generator, against a data set."),
+    "zoo": ("gans.commands.zoo:zoo", "List trained generators, draw from one, or add some."),
+    "register": ("gans.commands.register:register", "Register the generator that a run kept as an MLflow model."),
+    "extractor": ("gans.commands.extractor:extractor", "Train a data set's own feature extractor."),
+    "config": ("gans.commands.config:config", "List the recipes or, of one of them, every setting."),
+    "sync": ("gans.commands.sync:sync", "Bring to the tracking store what it has missed of runs."),
+    "ui": ("gans.commands.ui:ui", "Open the MLflow UI on this machine."),
+    "speed": ("benchmarks.speed.commands:speed", "Time training beside its arithmetic and beside tutorials."),
+    "gpu": ("benchmarks.speed.commands:gpu", "Measure the figures to reach on a GPU, beside their goals."),
+    "sensitivity": ("benchmarks.commands:sensitivity", "Draw how each metric reacts to damaged images."),
+    "publish": ("sweeps.publish:publish", "For maintainers: put a page or preset among those that ship."),
+}
+
+
+def entry() -> int:
+    """Entry point of the `gans` command: `main`, once no password stands among the arguments of this process."""
+    go_on_without_secrets("gans", SECRETS)
+    return main()
 
 
 def main() -> int:
-    """Entry point of the `gans` command."""
-
-    def run() -> int:
-        asked = parser().parse_args()
-        return asked.run(asked)
-
-    return exit_code(run)
+    """Run the command of this process's arguments; returns its exit code."""
+    return exit_code(lambda: run(sys.argv[1:]))
 
 
-def parser() -> Parser:
-    """The parser of all commands; a parsed namespace holds under `run` what to call with it."""
-    top = Parser(prog="gans", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add(commands)
-    return top
+def run(words: Sequence[str], *configs: Callable[..., None]) -> int:
+    """Run a command; returns its exit code.
+
+    Args:
+        words: of the command line, behind `gans`.
+        configs: of `cyclopts.App`: what else gives options their values.
+
+    Raises:
+        InputError: a command, option or value that there is not.
+    """
+    command, bound = parse(words, *configs)
+    return command(*bound.args, **bound.kwargs) or 0
+
+
+def parse(words: Sequence[str], *configs: Callable[..., None]) -> tuple[Callable[..., int | None], BoundArguments]:
+    """As `run`: the command and its options, not yet run."""
+    gans = app()
+    gans.config = configs
+    words, modules = plugins(words)
+    allow(*modules)
+    allow_named(words)
+    try:
+        command, bound, _ = gans.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise InputError(line(error)) from error
+    bound.apply_defaults()
+    return command, bound
+
+
+def plugins(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of a command line without `--plugin MODULE`, and these modules."""
+    left, modules, rest = [], [], iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == "--plugin":
+            modules.append(value if equals else next(rest, ""))
+        else:
+            left.append(word)
+    return left, modules
+
+
+@cache
+def app() -> App:
+    """All commands."""
+    plain = Parameter(consume_multiple=1, negative_iterable=(), negative_bool=(), show_default=shown)
+    gans = App(
+        name="gans",
+        help="A benchmark for generative adversarial networks: train, score, track, sweep, report.",
+        help_epilogue="With any command, --plugin MODULE: files may name parts of this module; its code runs.",
+        version=lambda: version("gans"),
+        help_format="plaintext",
+        default_parameter=plain,
+        result_action="return_value",
+    )
+    for name, (place, text) in COMMANDS.items():
+        gans.command(place, name=name, help=text)
+    return gans
+
+
+def shown(default: Any) -> str | None:
+    """A default as help shows it; None for what is off or empty."""
+    values = default if isinstance(default, tuple) else (default,)
+    return None if default is None or default is False else " ".join(map(as_text, values)) or None
+
+
+def line(error: CycloptsError) -> str:
+    """What is wrong with a command line."""
+    if isinstance(error.__cause__, InputError):
+        return str(error.__cause__)
+    if isinstance(error, UnknownCommandError):
+        return str(unknown("command", (error.unused_tokens or [""])[0], COMMANDS))
+    if isinstance(error, UnusedCliTokensError) and error.command_chain:
+        words = " ".join(error.unused_tokens or ())
+        return f"unexpected {words}; gans {error.command_chain[0]} --help lists what it takes"
+    if isinstance(error, MissingArgumentError) and error.argument and error.argument.children:
+        error.argument = next(child for child in error.argument.children if child.required)  # of a part
+    error.verbose = False
+    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

@@ -1,83 +1,93 @@
-"""What the Makefile runs: `make` puts its variables into the environment, from which a command line is made.
+"""What the Makefile runs: `make` puts its variables into the environment, where options find their values.
 
-`python -m gans.commands.make bench` runs what `make bench` does.
-`python -m gans.commands.make help` says what there is.
+`python -m gans.commands.make bench` runs the command of `make bench`.
+`python -m gans.commands.make help` lists targets and variables.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from gans.commands import options
-from gans.errors import exit_code, unknown
-from gans.registry import load
-from gans.urls import without_secrets
+from cyclopts import App
+from cyclopts.argument import Argument, ArgumentCollection
+from cyclopts.token import Token
 
-# options that go into the environment if they hold a password
-SECRETS = {"--storage": "GANS_STORAGE"}
+from gans.commands import main as gans
+from gans.errors import InputError, exit_code, unknown
+from gans.registry import allow, allow_named
+
+# for those who work on the suite: the wheel lacks it
+gans.COMMANDS["chaos"] = (
+    "tests.chaos.command:chaos",
+    "Kill and damage tiny runs at random, and count what that costs.",
+)
+# the command of each target
+TARGETS = {name: name for name in ("bench", "sweep", "speed", "gpu", "chaos", "report", "ui")} | {
+    "score": "rescore"
+}
 # of the Makefile itself; SHELL is make's own
 MAKEFILE_VARIABLES = ("PYTHON", "VENV", "EXTRAS", "ARGS", "FROM", "PLUGIN", "SHELL")
 
 
-@dataclass(frozen=True)
-class Target:
-    """A target whose variables are a command's options.
-
-    Attributes:
-        words: the command line's first words, after `python -m`.
-        declaration: `package.module:Name` of the command's options.
-    """
-
-    words: tuple[str, ...]
-    declaration: str
-
-    @property
-    def options(self) -> type:
-        return load("command", self.declaration)
-
-
-TARGETS = {
-    "bench": Target(("benchmarks",), "benchmarks.options:Bench"),
-    "sweep": Target(("sweeps",), "sweeps.options:Search"),
-    "score": Target(("benchmarks.score",), "benchmarks.options:Score"),
-    "speed": Target(("benchmarks.speed",), "benchmarks.speed.options:Speed"),
-    "gpu": Target(("benchmarks.speed.gpu",), "benchmarks.speed.options:Goals"),
-    "chaos": Target(("tests.chaos",), "tests.chaos.options:Chaos"),
-    "report": Target(("benchmarks.report",), "benchmarks.options:Report"),
-    "ui": Target(("gans", "ui"), "gans.commands.ui:Ui"),
-}
-
-
 def main() -> int:
-    return exit_code(lambda: run(sys.argv[1:], os.environ))
+    return exit_code(lambda: run(sys.argv[1:]))
 
 
-def run(words: Sequence[str], variables: Mapping[str, str]) -> int:
-    """Print the help, or become the command of the target that is the first word."""
-    target, goals = words[0], variables.get("MAKECMDGOALS", "").split() or words[:1]
-    if target != "help":
-        check(overrides(variables.get("MAKEFLAGS", "")), goals)
-        words, secrets = without_secrets(command_line(target, variables), SECRETS)
-        os.environ.update(secrets)
-        _become(words)
-    print(describe(Path("Makefile").read_text(encoding="utf-8")))
-    return 0
+def run(words: Sequence[str]) -> int:
+    """Print the help, or run the command of the target that is the first word."""
+    target, goals = words[0], os.environ.get("MAKECMDGOALS", "").split() or words[:1]
+    if target == "help":
+        print(describe(Path("Makefile").read_text(encoding="utf-8")))
+        return 0
+    check(overrides(os.environ.get("MAKEFLAGS", "")), goals)
+    allow(*os.environ.get("PLUGIN", "").split())
+    return gans.run([TARGETS[target]], from_environment)
 
 
-def _become(words: Sequence[str]) -> NoReturn:
-    """Go on as `python -m WORDS`: the same process, so that Ctrl-C and the exit code are the command's."""
-    os.execv(sys.executable, [sys.executable, "-m", *words])
+def from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Give options the values of their variables.
+
+    An empty variable counts as not given; a switch is off if it is 0; lists are words as a shell reads them, so
+    that `DATASETS="'folder:/my images'"` is one.
+    """
+    for argument in arguments:
+        name = variable(argument)
+        given = os.environ.get(name, "").strip() if argument.parse else ""
+        allow_named(given)
+        for index, value in enumerate(values(argument, name, given)):
+            argument.append(Token(keyword=name, value=value, source="", index=index))
 
 
-def command_line(target: str, variables: Mapping[str, str]) -> list[str]:
-    """What follows `python -m`."""
-    return [*TARGETS[target].words, *options.arguments(target, TARGETS[target].options, variables)]
+def values(argument: Argument, name: str, given: str) -> list[str]:
+    """The words that a variable stands for.
+
+    Raises:
+        InputError: quotes that do not close.
+    """
+    if not given:
+        return []
+    many = argument.token_count()
+    if many[0] == 1 and not many[1]:
+        return [given]
+    try:
+        return shlex.split(given)
+    except ValueError as error:
+        raise InputError(f"{name}={given}: {str(error).lower()}; write 'a b' for a space") from None
+
+
+def variable(argument: Argument) -> str:
+    """An option's name as a variable of `make`."""
+    return argument.name.lstrip("-").replace("-", "_").upper()
+
+
+def arguments(target: str) -> list[Argument]:
+    """The options of a target's command."""
+    return [argument for argument in gans.app()[TARGETS[target]].assemble_argument_collection() if argument.show]
 
 
 def overrides(flags: str) -> list[str]:
@@ -92,30 +102,26 @@ def check(names: Sequence[str], goals: Sequence[str]) -> None:
     Raises:
         InputError: with the nearest name.
     """
-    taken = [flag.variable for goal in goals if goal in TARGETS for flag in variables_of(goal)]
+    taken = [variable(argument) for goal in goals if goal in TARGETS for argument in arguments(goal)]
     for name in names:
         if name not in (*taken, *MAKEFILE_VARIABLES):
             raise unknown("variable", name, taken, f" of make {' '.join(goals)}")
 
 
-def variables_of(target: str) -> list[options.Flag]:
-    """The options of a target that make takes."""
-    return [flag for flag in options.flags(TARGETS[target].options) if flag.option.variable]
-
-
 def describe(makefile: str) -> str:
     """The targets, as the Makefile's `## ` comments say what they do, with their variables and defaults."""
-    return "\n".join(line for found in _targets(makefile) for line in _lines(*found))
+    return "\n".join(
+        line
+        for target, text in re.findall(r"^([a-z-]+):.*?## (.*)$", makefile, re.MULTILINE)
+        for line in (f"{target:<10} {text}", *(_variables(target) if target in TARGETS else ()))
+    )
 
 
-def _targets(makefile: str) -> Iterator[tuple[str, str]]:
-    yield from re.findall(r"^([a-z-]+):.*?## (.*)$", makefile, re.MULTILINE)
-
-
-def _lines(target: str, text: str) -> Iterator[str]:
-    yield f"{target:<10} {text}"
-    for flag in variables_of(target) if target in TARGETS else ():
-        yield f"    {flag.variable:<10} {flag.help}"
+def _variables(target: str) -> Iterator[str]:
+    for argument in arguments(target):
+        default = gans.shown(argument.field_info.default) if not argument.required else None
+        end = f" (default: {default})" if default else ""
+        yield f"    {variable(argument):<11} {argument.parameter.help}{end}"
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Annotated
 
-from gans.commands import options
-from gans.commands.options import Option
+from gans.commands.options import flat, option
 from gans.errors import InputError
 from gans.urls import DEFAULT_URI
 
@@ -18,43 +17,43 @@ if TYPE_CHECKING:
 LONGEST = 200  # characters of a name
 
 
-@dataclass(frozen=True)
-class Register:
-    """Log the generator that a run kept as an MLflow model, and register it."""
-
-    run_id: Annotated[str, Option("a finished cell's MLflow run id, or how it begins", positional=True)]
-    name: Annotated[
-        str, Option("of the registered model; if not given, the model's and the data set's, dcgan-digits for one")
-    ] = ""
-
-
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    options.add(commands, "register", Register, run)
-
-
-def run(asked: Register) -> int:
-    """Register a generator, and say how it is used."""
-    check(asked.name)
+def run_id(text: str) -> None:
+    """Refuse what is no id of a run."""
     from gans.runs.find import is_run
 
-    if not is_run(asked.run_id):
-        raise InputError(
-            f"'{asked.run_id}' is no id of an MLflow run; give 4 or more of its characters, 0-9 and a-f"
-        )
-    from gans.runs.registration import register
-
-    print("\n".join(lines(register(asked.run_id, asked.name))))
-    return 0
+    if not is_run(text):
+        raise InputError(f"'{text}' is no id of an MLflow run; give 4 or more of its characters, 0-9 and a-f")
 
 
-def check(name: str) -> None:
+def model_name(name: str) -> None:
     """Refuse a name that the registry, its addresses or a shell would not take."""
     if name and not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST - 1}}}", name):
         raise InputError(
             f"--name '{name}' is no name of a model; take up to {LONGEST} letters, digits, '-', '_' and '.', "
             "dcgan-digits for one"
         )
+
+
+@flat
+@dataclass(frozen=True)
+class Register:
+    run_id: Annotated[str, option("a finished cell's MLflow run id, or how it begins", check=run_id)]
+    _: KW_ONLY
+    name: Annotated[
+        str,
+        option(
+            "of the registered model; if not given, the model's and the data set's, dcgan-digits for one",
+            check=model_name,
+        ),
+    ] = ""
+
+
+def register(options: Register) -> int:
+    """Register a generator, and say how it is used."""
+    from gans.runs import registration
+
+    print("\n".join(lines(registration.register(options.run_id, options.name))))
+    return 0
 
 
 def lines(made: Registered) -> list[str]:

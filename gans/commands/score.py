@@ -7,14 +7,12 @@ import math
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gans.commands import options
 from gans.commands.checks import FOLDER, dataset, drawing
-from gans.commands.checks import device as device_name
-from gans.commands.options import Option
+from gans.commands.options import Device, flat, option
 from gans.errors import InputError
 from gans.files import expand
 
@@ -35,62 +33,61 @@ KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
 
 
+@flat
 @dataclass(frozen=True)
 class Score:
-    """Score images, or a trained generator, against a data set."""
-
-    images: Annotated[str, Option(IMAGES, positional=True)] = ""
+    images: Annotated[str, option(IMAGES)] = ""
+    _: KW_ONLY
     reference: Annotated[
-        str, Option("digits, mnist, ..., folder:PATH; of a generator, what it was trained on", metavar="DATASET")
+        str,
+        option(
+            "digits, mnist, ..., folder:PATH; of a generator, what it was trained on",
+            metavar="DATASET",
+            check=dataset,
+        ),
     ] = ""
-    extractor: Annotated[str, Option("auto: the data set's own, else inception, else cifar10-resized")] = "auto"
+    extractor: Annotated[str, option("auto: the data set's own, else inception, else cifar10-resized")] = "auto"
     metric: Annotated[
-        tuple[str, ...], Option("metrics that are not registered, package.module:Name", metavar="NAME")
+        tuple[str, ...], option("metrics that are not registered, package.module:Name", metavar="NAME")
     ] = ()
     count: Annotated[
-        int | None, Option(f"images to draw from a generator; {COUNT:,} if not given", least=1, most=10**6)
+        int | None, option(f"images to draw from a generator; {COUNT:,} if not given", least=1, most=10**6)
     ] = None
-    list: Annotated[bool, Option("list the extractors and where they come from")] = False
-    json: Annotated[bool, Option("print JSON in place of a table")] = False
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
+    list: Annotated[bool, option("list the extractors and where they come from")] = False
+    json: Annotated[bool, option("print JSON in place of a table")] = False
+    device: Device = "auto"
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    options.add(commands, "score", Score, run)
-
-
-def run(asked: Score) -> int:
+def score(options: Score = Score()) -> int:
     """Score images, or list what they can be scored with."""
-    if asked.list:
-        return list_extractors(asked.json)
-    if not asked.images:
+    if options.list:
+        return list_extractors(options.json)
+    if not options.images:
         raise missing("IMAGES")
-    check_names(asked)
+    check_names(options)
     from gans import fidelity
     from gans.compute import devices
     from gans.fidelity.scorer import Scorer
 
-    device = devices.resolve(asked.device)
-    given = read(asked, device)
-    name = fidelity.default_extractor(given.reference) if asked.extractor == "auto" else asked.extractor
-    scorer = Scorer(given.reference, name, len(given.images), device, further=asked.metric)
+    device = devices.resolve(options.device)
+    given = read(options, device)
+    name = fidelity.default_extractor(given.reference) if options.extractor == "auto" else options.extractor
+    scorer = Scorer(given.reference, name, len(given.images), device, further=options.metric)
     scores = scorer.score(given.images, given.labels)
-    report = as_json if asked.json else as_table
+    report = as_json if options.json else as_table
     print(report(given, scorer, scores))
     return 0
 
 
-def check_names(asked: Score) -> None:
+def check_names(options: Score) -> None:
     """Refuse names of nothing before anything is loaded."""
-    device_name(asked.device)
-    if asked.reference:
-        dataset(asked.reference)
     from gans import zoo
     from gans.runs.find import is_run
 
-    path = expand(asked.images)
-    if not (path.exists() or is_run(asked.images) or zoo.named(asked.images) or asked.images.startswith(FOLDER)):
+    path = expand(options.images)
+    if not (
+        path.exists() or is_run(options.images) or zoo.named(options.images) or options.images.startswith(FOLDER)
+    ):
         raise InputError(f"{path} does not exist; check the path")
 
 
@@ -102,7 +99,7 @@ class Given:
         images: uint8 (n, channels, side, side), of the reference's shape.
         reference: the data set.
         note: on how the images came to be; empty if there is nothing to say.
-        labels: int64 (n,), the reference's classes that they were asked for; None if they were asked for none.
+        labels: int64 (n,), the reference's classes that they were drawn for; None without.
     """
 
     images: Tensor
@@ -115,7 +112,7 @@ def missing(what: str) -> InputError:
     return InputError(f"{what} is missing: gans score IMAGES --reference mnist; gans score --help says more")
 
 
-def read(asked: Score, device: torch.device) -> Given:
+def read(options: Score, device: torch.device) -> Given:
     """The images that the command line names, checked against the data set that it names.
 
     Raises:
@@ -125,24 +122,24 @@ def read(asked: Score, device: torch.device) -> Given:
     from gans.runs.find import find_generator, is_run
     from gans.schema import GENERATOR, RUN_FILE
 
-    elsewhere = is_run(asked.images) or zoo.named(asked.images)
-    path = find_generator(asked.images) if elsewhere else expand(asked.images)
+    elsewhere = is_run(options.images) or zoo.named(options.images)
+    path = find_generator(options.images) if elsewhere else expand(options.images)
     if any((path / name).is_file() for name in (GENERATOR, RUN_FILE)):
         path = find_generator(str(path))  # a run's folder holds grids of samples, which are no samples
     if path.suffix == ".safetensors":
-        return drawn(path, asked, device)
-    if not asked.reference:
+        return drawn(path, options, device)
+    if not options.reference:
         raise missing("--reference")
     if path.suffix == ".pt":
         raise InputError(f"{path} is a training state; name the {GENERATOR} beside it")
-    if asked.count is not None:
-        raise InputError(f"--count {asked.count} is for generators; of {path} every image is scored")
-    given = from_array(path, asked.reference) if path.suffix == ".npz" else from_files(asked)
+    if options.count is not None:
+        raise InputError(f"--count {options.count} is for generators; of {path} every image is scored")
+    given = from_array(path, options.reference) if path.suffix == ".npz" else from_files(options)
     check(given, path)
     return given
 
 
-def drawn(path: Path, asked: Score, device: torch.device) -> Given:
+def drawn(path: Path, options: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with, and what they are compared with."""
     from gans import fidelity
     from gans.data import datasets
@@ -150,13 +147,15 @@ def drawn(path: Path, asked: Score, device: torch.device) -> Given:
     from gans.generate import sampling
     from gans.models.inputs import Prior
 
-    count = COUNT if asked.count is None else asked.count
+    count = COUNT if options.count is None else options.count
     generator, about = sampling.load_generator(path, device)
     channels, side = about["shape"]
-    reference = trained_on(about, side) if not asked.reference else datasets.load(asked.reference, resolution=side)
+    reference = (
+        trained_on(about, side) if not options.reference else datasets.load(options.reference, resolution=side)
+    )
     if channels != reference.channels:
         raise InputError(f"{path} draws {channels}-channel images, '{reference.name}' has {reference.channels}")
-    name = fidelity.default_extractor(reference) if asked.extractor == "auto" else asked.extractor
+    name = fidelity.default_extractor(reference) if options.extractor == "auto" else options.extractor
     fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
     check_memory(str(path), (count, channels, side, side), "ask for fewer images")
     prior = Prior.from_about(about)
@@ -184,7 +183,7 @@ def trained_on(about: Mapping[str, Any], side: int) -> ImageData:
         raise InputError(f"{error}; or name the data to compare with: --reference") from None
 
 
-def from_files(asked: Score) -> Given:
+def from_files(options: Score) -> Given:
     """Images of a folder or archive, both splits if there are two; none is resized, since that would be scored.
 
     Where the data set's own images are padded (MNIST: 28 to 32), files of that size are padded likewise.
@@ -197,13 +196,13 @@ def from_files(asked: Score) -> Given:
     from gans.data import datasets
     from gans.data.folders import FOLDER
 
-    reference = datasets.load(asked.reference)
+    reference = datasets.load(options.reference)
     side = reference.resolution
-    found = datasets.load(FOLDER + asked.images.removeprefix(FOLDER), resolution=side)
+    found = datasets.load(FOLDER + options.images.removeprefix(FOLDER), resolution=side)
     known = {(side, side), *(size for size in reference.sizes if max(size) <= side)}
     if len(found.sizes) > 1 or not known.issuperset(found.sizes):
         raise InputError(
-            f"{asked.images} holds images of {in_words(found.sizes)} pixels, '{reference.name}' takes "
+            f"{options.images} holds images of {in_words(found.sizes)} pixels, '{reference.name}' takes "
             f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name their data set"
         )
     return Given(torch.cat([found.train, found.test]), reference, "; ".join(found.remarks))
@@ -312,7 +311,7 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
 
 
 def left_out(given: Given, scores: dict[str, float]) -> list[str]:
-    """A line on the classes without a distance of their own, of images that were asked for classes."""
+    """A line on the classes without a distance of their own, of images that were options for classes."""
     from gans.fidelity.metric import whole
     from gans.fidelity.metrics.classes import FEWEST
 

@@ -4,34 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from gans.commands import options
-from gans.commands.options import Option
+from gans.commands.options import flat, option
 from gans.errors import InputError
 
 
+@flat
 @dataclass(frozen=True)
 class Sync:
-    """Tell the tracking store what stands in the journals of runs and it does not know."""
-
-    folder: Annotated[Path, Option("folder of runs, of one matrix or of one run", positional=True)] = Path("runs")
+    folder: Annotated[Path, option("folder of runs, of one matrix or of one run")] = Path("runs")
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    options.add(commands, "sync", Sync, run)
-
-
-def run(asked: Sync) -> int:
+def sync(options: Sync = Sync()) -> int:
     """Returns 0 if the store knows all of it now."""
-    if not asked.folder.is_dir():
-        raise InputError(f"no folder {asked.folder}; name the one that runs are kept in, `runs` for one")
+    if not options.folder.is_dir():
+        raise InputError(f"no folder {options.folder}; name the one that runs are kept in, `runs` for one")
     from gans.runs.courier import GRACE
     from gans.runs.sync import sync
     from gans.runs.tracking import Store, shown
 
     store = Store()
-    synced = sync(asked.folder, store, GRACE)
-    print("\n".join(synced.lines()) or f"{shown(store.uri)} knows all that stands in {asked.folder}")
+    synced = sync(options.folder, store, GRACE)
+    print("\n".join(synced.lines()) or f"{shown(store.uri)} knows all that stands in {options.folder}")
     return int(bool(synced.left.runs))

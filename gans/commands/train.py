@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
-from gans.commands import options
-from gans.commands.checks import dataset, device, workers
-from gans.commands.options import Option
+from gans.commands import checks
+from gans.commands.options import Compile, Device, Graph, flat, option
 from gans.commands.progress import duration
 from gans.errors import InputError, unknown
-from gans.recipes import RECIPES, known, recipe
+from gans.recipes import RECIPES, recipe
 from gans.runs import databases
-from gans.schema import Precision
+from gans.schema import Precision, Where
 from gans.urls import tracking_uri
 
 if TYPE_CHECKING:
@@ -28,57 +27,49 @@ if TYPE_CHECKING:
 EXPERIMENT = "train"  # in MLflow, and the folder's name
 
 
+def setting(text: str) -> None:
+    """Refuse what `--set` cannot take."""
+    from gans.config import Experiment
+
+    for key in assignment(text):
+        if key not in Experiment.model_fields:
+            raise unknown("key", key, Experiment.model_fields, " in --set")
+
+
+@flat
 @dataclass(frozen=True)
 class Train:
-    """Train one model on one data set, tracked in MLflow."""
-
-    model: Annotated[str, Option(f"a recipe: {', '.join(RECIPES)}", positional=True)]
-    dataset: Annotated[str, Option("digits, mnist, ..., folder:PATH", positional=True)] = "digits"
+    model: Annotated[str, option(f"a recipe: {', '.join(RECIPES)}", check=checks.model)]
+    dataset: Annotated[str, option("digits, mnist, ..., folder:PATH", check=checks.dataset)] = "digits"
+    _: KW_ONLY
     seed: Annotated[
-        int, Option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)
+        int, option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)
     ] = 0
     kimg: Annotated[
-        float | None, Option("budget in thousands of images; if not given, the recipe's", above=0, most=10**7)
+        float | None, option("budget in thousands of images; if not given, the recipe's", above=0, most=10**7)
     ] = None
-    device: Annotated[str, Option("auto, cpu, cuda or cuda:1")] = "auto"
-    precision: Annotated[Precision | None, Option("auto: by device; if not given, the recipe's")] = None
-    graph: Annotated[bool | None, Option("record training steps as CUDA graphs; if not given, on CUDA")] = None
-    compile: Annotated[bool, Option("compile both networks within the recorded step (CUDA)")] = False
-    set: Annotated[tuple[str, ...], Option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
-    workers: Annotated[str, Option("where MD-GAN's workers live: local, or ray")] = "local"
-    runs: Annotated[Path, Option("folder for checkpoints and pictures")] = Path("runs")
-
-    def validate(self) -> None:
-        """Refuse what cannot be before anything is loaded."""
-        from gans.config import Experiment
-
-        if not known(self.model):
-            raise unknown("model", self.model, RECIPES)
-        dataset(self.dataset)
-        device(self.device)
-        workers(self.workers)
-        for key in (key for text in self.set for key in assignment(text)):
-            if key not in Experiment.model_fields:
-                raise unknown("key", key, Experiment.model_fields, " in --set")
+    device: Device = "auto"
+    precision: Annotated[Precision | None, option("auto: by device; if not given, the recipe's")] = None
+    graph: Graph = None
+    compile: Compile = False
+    set: Annotated[
+        tuple[str, ...], option("any key of `gans config MODEL`", metavar="KEY=VALUE", check=setting)
+    ] = ()
+    workers: Annotated[Where, option("where MD-GAN's workers run")] = "local"
+    runs: Annotated[Path, option("folder for checkpoints and pictures")] = Path("runs")
 
     def experiment(self) -> Experiment:
-        """The experiment: the recipe, with what the command line lays over it."""
+        """The recipe, with what the command line lays over it."""
         from gans.config import experiment
 
         given = {"kimg": self.kimg, "precision": self.precision}
-        asked = {"dataset": self.dataset, "seed": self.seed}
-        asked |= {key: value for key, value in given.items() if value is not None}
-        return experiment(recipe(self.model).settings, asked, *map(assignment, self.set), where="--set")
+        named = {"dataset": self.dataset, "seed": self.seed}
+        named |= {key: value for key, value in given.items() if value is not None}
+        return experiment(recipe(self.model).settings, named, *map(assignment, self.set), where="--set")
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    options.add(commands, "train", Train, run)
-
-
-def run(asked: Train) -> int:
+def train(options: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
-    asked.validate()
     databases.check_tracking(tracking_uri())
     from gans.commands.progress import busy, screen
     from gans.compute import devices, precision
@@ -89,23 +80,23 @@ def run(asked: Train) -> int:
     from gans.runs.sync import left_behind
     from gans.runs.tracking import Store
 
-    experiment, device = asked.experiment(), devices.resolve(asked.device)
+    experiment, device = options.experiment(), devices.resolve(options.device)
     with busy("reading data, looking for extractors"):
-        cell = resolve(asked.model, experiment, device)
+        cell = resolve(options.model, experiment, device)
     place = Place(
         EXPERIMENT,
         tracking_uri(),
-        asked.device,
+        options.device,
         devices.cores(),
-        graph=asked.graph,
-        compile=asked.compile,
-        workers=workers(asked.workers),
+        graph=options.graph,
+        compile=options.compile,
+        workers=options.workers,
     )
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
-        print(f"{asked.model} trains in float32, as no lower precision was measured on CUDA")
+        print(f"{options.model} trains in float32, as no lower precision was measured on CUDA")
     living.close_dead(Store(place.uri))  # the store is whole before anything writes to it
-    folder = asked.runs / EXPERIMENT / cell.slug
+    folder = options.runs / EXPERIMENT / cell.slug
     with screen({cell.name: cell.experiment.budget}) as shown:
         shown.start(cell.name, cell.experiment.budget)
         outcome = run_cell(cell, folder, place, partial(shown.tell, cell.name))

@@ -16,10 +16,9 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import IO, Annotated, Any
+from typing import IO, Annotated
 
-from gans.commands import options
-from gans.commands.options import Option
+from gans.commands.options import flat, option
 from gans.errors import InputError
 from gans.runs import artifacts, databases
 from gans.urls import shown, tracking_uri
@@ -34,25 +33,19 @@ ENDED_BY = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
+@flat
 @dataclass(frozen=True)
 class Ui:
-    """Open the MLflow UI on this machine."""
-
-    port: Annotated[int, Option("TCP port on localhost", least=1, most=HIGHEST)] = 5000
+    port: Annotated[int, option("TCP port on localhost", least=1, most=HIGHEST)] = 5000
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    options.add(commands, "ui", Ui, run)
-
-
-def run(asked: Ui) -> int:
+def ui(options: Ui = Ui()) -> int:
     """Serve until Ctrl-C, which is its proper end; returns the exit code."""
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(uri)} in a browser")
     databases.check_tracking(uri)
-    check_port(asked.port)
+    check_port(options.port)
     try:
         with ended_by_signals(), tempfile.TemporaryFile() as said:
             new = databases.missing(uri)
@@ -60,7 +53,7 @@ def run(asked: Ui) -> int:
                 make_store(said)
             else:
                 bring_home(uri)
-            with Server.started(asked.port, uri, said) as server:
+            with Server.started(options.port, uri, said) as server:
                 server.wait_until_it_answers()
                 print(f"MLflow UI of {shown(uri)}: {server.address} (Ctrl-C ends it)", flush=True)
                 if not new:

@@ -3,65 +3,61 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from gans.commands import options, sample
-from gans.commands.options import Option
+from gans.commands.artist import MOST
+from gans.commands.options import flat, option
+from gans.commands.sample import Sample, sample
 from gans.errors import InputError
 
 if TYPE_CHECKING:
     from gans.zoo import Entry
 
 
+@flat
 @dataclass(frozen=True)
-class ZooCommand:
-    """List trained generators, or draw images from one of them."""
-
-    name: Annotated[str, Option("of a generator to draw from; if not given, all are listed", positional=True)] = ""
+class Zoo:
+    name: Annotated[str, option("of a generator to draw from; if not given, all are listed")] = ""
+    _: KW_ONLY
     index: Annotated[
-        str, Option("a folder or URL with a zoo.toml, in place of the shipped one and GANS_ZOO's", metavar="PLACE")
+        str, option("a folder or URL with a zoo.toml, in place of the shipped one and GANS_ZOO's", metavar="PLACE")
     ] = ""
-    count: Annotated[int, Option("images to draw")] = 64
-    seed: Annotated[int, Option("of all that is random")] = 0
-    json: Annotated[bool, Option("list as JSON")] = False
+    count: Annotated[int, option("images to draw", least=1, most=MOST)] = 64
+    seed: Annotated[int, option("of all that is random", least=0, most=10**18 - 1)] = 0
+    json: Annotated[bool, option("list as JSON")] = False
     add: Annotated[
-        tuple[str, ...], Option("put the generators of these MLflow runs into a zoo", metavar="RUN")
+        tuple[str, ...], option("put the generators of these MLflow runs into a zoo", metavar="RUN")
     ] = ()
-    to: Annotated[Path | None, Option("the zoo's folder, for --add")] = None
-    force: Annotated[bool, Option("replace generators of the same names, for --add")] = False
-    licence: Annotated[str, Option("of the weights, for --add")] = ""
-    data_licence: Annotated[str, Option("of the data, for --add; known for digits, mnist and fashion-mnist")] = ""
+    to: Annotated[Path | None, option("the zoo's folder, for --add")] = None
+    force: Annotated[bool, option("replace generators of the same names, for --add")] = False
+    licence: Annotated[str, option("of the weights, for --add")] = ""
+    data_licence: Annotated[str, option("of the data, for --add; known for digits, mnist and fashion-mnist")] = ""
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser."""
-    options.add(commands, "zoo", ZooCommand, run)
-
-
-def run(asked: ZooCommand) -> int:
+def zoo(options: Zoo = Zoo()) -> int:
     """List, draw, or add."""
-    if asked.add:
-        return put(asked)
-    if asked.name:
-        name = f"zoo:{asked.index}#{asked.name}" if asked.index else f"zoo:{asked.name}"
-        return sample.run(sample.Sample(generator=name, count=asked.count, seed=asked.seed))
-    return show(asked)
+    if options.add:
+        return put(options)
+    if options.name:
+        name = f"zoo:{options.index}#{options.name}" if options.index else f"zoo:{options.name}"
+        return sample(Sample(generator=name, count=options.count, seed=options.seed))
+    return show(options)
 
 
-def show(asked: ZooCommand) -> int:
+def show(options: Zoo) -> int:
     """Print what the zoos hold."""
-    from gans.zoo import Zoo, zoos
+    from gans import zoo
 
-    found = {zoo: zoo.entries() for zoo in ([Zoo(asked.index)] if asked.index else zoos())}
-    if asked.json:
+    found = {one: one.entries() for one in ([zoo.Zoo(options.index)] if options.index else zoo.zoos())}
+    if options.json:
         every = [pair for entries in found.values() for pair in entries.items()]
         print(json.dumps([{"name": name, **entry.model_dump()} for name, entry in every], indent=2))
         return 0
-    for zoo, entries in found.items():
+    for one, entries in found.items():
         for name, entry in entries.items():
-            print(described(f"{zoo.place}#{name}" if asked.index else name, entry))
+            print(described(f"{one.place}#{name}" if options.index else name, entry))
     print("\ngans zoo NAME draws from one; zoo:NAME names it in every command that takes a generator")
     return 0
 
@@ -82,14 +78,14 @@ def described(name: str, entry: Entry) -> str:
     return "\n".join([f"{name}: {score}", *(f"  {key:<8}  {text}" for key, text in lines.items())])
 
 
-def put(asked: ZooCommand) -> int:
+def put(options: Zoo) -> int:
     """Add generators of runs to a zoo's folder."""
-    if asked.to is None or not asked.licence:
-        missing = "--to" if asked.to is None else "--licence"
+    if options.to is None or not options.licence:
+        missing = "--to" if options.to is None else "--licence"
         raise InputError(f"{missing} is missing: gans zoo --add RUN --to FOLDER --licence MIT")
     from gans.runs.deposit import Licences, deposit
 
-    licences = Licences(asked.licence, asked.data_licence)
-    for name, entry in deposit(asked.add, asked.to, licences, asked.force).items():
+    licences = Licences(options.licence, options.data_licence)
+    for name, entry in deposit(options.add, options.to, licences, options.force).items():
         print(described(name, entry))
     return 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks import __main__ as command
 from benchmarks import estimate
 from benchmarks.estimate import Estimate, Tried, size
+from gans.commands import main
 from gans.commands.progress import Cost
 from gans.runs import cell as cells
 from gans.runs.cell import Cell
@@ -97,12 +97,12 @@ def test_a_dry_run_needs_no_weights(tmp_path, monkeypatch, capsys):
     (tmp_path / "own.toml").write_text(
         'seeds = [0]\n[defaults]\nkimg = 2\nscore.extractors = ["inception"]\n[datasets.digits]\n[models.gan]\n'
     )
-    monkeypatch.setattr("sys.argv", ["benchmarks", "own.toml", "--dry-run"])
-    assert command.main() == 0
+    monkeypatch.setattr("sys.argv", ["gans", "bench", "own.toml", "--dry-run"])
+    assert main.main() == 0
     said = capsys.readouterr().out.splitlines()
     assert "gan/digits/0" in said[0] and said[0].endswith("to do")
     assert said[1].startswith("first needed: Inception weights: /no/such/file is not a file")
     assert said[2].startswith("expected: ")
-    monkeypatch.setattr("sys.argv", ["benchmarks", "own.toml"])
-    assert command.main() == 2
+    monkeypatch.setattr("sys.argv", ["gans", "bench", "own.toml"])
+    assert main.main() == 2
     assert capsys.readouterr().err.startswith("error: Inception weights")

@@ -158,7 +158,7 @@ def test_a_sweep_on_three_nodes_outlives_a_worker(three, postgres, tmp_path) -> 
     asked = ["gan", "--trials", "6", "--budget", "0.02", "--finalists", "1", "--fresh", "1", "--engine", "ray"]
     with (made.folder / "said").open("w") as file:
         sweep = subprocess.Popen(
-            [sys.executable, "-m", "sweeps", *asked],
+            [sys.executable, "-m", "gans", "sweep", *asked],
             cwd=made.folder,
             env=made.environment,
             stdout=file,

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`, run as a user runs it: records, exit codes, skipping, resuming."""
+"""`gans bench`, run as a user runs it: records, exit codes, skipping, resuming."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Bench:
         }
 
     def start(self, *flags: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "benchmarks", "tiny.toml", *flags]
+        command = [sys.executable, "-m", "gans", "bench", "tiny.toml", *flags]
         return subprocess.Popen(
             command,
             cwd=self.folder,

@@ -11,8 +11,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.options import Bench
-from gans.commands import options
+from tests.conftest import parsed
 from tests.gans.training.mdgan.test_cluster import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -57,8 +56,8 @@ def test_the_slurm_script_starts_ray_on_all_nodes_and_the_matrix_on_the_first(tm
     assert "--nodes=3 --ntasks=3 --exclude=127.0.0.1" in steps[1]
     assert f"--address={address} --num-cpus=8 --block" in steps[1]
     (asked,) = [(words, where) for name, words, where in said if name == "python"]
-    assert asked == (["-m", "benchmarks", "digits", "--seeds", "0", "1", "--engine", "ray"], address)
-    assert options.parse(Bench, asked[0][2:], "it").machine.engine == "ray"
+    assert asked == (["-m", "gans", "bench", "digits", "--seeds", "0", "1", "--engine", "ray"], address)
+    assert parsed(asked[0][2:]).machine.engine == "ray"
 
 
 # fields of KubeRay's custom resources (v1), as far as the manifest may use them
@@ -111,10 +110,10 @@ def test_the_manifest_fits_kuberay_and_runs_a_matrix():
         fits(container, CONTAINER)
         volumes = {volume["name"] for volume in spec["volumes"]}
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
-    python, flag, module, *words = job["entrypoint"].split()
-    assert (python, flag, module) == ("python", "-m", "benchmarks")
-    asked = options.parse(Bench, words, "it")
-    asked.validate()
+    python, flag, program, *words = job["entrypoint"].split()
+    assert (python, flag, program) == ("python", "-m", "gans")
+    asked = parsed(words)
+    asked.machine.validate()
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert asked.machine.engine == "ray"
     assert str(asked.machine.runs.parent) in mounted

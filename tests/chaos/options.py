@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import Annotated
 
 from gans import places
-from gans.commands.options import Option
-from gans.commands.outputs import Outputs
+from gans.commands.options import ONCE, Outputs, flat, option
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
+@flat
+@dataclass(frozen=True, kw_only=True)
 class Chaos:
-    """Kill and damage tiny runs at random, run them again, and count what that cost."""
-
-    count: Annotated[int, Option("trials, with those that were tried before", least=1, most=100_000)] = 100
-    seed: Annotated[int, Option("of all that is random", least=0, most=2**31 - 1)] = 1
+    count: Annotated[int, option("trials, with those that were tried before", least=1, most=100_000)] = 100
+    seed: Annotated[int, option("of all that is random", least=0, most=2**31 - 1)] = 1
     page: Annotated[
         Path | None,
-        Option("file for what was found; if not given, beside it", metavar="FILE", variable=False, repeated=False),
+        option("file for what was found; if not given, beside it", metavar="FILE"),
+        ONCE,
     ] = None
-    code: Annotated[Path, Option("clone whose code is tried", metavar="DIR", variable=False, repeated=False)] = (
-        ROOT
-    )
+    code: Annotated[Path, option("clone whose code is tried", metavar="DIR"), ONCE] = ROOT
     outputs: Outputs = field(default_factory=places.outputs)
 
     @property

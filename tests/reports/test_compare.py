@@ -13,10 +13,11 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from gans.commands import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.runs.tracking import Store
-from reports import compare, comparison
+from reports import comparison
 from reports.results import Board
 
 BOARD = Board("digits", "fd_digits", "Digits")
@@ -94,7 +95,7 @@ def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path
     assert "by chance" not in text  # two rows are too few to expect one
     assert "| `precision` | float32 | bf16 |" in text
     assert "| `shards` | — | iid |" in text  # a setting that the one had not yet
-    assert "\nmake bench\nmake bench\n.venv/bin/python -m reports.compare slow fast\n" in text
+    assert "\nmake bench\nmake bench\ngans compare slow fast\n" in text
     assert "| `gans.device` | a CPU | a CPU |" in text
     assert "`batch`" not in text and "`gans.commit`" not in text
     assert Image.open(path.with_suffix(".png")).width > 500
@@ -161,6 +162,6 @@ def test_the_ratio_s_interval_covers_the_truth_as_often_as_it_says() -> None:
 def test_bad_names_are_one_line(monkeypatch, capsys, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)  # the runs of who has run a benchmark here are known to no empty store
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setattr(sys, "argv", ["compare", "digits", "digits-bf16"])
-    assert compare.main() == 2
+    monkeypatch.setattr(sys, "argv", ["gans", "compare", "digits", "digits-bf16"])
+    assert main.main() == 2
     assert capsys.readouterr().err.startswith("error: no benchmark in the tracking store")

@@ -26,18 +26,17 @@ from scipy import stats
 
 from benchmarks.matrix import experiment_of, read_matrix
 from benchmarks.options import Selection
-from benchmarks.report import main
+from gans.commands.main import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.courier import Courier
 from gans.runs.live import LiveRun
 from gans.runs.tracking import Run, Store
-from reports import compare, figures, html, published, report, sheet, tables
+from reports import figures, html, published, report, sheet, tables
 from reports.results import Board, Results, load
 from reports.selection import asked_for, left_out
 from reports.standing import Standing
-from sweeps import page as sweep_pages
 
 MATRIX = "digits"
 DATASET, METRIC = "digits", "fd_digits"
@@ -977,7 +976,7 @@ def test_a_report_is_found_by_what_the_matrix_was_run_with():
 
 def test_command(store, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
-    monkeypatch.setattr("sys.argv", ["reports", MATRIX, "--outputs", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["gans", "report", MATRIX, "--outputs", str(tmp_path)])
     assert main() == 0
     printed = capsys.readouterr().out
     assert "11.7 (5.2 to 26.4)" in printed
@@ -1001,14 +1000,14 @@ def test_of_a_server_that_is_away_the_journals_are_read(page, tmp_path, monkeypa
     monkeypatch.setattr(Courier, "wake", lambda *_, **__: None)
     monkeypatch.setattr(Courier, "settle", lambda *_, **__: False)
     fill(Journals(tmp_path / "runs"), tmp_path)  # type: ignore[arg-type]
-    commands = {
-        f"reports {MATRIX} --outputs out": main,
-        "page --output out/sweeps": sweep_pages.main,
-        f"compare {MATRIX} {MATRIX} --output out": compare.main,
-    }
-    for words, command in commands.items():
-        monkeypatch.setattr("sys.argv", words.split())
-        assert command() == 0
+    commands = (
+        f"report {MATRIX} --outputs out",
+        "sweep-report --output out/sweeps",
+        f"compare {MATRIX} {MATRIX} --output out",
+    )
+    for words in commands:
+        monkeypatch.setattr("sys.argv", ["gans", *words.split()])
+        assert main() == 0
         said = capsys.readouterr()
         assert "127.0.0.1:9: Connection refused" in said.err
         assert said.err.endswith("; what follows is from the journals below runs\n")
@@ -1019,7 +1018,7 @@ def test_of_a_server_that_is_away_the_journals_are_read(page, tmp_path, monkeypa
 
 def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
-    monkeypatch.setattr("sys.argv", ["reports", "nothing-like-it"])
+    monkeypatch.setattr("sys.argv", ["gans", "report", "nothing-like-it"])
     assert main() == 2
     error = capsys.readouterr().err
     assert error.startswith("error: unknown experiment 'nothing-like-it'")
@@ -1027,8 +1026,6 @@ def test_command_for_an_unknown_matrix(store, monkeypatch, capsys):
 
 
 def test_a_wrong_argument_is_one_line(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["reports", "--budget"])
+    monkeypatch.setattr("sys.argv", ["gans", "report", "--budget"])
     assert main() == 2
-    assert capsys.readouterr().err == (
-        "error: argument --budget: expected one argument; python -m benchmarks.report --help lists what it takes\n"
-    )
+    assert capsys.readouterr().err == 'error: Command "report" parameter --budget requires an argument.\n'

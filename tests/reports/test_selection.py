@@ -12,21 +12,21 @@ import pandas as pd
 import pytest
 
 from benchmarks.matrix import experiment_of, read_matrix, select_matrix
-from benchmarks.options import Bench, Machine, Report, Score, Selection
+from benchmarks.options import Bench, Machine, Report, Rescore, Selection
 from benchmarks.plan import MatrixPlan
-from gans.commands import options
 from gans.config import PROTOCOL_VERSION
 from gans.runs.tracking import Run, Store
 from reports import report, studies
 from reports.results import load
 from sweeps import pages
+from tests.conftest import parsed
 from tests.reports.test_report import cell, invoke, plan, start
 
 SELECTIONS = (
     Selection(),
-    Selection(models=("gan", "dcgan"), seeds=(0, 5)),
+    Selection(models=["gan", "dcgan"], seeds=[0, 5]),
     Selection(budget=0.1, precision="bf16"),
-    Selection(datasets=("mnist", "folder:~/my cats.zip"), budget=0.5),
+    Selection(datasets=["mnist", "folder:~/my cats.zip"], budget=0.5),
 )
 
 
@@ -36,11 +36,11 @@ def planned(matrix: str, selection: Selection, preset: str = "") -> Any:
 
 
 def asked(command: str, declaration: type) -> Any:
-    """What a `make` command asks for."""
-    make, target, *words = shlex.split(command)
-    assert make == "make"
-    variables = dict(word.replace("$$", "$").split("=", 1) for word in words)
-    return options.parse(declaration, options.arguments(target, declaration, variables), "test")
+    """The options that a command gives."""
+    gans, *words = shlex.split(command)
+    found = parsed(words)
+    assert gans == "gans" and isinstance(found, declaration)
+    return found
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_printed_commands_ask_for_the_same_again(own: str, selection: Selection,
     experiment = part.matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
     found = asked(commands["report"], Report)
     assert experiment_of(found.matrix, found.selection) == experiment
-    scores = asked(f"{commands['score']} EXTRACTORS=inception COUNT=50000", Score)
+    scores = asked(f"{commands['score']} --extractors inception --count 50000", Rescore)
     assert (scores.selection.seeds, scores.selection.models, scores.preset) == (selection.seeds, None, preset)
     assert experiment_of(scores.matrix, scores.selection) == experiment
     whole = asked(commands["whole"], Bench)

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from benchmarks.matrix import PRESETS, cells, select_matrix
-from benchmarks.options import Bench, Machine
-from gans.commands.options import arguments, parse
+from benchmarks.options import Machine
 from gans.errors import InputError
 from reports.studies import Record, Study, Swept, Trial
 from sweeps import pages, publish
 from sweeps.options import Request
 from sweeps.runner import SweepRun
+from tests.conftest import parsed
 
 DEFAULT = [8.0, 8.1, 7.9]
 BETTER, LOWER, WORSE = [2.0, 2.1, 1.9], [7.0, 8.6, 6.0], [11.0, 11.2, 11.4]
@@ -88,7 +88,7 @@ def test_settings_that_do_not_beat_the_default_are_no_preset(run, tmp_path, caps
         assert capsys.readouterr().out.splitlines() == [
             f"no preset: trial 3 {found.difference(found.winner).verdict}",
             f"to use it anyway, copy {candidate} to {preset}; then train it beside the default: "
-            "make bench MODELS='gan gan-tuned' PRESET=tuned",
+            "gans bench --models gan gan-tuned --preset tuned",
         ]
     assert preset.read_text() == "batch = 1\n"
 
@@ -127,9 +127,9 @@ def test_the_printed_command_trains_the_preset_that_was_written(run, tmp_path, c
     run.request = request_
     offer(run, tmp_path, study("any-name", BETTER))
     command = capsys.readouterr().out.strip().rpartition("beside the default: ")[2]
-    make, target, *words = shlex.split(command)
-    assert (make, target) == ("make", "bench")
-    bench = parse(Bench, arguments(target, Bench, dict(word.split("=", 1) for word in words)), "test")
+    gans, *words = shlex.split(command)
+    assert gans == "gans"
+    bench = parsed(words)
     matrix = select_matrix(bench.matrix, bench.preset, run.machine.outputs, bench.selection)
     default, tuned = cells(matrix, replace(bench.selection, seeds=[0]), torch.device("cpu"))
     assert (default.model, tuned.model) == (request_.model, f"{request_.model}-tuned")
@@ -197,14 +197,14 @@ def test_a_page_takes_the_place_of_the_one_that_ships(tmp_path, clone):
     (tmp_path / "there.md").touch()
     text = "![a](new.png) [b](../../../there.md) [c](../mnist/README.md) [d](https://a.b/c)"
     (root / "reports/digits/README.md").write_text(text)
-    assert publish.publish(root / "reports/digits/README.md", root, clone) == shipped
+    assert publish.put(root / "reports/digits/README.md", root, clone) == shipped
     assert {path.name for path in shipped.iterdir()} == {"README.md", "new.png", "deeper"}
     assert (shipped / "README.md").read_text() == text  # as deep as before
     deep = root / "reports/h200/grey"
     deep.mkdir(parents=True)
     (deep / "README.md").write_text("[b](../../../../there.md)")
     clone["reports"] = tmp_path / "results"
-    publish.publish(deep, root, clone)
+    publish.put(deep, root, clone)
     assert (tmp_path / "results/h200/grey/README.md").read_text() == "[b](../../../there.md)"
 
 
@@ -213,8 +213,8 @@ def test_a_preset_and_a_page_of_speed_go_alone(tmp_path, clone):
     for name in ("presets/a.toml", "presets/b.toml", "speed/cpu.md", "speed/cpu.json", "speed/other.md"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
-    publish.publish(root / "presets/a.toml", root, clone)
-    publish.publish(root / "speed/cpu.md", root, clone)
+    publish.put(root / "presets/a.toml", root, clone)
+    publish.put(root / "speed/cpu.md", root, clone)
     made = {str(path.relative_to(tmp_path / "ships")) for path in (tmp_path / "ships").rglob("*.*")}
     assert made == {"presets/a.toml", "speed/cpu.md", "speed/cpu.json"}
 
@@ -222,7 +222,7 @@ def test_a_preset_and_a_page_of_speed_go_alone(tmp_path, clone):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("outputs/reports/none", "'.*none' does not exist; make publish FROM=.*digits, for one"),
+        ("outputs/reports/none", "'.*none' does not exist; gans publish .*digits, for one"),
         ("outputs/samples/a.png", "is nothing that ships; name what lies in .*reports, .*presets, .*speed"),
         ("outputs/reports", "is nothing that ships"),
         ("outputs", "is nothing that ships"),
@@ -240,7 +240,7 @@ def test_what_does_not_ship_is_refused(tmp_path, clone, source, says):
     (tmp_path / "outputs/samples/a.png").touch()
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(InputError, match=says):
-        publish.publish(tmp_path / source, tmp_path / "outputs", clone)
+        publish.put(tmp_path / source, tmp_path / "outputs", clone)
     assert not (tmp_path / "ships").exists()
 
 
@@ -250,7 +250,7 @@ def test_a_published_study_joins_the_ranking_of_those_that_ship(tmp_path, monkey
     monkeypatch.setitem(publish.PLACES, "reports", tmp_path / "ships")
     put(tmp_path / "ships/sweeps", "a")
     put(tmp_path / "outputs/reports/sweeps", "b")
-    assert publish.run([str(tmp_path / "outputs/reports/sweeps/b")]) == 0
+    assert publish.publish(publish.Publish(tmp_path / "outputs/reports/sweeps/b")) == 0
     text = (tmp_path / "ships/sweeps/README.md").read_text()
     assert "(a/README.md)" in text and "(b/README.md)" in text
     assert capsys.readouterr().out.splitlines() == [

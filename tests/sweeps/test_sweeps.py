@@ -600,12 +600,12 @@ def test_a_storage_that_cannot_be_reached_is_one_line(tmp_path):
 
 
 def test_the_command_names_what_is_not_usual():
-    assert Request("gan").command() == "make sweep MODEL=gan"
+    assert Request("gan").command() == "gans sweep gan"
     request = Request("gan", trials=40, objectives=("score", "seconds"), budget=0.1, seed=3)
-    assert request.command() == "make sweep MODEL=gan TRIALS=40 SEED=3 OBJECTIVES='score seconds' BUDGET=0.1"
+    assert request.command() == "gans sweep gan --trials 40 --seed 3 --objectives score seconds --budget 0.1"
     assert request.name == "gan-digits-budget0.1-seconds"
     precise = Request("gan", precision="float32")
-    assert precise.command() == "make sweep MODEL=gan PRECISION=float32"
+    assert precise.command() == "gans sweep gan --precision float32"
     assert precise.name == "gan-digits-float32"
 
 
@@ -638,9 +638,9 @@ class Desk:
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
         }
 
-    def start(self, *flags: str, module: str = "sweeps") -> subprocess.Popen[str]:
+    def start(self, *flags: str, command: str = "sweep") -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", module, *flags],
+            [sys.executable, "-m", "gans", command, *flags],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -713,7 +713,7 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
     written = {path: path.read_bytes() for path in page.parent.rglob("*.*")}
     shutil.rmtree(page.parent)
     (place.folder / "sweeps.db").unlink()
-    again = place.start(module="sweeps.page")
+    again = place.start(command="sweep-report")
     output = said(again)
     assert again.returncode == 0, output
     assert {path: path.read_bytes() for path in page.parent.rglob("*.*")} == written

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.speed import goals, gpu
+from benchmarks.speed import commands, goals
 from benchmarks.speed.goals import Check, Goal, take
 from benchmarks.speed.options import Goals
 from benchmarks.speed.steps import Timing
@@ -123,10 +123,10 @@ def test_a_goal_that_is_not_met_is_no_error_and_a_figure_that_is_missing_is(
 
 
 def test_without_a_gpu_it_ends_at_once_with_one_line() -> None:
-    with pytest.raises(InputError, match="make gpu needs a CUDA device"):
-        gpu.run(Goals(device="cpu"))
+    with pytest.raises(InputError, match="gans gpu needs a CUDA device"):
+        commands.gpu(Goals(device="cpu"))
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.speed.gpu"],
+        [sys.executable, "-m", "gans", "gpu"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,

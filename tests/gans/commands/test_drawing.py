@@ -235,7 +235,7 @@ def test_nothing_is_drawn_over_what_is_there(gans, folder, tmp_path, command, mo
     assert {path.name for path in (tmp_path / "other/samples").iterdir()} == {path.name for path in first}
 
     (tmp_path / "own.png").write_text("mine")
-    monkeypatch.setattr("gans.commands.artist.Artist.of", lambda asked: pytest.fail("it has begun"))
+    monkeypatch.setattr("gans.runs.find.find_generator", lambda name: pytest.fail("it has begun"))
     asked = (command, folder, *SMALL[command], "--output", "own.png")
     says = "error: own.png exists; name another file, or --force writes over it\n"
     assert gans(*asked) == (2, "", says)
@@ -319,21 +319,27 @@ def test_the_pinned_classifier_tells_real_digits(monkeypatch):
 
 
 BAD: list[tuple[tuple[Any, ...], str]] = [
-    (("sample", "FOLDER", "--count", 0), "--count 0 must be at least 1"),
-    (("sample", "FOLDER", "--seed", -1), "--seed -1 must be at least 0"),
-    (("sample", "FOLDER", "--truncation", 0), "--truncation 0.0 must be at least 0.1"),
-    (("sample", "FOLDER", "--truncation", "nan"), "--truncation nan must be a finite number"),
-    (("sample", "FOLDER", "--count", 10**6 + 1), "--count 1000001 must be at most 1000000"),
-    (("sample", "FOLDER", "--seed", 10**18), "--seed 1000000000000000000 must be at most 999999999999999999"),
+    (("sample", "FOLDER", "--count", 0), '"0" for --count. Must be >= 1.'),
+    (("sample", "FOLDER", "--seed", -1), '"-1" for --seed. Must be >= 0.'),
+    (("sample", "FOLDER", "--truncation", 0), '"0.0" for --truncation. Must be >= 0.1.'),
+    (("sample", "FOLDER", "--truncation", "nan"), '"nan" for --truncation. Must be'),
+    (("sample", "FOLDER", "--count", 10**6 + 1), '"1000001" for --count. Must be <= 1000000.'),
+    (("sample", "FOLDER", "--seed", 10**18), "--seed. Must be <= 999999999999999999."),
     (("sample", "FOLDER", "--output", "a.jpg"), "'.jpg' is not a kind to write; take .png"),
     (("interpolate", "FOLDER", "--output", "a.webm"), "'.webm' is not a kind to write; take .png or .gif or .mp4"),
     (("interpolate", "FOLDER", "--through", "0:1"), "latents after --through: 1 must be at least 2"),
     (("interpolate", "FOLDER", "--through", "0:1", "x"), "'x' is no latent: write SEED:INDEX"),
-    (("interpolate", "FOLDER", "--stops", 1), "--stops 1 must be at least 2"),
-    (("walk", "FOLDER", "--size", 1), "--size 1 must be at least 2"),
-    (("walk", "FOLDER", "--reach", "inf"), "--reach inf must be a finite number"),
-    (("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:1", "--c", "0:1", "--noise", "nan"), "--noise nan must be"),
-    (("arithmetic", "FOLDER", "--a", "dark", "--b", "dark", "--c", "dark", "--among", 10**7), "must be at most"),
+    (("interpolate", "FOLDER", "--stops", 1), '"1" for --stops. Must be >= 2.'),
+    (("walk", "FOLDER", "--size", 1), '"1" for --size. Must be >= 2.'),
+    (("walk", "FOLDER", "--reach", "inf"), '"inf" for --reach. Must be'),
+    (
+        ("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:1", "--c", "0:1", "--noise", "nan"),
+        '"nan" for --noise. Must be',
+    ),
+    (
+        ("arithmetic", "FOLDER", "--a", "dark", "--b", "dark", "--c", "dark", "--among", 10**7),
+        "for --among. Must be <= 1000000.",
+    ),
     (("arithmetic", "FOLDER", "--a", "brigt", "--b", "dark", "--c", "dark"), "did you mean 'Bright'?"),
     (("arithmetic", "FOLDER", "--a", "never", "--b", "dark", "--c", "dark"), "only 0 of 2000 samples look like"),
     (("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:x", "--c", "0:1"), "'0:x' is no latent"),

@@ -10,23 +10,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gans.commands import extractor
+from gans.commands import main
 from gans.data.images import ImageData
-from gans.errors import Parser, exit_code
+from gans.errors import exit_code
 from gans.fidelity import default_extractor, require
 from gans.fidelity.extractors.classifiers import RECIPES
 
 
 def command(*words: object) -> int:
     """The exit code of the command with these words behind its name."""
-    parser = Parser(prog="gans")
-    extractor.add(parser.add_subparsers())
-
-    def run() -> int:
-        asked = parser.parse_args(["extractor", *map(str, words)])
-        return asked.run(asked)
-
-    return exit_code(run)
+    return exit_code(lambda: main.run(["extractor", *map(str, words)]))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -200,14 +199,13 @@ def test_make_bench_gans_train_and_gans_sample_take_parts_of_any_file(parts):
     uri = f"sqlite:///{parts.parent}/mlflow.db"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": uri}
 
-    def run(main: str, *flags: str) -> None:
-        code = f"import sys; from {main} import main; sys.exit(main())"
-        command = [sys.executable, "-c", code, *flags]
+    def gans(*words: str) -> None:
+        code = "import sys; from gans.commands.main import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, *words]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    run("benchmarks.__main__", "mine.toml", "--device", "cpu", "--jobs", "1")
-    gans = partial(run, "gans.commands.main")
+    gans("bench", "mine.toml", "--device", "cpu", "--jobs", "1")
     (bench,) = (run for run in Store(uri).runs("mine") if run.data.tags["gans.kind"] == "cell")
     digest = hashlib.sha256(parts.read_bytes()).hexdigest()
     assert bench.data.tags["gans.status"] == "finished"

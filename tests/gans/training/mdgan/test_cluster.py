@@ -17,11 +17,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.__main__ import main
 from gans.commands import checks
+from gans.commands.main import main
 from gans.compute.cluster import QUIET, own_signals
 from gans.config import Experiment, experiment
-from gans.errors import InputError, exit_code
+from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.runs.cell import resolve
 from gans.runs.execute import Place, check_workers
@@ -380,7 +380,11 @@ def python(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("flags", "more", "says"),
     [
-        (["--workers", "nonsense"], {}, "error: unknown place for workers 'nonsense'; known: local, ray\n"),
+        (
+            ["--workers", "nonsense"],
+            {},
+            'error: Invalid value "nonsense" for --workers. Choose from: "local", "ray".\n',
+        ),
         (["--workers", "ray"], {"RAY_ADDRESS": "nowhere"}, "error: RAY_ADDRESS=nowhere is no HOST:PORT"),
     ],
 )
@@ -393,10 +397,10 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     for key, value in environment(tmp_path, **more).items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "tiny.toml", *flags])
-    monkeypatch.setattr("benchmarks.__main__.preload", lambda *modules: None)
+    monkeypatch.setattr(sys, "argv", ["gans", "bench", "tiny.toml", *flags])
+    monkeypatch.setattr("benchmarks.engine.preload", lambda *modules: None)
     handler = signal.getsignal(signal.SIGTERM)
-    assert exit_code(main) == 2
+    assert main() == 2
     signal.signal(signal.SIGTERM, handler)
     output = "".join(capsys.readouterr())
     assert output.startswith(says)
@@ -421,7 +425,7 @@ def processes(name: str) -> set[int]:
 def test_a_matrix_over_ray_ends_where_it_ends_in_process(tmp_path) -> None:
     (tmp_path / "tiny.toml").write_text(TINY)
     before = processes("raylet")
-    code, output = python(tmp_path, "-m", "benchmarks", "tiny.toml", "--workers", "ray")
+    code, output = python(tmp_path, "-m", "gans", "bench", "tiny.toml", "--workers", "ray")
     assert code == 0, output
     assert "WORKERS=ray is for mdgan updates; each cell of these models runs in one process: gan" in output
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -432,13 +436,13 @@ def test_a_matrix_over_ray_ends_where_it_ends_in_process(tmp_path) -> None:
     assert Store(uri).artifact(spread, "shards.png")
     assert processes("raylet") == before  # nothing is left behind
     # the same cell: finished, and not trained again in process
-    code, output = python(tmp_path, "-m", "benchmarks", "tiny.toml")
+    code, output = python(tmp_path, "-m", "gans", "bench", "tiny.toml")
     assert code == 0
     assert "start" not in output
     other = tmp_path / "other"
     other.mkdir()
     (other / "tiny.toml").write_text(TINY)
-    assert python(other, "-m", "benchmarks", "tiny.toml", "--models", "mdgan")[0] == 0
+    assert python(other, "-m", "gans", "bench", "tiny.toml", "--models", "mdgan")[0] == 0
     (local,) = (
         r for r in Store(f"sqlite:///{other}/mlflow.db").runs("tiny") if r.info.run_name == "mdgan/digits/0"
     )
@@ -527,11 +531,11 @@ def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(tmp_pa
         wait_for_nodes(tmp_path, there)
         (tmp_path / "tiny.toml").write_text(TINY)
         flags = ["--workers", "ray", "--models", "mdgan"]
-        code, output = python(tmp_path, "-m", "benchmarks", "tiny.toml", *flags, **there)
+        code, output = python(tmp_path, "-m", "gans", "bench", "tiny.toml", *flags, **there)
         assert code == 0, output
         text = TINY.replace("workers = 2", "workers = 3")
         (tmp_path / "tiny.toml").write_text(text)
-        code, output = python(tmp_path, "-m", "benchmarks", "tiny.toml", *flags, **there)
+        code, output = python(tmp_path, "-m", "gans", "bench", "tiny.toml", *flags, **there)
         assert code == 2
         assert output.startswith(f"error: the Ray cluster at 127.0.0.1:{port} has 2 CPUs, fewer than the 3 that")
         assert len(output.splitlines()) == 1

@@ -1,15 +1,12 @@
-"""`python -m tests.chaos`: what `make chaos` runs."""
+"""`make chaos`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from gans.commands import options
-from gans.errors import exit_code
 from gans.files import write_text
 from tests.chaos.options import Chaos
 from tests.chaos.page import costs, page, totals
@@ -17,13 +14,8 @@ from tests.chaos.plan import trial
 from tests.chaos.trials import Laboratory, Record
 
 
-def main() -> int:
-    return exit_code(lambda: run(options.parse(Chaos, sys.argv[1:], "python -m tests.chaos")))
-
-
-def run(command: Chaos) -> int:
+def chaos(command: Chaos = Chaos()) -> int:
     """Make the trials that earlier calls have not made, and write the page; 0 only if nothing cost anything."""
-    options.check(command)
     command.folder.mkdir(parents=True, exist_ok=True)
     file = command.folder / "trials.jsonl"
     known = read(file)
@@ -40,7 +32,7 @@ def run(command: Chaos) -> int:
             print(f"{number + 1}/{command.count}  {one}  {record.seconds:.0f} s  {found}", flush=True)
         records.append(record)
     path = command.page or command.folder / "README.md"
-    write_text(path, page(options.command("chaos", command), records))
+    write_text(path, page(f"make chaos COUNT={command.count} SEED={command.seed}", records))
     for name, count in totals(records).items():
         print(f"{name:<36}{count:>6}")
     print(f"page: {path}")
@@ -58,7 +50,3 @@ def read(file: Path) -> list[Record]:
         with suppress(ValueError, TypeError):
             records.append(Record(**json.loads(text)))
     return records
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,153 @@
+"""`gans bench | rescore | report | sensitivity`. What imports for seconds waits until the options are right."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+from benchmarks.options import Bench, Machine, Place, Report, Rescore, Selection, Sensitivity
+from gans.errors import InputError
+from gans.places import REPORTS
+from gans.runs import databases
+from gans.urls import shown, tracking_uri
+
+if TYPE_CHECKING:
+    from benchmarks.matrix import Matrix
+    from benchmarks.runner import MatrixRun
+
+NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
+
+
+def read(matrix: str, selection: Selection, preset: str, machine: Place) -> Matrix:
+    """The matrix of a command that runs cells, once its names are right and its store can be written to."""
+    from benchmarks.matrix import check_names, select_matrix, tell_presets
+
+    machine.validate()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    check_names(matrix, preset, selection, machine.outputs)
+    databases.check_tracking(tracking_uri())
+    found = select_matrix(matrix, preset, machine.outputs, selection)
+    tell_presets(found, selection)
+    return found
+
+
+def bench(options: Bench = Bench()) -> int:
+    """Returns 0 only if every selected cell is finished."""
+    matrix = read(options.matrix, options.selection, options.preset, options.machine)
+    from benchmarks.executors.processes import preload
+    from benchmarks.nodes import joined
+
+    if not options.dry_run and options.machine.engine == "local":
+        preload(*NEEDED)
+    with joined(options.machine, tracking_uri(), NEEDED, writes=not options.dry_run) as machine:
+        run = dry if options.dry_run else train
+        return run(replace(options, machine=machine), matrix)
+
+
+def train(options: Bench, matrix: Matrix) -> int:
+    """Train, score, track and report, on a machine that has joined its cluster."""
+    from benchmarks.runner import MatrixRun
+    from gans.commands.progress import busy
+    from gans.runs.sync import say
+    from gans.runs.tracking import Store
+
+    with busy("reading data, looking for extractors"):
+        matrix_run = MatrixRun(matrix, options.selection, options.machine, Store())
+    for remark in matrix_run.remarks():
+        print(remark)
+    say(matrix_run.catch_up(), options.machine.remedy)
+    outcome = matrix_run.run()
+    write_report(matrix_run)
+    say(matrix_run.catch_up(), options.machine.remedy)
+    return outcome.exit_code
+
+
+def dry(options: Bench, matrix: Matrix) -> int:
+    """Print the cells and their state, and what is left will take; nothing is kept, and no weights are needed."""
+    from benchmarks.estimate import estimate
+    from benchmarks.plan import MatrixPlan
+    from benchmarks.progress import costs
+    from gans.commands.progress import busy
+    from gans.compute import devices
+    from gans.runs.cell import described
+    from gans.runs.tracking import Store
+
+    with busy("reading data"):
+        plan = MatrixPlan(matrix, options.selection, options.machine, Store(), described)
+    for planned in plan.planned:
+        state = planned.state if planned.selected else "not selected"
+        print(f"{planned.cell.identity}  {planned.cell.name:<40} {state}")
+    for lacking in plan.lacking():
+        print(f"first needed: {lacking}")
+    cells = [planned.cell for planned in plan.untrained()]
+    if cells:
+        threads, abreast = options.machine.threads(plan.side), options.machine.parallel(len(cells), plan.side)
+        devices.prepare(plan.device, threads)
+        with busy("taking some steps of each model"):
+            print(estimate(cells, costs(plan.runs), plan.device, abreast))
+    return 0
+
+
+def write_report(run: MatrixRun) -> None:
+    """Write the report, keep it with the invocation, show its ranking."""
+    from gans.runs.courier import GRACE
+    from gans.runs.locks import turn
+    from gans.runs.reader import Reader
+    from reports.report import write
+    from reports.terminal import show
+
+    reader = Reader(run.store, run.folder)
+    with turn(run.folder / ".report"):  # another invocation of the same matrix writes the same files
+        path = write(reader, run.experiment, run.machine.outputs / REPORTS)
+        # report.html among it: the MLflow UI shows no pictures in markdown
+        run.parent.artifacts(path.parent, "report")
+        run.parent.close(GRACE)
+    show(reader, run.experiment)
+    print(f"report: {path}")
+
+
+def rescore(options: Rescore = Rescore()) -> int:
+    """Returns 0 only if every selected cell has its scores."""
+    matrix = read(options.matrix, options.selection, options.preset, options.machine)
+    from benchmarks.nodes import joined
+    from benchmarks.scores import score
+    from gans.runs.tracking import Store
+
+    place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
+    with joined(place, tracking_uri(), NEEDED) as machine:
+        return score(matrix, options.selection, machine, Store(), options.extractors, options.count).exit_code
+
+
+def report(options: Report = Report()) -> int:
+    """Write the page and its pictures; the last line of the output is the page's path."""
+    from benchmarks.matrix import experiment_of
+
+    name = experiment_of(options.matrix, options.selection)
+    uri = tracking_uri()
+    answers = databases.check_reading(uri, options.runs)
+    if databases.missing(uri) and not options.runs.is_dir():
+        raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
+    from gans.runs.reader import Reader
+    from gans.runs.sync import say, sync
+    from reports import folder_of
+    from reports.report import render
+    from reports.results import load
+    from reports.terminal import show_results
+
+    reader = Reader.of(uri, options.runs, answers)
+    say(sync(options.runs, reader.store))
+    results = load(reader, name)
+    path = render(results, folder_of(name, options.outputs / REPORTS))
+    show_results(results)
+    print(path)
+    return 0
+
+
+def sensitivity(options: Sensitivity) -> int:
+    """Measure, and write the page; the output is its path."""
+    from benchmarks.sensitivity import write
+    from gans.compute import devices
+
+    print(write(options.data, devices.resolve(options.device), options.count))
+    return 0

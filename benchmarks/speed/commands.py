@@ -1,0 +1,44 @@
+"""`gans speed | gpu`. What imports for seconds waits until the options are right."""
+
+from __future__ import annotations
+
+from benchmarks.speed.options import Goals, Speed
+from gans.errors import InputError
+from gans.places import SPEED
+
+
+def speed(options: Speed = Speed()) -> int:
+    """Measure, show the page and write it."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from benchmarks.executors.processes import preload
+    from benchmarks.speed.measurement import Measurement
+    from benchmarks.speed.page import slug
+
+    measurement = Measurement(options)
+    preload("benchmarks.speed.steps")
+    page = measurement.run()
+    name = slug(page.machine["device"] + (" quick" if options.quick else ""))
+    path = page.write(name, options.outputs / SPEED)
+    Console().print(Markdown(page.markdown()))
+    print(f"written: {path}")
+    return 0
+
+
+def gpu(options: Goals = Goals()) -> int:
+    """Take all checks on a GPU; 0 if every figure was measured.
+
+    Raises:
+        InputError: there is no GPU.
+    """
+    from gans.compute import devices
+
+    device = devices.resolve(options.device)
+    if device.type != "cuda":
+        raise InputError("gans gpu needs a CUDA device, and here is none; gans speed times a CPU")
+    from benchmarks.executors.processes import preload
+    from benchmarks.speed.goals import measure
+
+    preload("benchmarks.speed.steps")
+    return measure(options, device)

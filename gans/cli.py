@@ -1,8 +1,0 @@
-"""`python -m gans.cli`: the `gans` command."""
-
-import sys
-
-from gans.commands.main import main
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,73 @@
+"""`gans sweep | sweep-report`. What imports for seconds waits until the options are right."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from benchmarks.options import Machine
+from gans.commands.options import flat, option
+from gans.runs import databases
+from gans.urls import shown, tracking_uri
+from sweeps import ROOT
+from sweeps.options import Request, Search
+
+NEEDED = ("sweeps.trial", "benchmarks.jobs", "torchvision.utils")  # by every job
+
+
+def sweep(options: Search) -> int:
+    """Search, retrain the winners, report."""
+    options.machine.validate()
+    options.request.validate()
+    databases.check_storage(options.request.storage)
+    databases.check_tracking(tracking_uri())
+    from benchmarks.executors.processes import preload
+    from benchmarks.nodes import joined
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    if options.machine.engine == "local":
+        preload(*NEEDED)
+    with joined(options.machine, tracking_uri(), NEEDED, options.request.storage) as machine:
+        return search(options.request, machine)
+
+
+def search(request: Request, machine: Machine) -> int:
+    """As `sweep`, on a machine that has joined its cluster."""
+    import optuna
+
+    from gans.runs.sync import say
+    from gans.runs.tracking import Store
+    from sweeps.runner import SweepRun
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    run = SweepRun(request, machine, Store())
+    if len(request.objectives) > 1:
+        print("two objectives: every trial runs to its end, since Optuna prunes by one objective only")
+    say(run.catch_up(), machine.remedy)
+    code = run.run()
+    say(run.catch_up(), machine.remedy)
+    return code
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    output: Annotated[Path, option("folder of the pages", metavar="DIR")] = ROOT
+    runs: Annotated[Path, option("folder of runs, for what the store has missed", metavar="DIR")] = Path("runs")
+
+
+def sweep_report(options: Pages = Pages()) -> int:
+    """Write the pages; the output is their paths."""
+    uri = tracking_uri()
+    answers = databases.check_reading(uri, options.runs)
+    from gans.runs.reader import Reader
+    from reports.studies import load_all
+    from sweeps.pages import write, write_ranking
+
+    store = Reader.of(uri, options.runs, answers)
+    for swept in load_all(store):
+        print(write(store, swept, options.output))
+    print(write_ranking(options.output) or f"no sweep in {shown(uri)}")
+    return 0
