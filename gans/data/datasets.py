@@ -212,5 +212,13 @@ def _load_named(name: str, dataset: Callable[[Path], Source], root: Path, resolu
     train, test = (
         Split(source.resize(s.images, side).contiguous(), s.labels) for s in (source.train, source.test)
     )
-    sizes = [(width, height)] if source.resize is fit_all else []
-    return ImageData.of(name, source.title, train, test, source.classes, sizes=sizes)
+    return ImageData(
+        name,
+        source.title,
+        train.images,
+        test.images,
+        train.labels,
+        test.labels,
+        source.classes,
+        sizes=((width, height),) if source.resize is fit_all else (),
+    )

@@ -27,7 +27,7 @@ from rich.progress import track
 from torch import Tensor
 
 from gans.data import listing
-from gans.data.images import ImageData, Split, check_memory, fit, planes, smallest_resolution
+from gans.data.images import ImageData, check_memory, fit, planes, smallest_resolution
 from gans.data.listing import UNREADABLE, File, LeftOut
 from gans.errors import InputError, last_line
 from gans.files import cache_read, cache_write, expand, user_cache
@@ -154,10 +154,11 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     train, test, outside = _split(name, sorted(changes))
     classes = _classes([*train.values(), *test.values()])
 
-    def split(files: dict[str, str]) -> Split:
-        labels = [classes.index(_class_of(inside)) for inside in files.values()] if classes else None
-        rows = torch.from_numpy(images[[place[file] for file in files]])
-        return Split(rows, None if labels is None else torch.tensor(labels))
+    def rows(files: dict[str, str]) -> Tensor:
+        return torch.from_numpy(images[[place[file] for file in files]])
+
+    def labels(files: dict[str, str]) -> Tensor | None:
+        return torch.tensor([classes.index(_class_of(path)) for path in files.values()]) if classes else None
 
     used = (*train, *test)
     converted = Counter(change for file in used for change in changes[file])
@@ -165,8 +166,19 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         converted
     )
     remarks += [f"left out: {text}" for text in [left.text()] if text] + outside
-    sizes = (headers[file].size for file in used)
-    return ImageData.of(name, title, split(train), split(test), classes, left.faults(), sizes, remarks + outside)
+    sizes = {headers[file].size for file in used}
+    return ImageData(
+        name,
+        title,
+        rows(train),
+        rows(test),
+        labels(train),
+        labels(test),
+        classes,
+        skipped=left.faults(),
+        sizes=tuple(sorted(sizes)),
+        remarks=tuple(remarks + outside),
+    )
 
 
 def _visit(

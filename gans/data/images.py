@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,10 +43,14 @@ class ImageData:
     train_labels: Tensor | None  # int64 (n,), indices into `classes`
     test_labels: Tensor | None  # int64 (m,)
     classes: tuple[str, ...]  # () when unlabelled
-    hash: str  # sha256, hex, over shapes, pixels and labels of both splits
+    hash: str = ""  # sha256, hex, over shapes, pixels and labels of both splits; computed if not given
     skipped: int = 0  # broken images left out, and what else cannot be had
     sizes: tuple[tuple[int, int], ...] = ()  # (width, height) of all that `fit` made square; () by another rule
     remarks: tuple[str, ...] = ()  # what was left out and why, and what was converted, with counts
+
+    def __post_init__(self) -> None:
+        if not self.hash:
+            object.__setattr__(self, "hash", _hash(self.train, self.train_labels, self.test, self.test_labels))
 
     @property
     def resolution(self) -> int:
@@ -70,33 +74,6 @@ class ImageData:
         if self.train_labels is not None:
             order = order[_places_in_class(self.train_labels[order]).argsort(stable=True)]
         return whole[order[: max(1, round(share * len(order)))].sort().values]
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        title: str,
-        train: Split,
-        test: Split,
-        classes: tuple[str, ...],
-        skipped: int = 0,
-        sizes: Iterable[tuple[int, int]] = (),
-        remarks: Iterable[str] = (),
-    ) -> ImageData:
-        """From two splits of one square size, with the hash computed."""
-        return cls(
-            name=name,
-            title=title,
-            train=train.images,
-            test=test.images,
-            train_labels=train.labels,
-            test_labels=test.labels,
-            classes=classes,
-            hash=_hash(train.images, train.labels, test.images, test.labels),
-            skipped=skipped,
-            sizes=tuple(sorted(set(sizes))),
-            remarks=tuple(remarks),
-        )
 
 
 def _places_in_class(labels: Tensor) -> Tensor:
