@@ -161,11 +161,9 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         return torch.tensor([classes.index(_class_of(path)) for path in files.values()]) if classes else None
 
     used = (*train, *test)
-    converted = Counter(change for file in used for change in changes[file])
-    remarks = [f"converted: {', '.join(f'{n:,} {what}' for what, n in sorted(converted.items()))}"] * bool(
-        converted
-    )
-    remarks += [f"left out: {text}" for text in [left.text()] if text] + outside
+    counts = Counter(change for file in used for change in changes[file])
+    converted = ", ".join(f"{count:,} {change}" for change, count in sorted(counts.items()))
+    remarks = [f"{what}: {text}" for what, text in (("converted", converted), ("left out", left.text())) if text]
     sizes = {headers[file].size for file in used}
     return ImageData(
         name,
