@@ -34,8 +34,8 @@ from reports.studies import Study
 from sweeps import ROOT, pages, record, winners
 from sweeps.options import Request
 from sweeps.plan import plan, processes, tuned_bench, where
-from sweeps.progress import Bars, Lines, progress
-from sweeps.study import Tally, counted, fail, held_by, origin, release_stale, unclaimed
+from sweeps.progress import TrialScreen, display
+from sweeps.study import counted, fail, held_by, origin, release_stale, unclaimed
 from sweeps.trial import tidy, trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
@@ -115,14 +115,15 @@ class SweepRun:
         Raises:
             GaveUp: trials fail one after the other.
         """
-        with progress(self.study, self.sweep.trials) as screen:
+        with display(self.study, self.sweep) as bars:
+            screen = TrialScreen(self.study, bars)
             while counted(self.study) < self.sweep.trials:
                 release_stale(self.study, self.sweep.seconds)
                 jobs = self.jobs()
                 if jobs:
                     self.work(jobs, screen)
                 else:
-                    screen.wait(Tally.of(self.study))
+                    screen.wait()
                     time.sleep(PATIENCE)
 
     def jobs(self) -> list[Job]:
@@ -144,7 +145,7 @@ class SweepRun:
         call = partial(trial_job, sweep=self.sweep, place=place, job=name)
         return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds)
 
-    def work(self, jobs: list[Job], screen: Bars | Lines) -> None:
+    def work(self, jobs: list[Job], screen: TrialScreen) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and retries them."""
         spread = processes(self.sweep) if self.workers != "local" else 0
         events = executors.run(self.machine, jobs, self.side, spread)
@@ -211,8 +212,9 @@ class SweepRun:
         return code
 
     def retrain(self, finalists: list[FrozenTrial]) -> int:
-        """The finalists and the default from fresh seeds; what is finished is not trained again."""
-        print(f"retraining the default and {len(finalists)} trials from {self.request.fresh} fresh seeds each")
+        """Train the finalists and the default from fresh seeds, except what is finished."""
+        names = [winners.name(trial) for trial in finalists]
+        print(f"retraining from {self.request.fresh} fresh seeds each: the default, {', '.join(names)}")
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
         return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
 

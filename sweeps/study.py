@@ -35,7 +35,7 @@ from gans.urls import shown
 from sweeps.space import Space
 
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats and figures
-warnings.filterwarnings("ignore", message="PedAnovaImportanceEvaluator")  # it favours low scores, as it should
+warnings.filterwarnings("ignore", module=r"optuna\.")  # figures and importances of few trials, as pages say
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED)
 CLAIMED = (*COUNTED, TrialState.RUNNING, TrialState.WAITING)

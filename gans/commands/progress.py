@@ -215,10 +215,11 @@ class Watch:
     Args:
         forecast: of all of them.
         clock: seconds.
+        unit: what is counted.
     """
 
-    def __init__(self, forecast: Forecast, clock: Clock = time.monotonic) -> None:
-        self.forecast, self.clock = forecast, clock
+    def __init__(self, forecast: Forecast, clock: Clock = time.monotonic, unit: str = "cells") -> None:
+        self.forecast, self.clock, self.unit = forecast, clock, unit
         self.running: dict[str, Running] = {}
         self.total, self.done = len(forecast.waiting), 0
 
@@ -323,7 +324,7 @@ class Lines:
 
     def end(self, name: str, status: str, reason: str, counts: bool = True) -> None:
         ended = self.watch.end(name, counts)
-        count = f"({self.watch.done}/{self.watch.total} cells)" if counts else ""
+        count = f"({self.watch.done}/{self.watch.total} {self.watch.unit})" if counts else ""
         seconds = f"{self.watch.clock() - ended.since:.0f} s"
         left = self.watch.left() if self.watch.done < self.watch.total else ""
         parts = (f"{status:<9} {name}", seconds, count, summary(ended.values), reason, left)
@@ -354,7 +355,7 @@ class Amount(ProgressColumn):
         if not task.total:
             return Text("")
         if task.fields["running"] is None:
-            return Text(f"{task.completed:.0f}/{task.total:.0f} cells")
+            return Text(f"{task.completed:.0f}/{task.total:.0f} {task.fields['unit']}")
         return Text(f"{task.completed / 1000:.4g}/{task.total / 1000:.4g} kimg")
 
 
@@ -374,7 +375,7 @@ class Bars:
         self.tasks: dict[str, TaskID] = {}
         self.all: TaskID | None = None
         if watch.total > 1:  # of a single cell its own bar says it all
-            self.all = self.progress.add_task(title, total=watch.total, running=None, values="")
+            self.all = self.progress.add_task(title, total=watch.total, running=None, values="", unit=watch.unit)
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -409,14 +410,17 @@ class Bars:
         self.progress.console.print(line, highlight=False, markup=False)
 
 
-def screen(waiting: Mapping[str, int], known: Mapping[str, Cost] | None = None) -> Bars | Lines:
+def screen(
+    waiting: Mapping[str, int], known: Mapping[str, Cost] | None = None, unit: str = "cells"
+) -> Bars | Lines:
     """Bars if standard output is a terminal, else lines.
 
     Args:
         waiting: images of each cell that is to run, by name.
         known: what cells cost, by kind (`kind_of`).
+        unit: what is counted.
     """
-    console, watch = Console(markup=False, emoji=False), Watch(Forecast(waiting, known))
+    console, watch = Console(markup=False, emoji=False), Watch(Forecast(waiting, known), unit=unit)
     return Bars(watch, console) if console.is_terminal else Lines(watch, console)
 
 
