@@ -147,27 +147,24 @@ class Units:
             return
         with self.changed:
             if here:
-                self.leave()
+                self.inside -= 1
+                if not self.inside:
+                    self.set(self.before)
+                self.changed.notify_all()
             if there:
                 self.enter(there)
-            self.changed.notify_all()
         self.own.kind = there
 
     def enter(self, kind: str) -> None:
         me = threading.get_ident()
         self.waiting.append(me)
-        self.changed.notify_all()  # a move gives up one block before it waits for the next
         self.changed.wait_for(lambda: self.waiting[0] == me and (not self.inside or self.kinds() == [kind, kind]))
         self.waiting.popleft()
         if not self.inside:
             self.before = self.kinds()
             self.set([kind, kind])
         self.inside += 1
-
-    def leave(self) -> None:
-        self.inside -= 1
-        if not self.inside:
-            self.set(self.before)
+        self.changed.notify_all()
 
     def kinds(self) -> list[str]:
         return [switch.fp32_precision for switch in self.switches()]
