@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import errno
 import io
 import os
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
 
 from gans.urls import masked
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class Words(argparse.HelpFormatter):
-    """Breaks the lines of a help between words: a name with a hyphen stays whole."""
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line too."""
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        super().__init__(*arguments, **{"formatter_class": Words, **settings})
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; {self.prog} --help lists what it takes")
 
 
 class InputError(ValueError):
