@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import re
 import struct
@@ -20,27 +19,10 @@ from sklearn.datasets import load_digits
 from torchvision import datasets as torchvision_datasets
 
 from gans.data import datasets
-from gans.errors import InputError
 from gans.registry import DATASETS
+from tests.gans.data.conftest import SHARED, refusal
 
-SHARED = Path(os.environ.get("GANS_DATA") or Path(__file__).parents[4] / "shared" / "data")
 needs_mnist = pytest.mark.skipif(not (SHARED / "MNIST/raw/t10k-images-idx3-ubyte").is_file(), reason="no MNIST")
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path, monkeypatch):
-    """An empty data root and user cache for every test."""
-    monkeypatch.setenv("GANS_DATA", str(tmp_path / "root"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    return tmp_path / "root"
-
-
-def refusal(name: str, **options) -> str:
-    with pytest.raises(InputError) as caught:
-        datasets.load(name, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def bilinear_matrix(before: int, after: int) -> np.ndarray:

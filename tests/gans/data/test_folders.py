@@ -23,18 +23,9 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from gans.data import datasets, folders, listing
 from gans.data.images import ImageData
-from gans.errors import InputError
+from tests.gans.data.conftest import SHARED, refusal
 
-SHARED = Path(os.environ.get("GANS_DATA") or Path(__file__).parents[4] / "shared" / "data")
 CIFAR10_JPEG = SHARED / "cifar10-jpeg.tar.xz"
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path, monkeypatch):
-    """An empty data root and user cache for every test."""
-    monkeypatch.setenv("GANS_DATA", str(tmp_path / "root"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    return tmp_path / "root"
 
 
 def write_images(folder: Path, names, mode="RGB", size=(20, 20), seed=0) -> Path:
@@ -61,14 +52,6 @@ def load_afresh(path: Path, **options) -> ImageData:
     """As another process would: not from this one's memory."""
     folders.cached_folder.cache_clear()
     return load_folder(path, **options)
-
-
-def refusal(name: str, **options) -> str:
-    with pytest.raises(InputError) as caught:
-        datasets.load(name, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def zipped(folder: Path, file: Path, prefix="", compression=zipfile.ZIP_STORED) -> Path:
