@@ -193,7 +193,7 @@ STATISTICS = ("loss/discriminator", "loss/generator", "D/real", "D/fake")
 
 
 def values(statistics: Statistics) -> Tensor:
-    """What all of our update rules tell, in the order of `STATISTICS`: (4,)."""
+    """The statistics of all our update rules, in the order of `STATISTICS`: (4,)."""
     assert set(statistics) == set(STATISTICS)
     return torch.stack([statistics[name] for name in STATISTICS])
 

@@ -135,15 +135,15 @@ class CUDAGraphRecorder:
         return Graph(result, graph.replay)
 
 
-def wanted(asked: bool | None, device: torch.device) -> bool:
-    """Whether steps are recorded: on CUDA, unless `asked` is false.
+def wanted(setting: bool | None, device: torch.device) -> bool:
+    """Whether steps are recorded: on CUDA, unless the setting is false.
 
     Raises:
-        InputError: `asked` is true and the device has no graphs.
+        InputError: the setting is true and the device has no graphs.
     """
-    if asked and device.type != "cuda":
+    if setting and device.type != "cuda":
         raise InputError("GRAPH=1 needs a CUDA device; leave it away on a CPU")
-    return device.type == "cuda" if asked is None else asked
+    return device.type == "cuda" if setting is None else setting
 
 
 def step_runner(record: bool, device: torch.device) -> StepRunner:

@@ -29,7 +29,7 @@ class Means:
         for name, value in statistics.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros_like(value)
-        torch._foreach_add_([self.sums[name] for name in statistics], list(statistics.values()))
+            self.sums[name].add_(value)
 
     def count(self, names: Iterable[str], images: int) -> None:
         """A step of `images` images with statistics of these names."""
@@ -47,6 +47,7 @@ class Means:
         return lambda: dict(zip(names, values(), strict=True))
 
     def forget(self) -> None:
-        torch._foreach_zero_(list(self.sums.values()))
+        for total in self.sums.values():
+            total.zero_()
         self.steps.clear()
         self.images = 0

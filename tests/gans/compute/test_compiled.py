@@ -23,7 +23,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def told(training: Training, steps: int = 3) -> dict[str, float]:
+def means(training: Training, steps: int = 3) -> dict[str, float]:
     for _ in range(steps):
         training.step()
     return training.means.read()
@@ -39,7 +39,7 @@ def test_compiled_networks_train_as_they_are(case: str, tiny, blobs) -> None:
         for trainable in other.update.trainables:
             trainable.compile("aot_eager")
             assert trainable.forward is not trainable.plain
-        assert told(other) == told(plain)
+        assert means(other) == means(plain)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= len(other.update.trainables)
     assert other.runner.recorder is None
     for one, two in zip(plain.update.trainables, other.update.trainables, strict=True):
@@ -68,6 +68,6 @@ def test_compiled_code_is_kept_in_one_folder_unless_the_environment_names_anothe
 @pytest.mark.parametrize("case", CASES)
 def test_compiled_and_recorded_networks_train_alike_on_cuda(case: str, tiny, blobs) -> None:
     made, data = tiny(CASES[case], batch=4), blobs(n=60)
-    found, expected = (told(Training(made, data, CUDA, compile=wanted), 8) for wanted in (True, False))
+    found, expected = (means(Training(made, data, CUDA, compile=wanted), 8) for wanted in (True, False))
     assert found.keys() == expected.keys()
     assert all(found[name] == pytest.approx(expected[name], rel=1e-2, abs=1e-3) for name in expected)

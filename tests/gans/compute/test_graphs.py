@@ -142,7 +142,7 @@ def described(leaf: object) -> object:
 class Strict:
     """Replays by calling, and holds every replay to the first: the same operations on the same memory.
 
-    A factory that is not told its device makes a tensor on one that computes nothing. Of the generators that are
+    A factory call without a device makes a tensor on one that computes nothing. Of the generators that are
     not registered, nothing may be drawn.
     """
 
@@ -188,7 +188,7 @@ def assert_same_state(one: Training, other: Training) -> None:
 
 
 def assert_same(one: Training, other: Training) -> None:
-    """To the bit: all that is saved, and the sums of what was told."""
+    """To the bit: all that is saved, and the sums of the statistics."""
     assert_same_state(one, other)
     assert one.means.read() == other.means.read()
     assert one.means.images == other.means.images
@@ -230,7 +230,7 @@ def test_loading_into_a_run_that_has_recorded_records_anew(tiny, blobs) -> None:
 
 
 def test_no_network_moves_in_a_swap(tiny, blobs) -> None:
-    """Twelve swaps and one recording: the discriminators stay, whoever they sit at."""
+    """Twelve swaps and one recording: the discriminators stay, at whichever worker."""
     table = {"networks": {"name": "gan"}, "update": {"rule": "mdgan", "workers": 3, "swap_epochs": 0.2}}
     recorder = Strict()
     training = trained(tiny(table, batch=4), blobs(n=60, classes=CLASSES), StepRunner(recorder))
@@ -263,7 +263,7 @@ def test_the_tape_sees_what_a_graph_would_not_bear(tiny, blobs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "expected"),
+    ("setting", "device", "expected"),
     [
         (None, "cuda", True),
         (None, "cpu", False),
@@ -272,8 +272,8 @@ def test_the_tape_sees_what_a_graph_would_not_bear(tiny, blobs) -> None:
         (False, "cpu", False),
     ],
 )
-def test_steps_are_recorded_on_cuda_unless_asked_not_to(asked, device, expected) -> None:
-    assert graphs.wanted(asked, torch.device(device)) is expected
+def test_steps_are_recorded_on_cuda_unless_switched_off(setting, device, expected) -> None:
+    assert graphs.wanted(setting, torch.device(device)) is expected
 
 
 def test_a_cpu_is_refused(tiny, blobs) -> None:
@@ -282,7 +282,7 @@ def test_a_cpu_is_refused(tiny, blobs) -> None:
     assert Training(tiny({}), blobs(), CPU).runner.recorder is None
 
 
-def test_a_replay_holds_nobody_up_who_wants_other_products(tiny, blobs, monkeypatch) -> None:
+def test_a_replay_does_not_block_those_who_want_other_products(tiny, blobs, monkeypatch) -> None:
     """It may wait for the card, and what was recorded is recorded: only calling and recording are in a block."""
     inside: list[bool] = [False]
 
@@ -336,7 +336,7 @@ def test_optimisers_count_on_the_device_while_a_step_is_recorded_only(tiny, blob
         training.step()
 
 
-def test_lanes_return_what_their_pieces_return_in_order() -> None:
+def test_streams_return_what_their_functions_return_in_order() -> None:
     streams = ParallelStreams(CPU)
     assert streams.run([lambda n=n: n * n for n in range(5)]) == [0, 1, 4, 9, 16]
     assert streams.run([]) == []
@@ -397,7 +397,7 @@ def assert_alike(a: nn.Module, b: nn.Module, skipped: set[str], rtol: float, ato
 
 
 def assert_close(one: Training, other: Training, rtol: float = 1e-3, atol: float = 1e-4) -> None:
-    """Weights, BatchNorm's and spectral norm's buffers, the average, and what was told."""
+    """Weights, BatchNorm's and spectral norm's buffers, the average, and the statistics."""
     for a, b in zip(one.update.trainables, other.update.trainables, strict=True):
         assert_alike(a.network, b.network, idle(a.network, one.experiment), rtol, atol)
     skipped = idle(one.update.generator.network, one.experiment)
@@ -482,7 +482,7 @@ def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_p
 
 @gpu
 @without
-def test_lanes_are_streams_that_wait_for_the_main_one_and_it_for_them() -> None:
+def test_streams_are_streams_that_wait_for_the_main_one_and_it_for_them() -> None:
     streams, start = ParallelStreams(CUDA), torch.ones(2048, 2048, device=CUDA)
     start = start @ start  # still under way when the streams begin
     found = streams.run([lambda n=n: (start + n).sum() for n in range(4)])
@@ -520,6 +520,6 @@ def test_trainings_on_streams_of_their_own_in_threads(tiny, blobs) -> None:
 @pytest.mark.parametrize("kind", ["tf32", "bf16"])
 def test_other_precisions_stay_near_float32(kind: str, tiny, blobs) -> None:
     data = blobs(n=60, classes=CLASSES)
-    told = [on_cuda(tiny(CASES["dcgan"], precision=one), data, False).means.read() for one in ("float32", kind)]
-    assert told[0] != told[1]
-    assert all(told[1][name] == pytest.approx(told[0][name], rel=0.05, abs=0.02) for name in told[0])
+    means = [on_cuda(tiny(CASES["dcgan"], precision=one), data, False).means.read() for one in ("float32", kind)]
+    assert means[0] != means[1]
+    assert all(means[1][name] == pytest.approx(means[0][name], rel=0.05, abs=0.02) for name in means[0])

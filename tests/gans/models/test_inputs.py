@@ -16,17 +16,17 @@ from tests.conftest import networks
 PRIOR = Prior(3, ("cat", "dog", "owl"), (0.5, 0.0, 0.5))
 
 
-def test_a_code_is_what_a_generator_is_called_with() -> None:
+def test_an_input_is_what_a_generator_is_called_with() -> None:
     z, labels = torch.randn(5, 3), torch.tensor([4, 3, 2, 1, 0])
-    plain, code = GeneratorInput(z), GeneratorInput(z, labels)
-    assert [len(tuple(one)) for one in (plain, code)] == [1, 2]
-    assert len(code) == 5
-    assert [part.tolist() for part in code[1:3]] == [z[1:3].tolist(), [3, 2]]
-    assert [part.labels.tolist() for part in code.split(2)] == [[4, 3], [2, 1], [0]]
+    plain, given = GeneratorInput(z), GeneratorInput(z, labels)
+    assert [len(tuple(one)) for one in (plain, given)] == [1, 2]
+    assert len(given) == 5
+    assert [part.tolist() for part in given[1:3]] == [z[1:3].tolist(), [3, 2]]
+    assert [part.labels.tolist() for part in given.split(2)] == [[4, 3], [2, 1], [0]]
     assert all(part.labels is None for part in plain.split(2))
-    assert torch.equal(GeneratorInput.joined(code.split(2)).labels, labels)
+    assert torch.equal(GeneratorInput.joined(given.split(2)).labels, labels)
     assert torch.equal(GeneratorInput.joined(plain.split(2)).z, z)
-    assert code.to("meta").labels.is_meta
+    assert given.to("meta").labels.is_meta
 
 
 def test_labels_are_drawn_by_their_shares() -> None:
@@ -46,17 +46,17 @@ def test_shares_are_those_of_the_images_or_even() -> None:
     assert shares(labels, 4, "uniform") == (0.5, 0, 0.5, 0)
 
 
-def test_fixed_codes_have_the_latents_of_before_and_labels_beside_them() -> None:
-    code, plain = PRIOR.sample(50, 2, "purpose"), Prior(3).sample(50, 2, "purpose")
-    assert torch.equal(code.z, seeds.normal_rows(50, 3, 2, "purpose"))
-    assert torch.equal(plain.z, code.z)
+def test_fixed_inputs_have_the_latents_of_before_and_labels_beside_them() -> None:
+    given, plain = PRIOR.sample(50, 2, "purpose"), Prior(3).sample(50, 2, "purpose")
+    assert torch.equal(given.z, seeds.normal_rows(50, 3, 2, "purpose"))
+    assert torch.equal(plain.z, given.z)
     assert plain.labels is None
-    assert code.labels.unique().tolist() == [0, 2]
-    assert torch.equal(PRIOR.sample(9, 2, "purpose").labels, code.labels[:9])
-    assert not torch.equal(PRIOR.sample(50, 2, "another").labels, code.labels)
+    assert given.labels.unique().tolist() == [0, 2]
+    assert torch.equal(PRIOR.sample(9, 2, "purpose").labels, given.labels[:9])
+    assert not torch.equal(PRIOR.sample(50, 2, "another").labels, given.labels)
 
 
-def test_what_a_file_tells_is_the_prior() -> None:
+def test_the_prior_of_a_file() -> None:
     for prior in (PRIOR, Prior(3)):
         assert Prior.from_about({"networks": {"latent": 3}, **prior.about()}) == prior
     assert Prior(3).about() == {}
@@ -70,7 +70,7 @@ def test_the_prior_of_an_experiment(how, expected, blobs) -> None:
     assert Prior.of(experiment({"networks": {"latent": 3}}), data) == Prior(3)
 
 
-def test_one_class_is_asked_for_by_name_or_number() -> None:
+def test_one_class_is_drawn_by_name_or_number() -> None:
     z = torch.randn(4, 3)
     assert PRIOR.of_class(z).labels.tolist() == [0] * 4
     assert PRIOR.of_class(z, "owl").labels.tolist() == PRIOR.of_class(z, 2).labels.tolist() == [2] * 4

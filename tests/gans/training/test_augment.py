@@ -147,7 +147,7 @@ def test_discriminators_see_augmented_images_only(rule: str, table: dict[str, An
 
 
 @pytest.mark.parametrize("rule", UPDATES)
-def test_every_place_and_every_player_draws_its_own(rule: str, tiny, blobs) -> None:
+def test_every_place_and_every_network_draws_its_own(rule: str, tiny, blobs) -> None:
     """Seeds by position and worker; all of them known to a recording."""
     made = tiny({"networks": {"name": "gan"}, "update": UPDATES[rule], "augment": "color"}, batch=4)
     update = RULES[rule](made, Shape(1, 16), Context(blobs(n=24).train))

@@ -98,10 +98,10 @@ def test_labels_travel_with_the_batches_and_count(batches: int, tiny, blobs) -> 
     update.step(0)
     assert update.metrics()["traffic/server_to_worker"] == batches * (4 * 4 * 256 + 4 * 8)
     assert update.metrics()["traffic/worker_to_server"] == 4 * 4 * 256 + 16
-    codes = [update.generator_input(seeded(update, "latents", 0, j)) for j in range(batches)]
+    inputs = [update.generator_input(seeded(update, "latents", 0, j)) for j in range(batches)]
     for n, (x_d, x_g) in enumerate(seen):
-        assert torch.equal(x_d.labels, codes[(n + 1) % batches].labels)
-        assert torch.equal(x_g.labels, codes[n % batches].labels)
+        assert torch.equal(x_d.labels, inputs[(n + 1) % batches].labels)
+        assert torch.equal(x_g.labels, inputs[n % batches].labels)
     shards = [worker.shard for worker in update.team.workers.values()]
     data = blobs(n=60, classes=3)
     for shard in shards:  # each image has its label wherever it went
@@ -124,7 +124,7 @@ def test_a_federated_worker_draws_the_classes_that_it_has(tiny, blobs) -> None:
     assert [type(trainable) for trainable in discriminators(update)] == [Discriminator] * 3
 
 
-def test_a_conditional_generator_is_told_of_in_its_file(tiny, blobs, stub_scorer, tmp_path) -> None:
+def test_a_generators_file_has_its_classes(tiny, blobs, stub_scorer, tmp_path) -> None:
     from gans.generate import generate, load_generator, sampling
     from tests.conftest import train_and_score
 

@@ -65,7 +65,7 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((folder / "samples").iterdir())}
 
 
-def told(observer) -> dict[tuple[int, str], float]:
+def logged(observer) -> dict[tuple[int, str], float]:
     return {(images, name): value for images, name, value in observer.values if not name.startswith(COSTS)}
 
 
@@ -135,11 +135,11 @@ def test_resume_is_exact(
     found = train_and_score(made, images, tmp_path / "cut", CPU, second)
     assert_same_files(folder, tmp_path / "cut")
     assert (found.status, found.scores, found.chosen) == ("finished", expected.scores, expected.chosen)
-    # the outcome has the history of both sessions, and the observer was told what came before
+    # the outcome has the history of both sessions, and the observer got what came before
     assert history(found) == history(expected)
-    # what the two sessions told is what one would have told; told twice, the values agree
-    assert told(first) | told(second) == told(whole)
-    assert told(second) | told(first) == told(whole)
+    # the two sessions log what one would have logged; logged twice, the values agree
+    assert logged(first) | logged(second) == logged(whole)
+    assert logged(second) | logged(first) == logged(whole)
 
 
 def test_resume_is_exact_when_interrupted_at_every_checkpoint(
@@ -371,7 +371,7 @@ def test_logs_are_means_over_the_steps_since_the_last(tiny, blobs, stub_scorer, 
         assert [images for images, _ in observer.of(name)] == [32, 64, 96]
 
 
-def test_observers_are_told_sizes_scores_and_costs(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
+def test_observers_get_sizes_scores_and_costs(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     observer = recorder()
     made = tiny({"networks": {"name": "gan"}})
     outcome = train_and_score(made, blobs(), tmp_path, CPU, observer)

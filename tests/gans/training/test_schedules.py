@@ -52,7 +52,7 @@ def rates(trainable: Trainable) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_every_player_of_every_rule_follows_the_share_of_the_budget(rule: str, tiny, blobs) -> None:
+def test_every_network_of_every_rule_follows_the_share_of_the_budget(rule: str, tiny, blobs) -> None:
     made = annealed(tiny, rule, optimizer={"lr_g": 1e-3, "lr_d": 2e-3, "beta2": 0.9})
     training = Training(made, blobs(n=60), CPU)
     while not training.over:

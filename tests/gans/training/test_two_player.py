@@ -191,7 +191,7 @@ def test_gradients_of_any_memory_layout_are_applied_by_element(tiny) -> None:
 
 
 @pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
-def test_no_weight_gradient_of_the_other_player_is_ever_computed(network: str, tiny, blobs) -> None:
+def test_no_weight_gradient_of_the_other_network_is_ever_computed(network: str, tiny, blobs) -> None:
     """Gradient hooks fire on D's weights in D's step only, and on G's in G's step only."""
     update = make(tiny({"networks": {"name": network}}), blobs().train)
     log: list[str] = []

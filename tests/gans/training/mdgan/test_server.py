@@ -225,7 +225,7 @@ def test_the_swap_interval_is_m_e_over_b(shard: int, batch: int, epochs: float, 
 
 
 def swaps(rule: MDGAN, steps: int) -> list[int]:
-    """Iterations, counted from 1, after which some discriminator sits elsewhere."""
+    """Iterations, counted from 1, after which some discriminator is at another worker."""
     found = []
     for iteration in range(1, steps + 1):
         before = list(rule.team.trainables)
@@ -371,7 +371,7 @@ def test_one_worker_crashes_every_i_over_n_iterations_and_the_budget_ends_with_t
 def test_averages_and_swaps_are_over_the_survivors(tiny, blobs) -> None:
     """The gradient after two losses is that of the mean over two discriminators, and these two change places."""
     rule = make(tiny, blobs(n=60).train, workers=4, batches=3, swap_epochs=0.25)
-    assert rule.swap_interval == round(15 * 0.25 / 4)  # m = 60 / 4, whoever is left
+    assert rule.swap_interval == round(15 * 0.25 / 4)  # m = 60 / 4, for any number of workers left
     rule.step(0)
     rule.team.lose(0, "test")
     rule.team.lose(2, "test")
@@ -408,8 +408,8 @@ def test_the_last_worker_has_nobody_to_swap_with_and_its_loss_is_the_end(tiny, b
         rule.state()
 
 
-def test_losses_are_told_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None:
-    told: list[tuple[int, str]] = []
+def test_losses_are_reported_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None:
+    events: list[tuple[int, str]] = []
     one = crashing(tiny, blobs)
     images = 0
     for _ in range(60):
@@ -417,11 +417,11 @@ def test_losses_are_told_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> None
         images += one.images_per_step
     files.save(tmp_path / "state.pt", one.state())
     state = files.load(tmp_path / "state.pt", torch.device("cpu"))
-    worker_factory = partial(LocalTeam, lost=lambda *event: told.append(event))
+    worker_factory = partial(LocalTeam, lost=lambda *event: events.append(event))
     other = MDGAN(one.experiment, SHAPE, Context(blobs(n=80).train, worker_factory=worker_factory))
     other.load(state)
-    assert told == list(one.team.lost.items())
-    assert len(told) == 2
+    assert events == list(one.team.lost.items())
+    assert len(events) == 2
     for _ in range(20):  # over the third crash
         assert torch.equal(values(one.step(images)), values(other.step(images)))
         assert one.images_per_step == other.images_per_step
