@@ -6,24 +6,24 @@ from collections.abc import Iterable
 
 from benchmarks.job import Ended, Event, Progressed, Restarted, Started, Waiting
 from gans import schema
-from gans.commands.progress import Cost, Screen, kind_of
+from gans.commands.progress import Cost, Display, kind_of
 from gans.runs.tracking import MlflowRun
 
 
-def show(screen: Screen, event: Event) -> None:
+def show(display: Display, event: Event) -> None:
     """Pass on what happens to jobs."""
     job = event.job
     match event:
         case Started():
-            screen.start(job.name, job.images)
+            display.start(job.name, job.images)
         case Progressed(images=images, values=values):
-            screen.tell(job.name, images, values)
+            display.update(job.name, images, values)
         case Waiting(who=who, images=images):
-            screen.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
+            display.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
         case Restarted(why=why, anew=anew):
-            screen.wait(job.name, f"{why}; it {'begins anew' if anew else 'goes on'}")
+            display.wait(job.name, f"{why}; it {'begins anew' if anew else 'goes on'}")
         case Ended(result=result):
-            screen.end(job.name, result.status, result.reason, job.counts)
+            display.end(job.name, result.status, result.reason, job.counts)
 
 
 def costs(runs: Iterable[MlflowRun]) -> dict[str, Cost]:

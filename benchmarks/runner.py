@@ -16,7 +16,7 @@ from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.plan import MatrixPlan, Planned, workers_of
 from benchmarks.progress import costs, show
 from gans import schema
-from gans.commands import progress
+from gans.commands.progress import Display, Forecast
 from gans.config import PROTOCOL_VERSION
 from gans.files import write_text
 from gans.runs import living
@@ -230,7 +230,7 @@ class MatrixRun(MatrixPlan):
         events = self.events(jobs, spread)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
-            with progress.screen(waiting, costs(self.runs)) as screen, closing(events):
+            with Display(Forecast(waiting, costs(self.runs))) as screen, closing(events):
                 for event in events:
                     show(screen, event)
                     if isinstance(event, Started):

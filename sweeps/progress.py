@@ -5,23 +5,23 @@ from __future__ import annotations
 from optuna.study import Study
 
 from benchmarks.job import Ended, Event, Progressed
-from gans.commands.progress import Screen, screen
+from gans.commands.progress import Display, Forecast
 from sweeps.study import Sweep, Tally, unclaimed
 
 OTHERS = "trials/others"
 
 
-def display(study: Study, sweep: Sweep) -> Screen:
+def display(study: Study, sweep: Sweep) -> Display:
     """A display of the trials that are left, whose numbers continue those of the study."""
     first = len(study.get_trials(deepcopy=False))
     numbers = range(first, first + unclaimed(study, sweep.trials))
-    return screen({f"trial/{number}": sweep.base.budget for number in numbers}, unit="trials")
+    return Display(Forecast({f"trial/{number}": sweep.base.budget for number in numbers}), unit="trials")
 
 
 class TrialScreen:
     """Shows events of jobs under the numbers of their trials."""
 
-    def __init__(self, study: Study, screen: Screen) -> None:
+    def __init__(self, study: Study, screen: Display) -> None:
         self.study, self.screen = study, screen
         self.names: dict[str, str] = {}  # of running trials, by job
         self.waiting = False
@@ -32,7 +32,7 @@ class TrialScreen:
             case Progressed(values=values) if "trial" in values:
                 self.begin(job.name, f"trial/{values['trial']:.0f}", job.images)
             case Progressed(images=images, values=values) if job.name in self.names:
-                self.screen.tell(self.names[job.name], images, values)
+                self.screen.update(self.names[job.name], images, values)
             case Ended(result=result) if result.status != "surplus":
                 if job.name not in self.names:
                     self.begin(job.name, f"trial/{job.name}", 0)

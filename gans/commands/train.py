@@ -71,7 +71,7 @@ class Train:
 def train(options: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
     databases.check_tracking(tracking_uri())
-    from gans.commands.progress import busy, screen
+    from gans.commands.progress import Display, Forecast, busy
     from gans.compute import devices, precision
     from gans.registry import MODELS
     from gans.runs import living
@@ -97,10 +97,10 @@ def train(options: Train) -> int:
         print(f"{options.model} trains in float32, as no lower precision was measured on CUDA")
     living.close_dead(Store(place.uri))  # the store is whole before anything writes to it
     folder = options.runs / EXPERIMENT / cell.slug
-    with screen({cell.name: cell.experiment.budget}) as shown:
-        shown.start(cell.name, cell.experiment.budget)
-        outcome = run_cell(cell, folder, place, partial(shown.tell, cell.name))
-        shown.end(cell.name, outcome.status, outcome.reason)
+    with Display(Forecast({cell.name: cell.experiment.budget})) as display:
+        display.start(cell.name, cell.experiment.budget)
+        outcome = run_cell(cell, folder, place, partial(display.update, cell.name))
+        display.end(cell.name, outcome.status, outcome.reason)
     print(ending(cell.metric, outcome, folder))
     for line in left_behind(folder):
         print(line)

@@ -32,7 +32,7 @@ def test_events_are_passed_on():
     show(heard, Ended(floor, Result("finished")))
     assert heard.calls == [
         ("start", "gan/digits/0", 1000),
-        ("tell", "gan/digits/0", 5, {"x": 1.0}),
+        ("update", "gan/digits/0", 5, {"x": 1.0}),
         ("wait", "gan/digits/0", "process 7 does it, 25%"),
         ("end", "gan/digits/0", "failed", "why", True),
         ("end", "real/digits", "finished", "", False),

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from gans import schema
-from gans.commands.progress import Bars, Cost, Forecast, Lines, Watch, duration
+from gans.commands.progress import Cost, Display, Forecast, duration
 
 TRAINING = {schema.PHASE + schema.TRAINING_PHASE: 1.0}
 SCORING = {schema.PHASE + schema.SCORING_PHASE: 1.0}
@@ -26,8 +26,8 @@ def clock():
     return Clock()
 
 
-def watch(clock, waiting, known=None):
-    return Watch(Forecast(waiting, known), clock)
+def display(clock, waiting, known=None, console=None):
+    return Display(Forecast(waiting, known), console=console or Console(file=io.StringIO()), clock=clock)
 
 
 @pytest.mark.parametrize(
@@ -44,11 +44,11 @@ def watch(clock, waiting, known=None):
 )
 def test_the_time_left_counts_the_images_of_this_session(told, says, clock):
     output = io.StringIO()
-    lines = Lines(watch(clock, {"gan": 1000}), Console(file=output))
+    lines = display(clock, {"gan": 1000}, console=Console(file=output))
     lines.start("gan", 1000)
-    lines.tell("gan", 0, TRAINING)
+    lines.update("gan", 0, TRAINING)
     for clock.now, images in told:
-        lines.tell("gan", images, {})
+        lines.update("gan", images, {})
     assert output.getvalue().splitlines()[1:] == says
 
 
@@ -61,14 +61,14 @@ def test_durations_are_said_as_people_say_them(seconds, says):
 
 def test_a_cell_that_is_scored_says_so_and_for_how_long(clock):
     output = io.StringIO()
-    lines = Lines(watch(clock, {"gan/digits/0": 100}), Console(file=output))
+    lines = display(clock, {"gan/digits/0": 100}, console=Console(file=output))
     lines.start("gan/digits/0", 100)
-    lines.tell("gan/digits/0", 0, TRAINING)
-    lines.tell("gan/digits/0", 100, {})
+    lines.update("gan/digits/0", 0, TRAINING)
+    lines.update("gan/digits/0", 100, {})
     clock.now = 5
-    lines.tell("gan/digits/0", 0, SCORING)
+    lines.update("gan/digits/0", 0, SCORING)
     clock.now = 20
-    lines.tell("gan/digits/0", 0, {schema.PHASE + schema.PICTURES_PHASE: 1.0})
+    lines.update("gan/digits/0", 0, {schema.PHASE + schema.PICTURES_PHASE: 1.0})
     assert output.getvalue().splitlines()[-1] == "running   gan/digits/0  pictures"
     clock.now = 25
     lines.end("gan/digits/0", "finished", "")
@@ -77,20 +77,20 @@ def test_a_cell_that_is_scored_says_so_and_for_how_long(clock):
 
 def test_what_has_ended_tells_what_its_like_will_take(clock):
     """Two seeds of a model: 10 s of training and 4 s beside it, so 14 s for the second."""
-    seen = watch(clock, {"gan/digits/0": 100, "gan/digits/1": 100})
+    seen = display(clock, {"gan/digits/0": 100, "gan/digits/1": 100})
     seen.start("gan/digits/0", 100)
     assert seen.left() == ""  # nothing is known, and nothing is invented
     clock.now = 1
-    seen.tell("gan/digits/0", 0, TRAINING)
-    seen.tell("gan/digits/0", 0, {})
+    seen.update("gan/digits/0", 0, TRAINING)
+    seen.update("gan/digits/0", 0, {})
     clock.now = 6
-    seen.tell("gan/digits/0", 50, {})
+    seen.update("gan/digits/0", 50, {})
     assert seen.left() == "about 15 s left"  # 5 s of its own, 10 s of the other: what is beside is not known yet
     clock.now = 11
-    seen.tell("gan/digits/0", 100, {})
-    seen.tell("gan/digits/0", 0, SCORING)
+    seen.update("gan/digits/0", 100, {})
+    seen.update("gan/digits/0", 0, SCORING)
     clock.now = 14
-    seen.end("gan/digits/0", counts=True)
+    seen.end("gan/digits/0", "finished", "")
     assert seen.forecast.known == {"gan/digits": Cost(0.1, 4.0)}
     assert seen.left() == "about 14 s left"
     seen.start("gan/digits/1", 100)
@@ -102,7 +102,7 @@ def test_what_has_ended_tells_what_its_like_will_take(clock):
 def test_cells_side_by_side_share_the_time_but_the_last_takes_its_own(clock):
     known = {"gan/digits": Cost(0.1, 0.0), "sagan/digits": Cost(1.0, 0.0)}
     names = {**{f"gan/digits/{n}": 100 for n in range(4)}, "sagan/digits/0": 100}
-    seen = watch(clock, names, known)
+    seen = display(clock, names, known)
     assert seen.left() == "about 2 min left"  # 140 s one after the other
     seen.start("sagan/digits/0", 100)
     seen.start("gan/digits/0", 100)
@@ -112,13 +112,13 @@ def test_cells_side_by_side_share_the_time_but_the_last_takes_its_own(clock):
 
 
 def test_a_model_of_which_nothing_is_known_counts_as_the_others(clock):
-    seen = watch(clock, {"gan/digits/0": 100, "new/digits/0": 300}, {"gan/digits": Cost(0.1, 2.0)})
+    seen = display(clock, {"gan/digits/0": 100, "new/digits/0": 300}, {"gan/digits": Cost(0.1, 2.0)})
     assert seen.forecast.left([], 0.0) == pytest.approx(12.0 + 32.0)
 
 
 def test_floors_are_no_cells(clock):
     output = io.StringIO()
-    lines = Lines(watch(clock, {"gan/digits/0": 100}), Console(file=output))
+    lines = display(clock, {"gan/digits/0": 100}, console=Console(file=output))
     lines.start("real/digits", 0)
     clock.now = 3
     lines.end("real/digits", "finished", "", counts=False)
@@ -127,11 +127,11 @@ def test_floors_are_no_cells(clock):
 
 def test_bars_show_phases_while_nothing_is_told(clock):
     console = Console(file=io.StringIO(), force_terminal=True, width=140, color_system=None)
-    bars = Bars(watch(clock, {"gan/digits/0": 4000, "gan/digits/1": 4000}), console)
+    bars = display(clock, {"gan/digits/0": 4000, "gan/digits/1": 4000}, console=console)
     bars.start("gan/digits/0", 4000)
-    bars.tell("gan/digits/0", 0, TRAINING)
-    bars.tell("gan/digits/0", 4000, {"curve/fd_digits": 7.25})
-    bars.tell("gan/digits/0", 0, SCORING)
+    bars.update("gan/digits/0", 0, TRAINING)
+    bars.update("gan/digits/0", 4000, {"curve/fd_digits": 7.25})
+    bars.update("gan/digits/0", 0, SCORING)
     clock.now = 42
     console.print(bars.progress.get_renderable())
     text = console.file.getvalue()
