@@ -1,15 +1,14 @@
 """A folder of runs at a URL (`RUNS=s3://bucket/runs`), of any kind that fsspec knows.
 
-Whoever works with it has a *mirror*, a temporary folder. A node fetches the folder of a job into its mirror, and
-brings what has changed to the URL every few seconds and at the end. The runner's mirror follows what nodes bring, for
-plans and for the export to the tracking store, and brings what the runner writes itself.
+Each process that works with it has a *mirror*, a temporary folder. A node fetches the folder of a job into its
+mirror, and brings what has changed to the URL every few seconds and at the end. The runner's mirror follows what
+nodes bring, for plans and for the export to the tracking store, and brings what the runner writes itself.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import threading
 import time
@@ -23,8 +22,7 @@ from typing import Any, Self
 from benchmarks.job import Report
 from gans import files, schema
 from gans.errors import InputError, first_line
-from gans.runs import locks
-from gans.runs.events import run_folders, run_paths
+from gans.runs import journal, locks
 from gans.runs.locks import Holder
 from gans.urls import shown
 
@@ -36,8 +34,9 @@ LEASE = "in-use.json"  # says which runner works with the URL: object stores hav
 LAPSE = 60.0  # seconds without a sign of life, after which a runner of another machine is taken for dead
 TRIES, PAUSE = 3, 2.0  # for a request, and seconds between them
 NETWORKS = {schema.CHECKPOINT, schema.GENERATOR}
-LAST = {schema.EVENTS: 1, "exported.json": 2}  # events are brought after the files that they name
-STAYS = {locks.LOCK, ".export.lock", schema.PREVIOUS, LEASE, TOKEN}
+LAST = {journal.FILE: 1, journal.SENT: 2}  # events are brought after the files that they name
+STAYS = {locks.LOCK, journal.LOCK, schema.PREVIOUS, LEASE, TOKEN}
+
 
 class Mirror:
     """A folder of runs at a URL, and its files here.
@@ -103,10 +102,10 @@ class Mirror:
             events = {
                 path: (about, self.attempt(partial(self.files.cat_file, f"{self.base}/{path}")))
                 for path, about in self.changed(below).items()
-                if PurePosixPath(path).name == schema.EVENTS
+                if PurePosixPath(path).name == journal.FILE
             }
             for path, about in self.changed(below).items():
-                _, told = events.get(str(PurePosixPath(path).with_name(schema.EVENTS)), ("", b""))
+                _, told = events.get(str(PurePosixPath(path).with_name(journal.FILE)), ("", b""))
                 if path not in events and (networks or needed(path, told)):
                     self.get(path)
                     self.note(path, about)
@@ -163,7 +162,7 @@ class Mirror:
         if self.failed:
             why = next(iter(self.failed.values()))
             raise InputError(
-                f"{len(self.failed)} files could not be brought to {self.name} ({why}); they are kept in {self.root}"
+                f"{len(self.failed)} files were not brought to {self.name} ({why}); they are kept in {self.root}"
             )
 
     def put(self, path: str) -> None:
@@ -178,8 +177,7 @@ class Mirror:
         self.failed.pop(path, None)
 
     def upload(self, path: str, there: str) -> None:
-        if not self.files.async_impl:  # object stores, whose calls fsspec makes asynchronously, have no folders
-            self.files.makedirs(there.rpartition("/")[0], exist_ok=True)
+        make_folder_of(self.files, there)
         self.files.put_file(str(self.root / path), there)
 
     def pushing(self, report: Report) -> Report:
@@ -213,9 +211,9 @@ class Mirror:
                 mirror.take()
             mirror.there = frozenset(mirror.attempt(mirror.listed))
             mirror.pull(networks=False)
-            for folder in run_folders(run_paths(mirror.root)):
-                if any(mark.position < folder.size for mark in folder.marks().values()) or not folder.marks():
-                    mirror.pull(folder.path.relative_to(mirror.root).as_posix())  # it is still to be exported
+            for run in journal.journals(mirror.root):
+                if run.sent.position < run.size:  # it is still to be exported
+                    mirror.pull(run.folder.relative_to(mirror.root).as_posix())
             over = threading.Event()
             thread = threading.Thread(target=mirror.follow, args=(over,), daemon=True)
             if writes:
@@ -245,26 +243,24 @@ class Mirror:
         Raises:
             InputError: another one does.
         """
-        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            lease = json.loads(self.attempt(self.lease))
-            holder, quiet = Holder.of_text(lease["holder"]), time.time() - lease["at"]
-            if holder and holder.living and (holder.host == locks.HOST or quiet < LAPSE):
-                raise InputError(
-                    f"RUNS={self.name} is in use by {holder}, which wrote {max(0.0, quiet):.0f} s ago; "
-                    "wait for it, stop it, or name another folder there"
-                )
+        holder, quiet = self.attempt(self.lease)
+        if holder and holder.living and (holder.host == locks.HOST or quiet < LAPSE):
+            raise InputError(
+                f"RUNS={self.name} is in use by {holder}, which wrote {max(0.0, quiet):.0f} s ago; "
+                "wait for it, stop it, or name another folder there"
+            )
         self.attempt(self.beat)
 
-    def lease(self) -> bytes:
+    def lease(self) -> tuple[Holder | None, float]:
+        """The runner that writes there, if one does, and the seconds since its last sign of life."""
         try:
-            content: bytes = self.files.cat_file(f"{self.base}/{LEASE}")
-        except FileNotFoundError:
-            return b"{}"
-        return content
+            lease = json.loads(self.files.cat_file(f"{self.base}/{LEASE}"))
+            return Holder.of_text(lease["holder"]), time.time() - lease["at"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None, 0.0
 
     def beat(self) -> None:
-        if not self.files.async_impl:
-            self.files.makedirs(self.base, exist_ok=True)
+        make_folder_of(self.files, f"{self.base}/{LEASE}")
         text = json.dumps({"holder": Holder.of(self.root).text(), "at": time.time()})
         self.files.pipe_file(f"{self.base}/{LEASE}", text.encode())
 
@@ -311,6 +307,12 @@ def opened(url: str) -> tuple[Any, str]:
     return found, str(base).rstrip("/")
 
 
+def make_folder_of(found: Any, path: str) -> None:
+    """Make the folder of a file; object stores, whose calls fsspec makes asynchronously, have none."""
+    if not found.async_impl:
+        found.makedirs(path.rpartition("/")[0], exist_ok=True)
+
+
 def write_token(url: str, folder: Path) -> str:
     """Leave a file in a folder, or at a URL, by which nodes see whether theirs is the same; what it holds.
 
@@ -323,11 +325,14 @@ def write_token(url: str, folder: Path) -> str:
     try:
         if url:
             found, base = opened(url)
+            make_folder_of(found, f"{base}/{TOKEN}")
             found.pipe_file(f"{base}/{TOKEN}", held.encode())
         else:
             files.write_text(folder / TOKEN, held)
     except OSError as error:
-        raise InputError(f"cannot write to {shown(url) or folder}: {first_line(error)}; name another: RUNS=") from None
+        raise InputError(
+            f"cannot write to {shown(url) or folder}: {first_line(error)}; name another: RUNS="
+        ) from None
     return held
 
 

@@ -13,7 +13,6 @@ from optuna.trial import FrozenTrial
 from benchmarks import executors
 from benchmarks.job import Ended, Job, Result
 from benchmarks.matrix import preset_name
-from benchmarks.nodes import share_artifacts
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun
 from gans import schema
@@ -62,8 +61,6 @@ class SweepRun:
         self.request, self.machine, self.store = request, machine, store
         self.sweep = plan(request, devices.resolve(machine.device))
         self.workers = where(self.sweep, request, machine)
-        if machine.cluster and machine.cluster.named:
-            share_artifacts(machine.cluster, store.artifacts(self.sweep.name))
         self.study = self.sweep.create()
         self.folder = machine.runs / self.sweep.name
         self.failures = 0
@@ -143,7 +140,7 @@ class SweepRun:
 
     def job(self, place: Place, name: str) -> Job:
         call = partial(trial_job, sweep=self.sweep, place=place, job=name)
-        return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds)
+        return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds, resumes=False)
 
     def work(self, jobs: list[Job], screen: TrialScreen) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and retries them."""

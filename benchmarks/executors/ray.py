@@ -1,11 +1,11 @@
 """Jobs on the nodes of a Ray cluster (`ENGINE=ray`): each is a Ray task.
 
-Ray finds the node for a task by what the task books: its CPU threads, its share of a GPU, and memory. Jobs write to
-the runs' folder themselves: it is one that all nodes have, or a URL (`benchmarks.storage`). What they report on the
-way goes through a mailbox, an actor beside the runner.
+Ray finds the node for a task by what the task books: its CPU threads, its share of a GPU, and memory. Jobs write
+to the runs' folder themselves: it is one that all nodes have, or a URL (`benchmarks.storage`). What they report on
+the way goes through a mailbox, an actor beside the runner.
 
-- *A node or a process that dies* loses the images since the last checkpoint of its jobs; the supervisor starts them
-  again.
+- *A node or a process that dies* loses the images since the last checkpoint of its jobs; the supervisor starts
+  them again.
 - *A node that joins* is used by Ray at once. A task there checks first what the first nodes were asked; if it does
   not fit, the node gets no more tasks.
 - *A runner that dies* takes its tasks along, which Ray sees to: the locks are free then.
@@ -193,6 +193,13 @@ class Mailbox:
     async def take(self) -> list[Any]:
         """All that has come, as soon as there is something."""
         await self.arrived.wait()
+        return await self.empty()
+
+    async def ping(self) -> None:
+        """Answer, once all that the same sender has put before is here."""
+
+    async def empty(self) -> list[Any]:
+        """All that has come."""
         self.arrived.clear()
         letters, self.letters = self.letters, []
         return letters
@@ -205,7 +212,7 @@ def work(number: int, job: Job, site: Site, admitted: frozenset[str], mailbox: A
     site.enter()
     if node not in admitted and (why := refusal(site)):
         return Refused(node, why)
-    ray.get(mailbox.put.remote((number, Begun(), node)))
+    ray.get(mailbox.put.remote((number, Begun(), node)))  # it may die at once
 
     def report(images: int, values: Mapping[str, float]) -> None:
         mailbox.put.remote((number, Progress(images, dict(values)), node))
@@ -215,6 +222,8 @@ def work(number: int, job: Job, site: Site, admitted: frozenset[str], mailbox: A
             return job.run(listener, folder)
     except (OSError, InputError) as error:
         return Result(schema.FAILED, f"its files cannot be kept: {first_line(error)}")
+    finally:
+        ray.get(mailbox.ping.remote())  # what was reported has arrived before the end is seen
 
 
 @contextmanager
@@ -437,6 +446,9 @@ class RayExecutor:
         yield from self.read()
         if tasks:
             done, _ = wait(list(tasks), num_returns=len(tasks), timeout=0)
+            rest = self.ray.get(self.mailbox.empty.remote()) if done else []
+            yield from self.read()
+            yield from self.open(rest)
             for task in done:
                 number = tasks[task]
                 del self.tasks[number]
@@ -448,9 +460,12 @@ class RayExecutor:
         """What jobs have reported."""
         if self.ray.wait([self.letters], timeout=0)[0]:
             letters, self.letters = self.ray.get(self.letters), self.mailbox.take.remote()
-            for number, what, node in letters:
-                self.where[number] = node
-                yield number, what
+            yield from self.open(letters)
+
+    def open(self, letters: list[Any]) -> Iterator[News]:
+        for number, what, node in letters:
+            self.where[number] = node
+            yield number, what
 
     def end(self, number: int, task: Any) -> Result | Lost:
         """How a task has ended."""
@@ -463,7 +478,8 @@ class RayExecutor:
         except errors.RayError as error:
             if node and node not in {each.id for each in self.cluster.nodes()}:
                 return Lost(f"node {self.cluster.name(node)} is gone", Fault.NONE)
-            return Lost(f"{cause(error)}, on node {self.cluster.name(node)}" if node else cause(error), Fault.OWN)
+            why = "its process died" if isinstance(error, errors.WorkerCrashedError) else cause(error)
+            return Lost(f"{why}, on node {self.cluster.name(node)}" if node else why, Fault.OWN)
         if isinstance(answer, Refused):
             return self.exclude(answer)
         return answer
@@ -523,14 +539,13 @@ def runs_of(machine: Machine, writes: bool) -> Iterator[Machine]:
     """The machine with a folder of runs on it: a mirror, where `RUNS` is a URL."""
     cluster = machine.cluster
     if not machine.url:
-        cluster.site = replace(cluster.site, token=write_token("", machine.runs))
+        cluster.site = replace(cluster.site, token=write_token("", machine.runs) if writes else "")
         yield machine
         return
     with Mirror.of_runner(machine.url, writes) as mirror:
         cluster.mirror = mirror
-        cluster.site = replace(
-            cluster.site, url=machine.url, runs=mirror.root, token=write_token(machine.url, mirror.root)
-        )
+        token = write_token(machine.url, mirror.root) if writes else ""
+        cluster.site = replace(cluster.site, url=machine.url, runs=mirror.root, token=token)
         yield replace(machine, runs=mirror.root)
 
 

@@ -1,7 +1,7 @@
 """The boundary between the suite and Ray, which nothing else imports: a cluster that is there, or a local one.
 
-`RAY_ADDRESS` names an existing cluster (`host:port` from one of its machines, or `auto`); without it a local one is
-started when one is wanted, and stopped with its user.
+`RAY_ADDRESS` names an existing cluster (`host:port` from one of its machines, or `auto`); without it a local one
+is started when one is wanted, and stopped with its user.
 """
 
 from __future__ import annotations
