@@ -35,7 +35,8 @@ from benchmarks.options import Machine
 from gans.config import experiment, flatten
 from gans.data.datasets import load
 from gans.errors import InputError
-from gans.recipes import RECIPES, recipe
+from gans.recipes import names as recipes
+from gans.recipes import recipe
 from gans.runs.cell import Cell, check_fit
 from gans.runs.execute import Place
 from gans.runs.sync import keys
@@ -142,7 +143,7 @@ def states(study: optuna.Study) -> list[str]:
 # --- spaces
 
 
-@pytest.fixture(scope="module", params=RECIPES)
+@pytest.fixture(scope="module", params=recipes())
 def swept(request) -> tuple[str, Cell, Space]:
     cell, _ = default_cell(Request(request.param), CPU)
     return request.param, cell, read_space(request.param, cell.experiment)
