@@ -44,49 +44,48 @@ class Goal:
     unit: str = ""
     least: bool = False
 
-    def row(self, measured: Measured | None, note: str = "") -> dict[str, str]:
-        """The figure beside its goal; None: it was not measured, for a reason."""
-        goal, value, verdict = (
-            f"at {'least' if self.least else 'most'} {self.text(self.bound)}",
-            "",
-            "not measured",
-        )
-        if measured:
-            value, note = self.text(measured[0]), measured[1]
-            met = measured[0] >= self.bound if self.least else measured[0] <= self.bound
-            verdict = "met" if met else "**not met**"
-        return {"figure": self.figure, "measured": value, "goal": goal, "verdict": verdict, "note": note}
+    def row(self, value: float | None, note: str) -> dict[str, str]:
+        """The figure beside its goal; None: it was not measured."""
+        bound = f"at {'least' if self.least else 'most'} {self.text(self.bound)}"
+        figure = {"figure": self.figure, "measured": "", "goal": bound, "verdict": "not measured", "note": note}
+        if value is None:
+            return figure
+        met = value >= self.bound if self.least else value <= self.bound
+        return figure | {"measured": self.text(value), "verdict": "met" if met else "**not met**"}
 
     def text(self, value: float) -> str:
         return f"{value:.4g} {self.unit}".strip()
 
 
-@dataclass(frozen=True)
-class Check:
-    """Goals whose figures one measurement gives, in their order."""
-
-    goals: Sequence[Goal]
-    measure: Callable[[], Sequence[Measured]]
-
-    def rows(self) -> list[dict[str, str]]:
-        """Measure. An error costs these figures, and no other check."""
-        try:
-            return [goal.row(found) for goal, found in zip(self.goals, self.measure(), strict=True)]
-        except Exception as error:
-            return [goal.row(None, brief(error).replace("|", "\\|")) for goal in self.goals]
+# goals, and the one measurement that gives their figures in this order
+Check = tuple[list[Goal], Callable[[], Sequence[Measured]]]
 
 
 def checks(timing: Timing) -> list[Check]:
     """All of them, the quickest to show that something is broken first."""
     matrix = [Goal(f"matrix {MATRIX}", 200, "s"), Goal(f"evaluation's share of {MATRIX}", 10, "%")]
     return [
-        Check([Goal("tests that need a GPU and fail", 0)], run_tests),
+        ([Goal("tests that need a GPU and fail", 0)], run_tests),
         *(steps(size(model), timing) for size in (colour, small) for model in SIZES),
         iteration(papers("mdgan"), 3.0, timing),
         iteration(papers("sagan"), 6.5, timing),
         iteration(papers("sagan"), 4.2, replace(timing, compile=True), ", COMPILE=1"),
-        Check(matrix, partial(make_matrix, MATRIX, timing.device)),
+        (matrix, partial(make_matrix, MATRIX, timing.device)),
     ]
+
+
+def take(checks: Iterable[Check]) -> pd.DataFrame:
+    """Measure; figures are printed at once. An error costs the figures of its check, and no others."""
+    rows = []
+    for goals, measure in checks:
+        try:
+            found = [goal.row(*measured) for goal, measured in zip(goals, measure(), strict=True)]
+        except Exception as error:
+            found = [goal.row(None, brief(error).replace("|", "\\|")) for goal in goals]
+        for row in found:
+            print("{figure}: {measured} ({goal}) {verdict} {note}".format(**row), flush=True)
+        rows += found
+    return pd.DataFrame(rows)
 
 
 def steps(workload: Workload, timing: Timing) -> Check:
@@ -100,7 +99,7 @@ def steps(workload: Workload, timing: Timing) -> Check:
         return [(gain.median(), f"{kind}: {ours:.2f} ms, tutorial {tutorial:.2f} ms"), (overhead.median(), rounds)]
 
     gain = Goal(f"tutorial / ours, {workload.name}", 10, least=True)
-    return Check([gain, Goal(f"overhead over the bare step, {workload.name}", 3, "%")], measure)
+    return [gain, Goal(f"overhead over the bare step, {workload.name}", 3, "%")], measure
 
 
 def iteration(workload: Workload, bound: float, timing: Timing, how: str = "") -> Check:
@@ -110,13 +109,13 @@ def iteration(workload: Workload, bound: float, timing: Timing, how: str = "") -
         kind, found = timed(workload, timing)
         return [(1000 * found["ours"].median(), f"{kind}: {workload.note}")]
 
-    return Check([Goal(f"an iteration of {workload.name}{how}", bound, "ms")], measure)
+    return [Goal(f"an iteration of {workload.name}{how}", bound, "ms")], measure
 
 
 def timed(workload: Workload, timing: Timing) -> tuple[str, pd.DataFrame]:
     """The precision that the device trains in by default, and the rounds in it."""
     kind = workload.default(timing.device)
-    return kind, timing.measure(workload, [kind])
+    return kind, timing.measure(workload.trained_in(kind))
 
 
 def run_tests(folder: Path = TESTS, marked: str = "gpu") -> list[Measured]:
@@ -144,16 +143,6 @@ def make_matrix(name: str, device: torch.device, flags: Sequence[str] = ()) -> l
         raise RuntimeError(f"{finished} of {len(cells)} cells finished")
     share = 100 * cells[schema.EVALUATION].sum() / cells[PARTS].to_numpy().sum()
     return [(seconds, f"all {len(cells)} cells finished"), (share, "")]
-
-
-def take(checks: Iterable[Check]) -> pd.DataFrame:
-    """Take checks one after the other; what was found is printed at once."""
-    rows = []
-    for check in checks:
-        for row in check.rows():
-            print("{figure}: {measured} ({goal}) {verdict} {note}".format(**row), flush=True)
-            rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def measure(command: Goals, device: torch.device) -> int:

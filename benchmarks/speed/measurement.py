@@ -74,9 +74,9 @@ class Measurement:
         print(f"  {workload.name}", flush=True)
         threads = 1 if workload.name.endswith("digits") else self.threads  # as in the matrix
         timing = Timing(self.device, threads, *self.turns, self.command.graph)
-        found = timing.measure(workload, self.precisions(workload))
-        found["operations"], found["is"] = operations(workload.update(self.device)), workload.note
-        return found.assign(default=workload.default(self.device))
+        found = [timing.measure(workload.trained_in(kind)) for kind in self.precisions(workload)]
+        facts = {"operations": operations(workload.update(self.device)), "default": workload.default(self.device)}
+        return pd.concat(found).assign(**facts, **{"is": workload.note})
 
     def precisions(self, workload: Workload) -> list[Settled]:
         """On a GPU what the model trains in, elsewhere float32 and, where there is, bf16."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +13,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed.rounds import Step, Turn, contenders, interleave
+from benchmarks.speed.rounds import Step, contenders, interleave
 from benchmarks.speed.tutorial import Tutorial, seed
 from benchmarks.speed.workloads import Workload
 from gans import schema
 from gans.compute import devices
-from gans.schema import Settled
 from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve
 from gans.training.loop import Session
@@ -49,25 +46,12 @@ class Timing:
     graph: bool | None = None
     compile: bool = False
 
-    def measure(self, workload: Workload, precisions: Sequence[Settled]) -> pd.DataFrame:
-        """A row for each precision and round: what is timed, and seconds per step of ours, bare and tutorial.
-
-        The tutorial is timed once: its precision is torch's, whatever ours is.
-        """
-        with ExitStack() as processes:
-            turns: dict[str, Turn] = {}
-            for kind in precisions:
-                make = partial(self.ours, workload.trained_in(kind))
-                found = processes.enter_context(contenders(make, self.device))
-                turns |= {f"{name} {kind}": turn for name, turn in found.items()}
-            turns |= processes.enter_context(contenders(partial(self.tutorial, workload), self.device))
-            seconds = interleave(turns, self.rounds, self.seconds)
-        frames = []
-        for kind in precisions:
-            own = {name: seconds[f"{name} {kind}"] for name in ("ours", "bare")}
-            what = {"workload": workload.name, "precision": kind, "round": seconds.index}
-            frames.append(pd.DataFrame({**what, **own, "tutorial": seconds["tutorial"]}))
-        return pd.concat(frames, ignore_index=True)
+    def measure(self, workload: Workload) -> pd.DataFrame:
+        """A row for each round: what is timed, and seconds per step of ours, bare and tutorial."""
+        make_ours, make_theirs = partial(self.ours, workload), partial(self.tutorial, workload)
+        with contenders(make_ours, self.device) as ours, contenders(make_theirs, self.device) as theirs:
+            seconds = interleave(ours | theirs, self.rounds, self.seconds)
+        return seconds.assign(workload=workload.name, precision=workload.experiment.precision)
 
     def ours(self, workload: Workload) -> dict[str, Step]:
         """Our trainer, and its arithmetic alone on the same networks."""

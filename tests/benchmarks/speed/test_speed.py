@@ -179,11 +179,10 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 
 @pytest.mark.slow
-def test_a_workload_is_timed_in_every_precision() -> None:
-    found = TIMING.measure(small("gan"), ["float32", "bf16"])
-    assert list(found["precision"]) == ["float32"] * 2 + ["bf16"] * 2
+def test_a_workload_is_timed_in_its_precision() -> None:
+    found = TIMING.measure(small("gan").trained_in("bf16"))
+    assert list(found["precision"]) == ["bf16"] * 2
     assert (found[["ours", "bare", "tutorial"]] > 0).all(axis=None)
-    assert list(found["tutorial"][:2]) == list(found["tutorial"][2:])
 
 
 # --- the command
