@@ -36,11 +36,11 @@ def bench(options: Bench = Bench()) -> int:
     """Returns 0 only if every selected cell is finished."""
     matrix = read(options.matrix, options.selection, options.preset, options.machine)
     from benchmarks.executors.processes import preload
-    from benchmarks.executors.ray import joined
+    from benchmarks.nodes import joined
 
     if not options.dry_run and options.machine.engine == "local":
         preload(*NEEDED)
-    with joined(options.machine, writes=not options.dry_run) as machine:
+    with joined(options.machine, tracking_uri(), NEEDED, writes=not options.dry_run) as machine:
         run = dry if options.dry_run else train
         return run(replace(options, machine=machine), matrix)
 
@@ -49,7 +49,7 @@ def train(options: Bench, matrix: Matrix) -> int:
     """Train, score, track and report, on a machine that has joined its cluster."""
     from benchmarks.runner import MatrixRun
     from gans.commands.progress import busy
-    from gans.runs.sync import say
+    from gans.runs.export import say, say_left
     from gans.runs.tracking import Store
 
     with busy("reading data, looking for extractors"):
@@ -59,7 +59,7 @@ def train(options: Bench, matrix: Matrix) -> int:
     say(matrix_run.catch_up(), options.machine.remedy)
     outcome = matrix_run.run()
     write_report(matrix_run)
-    say(matrix_run.catch_up(), options.machine.remedy)
+    say_left(matrix_run.catch_up(), options.machine.remedy)
     return outcome.exit_code
 
 
@@ -91,7 +91,6 @@ def dry(options: Bench, matrix: Matrix) -> int:
 
 def write_report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
-    from gans.runs.courier import GRACE
     from gans.runs.locks import turn
     from gans.runs.reader import Reader
     from reports.report import write
@@ -101,8 +100,7 @@ def write_report(run: MatrixRun) -> None:
     with turn(run.folder / ".report"):  # another invocation of the same matrix writes the same files
         path = write(reader, run.experiment, run.machine.outputs / REPORTS)
         # report.html among it: the MLflow UI shows no pictures in markdown
-        run.parent.artifacts(path.parent, "report")
-        run.parent.close(GRACE)
+        run.parent.artifact(path.parent, "report")
     show(reader, run.experiment)
     print(f"report: {path}")
 
@@ -110,12 +108,12 @@ def write_report(run: MatrixRun) -> None:
 def rescore(options: Rescore = Rescore()) -> int:
     """Returns 0 only if every selected cell has its scores."""
     matrix = read(options.matrix, options.selection, options.preset, options.machine)
-    from benchmarks.executors.ray import joined
+    from benchmarks.nodes import joined
     from benchmarks.scores import score
     from gans.runs.tracking import Store
 
     place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
-    with joined(place) as machine:
+    with joined(place, tracking_uri(), NEEDED) as machine:
         return score(matrix, options.selection, machine, Store(), options.extractors, options.count).exit_code
 
 
@@ -128,8 +126,8 @@ def report(options: Report = Report()) -> int:
     answers = databases.check_reading(uri, options.runs)
     if databases.missing(uri) and not options.runs.is_dir():
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
+    from gans.runs.export import say, sync
     from gans.runs.reader import Reader
-    from gans.runs.sync import say, sync
     from reports import folder_of
     from reports.report import render
     from reports.results import load

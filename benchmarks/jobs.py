@@ -18,11 +18,11 @@ from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
 from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell
+from gans.runs.events import state_of
 from gans.runs.execute import CellRun, Place, phase
-from gans.runs.last import Last
-from gans.runs.live import LiveRun
 from gans.runs.locks import Holder, InUse, locked
 from gans.runs.rescore import add_scores
+from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
 from gans.runs.scoring import Scored
 from gans.runs.tracking import MlflowRun
@@ -64,10 +64,10 @@ class SharedCell(CellRun):
         self.since = since
 
     def ended(self) -> Scored | None:
-        last = Last.of(self.folder)
-        if last.ended < self.since or last.parent == self.place.parent or last.status not in ENDS:
+        last = state_of(self.folder)
+        if not last or last.ended < self.since or last.parent == self.place.parent or last.result not in ENDS:
             return None
-        return Scored(last.status, last.tags.get(schema.REASON, ""), {}, {})
+        return Scored(last.result, last.tags.get(schema.REASON, ""), {}, {})
 
 
 def cell_job(report: Report, folder: Path, cell: Cell, place: Place, since: int) -> Result:
@@ -80,12 +80,19 @@ def cell_job(report: Report, folder: Path, cell: Cell, place: Place, since: int)
 
 
 def score_job(
-    report: Report, folder: Path, cell: Cell, run: MlflowRun, seen: int, place: Place, keys: Sequence[ScoreKey]
+    report: Report,
+    folder: Path,
+    cell: Cell,
+    run: MlflowRun,
+    seen: int,
+    place: Place,
+    keys: Sequence[ScoreKey],
+    copy: Path | None = None,
 ) -> Result:
     """Add scores to a cell that is trained."""
     report(0, phase(schema.SCORING_PHASE))
     try:
-        add_scores(cell, run, seen, folder, place, keys)
+        add_scores(cell, run, seen, folder, place, keys, copy)
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     except InputError as error:
@@ -93,20 +100,20 @@ def score_job(
     return Result(schema.FINISHED)
 
 
-def floor_job(report: Report, folder: Path, floor: Floor, run_id: str | None, place: Place, since: int) -> Result:
+def floor_job(report: Report, folder: Path, floor: Floor, key: str | None, place: Place, since: int) -> Result:
     """Score real images against real images, unless another invocation has done so since this one was planned."""
     try:
         with locked(folder):
-            last = Last.of(folder)
-            if last.ended < since or last.status != schema.FINISHED:
-                measure(report, folder, floor, run_id, place)
+            last = state_of(folder)
+            if not last or last.ended < since or last.result != schema.FINISHED:
+                measure(report, folder, floor, key, place)
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     return Result(schema.FINISHED)
 
 
-def measure(report: Report, folder: Path, floor: Floor, run_id: str | None, place: Place) -> None:
-    """Measure a floor, under the run of this id or a new one."""
+def measure(report: Report, folder: Path, floor: Floor, key: str | None, place: Place) -> None:
+    """Measure a floor, under the run of this key or a new one."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     report(0, phase(schema.DATA_PHASE))
@@ -130,12 +137,12 @@ def measure(report: Report, folder: Path, floor: Floor, run_id: str | None, plac
         "that no model can be expected to beat. `half/`: one half of the training images against the other. "
         "`test/`: the test images against the training images.",
     }
-    run = LiveRun.of(folder, place.uri, place.experiment, run_id)
+    run = Run.take(folder, place.experiment, key) if key else Run.open(folder)
     if run:
         run.resume(place.parent)
         run.tag({name: tags[name] for name in (schema.HOLDER, schema.STATUS)})
     else:
-        run = LiveRun.start(folder, place.uri, place.experiment, floor.name, tags, place.parent)
+        run = Run.start(folder, place.experiment, floor.name, tags, place.parent)
     for comparison, row in rows.items():
         run.log(0, {f"{schema.FLOORS[comparison]}/{name}": value for name, value in row.items()})
     run.dataset(images)

@@ -19,15 +19,15 @@ from gans import schema
 from gans.commands.progress import Display, Forecast
 from gans.config import PROTOCOL_VERSION
 from gans.files import write_text
-from gans.runs import living
 from gans.runs.cell import described as extractor_of
-from gans.runs.courier import GRACE
+from gans.runs.events import run_folders, run_paths
 from gans.runs.execute import Place, tags
-from gans.runs.journal import journals
-from gans.runs.live import LiveRun, invocation
+from gans.runs.export import Exporter, Synced, keys, sync
 from gans.runs.locks import LOCK, Holder, held, locked
+from gans.runs.rescore import whole
+from gans.runs.run import Run, invocation
 from gans.runs.scores import metric_names
-from gans.runs.sync import Synced, keys, sync
+from gans.runs.stale import close_stale
 from gans.runs.tracking import MlflowRun
 from gans.schema import FINAL, FINISHED
 
@@ -75,7 +75,12 @@ class MatrixRun(MatrixPlan):
 
         Where nothing is left, no run is added: the last invocation's is told what was asked for now.
         """
-        self.close_dead()
+        self.close_stale()
+        with Exporter(self.folder, self.store):
+            return self.tracked()
+
+    def tracked(self) -> MatrixOutcome:
+        """As `run`, while runs are exported to the store."""
         last = None if self.lacks() else self.last()
         if last:
             return self.again(last)
@@ -88,18 +93,18 @@ class MatrixRun(MatrixPlan):
             except BaseException:
                 self.parent.interrupt("stopped before its end")
                 raise
-            self.close_dead()  # cells whose processes could not say that they ended
+            self.close_stale()  # cells whose processes could not write down that they ended
             self.parent.text(outcome.text(), schema.OUTCOME)
             self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
         return outcome
 
-    def again(self, last: LiveRun) -> MatrixOutcome:
+    def again(self, last: Run) -> MatrixOutcome:
         """What an invocation that finds everything done comes to."""
         self.parent, self.parent_key = last, last.key
         outcome = self.finish_all([])
         last.text(outcome.text(), schema.OUTCOME)
         status = FINISHED if outcome.exit_code == 0 else schema.FAILED
-        if last.status() != status:  # else it keeps the time at which it ended
+        if last.state().result != status:  # else it keeps the time at which it ended
             last.finish(status)
         return outcome
 
@@ -107,10 +112,9 @@ class MatrixRun(MatrixPlan):
         """Whether anything is to be trained, measured or scored."""
         return bool(self.untrained() or self.unmeasured_floors() or any(p.unscored for p in self.selected))
 
-    def close_dead(self) -> None:
-        """End the runs that dead processes left open; see `gans.runs.living.close_dead`."""
-        if self.reader.alive:
-            living.close_dead(self.store)
+    def close_stale(self) -> None:
+        """End the runs that dead processes left open; see `gans.runs.stale.close_stale`."""
+        close_stale(self.folder, self.store)
 
     def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
         """Run the jobs for these cells, and those for floors and scores that are missing."""
@@ -127,14 +131,14 @@ class MatrixRun(MatrixPlan):
         write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self, folder: Path) -> LiveRun:
+    def open(self, folder: Path) -> Run:
         """The parent run, with all that the report needs to know of this invocation, which holds its folder."""
         about = {schema.HOLDER: Holder.of(folder).text(), **self.about()}
-        run = LiveRun.start(folder, self.store.uri, self.experiment, f"bench {self.experiment}", about)
-        self.tell_plan(run)
+        run = Run.start(folder, self.experiment, f"bench {self.experiment}", about)
+        self.write_plan(run)
         return run
 
-    def last(self) -> LiveRun | None:
+    def last(self) -> Run | None:
         """The parent run of the last invocation under this protocol, told what is asked for now."""
         tags = {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
         parents = [run for run in self.reader.runs(self.experiment) if tags.items() <= run.data.tags.items()]
@@ -145,12 +149,10 @@ class MatrixRun(MatrixPlan):
         if newest.get(schema.PRESET) != (self.matrix.preset or None):
             return None
         key, _ = keys(parents[-1])
-        known = [journal.folder for journal in journals(self.folder / schema.INVOCATIONS) if journal.key == key]
-        folder = known[0] if known else invocation(self.folder)
-        run = LiveRun.of(folder, self.store.uri, self.experiment, key)
-        if run:
-            run.tag(self.about())
-            self.tell_plan(run)
+        known = [one.path for one in run_folders(run_paths(self.folder / schema.INVOCATIONS)) if one.key == key]
+        run = Run.take(known[0] if known else invocation(self.folder), self.experiment, key)
+        run.tag(self.about())
+        self.write_plan(run)
         return run
 
     def about(self) -> dict[str, str]:
@@ -162,7 +164,7 @@ class MatrixRun(MatrixPlan):
             **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
 
-    def tell_plan(self, run: LiveRun) -> None:
+    def write_plan(self, run: Run) -> None:
         """What reports read of an invocation."""
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
@@ -173,7 +175,6 @@ class MatrixRun(MatrixPlan):
         return Place(
             experiment=self.experiment,
             parent=self.parent_key,
-            uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=self.machine.threads(self.side),
             matrix_file=self.matrix.text,
@@ -192,8 +193,8 @@ class MatrixRun(MatrixPlan):
         for floor in self.unmeasured_floors():
             run = self.known.get(floor.identity)
             folder = self.folder / f"real-{floor.identity[:8]}"
-            run_id = run.info.run_id if run else None
-            call = partial(floor_job, floor=floor, run_id=run_id, place=self.place, since=self.since)
+            key = keys(run)[0] if run else None
+            call = partial(floor_job, floor=floor, key=key, place=self.place, since=self.since)
             jobs.append(Job(floor.name, call, folder, 0, self.limit, counts=False))
         return jobs
 
@@ -213,11 +214,18 @@ class MatrixRun(MatrixPlan):
         """Selected cells that are trained and lack scores."""
         jobs = []
         for p in self.selected:
-            if p.run and (keys := p.unscored):
+            if p.run and (wanted := p.unscored):
                 seen = max(images for images, _ in self.reader.history(p.run.info.run_id, schema.TRAINING))
-                call = partial(score_job, cell=p.cell, run=p.run, seen=seen, place=self.place, keys=keys)
+                copy = self.copy(p.run, p.folder / schema.GENERATOR)
+                call = partial(
+                    score_job, cell=p.cell, run=p.run, seen=seen, place=self.place, keys=wanted, copy=copy
+                )
                 jobs.append(Job(p.cell.name, call, p.folder, 0, self.limit))
         return jobs
+
+    def copy(self, run: MlflowRun, generator: Path) -> Path | None:
+        """The store's copy of a generator that is not whole in its folder."""
+        return None if whole(generator) else self.reader.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
 
     def execute(self, jobs: list[Job], planned: dict[str, Planned]) -> dict[str, Result]:
         """Run the jobs; returns how each ended, by name. An interrupt leaves the running cells resumable."""
@@ -257,19 +265,17 @@ class MatrixRun(MatrixPlan):
         """Write down the end of a cell whose own process could not, and why it was started again."""
         if planned is None or result.status == schema.SKIPPED:
             return
-        if restarted and (known := LiveRun.of(planned.folder, self.place.uri, self.place.experiment)):
+        if restarted and (known := Run.open(planned.folder)):
             known.tag({schema.MOVED: restarted})
-            known.close(GRACE)
         if result.status in FINAL:
             return
         if held(planned.folder / LOCK):
             return  # another process is at it, and writes down its end
         place = self.place
-        run = LiveRun.of(planned.folder, place.uri, place.experiment)
+        run = Run.open(planned.folder)
         if run is None:
-            told = tags(planned.cell)
-            run = LiveRun.start(planned.folder, place.uri, place.experiment, planned.cell.name, told, place.parent)
-        elif run.status() != schema.RUNNING:
+            run = Run.start(planned.folder, place.experiment, planned.cell.name, tags(planned.cell), place.parent)
+        elif run.state().result != schema.RUNNING:
             return  # its own process has written the end down
         if result.status == schema.INTERRUPTED:
             run.interrupt(result.reason)
@@ -277,8 +283,8 @@ class MatrixRun(MatrixPlan):
             run.finish(result.status, result.reason)
 
     def catch_up(self) -> Synced:
-        """Tell the store all that it does not know of this experiment; see `gans.runs.sync.sync`."""
-        return sync(self.folder, self.store, GRACE)
+        """Export all that the store lacks of this experiment; see `gans.runs.export.sync`."""
+        return sync(self.folder, self.store)
 
 
 def measured(run: MlflowRun, floor: Floor) -> bool:

@@ -9,8 +9,8 @@ from benchmarks.options import Machine, Selection
 from benchmarks.runner import FINISHED, MatrixOutcome, MatrixRun, Planned
 from gans.errors import InputError
 from gans.runs.cell import Cell, extractor
+from gans.runs.export import Exporter, say_left
 from gans.runs.scores import ScoreKey
-from gans.runs.sync import say
 from gans.runs.tracking import Store
 
 
@@ -43,9 +43,10 @@ def score(
     run = ScoreRun(matrix, selection, machine, store, extractors, count)
     if not run.selected:
         raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `make bench` first")
-    run.close_dead()
-    outcome = run.finish_all([])
-    say(run.catch_up(), machine.remedy)
+    run.close_stale()
+    with Exporter(run.folder, store) as exporter:
+        outcome = run.finish_all([])
+    say_left(exporter.synced, machine.remedy)
     return outcome
 
 

@@ -45,7 +45,7 @@ CODE = "gans.code."  # and `package.module:Name` of a part from elsewhere: SHA-2
 VERSION = "version."  # and a package
 DATA = "gans.data"  # how the data set is loaded again
 TAGS = "gans."  # how all of ours begin
-JOURNAL = "gans.journal"  # the key that a run's journal gave it
+JOURNAL = "gans.journal"  # the key of a run, by which any store finds it
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
 USER, SOURCE, SOURCE_TYPE = "mlflow.user", "mlflow.source.name", "mlflow.source.type"
 SOURCE_COMMIT = "mlflow.source.git.commit"
@@ -84,9 +84,9 @@ FLOORS = {"train half vs train half": "half", "train vs test": "test"}
 # --- files of a cell's folder, and artifacts of its run
 
 OUTCOME = "outcome.json"  # how an invocation ended, cell by cell
-RUN_FILE = "run.json"  # which run a folder belongs to
+EVENTS = "events.jsonl"  # what happened to the run of a folder, see `gans.runs.events`
 LOG = "log.txt"  # what its process printed
-KEPT = "kept"  # the folder of what was told of the run and lies nowhere else
+KEPT = "kept"  # the folder of artifacts that are kept nowhere else
 INVOCATIONS = "invocations"  # the folder of their own folders, beside those of cells
 CHECKPOINT = "checkpoint.pt"  # everything to resume from
 PREVIOUS = "checkpoint.prev.pt"  # the one before, until the cell has ended

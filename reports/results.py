@@ -19,7 +19,7 @@ from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
 from gans.pictures.grids import readable
-from gans.runs import artifacts
+from gans.runs.find import missing_artifacts
 from gans.runs.reader import Source
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.tracking import MlflowRun as Run
@@ -268,7 +268,7 @@ def _newest(store: Source, experiment: str, parents: Sequence[Run]) -> Plan | No
         if path:
             return _parse(path, experiment)
         if lost := store.lost(run):
-            raise artifacts.missing(f"{run.info.run_id[:12]} ({run.info.run_name})", lost)
+            raise missing_artifacts(run, lost)
     return None
 
 

@@ -24,12 +24,12 @@ def sweep(options: Search) -> int:
     databases.check_storage(options.request.storage)
     databases.check_tracking(tracking_uri())
     from benchmarks.executors.processes import preload
-    from benchmarks.executors.ray import joined
+    from benchmarks.nodes import joined
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     if options.machine.engine == "local":
         preload(*NEEDED)
-    with joined(options.machine, options.request.storage) as machine:
+    with joined(options.machine, tracking_uri(), NEEDED, options.request.storage) as machine:
         return search(options.request, machine)
 
 
@@ -37,7 +37,7 @@ def search(request: Request, machine: Machine) -> int:
     """As `sweep`, on a machine that has joined its cluster."""
     import optuna
 
-    from gans.runs.sync import say
+    from gans.runs.export import say, say_left
     from gans.runs.tracking import Store
     from sweeps.runner import SweepRun
 
@@ -47,7 +47,7 @@ def search(request: Request, machine: Machine) -> int:
         print("two objectives: every trial runs to its end, since Optuna prunes by one objective only")
     say(run.catch_up(), machine.remedy)
     code = run.run()
-    say(run.catch_up(), machine.remedy)
+    say_left(run.catch_up(), machine.remedy)
     return code
 
 

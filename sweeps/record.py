@@ -12,11 +12,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from gans import schema
-from gans.runs.telling import Telling
+from gans.runs.run import Run
 from reports.studies import Failure, Record, Trial
 from sweeps import plots
 from sweeps.options import Request
-from sweeps.study import Sweep, Tally, counted, diverged, origin
+from sweeps.study import Sweep, Tally, diverged, origin
 
 TOP = 10  # trials in the table of the best
 
@@ -76,11 +76,11 @@ def importances(study: Study) -> dict[str, float]:
     return optuna.importance.get_param_importances(study, target=plots.score) if plots.enough(study) else {}
 
 
-def keep(run: Telling, kept: Record, study: Study, sweep: Sweep) -> None:
+def keep(run: Run, kept: Record, study: Study, sweep: Sweep) -> None:
     """Write the record and the study's figures into the sweep's run."""
     with tempfile.TemporaryDirectory() as folder:
         plots.draw_all(study, sweep, Path(folder))
-        run.artifacts(Path(folder), schema.SWEEP_PLOTS)
+        run.artifact(Path(folder), schema.SWEEP_PLOTS)
     run.text(kept.model_dump_json(indent=1), schema.SWEEP_RECORD)
 
 
@@ -88,9 +88,9 @@ def summary(study: Study) -> str:
     """How the search ended, in words."""
     tally = Tally.of(study)
     if tally.finished:
-        return f"{counted(study)} trials: {tally}"
+        return f"{tally.counted} trials: {tally}"
     lost = diverged(study)
     return (
-        f"no trial finished: of {tally.pruned}, the pruner stopped {tally.pruned - lost} and {lost} "
+        f"no trial finished: of {tally.counted}, the pruner stopped {tally.pruned - lost} and {lost} "
         "diverged; narrow the learning rates (SPACE=FILE), raise TRIALS, or take PRUNER=none"
     )

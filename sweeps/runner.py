@@ -20,13 +20,12 @@ from gans.compute import devices
 from gans.errors import InputError
 from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
-from gans.runs import living
-from gans.runs.courier import GRACE
 from gans.runs.execute import Place
-from gans.runs.live import LiveRun, invocation
+from gans.runs.export import Exporter, Synced, keys, sync
 from gans.runs.locks import Holder, locked
 from gans.runs.reader import Reader
-from gans.runs.sync import Synced, keys, sync
+from gans.runs.run import Run, invocation
+from gans.runs.stale import close_stale
 from gans.runs.tracking import Store, shown
 from reports import studies
 from reports.studies import Study
@@ -72,9 +71,9 @@ class SweepRun:
 
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
-        living.close_dead(self.store)
+        close_stale(self.folder, self.store)
         folder = invocation(self.folder)
-        with locked(folder):
+        with Exporter(self.folder, self.store), locked(folder):
             self.parent = self.open(folder)
             try:
                 code = self.stages()
@@ -82,7 +81,7 @@ class SweepRun:
                 self.parent.untag(holder_tag(folder))
                 self.parent.interrupt(f"{type(error).__name__}: {error}")
                 raise
-            living.close_dead(self.store)  # trials whose processes could not say that they ended
+            close_stale(self.folder, self.store)  # trials whose processes could not write down that they ended
             self.parent.untag(holder_tag(folder))
             self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
@@ -127,7 +126,6 @@ class SweepRun:
         """One for every trial that no process works on."""
         place = Place(
             experiment=self.sweep.name,
-            uri=self.store.uri,
             device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
             threads=self.machine.threads(self.side),
             parent=self.parent.key,
@@ -140,7 +138,7 @@ class SweepRun:
 
     def job(self, place: Place, name: str) -> Job:
         call = partial(trial_job, sweep=self.sweep, place=place, job=name)
-        return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds, resumes=False)
+        return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds)
 
     def work(self, jobs: list[Job], screen: TrialScreen) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and retries them."""
@@ -180,7 +178,7 @@ class SweepRun:
     def close(self, trial: FrozenTrial, result: Result) -> None:
         """End the run of a trial whose worker is dead."""
         folder, key = trial_folder(self.folder, origin(trial)), trial.user_attrs.get("run")
-        run = LiveRun.of(folder, self.store.uri, self.sweep.name, key)
+        run = Run.take(folder, self.sweep.name, key) if key else Run.open(folder)
         if run is None:
             return
         if result.status == schema.TIMED_OUT:
@@ -200,7 +198,7 @@ class SweepRun:
         swept = studies.load(store, self.sweep.name)
         path = pages.write(store, swept, root)
         self.write_preset(swept.study, path.parent / pages.CANDIDATE)
-        self.parent.artifacts(path.parent, schema.REPORT)
+        self.parent.artifact(path.parent, schema.REPORT)
         print(f"report: {path}")
         try:
             pages.write_ranking(root)
@@ -242,18 +240,18 @@ class SweepRun:
 
     # --- tracking
 
-    def open(self, folder: Path) -> LiveRun:
+    def open(self, folder: Path) -> Run:
         """The sweep's parent run: one per study and store, taken up by every session, each in its own folder."""
         runs = Reader(self.store, self.folder).runs(self.sweep.name)
         known = [keys(run)[0] for run in runs if run.data.tags.get(schema.KIND) == schema.SWEEP]
-        where = folder, self.store.uri, self.sweep.name
         holder = {holder_tag(folder): Holder.of(folder).text()}  # one of several sessions that may be at work
-        run = LiveRun.of(*where, known[0]) if known else None
-        if run:
+        if known:
+            run = Run.take(folder, self.sweep.name, known[0])
             run.tag(holder)
             run.resume()
         else:
-            run = LiveRun.start(*where, f"sweep {self.sweep.study}", {schema.KIND: schema.SWEEP, **holder})
+            tags = {schema.KIND: schema.SWEEP, **holder}
+            run = Run.start(folder, self.sweep.name, f"sweep {self.sweep.study}", tags)
         run.tag(
             {
                 schema.STUDY: self.sweep.study,
@@ -269,8 +267,8 @@ class SweepRun:
         return run
 
     def catch_up(self) -> Synced:
-        """Tell the store all that it does not know of this sweep; see `gans.runs.sync.sync`."""
-        return sync(self.folder, self.store, GRACE)
+        """Export all that the store lacks of this sweep; see `gans.runs.export.sync`."""
+        return sync(self.folder, self.store)
 
     def note(self) -> str:
         return (

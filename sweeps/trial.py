@@ -21,7 +21,7 @@ from gans.fidelity import scorer  # noqa: F401  imported here so that the fork s
 from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell, resolve
 from gans.runs.execute import CellRun, Place, Tracker, reason
-from gans.runs.live import LiveRun as Run
+from gans.runs.run import Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
 from gans.urls import masked

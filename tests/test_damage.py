@@ -27,9 +27,8 @@ from gans.fidelity import reference
 from gans.fidelity.extractors import cards
 from gans.pictures import film, grids
 from gans.runs import rescore
-from gans.runs.folder import run_of
-from gans.runs.journal import Journal
-from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS, RUN_FILE
+from gans.runs.run import Run
+from gans.schema import CHECKPOINT, EVENTS, GENERATOR, PREVIOUS
 from gans.training.loop import train
 from reports import results, studies
 from tests.conftest import CPU, StubScorer, train_and_score
@@ -257,9 +256,13 @@ def generator_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     copy = folder / "store" / GENERATOR
     for path in (folder / GENERATOR, copy):
         files.save_weights(path, {"w": torch.arange(500.0)}, {"images": 5})
-    monkeypatch.setattr(rescore, "Store", lambda uri: SimpleNamespace(artifact=lambda run, name: copy))
     run: Any = SimpleNamespace(info=SimpleNamespace(run_id="0" * 32, run_name="gan/digits/0"))
-    return Kept(folder / GENERATOR, lambda: rescore.generator_of(run, folder, "store", CPU))
+
+    def read() -> Any:
+        kept = None if rescore.whole(folder / GENERATOR) else copy
+        return rescore.generator_of(run, folder, kept, CPU)
+
+    return Kept(folder / GENERATOR, read)
 
 
 MADE_AGAIN = [reference_features, decoded_folder, grids_of_a_film, generator_of_a_run]
@@ -279,42 +282,21 @@ def test_what_can_be_had_elsewhere_is(make, damage, tmp_path, monkeypatch, caplo
 
 
 @each_damage
-def test_a_journal_of_a_run_that_is_damaged_is_named_and_read_as_far_as_it_can_be(damage, tmp_path, caplog):
-    journal = Journal.start(tmp_path, "digits", "gan/digits/0", {})
+def test_damaged_events_are_named_and_read_as_far_as_they_can_be(damage, tmp_path, caplog):
+    run = Run.start(tmp_path, "digits", "gan/digits/0", {})
     for images in range(9):
-        journal.append("log", images=images, values={"x": 1.0})
-    whole = journal.path.read_bytes()
-    assert len(list(Journal.open(tmp_path).lines())) == 10
+        run.log(images, {"x": 1.0})
+    path = tmp_path / EVENTS
+    whole = path.read_bytes()
+    assert len(Run.open(tmp_path).state().points["x"]) == 9
     assert not said(caplog)
-    spoil(journal.path, damage)
-    found = Journal.open(tmp_path)
-    if whole.startswith(journal.path.read_bytes()) and found:
+    spoil(path, damage)
+    found = Run.open(tmp_path)
+    if whole.startswith(path.read_bytes()) and found:
         return  # cut by a kill, as it may be
     (line,) = said(caplog)
-    assert str(journal.path) in line
-    assert found is None or len(list(found.lines())) == 9
-
-
-@each_damage
-def test_a_folder_that_does_not_say_its_run_any_more_gets_another(damage, tmp_path, caplog):
-    file = tmp_path / RUN_FILE
-    assert run_of(tmp_path) is None
-    assert not said(caplog)
-    file.write_text(json.dumps({"run": "0123456789abcdef" * 2, "cell": "gan/digits/0", "identity": "0" * 16}))
-    assert run_of(tmp_path) == "0123456789abcdef" * 2
-    spoil(file, damage)
-    assert run_of(tmp_path) is None
-    (line,) = said(caplog)
-    assert str(file) in line
-
-
-@pytest.mark.parametrize(
-    "content", ["{}", "[]", "7", '{"run": null}', '{"run": 7}', '{"run": ""}', '{"run": "../x"}']
-)
-def test_a_run_that_is_none_is_not_looked_for(content, tmp_path, caplog):
-    (tmp_path / RUN_FILE).write_text(content)
-    assert run_of(tmp_path) is None
-    assert len(said(caplog)) == 1
+    assert str(path) in line
+    assert found is None or len(found.state().points["x"]) == 8
 
 
 # --- files that cannot be made again: one line that names them, and a remedy

@@ -120,11 +120,11 @@ def read(options: Score, device: torch.device) -> Given:
     """
     from gans import zoo
     from gans.runs.find import find_generator, is_run
-    from gans.schema import GENERATOR, RUN_FILE
+    from gans.schema import EVENTS, GENERATOR
 
     elsewhere = is_run(options.images) or zoo.named(options.images)
     path = find_generator(options.images) if elsewhere else expand(options.images)
-    if any((path / name).is_file() for name in (GENERATOR, RUN_FILE)):
+    if any((path / name).is_file() for name in (GENERATOR, EVENTS)):
         path = find_generator(str(path))  # a run's folder holds grids of samples, which are no samples
     if path.suffix == ".safetensors":
         return drawn(path, options, device)

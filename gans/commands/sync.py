@@ -1,4 +1,4 @@
-"""`gans sync`: brings to the tracking store what it has missed."""
+"""`gans sync`: exports to the tracking store what it lacks."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ class Sync:
 
 
 def sync(options: Sync = Sync()) -> int:
-    """Returns 0 if the store knows all of it now."""
+    """Returns 0 if the store has all of it now."""
     if not options.folder.is_dir():
         raise InputError(f"no folder {options.folder}; name the one that runs are kept in, `runs` for one")
-    from gans.runs.courier import GRACE
-    from gans.runs.sync import sync
+    from gans.runs.export import sync
     from gans.runs.tracking import Store, shown
 
     store = Store()
-    synced = sync(options.folder, store, GRACE)
-    print("\n".join(synced.lines()) or f"{shown(store.uri)} knows all that stands in {options.folder}")
+    synced = sync(options.folder, store)
+    print("\n".join(synced.lines()) or f"{shown(store.uri)} has all runs of {options.folder}")
     return int(bool(synced.left.runs))

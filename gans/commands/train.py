@@ -39,7 +39,7 @@ def setting(text: str) -> None:
 @flat
 @dataclass(frozen=True)
 class Train:
-    model: Annotated[str, option(f"a recipe (`gans config` lists all): {', '.join(RECIPES)}", check=checks.model)]
+    model: Annotated[str, option(f"a recipe: {', '.join(RECIPES)}", check=checks.model)]
     dataset: Annotated[str, option("digits, mnist, ..., folder:PATH", check=checks.dataset)] = "digits"
     _: KW_ONLY
     seed: Annotated[
@@ -74,10 +74,10 @@ def train(options: Train) -> int:
     from gans.commands.progress import Display, Forecast, busy
     from gans.compute import devices, precision
     from gans.registry import MODELS
-    from gans.runs import living
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, run_cell
-    from gans.runs.sync import left_behind
+    from gans.runs.export import Exporter, say, say_left, sync
+    from gans.runs.stale import close_stale
     from gans.runs.tracking import Store
 
     experiment, device = options.experiment(), devices.resolve(options.device)
@@ -85,7 +85,6 @@ def train(options: Train) -> int:
         cell = resolve(options.model, experiment, device)
     place = Place(
         EXPERIMENT,
-        tracking_uri(),
         options.device,
         devices.cores(),
         graph=options.graph,
@@ -95,15 +94,16 @@ def train(options: Train) -> int:
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
         print(f"{options.model} trains in float32, as no lower precision was measured on CUDA")
-    living.close_dead(Store(place.uri))  # the store is whole before anything writes to it
-    folder = options.runs / EXPERIMENT / cell.slug
-    with Display(Forecast({cell.name: cell.experiment.budget})) as display:
+    store, runs = Store(), options.runs / EXPERIMENT
+    folder = runs / cell.slug
+    close_stale(runs, store)
+    say(sync(runs, store))
+    with Exporter(runs, store) as exporter, Display(Forecast({cell.name: cell.experiment.budget})) as display:
         display.start(cell.name, cell.experiment.budget)
         outcome = run_cell(cell, folder, place, partial(display.update, cell.name))
         display.end(cell.name, outcome.status, outcome.reason)
     print(ending(cell.metric, outcome, folder))
-    for line in left_behind(folder):
-        print(line)
+    say_left(exporter.synced)
     return 0 if outcome.status == schema.FINISHED else 1
 
 

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import IO, Annotated
 
 from gans.commands.options import flat, option
 from gans.errors import InputError
-from gans.runs import artifacts, databases
+from gans.runs import databases
 from gans.urls import shown, tracking_uri
 
 HOST = "127.0.0.1"
@@ -51,8 +50,6 @@ def ui(options: Ui = Ui()) -> int:
             new = databases.missing(uri)
             if new:
                 make_store(said)
-            else:
-                bring_home(uri)
             with Server.started(options.port, uri, said) as server:
                 server.wait_until_it_answers()
                 print(f"MLflow UI of {shown(uri)}: {server.address} (Ctrl-C ends it)", flush=True)
@@ -61,17 +58,6 @@ def ui(options: Ui = Ui()) -> int:
                 return server.process.wait()
     except Ended as end:
         return 0 if end.number == signal.SIGINT else 128 + end.number
-
-
-def bring_home(uri: str) -> None:
-    """Correct the addresses of artifacts in a store that has moved: MLflow's server shows them by these alone."""
-    try:
-        count = artifacts.bring_home(uri)
-    except sqlite3.Error as error:  # read only, say: the server does not mind, it shows what it finds
-        print(f"pictures of runs may be missing: {shown(uri)} has moved and {error}", file=sys.stderr)
-    else:
-        if count:
-            print(f"{shown(uri)} has moved: {count} addresses of artifacts in it are corrected", flush=True)
 
 
 def show_links(address: str, said: IO[bytes]) -> None:
@@ -84,13 +70,11 @@ def show_links(address: str, said: IO[bytes]) -> None:
 
 
 def show_views(address: str) -> None:
-    """Print links to every experiment's views; experiments of older versions are given what the links open."""
+    """Print links to the runs of every experiment, ordered by score."""
     from gans.runs.tracking import Store  # seconds to import, which the server's address does not wait for
 
-    for name, experiment_id, view in Store().views():
-        print(f"{name}, {view.kind}s by {view.metric}")
-        print(f"  table   {address}{view.link(experiment_id)}")
-        print(f"  charts  {address}{view.link(experiment_id, charts=True)}", flush=True)
+    for name, what, link in Store().links():
+        print(f"{name}, {what}\n  {address}{link}", flush=True)
 
 
 def check_port(port: int) -> None:

@@ -1,7 +1,7 @@
-"""What a person should know of a store at once, before anything heavy is imported and MLflow or Optuna try.
+"""Stores are looked at before anything heavy is imported; one that cannot be used is refused in a line.
 
-They try again for a minute or more where there is no hope, and do not say whom they wait for. Nothing here imports
-more than the standard library, but for databases on servers.
+MLflow and Optuna try again for a minute or more where there is no hope, and do not name what they wait for.
+Nothing here imports more than the standard library, but for databases on servers.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sqlite3
 import ssl
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from importlib.metadata import entry_points
@@ -23,17 +23,22 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from gans.errors import InputError, first_line
-from gans.runs.journal import FILE as JOURNAL_FILE
+from gans.runs.events import run_paths
+from gans.runs.locks import turn
 from gans.urls import DEFAULT_URI, shown
 
 ANSWER = 8.0  # seconds that a server has to answer in all, the look-up of its name included
 CONNECT = 5  # seconds for a connection
 PATIENCE = 300.0  # seconds that a file which another process holds is waited for
-LOOK = 0.5  # seconds between looks at it
-SAID = 1.0  # seconds until the wait is told
+SAID = 1.0  # seconds until the wait is reported
 # packages of drivers that have another name
 DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 MAGIC = b"SQLite format 3\0"
+KEY = int.from_bytes(b"gans")  # of our lock among all of a server
+LOCKS = {
+    "postgresql": (f"SELECT pg_advisory_lock({KEY})", f"SELECT pg_advisory_unlock({KEY})"),
+    "mysql": ("SELECT GET_LOCK('gans', 600)", "SELECT RELEASE_LOCK('gans')"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,25 +46,18 @@ class Kind:
     """Whose database is wanted.
 
     Attributes:
-        table: tells it from others.
         name: for people.
-        first: of its tables, those that are made before others.
-        makes_folders: whether it makes the folders that a file of its own is to lie in.
+        tables: of these, its database has at least one.
     """
 
-    table: str
     name: str
-    first: frozenset[str]
-    makes_folders: bool
+    tables: frozenset[str]
 
 
-MLFLOW = Kind("experiments", "MLflow's tracking store", frozenset({"experiments"}), makes_folders=True)
-OPTUNA = Kind(
-    "studies", "a sweep's storage (Optuna's)", frozenset({"studies", "version_info"}), makes_folders=False
-)
+MLFLOW = Kind("MLflow's tracking store", frozenset({"experiments"}))
+OPTUNA = Kind("a sweep's storage (Optuna's)", frozenset({"studies", "version_info"}))
 DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
-ELSEWHERE = ("http", "https", "databricks", "databricks-uc", "uc")  # that MLflow knows besides
-
+SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")  # that MLflow takes, too
 
 # what names a store, and what to do about one that is no server
 TRACKING, FILE = "MLFLOW_TRACKING_URI", f"set MLFLOW_TRACKING_URI, {DEFAULT_URI} for one"
@@ -76,7 +74,7 @@ class Unreachable(Unusable):
 
 
 class Away(InputError):
-    """A tracking server that cannot be reached: what it would say stands in journals too."""
+    """A tracking server that cannot be reached: what it holds is in the folders of runs, too."""
 
 
 def trouble(error: BaseException) -> str:
@@ -87,6 +85,11 @@ def trouble(error: BaseException) -> str:
         package = DRIVERS.get(missing, missing)
         return f"its driver {missing} is not installed: {sys.executable} -m uv pip install '{package}'"
     return first_line(error)
+
+
+def unusable_tracking(url: str, why: str, kind: type[InputError] = InputError) -> InputError:
+    """What is wrong with a tracking store, and the remedy."""
+    return kind(f"cannot use the tracking store {shown(url)}: {why}; {remedy(url, TRACKING, FILE)}")
 
 
 def check_tracking(url: str) -> None:
@@ -100,19 +103,18 @@ def check_tracking(url: str) -> None:
         if scheme in ("", "file"):
             raise Unusable("MLflow no longer writes to folders of files")
         plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
-        if scheme not in (*DATABASES, *ELSEWHERE, *plugins) and not url.startswith("databricks"):
-            raise Unusable(f"MLflow knows no {scheme}://")
+        if scheme not in (*DATABASES, *SERVERS, *plugins) and not url.startswith("databricks"):
+            raise Unusable(f"MLflow has no {scheme}://")
         check(url, MLFLOW)
     except Unusable as error:
-        kind = Away if isinstance(error, Unreachable) else InputError
-        raise kind(f"cannot use the tracking store {shown(url)}: {error}; {remedy(url, TRACKING, FILE)}") from None
+        raise unusable_tracking(url, str(error), Away if isinstance(error, Unreachable) else InputError) from None
 
 
 def check_reading(url: str, runs: Path) -> bool:
-    """Refuse a tracking store that cannot be read, unless the journals below a folder can in its place.
+    """Refuse a tracking store that cannot be read, unless there are runs below a folder to be read in its place.
 
     Returns:
-        Whether the store answers; that it does not is said.
+        Whether the store answers; that it does not is reported.
 
     Raises:
         InputError: what is wrong with it, and the remedy.
@@ -120,9 +122,9 @@ def check_reading(url: str, runs: Path) -> bool:
     try:
         check_tracking(url)
     except Away as error:
-        if not any(runs.rglob(JOURNAL_FILE)):
+        if not any(run_paths(runs)):
             raise
-        print(f"{error}; what follows is from the journals below {runs}", file=sys.stderr)
+        print(f"{error}; what follows is read from {runs}", file=sys.stderr)
         return False
     return True
 
@@ -138,9 +140,8 @@ def check_storage(url: str) -> None:
             raise Unusable("it is no URL")
         check(url, OPTUNA)
     except Unusable as error:
-        raise InputError(
-            f"cannot use the storage {shown(url)}: {error}; {remedy(url, STORAGE, DATABASE)}"
-        ) from None
+        advice = remedy(url, STORAGE, DATABASE)
+        raise InputError(f"cannot use the storage {shown(url)}: {error}; {advice}") from None
 
 
 def check(url: str, kind: Kind) -> None:
@@ -149,12 +150,12 @@ def check(url: str, kind: Kind) -> None:
     Raises:
         Unusable: it is not there, is no database, or is another program's.
     """
-    if url.startswith("sqlite:///"):
-        _sqlite(sqlite_file(url), kind)
+    if path := sqlite_file(url):
+        _check_sqlite(path, kind)
     elif url.startswith(("http://", "https://")):
-        _in_time(lambda: _http(url))
-    elif url.startswith(DATABASES):
-        _in_time(lambda: _server(url, kind))
+        _in_time(lambda: _check_http(url))
+    elif url.startswith(DATABASES) and not url.startswith("sqlite"):
+        _in_time(lambda: _check_server(url, kind))
 
 
 def remedy(url: str, variable: str, otherwise: str) -> str:
@@ -188,30 +189,32 @@ def missing(url: str) -> bool:
 # --- files
 
 
-def _sqlite(path: Path | None, kind: Kind) -> None:
-    if path is None:
-        return
+def _check_sqlite(path: Path, kind: Kind) -> None:
     if not path.exists():
-        _writable_folder(path, kind)
+        _check_folder(path, makes_folders=kind is MLFLOW)
         return
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(MAGIC))
-    except OSError as error:
-        raise Unusable(f"{path}: {error.strerror}") from None
-    if start and start != MAGIC:
+    if _beginning(path) not in (b"", MAGIC):
         raise Unusable(f"{path} is no SQLite database")
     tables = _tables(path)
-    _of_kind(tables, kind)
-    _no_stranger(tables, kind)
+    _check_kind(tables, kind)
+    if tables and not tables & kind.tables:  # already to read it, MLflow would make its own there
+        raise Unusable(f"it is another program's database, with a table {min(tables)}")
 
 
-def _writable_folder(path: Path, kind: Kind) -> None:
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC))
+    except OSError as error:
+        raise Unusable(f"{path}: {error.strerror}") from None
+
+
+def _check_folder(path: Path, makes_folders: bool) -> None:
     """Refuse a file that could not be made: its folder is no folder, or not to be written to."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise Unusable(f"{folder} is no directory")
-    if folder != path.absolute().parent and not kind.makes_folders:
+    if folder != path.absolute().parent and not makes_folders:
         raise Unusable(f"there is no folder {path.parent}")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise Unusable(f"no permission to write in {folder}")
@@ -219,72 +222,59 @@ def _writable_folder(path: Path, kind: Kind) -> None:
 
 def _tables(path: Path) -> set[str]:
     """The names of a SQLite file's tables, once no other process holds it for itself."""
-    since, told = time.monotonic(), False
-    mode = (
-        "rw" if os.access(path, os.W_OK) else "ro"
-    )  # the former: what a killed process left may have to be undone
-    while True:
+    for seconds in (SAID, PATIENCE):
         try:
-            database = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=0)
-            try:
-                return {
-                    name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-                }
-            finally:
-                database.close()
+            return _read_tables(path, seconds)
         except sqlite3.Error as error:
-            waited = time.monotonic() - since
             if "locked" not in str(error):
                 raise Unusable(f"{path}: {first_line(error)}") from None
-            if waited > PATIENCE:
-                raise Unusable(f"another process has held {path} for {waited:.0f} s; end it") from None
-            if waited > SAID and not told:
-                told = True
-                print(f"waiting for {path}, which another process holds", file=sys.stderr, flush=True)
-            time.sleep(LOOK)
+        if seconds < PATIENCE:
+            print(f"waiting for {path}, which another process holds", file=sys.stderr, flush=True)
+    raise Unusable(f"another process has held {path} for {PATIENCE:.0f} s; end it")
 
 
-def _no_stranger(tables: set[str], kind: Kind) -> None:
-    """Refuse a file that holds tables, and none of ours: already to read it, MLflow would make its own there."""
-    if tables and not tables & kind.first:
-        raise Unusable(f"it is another program's database, with a table {min(tables)}")
+def _read_tables(path: Path, timeout: float) -> set[str]:
+    # to be written to: what a killed process left may have to be undone
+    mode = "rw" if os.access(path, os.W_OK) else "ro"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", timeout, uri=True)) as database:
+        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
-def _of_kind(tables: set[str], kind: Kind) -> None:
+def _check_kind(tables: set[str], kind: Kind) -> None:
     """Refuse another program's database: to make tables in it would spoil it for both."""
     other = OPTUNA if kind is MLFLOW else MLFLOW
-    if other.table in tables and kind.table not in tables:
+    if tables & other.tables and not tables & kind.tables:
         raise Unusable(f"it is {other.name}, not {kind.name}")
 
 
 # --- servers
 
 
-def _in_time(ask: Callable[[], None]) -> None:
-    """Ask a server in a thread of its own, since the look-up of a name has no time limit."""
-    told: list[BaseException | None] = []
+def _in_time(attempt: Callable[[], None]) -> None:
+    """Try a server in a thread of its own, since the look-up of a name has no time limit."""
+    outcome: list[BaseException | None] = []
 
-    def attempt() -> None:
+    def work() -> None:
         try:
-            ask()
-            told.append(None)
-        except BaseException as error:  # handed over to the thread that waits
-            told.append(error)
+            attempt()
+            outcome.append(None)
+        except BaseException as error:  # raised in the thread that waits
+            outcome.append(error)
 
-    thread = threading.Thread(target=attempt, daemon=True)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     thread.join(ANSWER)
-    if not told:
+    if not outcome:
         raise Unreachable(f"no answer within {ANSWER:g} s")
-    if told[0] is not None:
-        raise told[0]
+    if outcome[0] is not None:
+        raise outcome[0]
 
 
-def _http(url: str) -> None:
-    """Any answer of a server will do, but one that says that it is broken; it is asked without credentials."""
+def _check_http(url: str) -> None:
+    """Any answer of a server will do, but one that says that it is broken; no credentials are sent."""
     parts = urlsplit(url)
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health")
-    unverified = ssl._create_unverified_context()  # MLflow knows which certificates to trust
+    unverified = ssl._create_unverified_context()  # MLflow decides which certificates to trust
     try:
         with urllib.request.urlopen(urlunsplit(address), timeout=CONNECT, context=unverified):
             return
@@ -298,7 +288,7 @@ def _http(url: str) -> None:
         raise Unusable(first_line(error)) from None
 
 
-def _server(url: str, kind: Kind) -> None:
+def _check_server(url: str, kind: Kind) -> None:
     """Connect to a database and look at its tables."""
     import sqlalchemy
     from sqlalchemy.exc import OperationalError, SQLAlchemyError
@@ -309,7 +299,7 @@ def _server(url: str, kind: Kind) -> None:
             socket.create_connection((address.host, address.port), CONNECT).close()
         engine = sqlalchemy.create_engine(address, connect_args={"connect_timeout": CONNECT})
         try:
-            tables = set(sqlalchemy.inspect(engine).get_table_names())
+            _check_kind(set(sqlalchemy.inspect(engine).get_table_names()), kind)
         finally:
             engine.dispose()
     except OperationalError as error:
@@ -318,4 +308,40 @@ def _server(url: str, kind: Kind) -> None:
         raise Unusable(trouble(getattr(error, "orig", None) or error)) from None
     except OSError as error:
         raise Unreachable(error.strerror or first_line(error)) from None
-    _of_kind(tables, kind)
+
+
+@contextmanager
+def creating(url: str) -> Iterator[None]:
+    """Be the only process that makes, migrates or checks the tables of a database.
+
+    MLflow and Optuna look which tables there are and make those that are missing: two processes on an empty
+    database collide between the two.
+
+    Raises:
+        SQLAlchemyError: the database cannot be reached.
+        ImportError: its driver is not installed.
+    """
+    file, kind = sqlite_file(url), url.partition("://")[0].partition("+")[0]
+    if file and (lock := file.with_name(f".{file.name}.lock")) and _may_lack_tables(file, lock):
+        with turn(lock):
+            yield
+    elif kind in LOCKS:
+        import sqlalchemy
+
+        limit = {"connect_timeout": CONNECT}
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, connect_args=limit)
+        # no transaction: one that is open would keep others from changing tables
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sqlalchemy.text(LOCKS[kind][0]))
+            try:
+                yield
+            finally:
+                connection.execute(sqlalchemy.text(LOCKS[kind][1]))
+    else:
+        yield
+
+
+def _may_lack_tables(file: Path, lock: Path) -> bool:
+    """Whether nobody has made a database's file, or somebody is just doing so."""
+    made = file.exists() and not lock.exists()
+    return not made and file.parent.is_dir() and os.access(file.parent, os.W_OK)

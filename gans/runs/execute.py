@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gans import files, schema
+from gans import schema
 from gans.compute import compiled, devices, graphs, precision
 from gans.config import Resolved, ShardedConfig
 from gans.data import datasets
@@ -22,9 +22,9 @@ from gans.pictures.film import Track, grids, save_film
 from gans.pictures.shards import draw_shards
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
-from gans.runs.live import LiveRun as Run
 from gans.runs.locks import Holder, Lock, locked
 from gans.runs.provenance import foreign, provenance
+from gans.runs.run import Run
 from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
@@ -50,7 +50,6 @@ class Place:
 
     Attributes:
         experiment: the MLflow experiment.
-        uri: the tracking store.
         device: auto, cpu, cuda or cuda:1.
         threads: on the CPU.
         parent: key of the invocation's run, if there is one.
@@ -61,7 +60,6 @@ class Place:
     """
 
     experiment: str
-    uri: str
     device: str
     threads: int
     parent: str | None = None
@@ -106,10 +104,9 @@ class Tracker:
         self.run.flush()
 
     def resumed(self, history: History) -> None:
-        if self.run.new:  # its journal is gone, and the store that knew it: tell the new one what came before
-            for name, points in history.items():
-                for images, value in points:
-                    self.run.log(images, {name: value})
+        for name, points in history.items():
+            for images, value in points:  # those that are recorded are not recorded again
+                self.run.log(images, {name: value})
 
 
 class CellRun:
@@ -177,17 +174,16 @@ class CellRun:
     def open(self) -> Run:
         """The run that an interrupted invocation left, or a new one."""
         place = self.place
-        run = Run.of(self.folder, place.uri, place.experiment)
+        run = Run.open(self.folder)
         if run is None:
-            told = self.tags() | self.holder()
-            run = Run.start(self.folder, place.uri, place.experiment, self.name, told, place.parent)
+            about = self.tags() | self.holder()
+            run = Run.start(self.folder, place.experiment, self.name, about, place.parent)
             run.params({"model": self.cell.model, **self.cell.experiment.flat()})
-            text = json.dumps({"run": run.id, "cell": self.name, "identity": self.cell.identity})
-            files.write_text(self.folder / schema.RUN_FILE, text)
         else:
+            run.skip_recorded()
             run.resume(place.parent)
             run.tag(provenance() | self.tags() | self.holder())  # of the code that goes on
-            run.untag(schema.LOST)  # those that the checkpoint knows to be lost are told again
+            run.untag(schema.LOST)  # workers that the checkpoint has as lost are tagged again
         run.tag(foreign(self.cell.experiment) | session(self.cell, place))
         return run
 

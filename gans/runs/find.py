@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gans import zoo
 from gans.errors import InputError
 from gans.files import expand
-from gans.runs import artifacts, databases
+from gans.runs import databases
 from gans.schema import GENERATOR, NETWORKS
 from gans.urls import shown, tracking_uri
 
@@ -83,7 +83,7 @@ def generator_of(run: MlflowRun, store: Store) -> Path:
     """
     path = store.artifact(run, IN_RUN)
     if path is None and (lost := store.lost(run)):
-        raise artifacts.missing(f"{run.info.run_id[:12]} ({run.info.run_name})", lost)
+        raise missing_artifacts(run, lost)
     if path is None:
         raise InputError(
             f"run {run.info.run_id[:12]} ({run.info.run_name}) kept no generator; name a finished cell"
@@ -104,3 +104,11 @@ def run_of(run_id: str, store: Store) -> MlflowRun:
         several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs[:3])
         raise InputError(f"{len(runs)} runs begin with '{run_id}': {several}; give more characters")
     return runs[0]
+
+
+def missing_artifacts(run: MlflowRun, folder: Path) -> InputError:
+    """What to say of a run whose artifacts are not where they should be."""
+    return InputError(
+        f"the artifacts of run {run.info.run_id[:12]} ({run.info.run_name}) are missing: no folder {folder}; "
+        "in place of a store that has moved, fill a new one: MLFLOW_TRACKING_URI=sqlite:///new.db gans sync"
+    )

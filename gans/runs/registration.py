@@ -26,7 +26,6 @@ from gans import schema
 from gans.errors import InputError
 from gans.files import load_weights
 from gans.generate import served
-from gans.runs import artifacts
 from gans.runs.databases import trouble
 from gans.runs.deposit import named
 from gans.runs.find import generator_of, run_of, store_of
@@ -84,7 +83,6 @@ def register(run_id: str, name: str = "") -> Registered:
     name, about = name or usual, described(run)
     _, said = load_weights(path)
     with refused(store):
-        in_place(store, run)
         before = versions(store, run, name)
         if not before:
             model_id = log(store, run, path, usual, said)
@@ -101,20 +99,6 @@ def versions(store: Store, run: MlflowRun, name: str) -> list[int]:
         store.client.create_registered_model(name)
     found = store.client.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'")
     return sorted((int(each.version) for each in found), reverse=True)
-
-
-def in_place(store: Store, run: MlflowRun) -> None:
-    """Refuse an embedded store that has moved: the registry finds models by the path that was recorded first.
-
-    Raises:
-        InputError: with a way to another store.
-    """
-    recorded = store.client.get_experiment(run.info.experiment_id).artifact_location
-    if artifacts.located(recorded, store.client.home) != artifacts.located(recorded, None):
-        raise InputError(
-            f"the tracking store has moved: MLflow would look for models in {recorded}; fill a new one, "
-            "MLFLOW_TRACKING_URI=sqlite:///new.db gans sync, and register there"
-        )
 
 
 def log(store: Store, run: MlflowRun, path: Path, name: str, said: Mapping[str, Any]) -> str:

@@ -12,23 +12,29 @@ from gans import schema
 from gans.compute import devices
 from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
+from gans.files import load_weights
 from gans.models.inputs import Prior
 from gans.runs.cell import Cell, extractor
-from gans.runs.courier import GRACE
+from gans.runs.events import state_of
 from gans.runs.execute import Place
-from gans.runs.last import Last
-from gans.runs.live import LiveRun
+from gans.runs.export import keys
 from gans.runs.locks import locked
+from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, metric, record, records
 from gans.runs.scoring import chosen, draw_report
-from gans.runs.sync import keys
-from gans.runs.tracking import MlflowRun, Store
+from gans.runs.tracking import MlflowRun
 
 log = logging.getLogger("gans")
 
 
 def add_scores(
-    cell: Cell, run: MlflowRun, seen: int, folder: Path, place: Place, wanted: Sequence[ScoreKey]
+    cell: Cell,
+    run: MlflowRun,
+    seen: int,
+    folder: Path,
+    place: Place,
+    wanted: Sequence[ScoreKey],
+    copy: Path | None = None,
 ) -> None:
     """Score the generator of a finished run, and add what is found to that run; nothing is trained.
 
@@ -38,9 +44,10 @@ def add_scores(
         cell: what was trained.
         run: that it was trained under.
         seen: images that training ended with.
-        folder: its own, where the generator lies; if that is gone, the run's artifacts are asked.
+        folder: its own, with the generator.
         place: where.
         wanted: extractors and numbers of images.
+        copy: the store's of the generator, where the folder's is not whole.
 
     Raises:
         InUse: another process works on the cell.
@@ -49,7 +56,8 @@ def add_scores(
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     with locked(folder):
-        known = records(Last.of(folder).tags)  # another process may have added some since
+        state = state_of(folder)
+        known = records(state.tags if state else {})  # another process may have added some since
         wanted = [
             key
             for key in wanted
@@ -57,41 +65,40 @@ def add_scores(
         ]
         if not wanted:
             return
-        generator = generator_of(run, folder, place.uri, device)
-        more = LiveRun.of(folder, place.uri, place.experiment, keys(run)[0])  # it stays finished meanwhile
-        if more is None:
-            raise InputError(f"{run.info.run_name} was deleted from the store meanwhile")
+        generator = generator_of(run, folder, copy, device)
+        more = Run.take(folder, place.experiment, keys(run)[0])  # it stays finished meanwhile
         for key in wanted:
             found = assess(cell, generator, key, device)
             more.log(seen, {metric(name, key.count, run.data.tags): value for name, value in found.items()})
             more.tag({key.tag: record(extractor(key.extractor), found).text()})
             more.flush()
-        more.close(GRACE)
 
 
-def generator_of(run: MlflowRun, folder: Path, uri: str, device: torch.device) -> torch.nn.Module:
-    """The generator of a run, from its folder or else from the store at `uri`.
+def whole(path: Path) -> bool:
+    """Whether a generator can be read; that it is damaged is logged."""
+    try:
+        load_weights(path)
+    except InputError as error:
+        if path.exists():
+            log.warning("%s; the copy in the tracking store is taken", error)
+        return False
+    return True
+
+
+def generator_of(run: MlflowRun, folder: Path, copy: Path | None, device: torch.device) -> torch.nn.Module:
+    """The generator of a run, from its folder or else the copy.
 
     Raises:
-        InputError: neither has a whole one.
+        InputError: neither is whole.
     """
-    here = folder / schema.GENERATOR
-    if here.is_file():
-        try:
-            return chosen(here, device)
-        except InputError as error:
-            log.warning("%s; the copy in the tracking store is taken", error)
-    store = Store(uri)
-    kept = store.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
+    own = folder / schema.GENERATOR
     remedy = f"delete run {run.info.run_id[:12]} and train it again"
-    if kept is None:
-        lost = store.lost(run)
-        place = f"with the artifacts of its run, which are not at {lost}" if lost else "in the store"
+    if copy is None and not own.is_file():
         raise InputError(
-            f"the generator of {run.info.run_name} is neither whole in {folder} nor {place}; {remedy}"
+            f"the generator of {run.info.run_name} is neither whole in {folder} nor in the store; {remedy}"
         )
     try:
-        return chosen(kept, device)
+        return chosen(copy or own, device)
     except InputError as error:
         raise InputError(f"{error}; {remedy}") from None
 

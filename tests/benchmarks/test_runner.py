@@ -29,11 +29,12 @@ from gans import files
 from gans.compute import devices, graphs
 from gans.errors import InputError
 from gans.fidelity import require
-from gans.runs import journal
 from gans.runs.cell import Cell
 from gans.runs.execute import CellRun, Place
-from gans.runs.live import LiveRun
+from gans.runs.export import LOCK as EXPORT_LOCK
+from gans.runs.export import sync
 from gans.runs.locks import LOCK, held
+from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, records
 from gans.runs.tracking import Store
 from gans.schema import CHECKPOINT
@@ -239,7 +240,7 @@ def test_a_second_run_finds_all_finished(finished, here):
     code, output = here()
     assert code == 0, output
     assert "start" not in output
-    assert "had missed" not in output and "not told" not in output
+    assert "what it lacked" not in output and "not in the tracking store" not in output
     assert "report: " in output
     assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
     code, output = here("--models", "gan")  # less is asked for
@@ -266,9 +267,8 @@ def test_scores_of_another_version_are_not_shown_and_made_again(finished, here, 
     run = bench.runs()["dcgan/digits/0"]
     kept = records(run.data.tags)[OWN]
     (folder,) = bench.folder.glob("runs/tiny/dcgan-digits-0-*")
-    told = LiveRun.of(folder, store.uri, "tiny")
-    told.tag({OWN.tag: replace(kept, version=kept.version - 1).text()})
-    assert told.close(30)
+    Run.open(folder).tag({OWN.tag: replace(kept, version=kept.version - 1).text()})
+    sync(bench.folder / "runs", store)
     assert [p.cell.model for p in planned(store).planned if p.unscored] == ["dcgan"]
     results = load(store, "tiny")
     cells = results.cells.set_index("name")
@@ -365,12 +365,10 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
     assert apart.remarks()[-1] == "GRAPH=1 is for one process; over Ray these models train without graphs: mdgan"
     found = {}
     for run, workers in ((asked, "local"), (plain, "local"), (apart, "ray")):
-        place = Place("rules", store.uri, "cpu", 1, graph=run.machine.graph, workers=workers)
+        place = Place("rules", "cpu", 1, graph=run.machine.graph, workers=workers)
         for p in run.planned:
             opened = CellRun(p.cell, p.folder, place, lambda images, values: None).open()
-            assert opened.settle(60)
-            tag = store.client.get_run(opened.id).data.tags["gans.graph"]
-            found[p.cell.model, place.graph, workers] = tag
+            found[p.cell.model, place.graph, workers] = opened.state().tags["gans.graph"]
     recording = {key for key, value in found.items() if value == "true"}
     models = {"gan", "dcgan", "mdgan", "fl-gan"}
     assert recording == {(m, True, "local") for m in models} | {(m, True, "ray") for m in models - {"mdgan"}}
@@ -476,7 +474,7 @@ def test_two_at_once_share_the_work_and_both_succeed(tmp_path):
 
 def left_over(folder: Path) -> list[Path]:
     """What nobody will clear away; a lock that nobody holds stays, for the next one."""
-    return [path for path in folder.rglob(".*") if path.name not in (LOCK, journal.LOCK)]
+    return [path for path in folder.rglob(".*") if path.name not in (LOCK, EXPORT_LOCK)]
 
 
 def make(folder: Path) -> Path:

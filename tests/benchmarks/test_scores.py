@@ -13,6 +13,7 @@ from gans.runs.tracking import Store
 from reports.report import write
 from reports.results import load
 from tests.benchmarks.test_runner import OWN, Bench, add, planned
+from tests.recorded import recorded
 
 CONTRAST = """
 from gans.fidelity import Measured, Metric
@@ -180,11 +181,11 @@ def test_bad_input_is_one_line(untrained, tmp_path):
 def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(untrained, tmp_path):
     old = untrained
     first = {"gans.protocol": "1", "gans.commit": "c0ffee"}
-    parent = old.start("tiny", "bench tiny", first | {"gans.kind": "matrix"})
+    parent = recorded(old, "tiny", "bench tiny", first | {"gans.kind": "matrix"})
     parent.text("{}", "cells.json")
     for number in range(3):
         tags = first | {"gans.kind": "cell", "gans.cell": str(number)}
-        old.start("tiny", f"gan/digits/{number}", tags).finish("finished")
+        recorded(old, "tiny", f"gan/digits/{number}", tags).finish("finished")
     assert planned(old, tmp_path / "runs").remarks() == [
         "the store holds 3 cells of protocol 1, which protocol 2 knows by other identities and does not mix with: "
         "all are trained again, the old runs stay as they are"

@@ -89,8 +89,8 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
     server.process.wait()
     output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output
-    assert output.count("not told yet: ") == 1
-    assert "gans sync brings them" in output
+    assert output.count("not in the tracking store yet: ") == 1
+    assert "gans sync exports them" in output
     assert "Traceback" not in output and "does not answer" in output.splitlines()[-1]
     page = (tmp_path / "outputs/reports/tiny/README.md").read_text()
     assert "gan" in page and "No score" not in page
@@ -100,7 +100,7 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
         command, cwd=tmp_path, env=bench.environment, capture_output=True, text=True, check=False
     )
     assert synced.returncode == 0, synced.stdout + synced.stderr
-    assert synced.stdout.startswith("told the tracking store what it had missed: ")
+    assert synced.stdout.startswith("exported to the tracking store what it lacked: ")
     store = Store(server.uri)
     runs = store.runs("tiny")
     cells = {run.info.run_name: run for run in runs if run.data.tags["gans.kind"] == "cell"}
@@ -110,18 +110,18 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
     for run in cells.values():
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         (folder,) = tmp_path.glob(f"runs/tiny/{run.info.run_name.replace('/', '-')}-*")
-        lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
         told = [
-            (line["given"]["images"], line["given"]["values"]["loss/generator"], line["at"])
+            (line["step"], line["values"]["loss/generator"], line["time"])
             for line in lines
-            if line["call"] == "log" and "loss/generator" in line["given"]["values"]
+            if line["event"] == "metrics" and "loss/generator" in line["values"]
         ]
         points = store.client.get_metric_history(run.info.run_id, "loss/generator")
         assert [(p.step, p.value, p.timestamp) for p in points] == told
         assert store.artifact(run, "checkpoint/generator.safetensors")
     code, again = bench.run()
     assert code == 0, again
-    assert "start" not in again and "not told" not in again
+    assert "start" not in again and "not in the tracking store" not in again
 
 
 def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -> None:
@@ -131,12 +131,12 @@ def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -
     (folder,) = tmp_path.glob("runs/tiny/gan-*")
     server.signal(signal.SIGSTOP)
     stopped = time.time()
-    until(lambda: '"end"' in (folder / "journal.jsonl").read_text())  # the cell ends while nobody answers
+    until(lambda: '"end"' in (folder / "events.jsonl").read_text())  # the cell ends while nobody answers
     ended = time.time()
     server.signal(signal.SIGCONT)
     output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output
-    assert "not told" not in output
+    assert "not in the tracking store" not in output
     (run,) = [run for run in Store(server.uri).runs("tiny") if run.data.tags["gans.kind"] == "cell"]
     assert run.info.status == "FINISHED"
     assert run.data.metrics["seconds/tracking"] < 10
@@ -155,7 +155,7 @@ def test_eight_cells_at_once_outlive_a_restart_of_their_postgresql(
     postgresql.control("restart")
     output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output
-    assert "Traceback" not in output and "not told" not in output
+    assert "Traceback" not in output and "not in the tracking store" not in output
     runs = Store(uri).runs("tiny")
     assert sorted(run.info.run_name for run in runs if run.data.tags["gans.kind"] == "cell") == [
         f"gan/digits/{seed}" for seed in range(8)

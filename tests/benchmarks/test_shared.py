@@ -8,22 +8,21 @@ from benchmarks import jobs
 from benchmarks.job import Result
 from benchmarks.jobs import Floor, SharedCell, floor_job
 from gans import schema
+from gans.runs.events import now
 from gans.runs.execute import Place
-from gans.runs.journal import now
-from gans.runs.live import LiveRun
 from gans.runs.locks import LOCK
-from gans.runs.tracking import Store
+from gans.runs.run import Run
 from tests.gans.runs.test_locks import holding
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Place("shared", Store(f"sqlite:///{tmp_path}/mlflow.db").uri, "cpu", 1, parent="ours")
+def place():
+    return Place("shared", "cpu", 1, parent="ours")
 
 
 def ended(place, folder, since, status=schema.FINISHED, parent="theirs"):
     """How a cell has ended for an invocation that was planned then."""
-    run = LiveRun.start(folder, place.uri, place.experiment, "a", {}, parent)
+    run = Run.start(folder, place.experiment, "a", {}, parent)
     run.finish(status, "so it is")
     found = SharedCell(None, folder, place, lambda images, values: None, since).ended()
     return found and (found.status, found.reason)
@@ -47,9 +46,9 @@ def test_a_floor_is_measured_once(place, tmp_path, monkeypatch):
     folder, calls = tmp_path / "floor", []
     floor = Floor("digits", 8, "digits", 100, "0" * 16, "fd_digits", "Digits")
 
-    def measure(report, folder, floor, run_id, place):
+    def measure(report, folder, floor, key, place):
         calls.append(folder)
-        LiveRun.start(folder, place.uri, place.experiment, floor.name, {}).finish(schema.FINISHED)
+        Run.start(folder, place.experiment, floor.name, {}).finish(schema.FINISHED)
 
     monkeypatch.setattr(jobs, "measure", measure)
 

@@ -17,6 +17,7 @@ from gans.pictures.panels import draw_each_class
 from gans.runs.tracking import Store
 from reports import by_class, report, tables
 from reports.results import Results, load
+from tests.recorded import recorded
 
 NAMES = ("cat", "dog|x", "$h")
 # distance and agreement within each class, by model and seed; the last class had too few images
@@ -46,7 +47,9 @@ def write(folder: Path) -> Store:
                 schema.PROTOCOL: str(PROTOCOL_VERSION),
             }
             conditional = model in VALUES
-            run = store.start("matrix", name, tags | ({schema.CLASSES: json.dumps(NAMES)} if conditional else {}))
+            run = recorded(
+                store, "matrix", name, tags | ({schema.CLASSES: json.dumps(NAMES)} if conditional else {})
+            )
             made = experiment({"networks": {"name": "gan", "conditional": conditional}})
             run.params({"model": model, **made.flat()})
             run.log(1000, {"score/fd_digits": 10.0 - place + seed, "seconds/training": 1.0})
@@ -61,10 +64,12 @@ def write(folder: Path) -> Store:
                 run.artifact(folder / schema.CLASS_GRID, schema.SAMPLES)
             run.finish("finished")
     floor = {"dataset": "digits", "title": "Digits", "identity": "floor", "metric": "fd_digits", "images": 100}
-    real = store.start("matrix", "real", {schema.KIND: schema.FLOOR, schema.IDENTITY: "floor"})
+    real = recorded(store, "matrix", "real", {schema.KIND: schema.FLOOR, schema.IDENTITY: "floor"})
     real.log(0, {"half/fd_digits": 0.5, **{f"half/intra_fd_digits/{c}": 0.25 * (1 + c) for c in range(2)}})
     real.finish("finished")
-    parent = store.start("matrix", "matrix", {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)})
+    parent = recorded(
+        store, "matrix", "matrix", {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
+    )
     plan = {
         "matrix": "matrix",
         "protocol": PROTOCOL_VERSION,

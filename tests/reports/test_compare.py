@@ -19,6 +19,7 @@ from gans.errors import InputError
 from gans.runs.tracking import Store
 from reports import comparison
 from reports.results import Board
+from tests.recorded import recorded
 
 BOARD = Board("digits", "fd_digits", "Digits")
 SCORES = {
@@ -51,14 +52,14 @@ def fill(
         "cells": planned,
         "floors": floors,
     }
-    parent = store.start(name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION)})
+    parent = recorded(store, name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION)})
     parent.text(json.dumps(plan), "cells.json")
     parent.finish("finished")
     for cell in planned:
         tags = {"gans.kind": "cell", "gans.cell": cell["identity"], "gans.protocol": str(PROTOCOL_VERSION)}
         tags |= {"gans.extractors": extractors, "gans.reference": "train split"}
         tags |= {"gans.device": "a CPU", "gans.commit": "abc"}
-        run = store.start(name, cell["name"], tags)
+        run = recorded(store, name, cell["name"], tags)
         run.params({"score.images": "1438", "batch": "32", "precision": "float32", **settings})
         seconds = 10.0 if name == "slow" else 4.0
         run.log(1000, {"score/fd_digits": scores[cell["model"]][cell["seed"]], "seconds/training": seconds})

@@ -16,6 +16,7 @@ from gans.runs.tracking import Store
 from reports import mdgan
 from reports.report import render
 from reports.results import Results, load
+from tests.recorded import recorded
 
 BASE = {"workers": 5}
 # model -> recipe, tables over it
@@ -51,7 +52,7 @@ def write(folder: Path, conclusion: str = "") -> Store:
                 "gans.status": "finished",
                 "gans.protocol": str(PROTOCOL_VERSION),
             }
-            run = store.start("matrix", name, tags)
+            run = recorded(store, "matrix", name, tags)
             run.params({"model": model, **made.flat()})
             run.log(1000, {"score/fd_digits": 10.0 + place + seed, "seconds/training": 1.0})
             if model == "mdgan":
@@ -74,7 +75,7 @@ def write(folder: Path, conclusion: str = "") -> Store:
         "cells": cells,
         "conclusion": conclusion,
     }
-    parent = store.start("matrix", "bench", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION)})
+    parent = recorded(store, "matrix", "bench", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION)})
     parent.text(json.dumps(plan), "cells.json")
     parent.finish("finished")
     return store

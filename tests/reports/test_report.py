@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import math
 import re
@@ -30,13 +29,13 @@ from gans.commands.main import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
-from gans.runs.courier import Courier
-from gans.runs.live import LiveRun
-from gans.runs.tracking import Run, Store
+from gans.runs.run import Run
+from gans.runs.tracking import Store
 from reports import figures, html, published, report, sheet, tables
 from reports.results import Board, Results, load
 from reports.selection import asked_for, left_out
 from reports.standing import Standing
+from tests.recorded import recorded
 
 MATRIX = "digits"
 DATASET, METRIC = "digits", "fd_digits"
@@ -92,7 +91,7 @@ def plan(**changes: Any) -> dict[str, Any]:
 
 def invoke(store: Store, content: Mapping[str, Any], name: str = MATRIX) -> None:
     """A parent run that did nothing but plan."""
-    run = store.start(name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(content["protocol"])})
+    run = recorded(store, name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(content["protocol"])})
     run.text(json.dumps(content), "cells.json")
     run.finish("finished")
 
@@ -115,7 +114,7 @@ def start(store: Store, model: str, seed: int, experiment: str = MATRIX, **more:
         "gans.reference": "train split, 1437 images",
     }
     tags |= {f"gans.{key}": value for key, value in more.items()}
-    run = store.start(experiment, f"{model}/{dataset}/{seed}", tags)
+    run = recorded(store, experiment, f"{model}/{dataset}/{seed}", tags)
     run.params(
         {
             "kimg": 10.0,
@@ -192,7 +191,8 @@ def fill(store: Store, folder: Path) -> None:
     old = start(store, "sagan|x", 2, protocol="0")
     train(old, 0.001, 2)
     finish(old, 0.001, folder, 2)
-    floor = store.start(
+    floor = recorded(
+        store,
         MATRIX,
         "real/digits",
         {
@@ -630,7 +630,7 @@ def two_sets(store):
             run.finish("finished")
             cells.append(cell(model, 0, dataset=dataset, metric=metric))
         floors.append({"dataset": dataset, "title": dataset, "identity": dataset, "metric": metric, "images": 100})
-        floor = store.start("two", dataset, {"gans.kind": "floor", "gans.cell": dataset})
+        floor = recorded(store, "two", dataset, {"gans.kind": "floor", "gans.cell": dataset})
         floor.log(0, {f"test/{metric}": 1.0, "test/n_generated": 100.0, "test/n_reference": 50_000.0})
         floor.finish("finished")
     invoke(store, plan(matrix="two", cells=cells, floors=floors), "two")
@@ -958,7 +958,7 @@ def test_experiment_without_an_invocation(store):
 
 
 def test_plan_that_cannot_be_read(store):
-    run = store.start("broken", "matrix", {"gans.kind": "matrix"})
+    run = recorded(store, "broken", "matrix", {"gans.kind": "matrix"})
     run.text("{}", "cells.json")
     with pytest.raises(InputError, match=r"cannot read cells.json of experiment 'broken'"):
         load(store, "broken")
@@ -983,23 +983,12 @@ def test_command(store, tmp_path, monkeypatch, capsys):
     assert printed.splitlines()[-1] == str(tmp_path / "reports" / MATRIX / "README.md")
 
 
-class Journals:
-    """In place of a store that never answered: runs that stand in journals only."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, itertools.count()
-
-    def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> LiveRun:
-        return LiveRun.start(self.folder / str(next(self.count)), "http://127.0.0.1:9", experiment, name, tags)
-
-
-def test_of_a_server_that_is_away_the_journals_are_read(page, tmp_path, monkeypatch, capsys):
+def test_of_a_server_that_is_away_the_folders_are_read(page, tmp_path, monkeypatch, capsys):
     """By both commands of `make report`, and by the one that compares."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    monkeypatch.setattr(Courier, "wake", lambda *_, **__: None)
-    monkeypatch.setattr(Courier, "settle", lambda *_, **__: False)
-    fill(Journals(tmp_path / "runs"), tmp_path)  # type: ignore[arg-type]
+    (tmp_path / "runs").mkdir()
+    fill(tmp_path / "runs", tmp_path)  # type: ignore[arg-type]
     commands = (
         f"report {MATRIX} --outputs out",
         "sweep-report --output out/sweeps",
@@ -1010,7 +999,7 @@ def test_of_a_server_that_is_away_the_journals_are_read(page, tmp_path, monkeypa
         assert main() == 0
         said = capsys.readouterr()
         assert "127.0.0.1:9: Connection refused" in said.err
-        assert said.err.endswith("; what follows is from the journals below runs\n")
+        assert said.err.endswith("; what follows is read from runs\n")
     folder = tmp_path / "out/reports" / MATRIX
     assert "11.7 (5.2 to 26.4)" in (folder / "README.md").read_text()
     assert {path.name for path in folder.iterdir()} == {path.name for path in page.parent.iterdir()}

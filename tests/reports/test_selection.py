@@ -15,11 +15,13 @@ from benchmarks.matrix import experiment_of, read_matrix, select_matrix
 from benchmarks.options import Bench, Machine, Report, Rescore, Selection
 from benchmarks.plan import MatrixPlan
 from gans.config import PROTOCOL_VERSION
-from gans.runs.tracking import Run, Store
+from gans.runs.run import Run
+from gans.runs.tracking import Store
 from reports import report, studies
 from reports.results import load
 from sweeps import pages
 from tests.conftest import parsed
+from tests.recorded import recorded
 from tests.reports.test_report import cell, invoke, plan, start
 
 SELECTIONS = (
@@ -81,8 +83,11 @@ def test_tuned_models_stay_in_the_ranking_when_the_newest_invocation_was_without
     for model, score in {"gan": 9.0, "gan-tuned": 7.0, "gone": 1.0}.items():
         finish(start(store, model, 0), score)
     both = plan(cells=[cell(model, 0) for model in ("gan", "gan-tuned")])
-    parent = store.start(
-        "digits", "m", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION), "gans.preset": "tuned"}
+    parent = recorded(
+        store,
+        "digits",
+        "m",
+        {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION), "gans.preset": "tuned"},
     )
     parent.text(json.dumps(both), "cells.json")
     parent.finish("finished")
@@ -113,7 +118,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
             finish(run, score)
     cells = [cell(model, seed) for model in ("default", "trial-3") for seed in (2000, 2001)]
     invoke(store, plan(matrix=experiment, cells=cells), experiment)
-    parent = store.start(experiment, "sweep", {"gans.kind": "sweep"})
+    parent = recorded(store, experiment, "sweep", {"gans.kind": "sweep"})
     trial = {"number": 3, "score": 5.9, "seconds": 20.0, "settings": {"batch": 64}}
     record = {
         "study": "gan-digits",
@@ -172,5 +177,5 @@ def test_the_sweep_s_page_knows_the_matrix(swept: Store, tmp_path: Path) -> None
 
 def test_studies_without_winners_are_left_out(tmp_path: Path) -> None:
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-    store.start("sweep-x", "sweep", {"gans.kind": "sweep"}).finish("finished")
+    recorded(store, "sweep-x", "sweep", {"gans.kind": "sweep"}).finish("finished")
     assert studies.load_all(store) == []

@@ -23,9 +23,10 @@ from PIL import Image
 from gans import schema, zoo
 from gans.generate import generate, latents, load_generator
 from gans.pictures import grids
-from gans.runs import slider
+from gans.runs.run import IMAGES, LOGGED, stepped
 from gans.runs.tracking import Store
 from tests.gans.commands.test_ui import ROOT, free_port
+from tests.recorded import recorded
 
 BROWSER = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -72,9 +73,9 @@ def cell(store: Store, model: str, seed: int, score: float, drawn: list[Path], f
         schema.METRIC: "fd_digits",
         schema.STATUS: schema.FINISHED,
         schema.NOTE: f"**{model}** on **{EXPERIMENT}**, training seed {seed}.",
-        slider.LOGGED: "True",
+        LOGGED: "True",
     }
-    run = store.start(EXPERIMENT, f"{model}/{EXPERIMENT}/{seed}", tags)
+    run = recorded(store, EXPERIMENT, f"{model}/{EXPERIMENT}/{seed}", tags)
     run.params({"networks.name": model, "seed": seed, "kimg": BUDGET / 1000})
     for point in range(POINTS + 1):
         distance = score + (90 - score) * 0.5 ** (1.2 * point)
@@ -84,11 +85,11 @@ def cell(store: Store, model: str, seed: int, score: float, drawn: list[Path], f
     made = [
         file
         for point, picture in enumerate(drawn)
-        for file in slider.stepped(picture, folder, schema.GRIDS, BUDGET * point // POINTS)
+        for file in stepped(picture, folder, schema.GRIDS, BUDGET * point // POINTS)
     ]
-    for file in [*made, *slider.stepped(drawn[-1], folder, schema.BEST, 0)]:
-        run.artifact(file, slider.FOLDER)
-    run.end("FINISHED")
+    for file in [*made, *stepped(drawn[-1], folder, schema.BEST, 0)]:
+        run.artifact(file, IMAGES)
+    run.finish(schema.FINISHED)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from gans.pictures import grids
 from gans.runs.find import find_generator
 from gans.runs.tracking import Store
 from tests.conftest import networks
+from tests.recorded import recorded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -366,7 +367,7 @@ def test_a_generator_is_found_by_the_first_characters_of_its_run(folder, tmp_pat
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     store = Store(uri)
-    run, bare = (store.start("train", name, {}) for name in ("gan/digits/0", "bench"))
+    run, bare = (recorded(store, "train", name, {}) for name in ("gan/digits/0", "bench"))
     run.artifact(folder / "generator.safetensors", "checkpoint")
     bare.text("no cell", "note.txt")
     for name in (run.id, run.id[:12]):
@@ -388,7 +389,7 @@ def test_a_generator_is_found_by_the_first_characters_of_its_run(folder, tmp_pat
 def test_a_generator_draws_in_two_lines_from_a_file_or_a_run(folder, tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    run = Store(uri).start("train", "gan/digits/0", {})
+    run = recorded(Store(uri), "train", "gan/digits/0", {})
     run.artifact(folder / "generator.safetensors", "checkpoint")
     drawn = []
     for path in (str(folder / "generator.safetensors"), find_generator(str(folder)), find_generator(run.id[:12])):

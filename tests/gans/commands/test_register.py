@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gans import schema, zoo
@@ -24,8 +25,9 @@ from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.pictures.grids import tiles
 from gans.runs.registration import signature
-from gans.runs.tracking import Client, Store
+from gans.runs.tracking import Store
 from tests.conftest import networks
+from tests.recorded import recorded
 
 GENERATOR = zoo.find("zoo:gan-digits")
 SIDE, LENGTH = 16, load_weights(GENERATOR)[1]["networks"]["latent"]
@@ -54,13 +56,13 @@ def gans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..
 
 def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> str:
     """The id of a cell's run that holds a generator."""
-    run = store.start("digits", "gan/digits/0", {**TAGS, schema.STATUS: status})
+    run = recorded(store, "digits", "gan/digits/0", {**TAGS, schema.STATUS: status})
     run.log(40, {"score/fd_digits": 12.345, "score/fd_digits_se": 0.25})
     if keep:
         run.artifact(copied(), schema.NETWORKS)
     else:
         run.text("diverged", schema.LOG)
-    run.end("FINISHED")
+    run.write("end", status="FINISHED")
     return run.id
 
 
@@ -123,7 +125,7 @@ def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch
         def unavailable(*_: object, **__: object) -> None:
             raise MlflowException("Model registry functionality is unavailable")
 
-        patch.setattr(Client, "search_registered_models", unavailable)
+        patch.setattr(MlflowClient, "search_registered_models", unavailable)
         code, _, err = gans("register", whole)
         assert code == 2 and "does not register models: Model registry functionality is unavailable; take" in err
     assert not store.client.search_registered_models()
@@ -134,7 +136,7 @@ def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch
         (tmp_path / name).rename(moved / name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
     code, _, err = gans("register", whole)
-    assert code == 2 and "the tracking store has moved" in err
+    assert code == 2 and "are missing: no folder" in err
     assert not list(tmp_path.rglob("models"))
 
 

@@ -6,10 +6,8 @@ import os
 import socket
 import sqlite3
 import threading
-import time
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import SimpleNamespace
 
 import pytest
 
@@ -56,18 +54,16 @@ def test_a_server_that_is_silent_is_given_up_soon(monkeypatch, scheme):
 
 
 def test_a_file_that_another_process_holds_is_waited_for_and_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(databases, "SAID", -1.0)
+    monkeypatch.setattr(databases, "SAID", 0.1)
     path = tmp_path / "mlflow.db"
-    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("CREATE TABLE experiments (id INTEGER)")
         other.execute("BEGIN EXCLUSIVE")
-        # it lets go while it is waited for
-        clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: other.rollback())
-        monkeypatch.setattr(databases, "time", clock)
+        threading.Timer(0.5, other.rollback).start()  # it lets go while it is waited for
         check_tracking(f"sqlite:///{path}")
         assert capsys.readouterr().err == f"waiting for {path}, which another process holds\n"
         other.execute("BEGIN EXCLUSIVE")
-        monkeypatch.setattr(databases, "PATIENCE", -1.0)
+        monkeypatch.setattr(databases, "PATIENCE", 0.1)
         with pytest.raises(InputError, match="another process has held"):
             check_tracking(f"sqlite:///{path}")
         other.rollback()

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gans.runs.databases import remedy
-from gans.runs.tables import creating
+from gans.runs.databases import creating, remedy
 from gans.runs.tracking import Store
 from gans.urls import free_port
 from tests.gans.runs.test_locks import holding
@@ -39,7 +38,7 @@ def finish(processes: list[subprocess.Popen[str]]) -> None:
 
 
 def test_a_database_is_made_by_one_and_what_the_dead_left_of_theirs_is_removed(tmp_path):
-    for name in (f".new.db.{'0' * 32}", f".new.db.{'1' * 32}-journal", ".new.db.lock"):
+    for name in (".new.db.new", ".new.db.new-journal", ".new.db.lock"):
         (tmp_path / name).write_text("half a database")
     (tmp_path / ".other").touch()
     Store(f"sqlite:///{tmp_path}/new.db")
@@ -73,25 +72,28 @@ def test_the_advice_fits_the_kind_of_store(url, advice):
 
 WRITER = """
 import sys
+from pathlib import Path
+from gans.runs.export import Exporter
+from gans.runs.run import Run
 from gans.runs.tracking import Store
-store = Store(sys.argv[1])
-for n in range(3):
-    run = store.start("together", f"{sys.argv[2]}.{n}", {"gans.status": "running"})
-    run.params({"writer": sys.argv[2]})
-    for images in range(40):
-        run.log(images, {"x": images, "y": -images})
-        if images % 5 == 0:
-            run.flush()
-            run.tag({"at": str(images)})
-    run.text("here", "note.txt")
-    run.finish("finished")
+root = Path(sys.argv[2])
+with Exporter(root, Store(sys.argv[1])):
+    for n in range(3):
+        run = Run.start(root / str(n), "together", f"{root.name}.{n}", {"gans.status": "running"})
+        run.params({"writer": root.name})
+        for images in range(40):
+            run.log(images, {"x": images, "y": -images})
+            if images % 5 == 0:
+                run.tag({"at": str(images)})
+        run.text("here", "note.txt")
+        run.finish("finished")
 """
 
 
 @pytest.mark.slow
 def test_eight_processes_write_to_one_new_file_and_nothing_is_lost(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    finish([start(WRITER, uri, str(n)) for n in range(8)])
+    finish([start(WRITER, uri, str(tmp_path / "runs" / str(n))) for n in range(8)])
     store = Store(uri)
     runs = store.runs("together")
     assert sorted(run.info.run_name for run in runs) == [f"{n}.{i}" for n in range(8) for i in range(3)]

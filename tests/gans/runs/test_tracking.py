@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import gc
-import json
+import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from PIL import Image
 
 from gans.commands import main
-from gans.data.datasets import load
 from gans.errors import InputError
 from gans.runs import tracking
-from gans.runs.execute import Tracker
-from gans.runs.slider import stepped
-from gans.runs.tracking import BATCH_LIMIT, Store, trouble
-from gans.runs.views import View
+from gans.runs.databases import trouble
+from gans.runs.tracking import Store, link_of
+from tests.recorded import recorded
 
 
 @pytest.fixture(scope="module")
@@ -25,32 +21,9 @@ def store(tmp_path_factory):
     return Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
 
 
-def test_metrics_are_buffered_and_sent_in_batches(store, monkeypatch):
-    run = store.start("batching", "a", {})
-    sizes = []
-    send = store.client.log_batch
-    monkeypatch.setattr(
-        store.client, "log_batch", lambda *a, **k: (sizes.append(len(k.get("metrics", ()))), send(*a, **k))
-    )
-    for images in range(BATCH_LIMIT // 2 + 100):
-        run.log(images, {"x": images / 2, "y": 1.0})
-    assert sizes == [BATCH_LIMIT]
-    run.flush()
-    assert sizes == [BATCH_LIMIT, 200]
-    assert store.history(run.id, "x") == [(i, i / 2) for i in range(BATCH_LIMIT // 2 + 100)]
-
-
-def test_a_point_logged_twice_counts_once(store):
-    run = store.start("twice", "a", {})
-    for images in (0, 10, 20, 10, 20, 30):
-        run.log(images, {"x": float(images)})
-    run.flush()
-    assert store.history(run.id, "x") == [(0, 0.0), (10, 10.0), (20, 20.0), (30, 30.0)]
-
-
 @pytest.mark.parametrize("server", [False, True])
 def test_histories_of_many_runs_are_those_of_each(store, monkeypatch, server):
-    runs = [store.start("many", str(n), {}) for n in range(5)]
+    runs = [recorded(store, "many", str(n), {}) for n in range(5)]
     for n, run in enumerate(runs):
         for images in (0, 10, 20, 10, 20)[:n]:
             run.log(images, {"x": float(n * images)})
@@ -64,64 +37,11 @@ def test_histories_of_many_runs_are_those_of_each(store, monkeypatch, server):
     assert store.histories([], "x") == {}
 
 
-def test_tags_are_removed_by_how_they_begin(store):
-    run = store.start(
-        "untag", "a", {"gans.lost.0": "x", "gans.lost.12": "y", "gans.lost": "z", "gans.kind": "cell"}
-    )
-    run.untag("gans.lost.")
-    (found,) = store.runs("untag")
-    assert {"gans.lost", "gans.kind"} <= set(found.data.tags)
-    assert not [key for key in found.data.tags if key.startswith("gans.lost.")]
-
-
-def test_provenance_is_tagged(store):
-    run = store.start("provenance", "a", {})
-    tags = store.client.get_run(run.id).data.tags
-    assert tags["gans.dirty"] in ("true", "false")
-    assert tags["gans.protocol"] == "2"
-    assert tags["version.torch"].count(".") >= 2
-
-
-def test_the_data_set_is_an_mlflow_input(store):
-    run = store.start("data", "a", {})
-    data = load("digits")
-    run.dataset(data)
-    (found,) = store.client.get_run(run.id).inputs.dataset_inputs
-    assert found.dataset.digest == data.hash[:12]
-    assert found.tags[0].value == "training"
-
-
-def test_artifacts_lie_beside_the_database(store, tmp_path):
-    run = store.start("artifacts", "a", {})
-    (tmp_path / "note.txt").write_text("here")
-    run.artifact(tmp_path / "note.txt", "folder")
-    found = store.client.get_run(run.id)
-    assert store.artifact(found, "folder/note.txt").read_text() == "here"
-    assert store.artifact(found, "folder/other.txt") is None
-
-
-def test_a_store_says_where_processes_write_artifacts(store, tmp_path, monkeypatch):
-    beside = Path(store.uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-    assert store.artifacts("new") == beside / "new"
-    store.start("known", "a", {})
-    assert store.artifacts("known") == beside / "known"
-    server = Store.__new__(Store)
-    server.uri, server.client = "postgresql://me@db/tracking", store.client
-    monkeypatch.chdir(tmp_path)
-    assert server.artifacts("new") == tmp_path / "mlruns"
-    served = SimpleNamespace(artifact_location="mlflow-artifacts:/0")
-    server.uri, server.client = (
-        "http://db:5000",
-        SimpleNamespace(get_experiment_by_name=lambda name: None, get_experiment=lambda number: served),
-    )
-    assert server.artifacts("new") is None
-
-
 def test_a_folder_of_any_name_holds_its_artifacts(tmp_path):
     folder = tmp_path / "my ö folder"
     folder.mkdir()
     odd = Store(f"sqlite:///{folder}/mlflow.db")
-    run = odd.start("an experiment", "a", {})
+    run = recorded(odd, "an experiment", "a", {})
     run.text("here", "note.txt")
     assert odd.artifact(odd.client.get_run(run.id), "note.txt").read_text() == "here"
 
@@ -141,6 +61,43 @@ def test_a_driver_that_is_not_installed_is_named_with_the_remedy():
     error.__cause__ = ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
     assert trouble(error).endswith("-m uv pip install 'psycopg[binary]'")
     assert trouble(OSError("no route\nto the host")) == "no route"
+
+
+def test_an_experiment_links_to_its_cells_by_score_and_keeps_what_was_written_on_it(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    place = store.experiment("noted")
+    store.client.set_experiment_tag(place, "mlflow.note.content", "Mine.")
+    for metric in ("fd_digits", "fd_mnist", "fd_digits"):
+        recorded(store, "noted", "a", {"gans.kind": "cell", "gans.metric": metric})
+    tags = store.client.get_experiment(place).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    note = tags["mlflow.note.content"].splitlines()
+    assert note[-1] == "Mine."
+    assert [line.partition("]")[0] for line in note if line.startswith("[")] == [
+        f"[cells by score/fd_{x}" for x in ("mnist", "digits")
+    ]
+    links = [link for _, _, link in store.links()]
+    assert len(links) == 2
+    assert all(f"]({link[1:]})" in tags["mlflow.note.content"] for link in links)
+    assert "orderByKey=metrics.%60sweep%2Fscore%60" in link_of("1", {"gans.kind": "trial", "gans.metric": "x"})[1]
+    assert link_of("1", {"gans.kind": "floor", "gans.metric": "x"}) is None
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_store_that_hangs_or_fails_does_not_answer_and_is_not_asked_again_at_once(monkeypatch, hangs):
+    store, forever, asked = Store.absent("http://127.0.0.1:1"), threading.Event(), []
+
+    def experiments():
+        asked.append(1)
+        forever.wait(10 if hangs else 0)
+        raise OSError
+
+    store.silent_until = 0.0
+    monkeypatch.setattr(store, "experiments", experiments)
+    monkeypatch.setattr(tracking, "ANSWER", 0.2)
+    assert not store.answers() and not store.answers()
+    assert len(asked) == 1
+    forever.set()
 
 
 def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch, making_stores):
@@ -168,47 +125,8 @@ def test_the_ui_of_a_server_is_refused_before_it_is_announced_and_without_the_pa
     )
 
 
-def test_an_experiment_shows_its_cells_by_score_and_keeps_what_was_written_on_it(tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-    place = store.experiment("shown")
-    store.client.set_experiment_tag(place, "mlflow.note.content", "Mine.")
-    for metric in ("fd_digits", "fd_mnist", "fd_digits"):
-        store.start("shown", "a", {"gans.kind": "cell", "gans.metric": metric})
-    tags = store.client.get_experiment(place).tags
-    assert tags["mlflow.experimentKind"] == "custom_model_development"
-    note = tags["mlflow.note.content"].splitlines()
-    assert note[-1] == "Mine."
-    shown = [line.partition(":")[0] for line in note if line.startswith("All ")]
-    assert shown == [f"All cells by `score/fd_{x}`" for x in ("mnist", "digits")]
-    state = json.loads(tags["mlflow.sharedViewState.gans-cell-score-fd_digits"])
-    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`score/fd_digits`", True)
-    links = [view.link(number, charts=True) for _, number, view in store.views()]
-    assert len(links) == 2
-    assert all(link[1:] in tags["mlflow.note.content"] for link in links)
-
-
-def test_whose_run_it_is_of_which_program_and_commit(store):
-    tags = store.client.get_run(store.start("source", "a", {}).id).data.tags
-    assert tags["mlflow.user"]
-    assert tags["mlflow.source.name"]
-    assert tags["mlflow.source.type"] == "LOCAL"
-    assert tags.get("mlflow.source.git.commit", "unknown") == tags["gans.commit"]
-
-
-def test_a_grid_drawn_again_takes_its_place_in_the_slider(tmp_path):
-    picture = tmp_path / "grid.png"
-    for side in (600, 300):
-        Image.new("RGB", (side, side)).save(picture)
-        files = stepped(picture, tmp_path / "images", "samples", 1600)
-    assert sorted(files) == sorted((tmp_path / "images").iterdir())
-    assert Image.open(files[0]).size == (300, 300)
-    assert Image.open(files[1]).size == (256, 256)
-    assert files[1].name == f"{files[0].stem}+compressed.webp"
-    assert files[0].name.startswith("samples+step+1600+timestamp+")
-
-
 def test_memory_is_searched_for_cycles_again_once_runs_were_read(store, monkeypatch):
-    store.create("read", "a run", {})
+    recorded(store, "read", "a run", {})
     asked: list[bool] = []
     search = store.client.search_runs
     monkeypatch.setattr(
@@ -222,25 +140,3 @@ def test_memory_is_searched_for_cycles_again_once_runs_were_read(store, monkeypa
     with pytest.raises(ZeroDivisionError), tracking.uncollected(), tracking.uncollected():
         raise ZeroDivisionError
     assert gc.isenabled()
-
-
-def test_models_with_batches_of_different_sizes_share_the_steps_of_the_slider(tiny, tmp_path):
-    told: dict[str, list[tuple[str, int]]] = {}
-    for name, ends in {"small": (0, 504, 1000), "large": (0, 512, 1024)}.items():
-        own = told.setdefault(name, [])
-        run = SimpleNamespace(
-            artifact=lambda path, folder: None,
-            picture=lambda path, key, images, own=own: own.append((key, images)),
-        )
-        tracker = Tracker(run, lambda images, values: None, tiny(kimg=1.0, schedule={"grids": 2}))
-        for images in ends:
-            tracker.picture(tmp_path / f"{images / 1000:010.3f}kimg.png")
-        tracker.picture(tmp_path / "final.png")
-    assert told["small"] == told["large"]
-    assert told["small"] == [("samples", 0), ("samples", 500), ("samples", 1000), ("best checkpoint", 0)]
-
-
-def test_charts_of_images_begin_at_a_step_that_all_runs_have():
-    view = View.of({"gans.kind": "cell", "gans.metric": "fd_digits"})
-    images = [chart for chart in view.charts() if chart["type"] == "IMAGE"]
-    assert [(*chart["imageKeys"], chart["step"]) for chart in images] == [("best checkpoint", 0), ("samples", 0)]

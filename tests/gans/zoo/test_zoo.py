@@ -28,6 +28,7 @@ from gans.runs.find import find_generator
 from gans.runs.tracking import Store
 from gans.zoo.index import INDEX, SHIPPED, Zoo
 from tests.conftest import CPU, parsed
+from tests.recorded import recorded
 
 ENTRIES = Zoo(str(SHIPPED)).entries()
 Command = Callable[..., tuple[int, str, str]]
@@ -232,7 +233,9 @@ def test_a_finished_run_becomes_an_entry(gans, own, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     record = json.dumps({"sha256": "a" * 64, "version": 3, "metrics": []})
     tags = {"gans.model": "dcgan", "gans.metric": "fd_digits", "gans.score_images": "1438"}
-    run = Store().start("train", "dcgan/digits/0", {**tags, "gans.scored.auto.1438": record, "gans.dirty": "true"})
+    run = recorded(
+        Store(), "train", "dcgan/digits/0", {**tags, "gans.scored.auto.1438": record, "gans.dirty": "true"}
+    )
     path = own / "generator.safetensors"
     path.write_bytes((own / "mine.safetensors").read_bytes())
     words = ("zoo", "--add", run.id[:8], "--to", tmp_path / "new", "--licence", "CC0")

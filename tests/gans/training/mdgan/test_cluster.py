@@ -325,7 +325,7 @@ def test_without_ray_the_remedy_is_named(monkeypatch) -> None:
 
 def test_workers_of_a_rule_that_has_none_are_refused() -> None:
     made = experiment({"score": {"images": 200, "curve_images": 200}})
-    place = Place("train", "sqlite://", "cpu", 1, workers="ray")
+    place = Place("train", "cpu", 1, workers="ray")
     with pytest.raises(InputError, match="update two-player has no workers for --workers ray; leave it out"):
         check_workers(resolve("dcgan", made, CPU), place)
 
@@ -398,7 +398,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     for key, value in environment(tmp_path, **more).items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(sys, "argv", ["gans", "bench", "tiny.toml", *flags])
-    monkeypatch.setattr("benchmarks.executors.processes.preload", lambda *modules: None)
+    monkeypatch.setattr("benchmarks.engine.preload", lambda *modules: None)
     handler = signal.getsignal(signal.SIGTERM)
     assert main() == 2
     signal.signal(signal.SIGTERM, handler)

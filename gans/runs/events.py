@@ -1,0 +1,272 @@
+"""What a run's folder says of it: a line of JSON per event in `events.jsonl`, in the order in which they happened.
+
+The folder is the truth, and a tracking store is an export of it (`gans.runs.export`): how far each store has been
+written stands in a file of marks beside the events.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Self
+
+from gans import files, schema
+
+FILE, MARKS = schema.EVENTS, "exported.json"
+START, PART = "start", "part"  # kinds of a first event: all of a run follows, or a part of one
+FIELDS = {
+    START: {"key", "experiment", "name", "tags", "parent"},
+    PART: {"key", "experiment"},
+    "params": {"values"},
+    "tags": {"values"},
+    "untag": {"prefix"},
+    "metrics": {"step", "values"},
+    "input": {"name", "digest", "source", "profile"},
+    "artifact": {"path", "folder"},
+    "resume": {"parent"},
+    "end": {"status"},
+}
+
+
+def now() -> int:
+    """In milliseconds since 1970, as MLflow counts."""
+    return int(time.time() * 1000)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A line of the file.
+
+    Attributes:
+        kind: one of FIELDS.
+        time: in milliseconds since 1970.
+        fields: by their names.
+    """
+
+    kind: str
+    time: int
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def of_line(cls, line: bytes) -> Self | None:
+        """None if a damaged disk has made it unreadable: the others still count."""
+        try:
+            fields = json.loads(line)
+            event = cls(fields.pop("event"), fields.pop("time"), fields)
+            return event if FIELDS[event.kind] <= fields.keys() else None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def line(self) -> bytes:
+        fields = {"event": self.kind, "time": self.time, **self.fields}
+        return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
+
+    @property
+    def points(self) -> int:
+        """Values of metrics in it."""
+        return len(self.fields["values"]) if self.kind == "metrics" else 0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How far a store has been written.
+
+    Attributes:
+        key: of the run that this is about.
+        run: MLflow's id of the run; empty: the store does not have it yet.
+        position: bytes of the events that it has.
+        parent: key of a parent that the store did not have yet.
+        doubtful: a request to make the run was left without an answer, so that there may be two.
+        deleted: somebody deleted the run in the store: the folder's next run is another.
+    """
+
+    key: str
+    run: str = ""
+    position: int = 0
+    parent: str = ""
+    doubtful: bool = False
+    deleted: bool = False
+
+
+class State:
+    """What the events of a folder come to; status and times are those that MLflow's runs have.
+
+    Attributes:
+        points: value and time of every metric by its number of images.
+        files: artifacts that are still there, by their paths among the run's artifacts.
+        since: when it began, or was resumed the last time; 0 of a part that was not.
+        ended: 0 while it has not.
+        damaged: whether some events cannot be read.
+    """
+
+    def __init__(self, start: Event, folder: Path) -> None:
+        self.folder, self.began = folder, start.time
+        self.since = start.time if start.kind == START else 0
+        self.name: str = start.fields.get("name", "")
+        self.tags: dict[str, str] = dict(start.fields.get("tags", {}))
+        self.parent: str = start.fields.get("parent", "")
+        self.params: dict[str, str] = {}
+        self.points: dict[str, dict[int, tuple[float, int]]] = {}
+        self.files: dict[str, Path] = {}
+        self.status, self.ended, self.damaged = "RUNNING", 0, False
+
+    @property
+    def result(self) -> str:
+        """How the run ended in our own words, `finished` for one, or `running`."""
+        return self.tags.get(schema.STATUS, "")
+
+    def add(self, event: Event) -> None:
+        fields = event.fields
+        match event.kind:
+            case "metrics":
+                for name, value in fields["values"].items():
+                    self.points.setdefault(name, {})[fields["step"]] = value, event.time
+            case "params":
+                self.params |= fields["values"]
+            case "tags":
+                self.tags |= fields["values"]
+            case "untag":
+                self.tags = {k: v for k, v in self.tags.items() if not k.startswith(fields["prefix"])}
+            case "artifact":
+                if path := inside(self.folder, fields["path"]):
+                    self.files |= dict(artifacts(path, fields["folder"]))
+            case "resume":
+                self.parent, self.since = fields["parent"], event.time
+                self.status, self.ended = "RUNNING", 0
+            case "end":
+                self.status, self.ended = fields["status"], event.time
+
+    def artifact(self, path: str) -> Path | None:
+        """The file of this path; or the folder, if all that it holds is in one."""
+        if path in self.files:
+            return self.files[path]
+        folder = PurePosixPath(path)
+        within = {file.parent for name, file in self.files.items() if folder in PurePosixPath(name).parents}
+        return within.pop() if len(within) == 1 else None
+
+
+def inside(folder: Path, path: str) -> Path | None:
+    """A file or folder of a run; None if it is gone, or not within: the events may be a stranger's."""
+    found = (folder / path).resolve()
+    return folder / path if found.is_relative_to(folder.resolve()) and found.exists() else None
+
+
+def artifacts(path: Path, folder: str) -> Iterator[tuple[str, Path]]:
+    """The files of an artifact by their paths among the run's; those that are no longer there are none."""
+    root = PurePosixPath(folder)
+    if path.is_dir():
+        yield from ((str(root / file.relative_to(path)), file) for file in path.rglob("*") if file.is_file())
+    elif path.is_file():
+        yield str(root / path.name), path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run, to be read.
+
+    Attributes:
+        start: the first event.
+    """
+
+    path: Path
+    start: Event
+
+    @classmethod
+    def of(cls, path: Path) -> Self | None:
+        """None if no run began there, or its first event cannot be read."""
+        try:
+            with (path / FILE).open("rb") as file:
+                start = Event.of_line(file.readline())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return cls(path, start) if start and start.kind in (START, PART) else None
+
+    @property
+    def key(self) -> str:
+        """What the run is found by in any store, where it is a tag."""
+        return str(self.start.fields["key"])
+
+    @property
+    def experiment(self) -> str:
+        return str(self.start.fields["experiment"])
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds all of its run."""
+        return self.start.kind == START
+
+    @property
+    def size(self) -> int:
+        """Bytes of the events."""
+        return (self.path / FILE).stat().st_size
+
+    @property
+    def open(self) -> bool:
+        """Whether the run has not ended; quicker than its state."""
+        content = (self.path / FILE).read_bytes()
+        return content.rfind(b'{"event": "end"') <= content.rfind(b'{"event": "resume"')
+
+    def events(self, position: int = 0) -> Iterator[tuple[Event | None, int]]:
+        """The whole lines from there on, each with the position behind it; None: one that cannot be read."""
+        with (self.path / FILE).open("rb") as file:
+            file.seek(position)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return  # it is being written, or was cut
+                position += len(line)
+                yield Event.of_line(line), position
+
+    def state(self) -> State:
+        state = State(self.start, self.path)
+        for event, _ in self.events():
+            if event:
+                state.add(event)
+            else:
+                state.damaged = True
+        return state
+
+    # --- how far stores have been written
+
+    def marks(self) -> dict[str, Mark]:
+        """By store; none if they cannot be read: exporting an event again does no harm."""
+        try:
+            found = json.loads((self.path / MARKS).read_bytes())
+            marks = {store: Mark(**fields) for store, fields in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+        return {store: mark for store, mark in marks.items() if mark.key == self.key}
+
+    def mark(self, store: str) -> Mark:
+        return self.marks().get(store, Mark(self.key))
+
+    def set_mark(self, store: str, **changes: Any) -> Mark:
+        marks = self.marks()
+        marks[store] = replace(self.mark(store), **changes)
+        files.write_text(self.path / MARKS, json.dumps({name: asdict(mark) for name, mark in marks.items()}))
+        return marks[store]
+
+
+def state_of(folder: Path) -> State | None:
+    """What the events of a folder come to; None if it has none."""
+    found = RunFolder.of(folder)
+    return found.state() if found else None
+
+
+def run_paths(root: Path) -> Iterator[Path]:
+    """The folders of runs at or below a folder, if it is there; a run's folder holds no other runs."""
+    if (root / FILE).is_file():
+        yield root
+    elif root.is_dir():
+        for entry in os.scandir(root):
+            if entry.is_dir():
+                yield from run_paths(root / entry.name)
+
+
+def run_folders(paths: Iterable[Path]) -> list[RunFolder]:
+    """Those of them that can be read, the oldest first, so that a parent comes before its children."""
+    found = filter(None, map(RunFolder.of, paths))
+    return sorted(found, key=lambda folder: (folder.start.time, folder.key))

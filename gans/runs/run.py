@@ -1,0 +1,247 @@
+"""A run that is being written: events and artifacts go to its folder, and to nowhere else."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from PIL import Image
+
+from gans import files, schema
+from gans.data.images import ImageData
+from gans.runs.events import FILE, MARKS, PART, START, Event, RunFolder, State, now
+from gans.runs.provenance import provenance
+from gans.runs.system import PREFIX, SystemWatch
+
+log = logging.getLogger("gans")
+
+# MLflow's words for how a run ended; a diverged run is not a crash but has no result
+STATUSES = {
+    schema.FINISHED: "FINISHED",
+    schema.DIVERGED: "FAILED",
+    schema.FAILED: "FAILED",
+    schema.TIMED_OUT: "KILLED",
+    schema.PRUNED: "KILLED",
+    schema.INTERRUPTED: "KILLED",
+}
+# stepped images, as MLflow's UI shows them behind a slider
+IMAGES = "images"  # their folder among the artifacts
+LOGGED = "mlflow.loggedImages"  # the tag that lets the UI look there
+SMALL = 256  # pixels of a side of what the UI shows before it is clicked
+
+
+class Run:
+    """One run that is being written. An event is safe from a kill of this process when its call returns.
+
+    Attributes:
+        seconds: spent on writing.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.path, self.key = folder, folder.path, folder.key
+        self.writing = threading.Lock()
+        self.repeated: Counter[tuple[str, int]] = Counter()
+        self.watch: SystemWatch | None = None
+        self.seconds = 0.0
+
+    @classmethod
+    def start(
+        cls, folder: Path, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None
+    ) -> Self:
+        """A new run of the code that runs now, in place of what the folder held.
+
+        Args:
+            folder: its own.
+            experiment: the MLflow experiment.
+            name: of the run.
+            tags: beside those that say which code runs.
+            parent: key of the invocation's run.
+        """
+        tags = {**provenance(), **tags}
+        return cls._begin(folder, START, experiment=experiment, name=name, tags=tags, parent=parent or "")
+
+    @classmethod
+    def part(cls, folder: Path, experiment: str, key: str) -> Self:
+        """What is to be added to a run that began in another folder."""
+        return cls._begin(folder, PART, key=key, experiment=experiment)
+
+    @classmethod
+    def _begin(cls, folder: Path, kind: str, **fields: Any) -> Self:
+        forget(folder)
+        start = Event(kind, now(), {"key": uuid.uuid4().hex, **fields})
+        files.write_bytes(folder / FILE, start.line())
+        return cls(RunFolder(folder, start))
+
+    @classmethod
+    def open(cls, folder: Path) -> Self | None:
+        """The run that began in a folder; None if there is none, or somebody deleted it in a store."""
+        path = folder / FILE
+        if not path.is_file():
+            return None
+        with path.open("r+b") as file:  # a last line that a kill has cut is taken off
+            file.truncate(file.read().rfind(b"\n") + 1)
+        found = RunFolder.of(folder)
+        damaged = sum(event is None for event, _ in found.events()) if found else "all"
+        if damaged:
+            log.warning("%s is damaged; %s lines of it are left out", path, damaged)
+        deleted = found and any(mark.deleted for mark in found.marks().values())
+        return cls(found) if found and not deleted else None
+
+    @classmethod
+    def take(cls, folder: Path, experiment: str, key: str) -> Self:
+        """The run of this key: as it began in the folder, else as a part of it."""
+        run = cls.open(folder)
+        return run if run and run.key == key else cls.part(folder, experiment, key)
+
+    def state(self) -> State:
+        return self.folder.state()
+
+    def skip_recorded(self) -> None:
+        """Training repeats what it did after its last checkpoint: recorded points are not recorded again."""
+        for event, _ in self.folder.events():
+            if event and event.kind == "metrics":
+                self.repeated.update((name, event.fields["step"]) for name in event.fields["values"])
+
+    # --- events
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
+
+    def write(self, kind: str, at: int | None = None, **fields: Any) -> None:
+        """Append an event, of this moment or another."""
+        with self._timed():
+            line = Event(kind, at or now(), fields).line()
+            with self.writing, (self.path / FILE).open("ab", buffering=0) as file:
+                file.write(line)
+
+    def log(self, images: int, values: Mapping[str, float]) -> None:
+        """Metrics after `images` images."""
+        new = {name: float(value) for name, value in values.items() if not self._repeats(name, images)}
+        if new:
+            self.write("metrics", step=images, values=new)
+
+    def _repeats(self, name: str, images: int) -> bool:
+        known = self.repeated[name, images] > 0
+        if known:
+            self.repeated[name, images] -= 1
+        return known
+
+    def flush(self) -> None:
+        """What was written outlives a power cut."""
+        with self._timed(), (self.path / FILE).open("rb") as file:
+            os.fsync(file.fileno())
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self.write("params", values={name: str(value) for name, value in values.items()})
+
+    def tag(self, values: Mapping[str, str]) -> None:
+        self.write("tags", values=dict(values))
+
+    def untag(self, prefix: str) -> None:
+        """Remove all tags whose names begin like this."""
+        self.write("untag", prefix=prefix)
+
+    def dataset(self, data: ImageData) -> None:
+        """The data set: name, digest, shape."""
+        profile = {
+            "train images": len(data.train),
+            "test images": len(data.test),
+            "shape": list(data.train.shape[1:]),
+            "classes": len(data.classes),
+            "sha256": data.hash,
+        }
+        source = json.dumps({"tags": {schema.DATA: data.name}})
+        self.write("input", name=data.title, digest=data.hash[:12], source=source, profile=json.dumps(profile))
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """A file, or all files of a folder, kept in this folder of the run's artifacts."""
+        self.write("artifact", path=self._kept(path, folder or ""), folder=folder or "")
+
+    def _kept(self, path: Path, folder: str) -> str:
+        """The path within the run's folder of a file or folder, which is copied there from elsewhere."""
+        here = self.path.resolve()
+        if path.resolve().is_relative_to(here):
+            return path.resolve().relative_to(here).as_posix()
+        target = self.path / schema.KEPT / folder
+        target.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.copytree(path, target, dirs_exist_ok=True)
+        else:
+            target /= path.name
+            shutil.copyfile(path, target)
+        return target.relative_to(self.path).as_posix()
+
+    def text(self, content: str, name: str) -> None:
+        """A file of this content."""
+        path = self.path / schema.KEPT / name
+        files.write_text(path, content)
+        self.artifact(path, name.rpartition("/")[0])
+
+    def picture(self, path: Path, key: str, images: int) -> None:
+        """A picture of this name after `images` images, for the slider of MLflow's UI."""
+        for made in stepped(path, self.path / IMAGES, key, images):
+            self.artifact(made, IMAGES)
+        self.tag({LOGGED: "True"})
+
+    def watch_system(self) -> None:
+        """Log CPU, memory, disk, network and GPU use until the run ends."""
+        counts = [len(points) for name, points in self.state().points.items() if name.startswith(PREFIX)]
+        self.watch = SystemWatch(self.log, max(counts, default=0))
+
+    # --- begin and end
+
+    def resume(self, parent: str | None = None) -> None:
+        """It goes on, as a child of another invocation."""
+        self.write("resume", parent=parent or "")
+
+    def finish(self, status: str, reason: str = "") -> None:
+        """End the run as `finished`, `diverged`, `failed` or `timed out`."""
+        if self.watch:
+            self.watch.stop()
+        self.tag({schema.STATUS: status, schema.REASON: reason})
+        self.write("end", status=STATUSES[status])
+        self.flush()
+
+    def interrupt(self, reason: str) -> None:
+        """Leave the run as stopped on the way, to be resumed."""
+        self.finish(schema.INTERRUPTED, reason)
+
+
+def forget(folder: Path) -> None:
+    """The next run of the folder is another."""
+    for name in (MARKS, FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def invocation(folder: Path) -> Path:
+    """A new folder for the run of an invocation, beside those of its cells."""
+    return folder / schema.INVOCATIONS / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+
+
+def stepped(picture: Path, folder: Path, key: str, step: int) -> list[Path]:
+    """The two files of a picture, whole and small, in this folder, named as MLflow's UI reads them.
+
+    Drawn again, a picture takes its former place. `key`: letters, digits, `_`, `-`, `.` and spaces.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    known = sorted(folder.glob(f"{key}+step+{step}+*.png"))
+    stem = known[0].stem if known else f"{key}+step+{step}+timestamp+{now()}+{uuid.uuid4()}"
+    whole, small = folder / f"{stem}.png", folder / f"{stem}+compressed.webp"
+    shutil.copyfile(picture, whole)
+    with Image.open(picture) as image:
+        image.thumbnail((SMALL, SMALL))
+        image.save(small, lossless=True)
+    return [whole, small]

@@ -1,0 +1,425 @@
+"""What is written to a run's folder reaches a store once and in order, whatever the store does meanwhile."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+
+from gans import schema
+from gans.commands import main
+from gans.data.datasets import load
+from gans.runs import export as exporting
+from gans.runs import tracking
+from gans.runs.events import MARKS, RunFolder, run_folders, run_paths
+from gans.runs.export import Amount, Exporter, Synced, exclusively, export, sync
+from gans.runs.reader import Reader
+from gans.runs.run import Run
+from gans.runs.tracking import Store
+from tests.recorded import recorded
+
+EXPERIMENT = "export"
+UNREACHABLE = MlflowException("API request to /log-batch failed: connection refused")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(f"sqlite:///{tmp_path_factory.mktemp('store')}/mlflow.db")
+
+
+class Server:
+    """A store whose server can go away: requests then fail, or wait until it is back."""
+
+    def __init__(self, store: Store, patch: pytest.MonkeyPatch) -> None:
+        self.store, self.patch = store, patch
+        self.down = self.stopped = False
+        for name in ("log_batch", "create_run", "set_terminated", "log_artifact", "get_run", "search_runs"):
+            self.guard(name)
+        self.guard("search_experiments")
+        patch.setattr(store, "embedded", False)
+        patch.setattr(store, "silent_until", 0.0)
+
+    def guard(self, name: str) -> None:
+        call = getattr(self.store.client, name)
+
+        def guarded(*arguments, **named):
+            while self.stopped:
+                time.sleep(0.01)
+            if self.down:
+                raise UNREACHABLE
+            return call(*arguments, **named)
+
+        self.patch.setattr(self.store.client, name, guarded)
+
+    def back(self) -> None:
+        self.down = self.stopped = False
+        self.store.silent_until = 0.0
+
+
+@pytest.fixture
+def server(store, monkeypatch):
+    return Server(store, monkeypatch)
+
+
+def start(folder: Path, name: str, **tags: str) -> Run:
+    return Run.start(folder, EXPERIMENT, name, tags)
+
+
+def rows(store: Store, run_id: str, metric: str) -> list[tuple[int, float, int]]:
+    """All that MLflow has of a metric: images, value, time."""
+    return [(p.step, p.value, p.timestamp) for p in store.client.get_metric_history(run_id, metric)]
+
+
+def written(folder: Path, metric: str) -> list[tuple[int, float, int]]:
+    """What the events say of it."""
+    found = [event for event, _ in RunFolder.of(folder).events() if event and event.kind == "metrics"]
+    return [(event.fields["step"], event.fields["values"][metric], event.time) for event in found]
+
+
+def run_of(store: Store, name: str):
+    (found,) = [run for run in store.runs(EXPERIMENT) if run.info.run_name == name]
+    return found
+
+
+# --- a store that answers
+
+
+def test_all_that_is_written_is_in_the_store(store, tmp_path):
+    run = start(tmp_path / "run", "whole", kind="x")
+    data = load("digits")
+    run.params({f"p{n}": n for n in range(250)})  # more than MLflow takes at once
+    run.tag({f"t{n}": "x" for n in range(250)})
+    run.untag("t2")
+    run.dataset(data)
+    run.text("here", "notes/a.txt")
+    (tmp_path / "outside.txt").write_text("kept")
+    run.artifact(tmp_path / "outside.txt", "samples")
+    (tmp_path / "outside.txt").unlink()  # a temporary one
+    for images in range(1500):
+        run.log(images, {"x": images / 3, "y": math.nan if images == 7 else 1.0})
+    run.finish("finished", "because")
+    assert sync(tmp_path, store) == Synced(exported=Amount(1, 3000))
+    found = run_of(store, "whole")
+    assert found.info.status == "FINISHED"
+    assert len(found.data.params) == 250 and found.data.params["p249"] == "249"
+    assert {tag for tag in found.data.tags if tag.startswith("t")} == {
+        f"t{n}" for n in range(250) if not str(n).startswith("2")
+    }
+    assert (found.data.tags["kind"], found.data.tags[schema.REASON]) == ("x", "because")
+    assert found.data.tags[schema.JOURNAL] == run.key
+    (dataset,) = found.inputs.dataset_inputs
+    assert (dataset.dataset.digest, dataset.tags[0].value) == (data.hash[:12], "training")
+    assert store.artifact(found, "notes/a.txt").read_text() == "here"
+    assert store.artifact(found, "samples/outside.txt").read_text() == "kept"
+    assert store.artifact(found, "samples/other.txt") is None
+    assert rows(store, found.info.run_id, "x") == written(tmp_path / "run", "x")
+    state = run.state()
+    assert (found.info.start_time, found.info.end_time) == (state.began, state.ended)
+
+
+def test_curves_are_in_the_store_while_runs_go_on(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "EVERY", 0.05)
+    with Exporter(tmp_path, store):
+        run = start(tmp_path / "run", "live")
+        for images in range(3):
+            run.log(images, {"x": float(images)})
+            until = time.monotonic() + 30
+            while run.folder.mark(store.name).position < run.folder.size and time.monotonic() < until:
+                time.sleep(0.01)
+            found = run_of(store, "live")
+            assert (found.info.status, found.data.metrics) == ("RUNNING", {"x": float(images)})
+        run.finish("finished")
+    assert run_of(store, "live").info.status == "FINISHED"
+
+
+def test_a_run_goes_on_under_its_own_record_as_a_child_of_another(store, tmp_path):
+    run = start(tmp_path / "run", "twice")
+    run.log(1, {"x": 1.0})
+    run.interrupt("stopped")
+    sync(tmp_path, store)
+    assert run_of(store, "twice").info.status == "KILLED"
+    parent = start(tmp_path / "parent", "parent")
+    again = Run.open(tmp_path / "run")
+    assert (again.key, again.state().result) == (run.key, "interrupted")
+    again.resume(parent.key)
+    again.log(2, {"x": 2.0})
+    sync(tmp_path / "run", store)  # which has the parent later
+    sync(tmp_path, store)
+    found = run_of(store, "twice")
+    assert found.info.status == "RUNNING"
+    assert found.data.tags[schema.PARENT] == run_of(store, "parent").info.run_id
+    assert store.history(found.info.run_id, "x") == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_part_in_another_folder_adds_to_a_run(store, tmp_path):
+    old = recorded(store, EXPERIMENT, "old", {})
+    old.log(1, {"x": 1.0})
+    old.finish("finished")
+    for key in (old.key, old.id):  # of a run without a key, MLflow's id
+        part = Run.take(tmp_path / key, EXPERIMENT, key)
+        part.log(2, {"x": 2.0})
+        part.tag({key: "here"})
+        sync(tmp_path, store)
+    found = run_of(store, "old")
+    assert store.history(old.id, "x") == [(1, 1.0), (2, 2.0)]
+    assert found.info.status == "FINISHED" and {old.key, old.id} <= set(found.data.tags)
+
+
+def test_a_run_that_was_deleted_is_not_exported_nor_taken_up_again(store, tmp_path):
+    start(tmp_path / "run", "deleted").finish("finished")
+    sync(tmp_path, store)
+    store.client.delete_run(run_of(store, "deleted").info.run_id)
+    assert sync(tmp_path, store) == Synced()
+    assert Run.open(tmp_path / "run") is None
+    assert not [found for found in store.runs(EXPERIMENT) if found.info.run_name == "deleted"]
+    again = start(tmp_path / "run", "deleted")
+    sync(tmp_path, store)
+    assert run_of(store, "deleted").data.tags[schema.JOURNAL] == again.key
+
+
+def test_what_the_store_refuses_is_reported_and_the_rest_is_exported(store, tmp_path, capsys):
+    run = start(tmp_path, "refused")
+    run.log(1, {"good": 1.0, "no \x00 name": 1.0, "better": 2.0})
+    run.params({"p": "1"})
+    run.params({"p": "another"})
+    run.finish("finished")
+    sync(tmp_path, store)
+    found = run_of(store, "refused")
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics == {"good": 1.0, "better": 2.0}
+    assert found.data.params == {"p": "1"}
+    assert capsys.readouterr().err.count("the store did not take") == 2
+
+
+def test_artifacts_outside_of_the_folder_are_no_artifacts(store, tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    run = start(tmp_path / "run", "stranger")
+    (tmp_path / "run" / "link").symlink_to(tmp_path)
+    for path in ("../secret.txt", str(tmp_path / "secret.txt"), "link/secret.txt", "gone.txt"):
+        run.write("artifact", path=path, folder="")
+    sync(tmp_path, store)
+    assert store.artifact(run_of(store, "stranger"), "secret.txt") is None
+    assert not run.state().files
+
+
+# --- a server that goes away
+
+
+def test_what_was_written_while_the_server_was_away_is_exported_once_it_is_back(server, store, tmp_path):
+    run = start(tmp_path, "away")
+    for images, down in enumerate((False, True, False)):
+        server.back()
+        server.down = down
+        run.log(images, {"x": float(images)})
+        synced = sync(tmp_path, store)
+        assert bool(synced.left.runs) == bool(synced.why) == down
+    found = run_of(store, "away")
+    assert rows(store, found.info.run_id, "x") == written(tmp_path, "x")
+    assert [step for step, _, _ in rows(store, found.info.run_id, "x")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("how", ["down", "stopped"])
+def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_later(
+    server, store, tmp_path, monkeypatch, capsys, how
+):
+    setattr(server, how, True)
+    monkeypatch.setattr(tracking, "ANSWER", 0.3)
+    monkeypatch.setattr(exporting, "GRACE", 0.5)
+    begun = time.monotonic()
+    with Exporter(tmp_path, store) as exporter:
+        run = start(tmp_path / "run", how, kind="x")
+        for images in range(412):
+            run.log(images, {"x": float(images)})
+        run.text("here", "note.txt")
+        run.finish("finished")
+    assert sync(tmp_path, store).left == Amount(1, 412)  # at once: it has just not answered
+    assert time.monotonic() - begun < 30
+    (line,) = exporter.synced.lines()
+    assert line.startswith("not in the tracking store yet: 1 run, 412 points; gans sync exports them (")
+    assert "412 points; another command does (" in exporter.synced.lines("another command does")[0]
+    (read,) = Reader(store, tmp_path).runs(EXPERIMENT)  # what is at hand
+    assert (read.info.run_name, read.info.status, read.data.metrics["x"]) == (how, "FINISHED", 411.0)
+    server.back()
+    monkeypatch.setattr(exporting, "GRACE", 10.0)
+    time.sleep(0.2)  # the request that waited may write some
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    for says in ("exported to the tracking store what it lacked: 1 run, ", f"{store.uri} has all runs"):
+        monkeypatch.setattr("sys.argv", ["gans", "sync", str(tmp_path)])
+        assert main.main() == 0
+        assert capsys.readouterr().out.startswith(says)
+    found = run_of(store, how)
+    assert rows(store, found.info.run_id, "x") == written(tmp_path / "run", "x")
+    assert store.artifact(found, "note.txt").read_text() == "here"
+    assert (found.info.start_time, found.info.end_time) == (run.state().began, run.state().ended)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_run_is_made_once_though_the_answer_was_lost(store, tmp_path, monkeypatch, late):
+    make, calls = store.client.create_run, []
+
+    def unanswered(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            if not late:
+                make(*arguments)
+            raise MlflowException("timed out")
+        if late:
+            make(*calls[0])  # the first request comes through after all
+        return make(*arguments)
+
+    monkeypatch.setattr(store.client, "create_run", unanswered)
+    name = f"once {late}"
+    run = start(tmp_path, name)
+    run.log(1, {"x": 1.0})
+    run.finish("finished")
+    with pytest.raises(MlflowException):
+        export(run.folder, store)
+    export(run.folder, store)
+    assert len(calls) == 1 + late
+    assert store.history(run_of(store, name).info.run_id, "x") == [(1, 1.0)]
+
+
+def test_what_was_exported_and_not_marked_is_exported_again_without_harm(store, tmp_path):
+    run = start(tmp_path, "again")
+    for images in range(10):
+        run.log(images, {"x": float(images), "y": math.nan})
+    run.finish("finished")
+    sync(tmp_path, store)
+    run_id = run.folder.mark(store.name).run
+    before = rows(store, run_id, "x"), run_of(store, "again").info
+    for marks in (None, "{]", '{"a": 1}'):
+        (tmp_path / MARKS).unlink() if marks is None else (tmp_path / MARKS).write_text(marks)
+        assert sync(tmp_path, store).left == Amount()
+        assert run.folder.mark(store.name).run == run_id
+    assert (rows(store, run_id, "x"), run_of(store, "again").info) == before
+    assert before[0] == written(tmp_path, "x")
+
+
+def test_one_at_a_time_exports_a_run(store, tmp_path):
+    run = start(tmp_path, "held")
+    with exclusively(tmp_path / exporting.LOCK), pytest.raises(exporting.Busy):
+        export(run.folder, store)
+    assert export(run.folder, store).runs == 1
+
+
+# --- other stores
+
+
+def test_every_store_gets_all_parents_first(store, tmp_path):
+    parent = start(tmp_path / "runs" / "parent", "bench")
+    child = Run.start(tmp_path / "runs" / "a", EXPERIMENT, "cell", {}, parent.key)
+    child.log(5, {"x": 1.5})
+    child.finish("finished")
+    sync(tmp_path / "runs", store)
+    anew = Store(f"sqlite:///{tmp_path}/anew.db")
+    assert sync(tmp_path / "runs", anew).exported == Amount(2, 1)
+    for one in (store, anew):
+        found = {run.info.run_name: run for run in one.runs(EXPERIMENT)}
+        assert found["cell"].data.tags[schema.PARENT] == found["bench"].info.run_id
+        assert sync(tmp_path / "runs", one) == Synced()
+    parent.finish("finished")  # each has a mark of its own
+    assert [sync(tmp_path / "runs", one).exported.runs for one in (store, anew)] == [1, 1]
+    begun = Store(f"sqlite:///{tmp_path}/begun.db")
+    begun.name = anew.name  # a new file in the place of another
+    assert sync(tmp_path / "runs", begun).exported == Amount(2, 1)
+    assert len(begun.runs(EXPERIMENT)) == 2
+
+
+def test_marks_of_another_run_are_none(store, tmp_path):
+    start(tmp_path / "a", "first")
+    sync(tmp_path, store)
+    other = start(tmp_path / "b", "second")
+    (tmp_path / "b" / MARKS).write_text((tmp_path / "a" / MARKS).read_text())
+    sync(tmp_path, store)
+    assert run_of(store, "second").data.tags[schema.JOURNAL] == other.key
+
+
+def test_the_folder_of_runs_need_not_be_there(store, tmp_path, monkeypatch, capsys):
+    assert run_folders(run_paths(tmp_path / "none")) == []
+    assert sync(tmp_path / "none", store) == Synced()
+    monkeypatch.setattr("sys.argv", ["gans", "sync", str(tmp_path / "none")])
+    assert main.main() == 2
+    assert capsys.readouterr().err.startswith(f"error: no folder {tmp_path}/none; name the one")
+
+
+# --- the reader
+
+
+@pytest.mark.parametrize("where", ["store", "server", "away", "lost artifacts"])
+def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, monkeypatch, where):
+    experiment = f"read {where}"
+    run = Run.start(tmp_path / "runs" / "a", experiment, "cell", {"gans.kind": "cell"})
+    run.params({"lr": 0.1})
+    for images, value in ((1, 3.0), (3, 4.0), (2, 5.0)):
+        run.log(images, {"x": value})
+    (tmp_path / "final.png").write_bytes(b"picture")
+    run.artifact(tmp_path / "final.png", "samples")
+    run.text("{}", "cells.json")
+    run.finish("finished")
+    sync(tmp_path, store)
+    whole = store.runs(experiment)[0]
+    server.down = where == "away"
+    if where in ("store", "lost artifacts"):
+        monkeypatch.setattr(store, "embedded", True)
+    if where == "lost artifacts":
+        folder = tracking.folder_of(whole)
+        folder.rename(folder.with_name("moved"))
+        assert store.lost(whole) == folder
+    source = Reader(store, tmp_path / "runs")
+    (read,) = source.runs(experiment)
+    for field in ("status", "start_time", "end_time", "run_name", "run_id"):
+        assert getattr(read.info, field) == getattr(whole.info, field)
+    for field in ("metrics", "params", "tags"):
+        assert (
+            getattr(read.data, field)
+            == {key: value for key, value in getattr(whole.data, field).items() if key != "mlflow.runName"}
+            or field == "tags"
+        )
+    points = [(1, 3.0), (2, 5.0), (3, 4.0)]
+    assert source.history(read.info.run_id, "x") == points
+    assert source.histories([read.info.run_id], "x") == {read.info.run_id: points}
+    assert source.artifact(read, "samples/final.png").read_bytes() == b"picture"
+    assert source.artifact(read, "samples").is_dir()
+    assert source.artifact(read, "nothing") is None
+    assert source.lost(read) is None
+    assert experiment in source.experiments()
+
+
+def test_what_a_store_lacks_is_completed_by_folders_whatever_began_the_run(server, store, tmp_path):
+    old = recorded(store, "half", "half", {"gans.kind": "cell"})
+    old.log(1, {"x": 1.0, "y": 7.0})
+    old.finish("finished")
+    part = Run.take(tmp_path / "half", "half", old.key)
+    part.log(2, {"x": 2.0})
+    part.tag({"gans.scored.a.1": "{}"})
+    source = Reader(store, tmp_path)
+    (read,) = source.runs("half")
+    assert (read.info.status, read.data.metrics) == ("FINISHED", {"x": 2.0, "y": 7.0})
+    assert {"gans.kind", "gans.scored.a.1"} <= set(read.data.tags)
+    assert source.history(old.id, "x") == [(1, 1.0), (2, 2.0)]
+    assert store.client.get_run(old.id).data.metrics["x"] == 1.0
+
+
+def test_of_a_server_whose_folders_are_here_no_history_or_picture_is_read(server, store, tmp_path, monkeypatch):
+    run = Run.start(tmp_path, "quick", "a", {})
+    run.log(1, {"x": 1.0})
+    run.text("here", "note.txt")
+    sync(tmp_path, store)
+    source = Reader(store, tmp_path)
+    (read,) = source.runs("quick")
+    server.down = True
+    assert source.history(read.info.run_id, "x") == [(1, 1.0)]
+    assert source.artifact(read, "note.txt").read_text() == "here"
+    assert source.experiments("quick") == ["quick"]  # asked for in vain, and not again
+    assert not source.alive
+
+
+def test_requests_end_before_minutes_have_passed():
+    from mlflow import environment_variables as environment
+
+    assert environment.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 1
+    assert environment.MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 20
+    assert not environment.MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER.get()

@@ -1,0 +1,169 @@
+"""What a run's folder holds: events that survive kills and damage, each point once, and pictures by step."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from gans import schema
+from gans.runs.events import FILE, RunFolder, state_of
+from gans.runs.execute import Tracker
+from gans.runs.run import Run, stepped
+from tests.conftest import until
+
+ROOT = Path(__file__).parents[3]
+
+
+def points(folder: Path) -> Counter[tuple[str, int]]:
+    """Metrics with their numbers of images, as often as they are recorded."""
+    found: Counter[tuple[str, int]] = Counter()
+    for event, _ in RunFolder.of(folder).events():
+        if event and event.kind == "metrics":
+            found.update((name, event.fields["step"]) for name in event.fields["values"])
+    return found
+
+
+def test_a_last_line_that_was_cut_is_taken_off(tmp_path):
+    Run.start(tmp_path, "e", "cut", {}).log(1, {"x": 1.0})
+    whole = (tmp_path / FILE).read_bytes()
+    last = whole.splitlines()[-1]
+    for cut in (whole[:-1], whole + last[:20], whole + last):
+        (tmp_path / FILE).write_bytes(cut)
+        Run.open(tmp_path).log(2, {"x": 2.0})
+        assert state_of(tmp_path).points["x"][2][0] == 2.0
+        assert all(event for event, _ in RunFolder.of(tmp_path).events())
+    (tmp_path / FILE).write_bytes(whole[:10])
+    assert Run.open(tmp_path) is None
+
+
+def test_a_damaged_line_costs_itself_only(tmp_path):
+    run = Run.start(tmp_path, "e", "damaged", {})
+    for images in range(4):
+        run.log(images, {"x": float(images)})
+    text = (tmp_path / FILE).read_text()
+    (tmp_path / FILE).write_text(
+        text.replace('"step": 1', '"step\x01').replace('"values": {"x": 2', '"valves": {"x": 2')
+    )
+    state = Run.open(tmp_path).state()
+    assert (sorted(state.points["x"]), state.damaged) == ([0, 3], True)
+
+
+def test_who_ran_what_is_tagged(tmp_path):
+    tags = Run.start(tmp_path, "e", "a", {"own": "x"}).state().tags
+    assert tags["own"] == "x" and tags["gans.dirty"] in ("true", "false") and tags["gans.protocol"] == "2"
+    assert tags["version.torch"].count(".") >= 2
+    assert tags["mlflow.user"] and tags["mlflow.source.name"] and tags["mlflow.source.type"] == "LOCAL"
+    assert tags.get("mlflow.source.git.commit", "unknown") == tags["gans.commit"]
+
+
+TRAIN = """
+import sys, torch
+from pathlib import Path
+from gans.config import experiment
+from gans.recipes import recipe
+from gans.runs.cell import resolve
+from gans.runs.execute import Place, run_cell
+made = experiment(recipe("gan").settings, {"kimg": 10, "batch": 32, "networks": {"width": 8, "latent": 8},
+    "score": {"extractors": ["digits"], "images": 200, "curve_images": 200},
+    "schedule": {"evaluations": 4, "grids": 2, "checkpoints": 6, "logs": 60}})
+cell = resolve("gan", made, torch.device("cpu"))
+run_cell(cell, Path(sys.argv[1]), Place("kills", "cpu", 1), lambda images, values: None)
+"""
+
+
+def train(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", TRAIN, str(folder)], cwd=ROOT)
+
+
+def has_grown(events: Path, size: int, checkpoint: Path) -> bool:
+    return checkpoint.exists() and events.stat().st_size > size
+
+
+@pytest.mark.slow
+def test_a_killed_training_that_goes_on_records_each_point_as_often_as_one_that_was_not(tmp_path):
+    assert train(tmp_path / "whole").wait(300) == 0
+    events, checkpoint = tmp_path / "killed" / FILE, tmp_path / "killed" / schema.CHECKPOINT
+    for _ in range(3):
+        process = train(tmp_path / "killed")
+        size = (events.stat().st_size if events.exists() else 0) + 4000
+        # behind a checkpoint, in the middle of what a next one would hold
+        until(partial(has_grown, events, size, checkpoint), process.poll)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert train(tmp_path / "killed").wait(300) == 0
+    whole, killed = (
+        Counter({point: n for point, n in points(tmp_path / name).items() if not point[0].startswith("system/")})
+        for name in ("whole", "killed")
+    )
+    assert killed == whole
+    states = [state_of(tmp_path / name) for name in ("whole", "killed")]
+    chosen = [
+        {name: {step: value for step, (value, _) in found.items()} for name, found in state.points.items()}
+        for state in states
+    ]
+    for name in chosen[0]:
+        if name.startswith(("loss/", "curve/", "score/")):
+            assert chosen[0][name] == chosen[1][name]
+
+
+def test_points_that_are_recorded_are_not_recorded_again_by_who_goes_on(tmp_path):
+    run = Run.start(tmp_path, "e", "a", {})
+    for images in (0, 10, 20, 20):  # the last: costs of training, then with those of scoring
+        run.log(images, {"x": images + 1.0})
+    again = Run.open(tmp_path)
+    again.skip_recorded()
+    for images in (10, 20, 20, 20, 30):
+        again.log(images, {"x": 0.0, "y": 1.0})
+    assert points(tmp_path) == Counter(
+        {("x", 0): 1, ("x", 10): 1, ("x", 20): 3, ("x", 30): 1, ("y", 10): 1, ("y", 20): 3, ("y", 30): 1}
+    )
+    state = state_of(tmp_path)
+    assert (state.points["x"][10][0], state.points["x"][20][0], state.points["y"][10][0]) == (11.0, 0.0, 1.0)
+
+
+def test_a_checkpoint_whose_run_is_gone_brings_its_history(tiny, tmp_path):
+    run = Run.start(tmp_path, "e", "a", {})
+    Tracker(run, lambda images, values: None, tiny()).resumed({"x": [(0, 1.0), (10, 2.0)]})
+    assert run.state().points["x"].keys() == {0, 10}
+
+
+def test_a_grid_drawn_again_takes_its_place_in_the_slider(tmp_path):
+    picture = tmp_path / "grid.png"
+    for side in (600, 300):
+        Image.new("RGB", (side, side)).save(picture)
+        files = stepped(picture, tmp_path / "images", "samples", 1600)
+    assert sorted(files) == sorted((tmp_path / "images").iterdir())
+    assert Image.open(files[0]).size == (300, 300)
+    assert Image.open(files[1]).size == (256, 256)
+    assert files[1].name == f"{files[0].stem}+compressed.webp"
+    assert files[0].name.startswith("samples+step+1600+timestamp+")
+
+
+def test_models_with_batches_of_different_sizes_share_the_steps_of_the_slider(tiny, tmp_path):
+    drawn: dict[str, list[tuple[str, int]]] = {}
+    for name, ends in {"small": (0, 504, 1000), "large": (0, 512, 1024)}.items():
+        own = drawn.setdefault(name, [])
+        run = SimpleNamespace(
+            artifact=lambda path, folder: None,
+            picture=lambda path, key, images, own=own: own.append((key, images)),
+        )
+        tracker = Tracker(run, lambda images, values: None, tiny(kimg=1.0, schedule={"grids": 2}))
+        for images in ends:
+            tracker.picture(tmp_path / f"{images / 1000:010.3f}kimg.png")
+        tracker.picture(tmp_path / "final.png")
+    assert drawn["small"] == drawn["large"]
+    assert drawn["small"] == [("samples", 0), ("samples", 500), ("samples", 1000), ("best checkpoint", 0)]
+
+
+def test_an_invocation_without_a_git_or_a_user_has_tags_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", os.devnull)
+    assert Run.start(tmp_path, "e", "a", {}).state().tags["gans.commit"] == "unknown"

@@ -1,0 +1,42 @@
+"""Runs for tests that read a store: what is written is there when a call returns, but for metrics."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gans.runs.export import export
+from gans.runs.run import Run
+from gans.runs.tracking import Store
+
+
+class Recorded(Run):
+    """A run whose folder is exported as it is written; without a store it is not."""
+
+    store: Store | None = None
+
+    @property
+    def id(self) -> str:
+        """MLflow's."""
+        return self.folder.mark(self.store.name).run if self.store else self.key
+
+    def write(self, kind: str, at: int | None = None, **fields: Any) -> None:
+        super().write(kind, at, **fields)
+        if self.store and kind != "metrics":
+            export(self.folder, self.store)
+
+    def flush(self) -> None:
+        if self.store:
+            export(self.folder, self.store)
+
+
+def recorded(store: Store | Path, experiment: str, name: str, tags: Mapping[str, str]) -> Recorded:
+    """A new run in a store; or in a folder below a path, and in no store."""
+    root = store if isinstance(store, Path) else None
+    run = Recorded.start(Path(tempfile.mkdtemp(prefix="recorded-", dir=root)), experiment, name, tags)
+    if isinstance(store, Store):
+        run.store = store
+        export(run.folder, store)
+    return run
