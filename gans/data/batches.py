@@ -54,17 +54,13 @@ class Batches:
         self.part = range(len(images)) if part is None else part
         self.orders: dict[int, Tensor] = {}
 
-    def at(self, position: int, count: int) -> Tensor:
-        """Images `position` to `position + count` of the stream: float32 (count, c, h, w) in [-1, 1]."""
-        return self.of(self.indices(position, count)).images
-
     def of(self, indices: Tensor) -> Batch:
-        """The images at these indices, float32, and their labels."""
+        """The images at these indices, float32 (n, c, h, w) in [-1, 1], and their labels."""
         labels = None if self.labels is None else self.labels.index_select(0, indices)
         return Batch(to_float(self.images.index_select(0, indices)), labels)
 
     def indices(self, position: int, count: int) -> Tensor:
-        """The places of those images in the data set: int64 (count,)."""
+        """Where images `position` to `position + count` of the stream are in the data set: int64 (count,)."""
         n = len(self.part)
         parts = []
         while count > 0:

@@ -13,8 +13,7 @@ from gans.fidelity.extractors.find import (
     published,
     require,
 )
-from gans.fidelity.measured import Measured
-from gans.fidelity.metric import INCEPTION, Metric
+from gans.fidelity.metric import INCEPTION, Measured, Metric
 from gans.fidelity.protocol import SCORING_VERSION
 
 __all__ = [

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gans.fidelity.measured import Measured
+from gans.fidelity.metric import Measured
 from gans.fidelity.protocol import SEED
 
 # the set is cut into 1, 2, .. this many parts, as long as a part has so many images per feature dimension

@@ -9,8 +9,8 @@ To add a metric takes one file and one line in `gans.registry.METRICS`:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +19,6 @@ from gans.registry import METRICS, kind_of
 
 if TYPE_CHECKING:
     from gans.fidelity.comparison import Comparison
-    from gans.fidelity.measured import Measured
 
 INCEPTION = "inception"
 ERROR = "_se"
@@ -50,6 +49,20 @@ def within(metric: str, label: int) -> str:
 def whole(metric: str) -> str:
     """The name of the number that one within a class belongs to; other names stay."""
     return metric.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric's value and its standard error over draws of generated images.
+
+    `spread` is the standard deviation over parts of the images, where the metric is a mean over such; `classes`
+    holds the values within each class, by its index, where there are such.
+    """
+
+    value: float
+    error: float
+    spread: float | None = None
+    classes: Mapping[int, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,8 +122,6 @@ def _checked(name: str) -> Metric:
 
 
 def _measure(name: str, measure: Callable[[Comparison], Measured], compared: Comparison) -> Measured:
-    from gans.fidelity.measured import Measured
-
     with METRICS.calling(name):
         found = measure(compared)
     if not isinstance(found, Measured):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from gans.fidelity.comparison import Comparison, Features
-from gans.fidelity.measured import Measured
-from gans.fidelity.metric import Metric
+from gans.fidelity.metric import Measured, Metric
 from gans.fidelity.metrics import frechet
 from gans.fidelity.protocol import SEED
 

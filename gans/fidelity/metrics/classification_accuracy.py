@@ -17,8 +17,7 @@ from gans import seeds
 from gans.data.images import to_float
 from gans.fidelity.comparison import Comparison, Labelled, sample
 from gans.fidelity.extractors.classifiers import Classifier, build
-from gans.fidelity.measured import Measured
-from gans.fidelity.metric import Metric
+from gans.fidelity.metric import Measured, Metric
 from gans.fidelity.protocol import SEED
 
 # One budget for all generators and data sets, so that scores compare: seconds on one core. The paper trains a

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gans.fidelity.measured import Measured
-from gans.fidelity.metric import Metric
+from gans.fidelity.metric import Measured, Metric
 
 if TYPE_CHECKING:
     from gans.fidelity.comparison import Comparison, Features

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gans.fidelity.measured import Measured
-from gans.fidelity.metric import Metric
+from gans.fidelity.metric import Measured, Metric
 from gans.fidelity.protocol import ISC_SPLITS, SEED
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from gans.fidelity.comparison import sample
-from gans.fidelity.measured import Measured
-from gans.fidelity.metric import Metric
+from gans.fidelity.metric import Measured, Metric
 from gans.fidelity.protocol import KID_SUBSETS, SEED
 
 if TYPE_CHECKING:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from gans.fidelity.comparison import Comparison, sample
-from gans.fidelity.measured import Measured
-from gans.fidelity.metric import Metric
+from gans.fidelity.metric import Measured, Metric
 from gans.fidelity.protocol import PRC_IMAGES
 
 MANIFOLD_NEIGHBOURS = 3  # precision and recall, as in the paper

@@ -39,7 +39,7 @@ def test_random_access_equals_sequential_access_across_epochs(images: torch.Tens
 
 def test_batches_are_those_images_in_minus_one_to_one(images: torch.Tensor) -> None:
     batches = Batches(images, 5)
-    found = batches.at(20, 7)
+    found = batches.of(batches.indices(20, 7)).images
     levels = torch.tensor(stream(batches, 20, 7), dtype=torch.float64)
     assert found.dtype == torch.float32
     assert found.shape == (7, 1, 2, 2)
@@ -55,14 +55,14 @@ def test_seeds_and_labels_give_other_orders(images: torch.Tensor) -> None:
 
 def test_orders_leave_the_global_random_state_alone(images: torch.Tensor) -> None:
     before = torch.get_rng_state()
-    Batches(images, 5).at(0, 50)
+    Batches(images, 5).indices(0, 50)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_few_orders_are_kept_in_memory(images: torch.Tensor) -> None:
     batches = Batches(images, 5)
     for position in range(0, 50 * N, 10):
-        batches.at(position, 10)
+        batches.indices(position, 10)
     assert len(batches.orders) <= 2
 
 

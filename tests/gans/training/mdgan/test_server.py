@@ -172,7 +172,7 @@ def test_workers_learn_on_x_d_and_give_feedback_on_x_g(tiny, blobs) -> None:
     rule.seed = lambda rng, purpose, i, j, seed=rule.seed: seed(rng, purpose, 40, j)
     rule.step(images)
     for n, (g, d) in enumerate([(0, 1), (1, 0), (0, 1)]):
-        real = shards_of(rule)[n].at(2 * 4, 4)
+        real = (shard := shards_of(rule)[n]).of(shard.indices(2 * 4, 4)).images
         learned, again, judged = seen[n]
         assert torch.equal(learned, torch.cat([real, generated[d]]))
         assert torch.equal(again, learned)
