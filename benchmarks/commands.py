@@ -36,11 +36,11 @@ def bench(options: Bench = Bench()) -> int:
     """Returns 0 only if every selected cell is finished."""
     matrix = read(options.matrix, options.selection, options.preset, options.machine)
     from benchmarks.executors.processes import preload
-    from benchmarks.nodes import joined
+    from benchmarks.executors.ray import joined
 
     if not options.dry_run and options.machine.engine == "local":
         preload(*NEEDED)
-    with joined(options.machine, tracking_uri(), NEEDED, writes=not options.dry_run) as machine:
+    with joined(options.machine, writes=not options.dry_run) as machine:
         run = dry if options.dry_run else train
         return run(replace(options, machine=machine), matrix)
 
@@ -108,12 +108,12 @@ def write_report(run: MatrixRun) -> None:
 def rescore(options: Rescore = Rescore()) -> int:
     """Returns 0 only if every selected cell has its scores."""
     matrix = read(options.matrix, options.selection, options.preset, options.machine)
-    from benchmarks.nodes import joined
+    from benchmarks.executors.ray import joined
     from benchmarks.scores import score
     from gans.runs.tracking import Store
 
     place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
-    with joined(place, tracking_uri(), NEEDED) as machine:
+    with joined(place) as machine:
         return score(matrix, options.selection, machine, Store(), options.extractors, options.count).exit_code
 
 

@@ -33,6 +33,7 @@ class Job:
         images: what progress counts up to; 0 if it does not count.
         seconds: time limit.
         counts: whether people count it as a cell; a noise floor is none.
+        resumes: whether it goes on from what it left in its folder.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Job:
     images: int
     seconds: float
     counts: bool = True
+    resumes: bool = True
 
     @property
     def log(self) -> Path:

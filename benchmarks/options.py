@@ -77,21 +77,14 @@ class Place:
         option("what runs cells; ray: the cluster at RAY_ADDRESS, else this machine"),
         ONCE,
     ] = "local"
-    runtime_env: Annotated[
-        Path | None, option("file (JSON) of Ray's runtime_env for jobs on the nodes of a cluster"), ONCE
-    ] = None
-    # of `ray`, once it is joined (`benchmarks.nodes.joined`)
+    # of `ray`, once it is joined (`benchmarks.executors.ray`)
     cluster: Annotated[Any, Parameter(parse=False)] = field(default=None, compare=False, kw_only=True)
 
     def validate(self) -> None:
         """Refuse settings of a cluster without one."""
         if self.url and self.engine == "local":
             raise InputError(
-                f"RUNS={shown(self.url)} is no folder; take one, or ENGINE=ray, which brings files there"
-            )
-        if self.runtime_env and self.engine == "local":
-            raise InputError(
-                f"RUNTIME_ENV={self.runtime_env} is for nodes of a cluster; add ENGINE=ray, or leave it out"
+                f"RUNS={shown(self.url)} is no folder; take one, or ENGINE=ray, whose jobs write there"
             )
 
     @property
@@ -105,8 +98,8 @@ class Place:
         """What brings to a tracking store what it could not be told: `gans sync` knows folders, and no URLs."""
         from gans.runs.export import REMEDY
 
-        depot = self.cluster.depot if self.cluster else None
-        return f"the next command with RUNS={depot.name} brings them" if depot else REMEDY
+        mirror = self.cluster.mirror if self.cluster else None
+        return f"the next command with RUNS={mirror.name} brings them" if mirror else REMEDY
 
     def parallel(self, count: int, side: int) -> int:
         """Of so many cells, those that run at a time; `side` as in `width`.

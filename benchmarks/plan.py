@@ -10,10 +10,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.cluster import require
 from benchmarks.jobs import Floor
 from benchmarks.matrix import Matrix, cells, kinds
-from benchmarks.nodes import share_data, wanted_by
 from benchmarks.options import Bench, Machine, Report, Rescore, Selection
 from gans import fidelity, schema
 from gans.commands import options
@@ -116,9 +114,8 @@ class MatrixPlan:
         self.planned = self.plan()
         self.spread = [p for p in self.untrained() if self.where(p.cell) == "ray"]
         if machine.cluster and machine.cluster.named:
-            require(machine, self.side, workers_of(self.spread))
-            asked = {wanted_by(p.cell): p.cell.images.hash for p in self.planned}
-            share_data(machine.cluster, asked)
+            cells = [p.cell for p in self.planned]
+            machine.cluster.check_cells(cells, machine.threads(self.side), workers_of(self.spread))
         elif self.spread:
             check_cluster(self.spread, self.device)
         self.floors = self.list_floors()
@@ -140,10 +137,9 @@ class MatrixPlan:
         return Planned(cell, self.selects(cell), folder, run, self.wanted(cell), self.begun(folder))
 
     def begun(self, folder: Path) -> bool:
-        """Whether a cell has a checkpoint in its folder, here or at the URL that this is fetched from."""
-        path = folder / schema.CHECKPOINT
-        depot = self.machine.cluster.depot if self.machine.cluster else None
-        return depot.had(path) if depot else path.exists()
+        """Whether a cell has a checkpoint in its folder, here or at the URL of the runs."""
+        mirror = self.machine.cluster.mirror if self.machine.cluster else None
+        return mirror.begun(folder) if mirror else (folder / schema.CHECKPOINT).exists()
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
         """What a cell is to be scored with."""

@@ -120,9 +120,7 @@ class Supervisor:
         match what:
             case Begun():
                 attempt.deadline = time.monotonic() + attempt.job.seconds
-                if not attempt.started:
-                    attempt.started = True
-                    yield Started(attempt.job)
+                yield from self.start(attempt)
             case Progress(images, values):
                 yield Progressed(attempt.job, images, values)
             case Result():
@@ -132,8 +130,15 @@ class Supervisor:
                 del self.running[number]
                 yield from self.lose(attempt, what)
 
+    def start(self, attempt: Attempt) -> Iterator[Event]:
+        """Report the start of a job once."""
+        if not attempt.started:
+            attempt.started = True
+            yield Started(attempt.job)
+
     def end(self, attempt: Attempt, result: Result) -> Iterator[Event]:
         """A job has ended, or was left to another process."""
+        yield from self.start(attempt)
         if result.status == schema.SKIPPED:
             attempt.deadline = time.monotonic() + attempt.job.seconds
             self.blocked.append(attempt)
@@ -146,7 +151,7 @@ class Supervisor:
     def lose(self, attempt: Attempt, lost: Lost) -> Iterator[Event]:
         """A job has lost its process: it starts again, or has failed."""
         if attempt.cancelled:
-            yield Ended(attempt.job, attempt.job.overdue)
+            yield from self.end(attempt, attempt.job.overdue)
             return
         match lost.fault:
             case Fault.OWN:
@@ -154,7 +159,7 @@ class Supervisor:
                 self.acquit()
                 if attempt.deaths >= self.executor.deaths:
                     times = f", {attempt.deaths} times" if attempt.deaths > 1 else ""
-                    yield Ended(attempt.job, Result(schema.FAILED, lost.reason + times))
+                    yield from self.end(attempt, Result(schema.FAILED, lost.reason + times))
                     return
                 self.waiting.appendleft(attempt)
             case Fault.SHARED:

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gans.errors import unknown
+from gans.errors import InputError, unknown
 from gans.registry import MODELS
 
 UNPENALISED = ("non-saturating", "hinge", "least-squares")
@@ -87,9 +87,7 @@ RULE_RECIPES = {
         about="N whole GANs on N shards, averaged in rounds (the baseline of the same paper)",
     ),
 }
-# the same with class-conditional networks: `cdcgan` is that of `dcgan`
-CONDITIONAL = {f"c{name}": name for name in (*MODELS, *RULE_RECIPES)}
-RECIPES = (*MODELS, *RULE_RECIPES, *CONDITIONAL)
+RECIPES = (*MODELS, *RULE_RECIPES)  # each with a `c` before it: with class-conditional networks, if the model can
 # how networks are conditional: values of `gans.models.Model.conditional`
 WAYS = {
     "auxiliary": "an auxiliary classifier (Odena et al. 2017)",
@@ -99,15 +97,27 @@ WAYS = {
 AUXILIARY = {"low": 0.1, "high": 10, "log": True, "relative": True}
 
 
+def names() -> list[str]:
+    """All recipes, those of installed packages too; the models are imported."""
+    models = {name: recipe(name).settings["networks"]["name"] for name in RECIPES}
+    conditional = [f"c{name}" for name, model in models.items() if MODELS[model].conditional]
+    return [*MODELS.names(), *RULE_RECIPES, *conditional]
+
+
 def known(name: object) -> bool:
-    """Whether there is a recipe of this name; a model from elsewhere is its own."""
-    return isinstance(name, str) and (name in RULE_RECIPES or name in CONDITIONAL or name in MODELS)
+    """Whether there may be a recipe of this name; a model from elsewhere is its own."""
+    return isinstance(name, str) and (name in RECIPES or name in MODELS or bool(_plain(name)))
+
+
+def _plain(name: str) -> str:
+    """`dcgan` of `cdcgan`; empty for the name of no conditional recipe."""
+    return name[1:] if name not in MODELS and name[:1] == "c" and name[1:] in RECIPES else ""
 
 
 def name_of(rule: str, model: str, conditional: bool) -> str:
     """The recipe that an experiment is nearest to, by its update rule and its networks."""
     name = rule if rule in RULE_RECIPES else model
-    return f"c{name}" if conditional and f"c{name}" in CONDITIONAL else name
+    return f"c{name}" if conditional and name in RECIPES else name
 
 
 def recipe(name: str, where: str = "") -> Recipe:
@@ -116,8 +126,8 @@ def recipe(name: str, where: str = "") -> Recipe:
     Raises:
         InputError: there is none; `where` is the file that names it.
     """
-    if name in CONDITIONAL:
-        return conditional(CONDITIONAL[name])
+    if plain := _plain(name):
+        return conditional(plain)
     if name in RULE_RECIPES:
         return RULE_RECIPES[name]
     if not known(name):
@@ -129,10 +139,16 @@ def recipe(name: str, where: str = "") -> Recipe:
 
 
 def conditional(name: str) -> Recipe:
-    """The recipe of this name with class-conditional networks."""
+    """The recipe of this name with class-conditional networks.
+
+    Raises:
+        InputError: the model has no such form.
+    """
     plain = recipe(name)
     networks = {**plain.settings["networks"], "conditional": True}
     way, space = MODELS[networks["name"]].conditional, dict(plain.space)
+    if way is None:
+        raise InputError(f"unknown model 'c{name}': {networks['name']} has no conditional form; take '{name}'")
     if way == "auxiliary":
         space["loss"] = {**space["loss"], "auxiliary": AUXILIARY}
     return Recipe({**plain.settings, "networks": networks}, space, f"{name} with classes: {WAYS[way]}")

@@ -24,12 +24,12 @@ def sweep(options: Search) -> int:
     databases.check_storage(options.request.storage)
     databases.check_tracking(tracking_uri())
     from benchmarks.executors.processes import preload
-    from benchmarks.nodes import joined
+    from benchmarks.executors.ray import joined
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     if options.machine.engine == "local":
         preload(*NEEDED)
-    with joined(options.machine, tracking_uri(), NEEDED, options.request.storage) as machine:
+    with joined(options.machine, options.request.storage) as machine:
         return search(options.request, machine)
 
 

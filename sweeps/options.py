@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 from benchmarks.options import Machine
 from gans.commands import checks
 from gans.commands.options import ONCE, command_line, flat, option
+from gans.config import read_toml
 from gans.errors import InputError
 from gans.files import file_name, slug
 from gans.recipes import RECIPES
-from gans.registry import label
+from gans.registry import allow_named, label
 from gans.schema import Precision
 
 OBJECTIVES = ("score", "seconds")
@@ -60,7 +61,9 @@ class Request:
     join: Annotated[bool, option("help with the trials, leave the rest to another process"), ONCE] = False
 
     def validate(self) -> None:
-        """Refuse objectives without the score, or in another order."""
+        """Refuse objectives without the score, or in another order; allow what the file of the space names."""
+        if self.space:
+            allow_named(read_toml(self.space))  # before processes start, which may import it then
         if self.objectives not in (OBJECTIVES[:1], OBJECTIVES):
             raise InputError(f"--objectives {' '.join(self.objectives)}: take 'score', or 'score seconds'")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.cluster import require
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
-from benchmarks.nodes import share_data, wanted_by
 from benchmarks.options import MATRIX, Bench, Machine, Selection
 from benchmarks.plan import check_cell
 from gans import schema
@@ -102,8 +100,7 @@ def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
     asked = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
     apart = processes(sweep) if asked != "local" else 0
     if machine.cluster and machine.cluster.named:
-        require(machine, sweep.base.resolution, apart)
-        share_data(machine.cluster, {wanted_by(sweep.default): sweep.default.images.hash})
+        machine.cluster.check_cells([sweep.default], machine.threads(sweep.base.resolution), apart)
     elif apart:
         cluster.require(apart, devices.resolve(machine.device))
     return asked if apart else "local"

@@ -84,13 +84,6 @@ def history(study: Study, sweep: Sweep) -> Axes:
     return scores(axes, sweep)
 
 
-def importances(study: Study, sweep: Sweep) -> Axes:
-    axes = optuna_plots.plot_param_importances(study, target=score, target_name=sweep.default.metric)
-    axes.set(xlabel=f"share in the variation of {sweep.default.metric}", ylabel="")
-    axes.legend().remove()
-    return plain(axes)
-
-
 def slices(study: Study, sweep: Sweep) -> Axes:
     names = most_important(study)
     optuna_plots.plot_slice(study, names, target=score, target_name=sweep.default.metric)
@@ -154,7 +147,6 @@ def front(study: Study, sweep: Sweep) -> Axes | None:
 Draw = Callable[[Study, Sweep], Axes | None]
 KINDS: dict[str, tuple[Draw, tuple[float, float]]] = {  # with width and height in inches
     "history": (history, (8, 3.4)),
-    "importances": (importances, (8, 3.4)),
     "slices": (slices, (11, 3.4)),
     "parallel": (parallel, (12, 4.4)),
     "curves": (curves, (8, 3.8)),

@@ -16,7 +16,7 @@ from gans.runs.run import Run
 from reports.studies import Failure, Record, Trial
 from sweeps import plots
 from sweeps.options import Request
-from sweeps.study import Sweep, Tally, diverged, origin
+from sweeps.study import Sweep, Tally, counted, diverged, origin
 
 TOP = 10  # trials in the table of the best
 
@@ -88,9 +88,9 @@ def summary(study: Study) -> str:
     """How the search ended, in words."""
     tally = Tally.of(study)
     if tally.finished:
-        return f"{tally.counted} trials: {tally}"
+        return f"{counted(study)} trials: {tally}"
     lost = diverged(study)
     return (
-        f"no trial finished: of {tally.counted}, the pruner stopped {tally.pruned - lost} and {lost} "
+        f"no trial finished: of {tally.pruned}, the pruner stopped {tally.pruned - lost} and {lost} "
         "diverged; narrow the learning rates (SPACE=FILE), raise TRIALS, or take PRUNER=none"
     )

@@ -138,7 +138,7 @@ class SweepRun:
 
     def job(self, place: Place, name: str) -> Job:
         call = partial(trial_job, sweep=self.sweep, place=place, job=name)
-        return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds)
+        return Job(name, call, self.folder, self.sweep.base.budget, self.sweep.seconds, resumes=False)
 
     def work(self, jobs: list[Job], screen: TrialScreen) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and retries them."""

@@ -24,7 +24,6 @@ from gans.config import Experiment, Settings, experiment, explain, flatten, read
 from gans.data import datasets
 from gans.errors import InputError, unknown
 from gans.recipes import recipe
-from gans.registry import allow_named
 from gans.runs.cell import check_fit
 from sweeps.toml import literal, nest
 
@@ -187,9 +186,7 @@ def read_space(model: str, base: Experiment, file: Path | None = None) -> Space:
         InputError: no such file, an unknown or unsearchable key, or a space that is empty or contradicts itself.
     """
     if file:
-        tables = read_toml(file)
-        allow_named(tables)
-        return space(tables, base, file.name)
+        return space(read_toml(file), base, file.name)
     return space(recipe(model).space, base, f"the search space of {model}")
 
 

@@ -8,9 +8,9 @@ wants does not run. The runner starts trials until that many have finished or we
 from __future__ import annotations
 
 import copy
-import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -239,36 +239,25 @@ def diverged(study: Study) -> int:
 
 @dataclass(frozen=True)
 class Tally:
-    """The study in numbers: all its processes together."""
+    """The study in numbers, all its processes together."""
 
     finished: int
     pruned: int
     failed: int
     running: int
-    best: float
-    best_trial: int | None
+    best: FrozenTrial | None
 
     @classmethod
     def of(cls, study: Study) -> Tally:
-        trials = study.get_trials(deepcopy=False)
-        states = [trial.state for trial in trials if not trial.user_attrs.get("surplus")]
-        done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        best = min(done, key=lambda trial: trial.values[0], default=None)
-        return cls(
-            finished=len(done),
-            pruned=states.count(TrialState.PRUNED),
-            failed=states.count(TrialState.FAIL),
-            running=states.count(TrialState.RUNNING),
-            best=best.values[0] if best else math.nan,
-            best_trial=origin(best) if best else None,
-        )
-
-    @property
-    def counted(self) -> int:
-        return self.finished + self.pruned
+        trials = [t for t in study.get_trials(deepcopy=False) if not t.user_attrs.get("surplus")]
+        count = Counter(trial.state for trial in trials)
+        finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        best = min(finished, key=lambda trial: trial.values[0], default=None)
+        failed, running = count[TrialState.FAIL], count[TrialState.RUNNING]
+        return cls(len(finished), count[TrialState.PRUNED], failed, running, best)
 
     def __str__(self) -> str:
-        best = "no score yet" if self.best_trial is None else f"best {self.best:.4g} (trial {self.best_trial})"
+        best = f"best {self.best.values[0]:.4g} (trial {origin(self.best)})" if self.best else "no score yet"
         failed = f", {self.failed} failed" if self.failed else ""
         return f"{self.finished} finished, {self.pruned} pruned, {self.running} running{failed}; {best}"
 

@@ -17,7 +17,7 @@ from benchmarks.matrix import Matrix, MatrixFile
 from gans.config import Experiment
 from reports.studies import DEFAULT, label
 from sweeps.study import Sweep, origin
-from sweeps.toml import bare, comment, lines
+from sweeps.toml import bare, lines
 
 # training seeds of trials and of winners; those of matrices are 0, 1, ...
 TRIAL_SEED = 1000
@@ -73,8 +73,3 @@ def text_of(file: MatrixFile, dataset: str) -> str:
     limit = lines({"time_limit_minutes": file.time_limit_minutes})
     models = "".join(f"\n[models.{model}]\n{lines(table)}" for model, table in file.models.items())
     return f"{head}{limit}\n[datasets.{bare(dataset)}]\n{models}"
-
-
-def preset(settings: dict[str, object], header: str) -> str:
-    """A partial experiment as a TOML file, with its origin as a comment."""
-    return comment(header) + lines(settings)

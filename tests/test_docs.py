@@ -152,7 +152,7 @@ def test_python_modules_exist(page: Path) -> None:
 
 @named(PRESENT)
 def test_settings_exist(page: Path) -> None:
-    known = {key for name in (*recipes.RECIPES, MINE) for key, _, _ in settings(name)}
+    known = {key for name in (*recipes.names(), MINE) for key, _, _ in settings(name)}
     sections = "|".join(sorted({key.partition(".")[0] for key in known if "." in key}))
     text = re.sub(r"gans\.[\w.]+", "", code(page))
     for key in re.findall(rf"(?<![\w./])(?:{sections})\.[a-z_]+\b(?![/(.])", text):
@@ -179,7 +179,7 @@ def test_the_models_and_losses_of_the_readme_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \|[^|]*\|$", text, re.MULTILINE)
     assert len(rows) == 9
-    assert set(rows) <= set(recipes.RECIPES)
+    assert set(rows) <= set(recipes.names())
     (losses,) = re.findall(r"^Losses: (.*?)\.", text, re.MULTILINE | re.DOTALL)
     assert set(re.findall(r"`([\w-]+)`", losses)) <= set(LOSSES)
     (matrices,) = re.findall(r"run a matrix: (.*) \|$", text, re.MULTILINE)

@@ -23,7 +23,7 @@ from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.zoo import Entry
 from reports import folder_of
-from sweeps.options import Request
+from sweeps.options import study_name
 
 # what any module could do when it is imported; the parts in it are fine
 PAYLOAD = """
@@ -187,7 +187,7 @@ def test_a_name_that_becomes_a_path_is_one_plain_name(name, place, gans):
         lambda: select_matrix("own.toml"),
         lambda: validated(Entry, entry, "zoo.toml"),
         lambda: folder_of(name),
-        lambda: Request("gan", study=name).validate(),
+        lambda: study_name(name),
     ]
     for attempt in tries:
         with pytest.raises(InputError) as caught:

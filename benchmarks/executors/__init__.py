@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from benchmarks.engines import ray_events
 from benchmarks.executors.gpu import GpuPool
 from benchmarks.executors.processes import Processes
+from benchmarks.executors.ray import RayExecutor
 from benchmarks.job import Event, Executor, Job
 from benchmarks.options import Machine
 from benchmarks.supervisor import Supervisor
@@ -22,14 +22,17 @@ def run(machine: Machine, jobs: list[Job], side: int, spread: int = 0) -> Genera
         side: of their largest images, in pixels.
         spread: processes that the workers of one are, at most: such jobs fill a machine one by one.
     """
-    if machine.cluster:
-        return ray_events(machine, jobs, side, spread)
     return Supervisor(executor(machine, len(jobs), side, spread), jobs).events()
 
 
 def executor(machine: Machine, jobs: int, side: int, spread: int) -> Executor:
     """What runs so many jobs."""
+    parallel = 1 if spread and machine.jobs is None else machine.parallel(jobs, side)
+    if machine.cluster:
+        per_gpu = (1 if spread else machine.width(side)) if machine.cards else 0
+        most = None if machine.cluster.named else parallel
+        return RayExecutor(machine.cluster, machine.threads(side), spread, most, per_gpu)
     if not machine.cards:
-        return Processes(1 if spread and machine.jobs is None else machine.parallel(jobs, side))
+        return Processes(parallel)
     names = [devices.only(card) for card in machine.cards]
     return GpuPool(names[:1], 1) if spread else GpuPool(names, machine.width(side))

@@ -75,5 +75,6 @@ MINE = Model(
         "loss": {"name": "wasserstein-gp"},
         "optimizer": {"lr_g": 1e-3, "lr_d": 1e-3, "beta1": 0.0, "beta2": 0.9},
     },
+    about="a small residual GAN, the example of docs/extending.md",
     space={**SPACE, "networks": {**SPACE["networks"], "depth": [1, 2]}},
 )

@@ -31,10 +31,9 @@ def print_settings(name: str) -> int:
 
 
 def print_recipes() -> int:
-    from gans.recipes import CONDITIONAL, RULE_RECIPES, recipe
-    from gans.registry import MODELS
+    from gans.recipes import names, recipe
 
-    for name in (*MODELS.names(), *RULE_RECIPES, *CONDITIONAL):
+    for name in names():
         print(f"{name:<24} {recipe(name).about}".rstrip())
     print("\ngans config NAME lists the settings of one; gans train NAME DATASET trains it")
     return 0

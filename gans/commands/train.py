@@ -39,7 +39,7 @@ def setting(text: str) -> None:
 @flat
 @dataclass(frozen=True)
 class Train:
-    model: Annotated[str, option(f"a recipe: {', '.join(RECIPES)}", check=checks.model)]
+    model: Annotated[str, option(f"a recipe (`gans config` lists all): {', '.join(RECIPES)}", check=checks.model)]
     dataset: Annotated[str, option("digits, mnist, ..., folder:PATH", check=checks.dataset)] = "digits"
     _: KW_ONLY
     seed: Annotated[

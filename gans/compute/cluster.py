@@ -1,12 +1,11 @@
 """The boundary between the suite and Ray, which nothing else imports: a cluster that is there, or a local one.
 
-`RAY_ADDRESS` names an existing cluster (`host:port`, from one of its machines); without it a local one is started
-when one is wanted, and stopped with its user.
+`RAY_ADDRESS` names an existing cluster (`host:port` from one of its machines, or `auto`); without it a local one
+is started when one is wanted, and stopped with its user.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0  # for a cluster to answer at all
 STORE_BYTES = 512 * 2**20  # shared memory of a local cluster, for batches and discriminators on their way
 TOKEN = "~/.ray/auth_token"  # where Ray keeps it
-ENVIRONMENT = "GANS_RUNTIME_ENV"  # of such processes, for those that they start
-CHECKED = "GANS_SAME_CODE"  # set in processes of a cluster whose machines are known to have this code
+AUTO = "auto"  # in RAY_ADDRESS: the cluster that this machine is part of
 # Ray's own remarks, usage reports over the network and watch on memory, which would kill other people's processes
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -47,7 +45,7 @@ def ray_module(wanted: str = "workers = ray") -> ModuleType:
     """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
-    # `ray start` asks for a token where there is one; Ray sends it only when it is told to, before it is imported
+    # `ray start` wants a token where there is one; Ray sends it only if this is set before it is imported
     if address() and (_token() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
@@ -71,20 +69,22 @@ def address() -> str | None:
     """Of the existing cluster, if one is named.
 
     Raises:
-        InputError: it is no `host:port`.
+        InputError: it is neither `host:port` nor `auto`.
     """
     named = os.environ.get("RAY_ADDRESS", "").strip()
     if not named or named == "local":
         return None
     host, _, port = named.rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise InputError(f"RAY_ADDRESS={named} is no HOST:PORT of a Ray cluster; take 10.0.0.1:6379, or unset it")
+    if named != AUTO and (not host or not port.isdecimal() or "/" in host):
+        raise InputError(
+            f"RAY_ADDRESS={named} is no HOST:PORT of a Ray cluster; take 10.0.0.1:6379, auto, or unset it"
+        )
     return named
 
 
 @contextmanager
 def connected(cpus: int) -> Iterator[None]:
-    """A connection to the cluster that RAY_ADDRESS names, or a local cluster meanwhile.
+    """A connection to the cluster that this process works in or RAY_ADDRESS names, or a local cluster meanwhile.
 
     Args:
         cpus: of a local cluster; more than there are take turns.
@@ -92,23 +92,25 @@ def connected(cpus: int) -> Iterator[None]:
     Raises:
         InputError: there is no cluster at the address, or none of this version.
     """
+    ray = ray_module()
+    if ray.is_initialized():
+        yield
+        return
     # the cluster's machines need the same packages, but not this code
-    inherited = json.loads(os.environ.get(ENVIRONMENT, "{}"))
-    shipped = inherited if CHECKED in os.environ else {"py_modules": [str(Path(gans.__file__).parent)]}
-    connect(cpus, shipped, "WORKERS=local")
+    connect(cpus, "WORKERS=local", {"py_modules": [str(Path(gans.__file__).parent)]})
     try:
         yield
     finally:
-        ray_module().shutdown()
+        ray.shutdown()
 
 
-def connect(cpus: int, runtime_env: dict[str, Any], otherwise: str) -> None:
+def connect(cpus: int, otherwise: str, runtime_env: dict[str, Any] | None = None) -> None:
     """Connect this process to the cluster that RAY_ADDRESS names, or to a local one that is started.
 
     Args:
         cpus: of a local cluster.
+        otherwise: what to use where there is none, for the error.
         runtime_env: for processes of an existing one.
-        otherwise: what to ask for where there is none, for the error.
 
     Raises:
         InputError: as `connected`.
@@ -117,7 +119,8 @@ def connect(cpus: int, runtime_env: dict[str, Any], otherwise: str) -> None:
     named = address()
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if named:
-        reachable(named)
+        if named != AUTO:
+            check_reachable(named)
         options |= {"address": named, "runtime_env": runtime_env}
     else:
         # more workers than cores take turns on them, as they would in one process
@@ -128,10 +131,17 @@ def connect(cpus: int, runtime_env: dict[str, Any], otherwise: str) -> None:
             ray.init(**options)
     except Exception as error:  # of many kinds: other versions of Python or Ray, no room, no permission
         where = f"use the Ray cluster at {named}" if named else "start a local Ray cluster"
-        raise InputError(
-            f"cannot {where}: {first_line(error.__cause__ or error)}; "
-            f"see that versions and token (~/.ray/auth_token) are the same, or take {otherwise}"
-        ) from None
+        why = first_line(error.__cause__ or error)
+        raise InputError(f"cannot {where}: {why}; {remedy(str(error))}, or take {otherwise}") from None
+
+
+def remedy(error: str) -> str:
+    """What may help if Ray does not connect."""
+    if "AF_UNIX" in error:
+        return "its sockets lie in RAY_TMPDIR, else TMPDIR, whose path is too long: set RAY_TMPDIR=/tmp"
+    if "Could not find any running Ray instance" in error:
+        return "RAY_ADDRESS=auto is for machines of a cluster: start one (ray start --head), or unset RAY_ADDRESS"
+    return "see that versions and token (~/.ray/auth_token) are the same"
 
 
 @contextmanager
@@ -145,8 +155,8 @@ def own_signals() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
-def reachable(named: str) -> None:
-    """Ask before Ray does, which takes minutes to give up."""
+def check_reachable(named: str) -> None:
+    """Try the address before Ray does, which takes minutes to give up."""
     host, _, port = named.rpartition(":")
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
@@ -157,36 +167,6 @@ def reachable(named: str) -> None:
         ) from None
 
 
-def environment() -> dict[str, Any]:
-    """The `runtime_env` of this process of a cluster, for those that it starts."""
-    return dict(ray_module().get_runtime_context().runtime_env)
-
-
-# --- bookings
-
-
-def reserve(needs: dict[str, float]) -> Any:
-    """A booking on any one node, by what of it is wanted; Ray finds a place for it in its own time."""
-    from ray.util import placement_group
-
-    return placement_group([needs])
-
-
-def reserved(booking: Any) -> str:
-    """The id of the node where a booking is; empty as long as there is no room."""
-    from ray.util import placement_group_table
-
-    found = placement_group_table(booking)
-    return str(found["bundles_to_node_id"][0]) if found.get("state") == "CREATED" else ""
-
-
-def release(booking: Any) -> None:
-    """Let others have what was booked."""
-    from ray.util import remove_placement_group
-
-    remove_placement_group(booking)
-
-
 def pinned(node: str) -> Any:
     """The strategy by which Ray runs something on this node, or not at all."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -194,9 +174,12 @@ def pinned(node: str) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
-def within(booking: Any) -> dict[str, Any]:
-    """Ray's options for an actor that takes the GPU of a booking, and no other sees it."""
-    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-    there = PlacementGroupSchedulingStrategy(placement_group=booking, placement_group_bundle_index=0)
-    return {"num_cpus": 0, "num_gpus": 1, "scheduling_strategy": there}
+def cause(error: BaseException) -> str:
+    """Ray's explanation in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    _, _, refusal = text.rpartition("InputError: ")  # a task's own, below Ray's account of where it was raised
+    if refusal != text:
+        return refusal
+    # its guesses at what may be behind it follow the fact
+    detail = text.partition("Worker exit detail: ")[2] or text
+    return detail.partition(" Some common causes")[0][:200]

@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gans.data import sent
 from gans.data.folders import FOLDER, KEPT, load_folder
 from gans.data.images import (
     ImageData,
@@ -180,12 +179,7 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     if resolution is not None:
         check_resolution(resolution)
     with _LOADING:
-        try:
-            return sent.find(name, resolution) or _load(name, root.absolute(), resolution)
-        except InputError:
-            if not sent.fetch(name, resolution):
-                raise
-        return sent.find(name, resolution) or _load(name, root.absolute(), resolution)
+        return _load(name, root.absolute(), resolution)
 
 
 def _load(name: str, root: Path, resolution: int | None) -> ImageData:

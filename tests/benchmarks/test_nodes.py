@@ -133,7 +133,7 @@ def test_runs_at_a_url_outlive_their_runner_its_folder_and_a_node(three, postgre
     until(lambda: any(there.rglob("checkpoint.pt")), over(first))
     code, said = made.run(*asked)
     assert code == 2
-    assert f"RUNS={there.as_uri()} is in use by process {first.pid}, heard" in said
+    assert f"RUNS={there.as_uri()} is in use by process {first.pid}, which wrote" in said
     first.send_signal(signal.SIGKILL)
     first.wait()
     for mirror in tmp_path.glob("gans-runs-*"):

@@ -45,7 +45,7 @@ def test_the_slurm_script_starts_ray_on_all_nodes_and_the_matrix_on_the_first(tm
     program(tmp_path / "bin" / "srun", SRUN, told=told)
     program(tmp_path / "bin" / "hostname", "#!/bin/sh\necho 127.0.0.1\n")
     port = str(free_port())
-    slurm = {"SLURM_JOB_NUM_NODES": "4", "SLURM_CPUS_ON_NODE": "8", "RAY_PORT": port}
+    slurm = {"SLURM_JOB_NUM_NODES": "4", "SLURM_CPUS_ON_NODE": "8", "SLURM_JOB_ID": "7", "RAY_PORT": port}
     path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
     script = ["bash", str(EXAMPLES / "cluster.sbatch"), "digits", "--seeds", "0", "1"]
     subprocess.run(script, cwd=tmp_path, env={**os.environ, "PATH": path, **slurm}, check=True, timeout=60)
@@ -54,7 +54,7 @@ def test_the_slurm_script_starts_ray_on_all_nodes_and_the_matrix_on_the_first(tm
     steps = [words for name, words, _ in said if name == "srun"]
     assert ["--nodes=1" in step for step in steps] == [True, False]
     assert "--nodes=3 --ntasks=3 --exclude=127.0.0.1" in steps[1]
-    assert f"--address={address} --num-cpus=8 --block" in steps[1]
+    assert f"--address={address} --num-cpus=8 --temp-dir=/tmp/ray-7 --block" in steps[1]
     (asked,) = [(words, where) for name, words, where in said if name == "python"]
     assert asked == (["-m", "gans", "bench", "digits", "--seeds", "0", "1", "--engine", "ray"], address)
     assert parsed(asked[0][2:]).machine.engine == "ray"

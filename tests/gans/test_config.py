@@ -22,7 +22,8 @@ from gans.config import (
     read_toml,
 )
 from gans.errors import InputError
-from gans.recipes import RECIPES, recipe
+from gans.recipes import names as recipes
+from gans.recipes import recipe
 from gans.registry import MODELS, allow
 
 
@@ -320,7 +321,7 @@ def test_a_model_takes_over_what_it_has_from_the_one_before() -> None:
     assert made.networks == Small(name="small:MODEL", latent=100, depth=3)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes())
 def test_recipes_survive_json(name: str) -> None:
     made = experiment(recipe(name).settings)
     assert Experiment.model_validate(json.loads(json.dumps(made.model_dump(mode="json")))) == made

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gans.compute import devices, precision
-from gans.compute.cluster import address, connected, ray_module
+from gans.compute.cluster import address, cause, connected, ray_module
 from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batch, Batches
 from gans.data.images import Split
@@ -97,8 +97,19 @@ def team_factory(where: Where, experiment: Resolved, lost: Lost) -> Iterator[Tea
         yield partial(LocalTeam, lost=lost)
         return
     assert isinstance(experiment.update, MDGANConfig)
+    teams: list[RayTeam] = []
+
+    def make(experiment: Resolved, shape: Shape, shards: Sequence[Split]) -> RayTeam:
+        teams.append(RayTeam(experiment, shape, shards, lost))
+        return teams[-1]
+
     with connected(experiment.update.workers):
-        yield partial(RayTeam, lost=lost)
+        try:
+            yield make
+        finally:
+            for team in teams:
+                for n in list(team.actors):
+                    team.dismiss(n)
 
 
 # images and, if networks are conditional, labels, as they cross the border between processes
@@ -373,14 +384,3 @@ def ring(sources: Mapping[int, int], n: int) -> Iterator[int]:
     while source != n:
         yield source
         source = sources[source]
-
-
-def cause(error: BaseException) -> str:
-    """Ray's explanation in one line."""
-    told = " ".join(str(error).split()) or type(error).__name__
-    _, _, refusal = told.rpartition("InputError: ")  # a worker's own, below Ray's account of where it was raised
-    if refusal != told:
-        return refusal
-    # its guesses at what may be behind it follow the fact
-    detail = told.partition("Worker exit detail: ")[2] or told
-    return detail.partition(" Some common causes")[0][:200]

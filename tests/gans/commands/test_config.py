@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gans.commands import main
-from gans.recipes import RECIPES, recipe
+from gans.recipes import names as recipes
+from gans.recipes import recipe
 
 
 @pytest.fixture
@@ -20,8 +21,8 @@ def told(monkeypatch, capsys):
 
 def test_without_a_name_it_lists_the_recipes_with_a_line_on_each(told):
     *lines, empty, _ = told()
-    assert [line.split()[0] for line in lines] == list(RECIPES)
-    for name, line in zip(RECIPES, lines, strict=True):
+    assert [line.split()[0] for line in lines] == list(recipes())
+    for name, line in zip(recipes(), lines, strict=True):
         about = recipe(name).about
         assert about
         assert line.split(maxsplit=1)[1] == about

@@ -106,7 +106,7 @@ def test_a_folder_prints_every_metric_with_its_error(gans, digits, tmp_path):
     rows = {line.split()[0]: line for line in lines[3:-2]}
     known = require("digits").metrics()
     assert list(rows) == list(known)
-    assert len(rows) == 10
+    assert len(rows) >= 10
     for row, metric in zip(rows.values(), known.values(), strict=True):
         assert " ± " in row
         assert row.endswith(f"{metric.best:<5}  {metric.meaning}")

@@ -296,7 +296,7 @@ def test_all_scores_on_a_device_equal_those_on_the_cpu(one_thread_for_all):
     real = as_real(correlated(500, 24, 2), torch.linspace(0.2, 0.6, 50), classes=classes)
     found, expected = (scores(kind(drawn, 5 * drawn[:, :4]), real) for kind in (Elsewhere, Features))
     assert list(found) == list(expected)
-    assert len(found) == 22
+    assert len(found) >= 22
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
     assert found["fd_digits"] != expected["fd_digits"]  # another arithmetic
 
@@ -307,7 +307,7 @@ def test_all_scores_on_a_device_equal_those_on_the_cpu(one_thread_for_all):
 def test_every_metric_has_a_name_a_direction_and_a_meaning():
     known = metrics()
     assert list(known) == list(METRICS)
-    assert len({metric.name for metric in known.values()}) == len(known) == 13
+    assert len({metric.name for metric in known.values()}) == len(known)
     for metric in known.values():
         assert metric.best[0] in "↓↑→"
         assert "\n" not in metric.meaning
@@ -345,7 +345,7 @@ def test_a_metric_from_a_file_is_among_the_scores(outside, pair, tmp_path, monke
     generated, real = Features(pair[0], torch.zeros(120, 10)), as_real(pair[1])
     known = require("digits").metrics([outside])
     assert list(known)[-1] == "shift_digits"
-    assert len(known) == 11
+    assert list(known)[:-1] == list(require("digits").metrics())
     found = measured(Comparison(generated, real, 120), {"shift_digits": known["shift_digits"]})
     expected = np.linalg.norm(pair[0].numpy().mean(0) - pair[1].numpy().mean(0))
     assert found == pytest.approx({"shift_digits": expected, "shift_digits_std": 0.25, "shift_digits_se": 0.5})

@@ -11,7 +11,8 @@ from gans import files
 from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.data.images import ImageData
-from gans.recipes import RECIPES, recipe
+from gans.recipes import names as recipes
+from gans.recipes import recipe
 from gans.schema import CHECKPOINT, GENERATOR
 from gans.training.costs import Clock
 from gans.training.evaluation import Curve
@@ -111,7 +112,7 @@ FAST = {"gan", "dcgan", "wgan-gp", "cdcgan", "mdgan", "fl-gan"}
     [
         pytest.param(name, stop, marks=() if name in FAST else pytest.mark.slow)
         for name, stop in sorted(
-            {(name, "between checkpoints") for name in RECIPES}
+            {(name, "between checkpoints") for name in recipes()}
             | {(name, s) for name in ("dcgan", "mdgan") for s in STOPS}
         )
     ],
@@ -462,7 +463,7 @@ def test_a_small_dcgan_learns_digits(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes())
 def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
     name: str, tiny, blobs, stub_scorer, recorder, tmp_path
 ) -> None:

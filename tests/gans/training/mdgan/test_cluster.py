@@ -398,7 +398,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     for key, value in environment(tmp_path, **more).items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(sys, "argv", ["gans", "bench", "tiny.toml", *flags])
-    monkeypatch.setattr("benchmarks.engine.preload", lambda *modules: None)
+    monkeypatch.setattr("benchmarks.executors.processes.preload", lambda *modules: None)
     handler = signal.getsignal(signal.SIGTERM)
     assert main() == 2
     signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,270 @@
+"""Jobs on a Ray cluster of this machine, and what nodes are refused for."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks.executors import executor
+from benchmarks.executors import ray as executors
+from benchmarks.executors.processes import Processes
+from benchmarks.executors.ray import Cluster, Node, RayExecutor, Refused, Site, build, device, joined, refusal
+from benchmarks.job import Fault, Job, Progressed, Restarted
+from benchmarks.options import Machine
+from benchmarks.storage import write_token
+from benchmarks.supervisor import Supervisor
+from gans.compute import cluster as boundary
+from gans.compute import devices
+from gans.data import datasets
+from gans.errors import InputError
+from gans.urls import free_port
+from tests.benchmarks.executors.test_processes import gone, results, wait_for
+from tests.benchmarks.toys import endless, killed, raising, refusing, slow, telling, well
+from tests.conftest import until
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"
+)
+
+
+def jobs_of(tmp_path, calls):
+    limit = {endless: 1.2, telling: 1.2}
+    return [Job(name, call, tmp_path / name, 10, limit.get(call, 60.0)) for name, call in calls.items()]
+
+
+@needs_ray
+def test_a_cluster_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    with (
+        pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:"),
+        joined(Machine(engine="ray")),
+    ):
+        pass
+    with joined(Machine()) as plain:
+        assert plain.cluster is None
+
+
+# --- on a cluster of this machine
+
+
+@pytest.fixture(scope="module")
+def local():
+    """A cluster of this machine, started once; the environment as it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        root = str(Path(__file__).parents[3])
+        patch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
+        before = dict(os.environ)
+        found = Cluster(Path("runs"))
+        found.ready(3)
+        yield found
+        found.leave()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@needs_ray
+def test_jobs_end_as_they_do_in_processes(local, tmp_path):
+    calls = {"well": well, "raising": raising, "refusing": refusing, "endless": endless, "telling": telling}
+    calls |= {f"slow{n}": slow for n in range(3)}
+    jobs = jobs_of(tmp_path, calls)
+    here = list(Supervisor(RayExecutor(local, 1, most=3), jobs).events())
+    assert results(here) == results(list(Supervisor(Processes(3), jobs).events()))
+    assert [(e.images, e.values) for e in here if isinstance(e, Progressed) and e.job.name == "well"] == [
+        (3, {"loss": 0.5})
+    ]
+    assert (tmp_path / "well" / "log.txt").read_text() == 2 * "said on standard output\n"  # of both
+
+
+@needs_ray
+def test_a_job_that_kills_three_processes_has_failed_and_closing_stops_the_others(local, tmp_path):
+    pidfile = tmp_path / "pid"
+    calls = {"killed": killed, "endless": partial(endless, pidfile=str(pidfile))}
+    events = Supervisor(RayExecutor(local, 1, most=3), jobs_of(tmp_path, calls)).events()
+    seen = []
+    for event in events:
+        seen.append(event)
+        if results(seen):
+            break
+    reason = results(seen)["killed"].reason
+    assert reason.startswith("its process died, on node ")
+    assert reason.endswith(", 3 times")
+    assert len([e for e in seen if isinstance(e, Restarted)]) == 2
+    pid = wait_for(pidfile)
+    events.close()
+    until(lambda: gone(pid))
+
+
+def test_what_ray_cannot_do_is_said_with_a_remedy(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert boundary.address() == "auto"
+    assert "RAY_TMPDIR=/tmp" in boundary.remedy("AF_UNIX path length cannot exceed 107 bytes: '/long...'")
+    assert "ray start --head" in boundary.remedy("Could not find any running Ray instance. Please specify")
+    assert "versions and token" in boundary.remedy("Version mismatch")
+
+
+# --- nodes
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    """Of a runner on another machine that has all that this one has."""
+    return Site("alpha", str(Path.cwd()), {}, tmp_path, token=write_token("", tmp_path), build=build())
+
+
+def test_a_node_that_fits_is_not_refused(site):
+    data = {("digits", None): datasets.load("digits").hash}
+    assert refusal(replace(site, data=data, storage="")) == ""
+
+
+def test_what_a_node_is_refused_for_is_one_line(site, tmp_path):
+    other = dict(build(), torch="2.12.0")
+    lacking = tmp_path / "elsewhere"
+    remedy = "put the same files into GANS_DATA of both"
+    for strange, says in (
+        (replace(site, build=other), "torch is 2"),
+        (
+            replace(site, build=dict(build()) | {"the suite": "files 13"}),
+            "and files 13 on alpha; install the same",
+        ),
+        (
+            replace(site, runs=lacking),
+            f"it does not have the folder {lacking} of alpha, to which cells are written",
+        ),
+        (replace(site, token="another"), "name one that all machines share (RUNS=/shared/runs), or a URL"),
+        (replace(site, url="file:///nowhere/runs"), "it does not have the folder file:///nowhere/runs"),
+        (replace(site, data={("digits", None): "fedc"}), f"and fedc on alpha; {remedy}"),
+        (replace(site, data={("nothing", None): "fedc"}), "unknown data set 'nothing'"),
+        (replace(site, url="nosuch://x"), "RUNS=nosuch://x: Protocol not known"),
+    ):
+        why = refusal(strange)
+        assert says in why
+        assert len(why.splitlines()) == 1
+
+
+def test_a_node_works_where_the_runner_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GANS_DATA", "/own")
+    monkeypatch.setenv("GANS_STORAGE", "")  # so that it is put back
+    monkeypatch.delenv("GANS_STORAGE")
+    Site("alpha", str(Path("/")), {"GANS_DATA": "/theirs", "GANS_STORAGE": "postgresql://db"}, tmp_path).enter()
+    assert (Path.cwd(), os.environ["GANS_DATA"], os.environ["GANS_STORAGE"]) == (
+        Path("/"),
+        "/own",
+        "postgresql://db",
+    )
+
+
+class Played(Cluster):
+    """A cluster of two machines."""
+
+    def __init__(self, gpus: float = 0.0) -> None:
+        self.named, self.gpus = "10.0.0.1:6379", gpus
+        self.site = Site("alpha", "/", {}, Path("/runs"))
+        self.admitted, self.excluded, self.mirror = set(), set(), None
+
+    def nodes(self):
+        names = {"a": 4.0, "b": 9.0}
+        return [Node(n, n, {"CPU": c, "GPU": self.gpus}) for n, c in names.items() if n not in self.excluded]
+
+    def name(self, node):
+        return node
+
+    def check(self, **changes):
+        self.site = replace(self.site, **changes)
+
+
+def cell(dataset="digits"):
+    return SimpleNamespace(
+        experiment=SimpleNamespace(dataset=dataset, resolution=16), images=SimpleNamespace(hash="0123")
+    )
+
+
+def test_a_cell_for_which_there_is_no_room_is_refused():
+    played = Played()
+    played.check_cells([cell()], 1, 12)
+    assert played.site.data == {("digits", 16): "0123"}
+    with pytest.raises(
+        InputError, match=r"no room for the largest cell, .* 1 CPUs .*13 for its workers: .*13 CPUs"
+    ):
+        played.check_cells([cell()], 1, 13)
+    with pytest.raises(InputError, match="9 at most on one"):
+        played.check_cells([cell()], 10, 0)
+
+
+def test_on_which_device_the_cells_of_a_cluster_are(monkeypatch):
+    assert device(Machine(cluster=Played())) == "cpu"
+    with pytest.raises(InputError, match="has no GPU; leave DEVICE out"):
+        device(Machine("cuda", cluster=Played()))
+    with pytest.raises(InputError, match="Ray's choice"):
+        device(Machine("cuda:1", cluster=Played()))
+    assert device(Machine("cpu", cluster=Played(1.0))) == "cpu"
+    monkeypatch.setattr(devices, "cards", lambda name: [])
+    with pytest.raises(InputError, match=r"has GPUs and .* has none, by which precisions are planned"):
+        device(Machine(cluster=Played(1.0)))
+    monkeypatch.setattr(devices, "cards", lambda name: [0])
+    assert device(Machine(cluster=Played(1.0))) == "cuda"
+
+
+class Idle(RayExecutor):
+    """An executor on a cluster that is played."""
+
+    def __init__(self, cluster, threads, workers=0, most=None, per_gpu=0) -> None:
+        self.cluster, self.threads, self.workers, self.most, self.per_gpu = (
+            cluster,
+            threads,
+            workers,
+            most,
+            per_gpu,
+        )
+        self.tasks, self.slots, self.counted = {}, 1, float("-inf")
+
+
+def slots(machine: Machine, monkeypatch, spread: int = 0) -> int:
+    monkeypatch.setattr("benchmarks.executors.RayExecutor", Idle)
+    found = executor(machine, 100, 16, spread)
+    assert isinstance(found, Idle)
+    found.room()
+    return found.slots
+
+
+def test_what_jobs_book(monkeypatch):
+    assert slots(Machine(cluster=Played()), monkeypatch) == 13
+    assert slots(Machine(cluster=Played(), jobs=2), monkeypatch) == 6  # of two threads each
+    assert slots(Machine(cluster=Played()), monkeypatch, spread=5) == 2  # six CPUs each, of 13
+    alone = SimpleNamespace(named=None, cores=4, machines=1, total=lambda resource: 4.0)
+    assert slots(Machine(cluster=alone), monkeypatch) == 4
+    assert slots(Machine(cluster=alone), monkeypatch, spread=5) == 1
+    assert slots(Machine(cluster=alone, jobs=3), monkeypatch, spread=5) == 3
+    assert Idle(Played(2.0), 1, per_gpu=4).options["num_gpus"] == 0.25
+
+
+def test_a_node_that_joins_and_does_not_fit_gets_no_more_tasks(capsys):
+    idle = Idle(Played(), 1)
+    assert "label_selector" not in idle.options
+    assert idle.exclude(Refused("b", "another version")).fault is Fault.NONE
+    assert idle.exclude(Refused("b", "another version")).fault is Fault.NONE
+    assert capsys.readouterr().err == "node b: another version; it is left out\n"
+    assert idle.options["label_selector"] == {"ray.io/node-id": "!in(b)"}
+    assert idle.exclude(Refused("a", "another version")).fault is Fault.OWN  # there is no other
+
+
+def test_a_file_is_no_storage_for_several_machines():
+    executors.check_file(Played(), "")
+    executors.check_file(Played(), "postgresql://me@db/study")
+    with pytest.raises(InputError, match=r"storage of a sweep sqlite:///x.db is a file, .* STORAGE=postgresql"):
+        executors.check_file(Played(), "sqlite:///x.db")
+
+
+def test_runs_without_a_folder_are_refused_without_a_cluster():
+    with pytest.raises(InputError, match=r"RUNS=s3://bucket/runs is no folder; take one, or ENGINE=ray"):
+        Machine(runs=Path("s3://bucket/runs")).validate()
+    assert Machine(runs=Path("s3://bucket/runs")).url == "s3://bucket/runs"
+    assert Machine(runs=Path("file:///data/runs")).url == "file:///data/runs"
+    assert Machine(runs=Path("runs")).url == ""

@@ -1,0 +1,135 @@
+"""A folder of runs at a URL: what travels, in which order, and who may write there."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import storage
+from benchmarks.storage import LEASE, Mirror, opened, read_token, write_token
+from gans import schema
+from gans.errors import InputError
+from gans.runs.events import FILE
+from gans.runs.locks import LOCK, Holder
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch):
+    monkeypatch.setattr(storage, "PAUSE", 0.0)
+
+
+@pytest.fixture
+def there(tmp_path) -> Path:
+    return tmp_path / "there"
+
+
+def fill(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content)
+
+
+EVENTS = FILE.replace(".", "_")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_jobs_folder_is_fetched_and_what_changes_is_brought(there, tmp_path):
+    fill(there / "m" / "a", checkpoint_pt="1", log_txt="old")
+    fill(there / "m" / "b", checkpoint_pt="1")
+    with Mirror.temporary(there.as_uri()) as mirror:
+        mirror.pull("m/a")
+        assert [name for name in names(mirror.root) if name != LOCK] == ["m/a/checkpoint.pt", "m/a/log.txt"]
+        fill(mirror.root / "m" / "a", checkpoint_pt="22", picture_png="p")
+        fill(mirror.root / "m" / "a", _lock="x", _checkpoint_pt_7="half")
+        report = mirror.pushing(lambda images, values: None)
+        mirror.due = 0.0
+        report(1, {})
+        assert (there / "m/a/checkpoint.pt").read_text() == "22"
+        assert names(there / "m/a") == ["checkpoint.pt", "log.txt", "picture.png"]
+        before = (there / "m/a/log.txt").stat().st_mtime_ns
+        mirror.push()
+        assert (there / "m/a/log.txt").stat().st_mtime_ns == before  # as it was
+    assert not mirror.root.exists()
+
+
+def test_networks_travel_first_and_events_behind_what_they_name(there, monkeypatch):
+    with Mirror.temporary(there.as_uri()) as mirror:
+        fill(mirror.root / "a", **{EVENTS: "e"}, picture_png="p", checkpoint_pt="c")
+        brought: list[str] = []
+        monkeypatch.setattr(mirror, "upload", lambda path, there: brought.append(Path(path).name))
+        monkeypatch.setattr(mirror.files, "info", lambda path: {})
+        mirror.push()
+    assert brought == ["checkpoint.pt", "picture.png", FILE]
+
+
+def test_the_runner_has_networks_only_once_events_name_them(there):
+    fill(there / "a", checkpoint_pt="c", **{EVENTS: "begun"})
+    with Mirror.temporary(there.as_uri()) as mirror:
+        mirror.pull(networks=False)
+        assert not (mirror.root / "a/checkpoint.pt").exists()
+        fill(there / "a", **{EVENTS: "begun checkpoint.pt"})
+        mirror.pull(networks=False)
+        assert (mirror.root / "a/checkpoint.pt").read_text() == "c"
+
+
+def test_what_cannot_be_brought_stays_here(there, tmp_path):
+    with pytest.raises(InputError, match=r"1 files were not brought to .*; they are kept in "):  # noqa: SIM117
+        with Mirror.temporary(there.as_uri()) as mirror:
+            fill(mirror.root / "a", picture_png="p")
+            there.mkdir()
+            (there / "a").write_text("in the way")
+            mirror.push()
+    assert (mirror.root / "a" / "picture.png").exists()
+
+
+def test_one_runner_at_a_time_writes_there(there):
+    url = there.as_uri()
+    with Mirror.of_runner(url, writes=True) as first:
+        with pytest.raises(InputError, match=r"is in use by process \d+, which wrote 0 s ago; wait for it"):  # noqa: SIM117
+            with Mirror.of_runner(url, writes=True):
+                pass
+        with Mirror.of_runner(url, writes=False):
+            pass  # who only reads is welcome
+        fill(first.root / "m", outcome_json="{}")
+    assert names(there) == ["m/outcome.json"]
+
+
+@pytest.mark.parametrize(("host", "age", "taken"), [("elsewhere", 5.0, False), ("elsewhere", 90.0, True)])
+def test_a_runner_of_another_machine_is_taken_for_dead_after_a_while(there, host, age, taken):
+    there.mkdir()
+    holder = Holder(host, 1, 0.0, "/nowhere/.lock").text()
+    (there / LEASE).write_text(json.dumps({"holder": holder, "at": time.time() - age}))
+    if not taken:
+        with pytest.raises(InputError, match="process 1 on elsewhere"):  # noqa: SIM117
+            with Mirror.of_runner(there.as_uri(), writes=True):
+                pass
+        return
+    with Mirror.of_runner(there.as_uri(), writes=True):
+        pass
+
+
+def test_which_cells_have_begun_is_read_from_the_listing(there):
+    fill(there / "m" / "a", checkpoint_pt="1")
+    with Mirror.of_runner(there.as_uri(), writes=False) as mirror:
+        assert mirror.begun(mirror.root / "m" / "a")
+        assert not mirror.begun(mirror.root / "m" / "b")
+        assert not (mirror.root / "m/a" / schema.CHECKPOINT).exists()
+
+
+def test_a_file_says_whether_a_folder_is_the_same(there, tmp_path):
+    for url, folder in (("", tmp_path / "runs"), (there.as_uri(), tmp_path)):
+        assert read_token(url, folder) == ""
+        held = write_token(url, folder)
+        assert len(held) == 32
+        assert read_token(url, folder) == write_token(url, folder) == held
+
+
+def test_a_url_that_nothing_reads_is_refused():
+    with pytest.raises(InputError, match="RUNS=nosuch://bucket: Protocol not known"):
+        opened("nosuch://bucket")
