@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from gans.models import build_discriminator, build_generator
 from gans.models.layers import ConditionalBatchNorm, Shape, labelled
-from tests.conftest import networks
+from tests.gans.models import pair as plain_pair
+from tests.gans.models import size
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16, 3)
@@ -15,12 +15,7 @@ LABELS = torch.tensor([0, 2, 1, 2, 0])
 
 
 def pair(name: str, shape: Shape = SHAPE, **fields) -> tuple[nn.Module, nn.Module]:
-    config = networks(name=name, conditional=True, **{"latent": 6, "width": 4, **fields})
-    return build_generator(shape, config, 0), build_discriminator(shape, config, 0)
-
-
-def size(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+    return plain_pair(name, shape, conditional=True, **{"latent": 6, "width": 4, **fields})
 
 
 def test_gan_has_the_sizes_of_the_mdgan_paper() -> None:

@@ -10,18 +10,10 @@ from gans.models.layers import Fold, SelfAttention, Shape, ToPixels, Unfold
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS
 from tests.conftest import networks
+from tests.gans.models import pair, size
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LINEAR = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-
-
-def pair(name: str, shape: Shape, latent: int = 8, width: int = 8, seed: int = 0) -> tuple[nn.Module, nn.Module]:
-    config = networks(name=name, latent=latent, width=width)
-    return build_generator(shape, config, seed), build_discriminator(shape, config, seed)
-
-
-def size(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def convolutions(network: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d]:

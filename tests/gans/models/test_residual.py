@@ -10,24 +10,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
 from gans.config import experiment
-from gans.models import build_discriminator, build_generator, r3gan, resnet
+from gans.models import r3gan, resnet
 from gans.models.layers import Shape
 from gans.recipes import recipe
-from tests.conftest import networks
+from tests.gans.models import pair, size
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LINEAR = (nn.Conv2d, nn.Linear)
 
 
-def pair(name: str, shape: Shape, **fields) -> tuple[nn.Module, nn.Module]:
-    config = networks(name=name, **fields)
-    return build_generator(shape, config, 0), build_discriminator(shape, config, 0)
-
-
 def sizes(name: str, side: int = 32, **fields) -> list[int]:
     """Parameters of networks for colour images; nothing is drawn."""
     with torch.device("meta"):
-        return [sum(part.numel() for part in net.parameters()) for net in pair(name, Shape(3, side), **fields)]
+        return [size(network) for network in pair(name, Shape(3, side), **fields)]
 
 
 def conv(inputs: int, outputs: int, kernel: int) -> int:

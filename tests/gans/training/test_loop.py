@@ -143,26 +143,6 @@ def test_resume_is_exact(
     assert logged(second) | logged(first) == logged(whole)
 
 
-def test_resume_is_exact_when_interrupted_at_every_checkpoint(
-    tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path
-) -> None:
-    made, images = of_recipe(tiny, "mdgan"), blobs(classes=3)
-    folder, expected, _ = uninterrupted("mdgan")
-    sessions = 0
-    while True:
-        # the 2nd flush of a session is the one after its first checkpoint, or the outcome's
-        observer = recorder(lambda event, count: (event, count) == ("flush", 2))
-        try:
-            train(made, images, tmp_path / "cut", CPU, StubScorer(images, "stub", 100, CPU), observer)
-            break
-        except KeyboardInterrupt:
-            sessions += 1
-    assert sessions == 4
-    found = train_and_score(made, images, tmp_path / "cut", CPU)
-    assert found.scores == expected.scores
-    assert_same_files(folder, tmp_path / "cut")
-
-
 def test_a_longer_budget_goes_through_the_same_states(tiny, blobs, stub_scorer, tmp_path) -> None:
     """Training 2N images is training N and then N: the schedule, not the budget, is cut in two."""
     half = tiny({"networks": {"name": "dcgan"}}, kimg=0.048)
@@ -344,13 +324,6 @@ def test_things_happen_as_often_as_scheduled(
     assert logs == sorted({*moments(schedule["logs"]), *moments(schedule["checkpoints"])})
     assert logs[-1] == curve[-1] == end
     assert files.load(tmp_path / CHECKPOINT, CPU)["images"] == end
-
-
-def test_every_grid_keeps_its_own_file(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
-    """Also when the budget is so small that several fall into one kimg."""
-    observer = recorder()
-    train_and_score(tiny(schedule={"grids": 4}), blobs(), tmp_path, CPU, observer)
-    assert len({path.name for path in observer.pictures}) == len(observer.pictures) == 7
 
 
 def test_logs_are_means_over_the_steps_since_the_last(tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path):
