@@ -139,7 +139,7 @@ class Place:
         """The GPUs that cells run on, by index; none: they run on the CPU."""
         from gans.compute import devices
 
-        return devices.cards(self.device)
+        return devices.gpus(self.device)
 
     @cached_property
     def room(self) -> int:

@@ -34,5 +34,5 @@ def executor(machine: Machine, jobs: int, side: int, spread: int) -> Executor:
         return RayExecutor(machine.cluster, machine.threads(side), spread, most, per_gpu)
     if not machine.cards:
         return Processes(parallel)
-    names = [devices.only(card) for card in machine.cards]
+    names = [devices.visible(card) for card in machine.cards]
     return GpuPool(names[:1], 1) if spread else GpuPool(names, machine.width(side))

@@ -117,8 +117,8 @@ class GpuPool:
     """Runs jobs on GPUs.
 
     Args:
-        gpus: each as `CUDA_VISIBLE_DEVICES` names it (`gans.compute.devices.only`); None: a process that computes
-            on the CPU in its place.
+        gpus: each as `CUDA_VISIBLE_DEVICES` names it (`gans.compute.devices.visible`); None: a process that
+            computes on the CPU in its place.
         width: jobs at a time on each.
         grace: seconds that a job has to end in after it was cancelled.
     """

@@ -579,7 +579,7 @@ def device(machine: Machine) -> str:
         if named == "cuda":
             raise InputError(f"the Ray cluster at {cluster.named} has no GPU; leave DEVICE out, or add a machine")
         return "cpu"
-    if not devices.cards("auto"):
+    if not devices.gpus("auto"):
         raise InputError(
             f"the Ray cluster at {cluster.named} has GPUs and {HOST} has none, by which precisions are planned; "
             "start this on a machine of the cluster that has one, or take DEVICE=cpu"

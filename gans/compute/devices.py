@@ -54,7 +54,7 @@ def resolve(name: str = "auto") -> torch.device:
     return torch.device("cuda", index)
 
 
-def cards(name: str = "auto") -> list[int]:
+def gpus(name: str = "auto") -> list[int]:
     """The CUDA devices of a name, by index: `auto` and `cuda` are all there are; none: the CPU.
 
     Raises:
@@ -66,10 +66,10 @@ def cards(name: str = "auto") -> list[int]:
     return [device.index] if ":" in name else list(range(torch.cuda.device_count()))
 
 
-def only(card: int) -> str:
+def visible(gpu: int) -> str:
     """`CUDA_VISIBLE_DEVICES` for a process that uses one of this process's GPUs alone."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[card].strip() if visible else str(card)
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[gpu].strip() if names else str(gpu)
 
 
 def prepare(device: torch.device, threads: int) -> None:

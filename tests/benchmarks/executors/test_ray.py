@@ -205,10 +205,10 @@ def test_on_which_device_the_cells_of_a_cluster_are(monkeypatch):
     with pytest.raises(InputError, match="Ray's choice"):
         device(Machine("cuda:1", cluster=Played()))
     assert device(Machine("cpu", cluster=Played(1.0))) == "cpu"
-    monkeypatch.setattr(devices, "cards", lambda name: [])
+    monkeypatch.setattr(devices, "gpus", lambda name: [])
     with pytest.raises(InputError, match=r"has GPUs and .* has none, by which precisions are planned"):
         device(Machine(cluster=Played(1.0)))
-    monkeypatch.setattr(devices, "cards", lambda name: [0])
+    monkeypatch.setattr(devices, "gpus", lambda name: [0])
     assert device(Machine(cluster=Played(1.0))) == "cuda"
 
 
