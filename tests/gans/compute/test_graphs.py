@@ -57,7 +57,6 @@ CASES: dict[str, dict[str, Any]] = {
     "rmsprop": {"networks": {"name": "gan"}, "optimizer": {"name": "rmsprop"}},
     "sgd": {"networks": {"name": "gan"}, "optimizer": {"name": "sgd", "momentum": 0.9}},
     "modern": {**MODERN, "networks": {"name": "gan"}, "update": {"d_steps": 2}},
-    "r3gan": {"networks": {"name": "r3gan", "blocks": 1}, "penalties": {"r1": 1.0, "r2": 1.0}},
     "mdgan, modern": {
         **MODERN,
         "networks": {"name": "gan"},
@@ -78,7 +77,10 @@ CASES: dict[str, dict[str, Any]] = {
     "fl-gan": {"networks": {"name": "dcgan"}, "update": {"rule": "fl-gan", "workers": 3, "average_epochs": 0.8}},
     "classes": {**MODERN, "networks": {"name": "gan", "conditional": True}, "update": {"d_steps": 2}},
     "projection": {"networks": {"name": "sngan", "conditional": True}, "loss": {"name": "hinge"}},
-    "r3gan, classes": {"networks": {"name": "r3gan", "blocks": 1, "conditional": True}, "penalties": {"r1": 1.0}},
+    "r3gan, classes": {
+        "networks": {"name": "r3gan", "blocks": 1, "conditional": True},
+        "penalties": {"r1": 1.0, "r2": 1.0},
+    },
     "mdgan, classes": {
         "networks": {"name": "dcgan", "conditional": True},
         "labels": "uniform",
