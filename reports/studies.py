@@ -78,7 +78,6 @@ class Record(BaseModel):
     objectives: list[str]
     pruner: str
     seed: int
-    asked: int
     command: str
     finished: int
     pruned: int

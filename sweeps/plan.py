@@ -58,8 +58,8 @@ def default_cell(request: Request, device: torch.device) -> tuple[Cell, float]:
         selection = Selection([model], [dataset], [seed], request.budget, request.precision)
         (cell,) = cells(matrix, selection, device)
         return cell, 60 * matrix.file.time_limit_minutes * ALLOWANCE
-    asked = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
-    base = experiment(recipe(model).settings, asked, where="the recipe")
+    settings = {"dataset": dataset, "seed": seed, "precision": request.precision or "auto"}
+    base = experiment(recipe(model).settings, settings, where="the recipe")
     return identify(model, base.scaled(request.budget), device), 60 * LIMIT_MINUTES
 
 
@@ -97,10 +97,10 @@ def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
         InputError: there is no room for those of the default.
     """
     matrix = own_matrix(request)
-    asked = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
-    apart = processes(sweep) if asked != "local" else 0
+    place = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
+    apart = processes(sweep) if place != "local" else 0
     if machine.cluster and machine.cluster.named:
         machine.cluster.check_cells([sweep.default], machine.threads(sweep.base.resolution), apart)
     elif apart:
         cluster.require(apart, devices.resolve(machine.device))
-    return asked if apart else "local"
+    return place if apart else "local"

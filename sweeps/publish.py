@@ -1,7 +1,6 @@
-"""Puts what was made here among what ships with this repository: `gans publish outputs/reports/digits`.
+"""Copies what was made here to where it ships in this repository: `gans publish outputs/reports/digits`.
 
-For maintainers: no other command writes there. A page goes with the folder that it lies in, a preset or a page of
-speed by itself.
+For maintainers: no other command writes there. A page goes with its folder, a preset or a page of speed alone.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ RANKED = reports.SHIPPED / ROOT.name  # its page is over all studies that ship
 
 
 def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
-    """Copy a file or a page's folder to where such things ship; returns that place.
+    """Copy a file or a page's folder to where its kind ships; returns that place.
 
-    A folder's files take the place of those that are there; folders within are left alone unless it has them too.
+    A folder's files replace those that ship; so do the files of folders within that it has, too.
 
     Args:
         source: the file or folder.
@@ -38,13 +37,13 @@ def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
         places: where each part of the outputs ships.
 
     Raises:
-        InputError: there is no such thing, or it is nothing that ships.
+        InputError: it does not exist, or does not ship.
     """
     source = source.parent if source.name == README else source
     kind, *rest = within(source, root)
     if kind not in places or not rest:
         known = ", ".join(str(root / kind) for kind in places)
-        raise InputError(f"{source} is nothing that ships; name what lies in {known}")
+        raise InputError(f"{source} does not ship; name something in {known}")
     if source.is_dir() and (not (source / README).is_file() or rest == [ROOT.name]):
         raise InputError(f"{source} holds several pages; publish them one by one")
     target = places[kind].joinpath(*rest)
@@ -57,7 +56,7 @@ def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
 
 
 def within(source: Path, root: Path) -> tuple[str, ...]:
-    """The way from the outputs to a part of them."""
+    """The path of a part of the outputs below their folder."""
     if not source.exists():
         raise InputError(f"'{source}' does not exist; gans publish {root / REPORTS / 'digits'}, for one")
     if not source.resolve().is_relative_to(root.resolve()):
@@ -66,9 +65,9 @@ def within(source: Path, root: Path) -> tuple[str, ...]:
 
 
 def copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """What is copied to where; files that the source has no more are deleted, as pictures of earlier reports.
+    """Pairs of files, from and to; other files of the target's folders are deleted, as old pictures.
 
-    A page that is all in one file does not ship: what it shows lies beside it, and would be there twice.
+    A page's single HTML file does not ship: its pictures would ship twice.
     """
     if source.is_file():  # with its picture or figures
         return [(file, target.with_name(file.name)) for file in sorted(source.parent.glob(f"{source.stem}.*"))]
@@ -81,7 +80,7 @@ def copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 
 def relinked(old: Path, new: Path, root: Path) -> str:
-    """A page's text, with links that led out of the outputs leading to the same files from its new place."""
+    """A page's text, its links out of the outputs made relative to its new place."""
 
     def link(found: re.Match[str]) -> str:
         aim = (old.parent / found[1]).resolve()

@@ -36,7 +36,6 @@ def record(study: Study, sweep: Sweep, request: Request, finalists: Sequence[Fro
         objectives=list(sweep.objectives),
         pruner=sweep.pruner,
         seed=sweep.seed,
-        asked=sweep.trials,
         command=request.command(),
         finished=len(finished),
         pruned=len(pruned),

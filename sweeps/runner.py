@@ -48,12 +48,12 @@ class SweepRun:
     """One session of a sweep.
 
     Args:
-        request: what is asked for.
+        request: the study, and what becomes of its winners.
         machine: where and how wide to run.
         store: where it is tracked.
 
     Raises:
-        InputError: on construction, if anything asked for cannot be had; no trial has run by then.
+        InputError: on construction, before any trial, if something of the request cannot be had.
     """
 
     def __init__(self, request: Request, machine: Machine, store: Store) -> None:
@@ -225,7 +225,7 @@ class SweepRun:
             return
         name = preset_name(self.request.model, self.request.dataset, self.request.budget)
         path = self.machine.outputs / PRESETS / name
-        use = f"train it beside the default: {tuned_bench(self.request)}"
+        use = f"train it and the default: {tuned_bench(self.request)}"
         if not study.proven:
             print(f"no preset: trial {study.winner.number} {study.difference(study.winner).verdict}")
             print(f"to use it anyway, copy {candidate} to {path}; then {use}")
@@ -272,10 +272,9 @@ class SweepRun:
 
     def note(self) -> str:
         return (
-            f"The sweep `{self.sweep.study}`: `{self.request.command()}`. Its child runs are trials; select "
-            f"them and compare `{schema.SWEEP_SCORE}`, the best point of `{self.sweep.curve}`, on which the study "
-            "decides. Cells of the matrix run beside them are the winners and the default, from fresh training "
-            "seeds."
+            f"The sweep `{self.sweep.study}`: `{self.request.command()}`. Its child runs are trials; select them "
+            f"and compare `{schema.SWEEP_SCORE}`, the best point of `{self.sweep.curve}`, on which the study "
+            "decides. The matrix in this experiment trained the winners and the default, from fresh seeds."
         )
 
 

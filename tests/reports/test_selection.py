@@ -130,7 +130,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
         "objectives": ["score"],
         "pruner": "halving",
         "seed": 0,
-        "asked": 4,
         "command": "make sweep MODEL=gan",
         "finished": 4,
         "pruned": 0,

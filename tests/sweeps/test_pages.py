@@ -36,7 +36,6 @@ def study(name: str, tuned: list[float], number: int = 3) -> Study:
         objectives=["score"],
         pruner="none",
         seed=0,
-        asked=4,
         command="make sweep MODEL=gan",
         finished=4,
         pruned=0,
@@ -87,7 +86,7 @@ def test_settings_that_do_not_beat_the_default_are_no_preset(run, tmp_path, caps
         candidate = offer(run, tmp_path, found)
         assert capsys.readouterr().out.splitlines() == [
             f"no preset: trial 3 {found.difference(found.winner).verdict}",
-            f"to use it anyway, copy {candidate} to {preset}; then train it beside the default: "
+            f"to use it anyway, copy {candidate} to {preset}; then train it and the default: "
             "gans bench --models gan gan-tuned --preset tuned",
         ]
     assert preset.read_text() == "batch = 1\n"
@@ -126,7 +125,7 @@ def test_a_proven_preset_is_written_and_the_earlier_one_kept(run, tmp_path, caps
 def test_the_printed_command_trains_the_preset_that_was_written(run, tmp_path, capsys, request_):
     run.request = request_
     offer(run, tmp_path, study("any-name", BETTER))
-    command = capsys.readouterr().out.strip().rpartition("beside the default: ")[2]
+    command = capsys.readouterr().out.strip().rpartition("and the default: ")[2]
     gans, *words = shlex.split(command)
     assert gans == "gans"
     bench = parsed(words)
@@ -223,9 +222,9 @@ def test_a_preset_and_a_page_of_speed_go_alone(tmp_path, clone):
     ("source", "says"),
     [
         ("outputs/reports/none", "'.*none' does not exist; gans publish .*digits, for one"),
-        ("outputs/samples/a.png", "is nothing that ships; name what lies in .*reports, .*presets, .*speed"),
-        ("outputs/reports", "is nothing that ships"),
-        ("outputs", "is nothing that ships"),
+        ("outputs/samples/a.png", "does not ship; name something in .*reports, .*presets, .*speed"),
+        ("outputs/reports", "does not ship"),
+        ("outputs", "does not ship"),
         ("elsewhere", "is not in .*outputs; GANS_OUTPUTS names another"),
         ("outputs/reports/compare", "holds several pages; publish them one by one"),
         ("outputs/reports/sweeps", "holds several pages; publish them one by one"),
