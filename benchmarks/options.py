@@ -34,7 +34,7 @@ LOCAL = ("file", "local")  # schemes of URLs that name a folder of this machine
 MatrixName = Annotated[str, option("a file in benchmarks/matrices without .toml, or a path to one")]
 Preset = Annotated[str, option("tuned: MODEL-tuned beside every model that `gans sweep` has tuned")]
 Datasets = Annotated[Sequence[str] | None, option("these data sets in place of the matrix's; folder:PATH too")]
-Budget = Annotated[float, option("share of the matrix's images to train on", above=0, most=1_000)]
+Budget = Annotated[float, option("share of the matrix's images to train on", least=1e-6, most=1_000)]
 Of = Annotated[Precision | None, option("of all cells; auto: by device; if not given, the matrix's")]
 
 

@@ -46,7 +46,7 @@ NO_IDENTITY = (
 
 AUGMENTATIONS = ("color", "translation", "cutout")  # what `gans.training.augment` does by these names
 
-MOST_KIMG = 1e7  # ten thousand million images
+LEAST_KIMG, MOST_KIMG = 0.001, 1e7  # one image, ten thousand million images
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Often = Annotated[int, Field(ge=1, le=100_000)]  # times in a run
 Images = Annotated[int, Field(ge=100, le=1_000_000)]  # generated for a score
@@ -264,7 +264,7 @@ class Experiment(Settings):
     seed: int = Field(0, ge=0, lt=2**31, description="training seed: initial weights, latents, order of the data")
     kimg: float = Field(
         100.0,
-        gt=0,
+        ge=LEAST_KIMG,
         le=MOST_KIMG,
         description="budget: thousands of real images shown to the discriminators, all workers together",
     )
@@ -328,9 +328,10 @@ class Experiment(Settings):
             InputError: the budget is beyond its limits then.
         """
         kimg = self.kimg * share
-        if not 0 < kimg <= MOST_KIMG:
+        if not LEAST_KIMG <= kimg <= MOST_KIMG:
             raise InputError(
-                f"BUDGET={share:g} of kimg = {self.kimg:g} is {kimg:g}; it must be above 0, at most {MOST_KIMG:g}"
+                f"BUDGET={share:g} of kimg = {self.kimg:g} is {kimg:g}; it must be at least {LEAST_KIMG:g}, "
+                f"at most {MOST_KIMG:g}"
             )
         return self.model_copy(update={"kimg": kimg})
 

@@ -312,7 +312,12 @@ def _nothing(store: Source, experiment: str) -> InputError:
         return InputError(f"no benchmark in the tracking store {shown(store.uri)}; run `make bench` first")
     if experiment in names:
         return InputError(f"no benchmark run in experiment '{experiment}'; run its matrix first")
-    return unknown("experiment", experiment, known, f" in {shown(store.uri)}")
+    error = unknown("experiment", experiment, known, f" in {shown(store.uri)}")
+    for name in (name for name in known if name.startswith(f"{experiment}-")):  # of another budget, say
+        parents = [run for run in store.runs(name) if run.data.tags.get(schema.KIND) == schema.MATRIX]
+        if (plan := _newest(store, name, parents)) is not None and plan.report:
+            return InputError(f"{error}; `{plan.report}` has it")
+    return error
 
 
 def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run], scoring: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Request:
     pruner: Annotated[Literal["halving", "median", "none"], option("what ends trials early")] = "halving"
     objectives: Annotated[tuple[Literal["score", "seconds"], ...], option("score, or score seconds")] = ("score",)
     space: Annotated[Path | None, option("a TOML file in place of the model's own search space")] = None
-    budget: Annotated[float, option("share of the images that a trial trains on", above=0, most=1_000)] = 1.0
+    budget: Annotated[float, option("share of the images that a trial trains on", least=1e-6, most=1_000)] = 1.0
     precision: Annotated[
         Precision | None,
         option("of all trainings; if not given, the matrix's, which may depend on the device"),

@@ -74,5 +74,7 @@ def writable(paths: Iterable[Path], known: Sequence[str], force: bool) -> None:
     for path in paths:
         if path.suffix.lower() not in known:
             raise InputError(f"--output {path}: '{path.suffix}' is not a kind to write; take {' or '.join(known)}")
+        if path.absolute().parts[1] in ("dev", "proc", "sys"):
+            raise InputError(f"--output {path}: this is no folder for files; name another")
         if os.path.lexists(path) and not force:
             raise taken(path)

@@ -46,7 +46,7 @@ class Train:
         int, option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)
     ] = 0
     kimg: Annotated[
-        float | None, option("budget in thousands of images; if not given, the recipe's", above=0, most=10**7)
+        float | None, option("budget in thousands of images; if not given, the recipe's", least=0.001, most=10**7)
     ] = None
     device: Device = "auto"
     precision: Annotated[Precision | None, option("auto: by device; if not given, the recipe's")] = None

@@ -283,9 +283,9 @@ def test_scores_of_another_version_are_not_shown_and_made_again(finished, here, 
     {
         ("--models", "dcgam"): "error: unknown model 'dcgam' in tiny.toml; did you mean 'dcgan'?",
         ("--device", "cuda:9"): "error: device 'cuda:9' is not on this machine",
-        ("--budget", "-1"): "error: BUDGET=-1 must be above 0",
-        ("--jobs", "abc"): "error: argument --jobs: invalid int value: 'abc'",
-        ("--jobs", "0"): "error: JOBS=0 must be at least 1",
+        ("--budget", "-1"): 'error: Invalid value "-1.0" for --budget. Must be >= ',
+        ("--jobs", "abc"): 'error: Invalid value for --jobs: unable to convert "abc" into int',
+        ("--jobs", "0"): 'error: Invalid value "0" for --jobs. Must be >= 1',
         ("--runs", "/dev/null/x"): "error: cannot write to /dev/null/x",
     }.items(),
 )
