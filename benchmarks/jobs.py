@@ -21,10 +21,9 @@ from gans.runs.cell import Cell
 from gans.runs.events import state_of
 from gans.runs.execute import CellRun, Place, phase
 from gans.runs.locks import Holder, InUse, locked
-from gans.runs.rescore import add_scores
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
-from gans.runs.scoring import Scored
+from gans.runs.scoring import Scored, add_scores
 from gans.runs.tracking import MlflowRun
 
 ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from another invocation

@@ -24,9 +24,9 @@ from gans.runs.events import run_folders, run_paths
 from gans.runs.execute import Place, tags
 from gans.runs.export import Exporter, Synced, keys, sync
 from gans.runs.locks import LOCK, Holder, held, locked
-from gans.runs.rescore import whole
 from gans.runs.run import Run, invocation
 from gans.runs.scores import metric_names
+from gans.runs.scoring import whole
 from gans.runs.stale import close_stale
 from gans.runs.tracking import MlflowRun
 from gans.schema import FINAL, FINISHED

@@ -26,7 +26,7 @@ from gans.errors import InputError
 from gans.fidelity import reference
 from gans.fidelity.extractors import cards
 from gans.pictures import film, grids
-from gans.runs import rescore
+from gans.runs import scoring
 from gans.runs.run import Run
 from gans.schema import CHECKPOINT, EVENTS, GENERATOR, PREVIOUS
 from gans.training.loop import train
@@ -252,15 +252,15 @@ def grids_of_a_film(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
 
 
 def generator_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
-    monkeypatch.setattr(rescore, "chosen", lambda path, device: files.load_weights(path)[0]["w"].tolist())
+    monkeypatch.setattr(scoring, "chosen", lambda path, device: files.load_weights(path)[0]["w"].tolist())
     copy = folder / "store" / GENERATOR
     for path in (folder / GENERATOR, copy):
         files.save_weights(path, {"w": torch.arange(500.0)}, {"images": 5})
     run: Any = SimpleNamespace(info=SimpleNamespace(run_id="0" * 32, run_name="gan/digits/0"))
 
     def read() -> Any:
-        kept = None if rescore.whole(folder / GENERATOR) else copy
-        return rescore.generator_of(run, folder, kept, CPU)
+        kept = None if scoring.whole(folder / GENERATOR) else copy
+        return scoring.generator_of(run, folder, kept, CPU)
 
     return Kept(folder / GENERATOR, read)
 

@@ -27,8 +27,8 @@ from gans.errors import InputError
 from gans.files import load_weights
 from gans.generate import served
 from gans.runs.databases import trouble
-from gans.runs.deposit import named
 from gans.runs.find import generator_of, run_of, store_of
+from gans.runs.publish import named
 from gans.runs.tracking import MlflowRun, Store
 from gans.urls import shown
 

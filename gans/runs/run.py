@@ -10,10 +10,10 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from PIL import Image
 
@@ -21,7 +21,9 @@ from gans import files, schema
 from gans.data.images import ImageData
 from gans.runs.events import FILE, MARKS, PART, START, Event, RunFolder, State, now
 from gans.runs.provenance import provenance
-from gans.runs.system import PREFIX, SystemWatch
+
+if TYPE_CHECKING:
+    from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
 
 log = logging.getLogger("gans")
 
@@ -37,6 +39,8 @@ STATUSES = {
 # stepped images, as MLflow's UI shows them behind a slider
 IMAGES = "images"  # their folder among the artifacts
 LOGGED = "mlflow.loggedImages"  # the tag that lets the UI look there
+PREFIX = "system/"  # how the names of the machine's metrics begin
+EVERY = 10.0  # seconds between samples of them, unless MLflow's environment says otherwise
 SMALL = 256  # pixels of a side of what the UI shows before it is clicked
 
 
@@ -245,3 +249,64 @@ def stepped(picture: Path, folder: Path, key: str, step: int) -> list[Path]:
         image.thumbnail((SMALL, SMALL))
         image.save(small, lossless=True)
     return [whole, small]
+
+
+class SystemWatch:
+    """Samples CPU, memory, disk, network and GPU until it is stopped.
+
+    MLflow's own monitor asks the server after every sample, and ends when that does not answer.
+
+    Args:
+        log: takes a sample's number and its metrics.
+        first: number of the first sample; those before it are of earlier sessions.
+    """
+
+    def __init__(self, log: Callable[[int, Mapping[str, float]], None], first: int) -> None:
+        from mlflow import environment_variables as settings
+
+        self.log, self.number = log, first
+        self.monitors = monitors()
+        self.interval = settings.MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or EVERY
+        self.samples = settings.MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING.get() or 1
+        node = settings.MLFLOW_SYSTEM_METRICS_NODE_ID.get()
+        self.prefix = f"{PREFIX}{node}/" if node else PREFIX
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True, name="system metrics")
+        self.thread.start()
+
+    def watch(self) -> None:
+        while not self.over.is_set():
+            for _ in range(self.samples):
+                for monitor in self.monitors:
+                    monitor.collect_metrics()
+                if self.over.wait(self.interval):
+                    return
+            self.report()
+
+    def report(self) -> None:
+        """Log the means of the samples since the last time."""
+        found = {name: value for one in self.monitors for name, value in one.aggregate_metrics().items()}
+        self.log(self.number, {f"{self.prefix}{name}": value for name, value in found.items()})
+        self.number += 1
+        for monitor in self.monitors:
+            monitor.clear_metrics()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def monitors() -> list[BaseMetricsMonitor]:
+    """MLflow's, those of GPUs where there are some."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+    from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
+
+    found: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    for kind in (GPUMonitor, ROCMMonitor):
+        with suppress(Exception):  # neither the library nor the device is there
+            found.append(kind())
+            break
+    return found

@@ -23,8 +23,8 @@ from gans.generate import load_generator, sampling
 from gans.models import build_generator
 from gans.models.inputs import Prior
 from gans.models.layers import Shape
-from gans.runs.deposit import DATA_LICENCES, command
 from gans.runs.find import find_generator
+from gans.runs.publish import DATA_LICENCES, command
 from gans.runs.tracking import Store
 from gans.zoo.index import INDEX, SHIPPED, Zoo
 from tests.conftest import CPU, parsed

@@ -40,7 +40,7 @@ class Licences:
     data: str = ""
 
 
-def deposit(run_ids: Sequence[str], folder: Path, licences: Licences, force: bool = False) -> dict[str, Entry]:
+def publish(run_ids: Sequence[str], folder: Path, licences: Licences, force: bool = False) -> dict[str, Entry]:
     """Copy the generators of runs into a zoo's folder and write its index.
 
     Args:
