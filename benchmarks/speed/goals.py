@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from xml.etree import ElementTree
 
 import pandas as pd
 import torch
 
-from benchmarks.speed.bench import PARTS, bench, last_line
 from benchmarks.speed.options import Goals
-from benchmarks.speed.page import Page, Section
+from benchmarks.speed.page import Page, Section, machine
 from benchmarks.speed.steps import Timing
 from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
-from gans import schema
+from gans import places, schema
 from gans.commands.options import command_line
 from gans.compute import devices
+from gans.data.datasets import data_root
 from gans.errors import brief
 from gans.places import SPEED
-from gans.runs.provenance import provenance
 
 MATRIX = "papers-grey"
 SECONDS = 0.5  # of a turn
@@ -120,45 +121,53 @@ def timed(workload: Workload, timing: Timing) -> tuple[str, pd.DataFrame]:
 
 def run_tests(folder: Path = TESTS, marked: str = "gpu") -> list[Measured]:
     """How many tests of a folder fail that have a mark, run in a process of their own."""
-    with TemporaryDirectory() as written:
-        report = Path(written) / "tests.xml"
-        command = [sys.executable, "-m", "pytest", "-m", marked, f"--junit-xml={report}", str(folder)]
-        done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
-        if not report.exists():
-            raise RuntimeError(f"pytest ended with {last_line(done.stderr or done.stdout)}")
-        suites = list(ElementTree.parse(report).iter("testsuite"))
-    total, failures, errors, skipped = (
-        sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")
-    )
-    if total == skipped:
-        raise RuntimeError(f"no test ran, {skipped} were skipped")
-    return [(failures + errors, f"{total - failures - errors - skipped} passed, {skipped} skipped")]
+    command = [sys.executable, "-m", "pytest", "-m", marked, str(folder)]
+    done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
+    summary = last_line(done.stdout or done.stderr)
+    count = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error|skipped)", summary)}
+    if not count.keys() - {"skipped"}:
+        raise RuntimeError(f"no test ran: {summary}")
+    failures = count.get("failed", 0) + count.get("error", 0)
+    return [(failures, f"{count.get('passed', 0)} passed, {count.get('skipped', 0)} skipped")]
 
 
 def make_matrix(name: str, device: torch.device, flags: Sequence[str] = ()) -> list[Measured]:
-    """Seconds of a matrix from nothing, and evaluation's percentage of the time of its cells."""
-    seconds, cells = bench(name, flags, device)
+    """Seconds of a matrix from nothing but the data, and evaluation's percentage of the time of its cells."""
+    with TemporaryDirectory() as folder:
+        own = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", places.VARIABLE: ""}
+        since = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-m", "gans", "bench", name, "--device", str(device), *flags],
+            cwd=folder,
+            env={**os.environ, **own, "GANS_DATA": str(data_root().absolute())},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = time.perf_counter() - since
+        tables = list(Path(folder).glob("outputs/reports/*/tables/cells.csv"))
+        if not tables:
+            raise RuntimeError(f"no report; exit code {done.returncode}: {last_line(done.stderr)}")
+        cells = pd.read_csv(tables[0])
     finished = (cells["status"] == schema.FINISHED).sum()
     if finished < len(cells):
         raise RuntimeError(f"{finished} of {len(cells)} cells finished")
-    share = 100 * cells[schema.EVALUATION].sum() / cells[PARTS].to_numpy().sum()
-    return [(seconds, f"all {len(cells)} cells finished"), (share, "")]
+    whole = cells[[schema.TRAINING, schema.EVALUATION, schema.OVERHEAD]].to_numpy().sum()
+    return [(seconds, f"all {finished} cells finished"), (100 * cells[schema.EVALUATION].sum() / whole, "")]
+
+
+def last_line(text: str) -> str:
+    """The line of a program's output that says how it ended."""
+    return next(reversed(text.strip().splitlines()), "no message")
 
 
 def measure(command: Goals, device: torch.device) -> int:
     """Take all checks and write the page; 0 if every figure was measured. A goal that is not met is no error."""
-    code = provenance()
-    machine = {
-        "device": devices.describe(device),
-        "commit": code[schema.COMMIT] + (" (changed)" if code[schema.DIRTY] == "true" else ""),
-        "torch": torch.__version__,
-        "command": command_line("gans gpu", command),
-    }
+    about = machine(device, command_line("gans gpu", command))
     found = take(checks(Timing(device, devices.cores(), command.rounds, SECONDS)))
     missing = int((found["verdict"] == "not measured").sum())
-    machine["goals met"] = f"{(found['verdict'] == 'met').sum()} of {len(found)}, {missing} not measured"
-    path = Page("Goals on a GPU", machine, [Section("Figures", NOTE, found, found)]).write(
-        f"{machine['device']} goals", command.outputs / SPEED
-    )
-    print(f"goals met: {machine['goals met']}\nwritten: {path}")
+    about["goals met"] = f"{(found['verdict'] == 'met').sum()} of {len(found)}, {missing} not measured"
+    page = Page("Goals on a GPU", about, [Section("Figures", NOTE, found, found)])
+    path = page.write(f"{about['device']} goals", command.outputs / SPEED)
+    print(f"goals met: {about['goals met']}\nwritten: {path}")
     return int(missing > 0)

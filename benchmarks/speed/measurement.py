@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
-from datetime import date
 
 import pandas as pd
-import torch
 
 from benchmarks.speed.options import Speed
-from benchmarks.speed.page import Page, Section
+from benchmarks.speed.page import Page, Section, machine
 from benchmarks.speed.rounds import ratio
 from benchmarks.speed.startup import start_up
 from benchmarks.speed.steps import Timing, operations
@@ -48,22 +45,15 @@ class Measurement:
         self.turns = command.rounds or rounds, command.seconds or seconds
 
     def run(self) -> Page:
-        machine = {
-            "device": devices.describe(self.device),
-            "torch": torch.__version__,
-            "threads": str(self.threads),
-            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "turns": "{} of {:g} s".format(*self.turns),
-            "load before": f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores",
-            "date": date.today().isoformat(),
-            "command": command_line("gans speed", self.command),
-        }
-        page = Page("Speed of training", machine)
+        about = machine(self.device, command_line("gans speed", self.command))
+        about["threads"], about["turns"] = str(self.threads), "{} of {:g} s".format(*self.turns)
+        about["load before"] = f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores"
+        page = Page("Speed of training", about)
         parts = {"steps": self.steps, "start-up": self.start_up, "scoring": self.scoring}
         for part in self.command.parts or (["steps", "start-up"] if self.command.quick else parts):
             print(f"{part} ...", flush=True)
             page.sections += parts[part]()
-        machine["load after"] = f"{os.getloadavg()[0]:.1f}"
+        about["load after"] = f"{os.getloadavg()[0]:.1f}"
         return page
 
     def steps(self) -> list[Section]:
@@ -110,14 +100,12 @@ def step_sections(rounds: pd.DataFrame) -> list[Section]:
     return [Section("Steps", STEPS, table, rounds), Section("Workloads", WORKLOADS, counts, workloads)]
 
 
-STEPS = """Milliseconds per step, medians of rounds. Each contender runs for a moment in every round, in turns, so
-all meet the same machine; ratios are taken round by round, with the smallest and the largest. *Ours* is the real
-trainer with the average of weights, statistics and logs, without evaluation; *overhead* is ours against its
-arithmetic alone, on the same networks and one batch again and again; *tutorial* is how PyTorch's DCGAN tutorial
-trains (`tutorial.py`) on the same networks, batch and loss, in torch's default precision (float32; on CUDA, TF32
-in convolutions). **Bold** is the precision that this machine trains in by default; a GPU is timed in that alone.
-Ours and the tutorial have processes of their own; a few steps before each turn are not timed. `digits` cells have
-one thread, as in the matrix; `recipe` is a model at its paper's width. `docs/speed-log.md` has what was tried.
-torch-mimicry is not compared: its trainer runs its own networks only."""
+STEPS = """Milliseconds per step, medians of rounds. All contenders take a turn in every round, so they meet the
+same machine; ratios are taken round by round, with the smallest and the largest. *Ours* is the real trainer
+without evaluation; *overhead* is ours against its arithmetic alone, on the same networks and one batch again and
+again; *tutorial* is how PyTorch's DCGAN tutorial trains (`tutorial.py`) on the same networks, batch and loss, in
+torch's default precision (float32; on CUDA, TF32 in convolutions), in a process of its own. **Bold** is the
+precision that this machine trains in by default. `digits` cells have one thread, as in the matrix; `recipe` is a
+model at its paper's width. `docs/speed-log.md` has what was tried."""
 WORKLOADS = "Operations of a step: its matrix products and convolutions, a multiply-add counted as two."
 START = "Seconds by part in a fresh process for each, on a `digits` cell; *import* starts with the command."

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from gans import schema
+from gans.compute import devices
 from gans.files import write_text
 from gans.places import free
+from gans.runs.provenance import provenance
 from reports.sheet import markdown
 
 
@@ -26,7 +31,7 @@ class Section:
 
 @dataclass
 class Page:
-    """All that was measured, and by which machine: device, torch, date, command and so on."""
+    """All that was measured, and by which machine."""
 
     title: str
     machine: dict[str, str]
@@ -45,6 +50,18 @@ class Page:
         write_text(page, self.markdown())
         write_text(figures, json.dumps({"machine": self.machine, **numbers}, indent=1) + "\n")
         return page
+
+
+def machine(device: torch.device, command: str) -> dict[str, str]:
+    """What measured, and what for."""
+    code = provenance()
+    return {
+        "device": devices.describe(device),
+        "commit": code[schema.COMMIT] + (" (changed)" if code[schema.DIRTY] == "true" else ""),
+        "torch": torch.__version__,
+        "date": date.today().isoformat(),
+        "command": command,
+    }
 
 
 def slug(device: str) -> str:

@@ -6,21 +6,15 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed.rounds import Step, contenders, interleave
 from benchmarks.speed.tutorial import Tutorial, seed
 from benchmarks.speed.workloads import Workload
-from gans import schema
 from gans.compute import devices
-from gans.training.checkpoints import Checkpoints
-from gans.training.evaluation import Curve
-from gans.training.loop import Session
 from gans.training.recorder import Recorder
 from gans.training.state import Training
 from gans.training.updates import Update
@@ -28,23 +22,14 @@ from gans.training.updates import Update
 
 @dataclass(frozen=True)
 class Timing:
-    """How steps are timed.
-
-    Attributes:
-        device: what trains.
-        threads: on the CPU.
-        rounds: turns of each contender.
-        seconds: what a turn takes; at least one step.
-        graph: whether our steps are recorded as CUDA graphs; None: on CUDA.
-        compile: whether our networks go through torch.compile.
-    """
+    """How steps are timed."""
 
     device: torch.device
-    threads: int
-    rounds: int
-    seconds: float
-    graph: bool | None = None
-    compile: bool = False
+    threads: int  # on the CPU
+    rounds: int  # turns of each contender
+    seconds: float  # of a turn, at least one step
+    graph: bool | None = None  # whether our steps are recorded as CUDA graphs; None: on CUDA
+    compile: bool = False  # whether our networks go through torch.compile
 
     def measure(self, workload: Workload) -> pd.DataFrame:
         """A row for each round: what is timed, and seconds per step of ours, bare and tutorial."""
@@ -56,8 +41,8 @@ class Timing:
     def ours(self, workload: Workload) -> dict[str, Step]:
         """Our trainer, and its arithmetic alone on the same networks."""
         devices.prepare(self.device, self.threads)
-        session = new_session(workload, self.device, self.graph, self.compile)
-        return {"ours": partial(train, session), "bare": bare(session.training)}
+        training = Training(workload.experiment, workload.data, self.device, self.graph, compile=self.compile)
+        return {"ours": partial(train, training, Recorder(self.device)), "bare": bare(training)}
 
     def tutorial(self, workload: Workload) -> dict[str, Step]:
         """The same networks, batch and losses as tutorials train them, in a process as they leave it."""
@@ -66,31 +51,12 @@ class Timing:
         return {"tutorial": Tutorial(workload, self.device, Path(os.devnull).open("w")).step}
 
 
-class NoEvaluator:
-    """For trainings that are never evaluated: speed is measured between evaluations."""
-
-    metric, n = "none", 0
-
-    def distance(self, images: Tensor) -> float:
-        raise NotImplementedError("nothing is scored while speed is measured")
-
-
-def new_session(
-    workload: Workload, device: torch.device, graph: bool | None = None, compile: bool = False
-) -> Session:
-    """The real trainer; it scores and saves nothing."""
-    training = Training(workload.experiment, workload.data, device, graph, compile=compile)
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        curve = Curve(NoEvaluator(), training, folder / schema.GENERATOR)
-        return Session(training, curve, Recorder(device), folder, Checkpoints(folder))
-
-
-def train(session: Session) -> None:
+def train(training: Training, recorder: Recorder) -> None:
     """All that training does between evaluations: statistics, average of weights, clocks, logs when due."""
-    session.step()
-    if session.training.due("logs"):
-        session.log()
+    with recorder.clock.of("training"):
+        training.step()
+    if training.due("logs"):
+        recorder.log(training.images, training.means, training.update.metrics())
 
 
 def bare(training: Training) -> Step:

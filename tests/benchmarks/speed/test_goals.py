@@ -24,23 +24,22 @@ from tests.conftest import CPU
 ROOT = Path(__file__).parents[3]
 TIMING = Timing(CPU, 1, 3, 0.1)
 MILLISECONDS = {"ours": 1.02, "bare": 1.0, "tutorial": 20.0}
-CELLS = {
-    "status": "finished",
-    "seconds/training": [80.0, 270.0],
-    "seconds/evaluation": [4.0, 26.0],
-    "seconds/overhead": [16.0, 4.0],
-}
 
 
 @pytest.fixture
 def gpu_of(monkeypatch: pytest.MonkeyPatch):
     """Replaces what measures by a GPU that takes so many milliseconds for a step."""
 
-    def make(seconds: float = 180.5, status: str = "finished", **times: float) -> None:
+    def make(error: str = "", **times: float) -> None:
         found = pd.DataFrame({name: [value / 1000] * 3 for name, value in (MILLISECONDS | times).items()})
         monkeypatch.setattr(Timing, "measure", lambda self, workload: found)
-        cells = pd.DataFrame(CELLS).assign(status=["finished", status])
-        monkeypatch.setattr(goals, "bench", lambda name, flags, device: (seconds, cells))
+
+        def make_matrix(name: str, device: torch.device) -> list[goals.Measured]:
+            if error:
+                raise RuntimeError(error)
+            return [(180.5, "all 20 cells finished"), (7.5, "")]
+
+        monkeypatch.setattr(goals, "make_matrix", make_matrix)
         monkeypatch.setattr(goals, "run_tests", lambda: [(0, "21 passed, 1 skipped")])
 
     make()
@@ -75,7 +74,6 @@ def test_figures_are_computed_from_what_was_timed(gpu_of) -> None:
     assert found["measured"]["overhead over the bare step, sagan digits"] == "2 %"
     assert found["measured"]["an iteration of mdgan recipe"] == "1.02 ms"
     assert found["measured"]["matrix papers-grey"] == "180.5 s"
-    assert found["measured"]["evaluation's share of papers-grey"] == "7.5 %"  # 30 of 400 s
     assert set(found["verdict"]) == {"met"}
 
 
@@ -85,20 +83,11 @@ def test_a_goal_is_met_at_its_bound(least: int, value: float, met: int) -> None:
     assert verdict == ("met" if met else "**not met**")
 
 
-def test_what_fails_costs_its_own_figures_only(gpu_of, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu_of(status="a | b")
-
-    def no_tests() -> None:
-        raise RuntimeError("no test ran, 21 were skipped\nand more")
-
-    monkeypatch.setattr(goals, "run_tests", no_tests)
+def test_what_fails_costs_its_own_figures_only(gpu_of) -> None:
+    gpu_of(error="19 of 20 cells finished: a | b\nand more")
     missing = figures().query("verdict == 'not measured'")["note"].to_dict()
-    few = "RuntimeError: 1 of 2 cells finished"
-    assert missing == {
-        "tests that need a GPU and fail": "RuntimeError: no test ran, 21 were skipped",
-        "matrix papers-grey": few,
-        "evaluation's share of papers-grey": few,
-    }
+    reason = r"RuntimeError: 19 of 20 cells finished: a \| b"
+    assert missing == {"matrix papers-grey": reason, "evaluation's share of papers-grey": reason}
     few = take([([Goal("one", 1), Goal("other", 1)], lambda: [(1, "")])])
     assert list(few["verdict"]) == ["not measured"] * 2
 
@@ -116,7 +105,7 @@ def test_a_goal_that_is_not_met_is_no_error_and_a_figure_that_is_missing_is(
     assert f"torch | {torch.__version__}" in text
     assert "| an iteration of sagan recipe | 7 ms | at most 6.5 ms | **not met** |" in text
     assert len(json.loads(page.with_suffix(".json").read_text())["Figures"]) == 26
-    gpu_of(status="failed")
+    gpu_of(error="it failed")
     assert goals.measure(command, CPU) == 1
     second = page.with_stem(f"{page.stem}-2").read_text()  # what was measured once stays
     assert "| goals met | 24 of 26, 2 not measured |" in second

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.speed.steps import NoEvaluator
 from gans import files, schema
 from gans.compute import graphs, precision
 from gans.compute.graphs import WARM_UP, Graph, ParallelStreams, StepRunner
@@ -465,7 +464,7 @@ def test_a_checkpoint_goes_from_a_graph_to_eager_steps_and_back(case: str, tiny,
 def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_path) -> None:
     """Within an epoch and across its end; a graph's first steps and its recording may wait."""
     training = Training(tiny(CASES[case], batch=4, kimg=100), blobs(classes=CLASSES), CUDA, graph)
-    curve, recorder = Curve(NoEvaluator(), training, tmp_path), Recorder(CUDA)
+    curve, recorder = Curve(None, training, tmp_path), Recorder(CUDA)
     session = Session(training, curve, recorder, tmp_path, Checkpoints(tmp_path))
     for _ in range(WARM_UP + 2):
         session.step()
