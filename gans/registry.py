@@ -60,9 +60,8 @@ def allow(*names: str) -> None:
 def allow_named(written: Any) -> None:
     """Allow every `package.module:Name` in what the user wrote: words of a command line, or tables of a file."""
     if isinstance(written, str):
-        allow(
-            *filter(PLUGIN.fullmatch, re.split(r"[\s=,\[\]'\"]+", written))
-        )  # --set score.extractors=['mine:EX']
+        words = re.split(r"[\s=,\[\]'\"]+", written)  # --set score.extractors=['mine:EXTRACTOR']
+        allow(*filter(PLUGIN.fullmatch, words))
     elif isinstance(written, Mapping):
         allow_named([*written.keys(), *written.values()])
     elif isinstance(written, Iterable):

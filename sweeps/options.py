@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from benchmarks.options import Machine
 from gans.commands import checks
 from gans.commands.options import ONCE, command_line, flat, option
-from gans.config import read_toml
 from gans.errors import InputError
 from gans.files import file_name, slug
 from gans.recipes import RECIPES
@@ -63,6 +62,8 @@ class Request:
     def validate(self) -> None:
         """Refuse objectives without the score, or in another order; allow what the file of the space names."""
         if self.space:
+            from gans.config import read_toml
+
             allow_named(read_toml(self.space))  # before processes start, which may import it then
         if self.objectives not in (OBJECTIVES[:1], OBJECTIVES):
             raise InputError(f"--objectives {' '.join(self.objectives)}: take 'score', or 'score seconds'")

@@ -146,6 +146,12 @@ def test_a_preset_names_registered_parts_only_and_a_matrix_any(kind, place, caps
     assert cell.experiment.networks.name == "payload:MODEL"
 
 
+def test_what_the_user_writes_allows_the_parts_in_it():
+    registry.allow_named(["a:b 'c:d'", "--set=score.extractors=['e.f:g', 'h:i']", "/x/j:k", "sqlite:///l"])
+    registry.allow_named({"models": {"m:n": {"recipe": "o:p"}}, "seeds": [0], "list": ["q:r"]})
+    assert registry.allowed() == ["a:b", "c:d", "e.f:g", "h:i", "m:n", "o:p", "q:r"]
+
+
 def test_processes_of_a_command_may_import_what_it_may(place):
     code = "from gans.registry import MODELS; print(MODELS['payload:MODEL'].about)"
     command = [sys.executable, "-c", code]
