@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,10 +25,9 @@ from gans.errors import InputError
 from gans.files import save_weights
 from gans.models import build_generator
 from gans.models.layers import Shape
-from gans.registry import LOSSES, METRICS, MODELS, allow
+from gans.registry import LOSSES, METRICS, allow
 from gans.runs.tracking import Store
 from sweeps.space import read_space
-from tests import test_conformance
 from tests.conftest import CPU
 from tests.reports import test_report
 
@@ -52,7 +54,7 @@ def code(page: Path) -> str:
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    return "\n".join([*blocks, *(" ".join(span.split()) for span in spans)])
+    return "\n".join([*blocks, *(" ".join(span.split()) for span in spans)]).replace("\\\n", " ")
 
 
 def commands(page: Path, program: str) -> Iterator[list[str]]:
@@ -100,7 +102,9 @@ def test_every_page_is_found_from_the_readme() -> None:
 @named(PRESENT)
 def test_files_exist(page: Path) -> None:
     for path in re.findall(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, ROOMS))})/[\w./-]*", code(page)):
-        generated = path.endswith("mine.py") and path.startswith("gans/")  # to be made by the reader
+        generated = path.endswith(("mine.py", "/parts.py")) and path.startswith(
+            "gans/"
+        )  # to be made by the reader
         assert generated or (ROOT / path).exists(), path
 
 
@@ -257,43 +261,76 @@ def test_the_python_api_page_runs(workplace: Path, one_thread: None) -> None:
 # --- the example of a model
 
 
-def test_the_example_is_short_and_whole() -> None:
-    text = (ROOT / "docs/examples/mine.py").read_text(encoding="utf-8")
-    assert len(text.splitlines()) < 80
-    said = re.search(r"of (\d+) lines", (ROOT / "docs/extending.md").read_text(encoding="utf-8"))
-    assert said
-    assert int(said[1]) == len(text.splitlines())
+def test_the_example_says_what_its_hyperparameters_are() -> None:
     assert {"networks.width", "networks.depth"} <= {key for key, _, _ in settings(MINE)}
     assert all(text for _, _, text in settings(MINE))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("side", [16, 32])
-def test_the_example_conforms(side: int, channels: int) -> None:
-    test_conformance.test_networks(MINE, side, channels)
+def section(heading: str) -> str:
+    """Of docs/extending.md."""
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    return text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
-def test_the_example_gives_logits() -> None:
-    test_conformance.test_logits_are_not_probabilities(MINE)
+def scripts(text: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("rule", ["two-player", "mdgan", "fl-gan"])
-@pytest.mark.parametrize("loss", ["non-saturating", "wasserstein-gp"])
-def test_the_example_trains_by_every_rule(loss: str, rule: str, tiny: Any, blobs: Any, one_thread: None) -> None:
-    test_conformance.test_every_rule_trains_every_network_with_every_loss(MINE, loss, rule, False, tiny, blobs)
+@pytest.fixture
+def reader(tmp_path: Path) -> Callable[[str, Path], str]:
+    """Types what a page says into a shell in the temporary folder; `code` is the repository that is run."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name, command in {"python": sys.executable, "gans": f"{sys.executable} -m gans"}.items():
+        (tmp_path / ".venv/bin" / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (tmp_path / ".venv/bin" / name).chmod(0o755)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "GANS_"))}
+    path = f"{tmp_path}/.venv/bin:{os.environ['PATH']}"
+    environment = {**kept, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+
+    def run(script: str, code: Path) -> str:
+        done = subprocess.run(
+            ["bash", "-euc", script],
+            cwd=tmp_path,
+            env={**environment, "PYTHONPATH": str(code)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
-def test_the_example_trains_to_the_end_with_its_own_hyperparameter(
-    tiny: Any, blobs: Any, stub_scorer: Any, recorder: Any, tmp_path: Path, one_thread: None
-) -> None:
-    test_conformance.test_every_recipe_trains_to_the_end(MINE, tiny, blobs, stub_scorer, recorder, tmp_path)
-    sizes = []
-    for depth in (1, 2):
-        made = tiny(recipes.recipe(MINE).settings, {"networks": {"depth": depth}})
-        generator = build_generator(Shape(1, 16), made.networks, seed=0)
-        sizes.append(sum(parameter.numel() for parameter in generator.parameters()))
-    # a block is two 3x3 convolutions of 4 channels with biases; there are two doublings to 16x16
-    assert sizes[1] - sizes[0] == 2 * 2 * (3 * 3 * 4 * 4 + 4)
+def test_the_examples_work_from_outside(reader: Callable[[str, Path], str], tmp_path: Path) -> None:
+    for file in (ROOT / "docs/examples").glob("*.py"):
+        shutil.copy(file, tmp_path)
+    told = reader(scripts(section("From outside"))[0], ROOT)
+    assert "networks.depth" in told
+    assert "finished  mine:MINE/parts:bars/0" in told
+    assert re.search(r"^away_parts_pixels +\d", told, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_examples_work_in_the_repository(reader: Callable[[str, Path], str], tmp_path: Path) -> None:
+    text, ignored = section("Into the repository"), shutil.ignore_patterns("__pycache__")
+    for name in ("gans", "docs/examples"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    (tmp_path / "tests").mkdir()
+    for name in ("pyproject.toml", "tests/__init__.py", "tests/conftest.py", "tests/test_conformance.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    copy, *rest = scripts(text)
+    reader(copy, tmp_path)
+    registry = tmp_path / "gans/registry.py"
+    for name, line in re.findall(r"^\| `([A-Z]+)` \| `(.*)` \|$", text, re.MULTILINE):
+        before, after = registry.read_text().split(f"\n{name} = Registry(")
+        after = after.replace("    },", f"        {line}\n    }},", 1)
+        registry.write_text(f"{before}\n{name} = Registry({after}")
+    told = "".join(reader(script, tmp_path) for script in rest)
+    assert re.search(r"^mine  +a small residual GAN", told, re.MULTILINE)
+    assert "cmine" not in told
+    assert "finished  mine/mine/0" in told
+    assert "[100%]" in told
 
 
 def test_the_examples_matrix_has_its_cells_beside_dcgan() -> None:
@@ -311,24 +348,6 @@ def test_a_sweep_searches_the_examples_own_hyperparameter() -> None:
     default = experiment(recipes.recipe(MINE).settings)
     space = read_space(MINE, default)
     assert space.parameters["networks.depth"].choices == (1, 2)
-
-
-def test_the_example_in_the_repository_is_a_line_of_the_registry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(ROOT / "docs/examples/mine.py", tmp_path / "copied.py")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(MODELS.entries, "mine", "copied:MINE")
-    assert '"mine": "gans.models.mine:MINE"' in (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-    assert recipes.recipe("mine").settings["networks"]["name"] == "mine"
-    test_conformance.test_networks("mine", 16, 1)
-    text = "seeds = [3, 4]\n[datasets.digits]\n[models.dcgan]\n[models.mine]\nnetworks = { width = 8 }\n"
-    (tmp_path / "own.toml").write_text(text, encoding="utf-8")
-    found = cells(read_matrix(str(tmp_path / "own.toml")), Selection(["mine"]), CPU)
-    assert [(cell.name, cell.experiment.networks.width) for cell in found] == [
-        ("mine/digits/3", 8),
-        ("mine/digits/4", 8),
-    ]
 
 
 def test_without_evidence_a_model_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

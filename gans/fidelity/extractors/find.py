@@ -170,7 +170,7 @@ def _registered(name: str) -> Extractor:
         raise InputError(f"{name} gives {kind_of(found)}, not a gans.fidelity.Extractor; name another")
     code = EXTRACTORS.code(name)
     if code is None:
-        return found
+        return replace(found, name=name)
     digest = hashlib.sha256(f"{found.hash} {code}".encode()).hexdigest()
     return replace(found, name=name, hash=digest, network=partial(_tried, name, found))
 
