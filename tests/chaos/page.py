@@ -41,17 +41,14 @@ def page(command: str, records: Sequence[Record]) -> str:
     kinds: dict[str, list[Record]] = {}
     for record in records:
         kinds.setdefault(str(Trial(**record.trial)), []).append(record)
-    counts = pd.DataFrame([{"disturbance": kind, **totals(kinds[kind])} for kind in sorted(kinds)])
-    parts = [INTRODUCTION.format(command=command), table(totals(records).items(), "", "count")]
-    parts += ["## By kind, moment and victim", markdown(counts)]
-    costly = [(r.trial["number"], str(Trial(**r.trial)), r.hit, costs(r)) for r in records if costs(r)]
+    counts = [{"disturbance": kind, **totals(kinds[kind])} for kind in sorted(kinds)]
+    costly = [{**record.trial, "hit": record.hit, "cost": costs(record)} for record in records if costs(record)]
+    columns = ["number", "kind", "moment", "victim", "signal", "hit", "cost"]
+    tables = [markdown(pd.DataFrame(rows)) for rows in ([totals(records)], counts)]
+    parts = [INTRODUCTION.format(command=command), tables[0], "## By kind, moment and victim", tables[1]]
     if costly:
-        parts += ["## Trials that cost something", table(costly, "number", "disturbance", "hit", "cost")]
+        parts += ["## Trials that cost something", markdown(pd.DataFrame(costly)[columns])]
     return "\n\n".join(parts) + "\n"
-
-
-def table(rows: object, *columns: str) -> str:
-    return markdown(pd.DataFrame(list(rows), columns=list(columns)))  # type: ignore[call-overload]
 
 
 def costs(record: Record) -> str:

@@ -41,13 +41,11 @@ batch = [20, 40]
 networks.width = [4, 8]
 optimizer.lr_g = { low = 1e-4, high = 1e-2, log = true }
 """
-BENCH = ("bench", "tiny.toml", "--device", "cpu", "--jobs", "2")
+BENCH = ("tiny.toml", "--device", "cpu", "--jobs", "2")
 SWEEP = (
-    *("sweep", "gan", "--space", "space.toml", "--budget", "0.005", "--trials", "2", "--pruner", "none"),
+    *("gan", "--space", "space.toml", "--budget", "0.005", "--trials", "2", "--pruner", "none"),
     *("--finalists", "1", "--fresh", "1", "--device", "cpu", "--jobs", "2"),
 )
-# packages that had commands of their own before `gans` had them all
-PACKAGES = {"bench": "benchmarks", "sweep": "sweeps"}
 # what is in the folder once a moment is reached
 SIGNS = {
     "start-up": "tiny.toml",
@@ -59,17 +57,14 @@ SIGNS = {
 
 
 class Site:
-    """A working directory with a store of its own; what commands print goes to `output.txt` there.
-
-    Args:
-        folder: of the site.
-        data: of data sets, with their caches.
-        code: a clone whose code is tried.
-    """
+    """A working directory with a store and data of its own; `output.txt` has what commands of the code print."""
 
     def __init__(self, folder: Path, data: Path, code: Path = ROOT) -> None:
         self.folder, self.data, self.code = folder.absolute(), data.absolute(), code.absolute()
         self.uri = f"sqlite:///{self.folder}/mlflow.db"
+        old = (code / "benchmarks" / "__main__.py").exists()  # packages had commands of their own before `gans`
+        self.bench = (*(["benchmarks"] if old else ["gans", "bench"]), *BENCH)
+        self.sweep = (*(["sweeps"] if old else ["gans", "sweep"]), *SWEEP)
 
     def furnish(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -77,12 +72,7 @@ class Site:
         (self.folder / "space.toml").write_text(SPACE)
 
     def start(self, *words: str, uri: str = "") -> subprocess.Popen[bytes]:
-        """`gans WORDS`, as the first of a process group."""
-        package = PACKAGES.get(words[0], "")
-        old = package and (self.code / package / "__main__.py").exists()
-        return self.start_module(*((package, *words[1:]) if old else ("gans", *words)), uri=uri)
-
-    def start_module(self, *words: str, uri: str = "") -> subprocess.Popen[bytes]:
+        """`python -m WORDS`, as the first of a process group."""
         own = {
             MARK: str(self.folder),
             "PYTHONPATH": str(self.code),
@@ -167,7 +157,7 @@ class Server:
         """Return once it answers."""
         stores = ["--backend-store-uri", self.site.uri, "--artifacts-destination", f"{self.site.folder}/artifacts"]
         place = ["--workers", "1", "--host", "127.0.0.1", "--port", str(self.port)]
-        self.process = self.site.start_module("mlflow", "server", *stores, *place)
+        self.process = self.site.start("mlflow", "server", *stores, *place)
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):

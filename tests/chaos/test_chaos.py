@@ -14,7 +14,6 @@ import pytest
 
 from tests.chaos import command, found
 from tests.chaos.options import Chaos
-from tests.chaos.page import page
 from tests.chaos.plan import DAMAGES, MOMENTS, trial
 from tests.chaos.site import MARK, SIGNS, Site
 from tests.chaos.trials import Laboratory, Record
@@ -24,8 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_trials_follow_from_seed_and_number_and_a_hundred_try_everything():
     some = [trial(1, n) for n in range(100)]
-    assert some == [trial(1, n) for n in range(100)]
-    assert trial(1, 0) != trial(2, 0)
+    assert some == [trial(1, n) for n in range(100)] != [trial(2, n) for n in range(100)]
     assert {one.kind for one in some} == {"bench", "damage", "server", "sweep", "ui"}
     kills = [one for one in some if one.kind in ("bench", "sweep")]
     assert len(kills) >= 60
@@ -128,15 +126,10 @@ def test_a_call_goes_on_where_the_last_one_was_stopped(tmp_path, monkeypatch, ca
         assert command.chaos(chaos) == 1
         assert tried == [0, 1, 2, 2, 3]
     text = (tmp_path / "page.md").read_text()
-    for row in ("| trials | 4 |", "| that hit something | 4 |", "| runs left open | 1 |"):
-        assert row in text
+    assert "| 4 | 4 | 0 | 0 | 1 | 0 | 0 | 0 | 0 |" in text
     assert "Made by `make chaos COUNT=4 SEED=1`" in text
     assert "## Trials that cost something" in text
     assert "4/4" in capsys.readouterr().out
-
-
-def test_without_costs_the_page_lists_none():
-    assert "cost something" not in page("make chaos", [Record(asdict(trial(1, 0)), hit="group", codes=[-9, 0])])
 
 
 @pytest.mark.slow
@@ -152,6 +145,4 @@ def test_three_trials_for_real(tmp_path):
         check=False,
     )
     text = (tmp_path / "page.md").read_text()
-    assert "| trials | 3 |" in text, done.stderr
-    assert "| scores moved | 0 |" in text
-    assert "| finished work lost | 0 |" in text
+    assert "| 3 | 3 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in text, done.stderr

@@ -19,7 +19,7 @@ from gans.urls import free_port
 from tests.chaos import found
 from tests.chaos.options import ROOT
 from tests.chaos.plan import DAMAGES, Trial
-from tests.chaos.site import BENCH, LOOK, SIGNS, SWEEP, Server, Site, ended, signal_group, victims
+from tests.chaos.site import LOOK, SIGNS, Server, Site, ended, signal_group, victims
 
 STOPPED = 5.0  # seconds of a server that is stopped for a while
 
@@ -76,11 +76,14 @@ class Laboratory:
         file = self.folder / f"undisturbed-{kind}.json"
         if not file.exists():
             self.clear()
-            if ended(self.site.start(*(SWEEP if kind == "sweep" else BENCH))) != 0:
+            if ended(self.site.start(*self.words(kind))) != 0:
                 raise InputError(f"an undisturbed {kind} fails; {self.site.folder / 'output.txt'} says why")
             self.keep(kind)
             file.write_text(json.dumps(found.tracked(self.site.folder / "mlflow.db").scores))
         return json.loads(file.read_text())
+
+    def words(self, kind: str) -> tuple[str, ...]:
+        return self.site.sweep if kind == "sweep" else self.site.bench
 
     def clear(self) -> None:
         """Begin with an empty site."""
@@ -105,7 +108,7 @@ class Laboratory:
         """Begin with a matrix that was killed once it had written two checkpoints of a cell."""
         if not (self.folder / "cut").exists():
             self.clear()
-            process = self.site.start(*BENCH)
+            process = self.site.start(*self.site.bench)
             self.site.wait_for("runs/*/*/checkpoint.prev.pt", process)
             signal_group(process, "KILL")
             process.wait()
@@ -125,7 +128,7 @@ class Laboratory:
     def kill(self, trial: Trial) -> dict[str, Any]:
         """Send a signal to a process of a command."""
         self.clear()
-        words = SWEEP if trial.kind == "sweep" else BENCH
+        words = self.words(trial.kind)
         process = self.site.start(*words)
         hit = send(trial, process) if self.site.wait_for(SIGNS[trial.moment], process) else ""
         first = ended(process)
@@ -140,7 +143,7 @@ class Laboratory:
         some = sorted(path for path in files if path.stat().st_size)
         path = some[int(trial.draw * len(some))]
         path.write_bytes(DAMAGES[trial.victim](path.read_bytes()))
-        code, lost = self.again(*BENCH)
+        code, lost = self.again(*self.site.bench)
         return {"hit": str(path.relative_to(self.site.folder)), "codes": [None, code], "lost": lost}
 
     def disturb_server(self, trial: Trial) -> dict[str, Any]:
@@ -148,7 +151,7 @@ class Laboratory:
         self.clear()
         server = Server(self.site)
         server.start()
-        process = self.site.start(*BENCH, uri=server.uri)
+        process = self.site.start(*self.site.bench, uri=server.uri)
         hit = self.site.wait_for(SIGNS[trial.moment], process)
         time.sleep(trial.delay)
         signal_group(server.process, "KILL" if trial.victim == "killed" else "STOP")
@@ -160,7 +163,7 @@ class Laboratory:
             server.kill()
             server.start()
         signal_group(server.process, "CONT")
-        code, lost = self.again(*BENCH, uri=server.uri)
+        code, lost = self.again(*self.site.bench, uri=server.uri)
         server.kill()
         return {"hit": "server" * hit, "codes": [first, code], "lost": lost}
 
@@ -168,7 +171,7 @@ class Laboratory:
         """End the UI over a finished matrix."""
         self.expected("bench")
         self.restore("bench")
-        process = self.site.start("ui", "--port", str(free_port()))
+        process = self.site.start("gans", "ui", "--port", str(free_port()))
         hit = send(trial, process)
         return {"hit": hit, "codes": [ended(process)]}
 
