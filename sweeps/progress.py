@@ -6,15 +6,15 @@ from optuna.study import Study
 
 from benchmarks.job import Ended, Event, Progressed
 from gans.commands.progress import Display, Forecast
-from sweeps.study import Sweep, Tally, unclaimed
+from sweeps.study import Sweep, Tally, counted
 
 OTHERS = "trials/others"
 
 
 def display(study: Study, sweep: Sweep) -> Display:
-    """A display of the trials that are left, whose numbers continue those of the study."""
+    """A display of the trials that are left, those of other processes included."""
     first = len(study.get_trials(deepcopy=False))
-    numbers = range(first, first + unclaimed(study, sweep.trials))
+    numbers = range(first, first + max(0, sweep.trials - counted(study)))
     return Display(Forecast({f"trial/{number}": sweep.base.budget for number in numbers}), unit="trials")
 
 

@@ -241,7 +241,7 @@ class SweepRun:
     # --- tracking
 
     def open(self, folder: Path) -> Run:
-        """The sweep's parent run: one per study and store, taken up by every session, each in its own folder."""
+        """The sweep's parent run: one per study; every session adds to it, from a folder of its own."""
         runs = Reader(self.store, self.folder).runs(self.sweep.name)
         known = [keys(run)[0] for run in runs if run.data.tags.get(schema.KIND) == schema.SWEEP]
         holder = {holder_tag(folder): Holder.of(folder).text()}  # one of several sessions that may be at work
