@@ -13,10 +13,10 @@ import logging
 import posixpath
 import re
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL
@@ -97,37 +97,31 @@ def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolut
 
 
 def _packed(data: ImageData) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    fields = vars(data)
-    tensors = {key: value for key, value in fields.items() if isinstance(value, Tensor)}
-    return tensors, {key: fields[key] for key in ("hash", "classes", "skipped", "sizes", "remarks")}
+    tensors = {key: value for key, value in vars(data).items() if isinstance(value, Tensor)}
+    return tensors, {key: getattr(data, key) for key in ("hash", "classes", "skipped", "sizes", "remarks")}
 
 
 def _unpacked(name: str, title: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> ImageData:
     labels = {"train_labels": None, "test_labels": None}
-    lists = {
-        "classes": tuple(about["classes"]),
-        "sizes": tuple(map(tuple, about["sizes"])),
-        "remarks": tuple(about["remarks"]),
-    }
-    return ImageData(**{"name": name, "title": title, **labels, **tensors, **about, **lists})
+    return ImageData(name=name, title=title, **labels | tensors | {k: _tuples(v) for k, v in about.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _fingerprint(path: Path) -> tuple:
     """What changes when the files do."""
     if path.is_dir():
-        left = LeftOut()
+        left: LeftOut = defaultdict(set)
         found = sorted((file.name, file.size, file.modified) for file in listing.files(path, left))
-        return (*found, *((reason, *sorted(names)) for reason, names in sorted(left.names.items())))
+        return (*found, *((reason, *sorted(names)) for reason, names in sorted(left.items())))
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 # --- decoding
-
-
-class _Header(NamedTuple):
-    size: tuple[int, int]  # width and height as stored, pixels
-    channels: int  # 1 or 3
 
 
 def _decode_folder(name: str, title: str, path: Path, resolution: int | None) -> ImageData:
@@ -136,12 +130,12 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     A tar is streamed twice. The first pass adds about half to the time, once; a single pass would have to hold
     every file in memory until the most common size is known.
     """
-    left = LeftOut()
+    left: LeftOut = defaultdict(set)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         headers = dict(_visit(path, _header, left, "looking through", None))
-        channels = _common_channels(name, [header.channels for header in headers.values()], left)
-        side = resolution or _default_resolution([min(header.size) for header in headers.values()])
+        channels = _common_channels(name, [channels for _, channels in headers.values()], left)
+        side = resolution or _default_resolution([min(size) for size, _ in headers.values()])
         shape = (len(headers), channels, side, side)
         check_memory(name, shape)
         images = np.zeros(shape, np.uint8)
@@ -163,8 +157,12 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     used = (*train, *test)
     counts = Counter(change for file in used for change in changes[file])
     converted = ", ".join(f"{count:,} {change}" for change, count in sorted(counts.items()))
-    remarks = [f"{what}: {text}" for what, text in (("converted", converted), ("left out", left.text())) if text]
-    sizes = {headers[file].size for file in used}
+    remarks = [
+        f"{what}: {text}"
+        for what, text in (("converted", converted), ("left out", listing.describe(left)))
+        if text
+    ]
+    sizes = {headers[file][0] for file in used}
     return ImageData(
         name,
         title,
@@ -173,7 +171,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         labels(train),
         labels(test),
         classes,
-        skipped=left.faults(),
+        skipped=listing.faults(left),
         sizes=tuple(sorted(sizes)),
         remarks=tuple(remarks + outside),
     )
@@ -203,10 +201,11 @@ def _visit(
             ) from None
         except Exception as error:  # Pillow answers damage with nearly any exception
             if isinstance(error, UnidentifiedImageError) and not _is_named_image(file.name):
-                left.add(listing.UNKNOWN, file.name)
-            elif left.add(listing.BROKEN, file.name) and len(left.names[listing.BROKEN]) <= MOST_NAMED:
-                reason = str(error).partition(" <")[0]
-                log.warning("%s: %s is broken and left out: %s", path, file.name, reason)
+                left[listing.UNKNOWN].add(file.name)
+                continue
+            if file.name not in (broken := left[listing.BROKEN]) and len(broken) < MOST_NAMED:
+                log.warning("%s: %s is broken and left out: %s", path, file.name, str(error).partition(" <")[0])
+            broken.add(file.name)
         else:
             yield file.name, found
 
@@ -217,8 +216,7 @@ def _content(path: Path, file: File) -> bytes | None:
         start = opened.read(MAGIC)
         if not (_is_image(start) or _is_named_image(file.name)):
             return None
-        if file.size > listing.size_limit():
-            raise listing.too_large(path, file.name, file.size)
+        listing.check_size(path, file.name, file.size)
         parts, left = [start], file.size - len(start)
         # no more than declared, whatever has been written to it since
         while left > 0 and (part := opened.read(min(left, listing.PIECE))):
@@ -254,9 +252,10 @@ def _is_named_image(name: str) -> bool:
 # --- what a folder's images have in common
 
 
-def _header(image: Image.Image) -> _Header:
+def _header(image: Image.Image) -> tuple[tuple[int, int], int]:
+    """Width and height as stored, in pixels; channels."""
     _check_range(image)
-    return _Header(image.size, 1 if _is_grey(image) else 3)
+    return image.size, 1 if _is_grey(image) else 3
 
 
 def _check_range(image: Image.Image) -> None:
@@ -324,7 +323,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 def _common_channels(name: str, channels: list[int], left: LeftOut) -> int:
     if not channels:
-        why = f": {left.text()}" if left.names else ""
+        why = f": {listing.describe(left)}" if left else ""
         raise InputError(f"{name} has no image that can be read{why}; known: {', '.join(sorted(suffixes()))}")
     grey, colour = channels.count(1), channels.count(3)
     if grey and colour:

@@ -17,7 +17,6 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
@@ -50,27 +49,18 @@ TWICE = "of a name that is there already"
 FAULTS = (BROKEN, IRREGULAR, OUTSIDE, NOWHERE, TWICE)  # the other two reasons are no damage
 
 
-@dataclass
-class LeftOut:
-    """The names of files that are left out, by reason."""
+LeftOut = dict[str, set[str]]  # names of files that are left out, by reason: a `defaultdict(set)`
 
-    names: dict[str, set[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, name: str) -> bool:
-        """Note a file; return whether it is new."""
-        known = self.names.setdefault(reason, set())
-        new = name not in known
-        known.add(name)
-        return new
+def faults(left: LeftOut) -> int:
+    """The number of files that are broken or cannot be read."""
+    return sum(len(left.get(reason, ())) for reason in FAULTS)
 
-    def faults(self) -> int:
-        """The number of files that are broken or cannot be read."""
-        return sum(len(self.names.get(reason, ())) for reason in FAULTS)
 
-    def text(self) -> str:
-        """`2 broken (a.png, b.png), 1 hidden (.DS_Store)`; empty if nothing is left out."""
-        found = [(reason, self.names[reason]) for reason in (*FAULTS, UNKNOWN, HIDDEN) if reason in self.names]
-        return ", ".join(f"{len(names):,} {reason} ({_some(sorted(names))})" for reason, names in found)
+def describe(left: LeftOut) -> str:
+    """`2 broken (a.png, b.png), 1 hidden (.DS_Store)`; empty if nothing is left out."""
+    found = [(reason, sorted(left[reason])) for reason in (*FAULTS, UNKNOWN, HIDDEN) if reason in left]
+    return ", ".join(f"{len(names):,} {reason} ({_some(names)})" for reason, names in found)
 
 
 def _some(names: list[str]) -> str:
@@ -88,11 +78,6 @@ class File(NamedTuple):
     modified: int = 0  # nanoseconds
 
 
-def size_limit() -> int:
-    """Bytes of a file that may be an image: no image within Pillow's limit on pixels needs more."""
-    return 4 * (Image.MAX_IMAGE_PIXELS or 2**32)
-
-
 def files(path: Path, left: LeftOut) -> Iterator[File]:
     """The files of a directory or archive, in any order, each name once; what is left out is added to `left`.
 
@@ -103,7 +88,7 @@ def files(path: Path, left: LeftOut) -> Iterator[File]:
     seen: set[str] = set()
     for file in _listed(path)(path, left):
         if file.name in seen:
-            left.add(TWICE, file.name)
+            left[TWICE].add(file.name)
         else:
             seen.add(file.name)
             yield file
@@ -160,7 +145,7 @@ def _status(root: str, full: str, left: LeftOut) -> os.stat_result | None:
         status, reason = path.stat(), IRREGULAR
         if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
             return status
-    left.add(reason, _clean(full.removeprefix(root)))
+    left[reason].add(_clean(full.removeprefix(root)))
     return None
 
 
@@ -169,8 +154,7 @@ def _status(root: str, full: str, left: LeftOut) -> os.stat_result | None:
 
 def _zip(path: Path, left: LeftOut) -> Iterator[File]:
     with zipfile.ZipFile(path) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > unpacked_limit(path):
-            raise swollen(path)
+        check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
         for entry in archive.infolist():
             kind = stat.S_IFMT(entry.external_attr >> 16)
             name = _member(entry.filename, kind in (0, stat.S_IFREG), left)
@@ -188,8 +172,7 @@ def _tar(path: Path, left: LeftOut) -> Iterator[File]:
             for entry in archive:
                 # links are not regular files: following them would go back in the stream
                 name = None if entry.isdir() else _member(entry.name, entry.isfile(), left)
-                if entry.size > size_limit():  # it must be decompressed to get past it
-                    raise too_large(path, entry.name, entry.size)
+                check_size(path, entry.name, entry.size)  # of all: to skip one, it is decompressed
                 if name is not None:
                     yield File(name, entry.size, functools.partial(_extracted, archive, entry))
         _check_end(bounded)
@@ -213,15 +196,14 @@ class _Bounded:
     """The content of a tar, up to a limit. tarfile reads headers at once, whatever size they declare."""
 
     def __init__(self, path: Path, content: BinaryIO) -> None:
-        self.path, self.content, self.limit = path, content, unpacked_limit(path)
+        self.path, self.content = path, content
         self.seek, self.tell = content.seek, content.tell
 
     def read(self, size: int) -> bytes:
         if size > PIECE:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         found = self.content.read(size)
-        if self.tell() > self.limit:
-            raise swollen(self.path)
+        check_unpacked(self.path, self.tell())
         return found
 
 
@@ -234,20 +216,20 @@ def _check_end(content: _Bounded) -> None:
         raise tarfile.ReadError("cut off")
 
 
-def unpacked_limit(path: Path) -> int:
-    """Bytes that an archive may have once it is unpacked; images, which are compressed, need fewer."""
-    return max(UNPACKED, UNPACKED_TIMES * path.stat().st_size)
+def check_unpacked(path: Path, size: int) -> None:
+    """Refuse an archive that unpacks to more bytes than images, which are compressed, need."""
+    limit = max(UNPACKED, UNPACKED_TIMES * path.stat().st_size)
+    if size > limit:
+        raise InputError(
+            f"{path} unpacks to more than {limit:,} bytes, as no images do; if it should, unpack it and name its "
+            "folder"
+        )
 
 
-def swollen(path: Path) -> InputError:
-    return InputError(
-        f"{path} unpacks to more than {unpacked_limit(path):,} bytes, as no images do; if it should, unpack it "
-        "and name its folder"
-    )
-
-
-def too_large(path: Path, name: str, size: int) -> InputError:
-    return InputError(f"{path}: {name} has {size:,} bytes, too many for an image; remove it")
+def check_size(path: Path, name: str, size: int) -> None:
+    """Refuse a file with more bytes than any image within Pillow's limit on pixels."""
+    if size > 4 * (Image.MAX_IMAGE_PIXELS or 2**32):
+        raise InputError(f"{path}: {name} has {size:,} bytes, too many for an image; remove it")
 
 
 # --- names
@@ -260,7 +242,7 @@ def _member(name: str, regular: bool, left: LeftOut) -> str | None:
     name = _clean(name.replace("\\", "/"))  # Windows may separate by backslashes
     hidden = any(map(_is_hidden, name.split("/")))
     if hidden or not regular:
-        left.add(HIDDEN if hidden else IRREGULAR, name)
+        left[HIDDEN if hidden else IRREGULAR].add(name)
         return None
     return name
 

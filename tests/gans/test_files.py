@@ -112,16 +112,6 @@ def test_weights_come_back_with_what_they_are(tmp_path: Path) -> None:
     assert names(tmp_path) == ["g.safetensors"]
 
 
-def test_a_failed_save_of_weights_leaves_the_old_file(tmp_path: Path) -> None:
-    file = tmp_path / "g.safetensors"
-    files.save_weights(file, {"a": torch.ones(2)}, {})
-    shared = torch.zeros(4)
-    with pytest.raises(RuntimeError, match="share memory"):
-        files.save_weights(file, {"a": shared, "b": shared}, {})
-    assert files.load_weights(file)[0]["a"].tolist() == [1, 1]
-    assert names(tmp_path) == ["g.safetensors"]
-
-
 def test_weights_that_are_none_are_input_errors_that_name_the_file(tmp_path: Path) -> None:
     missing, text, foreign, empty, folder, broken, cut = (tmp_path / f"{i}.safetensors" for i in range(7))
     text.write_text("this is not safetensors")

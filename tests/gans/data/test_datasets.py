@@ -174,11 +174,6 @@ def test_without_network_one_line_says_what_to_do(root, name, monkeypatch, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_a_folder_to_download_to(tmp_path):
-    (tmp_path / "file").touch()
-    assert "cannot be downloaded" in refusal("mnist", root=tmp_path / "file")
-
-
 def test_complete_files_need_neither_network_nor_write_access(root, monkeypatch):
     write_mnist(root)
 

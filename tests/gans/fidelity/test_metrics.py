@@ -230,6 +230,11 @@ def test_sample_is_fixed_sorted_and_without_repeats():
     assert torch.equal(chosen, chosen.sort().values)
     assert torch.equal(chosen, sample(100, 30))
     assert torch.equal(sample(7, 7), torch.arange(7))
+    assert [require("digits").subset_size(*sizes) for sizes in ((40, 1000), (1000, 30), (900, 900))] == [
+        40,
+        30,
+        500,
+    ]
 
 
 def test_features_sorted_by_class_are_compared_by_a_sample_of_both_sides(monkeypatch):
@@ -243,12 +248,6 @@ def test_features_sorted_by_class_are_compared_by_a_sample_of_both_sides(monkeyp
     assert found.recall.value > 0.7
     assert found.coverage.value > 0.7
     assert of_equal_sizes(generated[:100], real[:100]) == neighbourhood(generated[:100], real[:100])
-
-
-def test_subsets_never_exceed_the_images():
-    assert settings(require("digits"), 40, 1000)["kid_subset_size"] == 40
-    assert settings(require("digits"), 1000, 30)["kid_subset_size"] == 30
-    assert settings(require("digits"), 5000, 5000)["kid_subset_size"] == 500
 
 
 # On the features' device: the arithmetic that a GPU runs, here on a CPU

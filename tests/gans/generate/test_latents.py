@@ -46,22 +46,16 @@ def test_truncated_latents_are_those_within_the_limit_and_others_for_the_rest():
 @pytest.mark.parametrize("between", latents.BETWEEN.values())
 def test_paths_begin_and_end_at_their_latents(between):
     a, b = latents.draw(2, 64, seed=0)
-    ends = between(a, b, torch.tensor([0.0, 1.0]))
-    assert torch.allclose(ends, torch.stack([a, b]), atol=1e-6)
+    assert torch.allclose(between(a, b, torch.tensor([0.0, 1.0])), torch.stack([a, b]), atol=1e-6)
 
 
-def test_slerp_of_a_right_angle():
-    a, b = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 2.0])
-    thirds = latents.slerp(a, b, torch.tensor([1 / 3, 1 / 2, 2 / 3]))
-    root = math.sqrt(3)
-    assert torch.allclose(thirds, torch.tensor([[root, 1], [math.sqrt(2), math.sqrt(2)], [1, root]]))
-
-
-def test_slerp_of_different_lengths_is_the_formula():
-    a, b = np.array([3.0, 0.0]), np.array([1.0, 1.0])  # 45 degrees apart
-    t, w = 0.3, math.pi / 4
-    expected = math.sin((1 - t) * w) / math.sin(w) * a + math.sin(t * w) / math.sin(w) * b
-    found = latents.slerp(torch.tensor(a), torch.tensor(b), torch.tensor([t]))
+@pytest.mark.parametrize(
+    ("a", "b", "w"), [([2.0, 0.0], [0.0, 2.0], math.pi / 2), ([3.0, 0.0], [1.0, 1.0], math.pi / 4)]
+)
+def test_slerp_is_the_formula(a, b, w):
+    t, a, b = np.array([0.3, 0.5, 0.9])[:, None], np.array(a), np.array(b)
+    expected = np.sin((1 - t) * w) / math.sin(w) * a + np.sin(t * w) / math.sin(w) * b
+    found = latents.slerp(torch.tensor(a), torch.tensor(b), torch.tensor(t[:, 0]))
     assert np.allclose(found.numpy(), expected)
 
 
@@ -78,7 +72,6 @@ def test_slerp_keeps_lengths_where_lerp_does_not():
 def test_slerp_without_a_circle_is_the_straight_line(factor):
     a, t = latents.draw(1, 16, seed=0)[0], torch.tensor([0.0, 0.25, 1.0])
     assert torch.allclose(latents.slerp(a, factor * a, t), latents.lerp(a, factor * a, t), atol=1e-3)
-    assert latents.slerp(a, factor * a, t).isfinite().all()
 
 
 def test_a_path_passes_its_stops():
