@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import __main__ as command
 from benchmarks import plan as plans
 from benchmarks.executors import executor
 from benchmarks.executors.gpu import GpuPool
@@ -26,6 +25,7 @@ from benchmarks.plan import check_cell
 from benchmarks.runner import MatrixOutcome, MatrixRun
 from benchmarks.scores import score
 from gans import files
+from gans.commands.main import main
 from gans.compute import devices, graphs
 from gans.errors import InputError
 from gans.fidelity import require
@@ -221,12 +221,12 @@ def here(finished, monkeypatch, capsys):
     for key in ("MLFLOW_TRACKING_URI", "GANS_DATA"):
         monkeypatch.setenv(key, bench.environment[key])
     monkeypatch.chdir(bench.folder)
-    monkeypatch.setattr(command, "preload", lambda *modules: None)
+    monkeypatch.setattr("benchmarks.executors.processes.preload", lambda *modules: None)
     handler = signal.getsignal(signal.SIGTERM)
 
     def run(*flags: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["benchmarks", "tiny.toml", *flags])
-        code = command.main()
+        monkeypatch.setattr(sys, "argv", ["gans", "bench", "tiny.toml", *flags])
+        code = main()
         return code, "".join(capsys.readouterr())
 
     yield run
@@ -247,7 +247,7 @@ def test_a_second_run_finds_all_finished(finished, here):
     assert code == 0, output
     assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
     (last,) = bench.runs("matrix").values()
-    assert "MODELS=gan" in last.data.tags["mlflow.note.content"]
+    assert "--models gan" in last.data.tags["mlflow.note.content"]
     code, output = here("--dry-run")
     assert code == 0
     assert output.count("finished") == 2
@@ -358,9 +358,9 @@ def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypa
         return MatrixRun(read_matrix(str(path)), Selection(), machine, store)
 
     asked, plain, apart = planned(True), planned(None), planned(True, "ray")
-    assert asked.command() == f"make bench MATRIX={path} GRAPH=1 WORKERS=local"
-    assert plain.command() == f"make bench MATRIX={path} WORKERS=local"
-    assert planned(False).command() == f"make bench MATRIX={path} GRAPH=0 WORKERS=local"
+    assert asked.command() == f"gans bench {path} --graph --workers local"
+    assert plain.command() == f"gans bench {path} --workers local"
+    assert planned(False).command() == f"gans bench {path} --no-graph --workers local"
     assert plain.remarks() == asked.remarks() == []
     assert apart.remarks()[-1] == "GRAPH=1 is for one process; over Ray these models train without graphs: mdgan"
     found = {}
