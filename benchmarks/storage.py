@@ -24,7 +24,6 @@ from gans import files, schema
 from gans.errors import InputError, first_line
 from gans.runs import locks
 from gans.runs.events import FILE, MARKS, run_folders, run_paths
-from gans.runs.export import LOCK as EXPORT_LOCK
 from gans.runs.locks import Holder
 from gans.urls import shown
 
@@ -37,7 +36,6 @@ LAPSE = 60.0  # seconds without a sign of life, after which a runner of another 
 TRIES, PAUSE = 3, 2.0  # for a request, and seconds between them
 NETWORKS = {schema.CHECKPOINT, schema.GENERATOR}
 LAST = {FILE: 1, MARKS: 2}  # events are brought after the files that they name
-STAYS = {locks.LOCK, EXPORT_LOCK, schema.PREVIOUS, LEASE, TOKEN}
 
 
 class Mirror:
@@ -127,7 +125,7 @@ class Mirror:
         return {
             path: about
             for path, about in found.items()
-            if self.remote.get(path) != about and PurePosixPath(path).name not in STAYS
+            if self.remote.get(path) != about and travels(PurePosixPath(path).name)
         }
 
     def note(self, path: str, about: str) -> None:
@@ -159,7 +157,7 @@ class Mirror:
             for path in sorted((self.root / below).rglob("*"), key=rank):
                 name = path.relative_to(self.root).as_posix()
                 with suppress(FileNotFoundError):  # it was removed meanwhile
-                    if path.is_file() and travels(path) and self.local.get(name) != state(path):
+                    if path.is_file() and travels(path.name) and self.local.get(name) != state(path):
                         self.put(name)
         if self.failed:
             why = next(iter(self.failed.values()))
@@ -287,9 +285,9 @@ def rank(path: Path) -> tuple[int, str]:
     return (-1 if path.name in NETWORKS else LAST.get(path.name, 0)), str(path)
 
 
-def travels(path: Path) -> bool:
-    """Whether a file belongs to others too: no lock, and none that `gans.files` is writing."""
-    return path.name not in STAYS and not (path.name.startswith(".") and path.suffix[1:].isdigit())
+def travels(name: str) -> bool:
+    """Whether a file belongs to others too: locks, and files that are being written, have names with a dot."""
+    return not name.startswith(".") and name not in (schema.PREVIOUS, LEASE)
 
 
 def opened(url: str) -> tuple[Any, str]:

@@ -48,7 +48,7 @@ STOPPING = 10.0  # seconds that jobs have to end in
 COUNT = 2.0  # seconds between looks at how large the cluster is
 TRIES = 3  # to reach a storage: drivers take seconds to import on a busy node
 # of the runner's environment, what says where things are and with which credentials they are had
-PASSED_ON = ("GANS_", "MLFLOW_", "PG", "AWS_")
+PASSED_ON = ("GANS_", "PG", "AWS_")
 ROOT = Path(__file__).parents[2]
 ROOMS = ("gans", "benchmarks", "sweeps", "reports")
 # whose versions move numbers, or have to be the same for what is sent
