@@ -476,7 +476,8 @@ class RayExecutor:
         except errors.RayTaskError as error:
             return Result(schema.FAILED, cause(error))
         except errors.RayError as error:
-            if node and node not in {each.id for each in self.cluster.nodes()}:
+            alive = {each.id for each in self.cluster.nodes()}
+            if isinstance(error, errors.NodeDiedError) or (node and node not in alive):
                 return Lost(f"node {self.cluster.name(node)} is gone", Fault.NONE)
             why = "its process died" if isinstance(error, errors.WorkerCrashedError) else cause(error)
             return Lost(f"{why}, on node {self.cluster.name(node)}" if node else why, Fault.OWN)
