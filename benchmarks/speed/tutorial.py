@@ -47,21 +47,12 @@ class Pictures(Dataset):
 
 def plain(network: nn.Module) -> nn.Module:
     """The network with torch's own layers in place of our faster ones: the same weights, the same function."""
-    for parent in list(network.modules()):
-        for name, layer in parent.named_children():
-            if isinstance(layer, Double | Fold | Halve | ToPixels | Unfold):
-                setattr(parent, name, plain_convolution(layer))
-            elif is_parametrized(layer, "weight"):
-                plain_spectral_norm(layer)
+    for layer in list(network.modules()):
+        if isinstance(layer, Double | Fold | Halve | ToPixels | Unfold):
+            layer.__class__ = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.ConvTranspose2d  # type: ignore[assignment]
+        elif is_parametrized(layer, "weight"):
+            plain_spectral_norm(layer)
     return network
-
-
-def plain_convolution(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
-    kind = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.ConvTranspose2d
-    sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
-    theirs = kind(*sizes, bias=layer.bias is not None)  # type: ignore[arg-type]
-    theirs.load_state_dict(layer.state_dict())
-    return theirs
 
 
 def plain_spectral_norm(layer: nn.Module) -> None:

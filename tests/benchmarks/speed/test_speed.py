@@ -145,25 +145,17 @@ def test_turns_are_interleaved_and_reversed() -> None:
 
 
 def counting() -> dict[str, Step]:
-    """A contender that takes its time, one whose process dies, and one that fails."""
+    """A contender that takes its time, and one whose process dies."""
     torch.set_num_threads(2)
-
-    def fail() -> None:
-        raise FileNotFoundError("no image")
-
-    return {"sleep": lambda: time.sleep(0.02), "exit": lambda: os._exit(3), "fail": fail}
+    return {"sleep": lambda: time.sleep(0.02), "exit": lambda: os._exit(3)}
 
 
 def test_contenders_have_a_process_of_their_own() -> None:
-    before = torch.get_num_threads()
     with contenders(counting, CPU) as turns:
-        assert list(turns) == ["sleep", "exit", "fail"]
         assert 0.02 <= turns["sleep"](5) < 0.2
-        assert torch.get_num_threads() == before
-        with pytest.raises(FileNotFoundError, match="no image"):
-            turns["fail"](1)
-    with pytest.raises(RuntimeError, match="terminated abruptly"), contenders(counting, CPU) as turns:
-        turns["exit"](1)
+        assert torch.get_num_threads() == 1
+        with pytest.raises(RuntimeError, match="terminated abruptly"):
+            turns["exit"](1)
 
 
 @pytest.mark.slow
