@@ -198,6 +198,15 @@ def test_a_part_that_is_none_is_one_line(kind, text, says, gans, tmp_path, one_t
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_part_that_exits_in_training_fails_its_run_in_one_line(gans, tmp_path, one_thread):
+    text = "PART = draws(lambda x: torch.zeros(2, 1, 16, 16) if len(x) == 2 else exits())"
+    (tmp_path / "mine.py").write_text(TEMPLATE + text)
+    code, said = gans(*WORDS["model"])
+    assert (code, said) == (1, "")
+    (traceback,) = (tmp_path / "runs").rglob("traceback.txt")
+    assert "sys.exit(3)" in traceback.read_text()
+
+
 def test_config_of_what_is_no_model_is_one_line(gans):
     says = "error: os:system is a function, not a gans.models.Model; name another model\n"
     assert gans("config", "os:system") == (2, says)

@@ -75,7 +75,7 @@ def train(options: Train) -> int:
     from gans.compute import devices, precision
     from gans.registry import MODELS
     from gans.runs.cell import resolve
-    from gans.runs.execute import Place, check_workers, run_cell
+    from gans.runs.execute import Place, check_workers, reason, run_cell
     from gans.runs.export import Exporter, say, say_left, sync
     from gans.runs.stale import close_stale
     from gans.runs.tracking import Store
@@ -100,14 +100,28 @@ def train(options: Train) -> int:
     say(sync(runs, store))
     with Exporter(runs, store) as exporter, Display(Forecast({cell.name: cell.experiment.budget})) as display:
         display.start(cell.name, cell.experiment.budget)
-        outcome = run_cell(cell, folder, place, partial(display.update, cell.name))
+        try:
+            outcome = run_cell(cell, folder, place, partial(display.update, cell.name))
+        except (InputError, OSError):
+            raise
+        except (Exception, SystemExit) as error:  # of a part from outside, most often; its run has ended as failed
+            display.end(
+                cell.name, schema.FAILED, f"{reason(error)}; see {folder / schema.KEPT / schema.TRACEBACK}"
+            )
+            return 1
         display.end(cell.name, outcome.status, outcome.reason)
-    print(ending(cell.metric, outcome, folder))
+    print(ending(cell.metric, outcome, folder, plugin(cell.experiment.networks.name)))
     say_left(exporter.synced)
     return 0 if outcome.status == schema.FINISHED else 1
 
 
-def ending(metric: str, outcome: Scored, folder: Path) -> str:
+def plugin(model: str) -> str:
+    """What a command needs that draws from a model from outside."""
+    module, outside, _ = model.partition(":")
+    return f" --plugin {module}" if outside else ""
+
+
+def ending(metric: str, outcome: Scored, folder: Path, plugin: str = "") -> str:
     """The few numbers that matter, where the rest is, and what to do with it."""
     seconds = ", ".join(f"{part} {duration(spent)}" for part, spent in outcome.seconds.items())
     if not outcome.scores:
@@ -119,7 +133,7 @@ def ending(metric: str, outcome: Scored, folder: Path) -> str:
             f"seconds    {seconds}",
             f"generator  {generator}",
             f"pictures   {folder / schema.SAMPLES}, {folder / schema.FILM}",
-            f"next       gans sample {generator}   gans walk {generator}   gans ui",
+            f"next       gans sample {generator}{plugin}   gans walk {generator}{plugin}   gans ui",
         ]
     )
 
