@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from safetensors import SafetensorError, safe_open
@@ -185,45 +186,26 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     """
     import torch
 
-    if not _sealed(path):  # of an earlier version, or damaged: on the CPU no device is to blame
+    content = path.read_bytes()
+    mark, digest = SEAL.unpack(content[-SEAL.size :].rjust(SEAL.size))
+    if mark == SEALED and hashlib.sha256(memoryview(content)[: -SEAL.size]).digest() != digest:
+        raise Damaged(f"{path} is damaged (its checksum is another)")
+
+    def read(device: torch.device | str) -> Any:
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+
+    if mark != SEALED:  # of an earlier version, or damaged: on the CPU no device is to blame
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch documents no list of what a damaged file raises; OSError is among it
+            read("cpu")
+        except Exception as error:  # torch documents no list of what a damaged file raises
             raise Damaged(f"{path} is damaged or no checkpoint ({first_line(error)})") from None
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = read(device)
     except pickle.UnpicklingError as error:  # code, which is not run
         raise Damaged(f"{path} is no checkpoint of this suite ({first_line(error)})") from None
     if not isinstance(state, dict):
         raise InputError(f"{path} holds {type(state).__name__}, no training state; move it away to start again")
     return state
-
-
-def _sealed(path: Path) -> bool:
-    """Whether the file has a seal, which is compared.
-
-    Raises:
-        Damaged: with its content.
-    """
-    with path.open("rb") as file:
-        content = max(0, path.stat().st_size - SEAL.size)
-        file.seek(content)
-        mark, digest = SEAL.unpack(file.read().rjust(SEAL.size))
-        if mark != SEALED:
-            return False
-        file.seek(0)
-        if _sha256(file, content) != digest:
-            raise Damaged(f"{path} is damaged (its checksum is another)")
-    return True
-
-
-def _sha256(file: BinaryIO, count: int) -> bytes:
-    """Of so many bytes."""
-    digest = hashlib.sha256()
-    while count and (part := file.read(min(count, 2**20))):
-        digest.update(part)
-        count -= len(part)
-    return digest.digest()
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
