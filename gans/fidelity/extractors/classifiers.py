@@ -4,7 +4,7 @@ images, one for colour."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -91,17 +91,26 @@ def build(network: str, channels: int, classes: int) -> Classifier:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """The rounding of sums depends on the number of threads, and a training amplifies it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
 def reproducible(seed: int) -> Iterator[None]:
     """Seeded, deterministic and on one thread inside; the caller's random state and settings come back."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with seeds.forked(seed):
-        torch.set_num_threads(1)  # the order of summation depends on the number of threads
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with seeds.forked(seed), one_thread():
         torch.use_deterministic_algorithms(True)
         try:
             yield
         finally:
             torch.use_deterministic_algorithms(deterministic)
-            torch.set_num_threads(threads)
 
 
 def _shifted(images: Tensor) -> Tensor:
@@ -197,21 +206,28 @@ def train(images: Tensor, labels: Tensor, classes: int, seed: int = SEED) -> Cla
     with reproducible(seed):
         model = build(recipe.network, images.shape[1], classes)
         steps = recipe.steps(len(images))
-        rate = recipe.learning_rate
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
-        for batch in _batches(len(images), recipe.batch, steps):
-            loss = _loss(model, recipe, images[batch], labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+        batches = _batches(len(images), recipe.batch, steps)
+        losses = (_loss(model, recipe, images[batch], labels[batch]) for batch in batches)
+        minimise(model, losses, steps, recipe.learning_rate, recipe.weight_decay)
     return model.eval()
 
 
+def minimise(model: nn.Module, losses: Iterable[Tensor], steps: int, rate: float, weight_decay: float) -> None:
+    """A step of AdamW for each of `steps` losses, with a learning rate that rises and falls."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
+    for loss in losses:
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
 @torch.no_grad()
-def accuracy(model: Classifier, images: Tensor, labels: Tensor) -> float:
+def accuracy(
+    model: Classifier, images: Tensor, labels: Tensor, prepare: Callable[[Tensor], Tensor] = to_float
+) -> float:
     """The fraction of uint8 images, (n, channels, side, side), whose largest logit is their label's."""
     model.eval()
-    predicted = torch.cat([model(to_float(part))[1].argmax(dim=1) for part in images.split(512)])
+    predicted = torch.cat([model(prepare(part))[1].argmax(dim=1).cpu() for part in images.split(512)])
     return (predicted == labels).double().mean().item()

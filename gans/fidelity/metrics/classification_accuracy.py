@@ -6,7 +6,8 @@ Ravuri and Vinyals 2019 (1905.10887).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from gans import seeds
 from gans.data.images import to_float
 from gans.fidelity.comparison import Comparison, Labelled, sample
-from gans.fidelity.extractors.classifiers import Classifier, build
+from gans.fidelity.extractors.classifiers import Classifier, accuracy, build, minimise, one_thread
 from gans.fidelity.metric import Measured, Metric
 from gans.fidelity.protocol import SEED
 
@@ -44,9 +45,10 @@ def score(generated: Labelled, real: Labelled, device: torch.device) -> Measured
     """
     judges = real[sample(len(real.labels), JUDGES)]
     classes = int(max(generated.labels.max(), judges.labels.max())) + 1
-    with _one_thread() if device.type == "cpu" else nullcontext():
+    with one_thread() if device.type == "cpu" else nullcontext():
         models = [train(generated, classes, SEED + i, device) for i in range(TRAININGS)]
-        found = [accuracy(model, judges, device) for model in models]
+        prepare = partial(_input, device=device)
+        found = [accuracy(model, judges.images, judges.labels, prepare) for model in models]
     mean, spread = float(np.mean(found)), float(np.std(found, ddof=1))
     error = (spread**2 / TRAININGS + mean * (1 - mean) / len(judges.labels)) ** 0.5
     return Measured(mean, error, spread)
@@ -56,41 +58,22 @@ def train(given: Labelled, classes: int, seed: int, device: torch.device) -> Cla
     """The network `small` after its budget, in eval mode; on a CPU with one thread always the same."""
     with seeds.forked(seed):
         model = build("small", given.images.shape[1], classes).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=RATE, total_steps=STEPS)
     order = seeds.generator(seed, "classification accuracy")
-    with torch.enable_grad():
+
+    def losses() -> Iterator[Tensor]:
         for _ in range(STEPS):
             batch = given[torch.randint(len(given.labels), (BATCH,), generator=order)]
             _, logits = model(_input(batch.images, device))
-            optimizer.zero_grad()
-            F.cross_entropy(logits, batch.labels.to(device)).backward()
-            optimizer.step()
-            schedule.step()
+            yield F.cross_entropy(logits, batch.labels.to(device))
+
+    with torch.enable_grad():
+        minimise(model, losses(), STEPS, RATE, WEIGHT_DECAY)
     return model.eval()
-
-
-@torch.no_grad()
-def accuracy(model: Classifier, judges: Labelled, device: torch.device) -> float:
-    """The share of images that the classifier gets right."""
-    seen = [model(_input(part, device))[1].argmax(1).cpu() for part in judges.images.split(512)]
-    return (torch.cat(seen) == judges.labels).double().mean().item()
 
 
 def _input(images: Tensor, device: torch.device) -> Tensor:
     pixels = to_float(images.to(device))
     return F.adaptive_avg_pool2d(pixels, SIDE) if pixels.shape[-1] > SIDE else pixels
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread: the rounding of sums depends on their number, and a training amplifies it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 # Its value does not depend on the extractor. It needs "classes" so that a table has it once.
