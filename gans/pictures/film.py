@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from PIL import Image, ImageDraw
 
@@ -32,12 +33,15 @@ SHADE, LINE = "#c8c8c8", "#808080"
 THRIFT = ((8, 64), (8, 32), (6, 32), (5, 32), (4, 32), (4, 16), (3, 16), (2, 16))
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
-class Track:
-    """One training: a title, and its grids by thousands of images seen."""
+class Track(Generic[T]):
+    """One training: a title, and its grids, files or images of them, by thousands of images seen."""
 
     title: str
-    grids: Mapping[float, Path]
+    grids: Mapping[float, T]
 
     @property
     def last(self) -> float:
@@ -48,13 +52,16 @@ class Track:
         return min(self.grids, key=lambda kimg: abs(kimg - share * self.last))
 
 
+Images = Sequence[Image.Image]
+
+
 def grids(pictures: Mapping[str, Path]) -> dict[float, Path]:
     """The grids among the pictures that a training drew, by thousands of images seen."""
     found = {re.fullmatch(rf"([\d.]+){re.escape(ENDING)}", name): path for name, path in pictures.items()}
     return {float(name[1]): path for name, path in found.items() if name}
 
 
-def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT) -> bool:
+def save_film(tracks: Sequence[Track[Path]], side: int, path: Path, limit: int = LIMIT) -> bool:
     """Write the film of trainings side by side as a GIF; False, and no file, if there is nothing to show.
 
     Frames of different trainings are at the same share of their budgets; a caption gives the number of images
@@ -67,14 +74,12 @@ def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT
         limit: bytes; images of a grid and colours are reduced until it fits.
     """
     broken: list[Path] = []
-    read = [_read(track, side, broken) for track in tracks]
+    moving = [track for track in (_read(track, side, broken) for track in tracks) if len(track.grids) > 1]
     if broken:
         log.warning("a film leaves out %d damaged pictures, %s is the first", len(broken), broken[0])
-    moving = [(track, images) for track, images in read if len(images) > 1]
-    if not moving or not all(images for _, own in moving for images in own.values()):
+    if not moving or not all(images for track in moving for images in track.grids.values()):
         return False  # nothing that moves, or grids of another size than they should have
-    tracks, pictures = zip(*moving, strict=True)
-    films = (_film(tracks, pictures, min(side, SIDE), *thrift) for thrift in THRIFT)
+    films = (_film(moving, min(side, SIDE), *thrift) for thrift in THRIFT)
     content = next((film for film in films if len(film) <= limit), None)
     if content is None:
         return False
@@ -82,30 +87,23 @@ def save_film(tracks: Sequence[Track], side: int, path: Path, limit: int = LIMIT
     return True
 
 
-def _read(track: Track, side: int, broken: list[Path]) -> tuple[Track, dict[float, list[Image.Image]]]:
-    """The images of a training by moment, and the training as far as it can be read; the rest goes to `broken`."""
-    pictures = {}
+def _read(track: Track[Path], side: int, broken: list[Path]) -> Track[Images]:
+    """The training with the images of its grids; files that cannot be read go to `broken`."""
+    found = {}
     for kimg, grid in track.grids.items():
         try:
-            pictures[kimg] = _small(tiles(grid, side))
+            found[kimg] = [image.reduce(max(1, image.width // SIDE)) for image in tiles(grid, side)]
         except UNREADABLE:
             broken.append(grid)
-    return replace(track, grids={kimg: track.grids[kimg] for kimg in pictures}), pictures
+    return Track(track.title, found)
 
 
-def _small(images: Sequence[Image.Image]) -> list[Image.Image]:
-    return [image.reduce(max(1, image.width // SIDE)) for image in images]
-
-
-Pictures = Sequence[Mapping[float, Sequence[Image.Image]]]
-
-
-def _film(tracks: Sequence[Track], pictures: Pictures, side: int, columns: int, colours: int) -> bytes:
+def _film(tracks: Sequence[Track[Images]], side: int, columns: int, colours: int) -> bytes:
     count = max(len(track.grids) for track in tracks)
     layout = Layout.of(len(tracks), side, columns)
     titles = fitted((track.title for track in tracks), layout.grid)
     tracks = [replace(track, title=titles[track.title]) for track in tracks]
-    frames = [_frame(tracks, pictures, step / (count - 1), layout) for step in range(count)]
+    frames = [_frame(tracks, step / (count - 1), layout) for step in range(count)]
     return video.gif(frames, [FRAME] * (count - 1) + [HOLD], colours)
 
 
@@ -152,23 +150,19 @@ class Layout:
         return self.across * (width + GAP) + GAP, self.down * (height + GAP) + GAP
 
 
-def _frame(tracks: Sequence[Track], pictures: Pictures, share: float, layout: Layout) -> Image.Image:
-    frame = Image.new(pictures[0][tracks[0].at(share)][0].mode, layout.size, PAPER)
+def _frame(tracks: Sequence[Track[Images]], share: float, layout: Layout) -> Image.Image:
+    mode = tracks[0].grids[tracks[0].at(share)][0].mode
+    frame = Image.new(mode, layout.size, PAPER)
     width, height = layout.panel
-    for place, (track, images) in enumerate(zip(tracks, pictures, strict=True)):
+    for place, track in enumerate(tracks):
         row, column = divmod(place, layout.across)
         corner = (GAP + column * (width + GAP), GAP + row * (height + GAP))
-        _panel(frame, corner, track, images, share, layout)
+        _panel(frame, corner, track, share, layout)
     return frame
 
 
 def _panel(
-    frame: Image.Image,
-    corner: tuple[int, int],
-    track: Track,
-    images: Mapping[float, Sequence[Image.Image]],
-    share: float,
-    layout: Layout,
+    frame: Image.Image, corner: tuple[int, int], track: Track[Images], share: float, layout: Layout
 ) -> None:
     left, top = corner
     kimg = track.at(share)
@@ -176,7 +170,7 @@ def _panel(
     draw.fontmode = "1"  # no smoothed edges: they would cost colours and bytes
     draw.text((left, top), track.title, fill=INK, font=font())
     top += TEXT + GAP
-    frame.paste(mosaic(images[kimg], layout), (left, top))
+    frame.paste(mosaic(track.grids[kimg], layout), (left, top))
     top += layout.grid + GAP // 2
     draw.rectangle((left, top, left + layout.grid - 1, top + BAR - 1), fill=SHADE)
     reached = round((layout.grid - 1) * kimg / track.last)
@@ -194,7 +188,7 @@ def caption(kimg: float, most: int) -> str:
     return next((text for text in words if pixels(text) <= most), words[-1])
 
 
-def mosaic(images: Sequence[Image.Image], layout: Layout) -> Image.Image:
+def mosaic(images: Images, layout: Layout) -> Image.Image:
     """The first images as a grid on grey, enlarged."""
     stride, n = layout.side + 1, layout.columns
     canvas = Image.new(images[0].mode, (n * stride + 1, n * stride + 1), LINE)
