@@ -1,5 +1,4 @@
-"""A matrix and a sweep on three nodes, which one machine plays, with PostgreSQL behind them: nodes, runners and
-workers die, and nothing is lost."""
+"""A matrix and a sweep on three nodes of one machine: nodes, runners and workers die, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -91,13 +90,8 @@ def over(process: subprocess.Popen[str]) -> Callable[[], str | None]:
     return lambda: None if process.poll() is None else process.communicate()[0]
 
 
-def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_locally(
-    three,
-    postgres,  # noqa: F811
-    tmp_path,
-) -> None:
-    uri = f"{postgres}/tracking"
-    made = bench(tmp_path / "ray", MLFLOW_TRACKING_URI=uri, RAY_ADDRESS=three.address)
+def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_locally(three, tmp_path) -> None:
+    made = bench(tmp_path / "ray", RAY_ADDRESS=three.address)
     runs = made.folder / "runs"
     first = made.start("--engine", "ray")
     pids = until(lambda: len(at_work(runs)) == 3 and at_work(runs), over(first))
@@ -124,9 +118,8 @@ def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_l
     assert made.scores() == local.scores()  # to the last bit: a thread each
 
 
-def test_runs_at_a_url_outlive_their_runner_its_folder_and_a_node(three, postgres, tmp_path) -> None:  # noqa: F811
-    variables = {"MLFLOW_TRACKING_URI": f"{postgres}/tracking", "RAY_ADDRESS": three.address}
-    made = bench(tmp_path / "ray", TMPDIR=str(tmp_path), **variables)
+def test_runs_at_a_url_outlive_their_runner_its_folder_and_a_node(three, tmp_path) -> None:
+    made = bench(tmp_path / "ray", TMPDIR=str(tmp_path), RAY_ADDRESS=three.address)
     there = tmp_path / "there"
     asked = ["--engine", "ray", "--runs", there.as_uri()]
     first = made.start(*asked)
