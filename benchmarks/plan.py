@@ -117,7 +117,7 @@ class MatrixPlan:
             cells = [p.cell for p in self.planned]
             machine.cluster.check_cells(cells, machine.threads(self.side), workers_of(self.spread))
         elif self.spread:
-            check_cluster(self.spread, self.device)
+            cluster.require(workers_of(self.spread), self.device)
         self.floors = self.list_floors()
         writable(machine.runs)
 
@@ -281,11 +281,6 @@ def why_not(name: str) -> str:
     except InputError as error:
         return str(error)
     return ""
-
-
-def check_cluster(spread: Sequence[Planned], device: torch.device) -> None:
-    """Refuse, before anything runs, a cluster without room for the largest cell."""
-    cluster.require(workers_of(spread), device)
 
 
 def workers_of(spread: Sequence[Planned]) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.executors.gpu_worker import Cancel, Dying, Ready, Work, serve
-from benchmarks.executors.processes import death, received
+from benchmarks.executors.processes import death, received, start
 from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Result
 from gans import schema
 
@@ -56,12 +56,10 @@ class Worker:
         self.send(Work(number, pickle.dumps(job)))
 
     def start(self) -> None:
-        context = multiprocessing.get_context("forkserver")
         self.output.write_bytes(b"")
         self.reason = ""
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, self.visible, self.output), daemon=True)
-        self.process.start()
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.process = start(serve, theirs, self.visible, self.output)
         theirs.close()
 
     def send(self, order: Work | Cancel) -> None:

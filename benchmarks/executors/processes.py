@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -24,7 +24,9 @@ from typing import Any
 import psutil
 
 from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Result, failure
-from gans.errors import take_any_text
+from gans.errors import InputError, take_any_text
+
+TRIES = 3  # to start a process
 
 
 @dataclass
@@ -48,7 +50,6 @@ class Processes:
 
     def __init__(self, parallel: int) -> None:
         self.parallel = parallel
-        self.context = multiprocessing.get_context("forkserver")
         self.workers: dict[int, Worker] = {}
         self.begun: list[int] = []
 
@@ -56,9 +57,8 @@ class Processes:
         return len(self.workers) < self.parallel
 
     def submit(self, number: int, job: Job, alone: bool = False) -> None:
-        ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=work, args=(job, theirs), name=job.name)
-        process.start()
+        ours, theirs = multiprocessing.Pipe()
+        process = start(work, job, theirs)
         theirs.close()
         self.workers[number] = Worker(process, ours)
         self.begun.append(number)
@@ -87,6 +87,17 @@ class Processes:
         for worker in self.workers.values():
             worker.process.kill()
             worker.process.join()
+
+
+def start(target: Callable[..., None], *arguments: object) -> Any:
+    """A process; it is started again if somebody killed the fork server meanwhile, which comes anew then."""
+    context = multiprocessing.get_context("forkserver")
+    for _ in range(TRIES):
+        process = context.Process(target=target, args=arguments, daemon=True)
+        with suppress(EOFError, ConnectionError):
+            process.start()
+            return process
+    raise InputError("the fork server of Python dies whenever it is started; see its messages above")
 
 
 def received(pipe: Connection) -> Iterator[Any]:

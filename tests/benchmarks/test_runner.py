@@ -348,7 +348,7 @@ def test_cells_on_a_cpu_have_processes(monkeypatch):
 
 def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(graphs, "wanted", lambda asked, device: bool(asked))  # there is no CUDA device here
-    monkeypatch.setattr("benchmarks.plan.check_cluster", lambda cells, device: None)
+    monkeypatch.setattr("gans.training.mdgan.cluster.require", lambda cells, device: None)
     path = tmp_path / "rules.toml"
     path.write_text(TINY + "[models.mdgan]\n[models.fl-gan]\n")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")

@@ -119,16 +119,6 @@ def test_the_guilty_one_is_found_and_the_innocent_finish_together(tmp_path):
     assert "in aborting" in log  # where it was, as faulthandler says
 
 
-def test_who_is_there_when_two_processes_die_goes_on_alone(tmp_path):
-    """Five jobs abort, one is steady: it dies with others twice at most, and finishes."""
-    calls = {"steady": partial(steady, shared=str(tmp_path), starts=2)}
-    calls |= {f"aborting{n}": partial(aborting, shared=str(tmp_path), others=1) for n in range(5)}
-    ended = results(run(tmp_path, calls, gpus=1, width=2))
-    assert ended.pop("steady").status == "finished"
-    assert set(ended.values()) == {Result("failed", "killed by SIGABRT")}
-    assert 2 <= len(starts(tmp_path)) <= 3
-
-
 def test_a_job_without_memory_beside_others_goes_on_alone(tmp_path):
     calls = {f"greedy{n}": partial(greedy, shared=str(tmp_path)) for n in range(2)}
     events = run(tmp_path, calls | {"insatiable": insatiable, "well": well}, gpus=1, width=4)
@@ -156,16 +146,6 @@ def test_a_job_that_hangs_costs_its_process_and_no_other_job(tmp_path):
     assert ended["endless"] == Result("timed out", "still running after 0.0333333 minutes")
     assert ended["steady"].status == "finished"
     assert len(set(starts(tmp_path))) == 2
-
-
-def test_closing_the_events_stops_its_processes(tmp_path):
-    pidfile = tmp_path / "pid"
-    job = Job("endless", partial(endless, pidfile=str(pidfile)), tmp_path, 0, 60)
-    events = Supervisor(GpuPool([None], 3), [job]).events()
-    assert isinstance(next(events), Started)
-    pid = wait_for(pidfile)
-    events.close()
-    assert gone(pid)
 
 
 RUNNER = """
