@@ -50,7 +50,7 @@ def train(options: Bench, matrix: Matrix) -> int:
     from benchmarks.runner import MatrixRun
     from gans.commands.progress import busy
     from gans.runs.export import say, say_left
-    from gans.runs.tracking import Store
+    from gans.runs.store import Store
 
     with busy("reading data, looking for extractors"):
         matrix_run = MatrixRun(matrix, options.selection, options.machine, Store())
@@ -71,7 +71,7 @@ def dry(options: Bench, matrix: Matrix) -> int:
     from gans.commands.progress import busy
     from gans.compute import devices
     from gans.runs.cell import described
-    from gans.runs.tracking import Store
+    from gans.runs.store import Store
 
     with busy("reading data"):
         plan = MatrixPlan(matrix, options.selection, options.machine, Store(), described)
@@ -92,7 +92,7 @@ def dry(options: Bench, matrix: Matrix) -> int:
 def write_report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
     from gans.runs.locks import turn
-    from gans.runs.reader import Reader
+    from gans.runs.store import Reader
     from reports.report import write
     from reports.terminal import show
 
@@ -110,7 +110,7 @@ def rescore(options: Rescore = Rescore()) -> int:
     matrix = read(options.matrix, options.selection, options.preset, options.machine)
     from benchmarks.executors.ray import joined
     from benchmarks.scores import score
-    from gans.runs.tracking import Store
+    from gans.runs.store import Store
 
     place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
     with joined(place) as machine:
@@ -127,7 +127,7 @@ def report(options: Report = Report()) -> int:
     if databases.missing(uri) and not options.runs.is_dir():
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
     from gans.runs.export import say, sync
-    from gans.runs.reader import Reader
+    from gans.runs.store import Reader
     from reports import folder_of
     from reports.report import render
     from reports.results import load

@@ -24,7 +24,7 @@ from gans.runs.locks import Holder, InUse, locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
 from gans.runs.scoring import Scored, add_scores
-from gans.runs.tracking import MlflowRun
+from gans.runs.store import MlflowRun
 
 ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from another invocation
 

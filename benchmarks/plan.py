@@ -22,9 +22,8 @@ from gans.registry import MODELS, RULES
 from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import now
-from gans.runs.reader import Reader
 from gans.runs.scores import ScoreKey, records
-from gans.runs.tracking import MlflowRun, Store
+from gans.runs.store import MlflowRun, Reader, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
 

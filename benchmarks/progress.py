@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from benchmarks.job import Ended, Event, Progressed, Restarted, Started, Waiting
 from gans import schema
 from gans.commands.progress import Cost, Display, kind_of
-from gans.runs.tracking import MlflowRun
+from gans.runs.store import MlflowRun
 
 
 def show(display: Display, event: Event) -> None:

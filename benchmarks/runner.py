@@ -22,13 +22,13 @@ from gans.files import write_text
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import run_folders, run_paths
 from gans.runs.execute import Place, tags
-from gans.runs.export import Exporter, Synced, keys, sync
+from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import LOCK, Holder, held, locked
 from gans.runs.run import Run, invocation
 from gans.runs.scores import metric_names
 from gans.runs.scoring import whole
 from gans.runs.stale import close_stale
-from gans.runs.tracking import MlflowRun
+from gans.runs.store import MlflowRun, keys
 from gans.schema import FINAL, FINISHED
 
 

@@ -11,7 +11,7 @@ from gans.errors import InputError
 from gans.runs.cell import Cell, extractor
 from gans.runs.export import Exporter, say_left
 from gans.runs.scores import ScoreKey
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 
 
 def score(

@@ -28,7 +28,7 @@ def compare(options: Compare) -> int:
     """Write the page; the output is its path."""
     uri = tracking_uri()
     answers = databases.check_reading(uri, options.runs)
-    from gans.runs.reader import Reader
+    from gans.runs.store import Reader
     from reports.comparison import write
 
     print(write(Reader.of(uri, options.runs, answers), (options.one, options.other), options.output))

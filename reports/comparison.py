@@ -21,7 +21,7 @@ from gans import schema
 from gans.errors import InputError
 from gans.files import file_name, write_text
 from gans.places import free
-from gans.runs.reader import Source
+from gans.runs.store import Source
 from reports.difference import Difference
 from reports.estimate import LEVEL, Estimate
 from reports.figures import Picture, save

@@ -18,7 +18,7 @@ from gans.errors import printable
 from gans.files import write_text
 from gans.pictures.decoration import decorating
 from gans.registry import label
-from gans.runs.reader import Source
+from gans.runs.store import Source
 from reports import (
     PAGE,
     ROOT,

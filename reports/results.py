@@ -20,10 +20,9 @@ from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
 from gans.pictures.grids import readable
 from gans.runs.find import missing_artifacts
-from gans.runs.reader import Source
 from gans.runs.scores import ScoreKey, metric, records
-from gans.runs.tracking import MlflowRun as Run
-from gans.runs.tracking import shown
+from gans.runs.store import MlflowRun as Run
+from gans.runs.store import Source, shown
 
 CLOCK = schema.TRAINING
 HISTORIES = (CLOCK, schema.LOSS_D, schema.LOSS_G, schema.D_REAL, schema.D_FAKE)

@@ -18,7 +18,7 @@ from pydantic import AliasChoices, BaseModel, Field, ValidationError
 from gans import schema
 from gans.errors import InputError, first_line
 from gans.files import Damaged
-from gans.runs.reader import Source
+from gans.runs.store import Source
 from gans.urls import shown
 from reports import results
 from reports.difference import Difference

@@ -7,7 +7,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from gans.runs.reader import Source
+from gans.runs.store import Source
 from reports import tables
 from reports.numbers import number
 from reports.results import Board, Results, load

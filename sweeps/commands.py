@@ -38,7 +38,7 @@ def search(request: Request, machine: Machine) -> int:
     import optuna
 
     from gans.runs.export import say, say_left
-    from gans.runs.tracking import Store
+    from gans.runs.store import Store
     from sweeps.runner import SweepRun
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -62,7 +62,7 @@ def sweep_report(options: Pages = Pages()) -> int:
     """Write the pages; the output is their paths."""
     uri = tracking_uri()
     answers = databases.check_reading(uri, options.runs)
-    from gans.runs.reader import Reader
+    from gans.runs.store import Reader
     from reports.studies import load_all
     from sweeps.pages import write, write_ranking
 

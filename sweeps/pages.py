@@ -14,7 +14,7 @@ import pandas as pd
 from gans import schema
 from gans.errors import InputError
 from gans.files import file_name, slug, write_text
-from gans.runs.reader import Source
+from gans.runs.store import Source
 from reports import report, studies, tables
 from reports.html import standalone
 from reports.numbers import NOTHING, images, number, setting

@@ -21,12 +21,11 @@ from gans.errors import InputError
 from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
 from gans.runs.execute import Place
-from gans.runs.export import Exporter, Synced, keys, sync
+from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import Holder, locked
-from gans.runs.reader import Reader
 from gans.runs.run import Run, invocation
 from gans.runs.stale import close_stale
-from gans.runs.tracking import Store, shown
+from gans.runs.store import Reader, Store, keys, shown
 from reports import studies
 from reports.studies import Study
 from sweeps import ROOT, pages, record, winners

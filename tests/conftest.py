@@ -113,9 +113,10 @@ def making_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
     Processes that tests start make theirs themselves. Gives what makes one from nothing.
     """
-    from gans.runs import databases, tracking
+    from gans.runs import databases
+    from gans.runs import store as stores
 
-    make, template = tracking._create, tmp_path_factory.mktemp("template") / "mlflow.db"
+    make, template = stores._create, tmp_path_factory.mktemp("template") / "mlflow.db"
 
     def copied(uri: str) -> None:
         path = databases.sqlite_file(uri)
@@ -128,7 +129,7 @@ def making_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         return None
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracking, "_create", copied)
+        patch.setattr(stores, "_create", copied)
         yield make
 
 

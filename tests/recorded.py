@@ -9,7 +9,7 @@ from typing import Any
 
 from gans.runs.export import export
 from gans.runs.run import Run
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 
 
 class Recorded(Run):

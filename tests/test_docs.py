@@ -26,7 +26,7 @@ from gans.files import save_weights
 from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.registry import LOSSES, METRICS, allow
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from sweeps.space import read_space
 from tests.conftest import CPU
 from tests.reports import test_report

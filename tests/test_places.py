@@ -16,7 +16,7 @@ from benchmarks import commands, sensitivity
 from benchmarks.options import Report
 from gans import places
 from gans.errors import InputError
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from tests.conftest import CPU
 from tests.reports import test_report
 

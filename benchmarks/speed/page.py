@@ -15,7 +15,7 @@ from gans import schema
 from gans.compute import devices
 from gans.files import write_text
 from gans.places import free
-from gans.runs.provenance import provenance
+from gans.runs.run import provenance
 from reports.sheet import markdown
 
 

@@ -12,7 +12,7 @@ from gans.errors import InputError
 from gans.urls import DEFAULT_URI
 
 if TYPE_CHECKING:
-    from gans.runs.registration import Registered
+    from gans.runs.publish import Registered
 
 LONGEST = 200  # characters of a name
 
@@ -50,9 +50,9 @@ class Register:
 
 def register(options: Register) -> int:
     """Register a generator, and say how it is used."""
-    from gans.runs import registration
+    from gans.runs import publish
 
-    print("\n".join(lines(registration.register(options.run_id, options.name))))
+    print("\n".join(lines(publish.register(options.run_id, options.name))))
     return 0
 
 

@@ -21,7 +21,7 @@ def sync(options: Sync = Sync()) -> int:
     if not options.folder.is_dir():
         raise InputError(f"no folder {options.folder}; name the one that runs are kept in, `runs` for one")
     from gans.runs.export import sync
-    from gans.runs.tracking import Store, shown
+    from gans.runs.store import Store, shown
 
     store = Store()
     synced = sync(options.folder, store)

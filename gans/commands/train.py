@@ -78,7 +78,7 @@ def train(options: Train) -> int:
     from gans.runs.execute import Place, check_workers, reason, run_cell
     from gans.runs.export import Exporter, say, say_left, sync
     from gans.runs.stale import close_stale
-    from gans.runs.tracking import Store
+    from gans.runs.store import Store
 
     experiment, device = options.experiment(), devices.resolve(options.device)
     with busy("reading data, looking for extractors"):

@@ -71,7 +71,7 @@ def show_links(address: str, said: IO[bytes]) -> None:
 
 def show_views(address: str) -> None:
     """Print links to the runs of every experiment, ordered by score."""
-    from gans.runs.tracking import Store  # seconds to import, which the server's address does not wait for
+    from gans.runs.store import Store  # seconds to import, which the server's address does not wait for
 
     for name, what, link in Store().links():
         print(f"{name}, {what}\n  {address}{link}", flush=True)
@@ -166,7 +166,7 @@ def make_store(said: IO[bytes]) -> None:
     Raises:
         InputError: it cannot be made.
     """
-    words = [sys.executable, "-c", "from gans.runs.tracking import Store; Store()"]
+    words = [sys.executable, "-c", "from gans.runs.store import Store; Store()"]
     with guarded(words, said, {}) as process:
         if process.wait():
             raise InputError(f"cannot make a tracking store: {last_words(said)}")

@@ -80,7 +80,6 @@ class Mark:
         run: MLflow's id of the run; empty: the store does not have it yet.
         position: bytes of the events that it has.
         parent: key of a parent that the store did not have yet.
-        doubtful: a request to make the run was left without an answer, so that there may be two.
         deleted: somebody deleted the run in the store: the folder's next run is another.
     """
 
@@ -88,7 +87,6 @@ class Mark:
     run: str = ""
     position: int = 0
     parent: str = ""
-    doubtful: bool = False
     deleted: bool = False
 
 

@@ -23,8 +23,7 @@ from gans.pictures.shards import draw_shards
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
 from gans.runs.locks import Holder, Lock, locked
-from gans.runs.provenance import foreign, provenance
-from gans.runs.run import Run
+from gans.runs.run import Run, foreign, provenance
 from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train

@@ -21,13 +21,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from gans import schema
 from gans.errors import brief
 from gans.runs.events import Event, RunFolder, inside, run_folders, run_paths
-from gans.runs.tracking import PATIENCE, Store
+from gans.runs.store import PATIENCE, Store, compare
 from gans.urls import shown
 
 REMEDY = "gans sync exports them"
@@ -106,11 +105,6 @@ def say_left(synced: Synced, remedy: str = REMEDY) -> None:
     say(replace(synced, exported=Amount()), remedy)
 
 
-def keys(run: MlflowRun) -> tuple[str, str]:
-    """What a run is found by: the key of its folder, and MLflow's id."""
-    return run.data.tags.get(schema.JOURNAL, run.info.run_id), run.info.run_id
-
-
 # --- one run
 
 
@@ -134,8 +128,6 @@ def export(folder: RunFolder, store: Store, progress: Callable[[], None] = lambd
             upload.note(position=some[-1][1])
             progress()
         upload.link(upload.mark.parent)
-        if upload.mark.doubtful:
-            upload.remove_twins()
         return Amount(1, points)
 
 
@@ -182,21 +174,17 @@ class Upload:
         start = self.folder.start
         tags = {**start.fields["tags"], schema.JOURNAL: self.folder.key}
         experiment_id = self.store.experiment(self.folder.experiment)
-        try:
-            made = self.client.create_run(experiment_id, start.time, tags, start.fields["name"])
-        except Exception:
-            self.note(doubtful=True)
-            raise
+        made = self.client.create_run(experiment_id, start.time, tags, start.fields["name"])
+        self.remove_twins(made.info.run_id)
         self.note(run=made.info.run_id, parent=start.fields["parent"])
         self.store.describe(experiment_id, tags)
         return made.info.run_id
 
-    def remove_twins(self) -> None:
-        """A request that was long without an answer has made the run as well: its run goes."""
+    def remove_twins(self, run_id: str) -> None:
+        """A request that was long without an answer may have made the run as well: its run goes."""
         for other in self.store.named(self.folder.experiment, self.folder.key):
-            if other.info.run_id != self.run_id and other.info.lifecycle_stage == "active":
+            if other.info.run_id != run_id and other.info.lifecycle_stage == "active":
                 self.client.delete_run(other.info.run_id)
-        self.note(doubtful=False)
 
     def write(self, event: Event) -> None:
         """Write one event, which the store may refuse; metrics are collected first."""
@@ -272,29 +260,6 @@ def dataset(fields: Mapping[str, str]) -> DatasetInput:
 
 
 # --- many runs
-
-
-def compare(found: Iterable[RunFolder], store: Store, experiment: str) -> tuple[list[MlflowRun], list[RunFolder]]:
-    """The runs that a store has of an experiment, and which of its folders hold more than these.
-
-    A run that the store never had, or has lost, is exported from the start; one that was deleted there is not.
-    """
-    # how far each was written is read before the store is asked, so that what is written meanwhile is not missed
-    before = [(folder, folder.mark(store.name), folder.size) for folder in found]
-    runs = store.runs(experiment)
-    deleted = store.runs(experiment, deleted=True) if before else []
-    known, gone = ({key for run in some for key in keys(run)} for some in (runs, deleted))
-    late: list[RunFolder] = []
-    here, begun = {folder.key for folder, _, _ in before}, set[str]()
-    for folder, mark, size in before:
-        if folder.key in gone - known:
-            folder.set_mark(store.name, deleted=True)
-        elif folder.key not in known:
-            late += [folder] if folder.whole or folder.key in begun else []
-            begun.add(folder.key)
-        elif mark.run not in known or mark.position < size or mark.parent in known | here:
-            late.append(folder)
-    return runs, late
 
 
 def left(paths: Iterable[Path], store: Store) -> Amount:

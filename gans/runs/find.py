@@ -14,7 +14,7 @@ from gans.schema import GENERATOR, NETWORKS
 from gans.urls import shown, tracking_uri
 
 if TYPE_CHECKING:
-    from gans.runs.tracking import MlflowRun, Store
+    from gans.runs.store import MlflowRun, Store
 
 KINDS = f"a {GENERATOR}, a run's folder, an MLflow run id (its first characters will do), or zoo:NAME"
 IN_RUN = f"{NETWORKS}/{GENERATOR}"
@@ -70,7 +70,7 @@ def store_of(run_id: str) -> Store:
         raise InputError(
             f"no tracking store {shown(uri)} to find run '{run_id}' in; set MLFLOW_TRACKING_URI, or name {KINDS}"
         )
-    from gans.runs.tracking import Store  # seconds to import, wanted for run ids only
+    from gans.runs.store import Store  # seconds to import, wanted for run ids only
 
     return Store(uri)
 

@@ -13,7 +13,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,23 +71,14 @@ class Holder:
 
     @property
     def living(self) -> bool:
-        """Whether it may still be at work: on another machine, only a cluster knows that it is not."""
+        """Whether it may still be at work, as one on another machine always may."""
         if self.host != HOST:
-            return witness(self)
+            return True
         # a folder that was moved since has no lock at its old place
         return held(Path(self.lock)) if Path(self.lock).exists() else alive(self.pid, self.born)
 
     def __str__(self) -> str:
         return f"process {self.pid}" if self.host == HOST else f"process {self.pid} on {self.host}"
-
-
-def unknown(holder: Holder) -> bool:
-    """That a process of another machine may be at work still."""
-    return True
-
-
-# says of holders on other machines whether they may still be at work; a cluster that is joined knows its own
-witness: Callable[[Holder], bool] = unknown
 
 
 class Lock:

@@ -24,11 +24,10 @@ from gans.pictures import grids, panels
 from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell, extractor
 from gans.runs.events import state_of
-from gans.runs.export import keys
 from gans.runs.locks import locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, metric, record, records
-from gans.runs.tracking import MlflowRun
+from gans.runs.store import MlflowRun, keys
 from gans.training.costs import Costs
 from gans.training.loop import GRID_IMAGES, Outcome
 from gans.training.recorder import Observer

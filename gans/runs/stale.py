@@ -11,7 +11,7 @@ from gans.runs.events import RunFolder, run_folders, run_paths
 from gans.runs.export import sync
 from gans.runs.locks import Holder, acquire
 from gans.runs.run import STATUSES, Run
-from gans.runs.tracking import MlflowRun, Store
+from gans.runs.store import MlflowRun, Store
 
 DIED = "its process died"
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from gans.compute.cluster import ray_module
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from tests.benchmarks.test_runner import Bench
 from tests.conftest import until
 from tests.gans.runs.test_tables import postgres, postgresql  # noqa: F401  fixtures

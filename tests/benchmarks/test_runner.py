@@ -36,7 +36,7 @@ from gans.runs.export import sync
 from gans.runs.locks import LOCK, held
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, records
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from gans.schema import CHECKPOINT
 from reports.results import load
 from tests.conftest import until

@@ -9,7 +9,7 @@ from benchmarks.options import Machine
 from benchmarks.scores import score
 from gans.errors import InputError
 from gans.runs.scores import ScoreKey, metric_names, records
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from reports.report import write
 from reports.results import load
 from tests.benchmarks.test_runner import OWN, Bench, add, planned

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from gans.schema import CHECKPOINT
 from gans.urls import free_port
 from tests.benchmarks.test_runner import LONG, TINY, Bench

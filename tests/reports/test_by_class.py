@@ -14,7 +14,7 @@ from gans import schema
 from gans.config import PROTOCOL_VERSION, experiment
 from gans.data.datasets import load as load_data
 from gans.pictures.panels import draw_each_class
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from reports import by_class, report, tables
 from reports.results import Results, load
 from tests.recorded import recorded

@@ -16,7 +16,7 @@ from scipy import stats
 from gans.commands import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from reports import comparison
 from reports.results import Board
 from tests.recorded import recorded

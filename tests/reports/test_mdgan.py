@@ -12,7 +12,7 @@ from PIL import Image
 
 from gans.config import PROTOCOL_VERSION, experiment
 from gans.recipes import recipe
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from reports import mdgan
 from reports.report import render
 from reports.results import Results, load

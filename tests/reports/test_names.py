@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from gans.pictures.figures import names_as_text, save_figure
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from reports import report, tables, terminal
 from reports.html import standalone
 from reports.results import load

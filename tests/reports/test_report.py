@@ -30,7 +30,7 @@ from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.run import Run
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from reports import figures, html, published, report, sheet, tables
 from reports.results import Board, Results, load
 from reports.selection import asked_for, left_out

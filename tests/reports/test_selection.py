@@ -16,7 +16,7 @@ from benchmarks.options import Bench, Machine, Report, Rescore, Selection
 from benchmarks.plan import MatrixPlan
 from gans.config import PROTOCOL_VERSION
 from gans.runs.run import Run
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from reports import report, studies
 from reports.results import load
 from sweeps import pages

@@ -39,8 +39,7 @@ from gans.recipes import names as recipes
 from gans.recipes import recipe
 from gans.runs.cell import Cell, check_fit
 from gans.runs.execute import Place
-from gans.runs.export import keys
-from gans.runs.tracking import Store
+from gans.runs.store import Store, keys
 from gans.schema import CHECKPOINT
 from reports.difference import Difference
 from sweeps import record, winners

@@ -24,7 +24,7 @@ from gans import schema, zoo
 from gans.generate import generate, latents, load_generator
 from gans.pictures import grids
 from gans.runs.run import IMAGES, LOGGED, stepped
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from tests.gans.commands.test_ui import ROOT, free_port
 from tests.recorded import recorded
 

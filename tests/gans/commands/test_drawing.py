@@ -22,7 +22,7 @@ from gans.models.inputs import GeneratorInput, Prior
 from gans.models.layers import Shape
 from gans.pictures import grids
 from gans.runs.find import find_generator
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from tests.conftest import networks
 from tests.recorded import recorded
 

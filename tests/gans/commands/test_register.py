@@ -24,8 +24,8 @@ from gans.models import build_generator
 from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.pictures.grids import tiles
-from gans.runs.registration import signature
-from gans.runs.tracking import Store
+from gans.runs.publish import signature
+from gans.runs.store import Store
 from tests.conftest import networks
 from tests.recorded import recorded
 

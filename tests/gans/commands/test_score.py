@@ -26,7 +26,7 @@ from gans.models import build_generator
 from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.registry import METRICS
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from tests.conftest import networks
 from tests.recorded import recorded
 

@@ -18,7 +18,7 @@ import pytest
 from gans.commands import guard, ui
 from gans.commands.ui import Ended, ended_by_signals
 from gans.errors import InputError
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from gans.urls import free_port
 from tests.recorded import recorded
 

@@ -18,8 +18,8 @@ from gans.config import experiment
 from gans.errors import InputError
 from gans.recipes import recipe
 from gans.runs.cell import Cell, identify, resolve
-from gans.runs.provenance import foreign
-from gans.runs.tracking import Store
+from gans.runs.run import foreign
+from gans.runs.store import Store
 from sweeps.options import Request
 from sweeps.plan import plan
 

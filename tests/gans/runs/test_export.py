@@ -13,12 +13,11 @@ from gans import schema
 from gans.commands import main
 from gans.data.datasets import load
 from gans.runs import export as exporting
-from gans.runs import tracking
+from gans.runs import store as stores
 from gans.runs.events import MARKS, RunFolder, run_folders, run_paths
 from gans.runs.export import Amount, Exporter, Synced, exclusively, export, sync
-from gans.runs.reader import Reader
 from gans.runs.run import Run
-from gans.runs.tracking import Store
+from gans.runs.store import Reader, Store
 from tests.recorded import recorded
 
 EXPERIMENT = "export"
@@ -226,7 +225,7 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
     server, store, tmp_path, monkeypatch, capsys, how
 ):
     setattr(server, how, True)
-    monkeypatch.setattr(tracking, "ANSWER", 0.3)
+    monkeypatch.setattr(stores, "ANSWER", 0.3)
     monkeypatch.setattr(exporting, "GRACE", 0.5)
     begun = time.monotonic()
     with Exporter(tmp_path, store) as exporter:
@@ -365,7 +364,7 @@ def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, monke
     if where in ("store", "lost artifacts"):
         monkeypatch.setattr(store, "embedded", True)
     if where == "lost artifacts":
-        folder = tracking.folder_of(whole)
+        folder = stores.folder_of(whole)
         folder.rename(folder.with_name("moved"))
         assert store.lost(whole) == folder
     source = Reader(store, tmp_path / "runs")

@@ -13,7 +13,7 @@ from gans.runs.export import sync
 from gans.runs.locks import LOCK, Holder
 from gans.runs.run import Run
 from gans.runs.stale import DIED, close_stale
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from tests.gans.runs.test_locks import holding
 
 

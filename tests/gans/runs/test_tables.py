@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gans.runs.databases import creating, remedy
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from gans.urls import free_port
 from tests.gans.runs.test_locks import holding
 
@@ -75,7 +75,7 @@ import sys
 from pathlib import Path
 from gans.runs.export import Exporter
 from gans.runs.run import Run
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 root = Path(sys.argv[2])
 with Exporter(root, Store(sys.argv[1])):
     for n in range(3):
@@ -106,7 +106,7 @@ def test_eight_processes_write_to_one_new_file_and_nothing_is_lost(tmp_path):
 
 OPENED = """
 import sys
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from sweeps.study import open_storage
 Store(sys.argv[1]).experiment("one")
 open_storage(sys.argv[2]).get_all_studies()

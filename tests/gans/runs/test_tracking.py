@@ -10,9 +10,9 @@ import pytest
 
 from gans.commands import main
 from gans.errors import InputError
-from gans.runs import tracking
+from gans.runs import store as stores
 from gans.runs.databases import trouble
-from gans.runs.tracking import Store, link_of
+from gans.runs.store import Store, link_of
 from tests.recorded import recorded
 
 
@@ -28,7 +28,7 @@ def test_histories_of_many_runs_are_those_of_each(store, monkeypatch, server):
         for images in (0, 10, 20, 10, 20)[:n]:
             run.log(images, {"x": float(n * images)})
         run.flush()
-    monkeypatch.setattr(tracking, "RUNS_LIMIT", 2)
+    monkeypatch.setattr(stores, "RUNS_LIMIT", 2)
     if server:  # whose client answers for one run at a time
         monkeypatch.delattr(type(store.client._tracking_client.store), "get_metric_history_bulk")
     ids = [run.id for run in runs]
@@ -94,14 +94,14 @@ def test_a_store_that_hangs_or_fails_does_not_answer_and_is_not_asked_again_at_o
 
     store.silent_until = 0.0
     monkeypatch.setattr(store, "experiments", experiments)
-    monkeypatch.setattr(tracking, "ANSWER", 0.2)
+    monkeypatch.setattr(stores, "ANSWER", 0.2)
     assert not store.answers() and not store.answers()
     assert len(asked) == 1
     forever.set()
 
 
 def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch, making_stores):
-    monkeypatch.setattr(tracking, "_create", making_stores)
+    monkeypatch.setattr(stores, "_create", making_stores)
 
     def cut_short(uri):
         Path(uri.removeprefix("sqlite:///")).write_text("half a database")
@@ -109,7 +109,7 @@ def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch,
 
     uri = f"sqlite:///{tmp_path}/new.db"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tracking, "MlflowClient", cut_short)
+        patch.setattr(stores, "MlflowClient", cut_short)
         Store(uri)
     assert Store(uri).runs("none") == []
 
@@ -137,6 +137,6 @@ def test_memory_is_searched_for_cycles_again_once_runs_were_read(store, monkeypa
     assert [run.info.run_name for run in store.runs("read")] == ["a run"]
     assert asked == [False]
     assert gc.isenabled()
-    with pytest.raises(ZeroDivisionError), tracking.uncollected(), tracking.uncollected():
+    with pytest.raises(ZeroDivisionError), stores.uncollected(), stores.uncollected():
         raise ZeroDivisionError
     assert gc.isenabled()

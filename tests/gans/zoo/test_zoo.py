@@ -25,7 +25,7 @@ from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.runs.find import find_generator
 from gans.runs.publish import DATA_LICENCES, command
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from gans.zoo.index import INDEX, SHIPPED, Zoo
 from tests.conftest import CPU, parsed
 from tests.recorded import recorded

@@ -25,7 +25,7 @@ from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.runs.cell import resolve
 from gans.runs.execute import Place, check_workers
-from gans.runs.tracking import Store
+from gans.runs.store import Store
 from gans.schema import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
