@@ -93,7 +93,7 @@ def _writable(path: Path) -> bool:
 
 
 def atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file beside `path`, then put it in place in one step."""
+    """Let `write` make a file in the folder of `path`, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # not tempfile's: its files are readable by their owner only, and the rename would keep that
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -23,7 +23,7 @@ _COMPUTING = threading.RLock()
 
 
 def directory() -> Path:
-    """Where reference features are kept: beside the data (`GANS_DATA`), else in the user's cache."""
+    """The folder of reference features: with the data (`GANS_DATA`), else in the user's cache."""
     return cache("reference")
 
 

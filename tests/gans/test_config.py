@@ -97,8 +97,8 @@ def test_what_is_no_number_or_beyond_all_limits_is_refused(key: str, value: Any)
         return  # never, as inf, is a number of epochs as well
     with pytest.raises(InputError) as caught:
         experiment(table, where="m.toml")
-    said = str(caught.value)
-    assert key in said and "m.toml" in said and "\n" not in said and len(said) < 300
+    message = str(caught.value)
+    assert key in message and "m.toml" in message and "\n" not in message and len(message) < 300
 
 
 @pytest.mark.parametrize("key", [key for key, kind in NUMBERS.items() if kind is int])
@@ -280,7 +280,7 @@ def test_a_field_that_is_added_with_a_default_leaves_identities_as_they_were() -
     assert Longer(**fields, later=4).identity("data", "chooser") != Resolved(**fields).identity("data", "chooser")
 
 
-# what cells were trained under since protocol 2: whoever changes one of these makes every user train again
+# what cells were trained under since protocol 2: a change of one of these makes every user train again
 PINNED = {
     "gan": "3c3a7acbb71b9235",
     "dcgan": "112f2763baf06b9c",

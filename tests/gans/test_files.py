@@ -105,8 +105,8 @@ def test_weights_come_back_with_what_they_are(tmp_path: Path) -> None:
     weights = {"a": base, "view": base[:, ::2], "count": torch.tensor(3)}
     about = {"shape": [1, 16], "experiment": {"update": {"swap_epochs": math.inf}}}
     files.save_weights(tmp_path / "g.safetensors", weights, about)
-    found, said = files.load_weights(tmp_path / "g.safetensors")
-    assert said == about
+    found, description = files.load_weights(tmp_path / "g.safetensors")
+    assert description == about
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[key], value) for key, value in weights.items())
     assert names(tmp_path) == ["g.safetensors"]

@@ -25,7 +25,7 @@ class Card:
     """A pinned extractor. The card holds no date and no path, so that it can be made again.
 
     `data` is what it was trained on. `accuracy` is the fraction of that data set's test split that the
-    classifier gets right; `sha256` is of the weights file, which is beside the card under the same name;
+    classifier gets right; `sha256` is of the weights file, in the folder of the card under the same name;
     `network` is a key of `classifiers.NETWORKS`; `labels` are the names of the classes.
     """
 
@@ -64,7 +64,7 @@ class Card:
         return {key: value for key, value in asdict(self).items() if key != "directory"}
 
     def write(self) -> Path:
-        """Write the card beside its weights and return its path."""
+        """Write the card next to its weights and return its path."""
         path = self.directory / f"{self.name}.json"
         write_text(path, json.dumps(self.public, indent=2) + "\n")
         return path

@@ -52,7 +52,7 @@ def test_digits_are_those_of_scikit_learn(resolution):
     assert next(rows[True], None) is None and next(rows[False], None) is None
 
 
-def test_digits_that_scikit_learn_keeps_elsewhere_are_asked_of_it(monkeypatch):
+def test_digits_are_loaded_by_scikit_learn_where_its_file_has_moved(monkeypatch):
     table = datasets._digits()
     monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: None)
     assert np.array_equal(datasets._digits(), table)

@@ -517,11 +517,11 @@ def test_broken_images_have_ten_lines_at_most(tree, caplog):
     assert "25 broken (00.png, 01.png, 02.png, 22 more)" in caplog.text
 
 
-# Conversions: by one rule, and said
+# Conversions: by one rule, and in the remarks
 
 
 @pytest.mark.parametrize(
-    ("made", "suffix", "pixels", "said"),
+    ("made", "suffix", "pixels", "remarked"),
     [
         (lambda: Image.new("1", (16, 16), 1), "png", [255], "of 1 bit to black and white"),
         (lambda: Image.new("LA", (16, 16), (200, 51)), "png", [40], "with transparency, laid on black"),
@@ -532,18 +532,18 @@ def test_broken_images_have_ten_lines_at_most(tree, caplog):
         (lambda: Image.fromarray(np.full((16, 16), 300, np.uint16)), "tiff", [1], "of 16 bits to 8"),
     ],
 )  # fmt: skip
-def test_a_conversion_has_exact_pixels_and_is_said(tmp_path, made, suffix, pixels, said):
+def test_a_conversion_has_exact_pixels_and_a_remark(tmp_path, made, suffix, pixels, remarked):
     for i in range(3):
         made().save(tmp_path / f"{i}.{suffix}")
     loaded = load_folder(tmp_path)
     assert loaded.train[0, :, 3, 3].tolist() == pixels
     (remark,) = loaded.remarks
-    assert remark.startswith(f"converted: 3 {said}")
+    assert remark.startswith(f"converted: 3 {remarked}")
     assert loaded.skipped == 0
 
 
 @pytest.mark.parametrize(("kind", "says"), [(np.int32, "32-bit integers"), (np.float32, "float pixels")])
-def test_pixels_without_a_range_are_left_out_and_said(tree, tmp_path, kind, says, caplog):
+def test_pixels_without_a_range_are_left_out_with_a_remark(tree, tmp_path, kind, says, caplog):
     for i in range(3):
         Image.fromarray(np.full((16, 16), 200, kind)).save(tree / f"{i}.tiff")
     assert load_folder(tree).skipped == 3

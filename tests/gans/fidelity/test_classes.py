@@ -1,4 +1,4 @@
-"""Scores of images that carry the class asked for: against the whole's own functions, by hand, and on toys."""
+"""Scores of images that carry labels: against the whole's own functions, by hand, and on toys."""
 
 from __future__ import annotations
 
@@ -44,19 +44,19 @@ def short(monkeypatch) -> None:
     monkeypatch.setattr(classification_accuracy, "TRAININGS", 2)
 
 
-def compared(generated: Tensor, asked: Tensor, real: Tensor, own: Tensor) -> Comparison:
+def compared(generated: Tensor, labels: Tensor, real: Tensor, own: Tensor) -> Comparison:
     there = Real(real, measure_held_out=lambda: torch.ones(1), labels=own)
-    return Comparison(Features(generated), there, 10, Labelled(torch.empty(len(asked), 1, 1, 1), asked))
+    return Comparison(Features(generated), there, 10, Labelled(torch.empty(len(labels), 1, 1, 1), labels))
 
 
 def test_the_distance_within_a_class_is_that_of_its_images_alone():
     rng = torch.Generator().manual_seed(0)
     generated, real = torch.randn(150, 6, generator=rng), torch.randn(200, 6, generator=rng) + 0.5
-    asked, own = torch.arange(150) % 3, torch.arange(200) % 3
-    found = classes.intra_frechet(compared(generated, asked, real, own))
-    alone = [frechet.distance(Features(generated[asked == c]), Features(real[own == c])) for c in range(3)]
+    labels, own = torch.arange(150) % 3, torch.arange(200) % 3
+    found = classes.intra_frechet(compared(generated, labels, real, own))
+    alone = [frechet.distance(Features(generated[labels == c]), Features(real[own == c])) for c in range(3)]
     errors = [
-        Gaussian.of(real[own == c]).error(generated[asked == c], Gaussian.of(generated[asked == c]))
+        Gaussian.of(real[own == c]).error(generated[labels == c], Gaussian.of(generated[labels == c]))
         for c in range(3)
     ]
     assert [part.value for part in found.classes.values()] == alone
@@ -68,12 +68,12 @@ def test_the_distance_within_a_class_is_that_of_its_images_alone():
 def test_a_class_of_few_images_on_either_side_is_left_out():
     rng = torch.Generator().manual_seed(1)
     generated, real = torch.randn(79, 4, generator=rng), torch.randn(99, 4, generator=rng)
-    asked = torch.tensor([0] * 30 + [1] * 30 + [2] * 19)
+    labels = torch.tensor([0] * 30 + [1] * 30 + [2] * 19)
     own = torch.tensor([0] * 40 + [1] * 19 + [2] * 20 + [3] * 20)
-    found = classes.intra_frechet(compared(generated, asked, real, own))
+    found = classes.intra_frechet(compared(generated, labels, real, own))
     assert list(found.classes) == [0]
     assert found.value == found.classes[0].value
-    nothing = classes.intra_frechet(compared(generated[:30], asked[:30], real[40:], own[40:]))
+    nothing = classes.intra_frechet(compared(generated[:30], labels[:30], real[40:], own[40:]))
     assert math.isnan(nothing.value)
     assert not nothing.classes
 
@@ -91,8 +91,8 @@ def test_swapped_classes_are_seen_within_them_alone():
 
 
 def test_agreement_by_hand():
-    seen, asked = torch.tensor([0, 0, 1, 2, 2, 2, 0, 0]), torch.tensor([0, 0, 0, 0, 2, 2, 2, 2])
-    found = agreeing(seen, asked)
+    seen, labels = torch.tensor([0, 0, 1, 2, 2, 2, 0, 0]), torch.tensor([0, 0, 0, 0, 2, 2, 2, 2])
+    found = agreeing(seen, labels)
     assert (found.value, found.error) == (0.5, pytest.approx((0.25 / 8) ** 0.5))
     assert {c: (part.value, part.error) for c, part in found.classes.items()} == {
         0: (0.5, 0.25),

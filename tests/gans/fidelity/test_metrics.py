@@ -314,7 +314,7 @@ def test_every_metric_has_a_name_a_direction_and_a_meaning():
     assert next(iter(known.values())).called("inception") == "fid"
 
 
-def test_a_label_is_told_from_the_name_of_its_frechet_distance():
+def test_the_label_of_an_extractor_by_its_frechet_distance():
     assert [label_of(name) for name in ("fid", "fd_digits", "fd_my_rows")] == ["inception", "digits", "my_rows"]
     assert [label_of(name) for name in ("kd_digits", "fd_digits_se", "fdinf_digits", "fid_se")] == [None] * 4
 

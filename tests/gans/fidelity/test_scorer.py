@@ -178,7 +178,7 @@ def test_a_damaged_reference_cache_is_rebuilt(digits, scorer, cache, damage, mon
     Scorer(digits, "digits", N, CPU)
 
 
-def test_memorisation_tells_copies_from_fresh_images(digits, scorer):
+def test_memorisation_is_1_for_copies_and_a_half_for_fresh_images(digits, scorer):
     copies = scorer.score(digits.train[:N])
     fresh = scorer.score(digits.test[:N])
     assert copies["memorisation_digits"] == 1
@@ -199,7 +199,7 @@ def test_nearest_images_of_copies_are_the_originals(digits, scorer):
     assert scorer.nearest(digits.train[7:12], 3)[:, 0].tolist() == [7, 8, 9, 10, 11]
 
 
-def test_the_reference_cache_is_used_and_tells_data_sets_apart(digits, scorer, monkeypatch):
+def test_the_reference_cache_is_used_and_distinguishes_data_sets(digits, scorer, monkeypatch):
     other = replace(digits, train=digits.train[:700], hash="another")
     assert len(Scorer(other, "digits", N, CPU)._real) == 700
     monkeypatch.setattr(Scorer, "_extract", lambda *_: pytest.fail("the features lie on disk"))

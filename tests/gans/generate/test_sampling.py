@@ -98,8 +98,8 @@ def test_a_saved_generator_draws_the_same_images(name: str, channels: int, tmp_p
     generator, z = tiny_generator(name, channels), torch.randn(6, 8)
     about = {"shape": [channels, 16], "networks": {"name": name, "latent": 8, "width": 4}, "images": 5}
     save_weights(tmp_path / "g.safetensors", generator.state_dict(), about)
-    loaded, said = sampling.load_generator(tmp_path / "g.safetensors", torch.device("cpu"))
-    assert said == about
+    loaded, description = sampling.load_generator(tmp_path / "g.safetensors", torch.device("cpu"))
+    assert description == about
     assert not loaded.training
     assert torch.equal(sampling.generate(loaded, z), sampling.generate(generator, z))
 

@@ -40,8 +40,8 @@ def read(path: Path) -> tuple[list[Image.Image], list[int]]:
 
 
 def test_a_gif_has_the_frames_at_their_times_for_ever(tmp_path):
-    shown = [Image.new("L", (20, 10), level) for level in (0, 100, 255)]
-    video.save_gif(shown, [100, 250, 1000], tmp_path / "a.gif")
+    drawn = [Image.new("L", (20, 10), level) for level in (0, 100, 255)]
+    video.save_gif(drawn, [100, 250, 1000], tmp_path / "a.gif")
     drawn, durations = read(tmp_path / "a.gif")
     assert durations == [100, 250, 1000]
     assert [frame.getpixel((3, 3))[0] for frame in drawn] == [0, 100, 255]
@@ -73,9 +73,9 @@ def ball(place: int) -> Image.Image:
 def test_an_mp4_is_h264_with_all_frames_and_the_same_bytes_again(tmp_path):
     import av
 
-    shown = [ball(place) for place in range(12)]
-    video.save_mp4(shown, 6, tmp_path / "a.mp4")
-    video.save_mp4(shown, 6, tmp_path / "b.mp4")
+    drawn = [ball(place) for place in range(12)]
+    video.save_mp4(drawn, 6, tmp_path / "a.mp4")
+    video.save_mp4(drawn, 6, tmp_path / "b.mp4")
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
     with av.open(str(tmp_path / "a.mp4")) as file:
         stream = file.streams.video[0]
@@ -84,7 +84,7 @@ def test_an_mp4_is_h264_with_all_frames_and_the_same_bytes_again(tmp_path):
         assert float(stream.average_rate) == 6
     assert [frame.shape for frame in decoded] == [(34, 42, 3)] * 12  # odd sides grow by one
     for place, frame in enumerate(decoded):
-        assert np.abs(frame[:33, :41].astype(int) - np.asarray(shown[place])).mean() < 4
+        assert np.abs(frame[:33, :41].astype(int) - np.asarray(drawn[place])).mean() < 4
 
 
 # --- films
@@ -106,13 +106,13 @@ def test_trainings_of_other_lengths_keep_step_by_their_share(tmp_path):
     long = track(tmp_path, {0.0: 0, 40.0: 60, 80.0: 120, 160.0: 240}, "gan")
     short = track(tmp_path, {0.0: 0, 10.0: 120, 20.0: 240}, "dcgan")
     film.save_film([long, short], 16, tmp_path / "film.gif")
-    shown, _ = read(tmp_path / "film.gif")
+    drawn, _ = read(tmp_path / "film.gif")
     layout = film.Layout.of(2, 16, 8)
-    assert shown[0].size == layout.size
+    assert drawn[0].size == layout.size
     middle = [film.GAP + place * (layout.grid + film.GAP) + layout.scale * 20 for place in range(2)]
     levels = [
         [frame.getpixel((x, film.GAP + lettering.TEXT + film.GAP + layout.scale * 20))[0] for x in middle]
-        for frame in shown
+        for frame in drawn
     ]
     # shares 0, 1/3, 2/3, 1: at 53 thousand images the nearest grid is that of 40, at 6.7 that of 10
     assert np.allclose(levels, [[0, 0], [60, 120], [120, 120], [240, 240]], atol=255 / 63)

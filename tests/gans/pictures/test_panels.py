@@ -39,9 +39,9 @@ def test_every_neighbour_stands_below_its_image(tmp_path: Path) -> None:
     assert pixels.shape == (round(top + 3 * side + gap + 4), left + 3 * side + 4)
     columns = [left + side * column + side // 2 for column in range(3)]
     rows = [top + side // 2, top + gap + side + side // 2, top + gap + 2 * side + side // 2]
-    shown = [[int(pixels[row, column]) for column in columns] for row in rows]
+    drawn = [[int(pixels[row, column]) for column in columns] for row in rows]
     expected = [generated, [one[0] for one in nearest], [one[1] for one in nearest]]
-    assert np.abs(np.subtract(shown, expected)).max() <= 1  # a grey level may fall either way in the colour map
+    assert np.abs(np.subtract(drawn, expected)).max() <= 1  # a grey level may fall either way in the colour map
 
 
 def test_neighbours_keep_their_colours(figures, tmp_path: Path) -> None:
