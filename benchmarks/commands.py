@@ -93,15 +93,18 @@ def write_report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
     from gans.runs.locks import turn
     from gans.runs.store import Reader
-    from reports.report import write
+    from reports import folder_of
+    from reports.report import render
+    from reports.results import load
     from reports.terminal import show
 
     reader = Reader(run.store, run.folder)
     with turn(run.folder / ".report"):  # another invocation of the same matrix writes the same files
-        path = write(reader, run.experiment, run.machine.outputs / REPORTS)
+        results = load(reader, run.experiment)
+        path = render(results, folder_of(run.experiment, run.machine.outputs / REPORTS))
         # report.html among it: the MLflow UI shows no pictures in markdown
         run.parent.artifact(path.parent, "report")
-    show(reader, run.experiment)
+    show(results)
     print(f"report: {path}")
 
 
@@ -131,13 +134,13 @@ def report(options: Report = Report()) -> int:
     from reports import folder_of
     from reports.report import render
     from reports.results import load
-    from reports.terminal import show_results
+    from reports.terminal import show
 
     reader = Reader.of(uri, options.runs, answers)
     say(sync(options.runs, reader.store))
     results = load(reader, name)
     path = render(results, folder_of(name, options.outputs / REPORTS))
-    show_results(results)
+    show(results)
     print(path)
     return 0
 

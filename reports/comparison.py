@@ -24,13 +24,13 @@ from gans.places import free
 from gans.runs.store import Source
 from reports.difference import Difference
 from reports.estimate import LEVEL, Estimate
-from reports.figures import Picture, save
+from reports.figures import COLOURS, Picture, dots, save
 from reports.numbers import NOTHING, number
+from reports.report import environment
 from reports.results import CLOCK, Board, PlannedCell, Results, load
 from reports.sheet import markdown
 from reports.tables import escape
 
-COLOURS = ("#0072B2", "#D55E00")
 # how a cell is scored: the same on both sides, or there is nothing to compare
 SCORING = (schema.PROTOCOL, schema.EXTRACTORS, schema.REFERENCE, "score.images")
 # columns that are no settings, and those that say on what and with what a cell ran
@@ -77,7 +77,7 @@ def pairs(one: Results, other: Results) -> list[Pair]:
         InputError: they share no model, or were scored in different ways.
     """
     found = [
-        Pair(board, model, tuple(_finished(side, board, model) for side in (one, other)))  # type: ignore[arg-type]
+        Pair(board, model, tuple(side.of(model, board) for side in (one, other)))  # type: ignore[arg-type]
         for board in one.boards
         if board in other.boards
         for model in one.plan.models
@@ -95,11 +95,6 @@ def pairs(one: Results, other: Results) -> list[Pair]:
                     f"{_listed(values[0])} and {_listed(values[1])}"
                 )
     return found
-
-
-def _finished(results: Results, board: Board, model: str) -> pd.DataFrame:
-    cells = results.on(board)
-    return cells[(cells["model"] == model) & cells["counted"]]
 
 
 def _listed(values: set[str]) -> str:
@@ -175,19 +170,8 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
         own = [pair for pair in found if pair.board == board]
         for place, pair in enumerate(own):
             for side, scores in enumerate(pair.scores):
-                height, estimate = place + 0.32 * (side - 0.5), Estimate.of(scores)
-                label = names[side] if place == 0 else None
-                axes.plot(scores, [height] * len(scores), "o", ms=4, alpha=0.45, color=COLOURS[side], lw=0)
-                axes.errorbar(
-                    estimate.mean,
-                    height,
-                    xerr=None if math.isnan(estimate.low) else estimate.reach,
-                    fmt="|",
-                    ms=11,
-                    capsize=3,
-                    color=COLOURS[side],
-                    label=label,
-                )
+                height, label = place + 0.32 * (side - 0.5), names[side] if place == 0 else None
+                dots(axes, height, scores, COLOURS[side], label=label)
         axes.set_yticks(range(len(own)), [pair.model for pair in own])
         axes.invert_yaxis()
         axes.set_xlabel(f"{board.metric}, {board.title} (lower is better)")
@@ -198,25 +182,23 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
 
 def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: Sequence[str]) -> str:
     """The comparison in markdown; `commands` ran the matrices."""
-    apart = [f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond]
-    expected = (1 - LEVEL) * len(found)
-    ratio = Ratio.of(found)
-    parts = [
-        f"# {escape(names[0])} and {escape(names[1])}",
-        f"Geometric means over training seeds with 95 % intervals, and {names[1]} over {names[0]} by Welch's "
-        f"t-test on logarithms; lower scores are better. *Training time* is {names[0]}'s mean seconds divided by "
-        f"{names[1]}'s; unless the two ran side by side, it depends on what else the machine did then "
-        "(`make speed` measures by turns).",
-        markdown(table(found, names)),
-        f"Ratios whose interval leaves 1 out: {', '.join(apart) or 'none'}."
-        + (f" Of {len(found)} rows, {expected:.2g} are expected to do so by chance." if len(found) >= 5 else "")
-        + (f" Over all models, {names[1]}'s scores are {ratio} times {names[0]}'s." if ratio else ""),
-        f"![{escape(draw(found, names).alt)}]({quote(picture)})",
-        markdown(unlike(found, names)),
-        "## Made by",
-        "\n".join(["```sh", *commands, f"gans compare {names[0]} {names[1]}", "```"]),
-    ]
-    return "\n\n".join(parts) + "\n"
+    return (
+        environment("reports")
+        .get_template("compare.md.j2")
+        .render(
+            one=names[0],
+            other=names[1],
+            table=markdown(table(found, names)),
+            apart=", ".join(f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond),
+            rows=len(found),
+            expected=f"{(1 - LEVEL) * len(found):.2g}",
+            ratio=Ratio.of(found),
+            alt=draw(found, names).alt,
+            picture=quote(picture),
+            unlike=markdown(unlike(found, names)),
+            commands=commands,
+        )
+    )
 
 
 def write(store: Source, names: tuple[str, str], root: Path) -> Path:

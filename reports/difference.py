@@ -17,19 +17,12 @@ from reports.numbers import number
 
 @dataclass(frozen=True)
 class Difference:
-    """One's scores over the other's, the default's: a ratio of geometric means; below 1 the one is better.
+    """One's scores over the other's, the default's: a ratio of geometric means; below 1 the one is better."""
 
-    Attributes:
-        ratio: NaN if either has no score.
-        low: lower end of the 95 % interval of the ratio; NaN with fewer than two seeds on a side.
-        high: upper end.
-        p: of a t-test on the logarithms of the scores.
-    """
-
-    ratio: float
-    low: float
-    high: float
-    p: float
+    ratio: float  # NaN if either has no score
+    low: float  # lower end of the 95 % interval of the ratio; NaN with fewer than two seeds on a side
+    high: float  # upper end
+    p: float  # of a t-test on the logarithms of the scores
 
     @classmethod
     def of(cls, one: pd.Series, default: pd.Series, comparisons: int = 1) -> Difference:

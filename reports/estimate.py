@@ -31,19 +31,12 @@ LIMITS: dict[Scale, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over training seeds.
+    """A mean over training seeds."""
 
-    Attributes:
-        mean: of a score above 0 the geometric one; NaN without a value.
-        low: lower end of the 95 % interval of the mean (Student's t); NaN with fewer than two values.
-        high: its upper end.
-        n: how many finite values there are.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
+    mean: float  # of a score above 0 the geometric one; NaN without a value
+    low: float  # lower end of the 95 % interval of the mean (Student's t); NaN with fewer than two values
+    high: float  # its upper end
+    n: int  # how many finite values there are
 
     @classmethod
     def of(cls, values: pd.Series, scale: Scale = "ratio") -> Estimate:
@@ -61,11 +54,6 @@ class Estimate:
         there, back = MAPS[scale if inside else "signed"]
         mean, low, high = np.clip(back(np.array(_interval(there(finite)))), least, most)
         return cls(float(mean), float(low), float(high), len(finite))
-
-    @property
-    def reach(self) -> list[list[float]]:
-        """From the mean to the ends of the interval, as matplotlib takes error bars."""
-        return [[self.mean - self.low], [self.high - self.mean]]
 
     def __str__(self) -> str:
         if self.n == 0:

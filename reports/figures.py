@@ -12,25 +12,27 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import get_data_path
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullFormatter
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from gans import schema
 from gans.files import atomically
 from gans.pictures.figures import names_as_text
 from gans.pictures.film import LIMIT, Track, grids, save_film
-from gans.pictures.grids import tiles
-from gans.pictures.lettering import brief
+from gans.pictures.grids import mosaic, tiles
+from gans.pictures.lettering import INK, PAPER, brief, shortened
+from reports.estimate import Estimate
 from reports.numbers import images, number
 from reports.results import CLOCK, Board, Results
 from reports.tables import ranking
 
 Dash = str | tuple[int, tuple[int, ...]]
-Panel = tuple[str, int, np.ndarray]  # title, left edge in pixels, pixels (height, width, 3)
+Row = tuple[str, Sequence[tuple[str, Image.Image | None]]]  # its name, and its pictures with their titles
 
 # Okabe & Ito's colours with dashes and markers, so that lines also differ in grey
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -43,8 +45,8 @@ DPI = 130
 LOSSES = {schema.LOSS_D: "discriminator's loss", schema.LOSS_G: "generator's loss"}
 BELIEFS = {schema.D_REAL: "D(x)", schema.D_FAKE: "D(G(z))"}
 
-# pixels in the sample picture: width of a panel before it is enlarged, between panels, above them, beside them
-NATIVE, GAP, TITLE, LABEL = 200, 16, 34, 210
+# pixels of pictures of images: width of a panel, between panels, above them, left of them, height of letters
+PANEL, GAP, TITLE, LABEL, LETTERS = 400, 16, 34, 210, 16
 STRIPS = 20  # rows of images in the sample picture, of all models together
 FILM_LIMIT = LIMIT  # bytes of one film
 WHOLE = 640  # pixels: greatest width of a picture that a run has of itself
@@ -52,22 +54,27 @@ WHOLE = 640  # pixels: greatest width of a picture that a run has of itself
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, and what it shows for those who do not see it."""
+    """A figure of matplotlib or an image, and in words what it contains for those who do not see it."""
 
-    figure: Figure
+    figure: Figure | Image.Image
     alt: str
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as a small PNG without metadata, as grey values if it has no colour."""
-    names_as_text(figure)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+def save(figure: Figure | Image.Image, path: Path) -> None:
+    """Write a small PNG without metadata, as grey values if it has no colour."""
+    image = figure if isinstance(figure, Image.Image) else drawn(figure)
     red, green, blue = (np.asarray(channel) for channel in image.split())
     if (red == green).all() and (green == blue).all():
         image = image.convert("L")
     atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
+
+
+def drawn(figure: Figure) -> Image.Image:
+    """The pixels of a figure."""
+    names_as_text(figure)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def lighten(pictures: Sequence[Path], limit: int) -> None:
@@ -215,6 +222,17 @@ def floor_values(results: Results, board: Board) -> dict[str, float]:
 def _floor_lines(axes: Axes, floors: Mapping[str, float]) -> None:
     for comparison, value in floors.items():
         axes.axhline(value, color="0.35", ls=FLOOR_DASHES[comparison], lw=1.2, label=f"real: {comparison}")
+
+
+def dots(
+    axes: Axes, place: float, scores: pd.Series, colour: str, mark: str = "D", label: str | None = None
+) -> None:
+    """A row of a figure: the score of every seed (hollow), their mean and its 95 % interval."""
+    estimate = Estimate.of(scores)
+    if math.isfinite(estimate.low):
+        axes.plot([estimate.low, estimate.high], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
+    axes.plot(scores, [place] * len(scores), "o", mfc="white", mec=colour, ms=4, lw=0, zorder=3)
+    axes.plot([estimate.mean], [place], mark, color=colour, ms=6.5, zorder=2, label=label)
 
 
 # --- score against cost
@@ -432,69 +450,39 @@ def film(results: Results, board: Board, path: Path, limit: int) -> str | None:
     return f"Animation of the training on {board.title}, models side by side, from the same latents: {shown}."
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where images go in the sample picture, in pixels.
-
-    Attributes:
-        side: of one image as it is shown before enlarging.
-        scale: by how much it is enlarged, without smoothing.
-        columns: images beside each other in a panel.
-        rows: images above each other in a panel.
-    """
-
-    side: int
-    scale: int
-    columns: int
-    rows: int
-
-    @classmethod
-    def of(cls, side: int, models: int = 1) -> Layout:
-        """Fewer images if they are large, so that no panel has many more pixels; fewer rows of many models."""
-        side = min(side, NATIVE - 1)
-        columns = min(6, NATIVE // (side + 1))
-        rows = max(1, min(math.ceil(columns * 2 / 3), STRIPS // models))
-        return cls(side, max(1, round(2 * NATIVE / (columns * (side + 1)))), columns, rows)
-
-    @property
-    def stride(self) -> int:
-        return (self.side + 1) * self.scale
-
-    @property
-    def panel(self) -> tuple[int, int]:
-        """Width and height of a panel."""
-        return self.columns * self.stride + self.scale, self.rows * self.stride + self.scale
-
-    @property
-    def width(self) -> int:
-        """Of a row of panels."""
-        return 3 * self.panel[0] + 2 * GAP
-
-
 def samples(results: Results, board: Board) -> Picture | None:
     """Images of each model before, half-way through and after training, and real ones; None without any.
 
     A model's images come from the same latents in every panel, and from the seed that `examples` names.
     """
     cells = examples(results, board)
-    rows = {model: stages(results.pictures(cell["identity"]), cell) for model, cell in cells.items()}
-    rows = {model: panels for model, panels in rows.items() if any(path for _, path in panels)}
-    if not rows:
+    found = {model: stages(results.pictures(cell["identity"]), cell) for model, cell in cells.items()}
+    found = {model: panels for model, panels in found.items() if any(path for _, path in panels)}
+    if not found:
         return None
     side = resolution(results.on(board))
-    layout = Layout.of(side, len(rows))
-    labels = {model: _row_label(model, cells[model], board) for model in rows}
-    strips = [(labels[model], _panels(panels, side, layout)) for model, panels in rows.items()]
+    across, down = shape(side, len(found))
+    rows: list[Row] = [
+        (
+            "\n".join(
+                textwrap.fill(line, 20)
+                for line in (model, f"seed {cells[model]['seed']}", _end_of(cells[model], board))
+            ),
+            [(title, panel(path, side, across, down) if path else None) for title, path in panels],
+        )
+        for model, panels in found.items()
+    ]
     real = results.real(board)
     photos = tiles(real, side) if real else []
     if photos:
-        wide = (layout.width - layout.scale) // layout.stride
-        strips.append(("real images", [("", 0, _mosaic(photos, layout, wide, max(1, len(photos) // wide)))]))
+        wide = 3 * across
+        whole = wide * min(down, max(1, len(photos) // wide))  # rows
+        rows.append(("real images", [("", mosaic(photos[:whole], wide, 3 * PANEL))]))
     alt = (
-        f"Grids of images on {board.title}, one row per model ({', '.join(rows)}): untrained, half-way through "
+        f"Grids of images on {board.title}, one row per model ({', '.join(found)}): untrained, half-way through "
         f"training and at the chosen checkpoint{'; real images below' if photos else ''}."
     )
-    return Picture(_stack(strips, layout.width), alt)
+    return Picture(collage(rows, LABEL), alt)
 
 
 def stages(pictures: Mapping[str, Path], cell: pd.Series) -> list[tuple[str, Path | None]]:
@@ -504,22 +492,25 @@ def stages(pictures: Mapping[str, Path], cell: pd.Series) -> list[tuple[str, Pat
     between = [kimg for kimg in drawn if 0 < kimg < last]
     half = min(between, key=lambda kimg: abs(kimg - last / 2), default=None)
     middle = ("half-way", None) if half is None else (f"after {images(1000 * half)} images", drawn[half])
-    return [("untrained", drawn.get(0)), middle, _end(pictures, drawn, last, cell)]
+    end: tuple[str, Path | None] = ("chosen checkpoint", pictures.get("final.png"))
+    if end[1]:
+        chosen = pd.to_numeric(cell.get(schema.CHOSEN, math.nan), errors="coerce")
+        end = (f"{end[0]}, after {images(chosen)}" if math.isfinite(chosen) else end[0], end[1])
+    elif last:  # of a cell that did not finish
+        end = (f"last, after {images(1000 * last)} images", drawn[last])
+    return [("untrained", drawn.get(0)), middle, end]
 
 
-def _end(
-    pictures: Mapping[str, Path], drawn: Mapping[float, Path], last: float, cell: pd.Series
-) -> tuple[str, Path | None]:
-    """The chosen checkpoint's grid; of a cell that did not finish, the last one there is."""
-    if "final.png" not in pictures:
-        return (f"last, after {images(1000 * last)} images", drawn[last]) if last else ("chosen checkpoint", None)
-    chosen = pd.to_numeric(cell.get(schema.CHOSEN, math.nan), errors="coerce")
-    after = f", after {images(chosen)}" if math.isfinite(chosen) else ""
-    return f"chosen checkpoint{after}", pictures["final.png"]
+def shape(side: int, models: int = 1) -> tuple[int, int]:
+    """How many images of this side a panel has in a row, and how many rows: fewer of many models."""
+    across = max(1, min(6, PANEL // 2 // (side + 1)))
+    return across, max(1, min(math.ceil(across * 2 / 3), STRIPS // models))
 
 
-def _row_label(model: str, cell: pd.Series, board: Board) -> str:
-    return f"{textwrap.fill(model, 20)}\nseed {cell['seed']}\n{textwrap.fill(_end_of(cell, board), 20)}"
+def panel(path: Path, side: int, across: int, down: int) -> Image.Image:
+    """The first images of a grid; a picture that is no grid of such images is whole."""
+    own = tiles(path, side)
+    return mosaic(own[: across * down], across, PANEL) if own else _whole(path, PANEL)
 
 
 def resolution(cells: pd.DataFrame) -> int:
@@ -527,101 +518,56 @@ def resolution(cells: pd.DataFrame) -> int:
     return int(known.iloc[0]) if len(known) else 32
 
 
-def _panels(panels: Sequence[tuple[str, Path | None]], side: int, layout: Layout) -> list[Panel]:
-    """Titles, places and pixels of the panels that have a picture."""
-    step = layout.panel[0] + GAP
-    return [
-        (title, place * step, _panel(path, side, layout))
-        for place, (title, path) in enumerate(panels)
-        if path is not None
-    ]
-
-
-def _panel(path: Path, side: int, layout: Layout) -> np.ndarray:
-    """The first images of a grid; a picture that is no grid of such images is cut to fit."""
-    images = tiles(path, side)
-    if images:
-        return _mosaic(images, layout, layout.columns, layout.rows)
-    with Image.open(path) as image:
-        whole = image.convert("RGB")
-    # cut, never stretched: its upper left part
-    return np.asarray(ImageOps.fit(whole, layout.panel, Image.Resampling.NEAREST, centering=(0, 0)))
-
-
-def _mosaic(tiles: Sequence[Image.Image], layout: Layout, columns: int, rows: int) -> np.ndarray:
-    """Images side by side on grey, enlarged: uint8 (height, width, 3)."""
-    stride = layout.side + 1
-    canvas = Image.new("RGB", (columns * stride + 1, rows * stride + 1), (128, 128, 128))
-    for place, tile in enumerate(tiles[: columns * rows]):
-        row, column = divmod(place, columns)
-        shown = tile if tile.width == layout.side else tile.resize((layout.side, layout.side))
-        canvas.paste(shown, (column * stride + 1, row * stride + 1))
-    size = (canvas.width * layout.scale, canvas.height * layout.scale)
-    return np.asarray(canvas.resize(size, Image.Resampling.NEAREST))
-
-
-def neighbours(results: Results, board: Board) -> Picture | None:
-    """What each model's run shows as nearest training images; None if no run has such a picture."""
-    what = "images that a model drew, each beside the training images nearest to it"
-    return _collection(results, board, "neighbours.png", what)
-
-
-def classes(results: Results, board: Board) -> Picture | None:
-    """How often each model draws each class, from its run; None if no run has such a picture."""
-    return _collection(results, board, "classes.png", "how often a model draws each class")
-
-
-def each_class(results: Results, board: Board) -> Picture | None:
-    """Images of each class that conditional models were asked for, from their runs; None if no run has some."""
-    return _collection(results, board, schema.CLASS_GRID, "a row of images for each class that it was asked for")
-
-
-def _collection(results: Results, board: Board, name: str, what: str) -> Picture | None:
-    """A picture that runs have of themselves, two beside each other."""
+def of_runs(name: str, what: str, results: Results, board: Board) -> Picture | None:
+    """The picture of this name that each run made of itself, two in a row; None if no run has one."""
     cells = examples(results, board)
-    found = {model: results.picture(cell["identity"], name) for model, cell in cells.items()}
-    panels = [
-        (f"{model}, seed {cells[model]['seed']}, {_end_of(cells[model], board)}", _whole(path, WHOLE))
-        for model, path in found.items()
-        if path is not None
-    ]
-    if not panels:
+    paths = {model: results.picture(cell["identity"], name) for model, cell in cells.items()}
+    found = {model: _whole(path, WHOLE) for model, path in paths.items() if path}
+    if not found:
         return None
-    step = WHOLE + GAP
-    rows = [
-        [(title, place * step, pixels) for place, (title, pixels) in enumerate(panels[first : first + 2])]
-        for first in range(0, len(panels), 2)
-    ]
-    shown = [model for model, path in found.items() if path is not None]
-    alt = f"On {board.title}, a panel for each of {', '.join(shown)}: {what}."
-    return Picture(_stack([("", row) for row in rows], min(2, len(panels)) * step, label=GAP), alt)
+    panels = [(f"{m}, seed {cells[m]['seed']}, {_end_of(cells[m], board)}", image) for m, image in found.items()]
+    alt = f"On {board.title}, a panel for each of {', '.join(found)}: {what}."
+    return Picture(collage([("", panels[first : first + 2]) for first in range(0, len(panels), 2)], GAP), alt)
+
+
+neighbours = partial(of_runs, "neighbours.png", "images of a model, and the training images nearest to each")
+classes = partial(of_runs, "classes.png", "how often a model draws each class")
+each_class = partial(of_runs, schema.CLASS_GRID, "a row of images for each class that it was to draw")
 
 
 def _end_of(cell: pd.Series, board: Board) -> str:
     return f"{board.metric} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
 
 
-def _whole(path: Path, width: int) -> np.ndarray:
+def _whole(path: Path, width: int) -> Image.Image:
     """A picture, made smaller if it is wider."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     image.thumbnail((width, 10 * width))
-    return np.asarray(image)
+    return image
 
 
-def _stack(strips: Sequence[tuple[str, Sequence[Panel]]], wide: int, label: int = LABEL) -> Figure:
-    """Strips of panels below each other, pixel for pixel, with their labels on the left."""
-    heights = [max(pixels.shape[0] for _, _, pixels in panels) + TITLE for _, panels in strips]
-    width, height = label + wide + GAP, sum(heights) + GAP
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    top = height
-    for (words, panels), used in zip(strips, heights, strict=True):
-        bottom = top - used
-        middle = (top - TITLE + bottom) / 2
-        figure.text(GAP / width, middle / height, words, fontsize=10, va="center")
-        for title, left, pixels in panels:
-            under = top - TITLE - pixels.shape[0]
-            figure.figimage(pixels, label + left, under, origin="upper")
-            figure.text((label + left) / width, (top - TITLE + 6) / height, title, fontsize=9)
-        top = bottom
-    return figure
+def collage(rows: Sequence[Row], label: int) -> Image.Image:
+    """Rows of pictures, each below its title, with the name of the row in `label` pixels on the left."""
+    letters = ImageFont.truetype(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf"), LETTERS)
+    sizes = [[image.size for _, image in panels if image] for _, panels in rows]
+    steps = [max(width for width, _ in own) + GAP for own in sizes]
+    heights = [max(height for _, height in own) + TITLE for own in sizes]
+    width = label + max(len(panels) * step for (_, panels), step in zip(rows, steps, strict=True))
+    canvas = Image.new("RGB", (width, sum(heights) + GAP), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    top = 0
+    for (name, panels), step, height in zip(rows, steps, heights, strict=True):
+        pen.text((GAP, top + (TITLE + height) / 2), name, INK, letters, anchor="lm")
+        for left, (title, image) in zip(range(label, width, step), panels, strict=False):
+            if image:
+                fits = partial(_fits, letters, image.width)
+                words = shortened([title], fits)[title]
+                pen.text((left, top + TITLE - 8), words, INK, letters, anchor="ls")
+                canvas.paste(image, (left, top + TITLE))
+        top += height
+    return canvas
+
+
+def _fits(letters: ImageFont.FreeTypeFont, width: int, text: str) -> bool:
+    return letters.getlength(text) <= width

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 
-from gans.pictures.grids import tiles
+from gans.pictures.grids import mosaic, tiles
 from gans.pictures.lettering import brief
 from reports.estimate import LEVEL
-from reports.figures import DPI, Picture, examples, log_ticks, resolution
+from reports.figures import DPI, Picture, dots, examples, log_ticks, resolution
 from reports.numbers import number
 from reports.pairs import matrix as pair_matrix
 from reports.results import CLOCK, Board, Results
@@ -30,7 +28,7 @@ WIDTH, LETTER, TIME, MARGIN, FOOT = 1180, 9.8, 170, 16, 62
 APART = 2 * MARGIN  # of the two axes: half of a number's last tick reaches into it
 LONGEST = 26  # letters of a name
 BARE = 34  # height of a row without images
-TILE, TILES = 48, 6  # about how large an image is shown, and how many of a model
+TILES, STRIP = 6, 320  # images of a model, and about how wide they are together
 
 
 def leaders(results: Results, board: Board) -> Picture | None:
@@ -67,37 +65,20 @@ def leaders(results: Results, board: Board) -> Picture | None:
 
 
 def _strips(standing: Standing) -> dict[str, np.ndarray]:
-    """The first images of each model's chosen checkpoint beside each other, enlarged by a whole factor."""
+    """The first images of each model's chosen checkpoint in a row."""
     side = resolution(standing.results.on(standing.board))
-    found = {}
-    for model, cell in examples(standing.results, standing.board).items():
-        path = standing.results.pictures(cell["identity"]).get("final.png")
-        images = tiles(path, side)[:TILES] if path else []
-        if images:
-            found[model] = _strip(images, side)
-    return found
-
-
-def _strip(images: Sequence[Image.Image], side: int) -> np.ndarray:
-    stride = side + 1
-    canvas = Image.new("RGB", (len(images) * stride + 1, side + 2), (128, 128, 128))
-    for place, image in enumerate(images):
-        canvas.paste(image, (place * stride + 1, 1))
-    if side > 2 * TILE:
-        canvas.thumbnail((TILES * 2 * TILE, 2 * TILE))
-        return np.asarray(canvas)
-    scale = max(1, round(TILE / side))
-    return np.asarray(canvas.resize((canvas.width * scale, canvas.height * scale), Image.Resampling.NEAREST))
+    paths = {
+        model: standing.results.pictures(cell["identity"]).get("final.png")
+        for model, cell in examples(standing.results, standing.board).items()
+    }
+    found = {model: tiles(path, side)[:TILES] for model, path in paths.items() if path}
+    return {model: np.asarray(mosaic(own, len(own), STRIP).convert("RGB")) for model, own in found.items() if own}
 
 
 def _scores(axes: Axes, standing: Standing) -> None:
     for place, rank in enumerate(standing.ranks):
-        colour, estimate = _colour(standing, rank.model), rank.estimate
         own = standing.cells.loc[standing.cells["model"] == rank.model, "score"]
-        if math.isfinite(estimate.low):
-            axes.plot([estimate.low, estimate.high], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
-        axes.plot(own, [place] * len(own), "o", mfc="white", mec=colour, ms=4, lw=0, zorder=3)
-        axes.plot([estimate.mean], [place], "D", color=colour, ms=6.5, zorder=2)
+        dots(axes, place, own, _colour(standing, rank.model))
     _rows(axes, standing)
     if all(rank.estimate.mean > 0 for rank in standing.ranks):
         axes.set_xscale("log")

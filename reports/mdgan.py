@@ -1,4 +1,4 @@
-"""What a report says of MD-GAN: the score against each factor, and what was sent beside the paper's formulae."""
+"""What a report says of MD-GAN: the score against each factor, and the bytes that were sent."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gans.schema import EXCHANGES, LOST, MOVES, TOTAL_MIB, TRAFFIC
 from reports.estimate import Estimate
-from reports.figures import DPI, Picture, log_ticks
+from reports.figures import DPI, Picture, dots, log_ticks
 from reports.numbers import NOTHING, count, number
 from reports.results import Board, Results
 from reports.tables import escape
@@ -32,39 +31,30 @@ FACTORS: dict[str, tuple[str, ...]] = {
     "Networks": ("networks.name", "networks.width"),
     "Classes": ("networks.conditional",),
 }
+NAMES = tuple(name for factor in FACTORS.values() for name in factor)
 BASELINES, COMBINED = "Baselines", "Two changes at once"
+Setting = Mapping[str, str] | pd.Series  # the settings of a model
 DIRECTIONS = ("server_to_worker", "worker_to_server", "worker_to_worker")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the figure.
+    """A line of the figure."""
 
-    Attributes:
-        label: what is special about the model within its group.
-        model: its name.
-        scores: one per finished seed.
-    """
-
-    label: str
-    model: str
-    scores: pd.Series
+    label: str  # what is special about the model within its group
+    model: str  # its name
+    scores: pd.Series  # one per finished seed
 
 
-def settings(results: Results, board: Board) -> dict[str, dict[str, str]]:
-    """The settings that the runs of each model were trained with; a model without a run has none."""
-    names = ["update.rule", *(name for factor in FACTORS.values() for name in factor)]
+def settings(results: Results, board: Board) -> pd.DataFrame:
+    """The settings of each model that has a run, as text: a row per model, a column per setting."""
     cells = results.on(board)
-    cells = cells[cells["update.rule"].notna()] if "update.rule" in cells else cells.iloc[:0]
-    firsts = cells.groupby("model", sort=False).first()
-    known = [name for name in names if name in firsts]
+    if "update.rule" not in cells:
+        return pd.DataFrame()
+    known = cells[cells["update.rule"].notna()].groupby("model", sort=False).first()
+    known = known.reindex(columns=["update.rule", *NAMES])
     # runs of earlier versions do not say that they know no classes
-    classes = {"networks.conditional": "False"}
-    return {
-        str(model): classes
-        | {name: str(row[name]) for name in known if pd.notna(row[name]) or name not in classes}
-        for model, row in firsts.iterrows()
-    }
+    return known.fillna({"networks.conditional": "False"}).astype(str)
 
 
 def groups(results: Results, board: Board) -> dict[str, list[Row]]:
@@ -74,79 +64,63 @@ def groups(results: Results, board: Board) -> dict[str, list[Row]]:
     factor alone. Baselines are models that are not MD-GANs, of the base's networks.
     """
     known = settings(results, board)
-    variants = [model for model in results.plan.models if known.get(model, {}).get("update.rule") == "mdgan"]
+    models = [model for model in results.plan.models if model in known.index]
+    variants = [model for model in models if known.loc[model, "update.rule"] == "mdgan"]
     if len(variants) < 2:
         return {}
-    base = variants[0]
-    found: dict[str, list[str]] = {}
+    base = known.T[variants[0]]
+    networks = ["networks.name", "networks.conditional"]
+    alike = (known[networks] == base[networks]).all(axis=1)
+    found = {BASELINES: [m for m in models if m not in variants and alike[m]], **{name: [] for name in FACTORS}}
+    found[COMBINED] = []
     for model in variants[1:]:
-        changed = [f for f, names in FACTORS.items() if any(known[model][n] != known[base][n] for n in names)]
-        heading = changed[0] if len(changed) == 1 else COMBINED
+        changed = [f for f, names in FACTORS.items() if (known.loc[model, [*names]] != base[[*names]]).any()]
         if changed:
-            found.setdefault(heading, []).append(model)
-    if not found:
+            found[changed[0] if len(changed) == 1 else COMBINED].append(model)
+    if not any(own for heading, own in found.items() if heading != BASELINES):
         return {}
-    others = [
-        model
-        for model in results.plan.models
-        if model in known and model not in variants and alike(known[model], known[base])
-    ]
-    ordered = {BASELINES: others} if others else {}
-    ordered |= {heading: found[heading] for heading in [*FACTORS, COMBINED] if heading in found}
     return {
         heading: [
-            _row(results, board, model, known, heading, base) for model in _order(heading, base, models, known)
+            Row(_label(heading, known.T[model], base), model, results.of(model, board)["score"])
+            for model in _order(heading, variants[0], own, known)
         ]
-        for heading, models in ordered.items()
+        for heading, own in found.items()
+        if own
     }
 
 
-def alike(own: Mapping[str, str], base: Mapping[str, str]) -> bool:
-    """Whether two models have networks of one kind."""
-    return all(own.get(name) == base.get(name) for name in ("networks.name", "networks.conditional"))
-
-
-def _order(heading: str, base: str, models: Sequence[str], known: Mapping[str, Mapping[str, str]]) -> list[str]:
+def _order(heading: str, base: str, models: Sequence[str], known: pd.DataFrame) -> list[str]:
     """The base first, or in its place among numbers."""
-    names = FACTORS.get(heading, ())
+    own = known.loc[[base, *models], [*FACTORS.get(heading, ())]]
     try:
-        return sorted([base, *models], key=lambda model: [float(known[model][name]) for name in names])
+        return list(own.astype(float).sort_values([*own.columns]).index) if len(own.columns) else list(own.index)
     except ValueError:
-        return [base, *models]
+        return list(own.index)
 
 
-def _row(
-    results: Results, board: Board, model: str, known: Mapping[str, Mapping[str, str]], heading: str, base: str
-) -> Row:
-    cells = results.on(board)
-    scores = cells[(cells["model"] == model) & cells["counted"]]["score"]
-    own = known[model]
+def _label(heading: str, own: pd.Series, base: pd.Series) -> str:
+    is_base = own.name == base.name
     if heading == BASELINES:
         label = _baseline(own)
-    elif heading == COMBINED:
-        names = [name for factor in FACTORS.values() for name in factor]
-        label = "neither" if model == base else changes(names, own, known[base])
+    elif heading == COMBINED and is_base:
+        label = "neither"
     else:
-        label = changes(FACTORS[heading], own, known[base])
-    return Row(label + (" (base)" if model == base else ""), model, scores)
+        label = changes(FACTORS.get(heading, NAMES), own, base)
+    return label + (" (base)" if is_base else "")
 
 
-def _baseline(own: Mapping[str, str]) -> str:
-    workers, batch = _plain(own.get("update.workers", "")), _plain(own["batch"])
-    match own["update.rule"]:
-        case "mdgan":
-            return f"MD-GAN, N = {workers}, b = {batch}"
-        case "fl-gan":
-            return f"FL-GAN, N = {workers}, b = {batch}"
-    return f"one GAN, batches of {batch}"
+def _baseline(own: Setting) -> str:
+    name = {"mdgan": "MD-GAN", "fl-gan": "FL-GAN"}.get(own["update.rule"])
+    batch = _plain(own["batch"])
+    return f"{name}, N = {_plain(own['update.workers'])}, b = {batch}" if name else f"one GAN, batches of {batch}"
 
 
-def changes(names: Sequence[str], own: Mapping[str, str], base: Mapping[str, str]) -> str:
+def changes(names: Sequence[str], own: Setting, base: Setting) -> str:
     """The settings in which a model differs from the base, in words; of the base itself all of them."""
     changed = [name for name in names if own[name] != base[name]] or names
     # alpha is part of what is said of the shards
-    shown = dict.fromkeys("update.shards" if name == "update.alpha" else name for name in changed)
-    return ", ".join(_value(name, own) for name in shown)
+    named = dict.fromkeys("update.shards" if name == "update.alpha" else name for name in changed)
+    return ", ".join(_value(name, own) for name in named)
 
 
 # how a figure writes the value of a setting; one that is not here is written as it is
@@ -162,7 +136,7 @@ WRITTEN: dict[str, Callable[[str], str]] = {
 }
 
 
-def _value(name: str, own: Mapping[str, str]) -> str:
+def _value(name: str, own: Setting) -> str:
     words = WRITTEN.get(name, str)(_plain(own[name]))
     alpha = name == "update.shards" and own[name] == "dirichlet"
     return words + (f", α = {_plain(own['update.alpha'])}" if alpha else "")
@@ -208,24 +182,17 @@ def factors(results: Results, board: Board) -> Picture | None:
 
 
 def _dots(axes: Axes, place: float, row: Row) -> None:
-    """Seeds as hollow dots, their mean and its interval in black; a row without a finished seed says so."""
-    scores = row.scores.to_numpy(dtype=float)
-    estimate = Estimate.of(row.scores)
-    if not len(scores):
+    if len(row.scores):
+        dots(axes, place, row.scores, "black", "D" if row.label.endswith("(base)") else "o")
+    else:
         axes.text(0.5, place, "no seed finished", fontsize=8, va="center", transform=axes.get_yaxis_transform())
-        return
-    if math.isfinite(estimate.low):
-        axes.plot([estimate.low, estimate.high], [place, place], color="black", lw=1.4)
-    marker = "D" if row.label.endswith("(base)") else "o"
-    axes.plot([estimate.mean], [place], marker, color="black", ms=7)
-    axes.plot(scores, np.full(len(scores), place), "o", mfc="white", mec="0.3", ms=3.5, lw=0)
 
 
 def _alt(found: Mapping[str, Sequence[Row]], board: Board) -> str:
-    parts = []
-    for heading, rows in found.items():
-        values = ", ".join(f"{row.label} {number(Estimate.of(row.scores).mean)}" for row in rows)
-        parts.append(f"{heading}: {values}")
+    parts = [
+        f"{heading}: " + ", ".join(f"{row.label} {number(Estimate.of(row.scores).mean)}" for row in rows)
+        for heading, rows in found.items()
+    ]
     return f"Mean {board.metric} on {board.title}, grouped by what is varied. {'. '.join(parts)}."
 
 

@@ -19,21 +19,13 @@ from reports.tables import ENOUGH, by_model, escape
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models of a board.
+    """Two models of a board."""
 
-    Attributes:
-        better: the one with the lower mean.
-        other: the one that it is compared with.
-        difference: the better one's scores over the other's.
-        paired: whether seed was compared with seed; else by Welch's test.
-        p: allows for all pairs of the board (Holm); NaN where a side has fewer than two seeds.
-    """
-
-    better: str
-    other: str
-    difference: Difference
-    paired: bool
-    p: float
+    better: str  # the one with the lower mean
+    other: str  # the one that it is compared with
+    difference: Difference  # the better one's scores over the other's
+    paired: bool  # whether seed was compared with seed; else by Welch's test
+    p: float  # allows for all pairs of the board (Holm); NaN where a side has fewer than two seeds
 
     @property
     def settled(self) -> bool:

@@ -15,7 +15,7 @@ from gans.errors import InputError, unknown
 from reports.estimate import Estimate
 from reports.numbers import NOTHING, count, images, number
 from reports.results import CLOCK, FLOORS, Board, Results
-from reports.tables import by_model, distinct, escape
+from reports.tables import by_model, distinct, escape, per_model
 
 FILE = Path(__file__).with_name("published.toml")
 CONDITIONAL = {True: "class-conditional", False: "unconditional", None: "conditional or not: not known"}
@@ -190,15 +190,15 @@ def times(results: Results, board: Board) -> pd.DataFrame:
     theirs = [time for time in read().times if time.dataset == dataset]
     if not theirs:
         return pd.DataFrame()
-    ours = [
+    ours = per_model(
+        results,
+        board,
         {
-            "Model": escape(model),
-            "Source": f"this page: {_budget(own)} images, {distinct(own, 'gans.device')}",
-            "Training (minutes)": number(own[CLOCK].mean() / 60),
-            "Compares with ours": NOTHING,
-        }
-        for model, own in by_model(results, board)
-    ]
+            "Source": lambda own: f"this page: {_budget(own)} images, {distinct(own, 'gans.device')}",
+            "Training (minutes)": lambda own: number(own[CLOCK].mean() / 60),
+            "Compares with ours": lambda own: NOTHING,
+        },
+    )
     other = [
         {
             "Model": escape(time.model),
@@ -208,4 +208,4 @@ def times(results: Results, board: Board) -> pd.DataFrame:
         }
         for time in theirs
     ]
-    return pd.DataFrame([*ours, *other])
+    return pd.concat([ours, pd.DataFrame(other)], ignore_index=True)

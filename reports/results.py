@@ -1,4 +1,4 @@
-"""What was tracked, as pandas tables: the only module of the reports that reads the store."""
+"""What was tracked, as pandas tables: no other module of the reports reads the store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gans.runs.store import Source, shown
 
 CLOCK = schema.TRAINING
 HISTORIES = (CLOCK, schema.LOSS_D, schema.LOSS_G, schema.D_REAL, schema.D_FAKE)
-# what the tables ask for, there or not
+# columns of `Results.cells` even where no run has them
 MEASURES = (
     CLOCK,
     schema.EVALUATION,
@@ -37,9 +37,9 @@ MEASURES = (
     schema.JOULES,
 )
 FLOORS = {prefix: comparison for comparison, prefix in schema.FLOORS.items()}
-# why a cell without a result of its own words has none
+# why a cell without a score and without a reason of its own has none
 REASONS = {
-    schema.RUNNING: "still running when this report was written, or killed without a word",
+    schema.RUNNING: "still running when this report was written, or killed",
     "not run": "no run of it was tracked",
     schema.FINISHED: "its score is not a finite number",
 }
@@ -47,7 +47,7 @@ NOT_SCORED = "it was not scored, or by another version"
 
 
 class PlannedCell(BaseModel):
-    """A cell as the invocation planned it; `selected` says whether that invocation was asked for it."""
+    """A cell as the invocation planned it; `selected`: whether that invocation was to run it."""
 
     name: str
     model: str
@@ -170,6 +170,11 @@ class Results:
             seen=cells["identity"].map(clocks).astype(float),
             epoch=reference.str.extract(r"train split, (\d+) images")[0].astype(float),
         )
+
+    def of(self, model: str, board: Board | None = None) -> pd.DataFrame:
+        """The finished cells of a model, of all boards or of one."""
+        cells = self.on(board) if board else self.cells
+        return cells[(cells["model"] == model) & cells["counted"]]
 
     def floors_on(self, board: Board) -> pd.DataFrame:
         """The noise floors of a board, by its own metric."""
@@ -356,13 +361,9 @@ def _as_planned(cell: PlannedCell, run: Run, scoring: int) -> dict[str, float]:
     if not (own and planned) or own == planned:
         return metrics
     # the run was first scored for a plan of another number
-    prefixes = {schema.SCORE: schema.score("", own), schema.score("", planned): schema.SCORE}
-
-    def renamed(name: str) -> str:
-        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
-        return prefixes.get(prefix, "") + name.removeprefix(prefix)
-
-    return {renamed(name): value for name, value in metrics.items()}
+    swap = {schema.SCORE: schema.score("", own), schema.score("", planned): schema.SCORE}
+    prefix = "|".join(map(re.escape, swap))
+    return {re.sub(f"^({prefix})", lambda found: swap[found[0]], name): value for name, value in metrics.items()}
 
 
 def _unscored(plan: Plan, runs: Mapping[str, Run]) -> dict[ScoreKey, int]:
@@ -375,8 +376,8 @@ def _unscored(plan: Plan, runs: Mapping[str, Run]) -> dict[ScoreKey, int]:
             for cell in cells
             if (run := runs.get(cell.identity)) and run.data.tags.get(schema.STATUS) == schema.FINISHED
         ]
-        asked = {ScoreKey(name, count) for cell in cells for name, count in cell.scores.items()}
-        for key in sorted(asked.union(*(known for _, known in finished))):
+        planned = {ScoreKey(name, count) for cell in cells for name, count in cell.scores.items()}
+        for key in sorted(planned.union(*(known for _, known in finished))):
             missing[key] += sum(key not in known for _, known in finished)
     return {key: cells for key, cells in missing.items() if cells}
 

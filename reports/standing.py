@@ -14,7 +14,7 @@ from gans import schema
 from reports.numbers import NOTHING, count, duration, images, listed, number, percent
 from reports.pairs import Pair, pairs
 from reports.results import CLOCK, Board, Results
-from reports.tables import ENOUGH, Rank, escape, floor_name, ranking, seeds
+from reports.tables import ENOUGH, Rank, escape, floor_name, ranking, seeds, whole
 
 ALIKE = 1.05  # budgets whose ratio is at most this are one budget
 NAMED = 4  # models that a sentence names; of more it gives the number
@@ -22,15 +22,10 @@ NAMED = 4  # models that a sentence names; of more it gives the number
 
 @dataclass(frozen=True)
 class Standing:
-    """How the models of a board stand.
+    """How the models of a board stand."""
 
-    Attributes:
-        results: all of the matrix.
-        board: data set and metric.
-    """
-
-    results: Results
-    board: Board
+    results: Results  # all of the matrix
+    board: Board  # data set and metric
 
     @cached_property
     def ranks(self) -> list[Rank]:
@@ -95,9 +90,9 @@ class Standing:
 
     def _cost(self, model: str) -> str:
         own = self.cells[self.cells["model"] == model]
-        whole = (own[CLOCK] + own[schema.EVALUATION] + own[schema.OVERHEAD]).mean()
+        seconds = whole(own).mean()
         device = listed([escape(name) for name in _texts(own, schema.DEVICE)])
-        inall = f" ({duration(whole)} in all)" if math.isfinite(whole) else ""
+        inall = f" ({duration(seconds)} in all)" if math.isfinite(seconds) else ""
         time = f"a seed took {duration(own[CLOCK].mean())} of training{inall}"
         budget = f"{images(own['seen'].mean())} images" if own["seen"].notna().any() else "its images"
         return f"{time} for {budget}" + (f" on {device}" if device else "")

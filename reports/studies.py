@@ -128,16 +128,11 @@ class Study(BaseModel):
 
 @dataclass(frozen=True)
 class Swept:
-    """A study, and what only the store has of it.
-
-    Attributes:
-        winners: results of the default and the finalists; None before they are retrained.
-        plots: the folder of the search's figures; None if there are none.
-    """
+    """A study, and what only the store has of it."""
 
     study: Study
-    winners: Results | None = None
-    plots: Path | None = None
+    winners: Results | None = None  # results of the default and the finalists; None before they are retrained
+    plots: Path | None = None  # the folder of the search's figures; None if there are none
 
 
 # --- from the store
@@ -155,7 +150,7 @@ def load(store: Source, experiment: str) -> Swept:
         if path:
             record, winners = read_record(path), tracked(store, experiment)
             names = [DEFAULT, *(trial.label for trial in record.finalists)]
-            scores = {name: counted(winners, name)["score"].tolist() for name in names} if winners else {}
+            scores = {name: winners.of(name)["score"].tolist() for name in names} if winners else {}
             return Swept(Study(record=record, scores=scores), winners, store.artifact(run, schema.SWEEP_PLOTS))
     raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
 
@@ -193,11 +188,6 @@ def tracked(store: Source, experiment: str) -> Results | None:
         return None
 
 
-def counted(found: Results, model: str) -> pd.DataFrame:
-    """The finished cells of a model."""
-    return found.cells[(found.cells["model"] == model) & found.cells["counted"]]
-
-
 # --- a matrix and the sweeps of its models
 
 
@@ -217,14 +207,14 @@ def belongs(record: Record, matrix: Results, board: Board) -> bool:
 
 def row(matrix: Results, board: Board, study: Study, winners: Results) -> dict[str, str]:
     assert study.winner
-    record, own = study.record, counted(matrix, study.record.model)
+    record, own = study.record, matrix.of(study.record.model)
     return {
         "Model": escape(record.model),
         "Here": str(Estimate.of(own.loc[own["dataset"] == board.dataset, "score"])),
         "Default, in the sweep": str(study.estimate(DEFAULT)),
         "Tuned, in the sweep": str(study.estimate(study.winner.label)),
         "Sweep": f"[{record.study}](../sweeps/{record.study}/README.md)",
-        "The sweep differs in": differences(counted(winners, DEFAULT), own, "here") or "nothing",
+        "The sweep differs in": differences(winners.of(DEFAULT), own, "here") or "nothing",
     }
 
 
@@ -234,13 +224,13 @@ def matrix_score(store: Source, swept: Swept) -> str:
     matrix = tracked(store, record.dataset)
     if matrix is None or swept.winners is None:
         return ""
-    own = counted(matrix, record.model)
+    own = matrix.of(record.model)
     own = own[own["dataset"] == record.dataset]
     estimate = Estimate.of(own["score"])
     if not estimate.n or not math.isfinite(estimate.mean):
         return ""
     score = f"{estimate}, {estimate.n} seeds" if estimate.n > 1 else f"{number(estimate.mean)}, one seed"
-    differs = differences(counted(swept.winners, DEFAULT), own, "there")
+    differs = differences(swept.winners.of(DEFAULT), own, "there")
     return f"{own['metric'].iloc[0]} {score}" + (f". Here differ {differs}" if differs else "")
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from gans import schema
 from gans.errors import printable
-from gans.fidelity.metric import Scale, error_of, label_of, metrics, scale_of
+from gans.fidelity.metric import error_of, label_of, metrics, scale_of
 from reports.estimate import LEVEL, Estimate
 from reports.numbers import NOTHING, count, images, number, percent, setting
 from reports.results import CLOCK, FLOORS, Board, Results
 
+Column = Callable[[pd.DataFrame], str]  # what a table has of a model, from its cells
 ENOUGH = 5  # training seeds from which drawing them again says something
 DRAWS = 10_000  # of the bootstrap over seeds
 # settings that tell one training from another, under the headings of the table
@@ -54,19 +56,12 @@ def code(text: object) -> str:
 
 @dataclass(frozen=True)
 class Rank:
-    """A model's row in the ranking of a board.
+    """A model's row in the ranking of a board."""
 
-    Attributes:
-        model: its name.
-        estimate: its primary score over the finished seeds.
-        cells: how many seeds were planned.
-        best: whether no other mean is lower.
-    """
-
-    model: str
-    estimate: Estimate
-    cells: int
-    best: bool = False
+    model: str  # its name
+    estimate: Estimate  # its primary score over the finished seeds
+    cells: int  # how many seeds were planned
+    best: bool = False  # whether no other mean is lower
 
     @property
     def cell(self) -> str:
@@ -91,17 +86,23 @@ def by_model(results: Results, board: Board) -> list[tuple[str, pd.DataFrame]]:
     return [(model, cells[cells["model"] == model]) for model in ranked]
 
 
+def per_model(
+    results: Results, board: Board, columns: Mapping[str, Callable[[pd.DataFrame], str]]
+) -> pd.DataFrame:
+    """A row for each model with finished cells, best first; a column for each function of these cells."""
+    rows = [
+        {"Model": escape(model), **{head: of(own) for head, of in columns.items()}}
+        for model, own in by_model(results, board)
+    ]
+    return pd.DataFrame(rows)
+
+
 @dataclass(frozen=True)
 class Stability:
-    """How firm a rank is when the training seeds are drawn again, with replacement.
+    """How firm a rank is when the training seeds are drawn again, with replacement."""
 
-    Attributes:
-        best: share of the draws in which this model has the lowest mean; ties are split.
-        low, high: the central 95 % of its ranks.
-    """
-
-    best: float
-    low: int
+    best: float  # share of the draws in which this model has the lowest mean; ties are split
+    low: int  # the central 95 % of its ranks
     high: int
 
     @property
@@ -205,13 +206,7 @@ def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.Dat
     """These scores of a board under their headings, models in the order of the main table, real images below."""
     if not columns:
         return pd.DataFrame()
-    rows = [
-        {
-            "Model": escape(model),
-            **{head: str(Estimate.of(own[name], scale(name))) for name, head in columns.items()},
-        }
-        for model, own in by_model(results, board)
-    ]
+    rows = per_model(results, board, {head: partial(_estimate, name=name) for name, head in columns.items()})
     floors = results.floors[results.floors["dataset"] == board.dataset]
     # several extractors measure one comparison each by themselves: put side by side
     real = floors.groupby("comparison", sort=False).first()
@@ -222,31 +217,24 @@ def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.Dat
         }
         for _, row in real.reset_index().iterrows()
     ]
-    return pd.DataFrame([*rows, *below])
+    return pd.concat([rows, pd.DataFrame(below)], ignore_index=True)
 
 
-def scale(name: str) -> Scale:
-    """Where the values of a score lie, by the name of its column."""
-    return scale_of(name.removeprefix(schema.SCORE))
+def _estimate(cells: pd.DataFrame, name: str) -> str:
+    return str(Estimate.of(cells[name], scale_of(name.removeprefix(schema.SCORE))))
 
 
 def errors(results: Results, board: Board) -> pd.DataFrame:
     """The standard error of every metric from a cell's generated images, as a mean over the finished cells."""
+    finished = results.finished(board)
     own = {schema.score(board.metric): f"{board.metric} ↓"}
-    columns = own | metric_columns(results.finished(board), board)
-    rows = [
-        {
-            "Model": escape(model),
-            **{
-                head: number(own[error_of(name)].mean(), 2)
-                for name, head in columns.items()
-                if error_of(name) in own
-            },
-        }
-        for model, own in by_model(results, board)
-    ]
-    frame = pd.DataFrame(rows)
-    return frame if len(frame.columns) > 1 else pd.DataFrame()
+    names = {error_of(name): head for name, head in (own | metric_columns(finished, board)).items()}
+    known = {head: partial(_mean, name=name, digits=2) for name, head in names.items() if name in finished}
+    return per_model(results, board, known) if known else pd.DataFrame()
+
+
+def _mean(cells: pd.DataFrame, name: str, digits: int = 3) -> str:
+    return number(cells[name].mean(), digits)
 
 
 # --- cost
@@ -271,49 +259,40 @@ def time(results: Results, board: Board) -> pd.DataFrame:
     """The time that the finished cells trained, as means over seeds; models in the order of the ranking."""
     goal = target(results, board)
     hits = reached(results, board, goal)
-    rows = [
-        _time_row(model, own, goal, board, hits[hits["model"] == model]) for model, own in by_model(results, board)
-    ]
-    return pd.DataFrame(rows)
+    columns: dict[str, Column] = {
+        "Training (s)": lambda own: number(own[CLOCK].mean()),
+        "Seconds per 1,000 images": lambda own: number((own[CLOCK] / own["seen"] * 1000).mean()),
+        "Seconds per epoch": lambda own: number((own[CLOCK] / own["seen"] * own["epoch"]).mean()),
+    }
+    if math.isfinite(goal):
+        heading = f"Training until {board.metric} ≤ {number(goal)} (s)"
+        columns[heading] = lambda own: _time_to(hits[hits["identity"].isin(own["identity"])], len(own))
+    return per_model(results, board, columns)
 
 
-def _whole(cells: pd.DataFrame) -> pd.Series:
-    """Seconds of these cells in all."""
+def whole(cells: pd.DataFrame) -> pd.Series:
+    """The seconds of each cell in all."""
     return cells[CLOCK] + cells[schema.EVALUATION] + cells[schema.OVERHEAD]
 
 
-def _time_row(model: str, cells: pd.DataFrame, goal: float, board: Board, hits: pd.DataFrame) -> dict[str, str]:
-    row = {
-        "Model": escape(model),
-        "Training (s)": number(cells[CLOCK].mean()),
-        "Seconds per 1,000 images": number((cells[CLOCK] / cells["seen"] * 1000).mean()),
-        "Seconds per epoch": number((cells[CLOCK] / cells["seen"] * cells["epoch"]).mean()),
-    }
-    if math.isfinite(goal):
-        row[f"Training until {board.metric} ≤ {number(goal)} (s)"] = _time_to(hits, len(cells))
-    return row
+# what else finished cells cost, as means over seeds
+COSTS: dict[str, Column] = {
+    "Images": lambda own: images(own["seen"].mean()),
+    "Images/s": lambda own: number((own["seen"] / own[CLOCK]).mean()),
+    "Evaluation (s)": partial(_mean, name=schema.EVALUATION),
+    "Evaluation's share": lambda own: percent((own[schema.EVALUATION] / whole(own)).mean()),
+    "Overhead (s)": partial(_mean, name=schema.OVERHEAD),
+    "Parameters G": lambda own: count(own[schema.SIZE_G].mean()),
+    "Parameters D": lambda own: count(own[schema.SIZE_D].mean()),
+    "Peak memory (MiB)": lambda own: count(own[schema.PEAK].mean()),
+    "Energy (kJ)": lambda own: number(own[schema.JOULES].mean() / 1000),
+}
 
 
 def further_cost(results: Results, board: Board) -> pd.DataFrame:
-    """What else the finished cells cost, as means over seeds; models in the order of the ranking."""
-    rows = [
-        {
-            "Model": escape(model),
-            "Images": images(own["seen"].mean()),
-            "Images/s": number((own["seen"] / own[CLOCK]).mean()),
-            "Evaluation (s)": number(own[schema.EVALUATION].mean()),
-            "Evaluation's share": percent((own[schema.EVALUATION] / _whole(own)).mean()),
-            "Overhead (s)": number(own[schema.OVERHEAD].mean()),
-            "Parameters G": count(own[schema.SIZE_G].mean()),
-            "Parameters D": count(own[schema.SIZE_D].mean()),
-            "Peak memory (MiB)": count(own[schema.PEAK].mean()),
-            "Energy (kJ)": number(own[schema.JOULES].mean() / 1000),
-        }
-        for model, own in by_model(results, board)
-    ]
-    frame = pd.DataFrame(rows)
-    energy = "Energy (kJ)"
-    return frame.drop(columns=energy) if energy in frame and (frame[energy] == NOTHING).all() else frame
+    """`COSTS` of every model; no energy where none was measured."""
+    measured = results.finished(board)[schema.JOULES].notna().any()
+    return per_model(results, board, {head: of for head, of in COSTS.items() if measured or "Energy" not in head})
 
 
 def _time_to(hits: pd.DataFrame, cells: int) -> str:

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 from rich.console import Console
 from rich.table import Table
 
-from gans.runs.store import Source
-from reports import tables
-from reports.numbers import number
-from reports.results import Board, Results, load
+from reports.results import Board, Results
 from reports.selection import asked_for
+from reports.sheet import visible
+from reports.standing import Standing
 
 
-def show(store: Source, experiment: str) -> None:
-    """Print the ranking of every data set, best first, with the noise floors below.
-
-    Args:
-        store: where the runs were tracked; it is only read.
-        experiment: the MLflow experiment, as in `reports.report.write`.
-
-    Raises:
-        InputError: the store knows no benchmark of this name.
-    """
-    show_results(load(store, experiment))
-
-
-def show_results(results: Results) -> None:
-    """`show` for results that are loaded already."""
+def show(results: Results) -> None:
+    """Print the ranking of every data set, best first, with the noise floors below."""
     console = Console(markup=False, emoji=False)
     results = asked_for(results)
     for board in results.boards:
@@ -39,15 +23,11 @@ def show_results(results: Results) -> None:
 
 
 def leaderboard(results: Results, board: Board) -> Table:
-    """The ranking of one board."""
+    """The first table of a board's page, but for the times."""
+    frame = Standing(results, board).table.map(visible).iloc[:, :4]
     table = Table(title=f"{board.title}: {board.metric}, lower is better", title_justify="left")
-    table.add_column("model")
-    table.add_column("mean, 95 % interval", justify="right")
-    table.add_column("seeds", justify="right")
-    for rank in tables.ranking(results, board):
-        style = "bold" if rank.best else None
-        table.add_row(rank.model, str(rank.estimate), tables.seeds(rank.estimate.n, rank.cells), style=style)
-    for _, floor in results.floors_on(board).iterrows():
-        score = number(floor.get(board.metric, math.nan))
-        table.add_row(f"real: {floor['comparison']}", score, style="dim")
+    for place, heading in enumerate(frame):
+        table.add_column(str(heading), justify="right" if place else "left")
+    for row in frame.itertuples(index=False, name=None):
+        table.add_row(*row, style="dim" if row[0].startswith("real: ") else None)
     return table

@@ -19,7 +19,6 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
 from reports import figures
-from reports.estimate import Estimate
 from sweeps.study import Sweep
 
 ENOUGH = 2  # finished trials that a figure needs
@@ -161,11 +160,7 @@ def contest(cells: pd.DataFrame, metric: str, path: Path) -> str:
     axes = figure.subplots()
     for row, model in enumerate(models):
         found = cells.loc[(cells["model"] == model) & cells["counted"], "score"]
-        estimate = Estimate.of(found)
-        colour = figures.COLOURS[0 if row else 1]
-        reach = estimate.reach if math.isfinite(estimate.low) else None
-        axes.errorbar([estimate.mean], [row], xerr=reach, fmt="D", color=colour, capsize=5, ms=6)
-        axes.plot(found, [row] * len(found), "o", color=colour, alpha=0.35, ms=6)
+        figures.dots(axes, row, found, figures.COLOURS[0 if row else 1])
     axes.set(yticks=range(len(models)), yticklabels=models, ylim=(len(models) - 0.4, -0.6))
     axes.set_xlabel(f"{metric} (lower is better); mean with its 95 % interval, and every fresh seed")
     axes.grid(alpha=0.3)

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from gans.files import write_bytes
 from gans.pictures import video
-from gans.pictures.grids import UNREADABLE, tiles
+from gans.pictures.grids import UNREADABLE, mosaic, tiles
 from gans.pictures.lettering import INK, PAPER, TEXT, fitted, font, pixels
 
 log = logging.getLogger("gans")
@@ -28,7 +28,7 @@ SIDE = 64  # pixels: larger images are made smaller
 FRAME, HOLD = 400, 2000  # milliseconds; the last frame stays longer
 UNITS = ((10**6, " million", "M"), (1000, " thousand", "k"))  # of images seen, in full and in short
 BAR, GAP = 5, 8  # pixels: height of the progress bar, space around things
-SHADE, LINE = "#c8c8c8", "#808080"
+SHADE = "#c8c8c8"
 # tried in turn until the film is small enough: images a side of a grid, and colours
 THRIFT = ((8, 64), (8, 32), (6, 32), (5, 32), (4, 32), (4, 16), (3, 16), (2, 16))
 
@@ -79,7 +79,8 @@ def save_film(tracks: Sequence[Track[Path]], side: int, path: Path, limit: int =
         log.warning("a film leaves out %d damaged pictures, %s is the first", len(broken), broken[0])
     if not moving or not all(images for track in moving for images in track.grids.values()):
         return False  # nothing that moves, or grids of another size than they should have
-    films = (_film(moving, min(side, SIDE), *thrift) for thrift in THRIFT)
+    small = next(iter(moving[0].grids.values()))[0].width
+    films = (_film(moving, small, *thrift) for thrift in THRIFT)
     content = next((film for film in films if len(film) <= limit), None)
     if content is None:
         return False
@@ -92,7 +93,7 @@ def _read(track: Track[Path], side: int, broken: list[Path]) -> Track[Images]:
     found = {}
     for kimg, grid in track.grids.items():
         try:
-            found[kimg] = [image.reduce(max(1, image.width // SIDE)) for image in tiles(grid, side)]
+            found[kimg] = [image.reduce(math.ceil(image.width / SIDE)) for image in tiles(grid, side)]
         except UNREADABLE:
             broken.append(grid)
     return Track(track.title, found)
@@ -170,7 +171,7 @@ def _panel(
     draw.fontmode = "1"  # no smoothed edges: they would cost colours and bytes
     draw.text((left, top), track.title, fill=INK, font=font())
     top += TEXT + GAP
-    frame.paste(mosaic(track.grids[kimg], layout), (left, top))
+    frame.paste(mosaic(track.grids[kimg][: layout.columns**2], layout.columns, layout.grid), (left, top))
     top += layout.grid + GAP // 2
     draw.rectangle((left, top, left + layout.grid - 1, top + BAR - 1), fill=SHADE)
     reached = round((layout.grid - 1) * kimg / track.last)
@@ -186,13 +187,3 @@ def caption(kimg: float, most: int) -> str:
     count = f"{images / unit:g}"
     words = (f"{count}{word} images", f"{count}{letter} images", f"{count}{letter}")
     return next((text for text in words if pixels(text) <= most), words[-1])
-
-
-def mosaic(images: Images, layout: Layout) -> Image.Image:
-    """The first images as a grid on grey, enlarged."""
-    stride, n = layout.side + 1, layout.columns
-    canvas = Image.new(images[0].mode, (n * stride + 1, n * stride + 1), LINE)
-    for place, image in enumerate(images[: n * n]):
-        row, column = divmod(place, n)
-        canvas.paste(image, (column * stride + 1, row * stride + 1))
-    return canvas.resize((layout.grid, layout.grid), Image.Resampling.NEAREST)

@@ -6,6 +6,7 @@ import logging
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -16,6 +17,7 @@ from gans.files import atomically
 
 log = logging.getLogger("gans")
 
+LINE = "#808080"  # between images
 # what Pillow raises for a file that is no whole picture
 UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
@@ -65,3 +67,21 @@ def tiles(path: Path, side: int, columns: int = 8) -> list[Image.Image]:
     image = image.resize((image.width // scale, image.height // scale), Image.Resampling.NEAREST)
     tops, lefts = (range(1, size - side + 1, side + 1) for size in (image.height, image.width))
     return [image.crop((x, y, x + side, y + side)) for y in tops for x in lefts]
+
+
+def mosaic(images: Sequence[Image.Image], columns: int, wide: int) -> Image.Image:
+    """Images of one size in rows on grey, enlarged by the whole factor that comes nearest to `wide` pixels.
+
+    What would be more than a quarter wider is made as small.
+    """
+    width, height = (side + 1 for side in images[0].size)
+    rows = math.ceil(len(images) / columns)
+    canvas = Image.new(images[0].mode, (columns * width + 1, rows * height + 1), LINE)
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        canvas.paste(image, (column * width + 1, row * height + 1))
+    scale = max(1, round(wide / canvas.width))
+    canvas = canvas.resize((canvas.width * scale, canvas.height * scale), Image.Resampling.NEAREST)
+    if canvas.width > 1.25 * wide:
+        canvas.thumbnail((wide, canvas.height))
+    return canvas

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from gans import schema
@@ -118,7 +119,7 @@ def test_the_tables_and_the_picture_say_it(results: Results) -> None:
         ["*real: half vs half*", "0.250", "0.500", "—"],
     ]
     picture = by_class.picture(results, board)
-    assert picture is not None
+    assert picture is not None and isinstance(picture.figure, Figure)
     assert "csagan intra_fd_digits from 1.00 (cat) to 4.00 (dog|x)" in picture.alt
     assert [axes.get_title() for axes in picture.figure.axes] == list(by_class.HEADS.values())
 

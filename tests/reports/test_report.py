@@ -897,12 +897,10 @@ def test_the_film_shows_all_models_at_the_same_share_of_training(page):
 
 @pytest.mark.parametrize("side", [16, 32, 64, 128, 256])
 def test_panels_are_about_as_wide_for_every_resolution(side, tmp_path):
-    layout = figures.Layout.of(side)
-    width, height = layout.panel
-    assert 380 <= width <= 420
-    assert height <= width
-    panel = figures._panel(grid(tmp_path / "grid.png", 0, 0.5, side=side), side, layout)
-    assert panel.shape == (height, width, 3)
+    across, down = figures.shape(side)
+    panel = figures.panel(grid(tmp_path / "grid.png", 0, 0.5, side=side), side, across, down)
+    assert 380 <= panel.width <= 420
+    assert panel.height <= panel.width
 
 
 def test_tiles_are_the_images_of_the_grid(tmp_path):
