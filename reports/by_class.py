@@ -75,18 +75,11 @@ def _means(cells: pd.DataFrame, columns: list[str]) -> list[float]:
 
 def tables(classes: Classes) -> dict[str, pd.DataFrame]:
     """A table for each score, by its name: models and real images in rows, classes in columns."""
-    return {
-        score: pd.DataFrame(
-            [
-                {"Model": name, **{escape(head): number(value) for head, value in row.items()}}
-                for name, row in [
-                    *((escape(model), row) for model, row in frame.iterrows()),
-                    *((floor_name(str(kind)), row) for kind, row in classes.floors[score].iterrows()),
-                ]
-            ]
-        )
-        for score, frame in classes.values.items()
-    }
+    found = {}
+    for score, frame in classes.values.items():
+        named = pd.concat([frame.rename(index=escape), classes.floors[score].rename(index=floor_name)])
+        found[score] = named.map(number).rename(columns=escape).rename_axis("Model").reset_index()
+    return found
 
 
 def picture(results: Results, board: Board) -> Picture | None:

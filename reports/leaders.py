@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from gans.pictures.grids import mosaic, tiles
 from gans.pictures.lettering import brief
@@ -130,14 +131,19 @@ def matrix(results: Results, board: Board) -> Picture | None:
         return None
     models, ratios, p = pair_matrix(standing.pairs)
     count = len(models)
-    cell = 0.62 if count <= 8 else 0.5
+    cell, size = (0.62, 8.5) if count <= 8 else (0.5, 7.5)
     figure = Figure(figsize=(2.1 + cell * count, 1.7 + cell * 0.62 * count), layout="constrained", dpi=DPI)
     axes = figure.subplots()
-    axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
-    size = 8.5 if count <= 8 else 7.5
-    for row in range(count):
-        for column in range(count):
-            _cell(axes, (row, column), ratios, p, size)
+    filled = p <= 1 - LEVEL
+    colours = np.where(filled[..., None], to_rgb(BEST), 1.0)
+    colours[np.eye(count, dtype=bool)] = 0.85
+    edges = np.arange(count + 1) - 0.5
+    axes.pcolormesh(edges, edges, colours, edgecolors="0.8", lw=0.8)
+    axes.invert_yaxis()
+    for row, column in permutations(range(count), 2):
+        text = number(ratios[row, column], 2) if row < column else _chance(p[row, column])
+        colour = "white" if filled[row, column] else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     axes.set_xticks(range(count), models, rotation=35, ha="left", rotation_mode="anchor", fontsize=size)
     axes.xaxis.tick_top()
     axes.set_yticks(range(count), models, fontsize=size)
@@ -148,23 +154,6 @@ def matrix(results: Results, board: Board) -> Picture | None:
     return Picture(
         figure, alt + (f"Beyond chance: {', '.join(settled)}." if settled else "None is beyond chance.")
     )
-
-
-def _cell(axes: Axes, place: tuple[int, int], ratios: np.ndarray, p: np.ndarray, size: float) -> None:
-    """One pair: its ratio above the diagonal, its p below; filled where it is settled."""
-    row, column = place
-    if row == column:
-        axes.add_patch(_square(place, "0.85"))
-        return
-    settled = p[place] <= 1 - LEVEL
-    axes.add_patch(_square(place, BEST if settled else "white"))
-    text = number(ratios[place], 2) if row < column else _chance(p[place])
-    axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if settled else "black")
-
-
-def _square(place: tuple[int, int], colour: str) -> Rectangle:
-    row, column = place
-    return Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=colour, edgecolor="0.8", lw=0.8)
 
 
 def _chance(p: float) -> str:

@@ -209,7 +209,7 @@ def page(results: Results, parts: list[dict[str, Any]], sheet: Sheet, **more: An
         unscored=unscored(results),
         environment=tables.environment(results),
         settings=tables.settings(results),
-        report=plan.report or command("report", plan),
+        report=plan.report,
         **more,
     )
     return re.sub(r"\n{3,}", "\n\n", text)
@@ -217,22 +217,14 @@ def page(results: Results, parts: list[dict[str, Any]], sheet: Sheet, **more: An
 
 def unscored(results: Results) -> list[str]:
     """What finished cells lack, a line for each extractor and number of images, with the remedy."""
-    score = results.plan.score or command("score", results.plan)
     return [
         f"Not scored by {tables.code(key.extractor)} at {key.count:,} images: {cells} "
         f"{'cell' if cells == 1 else 'cells'}; "
-        + tables.code(f"{score} EXTRACTORS={key.extractor} COUNT={key.count}")
+        + tables.code(f"{results.plan.score} EXTRACTORS={key.extractor} COUNT={key.count}")
         for key, cells in results.unscored.items()
     ]
 
 
 def whole(plan: Plan) -> str | None:
     """The command for all of the matrix; None if the newest invocation was that."""
-    if plan.whole:
-        return plan.whole if plan.whole != plan.command else None
-    return None if all(cell.selected for cell in plan.cells) else command("bench", plan)
-
-
-def command(goal: str, plan: Plan) -> str:
-    """The `make` command for a whole matrix, where the plan is too old to tell."""
-    return f"make {goal} MATRIX={plan.matrix}" + (f" BUDGET={plan.budget:g}" if plan.budget != 1 else "")
+    return plan.whole if plan.whole != plan.command else None

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,10 @@ class Plan(BaseModel):
     protocol: int
     scoring: int = SCORING_VERSION
     command: str
-    report: str = ""  # the commands that write the report again,
-    score: str = ""  # add scores,
-    whole: str = ""  # and run all of the matrix
+    # the commands that write the report again, add scores, and run all of the matrix
+    report: str = "make report"
+    score: str = "make score"
+    whole: str = ""
     description: str = ""
     conclusion: str = ""
     cells: list[PlannedCell]
@@ -130,11 +132,10 @@ class Results:
     runs: Mapping[str, Run] = field(repr=False)
     further: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
     unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
-    _known: dict[Board, pd.DataFrame] = field(init=False, repr=False, default_factory=dict)  # score curves
 
     @property
     def counts(self) -> list[int]:
-        """Numbers of images that cells were scored on beside the plan's."""
+        """Numbers of images other than the plan's that cells were scored on."""
         found = (re.match(r"score-(\d+)/", str(name)) for name in self.cells)
         return sorted({int(match[1]) for match in found if match})
 
@@ -182,15 +183,14 @@ class Results:
 
     def score_curves(self, board: Board) -> pd.DataFrame:
         """The score during training: `model`, `seed`, `counted`, `images`, `score`, training `seconds`."""
-        if board not in self._known:
-            self._known[board] = self._timed(board)
-        return self._known[board]
+        return self._scores[self._scores["identity"].isin(self.on(board)["identity"])]
 
-    def _timed(self, board: Board) -> pd.DataFrame:
-        curves = self.curves[self.curves["identity"].isin(self.on(board)["identity"])]
-        scores = curves[curves["name"] == schema.curve(board.metric)].rename(columns={"value": "score"})
-        clocks = curves[curves["name"] == CLOCK]
-        # once, and not for every cell: a board may have thousands
+    @cached_property
+    def _scores(self) -> pd.DataFrame:
+        """The curves of all scores, with the training seconds at each point."""
+        scores = self.curves[~self.curves["name"].isin(HISTORIES)].rename(columns={"value": "score"})
+        clocks = self.curves[self.curves["name"] == CLOCK]
+        # once, and not for every cell: a matrix may have thousands
         by_cell = {str(identity): clock for identity, clock in clocks.groupby("identity", sort=False)}
         parts = [
             part.assign(seconds=_at(part["images"], by_cell.get(str(identity), clocks.iloc[:0])))
@@ -319,7 +319,7 @@ def _nothing(store: Source, experiment: str) -> InputError:
     error = unknown("experiment", experiment, known, f" in {shown(store.uri)}")
     for name in (name for name in known if name.startswith(f"{experiment}-")):  # of another budget, say
         parents = [run for run in store.runs(name) if run.data.tags.get(schema.KIND) == schema.MATRIX]
-        if (plan := _newest(store, name, parents)) is not None and plan.report:
+        if (plan := _newest(store, name, parents)) is not None:
             return InputError(f"{error}; `{plan.report}` has it")
     return error
 

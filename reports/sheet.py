@@ -1,4 +1,4 @@
-"""The tables of a page: in markdown and LaTeX no wider than theirs, and whole as CSV beside it."""
+"""The tables of a page: in markdown, in LaTeX no wider than its page, and whole as CSV."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ LATEX = str.maketrans(SIGNS)
 
 
 class Sheet:
-    """Collects what is shown, so that every table of a page also lies beside it."""
+    """Collects the tables of a page, to write them as files too."""
 
     def __init__(self) -> None:
-        self.frames: dict[str, pd.DataFrame] = {}
-        self.of_words: set[str] = set()  # names of those that may wrap
+        self.frames: dict[str, tuple[pd.DataFrame, bool]] = {}  # by name; whether the table may wrap
 
     def table(self, frame: pd.DataFrame, name: str, align: str = "--:") -> str:
         """A table in markdown, in parts below each other where it is too wide.
@@ -39,18 +38,16 @@ class Sheet:
             name: of its files.
             align: of all columns but the first: `--:` for numbers, `:--` for words, which may wrap.
         """
-        self.frames[name] = frame
         words = align == ":--"
-        if words:
-            self.of_words.add(name)
-        return "\n\n".join(_markdown(part, align) for part in folded(frame, TEXT if words else WIDTH))
+        self.frames[name] = frame, words
+        return "\n\n".join(markdown(part, align) for part in folded(frame, TEXT if words else WIDTH))
 
     def write(self, folder: Path) -> None:
         """Write every table as `tables/NAME.csv` and `.tex`, and drop those of earlier pages."""
         written = set()
-        for name, frame in self.frames.items():
-            shown = frame.map(visible).rename(columns=lambda heading: visible(heading))
-            for suffix, text in (("csv", shown.to_csv(index=False)), ("tex", latex(shown, name in self.of_words))):
+        for name, (frame, words) in self.frames.items():
+            plain = frame.map(visible).rename(columns=visible)
+            for suffix, text in (("csv", plain.to_csv(index=False)), ("tex", latex(plain, words))):
                 path = folder / FOLDER / f"{name}.{suffix}"
                 write_text(path, text)
                 written.add(path)
@@ -92,12 +89,8 @@ def visible(text: object) -> str:
     return line.replace("&lt;", "<").replace("&amp;", "&")
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """A table in markdown: the first column to the left, the others to the right."""
-    return _markdown(frame, "--:")
-
-
-def _markdown(frame: pd.DataFrame, align: str) -> str:
+def markdown(frame: pd.DataFrame, align: str = "--:") -> str:
+    """A table in markdown: the first column to the left, the others as `align` says."""
     head = [" | ".join(map(str, frame.columns)), " | ".join([":--", *[align] * (len(frame.columns) - 1)])]
     rows = [" | ".join(map(str, row)) for row in frame.itertuples(index=False, name=None)]
     return "\n".join(f"| {row} |" for row in [*head, *rows])
@@ -118,9 +111,9 @@ def _tabular(frame: pd.DataFrame, words: bool, wrap: int) -> str:
     side = "l" if words else "r"
     longest = [max(map(len, frame.iloc[:, place]), default=0) for place in range(len(frame.columns))]
     kinds = [rf"p{{{wrap / PRINTED:g}\linewidth}}" if size > wrap else side for size in longest[1:]]
-    shown = frame.map(_printed)
-    shown.columns = [_heading(*column) for column in zip(frame.columns, longest, ["l", *kinds], strict=True)]
-    return shown.to_latex(index=False, escape=False, column_format="".join(["l", *kinds]))
+    printed = frame.map(_printed)
+    printed.columns = [_heading(*column) for column in zip(frame.columns, longest, ["l", *kinds], strict=True)]
+    return printed.to_latex(index=False, escape=False, column_format="".join(["l", *kinds]))
 
 
 def _heading(text: str, width: int, kind: str) -> str:

@@ -169,11 +169,8 @@ def overview(results: Results) -> pd.DataFrame:
         f"{escape(board.title)}: {board.metric} ↓": {rank.model: rank.cell for rank in ranking(results, board)}
         for board in results.boards
     }
-    rows = [
-        {"Model": escape(model), **{name: column.get(model, NOTHING) for name, column in columns.items()}}
-        for model in results.plan.models
-    ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(columns, index=results.plan.models).fillna(NOTHING)
+    return frame.rename(index=escape).rename_axis("Model").reset_index()
 
 
 def arrows(distance: str) -> dict[str, str]:
