@@ -17,7 +17,7 @@ from gans.runs.cell import Cell
 from gans.training.state import Training
 
 STEPS = 2  # that are timed of a model of which nothing is known, after a first one
-LONG = 0.7  # seconds; if the first step took so many, it tells enough: what comes first only costs tenths
+LONG = 0.7  # seconds; a first step that took longer is enough: what comes first only costs tenths
 BRIEF = 0.1  # seconds; after a first step that took longer, one is timed
 # what does not change how long a step takes
 APART = {"dataset", "seed", "kimg", "score", "schedule"}
@@ -42,10 +42,10 @@ class Tried:
 def attempt(cell: Cell, device: torch.device) -> Tried:
     """Take a few steps of a cell, which nothing is kept of."""
     training = Training(cell.experiment, cell.images, device, graph=False)
-    seconds, shown = timed(training, 1)
+    seconds, images = timed(training, 1)
     if seconds < LONG:
-        seconds, shown = timed(training, STEPS if seconds < BRIEF else 1)
-    image = seconds / max(1, shown)
+        seconds, images = timed(training, STEPS if seconds < BRIEF else 1)
+    image = seconds / max(1, images)
     generator = size(training.ema.state())
     checkpoint = size(training.state()) + generator  # with the best generator so far
     return Tried(Cost(image, 0.0), CHECKPOINTS * checkpoint + GENERATORS * generator + PICTURES)
@@ -85,12 +85,12 @@ class Estimate:
     tried: tuple[str, ...]
 
     def __str__(self) -> str:
-        told = [f"expected: {duration(self.seconds)}, {self.disk / 2**20:,.0f} MiB of disk"]
+        parts = [f"expected: {duration(self.seconds)}, {self.disk / 2**20:,.0f} MiB of disk"]
         if self.tried:
-            told.append(f"scores not included, from a few steps on this machine: {', '.join(self.tried)}")
+            parts.append(f"scores not included, from a few steps on this machine: {', '.join(self.tried)}")
         if self.measured:
-            told.append(f"from finished cells: {', '.join(self.measured)}")
-        return "; ".join(told)
+            parts.append(f"from finished cells: {', '.join(self.measured)}")
+        return "; ".join(parts)
 
 
 def estimate(cells: Iterable[Cell], known: Mapping[str, Cost], device: torch.device, abreast: int) -> Estimate:

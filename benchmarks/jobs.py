@@ -33,7 +33,7 @@ ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from a
 class Floor:
     """The noise floor of a data set under an extractor: real images scored as if generated.
 
-    With `classes`, the names of the data's, as if each had been asked for its own.
+    With `classes`, the names of the data's, as if a generator drew each of them.
     """
 
     dataset: str
@@ -47,12 +47,12 @@ class Floor:
 
     @property
     def name(self) -> str:
-        """For people; the floors of other extractors and numbers of images are told apart by their metrics."""
+        """For people; the floors of other extractors and numbers of images differ in their metrics."""
         return f"real/{self.dataset}"
 
 
 class SharedCell(CellRun):
-    """A cell that other invocations may run too: whoever comes second takes the result of the first.
+    """A cell that other invocations may run too: the second one takes the result of the first.
 
     Args:
         since: when this invocation was planned, in milliseconds since 1970.

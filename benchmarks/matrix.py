@@ -44,7 +44,7 @@ class MatrixFile(Settings):
         "", description="what the report's figures show and what they do not, written after the run, in markdown"
     )
     workers: str = Field(
-        "local", description="where MD-GAN's workers live: local, or ray; a model's workers = ... wins"
+        "local", description="where MD-GAN's workers run: local, or ray; a model's workers = ... wins"
     )
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, strict=False, description="training seeds")
     time_limit_minutes: float = Field(600.0, gt=0, le=525_600, description="a cell that runs longer is killed")
@@ -53,7 +53,7 @@ class MatrixFile(Settings):
     models: dict[str, dict[str, Any]] = Field(
         description="models, each with a partial experiment; recipe = names a recipe of another name, "
         "preset = lays the settings over it that a sweep found for that name on the data set, "
-        "workers = says where its workers live"
+        "workers = says where its workers run"
     )
 
 
@@ -107,9 +107,9 @@ class Matrix:
             for table in tables
         }
 
-    def where(self, model: str, asked: str | None = None) -> Where:
-        """Where the workers of a model's cells live: as asked for, else as the file says."""
-        return checks.workers(asked or self.file.models[model].get("workers", self.file.workers))
+    def where(self, model: str, wanted: str | None = None) -> Where:
+        """Where the workers of a model's cells run: as wanted, else as the file says."""
+        return checks.workers(wanted or self.file.models[model].get("workers", self.file.workers))
 
     def preset_of(self, model: str, dataset: str, budget: float) -> Path | None:
         """The file of a model's preset; None if the model takes none, or was not tuned on this data set."""
@@ -164,7 +164,7 @@ def _read(name: str) -> Matrix:
 
 
 def file_of(name: str) -> Path:
-    """Where the matrix of this name lies."""
+    """The file of the matrix of this name."""
     return Path(name) if name.endswith(".toml") else MATRICES / f"{name}.toml"
 
 

@@ -106,17 +106,17 @@ class Place:
 
         Small cells share no work, so one CPU thread each beats one cell with all threads.
         """
-        return max(1, min(self.width(side) * max(1, len(self.cards)) * self.machines, count))
+        return max(1, min(self.width(side) * max(1, len(self.gpus)) * self.machines, count))
 
     def width(self, side: int) -> int:
-        """Cells at a time on each card, or on the CPU.
+        """Cells at a time on each GPU, or on the CPU.
 
         Args:
             side: of the largest images, in pixels.
         """
         if self.jobs:
             return self.jobs
-        return min(MANY if side <= SMALL else FEW, self.room) if self.cards else self.cores
+        return min(MANY if side <= SMALL else FEW, self.room) if self.gpus else self.cores
 
     def threads(self, side: int) -> int:
         """CPU threads of a cell: by JOBS, not by the cells that are left, since they move the last digits."""
@@ -135,7 +135,7 @@ class Place:
         return self.cluster.machines if self.cluster else 1
 
     @cached_property
-    def cards(self) -> list[int]:
+    def gpus(self) -> list[int]:
         """The GPUs that cells run on, by index; none: they run on the CPU."""
         from gans.compute import devices
 
@@ -148,7 +148,7 @@ class Place:
 
         from gans.compute import devices
 
-        return min(devices.room(torch.device("cuda", card), GIBIBYTES) for card in self.cards)
+        return min(devices.room(torch.device("cuda", gpu), GIBIBYTES) for gpu in self.gpus)
 
 
 @flat

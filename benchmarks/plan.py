@@ -30,7 +30,7 @@ from gans.training.mdgan import cluster
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell of the matrix, whether this invocation wants it, and what the store knows of it.
+    """A cell of the matrix, whether this invocation wants it, and its newest run.
 
     Attributes:
         run: its newest run, if there is one.
@@ -78,17 +78,17 @@ class Planned:
 
 
 class MatrixPlan:
-    """What an invocation is asked for: cells and floors, checked, with what is known of them; nothing has run.
+    """The cells and floors of an invocation, checked, with what the store has of them; nothing has run.
 
     Args:
         matrix: of which cells.
         selection: which of them.
         machine: that is to run them.
-        store: that knows what has run.
+        store: of the runs.
         find: gives extractors by name; with `gans.runs.cell.described` their weights need not be here.
 
     Raises:
-        InputError: on construction, if anything asked for cannot be had.
+        InputError: on construction, if anything that is wanted cannot be had.
     """
 
     def __init__(
@@ -122,16 +122,16 @@ class MatrixPlan:
 
     def plan(self) -> list[Planned]:
         """All cells of the file and of the selection; only the selected ones run."""
-        # in the file's order whatever was asked for, so that reports keep their order and colours
+        # in the file's order whatever was selected, so that reports keep their order and colours
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
-        asked = replace(self.selection, models=None, seeds=list(seeds))
-        planned = [self.planned_of(cell) for cell in cells(self.matrix, asked, self.device, self.find)]
+        every = replace(self.selection, models=None, seeds=list(seeds))
+        planned = [self.planned_of(cell) for cell in cells(self.matrix, every, self.device, self.find)]
         for cell in kinds(p.cell for p in planned if p.selected).values():
             self.check(cell)
         return planned
 
     def planned_of(self, cell: Cell) -> Planned:
-        """The cell with what is asked for and known of it."""
+        """The cell with what is wanted and known of it."""
         folder, run = self.folder / cell.slug, self.known.get(cell.identity)
         return Planned(cell, self.selects(cell), folder, run, self.wanted(cell), self.begun(folder))
 
@@ -159,7 +159,7 @@ class MatrixPlan:
         return [p for p in self.selected if not p.trained]
 
     def selects(self, cell: Cell) -> bool:
-        """Whether this invocation asks for the cell."""
+        """Whether this invocation selects the cell."""
         models = self.selection.models or self.matrix.file.models
         seeds = self.selection.seeds or self.matrix.file.seeds
         return cell.model in models and cell.experiment.seed in seeds
@@ -170,22 +170,22 @@ class MatrixPlan:
         check_scores([key.extractor for key in self.wanted(cell)], cell.images)
 
     def where(self, cell: Cell) -> schema.Where:
-        """Where the workers of a cell live; one that has none runs in its own process whatever was asked for."""
-        asked = self.matrix.where(cell.model, self.machine.workers)
-        return asked if RULES[cell.experiment.update.rule].distributed else "local"
+        """Where the workers of a cell run; one that has none is local whatever WORKERS says."""
+        where = self.matrix.where(cell.model, self.machine.workers)
+        return where if RULES[cell.experiment.update.rule].distributed else "local"
 
     def remarks(self) -> list[str]:
         """What a person should know before anything runs."""
-        asked = [p.cell for p in self.selected]
-        whole = {cell.model for cell in asked if self.where(cell) == "local"}
-        plain = {cell.model for cell in asked if self.where(cell) != "local"}
+        selected = [p.cell for p in self.selected]
+        whole = {cell.model for cell in selected if self.where(cell) == "local"}
+        plain = {cell.model for cell in selected if self.where(cell) != "local"}
         remarks = old_runs(self.runs)
         if self.machine.workers == "ray" and whole:
             names = self.in_order(whole)
             remarks += [
                 f"WORKERS=ray is for mdgan updates; each cell of these models runs in one process: {names}"
             ]
-        unmeasured = {cell.model for cell in asked if self.unmeasured(cell)}
+        unmeasured = {cell.model for cell in selected if self.unmeasured(cell)}
         if unmeasured:
             names = self.in_order(unmeasured)
             remarks += [f"these models train in float32, as no lower precision was measured on CUDA: {names}"]
@@ -201,8 +201,8 @@ class MatrixPlan:
 
     def unmeasured(self, cell: Cell) -> bool:
         """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
-        networks, asked = MODELS[cell.experiment.networks.name], self.selection.precision or "auto"
-        return cell.experiment.precision == "float32" and precision.unmeasured(asked, self.device, networks)
+        networks, wanted = MODELS[cell.experiment.networks.name], self.selection.precision or "auto"
+        return cell.experiment.precision == "float32" and precision.unmeasured(wanted, self.device, networks)
 
     def in_order(self, models: set[str]) -> str:
         """The names of models as the file orders them."""
@@ -331,7 +331,7 @@ def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
 
 
 def old_runs(runs: Sequence[MlflowRun]) -> list[str]:
-    """What to say of a store that knows a matrix's cells under earlier protocols only."""
+    """A remark on a store that has a matrix's cells under earlier protocols only."""
     cells = [run.data.tags for run in runs if run.data.tags.get(schema.KIND) == schema.CELL]
     versions = {tags.get(schema.PROTOCOL, "unknown") for tags in cells}
     if not cells or str(PROTOCOL_VERSION) in versions:

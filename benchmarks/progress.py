@@ -30,9 +30,9 @@ def costs(runs: Iterable[MlflowRun]) -> dict[str, Cost]:
     """What finished cells cost, by kind; of several of a kind the newest, which is the last."""
     found = {}
     for run in runs:
-        told, tags = run.data.metrics, run.data.tags
+        metrics, tags = run.data.metrics, run.data.tags
         images = float(run.data.params.get("kimg", 0)) * 1000
-        if tags.get(schema.STATUS) == schema.FINISHED and images and schema.TRAINING in told:
-            rest = told.get(schema.EVALUATION, 0.0) + told.get(schema.OVERHEAD, 0.0)
-            found[kind_of(run.info.run_name)] = Cost(told[schema.TRAINING] / images, rest)
+        if tags.get(schema.STATUS) == schema.FINISHED and images and schema.TRAINING in metrics:
+            rest = metrics.get(schema.EVALUATION, 0.0) + metrics.get(schema.OVERHEAD, 0.0)
+            found[kind_of(run.info.run_name)] = Cost(metrics[schema.TRAINING] / images, rest)
     return found

@@ -62,9 +62,9 @@ class MatrixOutcome:
     @classmethod
     def read(cls, path: Path) -> Self:
         """The outcome that an invocation wrote."""
-        told = json.loads(path.read_text(encoding="utf-8"))
-        results = ({name: Result(**end) for name, end in told[part].items()} for part in ("cells", "floors"))
-        return cls(told["experiment"], *results)
+        outcome = json.loads(path.read_text(encoding="utf-8"))
+        results = ({name: Result(**end) for name, end in outcome[part].items()} for part in ("cells", "floors"))
+        return cls(outcome["experiment"], *results)
 
 
 class MatrixRun(MatrixPlan):
@@ -73,7 +73,7 @@ class MatrixRun(MatrixPlan):
     def run(self) -> MatrixOutcome:
         """Train and score what is left: cells that are trained already are scored only.
 
-        Where nothing is left, no run is added: the last invocation's is told what was asked for now.
+        Where nothing is left, no run is added: the last invocation's gets what is wanted now.
         """
         self.close_stale()
         with Exporter(self.folder, self.store):
@@ -122,11 +122,11 @@ class MatrixRun(MatrixPlan):
         ended = self.execute(jobs, {p.cell.name: p for p in untrained})
         known = {p.cell.name: Result(p.status, reason_of(p.run)) for p in self.selected if p.trained}
         floors = {floor.name: Result(FINISHED) for floor in self.floors}
-        told = floors | known | ended
+        results = floors | known | ended
         outcome = MatrixOutcome(
             experiment=self.experiment,
-            cells={name: result for name, result in told.items() if name not in floors},
-            floors={name: result for name, result in told.items() if name in floors},
+            cells={name: result for name, result in results.items() if name not in floors},
+            floors={name: result for name, result in results.items() if name in floors},
         )
         write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
@@ -139,7 +139,7 @@ class MatrixRun(MatrixPlan):
         return run
 
     def last(self) -> Run | None:
-        """The parent run of the last invocation under this protocol, told what is asked for now."""
+        """The parent run of the last invocation under this protocol, with what is wanted now."""
         tags = {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
         parents = [run for run in self.reader.runs(self.experiment) if tags.items() <= run.data.tags.items()]
         newest = parents[-1].data.tags if parents else {}
@@ -175,7 +175,7 @@ class MatrixRun(MatrixPlan):
         return Place(
             experiment=self.experiment,
             parent=self.parent_key,
-            device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
+            device="cuda" if self.machine.gpus else self.machine.device,  # the process of a GPU sees no other
             threads=self.machine.threads(self.side),
             matrix_file=self.matrix.text,
             graph=self.machine.graph,

@@ -105,8 +105,8 @@ class Mirror:
                 if PurePosixPath(path).name == FILE
             }
             for path, about in self.changed(below).items():
-                _, told = events.get(str(PurePosixPath(path).with_name(FILE)), ("", b""))
-                if path not in events and (networks or needed(path, told)):
+                _, content = events.get(str(PurePosixPath(path).with_name(FILE)), ("", b""))
+                if path not in events and (networks or needed(path, content)):
                     self.get(path)
                     self.note(path, about)
             for path, (about, content) in events.items():

@@ -125,7 +125,7 @@ class SweepRun:
         """One for every trial that no process works on."""
         place = Place(
             experiment=self.sweep.name,
-            device="cuda" if self.machine.cards else self.machine.device,  # a card's process sees no other
+            device="cuda" if self.machine.gpus else self.machine.device,  # a card's process sees no other
             threads=self.machine.threads(self.side),
             parent=self.parent.key,
             graph=self.machine.graph,

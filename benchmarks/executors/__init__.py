@@ -29,10 +29,10 @@ def executor(machine: Machine, jobs: int, side: int, spread: int) -> Executor:
     """What runs so many jobs."""
     parallel = 1 if spread and machine.jobs is None else machine.parallel(jobs, side)
     if machine.cluster:
-        per_gpu = (1 if spread else machine.width(side)) if machine.cards else 0
+        per_gpu = (1 if spread else machine.width(side)) if machine.gpus else 0
         most = None if machine.cluster.named else parallel
         return RayExecutor(machine.cluster, machine.threads(side), spread, most, per_gpu)
-    if not machine.cards:
+    if not machine.gpus:
         return Processes(parallel)
-    names = [devices.visible(card) for card in machine.cards]
+    names = [devices.visible(gpu) for gpu in machine.gpus]
     return GpuPool(names[:1], 1) if spread else GpuPool(names, machine.width(side))

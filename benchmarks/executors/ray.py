@@ -2,12 +2,12 @@
 
 Ray finds the node for a task by what the task books: its CPU threads, its share of a GPU, and memory. Jobs write
 to the runs' folder themselves: it is one that all nodes have, or a URL (`benchmarks.storage`). What they report on
-the way goes through a mailbox, an actor beside the runner.
+the way goes through a mailbox, an actor on the runner's machine.
 
 - *A node or a process that dies* loses the images since the last checkpoint of its jobs; the supervisor starts
   them again.
-- *A node that joins* is used by Ray at once. A task there checks first what the first nodes were asked; if it does
-  not fit, the node gets no more tasks.
+- *A node that joins* is used by Ray at once. A task there makes first the checks that the first nodes passed; if
+  it does not fit, the node gets no more tasks.
 - *A runner that dies* takes its tasks along, which Ray sees to: the locks are free then.
 
 Ray imports this module on every node, so nothing heavy is imported here.
@@ -69,7 +69,7 @@ class Site:
         folder: in which the runner works, taken if the node has it: paths are the same then.
         variables: of its environment; those that the node has itself win.
         runs: the folder of runs.
-        url: of the runs, if they do not lie in a folder.
+        url: of the runs, if they are not in a folder.
         token: what a file in that folder or at that URL holds, by which nodes see that it is the same.
         storage: of a sweep's study.
         build: as `build`.
@@ -261,7 +261,7 @@ class Cluster:
 
     Attributes:
         named: its address, if it is no cluster of this machine.
-        site: what nodes are told.
+        site: what nodes need to know.
         mirror: of the folder of runs, if that is a URL.
         admitted: ids of nodes that fit.
         excluded: ids of nodes that do not.
@@ -387,7 +387,7 @@ class RayExecutor:
     Args:
         cluster: that this process may be connected to already.
         threads: CPUs of a job.
-        workers: processes that a job starts beside its own, on a CPU each (MD-GAN's over Ray).
+        workers: processes that a job starts besides its own, on a CPU each (MD-GAN's over Ray).
         most: jobs at a time; None: as many as there is room for.
         per_gpu: jobs on each GPU; 0: they run on CPUs.
     """
@@ -413,14 +413,14 @@ class RayExecutor:
     @property
     def options(self) -> dict[str, Any]:
         """What a task books; the workers of a job book for themselves."""
-        asked: dict[str, Any] = {"num_cpus": self.threads, "max_retries": 0}
+        options: dict[str, Any] = {"num_cpus": self.threads, "max_retries": 0}
         if self.cluster.named:
-            asked["memory"] = CELL_BYTES
+            options["memory"] = CELL_BYTES
         if self.per_gpu:
-            asked["num_gpus"] = 1 / self.per_gpu
+            options["num_gpus"] = 1 / self.per_gpu
         if self.cluster.excluded:
-            asked["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.cluster.excluded))})"}
-        return asked
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.cluster.excluded))})"}
+        return options
 
     def room(self, alone: bool = False) -> bool:
         if time.monotonic() > self.counted + COUNT:

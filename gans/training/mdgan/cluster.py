@@ -218,7 +218,7 @@ class RayTeam(Team):
     """Workers as actors; `team_factory` holds the connection to their cluster.
 
     The server sends each worker its shard once, when it starts. From then on a generated batch is put into the
-    object store once per iteration, whoever reads it, and all workers compute at the same time.
+    object store once per iteration, and all workers compute at the same time.
 
     Raises:
         InputError: the workers do not start, because others use the cluster.
@@ -305,8 +305,10 @@ class RayTeam(Team):
             return None
 
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
-        asked = {n: self.actors[n].give.remote() for n in sources}
-        given = {n: answer for n, reference in asked.items() if (answer := self.answer(n, reference)) is not None}
+        futures = {n: self.actors[n].give.remote() for n in sources}
+        given = {
+            n: answer for n, reference in futures.items() if (answer := self.answer(n, reference)) is not None
+        }
         for n in given:
             # where a discriminator is lost, the one that its worker was to get goes on
             left = [given[source] for source in ring(sources, n) if source in given]
@@ -337,9 +339,9 @@ class RayTeam(Team):
         return self.ask("state")
 
     def put(self, states: Mapping[int, Any]) -> None:
-        # a checkpoint lies on the server's device, which a worker's machine may not have
-        asked = {n: self.actors[n].put.remote(on_cpu(state)) for n, state in states.items()}
-        for n, reference in asked.items():
+        # a checkpoint is on the server's device, which a worker's machine may not have
+        futures = {n: self.actors[n].put.remote(on_cpu(state)) for n, state in states.items()}
+        for n, reference in futures.items():
             self.answer(n, reference)
 
     def finite(self) -> bool:
@@ -347,8 +349,8 @@ class RayTeam(Team):
 
     def ask(self, what: str) -> dict[int, Any]:
         """What the workers that are alive answer."""
-        asked = {n: getattr(actor, what).remote() for n, actor in self.actors.items()}
-        answers = {n: self.answer(n, reference) for n, reference in asked.items()}
+        futures = {n: getattr(actor, what).remote() for n, actor in self.actors.items()}
+        answers = {n: self.answer(n, reference) for n, reference in futures.items()}
         return {n: answer for n, answer in answers.items() if n in self.actors}
 
 
@@ -365,13 +367,13 @@ def started(ray: ModuleType, actors: Mapping[int, Any]) -> dict[int, tuple[int, 
     Raises:
         InputError: one does not start.
     """
-    asked = [actor.about.remote() for actor in actors.values()]
+    futures = [actor.about.remote() for actor in actors.values()]
     try:
-        return dict(zip(actors, ray.get(asked, timeout=START_SECONDS), strict=True))
+        return dict(zip(actors, ray.get(futures, timeout=START_SECONDS), strict=True))
     except ray.exceptions.GetTimeoutError:
         free = ray.available_resources().get("CPU", 0)
         raise InputError(
-            f"the Ray cluster did not start {len(asked)} workers within {START_SECONDS:g} s, with {free:g} "
+            f"the Ray cluster did not start {len(futures)} workers within {START_SECONDS:g} s, with {free:g} "
             "CPUs free; wait until others are done with it, or take fewer workers"
         ) from None
     except deaths(ray) as error:
