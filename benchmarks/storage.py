@@ -69,7 +69,7 @@ class Mirror:
     @contextmanager
     def temporary(cls, url: str) -> Iterator[Self]:
         """A mirror that comes and goes; it stays if something could not be brought."""
-        mirror = cls(url, locks.lodge("gans-runs-"))
+        mirror = cls(url, locks.temporary_folder("gans-runs-"))
         try:
             yield mirror
         finally:

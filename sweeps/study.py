@@ -29,7 +29,7 @@ from gans import schema, seeds
 from gans.config import Experiment, Resolved, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
-from gans.runs.databases import DATABASE, STORAGE, check_storage, creating, remedy, trouble
+from gans.runs.databases import OPTUNA, check_storage, creating, trouble
 from gans.urls import shown
 from sweeps.space import Space
 
@@ -185,9 +185,7 @@ def open_storage(url: str) -> RDBStorage:
                 heartbeat_stale_trial_callback=retry,
             )
     except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"cannot use the storage {shown(url)}: {trouble(error)}; {remedy(url, STORAGE, DATABASE)}"
-        ) from None
+        raise OPTUNA.refusal(url, trouble(error)) from None
 
 
 # --- sampling and pruning

@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from gans import fidelity, files
@@ -154,13 +155,19 @@ class Outlines(TorchFunctionMode):
 
 # cells that differ in their seeds have the same networks; to build their outlines takes a quarter of a second
 @lru_cache(maxsize=256)
-def mixes_images(shape: Shape, config: NetworkConfig) -> bool:
-    """Whether the discriminator has BatchNorm; it is built without values where that can be done."""
+def outlines(shape: Shape, config: NetworkConfig) -> tuple[nn.Module, nn.Module] | None:
+    """Generator and discriminator without values; None of a model from outside that needs values."""
     try:
         with torch.device("meta"), Outlines():
-            return has_batch_norm(build_discriminator(shape, config, seed=0))
-    except Exception:  # a model from outside that needs values, or fails anywhere (`check_networks`)
-        return has_batch_norm(build_discriminator(shape, config, seed=0))
+            return build_generator(shape, config, seed=0), build_discriminator(shape, config, seed=0)
+    except Exception:  # it may also fail anywhere (`check_networks`)
+        return None
+
+
+def mixes_images(shape: Shape, config: NetworkConfig) -> bool:
+    """Whether the discriminator has BatchNorm."""
+    found = outlines(shape, config)
+    return has_batch_norm(found[1] if found else build_discriminator(shape, config, seed=0))
 
 
 def check_scores(names: Iterable[str], images: ImageData) -> None:
@@ -175,11 +182,12 @@ COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
 
 def check_memory(experiment: Experiment, shape: Shape) -> None:
     """Refuse networks that this machine's memory could not hold while they train."""
-    count = getattr(experiment.update, "workers", 1)
-    sizes = parameters(shape, experiment.networks)
-    if sizes is None:
+    networks = outlines(shape, experiment.networks)
+    if networks is None:
         return
-    needed, there = 4 * COPIES * (sizes[0] + count * sizes[1]), memory()
+    sizes = [sum(part.numel() for part in network.parameters()) for network in networks]
+    workers = getattr(experiment.update, "workers", 1)
+    needed, there = 4 * COPIES * (sizes[0] + workers * sizes[1]), memory()
     if needed > there:
         raise InputError(
             f"networks {experiment.networks.name} of {sizes[0]:,} and {sizes[1]:,} parameters need "
@@ -192,15 +200,3 @@ def check_memory(experiment: Experiment, shape: Shape) -> None:
 def memory() -> int:
     """Bytes of this machine's."""
     return psutil.virtual_memory().total
-
-
-@lru_cache(maxsize=256)
-def parameters(shape: Shape, config: NetworkConfig) -> tuple[int, int] | None:
-    """How many the generator and the discriminator have; None of a model from elsewhere that needs values."""
-    try:
-        with torch.device("meta"), Outlines():
-            networks = build_generator(shape, config, seed=0), build_discriminator(shape, config, seed=0)
-    except Exception:
-        return None
-    generator, discriminator = (sum(part.numel() for part in network.parameters()) for network in networks)
-    return generator, discriminator

@@ -1,7 +1,6 @@
-"""Stores are looked at before anything heavy is imported; one that cannot be used is refused in a line.
+"""Stores are checked before anything heavy is imported; one that cannot be used is refused in a line.
 
 MLflow and Optuna try again for a minute or more where there is no hope, and do not name what they wait for.
-Nothing here imports more than the standard library, but for databases on servers.
 """
 
 from __future__ import annotations
@@ -41,40 +40,66 @@ LOCKS = {
 }
 
 
+class Unusable(InputError):
+    """A store that cannot be used: why, in one line."""
+
+
+class Away(Unusable):
+    """A server that cannot be reached: it may be there again later."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """Whose database is wanted.
 
     Attributes:
-        name: for people.
+        name: for people; and `noun`, in a few words.
         tables: of these, its database has at least one.
+        variable: what names it.
+        otherwise: the remedy where it is no server.
     """
 
     name: str
+    noun: str
     tables: frozenset[str]
+    variable: str
+    otherwise: str
+
+    def refusal(self, url: str, why: object, error: type[InputError] = InputError) -> InputError:
+        """What is wrong with a store, and the remedy."""
+        return error(f"cannot use the {self.noun} {shown(url)}: {why}; {self.remedy(url)}")
+
+    def remedy(self, url: str) -> str:
+        kind = scheme(url)
+        if kind in SERVERS:
+            login = "user, password, host, port and name of the database in"
+            return f"check that its server runs, and {login} {self.variable}"
+        if kind in ("http", "https"):
+            return f"check that the server runs, and its address in {self.variable}"
+        return self.otherwise
 
 
-MLFLOW = Kind("MLflow's tracking store", frozenset({"experiments"}))
-OPTUNA = Kind("a sweep's storage (Optuna's)", frozenset({"studies", "version_info"}))
-DATABASES = ("postgresql", "mysql", "mssql", "sqlite")
-SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")  # that MLflow takes, too
+MLFLOW = Kind(
+    "MLflow's tracking store",
+    "tracking store",
+    frozenset({"experiments"}),
+    "MLFLOW_TRACKING_URI",
+    f"set MLFLOW_TRACKING_URI, {DEFAULT_URI} for one",
+)
+OPTUNA = Kind(
+    "a sweep's storage (Optuna's)",
+    "storage",
+    frozenset({"studies", "version_info"}),
+    "STORAGE",
+    "take the URL of a database: STORAGE=sqlite:///sweeps.db, or STORAGE=postgresql://...",
+)
+SERVERS = ("postgresql", "mysql", "mssql")  # of databases
+TRACKING = ("sqlite", *SERVERS, "http", "https", "databricks", "databricks-uc", "uc")  # that MLflow takes
 
-# what names a store, and what to do about one that is no server
-TRACKING, FILE = "MLFLOW_TRACKING_URI", f"set MLFLOW_TRACKING_URI, {DEFAULT_URI} for one"
-STORAGE = "STORAGE"
-DATABASE = "take the URL of a database: STORAGE=sqlite:///sweeps.db, or STORAGE=postgresql://..."
 
-
-class Unusable(Exception):
-    """Why a store cannot be used, in one line."""
-
-
-class Unreachable(Unusable):
-    """Likewise of a server: it may be there again later."""
-
-
-class Away(InputError):
-    """A tracking server that cannot be reached: what it holds is in the folders of runs, too."""
+def scheme(url: str) -> str:
+    """`postgresql` of `postgresql+psycopg://...`; empty of a path."""
+    return url.partition("://")[0].partition("+")[0] if "://" in url else ""
 
 
 def trouble(error: BaseException) -> str:
@@ -87,27 +112,43 @@ def trouble(error: BaseException) -> str:
     return first_line(error)
 
 
-def unusable_tracking(url: str, why: str, kind: type[InputError] = InputError) -> InputError:
-    """What is wrong with a tracking store, and the remedy."""
-    return kind(f"cannot use the tracking store {shown(url)}: {why}; {remedy(url, TRACKING, FILE)}")
-
-
 def check_tracking(url: str) -> None:
     """Refuse a tracking store that cannot be used; one that another process holds is waited for.
 
     Raises:
-        InputError: what is wrong with it, and the remedy.
+        InputError: what is wrong with it, and the remedy; `Away` if it is a server without an answer.
     """
+    check(url, MLFLOW)
+
+
+def check_storage(url: str) -> None:
+    """Likewise of a sweep's storage."""
+    check(url, OPTUNA)
+
+
+def check(url: str, kind: Kind) -> None:
+    """Refuse a database or server that is not there, is none, or is another program's."""
     try:
-        scheme = urlsplit(url).scheme.partition("+")[0]
-        if scheme in ("", "file"):
-            raise Unusable("MLflow no longer writes to folders of files")
-        plugins = {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}
-        if scheme not in (*DATABASES, *SERVERS, *plugins) and not url.startswith("databricks"):
-            raise Unusable(f"MLflow has no {scheme}://")
-        check(url, MLFLOW)
+        if kind is MLFLOW:
+            _check_scheme(url)
+        elif not scheme(url):
+            raise Unusable("it is no URL")
+        if path := sqlite_file(url):
+            _check_sqlite(path, kind)
+        elif scheme(url) in ("http", "https"):
+            _in_time(lambda: _check_http(url))
+        elif scheme(url) in SERVERS:
+            _in_time(lambda: _check_server(url, kind))
     except Unusable as error:
-        raise unusable_tracking(url, str(error), Away if isinstance(error, Unreachable) else InputError) from None
+        raise kind.refusal(url, error, type(error)) from None
+
+
+def _check_scheme(url: str) -> None:
+    name = scheme(url)
+    if name in ("", "file") and not url.startswith("databricks"):
+        raise Unusable("MLflow no longer writes to folders of files")
+    if name and name not in (*TRACKING, *(plugin.name for plugin in entry_points(group="mlflow.tracking_store"))):
+        raise Unusable(f"MLflow has no {name}://")
 
 
 def check_reading(url: str, runs: Path) -> bool:
@@ -127,51 +168,6 @@ def check_reading(url: str, runs: Path) -> bool:
         print(f"{error}; what follows is read from {runs}", file=sys.stderr)
         return False
     return True
-
-
-def check_storage(url: str) -> None:
-    """Refuse a sweep's storage that is no database, or one that cannot be used.
-
-    Raises:
-        InputError: what is wrong with it, and the remedy.
-    """
-    try:
-        if "://" not in url:
-            raise Unusable("it is no URL")
-        check(url, OPTUNA)
-    except Unusable as error:
-        advice = remedy(url, STORAGE, DATABASE)
-        raise InputError(f"cannot use the storage {shown(url)}: {error}; {advice}") from None
-
-
-def check(url: str, kind: Kind) -> None:
-    """See whether a database or a server can be used.
-
-    Raises:
-        Unusable: it is not there, is no database, or is another program's.
-    """
-    if path := sqlite_file(url):
-        _check_sqlite(path, kind)
-    elif url.startswith(("http://", "https://")):
-        _in_time(lambda: _check_http(url))
-    elif url.startswith(DATABASES) and not url.startswith("sqlite"):
-        _in_time(lambda: _check_server(url, kind))
-
-
-def remedy(url: str, variable: str, otherwise: str) -> str:
-    """What to do about a database that cannot be used, in a few words.
-
-    Args:
-        url: of the database.
-        variable: what names it.
-        otherwise: what to do if it is no server.
-    """
-    kind = url.partition("://")[0].partition("+")[0] if "://" in url else ""
-    if kind in ("postgresql", "mysql", "mssql"):
-        return f"check that its server runs, and user, password, host, port and name of the database in {variable}"
-    if kind in ("http", "https"):
-        return f"check that the server runs, and its address in {variable}"
-    return otherwise
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -265,7 +261,7 @@ def _in_time(attempt: Callable[[], None]) -> None:
     thread.start()
     thread.join(ANSWER)
     if not outcome:
-        raise Unreachable(f"no answer within {ANSWER:g} s")
+        raise Away(f"no answer within {ANSWER:g} s")
     if outcome[0] is not None:
         raise outcome[0]
 
@@ -280,10 +276,10 @@ def _check_http(url: str) -> None:
             return
     except urllib.error.HTTPError as error:
         if error.code >= 500:
-            raise Unreachable(f"its server answers {error.code} {error.reason}") from None
+            raise Away(f"its server answers {error.code} {error.reason}") from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise Unreachable(getattr(reason, "strerror", None) or first_line(Exception(reason))) from None
+        raise Away(getattr(reason, "strerror", None) or first_line(Exception(reason))) from None
     except ValueError as error:  # no host
         raise Unusable(first_line(error)) from None
 
@@ -303,11 +299,11 @@ def _check_server(url: str, kind: Kind) -> None:
         finally:
             engine.dispose()
     except OperationalError as error:
-        raise Unreachable(trouble(error.orig or error)) from None
+        raise Away(trouble(error.orig or error)) from None
     except (SQLAlchemyError, ValueError, ImportError) as error:
         raise Unusable(trouble(getattr(error, "orig", None) or error)) from None
     except OSError as error:
-        raise Unreachable(error.strerror or first_line(error)) from None
+        raise Away(error.strerror or first_line(error)) from None
 
 
 @contextmanager
@@ -321,8 +317,8 @@ def creating(url: str) -> Iterator[None]:
         SQLAlchemyError: the database cannot be reached.
         ImportError: its driver is not installed.
     """
-    file, kind = sqlite_file(url), url.partition("://")[0].partition("+")[0]
-    if file and (lock := file.with_name(f".{file.name}.lock")) and _may_lack_tables(file, lock):
+    file, kind = sqlite_file(url), scheme(url)
+    if file and _may_lack_tables(file, lock := file.with_name(f".{file.name}.lock")):
         with turn(lock):
             yield
     elif kind in LOCKS:

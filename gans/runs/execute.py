@@ -34,12 +34,12 @@ from gans.urls import masked
 
 MOST_LETTERS = 5_000  # of a tag that MLflow takes, at least
 
-# told (images seen, metrics) as training goes on
-Tell = Callable[[int, Mapping[str, float]], None]
+# takes images seen and metrics as training goes on
+Report = Callable[[int, Mapping[str, float]], None]
 
 
 def phase(name: str) -> dict[str, float]:
-    """What tells that a cell begins with something else; for who watches, not tracked."""
+    """Announces the next part of a cell to a listener; not tracked."""
     return {schema.PHASE + name: 1.0}
 
 
@@ -54,8 +54,8 @@ class Place:
         parent: key of the invocation's run, if there is one.
         matrix_file: text of the matrix file, kept with the run.
         graph: record training steps and replay them; None: where the device has graphs.
-        compile: compute networks by compiled code, which is kept beside the data.
-        workers: where the workers of an update rule that has some live; results agree to rounding.
+        compile: compute networks by compiled code, which is kept with the data.
+        workers: where an update rule with workers runs them; results agree to rounding.
     """
 
     experiment: str
@@ -69,20 +69,20 @@ class Place:
 
 
 class Tracker:
-    """The observer of a training that is tracked: passes what it is told on to its run and to a listener.
+    """The observer of a tracked training: writes to its run, and reports to a listener.
 
     Args:
         run: of the training.
-        tell: a listener for progress.
+        report: a listener for progress.
         experiment: what is trained.
     """
 
-    def __init__(self, run: Run, tell: Tell, experiment: Resolved) -> None:
-        self.run, self.tell, self.experiment = run, tell, experiment
+    def __init__(self, run: Run, report: Report, experiment: Resolved) -> None:
+        self.run, self.report, self.experiment = run, report, experiment
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
         self.run.log(images, values)
-        self.tell(images, values)
+        self.report(images, values)
 
     def picture(self, path: Path) -> None:
         self.run.artifact(path, schema.SAMPLES)
@@ -115,13 +115,13 @@ class CellRun:
         cell: what to run.
         folder: its checkpoint and pictures; what an interrupted run left there is taken up.
         place: where.
-        tell: a listener for progress.
+        report: a listener for progress.
     """
 
     keeps_networks = True  # in the store, beside those in the folder
 
-    def __init__(self, cell: Cell, folder: Path, place: Place, tell: Tell) -> None:
-        self.cell, self.folder, self.place, self.tell = cell, folder, place, tell
+    def __init__(self, cell: Cell, folder: Path, place: Place, report: Report) -> None:
+        self.cell, self.folder, self.place, self.report = cell, folder, place, report
 
     @property
     def name(self) -> str:
@@ -134,7 +134,7 @@ class CellRun:
 
     def tracker(self, run: Run) -> Tracker:
         """The observer of the training."""
-        return Tracker(run, self.tell, self.cell.experiment)
+        return Tracker(run, self.report, self.cell.experiment)
 
     def ended(self) -> Scored | None:
         """How the cell has ended meanwhile, if another process has run it: then nothing is done."""
@@ -160,7 +160,7 @@ class CellRun:
         with locked(self.folder) as lock:
             if ended := self.ended():
                 return ended
-            self.tell = beating(lock, self.tell)
+            self.report = beating(lock, self.report)
             run = self.open()
             with self.ending(run):
                 trained, scored = self.train(run)
@@ -187,7 +187,7 @@ class CellRun:
         return run
 
     def holder(self) -> dict[str, str]:
-        """Tags that say that the run is under way, and whose it is, should this process die."""
+        """Tags of a run under way: its status, and its process, should that die."""
         return {schema.HOLDER: Holder.of(self.folder).text(), schema.STATUS: schema.RUNNING}
 
     @contextmanager
@@ -209,7 +209,7 @@ class CellRun:
 
     def train(self, run: Run) -> tuple[Outcome, Scored]:
         """Train and score."""
-        self.tell(0, phase(schema.DATA_PHASE))
+        self.report(0, phase(schema.DATA_PHASE))
         experiment, images = self.cell.experiment, self.cell.images
         device = devices.resolve(self.place.device)
         run.watch_system()
@@ -218,22 +218,22 @@ class CellRun:
         run.dataset(images)
         show_shards(run, experiment, images, self.folder)
         tracker = self.tracker(run)
-        self.tell(0, phase(schema.REFERENCE_PHASE))
+        self.report(0, phase(schema.REFERENCE_PHASE))
         scoring = Scoring(experiment, images, self.folder, device)
         judge, place = scoring.evaluator, self.place
-        self.tell(0, phase(schema.TRAINING_PHASE))
+        self.report(0, phase(schema.TRAINING_PHASE))
         with team_factory(run, experiment, place.workers) as worker_factory:
             trained = train(
                 experiment, images, self.folder, device, judge, tracker, place.graph, worker_factory, place.compile
             )
-        self.tell(0, phase(schema.SCORING_PHASE))
+        self.report(0, phase(schema.SCORING_PHASE))
         scored = scoring.finish(trained, tracker)
         run.tag(scored.records)
         return trained, scored
 
     def keep(self, run: Run, trained: Outcome) -> None:
         """Put what training left into the run: networks, checkpoint, curves, film."""
-        self.tell(0, phase(schema.PICTURES_PHASE))
+        self.report(0, phase(schema.PICTURES_PHASE))
         self.keep_networks(run)
         curves = self.folder / schema.CURVES
         with decorating(curves):
@@ -250,7 +250,7 @@ class CellRun:
                 run.artifact(self.folder / name, schema.NETWORKS)
 
     def keep_film(self, run: Run) -> None:
-        """Put the training as a film into the run, made of the grids that lie in its folder."""
+        """Put the training as a film into the run, made of the grids in its folder."""
         path = self.folder / schema.FILM
         found = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
         with decorating(path):
@@ -258,24 +258,24 @@ class CellRun:
                 run.artifact(path)
 
 
-def run_cell(cell: Cell, folder: Path, place: Place, tell: Tell) -> Scored:
+def run_cell(cell: Cell, folder: Path, place: Place, report: Report) -> Scored:
     """Train the cell, or go on with it, and score it, under its MLflow run; see `CellRun.execute`."""
-    return CellRun(cell, folder, place, tell).execute()
+    return CellRun(cell, folder, place, report).execute()
 
 
-def beating(lock: Lock, tell: Tell) -> Tell:
+def beating(lock: Lock, report: Report) -> Report:
     """A listener that also tells those who wait for the cell how far it is."""
 
     def both(images: int, values: Mapping[str, float]) -> None:
         if images:  # a phase that begins tells none
             lock.beat(images)
-        tell(images, values)
+        report(images, values)
 
     return both
 
 
 def check_workers(cell: Cell, place: Place) -> None:
-    """Refuse, before training, workers that cannot have the processes that they are to live in.
+    """Refuse, before training, workers that cannot have processes of their own.
 
     Raises:
         InputError: the update rule has no workers of that kind, or there is no room for them.
@@ -303,7 +303,7 @@ def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path)
 
 @contextmanager
 def team_factory(run: Run, experiment: Resolved, where: schema.Where) -> Iterator[TeamFactory]:
-    """What makes the cell's workers; whoever is lost becomes a tag of the run."""
+    """Makes the cell's workers; a lost one becomes a tag of the run."""
 
     def lost(n: int, why: str) -> None:
         run.tag({f"{schema.LOST}{n}": why})

@@ -1,4 +1,4 @@
-"""Where a trained generator lies: a file, a run's folder, a run in the tracking store, or a zoo."""
+"""Where a trained generator is: a file, a run's folder, a run in the tracking store, or a zoo."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _in_store(run_id: str) -> Path:
 
 
 def store_of(run_id: str) -> Store:
-    """The tracking store that is to know a run; none is made.
+    """The tracking store to find a run in; none is made.
 
     Raises:
         InputError: there is none, or it cannot be used.

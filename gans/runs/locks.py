@@ -24,8 +24,8 @@ import psutil
 from gans.errors import InputError
 
 LOCK = ".lock"  # of a folder
-GLANCE = 1.0  # seconds: whoever only looks whether a lock is held, holds it for an instant
-BEAT = 2.0  # seconds between what a holder says of its progress
+GLANCE = 1.0  # seconds: a process that checks whether a lock is held, holds it for an instant
+BEAT = 2.0  # seconds between writes of a holder's progress
 ABANDONED = 60.0  # seconds: a temporary folder that is new has a lock that nobody holds yet
 HOST = socket.gethostname()
 
@@ -43,7 +43,7 @@ class Holder:
         pid: its process there.
         born: when that process started, in seconds since 1970: numbers of processes are given again.
         lock: path of the file.
-        images: that its training has seen, if it tells.
+        images: that its training has seen, if it writes them.
     """
 
     host: str
@@ -93,11 +93,11 @@ class Lock:
         self.file.write(holder.text())
         self.file.truncate()
         self.file.flush()
-        self.told = time.monotonic()
+        self.written = time.monotonic()
 
     def beat(self, images: int) -> None:
-        """Tell those who wait how many images training has seen; some seconds apart."""
-        if time.monotonic() - self.told > BEAT:
+        """Write, some seconds apart, how many images training has seen, for those who wait."""
+        if time.monotonic() - self.written > BEAT:
             self.write(Holder(**asdict(self.holder) | {"images": images}))
 
 
@@ -182,25 +182,25 @@ def turn(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def lodge(prefix: str) -> Path:
+def temporary_folder(prefix: str) -> Path:
     """A new temporary folder that this process holds while it lives; those that the dead left are removed."""
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with suppress(OSError):  # another user's, or one that has no lock any more since it is to be kept
             if time.time() - (left / LOCK).stat().st_mtime > ABANDONED and not held(left / LOCK):
                 shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix))
-    _lodgings.append(acquire(folder / LOCK))
+    _temporary.append(acquire(folder / LOCK))
     return folder
 
 
-_lodgings: list[TextIO] = []  # open, and so held
+_temporary: list[TextIO] = []  # open, and so held
 
 
 def alive(pid: int, born: float) -> bool:
     """Whether this process of this machine, and not another that got its number, is there."""
     try:
         process = psutil.Process(pid)
-        # the clock that the start is told by may be corrected meanwhile
+        # the system clock may be corrected meanwhile
         return abs(process.create_time() - born) < 2 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -116,8 +116,8 @@ class Scoring:
             except FloatingPointError as stop:  # it draws pixels that are not numbers
                 status, reason = schema.DIVERGED, str(stop)
         scores = {name: value for one in found for name, value in one.items()}
-        told = {schema.score(name): value for name, value in scores.items()}
-        observer.log(trained.images, told | costs.metrics())
+        final = {schema.score(name): value for name, value in scores.items()}
+        observer.log(trained.images, final | costs.metrics())
         observer.flush()
         return Scored(status, reason, scores, costs.seconds, self.records(found))
 

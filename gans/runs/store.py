@@ -93,7 +93,7 @@ class Store:
                 self.client = MlflowClient(self.uri)
                 self.client.search_experiments(max_results=1)  # brings a database up to date before any worker
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            raise databases.unusable_tracking(self.uri, databases.trouble(error)) from None
+            raise databases.MLFLOW.refusal(self.uri, databases.trouble(error)) from None
 
     @classmethod
     def absent(cls, uri: str) -> Self:

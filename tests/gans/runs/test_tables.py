@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gans.runs.databases import creating, remedy
+from gans.runs.databases import OPTUNA, creating
 from gans.runs.store import Store
 from gans.urls import free_port
 from tests.gans.runs.test_locks import holding
@@ -62,12 +62,12 @@ def test_a_database_that_is_being_made_is_waited_for_and_one_that_is_there_is_no
     [
         ("postgresql+psycopg://me@db/x", "check that its server runs, and user, password, host, port and name"),
         ("https://mlflow.test", "check that the server runs, and its address in STORAGE"),
-        ("sqlite:///x.db", "take a file"),
-        ("sweeps.journal", "take a file"),
+        ("sqlite:///x.db", "take the URL of a database"),
+        ("sweeps.journal", "take the URL of a database"),
     ],
 )
 def test_the_advice_fits_the_kind_of_store(url, advice):
-    assert remedy(url, "STORAGE", "take a file").startswith(advice)
+    assert OPTUNA.remedy(url).startswith(advice)
 
 
 WRITER = """
