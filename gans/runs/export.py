@@ -274,9 +274,9 @@ def left(paths: Iterable[Path], store: Store) -> Amount:
 
 
 class Exporter:
-    """Exports all runs below a folder, every few seconds and at the end, from a thread of its own.
+    """Exports all runs below a folder, every few seconds and at the end, in a thread of its own.
 
-    A server that does not answer costs the end some seconds at most; what is left is exported by the next one.
+    The end waits for a server without an answer some seconds at most; the next export takes what is left.
 
     Args:
         root: of the folders; there may be none.
@@ -289,8 +289,7 @@ class Exporter:
         self.sizes: dict[Path, int] = {}  # of events that need no further look
         self.compared = False
         self.failures = self.progress = 0
-        self.changed = threading.Condition()
-        self.closing = self.over = False
+        self.closing, self.over = threading.Event(), False
         self.thread = threading.Thread(target=self._work, daemon=True, name="exporter")
 
     def __enter__(self) -> Self:
@@ -301,19 +300,16 @@ class Exporter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait for the last round, as long as there is progress; a server not longer than LIMIT."""
-        limit = time.monotonic() + (float("inf") if self.store.embedded else LIMIT)
-        with self.changed:
-            self.closing = True
-            self.changed.notify_all()
-            while not self.over:
-                seconds = PATIENCE if self.store.embedded else min(GRACE, limit - time.monotonic())
-                if not self.changed.wait_for(partial(self._has_moved, self.progress), max(0, seconds)):
-                    self.over = True  # the thread ends with its request
-                    self.why = f"{shown(self.store.uri)} does not answer"
-                    self.store.silent()
-
-    def _has_moved(self, before: int) -> bool:
-        return self.over or self.progress > before
+        self.closing.set()
+        grace, limit = (PATIENCE, float("inf")) if self.store.embedded else (GRACE, LIMIT)
+        end, before = time.monotonic() + limit, -1
+        while self.thread.is_alive() and before < self.progress and (rest := end - time.monotonic()) > 0:
+            before = self.progress
+            self.thread.join(min(grace, rest))
+        if self.thread.is_alive():
+            self.over = True  # the thread ends with its request
+            self.why = f"{shown(self.store.uri)} does not answer"
+            self.store.silent()
 
     @property
     def synced(self) -> Synced:
@@ -322,64 +318,62 @@ class Exporter:
 
     def _work(self) -> None:
         while not self.over:
-            last = self.closing
+            last = self.closing.is_set()
             done = self._round()
-            with self.changed:
-                self.over = self.over or (last and (done or self.failures > 0))
-                self.changed.notify_all()
-                if not self.closing:
-                    self.changed.wait(min(EVERY * 2**self.failures, LONGEST))
-                elif not self.over:
-                    self.changed.wait(LOOK)
+            if last and (done or self.failures):
+                return
+            if last:
+                time.sleep(LOOK)
+            else:
+                self.closing.wait(min(EVERY * 2**self.failures, LONGEST))
 
     def _round(self) -> bool:
         """Export what has changed; whether all of it is exported."""
-        busy = failed = False
         try:
             late = self._late()
-            for folder in late:
-                size = folder.size
-                try:
-                    self.exported += export(folder, self.store, self._advance)
-                except Busy:
-                    busy = True
-                    continue
-                except Gone:
-                    pass
-                self.sizes[folder.path] = size
+            done = [self._export(folder) for folder in late]
             for folder in late:  # whose parent came behind it
                 if folder.mark(self.store.name).parent:
                     export(folder, self.store)
         except Exception as error:
-            failed, self.why = True, brief(error)
+            self.failures, self.why = self.failures + 1, brief(error)
             self.store.silent()
-        self.failures = self.failures + 1 if failed else 0
-        if not failed and not busy:
-            self.why = ""
-        return not (busy or failed)
+            return False
+        self.failures, self.why = 0, ""
+        return all(done)
+
+    def _export(self, folder: RunFolder) -> bool:
+        """Export a folder; False if another process does."""
+        size = folder.size
+        try:
+            self.exported += export(folder, self.store, self._advance)
+        except Busy:
+            return False
+        except Gone:
+            pass
+        self.sizes[folder.path] = size
+        return True
 
     def _late(self) -> list[RunFolder]:
+        """What the store may lack something of: at first by comparison with it, then by the sizes of events."""
         found = run_folders(path for path in run_paths(self.root) if self.sizes.get(path, -1) < size_of(path))
         if self.compared:
             return found
-        late: list[RunFolder] = []
+        late: set[Path] = set()
         for experiment in {folder.experiment for folder in found}:
             own = [folder for folder in found if folder.experiment == experiment]
             sizes = {folder.path: folder.size for folder in own}
-            lacking = compare(own, self.store, experiment)[1]
-            late += lacking
-            self.sizes |= {path: size for path, size in sizes.items() if path not in {f.path for f in lacking}}
+            late |= {folder.path for folder in compare(own, self.store, experiment)[1]}
+            self.sizes |= {path: size for path, size in sizes.items() if path not in late}
             self._advance()
         self.compared = True
-        return run_folders(folder.path for folder in late)
+        return [folder for folder in found if folder.path in late]
 
     def _advance(self) -> None:
-        with self.changed:
-            if self.over:
-                raise TimeoutError("nobody waits for it any more")
-            self.progress += 1
-            self.store.silent_until = 0.0
-            self.changed.notify_all()
+        if self.over:
+            raise TimeoutError("the command no longer waits for the export")
+        self.progress += 1
+        self.store.silent_until = 0.0
 
 
 def size_of(path: Path) -> int:

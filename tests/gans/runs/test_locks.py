@@ -50,7 +50,7 @@ def test_a_folder_is_held_by_one_and_says_by_whom(tmp_path):
             locked(tmp_path),
         ):
             pass
-        lock.told = -locks.BEAT  # it spoke long ago
+        lock.written = -locks.BEAT  # it spoke long ago
         lock.beat(1200)
         lock.beat(1300)  # too soon
         assert holder_of(tmp_path) == replace(Holder.of(tmp_path), images=1200)
