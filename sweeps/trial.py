@@ -140,7 +140,7 @@ class TrialRun(CellRun):
         }
 
     def tracker(self, run: Run) -> Tracker:
-        return TrialTracker(run, self.tell, self.cell.experiment, self.trial, self.sweep)
+        return TrialTracker(run, self.report, self.cell.experiment, self.trial, self.sweep)
 
     def open(self) -> Run:
         run = super().open()

@@ -187,7 +187,7 @@ def test_a_job_that_is_waited_for_too_long_has_timed_out(tmp_path, watch):
 
 def test_who_waits_sees_how_far_the_other_is(tmp_path, watch):
     with locked(tmp_path / "a") as lock:
-        lock.told = time.monotonic() - 60
+        lock.written = time.monotonic() - 60
         lock.beat(450)
         found = watch("a").events()
         next(found)
