@@ -7,9 +7,9 @@ from gans.files import file_name
 
 ROOT = places.outputs() / places.REPORTS  # of all reports that are made here
 SHIPPED = Path(__file__).parent / "results"  # those of this repository: only `make publish` writes there
-PAGE, WHOLE = "README.md", "report.html"  # of a report: with its pictures beside it, and all in one file
+PAGE, WHOLE = "README.md", "report.html"  # of a report: with pictures as files, and all in one file
 
 
 def folder_of(experiment: str, root: Path = ROOT) -> Path:
-    """Where the report of an experiment lies: page, pictures and tables."""
+    """The folder of an experiment's report: page, pictures and tables."""
     return root / file_name(experiment, "experiment", 200)

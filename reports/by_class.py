@@ -1,4 +1,4 @@
-"""Class by class: how near conditional generators come to each, and whether they draw what they are asked for."""
+"""Class by class: how near conditional generators come to each, and how often they draw the wanted class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST = 20  # classes of a table or a picture; cells.csv has them all
 HALVES = "train half vs train half"
 HEADS = {
     INTRA_FRECHET.name: "Fréchet distance within the class",
-    AGREEMENT.name: "Agreement with the class asked for",
+    AGREEMENT.name: "Agreement with the wanted class",
 }
 
 
@@ -94,7 +94,7 @@ def picture(results: Results, board: Board) -> Picture | None:
     names = brief(classes.names, 18)
     panels[0].set_yticks(range(len(classes.names)), [names[name] for name in classes.names])
     panels[0].invert_yaxis()
-    panels[0].set_ylabel("class asked for")
+    panels[0].set_ylabel("wanted class")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return Picture(figure, _alt(board, classes))
 

@@ -101,29 +101,20 @@ def _listed(values: set[str]) -> str:
     return ", ".join(sorted(map(str, values))) or NOTHING
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """The geometric mean over models of the other's score divided by the one's, with its 95 % interval."""
+def over_models(found: Sequence[Pair]) -> Estimate | None:
+    """The geometric mean over models of the other's score divided by the one's, with its 95 % interval.
 
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, found: Sequence[Pair]) -> Ratio | None:
-        """By Welch and Satterthwaite; None where a model has fewer than two seeds on a side."""
-        logs = [[np.log(scores.to_numpy(dtype=float)) for scores in pair.scores] for pair in found]
-        sets = [values for sides in logs for values in sides]
-        if any(len(values) < 2 or not np.isfinite(values).all() for values in sets):
-            return None
-        mean = float(np.mean([other.mean() - one.mean() for one, other in logs]))
-        variances = [values.var(ddof=1) / len(values) for values in sets]
-        freedom = sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, sets, strict=True))
-        reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(sum(variances)) / len(found)
-        return cls(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+    By Welch and Satterthwaite; None where a model has fewer than two seeds on a side.
+    """
+    logs = [[np.log(scores.to_numpy(dtype=float)) for scores in pair.scores] for pair in found]
+    sets = [values for sides in logs for values in sides]
+    if any(len(values) < 2 or not np.isfinite(values).all() for values in sets):
+        return None
+    mean = float(np.mean([other.mean() - one.mean() for one, other in logs]))
+    variances = [values.var(ddof=1) / len(values) for values in sets]
+    freedom = sum(variances) ** 2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, sets, strict=True))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(sum(variances)) / len(found)
+    return Estimate(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach), len(found))
 
 
 def table(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
@@ -192,7 +183,7 @@ def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: 
             apart=", ".join(f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond),
             rows=len(found),
             expected=f"{(1 - LEVEL) * len(found):.2g}",
-            ratio=Ratio.of(found),
+            ratio=over_models(found),
             alt=draw(found, names).alt,
             picture=quote(picture),
             unlike=markdown(unlike(found, names)),

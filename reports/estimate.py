@@ -16,7 +16,7 @@ from reports.numbers import NOTHING, fixed, number, places, plain
 LEVEL = 0.95
 
 Map = Callable[[np.ndarray], np.ndarray]
-# what a t-interval is taken of, and the way back; the interval then stays where such a score can lie
+# what a t-interval is taken of, and the way back; the interval then stays within the limits of the score
 MAPS: dict[Scale, tuple[Map, Map]] = {
     "ratio": (np.log, np.exp),
     "share": (special.logit, special.expit),
@@ -42,7 +42,7 @@ class Estimate:
     def of(cls, values: pd.Series, scale: Scale = "ratio") -> Estimate:
         """The estimate from one value per seed; what is not finite is left out.
 
-        Scores above 0 are averaged as logarithms, shares as logits. Where a value lies on the limit itself, there
+        Scores above 0 are averaged as logarithms, shares as logits. Where a value is the limit itself, there
         is no such number: the interval is then additive, and cut off at the limit.
         """
         finite = values.to_numpy(dtype=float)

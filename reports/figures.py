@@ -147,8 +147,8 @@ COLUMNS = 5  # of small multiples
 
 def _small_multiples(results: Results, board: Board, curves: pd.DataFrame) -> Figure:
     """A panel for each model, best first, over the grey lines of the others: against images seen."""
-    shown = set(curves["model"])
-    models = [rank.model for rank in ranking(results, board) if rank.model in shown]
+    drawn = set(curves["model"])
+    models = [rank.model for rank in ranking(results, board) if rank.model in drawn]
     rows = math.ceil(len(models) / COLUMNS)
     figure = Figure(figsize=(11, 1.95 * rows + 0.5), layout="constrained", dpi=DPI)
     panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
@@ -382,17 +382,17 @@ def score_ratios(results: Results, boards: Sequence[Board]) -> pd.DataFrame:
 
 def losses(results: Results, board: Board) -> Picture | None:
     """Losses and D(x), D(G(z)) of one seed per model, side by side; None if no loss was ever tracked."""
-    shown = {model: cell for model, cell in examples(results, board).items() if _has_losses(results, cell)}
-    if not shown:
+    cells = {model: cell for model, cell in examples(results, board).items() if _has_losses(results, cell)}
+    if not cells:
         return None
-    columns = min(5, len(shown))
-    blocks = math.ceil(len(shown) / columns)
+    columns = min(5, len(cells))
+    blocks = math.ceil(len(cells) / columns)
     size = (max(2.4 * columns, 5) + 0.6, 4.2 * blocks)
     figure = Figure(figsize=size, layout="constrained", dpi=DPI)
     panels = figure.subplots(2 * blocks, columns, squeeze=False)
     for axes in panels.flat:
         axes.set_visible(False)
-    for place, (model, cell) in enumerate(shown.items()):
+    for place, (model, cell) in enumerate(cells.items()):
         block, column = divmod(place, columns)
         pair = panels[2 * block : 2 * block + 2, column]
         _loss_panels(pair, results.curves[results.curves["identity"] == cell["identity"]], first=column == 0)
@@ -402,11 +402,11 @@ def losses(results: Results, board: Board) -> Picture | None:
     legend = [
         f"{loss} above, {belief} below" for loss, belief in zip(LOSSES.values(), BELIEFS.values(), strict=True)
     ]
-    beside = 2 if len(shown) > 2 else 1  # a legend is no wider than its figure
+    across = 2 if len(cells) > 2 else 1  # a legend is no wider than its figure
     figure.legend(
-        panels[0, 0].get_lines(), legend, loc="outside lower center", ncols=beside, fontsize=9, frameon=False
+        panels[0, 0].get_lines(), legend, loc="outside lower center", ncols=across, fontsize=9, frameon=False
     )
-    alt = f"Losses, D(x) and D(G(z)) against images seen on {board.title}, one panel each for {', '.join(shown)}."
+    alt = f"Losses, D(x) and D(G(z)) against images seen on {board.title}, one panel each for {', '.join(cells)}."
     return Picture(figure, alt)
 
 
@@ -446,8 +446,8 @@ def film(results: Results, board: Board, path: Path, limit: int) -> str | None:
     tracks = [Track(model, grids(results.pictures(cell["identity"]))) for model, cell in cells.items()]
     if not save_film(tracks, resolution(results.on(board)), path, limit):
         return None
-    shown = ", ".join(track.title for track in tracks if len(track.grids) > 1)
-    return f"Animation of the training on {board.title}, models side by side, from the same latents: {shown}."
+    models = ", ".join(track.title for track in tracks if len(track.grids) > 1)
+    return f"Animation of the training on {board.title}, models side by side, from the same latents: {models}."
 
 
 def samples(results: Results, board: Board) -> Picture | None:

@@ -20,7 +20,7 @@ pre { background: #f3f3f3; padding: .6rem; overflow-x: auto; }
 
 
 def standalone(page: Path) -> str:
-    """The markdown page as HTML; pictures beside it are put in, and links to other files lose all but their text.
+    """The markdown page as HTML; its pictures are put in, and links to other files become text.
 
     The file so needs nothing else, and nothing in it leads nowhere.
     """

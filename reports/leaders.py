@@ -16,14 +16,11 @@ from reports.estimate import LEVEL
 from reports.figures import DPI, Picture, dots, examples, log_ticks, resolution
 from reports.numbers import number
 from reports.pairs import matrix as pair_matrix
-from reports.results import CLOCK, Board, Results
+from reports.results import CLOCK
 from reports.standing import Standing
 
-BEST, NEAR, FAR = (
-    "#0072B2",
-    "#56B4E9",
-    "0.45",
-)  # the best model, those that do not differ from it significantly, the others
+# the best model, those that do not differ from it significantly, the others
+BEST, NEAR, FAR = "#0072B2", "#56B4E9", "0.45"
 # pixels
 WIDTH, LETTER, TIME, MARGIN, FOOT = 1180, 9.8, 170, 16, 62
 APART = 2 * MARGIN  # of the two axes: half of a number's last tick reaches into it
@@ -32,12 +29,11 @@ BARE = 34  # height of a row without images
 TILES, STRIP = 6, 320  # images of a model, and about how wide they are together
 
 
-def leaders(results: Results, board: Board) -> Picture | None:
+def leaders(standing: Standing) -> Picture | None:
     """A row per model, best first: images that it drew, its score with interval and seeds, its training time.
 
     None if no cell has a score.
     """
-    standing = Standing(results, board)
     if not standing.ranks:
         return None
     strips = _strips(standing)
@@ -47,8 +43,8 @@ def leaders(results: Results, board: Board) -> Picture | None:
     figure = Figure(figsize=(WIDTH / DPI, height / DPI), dpi=DPI)
     rows = row * len(standing.ranks)
     names = brief((rank.model for rank in standing.ranks), LONGEST)
-    beside = round(2 * MARGIN + LETTER * max(8, *map(len, names.values())))
-    left = beside + images
+    room = round(2 * MARGIN + LETTER * max(8, *map(len, names.values())))
+    left = room + images
     right = WIDTH - TIME - 2 * MARGIN - APART
     scores = figure.add_axes((left / WIDTH, FOOT / height, (right - left) / WIDTH, rows / height))
     times = figure.add_axes(((right + APART) / WIDTH, FOOT / height, TIME / WIDTH, rows / height))
@@ -60,9 +56,11 @@ def leaders(results: Results, board: Board) -> Picture | None:
         figure.text(MARGIN / WIDTH, middle / height, names[rank.model], fontsize=9.5, va="center", weight=weight)
         if rank.model in strips:
             strip = strips[rank.model]
-            figure.figimage(strip, beside, round(middle - strip.shape[0] / 2), origin="upper")
+            figure.figimage(strip, room, round(middle - strip.shape[0] / 2), origin="upper")
     order = ", ".join(f"{rank.model} {number(rank.estimate.mean)}" for rank in standing.ranks)
-    return Picture(figure, f"{board.metric} on {board.title} with 95 % intervals, best first: {order}.")
+    return Picture(
+        figure, f"{standing.board.metric} on {standing.board.title} with 95 % intervals, best first: {order}."
+    )
 
 
 def _strips(standing: Standing) -> dict[str, np.ndarray]:
@@ -124,9 +122,8 @@ def _colour(standing: Standing, model: str) -> str:
     return FAR if pair and pair.settled else NEAR
 
 
-def matrix(results: Results, board: Board) -> Picture | None:
+def matrix(standing: Standing) -> Picture | None:
     """Every two models: the ratio of their scores above the diagonal, p below; None with fewer than two."""
-    standing = Standing(results, board)
     if not standing.pairs:
         return None
     models, ratios, p = pair_matrix(standing.pairs)
@@ -150,6 +147,7 @@ def matrix(results: Results, board: Board) -> Picture | None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     settled = [f"{pair.better} below {pair.other}" for pair in standing.pairs if pair.settled]
+    board = standing.board
     alt = f"Ratios of {board.metric} on {board.title} of every two models, and their p-values. "
     return Picture(
         figure, alt + (f"Beyond chance: {', '.join(settled)}." if settled else "None is beyond chance.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NOTHING = "—"
 SMALL, LARGE = 1e-4, 1e7  # outside of these, powers of ten
@@ -81,6 +82,6 @@ def setting(value: object) -> str:
     return f"{found:,.10g}" if plain(found) else f"{found:.10g}"
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)

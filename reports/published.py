@@ -108,7 +108,7 @@ def _known(number_of: int | None) -> str:
 
 
 def our_metric(results: Results, board: Board) -> str:
-    """The metric to compare by: `fid`, as others publish, where a board's cells have it beside their own."""
+    """The metric to compare by: `fid`, as others publish, where a board's cells have it."""
     finished = results.finished(board)
     published = schema.score("fid")
     return "fid" if published in finished and finished[published].notna().all() else board.metric

@@ -37,13 +37,12 @@ from reports import (
 from reports.figures import Picture
 from reports.html import standalone
 from reports.results import Board, Plan, Results, load
-from reports.selection import asked_for, left_out
+from reports.selection import left_out, selected_cells
 from reports.sheet import FOLDER, Sheet
 from reports.standing import Standing
 
+RANKED: dict[str, Callable[[Standing], Picture | None]] = {"leaders": leaders.leaders, "pairs": leaders.matrix}
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
-    "leaders": leaders.leaders,
-    "pairs": leaders.matrix,
     "factors": mdgan.factors,
     "samples": figures.samples,
     "neighbours": figures.neighbours,
@@ -54,7 +53,7 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "losses": figures.losses,
     "pareto": figures.pareto,
 }
-SENSITIVITY = "sensitivity"  # folder of the pages of `benchmarks.sensitivity`, beside those of reports
+SENSITIVITY = "sensitivity"  # folder of the pages of `benchmarks.sensitivity`, next to those of reports
 PROFILE, FILM = "profile.png", "training-{}.gif"
 LIMIT = 5_000_000  # bytes of a report, its page included
 WORDS = 500_000  # of these, kept for the page
@@ -63,32 +62,26 @@ FRACTIONS = {0.5: "half of", 0.25: "a quarter of", 0.2: "a fifth of", 0.1: "a te
 
 
 def write(store: Source, experiment: str, root: Path = ROOT) -> Path:
-    """Write `root/<experiment>/README.md` with its pictures and tables; the same store gives the same bytes.
+    """Write the page of an MLflow experiment below the folder of all reports; returns its path.
 
-    Args:
-        store: where the runs were tracked; it is only read.
-        experiment: the MLflow experiment: the matrix's name, with `-budget...` for a smaller budget.
-        root: the folder of all reports.
-
-    Returns:
-        The path of the page.
+    The same store gives the same bytes.
 
     Raises:
-        InputError: the store knows no benchmark of this name.
+        InputError: the store has no benchmark of this name.
     """
     return render(load(store, experiment), folder_of(experiment, root))
 
 
 def render(everything: Results, folder: Path) -> Path:
     """Write the page into a folder of its own, with pictures and tables; drop what earlier ones left."""
-    results = asked_for(everything)
+    results = selected_cells(everything)
     names = slugs(results.boards)
     parts = [part(results, board, folder, names[board]) for board in results.boards]
     profile = illustrate(partial(figures.profile, results), folder / PROFILE)
-    shown = [profile, *(one[kind] for one in parts for kind in (*PICTURES, "film"))]
-    kept = [folder / one["file"] for one in shown if one]
+    pictures = [profile, *(one[kind] for one in parts for kind in (*RANKED, *PICTURES, "film"))]
+    kept = [folder / one["file"] for one in pictures if one]
     figures.lighten(kept, LIMIT - WORDS)
-    for pattern in (PROFILE, FILM.format("*"), *(f"{kind}-*.png" for kind in PICTURES)):
+    for pattern in (PROFILE, FILM.format("*"), *(f"{kind}-*.png" for kind in (*RANKED, *PICTURES))):
         for old in set(folder.glob(pattern)) - set(kept):
             old.unlink()
     sheet = Sheet()
@@ -111,16 +104,15 @@ def slugs(boards: list[Board]) -> dict[Board, str]:
 
 def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, Any]:
     """What the page says of one board; its pictures are written on the way."""
-    shown = {
-        kind: illustrate(partial(draw, results, board), folder / f"{kind}-{slug}.png")
-        for kind, draw in PICTURES.items()
-    }
+    standing = Standing(results, board)
+    drawing = {kind: partial(draw, standing) for kind, draw in RANKED.items()}
+    drawing |= {kind: partial(draw, results, board) for kind, draw in PICTURES.items()}
+    pictures = {kind: illustrate(draw, folder / f"{kind}-{slug}.png") for kind, draw in drawing.items()}
     film = folder / FILM.format(slug)
     limit = min(figures.FILM_LIMIT, FILMS // len(results.boards))
     film_alt = None
     with decorating(film):
         film_alt = figures.film(results, board, film, limit)
-    standing = Standing(results, board)
     learned = tables.learned(results, board)
     return {
         "board": board,
@@ -147,12 +139,12 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "reactions": reactions(folder, board.dataset),
         "published": published.scores(results, board),
         "published_times": published.times(results, board),
-        **shown,
+        **pictures,
     }
 
 
 def reactions(folder: Path, dataset: str) -> str | None:
-    """The link from a report to the page on how metrics react on a data set: beside it, else the one that ships.
+    """The link from a report to the page on how metrics react on a data set: its own, else the one that ships.
 
     None if there is none, or if what ships is elsewhere: a report must not name this machine's folders.
     """

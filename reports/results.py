@@ -388,7 +388,7 @@ def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
     tags = [run.data.tags for run in runs if key.items() <= run.data.tags.items()]
     protocols = ", ".join(sorted({other.get(schema.PROTOCOL, "unknown") for other in tags}))
     others = f" (only with other settings, data or code, under protocol {protocols})" if tags else ""
-    return others if cell.selected else f"{others}; the newest invocation did not ask for it"
+    return others if cell.selected else f"{others}; the newest invocation did not select it"
 
 
 def _curves(store: Source, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
@@ -413,7 +413,7 @@ def _curves(store: Source, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.D
         for images, value in points_of[name][run_id]
     ]
     frame = pd.DataFrame(points, columns=[*keys, "name", "images", "value"])
-    # a frame without rows knows no types
+    # a frame without rows has no types
     return frame.astype({"counted": bool, "name": str, "images": int, "value": float})
 
 

@@ -1,4 +1,4 @@
-"""What of a matrix a report shows: what was asked for or run; the rest is one line."""
+"""Which cells of a matrix a report has: those that were selected or ran; the rest is one line."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from reports.numbers import listed
 from reports.results import Results
 
 
-def asked_for(results: Results) -> Results:
-    """The results without cells that the newest invocation did not ask for and that never ran.
+def selected_cells(results: Results) -> Results:
+    """The results without cells that the newest invocation did not select and that never ran.
 
     Where nothing would be left, all of them are.
     """
-    shown = [not absent for absent in _absent(results)]
-    if not any(shown):
+    kept = [not absent for absent in _absent(results)]
+    if not any(kept):
         return results
-    kept = [cell for cell, own in zip(results.plan.cells, shown, strict=True) if own]
-    return replace(results, plan=results.plan.model_copy(update={"cells": kept}), cells=results.cells[shown])
+    cells = [cell for cell, own in zip(results.plan.cells, kept, strict=True) if own]
+    return replace(results, plan=results.plan.model_copy(update={"cells": cells}), cells=results.cells[kept])
 
 
 def left_out(results: Results) -> str:
-    """What `asked_for` leaves out, in words: `sagan and mdgan (6 cells)`; empty for nothing."""
+    """What `selected_cells` leaves out, in words: `sagan and mdgan (6 cells)`; empty for nothing."""
     absent = _absent(results)
     if not any(absent) or all(absent):
         return ""
@@ -33,5 +33,5 @@ def left_out(results: Results) -> str:
 
 
 def _absent(results: Results) -> list[bool]:
-    """Of every cell: whether it was neither asked for nor ever run."""
+    """Of every cell: whether it was neither selected nor ever run."""
     return list((results.cells["status"] == "not run") & ~results.cells["selected"])

@@ -44,7 +44,7 @@ class Standing:
 
     @property
     def lead(self) -> dict[str, Pair]:
-        """The best model beside each other one."""
+        """The pair of the best model with each other one."""
         return {pair.other: pair for pair in self.pairs if pair.better == self.ranks[0].model}
 
     @property

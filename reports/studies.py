@@ -193,29 +193,24 @@ def tracked(store: Source, experiment: str) -> Results | None:
 
 def table(matrix: Results, board: Board) -> pd.DataFrame:
     """What sweeps found for the models of a board: a row per study, with what differs from the matrix."""
-    rows = [
-        row(matrix, board, swept.study, swept.winners)
-        for swept in load_all(matrix.store)
-        if swept.winners and swept.study.winner and belongs(swept.study.record, matrix, board)
-    ]
+    rows = []
+    for swept in load_all(matrix.store):
+        study, record = swept.study, swept.study.record
+        same = (record.dataset, record.metric) == (board.dataset, board.metric)
+        if not (same and swept.winners and study.winner and record.model in matrix.plan.models):
+            continue
+        own = matrix.of(record.model, board)
+        rows.append(
+            {
+                "Model": escape(record.model),
+                "Here": str(Estimate.of(own["score"])),
+                "Default, in the sweep": str(study.estimate(DEFAULT)),
+                "Tuned, in the sweep": str(study.estimate(study.winner.label)),
+                "Sweep": f"[{record.study}](../sweeps/{record.study}/README.md)",
+                "The sweep differs in": differences(swept.winners.of(DEFAULT), own, "here") or "nothing",
+            }
+        )
     return pd.DataFrame(rows)
-
-
-def belongs(record: Record, matrix: Results, board: Board) -> bool:
-    return (record.dataset, record.metric) == (board.dataset, board.metric) and record.model in matrix.plan.models
-
-
-def row(matrix: Results, board: Board, study: Study, winners: Results) -> dict[str, str]:
-    assert study.winner
-    record, own = study.record, matrix.of(study.record.model)
-    return {
-        "Model": escape(record.model),
-        "Here": str(Estimate.of(own.loc[own["dataset"] == board.dataset, "score"])),
-        "Default, in the sweep": str(study.estimate(DEFAULT)),
-        "Tuned, in the sweep": str(study.estimate(study.winner.label)),
-        "Sweep": f"[{record.study}](../sweeps/{record.study}/README.md)",
-        "The sweep differs in": differences(winners.of(DEFAULT), own, "here") or "nothing",
-    }
 
 
 def matrix_score(store: Source, swept: Swept) -> str:

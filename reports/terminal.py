@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reports.results import Board, Results
-from reports.selection import asked_for
+from reports.selection import selected_cells
 from reports.sheet import visible
 from reports.standing import Standing
 
@@ -14,7 +14,7 @@ from reports.standing import Standing
 def show(results: Results) -> None:
     """Print the ranking of every data set, best first, with the noise floors below."""
     console = Console(markup=False, emoji=False)
-    results = asked_for(results)
+    results = selected_cells(results)
     for board in results.boards:
         console.print(leaderboard(results, board))
     missing = int((~results.cells["counted"]).sum())

@@ -75,8 +75,7 @@ def _draw_rows(
 
 
 def _shortened(name: str, most: int = 16) -> str:
-    # a $ would begin a formula
-    return (name if len(name) <= most else f"{name[: most - 1]}…").replace("$", r"\$")
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _ordinal(place: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gans import schema
-from gans.config import PROTOCOL_VERSION, experiment
+from gans.config import experiment
 from gans.data.datasets import load as load_data
 from gans.pictures.panels import draw_each_class
 from gans.runs.store import Store
 from reports import by_class, report, tables
 from reports.results import Results, load
 from tests.recorded import recorded
+from tests.reports.test_report import MATRIX, cell, invoke, plan, start
 
 NAMES = ("cat", "dog|x", "$h")
 # distance and agreement within each class, by model and seed; the last class had too few images
@@ -30,56 +32,29 @@ VALUES = {
 
 def write(folder: Path) -> Store:
     store = Store(f"sqlite:///{folder}/mlflow.db")
-    cells = []
     data = load_data("digits")
-    draw_each_class(
-        torch.stack([data.train[data.train_labels == c][:10] for c in range(3)]), NAMES, folder / "c.png"
-    )
-    (folder / "c.png").rename(folder / schema.CLASS_GRID)
-    for place, model in enumerate(("gan", *VALUES)):
-        for seed in range(2):
-            name = f"{model}/digits/{seed}"
-            cells.append({"name": name, "model": model, "dataset": "digits", "seed": seed, "identity": name})
-            cells[-1]["metric"] = "fd_digits"
-            tags = {
-                schema.KIND: schema.CELL,
-                schema.IDENTITY: name,
-                schema.STATUS: schema.FINISHED,
-                schema.PROTOCOL: str(PROTOCOL_VERSION),
-            }
-            conditional = model in VALUES
-            run = recorded(
-                store, "matrix", name, tags | ({schema.CLASSES: json.dumps(NAMES)} if conditional else {})
-            )
-            made = experiment({"networks": {"name": "gan", "conditional": conditional}})
-            run.params({"model": model, **made.flat()})
-            run.log(1000, {"score/fd_digits": 10.0 - place + seed, "seconds/training": 1.0})
-            for c, value in enumerate(VALUES[model][seed][0] if conditional else []):
-                run.log(1000, {f"score/intra_fd_digits/{c}": value, f"score/intra_fd_digits_se/{c}": 0.1})
-            for c, value in enumerate(VALUES[model][seed][1] if conditional else []):
-                run.log(1000, {f"score/agreement_digits/{c}": value})
-            if conditional:
-                run.log(
-                    1000, {"score/intra_fd_digits": 5.0, "score/intra_fd_digits_se": 0.1, "score/cas_digits": 0.5}
-                )
-                run.artifact(folder / schema.CLASS_GRID, schema.SAMPLES)
-            run.finish("finished")
-    floor = {"dataset": "digits", "title": "Digits", "identity": "floor", "metric": "fd_digits", "images": 100}
-    real = recorded(store, "matrix", "real", {schema.KIND: schema.FLOOR, schema.IDENTITY: "floor"})
+    images = torch.stack([data.train[data.train_labels == c][:10] for c in range(3)])
+    draw_each_class(images, NAMES, folder / schema.CLASS_GRID)
+    models = ("gan", *VALUES)
+    for (place, model), seed in product(enumerate(models), range(2)):
+        conditional = model in VALUES
+        tags = {"classes": json.dumps(NAMES)} if conditional else {}
+        made = experiment({"networks": {"name": "gan", "conditional": conditional}})
+        run = start(store, model, seed, settings=made.flat(), **tags)
+        run.log(1000, {"score/fd_digits": 10.0 - place + seed, "seconds/training": 1.0})
+        if conditional:
+            distances, agreements = VALUES[model][seed]
+            scores = {f"intra_fd_digits/{c}": value for c, value in enumerate(distances)}
+            scores |= {f"intra_fd_digits_se/{c}": 0.1 for c in range(len(distances))}
+            scores |= {f"agreement_digits/{c}": value for c, value in enumerate(agreements)}
+            scores |= {"intra_fd_digits": 5.0, "intra_fd_digits_se": 0.1, "cas_digits": 0.5}
+            run.log(1000, {f"score/{name}": value for name, value in scores.items()})
+            run.artifact(folder / schema.CLASS_GRID, schema.SAMPLES)
+        run.finish("finished")
+    real = recorded(store, MATRIX, "real", {schema.KIND: schema.FLOOR, schema.IDENTITY: "floor"})
     real.log(0, {"half/fd_digits": 0.5, **{f"half/intra_fd_digits/{c}": 0.25 * (1 + c) for c in range(2)}})
     real.finish("finished")
-    parent = recorded(
-        store, "matrix", "matrix", {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
-    )
-    plan = {
-        "matrix": "matrix",
-        "protocol": PROTOCOL_VERSION,
-        "command": "make bench",
-        "cells": cells,
-        "floors": [floor],
-    }
-    parent.text(json.dumps(plan), schema.PLAN)
-    parent.finish("finished")
+    invoke(store, plan(cells=[cell(model, seed) for model in models for seed in range(2)]))
     return store
 
 
@@ -90,7 +65,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def results(store: Store) -> Results:
-    return load(store, "matrix")
+    return load(store, MATRIX)
 
 
 def test_means_over_seeds_stand_class_by_class(results: Results) -> None:
@@ -112,7 +87,7 @@ def test_the_tables_and_the_picture_say_it(results: Results) -> None:
     (board,) = results.boards
     found = by_class.tables(by_class.Classes.of(results, board))
     assert list(found) == ["intra_fd_digits", "agreement_digits"]
-    assert list(found["intra_fd_digits"]) == ["Model", "cat", "dog\\|x", "$h"]
+    assert list(found["intra_fd_digits"]) == ["Model", "cat", "dog\\|x", "\\$h"]
     assert found["intra_fd_digits"].to_numpy().tolist() == [
         ["csagan", "1.00", "4.00", "—"],
         ["cgan", "6.00", "6.00", "—"],
@@ -125,7 +100,7 @@ def test_the_tables_and_the_picture_say_it(results: Results) -> None:
 
 
 def test_the_page_has_them_and_the_rows_of_images(store: Store, tmp_path: Path) -> None:
-    page = report.write(store, "matrix", tmp_path)
+    page = report.write(store, MATRIX, tmp_path)
     text = page.read_text()
     assert "## Class by class" in text
     for kind in ("by_class", "each_class"):
@@ -145,7 +120,7 @@ def test_further_metrics_have_a_dash_where_a_model_has_no_classes(results: Resul
 
 
 def test_a_board_without_classes_has_no_such_section(store: Store) -> None:
-    results = load(store, "matrix")
+    results = load(store, MATRIX)
     (board,) = results.boards
     plain = results.cells[results.cells["model"] == "gan"]
     without = type(results)(results.plan, plain, results.curves, results.floors, results.store, results.runs)

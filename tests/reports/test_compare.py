@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from pathlib import Path
@@ -14,12 +13,11 @@ from PIL import Image
 from scipy import stats
 
 from gans.commands import main
-from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.runs.store import Store
 from reports import comparison
 from reports.results import Board
-from tests.recorded import recorded
+from tests.reports.test_report import cell, invoke, plan, start
 
 BOARD = Board("digits", "fd_digits", "Digits")
 SCORES = {
@@ -32,38 +30,17 @@ def fill(
     store: Store, name: str, scores: dict[str, list[float]], extractors: str = "digits:abc", **settings: str
 ) -> None:
     """A tracked matrix: a plan, and finished cells with what the comparison reads."""
-    planned = [
-        {
-            "name": f"{model}/digits/{seed}",
-            "model": model,
-            "dataset": "digits",
-            "seed": seed,
-            "identity": f"{name}-{model}-{seed}",
-            "metric": "fd_digits",
-        }
-        for model, values in scores.items()
-        for seed in range(len(values))
-    ]
+    cells = [cell(model, seed) for model, values in scores.items() for seed in range(len(values))]
     floors = [{"dataset": "digits", "title": "Digits", "identity": "none", "metric": "fd_digits"}]
-    plan = {
-        "matrix": name,
-        "protocol": PROTOCOL_VERSION,
-        "command": "make bench",
-        "cells": planned,
-        "floors": floors,
-    }
-    parent = recorded(store, name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION)})
-    parent.text(json.dumps(plan), "cells.json")
-    parent.finish("finished")
-    for cell in planned:
-        tags = {"gans.kind": "cell", "gans.cell": cell["identity"], "gans.protocol": str(PROTOCOL_VERSION)}
-        tags |= {"gans.extractors": extractors, "gans.reference": "train split"}
-        tags |= {"gans.device": "a CPU", "gans.commit": "abc"}
-        run = recorded(store, name, cell["name"], tags)
-        run.params({"score.images": "1438", "batch": "32", "precision": "float32", **settings})
-        seconds = 10.0 if name == "slow" else 4.0
-        run.log(1000, {"score/fd_digits": scores[cell["model"]][cell["seed"]], "seconds/training": seconds})
-        run.finish("finished")
+    invoke(store, plan(matrix=name, command="make bench", cells=cells, floors=floors), name)
+    common = {"score.images": "1438", "batch": "32", "precision": "float32"}
+    tags = {"extractors": extractors, "reference": "train split", "device": "a CPU", "commit": "abc"}
+    for model, values in scores.items():
+        for seed, score in enumerate(values):
+            run = start(store, model, seed, name, common | settings, **tags)
+            seconds = 10.0 if name == "slow" else 4.0
+            run.log(1000, {"score/fd_digits": score, "seconds/training": seconds})
+            run.finish("finished")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +115,7 @@ def pair(one: np.ndarray, other: np.ndarray) -> comparison.Pair:
 
 def test_the_ratio_over_models_is_the_geometric_mean() -> None:
     found = [pair(np.array([2.0, 8.0]), np.array([4.0, 16.0])), pair(np.array([1.0, 4.0]), np.array([1.0, 4.0]))]
-    ratio = comparison.Ratio.of(found)
+    ratio = comparison.over_models(found)
     assert ratio is not None
     assert ratio.mean == pytest.approx(math.sqrt(2))
     # four sets of two logs, log 2 on either side of their mean: equal variances, so freedom 4
@@ -154,7 +131,7 @@ def test_the_ratio_s_interval_covers_the_truth_as_often_as_it_says() -> None:
     inside = 0
     for _ in range(2000):
         found = [pair(*np.exp(spread * rng.standard_normal((2, 3)))) for spread in (0.1, 0.1, 0.2)]
-        ratio = comparison.Ratio.of(found)
+        ratio = comparison.over_models(found)
         assert ratio is not None
         inside += ratio.low <= 1 <= ratio.high
     assert 0.93 < inside / 2000 < 0.975

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gans.config import PROTOCOL_VERSION, experiment
+from gans.config import experiment
 from gans.recipes import recipe
 from gans.runs.store import Store
 from reports import mdgan
 from reports.report import render
 from reports.results import Results, load
-from tests.recorded import recorded
+from tests.reports.test_report import MATRIX, cell, invoke, plan, start
 
 BASE = {"workers": 5}
 # model -> recipe, tables over it
@@ -35,55 +35,39 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+TRAFFIC = {
+    "mdgan": {
+        **{"server_to_worker": 6144, "worker_to_server": 2048, "worker_to_worker": 6144},
+        **{"server_to_worker_formula": 8192, "worker_to_server_formula": 1024, "worker_to_worker_formula": 2048},
+        **{"exchanges": 1500, "moves": 20, "total_mib": 3.5},
+    },
+    "fl": {
+        **{"server_to_worker": 5120, "worker_to_server": 5120},
+        **{"server_to_worker_formula": 4096, "worker_to_server_formula": 4096},
+        **{"exchanges": 40, "moves": 0, "total_mib": 0.39},
+    },
+}
+
+
 def write(folder: Path, conclusion: str = "") -> Store:
     store = Store(f"sqlite:///{folder}/mlflow.db")
-    cells = []
-    for place, (model, (base, table)) in enumerate(MODELS.items()):
-        for seed in range(2):
-            name = f"{model}/digits/{seed}"
-            cells.append({"name": name, "model": model, "dataset": "digits", "seed": seed, "identity": name})
-            cells[-1]["metric"] = "fd_digits"
-            if model == "unrun":
-                continue
-            made = experiment(recipe(base).settings, table, {"seed": seed})
-            tags = {
-                "gans.kind": "cell",
-                "gans.cell": name,
-                "gans.status": "finished",
-                "gans.protocol": str(PROTOCOL_VERSION),
-            }
-            run = recorded(store, "matrix", name, tags)
-            run.params({"model": model, **made.flat()})
-            run.log(1000, {"score/fd_digits": 10.0 + place + seed, "seconds/training": 1.0})
-            if model == "mdgan":
-                down, up, across = 4096 * (1 + seed), 2048, 6144
-                run.log(1000, {"traffic/server_to_worker": down, "traffic/server_to_worker_formula": 8192})
-                run.log(1000, {"traffic/worker_to_server": up, "traffic/worker_to_server_formula": 1024})
-                run.log(1000, {"traffic/worker_to_worker": across, "traffic/worker_to_worker_formula": 2048})
-                run.log(1000, {"traffic/exchanges": 1500, "traffic/moves": 20, "traffic/total_mib": 3.5})
-            if model == "fl":
-                run.log(1000, {"traffic/server_to_worker": 5120, "traffic/server_to_worker_formula": 4096})
-                run.log(1000, {"traffic/worker_to_server": 5120, "traffic/worker_to_server_formula": 4096})
-                run.log(1000, {"traffic/exchanges": 40, "traffic/moves": 0, "traffic/total_mib": 0.39})
-            if model == "crashes":
-                run.tag({f"gans.lost.{n}": f"crashed before iteration {i}" for n, i in ((10, 30), (2, 20))})
-            run.finish("finished")
-    plan = {
-        "matrix": "matrix",
-        "protocol": PROTOCOL_VERSION,
-        "command": "make bench",
-        "cells": cells,
-        "conclusion": conclusion,
-    }
-    parent = recorded(store, "matrix", "bench", {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION)})
-    parent.text(json.dumps(plan), "cells.json")
-    parent.finish("finished")
+    for (place, (model, (base, table))), seed in product(enumerate(MODELS.items()), range(2)):
+        if model == "unrun":
+            continue
+        run = start(store, model, seed, settings=experiment(recipe(base).settings, table, {"seed": seed}).flat())
+        run.log(1000, {"score/fd_digits": 10.0 + place + seed, "seconds/training": 1.0})
+        run.log(1000, {f"traffic/{name}": value for name, value in TRAFFIC.get(model, {}).items()})
+        if model == "crashes":
+            run.tag({f"gans.lost.{n}": f"crashed before iteration {i}" for n, i in ((10, 30), (2, 20))})
+        run.finish("finished")
+    cells = [cell(model, seed) for model in MODELS for seed in range(2)]
+    invoke(store, plan(cells=cells, floors=[], conclusion=conclusion))
     return store
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Results:
-    return load(write(tmp_path_factory.mktemp("store"), "Nothing is **shown**."), "matrix")
+    return load(write(tmp_path_factory.mktemp("store"), "Nothing is **shown**."), MATRIX)
 
 
 def test_models_are_grouped_by_the_one_thing_that_they_change(results) -> None:
@@ -139,7 +123,7 @@ def test_the_traffic_is_measured_beside_the_formulae(results) -> None:
         "N": "5",
         "k": "1",
         "An exchange is": "an iteration",
-        "Server → worker (KiB)": "6.00 / 8.00",  # the mean of 4 and 8
+        "Server → worker (KiB)": "6.00 / 8.00",
         "Worker → server (KiB)": "2.00 / 1.00",
         "Worker → worker, a swap (KiB)": "6.00 / 2.00",
         "Exchanges": "1,500",
@@ -176,7 +160,7 @@ def test_the_page_shows_the_section_and_the_conclusion(results, tmp_path) -> Non
 
 def test_a_matrix_without_mdgans_has_no_such_section(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("tests.reports.test_mdgan.MODELS", {"one": MODELS["one"]})
-    text = render(load(write(tmp_path), "matrix"), tmp_path / "report").read_text()
+    text = render(load(write(tmp_path), MATRIX), tmp_path / "report").read_text()
     assert "MD-GAN" not in text
     assert "What the figures show" not in text
     assert not (tmp_path / "report" / "factors-digits.png").exists()
@@ -186,7 +170,7 @@ def test_classes_are_a_factor_and_baselines_have_the_networks_of_the_base(monkey
     monkeypatch.setitem(MODELS, "classes", ("cmdgan", {"update": BASE}))
     monkeypatch.setitem(MODELS, "other", ("gan", {"batch": 10}))
     monkeypatch.setitem(MODELS, "alone", ("cdcgan", {"batch": 10}))
-    results = load(write(tmp_path), "matrix")
+    results = load(write(tmp_path), MATRIX)
     (board,) = results.boards
     found = {heading: [row.model for row in rows] for heading, rows in mdgan.groups(results, board).items()}
     assert found["Classes"] == ["mdgan", "classes"]

@@ -37,7 +37,7 @@ def planned(matrix: str, selection: Selection, preset: str = "") -> Any:
     return SimpleNamespace(matrix=select_matrix(matrix, preset), selection=selection, machine=Machine())
 
 
-def asked(command: str, declaration: type) -> Any:
+def options_of(command: str, declaration: type) -> Any:
     """The options that a command gives."""
     gans, *words = shlex.split(command)
     found = parsed(words)
@@ -59,17 +59,17 @@ def own(tmp_path: Path) -> str:
 def test_printed_commands_ask_for_the_same_again(own: str, selection: Selection, place: str, preset: str) -> None:
     matrix = own if place == "own" else place
     part = planned(matrix, selection, preset)
-    again = asked(MatrixPlan.command(part), Bench)
+    again = options_of(MatrixPlan.command(part), Bench)
     assert (again.matrix, again.selection, again.preset) == (matrix, selection, preset)
     assert read_matrix(again.matrix).file.models.keys() <= part.matrix.file.models.keys()
     commands = MatrixPlan.commands(part)
     experiment = part.matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
-    found = asked(commands["report"], Report)
+    found = options_of(commands["report"], Report)
     assert experiment_of(found.matrix, found.selection) == experiment
-    scores = asked(f"{commands['score']} --extractors inception --count 50000", Rescore)
+    scores = options_of(f"{commands['score']} --extractors inception --count 50000", Rescore)
     assert (scores.selection.seeds, scores.selection.models, scores.preset) == (selection.seeds, None, preset)
     assert experiment_of(scores.matrix, scores.selection) == experiment
-    whole = asked(commands["whole"], Bench)
+    whole = options_of(commands["whole"], Bench)
     assert (whole.selection.models, whole.selection.seeds) == (None, None)
 
 
