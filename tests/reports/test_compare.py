@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from gans.commands import main
 from gans.errors import InputError
 from gans.runs.store import Store
 from reports import comparison
@@ -135,11 +133,3 @@ def test_the_ratio_s_interval_covers_the_truth_as_often_as_it_says() -> None:
         assert ratio is not None
         inside += ratio.low <= 1 <= ratio.high
     assert 0.93 < inside / 2000 < 0.975
-
-
-def test_bad_names_are_one_line(monkeypatch, capsys, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)  # the runs of who has run a benchmark here are known to no empty store
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setattr(sys, "argv", ["gans", "compare", "digits", "digits-bf16"])
-    assert main.main() == 2
-    assert capsys.readouterr().err.startswith("error: no benchmark in the tracking store")
