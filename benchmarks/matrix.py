@@ -217,10 +217,10 @@ def with_preset(matrix: Matrix, preset: str, selection: Selection) -> Matrix:
     }
     if not tuned:
         folders = f"{matrix.outputs / places.PRESETS} or {shown(PRESETS)}"
-        budget = "" if selection.budget == 1 else f" BUDGET={selection.budget:g}"
+        budget = "" if selection.budget == 1 else f" --budget {selection.budget:g}"
         raise InputError(
             f"no preset in {folders} for a model of {matrix.path} on {', '.join(datasets)}; "
-            f"run `make sweep MODEL=...{budget}` first"
+            f"run `gans sweep MODEL{budget}` first"
         )
     file = matrix.file.model_copy(update={"models": {**matrix.file.models, **tuned}})
     return replace(matrix, file=file, preset=preset)

@@ -42,7 +42,7 @@ def score(
         extractor(name)
     run = ScoreRun(matrix, selection, machine, store, extractors, count)
     if not run.selected:
-        raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `make bench` first")
+        raise InputError(f"no cell of {matrix.path} is finished in '{run.experiment}'; run `gans bench` first")
     run.close_stale()
     with Exporter(run.folder, store) as exporter:
         outcome = run.finish_all([])

@@ -294,7 +294,7 @@ def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[
     )
     return InputError(
         f"experiment '{experiment}' in {shown(store.uri)} holds {cells} cells of protocol {protocol}, with which "
-        f"version {PROTOCOL_VERSION} does not mix; run `make bench` to train the matrix again, or write their "
+        f"version {PROTOCOL_VERSION} does not mix; run `gans bench` to train the matrix again, or write their "
         f"report with the code that made them: commit {commit[:10]}"
     )
 
@@ -313,7 +313,7 @@ def _nothing(store: Source, experiment: str) -> InputError:
     names = store.experiments()
     known = [name for name in names if name not in ("Default", experiment)]
     if not known:
-        return InputError(f"no benchmark in the tracking store {shown(store.uri)}; run `make bench` first")
+        return InputError(f"no benchmark in the tracking store {shown(store.uri)}; run `gans bench` first")
     if experiment in names:
         return InputError(f"no benchmark run in experiment '{experiment}'; run its matrix first")
     error = unknown("experiment", experiment, known, f" in {shown(store.uri)}")

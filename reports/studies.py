@@ -152,7 +152,7 @@ def load(store: Source, experiment: str) -> Swept:
             names = [DEFAULT, *(trial.label for trial in record.finalists)]
             scores = {name: winners.of(name)["score"].tolist() for name in names} if winners else {}
             return Swept(Study(record=record, scores=scores), winners, store.artifact(run, schema.SWEEP_PLOTS))
-    raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `make sweep` first")
+    raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `gans sweep` first")
 
 
 def load_all(store: Source) -> list[Swept]:
@@ -177,7 +177,7 @@ def read_record(path: Path) -> Record:
     try:
         return Record.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise Damaged(f"cannot read {path}: {first_line(error)}; run the same `make sweep` again") from None
+        raise Damaged(f"cannot read {path}: {first_line(error)}; run the same `gans sweep` again") from None
 
 
 def tracked(store: Source, experiment: str) -> Results | None:

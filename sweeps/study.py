@@ -143,7 +143,7 @@ class Sweep:
             time.sleep(0.1)
         if not identity:
             raise InputError(
-                f"study '{self.study}' in {shown(self.storage)} is not from `make sweep`; start another study: "
+                f"study '{self.study}' in {shown(self.storage)} is not from `gans sweep`; start another study: "
                 "STUDY=NAME"
             )
         known = {"precision": "float32"} | identity  # the only one of the first studies

@@ -61,7 +61,7 @@ def choose(terms: dict[str, str], options: Arithmetic, artist: Artist) -> dict[s
         return given
     if artist.prior.classes:
         raise InputError(
-            f"{artist.name} is told the class beside its latents, which hold none to add up; draw one with "
+            f"{artist.name} gets the class apart from its latents, which hold none to add up; draw one with "
             "`gans sample --class`, or name latents in place of classes: --a 0:3,0:17"
         )
     classes, classify = classifier(artist.about)

@@ -44,8 +44,11 @@ COMMANDS = {
     "config": ("gans.commands.config:config", "List the recipes or, of one of them, every setting."),
     "sync": ("gans.commands.sync:sync", "Bring to the tracking store what it has missed of runs."),
     "ui": ("gans.commands.ui:ui", "Open the MLflow UI on this machine."),
-    "speed": ("benchmarks.speed.commands:speed", "Time training beside its arithmetic and beside tutorials."),
-    "gpu": ("benchmarks.speed.commands:gpu", "Measure the figures to reach on a GPU, beside their goals."),
+    "speed": (
+        "benchmarks.speed.commands:speed",
+        "Compare the speed of training with its arithmetic alone and with tutorials.",
+    ),
+    "gpu": ("benchmarks.speed.commands:gpu", "Measure speed on a GPU, and compare it with the goals."),
     "sensitivity": ("benchmarks.commands:sensitivity", "Draw how each metric reacts to damaged images."),
     "publish": ("sweeps.publish:publish", "For maintainers: put a page or preset among those that ship."),
 }

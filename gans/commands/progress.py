@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from statistics import fmean
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from gans import schema
@@ -56,9 +58,7 @@ class Cost:
     def mean(cls, costs: Iterable[Cost]) -> Cost | None:
         """Of a cell of which nothing is known but what others cost; None if that is not known either."""
         known = list(costs)
-        if not known:
-            return None
-        return cls(sum(c.image for c in known) / len(known), sum(c.rest for c in known) / len(known))
+        return cls(fmean(c.image for c in known), fmean(c.rest for c in known)) if known else None
 
 
 def kind_of(name: str) -> str:
@@ -198,11 +198,10 @@ class Display:
         self.printed: dict[str, float] = {}
         self.total, self.done = len(forecast.waiting), 0
         self.tasks: dict[str, TaskID] = {}
-        text, values = "{task.description}", "{task.fields[values]}"
-        columns = (TextColumn(text, markup=False), BarColumn(bar_width=24), Amount(self), Doing(self))
-        self.progress = Progress(
-            *columns, TextColumn(values, markup=False), console=self.console, disable=not self.console.is_terminal
-        )
+        name, values = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[values]}"))
+        bar = BarColumn(bar_width=24 if self.console.width > 100 else 8)
+        columns = name, bar, Drawn(self.amount), Drawn(self.doing), values
+        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         # of a single cell its own bar shows everything
         self.all = self.progress.add_task("all", total=self.total, running=None, values="", visible=self.total > 1)
 
@@ -276,40 +275,33 @@ class Display:
         seconds = self.forecast.left_of(running, self.clock())
         return "" if seconds is None else f"{duration(seconds)} left"
 
-    def doing(self, running: Running) -> str:
-        """The phase, and since when unless it is training, where a bar moves."""
-        if running.phase == schema.TRAINING_PHASE:
-            return running.phase
-        return f"{running.phase} {duration(self.clock() - running.phase_since)}"
-
-
-class Column(ProgressColumn):
-    """A column that is drawn anew while nothing is reported."""
-
-    def __init__(self, display: Display) -> None:
-        super().__init__()
-        self.display = display
-
-
-class Doing(Column):
-    """The phase of a cell, or how long everything will take."""
-
-    def render(self, task: Task) -> Text:
-        display, running = self.display, task.fields["running"]
+    def doing(self, task: Task) -> str:
+        """The phase of a cell, and for how long unless its bar moves; of all cells, the time that is left."""
+        running: Running | None = task.fields["running"]
         if running is None:
-            return Text(display.left() or "estimating")
-        return Text(joined(display.doing(running), display.left_of(running)))
+            return self.left() or "estimating"
+        in_phase = duration(self.clock() - running.phase_since)
+        phase = running.phase if running.phase == schema.TRAINING_PHASE else f"{running.phase} {in_phase}"
+        return joined(phase, self.left_of(running))
+
+    def amount(self, task: Task) -> str:
+        """Thousands of images of a cell, cells of everything; nothing where nothing is counted."""
+        if not task.total:
+            return ""
+        if task.fields["running"] is None:
+            return f"{task.completed:.0f}/{task.total:.0f} {self.unit}"
+        return f"{task.completed / 1000:.4g}/{task.total / 1000:.4g} kimg"
 
 
-class Amount(Column):
-    """Thousands of images of a cell, cells of everything; nothing where nothing is counted."""
+class Drawn(ProgressColumn):
+    """A column of text on one line, drawn anew while nothing is reported."""
+
+    def __init__(self, text: Callable[[Task], str]) -> None:
+        super().__init__(Column(no_wrap=True))
+        self.text = text
 
     def render(self, task: Task) -> Text:
-        if not task.total:
-            return Text("")
-        if task.fields["running"] is None:
-            return Text(f"{task.completed:.0f}/{task.total:.0f} {self.display.unit}")
-        return Text(f"{task.completed / 1000:.4g}/{task.total / 1000:.4g} kimg")
+        return Text(self.text(task))
 
 
 @contextmanager

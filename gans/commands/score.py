@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gans.data.images import ImageData
-    from gans.fidelity.extractors.cards import Card
     from gans.fidelity.scorer import Scorer
 
 IMAGES = (
@@ -113,7 +112,7 @@ def missing(what: str) -> InputError:
 
 
 def read(options: Score, device: torch.device) -> Given:
-    """The images that the command line names, checked against the data set that it names.
+    """The images that the command line names, and the data set to compare them with.
 
     Raises:
         InputError: they cannot be had, or are not images like the data set's.
@@ -131,12 +130,10 @@ def read(options: Score, device: torch.device) -> Given:
     if not options.reference:
         raise missing("--reference")
     if path.suffix == ".pt":
-        raise InputError(f"{path} is a training state; name the {GENERATOR} beside it")
+        raise InputError(f"{path} is a training state; name the {GENERATOR} in its folder")
     if options.count is not None:
         raise InputError(f"--count {options.count} is for generators; of {path} every image is scored")
-    given = from_array(path, options.reference) if path.suffix == ".npz" else from_files(options)
-    check(given, path)
-    return given
+    return from_array(path, options.reference) if path.suffix == ".npz" else from_files(options)
 
 
 def drawn(path: Path, options: Score, device: torch.device) -> Given:
@@ -194,11 +191,15 @@ def from_files(options: Score) -> Given:
     import torch
 
     from gans.data import datasets
-    from gans.data.folders import FOLDER
 
     reference = datasets.load(options.reference)
     side = reference.resolution
     found = datasets.load(FOLDER + options.images.removeprefix(FOLDER), resolution=side)
+    if found.channels != reference.channels:
+        raise InputError(
+            f"{options.images} holds {found.channels}-channel images, '{reference.name}' has "
+            f"{reference.channels}; convert them, or name the data set that they imitate"
+        )
     known = {(side, side), *(size for size in reference.sizes if max(size) <= side)}
     if len(found.sizes) > 1 or not known.issuperset(found.sizes):
         raise InputError(
@@ -240,7 +241,7 @@ def read_array(path: Path) -> np.ndarray:
     """The array in an .npz; nothing is ever unpickled.
 
     Raises:
-        InputError: no such file, damaged, or without an array of a name in `KEYS`.
+        InputError: damaged, or without an array of a name in `KEYS`.
     """
     import numpy as np
 
@@ -251,22 +252,10 @@ def read_array(path: Path) -> np.ndarray:
                 names = ", ".join(archive.files) or "nothing"
                 raise InputError(f"{path} holds {names}; name its array of images '{KEYS[0]}' or '{KEYS[1]}'")
             return archive[key]
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; check the path") from None
     except InputError:
         raise
     except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged or no .npz of plain numbers ({error}); write it again") from None
-
-
-def check(given: Given, path: Path) -> None:
-    """Refuse images of another kind than the data set's: to convert them would be part of the score."""
-    of, other = given.images.shape[1:], given.reference.train.shape[1:]
-    if of != other:
-        raise InputError(
-            f"{path} holds {of[0]}-channel images of side {of[1]}, '{given.reference.name}' has {other[0]} and "
-            f"{other[1]}; convert them, or name the data set that they imitate"
-        )
 
 
 # What is printed
@@ -286,7 +275,7 @@ def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
         "scoring_version": SCORING_VERSION,
         **({"note": given.note} if given.note else {}),
     }
-    # JSON has no word for what is no number
+    # JSON has no nan
     finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
     return json.dumps(about | {"scores": finite}, indent=2)
 
@@ -311,7 +300,7 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
 
 
 def left_out(given: Given, scores: dict[str, float]) -> list[str]:
-    """A line on the classes without a distance of their own, of images that were options for classes."""
+    """A line on the classes without a distance of their own, of images that were drawn for classes."""
     from gans.fidelity.metric import whole
     from gans.fidelity.metrics.classes import FEWEST
 
@@ -345,23 +334,23 @@ def list_extractors(plain: bool) -> int:
         print(json.dumps([card.public for card in known.values()], indent=2))
         return 0
     for card in known.values():
-        print(described(card))
+        size = f"{card.channels} x {card.resolution} x {card.resolution}"
+        data = f"{card.data}, {size}, {card.classes} classes, sha256 {card.data_hash}"
+        head = f"{card.name}: {card.accuracy:.2%} of held-out images right"
+        print(described(head, {"data": data, "sha256": card.sha256, "command": card.command}))
     print(f"{RESIZED}: '{PHOTOGRAPHS}' on images of any size, resized; the default where Inception is not")
-    print("inception: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)")
-    print(f"  sha256    {INCEPTION.sha256}")
-    print("dinov2: ViT-L/14 of 2023, any size (GANS_DINOV2 names its file)")
-    print(f"  sha256    {DINOV2.sha256}")
-    print("clip: ViT-B/32 of 2021, any size (GANS_CLIP names its file)")
-    print(f"  sha256    {CLIP.sha256}")
+    for head, weights in (
+        (
+            "inception: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)",
+            INCEPTION,
+        ),
+        ("dinov2: ViT-L/14 of 2023, any size (GANS_DINOV2 names its file)", DINOV2),
+        ("clip: ViT-B/32 of 2021, any size (GANS_CLIP names its file)", CLIP),
+    ):
+        print(described(head, {"sha256": weights.sha256}))
     return 0
 
 
-def described(card: Card) -> str:
-    size = f"{card.channels} x {card.resolution} x {card.resolution}"
-    lines = {
-        "data": f"{card.data}, {size}, {card.classes} classes, sha256 {card.data_hash}",
-        "sha256": card.sha256,
-        "command": card.command,
-    }
-    head = f"{card.name}: {card.accuracy:.2%} of held-out images right"
-    return "\n".join([head, *(f"  {name:<8}  {text}" for name, text in lines.items())])
+def described(head: str, facts: Mapping[str, str]) -> str:
+    """A line, and below it an indented one for each fact."""
+    return "\n".join([head, *(f"  {name:<8}  {text}" for name, text in facts.items())])

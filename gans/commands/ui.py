@@ -136,8 +136,9 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 
 def show_links(address: str) -> None:
-    """Print links to the runs of every experiment, ordered by score."""
+    """Print links to the runs of every experiment, the newest first: as a table by score, and as charts."""
     from gans.runs.store import Store  # seconds to import, which the server's address does not wait for
 
     for name, what, link in Store().links():
-        print(f"{name}, {what}\n  {address}{link}", flush=True)
+        table = link.removesuffix("&compareRunsMode=CHART")
+        print(f"{name}, {what}\n  table   {address}{table}\n  charts  {address}{link}", flush=True)

@@ -64,18 +64,18 @@ def show(options: Zoo) -> int:
 
 def described(name: str, entry: Entry) -> str:
     """Some lines on one generator."""
-    from gans.commands.score import plus_minus
+    from gans.commands import score
 
     size = f"{entry.channels} x {entry.side} x {entry.side}"
-    score = f"{entry.metric} {plus_minus(entry.score, entry.error)} on {entry.score_images:,} images"
-    lines = {
+    value = f"{entry.metric} {score.plus_minus(entry.score, entry.error)} on {entry.score_images:,} images"
+    facts = {
         "model": f"{entry.model}, {entry.size / 1e6:.2f} MB, {entry.licence}",
         "data": f"{entry.data}, {size}, {entry.data_licence}",
         "sha256": entry.sha256,
         "command": entry.command,
         "commit": entry.commit,
     }
-    return "\n".join([f"{name}: {score}", *(f"  {key:<8}  {text}" for key, text in lines.items())])
+    return score.described(f"{name}: {value}", facts)
 
 
 def put(options: Zoo) -> int:

@@ -168,10 +168,10 @@ class Store:
             self.client.set_experiment_tag(experiment_id, schema.NOTE, f"{line}\n\n{note}")
 
     def links(self) -> Iterator[tuple[str, str, str]]:
-        """Of every experiment of ours: its name, and the links of its description with what they show."""
-        for name in self.experiments():
-            found = [link_of(run.info.experiment_id, run.data.tags) for run in self.runs(name)]
-            yield from ((name, *link) for link in dict.fromkeys(filter(None, found)))
+        """Of every experiment, the newest first: its name, and the links of its description with their names."""
+        for experiment in self.client.search_experiments(order_by=["creation_time DESC"]):
+            found = [link_of(run.info.experiment_id, run.data.tags) for run in self.runs(experiment.name)]
+            yield from ((experiment.name, *link) for link in dict.fromkeys(filter(None, found)))
 
     # --- runs
 

@@ -241,7 +241,7 @@ def test_every_matrix_of_the_suite_is_valid(path):
 def test_a_preset_stands_beside_the_model_it_tunes(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.matrix.PRESETS", tmp_path / "ships")
-    with pytest.raises(InputError, match=r"no preset in outputs/presets or ships for .*; run `make sweep"):
+    with pytest.raises(InputError, match=r"no preset in outputs/presets or ships for .*; run `gans sweep"):
         with_preset(read_matrix(str(small)), "tuned", Selection())
     (tmp_path / "outputs/presets").mkdir(parents=True)
     (tmp_path / "outputs/presets/dcgan-digits.toml").write_text("optimizer = { lr_g = 3e-3 }\n")

@@ -174,7 +174,7 @@ def test_bad_input_is_one_line(untrained, tmp_path):
         with pytest.raises(InputError) as caught:
             score(matrix, Selection(), machine, untrained, extractors, count)
         assert str(caught.value) == says
-    with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `make bench` first"):
+    with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `gans bench` first"):
         score(matrix, Selection(), machine, untrained)
 
 
@@ -194,7 +194,7 @@ def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(untrained, tmp_pa
         load(old, "tiny")
     assert str(caught.value) == (
         f"experiment 'tiny' in {old.uri} holds 3 cells of protocol 1, with which version 2 does "
-        "not mix; run `make bench` to train the matrix again, or write their report with the code that made them: "
+        "not mix; run `gans bench` to train the matrix again, or write their report with the code that made them: "
         "commit c0ffee"
     )
     assert len(str(caught.value).splitlines()) == 1

@@ -393,7 +393,7 @@ def test_another_sweep_does_not_join_a_study(sweep, first):
 
 def test_a_study_of_another_program_is_refused(sweep):
     optuna.create_study(storage=open_storage(sweep.storage), study_name="stub", direction="maximize")
-    with pytest.raises(InputError, match=r"study 'stub' in .* is not from `make sweep`; start another"):
+    with pytest.raises(InputError, match=r"study 'stub' in .* is not from `gans sweep`; start another"):
         sweep.create()
 
 

@@ -64,7 +64,7 @@ def pictures(folder: Path) -> list[Path]:
 
 
 def cell(store: Store, model: str, seed: int, score: float, drawn: list[Path], folder: Path) -> None:
-    """A finished cell that has told all that the UI is to show."""
+    """A finished cell with all that the UI is to show."""
     tags = {
         schema.KIND: schema.CELL,
         schema.MODEL: model,

@@ -10,7 +10,7 @@ from gans.recipes import recipe
 
 
 @pytest.fixture
-def told(monkeypatch, capsys):
+def lines_of(monkeypatch, capsys):
     def run(*words: str) -> list[str]:
         monkeypatch.setattr("sys.argv", ["gans", "config", *words])
         assert main.main() == 0
@@ -19,8 +19,8 @@ def told(monkeypatch, capsys):
     return run
 
 
-def test_without_a_name_it_lists_the_recipes_with_a_line_on_each(told):
-    *lines, empty, _ = told()
+def test_without_a_name_it_lists_the_recipes_with_a_line_on_each(lines_of):
+    *lines, empty, _ = lines_of()
     assert [line.split()[0] for line in lines] == list(recipes())
     for name, line in zip(recipes(), lines, strict=True):
         about = recipe(name).about
@@ -30,7 +30,7 @@ def test_without_a_name_it_lists_the_recipes_with_a_line_on_each(told):
     assert not empty
 
 
-def test_with_a_name_it_lists_the_settings(told):
-    lines = {line.split()[0]: line for line in told("mdgan")}
+def test_with_a_name_it_lists_the_settings(lines_of):
+    lines = {line.split()[0]: line for line in lines_of("mdgan")}
     assert lines["update.workers"].split()[1] == "10"
     assert "optimizer.lr_g" in lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -127,21 +126,6 @@ def test_a_class_that_is_not_there_is_one_line(gans, conditional, folder):
     assert gans("interpolate", folder, "--classes", 1, 2) == (2, "", said)
 
 
-@pytest.fixture
-def gans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in an empty folder: exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["gans", *map(str, words)])
-        code = main.main()
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return run
-
-
 def test_sample_writes_the_same_picture_again(gans, folder, tmp_path):
     assert gans("sample", folder, "--count", 5, "--seed", 2) == (
         0,
@@ -237,13 +221,13 @@ def test_nothing_is_drawn_over_what_is_there(gans, folder, tmp_path, command, mo
 
     (tmp_path / "own.png").write_text("mine")
     monkeypatch.setattr("gans.runs.find.find_generator", lambda name: pytest.fail("it has begun"))
-    asked = (command, folder, *SMALL[command], "--output", "own.png")
+    words = (command, folder, *SMALL[command], "--output", "own.png")
     says = "error: own.png exists; name another file, or --force writes over it\n"
-    assert gans(*asked) == (2, "", says)
+    assert gans(*words) == (2, "", says)
     assert (tmp_path / "own.png").read_text() == "mine"
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["gans", *map(str, asked), "--force"])
+    monkeypatch.setattr("sys.argv", ["gans", *map(str, words), "--force"])
     assert main.main() == 0
     with Image.open(tmp_path / "own.png") as drawn:
         assert drawn.width > 16

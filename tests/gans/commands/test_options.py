@@ -177,20 +177,13 @@ def test_variables_that_make_no_sense(monkeypatch):
 # --- the command line
 
 
-def run(capsys: pytest.CaptureFixture[str], *line: str) -> tuple[int, str, str]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["gans", *line])
-        code = main.main()
-    return code, *capsys.readouterr()
-
-
-def test_without_a_command_it_prints_help(capsys):
-    code, said, err = run(capsys)
+def test_without_a_command_it_prints_help(gans):
+    code, said, err = gans()
     assert (code, err) == (0, "")
-    assert (code, said, err) == run(capsys, "--help")
+    assert (code, said, err) == gans("--help")
     assert all(re.search(rf"│ {name} ", said) for name in COMMANDS)
     assert "--plugin MODULE" in said
-    assert run(capsys, "--version")[:2] == (0, "0.3.0\n")
+    assert gans("--version")[:2] == (0, "0.3.0\n")
 
 
 @pytest.mark.parametrize(
@@ -209,13 +202,13 @@ def test_without_a_command_it_prints_help(capsys):
         ("bench --plugin a/b", "'a/b' names no module; write --plugin package.module"),
     ],
 )  # fmt: skip
-def test_a_wrong_command_line_is_one_line(line, says, capsys):
-    assert run(capsys, *line.split()) == (2, "", f"error: {says}\n")
+def test_a_wrong_command_line_is_one_line(line, says, gans):
+    assert gans(*line.split()) == (2, "", f"error: {says}\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_says_every_option_with_its_default(command, capsys):
-    code, said, _ = run(capsys, command, "--help")
+def test_help_says_every_option_with_its_default(command, gans):
+    code, said, _ = gans(command, "--help")
     text = " ".join(said.replace("│", " ").split())
     assert code == 0
     for argument in options(command):

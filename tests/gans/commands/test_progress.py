@@ -31,7 +31,7 @@ def display(clock, waiting, known=None, console=None):
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("reports", "says"),
     [
         # from the start: 250 images in 20 s leave 750, which take 60 s
         ([(0, 0), (20, 250)], ["running   gan   25%  60 s left"]),
@@ -42,12 +42,12 @@ def display(clock, waiting, known=None, console=None):
         ([(0, 0), (20, 1010)], ["running   gan  100%  0 s left"]),
     ],
 )
-def test_the_time_left_counts_the_images_of_this_session(told, says, clock):
+def test_the_time_left_counts_the_images_of_this_session(reports, says, clock):
     output = io.StringIO()
     lines = display(clock, {"gan": 1000}, console=Console(file=output))
     lines.start("gan", 1000)
     lines.update("gan", 0, TRAINING)
-    for clock.now, images in told:
+    for clock.now, images in reports:
         lines.update("gan", images, {})
     assert output.getvalue().splitlines()[1:] == says
 
@@ -76,7 +76,7 @@ def test_a_cell_that_is_scored_says_so_and_for_how_long(clock):
 
 
 def test_what_has_ended_tells_what_its_like_will_take(clock):
-    """Two seeds of a model: 10 s of training and 4 s beside it, so 14 s for the second."""
+    """Two seeds of a model: 10 s of training and 4 s of other phases, so 14 s for the second."""
     seen = display(clock, {"gan/digits/0": 100, "gan/digits/1": 100})
     seen.start("gan/digits/0", 100)
     assert seen.left() == ""  # nothing is known, and nothing is invented
@@ -85,7 +85,7 @@ def test_what_has_ended_tells_what_its_like_will_take(clock):
     seen.update("gan/digits/0", 0, {})
     clock.now = 6
     seen.update("gan/digits/0", 50, {})
-    assert seen.left() == "about 15 s left"  # 5 s of its own, 10 s of the other: what is beside is not known yet
+    assert seen.left() == "about 15 s left"  # 5 s of its own, 10 s of the other: other phases are not known yet
     clock.now = 11
     seen.update("gan/digits/0", 100, {})
     seen.update("gan/digits/0", 0, SCORING)
@@ -95,7 +95,7 @@ def test_what_has_ended_tells_what_its_like_will_take(clock):
     assert seen.left() == "about 14 s left"
     seen.start("gan/digits/1", 100)
     clock.now = 16
-    assert seen.left() == "about 12 s left"  # two seconds of the four beside training are over
+    assert seen.left() == "about 12 s left"  # two of the four seconds of other phases are over
     assert (seen.done, seen.total) == (1, 2)
 
 
@@ -125,8 +125,9 @@ def test_floors_are_no_cells(clock):
     assert output.getvalue().splitlines()[-1] == "finished  real/digits  3 s"
 
 
-def test_bars_show_phases_while_nothing_is_told(clock):
-    console = Console(file=io.StringIO(), force_terminal=True, width=140, color_system=None)
+@pytest.mark.parametrize("width", [80, 140])
+def test_bars_show_phases_while_nothing_is_reported(clock, width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     bars = display(clock, {"gan/digits/0": 4000, "gan/digits/1": 4000}, console=console)
     bars.start("gan/digits/0", 4000)
     bars.update("gan/digits/0", 0, TRAINING)
@@ -134,6 +135,6 @@ def test_bars_show_phases_while_nothing_is_told(clock):
     bars.update("gan/digits/0", 0, SCORING)
     clock.now = 42
     console.print(bars.progress.get_renderable())
-    text = console.file.getvalue()
-    assert "0/2 cells" in text and "estimating" in text
-    assert "4/4 kimg" in text and "scoring 42 s" in text and "fd_digits 7.25" in text
+    everything, cell = console.file.getvalue().splitlines()  # one line each
+    assert "0/2 cells" in everything and "estimating" in everything
+    assert "4/4 kimg" in cell and "scoring 42 s" in cell and "fd_digits 7.25" in cell

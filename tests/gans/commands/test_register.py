@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gans import schema, zoo
-from gans.commands import main
 from gans.files import load_weights
 from gans.generate import generate, latents
 from gans.generate.served import Served, _load_pyfunc
@@ -42,16 +40,9 @@ TAGS = {
 
 
 @pytest.fixture
-def gans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in a folder with a store of its own: exit code, stdout, stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["gans", *map(str, words)])
-        return main.main(), *capsys.readouterr()
-
-    monkeypatch.chdir(tmp_path)
+def gans(gans, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return run
+    return gans
 
 
 def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> str:
@@ -164,22 +155,24 @@ def test_requests_that_make_no_sense(served, columns, says):
         served.predict(pd.DataFrame(columns))
 
 
-def test_a_conditional_generator_is_asked_for_classes_by_name():
+def test_a_conditional_generator_draws_classes_by_name():
     import pandas as pd
 
     prior = Prior(4, ("cat", "dog"), (0.5, 0.5))
     config = networks(name="gan", latent=4, width=8, conditional=True)
     generator = build_generator(Shape(1, 16, 2), config, seed=0).eval()
-    asked = Served(generator, {"shape": [1, 16], "networks": config.model_dump(), **prior.about()})
-    found = asked.predict(pd.DataFrame({"seed": [3, 3], "count": [2, 1], "label": ["dog", "cat"]}))
+    served_model = Served(generator, {"shape": [1, 16], "networks": config.model_dump(), **prior.about()})
+    found = served_model.predict(pd.DataFrame({"seed": [3, 3], "count": [2, 1], "label": ["dog", "cat"]}))
     z = latents.draw(2, 4, seed=3)
     assert np.array_equal(found[:2], generate(generator, prior.of_class(z, "dog")).numpy())
     assert np.array_equal(found[2:], generate(generator, prior.of_class(z[:1], 0)).numpy())
     assert not np.array_equal(found[0], found[2])
-    assert np.array_equal(asked.predict(pd.DataFrame({"seed": [3]})), found[2:])
-    assert np.array_equal(asked.predict(pd.DataFrame({"latent": z.tolist(), "label": ["dog", "dog"]})), found[:2])
+    assert np.array_equal(served_model.predict(pd.DataFrame({"seed": [3]})), found[2:])
+    assert np.array_equal(
+        served_model.predict(pd.DataFrame({"latent": z.tolist(), "label": ["dog", "dog"]})), found[:2]
+    )
     with pytest.raises(ValueError, match="bird"):
-        asked.predict(pd.DataFrame({"seed": [0], "label": ["bird"]}))
+        served_model.predict(pd.DataFrame({"seed": [0], "label": ["bird"]}))
     assert [column.name for column in signature((1, 16), True).inputs.inputs][-1] == "label"
     assert "label" not in [column.name for column in signature((1, 16), False).inputs.inputs]
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from PIL import Image
 
-from gans.commands import main
 from gans.commands.score import plus_minus
 from gans.data.datasets import load
 from gans.data.images import ImageData
@@ -41,18 +40,6 @@ Command = Callable[..., tuple[int, str, str]]
 def isolated(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def gans(monkeypatch, capsys) -> Command:
-    """Runs the command line: exit code, output, errors."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["gans", *map(str, words)])
-        code = main.main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +160,9 @@ def test_a_conditional_generator_is_scored_by_class(gans, tmp_path, monkeypatch)
     found = json.loads(gans(*words, "--json")[1])["scores"]
     assert {"intra_fd_digits", "agreement_digits", "cas_digits", "intra_fd_digits/1"} <= set(found)
     assert "intra_fd_digits/2" not in found
-    told = gans(*words)[1]
-    assert "\nintra_fd_digits " in told
-    assert "without a distance of their own, for fewer than 20 images: 2, 3, 4, 5, 6, 7, 8, 9" in told
+    printed = gans(*words)[1]
+    assert "\nintra_fd_digits " in printed
+    assert "without a distance of their own, for fewer than 20 images: 2, 3, 4, 5, 6, 7, 8, 9" in printed
     # of other classes the labels say nothing
     about["classes"]["names"] = list("abcdefghij")
     save_weights(path, network.state_dict(), about)
@@ -185,10 +172,10 @@ def test_a_conditional_generator_is_scored_by_class(gans, tmp_path, monkeypatch)
 def test_a_generator_knows_what_it_was_trained_on(gans, tmp_path):
     path = generator(tmp_path / "generator.safetensors", experiment={"dataset": "digits"})
     words = ("--count", N, "--json", "--device", "cpu")
-    told = gans("score", path, "--reference", "digits", *words)
-    assert told[0] == 0
-    assert gans("score", path, *words) == told
-    assert gans("score", tmp_path, *words) == told  # its run's folder
+    printed = gans("score", path, "--reference", "digits", *words)
+    assert printed[0] == 0
+    assert gans("score", path, *words) == printed
+    assert gans("score", tmp_path, *words) == printed  # its run's folder
     silent = generator(tmp_path / "silent.safetensors")
     refused(gans, silent, says="--reference is missing: gans score IMAGES --reference mnist")
     (tmp_path / "diverged").mkdir()
@@ -228,7 +215,7 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
         "side.npz": "'digits' needs (n, 1, 16, 16) or (n, 16, 16, 1)",
         "rgb.npz": "an array of shape (60, 3, 16, 16)",
         "few.npz": "9 generated and 1438 real images; at least 10",
-        "training.pt": "name the generator.safetensors beside it",
+        "training.pt": "name the generator.safetensors in its folder",
         "no.safetensors": "no.safetensors is not a generator that training wrote",
         "colour.safetensors": "draws 3-channel images, 'digits' has 1",
         "large": "holds images of 32 x 32 pixels, 'digits' takes 16 x 16, all the same",

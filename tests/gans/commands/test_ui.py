@@ -39,12 +39,12 @@ def test_links_lead_to_the_cells_of_every_experiment(tmp_path, monkeypatch, caps
     recorded(store, "own", "gan/digits/0", {"gans.kind": "cell", "gans.metric": "fd_digits"})
     ui.show_links("http://127.0.0.1:5000")
     experiment_id = store.client.get_experiment_by_name("own").experiment_id
-    first, link = capsys.readouterr().out.splitlines()
+    first, table, charts = capsys.readouterr().out.splitlines()
     assert first == "own, cells by score/fd_digits"
-    assert link.startswith(
-        f"  http://127.0.0.1:5000/#/experiments/{experiment_id}/runs?workflowType=machine_learning&"
-    )
-    assert "orderByKey=metrics.%60score%2Ffd_digits%60&orderByAsc=true" in link
+    address = f"http://127.0.0.1:5000/#/experiments/{experiment_id}/runs?workflowType=machine_learning&"
+    assert table.startswith(f"  table   {address}")
+    assert table.endswith("orderByKey=metrics.%60score%2Ffd_digits%60&orderByAsc=true")
+    assert charts == f"{table.replace('table ', 'charts')}&compareRunsMode=CHART"
 
 
 def gone(processes: list[psutil.Process]) -> bool:
