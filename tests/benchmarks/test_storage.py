@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from gans.runs.locks import LOCK, Holder
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch):
+def hurried(monkeypatch, tmp_path):
     monkeypatch.setattr(storage, "PAUSE", 0.0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of mirrors
 
 
 @pytest.fixture
