@@ -244,7 +244,7 @@ class Mirror:
             InputError: another one does.
         """
         holder, quiet = self.attempt(self.lease)
-        if holder and holder.living and (holder.host == locks.HOST or quiet < LAPSE):
+        if holder and holder.is_alive and (holder.host == locks.HOST or quiet < LAPSE):
             raise InputError(
                 f"RUNS={self.name} is in use by {holder}, which wrote {max(0.0, quiet):.0f} s ago; "
                 "wait for it, stop it, or name another folder there"

@@ -1,4 +1,4 @@
-"""Files that are read back, damaged: one line names each and what was done about it; nothing is silently wrong."""
+"""Damaged files that are read back: one line names each and what was done about it; no result is wrong unseen."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def spoil(path: Path, damage: Damage) -> None:
     path.write_bytes(damage(path.read_bytes()))
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(interrupted, 
     assert 0 < before < last
     spoil(cell.folder / CHECKPOINT, damage)
     found = go_on(cell)
-    (line,) = said(caplog)
+    (line,) = warnings(caplog)
     assert str(cell.folder / CHECKPOINT) in line
     assert "the checkpoint before it is taken" in line
     assert found.reason == line
@@ -115,7 +115,7 @@ def test_without_a_whole_checkpoint_the_cell_starts_anew(interrupted, damage, wh
     for name in (CHECKPOINT, PREVIOUS):
         spoil(cell.folder / name, damage)
     found = go_on(cell)
-    lines = said(caplog)
+    lines = warnings(caplog)
     assert len(lines) == 2
     assert "the cell starts anew" in lines[-1]
     assert (found.scores, found.chosen) == (cell.whole.scores, cell.whole.chosen)
@@ -273,10 +273,10 @@ MADE_AGAIN = [reference_features, decoded_folder, grids_of_a_film, generator_of_
 def test_what_can_be_had_elsewhere_is(make, damage, tmp_path, monkeypatch, caplog):
     kept = make(tmp_path, monkeypatch)
     expected = kept.read()
-    assert not said(caplog)
+    assert not warnings(caplog)
     spoil(kept.path, damage)
     assert kept.read() == expected
-    (line,) = said(caplog)
+    (line,) = warnings(caplog)
     assert str(kept.path) in line
     assert len(line.splitlines()) == 1
 
@@ -289,12 +289,12 @@ def test_damaged_events_are_named_and_read_as_far_as_they_can_be(damage, tmp_pat
     path = tmp_path / EVENTS
     whole = path.read_bytes()
     assert len(Run.open(tmp_path).state().points["x"]) == 9
-    assert not said(caplog)
+    assert not warnings(caplog)
     spoil(path, damage)
     found = Run.open(tmp_path)
     if whole.startswith(path.read_bytes()) and found:
         return  # cut by a kill, as it may be
-    (line,) = said(caplog)
+    (line,) = warnings(caplog)
     assert str(path) in line
     assert found is None or len(found.state().points["x"]) == 8
 
@@ -395,6 +395,6 @@ def test_what_decorates_never_fails_what_counts(interrupted, monkeypatch, caplog
     found = go_on(interrupted)
     assert found.status == "finished"
     assert found.scores == interrupted.whole.scores
-    lines = said(caplog)
+    lines = warnings(caplog)
     assert all("samples/" in line and "is left out" in line for line in lines)
     assert any("final.png" in line for line in lines)

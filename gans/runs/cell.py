@@ -59,7 +59,7 @@ class Cell:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that its generator is asked for; none: it is not conditional."""
+        """Names of the classes of its generator; none: it is not conditional."""
         return self.images.classes if self.experiment.networks.conditional else ()
 
 

@@ -177,7 +177,7 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def missing(url: str) -> bool:
-    """Whether a store is a file that nobody has written yet: there is nothing to be read from it."""
+    """Whether a store is a file that does not exist yet."""
     path = sqlite_file(url)
     return path is not None and not path.exists()
 
@@ -267,7 +267,7 @@ def _in_time(attempt: Callable[[], None]) -> None:
 
 
 def _check_http(url: str) -> None:
-    """Any answer of a server will do, but one that says that it is broken; no credentials are sent."""
+    """Accept any answer of a server but a server error; no credentials are sent."""
     parts = urlsplit(url)
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health")
     unverified = ssl._create_unverified_context()  # MLflow decides which certificates to trust
@@ -291,7 +291,7 @@ def _check_server(url: str, kind: Kind) -> None:
 
     try:
         address = sqlalchemy.make_url(url)
-        if address.host and address.port:  # plain words if nobody listens; more than the driver's own
+        if address.host and address.port:  # a plainer error than the driver's if the port is closed
             socket.create_connection((address.host, address.port), CONNECT).close()
         engine = sqlalchemy.create_engine(address, connect_args={"connect_timeout": CONNECT})
         try:
@@ -338,6 +338,6 @@ def creating(url: str) -> Iterator[None]:
 
 
 def _may_lack_tables(file: Path, lock: Path) -> bool:
-    """Whether nobody has made a database's file, or somebody is just doing so."""
+    """Whether a database's file does not exist, or a process is just making it."""
     made = file.exists() and not lock.exists()
     return not made and file.parent.is_dir() and os.access(file.parent, os.W_OK)

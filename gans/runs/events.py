@@ -1,7 +1,7 @@
-"""What a run's folder says of it: a line of JSON per event in `events.jsonl`, in the order in which they happened.
+"""The events of a run: a line of JSON each in its folder's `events.jsonl`, in the order in which they happened.
 
 The folder is the truth, and a tracking store is an export of it (`gans.runs.export`): how far each store has been
-written stands in a file of marks beside the events.
+written stands in a file of marks next to the events.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Mark:
         run: MLflow's id of the run; empty: the store does not have it yet.
         position: bytes of the events that it has.
         parent: key of a parent that the store did not have yet.
-        deleted: somebody deleted the run in the store: the folder's next run is another.
+        deleted: a user deleted the run in the store: the folder's next run is another.
     """
 
     key: str
@@ -148,7 +148,7 @@ class State:
 
 
 def inside(folder: Path, path: str) -> Path | None:
-    """A file or folder of a run; None if it is gone, or not within: the events may be a stranger's."""
+    """A file or folder of a run; None if it is gone, or not within: the events may come from somebody else."""
     found = (folder / path).resolve()
     return folder / path if found.is_relative_to(folder.resolve()) and found.exists() else None
 

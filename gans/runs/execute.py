@@ -118,7 +118,7 @@ class CellRun:
         report: a listener for progress.
     """
 
-    keeps_networks = True  # in the store, beside those in the folder
+    keeps_networks = True  # in the store, too
 
     def __init__(self, cell: Cell, folder: Path, place: Place, report: Report) -> None:
         self.cell, self.folder, self.place, self.report = cell, folder, place, report
@@ -129,7 +129,7 @@ class CellRun:
         return self.cell.name
 
     def tags(self) -> dict[str, str]:
-        """What the run is found by, and a description for whoever reads the UI."""
+        """What the run is found by, and a description for the UI."""
         return tags(self.cell)
 
     def tracker(self, run: Run) -> Tracker:
@@ -264,10 +264,10 @@ def run_cell(cell: Cell, folder: Path, place: Place, report: Report) -> Scored:
 
 
 def beating(lock: Lock, report: Report) -> Report:
-    """A listener that also tells those who wait for the cell how far it is."""
+    """A listener that also writes progress into the lock, for those who wait for the cell."""
 
     def both(images: int, values: Mapping[str, float]) -> None:
-        if images:  # a phase that begins tells none
+        if images:  # the start of a phase has none
             lock.beat(images)
         report(images, values)
 
@@ -336,7 +336,7 @@ def session(cell: Cell, place: Place) -> dict[str, str]:
 
 
 def tags(cell: Cell) -> dict[str, str]:
-    """What the run of a cell is found by, and a description for whoever reads the UI."""
+    """What the run of a cell is found by, and a description for the UI."""
     e = cell.experiment
     note = (
         f"**{cell.model}** on **{e.dataset}** at {e.resolution}x{e.resolution}, training seed {e.seed}: "

@@ -263,7 +263,7 @@ def dataset(fields: Mapping[str, str]) -> DatasetInput:
 
 
 def left(paths: Iterable[Path], store: Store) -> Amount:
-    """What the store lacks by the marks of folders; it is not asked."""
+    """What the store lacks by the marks of folders, without a request."""
     amount = Amount()
     for folder in run_folders(paths):
         mark = folder.mark(store.name)
@@ -309,7 +309,7 @@ class Exporter:
         if self.thread.is_alive():
             self.over = True  # the thread ends with its request
             self.why = f"{shown(self.store.uri)} does not answer"
-            self.store.silent()
+            self.store.back_off()
 
     @property
     def synced(self) -> Synced:
@@ -337,7 +337,7 @@ class Exporter:
                     export(folder, self.store)
         except Exception as error:
             self.failures, self.why = self.failures + 1, brief(error)
-            self.store.silent()
+            self.store.back_off()
             return False
         self.failures, self.why = 0, ""
         return all(done)
@@ -373,7 +373,7 @@ class Exporter:
         if self.over:
             raise TimeoutError("the command no longer waits for the export")
         self.progress += 1
-        self.store.silent_until = 0.0
+        self.store.retry_at = 0.0
 
 
 def size_of(path: Path) -> int:
@@ -382,7 +382,7 @@ def size_of(path: Path) -> int:
 
 def sync(root: Path, store: Store) -> Synced:
     """Export all that a store lacks of the runs below a folder, parents first; it need not answer."""
-    if not store.silent_until < time.monotonic():
+    if not store.retry_at < time.monotonic():
         return Synced(left=left(run_paths(root), store), why=f"{shown(store.uri)} does not answer")
     with Exporter(root, store) as exporter:
         pass

@@ -1,7 +1,7 @@
 """Locks that die with their process: who works on a folder, and how far it is.
 
-A lock is the kernel's (`flock`) on a file that says who holds it, so that nothing is left to be cleared away when
-its process is killed. What the file says is for people, and for processes of other machines.
+A lock is the kernel's (`flock`) on a file, so it ends with its process. The file names its holder, for people and
+for processes of other machines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gans.errors import InputError
 LOCK = ".lock"  # of a folder
 GLANCE = 1.0  # seconds: a process that checks whether a lock is held, holds it for an instant
 BEAT = 2.0  # seconds between writes of a holder's progress
-ABANDONED = 60.0  # seconds: a temporary folder that is new has a lock that nobody holds yet
+ABANDONED = 60.0  # seconds: a new temporary folder has a lock that no process holds yet
 HOST = socket.gethostname()
 
 
@@ -70,7 +70,7 @@ class Holder:
             return None
 
     @property
-    def living(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether it may still be at work, as one on another machine always may."""
         if self.host != HOST:
             return True
@@ -147,7 +147,7 @@ def held(path: Path) -> bool:
 
 
 def holder_of(folder: Path) -> Holder | None:
-    """Who holds a folder, as far as it says so."""
+    """Who holds a folder, by its file."""
     with suppress(OSError):
         return Holder.of_text((folder / LOCK).read_text(encoding="utf-8"))
     return None
@@ -183,7 +183,7 @@ def turn(path: Path) -> Iterator[None]:
 
 
 def temporary_folder(prefix: str) -> Path:
-    """A new temporary folder that this process holds while it lives; those that the dead left are removed."""
+    """A new temporary folder that this process holds; those of processes that have ended are removed."""
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
         with suppress(OSError):  # another user's, or one that has no lock any more since it is to be kept
             if time.time() - (left / LOCK).stat().st_mtime > ABANDONED and not held(left / LOCK):

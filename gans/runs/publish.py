@@ -1,6 +1,6 @@
 """Generators of finished runs, put into a zoo or registered as models of MLflow.
 
-A logged model is the run's `generator.safetensors` beside the name of what loads it, `gans.generate.served`:
+A logged model is the run's `generator.safetensors` with the name of what loads it, `gans.generate.served`:
 nothing is pickled, and nothing is run of the model's own.
 """
 
@@ -49,7 +49,7 @@ DATA_LICENCES = {
 }
 HEADER = "# Trained generators; made by `gans zoo --add`. A file is refused if its hash is another.\n"
 LOADER = served.__name__
-# what loading takes beside this package, which has to be installed: an index may know another one of its name
+# what loading takes besides this package, which has to be installed: an index may have another one of its name
 PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 EXAMPLE = pd.DataFrame({served.SEED: [0], served.COUNT: [4]})
 
@@ -96,7 +96,7 @@ def publish(run_ids: Sequence[str], folder: Path, licences: Licences, force: boo
 
 
 def described(run: MlflowRun, path: Path, licences: Licences) -> tuple[str, Entry]:
-    """The name of a run's generator, and what is to be said of it."""
+    """The name of a run's generator, and its entry in the index."""
     tags, metrics = run.data.tags, run.data.metrics
     _, about = load_weights(path)
     trained = experiment(about["experiment"])
@@ -222,7 +222,7 @@ def versions(store: Store, run: MlflowRun, name: str) -> list[int]:
 
 
 def log_model(store: Store, run: MlflowRun, path: Path, name: str, header: Mapping[str, Any]) -> str:
-    """Log a model with its score among the outputs of a run; its id. `header`: what its file says of it."""
+    """Log a model with its score among the outputs of a run; its id. `header`: of its file."""
     chosen = int(float(run.data.tags.get(schema.CHOSEN, 0)))
     model = store.client.create_logged_model(
         run.info.experiment_id, name, source_run_id=run.info.run_id, params=run.data.params
@@ -243,7 +243,7 @@ def log_model(store: Store, run: MlflowRun, path: Path, name: str, header: Mappi
 
 
 def signature(shape: tuple[int, int], conditional: bool) -> ModelSignature:
-    """What the model takes and gives, as `gans.generate.served` says it."""
+    """Inputs and outputs of the model, see `gans.generate.served`."""
     columns: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.long, served.SEED, required=False),
         ColSpec(DataType.long, served.COUNT, required=False),
@@ -267,7 +267,7 @@ def summary(run: MlflowRun) -> str:
 
 @contextmanager
 def refused(store: Store) -> Iterator[None]:
-    """A store that does not do as it is asked is bad input; most often its server has no registry."""
+    """A store that refuses a request is bad input; most often its server has no registry."""
     try:
         yield
     except (MlflowException, SQLAlchemyError) as error:

@@ -80,7 +80,7 @@ class Run:
             folder: its own.
             experiment: the MLflow experiment.
             name: of the run.
-            tags: beside those that say which code runs.
+            tags: besides those of `provenance`.
             parent: key of the invocation's run.
         """
         tags = {**provenance(), **tags}
@@ -100,7 +100,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Self | None:
-        """The run that began in a folder; None if there is none, or somebody deleted it in a store."""
+        """The run that began in a folder; None if there is none, or a user deleted it in a store."""
         path = folder / FILE
         if not path.is_file():
             return None
@@ -243,7 +243,7 @@ def forget(folder: Path) -> None:
 
 
 def invocation(folder: Path) -> Path:
-    """A new folder for the run of an invocation, beside those of its cells."""
+    """A new folder for the run of an invocation, next to those of its cells."""
     return folder / schema.INVOCATIONS / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
 
 
@@ -387,7 +387,7 @@ def repository(path: Path | None) -> dict[str, str]:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git says in a folder; nothing if it is no repository, or there is no git."""
+    """The output of git in a folder; empty if it is no repository, or there is no git."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False

@@ -1,7 +1,7 @@
 """What a trained cell has been scored with, and what is missing. Free of torch, so that planning stays quick.
 
 A score is known by the trained cell, the extractor (its hash), the number of generated images and the version of
-scoring. The run of a cell says in one tag per extractor and number which hash, version and metrics it has.
+scoring. A run has one tag per extractor and number of images, with hash, version and metrics.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def records(tags: Mapping[str, str]) -> dict[ScoreKey, ScoreRecord]:
 def metric_names(extractor: Extractor, classes: Sequence[str] = ()) -> list[str]:
     """The metrics that an assessment by this extractor gives; nothing is computed.
 
-    `classes` are those that the generator is asked for; none of one without.
+    `classes`: of the generator; none of one without.
     """
     return list(extractor.metrics(classes=classes))
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gans")
 
-# images with their nearest training images: the first of the grid, so that nobody picks them
+# images with their nearest training images: the first of the grid, so that they are not picked
 NEIGHBOURS_OF = 10
 NEIGHBOURS = 5
 # of the picture with a row for each class: rows at most, and images of a row
@@ -74,7 +74,7 @@ def chosen(path: Path, device: torch.device) -> nn.Module:
 def draw_report(generator: nn.Module, count: int, prior: Prior) -> tuple[Tensor, Tensor | None]:
     """Images for final scores, uint8 (count, channels, side, side): on latents that chose no checkpoint.
 
-    And the classes that they were asked for, int64 (count,); None of a generator without.
+    And their classes, int64 (count,); None of a generator without.
     """
     code = sampling.inputs(count, prior, "report")
     return sampling.generate(generator, code), code.labels

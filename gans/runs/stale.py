@@ -1,4 +1,4 @@
-"""Stale runs: on start, runs of dead processes are closed, since nobody else will write down that they ended."""
+"""Stale runs: on start, a command closes the runs of processes that have died."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def holders(tags: Mapping[str, str]) -> list[Holder]:
 
 def dead(found: Sequence[Holder]) -> bool:
     """Whether some worked on a run, and all of them are gone."""
-    return bool(found) and not any(holder.living for holder in found)
+    return bool(found) and not any(holder.is_alive for holder in found)
 
 
 def close_stale(root: Path, store: Store) -> list[str]:
-    """End every run that is open and held by no living process, as interrupted; returns their keys.
+    """End every run that is open and held by no process that is alive, as interrupted; returns their keys.
 
     Runs that another machine works on stay open, and those that do not say who holds them. Runs of other folders
     are found by the store, if it answers.
@@ -58,12 +58,12 @@ def open_runs(store: Store) -> list[MlflowRun]:
     except Exception:
         if store.embedded:
             raise
-        store.silent()
+        store.back_off()
         return []
 
 
 def close(paths: Iterable[Path]) -> list[str]:
-    """End the runs of these folders that are open and held by no living process."""
+    """End the runs of these folders that are open and held by no process that is alive."""
     parts: dict[str, list[RunFolder]] = {}  # a run of several sessions has a folder of each
     for folder in run_folders(paths):
         parts.setdefault(folder.key, []).append(folder)
@@ -71,13 +71,13 @@ def close(paths: Iterable[Path]) -> list[str]:
 
 
 def close_run(parts: Sequence[RunFolder]) -> bool:
-    """End a run of the dead; False if it is none, or somebody has just taken it up."""
+    """End a stale run; False if it is none, or a process has just taken it up."""
     found = [holder for part in parts for holder in holders(part.state().tags)]
     if not dead(found):
         return False
     with ExitStack() as stack:
         try:
-            for lock in {Path(holder.lock) for holder in found}:  # which whoever takes up the run holds first
+            for lock in {Path(holder.lock) for holder in found}:  # a process that takes up the run holds it first
                 if lock.exists():
                     stack.enter_context(acquire(lock, 0.0))
         except BlockingIOError:

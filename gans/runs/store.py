@@ -45,11 +45,11 @@ from gans.runs import databases
 from gans.runs.events import RunFolder, State, run_folders, run_paths
 from gans.urls import shown, tracking_uri
 
-ARTIFACTS = "mlartifacts"  # the folder of all artifacts, beside a SQLite file
+ARTIFACTS = "mlartifacts"  # the folder of all artifacts, next to a SQLite file
 RUNS_LIMIT, POINTS_LIMIT = 200, 10**8  # runs whose histories a database gives at once, and all their points
 AT_ONCE = 8  # requests to a server
 ANSWER, PATIENCE = 10.0, 60.0  # seconds to answer, of a server and of a file that another process may hold
-SILENT = 60.0  # seconds in which a server that did not answer is not asked again
+BACKOFF = 60.0  # seconds without requests after a server did not answer
 # the experiment's description
 INTRODUCTION = "The step of every metric is the number of images seen. Lower scores are better."
 Answer = TypeVar("Answer")
@@ -97,10 +97,10 @@ class Store:
 
     @classmethod
     def absent(cls, uri: str) -> Self:
-        """A store that does not answer, and is not asked."""
+        """A store that does not answer, and gets no requests."""
         store = cls.__new__(cls)
         store._name(uri)
-        store.silent_until = float("inf")
+        store.retry_at = float("inf")
         return store
 
     def _name(self, uri: str) -> None:
@@ -108,13 +108,13 @@ class Store:
         self.file = databases.sqlite_file(uri)
         self.embedded = self.file is not None
         self.name = f"sqlite:///{self.file.resolve()}" if self.file else shown(uri)  # in a folder's marks
-        self.silent_until = 0.0
+        self.retry_at = 0.0
 
     # --- whether it answers
 
     def answers(self) -> bool:
-        """Whether it does within some seconds; not asked again for a while if it has just not done so."""
-        if time.monotonic() < self.silent_until:
+        """Whether it does within some seconds; False without a request while the server backoff lasts."""
+        if time.monotonic() < self.retry_at:
             return False
         done = threading.Event()
 
@@ -129,13 +129,13 @@ class Store:
         while thread.is_alive() and not done.is_set() and time.monotonic() < deadline:
             done.wait(0.1)
         if not done.is_set():
-            self.silent()
+            self.back_off()
         return done.is_set()
 
-    def silent(self) -> None:
-        """It was waited for in vain; a file is waited for anew."""
+    def back_off(self) -> None:
+        """Begin the server backoff: it did not answer. A file has none."""
         if not self.embedded:
-            self.silent_until = max(self.silent_until, time.monotonic() + SILENT)
+            self.retry_at = max(self.retry_at, time.monotonic() + BACKOFF)
 
     # --- experiments
 
@@ -160,7 +160,7 @@ class Store:
         return sorted(experiment.name for experiment in found)
 
     def describe(self, experiment_id: str, tags: Mapping[str, str]) -> None:
-        """Add a link to runs of such tags to the description of an experiment; what somebody wrote there stays."""
+        """Add a link to runs of such tags to the description of an experiment; other text there stays."""
         link = link_of(experiment_id, tags)
         note = self.client.get_experiment(experiment_id).tags.get(schema.NOTE, INTRODUCTION)
         if link and f"]({link[1][1:]})" not in note:
@@ -308,7 +308,7 @@ def compare(found: Iterable[RunFolder], store: Store, experiment: str) -> tuple[
 
     A run that the store never had, or has lost, is exported from the start; one that was deleted there is not.
     """
-    # how far each was written is read before the store is asked, so that what is written meanwhile is not missed
+    # the marks are read before the store, so that what is written meanwhile is not missed
     before = [(folder, folder.mark(store.name), folder.size) for folder in found]
     runs = store.runs(experiment)
     deleted = store.runs(experiment, deleted=True) if before else []
@@ -367,8 +367,8 @@ def as_mlflow(folder: RunFolder, state: State, run_id: str, base: MlflowRun | No
 class Reader:
     """A store, completed by the folders of runs.
 
-    A server that ceases to answer is not asked again: then all is read from the folders. What a server and a
-    folder both have is read from the folder, which takes no requests.
+    After a server has not answered once, all is read from the folders. What a server and a folder both have is
+    read from the folder, which takes no requests.
 
     Args:
         store: which need not answer.
@@ -413,7 +413,7 @@ class Reader:
                 if self.store.embedded:
                     raise
                 self.alive = False
-                self.store.silent()
+                self.store.back_off()
                 print(f"{shown(self.uri)} does not answer: {brief(error)}", file=sys.stderr)
         return otherwise()
 

@@ -68,21 +68,21 @@ def labelled(blobs) -> ImageData:
     return replace(data, train_labels=labels, test_labels=labels[:10], classes=("a", "b", "c"))
 
 
-def test_a_conditional_generator_is_scored_with_the_labels_asked_for(
+def test_a_conditional_generator_is_scored_with_the_labels_labels_seen_for(
     tiny, labelled, stub_scorer, recorder, monkeypatch, tmp_path
 ):
-    asked = []
+    labels_seen = []
     assess = stub_scorer.assess
     monkeypatch.setattr(
-        stub_scorer, "assess", lambda self, images, labels=None: asked.append(labels) or assess(self, images)
+        stub_scorer, "assess", lambda self, images, labels=None: labels_seen.append(labels) or assess(self, images)
     )
     observer = recorder()
     made = tiny({"networks": {"name": "gan", "conditional": True}})
     train_and_score(made, labelled, tmp_path, CPU, observer)
-    (labels,) = asked
+    (labels,) = labels_seen
     assert labels.shape == (100,)
     assert set(labels.tolist()) == {0, 1, 2}
     assert [path.name for path in observer.pictures][-3:] == ["final.png", "each-class.png", "neighbours.png"]
     train_and_score(tiny({"networks": {"name": "gan"}}), labelled, tmp_path / "plain", CPU)
-    assert asked[1] is None
+    assert labels_seen[1] is None
     assert not (tmp_path / "plain" / schema.SAMPLES / schema.CLASS_GRID).exists()

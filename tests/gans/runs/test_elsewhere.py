@@ -117,14 +117,14 @@ def test_a_matrix_names_parts_of_any_file(parts):
 
 def test_a_part_that_cannot_be_imported_is_one_line(parts):
     text = Path("mine.toml").read_text()
-    for old, new, says in (
+    for old, new, message in (
         (":LINEAR", ":LINEER", "parts_of_mine has no LINEER; correct the name behind the colon"),
         ("parts_of_mine:LINEAR", "parts_of_yours:LINEAR", "no module 'parts_of_yours' for model"),
         ("parts_of_mine:few", "parts_of_mine:fewer", "parts_of_mine has no fewer"),
         ("parts_of_mine:LOSS", "parts_of_mine:LOST", "parts_of_mine has no LOST"),
     ):
         Path("mine.toml").write_text(text.replace(old, new))
-        with pytest.raises(InputError, match=says) as caught:
+        with pytest.raises(InputError, match=message) as caught:
             cell()
         assert len(str(caught.value).splitlines()) == 1
 
@@ -146,16 +146,16 @@ def test_the_commit_of_the_repository_that_holds_a_part_is_tracked(parts):
     git(parts.parent, "add", "mine.toml")
     git(parts.parent, "commit", "-qm", "first")
 
-    def told(key: str) -> str:
+    def tracked(key: str) -> str:
         return foreign(cell().experiment)[f"gans.code.parts_of_mine:LINEAR.{key}"]
 
-    assert told("dirty") == "true"  # the commit does not hold the file
+    assert tracked("dirty") == "true"  # the commit does not hold the file
     git(parts.parent, "add", parts.name)
     git(parts.parent, "commit", "-qm", "second")
-    assert told("dirty") == "false"
-    assert told("commit") == git(parts.parent, "rev-parse", "HEAD")
+    assert tracked("dirty") == "false"
+    assert tracked("commit") == git(parts.parent, "rev-parse", "HEAD")
     parts.write_text(PARTS + "# a change\n")
-    assert told("dirty") == "true"
+    assert tracked("dirty") == "true"
 
 
 def test_a_sweep_takes_a_model_and_a_data_set_of_any_file(parts):

@@ -39,7 +39,7 @@ class Server:
             self.guard(name)
         self.guard("search_experiments")
         patch.setattr(store, "embedded", False)
-        patch.setattr(store, "silent_until", 0.0)
+        patch.setattr(store, "retry_at", 0.0)
 
     def guard(self, name: str) -> None:
         call = getattr(self.store.client, name)
@@ -55,7 +55,7 @@ class Server:
 
     def back(self) -> None:
         self.down = self.stopped = False
-        self.store.silent_until = 0.0
+        self.store.retry_at = 0.0
 
 
 @pytest.fixture

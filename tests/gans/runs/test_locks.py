@@ -1,4 +1,4 @@
-"""Locks: who holds a folder, how far it is, and that nothing of the dead stands in the way."""
+"""Locks: who holds a folder, how far it is, and that those of dead processes do not block."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def test_a_holder_lives_as_long_as_its_lock(tmp_path):
     mine = Holder.of_text(Holder.of(tmp_path).text())
     assert mine == Holder.of(tmp_path)
     with holding(path):
-        assert mine.living
-    assert not mine.living  # its process does, but it holds no lock
+        assert mine.is_alive
+    assert not mine.is_alive  # its process does, but it holds no lock
     path.unlink()
-    assert mine.living  # the folder may have moved: then its process tells
-    assert not replace(mine, born=mine.born - 60).living  # another one with its number
-    assert replace(mine, host="elsewhere", born=0).living  # nobody here knows
+    assert mine.is_alive  # the folder may have moved: then its process counts
+    assert not replace(mine, born=mine.born - 60).is_alive  # another one with its number
+    assert replace(mine, host="elsewhere", born=0).is_alive  # that cannot be seen from here
     assert Holder.of_text('{"host": "x"') is None
     assert Holder.of_text(json.dumps({"host": "x"})) is None
 

@@ -73,7 +73,7 @@ def test_a_process_killed_between_training_and_scoring_goes_on_with_scoring(
     scoring = Scoring(made, blobs(), tmp_path / "cut", CPU)
     trained = train(made, blobs(), tmp_path / "cut", CPU, scoring.evaluator)
     kept = {name: (tmp_path / "cut" / name).read_bytes() for name in (CHECKPOINT, GENERATOR)}
-    # the last log of a session that dies in the middle of scoring: pictures are drawn, no score is told
+    # the last log of a session that dies in the middle of scoring: pictures are drawn, no score is logged
     first, second = recorder(lambda event, count: event == "log"), recorder()
     with pytest.raises(KeyboardInterrupt):
         scoring.finish(trained, first)

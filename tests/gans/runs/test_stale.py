@@ -1,4 +1,4 @@
-"""Runs of the dead are closed, those of the living are not."""
+"""Runs of dead processes are closed, those of others are not."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def start(script: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> None:
-    said = [process.communicate(timeout=280)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
+    output = [process.communicate(timeout=280)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), output
 
 
 def test_a_database_is_made_by_one_and_what_the_dead_left_of_theirs_is_removed(tmp_path):

@@ -84,19 +84,19 @@ def test_an_experiment_links_to_its_cells_by_score_and_keeps_what_was_written_on
 
 
 @pytest.mark.parametrize("hangs", [True, False])
-def test_a_store_that_hangs_or_fails_does_not_answer_and_is_not_asked_again_at_once(monkeypatch, hangs):
-    store, forever, asked = Store.absent("http://127.0.0.1:1"), threading.Event(), []
+def test_a_store_that_hangs_or_fails_does_not_answer_and_is_not_requests_again_at_once(monkeypatch, hangs):
+    store, forever, requests = Store.absent("http://127.0.0.1:1"), threading.Event(), []
 
     def experiments():
-        asked.append(1)
+        requests.append(1)
         forever.wait(10 if hangs else 0)
         raise OSError
 
-    store.silent_until = 0.0
+    store.retry_at = 0.0
     monkeypatch.setattr(store, "experiments", experiments)
     monkeypatch.setattr(stores, "ANSWER", 0.2)
     assert not store.answers() and not store.answers()
-    assert len(asked) == 1
+    assert len(requests) == 1
     forever.set()
 
 
@@ -118,24 +118,24 @@ def test_the_ui_of_a_server_is_refused_before_it_is_announced_and_without_the_pa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.test/x")
     monkeypatch.setattr("sys.argv", ["gans", "ui"])
     assert main.main() == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith(
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(
         "error: MLFLOW_TRACKING_URI is a server already; open https://me:***@mlflow.test/x "
     )
 
 
 def test_memory_is_searched_for_cycles_again_once_runs_were_read(store, monkeypatch):
     recorded(store, "read", "a run", {})
-    asked: list[bool] = []
+    requests: list[bool] = []
     search = store.client.search_runs
     monkeypatch.setattr(
         store.client,
         "search_runs",
-        lambda *args, **kwargs: asked.append(gc.isenabled()) or search(*args, **kwargs),
+        lambda *args, **kwargs: requests.append(gc.isenabled()) or search(*args, **kwargs),
     )
     assert [run.info.run_name for run in store.runs("read")] == ["a run"]
-    assert asked == [False]
+    assert requests == [False]
     assert gc.isenabled()
     with pytest.raises(ZeroDivisionError), stores.uncollected(), stores.uncollected():
         raise ZeroDivisionError
