@@ -1,4 +1,4 @@
-"""What several commands ask of their arguments."""
+"""Checks of arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -20,16 +20,9 @@ DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 FOLDER = "folder:"
 
 
-def at_least(flag: str, value: int, least: int) -> int:
-    """The value, or an `InputError` that names its flag."""
-    if value < least:
-        raise InputError(f"{flag} {value} must be at least {least}")
-    return value
-
-
 @contextmanager
 def drawing(name: object) -> Iterator[None]:
-    """A generator that has diverged, and so draws NaN, is bad input; `name` tells which one."""
+    """A generator that has diverged, and so draws NaN, is bad input."""
     try:
         yield
     except FloatingPointError as error:
@@ -37,7 +30,7 @@ def drawing(name: object) -> Iterator[None]:
 
 
 def device(name: str) -> str:
-    """The name of a device, which this machine need not have: torch, which knows, takes seconds to import."""
+    """The name of a device, which this machine need not have: to ask torch would take seconds."""
     if not DEVICE.fullmatch(name):
         raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0")
     return name
@@ -51,7 +44,7 @@ def model(name: str) -> str:
 
 
 def workers(where: str, context: str = "") -> Where:
-    """The name of a place where an update rule's workers can live; `context` tells where it stands."""
+    """The name of a place where an update rule's workers can run; `context` says where the name stands."""
     for place in get_args(Where):
         if where == place:
             return place

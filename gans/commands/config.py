@@ -16,23 +16,14 @@ class Config:
 
 def config(options: Config = Config()) -> int:
     """Print one line for each recipe, or for each setting of one."""
-    if options.recipe:
-        return print_settings(options.recipe)
-    return print_recipes()
-
-
-def print_settings(name: str) -> int:
-    from gans.config import describe, experiment
-    from gans.recipes import recipe
-
-    for key, value, text in describe(experiment(recipe(name).settings)):
-        print(f"{key:<24} {value!s:<18} {text}")
-    return 0
-
-
-def print_recipes() -> int:
     from gans.recipes import names, recipe
 
+    if options.recipe:
+        from gans.config import describe, experiment
+
+        for key, value, text in describe(experiment(recipe(options.recipe).settings)):
+            print(f"{key:<24} {value!s:<18} {text}")
+        return 0
     for name in names():
         print(f"{name:<24} {recipe(name).about}".rstrip())
     print("\ngans config NAME lists the settings of one; gans train NAME DATASET trains it")

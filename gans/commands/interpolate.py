@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from gans.commands.artist import LATENT, MOST, Artist, Drawing, Line
-from gans.commands.checks import at_least
 from gans.commands.options import flat, option
 from gans.errors import InputError
 
@@ -71,7 +70,8 @@ def _stops(options: Interpolate, length: int) -> Tensor:
     from gans.generate import latents
 
     if options.through:
-        at_least("latents after --through:", len(options.through), 2)
+        if len(options.through) < 2:
+            raise InputError("--through takes 2 latents or more")
         return latents.chosen(options.through, length)[None]
     shape = options.rows, options.stops
     return latents.draw(math.prod(shape), length, options.seed).unflatten(0, shape)

@@ -24,17 +24,11 @@ COMMANDS = {
     "rescore": ("benchmarks.commands:rescore", "Score a matrix's finished cells anew, without training."),
     "report": ("benchmarks.commands:report", "Write the report of a matrix again from the tracking store."),
     "sweep": ("sweeps.commands:sweep", "Tune a model, retrain the winners, report."),
-    "sweep-report": (
-        "sweeps.commands:sweep_report",
-        "Write the pages of all sweeps again.",
-    ),
+    "sweep-report": ("sweeps.commands:sweep_report", "Write the pages of all sweeps again."),
     "compare": ("reports.compare:compare", "Set two tracked matrices side by side: scores, and what differs."),
     "train": ("gans.commands.train:train", "Train one model on one data set, tracked in MLflow."),
     "sample": ("gans.commands.sample:sample", "Draw images from a trained generator."),
-    "interpolate": (
-        "gans.commands.interpolate:interpolate",
-        "Go from latent to latent: a strip, GIF or video.",
-    ),
+    "interpolate": ("gans.commands.interpolate:interpolate", "Go from latent to latent: a strip, GIF or video."),
     "walk": ("gans.commands.walk:walk", "Draw a plane of latent space as a grid."),
     "arithmetic": ("gans.commands.arithmetic:arithmetic", "Draw a - b + c of the mean latents of classes."),
     "score": ("gans.commands.score:score", "Score images, or a trained generator, against a data set."),
@@ -46,7 +40,7 @@ COMMANDS = {
     "ui": ("gans.commands.ui:ui", "Open the MLflow UI on this machine."),
     "speed": (
         "benchmarks.speed.commands:speed",
-        "Compare the speed of training with its arithmetic alone and with tutorials.",
+        "Compare the speed of training with tutorials.",
     ),
     "gpu": ("benchmarks.speed.commands:gpu", "Measure speed on a GPU, and compare it with the goals."),
     "sensitivity": ("benchmarks.commands:sensitivity", "Draw how each metric reacts to damaged images."),

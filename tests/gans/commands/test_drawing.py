@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 from gans.commands import arithmetic, artist, main
 from gans.errors import InputError
 from gans.files import save_weights
-from gans.generate import generate, latents, load_generator, sampling
+from gans.generate import generate, latents, load_generator
 from gans.models import build_generator
 from gans.models.inputs import GeneratorInput, Prior
 from gans.models.layers import Shape
@@ -28,38 +29,32 @@ from tests.recorded import recorded
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with an untrained generator of digits."""
-    folder = tmp_path_factory.mktemp("run")
-    config = networks("gan", latent=8, width=16)
-    generator = build_generator(Shape(1, 16), config, seed=0)
-    about = {
-        "shape": [1, 16],
-        "networks": config.model_dump(),
-        "experiment": {"dataset": "digits"},
-        "data": "Digits",
-    }
+CLASSES = ("cat", "dog", "3")
+
+
+def saved(folder: Path, name: str, classes: Sequence[str] = ()) -> Path:
+    """The folder, with an untrained generator."""
+    config = networks(name, latent=8, width=16, conditional=bool(classes))
+    generator = build_generator(Shape(1, 16, len(classes)), config, seed=0)
+    for key, weight in generator.named_parameters():
+        if classes and ("scale" in key or "shift" in key):  # which are alike before training
+            torch.nn.init.normal_(weight)
+    about = {"shape": [1, 16], "networks": config.model_dump(), "experiment": {"dataset": "digits"}}
+    about |= {"classes": {"names": list(classes), "shares": [0.5, 0.25, 0.25]}} if classes else {}
     save_weights(folder / "generator.safetensors", generator.state_dict(), about)
     return folder
 
 
-CLASSES = ("cat", "dog", "3")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with an untrained generator of digits."""
+    return saved(tmp_path_factory.mktemp("run"), "gan")
 
 
 @pytest.fixture(scope="module", params=["gan", "sagan", "r3gan"])
 def conditional(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generator whose classes are one-hot, scales and shifts, or an embedding."""
-    folder = tmp_path_factory.mktemp("conditional")
-    config = networks(request.param, latent=8, width=16, conditional=True)
-    generator = build_generator(Shape(1, 16, len(CLASSES)), config, seed=0)
-    for name, weight in generator.named_parameters():
-        if "scale" in name or "shift" in name:  # which are alike before training
-            torch.nn.init.normal_(weight)
-    about = {"shape": [1, 16], "networks": config.model_dump(), "experiment": {"dataset": "digits"}}
-    about |= {"classes": {"names": list(CLASSES), "shares": [0.5, 0.25, 0.25]}}
-    save_weights(folder / "generator.safetensors", generator.state_dict(), about)
-    return folder
+    return saved(tmp_path_factory.mktemp("conditional"), request.param, CLASSES)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -161,9 +156,9 @@ def test_interpolation_as_a_strip_a_gif_and_a_video(gans, folder, tmp_path):
 
 def test_interpolation_between_chosen_latents_shows_their_images(gans, folder, tmp_path):
     gans("interpolate", folder, "--through", "1:3", "2:0", "--steps", 2, "--line", "lerp", "--output", "a.png")
-    generator, _ = sampling.load_generator(folder / "generator.safetensors", torch.device("cpu"))
+    generator, _ = load_generator(folder / "generator.safetensors")
     a, b = latents.chosen(["1:3", "2:0"], 8)
-    expected = sampling.generate(generator, torch.stack([a, (a + b) / 2, b]))
+    expected = generate(generator, torch.stack([a, (a + b) / 2, b]))
     shown = grids.tiles(tmp_path / "a.png", 16, columns=3)
     assert [np.asarray(image).tolist() for image in shown] == expected[:, 0].tolist()
 
@@ -185,7 +180,7 @@ def test_a_seed_of_any_length_names_its_own_latents(gans, folder, tmp_path):
 
 
 def test_a_generator_that_draws_nan_is_bad_input(gans, folder, tmp_path):
-    generator, about = sampling.load_generator(folder / "generator.safetensors", torch.device("cpu"))
+    generator, about = load_generator(folder / "generator.safetensors")
     state = {k: v * math.nan if v.is_floating_point() else v for k, v in generator.state_dict().items()}
     save_weights(tmp_path / "nan.safetensors", state, about)
     sums = ("arithmetic", "nan.safetensors", "--a", "0:1", "--b", "0:2", "--c", "0:3")
@@ -264,8 +259,8 @@ def parity(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("parity")
 def test_arithmetic_averages_the_samples_that_look_most_like_each_class(gans, folder, tmp_path):
     code, said, _ = gans("arithmetic", folder, "--a", "bright", "--b", "dark", "--c", "0:1,0:2", "--among", 50)
-    generator, _ = sampling.load_generator(folder / "generator.safetensors", torch.device("cpu"))
-    means = sampling.generate(generator, latents.draw(50, 8, seed=0)).float().mean(dim=(1, 2, 3))
+    generator, _ = load_generator(folder / "generator.safetensors")
+    means = generate(generator, latents.draw(50, 8, seed=0)).float().mean(dim=(1, 2, 3))
     order = means.argsort().tolist()
     bright, dark = ([f"0:{index}" for index in part] for part in (order[:-4:-1], order[:3]))
     assert code == 0
@@ -312,7 +307,7 @@ BAD: list[tuple[tuple[Any, ...], str]] = [
     (("sample", "FOLDER", "--seed", 10**18), "--seed. Must be <= 999999999999999999."),
     (("sample", "FOLDER", "--output", "a.jpg"), "'.jpg' is not a kind to write; take .png"),
     (("interpolate", "FOLDER", "--output", "a.webm"), "'.webm' is not a kind to write; take .png or .gif or .mp4"),
-    (("interpolate", "FOLDER", "--through", "0:1"), "latents after --through: 1 must be at least 2"),
+    (("interpolate", "FOLDER", "--through", "0:1"), "--through takes 2 latents or more"),
     (("interpolate", "FOLDER", "--through", "0:1", "x"), "'x' is no latent: write SEED:INDEX"),
     (("interpolate", "FOLDER", "--stops", 1), '"1" for --stops. Must be >= 2.'),
     (("walk", "FOLDER", "--size", 1), '"1" for --size. Must be >= 2.'),
@@ -347,15 +342,19 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, folder, tmp_path, words, sa
 # --- runs in the tracking store
 
 
-def test_a_generator_is_found_by_the_first_characters_of_its_run(folder, tmp_path, monkeypatch):
+def test_a_generator_draws_in_two_lines_from_a_file_or_a_run(folder, tmp_path, monkeypatch):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     store = Store(uri)
     run, bare = (recorded(store, "train", name, {}) for name in ("gan/digits/0", "bench"))
     run.artifact(folder / "generator.safetensors", "checkpoint")
     bare.text("no cell", "note.txt")
-    for name in (run.id, run.id[:12]):
-        assert find_generator(name).read_bytes() == (folder / "generator.safetensors").read_bytes()
+    drawn = []
+    for path in (str(folder / "generator.safetensors"), *map(find_generator, (str(folder), run.id, run.id[:12]))):
+        generator, about = load_generator(path, "cpu")
+        drawn.append(generate(generator, latents.draw(3, about["networks"]["latent"], seed=1)))
+    assert drawn[0].shape == (3, 1, 16, 16) and drawn[0].dtype == torch.uint8
+    assert all(torch.equal(drawn[0], images) for images in drawn)
     with pytest.raises(InputError, match=r"\(bench\) kept no generator"):
         find_generator(bare.id)
     with pytest.raises(InputError, match=r"no run in .* begins with 'ffff0000ffff'"):
@@ -365,19 +364,3 @@ def test_a_generator_is_found_by_the_first_characters_of_its_run(folder, tmp_pat
     )
     with pytest.raises(InputError, match=r"2 runs begin with 'abcd': .*\(gan/digits/0\), .*\(bench\)"):
         find_generator("abcd")
-
-
-# --- in Python
-
-
-def test_a_generator_draws_in_two_lines_from_a_file_or_a_run(folder, tmp_path, monkeypatch):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    run = recorded(Store(uri), "train", "gan/digits/0", {})
-    run.artifact(folder / "generator.safetensors", "checkpoint")
-    drawn = []
-    for path in (str(folder / "generator.safetensors"), find_generator(str(folder)), find_generator(run.id[:12])):
-        generator, about = load_generator(path, "cpu")
-        drawn.append(generate(generator, latents.draw(3, about["networks"]["latent"], seed=1)))
-    assert drawn[0].shape == (3, 1, 16, 16) and drawn[0].dtype == torch.uint8
-    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
