@@ -167,13 +167,8 @@ def untrained(tmp_path, monkeypatch) -> Store:
 def test_bad_input_is_one_line(untrained, tmp_path):
     matrix = read_matrix("tiny.toml")
     machine = Machine("cpu", 1, tmp_path)
-    for extractors, count, says in (
-        (["digit"], None, "unknown extractor 'digit'; did you mean 'digits'?"),
-        (None, 50, "COUNT=50 must be at least 100, at most 1000000"),
-    ):
-        with pytest.raises(InputError) as caught:
-            score(matrix, Selection(), machine, untrained, extractors, count)
-        assert str(caught.value) == says
+    with pytest.raises(InputError, match=r"unknown extractor 'digit'; did you mean 'digits'\?"):
+        score(matrix, Selection(), machine, untrained, ["digit"], None)
     with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `gans bench` first"):
         score(matrix, Selection(), machine, untrained)
 

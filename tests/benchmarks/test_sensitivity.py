@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -110,9 +109,3 @@ def test_movements_are_in_standard_errors():
     found = in_standard_errors(measured)
     assert found.loc["fd", "noise"] == 5
     assert found.loc["kd", "noise"] == -1
-
-
-def test_a_count_too_small_is_one_line(monkeypatch, capsys, tmp_path: Path):
-    monkeypatch.setattr("sys.argv", ["sensitivity", "digits", "--count", "10"])
-    assert sensitivity.main() == 2
-    assert capsys.readouterr().err == "error: --count 10 must be at least 50, at most 1000000\n"

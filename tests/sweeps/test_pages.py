@@ -18,6 +18,8 @@ from sweeps import pages, publish
 from sweeps.options import Request
 from sweeps.runner import SweepRun
 from tests.conftest import parsed
+from tests.gans.data.conftest import SHARED
+from tests.gans.data.test_datasets import needs_mnist
 
 DEFAULT = [8.0, 8.1, 7.9]
 BETTER, LOWER, WORSE = [2.0, 2.1, 1.9], [7.0, 8.6, 6.0], [11.0, 11.2, 11.4]
@@ -119,10 +121,12 @@ def test_a_proven_preset_is_written_and_the_earlier_one_kept(run, tmp_path, caps
         Request("gan", budget=0.03),
         Request("gan", study="mine", precision="float32"),
         Request("gan", objectives=("score", "seconds")),
-        Request("dcgan", "mnist", budget=0.5),
+        pytest.param(Request("dcgan", "mnist", budget=0.5), marks=needs_mnist),
     ],
 )
-def test_the_printed_command_trains_the_preset_that_was_written(run, tmp_path, capsys, request_):
+def test_the_printed_command_trains_the_preset_that_was_written(run, tmp_path, capsys, monkeypatch, request_):
+    if request_.dataset == "mnist":
+        monkeypatch.setenv("GANS_DATA", str(SHARED))
     run.request = request_
     offer(run, tmp_path, study("any-name", BETTER))
     command = capsys.readouterr().out.strip().rpartition("and the default: ")[2]

@@ -183,7 +183,7 @@ def test_without_a_command_it_prints_help(gans):
     assert (code, said, err) == gans("--help")
     assert all(re.search(rf"│ {name} ", said) for name in COMMANDS)
     assert "--plugin MODULE" in said
-    assert gans("--version")[:2] == (0, "0.3.0\n")
+    assert gans("--version")[:2] == (0, "0.4.0\n")
 
 
 @pytest.mark.parametrize(
