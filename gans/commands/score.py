@@ -293,7 +293,7 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    end = "error: standard error over draws of the images; the reference and the generator stay as they are"
+    end = "± is the standard error from drawing images; the reference and the generator stay as they are"
     return "\n".join(
         [f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end, *left_out(given, scores)]
     )
