@@ -343,6 +343,7 @@ def test_a_variable_that_no_goal_takes_is_named(monkeypatch, capsys):
         with pytest.raises(InputError, match=f"^{says}"):
             make.check(names, goals)
     monkeypatch.setenv("MAKEFLAGS", " -- PROT=5001")
+    monkeypatch.delenv("MAKECMDGOALS", raising=False)  # of `make test`
     monkeypatch.setattr("sys.argv", ["make", "ui"])
     assert make.main() == 2
     assert capsys.readouterr().err == "error: unknown variable 'PROT' of make ui; did you mean 'PORT'?\n"
