@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks import executors
 from benchmarks.job import Ended, Job, Result
@@ -192,7 +192,7 @@ class SweepRun:
         finalists = winners.finalists(self.study, self.sweep, self.request.finalists)
         kept = record.record(self.study, self.sweep, self.request, finalists)
         record.keep(self.parent, kept, self.study, self.sweep)
-        code = self.retrain(finalists) if finalists else 1
+        code = self.retrain(finalists) if finalists else self.nothing_to_retrain()
         store, root = Reader(self.store, self.machine.runs), self.machine.outputs / REPORTS / ROOT.name
         swept = studies.load(store, self.sweep.name)
         path = pages.write(store, swept, root)
@@ -204,6 +204,12 @@ class SweepRun:
         except InputError as error:  # of other studies; this one is done
             print(error)
         return code
+
+    def nothing_to_retrain(self) -> int:
+        """The exit code of a search that found no winner: 0 if the default at least finished."""
+        finished = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        print("no winner: only the default finished" if finished else "no winner: no trial finished")
+        return 0 if finished else 1
 
     def retrain(self, finalists: list[FrozenTrial]) -> int:
         """Train the finalists and the default from fresh seeds, except what is finished."""
@@ -220,7 +226,7 @@ class SweepRun:
             candidate: the file of these settings in the folder of the study's page.
         """
         if study.winner is None:
-            print("no preset: no trial finished, or no finalist has a score from fresh seeds")
+            print("no preset: no winner has a score from fresh seeds")
             return
         name = preset_name(self.request.model, self.request.dataset, self.request.budget)
         path = self.machine.outputs / PRESETS / name
