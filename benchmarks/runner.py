@@ -14,9 +14,9 @@ from benchmarks import executors
 from benchmarks.job import Ended, Event, Job, Restarted, Result, Started
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.plan import MatrixPlan, Planned, workers_of
-from benchmarks.progress import costs, show
+from benchmarks.progress import show
 from gans import schema
-from gans.commands.progress import Display, Forecast
+from gans.commands.progress import Display
 from gans.config import PROTOCOL_VERSION
 from gans.files import write_text
 from gans.runs.cell import described as extractor_of
@@ -238,7 +238,7 @@ class MatrixRun(MatrixPlan):
         events = self.events(jobs, spread)
         try:
             waiting = {job.name: job.images for job in jobs if job.counts}
-            with Display(Forecast(waiting, costs(self.runs))) as screen, closing(events):
+            with Display(waiting) as screen, closing(events):
                 for event in events:
                     show(screen, event)
                     if isinstance(event, Started):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.study import Study
 
 from benchmarks.job import Ended, Event, Progressed
-from gans.commands.progress import Display, Forecast
+from gans.commands.progress import Display
 from sweeps.study import Sweep, Tally, counted
 
 OTHERS = "trials/others"
@@ -15,7 +15,7 @@ def display(study: Study, sweep: Sweep) -> Display:
     """A display of the trials that are left, those of other processes included."""
     first = len(study.get_trials(deepcopy=False))
     numbers = range(first, first + max(0, sweep.trials - counted(study)))
-    return Display(Forecast({f"trial/{number}": sweep.base.budget for number in numbers}), unit="trials")
+    return Display({f"trial/{number}": sweep.base.budget for number in numbers}, unit="trials")
 
 
 class TrialScreen:

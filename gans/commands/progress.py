@@ -1,16 +1,14 @@
-"""What a person sees while cells or trials run: the phase of each, how far it is, and how long all will take.
+"""What a person sees while cells or trials run: phase and progress of each, and the time left at the pace so far.
 
-A forecast is made of what was measured: cells of the same model on the same data, in this invocation or in the
-store, and the pace of those that run. Bars show it on a terminal, plain lines elsewhere.
+Bars show it on a terminal, plain lines elsewhere.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from statistics import fmean
 from types import TracebackType
 from typing import Self
 
@@ -54,16 +52,28 @@ class Cost:
     def seconds(self, images: int) -> float:
         return self.image * images + self.rest
 
-    @classmethod
-    def mean(cls, costs: Iterable[Cost]) -> Cost | None:
-        """Of a cell of which nothing is known but what others cost; None if that is not known either."""
-        known = list(costs)
-        return cls(fmean(c.image for c in known), fmean(c.rest for c in known)) if known else None
-
 
 def kind_of(name: str) -> str:
     """`model/dataset` of a cell's name, which ends in its seed: cells of a kind cost the same."""
     return name.rpartition("/")[0] or name
+
+
+class Forecast:
+    """How long cells take that are to run, by name, from what such cells cost."""
+
+    def __init__(self, waiting: Mapping[str, int], known: Mapping[str, Cost]) -> None:
+        self.waiting, self.known, self.abreast = waiting, known, 1
+
+    def left(self, *_: object) -> float:
+        """Seconds until the last one ends."""
+        return (
+            sum(self.known[kind_of(name)].seconds(images) for name, images in self.waiting.items()) / self.abreast
+        )
+
+
+def remaining(seconds: float, seen: int, left: int) -> str:
+    """The time that so many images take at the pace so far; empty as long as none was seen."""
+    return f"{duration(seconds / seen * left)} left" if seen > 0 else ""
 
 
 @dataclass
@@ -71,106 +81,33 @@ class Running:
     """A cell that is under way.
 
     Attributes:
+        bar: shows it on a terminal.
         total: images of its budget; 0: it does not train.
-        since: when it began here.
+        since, phase_since: when it began here, and its phase.
+        printed: when there was a line on it.
         images: seen so far, those of earlier sessions included.
         first: when the first metrics of this session came, and how many images had been seen by then.
-        phase: what it does now, and since when.
-        spent: seconds in phases that are over.
         values: the latest of each metric.
     """
 
-    name: str
+    bar: TaskID
     total: int
     since: float
     phase_since: float
+    phase: str = "starting"
+    printed: float = 0.0
     images: int = 0
     first: tuple[float, int] | None = None
-    phase: str = "starting"
-    spent: dict[str, float] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
 
-    def update(self, now: float, images: int, values: Mapping[str, float]) -> None:
-        """Take in a phase that begins, or metrics after so many images."""
-        phases = [name.removeprefix(schema.PHASE) for name in values if name.startswith(schema.PHASE)]
-        for phase in phases:
-            self.enter(phase, now)
-        if phases:
-            return
-        self.first = self.first or (now, images)
-        self.images = max(self.images, images)
-        self.values.update(values)
-
     def enter(self, phase: str, now: float) -> None:
-        self.spent[self.phase] = self.spent.get(self.phase, 0.0) + now - self.phase_since
         self.phase, self.phase_since = phase, now
 
-    @property
-    def share(self) -> float:
-        """Of its images, that it has seen."""
-        return min(1.0, self.images / self.total) if self.total else 0.0
-
-    def pace(self, now: float) -> float | None:
-        """Seconds per image of this session; None if there is none yet."""
-        if self.first is None or self.images <= self.first[1] or self.phase != schema.TRAINING_PHASE:
-            return None
-        return (now - self.first[0]) / (self.images - self.first[1])
-
-    def in_other_phases(self, now: float) -> float:
-        """Seconds that it did not train, so far."""
-        over = sum(seconds for phase, seconds in self.spent.items() if phase != schema.TRAINING_PHASE)
-        return over + (now - self.phase_since if self.phase != schema.TRAINING_PHASE else 0.0)
-
-    def cost(self) -> Cost | None:
-        """What it has cost, once it has ended; None if it did not train here."""
-        seen = self.images - (self.first[1] if self.first else 0)
-        if seen <= 0 or self.images < self.total:
-            return None
-        trained = self.spent.get(schema.TRAINING_PHASE, 0.0)
-        return Cost(trained / seen, sum(self.spent.values()) - trained)
-
-
-class Forecast:
-    """How long cells will take, from those that were measured.
-
-    Args:
-        waiting: images of each cell that is to run, by name.
-        known: costs by kind, of finished cells in the store.
-    """
-
-    def __init__(self, waiting: Mapping[str, int], known: Mapping[str, Cost] | None = None) -> None:
-        self.waiting, self.known = dict(waiting), dict(known or {})
-        self.abreast = 1  # cells that run at a time, as far as was seen
-
-    def begin(self, name: str, running: int) -> None:
-        self.waiting.pop(name, None)
-        self.abreast = max(self.abreast, running)
-
-    def end(self, running: Running) -> None:
-        if (cost := running.cost()) is not None:
-            self.known[kind_of(running.name)] = cost  # of now, and of this machine
-
-    def left_of(self, running: Running, now: float) -> float | None:
-        """Seconds that a running cell still takes; None if nothing is known of it."""
-        cost = self.known.get(kind_of(running.name))
-        image = running.pace(now) or (cost.image if cost else None)
-        if not running.total or image is None:
-            return None
-        usual = cost or Cost.mean(self.known.values())
-        rest = max(0.0, usual.rest - running.in_other_phases(now)) if usual else 0.0
-        return image * max(0, running.total - running.images) + rest
-
-    def left(self, running: Iterable[Running], now: float) -> float | None:
-        """Seconds until the last cell ends; None as long as nothing is known."""
-        going = {r.name: self.left_of(r, now) for r in running if r.total}
-        seen = [seconds for seconds in going.values() if seconds is not None]
-        paces = [Cost(pace, 0.0) for r in running if (pace := r.pace(now)) is not None]
-        usual = Cost.mean(self.known.values()) or Cost.mean(paces)
-        if usual is None:
-            return None
-        ahead = sum(self.known.get(kind_of(name), usual).seconds(images) for name, images in self.waiting.items())
-        unknown = sum(usual.seconds(r.total) for r in running if r.total and going[r.name] is None)
-        return max(*seen, 0.0, (ahead + unknown + sum(seen)) / self.abreast)
+    def left(self, now: float) -> str:
+        """How long it still trains."""
+        if self.first is None or self.phase != schema.TRAINING_PHASE:
+            return ""
+        return remaining(now - self.first[0], self.images - self.first[1], max(0, self.total - self.images))
 
 
 class Display:
@@ -179,7 +116,7 @@ class Display:
     A line is printed when a cell starts, changes phase after training, and ends, and every few seconds between.
 
     Args:
-        forecast: of all of them.
+        waiting: images of each cell that is to run, by name.
         unit: what is counted.
         console: to print on.
         clock: seconds.
@@ -187,23 +124,22 @@ class Display:
 
     def __init__(
         self,
-        forecast: Forecast,
+        waiting: Mapping[str, int],
         unit: str = "cells",
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.forecast, self.unit, self.clock = forecast, unit, clock
+        self.unit, self.clock = unit, clock
         self.console = console or Console(markup=False, emoji=False)
         self.running: dict[str, Running] = {}
-        self.printed: dict[str, float] = {}
-        self.total, self.done = len(forecast.waiting), 0
-        self.tasks: dict[str, TaskID] = {}
+        self.total, self.done = len(waiting), 0
+        self.since, self.seen, self.unseen = clock(), 0, sum(waiting.values())  # images, in this session
         name, values = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[values]}"))
         bar = BarColumn(bar_width=24 if self.console.width > 100 else 8)
         columns = name, bar, Drawn(self.amount), Drawn(self.doing), values
         self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         # of a single cell its own bar shows everything
-        self.all = self.progress.add_task("all", total=self.total, running=None, values="", visible=self.total > 1)
+        self.all = self.progress.add_task("all", total=self.total, values="", visible=self.total > 1)
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -217,21 +153,32 @@ class Display:
     def start(self, name: str, images: int) -> None:
         """A cell begins, with this budget; 0: work that does not train."""
         now = self.clock()
-        running = self.running[name] = Running(name, images, now, now)
-        self.forecast.begin(name, sum(1 for r in self.running.values() if r.total))
-        # a bar without an end moves to and fro
-        self.tasks[name] = self.progress.add_task(name, total=images or None, running=running, values="")
+        bar = self.progress.add_task(name, total=images or None, values="")  # without an end it moves to and fro
+        self.running[name] = Running(bar, images, now, now)
         self.line(name, f"start     {name}")
 
     def update(self, name: str, images: int, values: Mapping[str, float]) -> None:
         """A phase of it begins, or it has metrics after so many images."""
         running, now = self.running[name], self.clock()
-        running.update(now, images, values)
-        seen, text = min(running.images, running.total), summary(running.values)
-        self.progress.update(self.tasks[name], completed=seen, values=text)
-        if now - self.printed[name] > LINE_SECONDS:
-            share = f"{running.share:4.0%}" if running.phase == schema.TRAINING_PHASE else running.phase
-            self.line(name, joined(f"running   {name}", share, text, self.left_of(running)))
+        if phase := next((one for one in values if one.startswith(schema.PHASE)), ""):
+            running.enter(phase.removeprefix(schema.PHASE), now)
+        else:
+            self.count(running, min(images, running.total), now)
+            running.values.update(values)
+        text = summary(running.values)
+        self.progress.update(running.bar, completed=running.images, values=text)
+        if now - running.printed > LINE_SECONDS:
+            training = running.phase == schema.TRAINING_PHASE and running.total
+            doing = f"{running.images / running.total:4.0%}" if training else running.phase
+            self.line(name, joined(f"running   {name}", doing, text, running.left(now)))
+
+    def count(self, running: Running, images: int, now: float) -> None:
+        """Take in how many images a cell has seen; those of an earlier session say nothing of the pace."""
+        more = max(0, images - running.images)
+        self.seen += more if running.first else 0
+        self.unseen -= more
+        running.images += more
+        running.first = running.first or (now, images)
 
     def wait(self, name: str, why: str) -> None:
         """It is waited for, since another process does it."""
@@ -239,27 +186,25 @@ class Display:
         begins = running.phase != schema.WAITING_PHASE
         if begins:
             running.enter(schema.WAITING_PHASE, now)
-        self.progress.update(self.tasks[name], values=why)
-        if begins or now - self.printed[name] > LINE_SECONDS:
+        self.progress.update(running.bar, values=why)
+        if begins or now - running.printed > LINE_SECONDS:
             self.line(name, f"waiting   {name}  {why}")
 
     def end(self, name: str, status: str, reason: str, counts: bool = True) -> None:
         """It has ended; what does not count is no cell: a noise floor, say."""
-        ended, now = self.running.pop(name), self.clock()
-        ended.enter("", now)
-        self.forecast.end(ended)
+        ended = self.running.pop(name)
+        self.unseen -= ended.total - ended.images
         self.done += counts
-        self.progress.remove_task(self.tasks.pop(name))
+        self.progress.remove_task(ended.bar)
         self.progress.update(self.all, completed=self.done)
         count = f"({self.done}/{self.total} {self.unit})" if counts else ""
+        seconds = f"{self.clock() - ended.since:.0f} s"
         left = self.left() if self.done < self.total else ""
-        self.print(
-            joined(f"{status:<9} {name}", f"{now - ended.since:.0f} s", count, summary(ended.values), reason, left)
-        )
+        self.print(joined(f"{status:<9} {name}", seconds, count, summary(ended.values), reason, left))
 
     def line(self, name: str, text: str) -> None:
         """Where there are no bars, a line on a cell."""
-        self.printed[name] = self.clock()
+        self.running[name].printed = self.clock()
         if not self.console.is_terminal:
             self.print(text)
 
@@ -267,30 +212,24 @@ class Display:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def left(self) -> str:
-        """Of everything, in words; empty as long as nothing is known."""
-        seconds = self.forecast.left(list(self.running.values()), self.clock())
-        return "" if seconds is None else f"about {duration(seconds)} left"
+        """Of everything, at the pace so far."""
+        left = remaining(self.clock() - self.since, self.seen, self.unseen)
+        return f"about {left}" if left else ""
 
-    def left_of(self, running: Running) -> str:
-        seconds = self.forecast.left_of(running, self.clock())
-        return "" if seconds is None else f"{duration(seconds)} left"
+    def amount(self, task: Task) -> str:
+        """Cells of everything, thousands of images of a cell; nothing where nothing is counted."""
+        if task.id == self.all:
+            return f"{self.done}/{self.total} {self.unit}"
+        return f"{task.completed / 1000:.4g}/{task.total / 1000:.4g} kimg" if task.total else ""
 
     def doing(self, task: Task) -> str:
         """The phase of a cell, and for how long unless its bar moves; of all cells, the time that is left."""
-        running: Running | None = task.fields["running"]
+        running = next((running for running in self.running.values() if running.bar == task.id), None)
         if running is None:
             return self.left() or "estimating"
-        in_phase = duration(self.clock() - running.phase_since)
-        phase = running.phase if running.phase == schema.TRAINING_PHASE else f"{running.phase} {in_phase}"
-        return joined(phase, self.left_of(running))
-
-    def amount(self, task: Task) -> str:
-        """Thousands of images of a cell, cells of everything; nothing where nothing is counted."""
-        if not task.total:
-            return ""
-        if task.fields["running"] is None:
-            return f"{task.completed:.0f}/{task.total:.0f} {self.unit}"
-        return f"{task.completed / 1000:.4g}/{task.total / 1000:.4g} kimg"
+        now = self.clock()
+        in_phase = "" if running.phase == schema.TRAINING_PHASE else f" {duration(now - running.phase_since)}"
+        return joined(f"{running.phase}{in_phase}", running.left(now))
 
 
 class Drawn(ProgressColumn):

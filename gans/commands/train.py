@@ -71,7 +71,7 @@ class Train:
 def train(options: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
     databases.check_tracking(tracking_uri())
-    from gans.commands.progress import Display, Forecast, busy
+    from gans.commands.progress import Display, busy
     from gans.compute import devices, precision
     from gans.registry import MODELS
     from gans.runs.cell import resolve
@@ -98,7 +98,7 @@ def train(options: Train) -> int:
     folder = runs / cell.slug
     close_stale(runs, store)
     say(sync(runs, store))
-    with Exporter(runs, store) as exporter, Display(Forecast({cell.name: cell.experiment.budget})) as display:
+    with Exporter(runs, store) as exporter, Display({cell.name: cell.experiment.budget}) as display:
         display.start(cell.name, cell.experiment.budget)
         try:
             outcome = run_cell(cell, folder, place, partial(display.update, cell.name))

@@ -8,10 +8,11 @@ import pytest
 from rich.console import Console
 
 from gans import schema
-from gans.commands.progress import Cost, Display, Forecast, duration
+from gans.commands.progress import Display, duration
 
-TRAINING = {schema.PHASE + schema.TRAINING_PHASE: 1.0}
-SCORING = {schema.PHASE + schema.SCORING_PHASE: 1.0}
+TRAINING, SCORING, PICTURES = (
+    {schema.PHASE + phase: 1.0} for phase in (schema.TRAINING_PHASE, schema.SCORING_PHASE, schema.PICTURES_PHASE)
+)
 
 
 class Clock:
@@ -26,30 +27,35 @@ def clock():
     return Clock()
 
 
-def display(clock, waiting, known=None, console=None):
-    return Display(Forecast(waiting, known), console=console or Console(file=io.StringIO()), clock=clock)
+def lines(display: Display) -> list[str]:
+    return display.console.file.getvalue().splitlines()
+
+
+@pytest.fixture
+def display(clock):
+    """Of two seeds of a model, without a terminal."""
+    waiting = {"gan/digits/0": 1000, "gan/digits/1": 1000}
+    return Display(waiting, console=Console(file=io.StringIO()), clock=clock)
 
 
 @pytest.mark.parametrize(
     ("reports", "says"),
     [
         # from the start: 250 images in 20 s leave 750, which take 60 s
-        ([(0, 0), (20, 250)], ["running   gan   25%  60 s left"]),
+        ([(0, 0), (20, 250)], ["running   gan/digits/0   25%  60 s left"]),
         # resumed at 800: 50 images in 20 s leave 150, which take 60 s, whatever came before
-        ([(0, 800), (20, 850)], ["running   gan   85%  60 s left"]),
+        ([(0, 800), (20, 850)], ["running   gan/digits/0   85%  60 s left"]),
         # no rate yet
-        ([(20, 500)], ["running   gan   50%"]),
-        ([(0, 0), (20, 1010)], ["running   gan  100%  0 s left"]),
+        ([(20, 500)], ["running   gan/digits/0   50%"]),
+        ([(0, 0), (20, 1010)], ["running   gan/digits/0  100%  0 s left"]),
     ],
 )
-def test_the_time_left_counts_the_images_of_this_session(reports, says, clock):
-    output = io.StringIO()
-    lines = display(clock, {"gan": 1000}, console=Console(file=output))
-    lines.start("gan", 1000)
-    lines.update("gan", 0, TRAINING)
+def test_the_time_left_counts_the_images_of_this_session(reports, says, display, clock):
+    display.start("gan/digits/0", 1000)
+    display.update("gan/digits/0", 0, TRAINING)
     for clock.now, images in reports:
-        lines.update("gan", images, {})
-    assert output.getvalue().splitlines()[1:] == says
+        display.update("gan/digits/0", images, {})
+    assert lines(display)[1:] == says
 
 
 @pytest.mark.parametrize(
@@ -59,82 +65,45 @@ def test_durations_are_said_as_people_say_them(seconds, says):
     assert duration(seconds) == says
 
 
-def test_a_cell_that_is_scored_says_so_and_for_how_long(clock):
-    output = io.StringIO()
-    lines = display(clock, {"gan/digits/0": 100}, console=Console(file=output))
-    lines.start("gan/digits/0", 100)
-    lines.update("gan/digits/0", 0, TRAINING)
-    lines.update("gan/digits/0", 100, {})
-    clock.now = 5
-    lines.update("gan/digits/0", 0, SCORING)
-    clock.now = 20
-    lines.update("gan/digits/0", 0, {schema.PHASE + schema.PICTURES_PHASE: 1.0})
-    assert output.getvalue().splitlines()[-1] == "running   gan/digits/0  pictures"
-    clock.now = 25
-    lines.end("gan/digits/0", "finished", "")
-    assert output.getvalue().splitlines()[-1] == "finished  gan/digits/0  25 s  (1/1 cells)"
-
-
-def test_what_has_ended_tells_what_its_like_will_take(clock):
-    """Two seeds of a model: 10 s of training and 4 s of other phases, so 14 s for the second."""
-    seen = display(clock, {"gan/digits/0": 100, "gan/digits/1": 100})
-    seen.start("gan/digits/0", 100)
-    assert seen.left() == ""  # nothing is known, and nothing is invented
-    clock.now = 1
-    seen.update("gan/digits/0", 0, TRAINING)
-    seen.update("gan/digits/0", 0, {})
-    clock.now = 6
-    seen.update("gan/digits/0", 50, {})
-    assert seen.left() == "about 15 s left"  # 5 s of its own, 10 s of the other: other phases are not known yet
-    clock.now = 11
-    seen.update("gan/digits/0", 100, {})
-    seen.update("gan/digits/0", 0, SCORING)
-    clock.now = 14
-    seen.end("gan/digits/0", "finished", "")
-    assert seen.forecast.known == {"gan/digits": Cost(0.1, 4.0)}
-    assert seen.left() == "about 14 s left"
-    seen.start("gan/digits/1", 100)
-    clock.now = 16
-    assert seen.left() == "about 12 s left"  # two of the four seconds of other phases are over
-    assert (seen.done, seen.total) == (1, 2)
-
-
-def test_cells_side_by_side_share_the_time_but_the_last_takes_its_own(clock):
-    known = {"gan/digits": Cost(0.1, 0.0), "sagan/digits": Cost(1.0, 0.0)}
-    names = {**{f"gan/digits/{n}": 100 for n in range(4)}, "sagan/digits/0": 100}
-    seen = display(clock, names, known)
-    assert seen.left() == "about 2 min left"  # 140 s one after the other
-    seen.start("sagan/digits/0", 100)
-    seen.start("gan/digits/0", 100)
-    # 140 s by two at a time would be 70 s; the largest alone takes 100
-    assert seen.left() == "about 2 min left"
-    assert seen.forecast.left(list(seen.running.values()), 0.0) == pytest.approx(100.0)
-
-
-def test_a_model_of_which_nothing_is_known_counts_as_the_others(clock):
-    seen = display(clock, {"gan/digits/0": 100, "new/digits/0": 300}, {"gan/digits": Cost(0.1, 2.0)})
-    assert seen.forecast.left([], 0.0) == pytest.approx(12.0 + 32.0)
-
-
-def test_floors_are_no_cells(clock):
-    output = io.StringIO()
-    lines = display(clock, {"gan/digits/0": 100}, console=Console(file=output))
-    lines.start("real/digits", 0)
+def test_lines_name_the_phase_and_the_time_left_of_all(display, clock):
+    """1000 of 2000 images in 25 s, phases that see none included; floors are no cells."""
+    display.start("real/digits", 0)
     clock.now = 3
-    lines.end("real/digits", "finished", "", counts=False)
-    assert output.getvalue().splitlines()[-1] == "finished  real/digits  3 s"
+    display.end("real/digits", "finished", "", counts=False)
+    assert lines(display)[-1] == "finished  real/digits  3 s"
+    display.start("gan/digits/0", 1000)
+    display.update("gan/digits/0", 0, TRAINING)
+    display.update("gan/digits/0", 0, {})
+    assert display.left() == ""  # nothing is known, and nothing is invented
+    display.update("gan/digits/0", 1000, {"curve/fd_digits": 7.25})
+    clock.now = 5
+    display.update("gan/digits/0", 0, SCORING)
+    clock.now = 20
+    display.update("gan/digits/0", 0, PICTURES)
+    assert lines(display)[-1] == "running   gan/digits/0  pictures  fd_digits 7.25"
+    clock.now = 25
+    display.end("gan/digits/0", "finished", "")
+    assert lines(display)[-1] == "finished  gan/digits/0  22 s  (1/2 cells)  fd_digits 7.25  about 25 s left"
+
+
+def test_what_a_cell_that_failed_did_not_see_is_not_left(display, clock):
+    display.start("gan/digits/0", 1000)
+    for clock.now, images in ((0, 0), (10, 500)):
+        display.update("gan/digits/0", images, {})
+    display.end("gan/digits/0", "diverged", "nan")
+    assert lines(display)[-1] == "diverged  gan/digits/0  10 s  (1/2 cells)  nan  about 20 s left"
 
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_bars_show_phases_while_nothing_is_reported(clock, width):
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
-    bars = display(clock, {"gan/digits/0": 4000, "gan/digits/1": 4000}, console=console)
+    bars = Display({"gan/digits/0": 4000, "gan/digits/1": 4000}, console=console, clock=clock)
     bars.start("gan/digits/0", 4000)
     bars.update("gan/digits/0", 0, TRAINING)
     bars.update("gan/digits/0", 4000, {"curve/fd_digits": 7.25})
     bars.update("gan/digits/0", 0, SCORING)
     clock.now = 42
     console.print(bars.progress.get_renderable())
-    everything, cell = console.file.getvalue().splitlines()  # one line each
+    everything, cell = lines(bars)  # one line each
     assert "0/2 cells" in everything and "estimating" in everything
     assert "4/4 kimg" in cell and "scoring 42 s" in cell and "fd_digits 7.25" in cell
