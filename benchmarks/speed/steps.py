@@ -53,7 +53,7 @@ class Timing:
 
 def train(training: Training, recorder: Recorder) -> None:
     """All that training does between evaluations: statistics, average of weights, clocks, logs when due."""
-    with recorder.clock.of("training"):
+    with recorder.costs.of("training"):
         training.step()
     if training.due("logs"):
         recorder.log(training.images, training.means, training.update.metrics())

@@ -49,12 +49,7 @@ class Step(Protocol[Result]):
 
 
 class Graph(NamedTuple, Generic[T]):
-    """A recorded step.
-
-    Attributes:
-        result: what the step returns; every replay overwrites it.
-        replay: computes the step again.
-    """
+    """A recorded step: what it returns, which every replay overwrites."""
 
     result: T
     replay: Callable[[], None]
@@ -144,10 +139,6 @@ def wanted(setting: bool | None, device: torch.device) -> bool:
     if setting and device.type != "cuda":
         raise InputError("GRAPH=1 needs a CUDA device; leave it away on a CPU")
     return device.type == "cuda" if setting is None else setting
-
-
-def step_runner(record: bool, device: torch.device) -> StepRunner:
-    return StepRunner(CUDAGraphRecorder(device) if record else None)
 
 
 class ParallelStreams:

@@ -13,7 +13,6 @@ Scores are computed in float32 always, so that those of different precisions com
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
@@ -108,11 +107,6 @@ class InBF16(nn.Module):
             return self.network(*given).float()
 
 
-def products(precision: Settled, device: torch.device) -> AbstractContextManager[None]:
-    """What a training step runs in: CUDA's float32 products on TF32 cores or in IEEE; nothing on a CPU."""
-    return tf32(precision == "tf32") if device.type == "cuda" else nullcontext()
-
-
 class Units:
     """How CUDA multiplies float32 numbers: one setting of the process, of which its threads need different values.
 
@@ -120,9 +114,9 @@ class Units:
     """
 
     def __init__(self) -> None:
+        self.turn = threading.Lock()  # of the thread that enters next
         self.changed = threading.Condition()
         self.inside = 0  # threads in a block
-        self.waiting = deque[int]()
         self.own = threading.local()  # `kind`: that of the block that this thread is in
         self.before: list[str] = []
 
@@ -143,28 +137,27 @@ class Units:
 
     def move(self, here: str | None, there: str | None) -> None:
         """From a block of one kind into one of another; None is outside."""
-        if here == there:
-            return
-        with self.changed:
+        if here != there:
             if here:
-                self.inside -= 1
-                if not self.inside:
-                    self.set(self.before)
-                self.changed.notify_all()
+                self.leave()
             if there:
                 self.enter(there)
-        self.own.kind = there
+            self.own.kind = there
+
+    def leave(self) -> None:
+        with self.changed:
+            self.inside -= 1
+            if not self.inside:
+                self.set(self.before)
+            self.changed.notify_all()
 
     def enter(self, kind: str) -> None:
-        me = threading.get_ident()
-        self.waiting.append(me)
-        self.changed.wait_for(lambda: self.waiting[0] == me and (not self.inside or self.kinds() == [kind, kind]))
-        self.waiting.popleft()
-        if not self.inside:
-            self.before = self.kinds()
-            self.set([kind, kind])
-        self.inside += 1
-        self.changed.notify_all()
+        with self.turn, self.changed:
+            self.changed.wait_for(lambda: not self.inside or self.kinds() == [kind, kind])
+            if not self.inside:
+                self.before = self.kinds()
+                self.set([kind, kind])
+            self.inside += 1
 
     def kinds(self) -> list[str]:
         return [switch.fp32_precision for switch in self.switches()]
@@ -182,6 +175,6 @@ class Units:
 UNITS = Units()
 
 
-def tf32(allowed: bool) -> AbstractContextManager[None]:
-    """Whether CUDA's float32 products use TF32 cores in this block; other threads' blocks may differ."""
-    return UNITS.of("tf32" if allowed else "ieee")
+def products(precision: Settled, device: torch.device) -> AbstractContextManager[None]:
+    """What training and scoring run in: CUDA's float32 products on TF32 cores or in IEEE; nothing on a CPU."""
+    return UNITS.of("tf32" if precision == "tf32" else "ieee") if device.type == "cuda" else nullcontext()

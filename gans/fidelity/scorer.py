@@ -276,7 +276,7 @@ def _plain_arithmetic(device: torch.device) -> Iterator[None]:
     NumPy's BLAS gets as many threads as torch has, or cells that run at once would fight for the cores.
     """
     with (
-        precision.tf32(False),
+        precision.products("float32", device),
         torch.no_grad(),
         torch.autocast(device.type, enabled=False),
         threadpool_limits(torch.get_num_threads(), user_api="blas"),

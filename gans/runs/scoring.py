@@ -100,7 +100,7 @@ class Scoring:
         score = experiment.score
         self.scorers = [Scorer(data, name, score.images, device) for name in score.extractors]
         self.evaluator = self.scorers[0].at(score.curve_images)
-        costs.clock.switch("overhead")
+        costs.switch("overhead")
         self.built = costs.seconds, costs.joules  # more than nothing where reference features are not kept yet
 
     def finish(self, trained: Outcome, observer: Observer) -> Scored:
@@ -130,7 +130,7 @@ class Scoring:
 
     def score(self, costs: Costs, observer: Observer) -> list[dict[str, float]]:
         """All metrics of the chosen generator by every scorer; pictures are left in the folder."""
-        with costs.clock.of("evaluation"):
+        with costs.of("evaluation"):
             generator = chosen(self.folder / schema.GENERATOR, self.device)
             drawn = draw_report(generator, self.experiment.score.images, self.prior)
             found = [scorer.assess(*drawn) for scorer in self.scorers]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import torch
 
@@ -13,54 +12,41 @@ from gans import schema
 from gans.compute import devices
 
 PARTS = ("training", "evaluation", "overhead")
-EVERY = 1.0  # seconds between reads of memory and energy, which take milliseconds
 
 
-@dataclass
-class Clock:
-    """Wall seconds by part; time outside of `of` is overhead."""
+class Costs:
+    """The clock, and the energy meter where the device has one, over all sessions of a run.
 
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-    part: str = "overhead"
-    since: float = field(default_factory=lambda: time.perf_counter())
+    Attributes:
+        seconds: wall seconds by part, up to the last change of the part; time outside of `of` is overhead.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.part, self.since = "overhead", time.perf_counter()
+        self.meter, self.earlier = devices.energy(device), 0.0
 
     @contextmanager
     def of(self, part: str) -> Iterator[None]:
-        outer = self.switch(part)
+        outer = self.part
+        self.switch(part)
         try:
             yield
         finally:
             self.switch(outer)
 
-    def switch(self, part: str) -> str:
-        """Count the time so far and go on in `part`; returns the part before."""
+    def switch(self, part: str) -> None:
+        """Count the time so far and go on in `part`."""
         now = time.perf_counter()
         self.seconds[self.part] += now - self.since
-        outer, self.part, self.since = self.part, part, now
-        return outer
-
-
-class Costs:
-    """The clock, and the energy meter where the device has one, over all sessions of a run."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.clock = Clock()
-        self.meter, self.earlier = devices.energy(device), 0.0
-        self.used: dict[str, float] = {}  # memory and energy as they were at `read_at`
-        self.read_at = -EVERY
+        self.part, self.since = part, now
 
     def carry(self, seconds: Mapping[str, float], joules: float) -> None:
         """Add the costs of earlier sessions."""
         for part, spent in seconds.items():
-            self.clock.seconds[part] += spent
+            self.seconds[part] += spent
         self.earlier += joules
-        self.read_at = -EVERY
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Wall seconds by part, up to the end of the last one or the last call of `metrics`."""
-        return dict(self.clock.seconds)
 
     @property
     def joules(self) -> float:
@@ -68,16 +54,15 @@ class Costs:
         now = devices.energy(self.device)
         return self.earlier + (now - self.meter if now is not None and self.meter is not None else 0.0)
 
-    def metrics(self, most: float = EVERY) -> dict[str, float]:
-        """Seconds by part, peak memory, and joules where the device counts them, by the names that are tracked.
-
-        Memory and energy are at most `most` seconds old.
-        """
-        self.clock.switch(self.clock.part)
-        if self.clock.since - self.read_at >= most:
-            self.read_at, self.used = self.clock.since, self.usage()
-        return {f"seconds/{part}": seconds for part, seconds in self.seconds.items()} | self.used
+    def timing(self) -> dict[str, float]:
+        """Seconds by part, by the names that are tracked."""
+        self.switch(self.part)
+        return {f"seconds/{part}": seconds for part, seconds in self.seconds.items()}
 
     def usage(self) -> dict[str, float]:
+        """Peak memory, and joules where the device counts them; reading them takes milliseconds."""
         joules = {} if self.meter is None else {schema.JOULES: self.joules}
-        return joules | {schema.PEAK: devices.peak_memory(self.device)}
+        return {**joules, schema.PEAK: devices.peak_memory(self.device)}
+
+    def metrics(self) -> dict[str, float]:
+        return self.timing() | self.usage()

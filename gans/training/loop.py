@@ -74,14 +74,14 @@ def train(
         observer: gets metrics and pictures.
         graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
         worker_factory: makes the workers of an update rule that has some; None: they are in this process.
-        compile: compute networks by compiled code (`gans.compute.compiled`).
+        compile: call the networks in this process through compiled code (`gans.compute.compiled`).
 
     Returns:
         The outcome; the folder has the chosen generator. A diverged run keeps its last good checkpoint and the
         best generator so far.
 
     Raises:
-        InputError: the device has not the precision, or no graphs, or networks are not compiled for it.
+        InputError: the device has no graphs, or these networks cannot be conditional on these data.
         WorkersLost: none is left; training can go on from the last checkpoint.
     """
     recorder = Recorder(device, observer)
@@ -98,7 +98,8 @@ def train(
             if training.due("checkpoints"):
                 session.save()
             if training.over:
-                return session.end(schema.FINISHED, session.remark())
+                remarks = (*session.checkpoints.remarks, training.update.remark())
+                return session.end(schema.FINISHED, "; ".join(filter(None, remarks)))
             session.step()
             if training.due("logs") or training.due("checkpoints"):
                 session.log()
@@ -125,14 +126,12 @@ class Session:
         else:
             self.recorder.report(training.images, training.sizes())
 
-    # --- once in a while
-
     def evaluate(self) -> None:
         """A point of the score curve."""
         self.wait()
-        with self.recorder.clock.of("evaluation"):
+        with self.recorder.costs.of("evaluation"):
             distance = self.curve.evaluate()
-        self.recorder.report(self.training.images, {self.curve.name: distance})
+        self.recorder.report(self.training.images, {self.curve.name: distance, **self.recorder.costs.usage()})
         self.curve.keep(distance)
 
     def draw(self) -> None:
@@ -151,33 +150,23 @@ class Session:
         self.wait()
         self.training.ensure_finite()
         self.recorder.observer.flush()
-        state = self.training.state() | self.curve.state() | self.recorder.state()
-        self.checkpoints.save(state)
+        self.checkpoints.save(self.training.state() | self.curve.state() | self.recorder.state())
 
     def wait(self) -> None:
         """Wait for queued steps, so that their time counts as training and not as what follows."""
-        with self.recorder.clock.of("training"):
+        with self.recorder.costs.of("training"):
             devices.wait(self.training.device)
         self.recorder.settle()
 
-    # --- one step
-
     def step(self) -> None:
-        with self.recorder.clock.of("training"):
+        with self.recorder.costs.of("training"):
             self.training.step()
 
     def log(self) -> None:
-        training = self.training
-        self.recorder.log(training.images, training.means, training.update.metrics())
-
-    # --- the end
-
-    def remark(self) -> str:
-        """Remarks on a training that came to its end."""
-        return "; ".join(filter(None, (*self.checkpoints.remarks, self.training.update.remark())))
+        self.recorder.log(self.training.images, self.training.means, self.training.update.metrics())
 
     def end(self, status: str, reason: str) -> Outcome:
         recorder = self.recorder
-        recorder.report(self.training.images, recorder.costs.metrics(0))
+        recorder.report(self.training.images, recorder.costs.metrics())
         recorder.observer.flush()
         return Outcome(status, reason, self.curve.chosen, recorder.costs.seconds, recorder.history)

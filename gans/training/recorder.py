@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
-from gans.training.costs import Clock, Costs
-from gans.training.means import Means
+from gans.compute import devices
+from gans.training.costs import Costs
+from gans.training.updates import Statistics
 
 # (images seen, value) by metric name
 History = dict[str, list[tuple[int, float]]]
@@ -48,6 +51,49 @@ class NullObserver:
     def resumed(self, history: History) -> None: ...
 
 
+class Means:
+    """Means of the steps' statistics, from sums on the device.
+
+    Each sum keeps its address from its first step on, since a recorded step adds to it.
+
+    Attributes:
+        images: of the steps since `forget`.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps: Counter[str] = Counter()
+        self.images = 0
+
+    def add(self, statistics: Statistics) -> None:
+        """A step's statistics, on the device: a part of the recorded step."""
+        for name, value in statistics.items():
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(value)
+            self.sums[name].add_(value)
+
+    def count(self, names: Iterable[str], images: int) -> None:
+        """A step of `images` images with statistics of these names."""
+        self.steps.update(list(names))  # of a mapping, a Counter would add the values
+        self.images += images
+
+    def read(self) -> dict[str, float]:
+        """The means since `forget`, each over the steps that have it; waits for the device."""
+        return self.fetch()()
+
+    def fetch(self) -> Callable[[], dict[str, float]]:
+        """Start to copy the present means to the host; only calling the result waits for them."""
+        names = [name for name in self.sums if self.steps[name]]
+        values = devices.fetch(torch.stack([self.sums[name] / self.steps[name] for name in names]))
+        return lambda: dict(zip(names, values(), strict=True))
+
+    def forget(self) -> None:
+        for total in self.sums.values():
+            total.zero_()
+        self.steps.clear()
+        self.images = 0
+
+
 class Pending(NamedTuple):
     """A log that the observer does not have yet; reading its means waits for the device."""
 
@@ -74,10 +120,6 @@ class Recorder:
         self.ahead = device.type == "cuda"
         self.pending: Pending | None = None
 
-    @property
-    def clock(self) -> Clock:
-        return self.costs.clock
-
     def log(self, images: int, means: Means, more: Mapping[str, float]) -> None:
         """Log the steps' means, which begin anew, speed, costs and `more`.
 
@@ -85,13 +127,13 @@ class Recorder:
             Diverged: a statistic is not finite, maybe one of the log before; nothing is logged then.
         """
         self.settle()
-        with self.clock.of("training"):
+        with self.costs.of("training"):
             read = means.fetch()
         training = self.costs.seconds["training"]
         speed = means.images / max(training - self.logged_training, 1e-9)
         means.forget()
         self.logged_training = training
-        self.pending = Pending(images, read, {"speed/images_per_second": speed, **self.costs.metrics(), **more})
+        self.pending = Pending(images, read, {"speed/images_per_second": speed, **self.costs.timing(), **more})
         if not self.ahead:
             self.settle()
 
@@ -104,7 +146,7 @@ class Recorder:
         if self.pending is None:
             return
         log, self.pending = self.pending, None
-        with self.clock.of("training"):
+        with self.costs.of("training"):
             means = log.means()
         for name, value in means.items():
             if not math.isfinite(value):
@@ -120,7 +162,7 @@ class Recorder:
 
     def state(self) -> dict[str, Any]:
         """A state that is saved follows a log, so that no mean is cut in two."""
-        self.clock.switch("overhead")
+        self.costs.switch("overhead")
         return {"seconds": self.costs.seconds, "joules": self.costs.joules, "history": self.history}
 
     def load(self, state: dict[str, Any]) -> None:

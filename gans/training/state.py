@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from gans import schema
-from gans.compute import compiled, graphs, precision
+from gans.compute import precision
+from gans.compute.graphs import CUDAGraphRecorder, StepRunner, wanted
 from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.errors import InputError
@@ -17,25 +18,17 @@ from gans.models import shape_of
 from gans.models.inputs import Prior
 from gans.registry import RULES
 from gans.training.ema import EMA
-from gans.training.means import Means
-from gans.training.recorder import Diverged
+from gans.training.recorder import Diverged, Means
 from gans.training.updates import Context, Statistics, Update, WorkerFactory
 
 
 class Training:
     """The update rule, the average of its generator, and the images that they have seen.
 
-    Args:
-        experiment: what to train.
-        data: its data set.
-        device: of networks and images.
-        graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
-        worker_factory: makes the workers of an update rule that has some; None: they are in this process.
-        compile: call the networks in this process through compiled code (`gans.compute.compiled`).
+    The arguments are those of `gans.training.loop.train`.
 
     Raises:
-        InputError: the device has not the precision, or no graphs, or networks are not compiled for it; or these
-            networks cannot be conditional on these data.
+        InputError: the device has no graphs, or these networks cannot be conditional on these data.
 
     Attributes:
         prior: the distribution of the generator's inputs.
@@ -56,10 +49,7 @@ class Training:
         worker_factory: WorkerFactory | None = None,
         compile: bool = False,
     ) -> None:
-        precision.require(experiment.precision, device)
-        if compile:
-            compiled.require(device)
-        self.runner = graphs.step_runner(graphs.wanted(graph, device), device)
+        self.runner = StepRunner(CUDAGraphRecorder(device) if wanted(graph, device) else None)
         self.experiment, self.data, self.device = experiment, data, device
         self.shape = shape_of(data, experiment.networks)
         self.prior = Prior.of(experiment, data)
@@ -159,10 +149,7 @@ class Training:
 
     def sizes(self) -> dict[str, float]:
         """Trainable parameters of the generator, and of all discriminators together."""
-        return {
-            schema.SIZE_G: self.update.generator.size,
-            schema.SIZE_D: self.update.discriminator_size(),
-        }
+        return {schema.SIZE_G: self.update.generator.size, schema.SIZE_D: self.update.discriminator_size()}
 
     def about(self) -> dict[str, Any]:
         """The generator's description in its file."""

@@ -49,9 +49,9 @@ def test_compiled_networks_train_as_they_are(case: str, tiny, blobs) -> None:
     copy.deepcopy(other.update.generator.network)  # what is saved and averaged is the network itself
 
 
-def test_a_cpu_is_refused(tiny, blobs) -> None:
+def test_a_cpu_is_refused() -> None:
     with pytest.raises(InputError, match=r"^COMPILE=1 needs a CUDA device; leave it away on a CPU$"):
-        Training(tiny({}), blobs(), CPU, compile=True)
+        compiled.require(CPU)
     compiled.require(CUDA)
 
 

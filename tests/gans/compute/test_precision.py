@@ -207,9 +207,9 @@ def test_moments_of_another_layout_are_put_in_order(tiny, blobs) -> None:
 def test_tf32_is_allowed_in_its_block_only() -> None:
     switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
     before = [switch.fp32_precision for switch in switches]
-    with precision.tf32(True):
+    with precision.UNITS.of("tf32"):
         assert [switch.fp32_precision for switch in switches] == ["tf32", "tf32"]
-    with precision.tf32(False):
+    with precision.UNITS.of("ieee"):
         assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
     assert [switch.fp32_precision for switch in switches] == before
 

@@ -14,7 +14,7 @@ from gans.data.images import ImageData
 from gans.recipes import names as recipes
 from gans.recipes import recipe
 from gans.schema import CHECKPOINT, GENERATOR
-from gans.training.costs import Clock
+from gans.training.costs import Costs
 from gans.training.evaluation import Curve
 from gans.training.loop import Outcome, train
 from gans.training.recorder import History
@@ -368,16 +368,15 @@ def test_observers_get_sizes_scores_and_costs(tiny, blobs, stub_scorer, recorder
 def test_the_clock_books_every_second_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("gans.training.costs.time.perf_counter", lambda: now[0])
-    clock = Clock(since=100.0)
+    costs = Costs(CPU)
     now[0] += 1
-    with clock.of("training"):
+    with costs.of("training"):
         now[0] += 10
-        with clock.of("evaluation"):
+        with costs.of("evaluation"):
             now[0] += 100
         now[0] += 20
     now[0] += 2
-    clock.switch("overhead")
-    assert clock.seconds == {"training": 30.0, "evaluation": 100.0, "overhead": 3.0}
+    assert costs.timing() == {"seconds/training": 30.0, "seconds/evaluation": 100.0, "seconds/overhead": 3.0}
 
 
 def test_seconds_add_up_over_the_sessions_of_a_run(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:

@@ -9,12 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gans import schema
-from gans.compute import devices
 from gans.models.layers import Shape
-from gans.training.costs import EVERY, Costs
-from gans.training.means import Means
-from gans.training.recorder import Diverged, Recorder
+from gans.training.recorder import Diverged, Means, Recorder
 from gans.training.trainables import Learner
 from gans.training.updates import Context, Statistics, Update
 
@@ -97,18 +93,6 @@ def test_where_the_host_is_ahead_a_log_comes_with_the_next_or_on_request(recorde
     with pytest.raises(Diverged, match=r"a is nan at 0.0 kimg"):
         record.settle()
     record.settle()  # once
-
-
-def test_memory_and_energy_are_read_once_a_second_and_in_the_end(monkeypatch) -> None:
-    peaks = iter(range(100))
-    monkeypatch.setattr(devices, "peak_memory", lambda device: float(next(peaks)))
-    costs = Costs(CPU)
-    assert [costs.metrics()[schema.PEAK] for _ in range(3)] == [0.0, 0.0, 0.0]
-    assert costs.metrics(0)[schema.PEAK] == 1.0
-    costs.read_at -= EVERY
-    assert costs.metrics()[schema.PEAK] == 2.0
-    costs.carry({"training": 5.0}, 0.0)
-    assert costs.metrics()[schema.PEAK] == 3.0
 
 
 class RemoteDiscriminator:
