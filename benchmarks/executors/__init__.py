@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from benchmarks.executors.gpu import GpuPool
-from benchmarks.executors.processes import Processes
+from benchmarks.executors.processes import Pool
 from benchmarks.executors.ray import RayExecutor
 from benchmarks.job import Event, Executor, Job
 from benchmarks.options import Machine
@@ -33,6 +32,6 @@ def executor(machine: Machine, jobs: int, side: int, spread: int) -> Executor:
         most = None if machine.cluster.named else parallel
         return RayExecutor(machine.cluster, machine.threads(side), spread, most, per_gpu)
     if not machine.gpus:
-        return Processes(parallel)
+        return Pool([None] * parallel, 1)
     names = [devices.visible(gpu) for gpu in machine.gpus]
-    return GpuPool(names[:1], 1) if spread else GpuPool(names, machine.width(side))
+    return Pool(names[:1], 1) if spread else Pool(names, machine.width(side))

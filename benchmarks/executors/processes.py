@@ -1,21 +1,22 @@
-"""Jobs on the CPUs of this machine, each in a process of its own.
+"""Jobs on this machine: each in a process of its own on the CPU, or as threads of one process for each GPU.
 
-Workers are forked from a server process that has imported torch once, so a job starts in a fraction of a second. A
-worker lives only as long as its pipe to the runner: if the runner dies, however it dies, its workers stop at once
-and can be resumed from their checkpoints.
+Processes (`benchmarks.executors.worker`) are forked from a server process that has imported torch once, so one
+starts in a fraction of a second. It lives as long as its pipe to the runner: if the runner dies, however it dies,
+its jobs stop at once and can be resumed from their checkpoints.
 """
 
 from __future__ import annotations
 
 import atexit
 import multiprocessing
-import os
+import pickle
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,81 +24,172 @@ from typing import Any
 
 import psutil
 
-from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Result, failure
-from gans.errors import InputError, take_any_text
+from benchmarks.executors.worker import serve
+from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Result
+from gans import schema
+from gans.errors import brief
 
-TRIES = 3  # to start a process
+TRIES, PAUSE = 3, 1.0  # to start a process, and seconds between
+GRACE = 60.0  # seconds in which a job that is cancelled has to report something: a long evaluation, say
+TAIL = 4000  # characters of a dead process's output that the logs of its jobs keep
 
 
 @dataclass
 class Worker:
-    """A process, the runner's end of its pipe, and the result that it has sent."""
-
-    process: Any
-    pipe: Connection
-    result: Result | None = None
-
-
-class Processes:
-    """Runs jobs in processes, some at a time.
+    """A process, or the place for one.
 
     Args:
-        parallel: how many.
+        visible: its GPU as `CUDA_VISIBLE_DEVICES` names it; None: it computes on the CPU.
+        width: jobs at a time.
+        output: file for what the process prints apart from its jobs.
+
+    Attributes:
+        jobs: that run there, by number.
+        alone: whether the job there is to have no neighbours.
+        reason: that the process gave for its end.
+    """
+
+    visible: str | None
+    width: int
+    output: Path
+    jobs: dict[int, Job] = field(default_factory=dict)
+    alone: bool = False
+    process: Any = None
+    pipe: Any = None
+    reason: str = ""
+
+    def free(self, alone: bool) -> int:
+        """How many more jobs it takes."""
+        if self.alone or (alone and self.jobs):
+            return 0
+        return self.width - len(self.jobs)
+
+    def submit(self, number: int, job: Job, alone: bool) -> None:
+        """Start a job.
+
+        Raises:
+            OSError, EOFError: there is no process, and none can be started.
+        """
+        if self.process is None:
+            self.start()
+        self.jobs[number], self.alone = job, alone or self.width == 1
+        self.send(number, pickle.dumps(job))
+
+    def start(self) -> None:
+        """Start the process; again, if somebody killed the fork server meanwhile, which comes anew then."""
+        self.output.write_bytes(b"")
+        self.reason = ""
+        for left in reversed(range(TRIES)):
+            ours, theirs = multiprocessing.Pipe()
+            arguments = (theirs, self.visible, self.width, self.output)
+            process = multiprocessing.get_context("forkserver").Process(target=serve, args=arguments, daemon=True)
+            try:
+                process.start()
+            except (EOFError, OSError):
+                if not left:
+                    raise
+                time.sleep(PAUSE)
+            else:
+                self.process, self.pipe = process, ours
+                return
+            finally:
+                theirs.close()
+
+    def send(self, number: int, job: bytes | None) -> None:
+        with suppress(OSError):  # its process has just died, which is seen next
+            self.pipe.send((number, job))
+
+    def poll(self) -> Iterator[News]:
+        """What its process has sent; a job that it sent the end of is there no more."""
+        code = self.process.exitcode  # first: what it has sent by then is all
+        for sent in received(self.pipe):
+            match sent:
+                case str():
+                    self.reason = sent
+                case (number, Begun() | Progress() as news):
+                    yield number, news
+                case (number, end):
+                    alone, self.alone = self.alone, False
+                    del self.jobs[number]
+                    # without memory although it had the process to itself
+                    yield number, Result(schema.FAILED, end.reason) if alone and isinstance(end, Lost) else end
+        if code is not None:
+            yield from self.bury(self.reason or death(code))
+        elif not self.jobs and self.width == 1 and self.visible is None:
+            self.end()  # its memory is free for the next job
+
+    def bury(self, reason: str) -> Iterator[News]:
+        """The process has died: its only job did it, or one of them."""
+        left = self.end()
+        for number, job in left.items():
+            write_down(job, reason, self.output)
+            yield number, Lost(reason, Fault.OWN if len(left) == 1 else Fault.SHARED)
+
+    def kill_for(self, guilty: int) -> Iterator[News]:
+        """End the process because of one of its jobs."""
+        yield from self.poll()
+        for number in self.end():
+            own = number == guilty
+            yield number, Lost("it hung", Fault.OWN) if own else Lost("another job hung", Fault.NONE)
+
+    def end(self) -> dict[int, Job]:
+        """End the process if there is one; what it left unfinished."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+            self.pipe.close()
+            self.process = None
+        left, self.jobs, self.alone = self.jobs, {}, False
+        return left
+
+
+class Pool:
+    """Runs jobs in processes.
+
+    Args:
+        gpus: a process for each, by its name in `CUDA_VISIBLE_DEVICES` (`gans.compute.devices.visible`); for None,
+            one that computes on the CPU.
+        width: jobs at a time in each; a single one is killed when it is out of time.
+        grace: seconds that others have to end in after they were cancelled, when they next report something.
     """
 
     deaths = 1
-    grace = 0.0
 
-    def __init__(self, parallel: int) -> None:
-        self.parallel = parallel
-        self.workers: dict[int, Worker] = {}
-        self.begun: list[int] = []
+    def __init__(self, gpus: Sequence[str | None], width: int, grace: float = GRACE) -> None:
+        self.grace = grace
+        self.folder = tempfile.TemporaryDirectory(prefix="processes-")
+        self.workers = [Worker(gpu, width, Path(self.folder.name) / f"{n}.txt") for n, gpu in enumerate(gpus)]
+        self.news: list[News] = []
 
     def room(self, alone: bool = False) -> bool:
-        return len(self.workers) < self.parallel
+        return any(worker.free(alone) for worker in self.workers)
 
     def submit(self, number: int, job: Job, alone: bool = False) -> None:
-        ours, theirs = multiprocessing.Pipe()
-        process = start(work, job, theirs)
-        theirs.close()
-        self.workers[number] = Worker(process, ours)
-        self.begun.append(number)
+        worker = max(self.workers, key=lambda worker: worker.free(alone))
+        try:
+            worker.submit(number, job, alone)
+        except (EOFError, OSError) as error:
+            self.news.append((number, Lost(f"its process did not start: {brief(error)}", Fault.OWN)))
 
     def cancel(self, number: int, force: bool = False) -> None:
-        self.workers[number].process.kill()
-        self.workers[number].process.join()
+        worker = next(worker for worker in self.workers if number in worker.jobs)
+        if force or worker.width == 1:
+            self.news.extend(worker.kill_for(number))
+        else:
+            worker.send(number, None)
 
     def poll(self, seconds: float) -> Iterator[News]:
-        begun, self.begun = self.begun, []
-        yield from ((number, Begun()) for number in begun)
-        wait([end for w in self.workers.values() for end in (w.pipe, w.process.sentinel)], timeout=seconds)
-        for number, worker in list(self.workers.items()):
-            code = worker.process.exitcode  # first: what it has sent by then is all
-            for sent in received(worker.pipe):
-                if isinstance(sent, Result):
-                    worker.result = sent
-                else:
-                    yield number, Progress(*sent)
-            if code is not None:
-                del self.workers[number]
-                worker.pipe.close()
-                yield number, worker.result or Lost(death(code), Fault.OWN)
+        news, self.news = self.news, []
+        yield from news
+        working = [worker for worker in self.workers if worker.process]
+        wait([end for w in working for end in (w.pipe, w.process.sentinel)], timeout=0 if news else seconds)
+        for worker in working:
+            yield from worker.poll()
 
     def close(self) -> None:
-        for worker in self.workers.values():
-            worker.process.kill()
-            worker.process.join()
-
-
-def start(target: Callable[..., None], *arguments: object) -> Any:
-    """A process; it is started again if somebody killed the fork server meanwhile, which comes anew then."""
-    context = multiprocessing.get_context("forkserver")
-    for _ in range(TRIES):
-        process = context.Process(target=target, args=arguments, daemon=True)
-        with suppress(EOFError, ConnectionError):
-            process.start()
-            return process
-    raise InputError("the fork server of Python dies whenever it is started; see its messages above")
+        for worker in self.workers:
+            worker.end()
+        self.folder.cleanup()
 
 
 def received(pipe: Connection) -> Iterator[Any]:
@@ -107,32 +199,12 @@ def received(pipe: Connection) -> Iterator[Any]:
             yield pipe.recv()
 
 
-def work(job: Job, pipe: Connection) -> None:
-    """In the worker: do the job, send progress and the result, say nothing on the terminal."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner handles Ctrl-C
-    threading.Thread(target=die_with, args=(pipe,), daemon=True).start()
-    try:
-        redirect(job.log)
-    except OSError as error:
-        pipe.send(failure(error))
-    else:
-        pipe.send(job.run(lambda images, values: pipe.send((images, dict(values)))))
-
-
-def redirect(log: Path) -> None:
-    """Let what this process prints go to a file."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    take_any_text()
-
-
-def die_with(pipe: Connection) -> None:
-    """Exit when the runner's end of the pipe closes; the runner never sends anything."""
-    with suppress(EOFError, OSError):
-        pipe.recv()
-    os._exit(1)
+def write_down(job: Job, reason: str, output: Path) -> None:
+    """Keep in a job's log how its process died, and the last that it printed."""
+    tail = output.read_text(errors="replace")[-TAIL:]
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("a") as log:
+        log.write(f"the process died: {reason}\n{tail}")
 
 
 def death(code: int) -> str:

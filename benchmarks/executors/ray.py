@@ -22,13 +22,13 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.executors.processes import redirect
+from benchmarks.executors.worker import opened
 from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Report, Result
 from benchmarks.storage import Mirror, read_token, write_token
 from gans import schema
@@ -229,16 +229,8 @@ def work(number: int, job: Job, site: Site, admitted: frozenset[str], mailbox: A
 @contextmanager
 def logged(log: Path) -> Iterator[None]:
     """What this process prints goes to a file meanwhile."""
-    kept = [os.dup(stream) for stream in (1, 2)]
-    redirect(log)
-    try:
+    with opened(log) as file, redirect_stdout(file), redirect_stderr(file):
         yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for stream, copy in enumerate(kept, 1):
-            os.dup2(copy, stream)
-            os.close(copy)
 
 
 # --- at the runner

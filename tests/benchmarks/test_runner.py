@@ -16,8 +16,7 @@ import torch
 
 from benchmarks import plan as plans
 from benchmarks.executors import executor
-from benchmarks.executors.gpu import GpuPool
-from benchmarks.executors.processes import Processes
+from benchmarks.executors.processes import Pool
 from benchmarks.job import Ended, Event, Job, Started
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
@@ -193,7 +192,7 @@ def test_the_report_is_kept_with_the_invocation(finished):
 def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finished, tmp_path, monkeypatch):
     """All at once, on two processes in the place of GPUs, with one CPU thread each as in the other run."""
     bench, _ = finished
-    monkeypatch.setattr("benchmarks.executors.executor", lambda *asked: GpuPool([None, None], 3))
+    monkeypatch.setattr("benchmarks.executors.executor", lambda *asked: Pool([None, None], 3))
     (tmp_path / "tiny.toml").write_text(TINY)
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     machine = Machine("cpu", devices.cores(), tmp_path / "runs")
@@ -323,8 +322,8 @@ def test_the_room_on_a_gpu_is_asked_once(two_cards):
 def test_cells_run_on_all_gpus_unless_one_is_named(two_cards, monkeypatch):
     def pool(machine: Machine, spread: int = 0) -> tuple[list[str | None], int]:
         found = executor(machine, 60, 32, spread)
-        assert isinstance(found, GpuPool)
-        return [worker.visible for worker in found.workers], found.width
+        assert isinstance(found, Pool)
+        return [worker.visible for worker in found.workers], found.workers[0].width
 
     assert pool(Machine()) == (["0", "1"], 4)
     assert pool(Machine("cuda:1", jobs=3)) == (["1"], 3)
@@ -342,8 +341,8 @@ def test_cells_on_a_cpu_have_processes(monkeypatch):
         (Machine("cpu", jobs=3), 5, 3),
     ):
         found = executor(machine, 60, 16, spread)
-        assert isinstance(found, Processes)
-        assert found.parallel == at_a_time
+        assert isinstance(found, Pool)
+        assert [(worker.visible, worker.width) for worker in found.workers] == [(None, 1)] * at_a_time
     assert (Machine("cpu").threads(16), Machine("cpu", jobs=3).threads(16)) == (1, 2)
 
 

@@ -29,7 +29,7 @@ from optuna.exceptions import TrialPruned
 from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
 
-from benchmarks.executors.gpu import GpuPool
+from benchmarks.executors.processes import Pool
 from benchmarks.job import Ended, Job, Result
 from benchmarks.options import Machine
 from gans.config import experiment, flatten
@@ -713,9 +713,9 @@ def test_trials_share_the_process_of_a_gpu(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     widths = []
 
-    def pool(machine: Machine, jobs: int, side: int, spread: int) -> GpuPool:
+    def pool(machine: Machine, jobs: int, side: int, spread: int) -> Pool:
         widths.append(jobs)
-        return GpuPool([None], 2)
+        return Pool([None], 2)
 
     monkeypatch.setattr("benchmarks.executors.executor", pool)
     request = Request(

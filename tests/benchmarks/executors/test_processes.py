@@ -1,99 +1,58 @@
-"""Processes of this machine: results, crashes, time limits, and workers that never outlive the runner."""
+"""Processes of this machine, of one job or of several: results, crashes, time limits, and what outlives whom."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import psutil
+import pytest
 
-from benchmarks.executors.processes import Processes
-from benchmarks.job import Ended, Job, Progressed, Result, Started
+from benchmarks.executors.processes import Pool
+from benchmarks.job import Ended, Fault, Job, Lost, Progressed, Result, Started
 from benchmarks.supervisor import Supervisor
-from tests.benchmarks.toys import endless, killed, raising, refusing, slow, well
+from tests.benchmarks.toys import (
+    aborting,
+    endless,
+    exiting,
+    greedy,
+    insatiable,
+    killed,
+    leaving,
+    raising,
+    refusing,
+    steady,
+    telling,
+    well,
+)
 from tests.conftest import until
 
+ROOT = Path(__file__).parents[3]
+LATE = Result("timed out", "still running after 0.0333333 minutes")
 
-def run(tmp_path, calls, parallel=2, seconds=60.0):
-    jobs = [Job(name, call, tmp_path / name, 10, seconds) for name, call in calls.items()]
-    return list(Supervisor(Processes(parallel), jobs).events())
+multiprocessing.set_forkserver_preload(["tests.benchmarks.toys", "benchmarks.executors.worker"])
+
+
+def run(tmp_path, calls, processes=2, width=3, pool=None):
+    jobs = [
+        Job(name, call, tmp_path / name, 10, 2.0 if call in (endless, telling) else 60.0)
+        for name, call in calls.items()
+    ]
+    return list(Supervisor(pool or Pool([None] * processes, width, grace=0.5), jobs).events())
 
 
 def results(events):
     return {event.job.name: event.result for event in events if isinstance(event, Ended)}
 
 
-def test_a_job_reports_progress_and_result(tmp_path):
-    events = run(tmp_path, {"well": well})
-    assert isinstance(events[0], Started)
-    assert [(e.images, e.values) for e in events if isinstance(e, Progressed)] == [(3, {"loss": 0.5})]
-    assert results(events) == {"well": Result("finished")}
-    assert (tmp_path / "well" / "log.txt").read_text() == "said on standard output\n"
-
-
-def test_one_failure_does_not_stop_the_others(tmp_path):
-    calls = {"raising": raising, "killed": killed, "refusing": refusing, "well": well}
-    ended = results(run(tmp_path, calls, parallel=1))
-    assert ended["raising"] == Result("failed", "ValueError: first line")
-    assert ended["killed"] == Result("failed", "killed by SIGKILL (out of memory?)")
-    assert ended["refusing"] == Result("failed", "the folder is in use")
-    assert ended["well"] == Result("finished")
-
-
-def test_the_time_limit_is_hard(tmp_path):
-    ended = results(run(tmp_path, {"endless": endless}, seconds=1.2))
-    assert ended["endless"] == Result("timed out", "still running after 0.02 minutes")
-
-
-def test_never_more_than_parallel_at_a_time(tmp_path):
-    events = run(tmp_path, {f"slow{i}": slow for i in range(5)}, parallel=2)
-    running, most = 0, 0
-    for event in events:
-        running += isinstance(event, Started) - isinstance(event, Ended)
-        most = max(most, running)
-    assert most == 2
-    assert len(results(events)) == 5
-
-
-def test_closing_the_events_stops_its_workers(tmp_path):
-    pidfile = tmp_path / "pid"
-    job = Job("endless", partial(endless, pidfile=str(pidfile)), tmp_path, 0, 60)
-    events = Supervisor(Processes(1), [job]).events()
-    assert isinstance(next(events), Started)
-    pid = wait_for(pidfile)
-    events.close()
-    assert gone(pid)
-
-
-RUNNER = """
-import sys
-from functools import partial
-from pathlib import Path
-from benchmarks.executors.processes import Processes
-from benchmarks.job import Job
-from benchmarks.supervisor import Supervisor
-from tests.benchmarks.toys import endless
-
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    job = Job("endless", partial(endless, pidfile=str(folder / "pid")), folder, 0, 60)
-    list(Supervisor(Processes(1), [job]).events())
-"""
-
-
-def test_a_killed_runner_takes_its_workers_along(tmp_path):
-    script = tmp_path / "runner.py"
-    script.write_text(RUNNER)
-    root = str(Path(__file__).parents[3])
-    runner = subprocess.Popen([sys.executable, script, tmp_path], env={**os.environ, "PYTHONPATH": root})
-    pid = wait_for(tmp_path / "pid")
-    runner.send_signal(signal.SIGKILL)
-    runner.wait()
-    until(lambda: gone(pid))
+def starts(folder: Path) -> list[str]:
+    return (folder / "starts.txt").read_text().split()
 
 
 def wait_for(pidfile: Path) -> int:
@@ -107,6 +66,140 @@ def gone(pid: int) -> bool:
         return True
 
 
+ENDS = {
+    well: Result("finished"),
+    raising: Result("failed", "ValueError: first line"),
+    refusing: Result("failed", "the folder is in use"),
+    leaving: Result("failed", "SystemExit: 3"),
+    exiting: Result("failed", "the worker exited with code 3"),
+    aborting: Result("failed", "killed by SIGABRT"),
+    killed: Result("failed", "killed by SIGKILL (out of memory?)"),
+    insatiable: Result("failed", "MemoryError: tried to allocate 999 GiB"),
+    endless: LATE,
+    telling: LATE,
+}
+
+
+@pytest.mark.parametrize(("processes", "width"), [(4, 1), (2, 3)])
+def test_jobs_end_in_every_way_and_cost_no_other(tmp_path, processes, width):
+    calls = {call.__name__: call for call in ENDS}
+    shared = partial(steady, shared=str(tmp_path), seconds=0.7)
+    events = run(tmp_path, calls | {f"steady{n}": shared for n in range(3)}, processes, width)
+    found = results(events)
+    assert {call: found[call.__name__] for call in ENDS} == ENDS
+    assert [found[f"steady{n}"].status for n in range(3)] == ["finished"] * 3
+    # each starts once and ends once, whatever became of its neighbours
+    for kind in (Started, Ended):
+        assert sorted(event.job.name for event in events if isinstance(event, kind)) == sorted(found)
+    assert [(e.images, e.values) for e in events if isinstance(e, Progressed) and e.job.name == "well"] == [
+        (3, {"loss": 0.5})
+    ]
+    assert (tmp_path / "well" / "log.txt").read_text() == "said on standard output\n"
+    log = (tmp_path / "aborting" / "log.txt").read_text()
+    assert "the process died: killed by SIGABRT" in log
+    assert "in aborting" in log  # where it was, as faulthandler says
+
+
+@pytest.mark.parametrize(("processes", "width", "at_once"), [(2, 3, 6), (3, 1, 3)])
+def test_as_many_jobs_at_a_time_as_there_is_room_for(tmp_path, processes, width, at_once):
+    calls = {f"steady{n}": partial(steady, shared=str(tmp_path), starts=at_once) for n in range(7)}
+    events = run(tmp_path, calls, processes, width)
+    where = {name: result.reason for name, result in results(events).items()}
+    assert len(set(where.values())) == (2 if width > 1 else 7)  # a job on the CPU has a process of its own
+    running = [0]
+    for event in events:
+        running.append(running[-1] + isinstance(event, Started) - isinstance(event, Ended))
+    assert max(running) == at_once
+    # dealt out in turn, not one process after the other
+    assert where["steady0"] != where["steady1"]
+
+
+def test_the_guilty_one_is_found_and_the_innocent_finish_together(tmp_path):
+    calls = {
+        "aborting": partial(aborting, shared=str(tmp_path), others=3),
+        **{f"steady{n}": partial(steady, shared=str(tmp_path), starts=6) for n in range(3)},
+    }
+    ended = results(run(tmp_path, calls, processes=1, width=4))
+    assert ended["aborting"] == Result("failed", "killed by SIGABRT")
+    assert [ended[f"steady{n}"].status for n in range(3)] == ["finished"] * 3
+    # the three begin together, die together, and go on together when the guilty one has died alone
+    begun = starts(tmp_path)
+    assert len(begun) == 6
+    assert len(set(begun)) == len(set(begun[3:])) + 1 == 2
+
+
+def test_a_job_without_memory_beside_others_goes_on_alone(tmp_path):
+    calls = {f"greedy{n}": partial(greedy, shared=str(tmp_path)) for n in range(2)}
+    ended = results(run(tmp_path, calls | {"well": well}, processes=1, width=4))
+    assert {result.status for result in ended.values()} == {"finished"}
+    begun = starts(tmp_path)
+    assert len(begun) == 3  # the second of them twice
+    assert len(set(begun)) == 1  # the process lived on
+
+
+@pytest.mark.parametrize(("late", "processes"), [(telling, 1), (endless, 2)])
+def test_a_job_that_is_late_costs_others_nothing_and_one_that_hangs_its_process(tmp_path, late, processes):
+    waiting = partial(steady, shared=str(tmp_path), starts=processes, seconds=3.5 if late is telling else 0.0)
+    ended = results(run(tmp_path, {"late": late, "steady": waiting}, processes=1))
+    assert ended["late"] == LATE
+    assert ended["steady"].status == "finished"
+    assert len(set(starts(tmp_path))) == processes
+
+
+def test_a_process_that_does_not_start_is_a_lost_job(tmp_path, monkeypatch):
+    def start(process):
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr("benchmarks.executors.processes.PAUSE", 0.0)
+    monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", start)
+    pool = Pool([None], 1)
+    pool.submit(0, Job("well", well, tmp_path, 0, 60))
+    assert list(pool.poll(0)) == [(0, Lost("its process did not start: EOFError: unexpected EOF", Fault.OWN))]
+    assert pool.room()
+    pool.close()
+
+
+RUNNER = """
+import sys
+from functools import partial
+from pathlib import Path
+from benchmarks.executors.processes import Pool
+from benchmarks.job import Job
+from benchmarks.supervisor import Supervisor
+from tests.benchmarks.toys import endless
+
+if __name__ == "__main__":
+    folder, width = Path(sys.argv[1]), int(sys.argv[2])
+    calls = [partial(endless, pidfile=str(folder / f"pid{n}")) for n in range(2)]
+    jobs = [Job(f"endless{n}", call, folder, 0, 60) for n, call in enumerate(calls)]
+    list(Supervisor(Pool([None, None], width), jobs).events())
+"""
+
+
+@pytest.mark.parametrize(("how", "width"), [(signal.SIGKILL, 1), (signal.SIGKILL, 3), (signal.SIGINT, 3)])
+def test_a_runner_takes_its_processes_along(tmp_path, how, width):
+    script = tmp_path / "runner.py"
+    script.write_text(RUNNER)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), str(tmp_path), str(width)]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as runner:
+        pids = {wait_for(tmp_path / f"pid{n}") for n in range(2)}
+        assert len(pids) == 2
+        runner.send_signal(how)
+        runner.wait(timeout=300)
+    until(lambda: all(gone(pid) for pid in pids))
+
+
+def test_closing_the_events_stops_the_processes(tmp_path):
+    pidfile = tmp_path / "pid"
+    job = Job("endless", partial(endless, pidfile=str(pidfile)), tmp_path, 0, 60)
+    events = Supervisor(Pool([None], 1), [job]).events()
+    assert isinstance(next(events), Started)
+    pid = wait_for(pidfile)
+    events.close()
+    assert gone(pid)
+
+
 HURRIED = """
 from multiprocessing import forkserver
 from benchmarks.executors.processes import preload
@@ -117,13 +210,52 @@ raise KeyboardInterrupt
 
 
 def test_a_runner_that_ends_at_once_takes_the_server_along_that_still_imports():
-    done = subprocess.run(
-        [sys.executable, "-c", HURRIED],
-        cwd=Path(__file__).parents[3],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=30,
-        check=False,
-    )
+    command = [sys.executable, "-c", HURRIED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=30, check=False)
     pid = int(done.stdout)
     until(lambda: gone(pid), seconds=10)
+
+
+# --- on a GPU
+
+
+def on_gpu(report, folder, shared, seconds=1.0):
+    """Works on its stream for some time, and says which that is."""
+    import torch
+
+    until = time.monotonic() + seconds
+    x = torch.randn(256, 256, device="cuda")
+    while time.monotonic() < until:
+        x = (x @ x).tanh()
+    torch.cuda.current_stream().synchronize()
+    return Result("finished", f"{torch.cuda.device_count()} {torch.cuda.current_stream().cuda_stream}")
+
+
+def asserting(report, folder):
+    """An index out of range: from here on every call of the process fails."""
+    import torch
+
+    time.sleep(0.5)
+    torch.zeros(3, device="cuda")[torch.tensor([7], device="cuda")].item()
+    return Result("finished")
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not has_gpu(), reason="needs a CUDA device")
+def test_a_cuda_error_fails_the_guilty_job_only_and_others_have_streams_of_their_own(tmp_path):
+    calls = {"asserting": asserting, **{f"work{n}": partial(on_gpu, shared=str(tmp_path)) for n in range(3)}}
+    ended = results(run(tmp_path, calls, pool=Pool(["0"], 4)))
+    guilty = ended.pop("asserting")
+    assert guilty.status == "failed"
+    assert "CUDA error" in guilty.reason
+    assert "device-side assert" in (tmp_path / "asserting" / "log.txt").read_text()
+    assert {result.status for result in ended.values()} == {"finished"}
+    seen = {tuple(result.reason.split()) for result in ended.values()}
+    assert {gpus for gpus, _ in seen} == {"1"}
+    assert len({stream for _, stream in seen} - {"0"}) == 3

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.executors import executor
 from benchmarks.executors import ray as executors
-from benchmarks.executors.processes import Processes
+from benchmarks.executors.processes import Pool
 from benchmarks.executors.ray import Cluster, Node, RayExecutor, Refused, Site, build, device, joined, refusal
 from benchmarks.job import Fault, Job, Progressed, Restarted
 from benchmarks.options import Machine
@@ -75,7 +75,7 @@ def test_jobs_end_as_they_do_in_processes(local, tmp_path):
     calls |= {f"slow{n}": slow for n in range(3)}
     jobs = jobs_of(tmp_path, calls)
     here = list(Supervisor(RayExecutor(local, 1, most=3), jobs).events())
-    assert results(here) == results(list(Supervisor(Processes(3), jobs).events()))
+    assert results(here) == results(list(Supervisor(Pool([None] * 3, 1), jobs).events()))
     assert [(e.images, e.values) for e in here if isinstance(e, Progressed) and e.job.name == "well"] == [
         (3, {"loss": 0.5})
     ]

@@ -1,0 +1,204 @@
+"""The process of a GPU or of a job on the CPU, which `benchmarks.executors.processes` starts.
+
+On a GPU each job is a thread, on a stream of its own. What the jobs of a process share is the same for all of
+them, or guarded where it is:
+
+- torch's random state: networks are built one after the other (`gans.seeds.forked`); all else has generators;
+- float32 products on TF32 cores or not: blocks that differ take turns (`gans.compute.precision.Units`);
+- CUDA graphs: recorded one at a time (`gans.compute.devices.RECORDING`), replayed at once;
+- threads of torch and BLAS, glibc's memory: alike (`gans.compute.devices.prepare`), which also keeps cuDNN from
+  choosing kernels by trial;
+- data sets and reference features: the first job loads them, the others find them (`gans.data.datasets`,
+  `gans.fidelity.reference`);
+- matplotlib: draws in one thread at a time (`gans.pictures.figures`);
+- standard output: goes to the log of the job whose thread prints (`Logs`);
+- signals: answered by the main thread, and only there;
+- a torch.compile: one at a time, by torch's own lock;
+- autograd: torch works off all jobs' backward passes in one thread for the GPU; recorded steps have none;
+- peak memory: the process's, so each job reports that of all; joules are the GPU's in any case;
+- memory that a job frees: stays with the stream, so streams are handed on from job to job.
+
+What has one thread for itself, gradients on or off, autocast, the current device and stream, no job has to guard.
+Ray belongs to a whole process: jobs whose workers it holds run one at a time.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TextIO
+
+from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Result, failure
+from gans import schema
+from gans.errors import Stopped
+
+LOST = 77  # exit code of a process whose device fails every call
+
+
+class OutOfTime(Stopped):
+    """Raised in a job that reports something after it was cancelled."""
+
+    status = schema.TIMED_OUT
+
+
+def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> None:
+    """Do what the runner orders until that is gone.
+
+    Args:
+        pipe: to the runner.
+        visible: the GPU, as `CUDA_VISIBLE_DEVICES` names it; None: jobs compute on the CPU.
+        width: jobs at a time; if it is one, it runs in the main thread.
+        output: file for what libraries print, and for all else that is not from the thread of a job.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner handles Ctrl-C
+    rest = opened(output)
+    for stream in (1, 2):
+        os.dup2(rest.fileno(), stream)
+    logs = Logs(rest)
+    sys.stdout = sys.stderr = logs
+    faulthandler.enable(rest)  # where each thread was, should the process crash
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    Process(pipe, logs, Cpu() if visible is None else Gpu(), width).serve()
+
+
+class Cpu:
+    """What jobs compute on.
+
+    Attributes:
+        full: what is raised when there is no memory left.
+    """
+
+    full: tuple[type[BaseException], ...] = (MemoryError,)
+
+    def lost(self) -> bool:
+        """Whether every call fails from now on."""
+        return False
+
+    def stream(self) -> AbstractContextManager[None]:
+        """A stream that no other job is on."""
+        return nullcontext()
+
+
+class Gpu(Cpu):
+    """The one GPU that the process sees."""
+
+    def __init__(self) -> None:
+        import torch  # the fork server has it already; on a CPU, nobody waits for it
+
+        from gans.compute import devices
+
+        self.device, self.devices = torch.device("cuda", 0), devices
+        self.full = (MemoryError, torch.OutOfMemoryError)
+        self.streams = devices.Streams(self.device)
+        # CUDA starts while the first jobs read their data
+        threading.Thread(target=self.lost, daemon=True).start()
+
+    def lost(self) -> bool:
+        return self.devices.lost(self.device)
+
+    def stream(self) -> AbstractContextManager[None]:
+        return self.streams.one()
+
+
+def opened(log: Path) -> TextIO:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace")
+
+
+class Logs(io.TextIOBase):
+    """Standard output of a process whose threads have a log each; what other threads print goes to `rest`."""
+
+    def __init__(self, rest: TextIO) -> None:
+        self.rest = rest
+        self.own = threading.local()
+
+    @contextmanager
+    def into(self, log: Path) -> Iterator[None]:
+        """What this thread prints goes to the end of a file."""
+        with opened(log) as self.own.file:
+            try:
+                yield
+            finally:
+                del self.own.file
+
+    def write(self, text: str) -> int:
+        file: TextIO = getattr(self.own, "file", self.rest)
+        return file.write(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.rest.fileno()
+
+
+class Process:
+    """Does jobs for the runner: an order is a job's number with the job (pickled), or with None to cancel it."""
+
+    def __init__(self, pipe: Connection, logs: Logs, device: Cpu, width: int) -> None:
+        self.pipe, self.logs, self.device, self.width = pipe, logs, device, width
+        self.sending, self.reading = threading.Lock(), threading.Lock()
+        self.orders: SimpleQueue[tuple[int, bytes]] = SimpleQueue()
+        self.cancelled: set[int] = set()
+
+    def serve(self) -> None:
+        """In the main thread."""
+        threading.Thread(target=self.listen, daemon=True).start()
+        while True:
+            order = self.orders.get()
+            if self.width > 1:
+                threading.Thread(target=self.work, args=order, daemon=True).start()
+            else:
+                self.work(*order)
+
+    def listen(self) -> None:
+        """In a thread: take orders, and exit when the runner's end of the pipe closes."""
+        with suppress(EOFError, OSError):
+            while True:
+                number, job = self.pipe.recv()
+                if job is None:
+                    self.cancelled.add(number)
+                else:
+                    self.cancelled.discard(number)
+                    self.orders.put((number, job))
+        os._exit(1)
+
+    def send(self, news: News | str) -> None:
+        with self.sending, suppress(BrokenPipeError):  # `listen` sees that the runner is gone
+            self.pipe.send(news)
+
+    def work(self, number: int, pickled: bytes) -> None:
+        """Do a job, and send its end; a job that cannot be read concerns no other."""
+
+        def report(images: int, values: Mapping[str, float]) -> None:
+            if number in self.cancelled:
+                raise OutOfTime(job.overdue.reason)
+            self.send((number, Progress(images, dict(values))))
+
+        self.send((number, Begun()))
+        end: Result | Lost
+        try:
+            with self.reading:  # imports what the job needs, which threads had better not do at once
+                job: Job = pickle.loads(pickled)
+            with self.logs.into(job.log), self.device.stream():
+                end = job.call(report, job.folder)
+        except BaseException as error:  # that of sys.exit too
+            end = failure(error)
+            if isinstance(error, self.device.full):
+                end = Lost(end.reason, Fault.MEMORY)
+        if (isinstance(end, Lost) or end.status == schema.FAILED) and self.device.lost():
+            # so will be every other job's next call: nothing that they could say of themselves would be true
+            self.send(end.reason)
+            os._exit(LOST)
+        self.send((number, end))
