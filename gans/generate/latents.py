@@ -20,9 +20,6 @@ Between = Callable[[Tensor, Tensor, Tensor], Tensor]
 NEARLY_PARALLEL = 1e-6  # sine of the angle below which two latents have no circle through them
 
 
-# --- drawing
-
-
 def draw(count: int, length: int, seed: int) -> Tensor:
     """Latents (count, length) of a seed, on the CPU; the first ones do not depend on how many follow.
 
@@ -57,21 +54,12 @@ def truncated(z: Tensor, limit: float, seed: int) -> Tensor:
     return z
 
 
-# --- between two latents
-
-
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """The straight line: (1 - t) a + t b. Its middle is shorter than the latents that a generator was trained on.
 
-    Args:
-        a, b: latents (length,) or (n, length).
-        t: places from 0 to 1, (n,).
-
-    Returns:
-        (n, length).
+    a and b are (length,) or (n, length), t are n places from 0 to 1; returns (n, length).
     """
-    t = t[:, None]
-    return (1 - t) * a + t * b
+    return (1 - t[:, None]) * a + t[:, None] * b
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
@@ -81,30 +69,20 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     ways, there is no one circle, and the straight line is taken. Arguments as for `lerp`.
     """
     a, b = torch.broadcast_tensors(a, b)
-    cosine = torch.cosine_similarity(a.double(), b.double(), dim=-1).clamp(-1, 1)
-    angle = torch.acos(cosine)
-    sine = torch.sin(angle)
-    flat = sine < NEARLY_PARALLEL
-    safe, where = sine.masked_fill(flat, 1), t.double()
-    first = torch.where(flat, 1 - where, torch.sin((1 - where) * angle) / safe)
-    second = torch.where(flat, where, torch.sin(where * angle) / safe)
-    return (first[:, None] * a + second[:, None] * b).to(a.dtype)
+    angle = torch.acos(torch.cosine_similarity(a.double(), b.double(), dim=-1).clamp(-1, 1))
+    where, sine = t.double(), torch.sin(angle)
+    first, second = torch.sin((1 - where) * angle) / sine, torch.sin(where * angle) / sine
+    circle = (first[:, None] * a + second[:, None] * b).to(a.dtype)
+    return torch.where((sine < NEARLY_PARALLEL)[..., None], lerp(a, b, t), circle)
 
 
 BETWEEN: dict[str, Between] = {"slerp": slerp, "lerp": lerp}
 
 
 def path(stops: Tensor, steps: int, between: Between, closed: bool = False) -> Tensor:
-    """From stop to stop.
+    """From stop to stop, `steps` from one to the next; (k, length) become ((k - 1) * steps + 1, length).
 
-    Args:
-        stops: latents (k, length), k >= 2.
-        steps: from one stop to the next.
-        between: `lerp` or `slerp`.
-        closed: go on from the last stop to the first, which is not repeated: the path can be played for ever.
-
-    Returns:
-        ((k - 1) * steps + 1, length), every stop among them; if closed, (k * steps, length).
+    A closed path goes on from the last stop to the first, which is not repeated: (k * steps, length).
     """
     t = torch.arange(steps) / steps
     ends = [*stops[1:], stops[0]] if closed else stops[1:]
@@ -112,17 +90,11 @@ def path(stops: Tensor, steps: int, between: Between, closed: bool = False) -> T
     return torch.cat(parts if closed else [*parts, stops[-1:]])
 
 
-# --- planes
-
-
 def plane(corners: Tensor, size: int, between: Between) -> Tensor:
-    """The square whose corners are three latents and what they imply: top left, top right, bottom left.
+    """The square whose corners are three latents, top left, top right and bottom left, and what they imply.
 
     The fourth corner is top right + bottom left - top left, brought to their mean length (a J-diagram: White 2016,
-    section 3.2).
-
-    Returns:
-        (size * size, length), row by row.
+    section 3.2). Returns (size * size, length), row by row.
     """
     a, b, c = corners
     d = b + c - a
@@ -135,16 +107,9 @@ def plane(corners: Tensor, size: int, between: Between) -> Tensor:
 def directions(z: Tensor, images: Tensor, count: int) -> Tensor:
     """The orthogonal latent directions along which images change most, on average over all latents.
 
-    By Stein's lemma the covariance of standard normal latents with the pixels is the generator's mean derivative;
-    its left singular vectors are these directions, the strongest first.
-
-    Args:
-        z: latents (n, length), standard normal.
-        images: their images, (n, ...), of any type.
-        count: how many directions.
-
-    Returns:
-        (count, length), of length 1 each, the largest entry of each positive.
+    By Stein's lemma the covariance of standard normal latents (n, length) with the pixels (n, ...) is the
+    generator's mean derivative; its left singular vectors are these directions, the strongest first. Returns
+    (count, length), of length 1 each, the largest entry of each positive.
     """
     pixels = images.flatten(1).double()
     covariance = z.double().T @ (pixels - pixels.mean(dim=0)) / len(z)
@@ -163,16 +128,10 @@ def around(center: Tensor, axes: Tensor, size: int, reach: float) -> Tensor:
     return torch.cat([rest + y * axes[1] + steps[:, None] * axes[0] for y in steps])
 
 
-# --- arithmetic
-
-
 def most_like(logits: Tensor, wanted: int, count: int) -> list[int]:
-    """The samples that a classifier gives the highest probability of class `wanted`, the highest first.
+    """At most `count` samples that look most like a class to a classifier with these logits (n, classes).
 
-    Args:
-        logits: (n, classes).
-        wanted: the class.
-        count: at most so many; fewer if fewer samples have this class as their likeliest.
+    The surest come first; samples whose likeliest class is another one do not count.
     """
     shares = logits.double().softmax(dim=1)[:, wanted]
     seen = logits.argmax(dim=1) == wanted

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from gans.files import write_bytes
 from gans.pictures import video
-from gans.pictures.grids import UNREADABLE, mosaic, tiles
+from gans.pictures.grids import UNREADABLE, enlarged, laid_out, tiles
 from gans.pictures.lettering import INK, PAPER, TEXT, fitted, font, pixels
 
 log = logging.getLogger("gans")
@@ -99,85 +99,45 @@ def _read(track: Track[Path], side: int, broken: list[Path]) -> Track[Images]:
     return Track(track.title, found)
 
 
-def _film(tracks: Sequence[Track[Images]], side: int, columns: int, colours: int) -> bytes:
-    count = max(len(track.grids) for track in tracks)
-    layout = Layout.of(len(tracks), side, columns)
-    titles = fitted((track.title for track in tracks), layout.grid)
+def _film(tracks: Sequence[Track[Images]], side: int, most: int, colours: int) -> bytes:
+    columns, scale = layout(len(tracks), side, most)
+    titles = fitted((track.title for track in tracks), scale * (columns * (side + 1) + 1))
     tracks = [replace(track, title=titles[track.title]) for track in tracks]
-    frames = [_frame(tracks, step / (count - 1), layout) for step in range(count)]
+    count = max(len(track.grids) for track in tracks)
+    shares = [step / (count - 1) for step in range(count)]
+    frames = [laid_out([_panel(t, share, columns, scale) for t in tracks], ACROSS, GAP, PAPER) for share in shares]
     return video.gif(frames, [FRAME] * (count - 1) + [HOLD], colours)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where panels and images go.
+def layout(panels: int, side: int, most: int) -> tuple[int, int]:
+    """How many images a side of a panel's grid has, and the factor that enlarges them.
 
-    Attributes:
+    Args:
+        panels: in a frame.
         side: of one image, in pixels.
-        columns: images a side of a panel's grid.
-        scale: by how much images are enlarged, without smoothing.
-        across: panels in a row.
-        down: panels below each other.
+        most: images a side of a grid.
     """
-
-    side: int
-    columns: int
-    scale: int
-    across: int
-    down: int
-
-    @classmethod
-    def of(cls, panels: int, side: int, columns: int) -> Layout:
-        across = min(panels, ACROSS)
-        room = WIDE // across // (side + 1)
-        columns = max(1, min(columns if panels == 1 else 4, columns, room))
-        native = columns * (side + 1) + 1
-        scale = max(1, round(LEAST / min(across, 2) / native))
-        return cls(side, columns, scale, across, math.ceil(panels / across))
-
-    @property
-    def grid(self) -> int:
-        """Side of a panel's grid."""
-        return (self.columns * (self.side + 1) + 1) * self.scale
-
-    @property
-    def panel(self) -> tuple[int, int]:
-        """Width and height of a panel: title, grid, bar and caption."""
-        return self.grid, self.grid + 2 * (TEXT + GAP) + BAR + GAP // 2
-
-    @property
-    def size(self) -> tuple[int, int]:
-        width, height = self.panel
-        return self.across * (width + GAP) + GAP, self.down * (height + GAP) + GAP
+    across = min(panels, ACROSS)
+    columns = max(1, min(most if panels == 1 else 4, most, WIDE // across // (side + 1)))
+    return columns, max(1, round(LEAST / min(across, 2) / (columns * (side + 1) + 1)))
 
 
-def _frame(tracks: Sequence[Track[Images]], share: float, layout: Layout) -> Image.Image:
-    mode = tracks[0].grids[tracks[0].at(share)][0].mode
-    frame = Image.new(mode, layout.size, PAPER)
-    width, height = layout.panel
-    for place, track in enumerate(tracks):
-        row, column = divmod(place, layout.across)
-        corner = (GAP + column * (width + GAP), GAP + row * (height + GAP))
-        _panel(frame, corner, track, share, layout)
-    return frame
-
-
-def _panel(
-    frame: Image.Image, corner: tuple[int, int], track: Track[Images], share: float, layout: Layout
-) -> None:
-    left, top = corner
+def _panel(track: Track[Images], share: float, columns: int, scale: int) -> Image.Image:
+    """Title, grid, progress bar and caption."""
     kimg = track.at(share)
-    draw = ImageDraw.Draw(frame)
+    grid = enlarged(laid_out(track.grids[kimg][: columns**2], columns), scale)
+    panel = Image.new(grid.mode, (grid.width, grid.height + 2 * (TEXT + GAP) + BAR + GAP // 2), PAPER)
+    panel.paste(grid, (0, TEXT + GAP))
+    draw = ImageDraw.Draw(panel)
     draw.fontmode = "1"  # no smoothed edges: they would cost colours and bytes
-    draw.text((left, top), track.title, fill=INK, font=font())
-    top += TEXT + GAP
-    frame.paste(mosaic(track.grids[kimg][: layout.columns**2], layout.columns, layout.grid), (left, top))
-    top += layout.grid + GAP // 2
-    draw.rectangle((left, top, left + layout.grid - 1, top + BAR - 1), fill=SHADE)
-    reached = round((layout.grid - 1) * kimg / track.last)
+    draw.text((0, 0), track.title, fill=INK, font=font())
+    top = TEXT + GAP + grid.height + GAP // 2
+    draw.rectangle((0, top, grid.width - 1, top + BAR - 1), fill=SHADE)
+    reached = round((grid.width - 1) * kimg / track.last)
     if reached:
-        draw.rectangle((left, top, left + reached, top + BAR - 1), fill=INK)
-    draw.text((left, top + BAR + GAP // 2), caption(kimg, layout.grid), fill=INK, font=font())
+        draw.rectangle((0, top, reached, top + BAR - 1), fill=INK)
+    draw.text((0, top + BAR + GAP // 2), caption(kimg, grid.width), fill=INK, font=font())
+    return panel
 
 
 def caption(kimg: float, most: int) -> str:

@@ -24,14 +24,29 @@ UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.
 
 def picture(images: Tensor, columns: int | None = None, least: int = 384) -> Image.Image:
     """A grid of uint8 images (n, c, h, w), enlarged without smoothing to at least `least` pixels a side."""
-    from torchvision.utils import make_grid  # seconds to import, only needed for pictures
+    single = photos(images)
+    grid = laid_out(single, columns or math.ceil(math.sqrt(len(single)))) if len(single) > 1 else single[0]
+    return enlarged(grid, max(1, math.ceil(least / min(grid.size))))
 
-    columns = columns or math.ceil(math.sqrt(len(images)))
-    grid = make_grid(images, nrow=columns, padding=1, pad_value=128)
-    image = Image.fromarray(grid.permute(1, 2, 0).numpy())
-    if images.shape[1] == 1:
-        image = image.convert("L")
-    scale = max(1, math.ceil(least / min(image.size)))
+
+def photos(images: Tensor) -> list[Image.Image]:
+    """Of uint8 images (n, c, h, w)."""
+    return [Image.fromarray(image.squeeze()) for image in images.permute(0, 2, 3, 1).numpy(force=True)]
+
+
+def laid_out(images: Sequence[Image.Image], columns: int, gap: int = 1, between: str = LINE) -> Image.Image:
+    """Images of one size in rows, with a gap around each."""
+    width, height = (side + gap for side in images[0].size)
+    across, down = min(columns, len(images)), math.ceil(len(images) / columns)
+    canvas = Image.new(images[0].mode, (across * width + gap, down * height + gap), between)
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        canvas.paste(image, (column * width + gap, row * height + gap))
+    return canvas
+
+
+def enlarged(image: Image.Image, scale: int) -> Image.Image:
+    """By a whole factor, without smoothing."""
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
 
 
@@ -70,18 +85,12 @@ def tiles(path: Path, side: int, columns: int = 8) -> list[Image.Image]:
 
 
 def mosaic(images: Sequence[Image.Image], columns: int, wide: int) -> Image.Image:
-    """Images of one size in rows on grey, enlarged by the whole factor that comes nearest to `wide` pixels.
+    """A grid, enlarged by the whole factor that comes nearest to `wide` pixels.
 
     What would be more than a quarter wider is made as small.
     """
-    width, height = (side + 1 for side in images[0].size)
-    rows = math.ceil(len(images) / columns)
-    canvas = Image.new(images[0].mode, (columns * width + 1, rows * height + 1), LINE)
-    for place, image in enumerate(images):
-        row, column = divmod(place, columns)
-        canvas.paste(image, (column * width + 1, row * height + 1))
-    scale = max(1, round(wide / canvas.width))
-    canvas = canvas.resize((canvas.width * scale, canvas.height * scale), Image.Resampling.NEAREST)
-    if canvas.width > 1.25 * wide:
-        canvas.thumbnail((wide, canvas.height))
-    return canvas
+    grid = laid_out(images, columns)
+    grid = enlarged(grid, max(1, round(wide / grid.width)))
+    if grid.width > 1.25 * wide:
+        grid.thumbnail((wide, grid.height))
+    return grid

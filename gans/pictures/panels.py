@@ -1,4 +1,4 @@
-"""Pictures of what a trained generator draws: its images' nearest training images, and its classes."""
+"""Pictures of a training: the generator's images, their nearest training images, classes drawn and held."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from gans.config import ShardedConfig
+from gans.data.images import ImageData
+from gans.data.shards import deal, histogram
 from gans.pictures.figures import one_at_a_time, save_figure
+from gans.pictures.lettering import brief
 
 COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
-ORDINALS = ("nearest", "2nd nearest", "3rd nearest")
 SCALE = 3  # times the data's largest class: where the scale of class shares ends
 INCH = 0.5  # side of one image: reports put two of these pictures in a row, 640 pixels each
 LETTERS = 11  # points: they are read at two thirds of that there
+# inches of a picture's cells, shrunk where there are too many for MOST in a row or column; what has less room than
+# its text is left out
+ACROSS, DOWN, MOST = 0.62, 0.34, 30.0
+NUMBER_ACROSS, LINE = 0.4, 0.15
 
 
 @one_at_a_time
@@ -33,7 +40,7 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
     title = (
         f"The sample grid's first images, and below each\nthe training images nearest in the {extractor} features"
     )
-    names = ["generated", *(_ordinal(place) for place in range(nearest.shape[1]))]
+    names = ["generated", "nearest", *(f"{n}. nearest" for n in range(2, nearest.shape[1] + 1))]
     _draw_rows(title, names, [generated, *nearest.unbind(1)], path, left=1.15, gap=0.08)
 
 
@@ -46,7 +53,8 @@ def draw_each_class(images: Tensor, labels: Sequence[str], path: Path) -> None:
         labels: names of these classes, and maybe of further ones.
         path: the PNG to write.
     """
-    names = [_shortened(name) for name in labels[: len(images)]]
+    short = brief(labels, 16)
+    names = [short[label] for label in labels[: len(images)]]
     rest = f"; {len(labels) - len(images)} more classes" if len(labels) > len(images) else ""
     title = f"Each row is of one class{rest};\neach column has one latent"
     _draw_rows(title, names, images.unbind(), path, left=0.35 + 0.09 * max(map(len, names)))
@@ -72,14 +80,6 @@ def _draw_rows(
         middle, weight = (bottom + INCH / 2) / height, "bold" if gap and not row else "normal"
         figure.text((left - 0.06) / width, middle, name, ha="right", va="center", fontsize=LETTERS, weight=weight)
     save_figure(figure, path)
-
-
-def _shortened(name: str, most: int = 16) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _ordinal(place: int) -> str:
-    return ORDINALS[place] if place < len(ORDINALS) else f"{place + 1}th nearest"
 
 
 def _strip(images: Tensor) -> np.ndarray:
@@ -136,3 +136,40 @@ def _mark_beyond(axes: Axes, generated: Tensor, top: float) -> None:
             axes.annotate(
                 f"{share:.2f} ↑", (middle, top), (0, 2), textcoords="offset points", ha="center", fontsize=LETTERS
             )
+
+
+@one_at_a_time
+def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -> bool:
+    """Write the number of training images per worker and class, as a PNG.
+
+    Args:
+        update: how the images are dealt out, and to how many workers.
+        data: whose training images are dealt out.
+        seed: the training seed, which the shards follow from.
+        path: the PNG to write.
+
+    Returns:
+        Whether there are classes; without any, no file is written.
+    """
+    if data.train_labels is None:
+        return False
+    parts = deal(update, len(data.train), data.train_labels, seed)
+    counts = histogram(parts, data.train_labels, len(data.classes)).numpy()
+    workers, classes = counts.shape
+    across, down = min(ACROSS, MOST / classes), min(DOWN, MOST / workers)
+    figure = Figure(figsize=(2.2 + across * classes, 1.6 + down * workers), layout="constrained", dpi=110)
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Greys", vmin=0, aspect="auto", interpolation="nearest")
+    dark = counts.max() / 2
+    for n, c in np.argwhere(counts) if across >= NUMBER_ACROSS and down >= LINE else ():
+        colour = "white" if counts[n, c] > dark else "black"
+        axes.text(c, n, f"{counts[n, c]:,}", ha="center", va="center", color=colour, fontsize=8)
+    names, sizes = data.classes, [f"{n}  ({len(part):,} images)" for n, part in enumerate(parts)]
+    slant = 60 if max(map(len, names)) > 5 else 0
+    # no names where there is no room for all: a selection would look like all
+    axes.set_xticks(*((range(classes), names) if across >= LINE else ([], [])), rotation=slant)
+    axes.set_yticks(*((range(workers), sizes) if down >= LINE else ([], [])))
+    kind = f"dirichlet, alpha = {update.alpha:g}" if update.shards == "dirichlet" else update.shards
+    axes.set(xlabel="class", ylabel="worker", title=f"Training images per worker and class: {data.title}, {kind}")
+    save_figure(figure, path)
+    return True

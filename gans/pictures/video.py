@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from gans.errors import InputError
@@ -60,8 +61,7 @@ def _indexed(frames: Sequence[Image.Image], colours: int) -> list[Image.Image]:
 
 def save_gif(frames: Sequence[Image.Image], milliseconds: Sequence[int], path: Path) -> None:
     """Write a GIF, whole or not at all; see `gif`."""
-    content = gif(frames, milliseconds)
-    write_bytes(path, content)
+    write_bytes(path, gif(frames, milliseconds))
 
 
 def save_mp4(frames: Sequence[Image.Image], per_second: int, path: Path) -> None:
@@ -75,19 +75,13 @@ def save_mp4(frames: Sequence[Image.Image], per_second: int, path: Path) -> None
     Raises:
         InputError: PyAV, which carries FFmpeg, is not installed.
     """
-    atomically(path, lambda temporary: _encode([_even(frame) for frame in frames], per_second, temporary))
+    width, height = frames[0].size
+    missing = ((0, height % 2), (0, width % 2), (0, 0))
+    even = [np.pad(np.asarray(frame.convert("RGB")), missing, mode="edge") for frame in frames]
+    atomically(path, lambda temporary: _encode(even, per_second, temporary))
 
 
-def _even(frame: Image.Image) -> Image.Image:
-    frame = frame.convert("RGB")
-    width, height = frame.size
-    wide = Image.new("RGB", (width + width % 2, height + height % 2))
-    for place in ((1, 1), (1, 0), (0, 1), (0, 0)):
-        wide.paste(frame, (place[0] * (width % 2), place[1] * (height % 2)))
-    return wide
-
-
-def _encode(frames: Sequence[Image.Image], per_second: int, path: Path) -> None:
+def _encode(frames: Sequence[np.ndarray], per_second: int, path: Path) -> None:
     try:
         import av
     except ImportError:
@@ -96,9 +90,9 @@ def _encode(frames: Sequence[Image.Image], per_second: int, path: Path) -> None:
     # assembly reads uninitialised memory: the same frames would give other bytes
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact", "movflags": "+faststart"}) as file:
         stream = file.add_stream("libx264", rate=per_second, options={"crf": "18", "x264-params": X264})
-        stream.width, stream.height = frames[0].size
+        stream.height, stream.width, _ = frames[0].shape
         stream.pix_fmt = "yuv420p"
         stream.codec_context.flags |= av.codec.context.Flags.bitexact
         for frame in frames:
-            file.mux(stream.encode(av.VideoFrame.from_image(frame)))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         file.mux(stream.encode(None))

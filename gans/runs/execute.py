@@ -19,7 +19,7 @@ from gans.generate.sampling import PURPOSES
 from gans.pictures.curves import draw_curves
 from gans.pictures.decoration import decorating
 from gans.pictures.film import Track, grids, save_film
-from gans.pictures.shards import draw_shards
+from gans.pictures.panels import draw_shards
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
 from gans.runs.locks import Holder, Lock, locked

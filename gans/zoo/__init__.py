@@ -1,10 +1,4 @@
-"""Trained generators by name: those that ship with this package, and those of a folder or a URL.
-
-    path = zoo.find("dcgan-digits")
-
-A zoo is a folder, or an address on the web, that holds `zoo.toml`: an index of files with hashes, scores and
-licences (`Entry`). The environment variable `GANS_ZOO` names one in addition to the shipped one.
-"""
+"""Trained generators by name: those that ship, and those of the zoo that `GANS_ZOO` names, a folder or a URL."""
 
 from gans.zoo.index import Entry, Zoo, find, named, zoos
 

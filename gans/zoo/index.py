@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import urljoin
 
 from pydantic import Field, field_validator, model_validator
 
@@ -72,7 +71,7 @@ class Entry(Settings):
 
 @dataclass(frozen=True)
 class Zoo:
-    """A folder, or an address on the web, with an index."""
+    """A folder, or an address on the web, with `zoo.toml`: an index of files with hashes, scores and licences."""
 
     place: str
 
@@ -95,28 +94,23 @@ class Zoo:
         Raises:
             InputError: it is missing, cannot be fetched, or is not the file of the index.
         """
-        url = entry.url or (urljoin(self._base, entry.file) if web(self.place) else "")
+        url = entry.url or (f"{self.place.rstrip('/')}/{entry.file}" if web(self.place) else "")
         path = cache("zoo") / f"{entry.sha256[:16]}.safetensors" if url else Path(self.place) / entry.file
         if url and not path.is_file():
             content = fetch(url, entry.size)
             check(content, entry, f"{name}: what {url} gives")
             write_bytes(path, content)
-        elif not path.is_file():
+        if not path.is_file():
             raise InputError(f"{name}: {path} is missing; restore it, or take it from the index")
-        else:
-            check(path.read_bytes(), entry, f"{name}: {path}")
+        check(path.read_bytes(), entry, f"{name}: {path}")
         return path
-
-    @property
-    def _base(self) -> str:
-        return self.place if self.place.endswith("/") else f"{self.place}/"
 
     def _table(self) -> tuple[dict[str, Any], str]:
         """The index as it is, and what error messages call it."""
         if not web(self.place):
             path = expand(self.place) / INDEX
             return read_toml(path), str(path)
-        url = urljoin(self._base, INDEX)
+        url = f"{self.place.rstrip('/')}/{INDEX}"
         try:
             return tomllib.loads(fetch(url, LARGEST_INDEX).decode()), url
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

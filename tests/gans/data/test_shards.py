@@ -10,7 +10,7 @@ from gans.config import FLGANConfig, MDGANConfig, ShardedConfig
 from gans.data import datasets
 from gans.data.shards import by_class, deal, dirichlet, histogram
 from gans.errors import InputError
-from gans.pictures.shards import draw_shards
+from gans.pictures.panels import draw_shards
 from gans.runs.cell import check_fit
 
 

@@ -50,30 +50,25 @@ def test_a_gif_has_the_frames_at_their_times_for_ever(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.gif"]
 
 
-def test_fewer_greys_are_evenly_spaced():
+def test_colours_are_few_and_the_same_in_all_frames(tmp_path):
+    """Greys are evenly spaced, black and white among them; colour frames share one palette."""
     ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None].repeat(2, axis=0))
     few = video._greys([ramp], 6)[0]
     assert sorted(set(few.tobytes())) == [0, 51, 102, 153, 204, 255]
-    assert few.getpixel((25, 0)) == 0
-    assert few.getpixel((26, 0)) == 51
-
-
-def test_colour_frames_share_one_palette(tmp_path):
+    assert (few.getpixel((25, 0)), few.getpixel((26, 0))) == (0, 51)
     colours = [(250, 0, 10), (0, 250, 10), (30, 30, 250)]
     video.save_gif([Image.new("RGB", (8, 8), c) for c in colours], [100] * 3, tmp_path / "c.gif")
     assert [frame.getpixel((4, 4)) for frame in read(tmp_path / "c.gif")[0]] == colours
 
 
-def ball(place: int) -> Image.Image:
-    pixels = np.full((33, 41, 3), 40, dtype=np.uint8)
-    pixels[5 + place : 15 + place, 10:20] = (220, 60, 60)
-    return Image.fromarray(pixels)
-
-
 def test_an_mp4_is_h264_with_all_frames_and_the_same_bytes_again(tmp_path):
     import av
 
-    drawn = [ball(place) for place in range(12)]
+    drawn = []
+    for place in range(12):
+        pixels = np.full((33, 41, 3), 40, dtype=np.uint8)
+        pixels[5 + place : 15 + place, 10:20] = (220, 60, 60)
+        drawn.append(Image.fromarray(pixels))
     video.save_mp4(drawn, 6, tmp_path / "a.mp4")
     video.save_mp4(drawn, 6, tmp_path / "b.mp4")
     assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
@@ -106,27 +101,26 @@ def test_trainings_of_other_lengths_keep_step_by_their_share(tmp_path):
     long = track(tmp_path, {0.0: 0, 40.0: 60, 80.0: 120, 160.0: 240}, "gan")
     short = track(tmp_path, {0.0: 0, 10.0: 120, 20.0: 240}, "dcgan")
     film.save_film([long, short], 16, tmp_path / "film.gif")
-    drawn, _ = read(tmp_path / "film.gif")
-    layout = film.Layout.of(2, 16, 8)
-    assert drawn[0].size == layout.size
-    middle = [film.GAP + place * (layout.grid + film.GAP) + layout.scale * 20 for place in range(2)]
+    frames, _ = read(tmp_path / "film.gif")
+    columns, scale = film.layout(2, 16, 8)
+    wide = scale * (17 * columns + 1)
+    assert frames[0].width == 2 * (wide + film.GAP) + film.GAP
+    middle = [film.GAP + place * (wide + film.GAP) + scale * 20 for place in range(2)]
     levels = [
-        [frame.getpixel((x, film.GAP + lettering.TEXT + film.GAP + layout.scale * 20))[0] for x in middle]
-        for frame in drawn
+        [frame.getpixel((x, 2 * film.GAP + lettering.TEXT + scale * 20))[0] for x in middle] for frame in frames
     ]
     # shares 0, 1/3, 2/3, 1: at 53 thousand images the nearest grid is that of 40, at 6.7 that of 10
     assert np.allclose(levels, [[0, 0], [60, 120], [120, 120], [240, 240]], atol=255 / 63)
 
 
-@pytest.mark.parametrize(("side", "channels"), [(32, 3), (128, 1)])
-def test_a_film_of_noise_stays_below_its_limit(side, channels, tmp_path):
+def test_a_film_of_noise_stays_below_its_limit(tmp_path):
     drawn = {}
     for step in range(3):
         rng = torch.Generator().manual_seed(step)
-        images = torch.randint(0, 256, (64, channels, side, side), generator=rng, dtype=torch.uint8)
+        images = torch.randint(0, 256, (64, 3, 128, 128), generator=rng, dtype=torch.uint8)
         drawn[float(step)] = tmp_path / f"{step}.png"
         grids.picture(images).save(drawn[float(step)], compress_level=1)
-    assert film.save_film([film.Track("noise", drawn)], side, tmp_path / "film.gif", 72_000)
+    assert film.save_film([film.Track("noise", drawn)], 128, tmp_path / "film.gif", 72_000)
     assert (tmp_path / "film.gif").stat().st_size <= 72_000
     assert len(read(tmp_path / "film.gif")[0]) == 3
 
@@ -145,25 +139,23 @@ def test_grids_are_found_by_their_names():
     assert found == {0.0: Path(names[0]), 12.5: Path(names[1])}
 
 
+# --- words
+
+
 @pytest.mark.parametrize(
-    ("kimg", "words"),
+    ("kimg", "room", "words"),
     [
-        *((0.0, "0 images"), (0.096, "96 images"), (12.5, "12.5 thousand images")),
-        *((50.016, "50 thousand images"), (999.999, "1 million images"), (1234.56, "1.23 million images")),
+        (0.0, 300, "0 images"),
+        (0.096, 300, "96 images"),
+        (12.5, 300, "12.5 thousand images"),
+        (999.999, 300, "1 million images"),
+        (1234.56, 300, "1.23 million images"),
+        (1000.0, 80, "1M images"),
+        (50.016, 40, "50k"),
     ],
 )
-def test_captions_are_as_people_write_numbers(kimg, words):
-    assert film.caption(kimg, 300) == words
-
-
-def test_words_fit_their_room():
-    assert film.caption(1000.0, 80) == "1M images"
-    assert film.caption(50.016, 40) == "50k"
-    assert lettering.fitted(["dcgan"], 300) == {"dcgan": "dcgan"}
-    (cut,) = lettering.fitted(["a model of a very long name"], 80).values()
-    assert cut.endswith("..")
-    assert lettering.font().getlength(cut) <= 80
-    assert lettering.fitted(["wide"], 1) == {"wide": ".."}
+def test_captions_are_as_people_write_numbers_and_fit_their_room(kimg, room, words):
+    assert film.caption(kimg, room) == words
 
 
 @pytest.mark.parametrize(
@@ -177,3 +169,10 @@ def test_words_fit_their_room():
 )
 def test_names_that_are_cut_do_not_read_alike(names, cut):
     assert list(lettering.brief(names, 12).values()) == cut
+
+
+def test_names_are_cut_to_pixels():
+    (cut,) = lettering.fitted(["a model of a very long name"], 80).values()
+    assert cut.endswith("..")
+    assert lettering.font().getlength(cut) <= 80
+    assert lettering.fitted(["wide"], 1) == {"wide": ".."}
