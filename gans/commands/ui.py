@@ -13,7 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Annotated, NoReturn
+from typing import IO, Annotated
 
 from gans.commands.options import flat, option
 from gans.errors import InputError
@@ -21,22 +21,16 @@ from gans.runs import databases
 from gans.urls import shown, tracking_uri
 
 HOST = "127.0.0.1"
-HIGHEST = 65_535
-STARTING, ENDING = 120.0, 5.0  # seconds that the server has to answer, and to end
-LOOK = 0.2  # seconds between looks whether it answers
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STARTING = 120.0  # seconds that the server has to answer
 PR_SET_PDEATHSIG = 1  # of Linux
 # a view needs neither the processes that judge traces and run jobs nor reports of usage
 VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-# both import seconds' worth, which would stay in this process's memory
-MAKE_STORE = "from gans.runs.store import Store; Store()"
-SHOW_LINKS = "import sys; from gans.commands.ui import show_links; show_links(sys.argv[1])"
 
 
 @flat
 @dataclass(frozen=True)
 class Ui:
-    port: Annotated[int, option("TCP port on localhost", least=1, most=HIGHEST)] = 5000
+    port: Annotated[int, option("TCP port on localhost", least=1, most=65_535)] = 5000
 
 
 def ui(options: Ui = Ui()) -> int:
@@ -46,59 +40,43 @@ def ui(options: Ui = Ui()) -> int:
         raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(uri)} in a browser")
     databases.check_tracking(uri)
     check_port(options.port)
-    for number in SIGNALS:
-        signal.signal(number, end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryFile() as log:
-        new = databases.missing(uri)
-        if new and python(log, "-c", MAKE_STORE).wait():
-            raise InputError(f"cannot make a tracking store: {last_error(log)}")
-        words = ["--host", HOST, "--port", str(options.port), "--workers", "1"]
-        os.environ.update(VIEW, MLFLOW_BACKEND_STORE_URI=uri)  # no argument: it may hold a password
-        server = python(log, "-m", "mlflow", "server", *words, "--uvicorn-opts", "--log-level warning")
+        server = start(uri, options.port, log)
         try:
             wait_until_it_answers(server, options.port, log)
             address = f"http://{HOST}:{options.port}"
             print(f"MLflow UI of {shown(uri)}: {address} (Ctrl-C ends it)", flush=True)
-            if not new:
-                python(log, "-c", SHOW_LINKS, address, prints=True)
+            show_links(address)
             return server.wait()
+        except KeyboardInterrupt:
+            return 0
         finally:
-            stop(server)
-
-
-def end(number: int, _: object) -> NoReturn:
-    """Handles a signal: this process ends, and with it its server, whatever other signals come."""
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise SystemExit(0 if number == signal.SIGINT else 128 + number)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            server.terminate()
+            server.wait()
 
 
 def check_port(port: int) -> None:
-    """Refuse a port that the server could not listen at.
-
-    Raises:
-        InputError: in use, or not allowed.
-    """
-    other = f"take another, --port {port + 1 if port < HIGHEST else 5000} for one"
+    """Refuse a port that the server could not listen at."""
     with socket.socket() as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
         try:
             attempt.bind((HOST, port))
-        except PermissionError:
-            raise InputError(f"--port {port} is the system's own; {other}") from None
-        except OSError:
-            raise InputError(f"--port {port} is in use by another program; {other}") from None
+        except OSError as error:
+            raise InputError(f"--port {port}: {str(error.strerror).lower()}; take another, 5001 for one") from None
 
 
-def python(log: IO[bytes], *words: str, prints: bool = False) -> subprocess.Popen[bytes]:
-    """Python with these arguments, in a group of its own, which gets a SIGTERM when this process is killed."""
+def start(uri: str, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """MLflow's server, which gets a SIGTERM when this process ends, however it does."""
+    words = ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     end_with_us = getattr(ctypes.CDLL(None), "prctl", lambda *_: None)
     return subprocess.Popen(
-        [sys.executable, *words],
+        [sys.executable, "-m", "mlflow", "server", *words],
+        env={**os.environ, **VIEW, "MLFLOW_BACKEND_STORE_URI": uri},  # no argument: it may hold a password
         stdin=subprocess.DEVNULL,
-        stdout=None if prints else log,
+        stdout=log,
         stderr=log,
-        process_group=0,  # a Ctrl-C is for this process alone
         preexec_fn=lambda: end_with_us(PR_SET_PDEATHSIG, signal.SIGTERM),
     )
 
@@ -113,26 +91,11 @@ def wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: IO[by
     while server.poll() is None and time.monotonic() < until:
         with suppress(OSError), socket.create_connection((HOST, port), timeout=2):
             return
-        time.sleep(LOOK)
-    failure = "did not start" if server.returncode is not None else f"does not answer after {STARTING:g} s"
-    raise InputError(f"MLflow's server {failure}: {last_error(log)}")
-
-
-def last_error(log: IO[bytes]) -> str:
-    """The last error that a process printed, else the last line."""
+        time.sleep(0.2)
     log.seek(0)
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"([\w.]+(Error|Exception)|error): ", line)]
-    return (errors or lines or ["no message"])[-1]
-
-
-def stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server and all that it started."""
-    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(ENDING)
-    with suppress(ProcessLookupError):
-        os.killpg(server.pid, signal.SIGKILL)
+    raise InputError(f"MLflow's server does not answer: {(errors or lines or ['no message'])[-1]}")
 
 
 def show_links(address: str) -> None:
