@@ -2,7 +2,7 @@
 
 import sys
 
-from gans.commands.main import entry
+from gans.commands.main import main
 
 if __name__ == "__main__":
-    sys.exit(entry())
+    sys.exit(main())

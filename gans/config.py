@@ -1,19 +1,16 @@
-"""The experiment: everything that decides what is trained and how it is scored.
-
-All parts are frozen and validated; an unknown or wrong key is refused with the nearest valid name. Every
-field carries its help text, printed by `gans config MODEL`.
-"""
+"""The experiment: everything that decides what is trained and how it is scored; `gans config MODEL` prints it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+import reprlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from pydantic import (
     BaseModel,
@@ -30,9 +27,7 @@ from gans.errors import InputError, unknown
 from gans.registry import LOSSES, MODELS, RULES, canonical
 from gans.schema import Precision, Settled
 
-# Raised by any change that can move a score by more than rounding does (threads, memory layout and device move it
-# by no more); a report never mixes two of them.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 2  # raised by any change that can move a score by more than rounding does
 # beginnings of settings that move no weight and choose no checkpoint; data are known by their hash
 NO_IDENTITY = (
     "dataset",
@@ -47,10 +42,13 @@ NO_IDENTITY = (
 AUGMENTATIONS = ("color", "translation", "cutout")  # what `gans.training.augment` does by these names
 
 LEAST_KIMG, MOST_KIMG = 0.001, 1e7  # one image, ten thousand million images
+LARGEST = 2**20  # bytes of a file that a person writes
+DEEPEST = 10  # tables and lists in each other
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Often = Annotated[int, Field(ge=1, le=100_000)]  # times in a run
 Images = Annotated[int, Field(ge=100, le=1_000_000)]  # generated for a score
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
+Side = Literal[16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
 Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
@@ -250,7 +248,7 @@ class Experiment(Settings):
     """One training: a model on a data set from one seed, under a budget."""
 
     dataset: str = Field("digits", description="digits, mnist, ...; package.module:Name; or folder:PATH")
-    resolution: int | None = Field(
+    resolution: Side | None = Field(
         None, description="image side, a power of two from 16 to 4096; none: the data set's"
     )
     data_share: float = Field(
@@ -296,13 +294,6 @@ class Experiment(Settings):
     score: ScoreConfig = ScoreConfig()
     schedule: ScheduleConfig = ScheduleConfig()
 
-    @field_validator("resolution")
-    @classmethod
-    def power_of_two(cls, side: int | None) -> int | None:
-        if side is not None and (not 16 <= side <= 4096 or side & (side - 1)):
-            raise InputError(f"resolution = {side} is not a power of two from 16 up to 4096; use 16, 32, 64, ...")
-        return side
-
     @field_validator("dataset")
     @classmethod
     def one_name(cls, dataset: str) -> str:
@@ -312,7 +303,7 @@ class Experiment(Settings):
     @field_validator("augment")
     @classmethod
     def known_augmentations(cls, augment: str) -> str:
-        """Names with commas between them, each once; spaces are left out, so that one choice is one text."""
+        """Names with commas between them; spaces are left out, so that one choice is one text."""
         names = [name.strip() for name in augment.split(",")] if augment.strip() else []
         for name in names:
             if name not in AUGMENTATIONS:
@@ -351,26 +342,16 @@ class Experiment(Settings):
 
 
 class Resolved(Experiment):
-    """An experiment on a data set and a device, with everything named that it left to them.
+    """An experiment on a data set and a device: nothing in it is `auto` or missing."""
 
-    Training, runs and reports see this type only: nothing in it is `auto` or missing.
-    """
-
-    resolution: int
+    resolution: Side
     precision: Settled
 
     @classmethod
     def of(
         cls, experiment: Experiment, resolution: int, precision: Settled, extractors: Sequence[str]
     ) -> Resolved:
-        """The experiment with what it leaves open filled in.
-
-        Args:
-            experiment: as written.
-            resolution: side of the data set's images, in pixels.
-            precision: what the device makes of the experiment's.
-            extractors: their names; the first one picks the checkpoint.
-        """
+        """The experiment with the data set's resolution, the device's precision, and extractors by name."""
         parts = {name: getattr(experiment, name) for name in Experiment.model_fields}
         score = experiment.score.model_copy(update={"extractors": tuple(extractors)})
         return cls(**parts | {"resolution": resolution, "precision": precision, "score": score})
@@ -378,8 +359,8 @@ class Resolved(Experiment):
     def identity(self, data_hash: str, chooser: str, code: Mapping[str, str] = MappingProxyType({})) -> str:
         """Hash of what decides the weights and which checkpoint is kept (16 hex digits).
 
-        Settings count only where they differ from their defaults: one that is added later leaves every identity as
-        it was. A changed default is a change of `PROTOCOL_VERSION`.
+        Settings count only where they differ from their defaults: one that is added later leaves identities as
+        they were. A changed default is a change of `PROTOCOL_VERSION`.
 
         Args:
             data_hash: content hash of the data set, in place of its name and resolution.
@@ -463,7 +444,7 @@ def experiment(*tables: Mapping[str, Any], where: str = "the experiment") -> Exp
 
 
 def validated(model: type[Part], table: Mapping[str, Any], where: str, prefix: str = "") -> Part:
-    """A table as a part of the configuration; its first error as an `InputError` with the key below `prefix`."""
+    """A table as a part of the configuration; its first error is an `InputError` with the key below `prefix`."""
     try:
         return model.model_validate(table)
     except ValidationError as error:
@@ -476,36 +457,58 @@ def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: 
     path = [*([prefix] if prefix else []), *map(str, first["loc"])]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        parent = ".".join(path[:-1])
-        known = valid_keys(model, first["loc"][:-1])
-        return unknown("key", path[-1], known, f" in {where}" + (f", table [{parent}]" if parent else ""))
+        parent, part = ".".join(path[:-1]), cast("Any", model)
+        for step in first["loc"][:-1]:
+            part = part.model_fields[step].annotation
+        return unknown(
+            "key", path[-1], part.model_fields, f" in {where}" + (f", table [{parent}]" if parent else "")
+        )
     if first["type"] == "missing":
         return InputError(f"{where}: '{key}' is missing")
     message = str(first["msg"]).removeprefix("Value error, ")
-    context: Any = first.get("ctx")
-    if context and isinstance(context.get("error"), InputError):
+    if isinstance(first.get("ctx", {}).get("error"), InputError):
         return InputError(f"{where}: {message}")
-    given = shortened(repr(first["input"]))
+    given = reprlib.repr(first["input"])
     return InputError(f"{where}: {key} = {given} is not valid: {message[0].lower()}{message[1:]}")
 
 
-def shortened(text: str, most: int = 80) -> str:
-    return text if len(text) <= most else f"{text[:most]}..."
-
-
-def valid_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """The fields of the part of `model` that `path` leads to."""
-    for step in path:
-        field: Any = model.model_fields[str(step)].annotation
-        model = field
-    return list(model.model_fields)
-
-
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; a missing or broken file is an `InputError` that names it."""
+    """The tables of a file that a person writes: a regular one, of at most `LARGEST` bytes.
+
+    Raises:
+        InputError: it is missing, broken or something else; with its name.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is no regular file; name another")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise InputError(f"{path} has more than {LARGEST:,} bytes; name another")
+        return parse_toml(content.decode())
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"no file {path}; check the name") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a text.
+
+    Raises:
+        ValueError: it is no TOML, or nests its tables and lists too deeply to be settings.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except RecursionError:
+        tables = None
+    if tables is None or _deep(tables, DEEPEST):
+        raise ValueError(f"more than {DEEPEST} tables or lists in each other")
+    return tables
+
+
+def _deep(value: Any, most: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return most == 0 or any(_deep(part, most - 1) for part in parts)

@@ -74,25 +74,19 @@ def user_cache() -> Path:
 
 
 def caches(kind: str) -> tuple[Path, Path]:
-    """The folders for what can be made or fetched again: with the data, and the user's. Nothing is created."""
+    """The folders for what can be made again: with the data, and the user's."""
     return data_root() / "cache" / kind, user_cache() / kind
 
 
 def cache(kind: str) -> Path:
     """The cache folder to write to: with the data, or the user's where the data are read-only."""
     shared, user = caches(kind)
-    return next((path for path in (shared, user) if _writable(path.parent)), user)
+    with suppress(OSError):
+        shared.mkdir(parents=True, exist_ok=True)
+    return shared if os.access(shared, os.W_OK) else user
 
 
-def _writable(path: Path) -> bool:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(path, os.W_OK)
-
-
-def atomically(path: Path, write: Callable[[Path], None]) -> None:
+def atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a file in the folder of `path`, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # not tempfile's: its files are readable by their owner only, and the rename would keep that
@@ -122,11 +116,7 @@ def sweep(path: Path) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    atomically(path, write)
+    atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -138,8 +128,7 @@ class Damaged(InputError):
     """A file that is not as it was written: cut, changed, or something else under its name."""
 
 
-# after a training state: the SHA-256 of all before it. torch writes checksums, but does not look at them when it
-# loads, and it ignores what follows the end of its archive
+# after a training state: the SHA-256 of all before it, as torch does not look at its own checksums
 SEAL = struct.Struct("8s32s")
 SEALED = b"gans-sum"
 CHECKSUM = "sha256"  # the key, in the description of weights, of the checksum of both
@@ -162,18 +151,13 @@ def save(path: Path, state: Mapping[str, Any], before: Path | None = None) -> No
             file.seek(0, os.SEEK_END)
             file.write(SEAL.pack(SEALED, digest))
         if before and path.exists():
-            _keep(path, before)
+            before.unlink(missing_ok=True)
+            try:
+                os.link(path, before)  # so that at no moment there is none
+            except OSError:  # a file system without links
+                path.replace(before)
 
     atomically(path, write)
-
-
-def _keep(path: Path, before: Path) -> None:
-    """Give a file that is about to be replaced a second name; at no moment there is none."""
-    before.unlink(missing_ok=True)
-    try:
-        os.link(path, before)
-    except OSError:  # a file system without links
-        path.replace(before)
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
@@ -181,31 +165,18 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
 
     Raises:
         Damaged: the file is not as it was written.
-        InputError: it holds something else than a training state.
         OSError: it cannot be read.
     """
     import torch
 
     content = path.read_bytes()
     mark, digest = SEAL.unpack(content[-SEAL.size :].rjust(SEAL.size))
-    if mark == SEALED and hashlib.sha256(memoryview(content)[: -SEAL.size]).digest() != digest:
-        raise Damaged(f"{path} is damaged (its checksum is another)")
-
-    def read(device: torch.device | str) -> Any:
-        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-
-    if mark != SEALED:  # of an earlier version, or damaged: on the CPU no device is to blame
-        try:
-            read("cpu")
-        except Exception as error:  # torch documents no list of what a damaged file raises
-            raise Damaged(f"{path} is damaged or no checkpoint ({first_line(error)})") from None
+    if mark != SEALED or hashlib.sha256(memoryview(content)[: -SEAL.size]).digest() != digest:
+        raise Damaged(f"{path} is damaged or no checkpoint of this suite")
     try:
-        state = read(device)
+        return dict(torch.load(io.BytesIO(content), map_location=device, weights_only=True))
     except pickle.UnpicklingError as error:  # code, which is not run
         raise Damaged(f"{path} is no checkpoint of this suite ({first_line(error)})") from None
-    if not isinstance(state, dict):
-        raise InputError(f"{path} holds {type(state).__name__}, no training state; move it away to start again")
-    return state
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:

@@ -2,16 +2,12 @@
 
 An entry is named in one of three ways:
 
-- by its key in a registry below: one line for each part that this repository has;
+- by its key in a registry below;
 - by the name of an entry point that an installed package declares in the registry's group (`gans.models`, ...);
-- as `package.module:Name`, for a part that lies anywhere that Python finds, the working directory included, once
-  the user has allowed it: by naming it on the command line or in a matrix file, or its module with `--plugin`.
+- as `package.module:Name`, once the user has allowed it: by naming it on the command line or in a matrix file, or
+  its module with `--plugin`. A file from somebody else (weights, card, index, preset, run) allows nothing.
 
-Ours are found as everybody's are: by a string that is imported when the part is needed. So the configuration
-stands below all of them and still checks their names.
-
-A file from somebody else (weights, checkpoint, card, index, preset, run) allows nothing: its parts are registered
-ones, or the user has named them in the same command.
+A part is imported when it is needed: so the configuration stands below all parts and still checks their names.
 """
 
 from __future__ import annotations
@@ -76,7 +72,7 @@ def canonical(dataset: str) -> str:
         return dataset
     try:
         return f"{FOLDER}{Path(path).expanduser().resolve()}"
-    except (OSError, RuntimeError, ValueError):  # a loop, nobody's home: whoever loads it says so
+    except (OSError, RuntimeError, ValueError):  # a loop, nobody's home: loading it says so
         return dataset
 
 
@@ -118,25 +114,20 @@ class Registry(Mapping[str, Any]):
             InputError: there is none of this name, its module cannot be imported, or it is something else.
         """
         found = load(self.kind, self.target(name))
-        if name not in self.entries:
-            self._check(name, found)
-        return found
-
-    def _check(self, name: str, found: Any) -> None:
-        """Refuse something else than a part of this kind."""
-        wanted = self.instance or self.subclass
-        expected = load("class", wanted) if wanted else object
+        if name in self.entries:
+            return found
         if self.subclass:
-            fits = isinstance(found, type) and issubclass(found, expected)
+            fits = isinstance(found, type) and issubclass(found, load("class", self.subclass))
+            wanted = f"a subclass of {self.subclass}"
+        elif self.instance:
+            fits, wanted = isinstance(found, load("class", self.instance)), f"a {self.instance}"
         else:
-            fits = isinstance(found, expected) if wanted else callable(found)
+            fits, wanted = callable(found), "a function"
         if not fits:
-            what = (
-                f"{'a subclass of' if self.subclass else 'a'} {wanted.replace(':', '.')}"
-                if wanted
-                else "a function"
+            raise InputError(
+                f"{name} is {kind_of(found)}, not {wanted.replace(':', '.')}; name another {self.kind}"
             )
-            raise InputError(f"{name} is {kind_of(found)}, not {what}; name another {self.kind}")
+        return found
 
     @contextmanager
     def calling(self, name: str) -> Iterator[None]:
@@ -145,14 +136,13 @@ class Registry(Mapping[str, Any]):
         Raises:
             InputError: with the exception, and the file and line of the part that raised it.
         """
-        if name in self.entries:
-            yield
-            return
         try:
             yield
         except InputError:
             raise
         except (Exception, SystemExit) as error:
+            if name in self.entries:
+                raise
             raise failed(name, self.target(name), error) from error
 
     def __iter__(self) -> Iterator[str]:
@@ -196,9 +186,8 @@ class Registry(Mapping[str, Any]):
         """SHA-256 of the file that holds the part; None for this repository's own, which the commit names."""
         if name in self.entries:
             return None
-        target = self.target(name)
-        load(self.kind, target)
-        path = file_of(target)
+        load(self.kind, self.target(name))
+        path = file_of(self.target(name))
         return hashlib.sha256(path.read_bytes()).hexdigest() if path else None
 
 
@@ -215,19 +204,13 @@ def load(kind: str, target: str) -> Any:
         InputError: it cannot be imported.
     """
     module, _, name = target.partition(":")
-    known = sys.modules.get(module)
-    if known and hasattr(known, name):  # a plan of thousands of cells asks again and again
-        return getattr(known, name)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # a script's own folder stands there in place of the working directory
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name and module.startswith(error.name):
-            raise InputError(
-                f"no module '{error.name}' for {kind} '{target}'; start where it lies, or install it"
-            ) from None
-        raise InputError(f"{kind} '{target}' cannot be imported: {first_line(error)}") from error
+        remedy = "; start where it is, or install it" if error.name and module.startswith(error.name) else ""
+        raise InputError(f"{kind} '{target}' cannot be imported: {first_line(error)}{remedy}") from error
     except InputError:
         raise
     except (Exception, SystemExit) as error:

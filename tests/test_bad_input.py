@@ -239,7 +239,7 @@ STORES = [
     row("gans sweep gan --storage sqlite:///tracking.db", "MLflow's"),
     row("gans sweep gan --storage sqlite:///nothing.db", "no SQLite database"),
     row("gans sweep gan --storage sqlite:///none/x.db", "no folder none"),
-    row("gans sweep gan --storage 'postgresql://u:hush@127.0.0.1:9/x'", "u:***@127.0.0.1:9"),
+    row("gans sweep gan --storage 'postgresql://u:hush@127.0.0.1:9/x'", "GANS_STORAGE in place of --storage"),
     row("gans sweep gan", "u:***@127.0.0.1:9", GANS_STORAGE="postgresql://u:hush@127.0.0.1:9/x"),
 ]
 ROWS = [*declared(), *NAMES, *FILES, *STORES]

@@ -15,9 +15,8 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unuse
 from gans.commands.options import as_text
 from gans.errors import InputError, exit_code, unknown
 from gans.registry import allow, allow_named
-from gans.urls import go_on_without_secrets
+from gans.urls import masked
 
-SECRETS = {"--storage": "GANS_STORAGE"}  # options that may hold a password, and the variables that do as well
 # by name, as parts are: the rooms above this one have commands, too
 COMMANDS = {
     "bench": ("benchmarks.commands:bench", "Train, score, track and report a matrix."),
@@ -48,12 +47,6 @@ COMMANDS = {
 }
 
 
-def entry() -> int:
-    """Entry point of the `gans` command: `main`, once no password stands among the arguments of this process."""
-    go_on_without_secrets("gans", SECRETS)
-    return main()
-
-
 def main() -> int:
     """Run the command of this process's arguments; returns its exit code."""
     return exit_code(lambda: run(sys.argv[1:]))
@@ -75,6 +68,11 @@ def run(words: Sequence[str], *configs: Callable[..., None]) -> int:
 
 def parse(words: Sequence[str], *configs: Callable[..., None]) -> tuple[Callable[..., int | None], BoundArguments]:
     """As `run`: the command and its options, not yet run."""
+    if any(masked(word) != word for word in words):
+        raise InputError(
+            "everybody on this machine can read the password in this command line; put the address into the "
+            "environment: GANS_STORAGE in place of --storage, GANS_ZOO in place of --index"
+        )
     gans = app()
     gans.config = configs
     words, modules = plugins(words)
@@ -140,4 +138,4 @@ def line(error: CycloptsError) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(entry())
+    sys.exit(main())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
@@ -149,10 +149,9 @@ def assignment(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise InputError(f"--set takes KEY=VALUE, optimizer.lr_g=1e-4 for one, not '{text}'")
-    try:
-        return tomllib.loads(f"{key} = {value}")
-    except tomllib.TOMLDecodeError:
-        try:
-            return tomllib.loads(f"{key} = {json.dumps(value)}")
-        except tomllib.TOMLDecodeError:
-            raise InputError(f"--set {text}: '{key}' is not a key; `gans config dcgan` lists them") from None
+    from gans.config import parse_toml
+
+    for written in (value, json.dumps(value)):
+        with suppress(ValueError):
+            return parse_toml(f"{key} = {written}")
+    raise InputError(f"--set {text[:80]}: '{key[:40]}' is not a key; `gans config dcgan` lists them")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import re
-import tomllib
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from gans.config import Count, Settings, read_toml, validated
+from gans.config import Count, Settings, parse_toml, read_toml, validated
 from gans.errors import InputError, first_line, unknown
 from gans.files import cache, expand, file_name, write_bytes
 
@@ -111,9 +110,10 @@ class Zoo:
             path = expand(self.place) / INDEX
             return read_toml(path), str(path)
         url = f"{self.place.rstrip('/')}/{INDEX}"
+        content = fetch(url, LARGEST_INDEX)
         try:
-            return tomllib.loads(fetch(url, LARGEST_INDEX).decode()), url
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            return parse_toml(content.decode()), url
+        except ValueError as error:
             raise InputError(f"{url} is no index of a zoo: {first_line(error)}") from None
 
 

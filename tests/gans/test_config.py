@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from gans import config
+from gans.commands.train import assignment
 from gans.config import (
     Experiment,
     MDGANConfig,
@@ -113,7 +115,7 @@ def test_the_limit_is_in_the_message() -> None:
     assert str(caught.value) == (
         "m.toml: schedule.logs = 99999999 is not valid: input should be less than or equal to 100000"
     )
-    with pytest.raises(InputError, match="resolution = 131072 is not a power of two from 16 up to 4096"):
+    with pytest.raises(InputError, match="resolution = 131072 is not valid: input should be 16, 32, 64, "):
         experiment({"resolution": 2**17})
 
 
@@ -360,6 +362,26 @@ def test_toml_files(tmp_path) -> None:
     file.write_text("batch = \n")
     with pytest.raises(InputError, match=r"cannot read .*m\.toml"):
         read_toml(file)
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="cannot read"):
-        read_toml(file)
+    for text in (b"\xff\xfe", b"a = " + 5000 * b"9", b"a = " + 1000 * b"[" + 1000 * b"]", b"a." * 1000 + b"a = 1"):
+        file.write_bytes(text)
+        with pytest.raises(InputError, match=r"cannot read .*m\.toml"):
+            read_toml(file)
+    file.write_bytes(b"#" * 2**21)
+    for path in (file, Path("/dev/zero"), tmp_path):
+        with pytest.raises(InputError, match=r"(more than 1,048,576 bytes|no regular file); name another"):
+            read_toml(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (5000 * "9", "kimg = '9999"),
+        (1000 * "[" + 1000 * "]", "kimg = '[[["),
+        ("{" + "a." * 1000 + "a = 1}", "kimg = "),
+    ],
+)
+def test_a_setting_of_any_size_is_refused_in_a_short_line(value: str, says: str) -> None:
+    with pytest.raises(InputError, match="not valid") as caught:
+        experiment(assignment(f"kimg={value}"))
+    assert says in str(caught.value)
+    assert len(str(caught.value)) < 300

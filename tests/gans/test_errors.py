@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gans import files, home
+from gans import files, find_home
 from gans.errors import InputError, brief, exit_code
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def test_a_user_without_a_home_gets_one(monkeypatch, tmp_path):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("pwd.getpwuid", nobody)
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    home.take_one()
+    find_home()
     assert Path.home() == tmp_path / f"gans-{os.getuid()}"
     assert Path.home().stat().st_mode & 0o777 == 0o700
     assert os.environ["USER"] == f"user-{os.getuid()}"

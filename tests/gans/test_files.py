@@ -44,8 +44,8 @@ def test_code_is_never_unpickled(tmp_path: Path) -> None:
         def __reduce__(self):
             return (Path.touch, (tmp_path / "sprung",))
 
-    torch.save({"images": Trap()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(Exception, match="Weights only load failed"):
+    files.save(tmp_path / "checkpoint.pt", {"images": Trap()})
+    with pytest.raises(files.Damaged, match="Weights only load failed"):
         files.load(tmp_path / "checkpoint.pt", CPU)
     assert not (tmp_path / "sprung").exists()
 

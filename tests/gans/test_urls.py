@@ -1,15 +1,10 @@
-"""What is shown of addresses, and how secrets leave the command line."""
+"""What is shown of addresses."""
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
-from gans import urls
-from gans.urls import masked, shown, without_secrets
-
-STORAGE = {"--storage": "GANS_STORAGE"}
+from gans.urls import masked, shown
 
 
 @pytest.mark.parametrize(
@@ -53,32 +48,3 @@ def test_the_rest_of_an_address_stays_as_it_is(url):
 
 def test_what_is_masked_stays_so():
     assert masked(masked("no postgresql://h/x?password=hush: gone")) == "no postgresql://h/x?password=*** gone"
-
-
-@pytest.mark.parametrize(
-    "given", ["--storage=postgresql://u:hush@h/x", "--storage postgresql://u:hush@h/x", "--stor=a://u:hush@h"]
-)
-def test_a_secret_leaves_the_command_line(given):
-    words, moved = without_secrets(["gan", *given.split(), "--seed", "3"], STORAGE)
-    assert words == ["gan", "--seed", "3"]
-    assert "hush" in moved["GANS_STORAGE"]
-
-
-@pytest.mark.parametrize(
-    "given", ["--storage=x.journal", "--storage sqlite:///x.db", "--study a://u:p@h", "--st x"]
-)
-def test_nothing_else_does(given):
-    assert without_secrets(given.split(), STORAGE) == (given.split(), {})
-
-
-def test_the_process_becomes_one_without_secrets(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["sweeps", "gan", "--storage", "postgresql://u:hush@h/x"])
-    monkeypatch.setenv("GANS_STORAGE", "another")
-    became = []
-    monkeypatch.setattr(urls.os, "execv", lambda program, words: became.append(words))
-    urls.go_on_without_secrets("sweeps", STORAGE)
-    assert became == [[sys.executable, "-m", "sweeps", "gan"]]
-    assert urls.os.environ["GANS_STORAGE"] == "postgresql://u:hush@h/x"
-    monkeypatch.setattr(sys, "argv", ["sweeps", "gan"])
-    urls.go_on_without_secrets("sweeps", STORAGE)
-    assert len(became) == 1

@@ -119,7 +119,7 @@ def test_a_part_that_cannot_be_imported_is_one_line(parts):
     text = Path("mine.toml").read_text()
     for old, new, message in (
         (":LINEAR", ":LINEER", "parts_of_mine has no LINEER; correct the name behind the colon"),
-        ("parts_of_mine:LINEAR", "parts_of_yours:LINEAR", "no module 'parts_of_yours' for model"),
+        ("parts_of_mine:LINEAR", "parts_of_yours:LINEAR", "No module named 'parts_of_yours'; start where it is"),
         ("parts_of_mine:few", "parts_of_mine:fewer", "parts_of_mine has no fewer"),
         ("parts_of_mine:LOSS", "parts_of_mine:LOST", "parts_of_mine has no LOST"),
     ):
