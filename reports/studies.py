@@ -6,14 +6,13 @@ Pages of sweeps show them (`sweeps.pages`), and so does the page of a matrix tha
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import AliasChoices, BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from gans import schema
 from gans.errors import InputError, first_line
@@ -23,7 +22,7 @@ from gans.urls import shown
 from reports import results
 from reports.difference import Difference
 from reports.estimate import Estimate
-from reports.numbers import images, listed, number, setting
+from reports.numbers import images, listed, setting
 from reports.results import Board, Results
 from reports.tables import escape
 
@@ -97,8 +96,6 @@ class Study(BaseModel):
 
     record: Record
     scores: dict[str, list[float]]  # by configuration, one per finished fresh seed
-    # what the matrix of the data set's name has for the default; empty if it was not run
-    matrix: str = Field("", validation_alias=AliasChoices("matrix", "beside"))
 
     def estimate(self, configuration: str) -> Estimate:
         return Estimate.of(self._series(configuration))
@@ -211,22 +208,6 @@ def table(matrix: Results, board: Board) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def matrix_score(store: Source, swept: Swept) -> str:
-    """What the matrix of the data set's name has for a swept model, for the sweep's page; empty if nothing."""
-    record = swept.study.record
-    matrix = tracked(store, record.dataset)
-    if matrix is None or swept.winners is None:
-        return ""
-    own = matrix.of(record.model)
-    own = own[own["dataset"] == record.dataset]
-    estimate = Estimate.of(own["score"])
-    if not estimate.n or not math.isfinite(estimate.mean):
-        return ""
-    score = f"{estimate}, {estimate.n} seeds" if estimate.n > 1 else f"{number(estimate.mean)}, one seed"
-    differs = differences(swept.winners.of(DEFAULT), own, "there")
-    return f"{own['metric'].iloc[0]} {score}" + (f". Here differ {differs}" if differs else "")
 
 
 def differences(one: pd.DataFrame, other: pd.DataFrame, place: str) -> str:

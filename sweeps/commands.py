@@ -68,6 +68,6 @@ def sweep_report(options: Pages = Pages()) -> int:
 
     store = Reader.of(uri, options.runs, answers)
     for swept in load_all(store):
-        print(write(store, swept, options.output))
+        print(write(swept, options.output))
     print(write_ranking(options.output) or f"no sweep in {shown(uri)}")
     return 0

@@ -40,7 +40,7 @@ class Request:
     study: Annotated[
         str | None,
         option(
-            "its name, if not to follow from model, data set, budget and objectives",
+            "name of the study; by default made of model, data set, budget and objectives",
             check=study_name,
         ),
     ] = None

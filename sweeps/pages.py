@@ -14,10 +14,10 @@ import pandas as pd
 from gans import schema
 from gans.errors import InputError
 from gans.files import file_name, slug, write_text
-from gans.runs.store import Source
-from reports import report, studies, tables
+from reports import report, tables
 from reports.html import standalone
-from reports.numbers import NOTHING, images, number, setting
+from reports.numbers import NOTHING, images, number, percent, setting
+from reports.results import Results
 from reports.sheet import Sheet
 from reports.studies import DEFAULT, Record, Study, Swept, Trial
 from reports.tables import escape
@@ -27,24 +27,45 @@ from sweeps.toml import comment, lines
 WINNERS, CANDIDATE, STUDY = "winners", "candidate.toml", "study.json"  # in the folder of a study's page
 
 
-def write(store: Source, swept: Swept, root: Path = ROOT) -> Path:
+def write(swept: Swept, root: Path = ROOT) -> Path:
     """Write a study's page, its figures and its winner's settings into `root/<study>/`; returns the page."""
-    study = swept.study.model_copy(update={"matrix": studies.matrix_score(store, swept)})
-    record, folder = study.record, root / file_name(study.record.study, "study", 200)
+    study, record, found = swept.study, swept.study.record, swept.winners
+    folder = root / file_name(record.study, "study", 200)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*plots.KINDS, WINNERS):
-        (folder / f"{name}.png").unlink(missing_ok=True)
-    sources = {kind: swept.plots / f"{kind}.png" for kind in plots.KINDS} if swept.plots else {}
-    drawn = [kind for kind, source in sources.items() if source.is_file()]
-    for kind in drawn:
-        shutil.copy(sources[kind], folder)
-    contest = None
-    if swept.winners is not None and study.winner:
-        contest = plots.contest(swept.winners.cells, record.metric, folder / f"{WINNERS}.png")
-    values = {"study": study, "record": record, "contest": contest, "drawn": drawn}
-    publish(folder, "sweep.md.j2", **values, **contents(study, swept))
-    if study.winner:
+    drawn = []
+    for kind in plots.KINDS:
+        (folder / f"{kind}.png").unlink(missing_ok=True)
+        if swept.plots and (source := swept.plots / f"{kind}.png").is_file():
+            shutil.copy(source, folder)
+            drawn.append(kind)
+    contest, picture = None, folder / f"{WINNERS}.png"
+    picture.unlink(missing_ok=True)
+    if found and study.winner:
+        contest = plots.contest(found.cells, record.metric, picture)
         write_text(folder / CANDIDATE, preset(study, study.winner))
+    publish(
+        folder,
+        "sweep.md.j2",
+        study=study,
+        record=record,
+        verdict=verdict(study),
+        contest=contest,
+        drawn=drawn,
+        configuration=configuration(record, study.winner) if study.winner else None,
+        comparison=comparison(study, found) if found and study.winner else None,
+        protocol=tables.protocol(found) if found else None,
+        counts=counts(record),
+        top=top(record),
+        importances=pd.DataFrame(
+            [{"Setting": f"`{key}`", "Share": f"{share:.0%}"} for key, share in record.importances.items()]
+        ),
+        failures=pd.DataFrame(
+            [{"Trial": failure.number, "Reason": escape(failure.reason)} for failure in record.failures]
+        ),
+        environment=tables.environment(found) if found else None,
+        fresh=sorted(set(found.cells["seed"])) if found else [],
+        trial_seed=winners.TRIAL_SEED,
+    )
     write_text(folder / STUDY, study.model_dump_json(indent=1) + "\n")
     return folder / report.PAGE
 
@@ -52,34 +73,12 @@ def write(store: Source, swept: Swept, root: Path = ROOT) -> Path:
 def publish(folder: Path, template: str, **values: Any) -> None:
     """Write a page, its tables, and the page as one HTML file."""
     sheet = Sheet()
-    write_text(folder / report.PAGE, render(template, sheet, **values))
-    sheet.write(folder)
-    write_text(folder / report.WHOLE, standalone(folder / report.PAGE))
-
-
-def render(template: str, sheet: Sheet, **values: Any) -> str:
     environment = report.environment("sweeps")
     environment.globals |= {"table": sheet.table, "images": lambda kimg: images(1000 * kimg)}
-    return re.sub(r"\n{3,}", "\n\n", environment.get_template(template).render(**values))
-
-
-def contents(study: Study, swept: Swept) -> dict[str, Any]:
-    """The sentences and tables of a study's page."""
-    record, winner, found = study.record, study.winner, swept.winners
-    return {
-        "verdict": verdict(study),
-        "configuration": configuration(record, winner) if winner else None,
-        "comparison": comparison(study, swept) if winner else None,
-        "protocol": tables.protocol(found) if found else None,
-        "counts": counts(record),
-        "top": top(record),
-        "importances": importances(record),
-        "failures": failures(record),
-        "environment": tables.environment(found) if found else None,
-        "seconds": len(record.objectives) > 1,
-        "fresh": sorted(set(found.cells["seed"])) if found else [],
-        "trial_seed": winners.TRIAL_SEED,
-    }
+    text = environment.get_template(template).render(**values)
+    write_text(folder / report.PAGE, re.sub(r"\n{3,}", "\n\n", text))
+    sheet.write(folder)
+    write_text(folder / report.WHOLE, standalone(folder / report.PAGE))
 
 
 def verdict(study: Study) -> str:
@@ -114,33 +113,29 @@ def plain(value: Any) -> str:
     return number(value) if isinstance(value, float) else escape(setting(value))
 
 
-def comparison(study: Study, swept: Swept) -> pd.DataFrame:
+def comparison(study: Study, found: Results) -> pd.DataFrame:
     """The finalists and the default, best first, then the real images."""
-    record = study.record
-    trials: list[Trial | None] = [None, *record.finalists]
-    estimates = {name(trial): study.estimate(name(trial)) for trial in trials}
-    trials.sort(key=lambda trial: e.mean if (e := estimates[name(trial)]).n else math.inf)
-    assert swept.winners is not None
-    floors = swept.winners.floors
+    metric = study.record.metric
+    trials: list[Trial | None] = [None, *study.record.finalists]
+    trials.sort(key=lambda trial: e.mean if (e := study.estimate(name(trial))).n else math.inf)
+    floors = found.floors[found.floors["metric"] == metric]
     real = [
         {
             "Configuration": tables.floor_name(floor["comparison"]),
-            f"{record.metric} ↓": number(floor.get(record.metric, math.nan)),
+            f"{metric} ↓": number(floor.get(metric, math.nan)),
         }
-        for _, floor in floors[floors["metric"] == record.metric].iterrows()
+        for _, floor in floors.iterrows()
     ]
-    return pd.DataFrame([*(compared(study, swept, trial) for trial in trials), *real]).fillna("")
+    return pd.DataFrame([*(compared(study, found.cells, trial) for trial in trials), *real]).fillna("")
 
 
 def name(trial: Trial | None) -> str:
     return trial.label if trial else DEFAULT
 
 
-def compared(study: Study, swept: Swept, trial: Trial | None) -> dict[str, str]:
+def compared(study: Study, cells: pd.DataFrame, trial: Trial | None) -> dict[str, str]:
     """The row of a finalist, or of the default, in the comparison."""
-    assert swept.winners is not None
-    cells, estimate = swept.winners.cells, study.estimate(name(trial))
-    own = cells[cells["model"] == name(trial)]
+    estimate, own = study.estimate(name(trial)), cells[cells["model"] == name(trial)]
     difference = study.difference(trial) if trial else None
     return {
         "Configuration": f"**{name(trial)}**" if trial and trial == study.winner else name(trial),
@@ -154,49 +149,29 @@ def compared(study: Study, swept: Swept, trial: Trial | None) -> dict[str, str]:
 
 
 def counts(record: Record) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "Finished": record.finished,
-                "Stopped by the pruner": record.pruned - record.diverged,
-                "Diverged": record.diverged,
-                "Failed": len(record.failures),
-                "Images seen": seen(record),
-                "Hours": number(record.hours),
-            }
-        ]
-    )
+    row = {
+        "Finished": record.finished,
+        "Stopped by the pruner": record.pruned - record.diverged,
+        "Diverged": record.diverged,
+        "Failed": len(record.failures),
+        "Images seen": percent(record.share),
+        "Hours": number(record.hours),
+    }
+    return pd.DataFrame([row])
 
 
-def seen(record: Record) -> str:
-    return f"{record.share:.0%}" if math.isfinite(record.share) else NOTHING
-
-
-def top(record: Record) -> pd.DataFrame | None:
+def top(record: Record) -> pd.DataFrame:
     """The best trials of the study by the score it saw."""
-    if not record.top:
-        return None
-    keys = list(record.default)
     rows = [
         {
             "Trial": t.number,
             f"best {record.metric} ↓": number(t.score),
             "Training (s)": number(t.seconds),
-            **{f"`{key}`": plain(t.settings[key]) if key in t.settings else NOTHING for key in keys},
+            **{f"`{k}`": plain(t.settings[k]) if k in t.settings else NOTHING for k in record.default},
         }
         for t in record.top
     ]
     return pd.DataFrame(rows)
-
-
-def importances(record: Record) -> pd.DataFrame | None:
-    rows = [{"Setting": f"`{key}`", "Share": f"{share:.0%}"} for key, share in record.importances.items()]
-    return pd.DataFrame(rows) if rows else None
-
-
-def failures(record: Record) -> pd.DataFrame | None:
-    rows = [{"Trial": failure.number, "Reason": escape(failure.reason)} for failure in record.failures]
-    return pd.DataFrame(rows) if rows else None
 
 
 def preset(study: Study, winner: Trial) -> str:
@@ -241,72 +216,59 @@ def write_ranking(root: Path = ROOT) -> Path | None:
     found = [read(page.parent) for page in sorted(root.glob(f"*/{report.PAGE}"))]
     if not found:
         return None
-    publish(root, "ranking.md.j2", groups=groups(found), studies=overview(found), matrices=matrices(found))
+    publish(root, "ranking.md.j2", groups=groups(found), studies=overview(found))
     return root / report.PAGE
-
-
-def matrices(found: Sequence[Study]) -> pd.DataFrame:
-    """What matrices have for the same models; empty if none was run."""
-    rows = [
-        {
-            "Model": escape(study.record.model),
-            "Matrix": f"[{study.record.dataset}](../{study.record.dataset}/README.md)",
-            "Its default there": study.matrix,
-        }
-        for study in found
-        if study.matrix
-    ]
-    return pd.DataFrame(rows)
 
 
 def groups(found: Sequence[Study]) -> list[dict[str, Any]]:
     """Studies that compare with each other: same data set, metric and budget."""
-    keys = sorted({key(study) for study in found if study.winner})
+    together: dict[tuple[str, str, float], list[Study]] = {}
+    for study in found:
+        if study.winner:
+            together.setdefault((study.record.dataset, study.record.metric, study.record.kimg), []).append(study)
     return [
         {
             "dataset": dataset,
             "metric": metric,
             "kimg": kimg,
             "slug": slug(f"{dataset}-{metric}-{kimg:g}"),
-            "table": ranking([study for study in found if key(study) == (dataset, metric, kimg)], metric),
+            "table": ranking(own, metric),
         }
-        for dataset, metric, kimg in keys
+        for (dataset, metric, kimg), own in sorted(together.items())
     ]
-
-
-def key(study: Study) -> tuple[str, str, float]:
-    return study.record.dataset, study.record.metric, study.record.kimg
 
 
 def ranking(found: Sequence[Study], metric: str) -> pd.DataFrame:
     """Defaults and winners of studies that compare, best first."""
-    rows = []
-    for study in found:
-        link = f"[{study.record.study}]({study.record.study}/README.md)"
-        for trial in [None, study.winner] if study.winner else []:
-            estimate = study.estimate(name(trial))
-            kind = f"tuned (trial {trial.number})" if trial else "default"
-            better = study.difference(trial).verdict if trial else ""
-            row = (escape(study.record.model), kind, str(estimate), str(estimate.n), better, link)
-            rows.append((estimate.mean if math.isfinite(estimate.mean) else math.inf, *row))
-    rows.sort(key=lambda row: row[0])
-    columns = ["", "Model", "Configuration", f"{metric} ↓", "Seeds", "Against its default", "Study"]
-    return pd.DataFrame([(str(place), *row[1:]) for place, row in enumerate(rows, 1)], columns=columns)
+    pairs = [(study, trial) for study in found for trial in (None, study.winner)]
+    pairs.sort(key=lambda pair: e.mean if (e := pair[0].estimate(name(pair[1]))).n else math.inf)
+    rows = [
+        {
+            "": str(place),
+            "Model": escape(study.record.model),
+            "Configuration": f"tuned (trial {trial.number})" if trial else "default",
+            f"{metric} ↓": str(study.estimate(name(trial))),
+            "Seeds": str(study.estimate(name(trial)).n),
+            "Against its default": study.difference(trial).verdict if trial else "",
+            "Study": f"[{study.record.study}]({study.record.study}/README.md)",
+        }
+        for place, (study, trial) in enumerate(pairs, 1)
+    ]
+    return pd.DataFrame(rows)
 
 
 def overview(found: Sequence[Study]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "Study": f"[{study.record.study}]({study.record.study}/README.md)",
-                "Model": study.record.model,
-                "Data set": escape(study.record.dataset),
-                "Finished": study.record.finished,
-                "Pruned": study.record.pruned,
-                "Failed": len(study.record.failures),
-                "Images seen": seen(study.record),
-                "Outcome": verdict(study).replace("**", ""),
-            }
-            for study in found
-        ]
-    )
+    rows = [
+        {
+            "Study": f"[{study.record.study}]({study.record.study}/README.md)",
+            "Model": escape(study.record.model),
+            "Data set": escape(study.record.dataset),
+            "Finished": study.record.finished,
+            "Pruned": study.record.pruned,
+            "Failed": len(study.record.failures),
+            "Images seen": percent(study.record.share),
+            "Outcome": verdict(study).replace("**", ""),
+        }
+        for study in found
+    ]
+    return pd.DataFrame(rows)

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,6 +18,7 @@ from sweeps.options import Request
 from sweeps.study import Sweep, Tally, counted, diverged, origin
 
 TOP = 10  # trials in the table of the best
+DIED = "its worker died or ran out of time"
 
 
 def record(study: Study, sweep: Sweep, request: Request, finalists: Sequence[FrozenTrial]) -> Record:
@@ -26,6 +26,7 @@ def record(study: Study, sweep: Sweep, request: Request, finalists: Sequence[Fro
     trials = [t for t in study.get_trials(deepcopy=False) if not t.user_attrs.get("surplus")]
     pruned = [t for t in trials if t.state == TrialState.PRUNED]
     finished = [t for t in trials if t.state == TrialState.COMPLETE]
+    failed = [t for t in trials if t.state == TrialState.FAIL]
     return Record(
         study=sweep.study,
         model=sweep.default.model,
@@ -40,13 +41,13 @@ def record(study: Study, sweep: Sweep, request: Request, finalists: Sequence[Fro
         finished=len(finished),
         pruned=len(pruned),
         diverged=diverged(study),
-        failures=[Failure(number=t.number, reason=reason(t)) for t in trials if t.state == TrialState.FAIL],
+        failures=[Failure(number=t.number, reason=t.user_attrs.get("reason") or DIED) for t in failed],
         share=share([*finished, *pruned], sweep.base.budget),
         hours=sum((t.duration.total_seconds() for t in trials if t.duration), 0.0) / 3600,
         default={key: sweep.space.defaults[key] for key in sweep.space.parameters},
         finalists=[row(trial, sweep) for trial in finalists],
         top=[row(trial, sweep) for trial in sorted(finished, key=lambda t: t.values)[:TOP]],
-        importances=importances(study),
+        importances=plots.importances(study),
         space=sweep.space.text(),
     )
 
@@ -60,19 +61,10 @@ def row(trial: FrozenTrial, sweep: Sweep) -> Trial:
     )
 
 
-def reason(trial: FrozenTrial) -> str:
-    return trial.user_attrs.get("reason") or "its worker died or ran out of time"
-
-
 def share(trials: Sequence[FrozenTrial], budget: int) -> float:
     """Images that these trials saw, as a share of what they would have seen if none had been pruned."""
     seen = [budget if t.state == TrialState.COMPLETE else t.last_step or 0 for t in trials]
     return sum(seen) / (budget * len(seen)) if seen else math.nan
-
-
-def importances(study: Study) -> dict[str, float]:
-    """Each parameter's share in the variation of the score, by Optuna's default method."""
-    return optuna.importance.get_param_importances(study, target=plots.score) if plots.enough(study) else {}
 
 
 def keep(run: Run, kept: Record, study: Study, sweep: Sweep) -> None:

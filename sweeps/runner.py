@@ -8,7 +8,8 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages import fail_stale_trials
+from optuna.trial import FrozenTrial
 
 from benchmarks import executors
 from benchmarks.job import Ended, Job, Result
@@ -25,14 +26,14 @@ from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import Holder, locked
 from gans.runs.run import Run, invocation
 from gans.runs.stale import close_stale
-from gans.runs.store import Reader, Store, keys, shown
+from gans.runs.store import Reader, Store, shown
 from reports import studies
 from reports.studies import Study
 from sweeps import ROOT, pages, record, winners
 from sweeps.options import Request
 from sweeps.plan import plan, processes, tuned_bench, where
 from sweeps.progress import TrialScreen, display
-from sweeps.study import counted, fail, held_by, origin, release_stale, unclaimed
+from sweeps.study import counted, fail, held_by, origin, unclaimed
 from sweeps.trial import tidy, trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
@@ -63,11 +64,6 @@ class SweepRun:
         self.folder = machine.runs / self.sweep.name
         self.failures = 0
 
-    @property
-    def side(self) -> int:
-        """Of the images, in pixels."""
-        return self.sweep.base.resolution
-
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
         close_stale(self.folder, self.store)
@@ -77,11 +73,9 @@ class SweepRun:
             try:
                 code = self.stages()
             except BaseException as error:
-                self.parent.untag(holder_tag(folder))
                 self.parent.interrupt(f"{type(error).__name__}: {error}")
                 raise
             close_stale(self.folder, self.store)  # trials whose processes could not write down that they ended
-            self.parent.untag(holder_tag(folder))
             self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
 
@@ -113,7 +107,7 @@ class SweepRun:
         with display(self.study, self.sweep) as bars:
             screen = TrialScreen(self.study, bars)
             while counted(self.study) < self.sweep.trials:
-                release_stale(self.study, self.sweep.seconds)
+                fail_stale_trials(self.study)
                 jobs = self.jobs()
                 if jobs:
                     self.work(jobs, screen)
@@ -125,8 +119,8 @@ class SweepRun:
         """One for every trial that no process works on."""
         place = Place(
             experiment=self.sweep.name,
-            device="cuda" if self.machine.gpus else self.machine.device,  # a card's process sees no other
-            threads=self.machine.threads(self.side),
+            device="cuda" if self.machine.gpus else self.machine.device,  # the process of a GPU sees no other
+            threads=self.machine.threads(self.sweep.base.resolution),
             parent=self.parent.key,
             graph=self.machine.graph,
             compile=self.machine.compile,
@@ -142,7 +136,7 @@ class SweepRun:
     def work(self, jobs: list[Job], screen: TrialScreen) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and retries them."""
         spread = processes(self.sweep) if self.workers != "local" else 0
-        events = executors.run(self.machine, jobs, self.side, spread)
+        events = executors.run(self.machine, jobs, self.sweep.base.resolution, spread)
         try:
             with closing(events):
                 for event in events:
@@ -169,21 +163,13 @@ class SweepRun:
             raise GaveUp(f"{FAILURES} trials failed in a row, the last one with: {result.reason}")
 
     def release(self, job: str, result: Result) -> None:
-        """Fail a trial that an ended job left running, and retry it unless it ran out of time."""
+        """Fail a trial that an ended job left running, and its run; retry it unless it ran out of time."""
+        late = result.status == schema.TIMED_OUT
         for trial in held_by(self.study, job):
-            if fail(self.study, trial, again=result.status != schema.TIMED_OUT):
-                self.close(trial, result)
-
-    def close(self, trial: FrozenTrial, result: Result) -> None:
-        """End the run of a trial whose worker is dead."""
-        folder, key = trial_folder(self.folder, origin(trial)), trial.user_attrs.get("run")
-        run = Run.take(folder, self.sweep.name, key) if key else Run.open(folder)
-        if run is None:
-            return
-        if result.status == schema.TIMED_OUT:
-            run.finish(result.status, result.reason)
-        else:
-            run.interrupt(result.reason)
+            if fail(self.study, trial, again=not late):
+                run = Run.open(trial_folder(self.folder, origin(trial)))
+                if run:
+                    run.finish(result.status if late else schema.INTERRUPTED, result.reason)
 
     # --- winners
 
@@ -192,10 +178,10 @@ class SweepRun:
         finalists = winners.finalists(self.study, self.sweep, self.request.finalists)
         kept = record.record(self.study, self.sweep, self.request, finalists)
         record.keep(self.parent, kept, self.study, self.sweep)
-        code = self.retrain(finalists) if finalists else self.nothing_to_retrain()
+        code = self.retrain(finalists) if finalists else int(not kept.finished)
         store, root = Reader(self.store, self.machine.runs), self.machine.outputs / REPORTS / ROOT.name
         swept = studies.load(store, self.sweep.name)
-        path = pages.write(store, swept, root)
+        path = pages.write(swept, root)
         self.write_preset(swept.study, path.parent / pages.CANDIDATE)
         self.parent.artifact(path.parent, schema.REPORT)
         print(f"report: {path}")
@@ -204,12 +190,6 @@ class SweepRun:
         except InputError as error:  # of other studies; this one is done
             print(error)
         return code
-
-    def nothing_to_retrain(self) -> int:
-        """The exit code of a search that found no winner: 0 if the default at least finished."""
-        finished = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        print("no winner: only the default finished" if finished else "no winner: no trial finished")
-        return 0 if finished else 1
 
     def retrain(self, finalists: list[FrozenTrial]) -> int:
         """Train the finalists and the default from fresh seeds, except what is finished."""
@@ -246,28 +226,19 @@ class SweepRun:
     # --- tracking
 
     def open(self, folder: Path) -> Run:
-        """The sweep's parent run: one per study; every session adds to it, from a folder of its own."""
-        runs = Reader(self.store, self.folder).runs(self.sweep.name)
-        known = [keys(run)[0] for run in runs if run.data.tags.get(schema.KIND) == schema.SWEEP]
-        holder = {holder_tag(folder): Holder.of(folder).text()}  # one of several sessions that may be at work
-        if known:
-            run = Run.take(folder, self.sweep.name, known[0])
-            run.tag(holder)
-            run.resume()
-        else:
-            tags = {schema.KIND: schema.SWEEP, **holder}
-            run = Run.start(folder, self.sweep.name, f"sweep {self.sweep.study}", tags)
-        run.tag(
-            {
-                schema.STUDY: self.sweep.study,
-                schema.STORAGE: shown(self.sweep.storage),
-                schema.MODEL: self.sweep.default.model,
-                schema.DATASET: self.sweep.base.dataset,
-                schema.COMMAND: self.request.command(),
-                schema.STATUS: schema.RUNNING,
-                schema.NOTE: self.note(),
-            }
-        )
+        """The parent run of this session."""
+        tags = {
+            schema.KIND: schema.SWEEP,
+            schema.HOLDER: Holder.of(folder).text(),
+            schema.STUDY: self.sweep.study,
+            schema.STORAGE: shown(self.sweep.storage),
+            schema.MODEL: self.sweep.default.model,
+            schema.DATASET: self.sweep.base.dataset,
+            schema.COMMAND: self.request.command(),
+            schema.STATUS: schema.RUNNING,
+            schema.NOTE: self.note(),
+        }
+        run = Run.start(folder, self.sweep.name, f"sweep {self.sweep.study}", tags)
         run.text(self.sweep.space.text(), schema.SWEEP_SPACE)
         return run
 
@@ -281,8 +252,3 @@ class SweepRun:
             f"and compare `{schema.SWEEP_SCORE}`, the best point of `{self.sweep.curve}`, on which the study "
             "decides. The matrix in this experiment trained the winners and the default, from fresh seeds."
         )
-
-
-def holder_tag(folder: Path) -> str:
-    """The tag of the sweep's parent run that says that the session of this folder holds it."""
-    return f"{schema.HOLDER}.{folder.name}"

@@ -12,7 +12,8 @@ A setting of the experiment is searched in one of these ways; a setting without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +31,7 @@ from sweeps.toml import literal, nest
 # the rest of an experiment is what trials are compared on
 SEARCHABLE = ("batch", "networks.", "update.", "loss.", "penalties.", "augment", "optimizer.", "anneal.", "ema.")
 FIXED = ("update.rule", "networks.name")
+DRAWS = 64  # of ends of ranges, to find settings that do not go together
 
 Value = bool | int | float | str
 Chosen = dict[str, Any]  # settings by dotted key
@@ -87,9 +89,9 @@ class Parameter(Settings):
             fields["choices"] = tuple(dict.fromkeys(values))
         return Parameter(**fields)
 
-    def suggest(self, trial: BaseTrial, key: str, chosen: Mapping[str, Any]) -> Any:
+    def suggest(self, trial: BaseTrial | Ends, key: str, chosen: Mapping[str, Any]) -> Any:
         """This trial's value, given those chosen before it."""
-        if len(self.choices) == 1:  # no parameter of the study
+        if self.fixed:
             return self.choices[0]
         if self.low is None or self.high is None:
             return trial.suggest_categorical(key, self.choices)
@@ -98,18 +100,14 @@ class Parameter(Settings):
         return draw(key, self.low, high, log=self.log)  # type: ignore[arg-type]
 
     @property
-    def extremes(self) -> list[Any]:
-        """Values that are valid only if all are; the largest number is the last."""
-        if not self.choices:
-            return [self.low, self.high]
-        numbers = all(isinstance(value, (int, float)) for value in self.choices)
-        return sorted(self.choices) if numbers else list(self.choices)
+    def fixed(self) -> bool:
+        """Whether there is one value only: no parameter of the study."""
+        return len(self.choices) == 1
 
-    def allows(self, values: tuple[Value, ...]) -> bool:
-        """Whether any of the values could come up."""
+    def allows(self, value: Value) -> bool:
         if self.low is None or self.high is None:
-            return not set(values).isdisjoint(self.choices)
-        return any(not isinstance(value, str) and self.low <= value <= self.high for value in values)
+            return value in self.choices
+        return not isinstance(value, str) and self.low <= value <= self.high
 
     def brief(self) -> Any:
         """The parameter as a value of a TOML file."""
@@ -147,7 +145,7 @@ class Space:
     parameters: Mapping[str, Parameter]
     defaults: Mapping[str, Any]
 
-    def suggest(self, trial: BaseTrial) -> dict[str, Any]:
+    def suggest(self, trial: BaseTrial | Ends) -> dict[str, Any]:
         """The settings of a trial, as tables that are laid over the default experiment."""
         chosen: Chosen = {}
         for key, parameter in self.parameters.items():
@@ -162,8 +160,8 @@ class Space:
     def default(self) -> Chosen | None:
         """The parameters of the default, for the first trial; None if the space excludes it."""
         chosen = {k: self.defaults[k] for k, p in self.parameters.items() if self.applies(p, {})}
-        inside = all(self.parameters[key].allows((value,)) for key, value in chosen.items())
-        return {k: v for k, v in chosen.items() if len(self.parameters[k].extremes) > 1} if inside else None
+        inside = all(self.parameters[key].allows(value) for key, value in chosen.items())
+        return {k: v for k, v in chosen.items() if not self.parameters[k].fixed} if inside else None
 
     def settings(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a trial with these parameters by dotted key, those that the space fixes included."""
@@ -198,11 +196,11 @@ def space(tables: Mapping[str, Any], base: Experiment, where: str) -> Space:
         try:
             parameters[key] = parse(entry, key).bound(defaults[key])
         except InputError as error:
-            raise complaint(error, where, key) from None
+            raise InputError(f"{where}: {key}: {str(error).removeprefix(f'{key}: ')}") from None
     found = Space(parameters, defaults)
-    if not any(len(parameter.extremes) > 1 for parameter in parameters.values()):
+    if all(parameter.fixed for parameter in parameters.values()):
         raise InputError(f"{where} leaves nothing to search; give at least one setting more than one value")
-    Check(found, base, where).run()
+    check(found, base, where)
     return found
 
 
@@ -236,62 +234,44 @@ def parse(entry: Any, key: str) -> Parameter:
         raise explain(error, Parameter, key) from None
 
 
-def complaint(error: InputError, where: str, key: str) -> InputError:
-    """The error with the file and the key in front, each once."""
-    return InputError(f"{where}: {key}: {str(error).removeprefix(f'{where}: ').removeprefix(f'{key}: ')}")
+class Ends:
+    """Stands in for a trial: suggests an end of every range, or one of the choices, at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
+        return self.random.choice(choices)
+
+    def suggest_float(self, name: str, low: float, high: float, log: bool = False) -> float:
+        return self.random.choice((low, high))
+
+    suggest_int = suggest_float
 
 
-class Check:
-    """Refuses a space in which some trial could not be trained.
+def check(space: Space, base: Experiment, where: str) -> None:
+    """Refuse a space in which a trial could not be trained, or a setting would never be searched.
 
     Raises:
-        InputError: from `run`, with the file, the key and the remedy.
+        InputError: with the file, the key and the remedy.
     """
-
-    def __init__(self, space: Space, base: Experiment, where: str) -> None:
-        self.space, self.base, self.where = space, base, where
-        self.images = datasets.load(base.dataset, resolution=base.resolution)
-
-    def run(self) -> None:
-        for place, (key, parameter) in enumerate(self.space.parameters.items()):
-            self.conditions(key, parameter, list(self.space.parameters)[:place])
-            self.ends(key, parameter)
-        self.corner()
-
-    def conditions(self, key: str, parameter: Parameter, earlier: list[str]) -> None:
-        """A setting that a parameter depends on exists, comes before it, and can have the value."""
-        for other in [*parameter.when, *([parameter.at_most] if parameter.at_most else [])]:
-            if other not in self.space.defaults:
-                raise unknown("key", other, self.space.defaults, f" in {self.where}, on which {key} depends")
-            if other in self.space.parameters and other not in earlier:
-                raise InputError(f"{self.where}: {key} depends on {other}, which must come before it")
-        for other, values in parameter.when.items():
-            searched = self.space.parameters.get(other)
-            if not (searched.allows(values) if searched else self.space.defaults[other] in values):
-                listed = " or ".join(map(repr, values))
-                raise InputError(
-                    f"{self.where}: {key} is searched only when {other} is {listed}, which it never is"
-                )
-
-    def ends(self, key: str, parameter: Parameter) -> None:
-        """Each end of a range and each choice, by itself, makes a valid experiment."""
-        context = {other: values[0] for other, values in parameter.when.items()}
-        for value in parameter.extremes:
-            cap = parameter.at_most
-            limit = {cap: max(value, self.space.defaults[cap])} if cap else {}
-            self.trainable({**context, **limit, key: value}, key)
-
-    def corner(self) -> None:
-        """All numbers at their largest: shards of the data still hold a batch."""
-        largest: Chosen = {}
-        for key, parameter in self.space.parameters.items():
-            value, cap = parameter.extremes[-1], parameter.at_most
-            if not isinstance(value, str) and not parameter.when:
-                largest[key] = min(value, {**self.space.defaults, **largest}[cap]) if cap else value
-        self.trainable(largest, "all numbers at their largest")
-
-    def trainable(self, chosen: Chosen, what: str) -> None:
+    earlier: set[str] = set()
+    for key, parameter in space.parameters.items():
+        for other in (*parameter.when, *filter(None, (parameter.at_most,))):
+            if other not in space.defaults:
+                raise unknown("key", other, space.defaults, f" in {where}, on which {key} depends")
+            if other in space.parameters and other not in earlier:
+                raise InputError(f"{where}: {key} depends on {other}, which must come before it")
+        earlier.add(key)
+    images = datasets.load(base.dataset, resolution=base.resolution)
+    never = dict.fromkeys(space.parameters)
+    for seed in range(DRAWS):
+        tables = space.suggest(Ends(seed))
         try:
-            check_fit(experiment(self.base.model_dump(), nest(chosen), where=self.where), self.images)
+            check_fit(experiment(base.model_dump(), tables, where=where), images)
         except InputError as error:
-            raise complaint(error, self.where, what) from None
+            raise error if where in str(error) else InputError(f"{where}: {error}") from None
+        for key, _ in flatten(tables):
+            never.pop(key, None)
+    for key in never:
+        raise InputError(f"{where}: {key} is searched only under conditions (when) that never hold")

@@ -1,8 +1,7 @@
 """The Optuna study of a sweep: where it is stored, how it samples, prunes and counts, and who works on a trial.
 
-The number of trials is exact with any number of processes on any number of machines: a trial counts from its
-creation until it fails, numbers only grow, and a trial that finds as many counting trials before it as the sweep
-wants does not run. The runner starts trials until that many have finished or were pruned.
+The number of trials is exact with any number of processes: a trial counts from its creation until it fails, and
+one that finds as many counting trials before it as the sweep wants does not run.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -43,7 +41,6 @@ CREATION = 2.0  # seconds that another process may take between making a study a
 RETRIES = 3  # of a trial whose worker died
 # seconds between heartbeats of a running trial, and without one until its worker counts as dead
 HEARTBEAT, GRACE = 10, 60
-LOST = 26 * 3600.0  # seconds over its time limit until a trial without heartbeats is dead in any time zone
 JOB = "job"  # attribute of a trial: the runner's name for the job that works on it
 
 
@@ -146,15 +143,13 @@ class Sweep:
                 f"study '{self.study}' in {shown(self.storage)} is not from `gans sweep`; start another study: "
                 "STUDY=NAME"
             )
-        known = {"precision": "float32"} | identity  # the only one of the first studies
-        other = [part for part, value in self.identity().items() if known.get(part, value) != value]
+        wanted = self.identity()
+        other = [part for part in wanted if identity.get(part) != wanted[part]]
         if other:
-            advice = "start another study: STUDY=NAME"
-            if "precision" in other and set(other) <= {"precision", "default"}:  # machines differ in their default
-                advice = f"take its precision, STUDY={self.study} PRECISION={known['precision']}, or {advice}"
             raise InputError(
                 f"study '{self.study}' in {shown(self.storage)} has another {' and another '.join(other)}, so its "
-                f"trials do not compare with new ones; {advice}"
+                "trials do not compare with new ones; start another study, STUDY=NAME, or ask for the same"
+                + (f": its PRECISION is {identity.get('precision')}" if "precision" in other else "")
             )
         return study
 
@@ -273,19 +268,6 @@ def held_by(study: Study, job: str) -> list[FrozenTrial]:
     """The running trials of a job: one, or none."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [trial for trial in running if trial.user_attrs.get(JOB) == job]
-
-
-def release_stale(study: Study, limit: float) -> None:
-    """Fail and retry running trials whose workers are dead, on whatever machine.
-
-    Args:
-        limit: the time limit of a trial in seconds; it finds workers that died before their first heartbeat.
-    """
-    fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        assert trial.datetime_start is not None
-        if (datetime.now() - trial.datetime_start).total_seconds() > limit + LOST:
-            fail(study, trial)
 
 
 def fail(study: Study, trial: FrozenTrial, again: bool = True) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,10 +23,8 @@ from gans.runs.execute import CellRun, Place, Tracker, reason
 from gans.runs.run import Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
-from gans.urls import masked
 from sweeps.study import JOB, Sweep, origin, sampler, surplus, unclaimed
 
-KEPT_TRACEBACK = 4000  # characters of it that a failed trial keeps
 PICTURES = "sweep-artifacts"  # folder of Optuna's artifacts, in the folder of runs: one for all studies
 SURPLUS = Result("surplus")
 STATUSES = {TrialState.COMPLETE: schema.FINISHED, TrialState.PRUNED: schema.PRUNED}
@@ -94,7 +91,6 @@ def objective(
         raise
     except Exception as error:
         trial.set_user_attr("reason", reason(error))
-        trial.set_user_attr("traceback", masked(traceback.format_exc())[-KEPT_TRACEBACK:])
         raise
 
 
@@ -141,11 +137,6 @@ class TrialRun(CellRun):
 
     def tracker(self, run: Run) -> Tracker:
         return TrialTracker(run, self.report, self.cell.experiment, self.trial, self.sweep)
-
-    def open(self) -> Run:
-        run = super().open()
-        self.trial.set_user_attr("run", run.key)
-        return run
 
     def conclude(self, run: Run, trained: Outcome) -> None:
         if trained.status == schema.FINISHED:
@@ -216,5 +207,5 @@ def tidy(study: Study, root: Path, best: list[int]) -> None:
 
 
 def over(trial: FrozenTrial) -> bool:
-    """Whether no worker will continue the trial; one that failed without a traceback may be retried."""
-    return trial.state in STATUSES or "traceback" in trial.user_attrs
+    """Whether no worker will continue the trial; one that failed without a reason may be retried."""
+    return trial.state in STATUSES or "reason" in trial.user_attrs

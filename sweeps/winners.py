@@ -45,31 +45,21 @@ def matrix(sweep: Sweep, trials: Sequence[FrozenTrial], seeds: int) -> Matrix:
     """The default and the trials, each from so many fresh training seeds."""
     experiments = {DEFAULT: sweep.base, **{name(trial): sweep.of(trial) for trial in trials}}
     models = {
-        model: {
-            "recipe": sweep.default.model,
-            **experiment.model_dump(mode="json", exclude={"dataset", "seed"}),
-        }
-        for model, experiment in experiments.items()
+        model: {"recipe": sweep.default.model, **own.model_dump(mode="json", exclude={"dataset", "seed"})}
+        for model, own in experiments.items()
     }
     description = (
         f"The best trials of the sweep '{sweep.study}' and the default configuration of {sweep.default.model}, "
         "from training seeds that no trial used."
     )
-    fresh = tuple(range(FRESH_SEED, FRESH_SEED + seeds))
     file = MatrixFile(
         description=description,
-        seeds=fresh,
+        seeds=tuple(range(FRESH_SEED, FRESH_SEED + seeds)),
         time_limit_minutes=sweep.seconds / 60,
         datasets={sweep.base.dataset: {}},
         models=models,
     )
-    text = text_of(file, sweep.base.dataset)
+    head = lines({key: getattr(file, key) for key in ("description", "seeds", "time_limit_minutes")})
+    tables = "".join(f"\n[models.{model}]\n{lines(table)}" for model, table in models.items())
+    text = f"{head}\n[datasets.{bare(sweep.base.dataset)}]\n{tables}"
     return Matrix(sweep.name, Path(f"{sweep.name}.toml"), text, file)
-
-
-def text_of(file: MatrixFile, dataset: str) -> str:
-    """The matrix as a file that `make bench MATRIX=FILE` would take."""
-    head = lines({"description": file.description, "seeds": file.seeds})
-    limit = lines({"time_limit_minutes": file.time_limit_minutes})
-    models = "".join(f"\n[models.{model}]\n{lines(table)}" for model, table in file.models.items())
-    return f"{head}{limit}\n[datasets.{bare(dataset)}]\n{models}"

@@ -52,7 +52,7 @@ def study(name: str, tuned: list[float], number: int = 3) -> Study:
         space="",
     )
     scores = {"default": DEFAULT, f"trial-{number}": tuned}
-    return Study(record=record, scores=scores, matrix="12.0, one seed")
+    return Study(record=record, scores=scores)
 
 
 def put(root: Path, name: str, tuned: list[float] = BETTER) -> None:
@@ -148,7 +148,6 @@ def test_the_ranking_is_made_from_the_folders_of_pages(tmp_path):
     assert "[a](a/README.md)" in text and "[b](b/README.md)" in text
     assert "7.12 (" in text
     assert "2.00 (1.76 to 2.26)" in text
-    assert "12.0, one seed" in text
 
 
 def test_a_ranking_that_would_lose_a_page_stays(tmp_path):
@@ -162,18 +161,14 @@ def test_a_ranking_that_would_lose_a_page_stays(tmp_path):
     assert (tmp_path / "README.md").read_bytes() == before
 
 
-def test_a_page_is_written_over_its_own_files_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "publish", lambda folder, template, **values: None)
-    monkeypatch.setattr(pages, "contents", lambda study, swept: {})
+def test_a_page_is_written_over_its_own_files_only(tmp_path):
     folder = tmp_path / "a"
     folder.mkdir()
     for name in ("history.png", "mine.png", "notes.md"):
         (folder / name).write_text("mine")
-    monkeypatch.setattr("reports.studies.matrix_score", lambda store, swept: "12.0, one seed")
-    pages.write(None, Swept(study("a", BETTER)), tmp_path)
-    kept = {path.name for path in folder.iterdir() if path.read_text() == "mine"}
+    pages.write(Swept(study("a", BETTER)), tmp_path)
+    kept = {path.name for path in folder.iterdir() if path.is_file() and path.read_bytes() == b"mine"}
     assert kept == {"mine.png", "notes.md"}
-    assert "batch = 35" in (folder / "candidate.toml").read_text()
     assert pages.read(folder) == study("a", BETTER)
 
 
