@@ -26,7 +26,7 @@ def read(matrix: str, selection: Selection, preset: str, machine: Place) -> Matr
     machine.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
     check_names(matrix, preset, selection, machine.outputs)
-    databases.check_tracking(tracking_uri())
+    databases.check(tracking_uri())
     found = select_matrix(matrix, preset, machine.outputs, selection)
     tell_presets(found, selection)
     return found
@@ -91,7 +91,7 @@ def dry(options: Bench, matrix: Matrix) -> int:
 
 def write_report(run: MatrixRun) -> None:
     """Write the report, keep it with the invocation, show its ranking."""
-    from gans.runs.locks import turn
+    from gans.runs.locks import acquire
     from gans.runs.store import Reader
     from reports import folder_of
     from reports.report import render
@@ -99,7 +99,8 @@ def write_report(run: MatrixRun) -> None:
     from reports.terminal import show
 
     reader = Reader(run.store, run.folder)
-    with turn(run.folder / ".report"):  # another invocation of the same matrix writes the same files
+    # another invocation of the same matrix writes the same files
+    with acquire(run.folder / ".report", float("inf")):
         results = load(reader, run.experiment)
         path = render(results, folder_of(run.experiment, run.machine.outputs / REPORTS))
         # report.html among it: the MLflow UI shows no pictures in markdown

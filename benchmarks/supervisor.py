@@ -38,7 +38,9 @@ from benchmarks.job import (
     Waiting,
 )
 from gans import schema
+from gans.runs.events import state_of
 from gans.runs.locks import LOCK, held, holder_of
+from gans.runs.run import PREFIX
 
 TICK = 0.5  # seconds that an executor may wait for news
 LOOK = 1.0  # seconds between looks at the locks of other processes
@@ -210,6 +212,8 @@ class Supervisor:
 
 
 def waiting(job: Job) -> Waiting:
-    """Who does the job, and how far that is."""
-    holder = holder_of(job.folder)
-    return Waiting(job, str(holder or "another process"), holder.images if holder else 0)
+    """Who does the job, and how far the run in its folder is."""
+    holder, state = holder_of(job.folder), state_of(job.folder)
+    points = state.points if state else {}
+    seen = [max(steps) for name, steps in points.items() if not name.startswith(PREFIX)]
+    return Waiting(job, str(holder or "another process"), max(seen, default=0))

@@ -21,8 +21,8 @@ def sweep(options: Search) -> int:
     """Search, retrain the winners, report."""
     options.machine.validate()
     options.request.validate()
-    databases.check_storage(options.request.storage)
-    databases.check_tracking(tracking_uri())
+    databases.check(options.request.storage, databases.OPTUNA)
+    databases.check(tracking_uri())
     from benchmarks.executors.processes import preload
     from benchmarks.executors.ray import joined
 

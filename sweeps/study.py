@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import optuna
@@ -21,13 +22,12 @@ from optuna.samplers import TPESampler
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema, seeds
 from gans.config import Experiment, Resolved, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
-from gans.runs.databases import OPTUNA, check_storage, creating, trouble
+from gans.runs.databases import OPTUNA, opened
 from gans.urls import shown
 from sweeps.space import Space
 
@@ -169,18 +169,15 @@ def open_storage(url: str) -> RDBStorage:
     Raises:
         InputError: it cannot be reached, or is something else.
     """
-    check_storage(url)
-    try:
-        with creating(url):
-            return RDBStorage(
-                url,
-                engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
-                heartbeat_interval=HEARTBEAT,
-                grace_period=GRACE,
-                heartbeat_stale_trial_callback=retry,
-            )
-    except (SQLAlchemyError, ImportError, OSError, ValueError, RuntimeError) as error:
-        raise OPTUNA.refusal(url, trouble(error)) from None
+    open = partial(
+        RDBStorage,
+        url,
+        engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {},
+        heartbeat_interval=HEARTBEAT,
+        grace_period=GRACE,
+        heartbeat_stale_trial_callback=retry,
+    )
+    return opened(url, OPTUNA, open)
 
 
 # --- sampling and pruning

@@ -158,7 +158,7 @@ def check_storage(storage: str) -> None:
     """Refuse a sweep's storage that cannot be reached from here."""
     for attempt in range(TRIES):
         try:
-            databases.check_storage(storage)
+            databases.check(storage, databases.OPTUNA)
             return
         except databases.Away:
             if attempt == TRIES - 1:

@@ -70,7 +70,7 @@ class Train:
 
 def train(options: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
-    databases.check_tracking(tracking_uri())
+    databases.check(tracking_uri())
     from gans.commands.progress import Display, busy
     from gans.compute import devices, precision
     from gans.registry import MODELS

@@ -38,7 +38,7 @@ def ui(options: Ui = Ui()) -> int:
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(uri)} in a browser")
-    databases.check_tracking(uri)
+    databases.check(uri)
     check_port(options.port)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryFile() as log:

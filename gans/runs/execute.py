@@ -22,7 +22,7 @@ from gans.pictures.film import Track, grids, save_film
 from gans.pictures.panels import draw_shards
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
-from gans.runs.locks import Holder, Lock, locked
+from gans.runs.locks import Holder, locked
 from gans.runs.run import Run, foreign, provenance
 from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
@@ -157,10 +157,9 @@ class CellRun:
             compiled.require(device)
             compiled.keep(datasets.data_root().absolute() / "cache" / "compiled")
         devices.prepare(device, self.place.threads)
-        with locked(self.folder) as lock:
+        with locked(self.folder):
             if ended := self.ended():
                 return ended
-            self.report = beating(lock, self.report)
             run = self.open()
             with self.ending(run):
                 trained, scored = self.train(run)
@@ -261,17 +260,6 @@ class CellRun:
 def run_cell(cell: Cell, folder: Path, place: Place, report: Report) -> Scored:
     """Train the cell, or go on with it, and score it, under its MLflow run; see `CellRun.execute`."""
     return CellRun(cell, folder, place, report).execute()
-
-
-def beating(lock: Lock, report: Report) -> Report:
-    """A listener that also writes progress into the lock, for those who wait for the cell."""
-
-    def both(images: int, values: Mapping[str, float]) -> None:
-        if images:  # the start of a phase has none
-            lock.beat(images)
-        report(images, values)
-
-    return both
 
 
 def check_workers(cell: Cell, place: Place) -> None:

@@ -37,12 +37,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunData, RunInfo, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
 from gans.errors import brief
 from gans.runs import databases
 from gans.runs.events import RunFolder, State, run_folders, run_paths
+from gans.runs.locks import acquire
 from gans.urls import shown, tracking_uri
 
 ARTIFACTS = "mlartifacts"  # the folder of all artifacts, next to a SQLite file
@@ -59,14 +59,16 @@ EXPERIMENT_KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 def _create(uri: str) -> None:
     """Make a SQLite store whole or not at all: killed among its migrations, MLflow leaves one it refuses."""
     file = databases.sqlite_file(uri)
-    if file is None:
+    if file is None or file.exists():
         return
-    part = file.with_name(f".{file.name}.new")
-    for leftover in file.parent.glob(f"{part.name}*"):  # of a process that was killed here
-        leftover.unlink()
-    if not file.exists():
-        MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
-        part.rename(file)
+    lock, part = (file.with_name(f".{file.name}.{ending}") for ending in ("lock", "new"))
+    with acquire(lock, float("inf")):
+        if not file.exists():
+            for leftover in file.parent.glob(f"{part.name}*"):  # of a process that was killed here
+                leftover.unlink()
+            MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+            part.rename(file)
+        lock.unlink(missing_ok=True)
 
 
 class Store:
@@ -85,15 +87,14 @@ class Store:
         self._name(uri or tracking_uri())
         for name, level in {"alembic": "WARNING", "mlflow": "WARNING", "mlflow.store": "CRITICAL"}.items():
             logging.getLogger(name).setLevel(level)
-        databases.check_tracking(self.uri)
+        self.client = databases.opened(self.uri, databases.MLFLOW, self._open)
         mlflow.set_tracking_uri(self.uri)
-        try:
-            with databases.creating(self.uri):
-                _create(self.uri)
-                self.client = MlflowClient(self.uri)
-                self.client.search_experiments(max_results=1)  # brings a database up to date before any worker
-        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            raise databases.MLFLOW.refusal(self.uri, databases.trouble(error)) from None
+
+    def _open(self) -> MlflowClient:
+        _create(self.uri)
+        client = MlflowClient(self.uri)
+        client.search_experiments(max_results=1)  # brings a database up to date before any worker
+        return client
 
     @classmethod
     def absent(cls, uri: str) -> Self:

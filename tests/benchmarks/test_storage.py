@@ -105,7 +105,7 @@ def test_one_runner_at_a_time_writes_there(there):
 @pytest.mark.parametrize(("host", "age", "taken"), [("elsewhere", 5.0, False), ("elsewhere", 90.0, True)])
 def test_a_runner_of_another_machine_is_taken_for_dead_after_a_while(there, host, age, taken):
     there.mkdir()
-    holder = Holder(host, 1, 0.0, "/nowhere/.lock").text()
+    holder = Holder(host, 1, "/nowhere/.lock").text()
     (there / LEASE).write_text(json.dumps({"holder": holder, "at": time.time() - age}))
     if not taken:
         with pytest.raises(InputError, match="process 1 on elsewhere"):  # noqa: SIM117

@@ -13,6 +13,7 @@ from benchmarks.job import Begun, Ended, Fault, Job, Lost, Progress, Restarted, 
 from benchmarks.supervisor import Supervisor
 from gans import schema
 from gans.runs.locks import LOCK, InUse, locked
+from gans.runs.run import Run
 from tests.benchmarks.toys import well
 from tests.gans.runs.test_locks import holding
 
@@ -186,9 +187,8 @@ def test_a_job_that_is_waited_for_too_long_has_timed_out(tmp_path, watch):
 
 
 def test_who_waits_sees_how_far_the_other_is(tmp_path, watch):
-    with locked(tmp_path / "a") as lock:
-        lock.written = time.monotonic() - 60
-        lock.beat(450)
+    Run.start(tmp_path / "a", "digits", "a", {}).log(450, {"loss/generator": 1.0})
+    with locked(tmp_path / "a"):
         found = watch("a").events()
         next(found)
         waiting = next(found)

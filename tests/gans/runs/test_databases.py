@@ -13,7 +13,8 @@ import pytest
 
 from gans.errors import InputError
 from gans.runs import databases
-from gans.runs.databases import check_storage, check_tracking, missing
+from gans.runs.databases import MLFLOW, OPTUNA, Away, check, check_reading, trouble
+from gans.runs.run import Run
 
 
 @contextmanager
@@ -35,12 +36,12 @@ def serving(code: int):
 @pytest.mark.parametrize("code", [200, 401, 404])
 def test_a_server_that_answers_is_left_to_mlflow(code):
     with serving(code) as url:
-        check_tracking(url)
+        check(url)
 
 
 def test_a_server_that_is_broken_is_not():
     with serving(503) as url, pytest.raises(InputError, match=r"me:\*\*\*@.*its server answers 503"):
-        check_tracking(url)
+        check(url)
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql", "mysql+pymysql"])
@@ -49,23 +50,21 @@ def test_a_server_that_is_silent_is_given_up_soon(monkeypatch, scheme):
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         url = f"{scheme}://me:hush@127.0.0.1:{silent.getsockname()[1]}/x"
         with pytest.raises(InputError, match=r"me:\*\*\*@.*: (no answer within 0.5 s|its driver)") as error:
-            check_tracking(url)
+            check(url)
     assert "hush" not in str(error.value)
 
 
-def test_a_file_that_another_process_holds_is_waited_for_and_named(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(databases, "SAID", 0.1)
+def test_a_file_that_another_process_holds_is_waited_for(tmp_path, monkeypatch):
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("CREATE TABLE experiments (id INTEGER)")
         other.execute("BEGIN EXCLUSIVE")
         threading.Timer(0.5, other.rollback).start()  # it lets go while it is waited for
-        check_tracking(f"sqlite:///{path}")
-        assert capsys.readouterr().err == f"waiting for {path}, which another process holds\n"
+        check(f"sqlite:///{path}")
         other.execute("BEGIN EXCLUSIVE")
         monkeypatch.setattr(databases, "PATIENCE", 0.1)
-        with pytest.raises(InputError, match="another process has held"):
-            check_tracking(f"sqlite:///{path}")
+        with pytest.raises(InputError, match="database is locked"):
+            check(f"sqlite:///{path}")
         other.rollback()
 
 
@@ -81,21 +80,13 @@ def test_what_a_killed_writer_left_is_no_obstacle(tmp_path):
         os._exit(0)
     os.wait()
     assert (tmp_path / "mlflow.db-journal").exists()
-    check_tracking(f"sqlite:///{path}")
+    check(f"sqlite:///{path}")
 
 
-def test_no_permission_is_said_at_once(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(databases.os, "access", lambda path, mode: False)  # root may do everything
-    with pytest.raises(InputError, match="no permission to write"):
-        check_storage(f"sqlite:///{tmp_path}/x.db")
-
-
-def test_a_store_is_missing_until_somebody_makes_it(tmp_path):
-    url = f"sqlite:///{tmp_path}/mlflow.db"
-    assert missing(url)
-    (tmp_path / "mlflow.db").touch()
-    assert not missing(url)
-    assert not missing("http://127.0.0.1:1")
+    with pytest.raises(InputError, match="no file can be made in"):
+        check(f"sqlite:///{tmp_path}/x.db")
 
 
 def test_a_storage_of_another_optuna_is_one_line(tmp_path):
@@ -111,12 +102,42 @@ def test_a_storage_of_another_optuna_is_one_line(tmp_path):
         open_storage(url)
 
 
-@pytest.mark.parametrize("check", [check_tracking, check_storage])
-def test_a_database_of_another_program_is_left_as_it_is(tmp_path, check):
+@pytest.mark.parametrize("kind", [MLFLOW, OPTUNA])
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path, kind):
     path = tmp_path / "accounts.db"
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE accounts (name TEXT)")
     before = path.read_bytes()
-    with pytest.raises(InputError, match=r"another program's database, with a table accounts; "):
-        check(f"sqlite:///{path}")
+    with pytest.raises(InputError, match=r"another program's database, with tables accounts; "):
+        check(f"sqlite:///{path}", kind)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("postgresql+psycopg://me@db/x", "check that its server runs, and its address in STORAGE"),
+        ("sqlite:///x.db", "set STORAGE, sqlite:///sweeps.db for one"),
+        ("sweeps.journal", "set STORAGE, sqlite:///sweeps.db for one"),
+    ],
+)
+def test_the_remedy_fits_the_kind_of_store(url, advice):
+    assert OPTUNA.refusal(url, "why").endswith(f"{url}: why; {advice}")
+
+
+def test_a_driver_that_is_not_installed_is_named_with_the_remedy():
+    error = ImportError("Failed to import DB access module")
+    error.__cause__ = ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
+    assert trouble(error).endswith("-m uv pip install 'psycopg[binary]'")
+    assert trouble(OSError("no route\nto the host")) == "no route"
+
+
+def test_what_a_server_without_an_answer_would_say_is_read_from_folders(tmp_path, capsys):
+    url = "http://127.0.0.1:1"
+    with pytest.raises(Away):
+        check_reading(url, tmp_path)
+    Run.start(tmp_path / "a", "digits", "a", {})
+    assert not check_reading(url, tmp_path)
+    assert capsys.readouterr().err.endswith(f"what follows is read from {tmp_path}\n")
+    with pytest.raises(InputError):
+        check_reading("nonsense://x", tmp_path)

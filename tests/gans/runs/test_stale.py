@@ -46,7 +46,7 @@ def in_store(store, run):
 
 def test_what_no_living_process_holds_is_closed(store, tmp_path):
     free = begin(tmp_path / "free")
-    gone = begin(tmp_path / "gone", replace(Holder.of(tmp_path / "none"), born=1.0))
+    gone = begin(tmp_path / "gone", Holder.of(tmp_path / "none"))
     begin(tmp_path / "away", replace(Holder.of(tmp_path / "away"), host="elsewhere"))
     Run.start(tmp_path / "unknown", "stale", "unknown", {schema.STATUS: schema.RUNNING})
     begin(tmp_path / "done").finish("finished")
@@ -61,7 +61,7 @@ def test_what_no_living_process_holds_is_closed(store, tmp_path):
 
 
 def test_runs_of_other_folders_are_found_by_the_store(store, tmp_path):
-    dead = replace(Holder.of(tmp_path), born=1.0)
+    dead = Holder.of(tmp_path / "none")
     run, lost = begin(tmp_path / "elsewhere" / "run"), begin(tmp_path / "elsewhere" / "lost", dead)
     sync(tmp_path, store)
     shutil.rmtree(tmp_path / "elsewhere" / "lost")

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from gans.runs.databases import OPTUNA, creating
+from gans.errors import InputError
+from gans.runs import databases
+from gans.runs.databases import OPTUNA, opened
 from gans.runs.store import Store
 from gans.urls import free_port
-from tests.gans.runs.test_locks import holding
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,29 +46,18 @@ def test_a_database_is_made_by_one_and_what_the_dead_left_of_theirs_is_removed(t
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other", "new.db"]
 
 
-def test_a_database_that_is_being_made_is_waited_for_and_one_that_is_there_is_not(tmp_path):
-    url, lock = f"sqlite:///{tmp_path}/new.db", tmp_path / ".new.db.lock"
-    (tmp_path / "new.db").touch()
-    with holding(lock) as other:
-        subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {other.pid}"])
-        with creating(url):
-            assert other.poll() is not None
-    assert not lock.exists()
-    with creating(url):
-        assert not lock.exists()
+def test_processes_that_collide_try_once_more(monkeypatch):
+    monkeypatch.setattr(databases, "PAUSE", 0.0)
+    outcomes = iter(["table studies already exists", "", "no", "way"])
 
+    def attempt() -> str:
+        if message := next(outcomes):
+            raise RuntimeError(message)
+        return "opened"
 
-@pytest.mark.parametrize(
-    ("url", "advice"),
-    [
-        ("postgresql+psycopg://me@db/x", "check that its server runs, and user, password, host, port and name"),
-        ("https://mlflow.test", "check that the server runs, and its address in STORAGE"),
-        ("sqlite:///x.db", "take the URL of a database"),
-        ("sweeps.journal", "take the URL of a database"),
-    ],
-)
-def test_the_advice_fits_the_kind_of_store(url, advice):
-    assert OPTUNA.remedy(url).startswith(advice)
+    assert opened("sqlite://", OPTUNA, attempt) == "opened"
+    with pytest.raises(InputError, match="cannot use the storage sqlite://: way; "):
+        opened("sqlite://", OPTUNA, attempt)
 
 
 WRITER = """

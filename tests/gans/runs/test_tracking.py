@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gc
 import threading
-from pathlib import Path
 
 import pytest
 
 from gans.commands import main
 from gans.errors import InputError
 from gans.runs import store as stores
-from gans.runs.databases import trouble
 from gans.runs.store import Store, link_of
 from tests.recorded import recorded
 
@@ -56,13 +54,6 @@ def test_an_unusable_store_is_named(uri):
     assert "secret" not in str(error.value)
 
 
-def test_a_driver_that_is_not_installed_is_named_with_the_remedy():
-    error = ImportError("Failed to import DB access module")
-    error.__cause__ = ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
-    assert trouble(error).endswith("-m uv pip install 'psycopg[binary]'")
-    assert trouble(OSError("no route\nto the host")) == "no route"
-
-
 def test_an_experiment_links_to_its_cells_by_score_and_keeps_what_was_written_on_it(tmp_path):
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     place = store.experiment("noted")
@@ -98,20 +89,6 @@ def test_a_store_that_hangs_or_fails_does_not_answer_and_is_not_requests_again_a
     assert not store.answers() and not store.answers()
     assert len(requests) == 1
     forever.set()
-
-
-def test_a_store_whose_making_was_cut_short_is_made_again(tmp_path, monkeypatch, making_stores):
-    monkeypatch.setattr(stores, "_create", making_stores)
-
-    def cut_short(uri):
-        Path(uri.removeprefix("sqlite:///")).write_text("half a database")
-        raise KeyboardInterrupt
-
-    uri = f"sqlite:///{tmp_path}/new.db"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stores, "MlflowClient", cut_short)
-        Store(uri)
-    assert Store(uri).runs("none") == []
 
 
 def test_the_ui_of_a_server_is_refused_before_it_is_announced_and_without_the_password(monkeypatch, capsys):
