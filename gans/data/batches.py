@@ -13,15 +13,10 @@ from gans.data.images import to_float
 
 
 class Batch(NamedTuple):
-    """Images on their way to a discriminator.
+    """Images on their way to a discriminator."""
 
-    Attributes:
-        images: float (n, c, h, w) in [-1, 1].
-        labels: their classes, int64 (n,); None: networks are not conditional.
-    """
-
-    images: Tensor
-    labels: Tensor | None = None
+    images: Tensor  # float (n, c, h, w) in [-1, 1]
+    labels: Tensor | None = None  # their classes, int64 (n,); None: networks are not conditional
 
     def detach(self) -> Batch:
         return self._replace(images=self.images.detach())
@@ -34,8 +29,8 @@ class Batch(NamedTuple):
 class Batches:
     """Batches from uint8 images that live on the training device.
 
-    Position p of the stream is place p mod n of epoch p // n; each epoch's order is a function of the seed
-    and the epoch alone, so a batch can be read at any position, in any order.
+    Position p is place p mod n of epoch p // n, whose order is a function of the seed and the epoch alone: a batch
+    can be read at any position.
 
     Args:
         images: uint8 (n, channels, height, width).
@@ -49,8 +44,7 @@ class Batches:
         self, images: Tensor, seed: int, *names: int | str, labels: Tensor | None = None, part: range | None = None
     ) -> None:
         self.images, self.labels = images, labels
-        self.seed = seed
-        self.names = names
+        self.seed, self.names = seed, names
         self.part = range(len(images)) if part is None else part
         self.orders: dict[int, Tensor] = {}
 
@@ -61,14 +55,10 @@ class Batches:
 
     def indices(self, position: int, count: int) -> Tensor:
         """Where images `position` to `position + count` of the stream are in the data set: int64 (count,)."""
-        n = len(self.part)
-        parts = []
-        while count > 0:
-            epoch, start = divmod(position, n)
-            part = self.order(epoch)[start : start + count]
-            parts.append(part)
-            position += len(part)
-            count -= len(part)
+        parts: list[Tensor] = []
+        while (left := count - sum(map(len, parts))) > 0:
+            epoch, start = divmod(position + count - left, len(self.part))
+            parts.append(self.order(epoch)[start : start + left])
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def order(self, epoch: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Images as uint8 tensors: what a data set is, pixel ranges, sizes, and the hash that identifies a set."""
+"""Images as uint8 tensors: what a data set is, pixel ranges and sizes."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class ImageData:
     test_labels: Tensor | None  # int64 (m,)
     classes: tuple[str, ...]  # () when unlabelled
     hash: str = ""  # sha256, hex, over shapes, pixels and labels of both splits; computed if not given
-    skipped: int = 0  # broken images left out, and what else cannot be had
     sizes: tuple[tuple[int, int], ...] = ()  # (width, height) of all that `fit` made square; () by another rule
+    understood: str = ""  # what a folder was taken for: classes and splits
     remarks: tuple[str, ...] = ()  # what was left out and why, and what was converted, with counts
 
     def __post_init__(self) -> None:
@@ -63,10 +63,7 @@ class ImageData:
         return self.train.shape[1]
 
     def part(self, share: float) -> Split:
-        """A share of the training images, of each class alike; a smaller one is part of a larger one.
-
-        The choice depends on the number of images and their labels alone, not on a training's seed.
-        """
+        """A share of the training images, of each class alike; a smaller one is part of a larger one."""
         whole = Split(self.train, self.train_labels)
         if share == 1:
             return whole
@@ -97,19 +94,14 @@ class Source:
 
 
 def check_source(name: str, source: object) -> None:
-    """Refuse what is no data set: other types, shapes or labels than `Source` says.
-
-    Raises:
-        InputError: with the data set's name, and what is wrong with it.
-    """
+    """Refuse other types, shapes or labels than `Source` says."""
     if not isinstance(source, Source):
         raise InputError(f"{name} gives {kind_of(source)}, not a gans.data.images.Source")
     for what, split in {"training": source.train, "test": source.test}.items():
         images, labels, count = split.images, split.labels, len(source.classes)
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3) or not len(images):
-            raise InputError(
-                f"{name} has {what} images of {kind_of(images)}, not uint8 (n, 1 or 3, height, width)"
-            )
+            wanted = "uint8 (n, 1 or 3, height, width)"
+            raise InputError(f"{name} has {what} images of {kind_of(images)}, not {wanted}")
         if labels is None:
             continue
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
@@ -141,8 +133,7 @@ def to_float(images: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Float pixels as uint8, the inverse of `to_float`: rounded to the nearest level, clamped to [-1, 1].
 
-    Raises TypeError for integers, and FloatingPointError for NaN: a cast would make it black without a
-    word, and a diverged generator would be scored as a bad one.
+    Raises TypeError for integers, and FloatingPointError for NaN, which a cast would make black.
     """
     if not images.is_floating_point():
         raise TypeError(f"to_uint8 takes float pixels, not {images.dtype}")
@@ -158,7 +149,7 @@ def check_resolution(resolution: int) -> None:
     """Raises InputError unless `resolution`, in pixels, is a power of two from 16 to 4096."""
     if not SMALLEST <= resolution <= LARGEST or resolution & (resolution - 1):
         raise InputError(
-            f"resolution {resolution} does not work: take a power of two from {SMALLEST} up to {LARGEST}"
+            f"resolution {resolution} does not work: take a power of two from {SMALLEST} to {LARGEST}"
         )
 
 
@@ -182,8 +173,8 @@ def smallest_resolution(side: int) -> int:
 def fit(image: Image.Image, resolution: int) -> Image.Image:
     """The one rule for sizes: a square of `resolution` pixels, never distorted.
 
-    An image with both sides <= `resolution` is centre-padded with black (28 -> 32: 2 pixels a side). Any
-    other has its shorter side resized to `resolution` (Lanczos, antialiased) and is cropped at the centre.
+    Smaller images are centre-padded with black (28 -> 32: 2 pixels a side). Others have their shorter side resized
+    (Lanczos, antialiased) and are cropped at the centre.
     """
     if max(image.size) <= resolution:
         from torchvision.transforms.functional import center_crop  # a second to import, so only when used
@@ -203,16 +194,12 @@ def fit_all(images: Tensor, resolution: int) -> Tensor:
 
 
 def enlarge_all(images: Tensor, resolution: int) -> Tensor:
-    """A batch uint8 (n, channels, side, side) resized to `resolution` without padding; bilinear.
+    """A batch uint8 (n, channels, side, side) resized to `resolution` without padding.
 
     Bilinear, because it neither overshoots (black stays black) nor leaves blocks; by Pillow, whose
     integer arithmetic gives the same pixels, and so the same hash, on every machine.
     """
-
-    def enlarge(image: Image.Image) -> Image.Image:
-        return image.resize((resolution, resolution), Image.Resampling.BILINEAR)
-
-    return _each_image(images, enlarge)
+    return _each_image(images, lambda image: image.resize((resolution,) * 2, Image.Resampling.BILINEAR))
 
 
 def _each_image(images: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:

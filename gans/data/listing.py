@@ -1,4 +1,4 @@
-"""The files of a directory, zip or tar archive that may be images, and those that are left out with the reason.
+"""The files of a directory, zip or tar archive that may be images, and why others are left out.
 
 Only regular files are opened. A file's size, and the size of all that an archive unpacks to, have limits.
 """
@@ -11,185 +11,139 @@ import gzip
 import lzma
 import os
 import posixpath
+import re
 import stat
 import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
+from charset_normalizer import from_bytes
 from PIL import Image
 
 from gans.errors import InputError
 
-UNREADABLE = (
-    OSError,
-    EOFError,
-    NotImplementedError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    lzma.LZMAError,
-    zlib.error,
-)
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
+UNREADABLE = (OSError, EOFError, NotImplementedError, *DAMAGE)
 DECOMPRESSORS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 PIECE = 2**20  # bytes that are read from a tar at once, and that the header of a file may have
 # bytes that an archive may unpack to: as many times its own size, or these if they are more
 UNPACKED_TIMES, UNPACKED = 1_000, 2**32
+ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip's entries
+ENCODINGS = ["gb18030", "cp932", "latin_1"]  # of names that are not UTF-8
 
 # why a file is left out
-BROKEN = "broken"
-UNKNOWN = "of no known kind of image"
 HIDDEN = "hidden"
-IRREGULAR = "no regular file"
-OUTSIDE = "leading out of the folder by a link"
-NOWHERE = "leading nowhere by a link"
+IRREGULAR = "links, pipes or devices"
 TWICE = "of a name that is there already"
-FAULTS = (BROKEN, IRREGULAR, OUTSIDE, NOWHERE, TWICE)  # the other two reasons are no damage
-
-
-LeftOut = dict[str, set[str]]  # names of files that are left out, by reason: a `defaultdict(set)`
-
-
-def faults(left: LeftOut) -> int:
-    """The number of files that are broken or cannot be read."""
-    return sum(len(left.get(reason, ())) for reason in FAULTS)
-
-
-def describe(left: LeftOut) -> str:
-    """`2 broken (a.png, b.png), 1 hidden (.DS_Store)`; empty if nothing is left out."""
-    found = [(reason, sorted(left[reason])) for reason in (*FAULTS, UNKNOWN, HIDDEN) if reason in left]
-    return ", ".join(f"{len(names):,} {reason} ({_some(names)})" for reason, names in found)
-
-
-def _some(names: list[str]) -> str:
-    """Up to four names, else the first three, with characters that a terminal can print."""
-    printable = [name.encode(errors="replace").decode().replace("\n", " ") for name in names]
-    return ", ".join(printable if len(names) <= 4 else [*printable[:3], f"{len(names) - 3:,} more"])
+TOO_LARGE = "with too many bytes for an image"
+UNKNOWN = "of no known kind of image"
+LeftOut = dict[str, str]  # the reason by the file's name
 
 
 class File(NamedTuple):
     """A file of a directory or archive; a tar's must be read before the next one is taken."""
 
-    name: str  # relative, parts joined by "/"
+    name: str  # relative, parts joined by "/"; bytes that are not UTF-8 as by `surrogateescape`
     size: int  # bytes, as declared
     open: Callable[[], IO[bytes]]
+    regular: bool  # neither a link nor a pipe, device or socket
     modified: int = 0  # nanoseconds
+    reason: str = ""  # why it is left out; empty: it is not
+
+    def content(self) -> bytes:
+        """No more than declared, whatever has been written to it since."""
+        with self.open() as opened:
+            return b"".join(opened.read(PIECE) for _ in range(-(-self.size // PIECE)))
 
 
-def files(path: Path, left: LeftOut) -> Iterator[File]:
-    """The files of a directory or archive, in any order, each name once; what is left out is added to `left`.
+def files(path: Path) -> Iterator[File]:
+    """The files of a directory or archive, in any order, also those to leave out.
 
     Raises:
         InputError: `path` is neither a folder nor a regular file, or an archive that cannot be unpacked.
         OSError, or another of `UNREADABLE`: it cannot be read.
     """
-    seen: set[str] = set()
-    for file in _listed(path)(path, left):
-        if file.name in seen:
-            left[TWICE].add(file.name)
-        else:
-            seen.add(file.name)
-            yield file
-
-
-def _listed(path: Path) -> Callable[[Path, LeftOut], Iterator[File]]:
-    if path.is_dir():
-        return _directory
-    if not path.is_file():  # opening a pipe blocks, and a device may never end
+    if not (path.is_dir() or path.is_file()):  # opening a pipe blocks, and a device may never end
         raise InputError(f"{path} is neither a folder nor a file; name a directory, .zip or .tar of images")
-    return _zip if zipfile.is_zipfile(path) else _tar
+    kind = _directory if path.is_dir() else _zip if zipfile.is_zipfile(path) else _tar
+    seen: set[str] = set()
+    for file in kind(path):
+        name = _clean(file.name)
+        reasons = {
+            HIDDEN: any(map(_is_hidden, name.split("/"))),
+            IRREGULAR: not file.regular,
+            TWICE: name in seen,
+            TOO_LARGE: file.size > _largest(),
+        }
+        seen.add(name)
+        yield file._replace(name=name, reason=next((reason for reason, holds in reasons.items() if holds), ""))
 
 
-# --- directories
+def _clean(name: str) -> str:
+    """One spelling for one name: no leading "/" or "./", and composed letters, which macOS decomposes."""
+    # Windows may separate by backslashes; one that follows a byte of another encoding is half a letter of it
+    name = re.sub(r"(?<![\udc80-\udcff])\\", "/", name)
+    return unicodedata.normalize("NFC", posixpath.normpath(name).lstrip("/"))
 
 
-def _directory(path: Path, left: LeftOut) -> Iterator[File]:
-    """Regular files below a folder; links are followed if they stay inside, and each folder is entered once."""
-    root, entered = os.path.realpath(path).rstrip("/"), set()
-    for folder, subfolders, names in os.walk(root or "/", onerror=_fail, followlinks=True):
-        here = os.path.realpath(folder)
-        if here in entered:
-            subfolders.clear()
-            continue
-        entered.add(here)
-        # sorted: which of two links to one folder comes first must not depend on the file system
-        subfolders[:] = [name for name in sorted(subfolders) if _status(root, f"{folder}/{name}", left)]
-        for full in (f"{folder}/{name}" for name in sorted(names)):
-            if status := _status(root, full, left):
-                opened = functools.partial(_open, full)
-                yield File(_clean(full.removeprefix(root)), status.st_size, opened, status.st_mtime_ns)
+def _is_hidden(part: str) -> bool:
+    """Whether a name begins with a dot or is macOS's; names that lead out of an archive begin with dots, too."""
+    return part.startswith(".") or part == "__MACOSX"
 
 
-def _open(full: str) -> BinaryIO:
-    return Path(full).open("rb")
+def _directory(root: Path) -> Iterator[File]:
+    for folder, subfolders, names in os.walk(root, onerror=_fail):
+        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
+        for path in map(Path(folder).joinpath, subfolders + names):
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                regular = stat.S_ISREG(status.st_mode)
+                name, opened = path.relative_to(root).as_posix(), functools.partial(_open, path)
+                yield File(name, status.st_size, opened, regular, status.st_mtime_ns)
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def _fail(error: OSError) -> None:
     raise error
 
 
-def _status(root: str, full: str, left: LeftOut) -> os.stat_result | None:
-    """Of a regular file or a folder, or of a link to one inside; None, with the reason noted, of others."""
-    path, status = Path(full), None
-    if _is_hidden(path.name):
-        reason = HIDDEN
-    elif path.is_symlink() and not path.exists():
-        reason = NOWHERE
-    elif (
-        path.is_symlink() and not os.path.realpath(full).startswith(f"{root}/") and os.path.realpath(full) != root
-    ):
-        reason = OUTSIDE
-    else:
-        status, reason = path.stat(), IRREGULAR
-        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-            return status
-    left[reason].add(_clean(full.removeprefix(root)))
-    return None
-
-
-# --- archives
-
-
-def _zip(path: Path, left: LeftOut) -> Iterator[File]:
+def _zip(path: Path) -> Iterator[File]:
     with zipfile.ZipFile(path) as archive:
         check_unpacked(path, sum(entry.file_size for entry in archive.infolist()))
         for entry in archive.infolist():
-            kind = stat.S_IFMT(entry.external_attr >> 16)
-            name = _member(entry.filename, kind in (0, stat.S_IFREG), left)
-            if name is None:
+            name = entry.filename
+            if not entry.flag_bits & UTF8:  # zipfile takes the bytes for DOS's code page
+                name = name.encode("cp437").decode(errors="surrogateescape")
+            if name.endswith(("/", "\\")):
                 continue
-            if entry.flag_bits & 1:
+            if entry.flag_bits & ENCRYPTED:
                 raise InputError(f"{path} is encrypted; pack it again without a password")
-            yield File(name, entry.file_size, functools.partial(archive.open, entry))
+            regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
+            yield File(name, entry.file_size, functools.partial(archive.open, entry), regular)
 
 
-def _tar(path: Path, left: LeftOut) -> Iterator[File]:
-    with _decompressed(path) as content:
+def _tar(path: Path) -> Iterator[File]:
+    # not decompressed by tarfile, which looks neither at the checksum nor at the end
+    with path.open("rb") as file:
+        start = file.read(8)
+    unpack = next((unpack for magic, unpack in DECOMPRESSORS.items() if start.startswith(magic)), Path.open)
+    with unpack(path, "rb") as content:
         bounded = _Bounded(path, content)
         with tarfile.open(fileobj=bounded, mode="r:") as archive:  # type: ignore[call-overload]
             for entry in archive:
-                # links are not regular files: following them would go back in the stream
-                name = None if entry.isdir() else _member(entry.name, entry.isfile(), left)
-                check_size(path, entry.name, entry.size)  # of all: to skip one, it is decompressed
-                if name is not None:
-                    yield File(name, entry.size, functools.partial(_extracted, archive, entry))
-        _check_end(bounded)
-
-
-def _decompressed(path: Path) -> BinaryIO:
-    # not by tarfile, which looks neither at the checksum nor at the end of what it decompresses
-    with path.open("rb") as file:
-        start = file.read(8)
-    open_ = next((open_ for magic, open_ in DECOMPRESSORS.items() if start.startswith(magic)), Path.open)
-    return open_(path, "rb")
-
-
-def _extracted(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
-    found = archive.extractfile(entry)
-    assert found is not None  # only for folders, links and devices
-    return found
+                if entry.size > _largest():  # to skip one, it would be decompressed
+                    raise InputError(f"{path}: {entry.name} has {entry.size:,} bytes; remove it")
+                if not entry.isdir():  # links would go back in the stream
+                    opened = functools.partial(archive.extractfile, entry)
+                    yield File(entry.name, entry.size, opened, entry.isfile())
+        bounded.check_end()
 
 
 class _Bounded:
@@ -206,14 +160,13 @@ class _Bounded:
         check_unpacked(self.path, self.tell())
         return found
 
-
-def _check_end(content: _Bounded) -> None:
-    """tarfile takes a damaged or cut header for the end; after the true one there is only padding."""
-    while block := content.read(PIECE):
-        if block.strip(b"\0"):
-            raise tarfile.ReadError("a damaged header, or data after the end")
-    if content.tell() % tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("cut off")
+    def check_end(self) -> None:
+        """tarfile takes a damaged or cut header for the end; after the true one there is only padding."""
+        while block := self.read(PIECE):
+            if block.strip(b"\0"):
+                raise tarfile.ReadError("a damaged header, or data after the end")
+        if self.tell() % tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("cut off")
 
 
 def check_unpacked(path: Path, size: int) -> None:
@@ -226,32 +179,28 @@ def check_unpacked(path: Path, size: int) -> None:
         )
 
 
-def check_size(path: Path, name: str, size: int) -> None:
-    """Refuse a file with more bytes than any image within Pillow's limit on pixels."""
-    if size > 4 * (Image.MAX_IMAGE_PIXELS or 2**32):
-        raise InputError(f"{path}: {name} has {size:,} bytes, too many for an image; remove it")
+def _largest() -> int:
+    """Bytes of the largest file that may be an image within Pillow's limit on pixels."""
+    return 4 * (Image.MAX_IMAGE_PIXELS or 2**32)
 
 
-# --- names
+def describe(left: LeftOut) -> str:
+    """`1 hidden (.DS_Store), 2 of no known kind of image (a.txt, b.txt)`; empty if nothing is left out."""
+    found = {reason: sorted(name for name in left if left[name] == reason) for reason in sorted({*left.values()})}
+    return ", ".join(f"{len(names):,} {reason} ({some(names)})" for reason, names in found.items())
 
 
-def _member(name: str, regular: bool, left: LeftOut) -> str | None:
-    """The name of an archive's file; None for a folder and, with the reason noted, for what is left out."""
-    if name.endswith(("/", "\\")):
-        return None
-    name = _clean(name.replace("\\", "/"))  # Windows may separate by backslashes
-    hidden = any(map(_is_hidden, name.split("/")))
-    if hidden or not regular:
-        left[HIDDEN if hidden else IRREGULAR].add(name)
-        return None
-    return name
+def some(names: list[str]) -> str:
+    """Up to four names, else the first three, with characters that a terminal can print."""
+    shown = [name.replace("\n", " ") for name in decoded(names if len(names) <= 4 else names[:3])]
+    return ", ".join(shown if len(names) <= 4 else [*shown, f"{len(names) - 3:,} more"])
 
 
-def _clean(name: str) -> str:
-    """One spelling for one name: no leading "/" or "./", and composed letters, which macOS decomposes."""
-    return unicodedata.normalize("NFC", posixpath.normpath(name).lstrip("/"))
-
-
-def _is_hidden(part: str) -> bool:
-    """Whether a name begins with a dot or is macOS's; names that lead out of an archive begin with dots, too."""
-    return part.startswith(".") or part == "__MACOSX"
+def decoded(names: Iterable[str]) -> list[str]:
+    """Names of files as text: of those that are not UTF-8 (`surrogateescape`), the encoding is found out."""
+    raw = "\0".join(names).encode(errors="surrogateescape")
+    try:
+        return raw.decode().split("\0")
+    except UnicodeDecodeError:
+        found = from_bytes(raw.replace(b"\0", b"\n"), cp_isolation=ENCODINGS).best()
+        return raw.decode(found.encoding if found else "cp437").split("\0")

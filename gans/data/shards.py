@@ -14,14 +14,8 @@ from gans.errors import InputError
 def deal(update: ShardedConfig, n: int, labels: Tensor | None, seed: int) -> list[Tensor]:
     """Disjoint parts that cover 0..n-1, one per worker: int64 tensors, a function of the arguments alone.
 
-    Args:
-        update: the number of workers and the kind of shards.
-        n: images.
-        labels: their classes, int64 (n,); only skewed shards need them.
-        seed: the training seed.
-
     Raises:
-        InputError: skewed shards need labels, and there are none.
+        InputError: skewed shards need labels, int64 (n,), and there are none.
     """
     if update.shards == "iid":
         return iid(n, update.workers, seed)
@@ -36,7 +30,7 @@ def deal(update: ShardedConfig, n: int, labels: Tensor | None, seed: int) -> lis
 
 
 def iid(n: int, workers: int, seed: int) -> list[Tensor]:
-    """Dealt at random into sizes that differ by at most one."""
+    """At random, in sizes that differ by at most one."""
     order = torch.randperm(n, generator=seeds.generator(seed, "shards"))
     return list(order.tensor_split(workers))
 
@@ -58,9 +52,8 @@ def by_class(labels: Tensor, workers: int, seed: int) -> list[Tensor]:
 def dirichlet(labels: Tensor, workers: int, alpha: float, seed: int) -> list[Tensor]:
     """Every worker draws its own mix of classes q ~ Dir(alpha p), p being the data's mix.
 
-    Hsu, Qi and Brown 2019 (1909.06335), section 3. Sizes differ by at most one, as in the paper. Workers take
-    turns, each taking one image of a class drawn from its q among the classes that are not used up; without turns
-    the last worker would get what is left. Alpha to 0 gives one class each, to infinity the data's mix.
+    Hsu, Qi and Brown 2019 (1909.06335), section 3. Workers take turns, each taking one image of a class drawn from
+    its q among those not used up; without turns the last one would get what is left.
     """
     pools = [pool.tolist() for pool in _pools(labels, seed)]
     left = np.array([len(pool) for pool in pools])
@@ -87,11 +80,7 @@ def _pools(labels: Tensor, seed: int) -> list[Tensor]:
 
 
 def check_shards(update: ShardedConfig, batch: int, n: int, labels: Tensor | None, seed: int) -> None:
-    """Refuse shards that could not be dealt, or that hold less than a batch.
-
-    Raises:
-        InputError: with the remedy.
-    """
+    """Refuse shards that could not be dealt, or that hold less than a batch."""
     # the smallest shard is no larger than the mean: if that is too small, nothing need be dealt
     smallest = n // update.workers
     if smallest >= batch:

@@ -83,7 +83,7 @@ def test_batches_are_sized_image_by_image(channels):
 
 @pytest.mark.parametrize("resolution", [8, 17, 24, 0, -16])
 def test_resolution_is_a_power_of_two(resolution):
-    with pytest.raises(InputError, match="power of two from 16 up"):
+    with pytest.raises(InputError, match="power of two from 16 to 4096"):
         images.check_resolution(resolution)
 
 

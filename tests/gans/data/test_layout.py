@@ -1,0 +1,93 @@
+"""What folders of images mean, from the names of the files alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from gans.data import layout
+
+TWO = ("0.png", "1.png")
+
+
+def under(*folders: str) -> list[str]:
+    """Two files in each folder."""
+    return [f"{folder}/{name}" for folder in folders for name in TWO]
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            under("cat", "dog", "fox"),
+            "3 classes (cat, dog, fox), 5 train and 1 test images by a hash of their names",
+        ),
+        (under("some/where/cat", "some/where/dog"), "2 classes (cat, dog), 3 train and 1 test"),
+        (under("only"), "no classes, 1 train and 1 test"),
+        ([*under("cat", "dog"), "stray.png"], "no classes, 4 train and 1 test"),
+        (under("train/cat", "train/dog", "test/cat", "test/dog"), "2 classes (cat, dog), 4 train and 4 test"),
+        (
+            under("top/Train/a", "top/Train/b", "top/VAL/a"),
+            "2 classes (a, b), 4 train and 2 test images by folder",
+        ),
+        (under("training/a", "training/b", "testing/a"), "2 classes (a, b), 4 train and 2 test images by folder"),
+        (under("train/a", "train/b", "eval/b"), "2 classes (a, b), 4 train and 2 test images by folder"),
+        (under("train", "valid"), "no classes, 2 train and 2 test images by folder"),
+        (under("train/a", "test/b", "val/c"), "2 classes (a, b), 2 train and 2 test images by folder"),
+        (under("train/a", "train/b", "test"), "no classes, 4 train and 2 test images by folder"),
+        (under("cat/train", "cat/test", "dog/train"), "2 classes (cat, dog), 4 train and 2 test images by folder"),
+        (under("x/train/a", "x/test/b", "y/a"), "2 classes (a, b), 5 train and 1 test"),  # not all are in splits
+        (under("train", "bus", "car"), "3 classes (bus, car, train), 5 train and 1 test images by a hash"),
+        (
+            under("train/n01/images", "train/n02/images", "val/images"),
+            "2 classes (n01, n02), 4 train and 2 test images by folder",
+        ),
+        (under(*map(str, range(12))), "12 classes (0, 1, 10, 9 more), 22 train and 2 test"),
+    ],
+)
+def test_what_is_understood_is_said(files, says):
+    assert layout.understand(sorted(files), None).text.startswith(says)
+
+
+def test_the_smallest_hashes_of_relative_paths_test():
+    files = sorted(f"{kind}/{n}.png" for kind in "ab" for n in range(10))
+    held_out = sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:2]
+    for leading in ("", "some/where/"):
+        found = layout.understand([leading + name for name in files], None)
+        assert found.test == [leading + name for name in sorted(held_out)]
+        assert all(found.labels[leading + name] == "ab".index(name[0]) for name in files)
+
+
+def test_held_out_images_of_imagenet_s_kind_need_no_class():
+    found = layout.understand(under("train/n01/images", "train/n02/images", "val/images"), None)
+    assert set(found.labels) == set(found.train)
+
+
+def test_stylegan_s_labels_count_in_place_of_folders():
+    files = under("00000", "00001")
+    content = b'{"labels": [["00000/0.png", 9], ["00000/1.png", 10], ["00001/0.png", 10], ["00001/1.png", 9]]}'
+    given = layout.read_labels("dataset.json", content)
+    found = layout.understand(files, given)
+    assert found.classes == ("9", "10")
+    assert [found.labels[file] for file in files] == [0, 1, 1, 0]
+    for labels in (b'{"labels": null}', b'{"labels": [["00000/0.png", [0.0, 1.0]]]}'):
+        given = layout.read_labels("dataset.json", labels)
+        assert layout.understand(files, given).classes == ()
+    assert layout.understand(files, {files[0]: 1, files[1]: 2}).classes == ()  # others have none
+    for other in (b'{"title": "mine"}', b"[]", b"\xff", b"[" * 100_000):
+        assert layout.read_labels("dataset.json", other) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "encoding"),
+    [
+        (("猫", "犬"), "utf-8"),
+        (("表示", "ソフト"), "shift-jis"),  # with a backslash as half a letter
+        (("猫", "狗", "狐狸"), "gbk"),
+        (("café", "Crème"), "latin-1"),
+    ],
+)
+def test_classes_are_text_in_any_encoding(names, encoding):
+    folders = [name.encode(encoding).decode(errors="surrogateescape") for name in names]
+    assert set(layout.understand(sorted(under(*folders)), None).classes) == set(names)
