@@ -61,16 +61,17 @@ def lines(made: Registered) -> list[str]:
     store = os.environ.get("MLFLOW_TRACKING_URI")
     setting = "" if store else f"MLFLOW_TRACKING_URI={DEFAULT_URI} "
     before = "" if made.new else ", as before"
+    uri = f"models:/{made.name}/{made.version}"
     return [
         f"{made.name} version {made.version}: {made.about}{before}",
         "",
         "From a shell, `serve` in place of `predict` to answer on a port:",
         '  echo \'{"dataframe_records": [{"seed": 0, "count": 4}]}\' |',
-        f"    {setting}mlflow models predict -m {made.uri} --env-manager local -t json -o images.json",
+        f"    {setting}mlflow models predict -m {uri} --env-manager local -t json -o images.json",
         "",
         "From Python, uint8 images (n, channels, side, side):",
         *([] if store else [f'  mlflow.set_tracking_uri("{DEFAULT_URI}")']),
-        f'  model = mlflow.pyfunc.load_model("{made.uri}")',
+        f'  model = mlflow.pyfunc.load_model("{uri}")',
         '  images = model.predict([{"seed": 0, "count": 4}])  # the first of `gans sample --seed 0`',
         f'  images = model.predict([{{"latent": row}} for row in z.tolist()])  # z: (n, {made.latent})',
     ]

@@ -83,9 +83,9 @@ def put(options: Zoo) -> int:
     if options.to is None or not options.licence:
         missing = "--to" if options.to is None else "--licence"
         raise InputError(f"{missing} is missing: gans zoo --add RUN --to FOLDER --licence MIT")
-    from gans.runs.publish import Licences, publish
+    from gans.runs.publish import publish
 
-    licences = Licences(options.licence, options.data_licence)
-    for name, entry in publish(options.add, options.to, licences, options.force).items():
+    added = publish(options.add, options.to, options.licence, options.data_licence, options.force)
+    for name, entry in added.items():
         print(described(name, entry))
     return 0

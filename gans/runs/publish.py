@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
@@ -36,11 +35,10 @@ from gans.runs.databases import trouble
 from gans.runs.find import IN_RUN, generator_of, run_of, store_of
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import MlflowRun, Store
-from gans.urls import shown
+from gans.urls import DEFAULT_URI, shown
 from gans.zoo import Entry, Zoo
 from gans.zoo.index import INDEX
 
-NOT_STATED = "not stated"
 # as their authors or archives state them
 DATA_LICENCES = {
     "digits": "CC BY 4.0 (UCI, Alpaydin and Kaynak)",
@@ -48,28 +46,14 @@ DATA_LICENCES = {
     "fashion-mnist": "MIT (Zalando)",
 }
 HEADER = "# Trained generators; made by `gans zoo --add`. A file is refused if its hash is another.\n"
-LOADER = served.__name__
 # what loading takes besides this package, which has to be installed: an index may have another one of its name
 PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
-EXAMPLE = pd.DataFrame({served.SEED: [0], served.COUNT: [4]})
 
 
-@dataclass(frozen=True)
-class Licences:
-    """Of what goes into a zoo; the data's by the data set where it is empty."""
-
-    weights: str = NOT_STATED
-    data: str = ""
-
-
-def publish(run_ids: Sequence[str], folder: Path, licences: Licences, force: bool = False) -> dict[str, Entry]:
-    """Copy the generators of runs into a zoo's folder and write its index.
-
-    Args:
-        run_ids: of the runs.
-        folder: of the zoo.
-        licences: of what goes there.
-        force: replace generators of the same names.
+def publish(
+    run_ids: Sequence[str], folder: Path, licence: str, data_licence: str = "", force: bool = False
+) -> dict[str, Entry]:
+    """Copy the generators of runs into a zoo's folder and write its index; `force`: over those of the same names.
 
     Raises:
         InputError: a run is unknown, not finished, or kept no generator; or another one has its name.
@@ -77,25 +61,25 @@ def publish(run_ids: Sequence[str], folder: Path, licences: Licences, force: boo
     store = Store()
     entries = Zoo(str(folder)).entries() if (folder / INDEX).exists() else {}
     added: dict[str, Entry] = {}
-    contents: dict[str, bytes] = {}
+    contents: dict[Path, bytes] = {}
     for run_id in run_ids:
         run = run_of(run_id, store)
         path = store.artifact(run, IN_RUN)
         if path is None or run.data.tags.get(schema.STATUS) != schema.FINISHED:
             raise InputError(f"run {run_id} ({run.info.run_name}) is no finished cell that kept its generator")
-        name, entry = described(run, path, licences)
-        file, contents[name] = folder / entry.file, path.read_bytes()
-        if not force and file.exists() and file.read_bytes() != contents[name]:
+        name, entry = described(run, path, licence, data_licence)
+        file, content = folder / entry.file, path.read_bytes()
+        if not force and file.exists() and file.read_bytes() != content:
             raise taken(file)
-        added[name] = entry
-    for name, entry in added.items():
-        write_bytes(folder / entry.file, contents[name])
+        added[name], contents[file] = entry, content
+    for file, content in contents.items():
+        write_bytes(file, content)
     tables = [as_toml(name, entry) for name, entry in sorted((entries | added).items())]
     write_text(folder / INDEX, HEADER + "".join(tables))
     return added
 
 
-def described(run: MlflowRun, path: Path, licences: Licences) -> tuple[str, Entry]:
+def described(run: MlflowRun, path: Path, licence: str, data_licence: str) -> tuple[str, Entry]:
     """The name of a run's generator, and its entry in the index."""
     tags, metrics = run.data.tags, run.data.metrics
     _, about = load_weights(path)
@@ -120,8 +104,8 @@ def described(run: MlflowRun, path: Path, licences: Licences) -> tuple[str, Entr
         score_images=count,
         extractor_sha256=record.sha256,
         scoring_version=record.version,
-        licence=licences.weights,
-        data_licence=licences.data or DATA_LICENCES.get(trained.dataset, NOT_STATED),
+        licence=licence,
+        data_licence=data_licence or DATA_LICENCES.get(trained.dataset, "not stated"),
         commit=f"{tags[schema.COMMIT]}{changed}",
         command=command(trained),
     )
@@ -135,17 +119,14 @@ def named(model: str, dataset: str) -> str:
 def command(trained: Experiment) -> str:
     """The `gans train` that trains an experiment again: its recipe, and every setting that differs from it."""
     name = name_of(trained.update.rule, trained.networks.name, trained.networks.conditional)
-    usual, own = experiment(recipe(name).settings).flat(), trained.flat()
-    settings = {key: value for key, value in own.items() if usual.get(key) != value}
-    for key in ("dataset", "seed", "kimg"):  # arguments of their own
-        settings.pop(key, None)
+    usual = experiment(recipe(name).settings).flat()
     words = ["gans", "train", name, trained.dataset, "--seed", str(trained.seed), "--kimg", f"{trained.kimg:.12g}"]
-    return shlex.join([*words, *(["--set", *assignments(settings)] if settings else [])])
-
-
-def assignments(settings: Mapping[str, Any]) -> list[str]:
-    """`optimizer.lr_g=0.001`, as `--set` takes them; strings need no quotes there."""
-    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
+    settings = [
+        f"{key}={value if isinstance(value, str) else json.dumps(value)}"
+        for key, value in trained.flat().items()
+        if usual.get(key) != value and key not in ("dataset", "seed", "kimg")
+    ]
+    return shlex.join([*words, *(["--set", *settings] if settings else [])])
 
 
 def as_toml(name: str, entry: Entry) -> str:
@@ -160,33 +141,19 @@ def as_toml(name: str, entry: Entry) -> str:
 
 @dataclass(frozen=True)
 class Registered:
-    """A version of a registered model.
-
-    Attributes:
-        version: its number.
-        about: the run's name and score, in a line.
-        new: False if the run had been registered under this name before.
-        latent: length of its generator's latents.
-    """
+    """A version of a registered model."""
 
     name: str
     version: str
-    about: str
-    new: bool
-    latent: int
-
-    @property
-    def uri(self) -> str:
-        """As MLflow names it."""
-        return f"models:/{self.name}/{self.version}"
+    about: str  # the run's name and score, in a line
+    new: bool  # False: the run had been registered under this name before
+    latent: int  # length of its generator's latents
 
 
 def register(run_id: str, name: str = "") -> Registered:
     """Log the generator that a run kept as a model, and register it; once for each name.
 
-    Args:
-        run_id: of a finished cell, or how it begins.
-        name: in the registry; empty: the model's and the data set's, `dcgan-digits`.
+    `run_id` is a finished cell's, or how it begins; without a `name`, the model's and the data set's are taken.
 
     Raises:
         InputError: no such run, one not finished or without its generator; a store without a registry, or moved.
@@ -202,28 +169,27 @@ def register(run_id: str, name: str = "") -> Registered:
     usual = named(tags[schema.MODEL], tags[schema.DATASET]).replace(".", "-")  # which a logged model may not have
     name, about = name or usual, summary(run)
     _, header = load_weights(path)
-    with refused(store):
-        before = versions(store, run, name)
-        if not before:
+    try:
+        if not store.client.search_registered_models(filter_string=f"name = '{name}'"):
+            store.client.create_registered_model(name)
+        found = store.client.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'")
+        number = max((int(each.version) for each in found), default=0)
+        if not found:
             model_id = log_model(store, run, path, usual, header)
             made = store.client.create_model_version(
                 name, f"models:/{model_id}", run.info.run_id, description=about, model_id=model_id
             )
-        number = str(before[0] if before else made.version)
-    return Registered(name, number, about, not before, header["networks"]["latent"])
-
-
-def versions(store: Store, run: MlflowRun, name: str) -> list[int]:
-    """The versions of a run in a registered model, the latest first; the model is made if there is none."""
-    if not store.client.search_registered_models(filter_string=f"name = '{name}'"):
-        store.client.create_registered_model(name)
-    found = store.client.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'")
-    return sorted((int(each.version) for each in found), reverse=True)
+            number = int(made.version)
+    except (MlflowException, SQLAlchemyError) as error:  # most often its server has no registry
+        raise InputError(
+            f"{shown(store.uri)} does not register models: {trouble(error)}; take a store with a registry, "
+            f"MLFLOW_TRACKING_URI={DEFAULT_URI} for one"
+        ) from None
+    return Registered(name, str(number), about, not found, header["networks"]["latent"])
 
 
 def log_model(store: Store, run: MlflowRun, path: Path, name: str, header: Mapping[str, Any]) -> str:
     """Log a model with its score among the outputs of a run; its id. `header`: of its file."""
-    chosen = int(float(run.data.tags.get(schema.CHOSEN, 0)))
     model = store.client.create_logged_model(
         run.info.experiment_id, name, source_run_id=run.info.run_id, params=run.data.params
     )
@@ -232,11 +198,11 @@ def log_model(store: Store, run: MlflowRun, path: Path, name: str, header: Mappi
         flavor=mlflow.pyfunc,
         model_id=model.model_id,
         run_id=run.info.run_id,
-        step=chosen,  # its metrics are the model's too
-        loader_module=LOADER,
+        step=int(float(run.data.tags.get(schema.CHOSEN, 0))),  # its metrics are the model's too
+        loader_module=served.__name__,
         data_path=str(path),
         signature=signature(header["shape"], "classes" in header),
-        input_example=EXAMPLE,
+        input_example=pd.DataFrame({served.SEED: [0], served.COUNT: [4]}),
         pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in PACKAGES],
     )
     return model.model_id
@@ -257,21 +223,6 @@ def signature(shape: tuple[int, int], conditional: bool) -> ModelSignature:
 def summary(run: MlflowRun) -> str:
     """`dcgan/digits/0, fd_digits 8.54 ± 0.27 on 1,438 images`."""
     tags, metrics = run.data.tags, run.data.metrics
-    metric = schema.score(tags[schema.METRIC])
-    if metric not in metrics:
-        return str(run.info.run_name)
-    error = metrics.get(f"{metric}_se")
-    score = f"{metrics[metric]:.4g}" + (f" ± {error:.2g}" if error else "")
-    return f"{run.info.run_name}, {tags[schema.METRIC]} {score} on {int(tags[schema.COUNT]):,} images"
-
-
-@contextmanager
-def refused(store: Store) -> Iterator[None]:
-    """A store that refuses a request is bad input; most often its server has no registry."""
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError) as error:
-        raise InputError(
-            f"{shown(store.uri)} does not register models: {trouble(error)}; take a store with a registry, "
-            "MLFLOW_TRACKING_URI=sqlite:///mlflow.db for one"
-        ) from None
+    metric = tags[schema.METRIC]
+    score, error = (metrics[schema.score(name)] for name in (metric, f"{metric}_se"))
+    return f"{run.info.run_name}, {metric} {score:.4g} ± {error:.2g} on {int(tags[schema.COUNT]):,} images"
