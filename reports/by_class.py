@@ -15,10 +15,10 @@ from gans import schema
 from gans.fidelity.metric import INCEPTION, label_of, scale_of, within
 from gans.fidelity.metrics.classes import AGREEMENT, INTRA_FRECHET
 from gans.pictures.lettering import brief
-from reports.estimate import Estimate
 from reports.figures import DPI, FEW, Picture, log_ticks, styles
 from reports.numbers import number
 from reports.results import Board, Results
+from reports.statistics import Estimate
 from reports.tables import by_model, escape, floor_name
 
 METRICS = (INTRA_FRECHET, AGREEMENT)

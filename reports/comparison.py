@@ -22,13 +22,12 @@ from gans.errors import InputError
 from gans.files import file_name, write_text
 from gans.places import free
 from gans.runs.store import Source
-from reports.difference import Difference
-from reports.estimate import LEVEL, Estimate
 from reports.figures import COLOURS, Picture, dots, save
 from reports.numbers import NOTHING, number
 from reports.report import environment
 from reports.results import CLOCK, Board, PlannedCell, Results, load
 from reports.sheet import markdown
+from reports.statistics import LEVEL, Difference, Estimate
 from reports.tables import escape
 
 # how a cell is scored: the same on both sides, or there is nothing to compare

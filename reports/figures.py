@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from gans import schema
@@ -25,10 +25,10 @@ from gans.files import atomically
 from gans.pictures.figures import names_as_text
 from gans.pictures.film import LIMIT, Track, grids, save_film
 from gans.pictures.grids import mosaic, tiles
-from gans.pictures.lettering import INK, PAPER, brief, shortened
-from reports.estimate import Estimate
+from gans.pictures.lettering import INK, PAPER, shortened
 from reports.numbers import images, number
 from reports.results import CLOCK, Board, Results
+from reports.statistics import Estimate
 from reports.tables import ranking
 
 Dash = str | tuple[int, tuple[int, ...]]
@@ -38,7 +38,7 @@ Row = tuple[str, Sequence[tuple[str, Image.Image | None]]]  # its name, and its 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-FEW = len(COLOURS)  # models that one colour each tells apart; more get a panel or a label each
+FEW = len(COLOURS)  # models that one colour each tells apart
 FLOOR_DASHES = {"train half vs train half": (0, (1, 1)), "train vs test": (0, (6, 2, 1, 2))}
 DPI = 130
 
@@ -111,85 +111,40 @@ def learning_curves(results: Results, board: Board) -> Picture | None:
     """Score against images seen and against training seconds; None if nothing was ever evaluated.
 
     A line is the geometric mean over the finished seeds, its band reaches from the lowest to the highest seed.
-    A model without a finished seed has a thin line per seed and no markers. More models than colours have a panel
-    each.
+    A model without a finished seed has a thin line per seed and no markers. Where models are more than colours,
+    those behind the best are grey.
     """
     curves = results.score_curves(board)
     curves = curves[np.isfinite(curves["score"]) & (curves["score"] > 0)]
     if curves.empty:
         return None
-    many = curves["model"].nunique() > FEW
-    figure = _small_multiples(results, board, curves) if many else _together(results, board, curves)
-    return Picture(figure, _curves_alt(results, board, curves))
-
-
-def _together(results: Results, board: Board, curves: pd.DataFrame) -> Figure:
-    """All models in two panels: against images and against seconds."""
     figure = Figure(figsize=(11, 4.4), layout="constrained", dpi=DPI)
     panels = figure.subplots(1, 2, sharey=True)
-    looks = styles(results.plan.models)
-    for model, own in curves.groupby("model", sort=False):
+    drawn = [rank.model for rank in ranking(results, board) if rank.model in set(curves["model"])]
+    looks = styles(results.plan.models) if len(drawn) <= FEW else styles(drawn[:FEW])
+    for model in [*drawn[FEW:], *drawn[:FEW]]:  # grey ones below the others
         for axes, x in zip(panels, ("images", "seconds"), strict=True):
-            _score_line(axes, own, x, str(model), looks[str(model)])
+            _score_line(axes, curves[curves["model"] == model], x, model, looks.get(model))
     for axes in panels:
-        _floor_lines(axes, floor_values(results, board))
+        for comparison, value in floor_values(results, board).items():
+            axes.axhline(value, color="0.35", ls=FLOOR_DASHES[comparison], lw=1.2, label=f"real: {comparison}")
         axes.grid(alpha=0.3)
     panels[0].set(yscale="log", ylabel=f"{board.metric} (lower is better)")
     log_ticks(panels[0].yaxis)
     panels[0].set_xlabel("real images seen (thousands)")
     panels[1].set_xlabel("seconds of training, evaluations not counted")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    return figure
+    axes_of = f"{board.metric} on {board.title} against real images seen and against training seconds"
+    return Picture(figure, f"{axes_of}, one line per model ({', '.join(drawn)}).")
 
 
-COLUMNS = 5  # of small multiples
-
-
-def _small_multiples(results: Results, board: Board, curves: pd.DataFrame) -> Figure:
-    """A panel for each model, best first, over the grey lines of the others: against images seen."""
-    drawn = set(curves["model"])
-    models = [rank.model for rank in ranking(results, board) if rank.model in drawn]
-    rows = math.ceil(len(models) / COLUMNS)
-    figure = Figure(figsize=(11, 1.95 * rows + 0.5), layout="constrained", dpi=DPI)
-    panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False)
-    names = brief(models, 26)
-    lines = {str(model): _mean_line(own) for model, own in curves.groupby("model", sort=False)}
-    for place, axes in enumerate(panels.flat):
-        if place >= len(models):
-            axes.set_visible(False)
-            continue
-        own = curves[curves["model"] == models[place]]
-        for model, line in lines.items():
-            if model != models[place]:
-                axes.plot(*line, color="0.8", lw=1.2)
-        _score_line(axes, own, "images", models[place], Style(COLOURS[0], "-", "o"))
-        _floor_lines(axes, floor_values(results, board))
-        seconds = own[own["images"] == own["images"].max()]["seconds"].mean()
-        after = f"{number(seconds, 2)} s" if math.isfinite(seconds) else ""
-        axes.set_title(f"{names[models[place]]}  {after}", fontsize=9)
-        axes.grid(alpha=0.3)
-        if place + COLUMNS >= len(models):
-            axes.tick_params(labelbottom=True)
-    panels[0, 0].set_yscale("log")
-    log_ticks(panels[0, 0].yaxis)
-    figure.supxlabel("real images seen (thousands); above each panel its seconds of training", fontsize=9.5)
-    figure.supylabel(f"{board.metric} (lower is better)", fontsize=9.5)
-    return figure
-
-
-def _curves_alt(results: Results, board: Board, curves: pd.DataFrame) -> str:
-    ranks = [rank for rank in ranking(results, board) if rank.estimate.n]
-    order = ", ".join(f"{rank.model} {number(rank.estimate.mean)}" for rank in ranks)
-    ends = f" Final scores, best first: {order}." if order else ""
-    return (
-        f"{board.metric} on {board.title} against real images seen and against training seconds, one line per "
-        f"model ({', '.join(curves['model'].unique())}).{ends}"
-    )
-
-
-def _score_line(axes: Axes, curves: pd.DataFrame, x: str, model: str, style: Style) -> None:
+def _score_line(axes: Axes, curves: pd.DataFrame, x: str, model: str, style: Style | None) -> None:
     scale = 1000 if x == "images" else 1
     counted = curves[curves["counted"]]
+    if style is None:  # one of many
+        means = curves.groupby("images").agg({"score": _geometric, "seconds": "mean"}).reset_index()
+        axes.plot(means[x] / scale, means["score"], color="0.8", lw=1.2)
+        return
     if counted.empty:
         for place, (_, seed) in enumerate(curves.groupby("seed")):
             label = f"{model} (no seed finished)" if place == 0 else None
@@ -206,22 +161,11 @@ def _geometric(scores: pd.Series) -> float:
     return float(np.exp(np.log(scores).mean()))
 
 
-def _mean_line(curves: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Thousands of images and mean scores over all seeds."""
-    means = curves.groupby("images")["score"].agg(_geometric)
-    return means.index.to_numpy() / 1000, means.to_numpy()
-
-
 def floor_values(results: Results, board: Board) -> dict[str, float]:
     """The noise floors that a logarithmic axis has a place for, by comparison."""
     floors = results.floors_on(board)
     values = {str(row["comparison"]): float(row.get(board.metric, math.nan)) for _, row in floors.iterrows()}
     return {comparison: value for comparison, value in values.items() if value > 0}
-
-
-def _floor_lines(axes: Axes, floors: Mapping[str, float]) -> None:
-    for comparison, value in floors.items():
-        axes.axhline(value, color="0.35", ls=FLOOR_DASHES[comparison], lw=1.2, label=f"real: {comparison}")
 
 
 def dots(
@@ -238,23 +182,16 @@ def dots(
 # --- score against cost
 
 
-STEPS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0))  # ticks within a power of ten
-
-
-def log_ticks(axis: Axis, least: int = 4) -> None:
+def log_ticks(axis: Axis) -> None:
     """Round numbers as ticks of a logarithmic axis, whether it spans a tenth or powers of ten."""
     low, high = sorted(axis.get_view_interval())
-    if high < 10 * low:
-        ticks = list(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
+    decades = math.log10(high / low)
+    if decades < 1:
+        axis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
     else:
-        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        found = ([float(f"{step}e{power}") for power in decades for step in steps] for steps in STEPS)
-        enough = (ticks for ticks in found if sum(low <= tick <= high for tick in ticks) >= least)
-        ticks = next(enough, [float(f"{step}e{power}") for power in decades for step in STEPS[-1]])
-    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)))
     axis.set_major_formatter(lambda x, pos: EngFormatter(sep="").format_eng(x) if x >= 1 else f"{x:.2g}")
-    axis.set_minor_formatter(NullFormatter())
-    axis.set_minor_locator(FixedLocator([]))
+    axis.set_minor_locator(NullLocator())
 
 
 COSTS = {
@@ -269,10 +206,11 @@ def pareto(results: Results, board: Board) -> Picture | None:
     None with fewer than two models. Large marks are means over finished seeds, small ones the seeds; a grey line
     joins the means that no other model beats in both.
     """
-    cells = _scored(results, board)
+    cells = results.finished(board)
+    cells = cells[cells["score"] > 0]
     if cells["model"].nunique() < 2:
         return None
-    costs = _costs(cells)
+    costs = [cost for cost in COSTS if cost == CLOCK or cells[cost].nunique() > 1]
     figure = Figure(figsize=(11 if len(costs) > 1 else 8, 4.4), layout="constrained", dpi=DPI)
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     looks = styles(results.plan.models)
@@ -286,22 +224,6 @@ def pareto(results: Results, board: Board) -> Picture | None:
         + "; ".join(f"both score and {names[c]}: {', '.join(own)}" for c, own in zip(costs, fronts, strict=True))
     )
     return Picture(figure, f"{alt}.")
-
-
-def _scored(results: Results, board: Board) -> pd.DataFrame:
-    cells = results.finished(board)
-    return cells[cells["score"] > 0]
-
-
-def _costs(cells: pd.DataFrame) -> list[str]:
-    """The costs in which models differ; seconds always."""
-    return [cost for cost in COSTS if cost == CLOCK or cells[cost].nunique() > 1]
-
-
-def has_front(results: Results, board: Board) -> bool:
-    """Whether the picture of costs has a line that joins models."""
-    cells = _scored(results, board)
-    return any(len(front(_means(cells, cost), cost)) > 1 for cost in _costs(cells))
 
 
 def _means(cells: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -430,7 +352,7 @@ def _loss_panels(pair: np.ndarray, curves: pd.DataFrame, first: bool) -> None:
 
 
 def examples(results: Results, board: Board) -> dict[str, pd.Series]:
-    """One cell per model: its lowest finished seed, else its lowest seed that has a run."""
+    """One cell per model: of its first finished seed, else of its first seed that has a run."""
     cells = results.on(board)
     cells = cells[cells["status"] != "not run"].sort_values(["counted", "seed"], ascending=[False, True])
     firsts = {model: own.iloc[0] for model, own in cells.groupby("model", sort=False)}

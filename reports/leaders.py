@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import permutations
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,10 +11,8 @@ from matplotlib.figure import Figure
 
 from gans.pictures.grids import mosaic, tiles
 from gans.pictures.lettering import brief
-from reports.estimate import LEVEL
 from reports.figures import DPI, Picture, dots, examples, log_ticks, resolution
 from reports.numbers import number
-from reports.pairs import matrix as pair_matrix
 from reports.results import CLOCK
 from reports.standing import Standing
 
@@ -126,32 +123,30 @@ def matrix(standing: Standing) -> Picture | None:
     """Every two models: the ratio of their scores above the diagonal, p below; None with fewer than two."""
     if not standing.pairs:
         return None
-    models, ratios, p = pair_matrix(standing.pairs)
+    models = [rank.model for rank in standing.ranks]
     count = len(models)
     cell, size = (0.62, 8.5) if count <= 8 else (0.5, 7.5)
     figure = Figure(figsize=(2.1 + cell * count, 1.7 + cell * 0.62 * count), layout="constrained", dpi=DPI)
     axes = figure.subplots()
-    filled = p <= 1 - LEVEL
-    colours = np.where(filled[..., None], to_rgb(BEST), 1.0)
+    colours = np.ones((count, count, 3))
     colours[np.eye(count, dtype=bool)] = 0.85
+    for pair in standing.pairs:
+        row, column = models.index(pair.better), models.index(pair.other)
+        ink = "white" if pair.settled else "black"
+        for x, y, text in (column, row, number(pair.difference.ratio, 2)), (row, column, _chance(pair.p)):
+            colours[y, x] = to_rgb(BEST) if pair.settled else 1.0
+            axes.text(x, y, text, ha="center", va="center", fontsize=size, color=ink)
     edges = np.arange(count + 1) - 0.5
     axes.pcolormesh(edges, edges, colours, edgecolors="0.8", lw=0.8)
     axes.invert_yaxis()
-    for row, column in permutations(range(count), 2):
-        text = number(ratios[row, column], 2) if row < column else _chance(p[row, column])
-        colour = "white" if filled[row, column] else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
     axes.set_xticks(range(count), models, rotation=35, ha="left", rotation_mode="anchor", fontsize=size)
     axes.xaxis.tick_top()
     axes.set_yticks(range(count), models, fontsize=size)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     settled = [f"{pair.better} below {pair.other}" for pair in standing.pairs if pair.settled]
-    board = standing.board
-    alt = f"Ratios of {board.metric} on {board.title} of every two models, and their p-values. "
-    return Picture(
-        figure, alt + (f"Beyond chance: {', '.join(settled)}." if settled else "None is beyond chance.")
-    )
+    about = f"Ratios of {standing.board.metric} on {standing.board.title} of every two models, and their p-values."
+    return Picture(figure, f"{about} Significant: {', '.join(settled) or 'none'}.")
 
 
 def _chance(p: float) -> str:

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gans.schema import EXCHANGES, LOST, MOVES, TOTAL_MIB, TRAFFIC
-from reports.estimate import Estimate
 from reports.figures import DPI, Picture, dots, log_ticks
 from reports.numbers import NOTHING, count, number
 from reports.results import Board, Results
+from reports.statistics import Estimate
 from reports.tables import escape
 
 SHARDS = {"iid": "i.i.d.", "dirichlet": "Dirichlet", "classes": "by class"}

@@ -12,9 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 from gans import schema
 from gans.config import Settings, read_toml
 from gans.errors import InputError, unknown
-from reports.estimate import Estimate
 from reports.numbers import NOTHING, count, images, number
 from reports.results import CLOCK, FLOORS, Board, Results
+from reports.statistics import Estimate
 from reports.tables import by_model, distinct, escape, per_model
 
 FILE = Path(__file__).with_name("published.toml")

@@ -29,7 +29,6 @@ from reports import (
     folder_of,
     leaders,
     mdgan,
-    pairs,
     published,
     studies,
     tables,
@@ -39,7 +38,7 @@ from reports.html import standalone
 from reports.results import Board, Plan, Results, load
 from reports.selection import left_out, selected_cells
 from reports.sheet import FOLDER, Sheet
-from reports.standing import Standing
+from reports.standing import Standing, pair_table
 
 RANKED: dict[str, Callable[[Standing], Picture | None]] = {"leaders": leaders.leaders, "pairs": leaders.matrix}
 PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
@@ -118,7 +117,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "board": board,
         "slug": slug,
         "standing": standing,
-        "pair_table": pairs.table(standing.pairs),
+        "pair_table": pair_table(standing.pairs),
         "learned": learned,
         "redrawn": len(learned.columns) > 3,
         "tuned": studies.table(results, board),
@@ -132,7 +131,6 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "lost": mdgan.lost(results, board),
         "floors": not results.floors_on(board).empty,
         "floor_lines": figures.floor_values(results, board),
-        "front": figures.has_front(results, board),
         "many": len(standing.ranks) > figures.FEW,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
         "film": {"file": film.name, "alt": tables.escape(film_alt)} if film_alt else None,

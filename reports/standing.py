@@ -4,20 +4,74 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
-import numpy as np
 import pandas as pd
 
 from gans import schema
 from reports.numbers import NOTHING, count, duration, images, listed, number, percent
-from reports.pairs import Pair, pairs
 from reports.results import CLOCK, Board, Results
-from reports.tables import ENOUGH, Rank, escape, floor_name, ranking, seeds, whole
+from reports.statistics import LEVEL, Difference, holm
+from reports.tables import ENOUGH, Rank, by_model, distinct, escape, floor_name, ranking, seeds, whole
 
 ALIKE = 1.05  # budgets whose ratio is at most this are one budget
 NAMED = 4  # models that a sentence names; of more it gives the number
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models of a board."""
+
+    better: str  # the one with the lower mean
+    other: str  # the one that it is compared with
+    difference: Difference  # the better one's scores over the other's
+    paired: bool  # whether seed was compared with seed; else by Welch's test
+    p: float  # allows for all pairs of the board (Holm); NaN where a side has fewer than two seeds
+
+    @property
+    def settled(self) -> bool:
+        """Whether chance is ruled out."""
+        return self.p <= 1 - LEVEL
+
+
+def pairs(results: Results, board: Board) -> list[Pair]:
+    """All pairs of models with a finished seed, best first.
+
+    Seeds are paired where both models have the same five or more: a seed decides the order of the data and, in
+    equal networks, the weights to start from. Of fewer, pairing costs more degrees of freedom than it is worth.
+    """
+    scores = {model: own.set_index("seed")["score"] for model, own in by_model(results, board)}
+    found = [_pair(better, other, scores) for better, other in combinations(scores, 2)]
+    adjusted = holm([pair.difference.p for pair in found])
+    return [replace(pair, p=p) for pair, p in zip(found, adjusted, strict=True)]
+
+
+def _pair(better: str, other: str, scores: dict[str, pd.Series]) -> Pair:
+    one, two = scores[better], scores[other]
+    same = len(one) >= ENOUGH and set(one.index) == set(two.index)
+    paired = same and bool((one > 0).all() and (two > 0).all())
+    difference = Difference.paired(one, two) if paired else Difference.of(one, two)
+    return Pair(better, other, difference, paired, math.nan)
+
+
+def pair_table(found: Sequence[Pair]) -> pd.DataFrame:
+    """One row per pair; what is settled is bold."""
+    rows = []
+    for pair in found:
+        mark = "**" if pair.settled else ""
+        rows.append(
+            {
+                "Model": escape(pair.better),
+                "Over": escape(pair.other),
+                "Ratio of scores": f"{mark}{pair.difference}{mark}",
+                "p": number(pair.difference.p, 2),
+                "p (Holm)": number(pair.p, 2),
+                "Test": ("paired" if pair.paired else "Welch") if math.isfinite(pair.p) else NOTHING,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 @dataclass(frozen=True)
@@ -82,65 +136,54 @@ class Standing:
             return "no other model has a score to compare"
         settled = [model for model, pair in self.lead.items() if pair.settled]
         unsettled = [model for model in self.lead if model not in settled]
-        if not settled:
-            return f"from {self.few}, its lead over {named(unsettled, 'any other model')} is not beyond chance"
-        if not unsettled:
-            return f"from {self.few}, its lead over {named(settled, 'every other model')} is beyond chance"
-        return f"from {self.few}, its lead over {named(settled)} is beyond chance, over {named(unsettled)} not"
+        if settled and unsettled:
+            return f"from {self.few}, its lead over {named(settled)} is beyond chance, over {named(unsettled)} not"
+        whom = named(list(self.lead), "every other model" if settled else "any other model")
+        return f"from {self.few}, its lead over {whom} is {'' if settled else 'not '}beyond chance"
 
     def _cost(self, model: str) -> str:
         own = self.cells[self.cells["model"] == model]
         seconds = whole(own).mean()
-        device = listed([escape(name) for name in _texts(own, schema.DEVICE)])
         inall = f" ({duration(seconds)} in all)" if math.isfinite(seconds) else ""
         time = f"a seed took {duration(own[CLOCK].mean())} of training{inall}"
         budget = f"{images(own['seen'].mean())} images" if own["seen"].notna().any() else "its images"
-        return f"{time} for {budget}" + (f" on {device}" if device else "")
+        devices = distinct(own, schema.DEVICE)
+        return f"{time} for {budget}" + (f" on {devices}" if devices != NOTHING else "")
 
     @property
     def remarks(self) -> list[str]:
         """What to know before scores and seconds of different models are compared."""
         seen = self.cells["seen"]
         alike = seen.max() <= ALIKE * seen.min()  # batches of other sizes end at other counts
-        found = {
-            "Budgets": [] if alike else self._by_model(seen.map(lambda seen: f"{images(seen)} images")),
-            "Precision": self._by_model(_column(self.cells, "precision")),
-            "Devices": self._by_model(_column(self.cells, schema.DEVICE)),
-            "Threads": self._by_model(_column(self.cells, schema.THREADS)),
+        facts = {
+            "Budgets differ": None if alike else seen.dropna().map(lambda seen: f"{images(seen)} images"),
+            "Precision differs": self.cells.get("precision"),
+            "Devices differ": self.cells.get(schema.DEVICE),
+            "Threads differ": self.cells.get(schema.THREADS),
         }
-        return [
-            f"{what} differ{'s' if what == 'Precision' else ''}: "
-            + "; ".join(f"{value} ({who})" for value, who in own)
-            for what, own in found.items()
-            if len(own) > 1
-        ]
+        known = {what: values for what, values in facts.items() if values is not None and values.nunique() > 1}
+        return [f"{what}: {self._by_value(values)}" for what, values in known.items()]
 
-    def _by_model(self, values: pd.Series) -> list[tuple[str, str]]:
-        """The models that have each of these values, if they have more than one."""
-        models = self.cells["model"]
-        groups = [(str(value), list(dict.fromkeys(models[values == value]))) for value in values.dropna().unique()]
-        groups.sort(key=lambda group: len(group[1]))
-        if len(groups) < 2:
-            return []
-        first = [(escape(value), named(own)) for value, own in groups[:-1]]
-        last, own = groups[-1]
-        return [*first, (escape(last), named(own) if len(own) <= NAMED else "the others")]
+    def _by_value(self, values: pd.Series) -> str:
+        """Which models have which value."""
+        groups = self.cells["model"].groupby(values, sort=False).unique()
+        fewest = sorted(groups.items(), key=lambda group: len(group[1]))
+        return "; ".join(f"{escape(value)} ({named(list(own))})" for value, own in fewest)
 
     @property
     def unsettled(self) -> str:
-        """What the seeds cannot settle, in words; empty if that is nothing."""
-        if len(self.ranks) < 2:
+        """What the seeds cannot settle, in words; empty if there is one model."""
+        if not self.pairs:
             return ""
         open_ = [pair for pair in self.pairs if not pair.settled]
         if not open_:
-            return f"All {len(self.pairs)} pairs of models differ by more than chance."
-        every = f"all {len(open_)}" if len(open_) == len(self.pairs) else f"{len(open_)} of {len(self.pairs)}"
-        names = "; ".join(f"{escape(pair.better)} or {escape(pair.other)}" for pair in open_[:NAMED])
+            return f"All {len(self.pairs)} pairs of models differ significantly."
+        every = f"{len(open_)} of {len(self.pairs)} {'pair' if len(self.pairs) == 1 else 'pairs'}"
+        names = "; ".join(f"{escape(pair.better)} and {escape(pair.other)}" for pair in open_[:NAMED])
         more = f"; and {len(open_) - NAMED} more, below" if len(open_) > NAMED else ""
         few = any(rank.estimate.n < ENOUGH for rank in self.ranks)
         advice = f" More seeds (`SEEDS=`) would decide more: {ENOUGH} are a fair start." if few else ""
-        open_pairs = f"the seeds do not decide which model is better in {every} pairs: {names}{more}"
-        return f"With {self.few}, {open_pairs}.{advice}"
+        return f"With {self.few}, {every} do not differ significantly: {names}{more}.{advice}"
 
     # --- the table
 
@@ -186,11 +229,3 @@ def named(models: Sequence[str], all_of_them: str = "") -> str:
     if len(models) > NAMED:
         return f"{len(models)} others"
     return listed([escape(model) for model in models])
-
-
-def _column(cells: pd.DataFrame, name: str) -> pd.Series:
-    return cells[name] if name in cells else pd.Series(np.nan, cells.index, dtype=object)
-
-
-def _texts(cells: pd.DataFrame, name: str) -> list[str]:
-    return [str(value) for value in _column(cells, name).dropna().unique()]

@@ -20,10 +20,9 @@ from gans.files import Damaged
 from gans.runs.store import Source
 from gans.urls import shown
 from reports import results
-from reports.difference import Difference
-from reports.estimate import Estimate
 from reports.numbers import images, listed, setting
 from reports.results import Board, Results
+from reports.statistics import Difference, Estimate
 from reports.tables import escape
 
 log = logging.getLogger("gans")

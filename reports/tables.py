@@ -14,9 +14,9 @@ import pandas as pd
 from gans import schema
 from gans.errors import printable
 from gans.fidelity.metric import error_of, label_of, metrics, scale_of
-from reports.estimate import LEVEL, Estimate
 from reports.numbers import NOTHING, count, images, number, percent, setting
 from reports.results import CLOCK, FLOORS, Board, Results
+from reports.statistics import LEVEL, Estimate
 
 Column = Callable[[pd.DataFrame], str]  # what a table has of a model, from its cells
 ENOUGH = 5  # training seeds from which drawing them again says something

@@ -14,8 +14,7 @@ from scipy import stats
 
 from gans.fidelity.metric import scale_of
 from reports import numbers
-from reports.difference import Difference, holm
-from reports.estimate import Estimate
+from reports.statistics import Difference, Estimate, holm
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from gans.runs.cell import Cell, check_fit
 from gans.runs.execute import Place
 from gans.runs.store import Store
 from gans.schema import CHECKPOINT
-from reports.difference import Difference
+from reports.statistics import Difference
 from sweeps import record, winners
 from sweeps.options import Request
 from sweeps.plan import default_cell, plan
