@@ -6,7 +6,7 @@ import signal
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.options import Bench, Machine, Place, Report, Rescore, Selection, Sensitivity
+from benchmarks.options import Bench, Machine, Report, Rescore, Sensitivity
 from gans.errors import InputError
 from gans.places import REPORTS
 from gans.runs import databases
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
 
 
-def read(matrix: str, selection: Selection, preset: str, machine: Place) -> Matrix:
-    """The matrix of a command that runs cells, once its names are right and its store can be written to."""
-    from benchmarks.matrix import check_names, select_matrix, tell_presets
+def read(options: Bench | Rescore) -> Matrix:
+    """The matrix of a command that runs cells, once its store and its names are right."""
+    from benchmarks.matrix import read_matrix
 
-    machine.validate()
+    options.machine.validate()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
-    check_names(matrix, preset, selection, machine.outputs)
     databases.check(tracking_uri())
-    found = select_matrix(matrix, preset, machine.outputs, selection)
-    tell_presets(found, selection)
-    return found
+    matrix = read_matrix(options.matrix, options.preset, options.machine.outputs, options.selection)
+    for line in matrix.presets(options.selection):
+        print(line)
+    return matrix
 
 
 def bench(options: Bench = Bench()) -> int:
     """Returns 0 only if every selected cell is finished."""
-    matrix = read(options.matrix, options.selection, options.preset, options.machine)
+    matrix = read(options)
     from benchmarks.executors.processes import preload
     from benchmarks.executors.ray import joined
 
@@ -65,9 +65,8 @@ def train(options: Bench, matrix: Matrix) -> int:
 
 def dry(options: Bench, matrix: Matrix) -> int:
     """Print the cells and their state, and what is left will take; nothing is kept, and no weights are needed."""
-    from benchmarks.estimate import estimate
+    from benchmarks.estimate import costs, estimate
     from benchmarks.plan import MatrixPlan
-    from benchmarks.progress import costs
     from gans.commands.progress import busy
     from gans.compute import devices
     from gans.runs.cell import described
@@ -75,17 +74,12 @@ def dry(options: Bench, matrix: Matrix) -> int:
 
     with busy("reading data"):
         plan = MatrixPlan(matrix, options.selection, options.machine, Store(), described)
-    for planned in plan.planned:
-        state = planned.state if planned.selected else "not selected"
-        print(f"{planned.cell.identity}  {planned.cell.name:<40} {state}")
-    for lacking in plan.lacking():
-        print(f"first needed: {lacking}")
-    cells = [planned.cell for planned in plan.untrained()]
-    if cells:
-        threads, abreast = options.machine.threads(plan.side), options.machine.parallel(len(cells), plan.side)
-        devices.prepare(plan.device, threads)
+    print(*plan.lines(), sep="\n")
+    if cells := [planned.cell for planned in plan.untrained()]:
+        devices.prepare(plan.device, options.machine.threads(plan.side))
         with busy("taking some steps of each model"):
-            print(estimate(cells, costs(plan.runs), plan.device, abreast))
+            parallel = options.machine.parallel(len(cells), plan.side)
+            print(estimate(cells, costs(plan.runs), plan.device, parallel))
     return 0
 
 
@@ -104,21 +98,26 @@ def write_report(run: MatrixRun) -> None:
         results = load(reader, run.experiment)
         path = render(results, folder_of(run.experiment, run.machine.outputs / REPORTS))
         # report.html among it: the MLflow UI shows no pictures in markdown
-        run.parent.artifact(path.parent, "report")
+        if run.parent:
+            run.parent.artifact(path.parent, "report")
     show(results)
     print(f"report: {path}")
 
 
 def rescore(options: Rescore = Rescore()) -> int:
     """Returns 0 only if every selected cell has its scores."""
-    matrix = read(options.matrix, options.selection, options.preset, options.machine)
+    matrix = read(options)
     from benchmarks.executors.ray import joined
-    from benchmarks.scores import score
+    from benchmarks.runner import ScoreRun
+    from gans.runs.export import say_left
     from gans.runs.store import Store
 
     place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
     with joined(place) as machine:
-        return score(matrix, options.selection, machine, Store(), options.extractors, options.count).exit_code
+        run = ScoreRun(matrix, options.selection, machine, Store(), options.extractors, options.count)
+        outcome = run.run()
+        say_left(run.catch_up(), machine.remedy)
+        return outcome.exit_code
 
 
 def report(options: Report = Report()) -> int:

@@ -99,20 +99,20 @@ def score_job(
     return Result(schema.FINISHED)
 
 
-def floor_job(report: Report, folder: Path, floor: Floor, key: str | None, place: Place, since: int) -> Result:
+def floor_job(report: Report, folder: Path, floor: Floor, place: Place, since: int) -> Result:
     """Score real images against real images, unless another invocation has done so since this one was planned."""
     try:
         with locked(folder):
             last = state_of(folder)
             if not last or last.ended < since or last.result != schema.FINISHED:
-                measure(report, folder, floor, key, place)
+                measure(report, folder, floor, place)
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     return Result(schema.FINISHED)
 
 
-def measure(report: Report, folder: Path, floor: Floor, key: str | None, place: Place) -> None:
-    """Measure a floor, under the run of this key or a new one."""
+def measure(report: Report, folder: Path, floor: Floor, place: Place) -> None:
+    """Measure a floor, under the run of its folder or a new one."""
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     report(0, phase(schema.DATA_PHASE))
@@ -136,7 +136,7 @@ def measure(report: Report, folder: Path, floor: Floor, key: str | None, place: 
         "that no model can be expected to beat. `half/`: one half of the training images against the other. "
         "`test/`: the test images against the training images.",
     }
-    run = Run.take(folder, place.experiment, key) if key else Run.open(folder)
+    run = Run.open(folder)
     if run:
         run.resume(place.parent)
         run.tag({name: tags[name] for name in (schema.HOLDER, schema.STATUS)})

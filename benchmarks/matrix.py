@@ -10,15 +10,14 @@ from collections import ChainMap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from benchmarks.options import Selection
 from gans import places, recipes
 from gans.commands import checks
-from gans.commands.progress import kind_of
-from gans.config import Experiment, Seed, Settings, experiment, explain, read_toml
+from gans.config import Experiment, Seed, Settings, experiment, read_toml, validated
 from gans.errors import InputError, unknown
 from gans.files import file_name, slug
 from gans.registry import allow_named, canonical, label
@@ -43,9 +42,7 @@ class MatrixFile(Settings):
     conclusion: str = Field(
         "", description="what the report's figures show and what they do not, written after the run, in markdown"
     )
-    workers: str = Field(
-        "local", description="where MD-GAN's workers run: local, or ray; a model's workers = ... wins"
-    )
+    workers: Where = Field("local", description="where MD-GAN's workers run; a model's workers = ... wins")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, strict=False, description="training seeds")
     time_limit_minutes: float = Field(600.0, gt=0, le=525_600, description="a cell that runs longer is killed")
     defaults: dict[str, Any] = Field({}, description="a partial experiment for all cells")
@@ -66,7 +63,7 @@ class Matrix:
         path: of the file.
         text: what it holds.
         file: the same, parsed.
-        preset: the one whose models stand beside its own; empty if none does.
+        preset: the one whose models stand beside its own.
         outputs: folder of what is made here, in whose presets those of its models are looked for first.
     """
 
@@ -74,7 +71,7 @@ class Matrix:
     path: Path
     text: str
     file: MatrixFile
-    preset: str = ""
+    preset: Literal["tuned"] | None = None
     outputs: Path = field(default_factory=places.outputs)
 
     @property
@@ -120,6 +117,13 @@ class Matrix:
         """Whether there is such a cell: a tuned model has none on a data set that it was not tuned on."""
         return "preset" not in self.file.models[model] or self.preset_of(model, dataset, budget) is not None
 
+    def presets(self, selection: Selection) -> list[str]:
+        """Which file each selected model's preset is, a line for each."""
+        datasets = dict.fromkeys(selection.datasets or self.file.datasets)
+        models = dict.fromkeys(selection.models or self.file.models)
+        found = ((m, d, self.preset_of(m, d, selection.budget)) for d in datasets for m in models)
+        return [f"{model} on {dataset}: {shown(path)}" for model, dataset, path in found if path]
+
     def check_names(self, selection: Selection) -> None:
         """Raise `InputError` for a model or data set that there is none of."""
         for model in selection.models or ():
@@ -130,19 +134,31 @@ class Matrix:
                 checks.dataset(dataset)
 
 
-def read_matrix(name: str) -> Matrix:
+def read_matrix(
+    name: str,
+    preset: Literal["tuned"] | None = None,
+    outputs: Path | None = None,
+    selection: Selection | None = None,
+) -> Matrix:
     """The matrix of this name in `benchmarks/matrices`, or at this path.
 
+    Args:
+        name: of the matrix, or its file's path.
+        preset: `tuned`, for the tuned models beside those of the file.
+        outputs: folder of what is made here, where presets are looked for before those that ship.
+        selection: what of it is wanted, whose names are checked.
+
     Raises:
-        InputError: no such file, or a wrong key; the file, the key and the nearest valid name are given.
+        InputError: no such file, a wrong key (the file, the key and the nearest valid name are given), or an
+            unknown model, data set or preset.
     """
-    matrix = _read(name)
-    file, where = matrix.file, str(matrix.path)
-    for model, table in file.models.items():
-        recipe(model, table, where)
-    for named in (file.workers, *(table.get("workers", "local") for table in file.models.values())):
-        hint = " (how many there are is update.workers)" if isinstance(named, int) else ""
-        checks.workers(named, f" in {where}{hint}")
+    matrix, selection = replace(_read(name), outputs=outputs or places.outputs()), selection or Selection()
+    if preset:
+        matrix = with_presets(matrix, preset, selection)
+    matrix.check_names(selection)
+    for model, table in matrix.file.models.items():  # last, since modules of models are imported
+        recipe(model, table, str(matrix.path))
+        checks.workers(table.get("workers", "local"), f" in {matrix.path} (their number is update.workers)")
     return matrix
 
 
@@ -154,10 +170,7 @@ def _read(name: str) -> Matrix:
     tables = read_toml(path)
     allow_named(tables)  # the user's own file, as the command line is
     where = str(shown(path))
-    try:
-        file = MatrixFile.model_validate(tables)
-    except ValidationError as error:
-        raise explain(error, MatrixFile, where) from None
+    file = validated(MatrixFile, tables, where)
     for model in file.models:
         file_name(model, f"{where}: model")
     return Matrix(file_name(path.stem, "matrix"), Path(where), path.read_text(encoding="utf-8"), file)
@@ -178,37 +191,12 @@ def experiment_of(name: str, selection: Selection) -> str:
     return matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
 
 
-def check_names(name: str, preset: str, selection: Selection, outputs: Path) -> None:
-    """Refuse what `select_matrix` and `Matrix.check_names` would, before the modules of models are imported.
-
-    Raises:
-        InputError: no such file, a wrong key, or an unknown model, data set or preset.
-    """
-    matrix = replace(_read(name), outputs=outputs)
-    if preset:
-        matrix = with_preset(matrix, preset, selection)
-    matrix.check_names(selection)
-
-
-def select_matrix(
-    name: str, preset: str = "", outputs: Path | None = None, selection: Selection | None = None
-) -> Matrix:
-    """The matrix of this name, with the tuned models of a preset, if one is named, for what is selected.
-
-    Presets are looked for in `outputs`, the folder of what is made here, before those that ship.
-    """
-    matrix = replace(read_matrix(name), outputs=outputs or places.outputs())
-    return with_preset(matrix, preset, selection or Selection()) if preset else matrix
-
-
-def with_preset(matrix: Matrix, preset: str, selection: Selection) -> Matrix:
+def with_presets(matrix: Matrix, preset: Literal["tuned"], selection: Selection) -> Matrix:
     """The matrix with `MODEL-tuned` for every model that a sweep has tuned on a selected data set.
 
     Raises:
-        InputError: the preset is not `tuned`, or none of the models is.
+        InputError: none of the models is.
     """
-    if preset != "tuned":
-        raise unknown("preset", preset, ["tuned"])
     datasets = selection.datasets or list(matrix.file.datasets)
     tuned = {
         f"{model}-{preset}": {"recipe": model, **table, "preset": model}
@@ -239,14 +227,6 @@ def preset_file(model: str, dataset: str, budget: float, outputs: Path) -> Path 
     return next((path for path in paths if path.exists()), None)
 
 
-def tell_presets(matrix: Matrix, selection: Selection) -> None:
-    """Print which file each selected model's preset is."""
-    for dataset in dict.fromkeys(selection.datasets or matrix.file.datasets):
-        for model in dict.fromkeys(selection.models or matrix.file.models):
-            if path := matrix.preset_of(model, dataset, selection.budget):
-                print(f"{model} on {dataset}: {shown(path)}")
-
-
 def shown(path: Path) -> Path:
     """A path as seen from the working directory, if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -273,30 +253,28 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find
     Raises:
         InputError: an unknown name or key, a value out of range, data or weights that cannot be had.
     """
-    matrix.check_names(selection)
-    models = list(dict.fromkeys(selection.models or matrix.file.models))
-    datasets = selection.datasets or list(matrix.file.datasets)
-    seeds = selection.seeds or matrix.file.seeds
     from gans.runs.cell import extractor, identify_seeds
 
-    return [
-        cell
-        for dataset in dict.fromkeys(map(canonical, datasets))
-        for model in models
-        if matrix.exists(model, dataset, selection.budget)
-        for cell in identify_seeds(
-            model,
-            _experiment(matrix, model, dataset, selection),
-            list(dict.fromkeys(seeds)),
-            device,
-            find or extractor,
-        )
-    ]
+    matrix.check_names(selection)
+    models = dict.fromkeys(selection.models or matrix.file.models)
+    seeds = list(dict.fromkeys(selection.seeds or matrix.file.seeds))
+    found: list[Cell] = []
+    for dataset in dict.fromkeys(map(canonical, selection.datasets or matrix.file.datasets)):
+        for model in models:
+            if matrix.exists(model, dataset, selection.budget):
+                made = _experiment(matrix, model, dataset, selection)
+                found += identify_seeds(model, made, seeds, device, find or extractor)
+    return found
 
 
 def kinds(cells: Iterable[Cell]) -> dict[str, Cell]:
     """One cell of each kind, by `model/dataset`: those of a kind differ in their training seeds alone."""
     return {kind_of(cell.name): cell for cell in cells}
+
+
+def kind_of(name: str) -> str:
+    """`model/dataset` of a cell's name, which ends in its seed."""
+    return name.rpartition("/")[0]
 
 
 def _experiment(matrix: Matrix, model: str, dataset: str, selection: Selection) -> Experiment:

@@ -32,7 +32,9 @@ SMALL, MANY, FEW = 16, 8, 4
 LOCAL = ("file", "local")  # schemes of URLs that name a folder of this machine
 
 MatrixName = Annotated[str, option("a file in benchmarks/matrices without .toml, or a path to one")]
-Preset = Annotated[str, option("tuned: MODEL-tuned beside every model that `gans sweep` has tuned")]
+Preset = Annotated[
+    Literal["tuned"] | None, option("tuned: MODEL-tuned beside every model that `gans sweep` has tuned")
+]
 Datasets = Annotated[Sequence[str] | None, option("these data sets in place of the matrix's; folder:PATH too")]
 Budget = Annotated[float, option("share of the matrix's images to train on", least=1e-6, most=1_000)]
 Of = Annotated[Precision | None, option("of all cells; auto: by device; if not given, the matrix's")]
@@ -173,7 +175,7 @@ class Bench:
     matrix: MatrixName = MATRIX
     _: KW_ONLY
     selection: Selection = field(default_factory=Selection)
-    preset: Preset = ""
+    preset: Preset = None
     machine: Machine = field(default_factory=Machine)
     dry_run: Annotated[bool, option("print the cells and their state, run nothing"), ONCE] = False
 
@@ -190,7 +192,7 @@ class Rescore:
         int | None, option("generated images behind a score; if not given, the matrix's", least=100, most=10**6)
     ] = None
     selection: Selection = field(default_factory=Selection)
-    preset: Preset = ""
+    preset: Preset = None
     machine: Place = field(default_factory=Place)
 
 
@@ -202,7 +204,6 @@ class Report:
     datasets: Datasets = None
     budget: Budget = 1.0
     precision: Of = None
-    preset: Preset = ""
     outputs: Outputs = field(default_factory=places.outputs)
     runs: Annotated[Path, option("folder of runs, for what the store has missed")] = Path("runs")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,9 +30,10 @@ from gans.training.mdgan import cluster
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell of the matrix, whether this invocation wants it, and its newest run.
+    """A cell of the matrix.
 
     Attributes:
+        selected: whether this invocation wants it.
         run: its newest run, if there is one.
         wanted: what it is to be scored with.
         begun: whether it has a checkpoint to go on from.
@@ -46,8 +47,12 @@ class Planned:
     begun: bool
 
     @property
+    def tags(self) -> dict[str, str]:
+        return self.run.data.tags if self.run else {}
+
+    @property
     def status(self) -> str:
-        return self.run.data.tags.get(schema.STATUS, "") if self.run else ""
+        return self.tags.get(schema.STATUS, "")
 
     @property
     def trained(self) -> bool:
@@ -56,15 +61,18 @@ class Planned:
     @property
     def unscored(self) -> tuple[ScoreKey, ...]:
         """The scores that a finished cell lacks; no others can be added without training."""
-        if self.run is None or self.status != FINISHED:
+        if self.status != FINISHED:
             return ()
-        known = records(self.run.data.tags)
-        classes = self.cell.classes
+        known, classes = records(self.tags), self.cell.classes
         return tuple(
             key
             for key in self.wanted
             if not (key in known and known[key].complete(extractor_of(key.extractor), classes))
         )
+
+    @property
+    def done(self) -> bool:
+        return self.trained and not self.unscored
 
     @property
     def state(self) -> str:
@@ -87,6 +95,11 @@ class MatrixPlan:
         store: of the runs.
         find: gives extractors by name; with `gans.runs.cell.described` their weights need not be here.
 
+    Attributes:
+        since: when the store was read.
+        known: the newest run of each cell and floor, by identity.
+        spread: processes that the workers of a cell are, at most; 0 where all run in the process of their cell.
+
     Raises:
         InputError: on construction, if anything that is wanted cannot be had.
     """
@@ -95,118 +108,70 @@ class MatrixPlan:
         self, matrix: Matrix, selection: Selection, machine: Machine, store: Store, find: Find = extractor
     ) -> None:
         self.matrix, self.selection, self.machine, self.store = matrix, selection, machine, store
-        self.find = find
-        self.since = now()  # what is known is from then
-        self.parent_key: str | None = None  # of the run above all runs of this invocation, once it runs
+        self.since = now()
         self.device = devices.resolve(machine.device)
         graphs.wanted(machine.graph, self.device)
         if machine.compile:
             compiled.require(self.device)
-        matrix.check_names(selection)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
-        kinds = (schema.CELL, schema.FLOOR)
         self.folder = machine.runs / self.experiment
         self.reader = Reader(store, self.folder)
-        self.runs = [run for run in self.reader.runs(self.experiment) if run.data.tags.get(schema.KIND) in kinds]
-        # oldest first, so that the newest run of a cell is the one that stays
-        self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}
-        self.planned = self.plan()
-        self.spread = [p for p in self.untrained() if self.where(p.cell) == "ray"]
+        of_cells = (schema.CELL, schema.FLOOR)
+        self.runs = [r for r in self.reader.runs(self.experiment) if r.data.tags.get(schema.KIND) in of_cells]
+        self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}  # oldest first
+        self.planned = self.plan(find)
+        self.spread = workers_of(p.cell for p in self.untrained() if self.where(p.cell) == "ray")
         if machine.cluster and machine.cluster.named:
-            cells = [p.cell for p in self.planned]
-            machine.cluster.check_cells(cells, machine.threads(self.side), workers_of(self.spread))
+            machine.cluster.check_cells([p.cell for p in self.planned], machine.threads(self.side), self.spread)
         elif self.spread:
-            cluster.require(workers_of(self.spread), self.device)
+            cluster.require(self.spread, self.device)
         self.floors = self.list_floors()
         writable(machine.runs)
 
-    def plan(self) -> list[Planned]:
+    def plan(self, find: Find) -> list[Planned]:
         """All cells of the file and of the selection; only the selected ones run."""
         # in the file's order whatever was selected, so that reports keep their order and colours
         seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
         every = replace(self.selection, models=None, seeds=list(seeds))
-        planned = [self.planned_of(cell) for cell in cells(self.matrix, every, self.device, self.find)]
-        for cell in kinds(p.cell for p in planned if p.selected).values():
-            self.check(cell)
+        planned = [self.planned_of(cell) for cell in cells(self.matrix, every, self.device, find)]
+        for cell in kinds(p.cell for p in planned if p.selected).values():  # no seed decides on that
+            check_cell(cell, self.device, [key.extractor for key in self.wanted(cell)])
         return planned
 
     def planned_of(self, cell: Cell) -> Planned:
         """The cell with what is wanted and known of it."""
         folder, run = self.folder / cell.slug, self.known.get(cell.identity)
-        return Planned(cell, self.selects(cell), folder, run, self.wanted(cell), self.begun(folder))
-
-    def begun(self, folder: Path) -> bool:
-        """Whether a cell has a checkpoint in its folder, here or at the URL of the runs."""
         mirror = self.machine.cluster.mirror if self.machine.cluster else None
-        return mirror.begun(folder) if mirror else (folder / schema.CHECKPOINT).exists()
+        begun = mirror.begun(folder) if mirror else (folder / schema.CHECKPOINT).exists()
+        return Planned(cell, self.selects(cell), folder, run, self.wanted(cell), begun)
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
         """What a cell is to be scored with."""
         score = cell.experiment.score
         return tuple(ScoreKey(name, score.images) for name in score.extractors)
 
+    def selects(self, cell: Cell) -> bool:
+        models = self.selection.models or self.matrix.file.models
+        seeds = self.selection.seeds or self.matrix.file.seeds
+        return cell.model in models and cell.experiment.seed in seeds
+
     @property
     def selected(self) -> list[Planned]:
         return [p for p in self.planned if p.selected]
+
+    def untrained(self) -> list[Planned]:
+        """The selected cells that this invocation trains."""
+        return [p for p in self.selected if not p.trained]
 
     @property
     def side(self) -> int:
         """Of the largest images, in pixels."""
         return max(p.cell.experiment.resolution for p in self.planned)
 
-    def untrained(self) -> list[Planned]:
-        """The selected cells that this invocation trains."""
-        return [p for p in self.selected if not p.trained]
-
-    def selects(self, cell: Cell) -> bool:
-        """Whether this invocation selects the cell."""
-        models = self.selection.models or self.matrix.file.models
-        seeds = self.selection.seeds or self.matrix.file.seeds
-        return cell.model in models and cell.experiment.seed in seeds
-
-    def check(self, cell: Cell) -> None:
-        """Refuse, before anything runs, a cell that could not train or be scored; no seed decides on that."""
-        check_cell(cell, self.device)
-        check_scores([key.extractor for key in self.wanted(cell)], cell.images)
-
     def where(self, cell: Cell) -> schema.Where:
         """Where the workers of a cell run; one that has none is local whatever WORKERS says."""
         where = self.matrix.where(cell.model, self.machine.workers)
         return where if RULES[cell.experiment.update.rule].distributed else "local"
-
-    def remarks(self) -> list[str]:
-        """What a person should know before anything runs."""
-        selected = [p.cell for p in self.selected]
-        whole = {cell.model for cell in selected if self.where(cell) == "local"}
-        plain = {cell.model for cell in selected if self.where(cell) != "local"}
-        remarks = old_runs(self.runs)
-        if self.machine.workers == "ray" and whole:
-            names = self.in_order(whole)
-            remarks += [
-                f"WORKERS=ray is for mdgan updates; each cell of these models runs in one process: {names}"
-            ]
-        unmeasured = {cell.model for cell in selected if self.unmeasured(cell)}
-        if unmeasured:
-            names = self.in_order(unmeasured)
-            remarks += [f"these models train in float32, as no lower precision was measured on CUDA: {names}"]
-        if self.machine.graph and plain:
-            names = self.in_order(plain)
-            remarks += [f"GRAPH=1 is for one process; over Ray these models train without graphs: {names}"]
-        return remarks
-
-    def lacking(self) -> list[str]:
-        """Why the weights of an extractor cannot be had, of those that the selection needs."""
-        names = {name for p in self.selected for name in p.cell.experiment.score.extractors}
-        return [why for name in sorted(names) if (why := why_not(name))]
-
-    def unmeasured(self, cell: Cell) -> bool:
-        """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
-        networks, wanted = MODELS[cell.experiment.networks.name], self.selection.precision or "auto"
-        return cell.experiment.precision == "float32" and precision.unmeasured(wanted, self.device, networks)
-
-    def in_order(self, models: set[str]) -> str:
-        """The names of models as the file orders them."""
-        return ", ".join(model for model in self.matrix.file.models if model in models)
 
     def list_floors(self) -> list[Floor]:
         """One noise floor per data set, extractor and number of images."""
@@ -216,9 +181,52 @@ class MatrixPlan:
         # where some models have classes and others none, the one with classes says all that the other does
         return list((found | {floor.identity: floor for floor in floors if floor.classes}).values())
 
+    # --- for people
+
+    def remarks(self) -> list[str]:
+        """What a person should know before anything runs, with the models that it is about."""
+        selected = [p.cell for p in self.selected]
+        local = [cell for cell in selected if self.where(cell) == "local"]
+        apart = [cell for cell in selected if self.where(cell) != "local"]
+        about = {
+            "WORKERS=ray is for mdgan updates; each cell of these models runs in one process": (
+                local if self.machine.workers == "ray" else []
+            ),
+            "these models train in float32, as no lower precision was measured on CUDA": (
+                [cell for cell in selected if self.unmeasured(cell)]
+            ),
+            "GRAPH=1 is for one process; over Ray these models train without graphs": (
+                apart if self.machine.graph else []
+            ),
+        }
+        models = {text: dict.fromkeys(cell.model for cell in some) for text, some in about.items()}
+        return [f"{text}: {', '.join(names)}" for text, names in models.items() if names]
+
+    def unmeasured(self, cell: Cell) -> bool:
+        """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
+        networks, wanted = MODELS[cell.experiment.networks.name], self.selection.precision or "auto"
+        return cell.experiment.precision == "float32" and precision.unmeasured(wanted, self.device, networks)
+
+    def lines(self) -> list[str]:
+        """The selected cells with their states, what is lacking, and how many are to be done."""
+        listed = [f"{p.cell.identity}  {p.cell.name:<40} {p.state}" for p in self.selected]
+        left = sum(not p.done for p in self.selected)
+        return [*listed, *self.lacking(), f"{left} of {len(listed)} cells to do"]
+
+    def lacking(self) -> list[str]:
+        """The extractors whose weights cannot be had, of those that the selection needs."""
+        found = []
+        for name in sorted({key.extractor for p in self.selected for key in p.wanted}):
+            try:
+                extractor(name)
+            except InputError as error:
+                found.append(f"first needed: {error}")
+        return found
+
     def note(self) -> str:
         return (
-            f"{self.matrix.file.description.strip()}\n\nOne invocation of `{self.command()}`. Its child runs are "
+            f"{self.matrix.file.description.strip()}\n\n"
+            f"One invocation of `{self.commands()['command']}`. Its child runs are "
             "cells (`model/dataset/seed`) and noise floors (`real/dataset`); compare them against images seen "
             "(the step). The report is among the artifacts."
         )
@@ -231,7 +239,6 @@ class MatrixPlan:
             "budget": self.selection.budget,
             "protocol": PROTOCOL_VERSION,
             "scoring": fidelity.SCORING_VERSION,
-            "command": self.command(),
             **self.commands(),
             "description": self.matrix.file.description.strip(),
             "conclusion": self.matrix.file.conclusion.strip(),
@@ -251,49 +258,34 @@ class MatrixPlan:
             "floors": [asdict(floor) for floor in self.floors],
         }
 
-    def command(self) -> str:
-        """The command that runs this selection again."""
-        bench = Bench(self.matrix.given, selection=self.selection, preset=self.matrix.preset, machine=self.machine)
-        return options.command_line("gans bench", bench)
-
     def commands(self) -> dict[str, str]:
-        """Further commands for this experiment: its report, further scores, and all of the matrix."""
-        matrix, preset = self.matrix.given, self.matrix.preset
-        every_model = replace(self.selection, models=None)
+        """Commands that give this selection again, its report, further scores, and all of the matrix."""
+        matrix, preset, own = self.matrix.given, self.matrix.preset, self.selection
+        every_model = replace(own, models=None)
         whole = replace(every_model, seeds=None)
-        report = Report(
-            matrix, datasets=whole.datasets, budget=whole.budget, precision=whole.precision, preset=preset
-        )
-        rescore = Rescore(matrix, selection=every_model, preset=preset)
-        bench = Bench(matrix, selection=whole, preset=preset, machine=self.machine)
-        return {
-            "report": options.command_line("gans report", report),
-            "score": options.command_line("gans rescore", rescore),
-            "whole": options.command_line("gans bench", bench),
+        report = Report(matrix, datasets=own.datasets, budget=own.budget, precision=own.precision)
+        found = {
+            "command": ("gans bench", Bench(matrix, selection=own, preset=preset, machine=self.machine)),
+            "report": ("gans report", report),
+            "score": ("gans rescore", Rescore(matrix, selection=every_model, preset=preset)),
+            "whole": ("gans bench", Bench(matrix, selection=whole, preset=preset, machine=self.machine)),
         }
+        return {name: options.command_line(*given) for name, given in found.items()}
 
 
-def why_not(name: str) -> str:
-    """Why an extractor's weights cannot be had; empty if they can."""
-    try:
-        extractor(name)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def workers_of(spread: Sequence[Planned]) -> int:
-    """Those of the cell that has most, of cells whose workers are processes."""
-    updates = [p.cell.experiment.update for p in spread]
+def workers_of(cells: Iterable[Cell]) -> int:
+    """Those of the cell that has most."""
+    updates = [cell.experiment.update for cell in cells]
     return max((update.workers for update in updates if isinstance(update, ShardedConfig)), default=0)
 
 
-def check_cell(cell: Cell, device: torch.device) -> None:
-    """Refuse, before anything runs, a cell that could not train."""
+def check_cell(cell: Cell, device: torch.device, extractors: Iterable[str] | None = None) -> None:
+    """Refuse, before anything runs, a cell that could not train or be scored; None: by its own extractors."""
     experiment = cell.experiment
     try:
         precision.require(experiment.precision, device)
         check_fit(experiment, cell.images)
+        check_scores(extractors or experiment.score.extractors, cell.images)
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
 
@@ -328,16 +320,3 @@ def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
             )
         )
     return floors
-
-
-def old_runs(runs: Sequence[MlflowRun]) -> list[str]:
-    """A remark on a store that has a matrix's cells under earlier protocols only."""
-    cells = [run.data.tags for run in runs if run.data.tags.get(schema.KIND) == schema.CELL]
-    versions = {tags.get(schema.PROTOCOL, "unknown") for tags in cells}
-    if not cells or str(PROTOCOL_VERSION) in versions:
-        return []
-    return [
-        f"the store holds {len(cells)} cells of protocol {', '.join(sorted(versions))}, which protocol "
-        f"{PROTOCOL_VERSION} knows by other identities and does not mix with: all are trained again, the old runs "
-        "stay as they are"
-    ]

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Self
 
 from benchmarks import executors
-from benchmarks.job import Ended, Event, Job, Restarted, Result, Started
+from benchmarks.job import Ended, Event, Job, Progressed, Restarted, Result, Started, Waiting
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
-from benchmarks.plan import MatrixPlan, Planned, workers_of
-from benchmarks.progress import show
+from benchmarks.matrix import Matrix
+from benchmarks.options import Machine, Selection
+from benchmarks.plan import MatrixPlan, Planned
 from gans import schema
 from gans.commands.progress import Display
 from gans.config import PROTOCOL_VERSION
+from gans.errors import InputError
 from gans.files import write_text
+from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import run_folders, run_paths
 from gans.runs.execute import Place, tags
 from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import LOCK, Holder, held, locked
 from gans.runs.run import Run, invocation
-from gans.runs.scores import metric_names
+from gans.runs.scores import ScoreKey, metric_names
 from gans.runs.scoring import whole
 from gans.runs.stale import close_stale
-from gans.runs.store import MlflowRun, keys
-from gans.schema import FINAL, FINISHED
+from gans.runs.store import MlflowRun, Store
+from gans.schema import FAILED, FINAL, FINISHED
 
 
 @dataclass(frozen=True)
@@ -51,76 +53,74 @@ class MatrixOutcome:
         """0 only if every selected cell is finished and scored, and every floor measured."""
         return int(any(result.status != FINISHED for result in (*self.cells.values(), *self.floors.values())))
 
-    def count(self, status: str) -> int:
-        """Cells that ended like this."""
-        return sum(result.status == status for result in self.cells.values())
-
     def text(self) -> str:
         """As JSON, in the file `outcome.json` of the matrix's folder and of its run."""
         return json.dumps(asdict(self) | {"exit_code": self.exit_code}, indent=1)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The outcome that an invocation wrote."""
-        outcome = json.loads(path.read_text(encoding="utf-8"))
-        results = ({name: Result(**end) for name, end in outcome[part].items()} for part in ("cells", "floors"))
-        return cls(outcome["experiment"], *results)
 
 
 class MatrixRun(MatrixPlan):
     """One invocation: trains and scores what its plan lacks."""
 
-    def run(self) -> MatrixOutcome:
-        """Train and score what is left: cells that are trained already are scored only.
+    parent: Run | None = None  # of this invocation, once it runs
 
-        Where nothing is left, no run is added: the last invocation's gets what is wanted now.
-        """
-        self.close_stale()
+    def run(self) -> MatrixOutcome:
+        """Train and score what is left, while runs are exported to the store."""
+        close_stale(self.folder, self.store)
         with Exporter(self.folder, self.store):
             return self.tracked()
 
     def tracked(self) -> MatrixOutcome:
-        """As `run`, while runs are exported to the store."""
-        last = None if self.lacks() else self.last()
-        if last:
-            return self.again(last)
-        folder = invocation(self.folder)
+        """As `run`, under the run of this invocation: a new one, or where nothing is left that of the last one."""
+        folder = (None if self.lacks() else self.last()) or invocation(self.folder)
         with locked(folder):
-            self.parent = self.open(folder)
-            self.parent_key = self.parent.key
+            self.parent = parent = self.open(folder)
             try:
-                outcome = self.finish_all(self.untrained())
+                outcome = self.finish_all()
             except BaseException:
-                self.parent.interrupt("stopped before its end")
+                parent.interrupt("stopped before its end")
                 raise
-            self.close_stale()  # cells whose processes could not write down that they ended
-            self.parent.text(outcome.text(), schema.OUTCOME)
-            self.parent.finish(FINISHED if outcome.exit_code == 0 else schema.FAILED)
-        return outcome
-
-    def again(self, last: Run) -> MatrixOutcome:
-        """What an invocation that finds everything done comes to."""
-        self.parent, self.parent_key = last, last.key
-        outcome = self.finish_all([])
-        last.text(outcome.text(), schema.OUTCOME)
-        status = FINISHED if outcome.exit_code == 0 else schema.FAILED
-        if last.state().result != status:  # else it keeps the time at which it ended
-            last.finish(status)
+            close_stale(self.folder, self.store)  # cells whose processes could not write down that they ended
+            parent.text(outcome.text(), schema.OUTCOME)
+            status = FINISHED if outcome.exit_code == 0 else FAILED
+            if parent.state().result != status:  # else it keeps the time at which it ended
+                parent.finish(status)
         return outcome
 
     def lacks(self) -> bool:
         """Whether anything is to be trained, measured or scored."""
-        return bool(self.untrained() or self.unmeasured_floors() or any(p.unscored for p in self.selected))
+        return bool(self.unmeasured_floors()) or not all(p.done for p in self.selected)
 
-    def close_stale(self) -> None:
-        """End the runs that dead processes left open; see `gans.runs.stale.close_stale`."""
-        close_stale(self.folder, self.store)
+    def last(self) -> Path | None:
+        """The folder of the last invocation, if that has ended, under this protocol and with this preset."""
+        folders = run_folders(run_paths(self.folder / schema.INVOCATIONS))
+        state = folders[-1].state() if folders else None
+        if state is None or state.result not in (FINISHED, FAILED):
+            return None
+        same = state.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)
+        return state.folder if same and state.tags.get(schema.PRESET) == self.matrix.preset else None
 
-    def finish_all(self, untrained: list[Planned]) -> MatrixOutcome:
-        """Run the jobs for these cells, and those for floors and scores that are missing."""
-        jobs = [*self.floor_jobs(), *self.training_jobs(untrained), *self.scoring_jobs()]
-        ended = self.execute(jobs, {p.cell.name: p for p in untrained})
-        known = {p.cell.name: Result(p.status, reason_of(p.run)) for p in self.selected if p.trained}
+    def open(self, folder: Path) -> Run:
+        """The parent run, with all that reports need to know of this invocation."""
+        about = {
+            schema.HOLDER: Holder.of(folder).text(),
+            schema.KIND: schema.MATRIX,
+            schema.MATRIX_NAME: self.matrix.name,
+            schema.NOTE: self.note(),
+            **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
+        }
+        run = Run.open(folder)
+        if run:
+            run.tag(about)
+        else:
+            run = Run.start(folder, self.experiment, f"bench {self.experiment}", about)
+        run.text(self.matrix.text, schema.MATRIX_FILE)
+        run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
+        return run
+
+    def finish_all(self) -> MatrixOutcome:
+        """Run the jobs for cells that are to be trained, and for floors and scores that are missing."""
+        ended = self.execute([*self.floor_jobs(), *self.training_jobs(), *self.scoring_jobs()])
+        known = {p.cell.name: Result(p.status, p.tags.get(schema.REASON, "")) for p in self.selected if p.trained}
         floors = {floor.name: Result(FINISHED) for floor in self.floors}
         results = floors | known | ended
         outcome = MatrixOutcome(
@@ -131,50 +131,14 @@ class MatrixRun(MatrixPlan):
         write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
 
-    def open(self, folder: Path) -> Run:
-        """The parent run, with all that the report needs to know of this invocation, which holds its folder."""
-        about = {schema.HOLDER: Holder.of(folder).text(), **self.about()}
-        run = Run.start(folder, self.experiment, f"bench {self.experiment}", about)
-        self.write_plan(run)
-        return run
-
-    def last(self) -> Run | None:
-        """The parent run of the last invocation under this protocol, with what is wanted now."""
-        tags = {schema.KIND: schema.MATRIX, schema.PROTOCOL: str(PROTOCOL_VERSION)}
-        parents = [run for run in self.reader.runs(self.experiment) if tags.items() <= run.data.tags.items()]
-        newest = parents[-1].data.tags if parents else {}
-        # one that runs is another's; and a tag of another preset would stay
-        if newest.get(schema.STATUS) not in (FINISHED, schema.FAILED):
-            return None
-        if newest.get(schema.PRESET) != (self.matrix.preset or None):
-            return None
-        key, _ = keys(parents[-1])
-        known = [one.path for one in run_folders(run_paths(self.folder / schema.INVOCATIONS)) if one.key == key]
-        run = Run.take(known[0] if known else invocation(self.folder), self.experiment, key)
-        run.tag(self.about())
-        self.write_plan(run)
-        return run
-
-    def about(self) -> dict[str, str]:
-        """Tags of the parent run."""
-        return {
-            schema.KIND: schema.MATRIX,
-            schema.MATRIX_NAME: self.matrix.name,
-            schema.NOTE: self.note(),
-            **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
-        }
-
-    def write_plan(self, run: Run) -> None:
-        """What reports read of an invocation."""
-        run.text(self.matrix.text, schema.MATRIX_FILE)
-        run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
+    # --- jobs
 
     @cached_property
     def place(self) -> Place:
         """Where the jobs of this invocation run and are tracked."""
         return Place(
             experiment=self.experiment,
-            parent=self.parent_key,
+            parent=self.parent.key if self.parent else None,
             device="cuda" if self.machine.gpus else self.machine.device,  # the process of a GPU sees no other
             threads=self.machine.threads(self.side),
             matrix_file=self.matrix.text,
@@ -191,10 +155,8 @@ class MatrixRun(MatrixPlan):
         """Noise floors that are not measured, or not by all metrics."""
         jobs = []
         for floor in self.unmeasured_floors():
-            run = self.known.get(floor.identity)
+            call = partial(floor_job, floor=floor, place=self.place, since=self.since)
             folder = self.folder / f"real-{floor.identity[:8]}"
-            key = keys(run)[0] if run else None
-            call = partial(floor_job, floor=floor, key=key, place=self.place, since=self.since)
             jobs.append(Job(floor.name, call, folder, 0, self.limit, counts=False))
         return jobs
 
@@ -202,9 +164,9 @@ class MatrixRun(MatrixPlan):
         known = self.known
         return [f for f in self.floors if f.identity not in known or not measured(known[f.identity], f)]
 
-    def training_jobs(self, untrained: list[Planned]) -> list[Job]:
+    def training_jobs(self) -> list[Job]:
         jobs = []
-        for p in untrained:
+        for p in self.untrained():
             place = replace(self.place, workers=self.where(p.cell))
             call = partial(cell_job, cell=p.cell, place=place, since=self.since)
             jobs.append(Job(p.cell.name, call, p.folder, p.cell.experiment.budget, self.limit))
@@ -227,39 +189,36 @@ class MatrixRun(MatrixPlan):
         """The store's copy of a generator that is not whole in its folder."""
         return None if whole(generator) else self.reader.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
 
-    def execute(self, jobs: list[Job], planned: dict[str, Planned]) -> dict[str, Result]:
+    def execute(self, jobs: list[Job]) -> dict[str, Result]:
         """Run the jobs; returns how each ended, by name. An interrupt leaves the running cells resumable."""
         results: dict[str, Result] = {}
         running: set[str] = set()
         restarted: dict[str, str] = {}
+        planned = {p.cell.name: p for p in self.untrained()}
+        waiting = {job.name: job.images for job in jobs if job.counts}
         if not jobs:
             return results
-        spread = workers_of([p for p in planned.values() if p in self.spread])
-        events = self.events(jobs, spread)
+        events = executors.run(self.machine, jobs, self.side, self.spread)
         try:
-            waiting = {job.name: job.images for job in jobs if job.counts}
             with Display(waiting) as screen, closing(events):
                 for event in events:
+                    name = event.job.name
                     show(screen, event)
                     if isinstance(event, Started):
-                        running.add(event.job.name)
+                        running.add(name)
                     if isinstance(event, Restarted):
-                        restarted[event.job.name] = event.record
+                        restarted[name] = event.record
                     if isinstance(event, Ended):
-                        running.discard(event.job.name)
+                        running.discard(name)
                         # floors of several extractors share a name: a failure of one is not forgotten
-                        if results.get(event.job.name, Result(FINISHED)).status == FINISHED:
-                            results[event.job.name] = event.result
-                        self.record(event.result, planned.get(event.job.name), restarted.get(event.job.name, ""))
+                        if results.get(name, Result(FINISHED)).status == FINISHED:
+                            results[name] = event.result
+                        self.record(event.result, planned.get(name), restarted.get(name, ""))
         except KeyboardInterrupt:
             for name in sorted(running & planned.keys()):
                 self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
             raise
         return results
-
-    def events(self, jobs: list[Job], spread: int) -> Generator[Event]:
-        """Run the jobs; `spread`: processes that the workers of one are, at most."""
-        return executors.run(self.machine, jobs, self.side, spread)
 
     def record(self, result: Result, planned: Planned | None, restarted: str = "") -> None:
         """Write down the end of a cell whose own process could not, and why it was started again."""
@@ -267,20 +226,14 @@ class MatrixRun(MatrixPlan):
             return
         if restarted and (known := Run.open(planned.folder)):
             known.tag({schema.MOVED: restarted})
-        if result.status in FINAL:
+        if result.status in FINAL or held(planned.folder / LOCK):  # another process is at it
             return
-        if held(planned.folder / LOCK):
-            return  # another process is at it, and writes down its end
-        place = self.place
-        run = Run.open(planned.folder)
+        run, place = Run.open(planned.folder), self.place
         if run is None:
             run = Run.start(planned.folder, place.experiment, planned.cell.name, tags(planned.cell), place.parent)
         elif run.state().result != schema.RUNNING:
             return  # its own process has written the end down
-        if result.status == schema.INTERRUPTED:
-            run.interrupt(result.reason)
-        else:
-            run.finish(result.status, result.reason)
+        run.finish(result.status, result.reason)
 
     def catch_up(self) -> Synced:
         """Export all that the store lacks of this experiment; see `gans.runs.export.sync`."""
@@ -298,5 +251,65 @@ def measured(run: MlflowRun, floor: Floor) -> bool:
     return finished and any(found) and all(needed <= names for names in found if names)
 
 
-def reason_of(run: MlflowRun | None) -> str:
-    return run.data.tags.get(schema.REASON, "") if run else ""
+def show(display: Display, event: Event) -> None:
+    """Show what happens to jobs."""
+    job = event.job
+    match event:
+        case Started():
+            display.start(job.name, job.images)
+        case Progressed(images=images, values=values):
+            display.update(job.name, images, values)
+        case Waiting(who=who, images=images):
+            display.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
+        case Restarted(why=why, anew=anew):
+            display.wait(job.name, f"{why}; it {'begins anew' if anew else 'goes on'}")
+        case Ended(result=result):
+            display.end(job.name, result.status, result.reason, job.counts)
+
+
+class ScoreRun(MatrixRun):
+    """An invocation that adds scores to what is trained; it trains nothing, and has no run of its own.
+
+    Scores on the matrix's own number of images join those that training ended with (`score/fid`); those on another
+    number stand beside them under its name (`score-50000/fid`).
+
+    Args:
+        matrix: whose cells.
+        selection: of these, and the budget and precision they were trained with.
+        machine: where and how wide to score.
+        store: where they were tracked, and where the scores go.
+        extractors: names; None: the matrix's.
+        count: generated images; None: the matrix's.
+
+    Raises:
+        InputError: no selected cell is finished, an extractor cannot be had, or the count is too small.
+    """
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        selection: Selection,
+        machine: Machine,
+        store: Store,
+        extractors: Sequence[str] | None = None,
+        count: int | None = None,
+    ) -> None:
+        self.extractors, self.count = extractors, count
+        for name in extractors or ():
+            extractor(name)
+        super().__init__(matrix, selection, machine, store)
+        if not self.selected:
+            where = f"{matrix.path} is finished in '{self.experiment}'"
+            raise InputError(f"no cell of {where}; run `gans bench` first")
+
+    def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
+        own = cell.experiment.score
+        names = dict.fromkeys(self.extractors or own.extractors)
+        return tuple(ScoreKey(name, self.count or own.images) for name in names)
+
+    @property
+    def selected(self) -> list[Planned]:
+        return [p for p in super().selected if p.status == FINISHED]
+
+    def tracked(self) -> MatrixOutcome:
+        return self.finish_all()

@@ -210,7 +210,7 @@ def unscored(results: Results) -> list[str]:
     return [
         f"Not scored by {tables.code(key.extractor)} at {key.count:,} images: {cells} "
         f"{'cell' if cells == 1 else 'cells'}; "
-        + tables.code(f"{results.plan.score} EXTRACTORS={key.extractor} COUNT={key.count}")
+        + tables.code(f"{results.plan.score} --extractors {key.extractor} --count {key.count}")
         for key, cells in results.unscored.items()
     ]
 

@@ -78,8 +78,8 @@ class Plan(BaseModel):
     scoring: int = SCORING_VERSION
     command: str
     # the commands that write the report again, add scores, and run all of the matrix
-    report: str = "make report"
-    score: str = "make score"
+    report: str = "gans report"
+    score: str = "gans rescore"
     whole: str = ""
     description: str = ""
     conclusion: str = ""

@@ -14,7 +14,7 @@ from gans.compute import devices
 from gans.config import ShardedConfig, experiment
 from gans.recipes import recipe
 from gans.registry import RULES
-from gans.runs.cell import Cell, check_scores, identify
+from gans.runs.cell import Cell, identify
 from gans.training.mdgan import cluster
 from sweeps import winners
 from sweeps.options import Request
@@ -33,7 +33,6 @@ def plan(request: Request, device: torch.device) -> Sweep:
     """
     default, seconds = default_cell(request, device)
     check_cell(default, device)
-    check_scores(default.experiment.score.extractors, default.images)
     return Sweep(
         study=request.name,
         storage=request.storage,

@@ -135,7 +135,7 @@ NAMES = [
     row("gans bench --models nosuch", "unknown model"),
     row("gans bench --datasets nosuch", "unknown data set"),
     row("gans bench --datasets folder:none", "does not exist"),
-    row("gans bench --preset nosuch", "unknown preset"),
+    row("gans bench --preset nosuch", "--preset"),
     row("gans bench --device nosuch", "unknown device"),
     row("gans bench --jobs 0", "--jobs"),
     row("gans bench --jobs -1", "--jobs"),

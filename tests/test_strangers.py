@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.matrix import Selection, cells, select_matrix
+from benchmarks.matrix import Selection, cells, read_matrix
 from gans import registry
 from gans.commands import main
 from gans.config import experiment, validated
@@ -137,12 +137,12 @@ def test_a_preset_names_registered_parts_only_and_a_matrix_any(kind, place, caps
     preset.write_text(f'{table} = "{part}"\n')
     if kind not in ("recipe", "dataset"):  # keys that a preset has not; what the matrix says of data wins
         with pytest.raises(InputError, match="code from outside"):
-            [cell.images for cell in cells(select_matrix("own.toml", "tuned"), Selection(), torch.device("cpu"))]
+            [cell.images for cell in cells(read_matrix("own.toml", "tuned"), Selection(), torch.device("cpu"))]
     assert not (place / "ran").exists()
     (place / "own.toml").write_text(
         f'{matrix}recipe = "payload:MODEL"\n[defaults.score]\nextractors = ["digits"]\n'
     )
-    (cell,) = cells(select_matrix("own.toml"), Selection(), torch.device("cpu"))
+    (cell,) = cells(read_matrix("own.toml"), Selection(), torch.device("cpu"))
     assert cell.experiment.networks.name == "payload:MODEL"
 
 
@@ -190,7 +190,7 @@ def test_a_name_that_becomes_a_path_is_one_plain_name(name, place, gans):
     matrix.write_text(f"[datasets.digits]\n[models.{json.dumps(name)}]\nrecipe = 'gan'\n")
     entry = {"file": name, "sha256": 64 * "0", "size": 1}
     tries: list[Callable[[], Any]] = [
-        lambda: select_matrix("own.toml"),
+        lambda: read_matrix("own.toml"),
         lambda: validated(Entry, entry, "zoo.toml"),
         lambda: folder_of(name),
         lambda: study_name(name),
@@ -212,7 +212,7 @@ def test_a_name_that_becomes_a_path_is_one_plain_name(name, place, gans):
 def test_a_matrix_gives_its_name_to_folders(name, place):
     (place / name).write_text("[datasets.digits]\n[models.gan]\n")
     with pytest.raises(InputError, match=SAYS):
-        select_matrix(name)
+        read_matrix(name)
 
 
 def test_a_zoos_names_are_plain(place, gans):

@@ -42,35 +42,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a cell of a kind costs: seconds for each image that it trains on, and for all else."""
-
-    image: float
-    rest: float
-
-    def seconds(self, images: int) -> float:
-        return self.image * images + self.rest
-
-
-def kind_of(name: str) -> str:
-    """`model/dataset` of a cell's name, which ends in its seed: cells of a kind cost the same."""
-    return name.rpartition("/")[0] or name
-
-
-class Forecast:
-    """How long cells take that are to run, by name, from what such cells cost."""
-
-    def __init__(self, waiting: Mapping[str, int], known: Mapping[str, Cost]) -> None:
-        self.waiting, self.known, self.abreast = waiting, known, 1
-
-    def left(self, *_: object) -> float:
-        """Seconds until the last one ends."""
-        return (
-            sum(self.known[kind_of(name)].seconds(images) for name, images in self.waiting.items()) / self.abreast
-        )
-
-
 def remaining(seconds: float, seen: int, left: int) -> str:
     """The time that so many images take at the pace so far; empty as long as none was seen."""
     return f"{duration(seconds / seen * left)} left" if seen > 0 else ""

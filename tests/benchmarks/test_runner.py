@@ -14,21 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import plan as plans
 from benchmarks.executors import executor
 from benchmarks.executors.processes import Pool
 from benchmarks.job import Ended, Event, Job, Started
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Selection
-from benchmarks.plan import check_cell
-from benchmarks.runner import MatrixOutcome, MatrixRun
-from benchmarks.scores import score
+from benchmarks.runner import MatrixOutcome, MatrixRun, ScoreRun
 from gans import files
 from gans.commands.main import main
 from gans.compute import devices, graphs
-from gans.errors import InputError
 from gans.fidelity import require
-from gans.runs.cell import Cell
 from gans.runs.events import state_of
 from gans.runs.execute import CellRun, Place
 from gans.runs.export import LOCK as EXPORT_LOCK
@@ -92,18 +87,22 @@ class Bench:
         return process.returncode, output
 
     def runs(self, kind: str = "cell"):
-        store = Store(self.environment["MLFLOW_TRACKING_URI"])
-        return {run.info.run_name: run for run in store.runs("tiny") if run.data.tags.get("gans.kind") == kind}
+        return {run.info.run_name: run for run in self.all_runs() if run.data.tags.get("gans.kind") == kind}
+
+    @property
+    def store(self) -> Store:
+        return Store(self.environment["MLFLOW_TRACKING_URI"])
 
     def all_runs(self):
         """Oldest first."""
-        return Store(self.environment["MLFLOW_TRACKING_URI"]).runs("tiny")
+        return self.store.runs("tiny")
 
     def scores(self) -> dict[str, dict[str, float]]:
-        return {
-            name: {key: value for key, value in run.data.metrics.items() if key.startswith("score/")}
-            for name, run in self.runs().items()
-        }
+        return {name: scores_of(run) for name, run in self.runs().items()}
+
+
+def scores_of(run) -> dict[str, float]:
+    return {key: value for key, value in run.data.metrics.items() if key.startswith("score/")}
 
 
 def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
@@ -112,14 +111,14 @@ def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
 
 def add(store: Store, count: int | None = None, models: list[str] | None = None) -> MatrixOutcome:
     selection = Selection(models=models)
-    return score(read_matrix("tiny.toml"), selection, Machine("cpu", 1), store, ["digits"], count)
+    return ScoreRun(read_matrix("tiny.toml"), selection, Machine("cpu", 1), store, ["digits"], count).run()
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A matrix that ran to its end."""
     bench = Bench(tmp_path_factory.mktemp("bench"))
-    Store(bench.environment["MLFLOW_TRACKING_URI"])  # a copy, see `making_stores`
+    assert bench.store  # a copy, see `making_stores`
     code, output = bench.run()
     assert code == 0, output
     return bench, output
@@ -149,43 +148,33 @@ def test_every_cell_leaves_a_finished_record(finished):
 
 def test_a_run_says_what_it_was_scored_with(finished, here):
     bench, _ = finished
-    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
     for run in bench.runs().values():
-        (found,) = records(run.data.tags).items()
-        key, kept = found
+        ((key, kept),) = records(run.data.tags).items()
         assert key == OWN
-        assert {f"score/{name}" for name in kept.metrics} == {n for n in run.data.metrics if "score/" in n}
-    assert all(not p.unscored for p in planned(store).planned)
+        assert {f"score/{name}" for name in kept.metrics} == set(scores_of(run))
+    assert all(p.done for p in planned(bench.store).planned)
 
 
-def test_the_outcome_is_written_for_machines(finished):
+def test_outcome_artifacts_report_and_floor_are_kept(finished):
     bench, _ = finished
-    outcome = MatrixOutcome.read(bench.folder / "runs/tiny/outcome.json")
-    assert {name: result.status for name, result in outcome.cells.items()} == {
-        "gan/digits/0": "finished",
-        "dcgan/digits/0": "finished",
+    outcome = json.loads((bench.folder / "runs/tiny/outcome.json").read_text())
+    ends = {
+        name: {"status": "finished", "reason": ""} for name in ("gan/digits/0", "dcgan/digits/0", "real/digits")
     }
-    assert (outcome.exit_code, outcome.count("finished"), outcome.experiment) == (0, 2, "tiny")
-    assert json.loads(outcome.text())["exit_code"] == 0
-
-
-def test_artifacts_are_kept_with_the_run(finished):
-    bench, _ = finished
-    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
-    run = bench.runs()["dcgan/digits/0"]
+    assert outcome["cells"] | outcome["floors"] == ends
+    assert (outcome["exit_code"], outcome["experiment"]) == (0, "tiny")
+    store, run = bench.store, bench.runs()["dcgan/digits/0"]
     pictures = [f"samples/{name}.png" for name in ("final", "neighbours", "classes")]
-    for path in ("curves.png", "training.gif", *pictures, "checkpoint/generator.safetensors", "matrix.toml"):
+    for path in ("curves.png", "training.gif", *pictures, "checkpoint/generator.safetensors"):
         assert store.artifact(run, path), path
     assert store.artifact(run, "matrix.toml").read_text() == TINY
-
-
-def test_the_report_is_kept_with_the_invocation(finished):
-    bench, _ = finished
-    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
     folder = store.artifact(bench.runs("matrix")["bench tiny"], "report")
     assert (folder / "README.md").read_text().startswith("# GAN benchmark: tiny")
     page = (folder / "report.html").read_text()
     assert page.count("data:image/") == len([*folder.glob("*.png"), *folder.glob("*.gif")]) > 2
+    metrics = bench.runs("floor")["real/digits"].data.metrics
+    assert 0 < metrics["half/fd_digits"] < metrics["test/fd_digits"] * 10
+    assert metrics["half/n_reference"] == 719
 
 
 @pytest.mark.slow
@@ -198,20 +187,9 @@ def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finis
     machine = Machine("cpu", devices.cores(), tmp_path / "runs")
     outcome = MatrixRun(read_matrix(str(tmp_path / "tiny.toml")), Selection(), machine, store).run()
     assert outcome.exit_code == 0, outcome
-    scores = {
-        run.info.run_name: {key: value for key, value in run.data.metrics.items() if key.startswith("score/")}
-        for run in store.runs("tiny")
-        if run.data.tags["gans.kind"] == "cell"
-    }
-    assert scores == bench.scores()
-    assert all(len(found) > 5 for found in scores.values())
-
-
-def test_the_noise_floor_is_scored(finished):
-    bench, _ = finished
-    metrics = bench.runs("floor")["real/digits"].data.metrics
-    assert 0 < metrics["half/fd_digits"] < metrics["test/fd_digits"] * 10
-    assert metrics["half/n_reference"] == 719
+    cells = [run for run in store.runs("tiny") if run.data.tags["gans.kind"] == "cell"]
+    assert {run.info.run_name: scores_of(run) for run in cells} == bench.scores()
+    assert all(len(found) > 5 for found in bench.scores().values())
 
 
 @pytest.fixture
@@ -235,25 +213,29 @@ def here(finished, monkeypatch, capsys):
 
 def test_a_second_run_finds_all_finished(finished, here):
     bench, _ = finished
-    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
-    before = {run.info.run_id: run.info.end_time for run in store.runs("tiny")}
+
+    def ends() -> dict[str, int]:
+        return {run.info.run_id: run.info.end_time for run in bench.all_runs()}
+
+    before = ends()
     code, output = here()
     assert code == 0, output
     assert "start" not in output
     assert "what it lacked" not in output and "not in the tracking store" not in output
     assert "report: " in output
-    assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
-    code, output = here("--models", "gan")  # less is asked for
+    assert ends() == before
+    code, output = here("--models", "gan")  # less is wanted
     assert code == 0, output
-    assert {run.info.run_id: run.info.end_time for run in store.runs("tiny")} == before
+    assert ends() == before
     (last,) = bench.runs("matrix").values()
     assert "--models gan" in last.data.tags["mlflow.note.content"]
     code, output = here("--dry-run")
     assert code == 0
     assert output.count("finished") == 2
+    assert "0 of 2 cells to do" in output
 
 
-def in_process(machine: Machine, jobs: list[Job], side: int, spread: int = 0) -> Generator[Event]:
+def in_process(machine: Machine, jobs: list[Job], side: int, spread: int) -> Generator[Event]:
     """Run jobs without processes, which take seconds to import what they need."""
     for job in jobs:
         yield Started(job)
@@ -263,8 +245,7 @@ def in_process(machine: Machine, jobs: list[Job], side: int, spread: int = 0) ->
 def test_scores_of_another_version_are_not_shown_and_made_again(finished, here, monkeypatch):
     monkeypatch.setattr("benchmarks.executors.run", in_process)
     bench, _ = finished
-    store = Store(bench.environment["MLFLOW_TRACKING_URI"])
-    run = bench.runs()["dcgan/digits/0"]
+    store, run = bench.store, bench.runs()["dcgan/digits/0"]
     kept = records(run.data.tags)[OWN]
     (folder,) = bench.folder.glob("runs/tiny/dcgan-digits-0-*")
     Run.open(folder).tag({OWN.tag: replace(kept, version=kept.version - 1).text()})
@@ -297,8 +278,8 @@ def test_bad_input_is_one_line_and_exit_code_2(here, flags, says):
 
 
 @pytest.fixture
-def two_cards(monkeypatch):
-    """A machine with two GPUs of other sizes and 24 cores; the free memory of each is told once."""
+def two_gpus(monkeypatch):
+    """A machine with two GPUs of other sizes and 24 cores; the free memory of each is read once."""
     free = {torch.device("cuda", 0): iter([6]), torch.device("cuda", 1): iter([20])}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -307,19 +288,15 @@ def two_cards(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_the_room_on_a_gpu_is_asked_once(two_cards):
+def test_the_room_on_a_gpu_is_read_once(two_gpus):
     """Else a cell that started between could change the threads, or the cells at a time, of those after it."""
     machine = Machine("cuda")
-    assert (machine.threads(16), machine.parallel(100, 16), machine.threads(16), machine.parallel(3, 16)) == (
-        2,
-        12,
-        2,
-        3,
-    )
+    for _ in range(2):
+        assert (machine.threads(16), machine.parallel(100, 16), machine.parallel(3, 16)) == (2, 12, 3)
     assert (machine.width(16), machine.width(32), machine.threads(32), machine.parallel(100, 32)) == (6, 4, 3, 8)
 
 
-def test_cells_run_on_all_gpus_unless_one_is_named(two_cards, monkeypatch):
+def test_cells_run_on_all_gpus_unless_one_is_named(two_gpus, monkeypatch):
     def pool(machine: Machine, spread: int = 0) -> tuple[list[str | None], int]:
         found = executor(machine, 60, 32, spread)
         assert isinstance(found, Pool)
@@ -332,65 +309,37 @@ def test_cells_run_on_all_gpus_unless_one_is_named(two_cards, monkeypatch):
     assert pool(Machine("cuda:1", jobs=3)) == (["GPU-7f"], 3)
 
 
-def test_cells_on_a_cpu_have_processes(monkeypatch):
+@pytest.mark.parametrize(
+    ("jobs", "spread", "parallel", "threads"), [(None, 0, 8, 1), (3, 0, 3, 2), (None, 5, 1, 1)]
+)
+def test_cells_on_a_cpu_have_processes(monkeypatch, jobs, spread, parallel, threads):
     monkeypatch.setattr(devices, "cores", lambda: 8)
-    for machine, spread, at_a_time in (
-        (Machine("cpu"), 0, 8),
-        (Machine("cpu", jobs=3), 0, 3),
-        (Machine("cpu"), 5, 1),
-        (Machine("cpu", jobs=3), 5, 3),
-    ):
-        found = executor(machine, 60, 16, spread)
-        assert isinstance(found, Pool)
-        assert [(worker.visible, worker.width) for worker in found.workers] == [(None, 1)] * at_a_time
-    assert (Machine("cpu").threads(16), Machine("cpu", jobs=3).threads(16)) == (1, 2)
+    machine = Machine("cpu", jobs=jobs)
+    found = executor(machine, 60, 16, spread)
+    assert isinstance(found, Pool)
+    assert [(worker.visible, worker.width) for worker in found.workers] == [(None, 1)] * parallel
+    assert machine.threads(16) == threads
 
 
-def test_graphs_are_recorded_and_whom_they_do_not_fit_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(graphs, "wanted", lambda asked, device: bool(asked))  # there is no CUDA device here
+def test_steps_are_recorded_as_graphs_but_for_workers_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(graphs, "wanted", lambda setting, device: bool(setting))  # there is no CUDA device here
     monkeypatch.setattr("gans.training.mdgan.cluster.require", lambda cells, device: None)
     path = tmp_path / "rules.toml"
-    path.write_text(TINY + "[models.mdgan]\n[models.fl-gan]\n")
+    path.write_text(TINY + "[models.mdgan]\n")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-
-    def planned(graph: bool | None, workers: str = "local") -> MatrixRun:
-        machine = Machine("cpu", 1, tmp_path, graph=graph, workers=workers)
-        return MatrixRun(read_matrix(str(path)), Selection(), machine, store)
-
-    asked, plain, apart = planned(True), planned(None), planned(True, "ray")
-    assert asked.command() == f"gans bench {path} --graph --workers local"
-    assert plain.command() == f"gans bench {path} --workers local"
-    assert planned(False).command() == f"gans bench {path} --no-graph --workers local"
-    assert plain.remarks() == asked.remarks() == []
-    assert apart.remarks()[-1] == "GRAPH=1 is for one process; over Ray these models train without graphs: mdgan"
-    found = {}
-    for run, workers in ((asked, "local"), (plain, "local"), (apart, "ray")):
-        place = Place("rules", "cpu", 1, graph=run.machine.graph, workers=workers)
-        for p in run.planned:
-            opened = CellRun(p.cell, p.folder, place, lambda images, values: None).open()
-            found[p.cell.model, place.graph, workers] = opened.state().tags["gans.graph"]
-    recording = {key for key, value in found.items() if value == "true"}
-    models = {"gan", "dcgan", "mdgan", "fl-gan"}
-    assert recording == {(m, True, "local") for m in models} | {(m, True, "ray") for m in models - {"mdgan"}}
-    assert set(found.values()) == {"true", "false"}
-
-
-def test_a_plan_checks_one_cell_of_each_kind_for_all_its_seeds(tmp_path, monkeypatch):
-    path = tmp_path / "own.toml"
-    path.write_text("seeds = [0, 1, 2]\n[datasets.digits]\n[models.gan]\n[models.dcgan]\nbatch = 2000\n")
-    checked: list[str] = []
-
-    def check(cell: Cell, device: torch.device) -> None:
-        checked.append(f"{cell.model}/{cell.experiment.dataset}")
-        check_cell(cell, device)
-
-    monkeypatch.setattr(plans, "check_cell", check)
-    store, machine = Store(f"sqlite:///{tmp_path}/mlflow.db"), Machine("cpu", 1, tmp_path / "runs")
-    with pytest.raises(InputError, match="dcgan on digits: batch = 2000 exceeds the 1438 training images"):
-        MatrixRun(read_matrix(str(path)), Selection(), machine, store)
-    assert checked == ["gan/digits", "dcgan/digits"]
-    plan = MatrixRun(read_matrix(str(path)), Selection(models=["gan"]), machine, store)
-    assert [p.selected for p in plan.planned] == [True] * 3 + [False] * 3
+    for graph, workers, flag, recorded in (
+        (True, "local", " --graph", {"gan", "dcgan", "mdgan"}),
+        (False, "local", " --no-graph", set()),
+        (True, "ray", " --graph", {"gan", "dcgan"}),
+    ):
+        machine = Machine("cpu", 1, tmp_path / f"{flag}{workers}", graph=graph, workers=workers)
+        run = MatrixRun(read_matrix(str(path)), Selection(), machine, store)
+        assert run.commands()["command"] == f"gans bench {path}{flag} --workers {workers}"
+        about = "GRAPH=1 is for one process; over Ray these models train without graphs: mdgan"
+        assert (about in run.remarks()) == (workers == "ray")
+        place = Place("rules", "cpu", 1, graph=graph, workers=workers)
+        opened = {p.cell.model: CellRun(p.cell, p.folder, place, lambda *_: None).open() for p in run.planned}
+        assert {name for name, one in opened.items() if one.state().tags["gans.graph"] == "true"} == recorded
 
 
 @pytest.mark.slow

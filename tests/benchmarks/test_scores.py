@@ -6,13 +6,13 @@ import pytest
 
 from benchmarks.matrix import Selection, read_matrix
 from benchmarks.options import Machine
-from benchmarks.scores import score
+from benchmarks.runner import ScoreRun
 from gans.errors import InputError
-from gans.runs.scores import ScoreKey, metric_names, records
+from gans.runs.scores import ScoreKey, records
 from gans.runs.store import Store
 from reports.report import write
 from reports.results import load
-from tests.benchmarks.test_runner import OWN, Bench, add, planned
+from tests.benchmarks.test_runner import OWN, Bench, add
 from tests.recorded import recorded
 
 CONTRAST = """
@@ -40,11 +40,7 @@ def bench(tmp_path_factory) -> Bench:
 @pytest.fixture
 def store(bench, monkeypatch) -> Store:
     monkeypatch.chdir(bench.folder)
-    return Store(bench.environment["MLFLOW_TRACKING_URI"])
-
-
-def tagged(bench, name: str) -> dict[str, str]:
-    return bench.runs()[name].data.tags
+    return bench.store
 
 
 def trained(bench) -> dict[str, int]:
@@ -102,23 +98,11 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
     assert set(results.at(300).floors["n_generated"]) == {300}
     text = write(store, "tiny", bench.folder / "reports").read_text()
     assert "From 300 generated images" in text
-    told = (
-        "Not scored by `digits` at 300 images: 1 cell; `make score MATRIX=tiny.toml EXTRACTORS=digits COUNT=300`"
-    )
-    assert told in text
+    command = "gans rescore tiny.toml --extractors digits --count 300"
+    assert f"Not scored by `digits` at 300 images: 1 cell; `{command}`" in text
     assert add(store, 300).exit_code == 0
     assert "score-300/fd_digits" in bench.runs()["dcgan/digits/0"].data.metrics
     assert load(store, "tiny").unscored == {}
-
-
-@pytest.mark.slow
-def test_a_floor_that_lacks_a_metric_is_measured_again_under_its_run(bench, store, monkeypatch):
-    assert planned(store).floor_jobs() == []
-    monkeypatch.setattr("benchmarks.runner.metric_names", lambda *given: [*metric_names(*given), "new_digits"])
-    (job,) = planned(store).floor_jobs()
-    floors = [run for run in store.runs("tiny") if run.data.tags["gans.kind"] == "floor"]
-    (own,) = [run for run in floors if run.data.tags["gans.score_images"] == "500"]
-    assert job.call.keywords["run_id"] == own.info.run_id
 
 
 @pytest.mark.slow
@@ -154,42 +138,35 @@ def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(ben
     assert outcome.exit_code == 1
     (result,) = outcome.cells.values()
     assert (result.status, result.reason[:35]) == ("failed", "not scored: the generator of gan/di")
-    assert tagged(bench, "gan/digits/0")["gans.status"] == "finished"
+    assert bench.runs()["gan/digits/0"].data.tags["gans.status"] == "finished"
 
 
 @pytest.fixture
 def untrained(tmp_path, monkeypatch) -> Store:
     """An empty store, and a matrix that was not run."""
     monkeypatch.chdir(tmp_path)
-    return Store(Bench(tmp_path).environment["MLFLOW_TRACKING_URI"])
+    return Bench(tmp_path).store
 
 
 def test_bad_input_is_one_line(untrained, tmp_path):
-    matrix = read_matrix("tiny.toml")
-    machine = Machine("cpu", 1, tmp_path)
+    matrix, machine = read_matrix("tiny.toml"), Machine("cpu", 1, tmp_path)
     with pytest.raises(InputError, match=r"unknown extractor 'digit'; did you mean 'digits'\?"):
-        score(matrix, Selection(), machine, untrained, ["digit"], None)
+        ScoreRun(matrix, Selection(), machine, untrained, ["digit"])
     with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `gans bench` first"):
-        score(matrix, Selection(), machine, untrained)
+        ScoreRun(matrix, Selection(), machine, untrained)
 
 
-def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(untrained, tmp_path):
-    old = untrained
+def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(untrained):
     first = {"gans.protocol": "1", "gans.commit": "c0ffee"}
-    parent = recorded(old, "tiny", "bench tiny", first | {"gans.kind": "matrix"})
+    parent = recorded(untrained, "tiny", "bench tiny", first | {"gans.kind": "matrix"})
     parent.text("{}", "cells.json")
     for number in range(3):
         tags = first | {"gans.kind": "cell", "gans.cell": str(number)}
-        recorded(old, "tiny", f"gan/digits/{number}", tags).finish("finished")
-    assert planned(old, tmp_path / "runs").remarks() == [
-        "the store holds 3 cells of protocol 1, which protocol 2 knows by other identities and does not mix with: "
-        "all are trained again, the old runs stay as they are"
-    ]
+        recorded(untrained, "tiny", f"gan/digits/{number}", tags).finish("finished")
     with pytest.raises(InputError) as caught:
-        load(old, "tiny")
+        load(untrained, "tiny")
     assert str(caught.value) == (
-        f"experiment 'tiny' in {old.uri} holds 3 cells of protocol 1, with which version 2 does "
+        f"experiment 'tiny' in {untrained.uri} holds 3 cells of protocol 1, with which version 2 does "
         "not mix; run `gans bench` to train the matrix again, or write their report with the code that made them: "
         "commit c0ffee"
     )
-    assert len(str(caught.value).splitlines()) == 1

@@ -46,14 +46,14 @@ def test_a_floor_is_measured_once(place, tmp_path, monkeypatch):
     folder, calls = tmp_path / "floor", []
     floor = Floor("digits", 8, "digits", 100, "0" * 16, "fd_digits", "Digits")
 
-    def measure(report, folder, floor, key, place):
+    def measure(report, folder, floor, place):
         calls.append(folder)
         Run.start(folder, place.experiment, floor.name, {}).finish(schema.FINISHED)
 
     monkeypatch.setattr(jobs, "measure", measure)
 
     def job(since):
-        return floor_job(lambda images, values: None, folder, floor, None, place, since)
+        return floor_job(lambda images, values: None, folder, floor, place, since)
 
     with holding(folder / LOCK):
         assert job(0).status == schema.SKIPPED

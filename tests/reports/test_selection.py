@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.matrix import experiment_of, read_matrix, select_matrix
+from benchmarks.matrix import experiment_of, read_matrix
 from benchmarks.options import Bench, Machine, Report, Rescore, Selection
 from benchmarks.plan import MatrixPlan
 from gans.config import PROTOCOL_VERSION
@@ -32,9 +32,9 @@ SELECTIONS = (
 )
 
 
-def planned(matrix: str, selection: Selection, preset: str = "") -> Any:
+def planned(matrix: str, selection: Selection, preset: str | None = None) -> Any:
     """What of a plan its commands are made of."""
-    return SimpleNamespace(matrix=select_matrix(matrix, preset), selection=selection, machine=Machine())
+    return SimpleNamespace(matrix=read_matrix(matrix, preset), selection=selection, machine=Machine())
 
 
 def options_of(command: str, declaration: type) -> Any:
@@ -55,14 +55,16 @@ def own(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("selection", SELECTIONS)
 @pytest.mark.parametrize("place", ["digits", "own"])
-@pytest.mark.parametrize("preset", ["", "tuned"])
-def test_printed_commands_ask_for_the_same_again(own: str, selection: Selection, place: str, preset: str) -> None:
+@pytest.mark.parametrize("preset", [None, "tuned"])
+def test_printed_commands_ask_for_the_same_again(
+    own: str, selection: Selection, place: str, preset: str | None
+) -> None:
     matrix = own if place == "own" else place
     part = planned(matrix, selection, preset)
-    again = options_of(MatrixPlan.command(part), Bench)
+    commands = MatrixPlan.commands(part)
+    again = options_of(commands["command"], Bench)
     assert (again.matrix, again.selection, again.preset) == (matrix, selection, preset)
     assert read_matrix(again.matrix).file.models.keys() <= part.matrix.file.models.keys()
-    commands = MatrixPlan.commands(part)
     experiment = part.matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
     found = options_of(commands["report"], Report)
     assert experiment_of(found.matrix, found.selection) == experiment

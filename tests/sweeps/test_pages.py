@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.matrix import PRESETS, cells, select_matrix
+from benchmarks.matrix import PRESETS, cells, read_matrix
 from benchmarks.options import Machine
 from gans.errors import InputError
 from reports.studies import Record, Study, Swept, Trial
@@ -133,7 +133,7 @@ def test_the_printed_command_trains_the_preset_that_was_written(run, tmp_path, c
     gans, *words = shlex.split(command)
     assert gans == "gans"
     bench = parsed(words)
-    matrix = select_matrix(bench.matrix, bench.preset, run.machine.outputs, bench.selection)
+    matrix = read_matrix(bench.matrix, bench.preset, run.machine.outputs, bench.selection)
     default, tuned = cells(matrix, replace(bench.selection, seeds=[0]), torch.device("cpu"))
     assert (default.model, tuned.model) == (request_.model, f"{request_.model}-tuned")
     assert tuned.experiment.dataset == request_.dataset
