@@ -1,32 +1,22 @@
-"""Jobs on the nodes of a Ray cluster (`ENGINE=ray`): each is a Ray task.
+"""Jobs on the nodes of a Ray cluster (`ENGINE=ray`): each is a Ray task, which writes to the runs' folder itself.
 
-Ray finds the node for a task by what the task books: its CPU threads, its share of a GPU, and memory. Jobs write
-to the runs' folder themselves: it is one that all nodes have, or a URL (`benchmarks.storage`). What they report on
-the way goes through a mailbox, an actor on the runner's machine.
-
-- *A node or a process that dies* loses the images since the last checkpoint of its jobs; the supervisor starts
-  them again.
-- *A node that joins* is used by Ray at once. A task there makes first the checks that the first nodes passed; if
-  it does not fit, the node gets no more tasks.
-- *A runner that dies* takes its tasks along, which Ray sees to: the locks are free then.
-
-Ray imports this module on every node, so nothing heavy is imported here.
+Ray finds a node by what a task books, and ends the tasks of a runner that dies. It imports this module on every
+node, so nothing heavy is imported here.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.executors.worker import opened
 from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Report, Result
@@ -45,8 +35,6 @@ if TYPE_CHECKING:
 CELL_BYTES = 2**30  # of memory that a job books, on a cluster that others may use
 ANSWER = 120.0  # seconds that a node has to answer a question: its process imports what that takes
 STOPPING = 10.0  # seconds that jobs have to end in
-COUNT = 2.0  # seconds between looks at how large the cluster is
-TRIES = 3  # to reach a storage: drivers take seconds to import on a busy node
 # of the runner's environment, what says where things are and with which credentials they are had
 PASSED_ON = ("GANS_", "PG", "AWS_")
 ROOT = Path(__file__).parents[2]
@@ -54,37 +42,35 @@ ROOMS = ("gans", "benchmarks", "sweeps", "reports")
 # whose versions move numbers, or have to be the same for what is sent
 PACKAGES = ("gans", "torch", "torchvision", "torch-fidelity", "numpy", "scipy", "optuna", "ray")
 
-Data = Mapping[tuple[str, int | None], str]  # hashes of data sets, by name and resolution
-
 
 # --- on a node
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a node needs to know of the runner, and has to have like it.
+    """What a node needs of the runner, and has to have like it.
 
     Attributes:
-        host: the runner's machine.
         folder: in which the runner works, taken if the node has it: paths are the same then.
         variables: of its environment; those that the node has itself win.
-        runs: the folder of runs.
-        url: of the runs, if they are not in a folder.
-        token: what a file in that folder or at that URL holds, by which nodes see that it is the same.
+        runs: their folder or URL.
+        mirror: the runner's, of a URL.
+        token: what a file there holds, by which nodes see that it is the same.
         storage: of a sweep's study.
-        build: as `build`.
-        data: that jobs need.
+        data: hashes of data sets that jobs need, by name and resolution.
+        admitted: ids of nodes that were found to fit.
     """
 
     host: str
     folder: str
     variables: Mapping[str, str]
-    runs: Path
-    url: str = ""
+    runs: str = ""
+    mirror: Path | None = None
     token: str = ""
     storage: str = ""
     build: Mapping[str, str] = field(default_factory=dict)
-    data: Data = field(default_factory=dict)
+    data: Mapping[tuple[str, int | None], str] = field(default_factory=dict)
+    admitted: frozenset[str] = frozenset()
 
     def enter(self) -> None:
         """Make its folder and its variables this process's."""
@@ -96,149 +82,107 @@ class Site:
     @contextmanager
     def of(self, job: Job, report: Report) -> Iterator[tuple[Report, Path]]:
         """A job's folder here, and what it reports to; from a URL it is fetched, and brought there meanwhile."""
-        if not self.url:
+        if not self.mirror:
             yield report, job.folder
             return
-        with Mirror.temporary(self.url) as mirror:
-            below = job.folder.relative_to(self.runs).as_posix()
+        with Mirror.temporary(self.runs) as mirror:
+            below = job.folder.relative_to(self.mirror).as_posix()
             if job.resumes:
                 mirror.pull(below)
             yield mirror.pushing(report), mirror.root / below
-            mirror.push()
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The answer of a node that does not fit."""
-
-    node: str
-    why: str
+            mirror.push_all()
 
 
 def build() -> dict[str, str]:
     """What this process runs: nodes that differ would not compute the same, or not understand each other."""
-    files = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
     code = hashlib.sha256()
-    for path in files:
+    for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         code.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    versions = {package: installed(package) for package in PACKAGES}
-    return {"the suite": f"files {code.hexdigest()[:8]}", "Python": platform.python_version(), **versions}
-
-
-def installed(package: str) -> str:
-    """The version of a package."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    found = {"the suite": f"files {code.hexdigest()[:8]}", "Python": platform.python_version()}
+    for package in PACKAGES:
+        found[package] = "not installed"
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def refusal(site: Site) -> str:
-    """Why this node does not fit; empty if it does."""
+    """Why this node does not fit, if it does not."""
     site.enter()
     here = build()
     for part, theirs in site.build.items():
         if here[part] != theirs:
             return f"{part} is {here[part]} here and {theirs} on {site.host}; install the same on both"
     try:
-        if site.token and read_token(site.url, site.runs) != site.token:
+        if site.token and read_token(site.runs) != site.token:
             return (
-                f"it does not have the folder {shown(site.url) or site.runs} of {site.host}, to which cells are "
-                "written; name one that all machines share (RUNS=/shared/runs), or a URL (RUNS=s3://bucket/runs)"
+                f"it does not have the folder {shown(site.runs)} of {site.host}, to which cells are written; "
+                "name one that all machines share (RUNS=/shared/runs), or a URL (RUNS=s3://bucket/runs)"
             )
         if site.storage:
-            check_storage(site.storage)
-        check_data(site.data, site.host)
+            databases.check(site.storage, databases.OPTUNA)
+        for (name, resolution), theirs in site.data.items():
+            from gans.data import datasets
+
+            found = datasets.load(name, resolution=resolution).hash
+            if found != theirs:
+                return (
+                    f"{name} has the hash {found[:12]} here and {theirs[:12]} on {site.host}; "
+                    "put the same files into GANS_DATA of both"
+                )
     except InputError as error:
         return str(error)
     return ""
-
-
-def check_storage(storage: str) -> None:
-    """Refuse a sweep's storage that cannot be reached from here."""
-    for attempt in range(TRIES):
-        try:
-            databases.check(storage, databases.OPTUNA)
-            return
-        except databases.Away:
-            if attempt == TRIES - 1:
-                raise
-
-
-def check_data(data: Data, host: str) -> None:
-    """Refuse data that are not here, or are others than the runner's."""
-    if data:
-        from gans.data import datasets
-
-        for (name, resolution), theirs in data.items():
-            here = datasets.load(name, resolution=resolution).hash
-            if here != theirs:
-                raise InputError(
-                    f"{name} has the hash {here[:12]} here and {theirs[:12]} on {host}; "
-                    "put the same files into GANS_DATA of both"
-                )
 
 
 class Mailbox:
     """What jobs report on their way; an actor on the runner's machine."""
 
     def __init__(self) -> None:
-        self.letters: list[Any] = []
-        self.arrived = asyncio.Event()
+        self.reports: list[Any] = []
 
-    async def put(self, letter: Any) -> None:
-        self.letters.append(letter)
-        self.arrived.set()
+    def put(self, report: Any) -> None:
+        self.reports.append(report)
 
-    async def take(self) -> list[Any]:
-        """All that has come, as soon as there is something."""
-        await self.arrived.wait()
-        return await self.empty()
-
-    async def ping(self) -> None:
-        """Answer, once all that the same sender has put before is here."""
-
-    async def empty(self) -> list[Any]:
+    def empty(self) -> list[Any]:
         """All that has come."""
-        self.arrived.clear()
-        letters, self.letters = self.letters, []
-        return letters
+        reports, self.reports = self.reports, []
+        return reports
 
 
-def work(number: int, job: Job, site: Site, admitted: frozenset[str], mailbox: Any) -> Result | Refused:
+def work(number: int, job: Job, site: Site, mailbox: Any) -> Result | Refused:
     """The task: do a job on this node, if the node fits."""
     ray = ray_module()
     node = ray.get_runtime_context().get_node_id()
     site.enter()
-    if node not in admitted and (why := refusal(site)):
+    if node not in site.admitted and (why := refusal(site)):
         return Refused(node, why)
-    ray.get(mailbox.put.remote((number, Begun(), node)))  # it may die at once
 
-    def report(images: int, values: Mapping[str, float]) -> None:
-        mailbox.put.remote((number, Progress(images, dict(values)), node))
+    def send(news: Begun | Progress) -> None:
+        ray.wait([mailbox.put.remote((number, news, node))])  # until it is there, or the runner is gone
 
+    send(Begun())
     try:
-        with site.of(job, report) as (listener, folder), logged(folder / schema.LOG):
-            return job.run(listener, folder)
+        with site.of(job, lambda images, values: send(Progress(images, dict(values)))) as (report, folder):
+            log = opened(folder / schema.LOG)
+            with log, redirect_stdout(log), redirect_stderr(log):
+                return job.run(report, folder)
     except (OSError, InputError) as error:
         return Result(schema.FAILED, f"its files cannot be kept: {first_line(error)}")
-    finally:
-        ray.get(mailbox.ping.remote())  # what was reported has arrived before the end is seen
-
-
-@contextmanager
-def logged(log: Path) -> Iterator[None]:
-    """What this process prints goes to a file meanwhile."""
-    with opened(log) as file, redirect_stdout(file), redirect_stderr(file):
-        yield
 
 
 # --- at the runner
 
 
-@dataclass(frozen=True)
-class Node:
-    """A machine of the cluster that is alive, by Ray's id and its host's name, with what can be booked there."""
+class Refused(NamedTuple):
+    """The answer of a node that does not fit."""
+
+    node: str
+    why: str
+
+
+class Node(NamedTuple):
+    """A machine of the cluster, by Ray's id and its host's name, with what can be booked there."""
 
     id: str
     name: str
@@ -249,45 +193,31 @@ class Node:
 
 
 class Cluster:
-    """The cluster that this process is connected to: the one at RAY_ADDRESS, or one on this machine.
+    """The cluster at RAY_ADDRESS (`named`), or one on this machine.
 
     Attributes:
-        named: its address, if it is no cluster of this machine.
-        site: what nodes need to know.
         mirror: of the folder of runs, if that is a URL.
-        admitted: ids of nodes that fit.
-        excluded: ids of nodes that do not.
+        excluded: ids of nodes that do not fit.
     """
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self) -> None:
         self.ray = ray_module("ENGINE=ray")
         self.named = address()
         self.cpus = 0
         variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        self.site = Site(HOST, str(Path.cwd()), variables, runs.absolute())
+        self.site = Site(HOST, str(Path.cwd()), variables)
         self.mirror: Mirror | None = None
-        self.admitted: set[str] = set()
         self.excluded: set[str] = set()
 
     def ready(self, cpus: int) -> None:
-        """Be connected, to a cluster of so many CPUs if it is this machine's own.
-
-        Raises:
-            InputError: there is none at the address, or none can be started.
-        """
+        """Be connected, to a cluster of so many CPUs if it is this machine's own."""
         if self.ray.is_initialized() and (self.named or cpus <= self.cpus):
             return
-        self.leave()
+        self.ray.shutdown()
         # jobs are to have the priority of their runner, as they have locally
         os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
         connect(cpus, "ENGINE=local")
         self.cpus = cpus
-        if not self.named:
-            self.admitted = {node.id for node in self.nodes()}
-
-    def leave(self) -> None:
-        """End the connection, and a cluster that is this machine's own."""
-        self.ray.shutdown()
 
     def nodes(self) -> list[Node]:
         """Those that are alive, compute, and fit as far as is known."""
@@ -296,12 +226,6 @@ class Cluster:
             for each in self.ray.nodes()
             if each["Alive"] and each["Resources"].get("CPU") and each["NodeID"] not in self.excluded
         ]
-
-    def fetch(self, folder: Path) -> None:
-        """Have here what a job has brought to the URL of the runs, if they are at one."""
-        if self.mirror:
-            with suppress(InputError):  # the mirror tries again
-                self.mirror.pull(folder.relative_to(self.mirror.root).as_posix())
 
     def name(self, node: str) -> str:
         """A node's, of its id; it may be gone."""
@@ -325,25 +249,15 @@ class Cluster:
         return sum(node.has.get(resource, 0.0) for node in self.nodes())
 
     def check(self, **changes: Any) -> None:
-        """See that every node fits.
-
-        Args:
-            changes: of the site, as far as it is known by now.
-
-        Raises:
-            InputError: the first that is wrong, with the remedy.
-        """
+        """Refuse, with the remedy, the first node that does not fit to what is known now of the site."""
         self.site = replace(self.site, **changes)
         if not self.named:
             return
         nodes = self.nodes()
         if not nodes:
             raise InputError(f"the Ray cluster at {self.named} has no machine with CPUs; add one by ray start")
-        task = self.ray.remote(refusal)
-        on_each = {"num_cpus": 0, "max_retries": 0}
-        answers = [
-            task.options(**on_each, scheduling_strategy=pinned(node.id)).remote(self.site) for node in nodes
-        ]
+        task = self.ray.remote(refusal).options(num_cpus=0, max_retries=0)
+        answers = [task.options(scheduling_strategy=pinned(node.id)).remote(self.site) for node in nodes]
         for node, answer in zip(nodes, answers, strict=True):
             try:
                 why = self.ray.get(answer, timeout=ANSWER)
@@ -351,18 +265,13 @@ class Cluster:
                 why = f"it cannot run this suite: {cause(error)}; install there what is installed on {HOST}"
             if why:
                 raise InputError(f"node {node}: {why}")
-        self.admitted = {node.id for node in nodes}
+        self.site = replace(self.site, admitted=frozenset(node.id for node in nodes))
 
     def check_cells(self, cells: list[Cell], threads: int, workers: int) -> None:
-        """See that every node has the data of these cells, and that there is room for the largest.
-
-        Raises:
-            InputError: with the remedy.
-        """
+        """Refuse nodes without the data of these cells, and a cluster without room for the largest."""
         if not self.named:
             return
-        found = {(c.experiment.dataset, c.experiment.resolution): c.images.hash for c in cells}
-        self.check(data=found)
+        self.check(data={(c.experiment.dataset, c.experiment.resolution): c.images.hash for c in cells})
         most = max((node.has["CPU"] for node in self.nodes()), default=0.0)
         if threads > most or threads + workers > self.total("CPU"):
             needs = f"{threads} CPUs on one machine" + (f" and {workers} for its workers" if workers else "")
@@ -377,7 +286,6 @@ class RayExecutor:
     """Runs jobs on a cluster.
 
     Args:
-        cluster: that this process may be connected to already.
         threads: CPUs of a job.
         workers: processes that a job starts besides its own, on a CPU each (MD-GAN's over Ray).
         most: jobs at a time; None: as many as there is room for.
@@ -396,11 +304,9 @@ class RayExecutor:
         self.task = self.ray.remote(work)
         here = pinned(self.ray.get_runtime_context().get_node_id())
         self.mailbox = self.ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
-        self.letters = self.mailbox.take.remote()
         self.tasks: dict[int, Any] = {}
         self.jobs: dict[int, Job] = {}
         self.where: dict[int, str] = {}
-        self.slots, self.counted = 1, float("-inf")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -414,50 +320,42 @@ class RayExecutor:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.cluster.excluded))})"}
         return options
 
+    @property
+    def slots(self) -> int:
+        """Jobs at a time; the cluster may grow."""
+        if self.most is not None:
+            return self.most
+        # what the workers of jobs book has to be left free, or all would wait for each other
+        slots = int(self.cluster.total("CPU") // (self.threads + self.workers))
+        if self.per_gpu:
+            slots = min(slots, int(self.cluster.total("GPU") * self.per_gpu))
+        return max(1, slots)
+
     def room(self, alone: bool = False) -> bool:
-        if time.monotonic() > self.counted + COUNT:
-            self.counted = time.monotonic()
-            # what the workers of jobs book has to be left free, or all would wait for each other
-            slots = int(self.cluster.total("CPU") // (self.threads + self.workers))
-            if self.per_gpu:
-                slots = min(slots, int(self.cluster.total("GPU") * self.per_gpu))
-            self.slots = max(1, slots if self.most is None else self.most)
         return len(self.tasks) < self.slots
 
     def submit(self, number: int, job: Job, alone: bool = False) -> None:
-        arguments = (number, job, self.cluster.site, frozenset(self.cluster.admitted), self.mailbox)
         self.jobs[number] = job
-        self.tasks[number] = self.task.options(**self.options).remote(*arguments)
+        self.tasks[number] = self.task.options(**self.options).remote(number, job, self.cluster.site, self.mailbox)
 
     def cancel(self, number: int, force: bool = False) -> None:
         self.ray.cancel(self.tasks[number], force=True)
 
     def poll(self, seconds: float) -> Iterator[News]:
-        wait, tasks = self.ray.wait, {task: number for number, task in self.tasks.items()}
-        wait([self.letters, *tasks], num_returns=1, timeout=seconds)
-        yield from self.read()
-        if tasks:
-            done, _ = wait(list(tasks), num_returns=len(tasks), timeout=0)
-            rest = self.ray.get(self.mailbox.empty.remote()) if done else []
-            yield from self.read()
-            yield from self.open(rest)
-            for task in done:
-                number = tasks[task]
-                del self.tasks[number]
-                end = self.end(number, task)
-                self.cluster.fetch(self.jobs.pop(number).folder)
-                yield number, end
-
-    def read(self) -> Iterator[News]:
-        """What jobs have reported."""
-        if self.ray.wait([self.letters], timeout=0)[0]:
-            letters, self.letters = self.ray.get(self.letters), self.mailbox.take.remote()
-            yield from self.open(letters)
-
-    def open(self, letters: list[Any]) -> Iterator[News]:
-        for number, what, node in letters:
+        tasks = {task: number for number, task in self.tasks.items()}
+        if not tasks:
+            time.sleep(seconds)
+            return
+        ended, _ = self.ray.wait(list(tasks), num_returns=1, timeout=seconds)
+        for number, news, node in self.ray.get(self.mailbox.empty.remote()):
             self.where[number] = node
-            yield number, what
+            yield number, news
+        for number in (tasks[task] for task in ended):
+            end = self.end(number, self.tasks.pop(number))
+            if mirror := self.cluster.mirror:
+                with suppress(InputError):  # it tries again by itself
+                    mirror.pull(self.jobs[number].folder.relative_to(mirror.root).as_posix())
+            yield number, end
 
     def end(self, number: int, task: Any) -> Result | Lost:
         """How a task has ended."""
@@ -473,17 +371,15 @@ class RayExecutor:
                 return Lost(f"node {self.cluster.name(node)} is gone", Fault.NONE)
             why = "its process died" if isinstance(error, errors.WorkerCrashedError) else cause(error)
             return Lost(f"{why}, on node {self.cluster.name(node)}" if node else why, Fault.OWN)
-        if isinstance(answer, Refused):
-            return self.exclude(answer)
-        return answer
+        return self.exclude(*answer) if isinstance(answer, Refused) else answer
 
-    def exclude(self, refused: Refused) -> Lost:
+    def exclude(self, node: str, why: str) -> Lost:
         """Give no more tasks to a node that has joined and does not fit."""
-        name = self.cluster.name(refused.node)
-        if refused.node not in self.cluster.excluded:
-            print(f"node {name}: {refused.why}; it is left out", file=sys.stderr)
-        self.cluster.excluded.add(refused.node)
-        return Lost(f"node {name}: {refused.why}", Fault.NONE if self.cluster.nodes() else Fault.OWN)
+        why = f"node {self.cluster.name(node)}: {why}"
+        if node not in self.cluster.excluded:
+            print(f"{why}; it is left out", file=sys.stderr)
+        self.cluster.excluded.add(node)
+        return Lost(why, Fault.NONE if self.cluster.nodes() else Fault.OWN)
 
     def close(self) -> None:
         tasks = list(self.tasks.values())
@@ -500,56 +396,37 @@ class RayExecutor:
 
 @contextmanager
 def joined(machine: Machine, storage: str = "", writes: bool = True) -> Iterator[Machine]:
-    """The machine, with the cluster that its engine stands for meanwhile.
+    """The machine, meanwhile with the cluster that its engine stands for; its nodes have to fit together.
 
     Args:
         machine: the options.
         storage: of a sweep.
         writes: whether runs are to be written.
-
-    Raises:
-        InputError: there is no such cluster, or its nodes cannot work together.
     """
     if machine.engine == "local":
         yield machine
         return
-    cluster = Cluster(machine.runs)
-    machine = replace(machine, cluster=cluster)
-    try:
+    cluster = Cluster()
+    with ExitStack() as stack:
+        stack.callback(cluster.ray.shutdown)
+        machine = replace(machine, cluster=cluster)
         if cluster.named:
             cluster.ready(0)
             check_file(cluster, storage)
             machine = replace(machine, device=device(machine))
-        with runs_of(machine, writes) as there:
-            cluster.check(storage=storage, build=build())
-            yield there
-    finally:
-        cluster.leave()
-
-
-@contextmanager
-def runs_of(machine: Machine, writes: bool) -> Iterator[Machine]:
-    """The machine with a folder of runs on it: a mirror, where `RUNS` is a URL."""
-    cluster = machine.cluster
-    if not machine.url:
-        cluster.site = replace(cluster.site, token=write_token("", machine.runs) if writes else "")
+        runs = machine.url or str(machine.runs.absolute())
+        if machine.url:
+            cluster.mirror = stack.enter_context(Mirror.of_runner(machine.url, writes))
+            machine = replace(machine, runs=cluster.mirror.root)
+        mirror = cluster.mirror.root if cluster.mirror else None
+        token = write_token(runs) if writes else ""
+        cluster.check(runs=runs, mirror=mirror, token=token, storage=storage, build=build())
         yield machine
-        return
-    with Mirror.of_runner(machine.url, writes) as mirror:
-        cluster.mirror = mirror
-        token = write_token(machine.url, mirror.root) if writes else ""
-        cluster.site = replace(cluster.site, url=machine.url, runs=mirror.root, token=token)
-        yield replace(machine, runs=mirror.root)
 
 
 def check_file(cluster: Cluster, storage: str) -> None:
-    """Refuse a file as the storage of a sweep on several machines.
-
-    Raises:
-        InputError: with the remedy.
-    """
-    nodes = cluster.nodes()
-    alone = len(nodes) == 1 and nodes[0].name == HOST
+    """Refuse a file as the storage of a sweep on several machines."""
+    alone = {node.name for node in cluster.nodes()} == {HOST}
     if storage and not alone and (storage.startswith("sqlite") or "://" not in storage):
         raise InputError(
             f"the storage of a sweep {storage} is a file, which several machines cannot write to; "
@@ -558,11 +435,7 @@ def check_file(cluster: Cluster, storage: str) -> None:
 
 
 def device(machine: Machine) -> str:
-    """The device of cells on a machine's cluster, which is named: its GPUs, unless the CPU is named.
-
-    Raises:
-        InputError: it has none, or this machine has none to plan with.
-    """
+    """The device of cells on a named cluster: its GPUs, if this machine has one to plan with, or the CPU."""
     from gans.compute import devices
 
     cluster, named = machine.cluster, machine.device

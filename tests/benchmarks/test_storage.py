@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import storage
-from benchmarks.storage import LEASE, Mirror, opened, read_token, write_token
+from benchmarks.storage import LEASE, Mirror, Remote, read_token, write_token
 from gans import schema
 from gans.errors import InputError
 from gans.runs.events import FILE
-from gans.runs.locks import LOCK, Holder
+from gans.runs.locks import LOCK, Holder, temporary_folder
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def test_a_jobs_folder_is_fetched_and_what_changes_is_brought(there, tmp_path):
         assert (there / "m/a/checkpoint.pt").read_text() == "22"
         assert names(there / "m/a") == ["checkpoint.pt", "log.txt", "picture.png"]
         before = (there / "m/a/log.txt").stat().st_mtime_ns
-        mirror.push()
+        mirror.push_all()
         assert (there / "m/a/log.txt").stat().st_mtime_ns == before  # as it was
     assert not mirror.root.exists()
 
@@ -64,8 +65,7 @@ def test_networks_travel_first_and_events_behind_what_they_name(there, monkeypat
     with Mirror.temporary(there.as_uri()) as mirror:
         fill(mirror.root / "a", **{EVENTS: "e"}, picture_png="p", checkpoint_pt="c")
         brought: list[str] = []
-        monkeypatch.setattr(mirror, "upload", lambda path, there: brought.append(Path(path).name))
-        monkeypatch.setattr(mirror.files, "info", lambda path: {})
+        monkeypatch.setattr(mirror.remote, "write", lambda path, content: brought.append(Path(path).name))
         mirror.push()
     assert brought == ["checkpoint.pt", "picture.png", FILE]
 
@@ -80,13 +80,15 @@ def test_the_runner_has_networks_only_once_events_name_them(there):
         assert (mirror.root / "a/checkpoint.pt").read_text() == "c"
 
 
-def test_what_cannot_be_brought_stays_here(there, tmp_path):
-    with pytest.raises(InputError, match=r"1 files were not brought to .*; they are kept in "):  # noqa: SIM117
-        with Mirror.temporary(there.as_uri()) as mirror:
-            fill(mirror.root / "a", picture_png="p")
-            there.mkdir()
-            (there / "a").write_text("in the way")
-            mirror.push()
+def test_what_cannot_be_brought_stays_here(there):
+    mirror = Mirror(there.as_uri(), temporary_folder("gans-runs-"))
+    fill(mirror.root / "a", picture_png="p")
+    there.mkdir()
+    (there / "a").write_text("in the way")
+    with pytest.raises(InputError, match=r"cannot use RUNS=.*; what was not brought there is kept in "):
+        mirror.push_all()
+    os.utime(mirror.root, (0, 0))
+    temporary_folder("gans-runs-")  # which clears away others
     assert (mirror.root / "a" / "picture.png").exists()
 
 
@@ -106,7 +108,7 @@ def test_one_runner_at_a_time_writes_there(there):
 def test_a_runner_of_another_machine_is_taken_for_dead_after_a_while(there, host, age, taken):
     there.mkdir()
     holder = Holder(host, 1, "/nowhere/.lock").text()
-    (there / LEASE).write_text(json.dumps({"holder": holder, "at": time.time() - age}))
+    (there / LEASE).write_text(json.dumps([holder, time.time() - age]))
     if not taken:
         with pytest.raises(InputError, match="process 1 on elsewhere"):  # noqa: SIM117
             with Mirror.of_runner(there.as_uri(), writes=True):
@@ -124,14 +126,16 @@ def test_which_cells_have_begun_is_read_from_the_listing(there):
         assert not (mirror.root / "m/a" / schema.CHECKPOINT).exists()
 
 
-def test_a_file_says_whether_a_folder_is_the_same(there, tmp_path):
-    for url, folder in (("", tmp_path / "runs"), (there.as_uri(), tmp_path)):
-        assert read_token(url, folder) == ""
-        held = write_token(url, folder)
-        assert len(held) == 32
-        assert read_token(url, folder) == write_token(url, folder) == held
+@pytest.mark.parametrize("place", ["runs", "file://{}/there"])
+def test_a_file_says_whether_a_folder_is_the_same(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = place.format(tmp_path)
+    assert read_token(place) == ""
+    token = write_token(place)
+    assert len(token) == 32
+    assert read_token(place) == write_token(place) == token
 
 
 def test_a_url_that_nothing_reads_is_refused():
     with pytest.raises(InputError, match="RUNS=nosuch://bucket: Protocol not known"):
-        opened("nosuch://bucket")
+        Remote("nosuch://bucket")

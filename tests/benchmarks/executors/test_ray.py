@@ -14,7 +14,7 @@ import pytest
 from benchmarks.executors import executor
 from benchmarks.executors import ray as executors
 from benchmarks.executors.processes import Pool
-from benchmarks.executors.ray import Cluster, Node, RayExecutor, Refused, Site, build, device, joined, refusal
+from benchmarks.executors.ray import Cluster, Node, RayExecutor, Site, build, device, joined, refusal
 from benchmarks.job import Fault, Job, Progressed, Restarted
 from benchmarks.options import Machine
 from benchmarks.storage import write_token
@@ -61,10 +61,10 @@ def local():
         root = str(Path(__file__).parents[3])
         patch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
         before = dict(os.environ)
-        found = Cluster(Path("runs"))
+        found = Cluster()
         found.ready(3)
         yield found
-        found.leave()
+        found.ray.shutdown()
         os.environ.clear()
         os.environ.update(before)
 
@@ -115,59 +115,52 @@ def test_what_ray_cannot_do_is_said_with_a_remedy(monkeypatch):
 @pytest.fixture
 def site(tmp_path) -> Site:
     """Of a runner on another machine that has all that this one has."""
-    return Site("alpha", str(Path.cwd()), {}, tmp_path, token=write_token("", tmp_path), build=build())
+    runs = str(tmp_path / "runs")
+    return Site("alpha", "/", {}, runs, token=write_token(runs), build=build())
 
 
-def test_a_node_that_fits_is_not_refused(site):
-    data = {("digits", None): datasets.load("digits").hash}
-    assert refusal(replace(site, data=data, storage="")) == ""
-
-
-def test_what_a_node_is_refused_for_is_one_line(site, tmp_path):
-    other = dict(build(), torch="2.12.0")
-    lacking = tmp_path / "elsewhere"
-    remedy = "put the same files into GANS_DATA of both"
-    for strange, says in (
-        (replace(site, build=other), "torch is 2"),
-        (
-            replace(site, build=dict(build()) | {"the suite": "files 13"}),
-            "and files 13 on alpha; install the same",
-        ),
-        (
-            replace(site, runs=lacking),
-            f"it does not have the folder {lacking} of alpha, to which cells are written",
-        ),
-        (replace(site, token="another"), "name one that all machines share (RUNS=/shared/runs), or a URL"),
-        (replace(site, url="file:///nowhere/runs"), "it does not have the folder file:///nowhere/runs"),
-        (replace(site, data={("digits", None): "fedc"}), f"and fedc on alpha; {remedy}"),
-        (replace(site, data={("nothing", None): "fedc"}), "unknown data set 'nothing'"),
-        (replace(site, url="nosuch://x"), "RUNS=nosuch://x: Protocol not known"),
-    ):
-        why = refusal(strange)
-        assert says in why
-        assert len(why.splitlines()) == 1
-
-
-def test_a_node_works_where_the_runner_does(tmp_path, monkeypatch):
+def test_a_node_that_fits_is_not_refused(site, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANS_DATA", "/own")
     monkeypatch.setenv("GANS_STORAGE", "")  # so that it is put back
     monkeypatch.delenv("GANS_STORAGE")
-    Site("alpha", str(Path("/")), {"GANS_DATA": "/theirs", "GANS_STORAGE": "postgresql://db"}, tmp_path).enter()
-    assert (Path.cwd(), os.environ["GANS_DATA"], os.environ["GANS_STORAGE"]) == (
-        Path("/"),
+    theirs = {"GANS_DATA": "/theirs", "GANS_STORAGE": "postgresql://db"}
+    data = {("digits", None): datasets.load("digits").hash}
+    assert refusal(replace(site, data=data, variables=theirs)) == ""
+    # it works where the runner does, with its own variables before the runner's
+    assert (str(Path.cwd()), os.environ["GANS_DATA"], os.environ["GANS_STORAGE"]) == (
+        "/",
         "/own",
         "postgresql://db",
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"build": build() | {"torch": "2.12.0"}}, "torch is 2"),
+        ({"build": build() | {"the suite": "files 13"}}, "and files 13 on alpha; install the same"),
+        ({"runs": "/lacking"}, "it does not have the folder /lacking of alpha, to which cells are written"),
+        ({"token": "another"}, "name one that all machines share (RUNS=/shared/runs), or a URL"),
+        ({"runs": "file:///nowhere/runs"}, "it does not have the folder file:///nowhere/runs"),
+        ({"runs": "nosuch://x"}, "RUNS=nosuch://x: Protocol not known"),
+        ({"data": {("digits", None): "fedc"}}, "and fedc on alpha; put the same files into GANS_DATA of both"),
+        ({"data": {("nothing", None): "fedc"}}, "unknown data set 'nothing'"),
+    ],
+)
+def test_what_a_node_is_refused_for_is_one_line(site, changes, says, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    why = refusal(replace(site, **changes))
+    assert says in why
+    assert len(why.splitlines()) == 1
 
 
 class Played(Cluster):
     """A cluster of two machines."""
 
     def __init__(self, gpus: float = 0.0) -> None:
-        self.named, self.gpus = "10.0.0.1:6379", gpus
-        self.site = Site("alpha", "/", {}, Path("/runs"))
-        self.admitted, self.excluded, self.mirror = set(), set(), None
+        self.named, self.gpus, self.mirror = "10.0.0.1:6379", gpus, None
+        self.site, self.excluded = Site("alpha", "/", {}), set()
 
     def nodes(self):
         names = {"a": 4.0, "b": 9.0}
@@ -216,21 +209,14 @@ class Idle(RayExecutor):
     """An executor on a cluster that is played."""
 
     def __init__(self, cluster, threads, workers=0, most=None, per_gpu=0) -> None:
-        self.cluster, self.threads, self.workers, self.most, self.per_gpu = (
-            cluster,
-            threads,
-            workers,
-            most,
-            per_gpu,
-        )
-        self.tasks, self.slots, self.counted = {}, 1, float("-inf")
+        self.cluster, self.threads, self.workers = cluster, threads, workers
+        self.most, self.per_gpu = most, per_gpu
 
 
 def slots(machine: Machine, monkeypatch, spread: int = 0) -> int:
     monkeypatch.setattr("benchmarks.executors.RayExecutor", Idle)
     found = executor(machine, 100, 16, spread)
     assert isinstance(found, Idle)
-    found.room()
     return found.slots
 
 
@@ -248,11 +234,11 @@ def test_what_jobs_book(monkeypatch):
 def test_a_node_that_joins_and_does_not_fit_gets_no_more_tasks(capsys):
     idle = Idle(Played(), 1)
     assert "label_selector" not in idle.options
-    assert idle.exclude(Refused("b", "another version")).fault is Fault.NONE
-    assert idle.exclude(Refused("b", "another version")).fault is Fault.NONE
+    for _ in range(2):
+        assert idle.exclude("b", "another version").fault is Fault.NONE
     assert capsys.readouterr().err == "node b: another version; it is left out\n"
     assert idle.options["label_selector"] == {"ray.io/node-id": "!in(b)"}
-    assert idle.exclude(Refused("a", "another version")).fault is Fault.OWN  # there is no other
+    assert idle.exclude("a", "another version").fault is Fault.OWN  # there is no other
 
 
 def test_a_file_is_no_storage_for_several_machines():
