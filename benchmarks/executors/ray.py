@@ -256,7 +256,7 @@ class Cluster:
         nodes = self.nodes()
         if not nodes:
             raise InputError(f"the Ray cluster at {self.named} has no machine with CPUs; add one by ray start")
-        task = self.ray.remote(refusal).options(num_cpus=0, max_retries=0)
+        task = self.ray.remote(num_cpus=0, max_retries=0)(refusal)
         answers = [task.options(scheduling_strategy=pinned(node.id)).remote(self.site) for node in nodes]
         for node, answer in zip(nodes, answers, strict=True):
             try:
