@@ -27,8 +27,7 @@ class Job:
     """A piece of work.
 
     Attributes:
-        name: for people.
-        call: a picklable function that does the work in a folder, reports its progress and returns its result.
+        call: a picklable function that does the work in a folder and reports its progress.
         folder: of its checkpoint, lock and log; an executor may give the call another one with the same files.
         images: what progress counts up to; 0 if it does not count.
         seconds: time limit.
@@ -46,7 +45,6 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """The file for what the job prints."""
         return self.folder / schema.LOG
 
     def run(self, report: Report, folder: Path | None = None) -> Result:
@@ -58,7 +56,6 @@ class Job:
 
     @property
     def overdue(self) -> Result:
-        """The result of a job that ran out of time."""
         return Result(schema.TIMED_OUT, f"still running after {self.seconds / 60:g} minutes")
 
 
@@ -84,12 +81,7 @@ class Progressed:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Another process does the job.
-
-    Attributes:
-        who: does it.
-        images: that it has seen.
-    """
+    """Another process (`who`) does the job, and has seen so many images."""
 
     job: Job
     who: str
@@ -98,11 +90,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The process of the job is gone, through no fault of the job or not certainly: the job starts again.
-
-    Attributes:
-        anew: whether there is no checkpoint to go on from.
-    """
+    """The process of the job is gone, and the job starts again: `anew` if there is no checkpoint."""
 
     job: Job
     why: str

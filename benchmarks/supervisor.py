@@ -4,9 +4,8 @@ What it does, whatever the executor is:
 
 - *time limit*: a job that is over it is cancelled; one that has not ended within the executor's grace is killed.
 - *crash*: a job whose own process dies starts again from its checkpoint, as often as the executor allows, then it
-  has failed. When a process dies that jobs share, it is not known which of them did it: each goes on alone until
-  the guilty one has died again, then the others go on together. A job that was there when two processes died stays
-  alone, so that none dies for others three times.
+  has failed. When a process dies that jobs share, each goes on alone until one has died again, then the others go
+  on together.
 - *memory*: a job that finds none beside others goes on alone, and has failed only if that is not enough.
 - *a node that goes, or a process that had to be killed for another job*: costs its jobs nothing.
 - *a job that another process does*: is waited for until its folder's lock is free, then runs here and finds what
@@ -53,9 +52,7 @@ class Attempt:
     Attributes:
         started: whether its start was reported.
         deaths: of its own process.
-        shared_deaths: of processes that it shared.
-        crowded: it found no memory beside others.
-        alone: it goes on without others: it is crowded, or may be why the last process died that it shared.
+        alone: why it goes on without others: it found no memory, or may be why the process died that it shared.
         deadline: of this attempt, or of the wait for another process, on the clock of `time.monotonic`.
         cancelled: whether it was cancelled since it is over its time limit.
     """
@@ -64,9 +61,7 @@ class Attempt:
     job: Job
     started: bool = False
     deaths: int = 0
-    shared_deaths: int = 0
-    crowded: bool = False
-    alone: bool = False
+    alone: Fault | None = None
     deadline: float = float("inf")
     cancelled: bool = False
 
@@ -102,7 +97,6 @@ class Supervisor:
             self.executor.close()
 
     def submit(self) -> None:
-        """Give the executor jobs while there is room."""
         while True:
             if self.alone and self.executor.room(alone=True):
                 attempt = self.alone.popleft()
@@ -112,7 +106,7 @@ class Supervisor:
                 return
             attempt.cancelled, attempt.deadline = False, float("inf")
             self.running[attempt.number] = attempt
-            self.executor.submit(attempt.number, attempt.job, attempt.alone)
+            self.executor.submit(attempt.number, attempt.job, attempt.alone is not None)
 
     def take(self, news: News) -> Iterator[Event]:
         """Make events of what the executor reports."""
@@ -133,7 +127,6 @@ class Supervisor:
                 yield from self.lose(attempt, what)
 
     def start(self, attempt: Attempt) -> Iterator[Event]:
-        """Report the start of a job once."""
         if not attempt.started:
             attempt.started = True
             yield Started(attempt.job)
@@ -164,12 +157,8 @@ class Supervisor:
                     yield from self.end(attempt, Result(schema.FAILED, lost.reason + times))
                     return
                 self.waiting.appendleft(attempt)
-            case Fault.SHARED:
-                attempt.shared_deaths += 1
-                attempt.alone = True
-                self.alone.append(attempt)
-            case Fault.MEMORY:
-                attempt.crowded = attempt.alone = True
+            case Fault.SHARED | Fault.MEMORY:
+                attempt.alone = lost.fault
                 self.alone.append(attempt)
             case Fault.NONE:
                 (self.alone if attempt.alone else self.waiting).appendleft(attempt)
@@ -178,10 +167,10 @@ class Supervisor:
             yield Restarted(attempt.job, lost.reason, anew)
 
     def acquit(self) -> None:
-        """The guilty job is found: the other suspects go on together, but for those who were suspects before."""
-        innocent = [attempt for attempt in self.alone if attempt.shared_deaths < 2 and not attempt.crowded]
+        """The guilty job is found: those that shared its process go on together."""
+        innocent = [attempt for attempt in self.alone if attempt.alone is Fault.SHARED]
         for attempt in innocent:
-            attempt.alone = False
+            attempt.alone = None
             self.alone.remove(attempt)
         self.waiting.extendleft(reversed(innocent))
 

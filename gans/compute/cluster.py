@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,18 +35,12 @@ QUIET = {
 
 
 def ray_module(wanted: str = "workers = ray") -> ModuleType:
-    """Ray.
-
-    Args:
-        wanted: what needs it, for the error.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Ray, which `wanted` needs."""
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     # `ray start` wants a token where there is one; Ray sends it only if this is set before it is imported
-    if address() and (_token() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()):
+    token = Path(TOKEN).expanduser().exists() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if address() and token:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
@@ -58,19 +52,8 @@ def ray_module(wanted: str = "workers = ray") -> ModuleType:
     return ray
 
 
-def _token() -> bool:
-    """Whether Ray keeps a token for this user, who may have no home."""
-    with suppress(RuntimeError):
-        return Path(TOKEN).expanduser().exists()
-    return False
-
-
 def address() -> str | None:
-    """Of the existing cluster, if one is named.
-
-    Raises:
-        InputError: it is neither `host:port` nor `auto`.
-    """
+    """`host:port` or `auto` of the existing cluster, if one is named."""
     named = os.environ.get("RAY_ADDRESS", "").strip()
     if not named or named == "local":
         return None
@@ -84,14 +67,7 @@ def address() -> str | None:
 
 @contextmanager
 def connected(cpus: int) -> Iterator[None]:
-    """A connection to the cluster that this process works in or RAY_ADDRESS names, or a local cluster meanwhile.
-
-    Args:
-        cpus: of a local cluster; more than there are take turns.
-
-    Raises:
-        InputError: there is no cluster at the address, or none of this version.
-    """
+    """A connection to the cluster that this process works in or RAY_ADDRESS names, or a local one meanwhile."""
     ray = ray_module()
     if ray.is_initialized():
         yield
@@ -108,12 +84,9 @@ def connect(cpus: int, otherwise: str, runtime_env: dict[str, Any] | None = None
     """Connect this process to the cluster that RAY_ADDRESS names, or to a local one that is started.
 
     Args:
-        cpus: of a local cluster.
+        cpus: of a local cluster; more than there are take turns.
         otherwise: what to use where there is none, for the error.
         runtime_env: for processes of an existing one.
-
-    Raises:
-        InputError: as `connected`.
     """
     ray = ray_module()
     named = address()
@@ -123,9 +96,8 @@ def connect(cpus: int, otherwise: str, runtime_env: dict[str, Any] | None = None
             check_reachable(named)
         options |= {"address": named, "runtime_env": runtime_env}
     else:
-        # more workers than cores take turns on them, as they would in one process
         options |= {"address": "local", "num_cpus": max(cpus, 1), "include_dashboard": False}
-        options |= {"object_store_memory": STORE_BYTES}
+        options["object_store_memory"] = STORE_BYTES
     try:
         with own_signals():
             ray.init(**options)
@@ -146,7 +118,7 @@ def remedy(error: str) -> str:
 
 @contextmanager
 def own_signals() -> Iterator[None]:
-    """Keep this process's answer to a polite kill, which Ray replaces by its own."""
+    """Keep this process's handler of SIGTERM, which Ray replaces by its own."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -115,14 +115,6 @@ def test_who_shared_a_dead_process_goes_on_alone_until_the_guilty_one_is_found(t
     assert script.submitted == ["a", "b", "a alone", "b", "c"]
 
 
-def test_who_was_there_when_two_processes_died_stays_alone(tmp_path):
-    shared, own = Lost("killed", Fault.SHARED), Lost("killed", Fault.OWN)
-    script = Script(a=[shared, own], b=[shared, shared, DONE], c=[shared, own])
-    found = results(events(tmp_path, script, "abc"))
-    assert [found[name].status for name in "abc"] == ["failed", "finished", "failed"]
-    assert script.submitted == ["a", "b", "a alone", "b", "c", "b alone", "c alone"]
-
-
 def test_a_job_without_memory_goes_on_alone_and_is_no_suspect(tmp_path):
     script = Script(a=[Lost("no memory", Fault.MEMORY), DONE], b=[DONE])
     found = events(tmp_path, script, "ab")

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import psutil
@@ -38,9 +38,6 @@ from gans.training.mdgan.workers import (
 )
 from gans.training.trainables import Trainable
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 START_SECONDS = 180.0  # for all workers to be up: each imports torch
 WORKER_BYTES = 400 * 2**20  # of a process that has imported torch and holds small networks
 
@@ -53,31 +50,21 @@ def require(workers: int, device: torch.device) -> None:
     """
     ray = ray_module()
     if address() is None:
-        room(workers)
+        wanted, free = workers * WORKER_BYTES / 2**30, psutil.virtual_memory().available / 2**30
+        if wanted > free:
+            raise InputError(
+                f"{workers} workers in processes of their own need about {wanted:.1f} GiB of memory "
+                f"and {free:.1f} are free here; set update.workers lower, or name a larger cluster by RAY_ADDRESS"
+            )
         return
     with connected(workers):
-        demand = needs(workers, device, ray.cluster_resources())
-        for name, each in demand.items():
-            there = ray.cluster_resources().get(name, 0)
-            if each * workers > there + 1e-9:
+        there = ray.cluster_resources()
+        for name, each in needs(workers, device, there).items():
+            if each * workers > there.get(name, 0) + 1e-9:
                 raise InputError(
-                    f"the Ray cluster at {address()} has {there:g} {name}s, fewer than the {each * workers:g} "
-                    f"that {workers} workers need; add machines to it or set update.workers lower"
+                    f"the Ray cluster at {address()} has {there.get(name, 0):g} {name}s, fewer than the "
+                    f"{each * workers:g} that {workers} workers need; add machines to it, or lower update.workers"
                 )
-
-
-def room(workers: int) -> None:
-    """Refuse more worker processes than this machine has memory for.
-
-    Raises:
-        InputError: with the remedy.
-    """
-    wanted, free = workers * WORKER_BYTES / 2**30, psutil.virtual_memory().available / 2**30
-    if wanted > free:
-        raise InputError(
-            f"{workers} workers in processes of their own need about {wanted:.1f} GiB of memory "
-            f"and {free:.1f} are free here; set update.workers lower, or name a larger cluster by RAY_ADDRESS"
-        )
 
 
 def needs(workers: int, device: torch.device, resources: Mapping[str, float]) -> dict[str, float]:
@@ -112,61 +99,18 @@ def team_factory(where: Where, experiment: Resolved, lost: Lost) -> Iterator[Tea
                     team.dismiss(n)
 
 
-# images and, if networks are conditional, labels, as they cross the border between processes
+# of a batch, for one: images and, if networks are conditional, labels
 Arrays = tuple[np.ndarray, ...]
 
 
-class RemoteWorker:
-    """A worker in a process of its own. Tensors cross the border as numpy arrays, which Ray does not copy."""
+def packed(*tensors: Tensor | None) -> Arrays:
+    """As numpy arrays, which Ray does not copy between processes."""
+    return tuple(tensor.cpu().numpy() for tensor in tensors if tensor is not None)
 
-    def __init__(
-        self, experiment: Resolved, shape: Shape, shard: Arrays, n: int, device: str, threads: int
-    ) -> None:
-        self.device = devices.resolve(device)
-        devices.prepare(self.device, threads)
-        precision.require(experiment.precision, self.device)  # the server's machine may be of another kind
-        images, labels = unpacked(shard, self.device)
-        batches = Batches(images, experiment.seed, "worker", n, labels=labels)
-        self.experiment = experiment
-        self.worker = Worker(experiment, batches, n)
-        self.discriminator = WorkerDiscriminator(experiment, shape, batches, n)
 
-    def about(self) -> tuple[int, int]:
-        """Process id, and trainable parameters of the discriminator."""
-        return os.getpid(), self.discriminator.size
-
-    def work(self, iteration: int, progress: float, x_d: Arrays, x_g: Arrays) -> tuple[np.ndarray, np.ndarray]:
-        """The worker's part of an iteration: feedback and statistics of a `Reply`."""
-        self.discriminator.schedule(progress)
-        self.discriminator.prepare(self.worker, iteration)
-        with precision.products(self.experiment.precision, self.device):
-            reply = self.discriminator.compute(unpacked(x_d, self.device), unpacked(x_g, self.device))
-        return reply.feedback.cpu().numpy(), reply.statistics.cpu().numpy()
-
-    def give(self) -> tuple[list[Any], int]:
-        """The discriminator, left in this machine's store: its address in a list, and its bytes."""
-        state = self.state()
-        # in a list, a reference is handed on and not what it refers to
-        return [ray_module().put(state)], size_of(state)
-
-    def take(self, given: list[Any]) -> bool:
-        """Fetch a discriminator from the worker that gave it; if that has died meanwhile, keep the own one."""
-        ray = ray_module()
-        try:
-            self.put(ray.get(given[0]))
-        except (ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
-            return False
-        return True
-
-    def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = on_cpu(self.discriminator.state())
-        return state
-
-    def put(self, state: dict[str, Any]) -> None:
-        self.discriminator.load(state)
-
-    def finite(self) -> bool:
-        return self.discriminator.finite()
+def unpacked(arrays: Arrays, device: torch.device) -> list[Tensor]:
+    """What was packed, on the device; Ray's arrays are read-only."""
+    return [torch.from_numpy(array.copy()).to(device) for array in arrays]
 
 
 def on_cpu(tree: Any) -> Any:
@@ -178,40 +122,57 @@ def on_cpu(tree: Any) -> Any:
     return [on_cpu(part) for part in tree] if isinstance(tree, list | tuple) else tree
 
 
-def packed(images: Tensor, labels: Tensor | None) -> Arrays:
-    """Images with their labels, if they have some, for Ray."""
-    return tuple(part.cpu().numpy() for part in (images, labels) if part is not None)
+class RemoteWorker:
+    """A worker in a process of its own."""
 
+    def __init__(
+        self, experiment: Resolved, shape: Shape, shard: Arrays, n: int, device: str, threads: int
+    ) -> None:
+        self.device = devices.resolve(device)
+        devices.prepare(self.device, threads)
+        precision.require(experiment.precision, self.device)  # the server's machine may be of another kind
+        split = Batch(*unpacked(shard, self.device))
+        batches = Batches(split.images, experiment.seed, "worker", n, labels=split.labels)
+        self.experiment = experiment
+        self.worker = Worker(experiment, batches, n)
+        self.discriminator = WorkerDiscriminator(experiment, shape, batches, n)
 
-def unpacked(arrays: Arrays, device: torch.device) -> Batch:
-    """What was packed, on the device."""
-    return Batch(*(received(array, device) for array in arrays))
+    def about(self) -> tuple[int, int]:
+        """Process id, and trainable parameters of the discriminator."""
+        return os.getpid(), self.discriminator.size
 
+    def work(self, iteration: int, progress: float, x_d: Arrays, x_g: Arrays) -> Arrays:
+        """The worker's part of an iteration: feedback and statistics of a `Reply`."""
+        self.discriminator.schedule(progress)
+        self.discriminator.prepare(self.worker, iteration)
+        with precision.products(self.experiment.precision, self.device):
+            given = (Batch(*unpacked(batch, self.device)) for batch in (x_d, x_g))
+            return packed(*self.discriminator.compute(*given))
 
-def received(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array that came through Ray, as a tensor on the device."""
-    return torch.from_numpy(array.copy()).to(device)  # Ray's arrays are read-only
+    def give(self) -> tuple[list[Any], int]:
+        """The discriminator, left in this machine's store: its address in a list, and its bytes."""
+        state = self.state()
+        # in a list, a reference is handed on and not what it refers to
+        return [ray_module().put(state)], size_of(state)
 
+    def take(self, given: list[list[Any]]) -> bool:
+        """Fetch the first discriminator whose giver has not died meanwhile; if there is none, keep the own one."""
+        ray = ray_module()
+        for (reference,) in given:
+            with suppress(ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
+                self.put(ray.get(reference))
+                return True
+        return False
 
-class Parcel(NamedTuple):
-    """A generated batch in the object store, on its way to any number of workers, and its size in bytes."""
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = on_cpu(self.discriminator.state())
+        return state
 
-    reference: Any
-    bytes: int
+    def put(self, state: dict[str, Any]) -> None:
+        self.discriminator.load(state)
 
-
-class Moving(NamedTuple):
-    """A discriminator on its way to a worker.
-
-    Attributes:
-        taken: reference to whether it arrived.
-        size: its bytes.
-        others: what the worker gets in its place, in this order, if the giver has died.
-    """
-
-    taken: Any
-    size: int
-    others: list[Any]
+    def finite(self) -> bool:
+        return self.discriminator.finite()
 
 
 class RayTeam(Team):
@@ -227,15 +188,13 @@ class RayTeam(Team):
     remote = True
 
     def __init__(
-        self,
-        experiment: Resolved,
-        shape: Shape,
-        shards: Sequence[Split],
-        lost: Lost = lambda n, why: None,
+        self, experiment: Resolved, shape: Shape, shards: Sequence[Split], lost: Lost = lambda n, why: None
     ) -> None:
         super().__init__(lost)
         self.ray = ray_module()
-        self.died = deaths(self.ray)
+        errors = self.ray.exceptions
+        # an answer is lost with its worker, if that dies before the answer is fetched
+        self.died = (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError)
         self.device = shards[0].images.device
         demand = needs(len(shards), self.device, self.ray.cluster_resources())
         actor = self.ray.remote(RemoteWorker).options(
@@ -246,10 +205,24 @@ class RayTeam(Team):
             for n, shard in enumerate(shards)
         }
         self.running: dict[int, Any] = {}
-        self.moving: dict[int, Moving] = {}
-        about = started(self.ray, self.actors)
+        self.moving: dict[int, tuple[Any, int]] = {}  # whether a discriminator arrived, and its bytes
+        about = self.started()
         self.pids = {n: pid for n, (pid, _) in about.items()}
-        self.parameters = next(size for _, size in about.values())
+        self.parameters = about[0][1]
+
+    def started(self) -> dict[int, tuple[int, int]]:
+        """Wait until all workers are up; their `about`."""
+        futures = [actor.about.remote() for actor in self.actors.values()]
+        try:
+            return dict(zip(self.actors, self.ray.get(futures, timeout=START_SECONDS), strict=True))
+        except self.ray.exceptions.GetTimeoutError:
+            free = self.ray.available_resources().get("CPU", 0)
+            raise InputError(
+                f"the Ray cluster did not start {len(futures)} workers within {START_SECONDS:g} s, with {free:g} "
+                "CPUs free; wait until others are done with it, or take fewer workers"
+            ) from None
+        except self.died as error:
+            raise InputError(f"a worker does not start in the Ray cluster: {cause(error)}") from None
 
     @property
     def alive(self) -> list[int]:
@@ -265,33 +238,29 @@ class RayTeam(Team):
 
     def compute(self, generated: Iterator[Batch]) -> dict[int, Reply]:
         """A worker starts as soon as both of its batches exist, while the next ones are generated."""
-        parcels: list[Parcel] = []
+        sent: list[Any] = []
         down = 0
         for j, batch in enumerate(generated):
-            parcels.append(Parcel(self.ray.put(packed(*batch)), size_of(batch)))
+            sent.append(self.ray.put(packed(*batch)))
             for n, (g, d) in self.pairs.items():
                 if max(g, d) == j:
-                    down += self.send(n, parcels[d], parcels[g])
+                    self.running[n] = self.actors[n].work.remote(self.iteration, self.progress, sent[d], sent[g])
+                    down += size_of(batch) * len({g, d})  # one that is both travels once
         replies = dict(self.results())
         self.exchange = Exchange(len(self.pairs), len(replies), down, size_of(list(replies.values())))
         return replies
-
-    def send(self, n: int, x_d: Parcel, x_g: Parcel) -> int:
-        """Start worker n on its two batches; returns the bytes: one that is both travels once."""
-        work = self.actors[n].work
-        self.running[n] = work.remote(self.iteration, self.progress, x_d.reference, x_g.reference)
-        return x_d.bytes if x_d is x_g else x_d.bytes + x_g.bytes
 
     def results(self) -> Iterator[tuple[int, Reply]]:
         """Of the workers that were given work, in their order; one that died meanwhile is lost."""
         moving, running = self.moving, self.running
         self.moving, self.running = {}, {}
-        for n, move in moving.items():
-            self.arrive(n, move)
+        for n, (taken, size) in moving.items():
+            if self.answer(n, taken) is False:  # it keeps its own, which was on its way to the dead
+                self.traffic.moves -= 1
+                self.traffic.across -= size
         for n, reference in running.items():
             if (answer := self.answer(n, reference)) is not None:
-                feedback, statistics = (received(array, self.device) for array in answer)
-                yield n, Reply(feedback, statistics)
+                yield n, Reply(*unpacked(answer, self.device))
 
     def answer(self, n: int, reference: Any) -> Any:
         """What worker n answers; None if it has died, and it is lost then."""
@@ -305,30 +274,15 @@ class RayTeam(Team):
             return None
 
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
-        futures = {n: self.actors[n].give.remote() for n in sources}
-        given = {
-            n: answer for n, reference in futures.items() if (answer := self.answer(n, reference)) is not None
-        }
+        given = self.ask("give")
         for n in given:
             # where a discriminator is lost, the one that its worker was to get goes on
             left = [given[source] for source in ring(sources, n) if source in given]
             if left:
-                (reference, size), *rest = left
                 # not waited for: the next batches are generated meanwhile
-                taken = self.actors[n].take.remote(reference)
-                self.moving[n] = Moving(taken, size, [other for other, _ in rest])
-                yield size
-
-    def arrive(self, n: int, move: Moving) -> None:
-        """See that worker n has its new discriminator, though the giver may have died after it gave."""
-        taken = self.answer(n, move.taken)
-        for reference in move.others:
-            if taken is not False:
-                break
-            taken = self.answer(n, self.actors[n].take.remote(reference))
-        if taken is False:  # there is no other; it keeps its own, which was on its way to the dead
-            self.traffic.moves -= 1
-            self.traffic.across -= move.size
+                taken = self.actors[n].take.remote([address for address, _ in left])
+                self.moving[n] = taken, left[0][1]
+                yield left[0][1]
 
     def dismiss(self, n: int) -> None:
         actor = self.actors.pop(n)
@@ -352,32 +306,6 @@ class RayTeam(Team):
         futures = {n: getattr(actor, what).remote() for n, actor in self.actors.items()}
         answers = {n: self.answer(n, reference) for n, reference in futures.items()}
         return {n: answer for n, answer in answers.items() if n in self.actors}
-
-
-def deaths(ray: ModuleType) -> tuple[type[Exception], ...]:
-    """What fetching an answer raises if its worker has died."""
-    errors = ray.exceptions
-    # an answer is lost with its worker, if that dies before the answer is fetched
-    return errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError
-
-
-def started(ray: ModuleType, actors: Mapping[int, Any]) -> dict[int, tuple[int, int]]:
-    """Wait until all workers are up; what they say about themselves.
-
-    Raises:
-        InputError: one does not start.
-    """
-    futures = [actor.about.remote() for actor in actors.values()]
-    try:
-        return dict(zip(actors, ray.get(futures, timeout=START_SECONDS), strict=True))
-    except ray.exceptions.GetTimeoutError:
-        free = ray.available_resources().get("CPU", 0)
-        raise InputError(
-            f"the Ray cluster did not start {len(futures)} workers within {START_SECONDS:g} s, with {free:g} "
-            "CPUs free; wait until others are done with it, or take fewer workers"
-        ) from None
-    except deaths(ray) as error:
-        raise InputError(f"a worker does not start in the Ray cluster: {cause(error)}") from None
 
 
 def ring(sources: Mapping[int, int], n: int) -> Iterator[int]:

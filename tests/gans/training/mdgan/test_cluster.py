@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from gans.commands import checks
 from gans.commands.main import main
 from gans.compute.cluster import QUIET, own_signals
 from gans.config import Experiment, experiment
@@ -181,88 +180,27 @@ def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_
     assert remote.team.traffic.moves == 2
 
 
-class Fake:
-    """An actor or a method of one: a call is its answer, and an error is raised when the answer is fetched."""
-
-    def __init__(self, answers: dict[str, list], asked: list) -> None:
-        self.answers, self.asked = answers, asked
-
-    def __getattr__(self, name: str) -> SimpleNamespace:
-        def remote(*arguments):
-            self.asked.append((name, *arguments))
-            return self.answers[name].pop(0)
-
-        return SimpleNamespace(remote=remote)
-
-
-def fake_team(
-    told: dict[int, str], answers: dict[int, dict[str, list]]
-) -> tuple[cluster.RayTeam, dict[int, list]]:
-    """A team without a cluster, and what its actors are asked."""
-
-    def get(answer):
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    ray = cluster.ray_module()
-    errors = ray.exceptions
-    team = cluster.RayTeam.__new__(cluster.RayTeam)
-    cluster.Team.__init__(team, told.__setitem__)
-    asked = {n: [] for n in answers}
-    team.ray = SimpleNamespace(get=get, kill=lambda actor: None)
-    team.died = (errors.RayActorError, errors.WorkerCrashedError, errors.ObjectLostError)
-    team.actors = {n: Fake(answers[n], asked[n]) for n in answers}
-    team.running, team.moving, team.pids = {}, {}, {}
-    return team, asked
+def test_where_a_discriminator_is_lost_the_next_one_on_the_ring_goes_on() -> None:
+    assert list(cluster.ring({1: 0, 2: 1, 0: 2}, 1)) == [0, 2]
+    assert list(cluster.ring({1: 0, 2: 1, 0: 2}, 2)) == [1, 0]
+    assert list(cluster.ring({0: 1, 1: 0}, 1)) == [0]
 
 
 @needs_ray
-def test_a_discriminator_whose_giver_dies_after_giving_is_not_doubled() -> None:
-    """0 -> 1 -> 2 -> 0; worker 0 gives and dies: 1 gets what was on its way to 0, and 2 what 1 gave."""
-    from ray.exceptions import RayActorError
+def test_a_giver_that_dies_after_it_gave_is_passed_over(monkeypatch) -> None:
+    errors = cluster.ray_module().exceptions
 
-    answers = {
-        0: {"give": [(["D0"], 8)], "take": [RayActorError()]},
-        1: {"give": [(["D1"], 8)], "take": [False, True]},
-        2: {"give": [(["D2"], 8)], "take": [True]},
-    }
-    told: dict[int, str] = {}
-    team, asked = fake_team(told, answers)
-    team.swap({1: 0, 2: 1, 0: 2})
-    assert list(team.results()) == []
-    assert told.keys() == {0}
-    assert asked[1] == [("give",), ("take", ["D0"]), ("take", ["D2"])]
-    assert asked[2] == [("give",), ("take", ["D1"])]
-    assert (team.traffic.moves, team.traffic.across) == (3, 24)  # the last one to a worker that died over it
+    def get(reference):
+        if reference == "D0":
+            raise errors.OwnerDiedError("00" * 28, None, "")
+        return reference
 
-
-@needs_ray
-def test_the_other_of_two_keeps_its_discriminator_and_no_move_is_counted() -> None:
-    from ray.exceptions import RayActorError
-
-    answers = {
-        0: {"give": [(["D0"], 8)], "take": [RayActorError()]},
-        1: {"give": [(["D1"], 8)], "take": [False]},
-    }
-    team, asked = fake_team({}, answers)
-    team.swap({0: 1, 1: 0})
-    assert list(team.results()) == []
-    assert asked[1] == [("give",), ("take", ["D0"])]
-    assert (team.traffic.moves, team.traffic.across) == (1, 8)  # to the worker that died, and no more
-
-
-@needs_ray
-def test_a_worker_whose_answer_is_lost_is_lost() -> None:
-    from ray.exceptions import OwnerDiedError
-
-    gone = OwnerDiedError("00" * 28, None, "")
-    told: dict[int, str] = {}
-    team, asked = fake_team(told, {0: {"put": [None]}, 1: {"put": [gone]}})
-    team.put({0: {}, 1: {}})
-    assert team.alive == [0]
-    assert told.keys() == {1}
-    assert asked[0] == [("put", {})]
+    monkeypatch.setattr(cluster, "ray_module", lambda: SimpleNamespace(get=get, exceptions=errors))
+    worker, taken = cluster.RemoteWorker.__new__(cluster.RemoteWorker), []
+    monkeypatch.setattr(worker, "put", taken.append, raising=False)
+    assert worker.take([["D0"], ["D2"]])
+    assert not worker.take([["D0"]])  # it keeps its own
+    assert taken == ["D2"]
 
 
 def test_what_a_worker_books() -> None:
@@ -288,12 +226,6 @@ def test_a_cluster_that_does_not_start_leaves_the_answer_to_a_polite_kill_as_it_
     found = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGTERM, handler)
     assert found == handler
-
-
-def test_an_unknown_place_for_workers_is_refused() -> None:
-    assert checks.workers("ray") == "ray"
-    with pytest.raises(InputError, match="unknown place for workers 'rai'; did you mean 'ray'"):
-        checks.workers("rai")
 
 
 @pytest.mark.parametrize("named", ["ray://10.0.0.1:10001", "10.0.0.1", "10.0.0.1:x", ":6379"])
