@@ -18,27 +18,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What an extractor makes of n images, on its device.
+    """What an extractor makes of n images, on its device."""
 
-    Attributes:
-        features: float32 (n, dimensions).
-        logits: float32 (n, classes); None if the extractor has none.
-    """
-
-    features: Tensor
-    logits: Tensor | None = None
+    features: Tensor  # float32 (n, dimensions)
+    logits: Tensor | None = None  # float32 (n, classes); None if the extractor has none
 
     def __len__(self) -> int:
         return len(self.features)
 
     @property
     def on_device(self) -> bool:
-        """Whether they are on another device than the CPU."""
         return self.features.device.type != "cpu"
 
     @cached_property
     def gaussian(self) -> Gaussian:
-        """Mean and covariance in float64."""
         return Gaussian.of(self.features)
 
     @cached_property
@@ -59,15 +52,10 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images and the class of each: of a generated image the one that it was generated for.
+    """Images and the class of each: of a generated image the one that it was generated for."""
 
-    Attributes:
-        images: uint8 (n, channels, side, side).
-        labels: int64 (n,), indices of the data's classes.
-    """
-
-    images: Tensor
-    labels: Tensor
+    images: Tensor  # uint8 (n, channels, side, side)
+    labels: Tensor  # int64 (n,), indices of the data's classes
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor | None) -> Labelled | None:
@@ -97,25 +85,17 @@ class Real(Features):
 
     @cached_property
     def held_out(self) -> Tensor:
-        """The distances of held-out images, (k,)."""
         return self.measure_held_out()
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What a metric is measured on.
-
-    Attributes:
-        generated: features of generated images.
-        real: features of images of the data set's reference split.
-        subset_size: images of each side in a subset of the kernel distance.
-        labelled: the generated images with the classes that they were generated for; None if they have none.
-    """
+    """What a metric is measured on."""
 
     generated: Features
-    real: Real
-    subset_size: int
-    labelled: Labelled | None = None
+    real: Real  # of the data set's reference split
+    subset_size: int  # images of each side in a subset of the kernel distance
+    labelled: Labelled | None = None  # the generated images, if they were generated for classes
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, compute: Callable[[], T], name: str) -> T:

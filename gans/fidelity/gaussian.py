@@ -71,10 +71,9 @@ class Gaussian:
         """The distance of features (n, d), extrapolated to infinitely many (Chong and Forsyth 2020, 1911.07023).
 
         The bias falls as 1 / n: the distance is measured on the whole set, on its halves, thirds, ... (the
-        mean over the parts of one seeded shuffle), and the least-squares line over 1 / n is read at 0. The
-        paper draws overlapping subsets; parts that do not overlap use every image at every n. The reference
-        stays as it is. `error` is that of `distance`, to which the line's own is added; where images are few
-        for their dimensions there are two points, and the doubt is how far halves and quarters would move it.
+        mean over the parts of one seeded shuffle, where the paper's subsets overlap), and the least-squares line
+        over 1 / n is read at 0. `error` is that of `distance`, to which the line's own is added; where images are
+        few for their dimensions there are two points, and the doubt is how far halves and quarters would move it.
         """
         count, dimensions = features.shape
         largest = min(LARGEST_CUT, max(2, count // (IMAGES_PER_DIMENSION * dimensions)))

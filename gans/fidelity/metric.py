@@ -53,16 +53,12 @@ def whole(metric: str) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric's value and its standard error over draws of generated images.
-
-    `spread` is the standard deviation over parts of the images, where the metric is a mean over such; `classes`
-    holds the values within each class, by its index, where there are such.
-    """
+    """A metric's value and its standard error over draws of generated images."""
 
     value: float
     error: float
-    spread: float | None = None
-    classes: Mapping[int, Measured] = field(default_factory=dict)
+    spread: float | None = None  # the deviation over parts of the images, where the value is a mean over such
+    classes: Mapping[int, Measured] = field(default_factory=dict)  # the values within each class, by its index
 
 
 @dataclass(frozen=True)
@@ -94,15 +90,9 @@ class Metric:
 
 
 def metrics(further: Iterable[str] = ()) -> dict[str, Metric]:
-    """The metrics of every assessment in the order of tables: this repository's, and those of installed packages.
+    """The metrics of every assessment, in the order of tables; the first, the Frechet distance, picks checkpoints.
 
-    The first one is the Frechet distance, which chooses among checkpoints.
-
-    Args:
-        further: names of others, `package.module:Name`.
-
-    Raises:
-        InputError: one cannot be imported, or is none.
+    This repository's, those of installed packages, and `further` ones, `package.module:Name`.
     """
     return {name: _checked(name) for name in dict.fromkeys([*METRICS.names(), *further])}
 

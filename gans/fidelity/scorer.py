@@ -37,16 +37,10 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Assessment:
-    """The scores of generated images.
-
-    Attributes:
-        scores: every metric by its name, and its standard error as `<name>_se`.
-        classes: share of each class among the generated and among the training images, (2, classes), by the
-            classifier; None if the extractor was not trained on the data's classes.
-    """
+    """The scores of generated images by their names."""
 
     scores: Scores
-    classes: Tensor | None
+    classes: Tensor | None  # shares among the generated and the training images, (2, classes), by the classifier
 
 
 class Scorer:
@@ -100,24 +94,19 @@ class Scorer:
 
     @property
     def metric(self) -> str:
-        """The name of the Frechet distance: `fid` for Inception, else `fd_<extractor>`."""
+        """The name of the Frechet distance."""
         return self.extractor.prefix
 
     @property
     def names(self) -> list[str]:
-        """The names of `metrics`."""
         return list(self.metrics)
 
     @property
     def identity(self) -> str:
-        """What its scores depend on besides the images; see `fidelity.identity`."""
         return identity(self.extractor, self.n)
 
     def distance(self, images: Tensor) -> float:
-        """The Frechet distance alone, for curves during training; lower is better.
-
-        `images` are uint8, (n, channels, side, side), on any device.
-        """
+        """The Frechet distance alone of uint8 images (n, channels, side, side), for curves during training."""
         self._check_images(images, self.n)
         with _plain_arithmetic(self.device):
             return frechet.distance(self._extract(images), self._real)
@@ -128,11 +117,8 @@ class Scorer:
         `<name>_se` is a metric's standard error over draws of the generated images; `<name>_std`, of the kernel
         distance and the Inception score, the standard deviation over subsets or splits of the images.
 
-        Args:
-            images: that are scored.
-            labels: int64 (n,), the class of each as generated, on any device. With them come `class_metrics`,
-                and `<name>/3`, `<name>_se/3`: what some of them are within the class of index 3. A class of which
-                there are fewer than 20 images on either side has no Frechet distance.
+        With labels, int64 (n,), the class of each image as generated, come `class_metrics`, and `<name>/3`,
+        `<name>_se/3`: what some of them are within the class of index 3.
         """
         return self.assess(images, labels).scores
 
@@ -155,13 +141,9 @@ class Scorer:
     def noise_floor(self, labelled: bool = False) -> dict[str, Scores]:
         """Scores of real images in the place of generated ones: no generator can be expected to be better.
 
-        Every row states its `n_generated` (`n`, or as many as there are) and `n_reference`. The halves
-        are a seeded random split. A row whose split has fewer than 10 images is left out. Held-out images
-        are those of the test split, so in the row that scores them memorisation is 0.5 by definition.
-
-        Args:
-            labelled: whether the images carry their own labels, as if they were generated images. Classifiers that
-                see test images are then tested on training images, the others on test images.
+        Every row states its `n_generated` (`n`, or as many as there are) and `n_reference`. A row whose split has
+        fewer than 10 images is left out. Held-out images are those of the test split, so in the row that scores
+        them memorisation is 0.5 by definition. If `labelled`, the images carry their own labels.
         """
         train, test, features = self._train, self._test, self._real.features
         first = torch.zeros(len(train.images), dtype=torch.bool)
@@ -196,8 +178,6 @@ class Scorer:
         return measured(compared, self.class_metrics if compared.labelled else self.metrics)
 
     def _measure_held_out(self) -> Tensor:
-        """Distances from the test images to the training images: for final scores, curves do without."""
-
         def compute() -> Tensor:
             return nearest(self._extract(self.data.test).features, self._real.features)[0].cpu()
 
@@ -257,7 +237,7 @@ def measured(compared: Comparison, metrics: Mapping[str, Metric]) -> Scores:
 
 
 def batch_size(extractor: Extractor, device: torch.device) -> int:
-    """How many images pass through an extractor at once; the last digits of features depend on it."""
+    """Images that pass through an extractor at once; the last digits of features depend on it."""
     if device.type != "cuda":
         return CPU_BATCH
     # by the GPU's whole memory: the number must not depend on what other processes leave free

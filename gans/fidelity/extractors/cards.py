@@ -1,7 +1,4 @@
-"""Cards of the pinned extractors: what their weights are, and where they came from. Free of torch.
-
-A pinned extractor is a small classifier that was trained on one data set, at one size.
-"""
+"""Cards of the pinned extractors, small classifiers of one data set at one size. Free of torch."""
 
 from __future__ import annotations
 
@@ -22,12 +19,7 @@ PHOTOGRAPHS = "cifar10"  # the shipped classifier of small photographs
 
 @dataclass(frozen=True)
 class Card:
-    """A pinned extractor. The card holds no date and no path, so that it can be made again.
-
-    `data` is what it was trained on. `accuracy` is the fraction of that data set's test split that the
-    classifier gets right; `sha256` is of the weights file, in the folder of the card under the same name;
-    `network` is a key of `classifiers.NETWORKS`; `labels` are the names of the classes.
-    """
+    """A pinned extractor: data, accuracy on their test split, and the SHA-256 of the weights beside the card."""
 
     name: str
     data: str
@@ -40,13 +32,12 @@ class Card:
     command: str
     torch: str
     sha256: str
-    network: str = "plain"
-    labels: tuple[str, ...] = ()
+    network: str = "plain"  # a key of `classifiers.NETWORKS`
+    labels: tuple[str, ...] = ()  # names of the classes
     directory: Path = field(default=SHIPPED, compare=False)
 
     @property
     def weights(self) -> Path:
-        """The weights file; see `verify`."""
         return self.directory / f"{self.name}.safetensors"
 
     def verify(self) -> None:
@@ -63,15 +54,12 @@ class Card:
         """The content of the card's file."""
         return {key: value for key, value in asdict(self).items() if key != "directory"}
 
-    def write(self) -> Path:
-        """Write the card next to its weights and return its path."""
-        path = self.directory / f"{self.name}.json"
-        write_text(path, json.dumps(self.public, indent=2) + "\n")
-        return path
+    def write(self) -> None:
+        """Write the card next to its weights."""
+        write_text(self.directory / f"{self.name}.json", json.dumps(self.public, indent=2) + "\n")
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -83,10 +71,7 @@ def own() -> Path:
 
 
 def cards() -> dict[str, Card]:
-    """All pinned extractors by name: the shipped ones, and the user's own.
-
-    A card that cannot be read raises `InputError`.
-    """
+    """All pinned extractors by name: the shipped ones, and the user's own."""
     paths = [path for directory in (SHIPPED, own()) for path in sorted(directory.glob("*.json"))]
     return {path.stem: _read(path) for path in paths}
 

@@ -1,9 +1,7 @@
-"""The small classifiers behind a data set's own feature extractor, and how they are trained: one for grey
-images, one for colour."""
+"""The small classifiers behind a data set's own feature extractor: one for grey images, one for colour."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +16,6 @@ from gans.data.images import to_float
 
 FEATURES = 96
 SEED = 0
-TIMED_PIXELS = 2**16  # of a batch whose time gives an estimate
 
 
 def _convolution(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> list[nn.Module]:
@@ -28,13 +25,10 @@ def _convolution(inputs: int, outputs: int, side: int = 3, stride: int = 1) -> l
 
 
 class Classifier(nn.Module):
-    """A convolutional trunk, a global average, and one linear layer.
+    """A convolutional trunk, its global average, the features (n, 96), and a linear map of these, the logits.
 
-    `features` are the averages, (n, 96); `logits` are a linear map of them, (n, classes).
     Images are float in [-1, 1], (n, channels, side, side), with a side of at least 8.
     """
-
-    LAYERS = ("features", "logits")
 
     def __init__(self, trunk: nn.Sequential, classes: int):
         super().__init__()
@@ -43,7 +37,6 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # a third faster on a CPU
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and logits of float images."""
         features = self.trunk(images).mean(dim=(2, 3))
         return features, self.head(features)
 
@@ -86,7 +79,6 @@ NETWORKS: dict[str, Callable[[int], nn.Sequential]] = {"plain": _plain, "residua
 
 
 def build(network: str, channels: int, classes: int) -> Classifier:
-    """An untrained classifier with the trunk `network`, a key of `NETWORKS`."""
     return Classifier(NETWORKS[network](channels), classes)
 
 
@@ -135,7 +127,7 @@ def _cropped_and_flipped(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained; `batch` is what the CPU likes, `precision` that of the convolutions."""
+    """How a classifier is trained; `precision` is that of the convolutions."""
 
     network: str
     augment: Callable[[Tensor], Tensor]
@@ -173,34 +165,10 @@ def _loss(model: Classifier, recipe: Recipe, images: Tensor, labels: Tensor) -> 
     return F.cross_entropy(logits.float(), labels)
 
 
-def seconds(images: Tensor, labels: Tensor) -> float:
-    """About how long `train` would take here: small steps are timed, after one that warms up."""
-    recipe = RECIPES[images.shape[1]]
-    batch = min(recipe.batch, len(images))
-    size = min(batch, max(4, TIMED_PIXELS // images.shape[-1] ** 2))
-    with reproducible(SEED):
-        model = build(recipe.network, images.shape[1], int(labels.max()) + 1)
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            _loss(model, recipe, images[:size], labels[:size]).backward()
-            times.append(time.perf_counter() - start)
-    return sum(times[1:]) / 2 * batch / size * recipe.steps(len(images))
-
-
-def duration(seconds: float) -> str:
-    """How long something will take, for people."""
-    if seconds < 60:
-        return "less than a minute"
-    minutes = round(seconds / 60)
-    return f"about {minutes} minute{'s' if minutes > 1 else ''}"
-
-
 def train(images: Tensor, labels: Tensor, classes: int, seed: int = SEED) -> Classifier:
     """The classifier trained on uint8 images (n, channels, side, side) and int64 labels (n,), on the CPU.
 
-    Channels decide on the recipe. The same input gives the same weights, bit for bit, on the same machine
-    and torch version.
+    The same input gives the same weights, bit for bit, on the same machine and torch version.
     """
     recipe = RECIPES[images.shape[1]]
     with reproducible(seed):

@@ -34,11 +34,7 @@ SCALED = {"ls1.gamma": "attn.proj", "ls2.gamma": "mlp.fc2"}  # LayerScale, and t
 
 
 class DINOv2(nn.Module):
-    """Features (n, 1024), the class token, of uint8 images of any size; grey ones become three channels.
-
-    Args:
-        weights: the file.
-    """
+    """Features (n, 1024), the class token, of uint8 images of any size; grey ones become three channels."""
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
@@ -48,7 +44,6 @@ class DINOv2(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
-        """Features of uint8 images (n, 1 or 3, height, width), and no logits."""
         return self.network(prepared(images.expand(-1, 3, -1, -1))), None
 
 

@@ -18,10 +18,7 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature extractor whose weights are on this machine; `find.require` gives it by name.
-
-    One from outside this repository is a function without arguments that returns it, named
-    `package.module:function` or by an entry point of the group `gans.extractors`.
+    """A feature extractor; `find.require` gives it by name.
 
     Attributes:
         name: as users write it; `require` fills it in.
@@ -69,13 +66,12 @@ class Extractor:
             further: metrics that are not registered, `package.module:Name`.
             classes: names of the data's classes, for images that have labels.
         """
-        given = self.gives | self._of_labels(classes)
+        given: set[Need] = {*self.gives}
+        if classes:
+            given.add("labels")
+        if classes and self.labels == tuple(classes):
+            given.add("labels of its classes")
         return {metric.called(self.label): metric for metric in metrics(further).values() if metric.needs <= given}
-
-    def _of_labels(self, classes: Sequence[str]) -> frozenset[Need]:
-        if not classes:
-            return frozenset()
-        return frozenset({"labels", "labels of its classes"} if self.labels == tuple(classes) else {"labels"})
 
     def subset_size(self, generated: int, real: int) -> int:
         """Images in a subset of the kernel distance, of so many generated and real ones."""

@@ -1,7 +1,4 @@
-"""Which feature extractors there are, and which one scores a data set by default.
-
-Light to import: torch-fidelity is loaded by the first network that is.
-"""
+"""Which feature extractors there are, and which one scores a data set by default. Light to import."""
 
 from __future__ import annotations
 
@@ -47,11 +44,11 @@ def own_extractor(data: ImageData) -> str | None:
 
 
 def default_extractor(data: ImageData) -> str:
-    """The name of the extractor that scores are by where none is named.
+    """The name of the extractor that scores are by where none is named; nothing is downloaded or trained.
 
     The first of these that there is: the one that was trained on this data set, at this size; `inception`, if its
     weights are on this machine or their server answers; else the shipped classifier of small photographs, with a
-    line in the log that names the command for a better one. Nothing is downloaded or trained.
+    line in the log that names the command for a better one.
     """
     own = own_extractor(data)
     if own is not None:
@@ -60,25 +57,17 @@ def default_extractor(data: ImageData) -> str:
         return INCEPTION
     if data.hash not in _reported:
         _reported.add(data.hash)
+        enough = data.test_labels is not None and len(data.train) >= FEWEST * len(data.classes) > FEWEST
+        command = f"gans extractor '{data.name}' --resolution {data.resolution}"
+        better = f"; `{command}` trains one on its {len(data.classes)} classes, once" if enough else ""
         log.warning(
             "%s has no extractor of its own, and Inception's weights cannot be had: scores are by '%s', "
             "a classifier of small photographs, on images resized to 32x32%s",
             data.title,
             RESIZED,
-            _advice(data),
+            better,
         )
     return RESIZED
-
-
-def _advice(data: ImageData) -> str:
-    labels, classes = data.train_labels, len(data.classes)
-    if labels is None or data.test_labels is None or classes < 2 or len(data.train) < FEWEST * classes:
-        return ""
-    from gans.fidelity.extractors.classifiers import duration, seconds
-
-    command = f"gans extractor '{data.name}' --resolution {data.resolution}"
-    took = duration(seconds(data.train, labels))
-    return f"; `{command}` trains one on its {classes} classes, once ({took}), and is used from then on"
 
 
 def check_images(extractor: Extractor, data: ImageData, n: int = MINIMUM_IMAGES) -> None:
@@ -108,13 +97,22 @@ def require(name: str) -> Extractor:
         InputError: there is none of this name, or its weights are missing, damaged or unobtainable, so that a run
             fails before it trains.
     """
-    known = cards()
-    if name in known:
-        known[name].verify()
-        return _described(known[name])
+    card = cards().get(name)
+    if card is not None:
+        card.verify()
+        return _of_card(card)
     if name not in EXTRACTORS:
         raise unknown("extractor", name, names())
-    return _registered(name)
+    with EXTRACTORS.calling(name):
+        found = EXTRACTORS[name]()
+    if not isinstance(found, Extractor):
+        raise InputError(f"{name} gives {kind_of(found)}, not a gans.fidelity.Extractor; name another")
+    code = EXTRACTORS.code(name)
+    if code is None:
+        return replace(found, name=name)
+    # weights alone decide nothing: the file of code from outside is part of the hash
+    digest = hashlib.sha256(f"{found.hash} {code}".encode()).hexdigest()
+    return replace(found, name=name, hash=digest, network=partial(_tried, name, found))
 
 
 def published(name: str) -> Extractor:
@@ -123,26 +121,22 @@ def published(name: str) -> Extractor:
     Raises:
         InputError: none of this name was published, so that its weights are needed to describe it.
     """
-    known = cards()
-    if name in known:
-        return _described(known[name])
+    card = cards().get(name)
+    if card is not None:
+        return _of_card(card)
     described = getattr(EXTRACTORS[name], "described", None) if name in EXTRACTORS.entries else None
     return described() if described else require(name)
 
 
 def resized() -> Extractor:
-    """The classifier of small photographs on images of any size.
-
-    Raises:
-        InputError: its weights are missing or damaged.
-    """
+    """The classifier of small photographs on images of any size."""
     card = cards()[PHOTOGRAPHS]
     card.verify()
     digest = hashlib.sha256(f"{card.sha256} {RESIZED} {RESIZING}".encode()).hexdigest()
     return Extractor(name=RESIZED, hash=digest, network=partial(_network, RESIZED), kid_subset_size=500)
 
 
-def _described(card: Card) -> Extractor:
+def _of_card(card: Card) -> Extractor:
     return Extractor(
         name=card.name,
         hash=card.sha256,
@@ -160,19 +154,6 @@ def _network(name: str) -> nn.Module:
     from gans.fidelity.extractors import pinned  # seconds to import: only when images are scored
 
     return pinned.Resized() if name == RESIZED else pinned.load(name)
-
-
-def _registered(name: str) -> Extractor:
-    """Of one from outside this repository the file of code is part of the hash: weights alone decide nothing."""
-    with EXTRACTORS.calling(name):
-        found = EXTRACTORS[name]()
-    if not isinstance(found, Extractor):
-        raise InputError(f"{name} gives {kind_of(found)}, not a gans.fidelity.Extractor; name another")
-    code = EXTRACTORS.code(name)
-    if code is None:
-        return replace(found, name=name)
-    digest = hashlib.sha256(f"{found.hash} {code}".encode()).hexdigest()
-    return replace(found, name=name, hash=digest, network=partial(_tried, name, found))
 
 
 def _tried(name: str, extractor: Extractor) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,31 +17,21 @@ from gans import seeds
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError
 from gans.fidelity.extractors.cards import PHOTOGRAPHS, Card, cards, sha256
-from gans.fidelity.extractors.classifiers import (
-    FEATURES,
-    RECIPES,
-    Classifier,
-    accuracy,
-    build,
-    duration,
-    seconds,
-    train,
-)
+from gans.fidelity.extractors.classifiers import FEATURES, RECIPES, accuracy, build, train
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.protocol import ISC_SPLITS, KID_SUBSETS, SEED
 from gans.files import write_bytes
 
 log = logging.getLogger("gans")
 
-PREFIX = "gans-"
+PREFIX, LAYERS = "gans-", ("features", "logits")  # to torch-fidelity
 
 
 def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
     """Train a classifier on the training images, measure it on the test images, write weights and card.
 
-    The log says beforehand how long that takes. Both files go to the directory `output`, as `<name>.safetensors`
-    and `<name>.json`. The same data, torch version and machine give the same bytes. `command` is what makes it
-    again, for the card.
+    Both files go to the directory `output`. The same data, torch version and machine give the same bytes. The card
+    names the `command` that makes it again.
 
     Raises:
         InputError: the data set has no labels.
@@ -50,8 +40,7 @@ def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
         raise InputError(
             f"data set '{data.name}' has no labels; put each class in a folder of its own, or use inception"
         )
-    time = duration(seconds(data.train, data.train_labels))
-    log.warning("training the extractor '%s' on %s: %s", name, data.title, time)
+    log.warning("training the extractor '%s' on %s", name, data.title)
     model = train(data.train, data.train_labels, classes=len(data.classes))
     weights = output / f"{name}.safetensors"
     write_bytes(weights, save({key: value.contiguous() for key, value in model.state_dict().items()}))
@@ -76,14 +65,11 @@ def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
 
 
 class PinnedClassifier(FeatureExtractorBase):
-    """A pinned classifier as torch-fidelity's extractor `gans-<name>`; layers `features`, `logits`.
+    """A pinned classifier as torch-fidelity's extractor `gans-<name>`: layers of uint8 images as on its card.
 
     The other keyword arguments that torch-fidelity passes are not used: it has one set of weights.
     Raises `InputError` if the weights are missing or are not those on the card.
     """
-
-    card: Card
-    layers: ClassVar[tuple[str, ...]] = Classifier.LAYERS
 
     def __init__(self, name: str, features_list: list[str], **_: Any):
         super().__init__(name, features_list)
@@ -91,35 +77,17 @@ class PinnedClassifier(FeatureExtractorBase):
         self.card.verify()
         self.classifier = build(self.card.network, self.card.channels, self.card.classes)
         self.classifier.load_state_dict(load_file(self.card.weights))
+        self.head = self.classifier.head
         self.requires_grad_(False)
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The requested layers, each (n, dimensions), of uint8 images (n, channels, side, side).
-
-        Nothing is converted or resized: another type raises `TypeError`, another shape `InputError`.
-        """
-        self._check(images)
-        outputs = dict(zip(self.layers, self.classifier(to_float(images)), strict=True))
+        outputs = dict(zip(LAYERS, self.classifier(to_float(images)), strict=True))
         return tuple(outputs[layer] for layer in self.features_list)
-
-    def head(self, features: Tensor) -> Tensor:
-        """Logits (n, classes) of features (n, dimensions)."""
-        return self.classifier.head(features)
-
-    def _check(self, images: Tensor) -> None:
-        if images.dtype != torch.uint8:
-            raise TypeError(f"extractor '{self.name}' takes uint8 images, not {images.dtype}")
-        expected = (self.card.channels, self.card.resolution, self.card.resolution)
-        if images.dim() != 4 or images.shape[1:] != expected:
-            raise InputError(
-                f"extractor '{self.name}' takes images of shape {expected}, not {tuple(images.shape[1:])}; "
-                f"use 'inception' or train one for this data"
-            )
 
     @staticmethod
     def get_provided_features_list() -> tuple[str, ...]:
-        return PinnedClassifier.layers
+        return LAYERS
 
     @staticmethod
     def get_default_feature_layer_for_metric(metric: str) -> str:
@@ -134,7 +102,7 @@ def load(name: str) -> PinnedClassifier:
     """The network of a pinned extractor on the CPU, in eval mode, giving features and logits."""
     # the network is initialised before its weights are read; the caller's random state must not change
     with seeds.forked():
-        return PinnedClassifier(PREFIX + name, list(PinnedClassifier.layers))
+        return PinnedClassifier(PREFIX + name, list(LAYERS))
 
 
 class Resized(nn.Module):
@@ -165,10 +133,7 @@ def register() -> None:
 
 
 def settings(extractor: Extractor, n_generated: int, n_reference: int) -> dict[str, Any]:
-    """The keyword arguments with which `torch_fidelity.calculate_metrics` gives the scorer's numbers.
-
-    Precision and recall take `PRC_IMAGES` images or fewer; see `metrics.neighbours.of_equal_sizes`.
-    """
+    """The keyword arguments with which `torch_fidelity.calculate_metrics` gives the scorer's numbers."""
     return {
         "isc_splits": ISC_SPLITS,
         "kid_subsets": KID_SUBSETS,

@@ -1,7 +1,4 @@
-"""Extractors with published weights: Inception and CLIP by torch-fidelity, and what downloads and checks files.
-
-The files are in torch hub's cache, or where an environment variable says; DINOv2's network is in its own file.
-"""
+"""Extractors with published weights, of torch hub's cache or a file that a variable names: Inception and CLIP."""
 
 from __future__ import annotations
 
@@ -61,9 +58,6 @@ class Published:
     def __call__(self, given: str | Path | None = None) -> Extractor:
         """The extractor, once its weights are here, whole and loadable.
 
-        They are taken from `given`, else from the file that the environment variable names, else from torch hub's
-        cache, else they are downloaded.
-
         Raises:
             InputError: they are missing, damaged or unobtainable.
         """
@@ -89,23 +83,16 @@ class Published:
 
     @property
     def cached(self) -> Path:
-        """Where torch hub keeps the file."""
         return Path(torch.hub.get_dir(), "checkpoints", self.file or self.url.rsplit("/", 1)[-1])
 
     def weights(self, given: str | Path | None = None) -> Path:
-        """The file of weights, downloaded if there is none.
-
-        Raises:
-            InputError: it is missing or unobtainable.
-        """
+        """The file of weights: `given`, else what the variable names, else torch hub's, downloaded if need be."""
         if given := given or os.environ.get(self.variable):
             path = expand(given)
             if path.is_file():
                 return path
-            raise InputError(
-                f"{self.title} weights: {path} is not a file; correct {self.variable}, "
-                "or unset it to download them"
-            )
+            remedy = f"correct {self.variable}, or unset it to download them"
+            raise InputError(f"{self.title} weights: {path} is not a file; {remedy}")
         if not self.cached.is_file():
             self._download()
         return self.cached
@@ -152,13 +139,7 @@ def _answers(url: str) -> bool:
 
 
 class TorchFidelity(nn.Module):
-    """A network of torch-fidelity: layers of uint8 images of any size; grey ones become three channels.
-
-    Args:
-        weights: the file.
-        name: what torch-fidelity calls the network.
-        layers: that of the features and, if it has one, that of the logits.
-    """
+    """A network of torch-fidelity by its name there: features and, if there are two `layers`, logits."""
 
     def __init__(self, weights: Path, name: str, *layers: str) -> None:
         super().__init__()

@@ -32,17 +32,12 @@ class Neighbourhood:
 
 
 def shared(compared: Comparison) -> Neighbourhood:
-    """The four metrics of a comparison, from one matrix of distances."""
     return compared.once(lambda: of_equal_sizes(compared.generated.features, compared.real.features), "neighbours")
 
 
 def of_equal_sizes(generated: Tensor, real: Tensor) -> Neighbourhood:
-    """`neighbourhood` of as many real images as generated ones.
-
-    The papers compare sets of one size, and the numbers depend on it. Both are sampled with a fixed seed, since
-    either may be sorted by class.
-    """
-    count = min(len(generated), len(real), PRC_IMAGES)
+    """`neighbourhood` of as many real images as generated ones, as in the papers: the numbers depend on it."""
+    count = min(len(generated), len(real), PRC_IMAGES)  # sampled, since either may be sorted by class
     return neighbourhood(generated[sample(len(generated), count)], real[sample(len(real), count)])
 
 
@@ -99,7 +94,7 @@ class _Covered:
         self.alone = torch.zeros(len(generated), dtype=torch.float64, device=generated.device)
 
     def add(self, covers: Tensor) -> None:
-        """Count real images of a bool matrix (real, generated): which are covered by which."""
+        """Count real images of a bool matrix (real, generated)."""
         count = covers.sum(1)
         self.real += len(covers)
         self.covered += int((count > 0).sum())
