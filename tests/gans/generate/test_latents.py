@@ -11,8 +11,6 @@ import torch
 from gans.errors import InputError
 from gans.generate import latents
 
-# --- drawing
-
 
 def test_latents_of_a_seed_do_not_depend_on_how_many_are_drawn():
     many = latents.draw(100, 7, seed=3)
@@ -40,38 +38,22 @@ def test_truncated_latents_are_those_within_the_limit_and_others_for_the_rest():
     assert torch.equal(latents.truncated(z, 1.0, seed=0), cut)
 
 
-# --- between two latents
-
-
-@pytest.mark.parametrize("between", latents.BETWEEN.values())
-def test_paths_begin_and_end_at_their_latents(between):
-    a, b = latents.draw(2, 64, seed=0)
-    assert torch.allclose(between(a, b, torch.tensor([0.0, 1.0])), torch.stack([a, b]), atol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("a", "b", "w"), [([2.0, 0.0], [0.0, 2.0], math.pi / 2), ([3.0, 0.0], [1.0, 1.0], math.pi / 4)]
 )
 def test_slerp_is_the_formula(a, b, w):
-    t, a, b = np.array([0.3, 0.5, 0.9])[:, None], np.array(a), np.array(b)
+    t, a, b = np.array([0.0, 0.3, 0.5, 0.9, 1.0])[:, None], np.array(a), np.array(b)
     expected = np.sin((1 - t) * w) / math.sin(w) * a + np.sin(t * w) / math.sin(w) * b
     found = latents.slerp(torch.tensor(a), torch.tensor(b), torch.tensor(t[:, 0]))
     assert np.allclose(found.numpy(), expected)
 
 
-def test_slerp_keeps_lengths_where_lerp_does_not():
-    a, b = torch.nn.functional.normalize(latents.draw(2, 128, seed=1), dim=1) * 11
-    t = torch.linspace(0, 1, 9)
-    assert torch.allclose(latents.slerp(a, b, t).norm(dim=1), torch.full((9,), 11.0), atol=1e-4)
-    middle = latents.lerp(a, b, t)[4]
-    assert torch.allclose(middle, (a + b) / 2)
-    assert middle.norm() < 9
-
-
 @pytest.mark.parametrize("factor", [1.0, 2.0, -1.0])
 def test_slerp_without_a_circle_is_the_straight_line(factor):
     a, t = latents.draw(1, 16, seed=0)[0], torch.tensor([0.0, 0.25, 1.0])
-    assert torch.allclose(latents.slerp(a, factor * a, t), latents.lerp(a, factor * a, t), atol=1e-3)
+    straight = a + t[:, None] * (factor - 1) * a
+    assert torch.allclose(latents.lerp(a, factor * a, t), straight, atol=1e-6)
+    assert torch.allclose(latents.slerp(a, factor * a, t), straight, atol=1e-3)
 
 
 def test_a_path_passes_its_stops():
@@ -82,13 +64,9 @@ def test_a_path_passes_its_stops():
     circle = latents.path(stops, 5, latents.slerp, closed=True)
     assert circle.shape == (15, 8)
     assert torch.allclose(circle[:10], way[:10])
-    assert torch.allclose(circle[10], stops[2], atol=1e-6)
     # its last step leads back to the first stop
     home = latents.slerp(stops[2], stops[0], torch.tensor([0.8]))[0]
     assert torch.allclose(circle[14], home, atol=1e-6)
-
-
-# --- planes
 
 
 def test_a_plane_has_its_corners_and_the_fourth_that_they_imply():
@@ -121,25 +99,17 @@ def test_a_grid_around_a_latent_changes_along_its_axes_only():
     assert square[:, [1, 3]].tolist() == [[x, y] for y in (-2, 0, 2) for x in (-2, 0, 2)]
 
 
-# --- arithmetic
-
-
-def test_the_samples_most_like_a_class():
+def test_arithmetic_adds_means_of_the_samples_most_like_a_class():
     logits = torch.tensor([[0.0, 3.0], [0.0, 9.0], [5.0, 4.9], [0.0, 4.0], [0.0, 4.0]])
     assert latents.most_like(logits, 1, 3) == [1, 3, 4]  # ties in their order; number 2 looks like class 0
     assert latents.most_like(logits, 1, 9) == [1, 3, 4, 0]
     assert latents.most_like(logits, 0, 3) == [2]
-
-
-def test_arithmetic_adds_means():
     a, b, c = torch.tensor([[1.0, 3], [3, 5]]), torch.tensor([[1.0, 1]]), torch.tensor([[0.0, 2], [4, 4]])
     assert latents.analogy(a, b, c).tolist() == [3.0, 6.0]
 
 
-def test_noise_about_a_latent_is_uniform_and_repeatable():
-    z = torch.full((1000,), 5.0)
-    around = latents.nearby(z, 8, 0.25, seed=0)
+def test_noise_about_a_latent_is_uniform():
+    around = latents.nearby(torch.full((1000,), 5.0), 8, 0.25, seed=0)
     assert around.shape == (8, 1000)
     assert (around - 5).abs().max() <= 0.25
     assert (around - 5).std().item() == pytest.approx(0.5 / math.sqrt(12), abs=0.003)
-    assert torch.equal(latents.nearby(z, 8, 0.25, seed=0), around)

@@ -20,17 +20,16 @@ from tests.conftest import networks
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def tiny_generator(name: str = "dcgan", channels: int = 1) -> nn.Module:
-    generator = build_generator(Shape(channels, 16), networks(name=name, latent=8, width=4), seed=0)
+def tiny_generator(name: str = "dcgan") -> nn.Module:
+    generator = build_generator(Shape(3, 16), networks(name=name, latent=8, width=4), seed=0)
     generator(torch.randn(16, 8))  # BatchNorm's running statistics are no longer the initial ones
     return generator.eval()
 
 
 def test_latents_of_a_purpose_are_fixed_and_standard_normal() -> None:
-    torch.manual_seed(123)
     first = sampling.inputs(2000, Prior(100), "report").z
     torch.manual_seed(456)
-    for count in (1, 7, 16, 33, 2000):  # the first ones do not depend on how many follow
+    for count in (1, 7, 2000):  # the first ones do not depend on how many follow
         assert torch.equal(sampling.inputs(count, Prior(100), "report").z, first[:count])
     n = first.numel()
     assert abs(first.mean().item()) < 4 / n**0.5
@@ -42,8 +41,6 @@ def test_purposes_and_training_share_no_latents() -> None:
     drawn += [seeds.normal((64, 8), seed, "latents", 0) for seed in range(5)]
     rows = [row for z in drawn for row in map(tuple, z.tolist())]
     assert len(set(rows)) == len(rows)
-    with pytest.raises(KeyError):
-        sampling.inputs(1, Prior(8), "other")
 
 
 def test_generate_rounds_and_clamps_the_networks_output() -> None:
@@ -59,27 +56,17 @@ def test_generate_rounds_and_clamps_the_networks_output() -> None:
     assert images.flatten().tolist() == [0, 0, 255, 255, 128, 191, 127, 140]
 
 
-def test_generate_does_not_depend_on_the_batch() -> None:
+@pytest.mark.parametrize("batch", [1, 5, 500])
+def test_generate_draws_what_the_network_draws_and_leaves_it_as_it_was(batch: int) -> None:
     generator, z = tiny_generator(), torch.randn(23, 8)
+    before, rng = copy.deepcopy(generator.state_dict()), torch.get_rng_state()
+    found = sampling.generate(generator, z, batch)
+    assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), rng)
     with torch.no_grad():
         expected = ((generator(z).double() + 1) / 2 * 255).round()
-    for batch in (1, 5, 23, 500):
-        found = sampling.generate(generator, z, batch)
-        assert found.shape == (23, 1, 16, 16)
-        assert (found.double() - expected).abs().max() <= 1  # a rounding tie may fall either way
-        assert (found == expected).double().mean() > 0.999
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_generate_leaves_the_generator_as_it_was(name: str) -> None:
-    generator = tiny_generator(name)
-    before = copy.deepcopy(generator.state_dict())
-    rng = torch.get_rng_state()
-    sampling.generate(generator, torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
-    assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
-    assert not any(module.training for module in generator.modules())
-    assert all(p.requires_grad and p.grad is None for p in generator.parameters())
-    assert torch.equal(torch.get_rng_state(), rng)
+    assert (found.double() - expected).abs().max() <= 1  # a rounding tie may fall either way
+    assert (found == expected).double().mean() > 0.999
 
 
 def test_generate_refuses_training_mode_and_a_diverged_generator() -> None:
@@ -93,10 +80,9 @@ def test_generate_refuses_training_mode_and_a_diverged_generator() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("channels", [1, 3])
-def test_a_saved_generator_draws_the_same_images(name: str, channels: int, tmp_path: Path) -> None:
-    generator, z = tiny_generator(name, channels), torch.randn(6, 8)
-    about = {"shape": [channels, 16], "networks": {"name": name, "latent": 8, "width": 4}, "images": 5}
+def test_a_saved_generator_draws_the_same_images(name: str, tmp_path: Path) -> None:
+    generator, z = tiny_generator(name), torch.randn(6, 8)
+    about = {"shape": [3, 16], "networks": {"name": name, "latent": 8, "width": 4}, "images": 5}
     save_weights(tmp_path / "g.safetensors", generator.state_dict(), about)
     loaded, description = sampling.load_generator(tmp_path / "g.safetensors", torch.device("cpu"))
     assert description == about
@@ -108,7 +94,7 @@ def test_a_file_that_is_no_generator_is_an_input_error(tmp_path: Path) -> None:
     generator, file = tiny_generator(), tmp_path / "g.safetensors"
     with pytest.raises(InputError, match="no file"):
         sampling.load_generator(file, torch.device("cpu"))
-    good = {"shape": [1, 16], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
+    good = {"shape": [3, 16], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
     for about in (
         {},
         good | {"networks": {"name": "gone", "latent": 8, "width": 4}},
@@ -118,9 +104,6 @@ def test_a_file_that_is_no_generator_is_an_input_error(tmp_path: Path) -> None:
         save_weights(file, generator.state_dict(), about)
         with pytest.raises(InputError):
             sampling.load_generator(file, torch.device("cpu"))
-
-
-# pictures
 
 
 def test_a_picture_shows_the_images_in_rows(tmp_path: Path) -> None:
