@@ -15,8 +15,6 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
-from gans.compute.precision import has_tiles
-
 KERNEL, STRIDE, PADDING = 4, 2, 1  # DCGAN's: (n, c, 2h, 2w) <-> (n, k, h, w)
 
 
@@ -28,12 +26,13 @@ def by_product(x: Tensor, channels: int, side: int) -> bool:
         channels: of the side that has fewer.
         side: of the smaller maps, in pixels.
     """
-    return has_tiles(x.device) and lowered(x.device.type) and pays(channels, side)
+    lowered = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return lowered and x.device.type == "cpu" and has_tiles() and pays(channels, side)
 
 
-def lowered(device: str) -> bool:
-    """Whether autocast makes convolutions on this type of device bfloat16 at the moment."""
-    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+def has_tiles() -> bool:
+    """Whether the CPU multiplies tiles of bfloat16 matrices (AMX)."""
+    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def pays(channels: int, side: int) -> bool:

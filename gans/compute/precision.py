@@ -20,35 +20,34 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from gans.compute import bfloat16
 from gans.errors import InputError
 from gans.schema import Precision, Settled
 
 
 class Measured(Protocol):
-    """The precisions that were measured to be faster, at equal scores; a `gans.models.Model` has them."""
+    """The precisions that were measured to give equal scores; a `gans.models.Model` has them."""
 
     @property
     def bf16(self) -> bool:
-        """Whether bf16 is, on CPUs with matrix tiles."""
+        """Whether bf16 gives equal scores on CPUs."""
 
     @property
     def cuda(self) -> Literal["bf16", "tf32"] | None:
-        """Which one is, on CUDA."""
+        """Which one does so on CUDA, and is faster."""
 
 
 def resolve(setting: Precision, device: torch.device, networks: Measured) -> Settled:
-    """The precision to train in: `auto` becomes a lower one where that was measured to be faster, else float32.
+    """The precision to train in: `auto` becomes a lower one where that is faster at equal scores, else float32.
 
-    On CPUs with matrix tiles bf16 is faster (benchmarks/speed/results), with the scores of float32 within the
-    noise of seeds (reports/results/compare; widths up to 48). With bfloat16 products of vectors only, it depends
-    on the CPU (docs/speed-log.md). On CUDA the model's own is taken, if the GPU has it
-    (reports/results/h200/compare).
+    For equal scores there is evidence by model: reports/results/compare on CPUs (widths up to 48),
+    reports/results/h200/compare on CUDA. Whether bf16 is faster on this CPU a trial says.
     """
     if setting != "auto":
         return setting
     if device.type == "cuda":
         return networks.cuda if networks.cuda and is_ampere(device) else "float32"
-    return "bf16" if networks.bf16 and has_tiles(device) else "float32"
+    return "bf16" if networks.bf16 and device.type == "cpu" and bfloat16.faster() else "float32"
 
 
 def unmeasured(setting: Precision, device: torch.device, networks: Measured) -> bool:
@@ -71,20 +70,12 @@ def require(precision: Settled, device: torch.device) -> None:
 
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 products are computed by the hardware."""
-    if device.type == "cuda":
-        return is_ampere(device)
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return is_ampere(device) if device.type == "cuda" else bfloat16.here()
 
 
 def is_ampere(device: torch.device) -> bool:
     """Whether a CUDA device has the cores for bfloat16 and TensorFloat-32: from compute capability 8.0 on."""
     return torch.cuda.get_device_capability(device) >= (8, 0)
-
-
-def has_tiles(device: torch.device) -> bool:
-    """Whether this is a CPU that multiplies tiles of bfloat16 matrices (AMX)."""
-    return device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def computing(network: nn.Module, precision: Settled) -> nn.Module:

@@ -38,7 +38,7 @@ class Model:
             it is called with images and labels, and maps them to logits (n,) (Miyato & Koyama 2018).
         recipe: settings laid over the defaults of `gans.config`: the paper's, or others that work.
         space: what `make sweep` searches, in the notation of `sweeps.space`; empty: learning rates and width.
-        bf16: whether it was measured to train in bfloat16 to equal scores on CPUs where that is faster.
+        bf16: whether it was measured to train in bfloat16 to equal scores on CPUs.
         cuda: the precision that was measured to do so on CUDA; None: nothing was measured.
         about: what it is, in one line of `gans config`.
     """

@@ -1,0 +1,70 @@
+"""bfloat16 on this CPU: whether it has the arithmetic, and whether that is faster, by a trial."""
+
+from __future__ import annotations
+
+import platform
+import time
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+
+from gans import files
+from gans.compute import convolutions
+
+ROUNDS = 5  # of each, by turns; the fastest counts, so that other work on the machine does not
+LEAST = 1.1  # times as fast as float32
+BATCH, SIDE, WIDTH = 32, 32, 32  # of a small DCGAN's discriminator
+
+
+def here() -> bool:
+    """Whether the CPU multiplies numbers of bfloat16."""
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+@cache
+def faster() -> bool:
+    """Whether networks train faster in bfloat16 than in float32.
+
+    By a trial of a fraction of a second; it is kept with the data, for this processor and version of torch.
+    """
+    if not here():
+        return False
+    processor = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
+    name = f"{files.slug(f'{processor}-torch-{torch.__version__}')}.safetensors"
+    paths = [folder / name for folder in files.caches("precision")]
+    kept = files.cache_read(paths, "the trial is repeated")
+    seconds = kept[0] if kept else tried()
+    if not kept:
+        files.cache_write(paths, seconds, {})
+    return bool(seconds["float32"] > LEAST * seconds["bf16"])
+
+
+@torch.random.fork_rng(devices=())
+def tried() -> dict[str, Tensor]:
+    """Seconds that the gradients of some convolutions take, by precision: ()."""
+    network = nn.Sequential(*(_Halve(n, 2 * n) for n in (WIDTH, 2 * WIDTH, 4 * WIDTH)))
+    network.to(memory_format=torch.channels_last)
+    images = torch.randn(BATCH, WIDTH, SIDE, SIDE).to(memory_format=torch.channels_last)
+    found: dict[str, list[float]] = {"float32": [], "bf16": []}
+    for _ in range(1 + ROUNDS):
+        for kind, seconds in found.items():
+            since = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
+                score = network(images).float().sum()
+            torch.autograd.grad(score, list(network.parameters()))
+            seconds.append(time.perf_counter() - since)
+    return {kind: torch.tensor(min(seconds[1:])) for kind, seconds in found.items()}
+
+
+class _Halve(nn.Conv2d):
+    """As `gans.models.layers.Halve`, which stands above this room, and a ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 4, stride=2, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if convolutions.by_product(x, self.in_channels, x.shape[-1] // 2):
+            return convolutions.halve(x.bfloat16(), self.weight.bfloat16(), None).relu()
+        return super().forward(x).relu()
