@@ -7,7 +7,7 @@ import json
 import math
 import reprlib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
@@ -49,8 +49,8 @@ Often = Annotated[int, Field(ge=1, le=100_000)]  # times in a run
 Images = Annotated[int, Field(ge=100, le=1_000_000)]  # generated for a score
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Side = Literal[16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
-Rate = Annotated[float, Field(gt=0, lt=10, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, lt=10)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Settings(BaseModel):
@@ -76,10 +76,6 @@ def network_config(table: Mapping[str, Any]) -> type[NetworkConfig]:
     if name not in MODELS:
         raise unknown("network", name, MODELS)
     return MODELS[name].config
-
-
-def _networks(value: Any) -> Any:
-    return network_config(value).model_validate(value) if isinstance(value, Mapping) else value
 
 
 class UpdateConfig(Settings):
@@ -130,11 +126,7 @@ class FLGANConfig(ShardedConfig):
     """N whole GANs on N shards, averaged in rounds (1811.03850)."""
 
     average_epochs: float = Field(
-        1.0,
-        ge=1e-6,
-        le=1e6,
-        allow_inf_nan=False,
-        description="E: epochs over a shard between two rounds of averaging",
+        1.0, ge=1e-6, le=1e6, description="E: epochs over a shard between two rounds of averaging"
     )
 
 
@@ -154,8 +146,11 @@ def update_config(table: Mapping[str, Any]) -> type[UpdateConfig]:
     return UPDATES[rule] if rule in UPDATES else getattr(RULES[rule], "config", UpdateConfig)
 
 
-def _update(value: Any) -> Any:
-    return update_config(value).model_validate(value) if isinstance(value, Mapping) else value
+def _as(kind: Callable[[Mapping[str, Any]], type[Settings]]) -> BeforeValidator:
+    """A table becomes the part that it names."""
+    return BeforeValidator(
+        lambda value: kind(value).model_validate(value) if isinstance(value, Mapping) else value
+    )
 
 
 class LossConfig(Settings):
@@ -200,13 +195,9 @@ class AnnealConfig(Settings):
     """Where settings move to while the budget is spent; at 1, the default, they stay what they are."""
 
     shape: Literal["linear", "cosine"] = Field("linear", description="of the way there: linear or cosine")
-    lr: float = Field(
-        1.0, ge=0, le=100, allow_inf_nan=False, description="what both learning rates are multiplied by in the end"
-    )
+    lr: float = Field(1.0, ge=0, le=100, description="what both learning rates are multiplied by in the end")
     beta2: float = Field(1.0, ge=1e-6, le=1, description="adam only: what 1 - beta2 is multiplied by in the end")
-    penalty: float = Field(
-        1.0, ge=0, le=100, allow_inf_nan=False, description="what gradient penalties are multiplied by in the end"
-    )
+    penalty: float = Field(1.0, ge=0, le=100, description="what gradient penalties are multiplied by in the end")
 
     @property
     def moves(self) -> bool:
@@ -219,8 +210,7 @@ class EMAConfig(Settings):
         10.0,
         ge=0,
         le=MOST_KIMG,
-        allow_inf_nan=False,
-        description="half-life of the generator's weight average, in kimg; 0 scores the raw weights",
+        description="half-life of the average of weights, in kimg; 0 scores the raw weights",
     )
 
 
@@ -255,7 +245,6 @@ class Experiment(Settings):
         1.0,
         gt=0,
         le=1,
-        allow_inf_nan=False,
         description="share of the training images that are trained on, of each class alike, the same for every "
         "seed; scores compare with all of them",
     )
@@ -272,10 +261,10 @@ class Experiment(Settings):
         description="of the networks in training: float32; tf32 (CUDA); bf16, where the device has it; "
         "auto: bf16 where that was measured to be faster at equal scores, else float32",
     )
-    networks: Annotated[SerializeAsAny[NetworkConfig], BeforeValidator(_networks)] = Field(
-        default_factory=lambda: _networks({})
+    networks: Annotated[SerializeAsAny[NetworkConfig], _as(network_config)] = Field(
+        default_factory=lambda: network_config({})()
     )
-    update: Annotated[SerializeAsAny[UpdateConfig], BeforeValidator(_update)] = TwoPlayerConfig()
+    update: Annotated[SerializeAsAny[UpdateConfig], _as(update_config)] = TwoPlayerConfig()
     labels: Literal["data", "uniform"] = Field(
         "data",
         description="conditional networks only: classes are drawn by their shares of the training images (data), "
@@ -423,14 +412,10 @@ def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def experiment(*tables: Mapping[str, Any], where: str = "the experiment") -> Experiment:
-    """The validated experiment that the merged tables describe.
-
-    Args:
-        tables: partial experiments; the later ones win.
-        where: the file or command line that error messages name.
+    """The validated experiment that partial ones describe, of which the later ones win.
 
     Raises:
-        InputError: naming the key, `where`, and the nearest valid key or the accepted values.
+        InputError: naming the key, the file or command line `where`, and the nearest valid key or value.
     """
     merged = merge(*tables)
     try:

@@ -26,7 +26,7 @@ class Stopped(Exception):
 
 
 def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> InputError:
-    """The error for a name that is not among `known`; it offers the nearest one. In a file it may be no string."""
+    """The error for a name that is not among `known`; it offers the nearest one."""
     known = sorted(known)
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
@@ -55,20 +55,16 @@ def exit_code(command: Callable[[], int]) -> int:
     try:
         return command()
     except InputError as error:
-        return complain(str(error))
+        message = str(error)
     except BrokenPipeError:  # the reader of the output, `head` for one, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # drop the rest of the output
         return 128 + signal.SIGPIPE
     except OSError as error:  # no permission, no space left, ...
-        return complain(system(error))
+        message = system(error)
     except KeyboardInterrupt:
         print("interrupted: finished cells are kept; the same command goes on from here", file=sys.stderr)
         return 130
-
-
-def complain(message: str) -> int:
-    """Print one line on stderr; return the exit code."""
-    print(f"error: {masked(printable(' '.join(message.split(chr(10)))))}", file=sys.stderr)
+    print(f"error: {masked(printable(message.replace(chr(10), ' ')))}", file=sys.stderr)
     return 2
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from itertools import chain, count
+from contextlib import suppress
 from pathlib import Path
 
 from gans.errors import InputError
@@ -24,29 +24,17 @@ def free(folder: Path, stem: str, *suffixes: str) -> tuple[Path, ...]:
 
     They are made, empty, so that no other process takes the same names.
     """
-    for name in chain([stem], (f"{stem}-{number}" for number in count(2))):
+    folder.mkdir(parents=True, exist_ok=True)
+    number, name = 1, stem
+    while True:
         paths = tuple(folder / f"{name}{suffix}" for suffix in suffixes)
-        if not any(map(os.path.lexists, paths)):
-            try:
+        with suppress(FileExistsError):  # another process may be faster
+            if not any(map(os.path.lexists, paths)):
                 for path in paths:
-                    claim(path)
-            except InputError:  # another process was faster
-                continue
-            return paths
-    raise AssertionError("numbers do not end")
-
-
-def claim(path: Path) -> None:
-    """Make an empty file.
-
-    Raises:
-        InputError: there is one of this name.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        path.touch(exist_ok=False)
-    except FileExistsError:
-        raise taken(path) from None
+                    path.touch(exist_ok=False)
+                return paths
+        number += 1
+        name = f"{stem}-{number}"
 
 
 def taken(path: Path) -> InputError:

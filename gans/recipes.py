@@ -1,12 +1,11 @@
 """Recipes: settings laid over the defaults of `gans.config` by name, and what a sweep searches around them.
 
-A model's recipe is in the model's file. Here are the recipes of update rules, and what search spaces share, in the
-notation of `sweeps.space`.
+A model's recipe is in its file; here are those of update rules, and what search spaces share (see `sweeps.space`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +49,13 @@ def search_space(
     }
 
 
+# Hardy et al. 2019, section V: b = 10, N = 10, E = 1, k = 1
+HARDY = {"networks": {"name": "dcgan", "latent": 100, "width": 128}, "batch": 10}
 WORKERS = {"choices": [0.5, 1, 2], "relative": True}
 RULE_RECIPES = {
-    # Hardy et al. 2019, section V: b = 10, N = 10, E = 1, k = 1
     "mdgan": Recipe(
         {
-            "networks": {"name": "dcgan", "latent": 100, "width": 128},
-            "batch": 10,
+            **HARDY,
             "update": {"rule": "mdgan", "workers": 10, "batches": 1, "d_steps": 1, "swap_epochs": 1.0},
         },
         search_space(
@@ -71,11 +70,7 @@ RULE_RECIPES = {
     ),
     # the same paper's baseline: whole GANs, averaged every epoch
     "fl-gan": Recipe(
-        {
-            "networks": {"name": "dcgan", "latent": 100, "width": 128},
-            "batch": 10,
-            "update": {"rule": "fl-gan", "workers": 10, "d_steps": 1, "average_epochs": 1.0},
-        },
+        {**HARDY, "update": {"rule": "fl-gan", "workers": 10, "d_steps": 1, "average_epochs": 1.0}},
         search_space(
             update={
                 "workers": WORKERS,
@@ -134,16 +129,14 @@ def recipe(name: str, where: str = "") -> Recipe:
         raise unknown("model", name, RECIPES, where)
     model = MODELS[name]
     networks = {**model.recipe.get("networks", {}), "name": name}
-    space = model.space or usual_space(model.config.model_fields)
+    space = model.space or search_space()
+    if not model.space and "width" not in model.config.model_fields:
+        del space["networks"]
     return Recipe({**model.recipe, "networks": networks}, space, model.about)
 
 
 def conditional(name: str) -> Recipe:
-    """The recipe of this name with class-conditional networks.
-
-    Raises:
-        InputError: the model has no such form.
-    """
+    """The recipe of this name with class-conditional networks; an InputError if the model has no such form."""
     plain = recipe(name)
     networks = {**plain.settings["networks"], "conditional": True}
     way, space = MODELS[networks["name"]].conditional, dict(plain.space)
@@ -152,9 +145,3 @@ def conditional(name: str) -> Recipe:
     if way == "auxiliary":
         space["loss"] = {**space["loss"], "auxiliary": AUXILIARY}
     return Recipe({**plain.settings, "networks": networks}, space, f"{name} with classes: {WAYS[way]}")
-
-
-def usual_space(hyperparameters: Container[str]) -> dict[str, Any]:
-    """The search space of a model without one: its width only if it has one."""
-    space = search_space()
-    return space if "width" in hyperparameters else {k: v for k, v in space.items() if k != "networks"}

@@ -42,11 +42,7 @@ def allowed() -> list[str]:
 
 
 def allow(*names: str) -> None:
-    """Let this process, and those that it starts, import modules or parts that the user named.
-
-    Raises:
-        InputError: a name is neither `package.module` nor `package.module:Name`.
-    """
+    """Let this process, and those that it starts, import modules or parts that the user named."""
     for name in names:
         if not re.fullmatch(rf"{MODULE}|{PLUGIN.pattern}", name):
             raise InputError(f"'{name}' names no module; write --plugin package.module")
@@ -108,11 +104,7 @@ class Registry(Mapping[str, Any]):
         self.instance, self.subclass = instance, subclass
 
     def __getitem__(self, name: str) -> Any:
-        """The part of this name, imported.
-
-        Raises:
-            InputError: there is none of this name, its module cannot be imported, or it is something else.
-        """
+        """The part of this name, imported; an InputError if there is none or it is something else."""
         found = load(self.kind, self.target(name))
         if name in self.entries:
             return found
@@ -131,11 +123,7 @@ class Registry(Mapping[str, Any]):
 
     @contextmanager
     def calling(self, name: str) -> Iterator[None]:
-        """Within, a part is called; what one from outside raises, `sys.exit` too, becomes one line.
-
-        Raises:
-            InputError: with the exception, and the file and line of the part that raised it.
-        """
+        """Within, a part is called; what one from outside raises, `sys.exit` too, becomes one line."""
         try:
             yield
         except InputError:
@@ -198,11 +186,7 @@ def installed(group: str) -> dict[str, str]:
 
 
 def load(kind: str, target: str) -> Any:
-    """The object `package.module:Name`.
-
-    Raises:
-        InputError: it cannot be imported.
-    """
+    """The object `package.module:Name`; an InputError if it cannot be imported."""
     module, _, name = target.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # a script's own folder stands there in place of the working directory

@@ -52,11 +52,7 @@ def generator(seed: int, *labels: int | str, device: torch.device | str = "cpu")
 
 @contextmanager
 def forked(seed: int | None = None) -> Iterator[None]:
-    """torch's global random state on the CPU for this block and thread alone; it is put back afterwards.
-
-    Args:
-        seed: what the block starts from; None: from wherever the state is.
-    """
+    """torch's global random state on the CPU, for this block and thread alone, from a seed if there is one."""
     with _GLOBAL, torch.random.fork_rng(devices=[]):
         if seed is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would move the GPUs' states too

@@ -65,39 +65,27 @@ IMAGES = "torch.zeros(len(x), 1, 16, 16)"
 # what stands in the file, the words of a command, what it says; the file's name is `mine`, its part `PART`
 MODELS = [
     ("PART = print", "mine:PART is a function, not a gans.models.Model"),
-    ("PART = 3", "mine:PART is an int, not a gans.models.Model"),
-    ("PART = None", "mine:PART is None, not a gans.models.Model"),
-    ("PART = GAN.config", "mine:PART is a class, not a gans.models.Model"),
     (
         "PART = Model(dict, print, print)",
         "config of a Model is a class, not a subclass of NetworkConfig (mine.py:",
     ),
     ("PART = replace(GAN, recipe=[1])", "recipe of a Model is a list, not a table (mine.py:"),
-    ("PART = replace(GAN, generator=3)", "generator of a Model is an int, not a function (mine.py:"),
     ("PART = replace(GAN, conditional='yes')", "conditional of a Model is 'yes', not"),
     ("PART = draws(lambda x: None)", "mine:PART: its generator gives None, not float32 (2, 1, 16, 16)"),
-    ("PART = draws(lambda x: x)", "mine:PART: its generator gives float32 (2, 100), not float32 (2, 1, 16, 16)"),
-    (f"PART = draws(lambda x: {IMAGES}.double())", "gives float64 (2, 1, 16, 16), not float32 (2, 1, 16, 16)"),
     (f"PART = draws(lambda x: {IMAGES}.to(torch.int8))", "its generator gives int8 (2, 1, 16, 16), not float32"),
     (f"PART = draws(lambda x: {IMAGES} / 0)", "its generator gives numbers that are not finite, not float32"),
     (f"PART = draws(lambda x: {IMAGES} + 2)", "its generator's pixels reach 2, not 1; end it with Tanh"),
     ("PART = draws(lambda x: 1 / 0)", "mine:PART: ZeroDivisionError: division by zero (mine.py:"),
     ("PART = draws(exits)", "mine:PART: sys.exit(3) (mine.py:"),
-    ("PART = replace(GAN, generator=exits)", "mine:PART: sys.exit(3) (mine.py:"),
     ("PART = judges(lambda x: x)", "its discriminator gives float32 (2, 1, 16, 16), not float32 (2,)"),
-    ("PART = judges(lambda x: [0.0])", "its discriminator gives a list, not float32 (2,)"),
     ("sys.exit('no')", "cannot be imported: sys.exit('no') (mine.py:"),
     ("raise RuntimeError('x\\ny')", "cannot be imported: RuntimeError: x (mine.py:"),
     ("def f(:", "cannot be imported: SyntaxError: invalid syntax (mine.py:"),
-    ("import nowhere", "cannot be imported: No module named 'nowhere'"),
     ("", "mine has no PART; correct the name behind the colon"),
 ]
 DATASETS = [
     ("PART = 3", "mine:PART is an int, not a function"),
     ("PART = lambda root: None", "mine:PART gives None, not a gans.data.images.Source"),
-    ("PART = lambda: None", "mine:PART: TypeError: <lambda>() takes 0 positional arguments but 1 was given"),
-    ("PART = exits", "mine:PART: sys.exit(3) (mine.py:"),
-    ("PART = lambda root: source(shape=(16, 16))", "has training images of uint8 (120, 16, 16)"),
     (
         "PART = lambda root: source(shape=(2, 16, 16))",
         "images of uint8 (120, 2, 16, 16)",
@@ -108,16 +96,11 @@ DATASETS = [
         "PART = lambda root: source(torch.arange(7))",
         "labels of int64 (7,), not int64 (120,)",
     ),
-    (
-        "PART = lambda root: source(torch.zeros(120))",
-        "labels of float32 (120,), not int64",
-    ),
     ("PART = lambda root: source(count=0)", "has training images of uint8 (0, 1, 16, 16)"),
 ]
 LOSSES = [
     ("from json import dumps as PART", "mine:PART is a function, not a gans.training.two_player.Loss"),
     ("PART = Loss(lambda r, f: r, lambda f: f.mean())", "mine:PART: d_loss gives float32 (2,), not float32 ()"),
-    ("PART = Loss(lambda r, f: r.mean(), lambda f: 1.0)", "mine:PART: g_loss gives a float, not float32 ()"),
     (
         "PART = Loss(lambda r: r, lambda f: f.mean())",
         "mine:PART: TypeError: <lambda>() takes 1",
@@ -125,7 +108,6 @@ LOSSES = [
 ]
 RULES = [
     ("PART = print", "mine:PART is a function, not a subclass of gans.training.updates.Update"),
-    ("PART = dict", "mine:PART is a class, not a subclass of gans.training.updates.Update"),
     (
         "class PART(Update):\n    @classmethod\n    def check(cls, *given): raise KeyError('x')",
         "mine:PART: KeyError: 'x' (mine.py:",
@@ -134,12 +116,9 @@ RULES = [
 EXTRACTORS = [
     ("PART = 3", "mine:PART is an int, not a function"),
     ("PART = lambda: None", "mine:PART gives None, not a gans.fidelity.Extractor"),
-    ("PART = exits", "mine:PART: sys.exit(3) (mine.py:"),
-    ("PART = lambda: extractor(lambda x: x)", "mine:PART: "),
     ("PART = lambda: extractor(lambda x: (x[:, 0, 0], 0))", "features are uint8 (2, 32), not float32 (2, ...)"),
 ]
 METRICS = [
-    ("PART = 3", "mine:PART is an int, not a gans.fidelity.metric.Metric"),
     ("PART = Metric('m', 'v', '', lambda it: 3)", "mine:PART gives an int, not a gans.fidelity.Measured"),
     ("PART = Metric('m', 'v', '', lambda it: 1 / 0)", "mine:PART: ZeroDivisionError: division by zero (mine.py:"),
 ]

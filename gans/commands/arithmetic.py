@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from gans.commands.artist import MOST, Artist, Picture
+from gans.commands.draw import MOST, Artist, Drawing
 from gans.commands.options import flat, option
 from gans.errors import InputError, unknown
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @flat
 @dataclass(frozen=True, kw_only=True)
-class Arithmetic(Picture):
+class Arithmetic(Drawing):
     a: Annotated[str, option("a class's name, or latents: 0:3,0:17,0:40", metavar="CLASS")]
     b: Annotated[str, option("likewise", metavar="CLASS")]
     c: Annotated[str, option("likewise", metavar="CLASS")]
@@ -39,65 +39,53 @@ def arithmetic(options: Arithmetic) -> int:
     from gans.generate import latents
     from gans.pictures.strips import Term, strip
 
-    names = {"a": options.a, "b": options.b, "c": options.c}
-    found = choose(names, options, artist)
-    z = {name: latents.chosen(own, artist.latent) for name, own in found.items()}
-    terms = [Term(names[name], artist.draw(own), artist.draw(own.mean(dim=0)[None])[0]) for name, own in z.items()]
-    result = latents.analogy(z["a"], z["b"], z["c"])
+    found = choose((options.a, options.b, options.c), options, artist)
+    z = [latents.chosen(own, artist.latent) for _, own in found]
+    terms = [
+        Term(name, artist.draw(own), artist.draw(own.mean(dim=0)[None])[0])
+        for (name, _), own in zip(found, z, strict=True)
+    ]
+    result = latents.analogy(*z)
     around = artist.draw(latents.nearby(result, 8, options.noise, options.seed))
     drawn = strip(terms, artist.draw(result[None])[0], around)
-    for name, own in found.items():
-        print(f"{name} = {names[name]}: {','.join(own)}")
+    for letter, (name, own) in zip("abc", found, strict=True):
+        print(f"{letter} = {name}: {','.join(own)}")
     options.save(drawn, "arithmetic", "a - b + c")
     return 0
 
 
-def choose(terms: dict[str, str], options: Arithmetic, artist: Artist) -> dict[str, list[str]]:
-    """The latents of each term, as SEED:INDEX: those given, or those of samples that look most like its class."""
+def choose(terms: Sequence[str], options: Arithmetic, artist: Artist) -> list[tuple[str, list[str]]]:
+    """Each term with its latents, as SEED:INDEX: those given, or of samples that look most like its class."""
     from gans.generate import latents
 
-    given = {name: term.split(",") for name, term in terms.items() if ":" in term}
-    if len(given) == len(terms):
-        return given
+    if all(":" in term for term in terms):
+        return [(term, term.split(",")) for term in terms]
     if artist.prior.classes:
         raise InputError(
             f"{artist.name} gets the class apart from its latents, which hold none to add up; draw one with "
             "`gans sample --class`, or name latents in place of classes: --a 0:3,0:17"
         )
     classes, classify = classifier(artist.about)
-    wanted = {name: class_index(term, classes) for name, term in terms.items() if name not in given}
-    among = options.among
-    logits = classify(artist.draw(latents.draw(among, artist.latent, options.seed)))
-    for name, index in wanted.items():
-        rows = latents.most_like(logits, index, options.examples)
+    for term in terms:
+        if ":" not in term and term not in classes:
+            raise unknown("class", term, classes)
+    logits = classify(artist.draw(latents.draw(options.among, artist.latent, options.seed)))
+
+    def like(name: str) -> list[str]:
+        rows = latents.most_like(logits, classes.index(name), options.examples)
         if len(rows) < options.examples:
             raise InputError(
-                f"only {len(rows)} of {among} samples look like class '{classes[index]}', "
-                f"{options.examples} are wanted; raise --among or lower --examples"
+                f"only {len(rows)} of {options.among} samples look like class '{name}', {options.examples} are "
+                "wanted; raise --among or lower --examples"
             )
-        given[name] = [f"{options.seed}:{row}" for row in rows]
-    return {name: given[name] for name in terms}
+        return [f"{options.seed}:{row}" for row in rows]
 
-
-def class_index(name: str, classes: Sequence[str]) -> int:
-    """The index of a class, by its name, or else by its name in another case.
-
-    Raises:
-        InputError: there is none of this name.
-    """
-    if name in classes:
-        return classes.index(name)
-    lower = [known.lower() for known in classes]
-    if name.lower() not in lower:
-        raise unknown("class", name, classes)
-    return lower.index(name.lower())
+    return [(term, term.split(",") if ":" in term else like(term)) for term in terms]
 
 
 def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor], Tensor]]:
-    """The pinned classifier of the data set that a generator was trained on, and the names of its classes.
-
-    The names are those on its card; without any, numbers. It maps uint8 images (n, channels, side, side) to
-    logits (n, classes).
+    """The classifier of the data set that a generator was trained on: the names of its classes, those on its card
+    or numbers, and what maps uint8 images (n, channels, side, side) to logits (n, classes).
 
     Raises:
         InputError: the data set has no classifier of its own, or cannot be had.

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import get_args
 
 from gans.errors import InputError, unknown
 from gans.files import expand
-from gans.places import taken
 from gans.recipes import RECIPES, known
 from gans.registry import DATASETS
 from gans.schema import Where
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 FOLDER = "folder:"
-
-
-@contextmanager
-def drawing(name: object) -> Iterator[None]:
-    """A generator that has diverged, and so draws NaN, is bad input."""
-    try:
-        yield
-    except FloatingPointError as error:
-        raise InputError(f"{name}: {error}") from None
 
 
 def device(name: str) -> str:
@@ -60,14 +46,3 @@ def dataset(name: str) -> str:
     elif name and name not in DATASETS:
         raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
     return name
-
-
-def writable(paths: Iterable[Path], known: Sequence[str], force: bool) -> None:
-    """Refuse, before anything is drawn, a file of another kind or, without force, one that is there."""
-    for path in paths:
-        if path.suffix.lower() not in known:
-            raise InputError(f"--output {path}: '{path.suffix}' is not a kind to write; take {' or '.join(known)}")
-        if path.absolute().parts[1] in ("dev", "proc", "sys"):
-            raise InputError(f"--output {path}: this is no folder for files; name another")
-        if os.path.lexists(path) and not force:
-            raise taken(path)

@@ -26,9 +26,9 @@ COMMANDS = {
     "sweep-report": ("sweeps.commands:sweep_report", "Write the pages of all sweeps again."),
     "compare": ("reports.compare:compare", "Set two tracked matrices side by side: scores, and what differs."),
     "train": ("gans.commands.train:train", "Train one model on one data set, tracked in MLflow."),
-    "sample": ("gans.commands.sample:sample", "Draw images from a trained generator."),
-    "interpolate": ("gans.commands.interpolate:interpolate", "Go from latent to latent: a strip, GIF or video."),
-    "walk": ("gans.commands.walk:walk", "Draw a plane of latent space as a grid."),
+    "sample": ("gans.commands.draw:sample", "Draw images from a trained generator."),
+    "interpolate": ("gans.commands.draw:interpolate", "Go from latent to latent: a strip, GIF or video."),
+    "walk": ("gans.commands.draw:walk", "Draw a plane of latent space as a grid."),
     "arithmetic": ("gans.commands.arithmetic:arithmetic", "Draw a - b + c of the mean latents of classes."),
     "score": ("gans.commands.score:score", "Score images, or a trained generator, against a data set."),
     "zoo": ("gans.commands.zoo:zoo", "List trained generators, draw from one, or add some."),
@@ -37,10 +37,7 @@ COMMANDS = {
     "config": ("gans.commands.config:config", "List the recipes or, of one of them, every setting."),
     "sync": ("gans.commands.sync:sync", "Bring to the tracking store what it has missed of runs."),
     "ui": ("gans.commands.ui:ui", "Open the MLflow UI on this machine."),
-    "speed": (
-        "benchmarks.speed.commands:speed",
-        "Compare the speed of training with tutorials.",
-    ),
+    "speed": ("benchmarks.speed.commands:speed", "Compare the speed of training with tutorials."),
     "gpu": ("benchmarks.speed.commands:gpu", "Measure speed on a GPU, and compare it with the goals."),
     "sensitivity": ("benchmarks.commands:sensitivity", "Draw how each metric reacts to damaged images."),
     "publish": ("sweeps.publish:publish", "For maintainers: put a page or preset among those that ship."),
@@ -53,10 +50,10 @@ def main() -> int:
 
 
 def run(words: Sequence[str], *configs: Callable[..., None]) -> int:
-    """Run a command; returns its exit code.
+    """Run the command of some words behind `gans`; returns its exit code.
 
     Args:
-        words: of the command line, behind `gans`.
+        words: of the command line.
         configs: of `cyclopts.App`: what else gives options their values.
 
     Raises:

@@ -1,7 +1,6 @@
 """What the Makefile runs: `make` puts its variables into the environment, where options find their values.
 
-`python -m gans.commands.make bench` runs the command of `make bench`.
-`python -m gans.commands.make help` lists targets and variables.
+`python -m gans.commands.make bench` runs the command of `make bench`, `... make help` lists targets and variables.
 """
 
 from __future__ import annotations
@@ -35,16 +34,15 @@ MAKEFILE_VARIABLES = ("PYTHON", "VENV", "EXTRAS", "ARGS", "FROM", "PLUGIN", "SHE
 
 
 def main() -> int:
-    return exit_code(lambda: run(sys.argv[1:]))
+    return exit_code(lambda: run(sys.argv[1]))
 
 
-def run(words: Sequence[str]) -> int:
-    """Print the help, or run the command of the target that is the first word."""
-    target, goals = words[0], os.environ.get("MAKECMDGOALS", "").split() or words[:1]
+def run(target: str) -> int:
+    """Print the help, or run the command of a target."""
     if target == "help":
         print(describe(Path("Makefile").read_text(encoding="utf-8")))
         return 0
-    check(overrides(os.environ.get("MAKEFLAGS", "")), goals)
+    check(overrides(os.environ.get("MAKEFLAGS", "")), os.environ.get("MAKECMDGOALS", "").split() or [target])
     allow(*os.environ.get("PLUGIN", "").split())
     return gans.run([TARGETS[target]], from_environment)
 
@@ -59,25 +57,12 @@ def from_environment(app: App, commands: tuple[str, ...], arguments: ArgumentCol
         name = variable(argument)
         given = os.environ.get(name, "").strip() if argument.parse else ""
         allow_named(given)
-        for index, value in enumerate(values(argument, name, given)):
-            argument.append(Token(keyword=name, value=value, source="", index=index))
-
-
-def values(argument: Argument, name: str, given: str) -> list[str]:
-    """The words that a variable stands for.
-
-    Raises:
-        InputError: quotes that do not close.
-    """
-    if not given:
-        return []
-    many = argument.token_count()
-    if many[0] == 1 and not many[1]:
-        return [given]
-    try:
-        return shlex.split(given)
-    except ValueError as error:
-        raise InputError(f"{name}={given}: {str(error).lower()}; write 'a b' for a space") from None
+        try:
+            words = shlex.split(given) if argument.token_count() != (1, False) else [given]
+        except ValueError as error:
+            raise InputError(f"{name}={given}: {str(error).lower()}; write 'a b' for a space") from None
+        for index, word in enumerate(words if given else ()):
+            argument.append(Token(keyword=name, value=word, source="", index=index))
 
 
 def variable(argument: Argument) -> str:
@@ -97,11 +82,7 @@ def overrides(flags: str) -> list[str]:
 
 
 def check(names: Sequence[str], goals: Sequence[str]) -> None:
-    """Refuse a variable that none of the goals takes.
-
-    Raises:
-        InputError: with the nearest name.
-    """
+    """Refuse a variable that none of the goals takes, with the nearest name."""
     taken = [variable(argument) for goal in goals if goal in TARGETS for argument in arguments(goal)]
     for name in names:
         if name not in (*taken, *MAKEFILE_VARIABLES):
@@ -110,15 +91,12 @@ def check(names: Sequence[str], goals: Sequence[str]) -> None:
 
 def describe(makefile: str) -> str:
     """The targets, as the Makefile's `## ` comments say what they do, with their variables and defaults."""
-    return "\n".join(
-        line
-        for target, text in re.findall(r"^([a-z-]+):.*?## (.*)$", makefile, re.MULTILINE)
-        for line in (f"{target:<10} {text}", *(_variables(target) if target in TARGETS else ()))
-    )
+    found = re.findall(r"^([a-z-]+):.*?## (.*)$", makefile, re.MULTILINE)
+    return "\n".join(line for target, text in found for line in (f"{target:<10} {text}", *_variables(target)))
 
 
 def _variables(target: str) -> Iterator[str]:
-    for argument in arguments(target):
+    for argument in arguments(target) if target in TARGETS else ():
         default = gans.shown(argument.field_info.default) if not argument.required else None
         end = f" (default: {default})" if default else ""
         yield f"    {variable(argument):<11} {argument.parameter.help}{end}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
@@ -26,9 +26,7 @@ from gans.commands import checks
 from gans.places import VARIABLE
 from gans.registry import PLUGIN, allowed
 
-ONCE = (
-    "once"  # notes an option that is one machine's or one call's: the command that gives the same again lacks it
-)
+ONCE = "once"  # notes an option of one machine or one call: the command that gives the same again lacks it
 
 Declared = TypeVar("Declared")
 
@@ -73,7 +71,7 @@ def several(value: Any) -> Sequence[Any]:
 
 
 def number(kind: Any, tokens: Any) -> Any:
-    """Numbers as they are written: cyclopts by itself rounds 1.5 to a whole one."""
+    """Numbers as they are written, where cyclopts rounds 1.5 to a whole one."""
 
     def read(one: type, text: str) -> Any:
         if one is int and not re.fullmatch(r"[+-]?[0-9]{1,30}", text):
@@ -100,13 +98,8 @@ Outputs = Annotated[
 
 def command_line(program: str, options: object) -> str:
     """The command that gives these options again, quoted for a shell: what differs from the defaults."""
-    words = [*_words(options), *(word for module in plugins() for word in ("--plugin", module))]
-    return " ".join([program, *map(shlex.quote, words)])
-
-
-def plugins() -> list[str]:
-    """The modules that `--plugin` allowed, for a command that does the same again."""
-    return [name for name in allowed() if not PLUGIN.fullmatch(name)]
+    plugins = [word for name in allowed() if not PLUGIN.fullmatch(name) for word in ("--plugin", name)]
+    return " ".join([program, *map(shlex.quote, [*_words(options), *plugins])])
 
 
 def _words(options: object, keywords: object = False) -> Iterator[str]:
@@ -116,29 +109,17 @@ def _words(options: object, keywords: object = False) -> Iterator[str]:
         value, hint = getattr(options, field.name), hints[field.name]
         if is_dataclass(value):
             yield from _words(value, keywords or field.kw_only)
-        elif get_origin(hint) is Annotated and ONCE not in hint.__metadata__ and value != _default(field):
-            yield from _typed(field, value, keywords or field.kw_only)
-
-
-def _default(field: Field[Any]) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
-
-
-def _typed(field: Field[Any], value: Any, keyword: object) -> Iterator[str]:
-    """The words that give an option a value."""
-    name = flag(field.name)
-    if isinstance(value, bool):
-        yield name if value else f"--no-{name[2:]}"
-        return
-    values = [as_text(one) for one in several(value)]
-    if keyword:
-        yield name
-    yield from values
-
-
-def flag(name: str) -> str:
-    """The option of a field; a word of Python's, as `class`, has `_` behind it."""
-    return f"--{name.rstrip('_').replace('_', '-')}"
+            continue
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if get_origin(hint) is not Annotated or ONCE in hint.__metadata__ or value == default:
+            continue
+        name = field.name.rstrip("_").replace("_", "-")  # a word of Python's, as `class`, has `_` behind it
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+            continue
+        if keywords or field.kw_only:
+            yield f"--{name}"
+        yield from map(as_text, several(value))
 
 
 def as_text(value: Any) -> str:

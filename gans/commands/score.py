@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
-import zlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from gans.commands.checks import FOLDER, dataset, drawing
+from gans.commands.checks import FOLDER, dataset
+from gans.commands.draw import Artist
 from gans.commands.options import Device, flat, option
 from gans.errors import InputError
 from gans.files import expand
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from gans.fidelity.scorer import Scorer
 
 IMAGES = (
-    "a folder, .zip or .tar of images; an .npz of uint8; a generator: its .safetensors, folder, MLflow run id or "
-    "zoo:NAME"
+    "a folder, .zip or .tar of images; an .npz of uint8; a generator: its .safetensors, folder, run id or zoo:NAME"
 )
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
@@ -63,13 +62,13 @@ def score(options: Score = Score()) -> int:
         return list_extractors(options.json)
     if not options.images:
         raise missing("IMAGES")
-    check_names(options)
+    path = place(options.images)
     from gans import fidelity
     from gans.compute import devices
     from gans.fidelity.scorer import Scorer
 
     device = devices.resolve(options.device)
-    given = read(options, device)
+    given = read(path, options, device)
     name = fidelity.default_extractor(given.reference) if options.extractor == "auto" else options.extractor
     scorer = Scorer(given.reference, name, len(given.images), device, further=options.metric)
     scores = scorer.score(given.images, given.labels)
@@ -78,16 +77,11 @@ def score(options: Score = Score()) -> int:
     return 0
 
 
-def check_names(options: Score) -> None:
-    """Refuse names of nothing before anything is loaded."""
-    from gans import zoo
-    from gans.runs.find import is_run
+def missing(what: str) -> InputError:
+    return InputError(f"{what} is missing: gans score IMAGES --reference mnist; gans score --help says more")
 
-    path = expand(options.images)
-    if not (
-        path.exists() or is_run(options.images) or zoo.named(options.images) or options.images.startswith(FOLDER)
-    ):
-        raise InputError(f"{path} does not exist; check the path")
+
+# What is scored
 
 
 @dataclass(frozen=True)
@@ -107,121 +101,101 @@ class Given:
     labels: Tensor | None = None
 
 
-def missing(what: str) -> InputError:
-    return InputError(f"{what} is missing: gans score IMAGES --reference mnist; gans score --help says more")
-
-
-def read(options: Score, device: torch.device) -> Given:
-    """The images that the command line names, and the data set to compare them with.
-
-    Raises:
-        InputError: they cannot be had, or are not images like the data set's.
-    """
+def place(name: str) -> Path:
+    """Where images or a generator are that a command line names."""
     from gans import zoo
     from gans.runs.find import find_generator, is_run
     from gans.schema import EVENTS, GENERATOR
 
-    elsewhere = is_run(options.images) or zoo.named(options.images)
-    path = find_generator(options.images) if elsewhere else expand(options.images)
-    if any((path / name).is_file() for name in (GENERATOR, EVENTS)):
-        path = find_generator(str(path))  # a run's folder holds grids of samples, which are no samples
+    if is_run(name) or zoo.named(name):
+        return find_generator(name)
+    path = expand(name.removeprefix(FOLDER))
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path")
+    # a run's folder holds grids of samples, which are no samples
+    of_run = any((path / file).is_file() for file in (GENERATOR, EVENTS))
+    return find_generator(str(path)) if of_run else path
+
+
+def read(path: Path, options: Score, device: torch.device) -> Given:
+    """The images of a place, and the data set to compare them with.
+
+    Raises:
+        InputError: they cannot be had, or are not images like the data set's.
+    """
     if path.suffix == ".safetensors":
         return drawn(path, options, device)
     if not options.reference:
         raise missing("--reference")
     if path.suffix == ".pt":
-        raise InputError(f"{path} is a training state; name the {GENERATOR} in its folder")
+        raise InputError(f"{path} is a training state; name the generator.safetensors in its folder")
     if options.count is not None:
         raise InputError(f"--count {options.count} is for generators; of {path} every image is scored")
-    return from_array(path, options.reference) if path.suffix == ".npz" else from_files(options)
+    from gans.data import datasets
+
+    reference = datasets.load(options.reference)
+    return from_array(path, reference) if path.suffix == ".npz" else from_files(path, reference)
 
 
 def drawn(path: Path, options: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with, and what they are compared with."""
     from gans import fidelity
     from gans.data import datasets
-    from gans.data.images import check_memory
-    from gans.generate import sampling
-    from gans.models.inputs import Prior
+    from gans.generate.sampling import inputs
 
-    count = COUNT if options.count is None else options.count
-    generator, about = sampling.load_generator(path, device)
-    channels, side = about["shape"]
-    reference = (
-        trained_on(about, side) if not options.reference else datasets.load(options.reference, resolution=side)
-    )
-    if channels != reference.channels:
-        raise InputError(f"{path} draws {channels}-channel images, '{reference.name}' has {reference.channels}")
-    name = fidelity.default_extractor(reference) if options.extractor == "auto" else options.extractor
-    fidelity.check_images(fidelity.require(name), reference, count)  # before so many are drawn
-    check_memory(str(path), (count, channels, side, side), "ask for fewer images")
-    prior = Prior.from_about(about)
-    code = sampling.inputs(count, prior, "report")
-    with drawing(path):
-        images = sampling.generate(generator, code)
-    labels = code.labels if prior.classes == reference.classes else None
-    return Given(images, reference, "the latents that reports are made with", labels)
-
-
-def trained_on(about: Mapping[str, Any], side: int) -> ImageData:
-    """The data that a generator's file says it was trained on.
-
-    Raises:
-        InputError: it says nothing, or they cannot be had.
-    """
-    from gans.data import datasets
-
-    name = about.get("experiment", {}).get("dataset")
+    artist, count = Artist.load(str(path), path, device), options.count or COUNT
+    channels, side = artist.about["shape"]
+    name = options.reference or artist.about.get("experiment", {}).get("dataset")
     if not name:
         raise missing("--reference")
     try:
-        return datasets.load(name, resolution=side)
+        reference = datasets.load(name, resolution=side)
     except InputError as error:
-        raise InputError(f"{error}; or name the data to compare with: --reference") from None
+        raise InputError(f"{error}; --reference names the data to compare with") from None
+    if channels != reference.channels:
+        raise InputError(f"{path} draws {channels}-channel images, '{reference.name}' has {reference.channels}")
+    extractor = fidelity.default_extractor(reference) if options.extractor == "auto" else options.extractor
+    fidelity.check_images(fidelity.require(extractor), reference, count)  # before so many are drawn
+    code = inputs(count, artist.prior, "report")
+    labels = code.labels if artist.prior.classes == reference.classes else None
+    return Given(artist.draw(code), reference, "the latents that reports are made with", labels)
 
 
-def from_files(options: Score) -> Given:
+def from_files(path: Path, reference: ImageData) -> Given:
     """Images of a folder or archive, both splits if there are two; none is resized, since that would be scored.
 
     Where the data set's own images are padded (MNIST: 28 to 32), files of that size are padded likewise.
-
-    Raises:
-        InputError: files of another size, or of several.
     """
     import torch
 
     from gans.data import datasets
 
-    reference = datasets.load(options.reference)
     side = reference.resolution
-    found = datasets.load(FOLDER + options.images.removeprefix(FOLDER), resolution=side)
+    found = datasets.load(f"{FOLDER}{path}", resolution=side)
     if found.channels != reference.channels:
         raise InputError(
-            f"{options.images} holds {found.channels}-channel images, '{reference.name}' has "
-            f"{reference.channels}; convert them, or name the data set that they imitate"
+            f"{path} holds {found.channels}-channel images, '{reference.name}' has {reference.channels}; convert "
+            "them, or name the data set that they imitate"
         )
     known = {(side, side), *(size for size in reference.sizes if max(size) <= side)}
     if len(found.sizes) > 1 or not known.issuperset(found.sizes):
         raise InputError(
-            f"{options.images} holds images of {in_words(found.sizes)} pixels, '{reference.name}' takes "
+            f"{path} holds images of {in_words(found.sizes, ' and ')} pixels, '{reference.name}' takes "
             f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name their data set"
         )
     return Given(torch.cat([found.train, found.test]), reference, "; ".join(found.remarks))
 
 
-def in_words(sizes: Sequence[tuple[int, int]], between: str = " and ") -> str:
+def in_words(sizes: Sequence[tuple[int, int]], between: str) -> str:
     """`8 x 8 and 48 x 64`; of many, the first ones."""
-    names = [f"{width} x {height}" for width, height in sizes]
-    return between.join(names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} other sizes"])
+    return between.join(f"{width} x {height}" for width, height in sizes[:4]) + (", ..." if sizes[4:] else "")
 
 
-def from_array(path: Path, dataset: str) -> Given:
+def from_array(path: Path, reference: ImageData) -> Given:
     """Images of an .npz: uint8, (n, channels, side, side) or with the channels last."""
     import torch
 
-    from gans.data import datasets
-
-    reference, pixels = datasets.load(dataset), read_array(path)
+    pixels = read_array(path)
     if pixels.dtype != "uint8":
         raise InputError(
             f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255: the range of others would be a guess"
@@ -231,8 +205,8 @@ def from_array(path: Path, dataset: str) -> Given:
         pixels = pixels.transpose(0, 3, 1, 2)
     if pixels.shape[1:] != (channels, side, side):
         raise InputError(
-            f"{path} holds an array of shape {pixels.shape}; '{dataset}' needs (n, {channels}, {side}, {side}) or "
-            f"(n, {side}, {side}, {channels})"
+            f"{path} holds an array of shape {pixels.shape}; '{reference.name}' needs "
+            f"(n, {channels}, {side}, {side}) or (n, {side}, {side}, {channels})"
         )
     return Given(torch.from_numpy(pixels.copy()), reference)
 
@@ -241,21 +215,19 @@ def read_array(path: Path) -> np.ndarray:
     """The array in an .npz; nothing is ever unpickled.
 
     Raises:
-        InputError: damaged, or without an array of a name in `KEYS`.
+        InputError: damaged, no file, or without an array of a name in `KEYS`.
     """
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            key = next((key for key in KEYS if key in archive), None)
-            if key is None:
-                names = ", ".join(archive.files) or "nothing"
-                raise InputError(f"{path} holds {names}; name its array of images '{KEYS[0]}' or '{KEYS[1]}'")
-            return archive[key]
-    except InputError:
-        raise
-    except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+        with np.load(path if path.is_file() else os.devnull, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in KEYS if key in archive}
+            names = ", ".join(archive.files) or "nothing"
+    except Exception as error:  # numpy documents no list of what a damaged file raises
         raise InputError(f"{path} is damaged or no .npz of plain numbers ({error}); write it again") from None
+    if not arrays:
+        raise InputError(f"{path} holds {names}; name its array of images '{KEYS[0]}' or '{KEYS[1]}'")
+    return next(iter(arrays.values()))
 
 
 # What is printed
@@ -274,10 +246,10 @@ def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
         "extractor_sha256": extractor.hash,
         "scoring_version": SCORING_VERSION,
         **({"note": given.note} if given.note else {}),
+        # JSON has no nan
+        "scores": {name: value if math.isfinite(value) else None for name, value in scores.items()},
     }
-    # JSON has no nan
-    finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
-    return json.dumps(about | {"scores": finite}, indent=2)
+    return json.dumps(about, indent=2)
 
 
 def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
@@ -307,7 +279,7 @@ def left_out(given: Given, scores: dict[str, float]) -> list[str]:
     if given.labels is None:
         return []
     there = {name.rpartition("/")[2] for name in scores if whole(name) != name and name.startswith("intra_f")}
-    missing = [name for place, name in enumerate(given.reference.classes) if str(place) not in there]
+    missing = [name for number, name in enumerate(given.reference.classes) if str(number) not in there]
     some = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
     return [f"without a distance of their own, for fewer than {FEWEST} images: {some}"] if missing else []
 
@@ -321,33 +293,31 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def list_extractors(plain: bool) -> int:
-    """Print the cards of all pinned extractors, and what is known of Inception."""
+    """Print the cards of all pinned extractors, and what is known of the published ones."""
     from gans.fidelity.extractors.cards import PHOTOGRAPHS, cards
     from gans.fidelity.extractors.dinov2 import DINOV2
     from gans.fidelity.extractors.find import RESIZED
     from gans.fidelity.extractors.published import CLIP, INCEPTION
 
-    known = cards()
-    for card in known.values():
+    known = cards().values()
+    for card in known:
         card.verify()
     if plain:
-        print(json.dumps([card.public for card in known.values()], indent=2))
+        print(json.dumps([card.public for card in known], indent=2))
         return 0
-    for card in known.values():
+    for card in known:
         size = f"{card.channels} x {card.resolution} x {card.resolution}"
         data = f"{card.data}, {size}, {card.classes} classes, sha256 {card.data_hash}"
         head = f"{card.name}: {card.accuracy:.2%} of held-out images right"
         print(described(head, {"data": data, "sha256": card.sha256, "command": card.command}))
     print(f"{RESIZED}: '{PHOTOGRAPHS}' on images of any size, resized; the default where Inception is not")
-    for head, weights in (
-        (
-            "inception: Inception-V3 of 2015 as every paper uses it, any size (GANS_INCEPTION names its file)",
-            INCEPTION,
-        ),
-        ("dinov2: ViT-L/14 of 2023, any size (GANS_DINOV2 names its file)", DINOV2),
-        ("clip: ViT-B/32 of 2021, any size (GANS_CLIP names its file)", CLIP),
-    ):
-        print(described(head, {"sha256": weights.sha256}))
+    for name, weights in {
+        "inception: Inception-V3 of 2015 as every paper uses it": INCEPTION,
+        "dinov2: ViT-L/14 of 2023": DINOV2,
+        "clip: ViT-B/32 of 2021": CLIP,
+    }.items():
+        variable = f"GANS_{name.partition(':')[0].upper()}"
+        print(described(f"{name}, any size ({variable} names its file)", {"sha256": weights.sha256}))
     return 0
 
 

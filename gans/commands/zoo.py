@@ -7,9 +7,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from gans.commands.artist import MOST
+from gans.commands.draw import MOST, Sample, sample
 from gans.commands.options import flat, option
-from gans.commands.sample import Sample, sample
 from gans.errors import InputError
 
 if TYPE_CHECKING:

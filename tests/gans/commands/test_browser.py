@@ -121,19 +121,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 def browse(link: str, profile: Path, *words: str) -> str:
     """What a browser without a past prints, once a page is still."""
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--hide-scrollbars",
-        "--disable-dev-shm-usage",
-        f"--user-data-dir={profile}",
-        f"--window-size={SIZE[0]},{SIZE[1]}",
-        f"--virtual-time-budget={PATIENCE}",
-        *words,
-        link,
-    ]
+    plain = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"]
+    size = (f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={PATIENCE}")
+    command = [BROWSER, *plain, *size, f"--user-data-dir={profile}", *words, link]
     return subprocess.run(command, capture_output=True, text=True, timeout=280, check=True).stdout
 
 
@@ -156,18 +146,18 @@ class Page(HTMLParser):
         super().__init__()
         self.words: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.silent = 0
+        self.hidden = 0
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
-        self.silent += tag in ("script", "style")
+        self.hidden += tag in ("script", "style")
 
     def handle_endtag(self, tag: str) -> None:
-        self.silent -= tag in ("script", "style")
+        self.hidden -= tag in ("script", "style")
 
     def handle_data(self, data: str) -> None:
-        if not self.silent and data.strip():
+        if not self.hidden and data.strip():
             self.words.append(data.strip())
 
     def having(self, **wanted: str) -> list[dict[str, str | None]]:

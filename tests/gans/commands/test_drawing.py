@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gans.commands import arithmetic, artist, main
+from gans.commands import arithmetic
 from gans.errors import InputError
 from gans.files import save_weights
 from gans.generate import generate, latents, load_generator
@@ -57,6 +56,11 @@ def conditional(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("conditional"), request.param, CLASSES)
 
 
+def drawn(generator: torch.nn.Module, code: Any, columns: int | None = None, least: int = 384) -> np.ndarray:
+    """The picture of what a generator draws."""
+    return np.asarray(grids.picture(generate(generator, code), columns, least))
+
+
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         return np.asarray(picture)
@@ -76,8 +80,7 @@ def test_sample_draws_a_class_by_name_or_number(gans, conditional, tmp_path):
     code = Prior.from_about(about).sample(4, 0, "samples")
     assert torch.equal(code.z, latents.draw(4, 8, 0))
     assert code.labels is not None
-    expected = grids.picture(generate(generator, code))
-    assert np.array_equal(pixels(tmp_path / "all.png"), np.asarray(expected))
+    assert np.array_equal(pixels(tmp_path / "all.png"), drawn(generator, code))
 
 
 def test_interpolation_goes_from_class_to_class(gans, conditional, tmp_path):
@@ -85,16 +88,15 @@ def test_interpolation_goes_from_class_to_class(gans, conditional, tmp_path):
     generator, _ = load_generator(conditional / "generator.safetensors")
     z = latents.chosen(["0:1"] * 3, 8)
     assert gans(*way, "--classes", "cat", "dog")[0] == 0
-    half = torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0]])
-    expected = generate(generator, GeneratorInput(z, half))
-    assert torch.equal(expected[[0, 2]], generate(generator, GeneratorInput(z[:2], torch.tensor([0, 1]))))
-    assert not torch.equal(expected[1], expected[0])
-    side = grids.picture(expected, 3, least=64)
-    assert np.array_equal(pixels(tmp_path / "way.png"), np.asarray(side))
+    half = GeneratorInput(z, torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0, 1, 0]]))
+    images = generate(generator, half)
+    assert torch.equal(images[[0, 2]], generate(generator, GeneratorInput(z[:2], torch.tensor([0, 1]))))
+    assert not torch.equal(images[1], images[0])
+    assert np.array_equal(pixels(tmp_path / "way.png"), drawn(generator, half, 3, 64))
     # one class all the way: from the same latent it is one image
     assert gans(*way, "--classes", "dog")[0] == 0
-    still = grids.picture(generate(generator, GeneratorInput(z, torch.tensor([1, 1, 1]))), 3, least=64)
-    assert np.array_equal(pixels(tmp_path / "way.png"), np.asarray(still))
+    still = GeneratorInput(z, torch.tensor([1, 1, 1]))
+    assert np.array_equal(pixels(tmp_path / "way.png"), drawn(generator, still, 3, 64))
 
 
 def test_a_walk_stays_within_a_class(gans, conditional, tmp_path):
@@ -154,15 +156,6 @@ def test_interpolation_as_a_strip_a_gif_and_a_video(gans, folder, tmp_path):
     assert {suffix: (tmp_path / f"a{suffix}").read_bytes() for suffix in first} == first
 
 
-def test_interpolation_between_chosen_latents_shows_their_images(gans, folder, tmp_path):
-    gans("interpolate", folder, "--through", "1:3", "2:0", "--steps", 2, "--line", "lerp", "--output", "a.png")
-    generator, _ = load_generator(folder / "generator.safetensors")
-    a, b = latents.chosen(["1:3", "2:0"], 8)
-    expected = generate(generator, torch.stack([a, (a + b) / 2, b]))
-    shown = grids.tiles(tmp_path / "a.png", 16, columns=3)
-    assert [np.asarray(image).tolist() for image in shown] == expected[:, 0].tolist()
-
-
 @pytest.mark.parametrize("more", [("--through", "0:1", "0:2", "0:3"), ("--around", "1:1")])
 def test_a_walk_is_a_grid(gans, folder, tmp_path, more):
     assert gans("walk", folder, "--size", 3, *more)[0] == 0
@@ -215,33 +208,14 @@ def test_nothing_is_drawn_over_what_is_there(gans, folder, tmp_path, command, mo
     assert {path.name for path in (tmp_path / "other/samples").iterdir()} == {path.name for path in first}
 
     (tmp_path / "own.png").write_text("mine")
-    monkeypatch.setattr("gans.runs.find.find_generator", lambda name: pytest.fail("it has begun"))
     words = (command, folder, *SMALL[command], "--output", "own.png")
-    says = "error: own.png exists; name another file, or --force writes over it\n"
-    assert gans(*words) == (2, "", says)
+    with monkeypatch.context() as patch:
+        patch.setattr("gans.runs.find.find_generator", lambda name: pytest.fail("it has begun"))
+        says = "error: own.png exists; name another file, or --force writes over it\n"
+        assert gans(*words) == (2, "", says)
     assert (tmp_path / "own.png").read_text() == "mine"
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["gans", *map(str, words), "--force"])
-    assert main.main() == 0
-    with Image.open(tmp_path / "own.png") as drawn:
-        assert drawn.width > 16
-
-
-def test_a_file_that_comes_to_be_meanwhile_stays(gans, folder, tmp_path, monkeypatch):
-    save = artist.Artist.draw
-
-    def draw(self: artist.Artist, z: torch.Tensor) -> torch.Tensor:
-        (tmp_path / "own.png").write_text("mine")
-        return save(self, z)
-
-    monkeypatch.setattr(artist.Artist, "draw", draw)
-    assert gans("sample", folder, "--count", 2, "--output", "own.png")[0] == 2
-    assert (tmp_path / "own.png").read_text() == "mine"
-
-
-def test_a_class_is_found_by_its_own_case_first():
-    assert [arithmetic.class_index(name, ["A", "a", "Cat"]) for name in ("a", "A", "CAT")] == [1, 0, 2]
+    assert gans(*words, "--force")[0] == 0
+    assert pixels(tmp_path / "own.png").shape[1] > 16
 
 
 @pytest.fixture
@@ -258,30 +232,27 @@ def parity(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("parity")
 def test_arithmetic_averages_the_samples_that_look_most_like_each_class(gans, folder, tmp_path):
-    code, said, _ = gans("arithmetic", folder, "--a", "bright", "--b", "dark", "--c", "0:1,0:2", "--among", 50)
+    code, said, _ = gans("arithmetic", folder, "--a", "Bright", "--b", "dark", "--c", "0:1,0:2", "--among", 50)
     generator, _ = load_generator(folder / "generator.safetensors")
     means = generate(generator, latents.draw(50, 8, seed=0)).float().mean(dim=(1, 2, 3))
     order = means.argsort().tolist()
     bright, dark = ([f"0:{index}" for index in part] for part in (order[:-4:-1], order[:3]))
     assert code == 0
     assert said.splitlines() == [
-        f"a = bright: {','.join(bright)}",
+        f"a = Bright: {','.join(bright)}",
         f"b = dark: {','.join(dark)}",
         "c = 0:1,0:2: 0:1,0:2",
         "a - b + c in outputs/samples/arithmetic.png",
     ]
-    first = (tmp_path / "outputs/samples/arithmetic.png").read_bytes()
     # the latents that were printed give the same picture but for the names above the columns
-    gans(
-        "arithmetic", folder, "--a", ",".join(bright), "--b", ",".join(dark), "--c", "0:1,0:2", "--output", "b.png"
+    same = ("--a", ",".join(bright), "--b", ",".join(dark), "--c", "0:1,0:2", "--output", "b.png")
+    gans("arithmetic", folder, *same)
+    assert np.array_equal(
+        pixels(tmp_path / "b.png")[24:], pixels(tmp_path / "outputs/samples/arithmetic.png")[24:]
     )
-    pictures = [np.asarray(Image.open(tmp_path / name)) for name in ("outputs/samples/arithmetic.png", "b.png")]
-    assert np.array_equal(*(picture[24:] for picture in pictures))
-    gans("arithmetic", folder, "--a", "bright", "--b", "dark", "--c", "0:1,0:2", "--among", 50)
-    assert (tmp_path / "outputs/samples/arithmetic-2.png").read_bytes() == first
 
 
-def test_the_pinned_classifier_tells_real_digits(monkeypatch):
+def test_the_pinned_classifier_tells_real_digits():
     from gans.data import datasets
 
     digits = datasets.load("digits")
@@ -289,37 +260,15 @@ def test_the_pinned_classifier_tells_real_digits(monkeypatch):
     assert names == tuple("0123456789")
     right = classify(digits.test).argmax(dim=1) == digits.test_labels
     assert right.double().mean() > 0.97  # its card says 0.99
-    # named as on its card, whatever the data set's classes are called today
-    renamed = dataclasses.replace(digits, classes=tuple("abcdefghij"))
-    monkeypatch.setattr(datasets, "load", lambda name, resolution: renamed)
-    assert arithmetic.classifier({"experiment": {"dataset": "digits"}, "shape": [1, 16]})[0] == names
-    monkeypatch.undo()
     with pytest.raises(InputError, match=r"Digits at 32x32 has no classifier"):
         arithmetic.classifier({"experiment": {"dataset": "digits"}, "shape": [1, 32]})
 
 
 BAD: list[tuple[tuple[Any, ...], str]] = [
-    (("sample", "FOLDER", "--count", 0), '"0" for --count. Must be >= 1.'),
-    (("sample", "FOLDER", "--seed", -1), '"-1" for --seed. Must be >= 0.'),
-    (("sample", "FOLDER", "--truncation", 0), '"0.0" for --truncation. Must be >= 0.1.'),
-    (("sample", "FOLDER", "--truncation", "nan"), '"nan" for --truncation. Must be'),
-    (("sample", "FOLDER", "--count", 10**6 + 1), '"1000001" for --count. Must be <= 1000000.'),
-    (("sample", "FOLDER", "--seed", 10**18), "--seed. Must be <= 999999999999999999."),
     (("sample", "FOLDER", "--output", "a.jpg"), "'.jpg' is not a kind to write; take .png"),
     (("interpolate", "FOLDER", "--output", "a.webm"), "'.webm' is not a kind to write; take .png or .gif or .mp4"),
     (("interpolate", "FOLDER", "--through", "0:1"), "--through takes 2 latents or more"),
     (("interpolate", "FOLDER", "--through", "0:1", "x"), "'x' is no latent: write SEED:INDEX"),
-    (("interpolate", "FOLDER", "--stops", 1), '"1" for --stops. Must be >= 2.'),
-    (("walk", "FOLDER", "--size", 1), '"1" for --size. Must be >= 2.'),
-    (("walk", "FOLDER", "--reach", "inf"), '"inf" for --reach. Must be'),
-    (
-        ("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:1", "--c", "0:1", "--noise", "nan"),
-        '"nan" for --noise. Must be',
-    ),
-    (
-        ("arithmetic", "FOLDER", "--a", "dark", "--b", "dark", "--c", "dark", "--among", 10**7),
-        "for --among. Must be <= 1000000.",
-    ),
     (("arithmetic", "FOLDER", "--a", "brigt", "--b", "dark", "--c", "dark"), "did you mean 'Bright'?"),
     (("arithmetic", "FOLDER", "--a", "never", "--b", "dark", "--c", "dark"), "only 0 of 2000 samples look like"),
     (("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:x", "--c", "0:1"), "'0:x' is no latent"),
@@ -339,28 +288,15 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, folder, tmp_path, words, sa
     assert list(tmp_path.iterdir()) == []
 
 
-# --- runs in the tracking store
-
-
-def test_a_generator_draws_in_two_lines_from_a_file_or_a_run(folder, tmp_path, monkeypatch):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    store = Store(uri)
-    run, bare = (recorded(store, "train", name, {}) for name in ("gan/digits/0", "bench"))
-    run.artifact(folder / "generator.safetensors", "checkpoint")
-    bare.text("no cell", "note.txt")
-    drawn = []
-    for path in (str(folder / "generator.safetensors"), *map(find_generator, (str(folder), run.id, run.id[:12]))):
-        generator, about = load_generator(path, "cpu")
-        drawn.append(generate(generator, latents.draw(3, about["networks"]["latent"], seed=1)))
-    assert drawn[0].shape == (3, 1, 16, 16) and drawn[0].dtype == torch.uint8
-    assert all(torch.equal(drawn[0], images) for images in drawn)
+def test_a_run_without_a_generator_and_the_begin_of_two_runs_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    store = Store()
+    runs = [recorded(store, "train", name, {}) for name in ("gan/digits/0", "bench")]
     with pytest.raises(InputError, match=r"\(bench\) kept no generator"):
-        find_generator(bare.id)
+        find_generator(runs[1].id)
     with pytest.raises(InputError, match=r"no run in .* begins with 'ffff0000ffff'"):
         find_generator("ffff0000ffff")
-    monkeypatch.setattr(
-        Store, "starting_with", lambda self, run_id: [store.client.get_run(r.id) for r in (run, bare)]
-    )
+    found = [store.client.get_run(run.id) for run in runs]
+    monkeypatch.setattr(Store, "starting_with", lambda self, run_id: found)
     with pytest.raises(InputError, match=r"2 runs begin with 'abcd': .*\(gan/digits/0\), .*\(bench\)"):
         find_generator("abcd")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -39,10 +38,9 @@ TAGS = {
 }
 
 
-@pytest.fixture
-def gans(gans, tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def tracking(gans, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return gans
 
 
 def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> str:
@@ -50,17 +48,11 @@ def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> str:
     run = recorded(store, "digits", "gan/digits/0", {**TAGS, schema.STATUS: status})
     run.log(40, {"score/fd_digits": 12.345, "score/fd_digits_se": 0.25})
     if keep:
-        run.artifact(copied(), schema.NETWORKS)
+        run.artifact(Path(shutil.copyfile(GENERATOR, schema.GENERATOR)), schema.NETWORKS)
     else:
         run.text("diverged", schema.LOG)
     run.write("end", status="FINISHED")
     return run.id
-
-
-def copied() -> Path:
-    """The zoo's generator under the name that runs keep it under, in the working directory."""
-    shutil.copyfile(GENERATOR, schema.GENERATOR)
-    return Path(schema.GENERATOR)
 
 
 def test_a_registered_generator_draws_what_sample_draws(gans):
@@ -161,31 +153,26 @@ def test_a_conditional_generator_draws_classes_by_name():
     prior = Prior(4, ("cat", "dog"), (0.5, 0.5))
     config = networks(name="gan", latent=4, width=8, conditional=True)
     generator = build_generator(Shape(1, 16, 2), config, seed=0).eval()
-    served_model = Served(generator, {"shape": [1, 16], "networks": config.model_dump(), **prior.about()})
-    found = served_model.predict(pd.DataFrame({"seed": [3, 3], "count": [2, 1], "label": ["dog", "cat"]}))
+    model = Served(generator, {"shape": [1, 16], "networks": config.model_dump(), **prior.about()})
+    found = model.predict(pd.DataFrame({"seed": [3, 3], "count": [2, 1], "label": ["dog", "cat"]}))
     z = latents.draw(2, 4, seed=3)
     assert np.array_equal(found[:2], generate(generator, prior.of_class(z, "dog")).numpy())
     assert np.array_equal(found[2:], generate(generator, prior.of_class(z[:1], 0)).numpy())
     assert not np.array_equal(found[0], found[2])
-    assert np.array_equal(served_model.predict(pd.DataFrame({"seed": [3]})), found[2:])
-    assert np.array_equal(
-        served_model.predict(pd.DataFrame({"latent": z.tolist(), "label": ["dog", "dog"]})), found[:2]
-    )
+    named = model.predict(pd.DataFrame({"latent": z.tolist(), "label": ["dog", "dog"]}))
+    assert np.array_equal(named, found[:2])
     with pytest.raises(ValueError, match="bird"):
-        served_model.predict(pd.DataFrame({"seed": [0], "label": ["bird"]}))
-    assert [column.name for column in signature((1, 16), True).inputs.inputs][-1] == "label"
-    assert "label" not in [column.name for column in signature((1, 16), False).inputs.inputs]
+        model.predict(pd.DataFrame({"seed": [0], "label": ["bird"]}))
+    for conditional in (True, False):
+        columns = [column.name for column in signature((1, 16), conditional).inputs.inputs]
+        assert ("label" in columns) == conditional
 
 
 def test_to_load_it_no_training_code_and_no_mlflow_is_imported():
-    code = (
-        "import json, sys\n"
-        "import gans.generate.served\n"
-        "print(json.dumps([name for name in sys.modules if name.partition('.')[0] in ('gans', 'mlflow')]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = json.loads(done.stdout)
-    assert "gans.generate.served" in loaded
-    rooms = {name.split(".")[1] for name in loaded if "." in name}
-    assert not rooms & {"training", "runs", "fidelity", "pictures", "commands"}
-    assert "mlflow" not in loaded
+    code = """
+import sys
+import gans.generate.served
+rooms = ("mlflow", *(f"gans.{room}" for room in ("training", "runs", "fidelity", "pictures", "commands")))
+assert not [name for name in sys.modules if name.startswith(rooms)]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

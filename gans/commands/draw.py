@@ -1,0 +1,301 @@
+"""`gans sample | walk | interpolate`: images of a trained generator, and what all commands that draw share."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from gans import places
+from gans.commands.options import Device, flat, option
+from gans.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor, device, nn
+
+    from gans.models.inputs import GeneratorInput, Prior
+
+LATENT = "latents as SEED:INDEX: image INDEX, from 0, row by row, of `gans sample --seed SEED`"
+MOST = 10**6  # images of a call
+AMONG = 2000  # samples that a walk's directions are found from
+PER_SECOND = 12  # frames of a film
+SIDE = 64  # pixels: about how large an image of a strip is shown, at least
+Line = Annotated[Literal["slerp", "lerp"], option("great circles or straight lines")]
+Class = Annotated[
+    str | None,
+    option(
+        "of this class, by its name or its number from 0; conditional generators only",
+        name="--class",
+        metavar="CLASS",
+    ),
+]
+
+
+@flat
+@dataclass(frozen=True)
+class Drawing:
+    """The options of every command that draws."""
+
+    generator: Annotated[
+        str, option("a generator.safetensors, a run's folder, an MLflow run id (or how it begins), or zoo:NAME")
+    ]
+    _: KW_ONLY
+    seed: Annotated[int, option("of all that is random", least=0, most=10**18 - 1)] = 0
+    device: Device = "auto"
+    output: Annotated[
+        tuple[Path, ...],
+        option(
+            "one or more files: .png; of interpolations .gif and .mp4, too, which go round for ever; if not "
+            "given, new ones in outputs/samples"
+        ),
+    ] = ()
+    force: Annotated[bool, option("write over an output that is there")] = False
+
+    kinds: ClassVar[tuple[str, ...]] = (".png",)  # of files that it writes
+
+    def check(self) -> None:
+        """Refuse, before anything is drawn, a file of another kind or, without force, one that is there."""
+        for path in self.output:
+            if path.suffix.lower() not in self.kinds:
+                kinds = " or ".join(self.kinds)
+                raise InputError(f"--output {path}: '{path.suffix}' is not a kind to write; take {kinds}")
+            if path.absolute().parts[1] in ("dev", "proc", "sys"):
+                raise InputError(f"--output {path}: this is no folder for files; name another")
+            if os.path.lexists(path) and not self.force:
+                raise places.taken(path)
+
+    def files(self, stem: str, *suffixes: str) -> tuple[Path, ...]:
+        """The files to write: those that were named, or else new ones in the folder of samples."""
+        return self.output or places.free(places.outputs() / places.SAMPLES, stem, *suffixes)
+
+    def save(self, image: Image, stem: str, what: str) -> None:
+        """Write a picture and print where it is."""
+        from gans.pictures.grids import save_picture
+
+        for path in self.files(stem, ".png"):
+            save_picture(image, path)
+            print(f"{what} in {path}")
+
+
+@dataclass(frozen=True)
+class Artist:
+    """A generator that is ready to draw.
+
+    Attributes:
+        name: as the command line names it.
+        generator: in eval mode, on its device.
+        about: what its file says of it.
+    """
+
+    name: str
+    generator: nn.Module
+    about: dict[str, Any]
+
+    @classmethod
+    def of(cls, options: Drawing) -> Artist:
+        """The generator that the command line names, once it is clear that what is drawn can be written."""
+        from gans.runs.find import find_generator
+
+        options.check()
+        path = find_generator(options.generator)
+        from gans.compute import devices  # seconds to import, which a wrong name does not wait for
+
+        return cls.load(options.generator, path, devices.resolve(options.device))
+
+    @classmethod
+    def load(cls, name: str, path: Path, device: device) -> Artist:
+        """The generator in a file."""
+        from gans.generate.sampling import load_generator
+
+        return cls(name, *load_generator(path, device))
+
+    @property
+    def latent(self) -> int:
+        """Length of its latents."""
+        return int(self.about["networks"]["latent"])
+
+    @property
+    def prior(self) -> Prior:
+        """What it draws from."""
+        from gans.models.inputs import Prior
+
+        return Prior.from_about(self.about)
+
+    def label(self, wanted: str | None) -> int | None:
+        """The number of a class, from its name or else its number, from 0; of None None.
+
+        Raises:
+            InputError: there is no such class, or the generator has none.
+        """
+        prior = self.prior
+        if wanted is None:
+            return None
+        if not prior.classes:
+            raise InputError(f"{self.name} has no classes: it was not trained as a conditional one")
+        number = wanted not in prior.classes and wanted.isascii() and wanted.isdigit()
+        return prior.number(int(wanted) if number else wanted)
+
+    def draw(self, code: Tensor | GeneratorInput) -> Tensor:
+        """uint8 images (n, channels, height, width) of codes, or of latents (n, length): of the first class then.
+
+        Raises:
+            InputError: memory does not hold them, or the generator has diverged and draws NaN.
+        """
+        from gans.data.images import check_memory
+        from gans.generate.sampling import generate
+        from gans.models.inputs import GeneratorInput
+
+        code = code if isinstance(code, GeneratorInput) else self.prior.of_class(code)
+        channels, side = self.about["shape"]
+        check_memory(self.name, (len(code), channels, side, side), "ask for fewer images")
+        try:
+            return generate(self.generator, code)
+        except FloatingPointError as error:
+            raise InputError(f"{self.name}: {error}") from None
+
+
+# --- a grid of samples
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Sample(Drawing):
+    count: Annotated[int, option("images", least=1, most=MOST)] = 64
+    truncation: Annotated[
+        float | None,
+        option("draw latents within ±T: fewer odd images, less variety", metavar="T", least=0.1, most=100),
+    ] = None
+    class_: Class = None
+
+
+def sample(options: Sample) -> int:
+    artist = Artist.of(options)
+    from gans.generate import latents
+    from gans.pictures.grids import picture
+
+    wanted = artist.label(options.class_)
+    code = artist.prior.sample(options.count, options.seed, latents.PURPOSE)  # of classes by their shares
+    z = code.z if options.truncation is None else latents.truncated(code.z, options.truncation, options.seed)
+    code = replace(code, z=z) if wanted is None else artist.prior.of_class(z, wanted)
+    options.save(picture(artist.draw(code)), "samples", f"{options.count} images")
+    return 0
+
+
+# --- a plane of latent space as a grid
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Walk(Drawing):
+    through: Annotated[tuple[str, str, str] | None, option(f"three corners, {LATENT}", metavar="LATENT")] = None
+    around: Annotated[str, option("else: along the two directions that change images most", metavar="LATENT")] = (
+        "0:0"
+    )
+    reach: Annotated[float, option("standard deviations along these", least=-100, most=100)] = 2.5
+    size: Annotated[int, option("images a side", least=2, most=1_000)] = 9
+    line: Line = "slerp"
+    class_: Class = None
+
+
+def walk(options: Walk) -> int:
+    artist, size = Artist.of(options), options.size
+    from gans.generate import latents
+    from gans.pictures.grids import picture
+
+    wanted = artist.label(options.class_)  # None: the first
+    if options.through:
+        z = latents.plane(latents.chosen(options.through, artist.latent), size, latents.BETWEEN[options.line])
+    else:
+        some = latents.draw(AMONG, artist.latent, options.seed)
+        axes = latents.directions(some, artist.draw(artist.prior.of_class(some, wanted)), 2)
+        z = latents.around(latents.chosen([options.around], artist.latent)[0], axes, size, options.reach)
+    drawn = picture(artist.draw(artist.prior.of_class(z, wanted)), columns=size)
+    options.save(drawn, "walk", f"{size} x {size} images")
+    return 0
+
+
+# --- from latent to latent: a strip, a GIF or a video
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Interpolate(Drawing):
+    through: Annotated[tuple[str, ...] | None, option(f"one row through these {LATENT}", metavar="LATENT")] = None
+    rows: Annotated[int, option("rows between random latents", least=1, most=1_000)] = 4
+    stops: Annotated[int, option("random latents per row", least=2, most=1_000)] = 3
+    steps: Annotated[int, option("images from one latent to the next", least=1, most=10_000)] = 12
+    classes: Annotated[
+        tuple[str, ...] | None,
+        option(
+            "the latents' classes in turn, by name or number from 0: from one to the next, or one all the way; "
+            "conditional generators only",
+            metavar="CLASS",
+        ),
+    ] = None
+    line: Line = "slerp"
+    kinds = (".png", ".gif", ".mp4")
+
+
+def interpolate(options: Interpolate) -> int:
+    rows, each = (1, len(options.through)) if options.through else (options.rows, options.stops)
+    if each < 2:
+        raise InputError("--through takes 2 latents or more")
+    if rows * each * options.steps > MOST:
+        raise InputError(f"{rows} rows of {each} stops in --steps {options.steps} are more than {MOST:,} images")
+    artist = Artist.of(options)
+    from gans.generate import latents
+
+    classes = [number for name in options.classes or () if (number := artist.label(name)) is not None]
+    if options.through:
+        z = latents.chosen(options.through, artist.latent)
+    else:
+        z = latents.draw(math.prod((rows, each)), artist.latent, options.seed)
+    drawn: dict[bool, Tensor] = {}
+    for path in options.files("interpolation", ".png", ".gif"):
+        closed = path.suffix.lower() != ".png"
+        if closed not in drawn:
+            drawn[closed] = _rows(options, artist, z.unflatten(0, (rows, each)), classes, closed)
+        _save(drawn[closed], path)
+        print(f"{drawn[closed].shape[0]} x {drawn[closed].shape[1]} images in {path}")
+    return 0
+
+
+def _rows(options: Interpolate, artist: Artist, stops: Tensor, classes: list[int], closed: bool) -> Tensor:
+    """uint8 images (rows, steps, channels, height, width) from stop to stop; closed, back to the first one."""
+    import torch
+
+    from gans.generate import latents
+    from gans.models.inputs import GeneratorInput
+
+    between = latents.BETWEEN[options.line]
+    rows = torch.stack([latents.path(row, options.steps, between, closed) for row in stops])
+    z = rows.flatten(0, 1)
+    if not classes:
+        return artist.draw(z).unflatten(0, rows.shape[:2])
+    in_turn = torch.tensor([classes[stop % len(classes)] for stop in range(stops.shape[1])])
+    mixtures = torch.nn.functional.one_hot(in_turn, len(artist.prior.classes)).float()
+    way = latents.path(mixtures, options.steps, latents.lerp, closed)
+    try:
+        return artist.draw(GeneratorInput(z, way.repeat(len(stops), 1))).unflatten(0, rows.shape[:2])
+    except (RuntimeError, TypeError, IndexError):  # a model from elsewhere, whose labels are whole
+        raise InputError(f"{artist.name} does not mix classes; name one") from None
+
+
+def _save(images: Tensor, path: Path) -> None:
+    """Write rows of images as the file's name says: below each other, or one after the other."""
+    from gans.pictures.grids import picture, save_picture
+    from gans.pictures.video import save_gif, save_mp4
+
+    kind = path.suffix.lower()
+    if kind == ".png":
+        rows, columns = images.shape[:2]
+        save_picture(picture(images.flatten(0, 1), columns, least=SIDE * min(rows, columns)), path)
+        return
+    frames = [picture(frame) for frame in images.unbind(1)]
+    if kind == ".gif":
+        save_gif(frames, [round(100 / PER_SECOND) * 10] * len(frames), path)
+    else:
+        save_mp4(frames, PER_SECOND, path)
