@@ -146,7 +146,7 @@ class Registry(Mapping[str, Any]):
         )
 
     def names(self) -> list[str]:
-        """All that can be asked for by name: this repository's own, then those of installed packages."""
+        """All parts by name: this repository's own, then those of installed packages."""
         return list(dict.fromkeys([*self.entries, *sorted(installed(self.group))]))
 
     def target(self, name: str, where: str = "") -> str:

@@ -242,7 +242,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Recorder:
-    """An observer that keeps what it is told, and raises when `stop` says so."""
+    """An observer that keeps what is reported, and raises when `stop` says so."""
 
     def __init__(self, stop: Callable[[str, int], bool] = lambda event, count: False) -> None:
         self.values: list[tuple[int, str, float]] = []

@@ -193,9 +193,9 @@ def test_every_rule_goes_on_bit_for_bit_with_every_optimiser(settings, rule, tin
     files.save(tmp_path / "state.pt", whole.state())
     resumed.load(files.load(tmp_path / "state.pt", CPU))
     for _ in range(2):
-        told = [update.step(images) for update in (whole, resumed)]
-        assert told[0].keys() == told[1].keys()
-        assert all(torch.equal(value, told[1][name]) for name, value in told[0].items())
+        found = [update.step(images) for update in (whole, resumed)]
+        assert found[0].keys() == found[1].keys()
+        assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
         images += whole.images_per_step
     networks = [
         [update.generator.network, *(d.network for d in discriminators(update))] for update in (whole, resumed)

@@ -54,7 +54,7 @@ def test_five_gans_from_training_to_arithmetic(tmp_path, monkeypatch, one_thread
     assert scores.idxmin() == "real digits"
     assert len(made["shown"]) == 5
     assert all(isinstance(one, Image.Image) and len(set(one.getdata())) > 50 for one in made["shown"])
-    # the zoo's generator draws what it is asked for
+    # the zoo's generator draws what its latents name
     classify = made["classifier"]
     for name, digit in {"eight": 8, "one": 1, "three": 3}.items():
         _, logits = classify(generate(made["generator"], made[name]))

@@ -7,16 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 
-from benchmarks import commands, sensitivity
+from benchmarks import commands
 from benchmarks.options import Report
 from gans import places
 from gans.runs.store import Store
-from tests.conftest import CPU
 from tests.reports import test_report
 
 ROOT = Path(__file__).parents[1]
@@ -35,19 +32,6 @@ def test_the_folder_is_named_by_the_environment(monkeypatch):
     assert places.outputs() == Path("outputs")
     monkeypatch.setenv(places.VARIABLE, "~/mine")
     assert places.outputs() == Path.home() / "mine"
-
-
-def test_a_page_on_metrics_is_a_new_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(sensitivity, "Scorer", lambda *given: None)
-    monkeypatch.setattr(sensitivity, "measure", lambda *given: pd.DataFrame())
-    monkeypatch.setattr(sensitivity, "draw", lambda *given: SimpleNamespace())
-    monkeypatch.setattr(sensitivity, "save", lambda figure, path: path.write_text("drawn"))
-    monkeypatch.setattr(sensitivity, "page", lambda measured, scorer, subject, picture: picture)
-    (tmp_path / "digits.md").write_text("mine")
-    path = sensitivity.write("digits", CPU, 100, tmp_path)
-    assert (path.name, path.read_text()) == ("digits-2.md", "digits-2.png")
-    assert (tmp_path / "digits.md").read_text() == "mine"
-    assert (tmp_path / "digits-2.png").read_text() == "drawn"
 
 
 @pytest.fixture(scope="module")

@@ -50,8 +50,7 @@ def arithmetic(options: Arithmetic) -> int:
     drawn = strip(terms, artist.draw(result[None])[0], around)
     for letter, (name, own) in zip("abc", found, strict=True):
         print(f"{letter} = {name}: {','.join(own)}")
-    options.save(drawn, "arithmetic", "a - b + c")
-    return 0
+    return options.save(drawn, "arithmetic", "a - b + c")
 
 
 def choose(terms: Sequence[str], options: Arithmetic, artist: Artist) -> list[tuple[str, list[str]]]:

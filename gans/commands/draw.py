@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from gans import places
 from gans.commands.options import Device, flat, option
-from gans.errors import InputError
+from gans.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -71,28 +71,23 @@ class Drawing:
         """The files to write: those that were named, or else new ones in the folder of samples."""
         return self.output or places.free(places.outputs() / places.SAMPLES, stem, *suffixes)
 
-    def save(self, image: Image, stem: str, what: str) -> None:
-        """Write a picture and print where it is."""
+    def save(self, image: Image, stem: str, what: str) -> int:
+        """Write a picture, print where it is, and return the exit code."""
         from gans.pictures.grids import save_picture
 
         for path in self.files(stem, ".png"):
             save_picture(image, path)
             print(f"{what} in {path}")
+        return 0
 
 
 @dataclass(frozen=True)
 class Artist:
-    """A generator that is ready to draw.
+    """A generator that is ready to draw."""
 
-    Attributes:
-        name: as the command line names it.
-        generator: in eval mode, on its device.
-        about: what its file says of it.
-    """
-
-    name: str
-    generator: nn.Module
-    about: dict[str, Any]
+    name: str  # as the command line has it
+    generator: nn.Module  # in eval mode, on its device
+    about: dict[str, Any]  # what its file says of it
 
     @classmethod
     def of(cls, options: Drawing) -> Artist:
@@ -125,11 +120,7 @@ class Artist:
         return Prior.from_about(self.about)
 
     def label(self, wanted: str | None) -> int | None:
-        """The number of a class, from its name or else its number, from 0; of None None.
-
-        Raises:
-            InputError: there is no such class, or the generator has none.
-        """
+        """The number of a class, from its name or else its number, from 0; of None None."""
         prior = self.prior
         if wanted is None:
             return None
@@ -139,11 +130,7 @@ class Artist:
         return prior.number(int(wanted) if number else wanted)
 
     def draw(self, code: Tensor | GeneratorInput) -> Tensor:
-        """uint8 images (n, channels, height, width) of codes, or of latents (n, length): of the first class then.
-
-        Raises:
-            InputError: memory does not hold them, or the generator has diverged and draws NaN.
-        """
+        """uint8 images (n, channels, height, width) of codes, or of latents: of the first class then."""
         from gans.data.images import check_memory
         from gans.generate.sampling import generate
         from gans.models.inputs import GeneratorInput
@@ -155,6 +142,8 @@ class Artist:
             return generate(self.generator, code)
         except FloatingPointError as error:
             raise InputError(f"{self.name}: {error}") from None
+        except (RuntimeError, TypeError, IndexError) as error:  # of a model from outside, for mixed classes say
+            raise InputError(f"{self.name} cannot draw this: {first_line(error)}") from error
 
 
 # --- a grid of samples
@@ -180,8 +169,7 @@ def sample(options: Sample) -> int:
     code = artist.prior.sample(options.count, options.seed, latents.PURPOSE)  # of classes by their shares
     z = code.z if options.truncation is None else latents.truncated(code.z, options.truncation, options.seed)
     code = replace(code, z=z) if wanted is None else artist.prior.of_class(z, wanted)
-    options.save(picture(artist.draw(code)), "samples", f"{options.count} images")
-    return 0
+    return options.save(picture(artist.draw(code)), "samples", f"{options.count} images")
 
 
 # --- a plane of latent space as a grid
@@ -213,8 +201,7 @@ def walk(options: Walk) -> int:
         axes = latents.directions(some, artist.draw(artist.prior.of_class(some, wanted)), 2)
         z = latents.around(latents.chosen([options.around], artist.latent)[0], axes, size, options.reach)
     drawn = picture(artist.draw(artist.prior.of_class(z, wanted)), columns=size)
-    options.save(drawn, "walk", f"{size} x {size} images")
-    return 0
+    return options.save(drawn, "walk", f"{size} x {size} images")
 
 
 # --- from latent to latent: a strip, a GIF or a video
@@ -272,16 +259,13 @@ def _rows(options: Interpolate, artist: Artist, stops: Tensor, classes: list[int
 
     between = latents.BETWEEN[options.line]
     rows = torch.stack([latents.path(row, options.steps, between, closed) for row in stops])
-    z = rows.flatten(0, 1)
-    if not classes:
-        return artist.draw(z).unflatten(0, rows.shape[:2])
-    in_turn = torch.tensor([classes[stop % len(classes)] for stop in range(stops.shape[1])])
-    mixtures = torch.nn.functional.one_hot(in_turn, len(artist.prior.classes)).float()
-    way = latents.path(mixtures, options.steps, latents.lerp, closed)
-    try:
-        return artist.draw(GeneratorInput(z, way.repeat(len(stops), 1))).unflatten(0, rows.shape[:2])
-    except (RuntimeError, TypeError, IndexError):  # a model from elsewhere, whose labels are whole
-        raise InputError(f"{artist.name} does not mix classes; name one") from None
+    code: Tensor | GeneratorInput = rows.flatten(0, 1)
+    if classes:
+        in_turn = torch.tensor([classes[stop % len(classes)] for stop in range(stops.shape[1])])
+        mixtures = torch.nn.functional.one_hot(in_turn, len(artist.prior.classes)).float()
+        way = latents.path(mixtures, options.steps, latents.lerp, closed)
+        code = GeneratorInput(rows.flatten(0, 1), way.repeat(len(stops), 1))
+    return artist.draw(code).unflatten(0, rows.shape[:2])
 
 
 def _save(images: Tensor, path: Path) -> None:

@@ -50,11 +50,7 @@ def extractor(options: Extractor) -> int:
 
 
 def place(name: str, options: Extractor) -> Path:
-    """The directory that weights and card go to.
-
-    Raises:
-        InputError: they would take the place of others, in the directory or by their name.
-    """
+    """The directory that weights and card go to, where they take the place of no others."""
     from gans.fidelity.extractors.cards import SHIPPED, own
 
     file_name(name, "extractor")

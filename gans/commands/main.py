@@ -50,21 +50,13 @@ def main() -> int:
 
 
 def run(words: Sequence[str], *configs: Callable[..., None]) -> int:
-    """Run the command of some words behind `gans`; returns its exit code.
-
-    Args:
-        words: of the command line.
-        configs: of `cyclopts.App`: what else gives options their values.
-
-    Raises:
-        InputError: a command, option or value that there is not.
-    """
+    """Run the command of some words behind `gans`; `configs` (of `cyclopts.App`) give options values, too."""
     command, bound = parse(words, *configs)
     return command(*bound.args, **bound.kwargs) or 0
 
 
 def parse(words: Sequence[str], *configs: Callable[..., None]) -> tuple[Callable[..., int | None], BoundArguments]:
-    """As `run`: the command and its options, not yet run."""
+    """A command and its options, not yet run; an InputError for what there is not."""
     if any(masked(word) != word for word in words):
         raise InputError(
             "everybody on this machine can read the password in this command line; put the address into the "

@@ -21,10 +21,7 @@ from gans.errors import InputError, exit_code, unknown
 from gans.registry import allow, allow_named
 
 # for those who work on the suite: the wheel lacks it
-gans.COMMANDS["chaos"] = (
-    "tests.chaos.command:chaos",
-    "Kill and damage tiny runs at random, and count what that costs.",
-)
+gans.COMMANDS["chaos"] = ("tests.chaos.command:chaos", "Kill and damage tiny runs, and count what that costs.")
 # the command of each target
 TARGETS = {name: name for name in ("bench", "sweep", "speed", "gpu", "chaos", "report", "ui")} | {
     "score": "rescore"

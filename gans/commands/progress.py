@@ -49,27 +49,17 @@ def remaining(seconds: float, seen: int, left: int) -> str:
 
 @dataclass
 class Running:
-    """A cell that is under way.
-
-    Attributes:
-        bar: shows it on a terminal.
-        total: images of its budget; 0: it does not train.
-        since, phase_since: when it began here, and its phase.
-        printed: when there was a line on it.
-        images: seen so far, those of earlier sessions included.
-        first: when the first metrics of this session came, and how many images had been seen by then.
-        values: the latest of each metric.
-    """
+    """A cell that is under way."""
 
     bar: TaskID
-    total: int
+    total: int  # images of its budget; 0: it does not train
     since: float
     phase_since: float
     phase: str = "starting"
-    printed: float = 0.0
-    images: int = 0
-    first: tuple[float, int] | None = None
-    values: dict[str, float] = field(default_factory=dict)
+    printed: float = 0.0  # when there was a line on it
+    images: int = 0  # seen so far, those of earlier sessions included
+    first: tuple[float, int] | None = None  # when the first metrics of this session came, after so many images
+    values: dict[str, float] = field(default_factory=dict)  # the latest of each metric
 
     def enter(self, phase: str, now: float) -> None:
         self.phase, self.phase_since = phase, now
@@ -144,7 +134,7 @@ class Display:
             self.line(name, joined(f"running   {name}", doing, text, running.left(now)))
 
     def count(self, running: Running, images: int, now: float) -> None:
-        """Take in how many images a cell has seen; those of an earlier session say nothing of the pace."""
+        """Count what a cell has seen; an earlier session says nothing of the pace."""
         more = max(0, images - running.images)
         self.seen += more if running.first else 0
         self.unseen -= more

@@ -86,19 +86,12 @@ def missing(what: str) -> InputError:
 
 @dataclass(frozen=True)
 class Given:
-    """What is scored, and against what.
+    """What is scored, and against what."""
 
-    Attributes:
-        images: uint8 (n, channels, side, side), of the reference's shape.
-        reference: the data set.
-        note: on how the images came to be; empty if there is nothing to say.
-        labels: int64 (n,), the reference's classes that they were drawn for; None without.
-    """
-
-    images: Tensor
+    images: Tensor  # uint8 (n, channels, side, side), of the reference's shape
     reference: ImageData
-    note: str = ""
-    labels: Tensor | None = None
+    note: str = ""  # on how the images came to be
+    labels: Tensor | None = None  # int64 (n,), the reference's classes that they were drawn for
 
 
 def place(name: str) -> Path:
@@ -134,7 +127,13 @@ def read(path: Path, options: Score, device: torch.device) -> Given:
     from gans.data import datasets
 
     reference = datasets.load(options.reference)
-    return from_array(path, reference) if path.suffix == ".npz" else from_files(path, reference)
+    given = (from_array if path.suffix == ".npz" else from_files)(path, reference)
+    expected, found = tuple(reference.train.shape[1:]), tuple(given.images.shape[1:])
+    if found != expected:
+        raise InputError(
+            f"{path} holds images of shape {found}, '{reference.name}' takes {expected}; convert them"
+        )
+    return given
 
 
 def drawn(path: Path, options: Score, device: torch.device) -> Given:
@@ -172,11 +171,6 @@ def from_files(path: Path, reference: ImageData) -> Given:
 
     side = reference.resolution
     found = datasets.load(f"{FOLDER}{path}", resolution=side)
-    if found.channels != reference.channels:
-        raise InputError(
-            f"{path} holds {found.channels}-channel images, '{reference.name}' has {reference.channels}; convert "
-            "them, or name the data set that they imitate"
-        )
     known = {(side, side), *(size for size in reference.sizes if max(size) <= side)}
     if len(found.sizes) > 1 or not known.issuperset(found.sizes):
         raise InputError(
@@ -200,14 +194,8 @@ def from_array(path: Path, reference: ImageData) -> Given:
         raise InputError(
             f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255: the range of others would be a guess"
         )
-    channels, side = reference.channels, reference.resolution
-    if pixels.shape[1:] == (side, side, channels):
+    if pixels.shape[1:] == (reference.resolution, reference.resolution, reference.channels):
         pixels = pixels.transpose(0, 3, 1, 2)
-    if pixels.shape[1:] != (channels, side, side):
-        raise InputError(
-            f"{path} holds an array of shape {pixels.shape}; '{reference.name}' needs "
-            f"(n, {channels}, {side}, {side}) or (n, {side}, {side}, {channels})"
-        )
     return Given(torch.from_numpy(pixels.copy()), reference)
 
 
@@ -266,22 +254,7 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     end = "± is the standard error from drawing images; the reference and the generator stay as they are"
-    return "\n".join(
-        [f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end, *left_out(given, scores)]
-    )
-
-
-def left_out(given: Given, scores: dict[str, float]) -> list[str]:
-    """A line on the classes without a distance of their own, of images that were drawn for classes."""
-    from gans.fidelity.metric import whole
-    from gans.fidelity.metrics.classes import FEWEST
-
-    if given.labels is None:
-        return []
-    there = {name.rpartition("/")[2] for name in scores if whole(name) != name and name.startswith("intra_f")}
-    missing = [name for number, name in enumerate(given.reference.classes) if str(number) not in there]
-    some = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
-    return [f"without a distance of their own, for fewer than {FEWEST} images: {some}"] if missing else []
+    return "\n".join([f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end])
 
 
 def plus_minus(value: float, error: float) -> str:
@@ -311,13 +284,9 @@ def list_extractors(plain: bool) -> int:
         head = f"{card.name}: {card.accuracy:.2%} of held-out images right"
         print(described(head, {"data": data, "sha256": card.sha256, "command": card.command}))
     print(f"{RESIZED}: '{PHOTOGRAPHS}' on images of any size, resized; the default where Inception is not")
-    for name, weights in {
-        "inception: Inception-V3 of 2015 as every paper uses it": INCEPTION,
-        "dinov2: ViT-L/14 of 2023": DINOV2,
-        "clip: ViT-B/32 of 2021": CLIP,
-    }.items():
-        variable = f"GANS_{name.partition(':')[0].upper()}"
-        print(described(f"{name}, any size ({variable} names its file)", {"sha256": weights.sha256}))
+    print(described("inception: Inception-V3 of 2015, as every paper uses it", {"sha256": INCEPTION.sha256}))
+    print(described("dinov2: ViT-L/14 of 2023", {"sha256": DINOV2.sha256}))
+    print(described("clip: ViT-B/32 of 2021", {"sha256": CLIP.sha256}))
     return 0
 
 

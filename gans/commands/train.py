@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
@@ -110,38 +110,24 @@ def train(options: Train) -> int:
             )
             return 1
         display.end(cell.name, outcome.status, outcome.reason)
-    print(ending(cell.metric, outcome, folder, plugin(cell.experiment.networks.name)))
+    module, outside, _ = cell.experiment.networks.name.partition(":")
+    print(ending(cell.metric, outcome, folder, f" --plugin {module}" if outside else ""))
     say_left(exporter.synced)
     return 0 if outcome.status == schema.FINISHED else 1
-
-
-def plugin(model: str) -> str:
-    """What a command needs that draws from a model from outside."""
-    module, outside, _ = model.partition(":")
-    return f" --plugin {module}" if outside else ""
 
 
 def ending(metric: str, outcome: Scored, folder: Path, plugin: str = "") -> str:
     """The few numbers that matter, where the rest is, and what to do with it."""
     seconds = ", ".join(f"{part} {duration(spent)}" for part, spent in outcome.seconds.items())
-    if not outcome.scores:
-        return f"{seconds}\npictures   {folder / schema.SAMPLES}"
-    generator = folder / schema.GENERATOR
-    return "\n".join(
-        [
-            f"{metric:<10} {score_text(outcome.scores, metric)}, lower is better",
-            f"seconds    {seconds}",
+    lines = [f"seconds    {seconds}", f"pictures   {folder / schema.SAMPLES}"]
+    if outcome.scores:
+        generator, error = folder / schema.GENERATOR, outcome.scores.get(f"{metric}_se", math.nan)
+        lines += [
+            f"{metric:<10} {outcome.scores[metric]:.4g} ± {error:.2g} (standard error), lower is better",
             f"generator  {generator}",
-            f"pictures   {folder / schema.SAMPLES}, {folder / schema.FILM}",
             f"next       gans sample {generator}{plugin}   gans walk {generator}{plugin}   gans ui",
         ]
-    )
-
-
-def score_text(scores: Mapping[str, float], metric: str) -> str:
-    """A score with its standard error, if it has one."""
-    error = scores.get(f"{metric}_se")
-    return f"{scores[metric]:.4g}" + (f" ± {error:.2g} (standard error)" if error is not None else "")
+    return "\n".join(lines)
 
 
 def assignment(text: str) -> dict[str, Any]:

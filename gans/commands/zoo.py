@@ -49,14 +49,13 @@ def show(options: Zoo) -> int:
     """Print what the zoos hold."""
     from gans import zoo
 
-    found = {one: one.entries() for one in ([zoo.Zoo(options.index)] if options.index else zoo.zoos())}
+    zoos, before = ([zoo.Zoo(options.index)], f"{options.index}#") if options.index else (zoo.zoos(), "")
+    found = [pair for one in zoos for pair in one.entries().items()]
     if options.json:
-        every = [pair for entries in found.values() for pair in entries.items()]
-        print(json.dumps([{"name": name, **entry.model_dump()} for name, entry in every], indent=2))
+        print(json.dumps([{"name": name, **entry.model_dump()} for name, entry in found], indent=2))
         return 0
-    for one, entries in found.items():
-        for name, entry in entries.items():
-            print(described(f"{one.place}#{name}" if options.index else name, entry))
+    for name, entry in found:
+        print(described(before + name, entry))
     print("\ngans zoo NAME draws from one; zoo:NAME names it in every command that takes a generator")
     return 0
 

@@ -2,14 +2,13 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from pydantic import BaseModel, ValidationError
 
 from gans import config
 from gans.commands.train import assignment
@@ -54,20 +53,10 @@ def test_typos_are_refused_with_the_nearest_name_and_the_file(table: dict[str, A
 @pytest.mark.parametrize(
     ("table", "named"),
     [
-        ({"batch": 1}, "batch = 1"),
-        ({"seed": -1}, "seed = -1"),
-        ({"kimg": math.nan}, "kimg = nan"),
-        ({"kimg": math.inf}, "kimg = inf"),
-        ({"kimg": 0}, "kimg = 0"),
         ({"resolution": 20}, "resolution = 20"),
-        ({"resolution": 8}, "resolution = 8"),
-        ({"optimizer": {"lr_g": 0}}, "optimizer.lr_g = 0"),
         ({"optimizer": {"beta1": 1.0}}, "optimizer.beta1 = 1.0"),
-        ({"update": {"rule": "mdgan", "workers": 0}}, "update.workers = 0"),
-        ({"update": {"rule": "mdgan", "swap_epochs": 0}}, "update.swap_epochs = 0"),
         ({"update": {"rule": "mdgan", "workers": 2, "batches": 3}}, "batches = 3 exceeds workers = 2"),
         ({"update": {"rule": "mdgan", "shards": "skewed"}}, "update.shards = 'skewed'"),
-        ({"update": {"rule": "mdgan", "alpha": 0}}, "update.alpha = 0"),
         ({"update": {"rule": "fl-gan", "average_epochs": math.inf}}, "update.average_epochs = inf"),
         ({"update": {"rule": "md-gan"}}, "unknown update rule 'md-gan'; did you mean 'mdgan'?"),
         ({"score": {"extractors": []}}, "score.extractors"),
@@ -141,45 +130,22 @@ def test_merge_is_key_by_key_and_leaves_its_arguments_alone() -> None:
 
 def test_another_update_rule_takes_nothing_over_from_the_one_before() -> None:
     mdgan = {"update": {"rule": "mdgan", "workers": 10, "swap_epochs": 2.0}}
-    assert merge(mdgan, {"update": {"workers": 3}})["update"] == {
-        "rule": "mdgan",
-        "workers": 3,
-        "swap_epochs": 2.0,
-    }
+    assert merge(mdgan, {"update": {"workers": 3}})["update"] == mdgan["update"] | {"workers": 3}
     assert merge(mdgan, {"update": {"rule": "two-player"}})["update"] == {"rule": "two-player"}
     assert experiment({"update": {"d_steps": 5}}, mdgan).update.d_steps == 1
-
-
-def test_naming_the_default_rule_keeps_the_parameters_given_before() -> None:
+    # naming the default rule keeps the parameters given before
     assert experiment({"update": {"d_steps": 2}}, {"update": {"rule": "two-player"}}).update.d_steps == 2
 
 
-def test_everything_is_frozen() -> None:
-    def parts(part: BaseModel) -> Iterator[BaseModel]:
-        yield part
-        for name in type(part).model_fields:
-            if isinstance(value := getattr(part, name), BaseModel):
-                yield from parts(value)
-
-    found = list(parts(experiment(recipe("mdgan").settings)))
-    assert len(found) == 10
-    for part in found:
-        for name in type(part).model_fields:
-            with pytest.raises(ValidationError, match="frozen"):
-                setattr(part, name, getattr(part, name))
-    hash(experiment())
-
-
-def test_every_field_carries_its_help() -> None:
+def test_every_part_is_frozen_and_carries_its_help() -> None:
     parts = [c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config.Settings)]
-    missing = [
-        f"{part.__name__}.{name}"
-        for part in parts
-        if part not in (Experiment, Resolved)
-        for name, field in part.model_fields.items()
-        if not field.description
+    fields = [(part, *field) for part in parts for field in part.model_fields.items()]
+    assert not [
+        (part, name) for part, name, field in fields if not (field.description or part in (Experiment, Resolved))
     ]
-    assert missing == []
+    assert all(part.model_config["frozen"] for part in parts)
+    assert not [name for part, name, field in fields if isinstance(field.default, (list, dict))]
+    hash(experiment())
 
 
 # all settings, and whether they decide the weights or which checkpoint is kept

@@ -77,20 +77,6 @@ def test_a_write_that_stops_halfway_leaves_nothing(tmp_path: Path, error: BaseEx
     assert names(tmp_path) == []
 
 
-def test_readers_see_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
-    file = tmp_path / "x"
-    file.write_text("old")
-
-    def write(path: Path) -> None:
-        path.write_text("ne")
-        assert file.read_text() == "old"
-        path.write_text("new")
-        assert file.read_text() == "old"
-
-    files.atomically(file, write)
-    assert file.read_text() == "new"
-
-
 def test_files_have_the_permissions_of_ordinary_files(tmp_path: Path) -> None:
     """A team reads each other's results: not the 0600 of temporary files."""
     (tmp_path / "plain").touch()

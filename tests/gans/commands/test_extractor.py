@@ -24,7 +24,7 @@ def command(*words: object) -> int:
 
 @pytest.fixture
 def striped(monkeypatch) -> ImageData:
-    """Two classes that anything can tell apart, in place of whatever data set is named; learnt in few steps."""
+    """Two classes that are easy to separate, in place of whatever data set is named; learnt in few steps."""
     lines = (torch.arange(16) % 4 < 2).to(torch.uint8) * 255
     across = lines.view(1, 1, -1, 1).expand(40, 1, 16, 16)
     images, labels = torch.cat([across, across.mT]).contiguous(), torch.arange(2).repeat_interleave(40)

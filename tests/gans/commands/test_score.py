@@ -131,9 +131,7 @@ def test_a_conditional_generator_is_scored_by_class(gans, tmp_path, monkeypatch)
     found = json.loads(gans(*words, "--json")[1])["scores"]
     assert {"intra_fd_digits", "agreement_digits", "cas_digits", "intra_fd_digits/1"} <= set(found)
     assert "intra_fd_digits/2" not in found
-    printed = gans(*words)[1]
-    assert "\nintra_fd_digits " in printed
-    assert "without a distance of their own, for fewer than 20 images: 2, 3, 4, 5, 6, 7, 8, 9" in printed
+    assert "\nintra_fd_digits " in gans(*words)[1]
     # of other classes the labels say nothing
     about["classes"]["names"] = list("abcdefghij")
     save_weights(path, network.state_dict(), about)
@@ -193,8 +191,8 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
         "pickled.npz": "pickled.npz is damaged or no .npz",
         "other.npz": "holds pixels; name its array of images 'images' or 'arr_0'",
         "float.npz": "holds float64 pixels; store uint8",
-        "side.npz": "'digits' needs (n, 1, 16, 16) or (n, 16, 16, 1)",
-        "rgb.npz": "an array of shape (60, 3, 16, 16)",
+        "side.npz": "holds images of shape (1, 16, 8), 'digits' takes (1, 16, 16); convert them",
+        "rgb.npz": "holds images of shape (3, 16, 16), 'digits' takes (1, 16, 16); convert them",
         "few.npz": "9 generated and 1438 real images; at least 10",
         "training.pt": "name the generator.safetensors in its folder",
         "no.safetensors": "no.safetensors is not a generator that training wrote",
