@@ -18,16 +18,13 @@ import torch
 from PIL import Image
 
 from gans import files
-from gans.commands.score import read_array
 from gans.config import read_toml
 from gans.data.folders import cached_folder, load_folder
 from gans.errors import InputError
-from gans.fidelity import reference
 from gans.fidelity.extractors import cards
 from gans.pictures import film, grids
 from gans.runs import scoring
-from gans.runs.run import Run
-from gans.schema import CHECKPOINT, EVENTS, GENERATOR, PREVIOUS
+from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS
 from gans.training.loop import train
 from reports import results, studies
 from tests.conftest import CPU, StubScorer, train_and_score
@@ -188,17 +185,6 @@ class Kept:
     read: Callable[[], Any]
 
 
-def reference_features(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
-    monkeypatch.setattr(reference, "directory", lambda: folder)
-    features = torch.arange(12.0).reshape(4, 3)
-
-    def read() -> list[float]:
-        return reference.cached({"data": "x"}, lambda: features).flatten().tolist()
-
-    read()
-    return Kept(next(folder.glob("*.safetensors")), read)
-
-
 def decoded_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     images = folder / "images"
     images.mkdir()
@@ -238,7 +224,7 @@ def generator_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     return Kept(folder / GENERATOR, read)
 
 
-MADE_AGAIN = [reference_features, decoded_folder, grids_of_a_film, generator_of_a_run]
+MADE_AGAIN = [decoded_folder, grids_of_a_film, generator_of_a_run]
 
 
 @each_damage
@@ -251,24 +237,6 @@ def test_what_can_be_had_elsewhere_is(make, damage, tmp_path, monkeypatch, caplo
     assert kept.read() == expected
     (line,) = (line for line in warnings(caplog) if str(kept.path) in line)
     assert len(line.splitlines()) == 1
-
-
-@each_damage
-def test_damaged_events_are_named_and_read_as_far_as_they_can_be(damage, tmp_path, caplog):
-    run = Run.start(tmp_path, "digits", "gan/digits/0", {})
-    for images in range(9):
-        run.log(images, {"x": 1.0})
-    path = tmp_path / EVENTS
-    whole = path.read_bytes()
-    assert len(Run.open(tmp_path).state().points["x"]) == 9
-    assert not warnings(caplog)
-    spoil(path, damage)
-    found = Run.open(tmp_path)
-    if whole.startswith(path.read_bytes()) and found:
-        return  # cut by a kill, as it may be
-    (line,) = warnings(caplog)
-    assert str(path) in line
-    assert found is None or len(found.state().points["x"]) == 8
 
 
 # --- files that cannot be made again: one line that names them, and a remedy
@@ -286,23 +254,10 @@ def preset(folder: Path) -> Kept:
     return Kept(path, lambda: read_toml(path))
 
 
-def weights_of_an_extractor(folder: Path) -> Kept:
-    for ending in ("json", "safetensors"):
-        shutil.copy(cards.SHIPPED / f"digits.{ending}", folder)
-    path = folder / "digits.safetensors"
-    return Kept(path, lambda: cards._read(folder / "digits.json").verify())
-
-
 def card_of_an_extractor(folder: Path) -> Kept:
     shutil.copy(cards.SHIPPED / "digits.json", folder)
     path = folder / "digits.json"
     return Kept(path, lambda: cards._read(path))
-
-
-def array(folder: Path) -> Kept:
-    path = folder / "images.npz"
-    np.savez(path, images=np.zeros((4, 16, 16, 1), dtype=np.uint8))
-    return Kept(path, lambda: read_array(path))
 
 
 def cells_of_a_plan(folder: Path) -> Kept:
@@ -317,15 +272,7 @@ def record_of_a_sweep(folder: Path) -> Kept:
     return Kept(folder / "sweep.json", lambda: studies.read_record(folder / "sweep.json"))
 
 
-REFUSED = [
-    generator,
-    preset,
-    weights_of_an_extractor,
-    card_of_an_extractor,
-    array,
-    cells_of_a_plan,
-    record_of_a_sweep,
-]
+REFUSED = [generator, preset, card_of_an_extractor, cells_of_a_plan, record_of_a_sweep]
 
 
 @pytest.mark.parametrize("name", DAMAGES)
