@@ -132,8 +132,8 @@ def check_names(options: Bench) -> None:
     """What a command names is in its matrix; PATH and `mine` are the reader's own."""
     name = options.matrix
     matrix = read_matrix(str(ROOT / name) if name.endswith(".toml") else name)
-    models = [model for model in options.selection.models if model != "mine"]
-    data = [one for one in options.selection.datasets if not one.startswith("folder:")]
+    models = [model for model in options.selection.models or [] if model != "mine"]
+    data = [one for one in options.selection.datasets or [] if not one.startswith("folder:")]
     matrix.check_names(Selection(models, data))
 
 

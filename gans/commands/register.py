@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from gans.commands.options import flat, option
 from gans.errors import InputError
-from gans.urls import DEFAULT_URI
+from gans.urls import shown, tracking_uri
 
 if TYPE_CHECKING:
     from gans.runs.publish import Registered
@@ -58,19 +57,17 @@ def register(options: Register) -> int:
 
 def lines(made: Registered) -> list[str]:
     """What was registered, and how it is used from a shell and from Python."""
-    store = os.environ.get("MLFLOW_TRACKING_URI")
-    setting = "" if store else f"MLFLOW_TRACKING_URI={DEFAULT_URI} "
-    before = "" if made.new else ", as before"
-    uri = f"models:/{made.name}/{made.version}"
+    store, uri = shown(tracking_uri()), f"models:/{made.name}/{made.version}"
     return [
-        f"{made.name} version {made.version}: {made.about}{before}",
+        f"{made.name} version {made.version}: {made.about}{'' if made.new else ', as before'}",
         "",
         "From a shell, `serve` in place of `predict` to answer on a port:",
         '  echo \'{"dataframe_records": [{"seed": 0, "count": 4}]}\' |',
-        f"    {setting}mlflow models predict -m {uri} --env-manager local -t json -o images.json",
+        f"    MLFLOW_TRACKING_URI={store} mlflow models predict -m {uri} \\",
+        "    --env-manager local -t json -o images.json",
         "",
         "From Python, uint8 images (n, channels, side, side):",
-        *([] if store else [f'  mlflow.set_tracking_uri("{DEFAULT_URI}")']),
+        f'  mlflow.set_tracking_uri("{store}")',
         f'  model = mlflow.pyfunc.load_model("{uri}")',
         '  images = model.predict([{"seed": 0, "count": 4}])  # the first of `gans sample --seed 0`',
         f'  images = model.predict([{{"latent": row}} for row in z.tolist()])  # z: (n, {made.latent})',
