@@ -288,6 +288,7 @@ def test_a_run_without_a_generator_and_the_begin_of_two_runs_are_refused(tmp_pat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     store = Store()
     runs = [recorded(store, "train", name, {}) for name in ("gan/digits/0", "bench")]
+    runs[1].text("no cell", "note.txt")
     with pytest.raises(InputError, match=r"\(bench\) kept no generator"):
         find_generator(runs[1].id)
     with pytest.raises(InputError, match=r"no run in .* begins with 'ffff0000ffff'"):
