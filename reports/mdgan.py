@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -17,7 +17,6 @@ from reports.results import Board, Results
 from reports.statistics import Estimate
 from reports.tables import escape
 
-SHARDS = {"iid": "i.i.d.", "dirichlet": "Dirichlet", "classes": "by class"}
 # settings that an MD-GAN can differ in, by the heading of the group that varies them alone
 FACTORS: dict[str, tuple[str, ...]] = {
     "Workers N": ("update.workers",),
@@ -101,18 +100,13 @@ def _order(heading: str, base: str, models: Sequence[str], known: pd.DataFrame) 
 def _label(heading: str, own: pd.Series, base: pd.Series) -> str:
     is_base = own.name == base.name
     if heading == BASELINES:
-        label = _baseline(own)
+        name = {"mdgan": "MD-GAN", "fl-gan": "FL-GAN"}.get(own["update.rule"], "one GAN")
+        label = f"{name}, {changes(('update.workers', 'batch') if name != 'one GAN' else ('batch',), own, own)}"
     elif heading == COMBINED and is_base:
         label = "neither"
     else:
         label = changes(FACTORS.get(heading, NAMES), own, base)
     return label + (" (base)" if is_base else "")
-
-
-def _baseline(own: Setting) -> str:
-    name = {"mdgan": "MD-GAN", "fl-gan": "FL-GAN"}.get(own["update.rule"])
-    batch = _plain(own["batch"])
-    return f"{name}, N = {_plain(own['update.workers'])}, b = {batch}" if name else f"one GAN, batches of {batch}"
 
 
 def changes(names: Sequence[str], own: Setting, base: Setting) -> str:
@@ -123,23 +117,24 @@ def changes(names: Sequence[str], own: Setting, base: Setting) -> str:
     return ", ".join(_value(name, own) for name in named)
 
 
-# how a figure writes the value of a setting; one that is not here is written as it is
-WRITTEN: dict[str, Callable[[str], str]] = {
-    "update.workers": "N = {}".format,
-    "update.batches": "k = {}".format,
-    "batch": "b = {}".format,
-    "networks.width": "width {}".format,
-    "networks.conditional": {"True": "with classes", "False": "without"}.__getitem__,
-    "update.crashes": {"True": "one every I/N iterations", "False": "none"}.__getitem__,
-    "update.shards": lambda value: SHARDS.get(value, value),
-    "update.swap_epochs": lambda value: {"inf": "never", "1": "every epoch"}.get(value, f"every {value} epochs"),
+# how a figure writes a setting, or some of its values; `{}` is the value, which stands alone elsewhere
+WRITTEN: dict[str, str | dict[str, str]] = {
+    "update.workers": "N = {}",
+    "update.batches": "k = {}",
+    "batch": "b = {}",
+    "networks.width": "width {}",
+    "networks.conditional": {"True": "with classes", "False": "without"},
+    "update.crashes": {"True": "one every I/N iterations", "False": "none"},
+    "update.shards": {"iid": "i.i.d.", "dirichlet": "Dirichlet, α = {alpha}", "classes": "by class"},
+    "update.swap_epochs": {"inf": "never", "1": "every epoch", "": "every {} epochs"},
 }
 
 
 def _value(name: str, own: Setting) -> str:
-    words = WRITTEN.get(name, str)(_plain(own[name]))
-    alpha = name == "update.shards" and own[name] == "dirichlet"
-    return words + (f", α = {_plain(own['update.alpha'])}" if alpha else "")
+    value, written = _plain(own[name]), WRITTEN.get(name, "{}")
+    if not isinstance(written, str):
+        written = written.get(value, written.get("", "{}"))
+    return written.format(value, alpha=_plain(own["update.alpha"]))
 
 
 def _plain(value: str) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Self
 
 import pandas as pd
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field
 
 from gans import schema
 from gans.config import Settings, read_toml
-from gans.errors import InputError, unknown
-from reports.numbers import NOTHING, count, images, number
-from reports.results import CLOCK, FLOORS, Board, Results
+from reports.numbers import NOTHING, count
+from reports.results import FLOORS, Board, Results
 from reports.statistics import Estimate
-from reports.tables import by_model, distinct, escape, per_model
+from reports.tables import by_model, escape
 
 FILE = Path(__file__).with_name("published.toml")
 CONDITIONAL = {True: "class-conditional", False: "unconditional", None: "conditional or not: not known"}
@@ -48,43 +46,17 @@ class Score(Settings):
     note: str = Field("", description="what else a reader should know")
 
 
-class Time(Settings):
-    """A published training time."""
-
-    dataset: str = Field(description="a key of gans.data.DATASETS")
-    model: str = Field(description="as its source calls it")
-    source: str = Field(description="a key of the sources")
-    minutes: float = Field(gt=0, allow_inf_nan=False, description="of training")
-
-
 class Published(Settings):
     """The file."""
 
     sources: dict[str, Source] = Field(description="who published")
     scores: tuple[Score, ...] = Field((), strict=False, description="scores")
-    times: tuple[Time, ...] = Field((), strict=False, description="training times")
-
-    @model_validator(mode="after")
-    def sources_are_known(self) -> Self:
-        for name in [score.source for score in self.scores] + [time.source for time in self.times]:
-            if name not in self.sources:
-                raise unknown("source", name, self.sources)
-        return self
 
 
 @cache
-def read(path: Path = FILE) -> Published:
-    """The published figures.
-
-    Raises:
-        InputError: a wrong key or value; the file, the key and the remedy are named.
-    """
-    try:
-        return Published.model_validate(read_toml(path))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {place}: {first['msg'].removeprefix('Value error, ')}") from None
+def read() -> Published:
+    """The published figures."""
+    return Published.model_validate(read_toml(FILE))
 
 
 def differences(theirs: Score, ours: Score) -> list[str]:
@@ -176,36 +148,3 @@ def _row(score: Score, source: str, value: str, apart: str) -> dict[str, str]:
         "Class-conditional": {True: "yes", False: "no", None: "not known"}[score.conditional],
         "Compares with ours": apart or NOTHING,
     }
-
-
-def _budget(cells: pd.DataFrame) -> str:
-    """The images that these cells were to see."""
-    kimg = pd.to_numeric(cells["kimg"], errors="coerce") if "kimg" in cells else pd.Series(dtype=float)
-    return ", ".join(images(1000 * value) for value in kimg.dropna().unique()) or NOTHING
-
-
-def times(results: Results, board: Board) -> pd.DataFrame:
-    """Our mean training times, then the published ones on the same images; empty if there are none."""
-    dataset, _ = VARIANTS.get(board.dataset, (board.dataset, ""))
-    theirs = [time for time in read().times if time.dataset == dataset]
-    if not theirs:
-        return pd.DataFrame()
-    ours = per_model(
-        results,
-        board,
-        {
-            "Source": lambda own: f"this page: {_budget(own)} images, {distinct(own, 'gans.device')}",
-            "Training (minutes)": lambda own: number(own[CLOCK].mean() / 60),
-            "Compares with ours": lambda own: NOTHING,
-        },
-    )
-    other = [
-        {
-            "Model": escape(time.model),
-            "Source": str(read().sources[time.source]),
-            "Training (minutes)": f"{time.minutes:g}",
-            "Compares with ours": "no: other hardware, networks and number of images",
-        }
-        for time in theirs
-    ]
-    return pd.concat([ours, pd.DataFrame(other)], ignore_index=True)

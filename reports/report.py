@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -22,7 +21,6 @@ from gans.runs.store import Source
 from reports import (
     PAGE,
     ROOT,
-    SHIPPED,
     WHOLE,
     by_class,
     figures,
@@ -52,7 +50,6 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "losses": figures.losses,
     "pareto": figures.pareto,
 }
-SENSITIVITY = "sensitivity"  # folder of the pages of `benchmarks.sensitivity`, next to those of reports
 PROFILE, FILM = "profile.png", "training-{}.gif"
 LIMIT = 5_000_000  # bytes of a report, its page included
 WORDS = 500_000  # of these, kept for the page
@@ -134,24 +131,9 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "many": len(standing.ranks) > figures.FEW,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
         "film": {"file": film.name, "alt": tables.escape(film_alt)} if film_alt else None,
-        "reactions": reactions(folder, board.dataset),
         "published": published.scores(results, board),
-        "published_times": published.times(results, board),
         **pictures,
     }
-
-
-def reactions(folder: Path, dataset: str) -> str | None:
-    """The link from a report to the page on how metrics react on a data set: its own, else the one that ships.
-
-    None if there is none, or if what ships is elsewhere: a report must not name this machine's folders.
-    """
-    page = f"{SENSITIVITY}/{dataset}.md"
-    if (folder.parent / page).is_file():
-        return f"../{page}"
-    if not (SHIPPED / page).is_file() or not folder.absolute().is_relative_to(SHIPPED.parents[1]):
-        return None
-    return Path(os.path.relpath(SHIPPED / page, folder)).as_posix()
 
 
 def scored_on(results: Results, board: Board, count: int) -> pd.DataFrame:

@@ -44,7 +44,6 @@ REASONS = {
     "not run": "no run of it was tracked",
     schema.FINISHED: "its score is not a finite number",
 }
-NOT_SCORED = "it was not scored, or by another version"
 
 
 class PlannedCell(BaseModel):
@@ -67,6 +66,7 @@ class PlannedFloor(BaseModel):
     title: str
     identity: str
     metric: str
+    images: int = 0  # that were generated for it
 
 
 class Plan(BaseModel):
@@ -120,7 +120,7 @@ class Results:
         floors: one row per data set, metric and kind of comparison: `comparison`, `hash`,
             `n_generated`, `n_reference`, and the scores by name.
         runs: the run of every cell and floor that has one, by identity.
-        further: noise floors on other numbers of images than the plan's, by that number.
+        further: noise floors on other numbers of `images` than the plan's.
         unscored: how many finished cells lack a score that is planned, or that others of their data set have.
     """
 
@@ -130,7 +130,7 @@ class Results:
     floors: pd.DataFrame
     store: Source = field(repr=False)
     runs: Mapping[str, Run] = field(repr=False)
-    further: Mapping[int, pd.DataFrame] = field(default_factory=dict, repr=False)
+    further: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
 
     @property
@@ -144,7 +144,7 @@ class Results:
         prefix = schema.score("", count)
         kept = [name for name in self.cells if not str(name).startswith(schema.SCORE)]
         cells = self.cells[kept].rename(columns=lambda name: re.sub(f"^{prefix}", schema.SCORE, str(name)))
-        return replace(self, cells=cells, floors=self.further.get(count, self.floors.iloc[:0]))
+        return replace(self, cells=cells, floors=self.further[self.further["images"] == count])
 
     @property
     def boards(self) -> list[Board]:
@@ -200,25 +200,22 @@ class Results:
 
     def pictures(self, identity: str) -> dict[str, Path]:
         """The sample grids of a cell by file name; none if it has no run or left none."""
-        run = self.runs.get(identity)
-        folder = self.store.artifact(run, schema.SAMPLES) if run else None
+        folder = self._artifact(identity, schema.SAMPLES)
         return {path.name: path for path in sorted(folder.glob("*.png")) if readable(path)} if folder else {}
 
     def picture(self, identity: str, name: str) -> Path | None:
-        """A picture that a cell's run has of itself, at its root or among its samples."""
-        run = self.runs.get(identity)
-        places = (name, f"{schema.SAMPLES}/{name}") if run else ()
-        found = (self.store.artifact(run, place) for place in places if run)
+        """A picture that a run has of itself, at its root or among its samples."""
+        found = (self._artifact(identity, place) for place in (name, f"{schema.SAMPLES}/{name}"))
         return next((path for path in found if path and readable(path)), None)
 
     def real(self, board: Board) -> Path | None:
         """The grid of real images of a board's data set, if there is one."""
-        for floor in self.plan.floors:
-            run = self.runs.get(floor.identity) if floor.dataset == board.dataset else None
-            path = self.store.artifact(run, schema.REAL) if run else None
-            if path and readable(path):
-                return path
-        return None
+        floors = (floor.identity for floor in self.plan.floors if floor.dataset == board.dataset)
+        return next(filter(None, (self.picture(identity, schema.REAL) for identity in floors)), None)
+
+    def _artifact(self, identity: str, name: str) -> Path | None:
+        run = self.runs.get(identity)
+        return self.store.artifact(run, name) if run else None
 
 
 def load(store: Source, experiment: str) -> Results:
@@ -238,15 +235,16 @@ def load(store: Source, experiment: str) -> Results:
     cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs, plan.scoring) for cell in plan.cells])
     absent = [name for name in MEASURES if name not in cells]
     cells = cells.assign(**dict.fromkeys(absent, np.nan))
+    floors = [(floor, run) for floor in plan.floors if (run := newest.get(floor.identity))]
     return Results(
         plan,
         cells,
-        _curves(store, cells, newest),
-        _floors((floor, run) for floor in plan.floors if (run := newest.get(floor.identity))),
-        store,
-        newest,
-        _further(plan, same),
-        _unscored(plan, newest),
+        curves=_curves(store, cells, newest),
+        floors=_floors(floors),
+        store=store,
+        runs=newest,
+        further=_further(plan, same),
+        unscored=_unscored(plan, newest),
     )
 
 
@@ -256,7 +254,7 @@ def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
     same = [run for run in parents if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)]
     plan = _newest(store, experiment, same)
     if plan is None:
-        raise _old(store, experiment, parents, runs) if parents else _nothing(store, experiment)
+        raise _old(store, experiment, parents[-1]) if parents else _nothing(store, experiment)
     tuned = _newest(store, experiment, [run for run in same if schema.PRESET in run.data.tags])
     return plan.joined(tuned) if tuned else plan
 
@@ -284,18 +282,13 @@ def _name_lost(store: Source, runs: Iterable[Run]) -> None:
         print(f"no pictures of {len(lost)} runs: their artifacts are missing, {lost[0]} for one", file=sys.stderr)
 
 
-def _old(store: Source, experiment: str, parents: Sequence[Run], runs: Iterable[Run]) -> InputError:
+def _old(store: Source, experiment: str, newest: Run) -> InputError:
     """What to say of results that were all made under other protocols than today's."""
-    newest = parents[-1].data.tags
-    protocol, commit = newest.get(schema.PROTOCOL, "unknown"), newest.get(schema.COMMIT, "unknown")
-    cells = sum(
-        run.data.tags.get(schema.KIND) == schema.CELL and run.data.tags.get(schema.PROTOCOL) == protocol
-        for run in runs
-    )
+    protocol, commit = (newest.data.tags.get(tag, "unknown") for tag in (schema.PROTOCOL, schema.COMMIT))
     return InputError(
-        f"experiment '{experiment}' in {shown(store.uri)} holds {cells} cells of protocol {protocol}, with which "
-        f"version {PROTOCOL_VERSION} does not mix; run `gans bench` to train the matrix again, or write their "
-        f"report with the code that made them: commit {commit[:10]}"
+        f"experiment '{experiment}' in {shown(store.uri)} holds cells of protocol {protocol}, with which version "
+        f"{PROTOCOL_VERSION} does not mix; run `gans bench` to train the matrix again, or write their report with "
+        f"the code that made them: commit {commit[:10]}"
     )
 
 
@@ -334,7 +327,7 @@ def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run], scoring: int) 
     reason = tags.get(schema.REASON) or REASONS.get(status, "no reason was tracked") + remark
     counted = bool(status == schema.FINISHED and np.isfinite(score))
     if status == schema.FINISHED and schema.score(cell.metric) not in metrics:
-        reason = NOT_SCORED
+        reason = "it was not scored, or by another version"
     return {
         **{key: value for key, value in tags.items() if key.startswith((schema.TAGS, schema.VERSION))},
         **params,
@@ -393,46 +386,38 @@ def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
 
 def _curves(store: Source, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
     """`Results.curves`."""
-    keys = ["identity", "model", "dataset", "seed", "counted"]
-    named = {
-        (cell[0], name): run.info.run_id
-        for (*cell, metric) in cells[[*keys, "metric"]].itertuples(index=False, name=None)
-        if (run := runs.get(cell[0]))
-        for name in (schema.curve(metric), *HISTORIES)
-        if name in run.data.metrics
-    }
-    points_of = {
-        name: store.histories([run_id for (_, other), run_id in named.items() if other == name], name)
-        for name in dict.fromkeys(name for _, name in named)
-    }
-    points = [
-        (*cell, name, images, value)
-        for cell in cells[keys].itertuples(index=False, name=None)
-        for name in points_of
-        if (run_id := named.get((cell[0], name)))
-        for images, value in points_of[name][run_id]
-    ]
-    frame = pd.DataFrame(points, columns=[*keys, "name", "images", "value"])
+    identities = {run.info.run_id: identity for identity, run in runs.items()}
+    scores = map(schema.curve, cells["metric"].unique())
+    points = []
+    for name in (*scores, *HISTORIES):
+        found = [run.info.run_id for run in runs.values() if name in run.data.metrics]
+        for run_id, curve in store.histories(found, name).items():
+            points += [(identities[run_id], name, images, value) for images, value in curve]
+    frame = pd.DataFrame(points, columns=["identity", "name", "images", "value"])
     # a frame without rows has no types
-    return frame.astype({"counted": bool, "name": str, "images": int, "value": float})
+    frame = frame.astype({"name": str, "images": int, "value": float})
+    known = cells[["identity", "model", "dataset", "seed", "counted", "metric"]].merge(frame, on="identity")
+    own = known["name"].isin(HISTORIES) | (known["name"] == known["metric"].map(schema.curve))
+    return known[own].drop(columns="metric").reset_index(drop=True)
 
 
-def _further(plan: Plan, runs: Iterable[Run]) -> dict[int, pd.DataFrame]:
+def _further(plan: Plan, runs: Iterable[Run]) -> pd.DataFrame:
     """`Results.further`: of several runs for one, the newest."""
     planned = {floor.identity for floor in plan.floors}
-    found: dict[int, dict[str, tuple[PlannedFloor, Run]]] = {}
+    wanted = {schema.KIND: schema.FLOOR, schema.SCORING: str(plan.scoring)}
+    found: dict[str, tuple[PlannedFloor, Run]] = {}
     for run in runs:
         tags = run.data.tags
-        same = tags.get(schema.KIND) == schema.FLOOR and tags.get(schema.SCORING) == str(plan.scoring)
-        if same and schema.COUNT in tags and tags[schema.IDENTITY] not in planned:
+        if wanted.items() <= tags.items() and schema.COUNT in tags and tags[schema.IDENTITY] not in planned:
             floor = PlannedFloor(
                 dataset=tags[schema.DATASET],
                 title=tags[schema.TITLE],
                 identity=tags[schema.IDENTITY],
                 metric=tags[schema.METRIC],
+                images=int(tags[schema.COUNT]),
             )
-            found.setdefault(int(tags[schema.COUNT]), {})[floor.identity] = floor, run
-    return {count: _floors(floors.values()) for count, floors in found.items()}
+            found[floor.identity] = floor, run
+    return _floors(found.values())
 
 
 def _floors(floors: Iterable[tuple[PlannedFloor, Run]]) -> pd.DataFrame:
@@ -441,6 +426,7 @@ def _floors(floors: Iterable[tuple[PlannedFloor, Run]]) -> pd.DataFrame:
         {
             "dataset": floor.dataset,
             "metric": floor.metric,
+            "images": floor.images,
             "comparison": comparison,
             "hash": run.data.tags.get(schema.EXTRACTOR_HASH, "unknown"),
             **{key.removeprefix(f"{kind}/"): run.data.metrics[key] for key in measured},
@@ -449,7 +435,7 @@ def _floors(floors: Iterable[tuple[PlannedFloor, Run]]) -> pd.DataFrame:
         for kind, comparison in FLOORS.items()
         if (measured := [key for key in run.data.metrics if key.startswith(f"{kind}/")])
     ]
-    columns = ["dataset", "metric", "comparison", "hash", "n_generated", "n_reference"]
+    columns = ["dataset", "metric", "images", "comparison", "hash", "n_generated", "n_reference"]
     frame = pd.DataFrame(rows)
     return frame.assign(**{name: np.nan for name in columns if name not in frame})
 

@@ -22,6 +22,7 @@ from gans.places import PRESETS, REPORTS, SPEED, VARIABLE, outputs
 from sweeps import ROOT
 
 README = "README.md"
+CONCLUSION = "What the figures show, and what they do not"  # the heading, in the reports' template too
 PLACES = {REPORTS: reports.SHIPPED, PRESETS: matrix.PRESETS, SPEED: speed.SHIPPED}
 RANKED = reports.SHIPPED / ROOT.name  # its page is over all studies that ship
 
@@ -51,7 +52,8 @@ def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(old, new)
         if new.suffix == ".md":
-            write_text(new, relinked(old, new, root))
+            text = relinked(old, new, root)
+            write_text(new, concluded(text, rest[-1]) if kind == REPORTS else text)
     return target
 
 
@@ -89,6 +91,14 @@ def relinked(old: Path, new: Path, root: Path) -> str:
         return f"]({Path(os.path.relpath(aim, new.parent.resolve())).as_posix()})"
 
     return re.sub(r"\]\(([^)\s:#]+)\)", link, new.read_text(encoding="utf-8"))
+
+
+def concluded(text: str, experiment: str) -> str:
+    """A page with what its matrix's file concludes from the numbers that ship."""
+    file = matrix.MATRICES / f"{experiment.partition('-budget')[0]}.toml"
+    words = matrix.read_matrix(file.stem).file.conclusion.strip() if file.is_file() else ""
+    section = f"## {CONCLUSION}\n\n{words}\n\n" if words and CONCLUSION not in text else ""
+    return re.sub(r"^(?=## (Samples|Cost))", lambda _: section, text, count=1, flags=re.MULTILINE)
 
 
 @flat

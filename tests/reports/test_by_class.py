@@ -117,12 +117,3 @@ def test_further_metrics_have_a_dash_where_a_model_has_no_classes(results: Resul
     assert further.loc["gan", "intra_fd_digits ↓"] == "—"
     assert further.loc["cgan", "cas_digits ↑"].startswith("0.500")
     assert not any("/" in heading for heading in further)
-
-
-def test_a_board_without_classes_has_no_such_section(store: Store) -> None:
-    results = load(store, MATRIX)
-    (board,) = results.boards
-    plain = results.cells[results.cells["model"] == "gan"]
-    without = type(results)(results.plan, plain, results.curves, results.floors, results.store, results.runs)
-    assert by_class.picture(without, board) is None
-    assert by_class.tables(by_class.Classes.of(without, board)) == {}

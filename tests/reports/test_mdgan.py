@@ -80,7 +80,7 @@ def test_models_are_grouped_by_the_one_thing_that_they_change(results) -> None:
     assert found == {
         "Baselines": [
             ("MD-GAN, N = 5, b = 10 (base)", "mdgan", base),
-            ("one GAN, batches of 10", "one", [10.0, 11.0]),
+            ("one GAN, b = 10", "one", [10.0, 11.0]),
             ("FL-GAN, N = 5, b = 10", "fl", [19.0, 20.0]),
         ],
         "Workers N": [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -99,13 +98,6 @@ def test_no_interval_leaves_where_its_score_can_lie() -> None:
     assert Estimate.of(pd.Series([0.0, 0.5])).low == 0
 
 
-def test_an_interval_of_ratios_does_not_depend_on_the_unit() -> None:
-    values = pd.Series([2.0, 3.0, 7.0])
-    one, thousand = Estimate.of(values), Estimate.of(1000 * values)
-    assert thousand.mean == pytest.approx(1000 * statistics.geometric_mean(values))
-    assert [thousand.low, thousand.high] == pytest.approx([1000 * one.low, 1000 * one.high])
-
-
 @pytest.mark.parametrize(
     ("names", "scale"),
     [
@@ -127,13 +119,6 @@ def test_holm_by_hand() -> None:
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     found = holm([math.nan, 0.02])
     assert math.isnan(found[0]) and found[1] == 0.02
-
-
-def test_holm_keeps_the_rate_of_any_false_finding() -> None:
-    """Twenty true null hypotheses: in 5 % of the families there is one p below 0.05, to four standard errors."""
-    draws = np.random.default_rng(0).uniform(size=(2000, 20))
-    found = np.mean([min(holm(list(row))) <= 0.05 for row in draws])
-    assert found == pytest.approx(1 - (1 - 0.05 / 20) ** 20, abs=4 * math.sqrt(0.05 * 0.95 / 2000))
 
 
 def test_a_difference_is_a_ratio_by_welch_on_logarithms() -> None:

@@ -217,6 +217,17 @@ def test_a_preset_and_a_page_of_speed_go_alone(tmp_path, clone):
     assert made == {"presets/a.toml", "speed/cpu.md", "speed/cpu.json"}
 
 
+def test_a_published_page_gets_the_conclusion_of_its_matrix():
+    page = "# T\n\n## Curves\n\n## Samples: A\n\n## Samples: B\n\n## Cost\n"
+    concluded = publish.concluded(page, "mdgan-published-budget0.04")
+    before, _, after = concluded.partition(
+        "## What the figures show, and what they do not\n\nAfter 2,000 iterations"
+    )
+    assert before == "# T\n\n## Curves\n\n" and after.endswith("\n\n## Samples: A\n\n## Samples: B\n\n## Cost\n")
+    assert publish.concluded(concluded, "mdgan-published-budget0.04") == concluded
+    assert publish.concluded(page, "digits") == publish.concluded(page, "photos") == page
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
