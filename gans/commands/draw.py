@@ -127,7 +127,10 @@ class Artist:
         if not prior.classes:
             raise InputError(f"{self.name} has no classes: it was not trained as a conditional one")
         number = wanted not in prior.classes and wanted.isascii() and wanted.isdigit()
-        return prior.number(int(wanted) if number else wanted)
+        found = prior.number(int(wanted) if number else wanted)
+        if not prior.shares[found]:
+            raise InputError(f"{self.name} was trained on no image of class '{prior.classes[found]}'")
+        return found
 
     def draw(self, code: Tensor | GeneratorInput) -> Tensor:
         """uint8 images (n, channels, height, width) of codes, or of latents: of the first class then."""

@@ -29,6 +29,7 @@ IMAGES = (
 )
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
+RESOLUTION = 2**-23  # of float32, in which images are scored
 
 
 @flat
@@ -258,11 +259,12 @@ def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
 
 
 def plus_minus(value: float, error: float) -> str:
-    """`12.3 ± 0.4`, the error to two digits and the value to as many places."""
+    """`12.3 ± 0.4`, the error to two digits and the value to as many places: no more than float32 resolves."""
     if not (math.isfinite(error) and error > 0):
         return f"{value:.4g} ± {error:.2g}"
+    error = max(error, RESOLUTION * max(1, abs(value)))
     places = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{places}f} ± {error:.{places}f}"
+    return f"{round(value, places) + 0.0:.{places}f} ± {error:.{places}f}"  # no -0.0
 
 
 def list_extractors(plain: bool) -> int:

@@ -19,13 +19,11 @@ from gans.errors import InputError, unknown
 class GeneratorInput:
     """What a generator draws n images from: it is called as `generator(*given)`.
 
-    Attributes:
-        z: latents, float (n, latent).
-        labels: the classes of the images, int64 (n,), on the same device; between classes the share of each, float
-            (n, classes); None: the generator has no classes.
+    Labels are the classes of the images, int64 (n,), on the same device; between classes the share of each, float
+    (n, classes); None: the generator has no classes.
     """
 
-    z: Tensor
+    z: Tensor  # latents, float (n, latent)
     labels: Tensor | None = None
 
     @classmethod
@@ -54,17 +52,10 @@ class GeneratorInput:
 
 
 class Labels:
-    """Draws classes by their shares, on a device and without waiting for it.
-
-    Args:
-        shares: of each class, at least 0, in any unit.
-        device: where labels are drawn.
-
-    Attributes:
-        bounds: the sum of the shares up to each class, float64 (classes,); the last is 1.
-    """
+    """Draws classes by their shares, at least 0 in any unit, on a device and without waiting for it."""
 
     def __init__(self, shares: Sequence[float], device: torch.device | str = "cpu") -> None:
+        # the sum of the shares up to each class; the last is 1
         bounds = torch.tensor(shares, dtype=torch.float64, device="cpu").cumsum(0)
         self.bounds = (bounds / bounds[-1]).to(device)
 
@@ -76,12 +67,9 @@ class Labels:
 
 
 def shares(labels: Tensor, classes: int, how: str) -> tuple[float, ...]:
-    """How often each of so many classes is drawn; they add up to 1.
+    """How often each of so many classes is drawn, by the images' own shares (`data`) or evenly (`uniform`).
 
-    Args:
-        labels: of the images, int64 (n,).
-        classes: how many there are; a class without images is never drawn.
-        how: as the setting `labels`: by the images' own shares (`data`), or evenly (`uniform`).
+    A class without images is never drawn.
     """
     counts = labels.cpu().bincount(minlength=classes).double()
     weights = counts.sign() if how == "uniform" else counts
@@ -133,15 +121,7 @@ class Prior:
         return GeneratorInput(z, Labels(self.shares).draw(count, seeds.generator(seed, purpose, "labels")))
 
     def of_class(self, z: Tensor, wanted: str | int | None = None) -> GeneratorInput:
-        """Inputs of one class.
-
-        Args:
-            z: float (n, latent).
-            wanted: the class, by name or number from 0; None: the first, or none if there are no classes.
-
-        Raises:
-            InputError: there is no such class, or the generator has none.
-        """
+        """Inputs of the class of this name or number from 0; None: of the first, if there are classes."""
         if wanted is None:
             return GeneratorInput(z, self.label(0, len(z), z.device) if self.classes else None)
         if not self.classes:
@@ -155,9 +135,9 @@ class Prior:
             InputError: there is no such class.
         """
         if isinstance(wanted, str):
-            if wanted in self.classes:
-                return self.classes.index(wanted)
-            raise unknown("class", wanted, self.classes)
+            if wanted not in self.classes:
+                raise unknown("class", wanted, self.classes)
+            return self.classes.index(wanted)
         if not 0 <= wanted < len(self.classes):
             raise InputError(f"class {wanted} is none of {len(self.classes)}; they are counted from 0")
         return wanted

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ("cat", "dog", "3")
 
 
-def saved(folder: Path, name: str, classes: Sequence[str] = ()) -> Path:
+def saved(
+    folder: Path, name: str, classes: Sequence[str] = (), shares: Sequence[float] = (0.5, 0.25, 0.25)
+) -> Path:
     """The folder, with an untrained generator."""
     config = networks(name, latent=8, width=16, conditional=bool(classes))
     generator = build_generator(Shape(1, 16, len(classes)), config, seed=0)
@@ -39,7 +41,7 @@ def saved(folder: Path, name: str, classes: Sequence[str] = ()) -> Path:
         if classes and ("scale" in key or "shift" in key):  # which are alike before training
             torch.nn.init.normal_(weight)
     about = {"shape": [1, 16], "networks": config.model_dump(), "experiment": {"dataset": "digits"}}
-    about |= {"classes": {"names": list(classes), "shares": [0.5, 0.25, 0.25]}} if classes else {}
+    about |= {"classes": {"names": list(classes), "shares": list(shares)}} if classes else {}
     save_weights(folder / "generator.safetensors", generator.state_dict(), about)
     return folder
 
@@ -121,6 +123,12 @@ def test_a_class_that_is_not_there_is_one_line(gans, conditional, folder):
     said = f"error: {folder} has no classes: it was not trained as a conditional one\n"
     assert gans("sample", folder, "--class", 7) == (2, "", said)
     assert gans("interpolate", folder, "--classes", 1, 2) == (2, "", said)
+
+
+def test_a_class_that_was_not_trained_is_one_line(gans, tmp_path):
+    made = saved(tmp_path, "gan", CLASSES, (0.5, 0, 0.5))
+    said = f"error: {made} was trained on no image of class '{CLASSES[1]}'\n"
+    assert gans("sample", made, "--class", 1) == (2, "", said)
 
 
 def test_sample_writes_the_same_picture_again(gans, folder, tmp_path):

@@ -87,12 +87,6 @@ def test_resolution_is_a_power_of_two(resolution):
         images.check_resolution(resolution)
 
 
-def test_resolutions_that_hold_a_side():
-    for resolution in (16, 32, 64, 1024):
-        images.check_resolution(resolution)
-    assert [images.smallest_resolution(side) for side in (1, 16, 17, 32, 33, 65)] == [16, 16, 32, 32, 64, 128]
-
-
 def test_a_share_has_every_class_alike_and_lies_within_larger_ones(blobs):
     data = blobs(n=200, classes=4)
     parts = [data.part(share).images.flatten(1).tolist() for share in (0.1, 0.2, 1)]

@@ -56,12 +56,6 @@ def test_more_workers_than_classes_share_the_images_of_a_class() -> None:
     assert found.tolist() == [[11, 0], [0, 20], [10, 0], [0, 20], [10, 0]]
 
 
-def test_a_class_that_no_image_has_gets_no_worker() -> None:
-    labels = labels_of(30, 0, 40)
-    assert [len(part) for part in by_class(labels, 2, seed=0)] == [30, 40]
-    assert sum(len(part) for part in dirichlet(labels, 4, 0.5, seed=0)) == 70
-
-
 def skew(parts: list[Tensor], labels: Tensor, classes: int) -> float:
     """Mean total variation distance between a worker's mix of classes and the data's."""
     found = histogram(parts, labels, classes).double()
@@ -81,13 +75,6 @@ def test_dirichlet_shards_are_even_in_size_and_the_more_skewed_the_smaller_alpha
     assert found[-1] < 0.12  # i.i.d. draws of 150 from 10 classes
 
 
-def test_many_classes_have_shares_too_small_for_a_float() -> None:
-    labels = torch.arange(1200).repeat(4)
-    parts = dirichlet(labels, 3, 1.0, seed=0)
-    assert [len(part) for part in parts] == [1600] * 3
-    assert torch.cat(parts).sort().values.equal(torch.arange(4800))
-
-
 def test_the_mixes_are_dirichlet() -> None:
     """E |q|^2 = (alpha sum p^2 + 1) / (alpha + 1): with 10 even classes and alpha = 1, 0.55."""
     labels = torch.arange(10).repeat(4000)
@@ -100,14 +87,6 @@ def first_mix(labels: Tensor, seed: int) -> Tensor:
     """The classes of the first 100 images that each of 10 workers takes, as shares."""
     parts = [part[:100] for part in dirichlet(labels[:4000], 10, 1.0, seed)]
     return histogram(parts, labels, 10).double() / 100
-
-
-@pytest.mark.parametrize("kind", ["iid", "dirichlet", "classes"])
-def test_no_seed_decides_on_sizes(kind: str) -> None:
-    """So a plan checks one cell of a model for all its seeds."""
-    update, labels = MDGANConfig(workers=4, shards=kind, alpha=0.1), labels_of(30, 7, 12)
-    sizes = {tuple(map(len, deal(update, len(labels), labels, seed))) for seed in range(20)}
-    assert len(sizes) == 1
 
 
 # refusals
@@ -158,23 +137,3 @@ def test_the_picture_shows_how_many_images_of_each_class_each_worker_holds(
     # empty cells are white, the fullest black
     assert (shades == 255).float().mean() > 0.3
     assert math.isclose(float(shades.min()), 0, abs_tol=5)
-
-
-@pytest.mark.parametrize(
-    ("classes", "workers", "size"), [(1200, 3, (3542, 288)), (2, 2000, (378, 3476)), (2, 3, (378, 288))]
-)
-def test_the_picture_of_many_classes_or_workers_stays_one(
-    classes: int, workers: int, size: tuple[int, int], blobs, tmp_path
-) -> None:
-    """(2.2 + 0.62 C) x (1.6 + 0.34 N) inches of 110 pixels, but cells of 30 inches together at most."""
-    labels = torch.arange(6000) % classes
-    images = dataclasses.replace(blobs(), train=torch.zeros(6000, 1, 2, 2, dtype=torch.uint8))
-    images = dataclasses.replace(images, train_labels=labels, classes=tuple(f"class {c}" for c in range(classes)))
-    assert draw_shards(update(workers, "iid"), images, 0, tmp_path / "shards.png")
-    with Image.open(tmp_path / "shards.png") as picture:
-        assert picture.size == size
-
-
-def test_no_picture_without_labels(blobs, tmp_path) -> None:
-    assert not draw_shards(update(3, "iid"), blobs(), 0, tmp_path / "shards.png")
-    assert not (tmp_path / "shards.png").exists()

@@ -78,18 +78,6 @@ def test_a_class_of_few_images_on_either_side_is_left_out():
     assert not nothing.classes
 
 
-def test_swapped_classes_are_seen_within_them_alone():
-    """Either way half of the images are of each class: the whole is the same, no class is what it should be."""
-    rng = torch.Generator().manual_seed(2)
-    own = torch.arange(400) % 2
-    real = torch.randn(400, 3, generator=rng) + 10 * own[:, None]
-    right = classes.intra_frechet(compared(real.clone(), own, real, own))
-    swapped = classes.intra_frechet(compared(real.clone(), 1 - own, real, own))
-    assert right.value == pytest.approx(0, abs=1e-3)
-    assert swapped.value == pytest.approx(300, rel=0.1)  # ten in each of three dimensions
-    assert frechet.distance(Features(real.clone()), Features(real)) == pytest.approx(0, abs=1e-3)
-
-
 def test_agreement_by_hand():
     seen, labels = torch.tensor([0, 0, 1, 2, 2, 2, 0, 0]), torch.tensor([0, 0, 0, 0, 2, 2, 2, 2])
     found = agreeing(seen, labels)
@@ -122,26 +110,6 @@ def test_classifiers_learn_from_labels_that_are_right_and_nothing_from_shuffled_
     # the error is that of so many real images and of so many trainings
     assert chance.spread is not None
     assert chance.error**2 == pytest.approx(chance.value * (1 - chance.value) / 400 + chance.spread**2 / 3)
-
-
-def test_a_classifier_is_the_same_however_many_threads_there_are(short):
-    given, judges = stripes(100, 0), stripes(50, 1)
-    first = classification_accuracy.score(given, judges, CPU)
-    state = torch.get_rng_state()
-    torch.set_num_threads(2)
-    try:
-        assert classification_accuracy.score(given, judges, CPU) == first
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(1)
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_large_images_are_averaged_down_to_the_budget():
-    large = Labelled(stripes(64, 0).images.repeat_interleave(4, 2).repeat_interleave(4, 3), stripes(64, 0).labels)
-    pixels = classification_accuracy._input(large.images, CPU)
-    assert pixels.shape == (64, 1, 32, 32)
-    assert torch.allclose(pixels[:, :, ::2, ::2], classification_accuracy._input(stripes(64, 0).images, CPU))
 
 
 def test_labels_add_metrics_and_leave_the_others_as_they_are(digits, short):

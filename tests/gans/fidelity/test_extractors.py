@@ -131,37 +131,6 @@ def test_missing_weights_and_broken_cards_are_noticed(shipped):
         names()
 
 
-def test_weights_changed_after_require_are_not_loaded(shipped):
-    extractor = require("digits")
-    shutil.copy(shipped / "digits.json", shipped / "digits.safetensors")
-    with pytest.raises(InputError, match="not the file on its card"):
-        extractor.network()
-
-
-def test_crops_and_flips_take_pixels_from_the_mirrored_image():
-    """Every augmented image is one of the windows of its padded original, flipped or not; flips are frequent."""
-    images = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    torch.manual_seed(0)
-    augmented = classifiers._cropped_and_flipped(images)
-    windows = torch.nn.functional.pad(images, (2,) * 4, mode="reflect").unfold(2, 16, 1).unfold(3, 16, 1)
-    windows = windows.permute(0, 2, 3, 1, 4, 5).flatten(1, 2)  # (image, place, channel, row, column)
-    as_is = (windows == augmented[:, None]).flatten(2).all(2).any(1)
-    flipped = (windows == augmented.flip(3)[:, None]).flatten(2).all(2).any(1)
-    assert (as_is ^ flipped).all()
-    assert 10 < flipped.sum() < 30
-
-
-def test_cifar10s_extractor_is_the_default_of_its_own_copy_only(online):
-    card = cards.cards()["cifar10"]
-    images = torch.zeros(12, 3, 32, 32, dtype=torch.uint8)
-    copy = ImageData("cifar10-jpeg", "JPEG", images, images, None, None, (), hash="copy")
-    assert (card.data, card.network) == ("cifar10-jpeg", "residual")
-    assert default_extractor(copy) == "cifar10"
-    assert default_extractor(replace(copy, name="cifar10")) == "inception"
-    features, logits = require("cifar10").network()(images)
-    assert (features.shape, logits.shape) == ((12, 96), (12, 10))
-
-
 @pytest.fixture
 def quick(monkeypatch):
     for channels, recipe in RECIPES.items():
@@ -289,14 +258,3 @@ def test_an_extractor_from_a_file_scores_what_it_gives(digits, tmp_path, monkeyp
         Scorer(striped(32), name, 10, torch.device("cpu"))
     with pytest.raises(InputError, match=r"features:nothing gives an int, not a gans\.fidelity\.Extractor"):
         require(f"{tmp_path.name}_features:nothing")
-
-
-def test_an_extractor_of_an_installed_package_is_listed(monkeypatch, tmp_path, digits):
-    monkeypatch.syspath_prepend(tmp_path)
-    outside(tmp_path, "rows", "")
-    installed = {"gans.extractors": {"rows": f"{tmp_path.name}_features:rows"}}
-    monkeypatch.setattr("gans.registry.installed", lambda group: installed.get(group, {}))
-    assert names()[-1] == "rows"
-    assert {f"{metric}_rows" for metric in ("fd", "is", *SHARES[:-1])} <= set(require("rows").metrics())
-    with pytest.raises(InputError, match="unknown extractor 'row'; did you mean 'rows'"):
-        require("row")

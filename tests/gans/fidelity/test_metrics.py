@@ -9,19 +9,16 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 from sklearn.metrics.pairwise import polynomial_kernel
-from torch_fidelity import metric_kid
 
 from gans.errors import InputError
 from gans.fidelity import require
-from gans.fidelity.comparison import Comparison, Features, Real, class_shares, sample
-from gans.fidelity.extractors.pinned import settings
+from gans.fidelity.comparison import Comparison, Features, Real, class_shares
 from gans.fidelity.gaussian import Gaussian
 from gans.fidelity.metric import label_of, metrics
-from gans.fidelity.metrics import frechet, kernel, neighbours
+from gans.fidelity.metrics import frechet, kernel
 from gans.fidelity.metrics.classes import variation
-from gans.fidelity.metrics.neighbours import neighbourhood, of_equal_sizes
 from gans.fidelity.scorer import measured
-from gans.registry import METRICS, allow
+from gans.registry import allow
 from tests.conftest import single_thread
 
 
@@ -72,19 +69,6 @@ def test_kernel_distance_equals_scikit_learns_cubic_kernel(pair):
     found = scores(Features(generated, torch.zeros(n, 10)), as_real(real))
     assert found["kd_digits"] == pytest.approx(expected, rel=1e-4)
     assert found["kd_digits_std"] == pytest.approx(0, abs=1e-3)
-
-
-def test_kernel_distance_is_unbiased_on_equal_distributions():
-    """Over 200 pairs of sets its mean is 0 within its error; with images' kernels with themselves it is not."""
-    drawn = torch.randn(200, 2, 40, 6, generator=torch.Generator().manual_seed(5))
-    options = settings(require("digits"), 40, 40) | {"kid_subsets": 1}
-    found = [
-        metric_kid.kid_features_to_metric(a, b, **options)["kernel_inception_distance_mean"] for a, b in drawn
-    ]
-    error = np.std(found, ddof=1) / 200**0.5
-    assert abs(np.mean(found)) < 3 * error
-    own = [polynomial_kernel(a, a).diagonal().mean() - polynomial_kernel(a, a).mean() for a, _ in drawn]
-    assert 2 * np.mean(own) / 40 > 10 * error  # the bias of the estimator that keeps them
 
 
 def test_class_distance_is_the_total_variation_distance():
@@ -215,41 +199,6 @@ def test_kernel_error_is_that_of_the_witness_function(pair):
     assert kernel.error(generated, real, subsets=7, size=60) == pytest.approx(expected * (8 / 7) ** 0.5, rel=1e-4)
 
 
-def test_kernel_error_counts_the_drawing_of_subsets(one_thread_for_all):
-    """Two subsets of 40 of 160 images: the spread over 300 fresh draws, itself known to 4 %."""
-    real, drawn = draw(160, seed=0, shift=0, scale=1), [draw(160, seed, shift=0.6) for seed in range(1, 301)]
-    options = settings(require("digits"), 160, 160) | {"kid_subsets": 2, "kid_subset_size": 40}
-    found = [metric_kid.kid_features_to_metric(x, real, **options)[metric_kid.KEY_METRIC_KID_MEAN] for x in drawn]
-    claimed = np.mean([kernel.error(x, real, subsets=2, size=40) for x in drawn])
-    assert claimed / np.std(found, ddof=1) == pytest.approx(1, abs=0.15)  # by all images' error alone: 0.63
-
-
-def test_sample_is_fixed_sorted_and_without_repeats():
-    chosen = sample(100, 30)
-    assert len(chosen.unique()) == 30
-    assert torch.equal(chosen, chosen.sort().values)
-    assert torch.equal(chosen, sample(100, 30))
-    assert torch.equal(sample(7, 7), torch.arange(7))
-    assert [require("digits").subset_size(*sizes) for sizes in ((40, 1000), (1000, 30), (900, 900))] == [
-        40,
-        30,
-        500,
-    ]
-
-
-def test_features_sorted_by_class_are_compared_by_a_sample_of_both_sides(monkeypatch):
-    """Ten classes far apart: the first 100 of 400 images would show two, and so recall and coverage of a fifth."""
-    monkeypatch.setattr(neighbours, "PRC_IMAGES", 100)
-    classes = torch.arange(400)[:, None] // 40
-    generated, real = (torch.cat([100.0 * classes, draw(400, seed, side=2)], dim=1) for seed in (0, 1))
-    found = of_equal_sizes(generated, real)
-    both = (generated[sample(400, 100)], real[sample(400, 100)])
-    assert found == neighbourhood(*both)
-    assert found.recall.value > 0.7
-    assert found.coverage.value > 0.7
-    assert of_equal_sizes(generated[:100], real[:100]) == neighbourhood(generated[:100], real[:100])
-
-
 # On the features' device: the arithmetic that a GPU runs, here on a CPU
 
 
@@ -284,34 +233,7 @@ def test_kernel_distances_on_a_device_equal_torch_fidelitys(shape):
     assert kernel.on_device(generated, real, 20, size) == pytest.approx(exact, rel=1e-9, abs=1e-12)
 
 
-class Elsewhere(Features):
-    """Features that say that they lie on a GPU."""
-
-    on_device = True
-
-
-def test_all_scores_on_a_device_equal_those_on_the_cpu(one_thread_for_all):
-    drawn, classes = correlated(400, 24, 1, 1.2), torch.full((4,), 0.25, dtype=torch.float64)
-    real = as_real(correlated(500, 24, 2), torch.linspace(0.2, 0.6, 50), classes=classes)
-    found, expected = (scores(kind(drawn, 5 * drawn[:, :4]), real) for kind in (Elsewhere, Features))
-    assert list(found) == list(expected)
-    assert len(found) >= 22
-    assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    assert found["fd_digits"] != expected["fd_digits"]  # another arithmetic
-
-
 # Metrics by name
-
-
-def test_every_metric_has_a_name_a_direction_and_a_meaning():
-    known = metrics()
-    assert list(known) == list(METRICS)
-    assert len({metric.name for metric in known.values()}) == len(known)
-    for metric in known.values():
-        assert metric.best[0] in "↓↑→"
-        assert "\n" not in metric.meaning
-        assert metric.called("digits") == f"{metric.name}_digits"
-    assert next(iter(known.values())).called("inception") == "fid"
 
 
 def test_the_label_of_an_extractor_by_its_frechet_distance():
@@ -352,11 +274,3 @@ def test_a_metric_from_a_file_is_among_the_scores(outside, pair, tmp_path, monke
         metrics([outside.replace("SHIFT", "NUMBER")])
     with pytest.raises(InputError, match="unknown metric 'frechett'; did you mean 'frechet'"):
         metrics(["frechett"])
-
-
-def test_a_metric_of_an_installed_package_is_one_of_all(outside, monkeypatch):
-    monkeypatch.setattr(
-        "gans.registry.installed", lambda group: {"shift": outside} if group == "gans.metrics" else {}
-    )
-    assert list(metrics()) == [*METRICS, "shift"]
-    assert list(require("digits").metrics())[-1] == "shift_digits"

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gans.fidelity.comparison import sample
 from gans.fidelity.metrics import neighbours
-from gans.fidelity.metrics.neighbours import closer, nearest, neighbourhood, of_equal_sizes, radii
+from gans.fidelity.metrics.neighbours import closer, nearest, neighbourhood
 
 
 @pytest.fixture
@@ -55,18 +54,6 @@ def test_errors_equal_leaving_out_one_image_after_another(pair):
     assert found.density.error == pytest.approx(jackknife(lambda kept: inside[:, kept].sum(0).mean() / 5))
     share = found.precision.value
     assert found.precision.error == pytest.approx((share * (1 - share) / 119) ** 0.5)
-
-
-def test_as_many_real_images_as_generated_ones_are_compared(pair):
-    generated, real = pair
-    assert of_equal_sizes(generated, real) == neighbourhood(generated, real[sample(150, 120)])
-
-
-def test_radii_of_few_points_reach_the_farthest():
-    points = torch.tensor([[0.0], [1.0], [3.0]])
-    near, far = radii(points, 1, 9)
-    assert near.tolist() == [1, 1, 2]
-    assert far.tolist() == [3, 2, 3]
 
 
 def test_nearest_equals_brute_force(pair):

@@ -17,7 +17,6 @@ import torch_fidelity
 import torch_fidelity.fidelity
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, VisionTransformer
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
@@ -32,6 +31,7 @@ from gans.fidelity.extractors.published import CLIP, CLIP_VIT, INCEPTION, Publis
 from gans.fidelity.protocol import ISC_SPLITS
 from gans.fidelity.scorer import Scorer
 from tests.conftest import CPU, single_thread
+from tests.gans.fidelity import Bare
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning")
 N = 12
@@ -164,11 +164,6 @@ def images(channels: int) -> ImageData:
 # --- scores
 
 
-# what torch-fidelity has, too
-THEIRS = {f"{name}_unpublished_inception" for name in ("fd", "kd", "is", "precision", "recall")}
-THEIRS |= {f"{name}_unpublished_inception_std" for name in ("kd", "is")}
-
-
 def write(folder: Path, pictures: torch.Tensor) -> str:
     folder.mkdir()
     for index, picture in enumerate(pictures):
@@ -183,14 +178,10 @@ def command_line(capsys, *arguments: str) -> dict[str, float]:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(
-    ("channels", "layers"),
-    [
-        (1, ("64", "192")),
-        pytest.param(3, ("2048", "logits_unbiased"), marks=pytest.mark.slow),
-    ],
-    ids=["grey", "published layers, colour"],
-)
+SOME, PUBLISHED = ("64", "192"), ("2048", "logits_unbiased")  # layers
+
+
+@pytest.mark.parametrize(("channels", "layers"), [(1, SOME), pytest.param(3, PUBLISHED, marks=pytest.mark.slow)])
 def test_inception_scores_equal_torch_fidelitys_command_line(
     channels, layers, files, tmp_path, monkeypatch, capsys
 ):
@@ -209,21 +200,15 @@ def test_inception_scores_equal_torch_fidelitys_command_line(
         *(part for metric, layer in chosen.items() for part in (f"--feature-layer-{metric}", layer)),
         *("--kid-subset-size", str(N), "--isc-splits", str(ISC_SPLITS), "--save-cpu-ram"),
     )
+    found = {name.replace("_unpublished_inception", ""): value for name, value in scores.items()}
     # of 2,048 dimensions by another eigenvalue problem
-    distance = scores.pop("fd_unpublished_inception")
     rounding = 1e-6 if layers[0] == "2048" else 0
-    assert distance == pytest.approx(expected["frechet_inception_distance"], rel=rounding, abs=0)
-    assert {name: scores[name] for name in scores if name in THEIRS} == {
-        "kd_unpublished_inception": expected["kernel_inception_distance_mean"],
-        "kd_unpublished_inception_std": expected["kernel_inception_distance_std"],
-        "is_unpublished_inception": expected["inception_score_mean"],
-        "is_unpublished_inception_std": expected["inception_score_std"],
-        "precision_unpublished_inception": expected["precision"],
-        "recall_unpublished_inception": expected["recall"],
-    }
-    assert distance > 0
-    assert "class_distance_unpublished_inception" not in scores
-    assert scores["fd_unpublished_inception_se"] > 0
+    assert found["fd"] == pytest.approx(expected["frechet_inception_distance"], rel=rounding, abs=0)
+    for ours, theirs in (("kd", "kernel_inception_distance"), ("is", "inception_score")):
+        assert (found[ours], found[f"{ours}_std"]) == (expected[f"{theirs}_mean"], expected[f"{theirs}_std"])
+    assert (found["precision"], found["recall"]) == (expected["precision"], expected["recall"])
+    assert found["fd"] > 0 and found["fd_se"] > 0
+    assert "class_distance" not in found
 
 
 def theirs(state: dict[str, Tensor]) -> FeatureExtractorDinoV2:
@@ -245,33 +230,14 @@ def test_dinov2_is_the_papers_network_on_torch_fidelitys_images(channels, files)
     assert features.std(0).min() > 1e-4  # they differ from image to image
 
 
-def test_dinov2_drops_no_weights_but_that_of_masks(files):
-    state = torch.load(files["dinov2"])
-    for name, value in state.items():
-        changed = dinov2.build(state | {name: value + 0.5 * torch.ones_like(value)}).state_dict()
-        same = all(torch.equal(value, changed[key]) for key, value in dinov2.build(state).state_dict().items())
-        assert same == (name == "mask_token")
-
-
-class Bare(Dataset):
-    def __init__(self, images: Tensor) -> None:
-        self.images = images.expand(-1, 3, -1, -1)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.images[index]
-
-
 @pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
 def test_clip_scores_equal_torch_fidelitys(channels, files, monkeypatch):
     data = images(channels)
     monkeypatch.setenv("GANS_CLIP", str(files["clip"]))
     scores = Scorer(data, "clip", N, CPU).score(data.test)
     expected = torch_fidelity.calculate_metrics(
-        input1=Bare(data.test),
-        input2=Bare(data.train),
+        input1=Bare(data.test.expand(-1, 3, -1, -1)),
+        input2=Bare(data.train.expand(-1, 3, -1, -1)),
         feature_extractor="clip-vit-b-32",
         feature_extractor_weights_path=str(files["clip"]),
         cuda=False,
@@ -363,36 +329,20 @@ def test_a_machine_without_a_network_tries_it_once(offline):
     assert offline == [5]
 
 
-def test_a_missing_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setenv("GANS_INCEPTION", str(tmp_path / "absent.pth"))
-    with pytest.raises(InputError, match=r"absent.pth is not a file; correct GANS_INCEPTION"):
-        require("inception")
-
-
-def _truncated(path: Path, whole: Path) -> None:
-    path.write_bytes(whole.read_bytes()[:1_000_000])
-
-
-def _another_network(path: Path, _: Path) -> None:
-    torch.save(nn.Linear(2, 2).state_dict(), path)
-
-
-def _a_page(path: Path, _: Path) -> None:
-    path.write_text("<html>Not found</html>")
-
-
-def _no_tensors(path: Path, _: Path) -> None:
-    torch.save({"weights": 3}, path)
+DAMAGES = {
+    "cut": lambda path, whole: path.write_bytes(whole.read_bytes()[:1_000_000]),
+    "a page": lambda path, _: path.write_text("<html>Not found</html>"),
+    "another network": lambda path, _: torch.save(nn.Linear(2, 2).state_dict(), path),
+    "no tensors": lambda path, _: torch.save({"weights": 3}, path),
+}
 
 
 @pytest.mark.parametrize(
-    ("name", "damage"),
-    [(name, damage) for name in ALL for damage in (_truncated, _a_page)]
-    + [("inception", _another_network), ("inception", _no_tensors)],
+    ("name", "damage"), [*((name, "cut") for name in ALL), *(("inception", damage) for damage in DAMAGES)]
 )
 def test_a_wrong_file_is_one_line(name, damage, files, tmp_path):
     path = tmp_path / "wrong"
-    damage(path, files[name])
+    DAMAGES[damage](path, files[name])
     with pytest.raises(InputError, match="is damaged or holds another network") as caught:
         ALL[name](path)
     assert "\n" not in str(caught.value)

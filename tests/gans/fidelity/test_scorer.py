@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -14,33 +12,20 @@ import pytest
 import torch
 import torch_fidelity
 from threadpoolctl import threadpool_info
-from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from gans.data.datasets import load
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError
-from gans.fidelity import identity, reference
+from gans.fidelity import reference
 from gans.fidelity.extractors.pinned import register, settings
 from gans.fidelity.metric import error_of
 from gans.fidelity.scorer import Scorer, batch_size, fitting
 from tests.conftest import single_thread
+from tests.gans.fidelity import Bare
 
 CPU = torch.device("cpu")
 N = 300
-
-
-class Bare(Dataset):
-    """Images as torch-fidelity wants them."""
-
-    def __init__(self, images: torch.Tensor):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.images[index]
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +124,6 @@ def test_noise_floor_is_below_any_damage_and_states_its_sizes(digits):
     assert floor == scorer.noise_floor()
 
 
-def test_the_identity_carries_the_protocol(scorer):
-    assert scorer.metric == "fd_digits"
-    assert scorer.identity == identity(scorer.extractor, N) != identity(scorer.extractor, N + 1)
-    assert scorer.extractor.hash in scorer.identity
-
-
 def test_scoring_and_the_training_around_it_do_not_touch_each_other(scorer, digits):
     images = digits.train[:N]
     expected = scorer.score(images)
@@ -214,17 +193,6 @@ def test_a_cache_that_cannot_be_written_costs_no_run(digits, tmp_path, monkeypat
     assert Scorer(digits, "digits", N, CPU).distance(digits.train[:N]) > 0
 
 
-def test_generated_images_leave_nothing_on_disk(scorer, digits, cache, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    scorer.score(digits.train[:N])  # keeps the held-out images' distances
-    before = sorted(cache.rglob("*"))
-    scorer.score(noisy(digits.train[:N], 10))
-    scorer.noise_floor()
-    assert sorted(cache.rglob("*")) == before
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_images_must_be_what_they_were_announced_to_be(scorer, digits):
     with pytest.raises(TypeError, match=r"uint8 images, not torch\.float32"):
         scorer.score(to_float(digits.train[:N]))
@@ -240,19 +208,6 @@ def test_data_must_suit_the_extractor(digits):
         Scorer(colour, "digits", N, CPU)
     with pytest.raises(InputError, match="at least 10 of each"):
         Scorer(digits, "digits", 9, CPU)
-
-
-def test_names_of_scores_need_neither_torch_nor_torch_fidelity(scorer):
-    program = """
-import sys, gans.fidelity as f
-f.names()
-assert not {'torch', 'torch_fidelity'} & set(sys.modules)
-extractor = f.require('digits')
-print(extractor.prefix, *extractor.metrics())
-assert not {'torch_fidelity', 'mlflow'} & set(sys.modules)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["fd_digits", *scorer.names]
 
 
 def test_batches_take_their_share_of_a_gpus_memory_and_are_as_ever_on_a_cpu(scorer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from gans.models import build_discriminator, spectral
 from gans.models.layers import Shape
@@ -111,15 +109,6 @@ def test_an_iteration_ahead_is_of_one_use_and_of_training(monkeypatch) -> None:
     assert torch.equal(copy.deepcopy(network)(x), network(x))
 
 
-def test_only_a_gpu_takes_them_at_once() -> None:
-    """A CPU's numbers stay torch's to the bit."""
-    assert spectral.faster_together(torch.device("cuda", 1))
-    assert not spectral.faster_together(torch.device("cpu"))
-    network = layers(spectral_norm, torch.float32)
-    iterate_ahead(network)
-    assert all(norm.ahead is None for norm, _ in iterating(network))
-
-
 @pytest.mark.parametrize("loss", ["hinge", "wasserstein-gp"])
 @pytest.mark.parametrize("rule", ["two-player", "mdgan"])
 def test_a_sagan_trains_alike_both_ways(rule: str, loss: str, tiny, blobs, monkeypatch) -> None:
@@ -133,36 +122,6 @@ def test_a_sagan_trains_alike_both_ways(rule: str, loss: str, tiny, blobs, monke
         steps = [update.step(i * update.images_per_step) for i in range(3)]
         statistics.append(torch.stack([value for step in steps for value in step.values()]))
     assert torch.allclose(*statistics, rtol=1e-3, atol=1e-4)
-
-
-VIEWS_AND_BUFFERS = ("empty", "detach", "unsafe_view", "zeros")
-
-
-class Launches(TorchDispatchMode):
-    """Counts the operations that a GPU would be given: all that compute something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        views = any(r.alias_info and not r.alias_info.is_write for r in func._schema.returns)
-        if not views and not any(name in func.name() for name in VIEWS_AND_BUFFERS):
-            self.counts[func.name()] += 1
-        return func(*args, **(kwargs or {}))
-
-
-def test_a_step_of_sagan_has_half_the_launches(tiny, blobs, monkeypatch) -> None:
-    made = tiny({"networks": {"name": "sagan"}, "loss": {"name": "hinge"}})
-    totals = []
-    for together in (False, True):
-        monkeypatch.setattr(spectral, "faster_together", lambda device, together=together: together)
-        update = RULES["two-player"](made, SHAPE, Context(blobs().train))
-        update.step(0)
-        with Launches() as launches:
-            update.step(8)
-        totals.append(launches.counts.total())
-    assert totals[1] < 0.6 * totals[0]
 
 
 @pytest.mark.gpu
