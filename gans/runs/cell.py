@@ -25,6 +25,8 @@ from gans.training.plugins import check_loss, check_networks
 from gans.training.two_player import penalties_of
 
 Find = Callable[[str], fidelity.Extractor]
+VALUES = ("normal_", "uniform_", "normalize")  # what gives values and changes no shape
+COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
 
 
 @dataclass(frozen=True)
@@ -89,25 +91,26 @@ def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
     return cell
 
 
-def identify(model: str, experiment: Experiment, device: torch.device, find: Find = extractor) -> Cell:
-    """The cell of an experiment on a device, which decides on its precision; whether or not it can be trained.
-
-    Args:
-        model: its name in tables.
-        experiment: as it was written.
-        device: that is to train it.
-        find: gives extractors by name; `described` for a plan that nothing is run of.
-
-    Raises:
-        InputError: the data set or an extractor's weights cannot be had.
-    """
-    return identify_seeds(model, experiment, [experiment.seed], device, find)[0]
+def identify(model: str, experiment: Experiment, device: torch.device) -> Cell:
+    """As `identify_seeds`, from the experiment's seed."""
+    return identify_seeds(model, experiment, [experiment.seed], device)[0]
 
 
 def identify_seeds(
     model: str, experiment: Experiment, seeds: Sequence[int], device: torch.device, find: Find = extractor
 ) -> list[Cell]:
-    """The cells of an experiment from some seeds, in their order; else as `identify`, with all looked up once."""
+    """The cells of an experiment from some seeds, in their order, whether or not they can be trained.
+
+    Args:
+        model: its name in tables.
+        experiment: as it was written.
+        seeds: of the trainings.
+        device: that is to train them, which decides on their precision.
+        find: gives extractors by name; `described` for a plan that nothing is run of.
+
+    Raises:
+        InputError: the data set or an extractor's weights cannot be had.
+    """
     images = datasets.load(experiment.dataset, resolution=experiment.resolution)
     names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]
     extractors = [find(name) for name in dict.fromkeys(names)]
@@ -118,27 +121,57 @@ def identify_seeds(
     return [Cell(model, one, one.identity(images.hash, own.hash, code), own.prefix) for one in some]
 
 
+def check_scores(names: Iterable[str], images: ImageData) -> None:
+    """Refuse, before training, images that an extractor does not take, or too few of them."""
+    for name in names:
+        if name != "auto":
+            fidelity.check_images(described(name), images)
+
+
 def check_fit(experiment: Experiment, images: ImageData) -> None:
     """Refuse, before training, an experiment whose parts do not fit each other, the data, or memory."""
     part = images.part(experiment.data_share)
-    rule = experiment.update.rule
+    rule, loss = experiment.update.rule, experiment.loss.name
     with RULES.calling(rule):
         RULES[rule].check(experiment, len(part.images), part.labels)
     shape = shape_of(images, experiment.networks)
-    check_memory(experiment, shape)
     check_networks(shape, experiment.networks)
-    check_loss(experiment.loss.name)
-    own = LOSSES[experiment.loss.name].penalised
-    penalised = any(dict(penalties_of(experiment)).values())
-    if penalised and mixes_images(shape, experiment.networks):
+    check_loss(loss)
+    generator, discriminator = outlines(shape, experiment.networks)
+    check_memory(experiment, generator, discriminator)
+    if any(dict(penalties_of(experiment)).values()) and has_batch_norm(discriminator):
         raise InputError(
-            f"{f'loss {experiment.loss.name}' if own else 'a gradient penalty'} needs a discriminator without "
+            f"{f'loss {loss}' if LOSSES[loss].penalised else 'a gradient penalty'} needs a discriminator without "
             "BatchNorm, which couples the gradients that it penalises; use dcgan-nobn, for one, in place of "
             f"{experiment.networks.name}"
         )
 
 
-VALUES = ("normal_", "uniform_", "normalize")  # what gives values and changes no shape
+def check_memory(experiment: Experiment, generator: nn.Module, discriminator: nn.Module) -> None:
+    """Refuse networks that this machine's memory could not hold while they train."""
+    own, other = (sum(part.numel() for part in network.parameters()) for network in (generator, discriminator))
+    needed = 4 * COPIES * (own + getattr(experiment.update, "workers", 1) * other)
+    if needed > (there := psutil.virtual_memory().total):
+        raise InputError(
+            f"networks {experiment.networks.name} of {own:,} and {other:,} parameters need "
+            f"{needed / 1e9:.0f} GB of memory, this machine has {there / 1e9:.0f} GB; "
+            "lower networks.width or networks.latent"
+        )
+
+
+# cells that differ in their seeds have the same networks; to build their outlines takes a quarter of a second
+@lru_cache(maxsize=64)
+def outlines(shape: Shape, config: NetworkConfig) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator without values; with values of a model from outside that needs them."""
+
+    def build() -> tuple[nn.Module, nn.Module]:
+        return build_generator(shape, config, seed=0), build_discriminator(shape, config, seed=0)
+
+    try:
+        with torch.device("meta"), Outlines():
+            return build()
+    except Exception:
+        return build()
 
 
 class Outlines(TorchFunctionMode):
@@ -151,52 +184,3 @@ class Outlines(TorchFunctionMode):
         if getattr(func, "__module__", "") == "torch.nn.init" or getattr(func, "__name__", "") in VALUES:
             return args[0] if args else given["tensor"]
         return func(*args, **given)
-
-
-# cells that differ in their seeds have the same networks; to build their outlines takes a quarter of a second
-@lru_cache(maxsize=256)
-def outlines(shape: Shape, config: NetworkConfig) -> tuple[nn.Module, nn.Module] | None:
-    """Generator and discriminator without values; None of a model from outside that needs values."""
-    try:
-        with torch.device("meta"), Outlines():
-            return build_generator(shape, config, seed=0), build_discriminator(shape, config, seed=0)
-    except Exception:  # it may also fail anywhere (`check_networks`)
-        return None
-
-
-def mixes_images(shape: Shape, config: NetworkConfig) -> bool:
-    """Whether the discriminator has BatchNorm."""
-    found = outlines(shape, config)
-    return has_batch_norm(found[1] if found else build_discriminator(shape, config, seed=0))
-
-
-def check_scores(names: Iterable[str], images: ImageData) -> None:
-    """Refuse, before training, images that an extractor does not take, or too few of them."""
-    for name in names:
-        if name != "auto":
-            fidelity.check_images(described(name), images)
-
-
-COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
-
-
-def check_memory(experiment: Experiment, shape: Shape) -> None:
-    """Refuse networks that this machine's memory could not hold while they train."""
-    networks = outlines(shape, experiment.networks)
-    if networks is None:
-        return
-    sizes = [sum(part.numel() for part in network.parameters()) for network in networks]
-    workers = getattr(experiment.update, "workers", 1)
-    needed, there = 4 * COPIES * (sizes[0] + workers * sizes[1]), memory()
-    if needed > there:
-        raise InputError(
-            f"networks {experiment.networks.name} of {sizes[0]:,} and {sizes[1]:,} parameters need "
-            f"{needed / 1e9:.0f} GB of memory, this machine has {there / 1e9:.0f} GB; "
-            "lower networks.width or networks.latent"
-        )
-
-
-@cache
-def memory() -> int:
-    """Bytes of this machine's."""
-    return psutil.virtual_memory().total

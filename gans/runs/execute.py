@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,6 @@ from gans import schema
 from gans.compute import compiled, devices, graphs, precision
 from gans.config import Resolved, ShardedConfig
 from gans.data import datasets
-from gans.data.images import ImageData
 from gans.errors import InputError, Stopped, brief
 from gans.generate.sampling import PURPOSES
 from gans.pictures.curves import draw_curves
@@ -28,7 +27,6 @@ from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
-from gans.training.mdgan.workers import TeamFactory
 from gans.training.recorder import History
 from gans.urls import masked
 
@@ -122,6 +120,7 @@ class CellRun:
 
     def __init__(self, cell: Cell, folder: Path, place: Place, report: Report) -> None:
         self.cell, self.folder, self.place, self.report = cell, folder, place, report
+        self.device = devices.resolve(place.device)
 
     @property
     def name(self) -> str:
@@ -150,13 +149,12 @@ class CellRun:
             InUse: another process runs the cell.
             InputError: the device has not the precision, or no graphs or compiled code; there is no run then.
         """
-        device = devices.resolve(self.place.device)
-        precision.require(self.cell.experiment.precision, device)
-        graphs.wanted(self.place.graph, device)
+        precision.require(self.cell.experiment.precision, self.device)
+        graphs.wanted(self.place.graph, self.device)
         if self.place.compile:
-            compiled.require(device)
+            compiled.require(self.device)
             compiled.keep(datasets.data_root().absolute() / "cache" / "compiled")
-        devices.prepare(device, self.place.threads)
+        devices.prepare(self.device, self.place.threads)
         with locked(self.folder):
             if ended := self.ended():
                 return ended
@@ -171,23 +169,38 @@ class CellRun:
 
     def open(self) -> Run:
         """The run that an interrupted invocation left, or a new one."""
-        place = self.place
+        place, experiment = self.place, self.cell.experiment
+        about = self.tags() | foreign(experiment) | self.session()
         run = Run.open(self.folder)
         if run is None:
-            about = self.tags() | self.holder()
             run = Run.start(self.folder, place.experiment, self.name, about, place.parent)
-            run.params({"model": self.cell.model, **self.cell.experiment.flat()})
+            run.params({"model": self.cell.model, **experiment.flat()})
         else:
             run.skip_recorded()
             run.resume(place.parent)
-            run.tag(provenance() | self.tags() | self.holder())  # of the code that goes on
             run.untag(schema.LOST)  # workers that the checkpoint has as lost are tagged again
-        run.tag(foreign(self.cell.experiment) | session(self.cell, place))
+            run.tag(provenance() | about)  # of the code that goes on
         return run
 
-    def holder(self) -> dict[str, str]:
-        """Tags of a run under way: its status, and its process, should that die."""
-        return {schema.HOLDER: Holder.of(self.folder).text(), schema.STATUS: schema.RUNNING}
+    def session(self) -> dict[str, str]:
+        """Tags of a run under way: on what it is, and its process, should that die."""
+        place = self.place
+        # workers in processes of their own are in no recording
+        graph = graphs.wanted(place.graph, self.device) and self.workers == "local"
+        return {
+            schema.HOLDER: Holder.of(self.folder).text(),
+            schema.STATUS: schema.RUNNING,
+            schema.DEVICE: devices.describe(self.device),
+            schema.THREADS: str(place.threads),
+            schema.WORKERS: self.workers,
+            schema.COMPILED: str(place.compile).lower(),
+            schema.GRAPH: str(graph).lower(),
+        }
+
+    @property
+    def workers(self) -> schema.Where:
+        """Where the workers of the update rule are, if it has some."""
+        return self.place.workers if RULES[self.cell.experiment.update.rule].distributed else "local"
 
     @contextmanager
     def ending(self, run: Run) -> Iterator[None]:
@@ -209,22 +222,23 @@ class CellRun:
     def train(self, run: Run) -> tuple[Outcome, Scored]:
         """Train and score."""
         self.report(0, phase(schema.DATA_PHASE))
-        experiment, images = self.cell.experiment, self.cell.images
-        device = devices.resolve(self.place.device)
+        experiment, images, place = self.cell.experiment, self.cell.images, self.place
         run.watch_system()
-        if self.place.matrix_file:
-            run.text(self.place.matrix_file, schema.MATRIX_FILE)
+        if place.matrix_file:
+            run.text(place.matrix_file, schema.MATRIX_FILE)
         run.dataset(images)
-        show_shards(run, experiment, images, self.folder)
+        self.keep_shards(run)
         tracker = self.tracker(run)
         self.report(0, phase(schema.REFERENCE_PHASE))
-        scoring = Scoring(experiment, images, self.folder, device)
-        judge, place = scoring.evaluator, self.place
+        scoring = Scoring(experiment, images, self.folder, self.device)
         self.report(0, phase(schema.TRAINING_PHASE))
-        with team_factory(run, experiment, place.workers) as worker_factory:
-            trained = train(
-                experiment, images, self.folder, device, judge, tracker, place.graph, worker_factory, place.compile
-            )
+
+        def lost(n: int, why: str) -> None:
+            run.tag({f"{schema.LOST}{n}": why})
+
+        judge, where = scoring.evaluator, (self.folder, self.device)
+        with cluster.team_factory(self.workers, experiment, lost) as workers:
+            trained = train(experiment, images, *where, judge, tracker, place.graph, workers, place.compile)
         self.report(0, phase(schema.SCORING_PHASE))
         scored = scoring.finish(trained, tracker)
         run.tag(scored.records)
@@ -234,13 +248,16 @@ class CellRun:
         """Put what training left into the run: networks, checkpoint, curves, film."""
         self.report(0, phase(schema.PICTURES_PHASE))
         self.keep_networks(run)
-        curves = self.folder / schema.CURVES
+        curves, film = self.folder / schema.CURVES, self.folder / schema.FILM
         with decorating(curves):
             draw_curves(trained.history, curves)
             run.artifact(curves)
         run.tag({schema.CHOSEN: str(trained.chosen)})
         run.log(trained.images, {schema.TRACKING: run.seconds})
-        self.keep_film(run)
+        found = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
+        with decorating(film):
+            if save_film([Track(self.name, found)], self.cell.experiment.resolution, film):
+                run.artifact(film)
 
     def keep_networks(self, run: Run) -> None:
         """Put the generator and the checkpoint into the run, if they are there."""
@@ -248,13 +265,15 @@ class CellRun:
             if self.keeps_networks and (self.folder / name).exists():
                 run.artifact(self.folder / name, schema.NETWORKS)
 
-    def keep_film(self, run: Run) -> None:
-        """Put the training as a film into the run, made of the grids in its folder."""
-        path = self.folder / schema.FILM
-        found = grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
-        with decorating(path):
-            if save_film([Track(self.name, found)], self.cell.experiment.resolution, path):
-                run.artifact(path)
+    def keep_shards(self, run: Run) -> None:
+        """Put a picture of the classes that each worker holds into the run."""
+        experiment, images, path = self.cell.experiment, self.cell.images, self.folder / schema.SHARDS
+        if isinstance(experiment.update, ShardedConfig):
+            part = images.part(experiment.data_share)
+            dealt = replace(images, train=part.images, train_labels=part.labels)
+            with decorating(path):
+                if draw_shards(experiment.update, dealt, experiment.seed, path):
+                    run.artifact(path)
 
 
 def run_cell(cell: Cell, folder: Path, place: Place, report: Report) -> Scored:
@@ -277,50 +296,11 @@ def check_workers(cell: Cell, place: Place) -> None:
     cluster.require(update.workers, devices.resolve(place.device))
 
 
-def show_shards(run: Run, experiment: Resolved, images: ImageData, folder: Path) -> None:
-    """Put a picture of the classes that each worker holds into the run."""
-    update, path = experiment.update, folder / schema.SHARDS
-    if not isinstance(update, ShardedConfig):
-        return
-    part = images.part(experiment.data_share)
-    dealt = replace(images, train=part.images, train_labels=part.labels)
-    with decorating(path):
-        if draw_shards(update, dealt, experiment.seed, path):
-            run.artifact(path)
-
-
-@contextmanager
-def team_factory(run: Run, experiment: Resolved, where: schema.Where) -> Iterator[TeamFactory]:
-    """Makes the cell's workers; a lost one becomes a tag of the run."""
-
-    def lost(n: int, why: str) -> None:
-        run.tag({f"{schema.LOST}{n}": why})
-
-    where = where if RULES[experiment.update.rule].distributed else "local"
-    with cluster.team_factory(where, experiment, lost) as worker_factory:
-        run.tag({schema.WORKERS: where})
-        yield worker_factory
-
-
 def reason(error: BaseException) -> str:
     """The end of the traceback in one line: exception, message, place."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{brief(error)}{place}"
-
-
-def session(cell: Cell, place: Place) -> dict[str, str]:
-    """Tags of a run that is under way: on what it is."""
-    device = devices.resolve(place.device)
-    # workers in processes of their own are in no recording
-    apart = place.workers != "local" and RULES[cell.experiment.update.rule].distributed
-    return {
-        schema.DEVICE: devices.describe(device),
-        schema.THREADS: str(place.threads),
-        schema.COMPILED: str(place.compile).lower(),
-        schema.GRAPH: str(graphs.wanted(place.graph, device) and not apart).lower(),
-        schema.STATUS: schema.RUNNING,
-    }
 
 
 def tags(cell: Cell) -> dict[str, str]:
@@ -335,6 +315,7 @@ def tags(cell: Cell) -> dict[str, str]:
         f"the checkpoint; `{schema.score(cell.metric)}` is the final score on {e.score.images} images from other "
         "latents. Lower is better."
     )
+    classes = json.dumps(cell.classes)
     return {
         schema.KIND: schema.CELL,
         schema.IDENTITY: cell.identity,
@@ -347,11 +328,5 @@ def tags(cell: Cell) -> dict[str, str]:
         schema.REFERENCE: f"train split, {len(cell.images.train)} images",
         schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         schema.NOTE: note,
-        **named(cell.classes),
+        **({schema.CLASSES: classes} if cell.classes and len(classes) <= MOST_LETTERS else {}),
     }
-
-
-def named(classes: Sequence[str]) -> dict[str, str]:
-    """The tag with the names of a generator's classes, if there are some and a tag holds them."""
-    text = json.dumps(classes)
-    return {schema.CLASSES: text} if classes and len(text) <= MOST_LETTERS else {}
