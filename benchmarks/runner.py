@@ -27,7 +27,7 @@ from gans.runs.execute import Place, tags
 from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import LOCK, Holder, held, locked
 from gans.runs.run import Run, invocation
-from gans.runs.scores import ScoreKey, metric_names
+from gans.runs.scores import ScoreKey
 from gans.runs.scoring import whole
 from gans.runs.stale import close_stale
 from gans.runs.store import MlflowRun, Store
@@ -246,7 +246,7 @@ def measured(run: MlflowRun, floor: Floor) -> bool:
         {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
         for kind in schema.FLOORS.values()
     ]
-    needed = set(metric_names(extractor_of(floor.extractor), floor.classes))
+    needed = set(extractor_of(floor.extractor).metrics(classes=floor.classes))
     finished = run.data.tags.get(schema.STATUS) == FINISHED
     return finished and any(found) and all(needed <= names for names in found if names)
 

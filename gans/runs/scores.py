@@ -39,17 +39,11 @@ class ScoreKey:
 
 @dataclass(frozen=True)
 class ScoreRecord:
-    """What a score was made with.
+    """What a score was made with."""
 
-    Attributes:
-        sha256: of the extractor's weights.
-        version: SCORING_VERSION then.
-        metrics: names of all numbers, errors included; those within classes come and go with the whole's.
-    """
-
-    sha256: str
-    version: int
-    metrics: tuple[str, ...]
+    sha256: str  # of the extractor's weights
+    version: int  # SCORING_VERSION then
+    metrics: tuple[str, ...]  # all numbers, errors included; those within classes come and go with the whole's
 
     def text(self) -> str:
         """As a tag holds it."""
@@ -63,7 +57,7 @@ class ScoreRecord:
     def complete(self, extractor: Extractor, classes: Sequence[str] = ()) -> bool:
         """Whether nothing is missing that the extractor would give today, of a generator with these classes."""
         same = (self.sha256, self.version) == (extractor.hash, SCORING_VERSION)
-        return same and set(metric_names(extractor, classes)) <= set(self.metrics)
+        return same and extractor.metrics(classes=classes).keys() <= set(self.metrics)
 
 
 def record(extractor: Extractor, metrics: Iterable[str]) -> ScoreRecord:
@@ -74,19 +68,8 @@ def record(extractor: Extractor, metrics: Iterable[str]) -> ScoreRecord:
 
 def records(tags: Mapping[str, str]) -> dict[ScoreKey, ScoreRecord]:
     """All that a run was scored with, by its tags."""
-    return {
-        ScoreKey.of_tag(tag): ScoreRecord.of_text(text)
-        for tag, text in tags.items()
-        if tag.startswith(schema.SCORED)
-    }
-
-
-def metric_names(extractor: Extractor, classes: Sequence[str] = ()) -> list[str]:
-    """The metrics that an assessment by this extractor gives; nothing is computed.
-
-    `classes`: of the generator; none of one without.
-    """
-    return list(extractor.metrics(classes=classes))
+    scored = {tag: text for tag, text in tags.items() if tag.startswith(schema.SCORED)}
+    return {ScoreKey.of_tag(tag): ScoreRecord.of_text(text) for tag, text in scored.items()}
 
 
 def metric(name: str, count: int, tags: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from gans.data.images import ImageData
 from gans.fidelity import require
 from gans.runs.cell import Cell, identify
 from gans.runs.execute import tags
-from gans.runs.scores import ScoreKey, metric_names, record
+from gans.runs.scores import ScoreKey, record
 from tests.conftest import CPU, train_and_score
 
 CLASSES = tuple("0123456789")
@@ -30,7 +30,7 @@ def cell(conditional: bool) -> Cell:
 
 def test_a_run_without_classes_stays_complete_and_one_with_them_needs_more() -> None:
     extractor = require("digits")
-    plain, more = metric_names(extractor), metric_names(extractor, CLASSES)
+    plain, more = list(extractor.metrics()), list(extractor.metrics(classes=CLASSES))
     assert more == [*plain, "intra_fd_digits", "agreement_digits", "cas_digits"]
     kept = record(extractor, plain)
     assert kept.complete(extractor)
@@ -50,12 +50,12 @@ def test_the_floor_of_a_conditional_cell_is_the_same_with_more_numbers() -> None
     wanted = [ScoreKey("digits", 1000)]
     (plain,), (labelled,) = floors_of(cell(False), wanted), floors_of(cell(True), wanted)
     assert replace(labelled, classes=()) == plain
-    names = metric_names(require("digits"))
+    names = require("digits").metrics()
     metrics = {f"{kind}/{name}": 1.0 for kind in ("half", "test") for name in names}
     run = SimpleNamespace(data=SimpleNamespace(tags={schema.STATUS: schema.FINISHED}, metrics=metrics))
     assert measured(run, plain)
     assert not measured(run, labelled)
-    more = metric_names(require("digits"), CLASSES)
+    more = require("digits").metrics(classes=CLASSES)
     metrics |= {f"{kind}/{name}": 1.0 for kind in ("half", "test") for name in more}
     assert measured(run, labelled)
     assert measured(run, plain)
