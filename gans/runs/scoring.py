@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,21 +48,13 @@ CLASSES, OF_A_CLASS = 20, 10
 
 @dataclass(frozen=True)
 class Scored:
-    """A trained cell with its scores.
+    """A trained cell with its scores."""
 
-    Attributes:
-        status: `finished` or `diverged`.
-        reason: why it diverged, or what is remarkable about a finished one; mostly empty.
-        scores: of the chosen checkpoint on the report latents, by metric; empty if it diverged.
-        seconds: wall seconds by part, over all sessions of the run: training, evaluation, overhead.
-        records: what it was scored with, as tags of its run.
-    """
-
-    status: str
-    reason: str
-    scores: dict[str, float]
-    seconds: dict[str, float]
-    records: dict[str, str] = field(default_factory=dict)
+    status: str  # `finished` or `diverged`
+    reason: str  # why it diverged, or what is remarkable about a finished one; mostly empty
+    scores: dict[str, float]  # of the chosen checkpoint on the report latents, by metric; empty if it diverged
+    seconds: dict[str, float]  # wall seconds by part, over all sessions of the run: training, evaluation, overhead
+    records: dict[str, str] = field(default_factory=dict)  # what it was scored with, as tags of its run
 
 
 def chosen(path: Path, device: torch.device) -> nn.Module:
@@ -109,64 +102,51 @@ class Scoring:
         costs.carry(*self.built)
         costs.carry(trained.seconds, trained.joules)
         status, reason = trained.status, trained.reason
-        found: list[dict[str, float]] = []
+        found: list[Assessment] = []
         if status == schema.FINISHED:
             try:
-                found = self.score(costs, observer)
+                with costs.of("evaluation"):
+                    generator = chosen(self.folder / schema.GENERATOR, self.device)
+                    drawn = draw_report(generator, self.experiment.score.images, self.prior)
+                    found = [scorer.assess(*drawn) for scorer in self.scorers]
+                self.draw(generator, found, observer)
             except FloatingPointError as stop:  # it draws pixels that are not numbers
-                status, reason = schema.DIVERGED, str(stop)
-        scores = {name: value for one in found for name, value in one.items()}
+                status, reason, found = schema.DIVERGED, str(stop), []
+        scores = {name: value for one in found for name, value in one.scores.items()}
         final = {schema.score(name): value for name, value in scores.items()}
         observer.log(trained.images, final | costs.metrics())
         observer.flush()
-        return Scored(status, reason, scores, costs.seconds, self.records(found))
-
-    def records(self, found: Sequence[Mapping[str, float]]) -> dict[str, str]:
-        """What was scored with what, as tags."""
-        return {
-            ScoreKey(scorer.extractor.name, scorer.n).tag: record(scorer.extractor, one).text()
+        records = {
+            ScoreKey(scorer.extractor.name, scorer.n).tag: record(scorer.extractor, one.scores).text()
             for scorer, one in zip(self.scorers, found, strict=False)
         }
+        return Scored(status, reason, scores, costs.seconds, records)
 
-    def score(self, costs: Costs, observer: Observer) -> list[dict[str, float]]:
-        """All metrics of the chosen generator by every scorer; pictures are left in the folder."""
-        with costs.of("evaluation"):
-            generator = chosen(self.folder / schema.GENERATOR, self.device)
-            drawn = draw_report(generator, self.experiment.score.images, self.prior)
-            found = [scorer.assess(*drawn) for scorer in self.scorers]
+    def draw(self, generator: nn.Module, found: Sequence[Assessment], observer: Observer) -> None:
+        """The grid, one by classes, its first images with their nearest training images, and the classes drawn."""
         grid = sampling.generate(generator, sampling.inputs(GRID_IMAGES, self.prior, "grid"))
-        self.draw(grid, self.of_each_class(generator), found, observer)
-        return [one.scores for one in found]
+        self.keep(schema.FINAL_GRID, lambda path: grids.save_picture(grids.picture(grid), path), observer)
+        if self.prior.classes:
+            rows = self.of_each_class(generator)
+            self.keep(schema.CLASS_GRID, lambda to: panels.draw_each_class(rows, self.prior.classes, to), observer)
+        self.keep("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path), observer)
+        both = zip(self.scorers, found, strict=True)
+        shares = [(one.classes, scorer.extractor.labels) for scorer, one in both if one.classes is not None]
+        if shares:
+            self.keep("classes.png", partial(panels.draw_classes, *shares[0]), observer)
 
-    def of_each_class(self, generator: nn.Module) -> Tensor | None:
-        """Images of the first classes, (classes, n, channels, side, side), from the grid's first latents.
+    def keep(self, name: str, write: Callable[[Path], None], observer: Observer) -> None:
+        """Write a picture and hand it on."""
+        path = self.folder / schema.SAMPLES / name
+        with decorating(path):
+            write(path)
+            observer.picture(path)
 
-        None of a generator without classes.
-        """
-        if not self.prior.classes:
-            return None
+    def of_each_class(self, generator: nn.Module) -> Tensor:
+        """Images of the first classes, (classes, n, channels, side, side), from the grid's first latents."""
         z = sampling.inputs(OF_A_CLASS, self.prior, "grid").z
         codes = [self.prior.of_class(z, label) for label in range(len(self.prior.classes[:CLASSES]))]
         return sampling.generate(generator, GeneratorInput.joined(codes)).unflatten(0, (len(codes), OF_A_CLASS))
-
-    def draw(self, grid: Tensor, by_class: Tensor | None, found: Sequence[Assessment], observer: Observer) -> None:
-        """The grid, one by classes, its first images with their nearest training images, and the classes drawn."""
-
-        def keep(name: str, write: Callable[[Path], None]) -> None:
-            path = self.folder / schema.SAMPLES / name
-            with decorating(path):
-                write(path)
-                observer.picture(path)
-
-        keep(schema.FINAL_GRID, lambda path: grids.save_picture(grids.picture(grid), path))
-        if by_class is not None:
-            rows, names = by_class, self.prior.classes
-            keep(schema.CLASS_GRID, lambda path: panels.draw_each_class(rows, names, path))
-        keep("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path))
-        classes = ((s.extractor.labels, one.classes) for s, one in zip(self.scorers, found, strict=True))
-        labels, shares = next(((names, both) for names, both in classes if both is not None), ((), None))
-        if shares is not None:
-            keep("classes.png", lambda path: panels.draw_classes(shares, labels, path))
 
     def draw_neighbours(self, images: Tensor, path: Path) -> None:
         scorer = self.scorers[0]
