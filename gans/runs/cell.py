@@ -31,19 +31,12 @@ COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
 
 @dataclass(frozen=True)
 class Cell:
-    """A model on a data set from one seed.
+    """A model on a data set from one seed."""
 
-    Attributes:
-        model: the model's name in tables; a recipe, or what the matrix calls it.
-        experiment: resolved: resolution, extractors and precision are named.
-        identity: hash of what decides its weights and which checkpoint is kept.
-        metric: name of the score that chooses the checkpoint and ranks models, `fd_digits` say.
-    """
-
-    model: str
-    experiment: Resolved
-    identity: str
-    metric: str
+    model: str  # its name in tables: a recipe, or what the matrix calls it
+    experiment: Resolved  # resolution, extractors and precision are named
+    identity: str  # hash of what decides its weights and which checkpoint is kept
+    metric: str  # the score that chooses the checkpoint and ranks models, `fd_digits` say
 
     @property
     def name(self) -> str:
@@ -101,12 +94,7 @@ def identify_seeds(
 ) -> list[Cell]:
     """The cells of an experiment from some seeds, in their order, whether or not they can be trained.
 
-    Args:
-        model: its name in tables.
-        experiment: as it was written.
-        seeds: of the trainings.
-        device: that is to train them, which decides on their precision.
-        find: gives extractors by name; `described` for a plan that nothing is run of.
+    The device decides on their precision. `find` is `described` for a plan that nothing is run of.
 
     Raises:
         InputError: the data set or an extractor's weights cannot be had.

@@ -43,37 +43,20 @@ def phase(name: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell runs and is tracked.
+    """Where a cell runs and is tracked."""
 
-    Attributes:
-        experiment: the MLflow experiment.
-        device: auto, cpu, cuda or cuda:1.
-        threads: on the CPU.
-        parent: key of the invocation's run, if there is one.
-        matrix_file: text of the matrix file, kept with the run.
-        graph: record training steps and replay them; None: where the device has graphs.
-        compile: compute networks by compiled code, which is kept with the data.
-        workers: where an update rule with workers runs them; results agree to rounding.
-    """
-
-    experiment: str
-    device: str
-    threads: int
-    parent: str | None = None
-    matrix_file: str | None = None
-    graph: bool | None = None
-    compile: bool = False
-    workers: schema.Where = "local"
+    experiment: str  # of MLflow
+    device: str  # auto, cpu, cuda or cuda:1
+    threads: int  # on the CPU
+    parent: str | None = None  # key of the invocation's run, if there is one
+    matrix_file: str | None = None  # its text, kept with the run
+    graph: bool | None = None  # record training steps and replay them; None: where the device has graphs
+    compile: bool = False  # compute networks by compiled code, which is kept with the data
+    workers: schema.Where = "local"  # where an update rule with workers runs them; results agree to rounding
 
 
 class Tracker:
-    """The observer of a tracked training: writes to its run, and reports to a listener.
-
-    Args:
-        run: of the training.
-        report: a listener for progress.
-        experiment: what is trained.
-    """
+    """The observer of a tracked training: writes to its run, and reports to a listener."""
 
     def __init__(self, run: Run, report: Report, experiment: Resolved) -> None:
         self.run, self.report, self.experiment = run, report, experiment
@@ -86,16 +69,11 @@ class Tracker:
         self.run.artifact(path, schema.SAMPLES)
         if path.name == schema.FINAL_GRID:
             self.run.picture(path, schema.BEST, 0)
-        for kimg in grids({path.name: path}):
-            self.run.picture(path, schema.GRIDS, self.moment(round(1000 * kimg)))
-
-    def moment(self, images: int) -> int:
-        """The moment of the schedule that a grid after so many images was drawn at.
-
-        A batch may end beyond it: models with batches of different sizes then share the steps of the UI's slider.
-        """
         count, budget = self.experiment.schedule.grids, self.experiment.budget
-        return min(images, budget) * count // budget * budget // count
+        for kimg in grids({path.name: path}):
+            # a batch may end beyond the moment of the schedule, which models with other batches share in the UI
+            moment = min(round(1000 * kimg), budget) * count // budget * budget // count
+            self.run.picture(path, schema.GRIDS, moment)
 
     def flush(self) -> None:
         self.run.flush()
@@ -109,11 +87,7 @@ class Tracker:
 class CellRun:
     """A cell and the MLflow run that it is trained under. What a sweep's trial does otherwise, it overrides.
 
-    Args:
-        cell: what to run.
-        folder: its checkpoint and pictures; what an interrupted run left there is taken up.
-        place: where.
-        report: a listener for progress.
+    What an interrupted run left in the folder is taken up. `report`: a listener for progress.
     """
 
     keeps_networks = True  # in the store, too
@@ -124,7 +98,6 @@ class CellRun:
 
     @property
     def name(self) -> str:
-        """Of the run."""
         return self.cell.name
 
     def tags(self) -> dict[str, str]:

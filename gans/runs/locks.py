@@ -67,14 +67,10 @@ class Holder:
 
 
 def acquire(path: Path, seconds: float = GLANCE) -> TextIO:
-    """A file that this process holds until it closes it.
-
-    Args:
-        path: of the file, made if there is none.
-        seconds: to wait for another holder.
+    """A file that this process holds until it closes it; made if there is none.
 
     Raises:
-        BlockingIOError: another process holds it all that time.
+        BlockingIOError: another process holds it all these seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + seconds
