@@ -85,28 +85,6 @@ def test_a_process_killed_between_training_and_scoring_goes_on_with_scoring(
     assert {name: (tmp_path / "cut" / name).read_bytes() for name in kept} == kept
 
 
-def test_seconds_of_scoring_are_evaluation(tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path) -> None:
-    now = [0.0]
-    monkeypatch.setattr("gans.training.costs.time.perf_counter", lambda: now[0])
-    assess = stub_scorer.assess
-
-    def slow(self, images: Tensor, labels: Tensor | None) -> object:
-        now[0] += 100
-        return assess(self, images, labels)
-
-    monkeypatch.setattr(stub_scorer, "assess", slow)
-    observer = recorder()
-    made = tiny({"networks": {"name": "gan"}})
-    scoring = Scoring(made, blobs(), tmp_path, CPU)
-    trained = train(made, blobs(), tmp_path, CPU, scoring.evaluator)
-    assert trained.seconds["evaluation"] == 0
-    scored = scoring.finish(trained, observer)
-    assert scored.seconds == {**trained.seconds, "evaluation": 100.0}
-    assert observer.of("seconds/evaluation") == [(96, 100.0)]
-    # and a session that scores again does not count the first one's
-    assert files.load(tmp_path / CHECKPOINT, CPU)["seconds"]["evaluation"] == 0
-
-
 def test_a_generator_whose_pixels_are_no_numbers_has_diverged(tiny, blobs, stub_scorer, tmp_path) -> None:
     made = tiny({"networks": {"name": "gan"}})
     scoring = Scoring(made, blobs(), tmp_path, CPU)
