@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 STARS = "***"
@@ -26,13 +25,6 @@ URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+")
 def tracking_uri() -> str:
     """`MLFLOW_TRACKING_URI`, else a SQLite file in the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that no server listens at; another program may take it before you do."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def shown(url: str) -> str:

@@ -25,22 +25,9 @@ import pytest
 from numpy.lib.format import write_array_header_1_0
 
 from gans.commands import main, make
+from tests.gans.commands.test_options import NEEDED
 
 HANG = 60  # seconds; a row takes a few hundredths, but for the first one that imports torch
-# the first words of a command that is right up to what is wrong
-POSITIONAL = {
-    "train": "gan",
-    "sample": "none.safetensors",
-    "interpolate": "none.safetensors",
-    "arithmetic": "none.safetensors --a 1 --b 2 --c 3",
-    "walk": "none.safetensors",
-    "extractor": "digits",
-    "register": "abcd1234",
-    "sensitivity": "digits",
-    "compare": "a b",
-    "sweep": "gan",
-    "publish": "none",
-}
 
 
 @dataclass(frozen=True)
@@ -58,10 +45,10 @@ def declared() -> list[Row]:
 
 
 def options_of(command: str) -> Iterator[Row]:
-    right = f"gans {command} {POSITIONAL.get(command, '')}".strip()
+    right = f"gans {command} {NEEDED.get(command, '')}".strip()
     yield Row(f"{right} --no-such-flag", "--no-such-flag")
     yield Row(f"{right} a b c d e f", "f")
-    if command in POSITIONAL:
+    if command in NEEDED:
         yield Row(f"gans {command}", "requires an argument")
     for argument in main.app()[command].assemble_argument_collection():
         if not (argument.parse and argument.show) or argument.field_info.is_positional:
@@ -86,7 +73,6 @@ NAMES = [
     row("gans train gan nosuch", "unknown data set"),
     row("gans train gan folder:none", "does not exist"),
     row("gans train gan --device nosuch", "unknown device"),
-    row("gans train gan --device cuda:x", "unknown device"),
     row("gans train gan --device mps", "unknown device"),
     row("gans train gan --set batch", "KEY=VALUE"),
     row("gans train gan --set =1", "KEY=VALUE"),
@@ -112,23 +98,18 @@ NAMES = [
     row("gans sample zoo:gan-digits --output /dev/full.png", "/dev/full.png"),
     row("gans smaple", "did you mean 'sample'?"),
     row("gans register ''", "no id of an MLflow run"),
-    row("gans register nosuch", "no id of an MLflow run"),
     row("gans register abcd1234 --name a/b", "no name of a model"),
-    row("gans register abcd1234 --name a:b", "no name of a model"),
     row("gans register abcd1234 --name=-", "no name of a model"),
     row("gans sync none", "none"),
-    row("gans sync file.txt", "file.txt"),
     row("gans score", "IMAGES"),
     row("gans score none --reference digits", "does not exist"),
     row("gans score empty --reference nosuch", "unknown data set"),
-    row("gans score empty --reference digits --device nosuch", "unknown device"),
     row("gans bench nosuch", "unknown matrix"),
     row("gans bench none.toml", "none.toml"),
     row("gans bench --models nosuch", "unknown model"),
     row("gans bench --datasets nosuch", "unknown data set"),
     row("gans bench --datasets folder:none", "does not exist"),
     row("gans bench --preset nosuch", "--preset"),
-    row("gans bench --device nosuch", "unknown device"),
     row("gans bench --engine ray", "RAY_ADDRESS=nowhere is no HOST:PORT", RAY_ADDRESS="nowhere"),
     row("gans bench --runs s3://bucket/runs", "is no folder"),
     row("gans report nosuch", "no benchmark"),
@@ -136,9 +117,7 @@ NAMES = [
     row("gans sensitivity nosuch", "nosuch"),
     row("gans sweep nosuch", "unknown model"),
     row("gans sweep gan nosuch", "unknown data set"),
-    row("gans sweep gan --dataset nosuch", "unknown data set"),
     row("gans sweep gan --objectives seconds score", "--objectives"),
-    row("gans sweep gan --device nosuch", "unknown device"),
     row("make sweep", "--model"),
     row("make bench", "unknown variable", MAKEFLAGS=" -- MODLES=gan"),
     row("make bench", "MODELS", MODELS="'gan"),
@@ -169,11 +148,8 @@ FILES = [
     ),
     row("gans sample abcd1234", "no tracking store"),
     row("gans register abcd1234", "no tracking store"),
-    row("gans register file.safetensors", "no id of an MLflow run"),
     row("gans sample file.safetensors --output samples.jpg", ".jpg"),
-    row("gans walk file.safetensors --output walk.txt", ".txt"),
     row("gans interpolate file.safetensors --output a.bmp", ".bmp"),
-    row("gans arithmetic file.safetensors --a 1 --b 2 --c 3 --output a.gif", ".gif"),
     row("gans score file.safetensors --reference digits", "file.safetensors"),
     row("gans score file.pt --reference digits", "training state"),
     row("gans score file.npz --reference digits", "file.npz"),
@@ -199,13 +175,8 @@ STORES = [
     row("gans report", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
     row("gans report", "no such column", MLFLOW_TRACKING_URI="sqlite:///tracking.db"),
     row("gans train gan", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
-    row("gans train gan", "nothing.db", MLFLOW_TRACKING_URI="sqlite:///nothing.db"),
     row("gans register abcd1234", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
     row("gans ui", "is a server already", MLFLOW_TRACKING_URI=DEAD),
-    row("gans ui", "nothing.db", MLFLOW_TRACKING_URI="sqlite:///nothing.db"),
-    row("gans ui", "MLflow writes to a database or a server", MLFLOW_TRACKING_URI="nonsense://x"),
-    row("gans ui", "no longer to folders of files", MLFLOW_TRACKING_URI="./mlruns"),
-    row("gans ui", "another program's database, with tables studies", MLFLOW_TRACKING_URI="sqlite:///optuna.db"),
     row("gans sweep gan", "127.0.0.1:9", MLFLOW_TRACKING_URI=DEAD),
     row("gans sweep gan --storage tracking.db", "sqlite:///"),
     row("gans sweep gan --storage sqlite:///tracking.db", "another program's database"),

@@ -58,13 +58,10 @@ def ui(options: Ui = Ui()) -> int:
 
 
 def check_port(port: int) -> None:
-    """Refuse a port that the server could not listen at."""
+    """Refuse a port at which another program listens."""
     with socket.socket() as attempt:
-        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-        try:
-            attempt.bind((HOST, port))
-        except OSError as error:
-            raise InputError(f"--port {port}: {str(error.strerror).lower()}; take another, 5001 for one") from None
+        if attempt.connect_ex((HOST, port)) == 0:
+            raise InputError(f"--port {port} is in use by another program; take another, 5001 for one")
 
 
 def start(uri: str, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -17,7 +17,7 @@ import pytest
 
 from gans.runs.store import Store
 from gans.schema import CHECKPOINT
-from gans.urls import free_port
+from tests import free_port
 from tests.benchmarks.test_runner import LONG, TINY, Bench
 from tests.conftest import until
 from tests.gans.runs.test_tables import Server as Database

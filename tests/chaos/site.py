@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from gans.urls import free_port
+from tests import free_port
 from tests.chaos.options import ROOT
 
 MARK = "GANS_CHAOS"  # in the environment of all processes of a trial

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from gans.errors import InputError
-from gans.urls import free_port
+from tests import free_port
 from tests.chaos import found
 from tests.chaos.options import ROOT
 from tests.chaos.plan import DAMAGES, Trial

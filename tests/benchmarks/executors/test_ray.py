@@ -23,7 +23,7 @@ from gans.compute import cluster as boundary
 from gans.compute import devices
 from gans.data import datasets
 from gans.errors import InputError
-from gans.urls import free_port
+from tests import free_port
 from tests.benchmarks.executors.test_processes import gone, results, wait_for
 from tests.benchmarks.toys import endless, killed, raising, refusing, slow, telling, well
 from tests.conftest import until

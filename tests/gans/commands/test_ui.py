@@ -18,7 +18,7 @@ import pytest
 from gans.commands import ui
 from gans.errors import InputError
 from gans.runs.store import Store
-from gans.urls import free_port
+from tests import free_port
 from tests.recorded import recorded
 
 ROOT = Path(__file__).parents[3]
@@ -28,7 +28,7 @@ LONG = 120  # seconds after which something hangs
 def test_a_port_in_use_is_refused_with_another():
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"--port {port}: address already in use; take another"):
+        with pytest.raises(InputError, match=f"--port {port} is in use by another program; take another"):
             ui.check_port(port)
 
 

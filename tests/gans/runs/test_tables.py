@@ -18,7 +18,7 @@ from gans.errors import InputError
 from gans.runs import databases
 from gans.runs.databases import OPTUNA, opened
 from gans.runs.store import Store
-from gans.urls import free_port
+from tests import free_port
 
 ROOT = Path(__file__).parents[3]
 

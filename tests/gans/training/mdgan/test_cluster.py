@@ -30,7 +30,7 @@ from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
 from gans.training.updates import Context
-from gans.urls import free_port
+from tests import free_port
 from tests.conftest import discriminators, values
 
 ROOT = Path(__file__).parents[4]
