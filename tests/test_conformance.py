@@ -12,8 +12,8 @@ from gans import files
 from gans.config import OptimizerConfig
 from gans.models import build_discriminator, build_generator, shape_of
 from gans.models.layers import Shape
+from gans.recipes import RULE_RECIPES, recipe
 from gans.recipes import names as recipes
-from gans.recipes import recipe
 from gans.registry import LOSSES, MODELS, RULES
 from gans.training.updates import Context
 from tests.conftest import discriminators, networks, train_and_score
@@ -219,7 +219,13 @@ def test_every_rule_sees_a_weight_that_is_no_number_and_counts_its_discriminator
         assert not update.finite()
 
 
-@pytest.mark.parametrize("name", recipes())
+def each_recipe() -> list[Any]:
+    """Those with classes are slow tests: their networks are trained with every rule and loss above."""
+    plain = (*MODELS.names(), *RULE_RECIPES)
+    return [pytest.param(name, marks=() if name in plain else pytest.mark.slow) for name in recipes()]
+
+
+@pytest.mark.parametrize("name", each_recipe())
 def test_every_recipe_trains_to_the_end(name, tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     made, data = tiny(recipe(name).settings, kimg=0.024, batch=4), blobs(channels=3, classes=3)
     if made.update.rule != "two-player":
