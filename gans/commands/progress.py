@@ -13,9 +13,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
-from rich.text import Text
 
 from gans import schema
 
@@ -54,21 +53,19 @@ class Running:
     bar: TaskID
     total: int  # images of its budget; 0: it does not train
     since: float
-    phase_since: float
     phase: str = "starting"
     printed: float = 0.0  # when there was a line on it
     images: int = 0  # seen so far, those of earlier sessions included
     first: tuple[float, int] | None = None  # when the first metrics of this session came, after so many images
     values: dict[str, float] = field(default_factory=dict)  # the latest of each metric
 
-    def enter(self, phase: str, now: float) -> None:
-        self.phase, self.phase_since = phase, now
-
-    def left(self, now: float) -> str:
-        """How long it still trains."""
-        if self.first is None or self.phase != schema.TRAINING_PHASE:
-            return ""
-        return remaining(now - self.first[0], self.images - self.first[1], max(0, self.total - self.images))
+    def text(self, now: float) -> str:
+        """How far it is, with its losses and score, and how long it still trains."""
+        if self.phase != schema.TRAINING_PHASE or not self.total:
+            return joined(self.phase, summary(self.values))
+        since, before = self.first or (now, self.images)
+        left = remaining(now - since, self.images - before, self.total - self.images)
+        return joined(f"{self.images / self.total:4.0%}", summary(self.values), left)
 
 
 class Display:
@@ -95,12 +92,16 @@ class Display:
         self.running: dict[str, Running] = {}
         self.total, self.done = len(waiting), 0
         self.since, self.seen, self.unseen = clock(), 0, sum(waiting.values())  # images, in this session
-        name, values = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[values]}"))
+        name, text = (
+            TextColumn(field, markup=False, table_column=Column(no_wrap=True))
+            for field in ("{task.description}", "{task.fields[text]}")
+        )
         bar = BarColumn(bar_width=24 if self.console.width > 100 else 8)
-        columns = name, bar, Drawn(self.amount), Drawn(self.doing), values
-        self.progress = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        columns = name, bar, TimeElapsedColumn(), text
+        quiet = not self.console.is_terminal
+        self.progress = Progress(*columns, console=self.console, disable=quiet, get_time=clock)
         # of a single cell its own bar shows everything
-        self.all = self.progress.add_task("all", total=self.total, values="", visible=self.total > 1)
+        self.all = self.progress.add_task("all", total=self.total, text=self.text(), visible=self.total > 1)
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -113,25 +114,24 @@ class Display:
 
     def start(self, name: str, images: int) -> None:
         """A cell begins, with this budget; 0: work that does not train."""
-        now = self.clock()
-        bar = self.progress.add_task(name, total=images or None, values="")  # without an end it moves to and fro
-        self.running[name] = Running(bar, images, now, now)
+        # a bar without an end moves to and fro
+        bar = self.progress.add_task(name, total=images or None, text="starting")
+        self.running[name] = Running(bar, images, self.clock())
         self.line(name, f"start     {name}")
 
     def update(self, name: str, images: int, values: Mapping[str, float]) -> None:
         """A phase of it begins, or it has metrics after so many images."""
         running, now = self.running[name], self.clock()
         if phase := next((one for one in values if one.startswith(schema.PHASE)), ""):
-            running.enter(phase.removeprefix(schema.PHASE), now)
+            running.phase = phase.removeprefix(schema.PHASE)
         else:
             self.count(running, min(images, running.total), now)
             running.values.update(values)
-        text = summary(running.values)
-        self.progress.update(running.bar, completed=running.images, values=text)
+        text = running.text(now)
+        self.progress.update(running.bar, completed=running.images, text=text)
+        self.progress.update(self.all, completed=self.done, text=self.text())
         if now - running.printed > LINE_SECONDS:
-            training = running.phase == schema.TRAINING_PHASE and running.total
-            doing = f"{running.images / running.total:4.0%}" if training else running.phase
-            self.line(name, joined(f"running   {name}", doing, text, running.left(now)))
+            self.line(name, f"running   {name}  {text}")
 
     def count(self, running: Running, images: int, now: float) -> None:
         """Count what a cell has seen; an earlier session says nothing of the pace."""
@@ -143,12 +143,10 @@ class Display:
 
     def wait(self, name: str, why: str) -> None:
         """It is waited for, since another process does it."""
-        running, now = self.running[name], self.clock()
-        begins = running.phase != schema.WAITING_PHASE
-        if begins:
-            running.enter(schema.WAITING_PHASE, now)
-        self.progress.update(running.bar, values=why)
-        if begins or now - running.printed > LINE_SECONDS:
+        running = self.running[name]
+        begins, running.phase = running.phase != schema.WAITING_PHASE, schema.WAITING_PHASE
+        self.progress.update(running.bar, text=f"waiting  {why}")
+        if begins or self.clock() - running.printed > LINE_SECONDS:
             self.line(name, f"waiting   {name}  {why}")
 
     def end(self, name: str, status: str, reason: str, counts: bool = True) -> None:
@@ -157,11 +155,10 @@ class Display:
         self.unseen -= ended.total - ended.images
         self.done += counts
         self.progress.remove_task(ended.bar)
-        self.progress.update(self.all, completed=self.done)
-        count = f"({self.done}/{self.total} {self.unit})" if counts else ""
+        self.progress.update(self.all, completed=self.done, text=self.text())
+        count = f"({self.text()})" if counts else ""
         seconds = f"{self.clock() - ended.since:.0f} s"
-        left = self.left() if self.done < self.total else ""
-        self.print(joined(f"{status:<9} {name}", seconds, count, summary(ended.values), reason, left))
+        self.print(joined(f"{status:<9} {name}", seconds, summary(ended.values), reason, count))
 
     def line(self, name: str, text: str) -> None:
         """Where there are no bars, a line on a cell."""
@@ -172,36 +169,10 @@ class Display:
     def print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def left(self) -> str:
-        """Of everything, at the pace so far."""
-        left = remaining(self.clock() - self.since, self.seen, self.unseen)
-        return f"about {left}" if left else ""
-
-    def amount(self, task: Task) -> str:
-        """Cells of everything, thousands of images of a cell; nothing where nothing is counted."""
-        if task.id == self.all:
-            return f"{self.done}/{self.total} {self.unit}"
-        return f"{task.completed / 1000:.4g}/{task.total / 1000:.4g} kimg" if task.total else ""
-
-    def doing(self, task: Task) -> str:
-        """The phase of a cell, and for how long unless its bar moves; of all cells, the time that is left."""
-        running = next((running for running in self.running.values() if running.bar == task.id), None)
-        if running is None:
-            return self.left() or "estimating"
-        now = self.clock()
-        in_phase = "" if running.phase == schema.TRAINING_PHASE else f" {duration(now - running.phase_since)}"
-        return joined(f"{running.phase}{in_phase}", running.left(now))
-
-
-class Drawn(ProgressColumn):
-    """A column of text on one line, drawn anew while nothing is reported."""
-
-    def __init__(self, text: Callable[[Task], str]) -> None:
-        super().__init__(Column(no_wrap=True))
-        self.text = text
-
-    def render(self, task: Task) -> Text:
-        return Text(self.text(task))
+    def text(self) -> str:
+        """How far everything is, and the time left at the pace so far."""
+        left = remaining(self.clock() - self.since, self.seen, self.unseen) if self.done < self.total else ""
+        return f"{self.done}/{self.total} {self.unit}" + (f", about {left}" if left else "")
 
 
 @contextmanager
