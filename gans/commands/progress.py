@@ -114,8 +114,8 @@ class Display:
 
     def start(self, name: str, images: int) -> None:
         """A cell begins, with this budget; 0: work that does not train."""
-        # a bar without an end moves to and fro
-        bar = self.progress.add_task(name, total=images or None, text="starting")
+        # a bar without an end moves to and fro; a full one has no time, and scores come after the last image
+        bar = self.progress.add_task(name, total=images + 1 if images else None, text="starting")
         self.running[name] = Running(bar, images, self.clock())
         self.line(name, f"start     {name}")
 

@@ -125,6 +125,7 @@ def ending(metric: str, outcome: Scored, folder: Path, plugin: str = "") -> str:
         lines += [
             f"{metric:<10} {outcome.scores[metric]:.4g} ± {error:.2g} (standard error), lower is better",
             f"generator  {generator}",
+            f"film       {folder / schema.FILM}",
             f"next       gans sample {generator}{plugin}   gans walk {generator}{plugin}   gans ui",
         ]
     return "\n".join(lines)
