@@ -90,16 +90,10 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The process of the job is gone, and the job starts again: `anew` if there is no checkpoint."""
+    """The process of the job is gone (`why`, for people and the tag of its run), and the job starts again."""
 
     job: Job
     why: str
-    anew: bool = False
-
-    @property
-    def record(self) -> str:
-        """For the tag of its run."""
-        return f"{self.why}; it began anew" if self.anew else self.why
 
 
 @dataclass(frozen=True)
@@ -146,7 +140,7 @@ News = tuple[int, Begun | Progress | Result | Lost]
 
 
 class Executor(Protocol):
-    """Runs jobs somewhere. A job that was submitted ends with a `Result` or a `Lost`.
+    """Runs jobs somewhere; each one that was submitted ends with a `Result` or a `Lost`.
 
     Attributes:
         deaths: of a job's own process, after which the job has failed.
@@ -160,7 +154,7 @@ class Executor(Protocol):
         """Whether one more job may be submitted; `alone`: where no other job is in the same process."""
 
     def submit(self, number: int, job: Job, alone: bool = False) -> None:
-        """Start a job; nothing joins the process of one that is to be alone."""
+        """Start a job."""
 
     def cancel(self, number: int, force: bool = False) -> None:
         """Stop a job."""

@@ -121,7 +121,7 @@ class MatrixPlan:
         self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}  # oldest first
         self.planned = self.plan(find)
         self.spread = workers_of(p.cell for p in self.untrained() if self.where(p.cell) == "ray")
-        if machine.cluster and machine.cluster.named:
+        if machine.cluster:
             machine.cluster.check_cells([p.cell for p in self.planned], machine.threads(self.side), self.spread)
         elif self.spread:
             cluster.require(self.spread, self.device)

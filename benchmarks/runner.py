@@ -207,7 +207,7 @@ class MatrixRun(MatrixPlan):
                     if isinstance(event, Started):
                         running.add(name)
                     if isinstance(event, Restarted):
-                        restarted[name] = event.record
+                        restarted[name] = event.why
                     if isinstance(event, Ended):
                         running.discard(name)
                         # floors of several extractors share a name: a failure of one is not forgotten
@@ -261,8 +261,8 @@ def show(display: Display, event: Event) -> None:
             display.update(job.name, images, values)
         case Waiting(who=who, images=images):
             display.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
-        case Restarted(why=why, anew=anew):
-            display.wait(job.name, f"{why}; it {'begins anew' if anew else 'goes on'}")
+        case Restarted(why=why):
+            display.wait(job.name, why)
         case Ended(result=result):
             display.end(job.name, result.status, result.reason, job.counts)
 

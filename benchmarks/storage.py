@@ -39,13 +39,7 @@ ORDER = {schema.CHECKPOINT: -1, schema.GENERATOR: -1, FILE: 1, MARKS: 2}  # even
 
 
 class Remote:
-    """The files at a URL or in a folder, by their paths from there.
-
-    Requests are tried some times.
-
-    Raises:
-        InputError: fsspec cannot use the place, or a request failed each time.
-    """
+    """The files at a URL or in a folder, by their paths from there; an InputError if some attempts fail."""
 
     def __init__(self, place: str) -> None:
         import fsspec
@@ -91,10 +85,6 @@ class Remote:
 
 class Mirror:
     """A folder of runs at a URL, and its files here.
-
-    Args:
-        url: of the folder.
-        root: of the mirror.
 
     Attributes:
         there: what was known of files at the URL, by their paths, when they were fetched.
@@ -163,11 +153,7 @@ class Mirror:
                         self.here[name] = now
 
     def push_all(self) -> None:
-        """Bring what is left, or keep it here for good.
-
-        Raises:
-            InputError: it could not be brought.
-        """
+        """Bring what is left, or say where it is kept."""
         try:
             self.push()
         except InputError as error:
@@ -191,15 +177,7 @@ class Mirror:
     @classmethod
     @contextmanager
     def of_runner(cls, url: str, writes: bool) -> Iterator[Self]:
-        """The mirror of the one runner that may write there, which follows what nodes bring.
-
-        Args:
-            url: of the folder.
-            writes: whether runs are to be written; else the URL is only read.
-
-        Raises:
-            InputError: the URL cannot be used, or another runner uses it.
-        """
+        """The mirror of the one runner that may write there, which follows what nodes bring; or of a reader."""
         with cls.temporary(url) as mirror:
             if writes:
                 mirror.take()
@@ -228,11 +206,7 @@ class Mirror:
                 log.info("%s: %s", self.name, first_line(error))
 
     def take(self) -> None:
-        """Be the only runner that writes there.
-
-        Raises:
-            InputError: another one does.
-        """
+        """Be the only runner that writes there."""
         with suppress(FileNotFoundError, json.JSONDecodeError):
             text, since = json.loads(self.remote.read(LEASE))
             holder, quiet = Holder.of_text(text), max(0.0, time.time() - since)

@@ -163,8 +163,8 @@ class Supervisor:
             case Fault.NONE:
                 (self.alone if attempt.alone else self.waiting).appendleft(attempt)
         if attempt.started and lost.fault is not Fault.MEMORY:
-            anew = not (attempt.job.folder / schema.CHECKPOINT).exists()
-            yield Restarted(attempt.job, lost.reason, anew)
+            begun = (attempt.job.folder / schema.CHECKPOINT).exists()
+            yield Restarted(attempt.job, f"{lost.reason}; it {'goes on' if begun else 'begins anew'}")
 
     def acquit(self) -> None:
         """The guilty job is found: those that shared its process go on together."""

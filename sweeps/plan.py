@@ -98,7 +98,7 @@ def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
     matrix = own_matrix(request)
     place = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
     apart = processes(sweep) if place != "local" else 0
-    if machine.cluster and machine.cluster.named:
+    if machine.cluster:
         machine.cluster.check_cells([sweep.default], machine.threads(sweep.base.resolution), apart)
     elif apart:
         cluster.require(apart, devices.resolve(machine.device))

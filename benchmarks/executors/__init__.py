@@ -13,7 +13,7 @@ from gans.compute import devices
 
 
 def run(machine: Machine, jobs: list[Job], side: int, spread: int = 0) -> Generator[Event]:
-    """Run jobs on a cluster, on a machine's GPUs if it has any, or else in processes on its CPUs.
+    """Run jobs.
 
     Args:
         machine: the options.
@@ -26,12 +26,11 @@ def run(machine: Machine, jobs: list[Job], side: int, spread: int = 0) -> Genera
 
 def executor(machine: Machine, jobs: int, side: int, spread: int) -> Executor:
     """What runs so many jobs."""
-    parallel = 1 if spread and machine.jobs is None else machine.parallel(jobs, side)
     if machine.cluster:
         per_gpu = (1 if spread else machine.width(side)) if machine.gpus else 0
-        most = None if machine.cluster.named else parallel
-        return RayExecutor(machine.cluster, machine.threads(side), spread, most, per_gpu)
+        return RayExecutor(machine.cluster, machine.threads(side), spread, per_gpu)
     if not machine.gpus:
+        parallel = 1 if spread and machine.jobs is None else machine.parallel(jobs, side)
         return Pool([None] * parallel, 1)
     names = [devices.visible(gpu) for gpu in machine.gpus]
     return Pool(names[:1], 1) if spread else Pool(names, machine.width(side))

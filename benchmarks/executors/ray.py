@@ -193,31 +193,25 @@ class Node(NamedTuple):
 
 
 class Cluster:
-    """The cluster at RAY_ADDRESS (`named`), or one on this machine.
+    """The cluster at RAY_ADDRESS, or one of so many CPUs on this machine.
 
     Attributes:
         mirror: of the folder of runs, if that is a URL.
         excluded: ids of nodes that do not fit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cpus: int) -> None:
         self.ray = ray_module("ENGINE=ray")
-        self.named = address()
-        self.cpus = 0
+        # jobs are to have the priority of their runner, as they have locally
+        os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
+        connect(cpus, "ENGINE=local")
         variables = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         self.site = Site(HOST, str(Path.cwd()), variables)
         self.mirror: Mirror | None = None
         self.excluded: set[str] = set()
 
-    def ready(self, cpus: int) -> None:
-        """Be connected, to a cluster of so many CPUs if it is this machine's own."""
-        if self.ray.is_initialized() and (self.named or cpus <= self.cpus):
-            return
-        self.ray.shutdown()
-        # jobs are to have the priority of their runner, as they have locally
-        os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
-        connect(cpus, "ENGINE=local")
-        self.cpus = cpus
+    def __str__(self) -> str:
+        return f"the Ray cluster at {address() or HOST}"
 
     def nodes(self) -> list[Node]:
         """Those that are alive, compute, and fit as far as is known."""
@@ -235,14 +229,12 @@ class Cluster:
     @property
     def machines(self) -> int:
         """That jobs run on."""
-        return len(self.nodes()) if self.named else 1
+        return len(self.nodes())
 
     @property
     def cores(self) -> int:
         """CPU cores for jobs on the machine that has fewest."""
-        from gans.compute import devices
-
-        return int(min(node.has["CPU"] for node in self.nodes())) if self.named else devices.cores()
+        return int(min(node.has["CPU"] for node in self.nodes()))
 
     def total(self, resource: str) -> float:
         """What all nodes have of a resource."""
@@ -250,12 +242,7 @@ class Cluster:
 
     def check(self, **changes: Any) -> None:
         """Refuse, with the remedy, the first node that does not fit to what is known now of the site."""
-        self.site = replace(self.site, **changes)
-        if not self.named:
-            return
-        nodes = self.nodes()
-        if not nodes:
-            raise InputError(f"the Ray cluster at {self.named} has no machine with CPUs; add one by ray start")
+        self.site, nodes = replace(self.site, **changes), self.nodes()
         task = self.ray.remote(num_cpus=0, max_retries=0)(refusal)
         answers = [task.options(scheduling_strategy=pinned(node.id)).remote(self.site) for node in nodes]
         for node, answer in zip(nodes, answers, strict=True):
@@ -269,16 +256,13 @@ class Cluster:
 
     def check_cells(self, cells: list[Cell], threads: int, workers: int) -> None:
         """Refuse nodes without the data of these cells, and a cluster without room for the largest."""
-        if not self.named:
-            return
         self.check(data={(c.experiment.dataset, c.experiment.resolution): c.images.hash for c in cells})
-        most = max((node.has["CPU"] for node in self.nodes()), default=0.0)
+        most = max(node.has["CPU"] for node in self.nodes())
         if threads > most or threads + workers > self.total("CPU"):
             needs = f"{threads} CPUs on one machine" + (f" and {workers} for its workers" if workers else "")
             raise InputError(
-                f"the Ray cluster at {self.named} has no room for the largest cell, which needs {needs}: it has "
-                f"{self.total('CPU'):g} CPUs, and {most:g} at most on one; add machines, or take more JOBS, which "
-                "are smaller"
+                f"{self} has no room for the largest cell, which needs {needs}: it has {self.total('CPU'):g} "
+                f"CPUs, and {most:g} at most on one; add machines, or take more JOBS, which are smaller"
             )
 
 
@@ -288,19 +272,15 @@ class RayExecutor:
     Args:
         threads: CPUs of a job.
         workers: processes that a job starts besides its own, on a CPU each (MD-GAN's over Ray).
-        most: jobs at a time; None: as many as there is room for.
         per_gpu: jobs on each GPU; 0: they run on CPUs.
     """
 
     deaths = 3
     grace = STOPPING
 
-    def __init__(
-        self, cluster: Cluster, threads: int, workers: int = 0, most: int | None = None, per_gpu: int = 0
-    ) -> None:
-        cluster.ready((most or 1) * threads + workers)
+    def __init__(self, cluster: Cluster, threads: int, workers: int = 0, per_gpu: int = 0) -> None:
         self.cluster, self.ray = cluster, cluster.ray
-        self.threads, self.workers, self.most, self.per_gpu = threads, workers, most, per_gpu
+        self.threads, self.workers, self.per_gpu = threads, workers, per_gpu
         self.task = self.ray.remote(work)
         here = pinned(self.ray.get_runtime_context().get_node_id())
         self.mailbox = self.ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
@@ -311,9 +291,7 @@ class RayExecutor:
     @property
     def options(self) -> dict[str, Any]:
         """What a task books; the workers of a job book for themselves."""
-        options: dict[str, Any] = {"num_cpus": self.threads, "max_retries": 0}
-        if self.cluster.named:
-            options["memory"] = CELL_BYTES
+        options: dict[str, Any] = {"num_cpus": self.threads, "memory": CELL_BYTES, "max_retries": 0}
         if self.per_gpu:
             options["num_gpus"] = 1 / self.per_gpu
         if self.cluster.excluded:
@@ -323,8 +301,6 @@ class RayExecutor:
     @property
     def slots(self) -> int:
         """Jobs at a time; the cluster may grow."""
-        if self.most is not None:
-            return self.most
         # what the workers of jobs book has to be left free, or all would wait for each other
         slots = int(self.cluster.total("CPU") // (self.threads + self.workers))
         if self.per_gpu:
@@ -401,19 +377,18 @@ def joined(machine: Machine, storage: str = "", writes: bool = True) -> Iterator
     Args:
         machine: the options.
         storage: of a sweep.
-        writes: whether runs are to be written.
+        writes: whether runs are to be written; if not, nothing runs.
     """
-    if machine.engine == "local":
+    if machine.engine == "local" or not (writes or machine.url or address()):
         yield machine
         return
-    cluster = Cluster()
+    cluster = Cluster(0 if address() else max(machine.cores, machine.jobs or 1))
     with ExitStack() as stack:
         stack.callback(cluster.ray.shutdown)
-        machine = replace(machine, cluster=cluster)
-        if cluster.named:
-            cluster.ready(0)
-            check_file(cluster, storage)
-            machine = replace(machine, device=device(machine))
+        if not cluster.nodes():
+            raise InputError(f"{cluster} has no machine with CPUs; add one by ray start")
+        check_file(cluster, storage)
+        machine = replace(machine, cluster=cluster, device=device(cluster, machine.device))
         runs = machine.url or str(machine.runs.absolute())
         if machine.url:
             cluster.mirror = stack.enter_context(Mirror.of_runner(machine.url, writes))
@@ -434,20 +409,19 @@ def check_file(cluster: Cluster, storage: str) -> None:
         )
 
 
-def device(machine: Machine) -> str:
-    """The device of cells on a named cluster: its GPUs, if this machine has one to plan with, or the CPU."""
+def device(cluster: Cluster, named: str) -> str:
+    """The device of cells on a cluster: its GPUs, if this machine has one to plan with, or the CPU."""
     from gans.compute import devices
 
-    cluster, named = machine.cluster, machine.device
     if ":" in named:
         raise InputError(f"DEVICE={named}: which GPU a cell gets is Ray's choice; take DEVICE=cuda")
     if named == "cpu" or not cluster.total("GPU"):
         if named == "cuda":
-            raise InputError(f"the Ray cluster at {cluster.named} has no GPU; leave DEVICE out, or add a machine")
+            raise InputError(f"{cluster} has no GPU; leave DEVICE out, or add a machine")
         return "cpu"
     if not devices.gpus("auto"):
         raise InputError(
-            f"the Ray cluster at {cluster.named} has GPUs and {HOST} has none, by which precisions are planned; "
-            "start this on a machine of the cluster that has one, or take DEVICE=cpu"
+            f"{cluster} has GPUs and {HOST} has none, by which precisions are planned; start this on a machine of "
+            "the cluster that has one, or take DEVICE=cpu"
         )
     return "cuda"

@@ -1,24 +1,14 @@
 """The process of a GPU or of a job on the CPU, which `benchmarks.executors.processes` starts.
 
-On a GPU each job is a thread, on a stream of its own. What the jobs of a process share is the same for all of
-them, or guarded where it is:
+On a GPU each job is a thread, on a stream of its own. What jobs share is the same for all of them (threads of
+torch and BLAS, glibc's memory, cuDNN's choices: `gans.compute.devices.prepare`) or guarded where it is:
 
-- torch's random state: networks are built one after the other (`gans.seeds.forked`); all else has generators;
-- float32 products on TF32 cores or not: blocks that differ take turns (`gans.compute.precision.Units`);
-- CUDA graphs: recorded one at a time (`gans.compute.devices.RECORDING`), replayed at once;
-- threads of torch and BLAS, glibc's memory: alike (`gans.compute.devices.prepare`), which also keeps cuDNN from
-  choosing kernels by trial;
-- data sets and reference features: the first job loads them, the others find them (`gans.data.datasets`,
-  `gans.fidelity.reference`);
-- matplotlib: draws in one thread at a time (`gans.pictures.figures`);
+- torch's random state (`gans.seeds.forked`), TF32 or not (`gans.compute.precision.Units`), the recording of CUDA
+  graphs (`gans.compute.devices.RECORDING`), matplotlib (`gans.pictures.figures`), torch.compile (by torch);
+- data sets and reference features: the first job loads them (`gans.data.datasets`, `gans.fidelity.reference`);
 - standard output: goes to the log of the job whose thread prints (`Logs`);
-- signals: answered by the main thread, and only there;
-- a torch.compile: one at a time, by torch's own lock;
-- autograd: torch works off all jobs' backward passes in one thread for the GPU; recorded steps have none;
-- peak memory: the process's, so each job reports that of all; joules are the GPU's in any case;
-- memory that a job frees: stays with the stream, so streams are handed on from job to job.
+- peak memory and joules are the process's or the GPU's; memory that a job frees stays with its stream.
 
-What has one thread for itself, gradients on or off, autocast, the current device and stream, no job has to guard.
 Ray belongs to a whole process: jobs whose workers it holds run one at a time.
 """
 

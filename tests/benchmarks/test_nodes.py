@@ -174,7 +174,11 @@ def test_mdgans_workers_live_in_the_cluster_of_their_cell(tmp_path, monkeypatch)
     folder.mkdir()
     made = Bench(folder, TINY.replace("kimg = 4", "kimg = 1"))
     before, most = processes("raylet"), 0
-    running = made.start("--engine", "ray", "--workers", "ray", "--models", "mdgan")
+    arguments = ["--engine", "ray", "--workers", "ray", "--models", "mdgan"]
+    code, said = made.run(*arguments, "--jobs", "2")
+    assert code == 2
+    assert "needs 1 CPUs on one machine and 2 for its workers: it has 2 CPUs" in said
+    running = made.start(*arguments, "--jobs", "3")
     while running.poll() is None:
         most = max(most, len(processes("raylet") - before))
         time.sleep(0.2)

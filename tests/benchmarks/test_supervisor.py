@@ -97,8 +97,8 @@ def test_a_job_whose_process_dies_starts_again_as_often_as_the_executor_allows(t
     (tmp_path / "b" / schema.CHECKPOINT).touch()
     found = events(tmp_path, Script(3, a=[own] * 3, b=[own, own, DONE]), "ab")
     assert results(found) == {"a": Result("failed", "killed by SIGKILL, 3 times"), "b": DONE}
-    restarted = [(event.job.name, event.anew) for event in found if isinstance(event, Restarted)]
-    assert sorted(restarted) == [("a", True)] * 2 + [("b", False)] * 2
+    why = sorted(event.job.name + event.why[len(own.reason) :] for event in found if isinstance(event, Restarted))
+    assert why == ["a; it begins anew"] * 2 + ["b; it goes on"] * 2
     assert sorted(event.job.name for event in found if isinstance(event, Started)) == ["a", "b"]
     assert results(events(tmp_path, Script(1, a=[own]), "a")) == {"a": Result("failed", "killed by SIGKILL")}
 

@@ -61,8 +61,7 @@ def local():
         root = str(Path(__file__).parents[3])
         patch.setenv("PYTHONPATH", os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]))
         before = dict(os.environ)
-        found = Cluster()
-        found.ready(3)
+        found = Cluster(3)
         yield found
         found.ray.shutdown()
         os.environ.clear()
@@ -74,7 +73,7 @@ def test_jobs_end_as_they_do_in_processes(local, tmp_path):
     calls = {"well": well, "raising": raising, "refusing": refusing, "endless": endless, "telling": telling}
     calls |= {f"slow{n}": slow for n in range(3)}
     jobs = jobs_of(tmp_path, calls)
-    here = list(Supervisor(RayExecutor(local, 1, most=3), jobs).events())
+    here = list(Supervisor(RayExecutor(local, 1), jobs).events())
     assert results(here) == results(list(Supervisor(Pool([None] * 3, 1), jobs).events()))
     assert [(e.images, e.values) for e in here if isinstance(e, Progressed) and e.job.name == "well"] == [
         (3, {"loss": 0.5})
@@ -86,7 +85,7 @@ def test_jobs_end_as_they_do_in_processes(local, tmp_path):
 def test_a_job_that_kills_three_processes_has_failed_and_closing_stops_the_others(local, tmp_path):
     pidfile = tmp_path / "pid"
     calls = {"killed": killed, "endless": partial(endless, pidfile=str(pidfile))}
-    events = Supervisor(RayExecutor(local, 1, most=3), jobs_of(tmp_path, calls)).events()
+    events = Supervisor(RayExecutor(local, 1), jobs_of(tmp_path, calls)).events()
     seen = []
     for event in events:
         seen.append(event)
@@ -159,7 +158,7 @@ class Played(Cluster):
     """A cluster of two machines."""
 
     def __init__(self, gpus: float = 0.0) -> None:
-        self.named, self.gpus, self.mirror = "10.0.0.1:6379", gpus, None
+        self.gpus, self.mirror = gpus, None
         self.site, self.excluded = Site("alpha", "/", {}), set()
 
     def nodes(self):
@@ -192,25 +191,24 @@ def test_a_cell_for_which_there_is_no_room_is_refused():
 
 
 def test_on_which_device_the_cells_of_a_cluster_are(monkeypatch):
-    assert device(Machine(cluster=Played())) == "cpu"
+    assert device(Played(), "auto") == "cpu"
     with pytest.raises(InputError, match="has no GPU; leave DEVICE out"):
-        device(Machine("cuda", cluster=Played()))
+        device(Played(), "cuda")
     with pytest.raises(InputError, match="Ray's choice"):
-        device(Machine("cuda:1", cluster=Played()))
-    assert device(Machine("cpu", cluster=Played(1.0))) == "cpu"
+        device(Played(), "cuda:1")
+    assert device(Played(1.0), "cpu") == "cpu"
     monkeypatch.setattr(devices, "gpus", lambda name: [])
     with pytest.raises(InputError, match=r"has GPUs and .* has none, by which precisions are planned"):
-        device(Machine(cluster=Played(1.0)))
+        device(Played(1.0), "auto")
     monkeypatch.setattr(devices, "gpus", lambda name: [0])
-    assert device(Machine(cluster=Played(1.0))) == "cuda"
+    assert device(Played(1.0), "auto") == "cuda"
 
 
 class Idle(RayExecutor):
     """An executor on a cluster that is played."""
 
-    def __init__(self, cluster, threads, workers=0, most=None, per_gpu=0) -> None:
-        self.cluster, self.threads, self.workers = cluster, threads, workers
-        self.most, self.per_gpu = most, per_gpu
+    def __init__(self, cluster, threads, workers=0, per_gpu=0) -> None:
+        self.cluster, self.threads, self.workers, self.per_gpu = cluster, threads, workers, per_gpu
 
 
 def slots(machine: Machine, monkeypatch, spread: int = 0) -> int:
@@ -224,10 +222,6 @@ def test_what_jobs_book(monkeypatch):
     assert slots(Machine(cluster=Played()), monkeypatch) == 13
     assert slots(Machine(cluster=Played(), jobs=2), monkeypatch) == 6  # of two threads each
     assert slots(Machine(cluster=Played()), monkeypatch, spread=5) == 2  # six CPUs each, of 13
-    alone = SimpleNamespace(named=None, cores=4, machines=1, total=lambda resource: 4.0)
-    assert slots(Machine(cluster=alone), monkeypatch) == 4
-    assert slots(Machine(cluster=alone), monkeypatch, spread=5) == 1
-    assert slots(Machine(cluster=alone, jobs=3), monkeypatch, spread=5) == 3
     assert Idle(Played(2.0), 1, per_gpu=4).options["num_gpus"] == 0.25
 
 
