@@ -302,18 +302,8 @@ class Experiment(Settings):
         return ",".join(names)
 
     def scaled(self, share: float) -> Self:
-        """The same on a share of its budget.
-
-        Raises:
-            InputError: the budget is beyond its limits then.
-        """
-        kimg = self.kimg * share
-        if not LEAST_KIMG <= kimg <= MOST_KIMG:
-            raise InputError(
-                f"BUDGET={share:g} of kimg = {self.kimg:g} is {kimg:g}; it must be at least {LEAST_KIMG:g}, "
-                f"at most {MOST_KIMG:g}"
-            )
-        return self.model_copy(update={"kimg": kimg})
+        """The same on a share of its budget."""
+        return validated(type(self), dict(self) | {"kimg": self.kimg * share}, f"BUDGET={share:g}")
 
     @property
     def budget(self) -> int:
@@ -341,9 +331,8 @@ class Resolved(Experiment):
         cls, experiment: Experiment, resolution: int, precision: Settled, extractors: Sequence[str]
     ) -> Resolved:
         """The experiment with the data set's resolution, the device's precision, and extractors by name."""
-        parts = {name: getattr(experiment, name) for name in Experiment.model_fields}
         score = experiment.score.model_copy(update={"extractors": tuple(extractors)})
-        return cls(**parts | {"resolution": resolution, "precision": precision, "score": score})
+        return cls(**dict(experiment) | {"resolution": resolution, "precision": precision, "score": score})
 
     def identity(self, data_hash: str, chooser: str, code: Mapping[str, str] = MappingProxyType({})) -> str:
         """Hash of what decides the weights and which checkpoint is kept (16 hex digits).
@@ -351,10 +340,8 @@ class Resolved(Experiment):
         Settings count only where they differ from their defaults: one that is added later leaves identities as
         they were. A changed default is a change of `PROTOCOL_VERSION`.
 
-        Args:
-            data_hash: content hash of the data set, in place of its name and resolution.
-            chooser: hash of the extractor that picks the checkpoint.
-            code: hashes of the files of parts from outside this repository, by their names.
+        The data set counts by its hash, and so do the extractor that picks the checkpoint and the files (`code`)
+        of parts from outside.
         """
         changed = self.model_dump(mode="json", exclude_defaults=True)
         parts = {

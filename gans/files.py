@@ -137,10 +137,7 @@ CHECKSUM = "sha256"  # the key, in the description of weights, of the checksum o
 def save(path: Path, state: Mapping[str, Any], before: Path | None = None) -> None:
     """Write a training state, sealed: nested dicts and lists of tensors and plain values.
 
-    Args:
-        path: the file.
-        state: what to write.
-        before: the file that keeps what `path` held until now; None: that is given up.
+    `before` is a file that keeps what `path` held until now; None: that is given up.
     """
     import torch
 
@@ -161,12 +158,7 @@ def save(path: Path, state: Mapping[str, Any], before: Path | None = None) -> No
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a training state; nothing but tensors and plain values is ever unpickled.
-
-    Raises:
-        Damaged: the file is not as it was written.
-        OSError: it cannot be read.
-    """
+    """Read a training state: nothing but tensors and plain values; `Damaged` if it is not as it was written."""
     import torch
 
     content = path.read_bytes()
@@ -197,12 +189,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, An
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read weights and what they are.
-
-    Raises:
-        InputError: no such file, or not one that `save_weights` wrote.
-        Damaged: one that is not as it was written.
-    """
+    """Read weights and what they are; an InputError without such a file, `Damaged` if it is another one."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -221,9 +208,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def cache_read(files: Iterable[Path], remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors and what they are, of the first of these caches that is as it was written; None without one.
 
-    Args:
-        files: where `cache_write` may have written them.
-        remedy: what the caller does when a cache is damaged, for the log.
+    `remedy` says in the log what follows if one is damaged.
     """
     for path in files:
         if path.is_file():

@@ -83,7 +83,7 @@ def label(dataset: str) -> str:
 
 
 class NotAllowed(InputError):
-    """A part from outside this repository that the user did not name."""
+    """A part from outside that the user did not name."""
 
 
 class Registry(Mapping[str, Any]):
@@ -150,11 +150,7 @@ class Registry(Mapping[str, Any]):
         return list(dict.fromkeys([*self.entries, *sorted(installed(self.group))]))
 
     def target(self, name: str, where: str = "") -> str:
-        """`package.module:Name` of the part of this name.
-
-        Raises:
-            InputError: there is none, with the nearest name; or it is from outside, and the user did not allow it.
-        """
+        """`package.module:Name` of a part; an InputError if there is none, or the user did not allow it."""
         if name in self.entries:
             return self.entries[name]
         if isinstance(name, str) and PLUGIN.fullmatch(name):

@@ -83,11 +83,9 @@ def choose(terms: Sequence[str], options: Arithmetic, artist: Artist) -> list[tu
 
 
 def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor], Tensor]]:
-    """The classifier of the data set that a generator was trained on: the names of its classes, those on its card
-    or numbers, and what maps uint8 images (n, channels, side, side) to logits (n, classes).
+    """The classifier of the data set that a generator was trained on.
 
-    Raises:
-        InputError: the data set has no classifier of its own, or cannot be had.
+    Its classes (by its card, or numbers), and what maps uint8 images (n, channels, side, side) to logits.
     """
     import torch
 

@@ -47,15 +47,9 @@ def option(
     check: Callable[[str], object] | None = None,
     **further: Any,
 ) -> Parameter:
-    """What an option means, and which values it takes.
+    """What an option means, and which values it takes; `further` is of `cyclopts.Parameter`.
 
-    Args:
-        text: its help.
-        least: smallest number.
-        above: in place of `least`, a limit that is not allowed itself.
-        most: largest number; with limits, nan and inf are refused.
-        check: raises an `InputError` for a name that is none.
-        further: of `cyclopts.Parameter`.
+    Numbers go from `least`, or beyond `above`, to `most`; nan and inf are refused. `check` raises an `InputError`.
     """
     validators: list[Callable[[Any, Any], object]] = []
     if most is not None:

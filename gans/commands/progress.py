@@ -71,13 +71,7 @@ class Running:
 class Display:
     """A bar for all cells and one for every cell that runs; without a terminal, lines.
 
-    A line is printed when a cell starts, changes phase after training, and ends, and every few seconds between.
-
-    Args:
-        waiting: images of each cell that is to run, by name.
-        unit: what is counted.
-        console: to print on.
-        clock: seconds.
+    `waiting` holds the images of each cell that is to run, by name; `unit` is what is counted.
     """
 
     def __init__(

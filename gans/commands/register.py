@@ -13,8 +13,6 @@ from gans.urls import shown, tracking_uri
 if TYPE_CHECKING:
     from gans.runs.publish import Registered
 
-LONGEST = 200  # characters of a name
-
 
 def run_id(text: str) -> None:
     """Refuse what is no id of a run."""
@@ -26,10 +24,9 @@ def run_id(text: str) -> None:
 
 def model_name(name: str) -> None:
     """Refuse a name that the registry, its addresses or a shell would not take."""
-    if name and not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST - 1}}}", name):
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", name):
         raise InputError(
-            f"--name '{name}' is no name of a model; take up to {LONGEST} letters, digits, '-', '_' and '.', "
-            "dcgan-digits for one"
+            f"--name '{name}' is no name of a model; take up to 200 letters, digits, '-', '_' and '.'"
         )
 
 

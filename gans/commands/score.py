@@ -112,11 +112,7 @@ def place(name: str) -> Path:
 
 
 def read(path: Path, options: Score, device: torch.device) -> Given:
-    """The images of a place, and the data set to compare them with.
-
-    Raises:
-        InputError: they cannot be had, or are not images like the data set's.
-    """
+    """The images of a place, and the data set to compare them with; an InputError if they are not alike."""
     if path.suffix == ".safetensors":
         return drawn(path, options, device)
     if not options.reference:
@@ -201,11 +197,7 @@ def from_array(path: Path, reference: ImageData) -> Given:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array in an .npz; nothing is ever unpickled.
-
-    Raises:
-        InputError: damaged, no file, or without an array of a name in `KEYS`.
-    """
+    """The array in an .npz that is named as in `KEYS`; nothing is ever unpickled."""
     import numpy as np
 
     try:

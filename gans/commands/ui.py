@@ -79,11 +79,7 @@ def start(uri: str, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
 
 
 def wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
-    """Return when the server listens.
-
-    Raises:
-        InputError: it ended, or takes too long.
-    """
+    """Return when the server listens; an InputError if it ends, or takes too long."""
     until = time.monotonic() + STARTING
     while server.poll() is None and time.monotonic() < until:
         with suppress(OSError), socket.create_connection((HOST, port), timeout=2):
