@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
 
 def remaining(seconds: float, seen: int, left: int) -> str:
     """The time that so many images take at the pace so far; empty as long as none was seen."""
-    return f"{duration(seconds / seen * left)} left" if seen > 0 else ""
+    return f"{duration(seconds / seen * max(0, left))} left" if seen > 0 else ""
 
 
 @dataclass
