@@ -39,7 +39,7 @@ NO_IDENTITY = (
     "schedule.logs",
 )
 
-AUGMENTATIONS = ("color", "translation", "cutout")  # what `gans.training.augment` does by these names
+AUGMENTATIONS = ("color", "translation", "cutout", "flip")  # what `gans.training.augment` does by these names
 
 LEAST_KIMG, MOST_KIMG = 0.001, 1e7  # one image, ten thousand million images
 LARGEST = 2**20  # bytes of a file that a person writes
@@ -111,6 +111,7 @@ class MDGANConfig(ShardedConfig):
     swap_epochs: float = Field(
         1.0, ge=1e-6, description="E: epochs over a shard between two swaps of discriminators; inf for none"
     )
+    same_start: bool = Field(False, description="all discriminators start from equal weights")
     crashes: bool = Field(
         False, description="simulate: one worker crashes every I/N iterations, the last as the budget ends"
     )

@@ -36,12 +36,17 @@ class Augmentation:
 
     def __init__(self, names: list[str], device: torch.device) -> None:
         self.transforms = [transform for name in names for transform in TRANSFORMS[name]]
+        self.flips = "flip" in names
         self.rng = torch.Generator(device)
 
     @classmethod
     def of(cls, augment: str, device: torch.device) -> Self | None:
         """By the setting `augment`; None if it is empty."""
         return cls(augment.split(","), device) if augment else None
+
+    def mirrored(self, real: Tensor) -> Tensor:
+        """Each of the real images as it is or from left to right, with probability 1/2, if flips are wanted."""
+        return torch.where(uniform(real, self.rng) < 0.5, real.flip(3), real) if self.flips else real
 
     def __call__(self, images: Tensor) -> Tensor:
         for transform in self.transforms:
@@ -106,5 +111,6 @@ TRANSFORMS: dict[str, list[Transform]] = {
     "color": [brightness, saturation, contrast],
     "translation": [translation],
     "cutout": [cutout],
+    "flip": [],  # of real images alone: generated ones are to be as varied by themselves
 }
 assert tuple(TRANSFORMS) == AUGMENTATIONS

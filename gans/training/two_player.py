@@ -115,8 +115,7 @@ def penalties_of(experiment: Experiment) -> PenaltiesConfig:
 def zero_centred_penalty(terms: Sequence[tuple[float, Tensor, Tensor]]) -> Tensor:
     """The sum of gamma/2 E |grad D(x)|^2 (Roth et al. 2017; Mescheder et al. 2018, equation 9).
 
-    Args:
-        terms: gamma, the logits (n,) of a batch and its images (n, c, h, w), which require gradients.
+    A term is gamma, the logits (n,) of a batch and its images (n, c, h, w), which require gradients.
     """
     gammas, logits, images = zip(*terms, strict=True)
     slopes = torch.autograd.grad([each.sum() for each in logits], images, create_graph=True)
@@ -175,6 +174,10 @@ class Discriminator(Trainable):
         # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once, but
         # not if one kind alone is penalised: its gradient would lead through the other
         self.apart = has_batch_norm(network) or (self.penalties.r1 > 0) != (self.penalties.r2 > 0)
+
+    def mirrored(self, real: Batch) -> Batch:
+        """Half of the real images, if the augmentation has flips."""
+        return real._replace(images=self.augmentation.mirrored(real.images)) if self.augmentation else real
 
     def schedule(self, progress: float) -> None:
         super().schedule(progress)
@@ -292,7 +295,7 @@ class TwoPlayer(Update):
         for places, input_rng, penalty_rng in zip_longest(indices, self.input_rngs, self.penalty_rngs):
             with torch.set_grad_enabled(input_rng is self.input_rngs[-1]):  # the generator learns on the last one
                 fake = self.generated(input_rng)
-            real = self.batches.of(places)
+            real = self.discriminator.mirrored(self.batches.of(places))
             statistics = self.discriminator.learn(real, fake.detach(), penalty_rng)
         loss = self.discriminator.generator_loss(real, fake)
         self.generator.apply(self.generator.gradients(loss))

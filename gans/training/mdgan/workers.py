@@ -122,7 +122,7 @@ class WorkerDiscriminator(Discriminator):
         experiment: with an MD-GAN update.
         shape: of the images.
         batches: of the images that any worker's indices point to.
-        n: the worker that it starts at; it has weights of its own.
+        n: the worker that it starts at; it has weights of its own, or those of worker 0 (`update.same_start`).
 
     Attributes:
         indices: of the real images: int64 (b,).
@@ -132,7 +132,7 @@ class WorkerDiscriminator(Discriminator):
     def __init__(self, experiment: Resolved, shape: Shape, batches: Batches, n: int) -> None:
         assert isinstance(experiment.update, MDGANConfig)
         device = batches.images.device
-        super().__init__(experiment, shape, device, n)
+        super().__init__(experiment, shape, device, 0 if experiment.update.same_start else n)
         self.steps, self.batches = experiment.update.d_steps, batches
         self.indices = torch.zeros(experiment.batch, dtype=torch.int64, device=device)
         self.penalty_rngs = [torch.Generator(device) for _ in range(self.steps if self.penalties.gp else 0)]
@@ -151,7 +151,7 @@ class WorkerDiscriminator(Discriminator):
 
     def compute(self, x_d: Batch, x_g: Batch) -> Reply:
         """L steps on X_d, then the feedback on X_g (Algorithm 1, lines 6 to 12)."""
-        real = self.batches.of(self.indices)
+        real = self.mirrored(self.batches.of(self.indices))
         for step in range(self.steps):
             learned = self.learn(real, x_d, self.penalty_rngs[step] if self.penalty_rngs else None)
         loss, feedback = self.feedback(real, x_g)

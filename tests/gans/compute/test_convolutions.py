@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from gans.compute import convolutions
-from gans.models.layers import Double, Halve, Shape
-from gans.registry import RULES
-from gans.training.updates import Context
+from gans.models.layers import Double, Halve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FUNCTIONS = {"halve": (convolutions.halve, conv2d), "double": (convolutions.double, conv_transpose2d)}
@@ -41,16 +39,6 @@ def products(monkeypatch) -> list[int]:
 
 def maps(*size: int, seed: int = 0) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.mark.parametrize(("side", "channels"), [(4, 3), (8, 5), (2, 1)])
-def test_the_weight_gradient_is_torchs(side: int, channels: int) -> None:
-    """In float64, by torch.nn.grad; of both kinds of convolution."""
-    large, small = maps(2, channels, 2 * side, 2 * side), maps(2, 7, side, side, seed=1)
-    found = convolutions.weight_gradient(large, small)
-    expected = torch.nn.grad.conv2d_weight(large, (7, channels, 4, 4), small, stride=2, padding=1)
-    assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12)
-    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("kind", FUNCTIONS)
@@ -121,20 +109,6 @@ def test_in_float32_the_layers_are_torchs_to_the_bit(kind: str, tiles, products)
         results.append([y, *first, *torch.autograd.grad(first[0].square().sum(), layer.weight)])
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
     assert not products
-
-
-@pytest.mark.parametrize(("networks", "loss"), [("dcgan", "non-saturating"), ("dcgan-nobn", "wasserstein-gp")])
-def test_no_weight_gradient_is_computed_that_nobody_wants(
-    networks, loss, tiny, blobs, tiles, products, monkeypatch
-) -> None:
-    """One of the generator's; of the discriminator's two, one each for the real and the generated batch.
-
-    None for a penalty's slope, which is the images' gradient.
-    """
-    monkeypatch.setattr(convolutions, "pays", lambda *_: True)
-    made = tiny({"networks": {"name": networks}, "loss": {"name": loss}}, precision="bf16")
-    RULES["two-player"](made, Shape(1, 16), Context(blobs().train)).step(0)
-    assert sorted(products) == [8, 8, 8, 16, 16]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Settings that move with the budget: their ends, a loop that sets them by hand, and checkpoints."""
 
-import math
-
 import pytest
 import torch
 
@@ -29,17 +27,9 @@ def test_the_schedules_of_the_papers_at_their_ends_and_in_the_middle() -> None:
     assert [2e-4 * factor(R3GAN, R3GAN.lr, t) for t in (0, 0.5, 1)] == pytest.approx([2e-4, 1.25e-4, 5e-5])
     assert [0.05 * factor(R3GAN, R3GAN.penalty, t) for t in (0, 1)] == pytest.approx([0.05, 0.005])
     assert [beta2(R3GAN, 0.9, t) for t in (0, 0.5, 1)] == pytest.approx([0.9, 0.945, 0.99])
-    assert beta2(R3GAN, 0.9, 0) == 0.9
+    assert len({beta2(R3GAN, 0.9, t / 1000) for t in range(1001)}) == BETA2_STEPS + 1
     linear = AnnealConfig(lr=0.0)
     assert [factor(linear, linear.lr, t) for t in (0, 0.25, 1)] == [1, 0.75, 0]
-
-
-def test_beta2_moves_in_few_steps_near_the_curve() -> None:
-    found = [beta2(R3GAN, 0.9, t / 1000) for t in range(1001)]
-    assert len(set(found)) == BETA2_STEPS + 1
-    assert found == sorted(found)
-    exact = [0.9 + 0.09 * (1 - math.cos(math.pi * t / 1000)) / 2 for t in range(1001)]
-    assert max(abs(a - b) for a, b in zip(found, exact, strict=True)) <= 0.09 / BETA2_STEPS / 2 + 1e-12
 
 
 def annealed(tiny, rule: str, **tables) -> Resolved:
@@ -55,17 +45,17 @@ def rates(trainable: Trainable) -> tuple[float, float]:
 def test_every_network_of_every_rule_follows_the_share_of_the_budget(rule: str, tiny, blobs) -> None:
     made = annealed(tiny, rule, optimizer={"lr_g": 1e-3, "lr_d": 2e-3, "beta2": 0.9})
     training = Training(made, blobs(n=60), CPU)
+    update = training.update
     while not training.over:
         progress = training.images / made.budget
         training.step()
         moved = factor(R3GAN, 0.25, progress)
-        trainables = [
-            trainable for trainable in training.update.trainables if trainable is not training.update.generator
-        ]
-        for trainable in [training.update.generator, *trainables] if rule != "fl-gan" else trainables:
-            lr = 2e-3 if trainable in discriminators(training.update) else 1e-3
+        for trainable in update.trainables:
+            if rule == "fl-gan" and trainable is update.generator:
+                continue  # the server's, which does not learn
+            lr = 2e-3 if trainable in discriminators(update) else 1e-3
             assert rates(trainable) == pytest.approx((lr * moved, beta2(R3GAN, 0.9, progress)), rel=1e-6)
-        for trainable in discriminators(training.update):
+        for trainable in discriminators(update):
             assert float(trainable.penalty_factor) == pytest.approx(factor(R3GAN, 0.1, progress), rel=1e-6)
     assert 0.8 < progress < 1
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gans.config import Resolved
 from gans.training.trainables import Trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -22,13 +21,6 @@ def drawn() -> tuple[nn.Linear, list[list[Tensor]]]:
         [torch.randn(p.shape, generator=rng).double() for p in network.parameters()] for _ in range(STEPS)
     ]
     return network, gradients
-
-
-def trained(network: nn.Module, gradients: list[list[Tensor]], made: Resolved) -> list[Tensor]:
-    trainable = Trainable(copy.deepcopy(network), LR, made)
-    for step in gradients:
-        trainable.apply([gradient.clone() for gradient in step])
-    return [parameter.detach() for parameter in trainable.parameters]
 
 
 def adam(w: Tensor, gradients: list[Tensor], beta1: float, beta2: float) -> Tensor:
@@ -72,11 +64,13 @@ def rmsprop(w: Tensor, gradients: list[Tensor], alpha: float) -> Tensor:
 def test_optimisers_do_what_their_formulae_say(settings, formula, tiny) -> None:
     """A setting of another optimiser changes nothing."""
     network, gradients = drawn()
-    found = trained(network, gradients, tiny(optimizer=settings))
+    trainable = Trainable(copy.deepcopy(network), LR, tiny(optimizer=settings))
+    for step in gradients:
+        trainable.apply([gradient.clone() for gradient in step])
     for i, parameter in enumerate(network.parameters()):
         expected = formula(parameter.detach(), [step[i] for step in gradients])
-        assert torch.allclose(found[i], expected, rtol=1e-10, atol=1e-12)
-        assert not torch.allclose(found[i], parameter, atol=1e-4)
+        assert torch.allclose(trainable.parameters[i], expected, rtol=1e-10, atol=1e-12)
+        assert not torch.allclose(trainable.parameters[i], parameter, atol=1e-4)
 
 
 @pytest.mark.parametrize("settings", [{"name": "adam"}, {"name": "rmsprop"}, {"name": "sgd", "momentum": 0.9}])

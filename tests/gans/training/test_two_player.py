@@ -14,7 +14,6 @@ from gans.errors import InputError
 from gans.models import shape_of
 from gans.models.layers import Shape
 from gans.registry import LOSSES
-from gans.training.trainables import Trainable
 from gans.training.two_player import TwoPlayer
 from gans.training.updates import Context
 from tests.conftest import seeded, to_double, values
@@ -125,8 +124,9 @@ def assert_same_weights(one: nn.Module, other: nn.Module, tolerance: float) -> N
 
 
 TEXTBOOK = [
-    *((name, {"loss": {"name": loss}}) for name in ("gan", "dcgan", "dcgan-nobn") for loss in LOSSES),
-    *((name, {"loss": {"name": loss}}) for name in ("sagan", "sngan") for loss in ("hinge", "wasserstein-gp")),
+    *(("gan", {"loss": {"name": loss}}) for loss in LOSSES),
+    *(("dcgan", {"loss": {"name": loss}}) for loss in ("non-saturating", "relativistic")),
+    *(("sagan", {"loss": {"name": loss}}) for loss in ("hinge", "wasserstein-gp")),
     *(
         ("dcgan-nobn", {"loss": {"name": loss}, "penalties": penalties})
         for loss in ("relativistic", "wasserstein-gp")
@@ -134,8 +134,9 @@ TEXTBOOK = [
     ),
     *(
         (name, {"loss": {"name": loss, "auxiliary": 0.7}, "networks": {"conditional": True}})
-        for name in ("gan", "dcgan", "sngan", "wgan-gp")
+        for name in ("dcgan", "sngan", "wgan-gp")
         for loss in ("non-saturating", "wasserstein-gp")
+        if (name, loss) != ("dcgan", "wasserstein-gp")  # refused by gans.runs.cell.check_fit
     ),
 ]
 
@@ -143,8 +144,6 @@ TEXTBOOK = [
 @pytest.mark.parametrize(("network", "table"), TEXTBOOK, ids=str)
 def test_steps_equal_a_textbook_gan(network: str, table: dict[str, Any], tiny, blobs) -> None:
     """Two discriminator steps and one generator step, three times, weight by weight; buffers too."""
-    if network == "dcgan" and table["loss"]["name"] == "wasserstein-gp":
-        pytest.skip("refused by gans.runs.cell.check_fit")
     optimizer = {"lr_g": 1e-3, "lr_d": 2e-3, "beta1": 0.5, "beta2": 0.9}
     base = {"networks": {"name": network}, "update": {"d_steps": 2}, "optimizer": optimizer}
     made, data = tiny(base, table, batch=4), blobs(classes=3)
@@ -172,22 +171,6 @@ def test_steps_equal_a_textbook_gan(network: str, table: dict[str, Any], tiny, b
         assert torch.allclose(values(found).double(), expected, rtol=1e-6, atol=1e-7)
     assert_same_weights(update.generator.network, book.g, 1e-6)
     assert_same_weights(update.discriminator.network, book.d, 1e-6)
-
-
-def test_gradients_of_any_memory_layout_are_applied_by_element(tiny) -> None:
-    """Second derivatives of convolutions are not contiguous; fused Adam reads memory in its own order."""
-    network = nn.Linear(5, 3)
-    plain = copy.deepcopy(network)
-    trainable = Trainable(network, 0.1, tiny(optimizer={"beta1": 0.0}))
-    adam = torch.optim.Adam(plain.parameters(), 0.1, (0.0, 0.999), foreach=False)
-    rng = torch.Generator().manual_seed(0)
-    for _ in range(3):
-        gradients = [torch.randn(5, 3, generator=rng).T, torch.randn(6, generator=rng)[::2]]
-        for parameter, gradient in zip(plain.parameters(), gradients, strict=True):
-            parameter.grad = gradient.clone()
-        trainable.apply(gradients)
-        adam.step()
-    assert_same_weights(network, plain, 1e-6)
 
 
 @pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
@@ -222,19 +205,20 @@ def test_batch_norm_sees_real_and_generated_images_apart(network: str, apart: bo
     assert sizes == ([8, 8, 8] if apart else [16, 8])
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3])
-def test_every_discriminator_step_has_fresh_images_and_latents(steps: int, tiny, blobs) -> None:
+@pytest.mark.parametrize("steps", [1, 3])
+def test_every_discriminator_step_has_fresh_images_latents_and_mixtures(steps: int, tiny, blobs) -> None:
     """Over an epoch all images are shown once, and no generated batch is shown twice."""
     data = blobs(n=48)
-    update = make(tiny({"networks": {"name": "gan"}, "update": {"d_steps": steps}}), data.train)
+    table = {"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}, "update": {"d_steps": steps}}
+    update = make(tiny(table), data.train)
     assert update.images_per_step == 8 * steps
-    reals, fakes = [], []
+    reals, mixtures = [], []
     learn = update.discriminator.learn
 
     def spy(real, fake, rng):
         assert not fake.images.requires_grad
         reals.append(real.images)
-        fakes.append(fake.images.clone())
+        mixtures.append(rng.initial_seed())
         return learn(real, fake, rng)
 
     update.discriminator.learn = spy
@@ -242,25 +226,11 @@ def test_every_discriminator_step_has_fresh_images_and_latents(steps: int, tiny,
     update.generator.network.register_forward_pre_hook(lambda m, args: drawn.append(args[0]))
     for images in range(0, 48, update.images_per_step):
         update.step(images)
-    shown = torch.cat(reals).flatten(1)
-    expected = (data.train.float() / 127.5 - 1).flatten(1)
-    assert len(shown) == 48
+    shown, expected = torch.cat(reals).flatten(1), (data.train.float() / 127.5 - 1).flatten(1)
     assert sorted(map(tuple, shown.tolist())) == sorted(map(tuple, expected.tolist()))
+    assert len(set(mixtures)) == 6
     assert len(drawn) == 6  # one generated batch per discriminator step; the generator shares the last
-    for i in range(6):
-        for j in range(i):
-            assert not torch.equal(drawn[i], drawn[j]), f"batches {j} and {i} are the same"
-
-
-def test_the_penalty_mixes_anew_at_every_step(tiny, blobs) -> None:
-    made = tiny({"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}, "update": {"d_steps": 3}})
-    update = make(made, blobs().train)
-    seeds: list[int] = []
-    learn = update.discriminator.learn
-    update.discriminator.learn = lambda real, fake, rng: seeds.append(rng.initial_seed()) or learn(real, fake, rng)
-    for images in (0, 24, 48):
-        update.step(images)
-    assert len(seeds) == len(set(seeds)) == 9
+    assert len({tuple(z.flatten().tolist()) for z in drawn}) == 6
 
 
 def test_a_step_leaves_the_global_random_state_alone(tiny, blobs) -> None:

@@ -1,11 +1,13 @@
 import copy
 import math
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from gans import files, seeds
 from gans.data.batches import Batch, Batches
@@ -33,37 +35,37 @@ def shards_of(rule: MDGAN) -> list[Batches]:
     return [worker.shard for worker in rule.team.workers.values()]
 
 
-def shard_images(shard: Batches) -> Tensor:
-    """All images of a shard, in [-1, 1]."""
-    return shard.images[shard.part.start : shard.part.stop].float() / 127.5 - 1
-
-
 def in_double(rule: MDGAN) -> None:
     to_double(rule.generator, *rule.team.trainables)
 
 
-# the merged gradient
+def merged_and_whole(rule: MDGAN, objective: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """The generator's gradient that a step applies, and that of an objective after it; G stays where it was."""
+    merged: list[Tensor] = []
+    rule.generator.apply = lambda gradients: merged.extend(gradients)
+    rule.step(0)
+    whole = torch.autograd.grad(objective(), list(rule.generator.network.parameters()))
+    flat, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
+    assert expected.norm() > 0
+    return flat, expected
 
-SIZES = sorted({(n, k) for n in (1, 2, 5, 10) for k in (1, max(1, math.ceil(math.log(n))), n)})
 
-
-@pytest.mark.parametrize(("workers", "batches"), SIZES)
+@pytest.mark.parametrize(("workers", "batches"), [(1, 1), (2, 1), (2, 2), (5, 2), (10, 3), (10, 10)])
 def test_the_merged_gradient_is_that_of_the_averaged_objective(workers: int, batches: int, tiny, blobs) -> None:
     """1/N sum_n F_n dX/dw from pixel feedbacks, against autograd through all N discriminators at once."""
     rule = make(tiny, blobs(n=60).train, "dcgan", workers=workers, batches=batches)
     in_double(rule)
-    merged: list[Tensor] = []
-    rule.generator.apply = lambda gradients: merged.extend(gradients)  # G stays where it was
-    rule.step(0)
-    # the discriminators have learned and move no more: in training mode they normalise by the batch alone
-    objective = torch.zeros((), dtype=torch.float64)
-    for n in range(workers):
-        fake = rule.generator.forward(latents(rule, 0, n % batches))
-        objective = objective + rule.team.trainables[n].loss.g_loss(rule.team.trainables[n].network(fake))
-    whole = torch.autograd.grad(objective / workers, list(rule.generator.network.parameters()))
-    flat, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
-    assert expected.norm() > 0
-    assert (flat - expected).norm() / expected.norm() < 1e-10
+
+    def objective() -> Tensor:
+        # the discriminators have learned and move no more: in training mode they normalise by the batch alone
+        total = torch.zeros((), dtype=torch.float64)
+        for n, trainable in enumerate(rule.team.trainables):
+            fake = rule.generator.forward(latents(rule, 0, n % batches))
+            total = total + trainable.loss.g_loss(trainable.network(fake))
+        return total / workers
+
+    found, expected = merged_and_whole(rule, objective)
+    assert (found - expected).norm() / expected.norm() < 1e-10
 
 
 @pytest.mark.parametrize(
@@ -78,9 +80,7 @@ def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
     made = tiny({"networks": {"name": network}, "loss": {"name": loss}, "update": table}, batch=4)
     rule = MDGAN(made, Shape(channels, 16), Context(blobs(n=60, channels=channels).train))
     in_double(rule)
-    merged: list[Tensor] = []
     judges = []
-    rule.generator.apply = lambda gradients: merged.extend(gradients)
     for discriminator in rule.team.placed.values():
         # spectral norm moves with every call: judge with the very network that the feedback comes from
         discriminator.feedback = lambda real, x, d=discriminator, f=discriminator.feedback: (
@@ -88,16 +88,18 @@ def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
             f(real, x),
         )[1]
     generator = copy.deepcopy(rule.generator.network)
-    rule.step(0)
-    generated = [generator(latents(rule, 0, j).double()) for j in range(2)]
-    objective = torch.zeros((), dtype=torch.float64)
-    for n, judge in enumerate(judges):
-        d = judge(generated[n % 2]).sigmoid()
-        objective = objective + ((1 - d).log() if loss == "minimax" else -d.log()).mean() / 3
-    whole = torch.autograd.grad(objective, list(generator.parameters()))
-    flat, expected = (torch.cat([g.flatten() for g in many]) for many in (merged, whole))
-    assert expected.norm() > 0
-    assert (flat - expected).norm() / expected.norm() < 1e-10
+
+    def objective() -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        rule.generator.network.load_state_dict(generator.state_dict())
+        generated = [rule.generator.network(latents(rule, 0, j).double()) for j in range(2)]
+        for n, judge in enumerate(judges):
+            d = judge(generated[n % 2]).sigmoid()
+            total = total + ((1 - d).log() if loss == "minimax" else -d.log()).mean() / 3
+        return total
+
+    found, expected = merged_and_whole(rule, objective)
+    assert (found - expected).norm() / expected.norm() < 1e-10
 
 
 def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
@@ -115,7 +117,7 @@ def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
 
 @pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize(
-    ("network", "loss"), [*(("gan", loss) for loss in LOSSES), ("dcgan", "hinge"), ("sagan", "wasserstein-gp")]
+    ("network", "loss"), [("gan", "relativistic"), ("dcgan", "hinge"), ("sagan", "wasserstein-gp")]
 )
 def test_one_worker_one_batch_one_step_is_the_two_player_gan(network, conditional, loss, tiny, blobs) -> None:
     data = blobs(classes=3)
@@ -135,16 +137,12 @@ def test_one_worker_one_batch_one_step_is_the_two_player_gan(network, conditiona
     for step in range(4):
         found, expected = values(rule.step(step * 4)), values(plain.step(step * 4))
         assert torch.allclose(found, expected, rtol=1e-4, atol=1e-6)
-    ours = [*rule.generator.network.state_dict().values(), *rule.team.trainables[0].network.state_dict().values()]
-    theirs = [*plain.generator.network.state_dict().values(), *plain.discriminator.network.state_dict().values()]
-    names = [*rule.generator.network.state_dict(), *rule.team.trainables[0].network.state_dict()]
-    for name, one, other in zip(names, ours, theirs, strict=True):
-        # a bias before BatchNorm has no gradient but rounding, which Adam makes a step of at most lr
-        atol = 4 * 2e-4 * 2 if network == "sagan" and name.endswith("bias") else 2e-6
-        assert torch.allclose(one.double(), other.double(), rtol=1e-5, atol=atol), name
-
-
-# who gets what
+    pairs = ((rule.generator, plain.generator), (rule.team.trainables[0], plain.discriminator))
+    for ours, theirs in ((one.network.state_dict(), other.network.state_dict()) for one, other in pairs):
+        for name, weight in ours.items():
+            # a bias before BatchNorm has no gradient but rounding, which Adam makes a step of at most lr
+            atol = 4 * 2e-4 * 2 if network == "sagan" and name.endswith("bias") else 2e-6
+            assert torch.allclose(weight.double(), theirs[name].double(), rtol=1e-5, atol=atol), name
 
 
 @pytest.mark.parametrize(
@@ -179,33 +177,6 @@ def test_workers_learn_on_x_d_and_give_feedback_on_x_g(tiny, blobs) -> None:
         assert torch.equal(judged, generated[g])
 
 
-def test_workers_draw_from_their_own_shards_once_an_epoch(tiny, blobs) -> None:
-    data = blobs(n=60)
-    rule = make(tiny, data.train, workers=3)
-    assert rule.images_per_step == 12
-    seen: list[list[Tensor]] = [[], [], []]
-    for n, trainable in enumerate(rule.team.trainables):
-
-        def spy(real, fake, rng, n=n, learn=trainable.learn):
-            seen[n].append(real.images)
-            return learn(real, fake, rng)
-
-        trainable.learn = spy
-    for step in range(5):  # 5 batches of 4 are a shard of 20
-        rule.step(step * 12)
-    rows = [sorted(map(tuple, torch.cat(batches).flatten(1).tolist())) for batches in seen]
-    for n in range(3):
-        assert rows[n] == sorted(map(tuple, shard_images(shards_of(rule)[n]).flatten(1).tolist()))
-    everything = sorted(map(tuple, (data.train.float() / 127.5 - 1).flatten(1).tolist()))
-    assert sorted(rows[0] + rows[1] + rows[2]) == everything
-
-
-# shards
-
-
-# swaps
-
-
 def test_derangements_are_uniform() -> None:
     """The 9 derangements of 4: chi-square with 8 degrees of freedom, 0.1 % level 26.12."""
     rng = torch.Generator().manual_seed(0)
@@ -225,15 +196,13 @@ def test_the_swap_interval_is_m_e_over_b(shard: int, batch: int, epochs: float, 
 
 
 def swaps(rule: MDGAN, steps: int) -> list[int]:
-    """Iterations, counted from 1, after which some discriminator is at another worker."""
+    """Iterations, counted from 1, after which all discriminators are at other workers."""
     found = []
     for iteration in range(1, steps + 1):
         before = list(rule.team.trainables)
         rule.step((iteration - 1) * rule.images_per_step)
-        moved = [a is not b for a, b in zip(before, rule.team.trainables, strict=True)]
-        assert all(moved) or not any(moved)
-        assert {id(p) for p in before} == {id(p) for p in rule.team.trainables}
-        if any(moved):
+        if any(moved := [a is not b for a, b in zip(before, rule.team.trainables, strict=True)]):
+            assert all(moved)
             found.append(iteration)
     return found
 
@@ -247,7 +216,7 @@ def test_swaps_happen_at_multiples_of_m_e_over_b_and_never_for_infinity(tiny, bl
     assert swaps(make(tiny, images, workers=1, swap_epochs=0.1), 5) == []
 
 
-def test_weights_and_adam_moments_travel_together(tiny, blobs) -> None:
+def test_weights_and_adam_moments_travel_together_and_data_stay(tiny, blobs) -> None:
     rule = make(tiny, blobs().train, workers=3)
     for step in range(2):
         rule.step(step * 12)
@@ -255,19 +224,11 @@ def test_weights_and_adam_moments_travel_together(tiny, blobs) -> None:
     shards_before = shards_of(rule)
     order = derangement(3, seeds.generator(0, "swap", 7))
     rule.swap(7)
-    assert shards_of(rule) == shards_before  # the data stays where it is
+    assert shards_of(rule) == shards_before
     for trainable, source in zip(rule.team.trainables, order, strict=True):
-        found, expected = trainable.state(), before[source]
-        for key, value in found["network"].items():
-            assert torch.equal(value, expected["network"][key])
-        for i, moments in found["optimizer"]["state"].items():
-            assert moments["step"] == 2
-            assert torch.equal(moments["exp_avg"], expected["optimizer"]["state"][i]["exp_avg"])
-            assert torch.equal(moments["exp_avg_sq"], expected["optimizer"]["state"][i]["exp_avg_sq"])
-            assert moments["exp_avg_sq"].any()
-
-
-# the worker's and the server's steps
+        pairs = zip(tree_leaves(trainable.state()), tree_leaves(before[source]), strict=True)
+        assert all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in pairs)
+        assert all(moments["step"] == 2 for moments in trainable.optimizer.state_dict()["state"].values())
 
 
 def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -> None:
@@ -286,15 +247,16 @@ def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -
         assert feedback[place].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-9)
 
 
-# refusals
+@pytest.mark.parametrize("same", [False, True])
+def test_discriminators_start_from_weights_of_their_own_or_from_equal_ones(same: bool, tiny, blobs) -> None:
+    first, *others = make(tiny, blobs().train, workers=3, same_start=same).team.trainables
+    for other in others:
+        assert torch.equal(first.parameters[0], other.parameters[0]) == same
 
 
 def test_more_batches_than_workers_are_refused(tiny) -> None:
     with pytest.raises(InputError, match="batches = 4 exceeds workers = 3"):
         tiny({"update": {"rule": "mdgan", "workers": 3, "batches": 4}})
-
-
-# what is sent
 
 
 @pytest.mark.parametrize(("batches", "down"), [(1, 4 * 4 * 256), (2, 2 * 4 * 4 * 256), (3, 2 * 4 * 4 * 256)])
@@ -317,9 +279,6 @@ def test_traffic_is_what_is_handed_over(batches: int, down: int, tiny, blobs) ->
     assert found["traffic/server_to_worker_formula"] == 4 * 2 * 4 * 256
     assert found["traffic/worker_to_server_formula"] == 4 * 4 * 256
     assert found["traffic/worker_to_worker_formula"] == 4 * theta
-
-
-# crashes
 
 
 def crashing(tiny, blobs, workers: int = 4, **fields) -> MDGAN:
@@ -361,12 +320,10 @@ def test_averages_and_swaps_are_over_the_survivors(tiny, blobs) -> None:
     objective = torch.zeros(())
     # k = 3 is more than two workers can use: X_0 goes to worker 1 and X_1 to worker 3
     for place, n in enumerate((1, 3)):
-        network = rule.team.placed[n].network
         fake = rule.generator.network(latents(rule, 16, place))
-        objective = objective + LOSSES["non-saturating"].g_loss(network(fake)) / 2
+        objective = objective + LOSSES["non-saturating"].g_loss(rule.team.placed[n].network(fake)) / 2
     whole = torch.autograd.grad(objective, list(rule.generator.network.parameters()))
-    flat, expected = (torch.cat([g.flatten() for g in many]) for many in (merged, whole))
-    assert (flat - expected).norm() / expected.norm() < 1e-5
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-8) for a, b in zip(merged, whole, strict=True))
     del rule.swap
     before = rule.team.trainables
     rule.swap(5)
@@ -407,6 +364,3 @@ def test_losses_are_reported_and_survive_a_checkpoint(tiny, blobs, tmp_path) -> 
     assert one.metrics() == other.metrics()
     assert one.team.lost == other.team.lost
     assert len(one.team.lost) == 3
-
-
-# the published sizes
