@@ -24,7 +24,7 @@ from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.runs.scoring import Scoring
 from gans.training.loop import train
-from gans.training.recorder import NullObserver, Observer
+from gans.training.recorder import Observer
 from gans.training.trainables import Trainable
 from gans.training.two_player import Discriminator
 from gans.training.updates import Statistics, Update
@@ -186,7 +186,7 @@ def train_and_score(
     """As a cell does it; the attributes of both results."""
     scoring = Scoring(made, data, folder, device)
     trained = train(made, data, folder, device, scoring.evaluator, observer)
-    scored = scoring.finish(trained, observer or NullObserver())
+    scored = scoring.finish(trained, observer or Observer())
     return SimpleNamespace(**vars(trained) | vars(scored))
 
 

@@ -1,9 +1,7 @@
 """Strided convolutions whose weight gradient is a matrix product, for bfloat16 on CPUs with matrix tiles (AMX).
 
-oneDNN's weight gradient of a convolution to small maps takes longer than the convolution and the gradient of its
-input together, at a tenth of the rate that these tiles have in a large product (Xeon, `docs/speed-log.md`).
-As a product of patches it takes a half to a fifth of the time. Everything else stays oneDNN's.
-`gans.models.layers` has the layers that use it where it is faster.
+To small maps, oneDNN's weight gradient takes two to five times as long as a product of patches (Xeon,
+`docs/speed-log.md`). `gans.models.layers` has the layers that use it where it is faster.
 """
 
 from __future__ import annotations
@@ -19,12 +17,9 @@ KERNEL, STRIDE, PADDING = 4, 2, 1  # DCGAN's: (n, c, 2h, 2w) <-> (n, k, h, w)
 
 
 def by_product(x: Tensor, channels: int, side: int) -> bool:
-    """Whether a convolution of `x` has the faster weight gradient here.
+    """Whether a convolution of `x`, before autocast lowers it, has the faster weight gradient here.
 
-    Args:
-        x: what is convolved, as it comes: the layer's input before autocast lowers it.
-        channels: of the side that has fewer.
-        side: of the smaller maps, in pixels.
+    `channels` are those of the side that has fewer, `side` that of the smaller maps, in pixels.
     """
     lowered = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     return lowered and x.device.type == "cpu" and has_tiles() and pays(channels, side)

@@ -201,27 +201,21 @@ def peak_memory(device: torch.device) -> float:
 
 def room(device: torch.device, gibibytes: float) -> int:
     """How many cells of so much memory fit on a CUDA device now; at least one."""
-    return max(1, int(free_bytes(device) / 2**30 / gibibytes))
+    import pynvml
 
-
-def free_bytes(device: torch.device) -> int:
-    """Free memory of a CUDA device, by the driver: a call of CUDA would take some of it."""
-    with suppress(ImportError):
-        import pynvml
-
-        with suppress(pynvml.NVMLError):
-            return int(pynvml.nvmlDeviceGetMemoryInfo(_nvml(device)).free)
-    return torch.cuda.mem_get_info(device)[0]
+    try:  # of the driver: a call of CUDA would take some of the memory
+        free = pynvml.nvmlDeviceGetMemoryInfo(_nvml(device)).free
+    except pynvml.NVMLError:
+        free, _ = torch.cuda.mem_get_info(device)
+    return max(1, int(free / 2**30 / gibibytes))
 
 
 def energy(device: torch.device) -> float | None:
     """Joules that the device has used since its driver was loaded; None where it does not count them."""
     if device.type != "cuda":
         return None
-    try:
-        import pynvml
-    except ImportError:
-        return None
+    import pynvml
+
     try:
         return pynvml.nvmlDeviceGetTotalEnergyConsumption(_nvml(device)) / 1000
     except pynvml.NVMLError:  # older cards do not count

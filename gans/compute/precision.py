@@ -26,15 +26,13 @@ from gans.schema import Precision, Settled
 
 
 class Measured(Protocol):
-    """The precisions that were measured to give equal scores; a `gans.models.Model` has them."""
+    """The precisions that were measured to give equal scores, of a `gans.models.Model`."""
 
     @property
-    def bf16(self) -> bool:
-        """Whether bf16 gives equal scores on CPUs."""
+    def bf16(self) -> bool: ...
 
     @property
-    def cuda(self) -> Literal["bf16", "tf32"] | None:
-        """Which one does so on CUDA, and is faster."""
+    def cuda(self) -> Literal["bf16", "tf32"] | None: ...
 
 
 def resolve(setting: Precision, device: torch.device, networks: Measured) -> Settled:

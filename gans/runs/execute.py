@@ -27,7 +27,7 @@ from gans.runs.scoring import Scored, Scoring
 from gans.training.checkpoints import Checkpoints
 from gans.training.loop import Outcome, train
 from gans.training.mdgan import cluster
-from gans.training.recorder import History
+from gans.training.recorder import History, Observer
 from gans.urls import masked
 
 MOST_LETTERS = 5_000  # of a tag that MLflow takes, at least
@@ -55,7 +55,7 @@ class Place:
     workers: schema.Where = "local"  # where an update rule with workers runs them; results agree to rounding
 
 
-class Tracker:
+class Tracker(Observer):
     """The observer of a tracked training: writes to its run, and reports to a listener."""
 
     def __init__(self, run: Run, report: Report, experiment: Resolved) -> None:

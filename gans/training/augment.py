@@ -24,15 +24,7 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Augmentation:
-    """Some transforms, one after the other.
-
-    Args:
-        names: of them.
-        device: of the images.
-
-    Attributes:
-        rng: what they draw from; to be seeded before every step.
-    """
+    """Some transforms, one after the other; `rng`, which they draw from, is to be seeded before every step."""
 
     def __init__(self, names: list[str], device: torch.device) -> None:
         self.transforms = [transform for name in names for transform in TRANSFORMS[name]]

@@ -35,12 +35,7 @@ class Evaluator(Protocol):
 
 
 class Curve:
-    """The distances of the averaged generator during a training; a file holds the best one.
-
-    Args:
-        evaluator: scores images.
-        training: whose generator.
-        path: the file, of safetensors.
+    """The distances of the averaged generator during a training; the file `path` holds the best one.
 
     Attributes:
         best: the lowest distance so far of a trained generator.

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,8 +23,8 @@ class Diverged(Exception):
     """Training cannot go on: a loss is not finite, or every latent gives the same image."""
 
 
-class Observer(Protocol):
-    """Gets the metrics and pictures of a training."""
+class Observer:
+    """Gets the metrics and pictures of a training; this one ignores them."""
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
         """Metrics after `images` images."""
@@ -37,18 +37,6 @@ class Observer(Protocol):
 
     def resumed(self, history: History) -> None:
         """Training goes on from a checkpoint; this was logged before it."""
-
-
-class NullObserver:
-    """An observer that ignores everything."""
-
-    def log(self, images: int, values: Mapping[str, float]) -> None: ...
-
-    def picture(self, path: Path) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def resumed(self, history: History) -> None: ...
 
 
 class Means:
@@ -113,7 +101,7 @@ class Recorder:
     """
 
     def __init__(self, device: torch.device, observer: Observer | None = None) -> None:
-        self.observer = observer or NullObserver()
+        self.observer = observer or Observer()
         self.costs = Costs(device)
         self.history: History = {}
         self.logged_training = 0.0

@@ -1,7 +1,8 @@
-"""Networks with their optimisers."""
+"""Networks with their optimisers, and the schedules that these follow."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -11,8 +12,10 @@ from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from gans.compute import precision
 from gans.compute.compiled import Forward, compiled
-from gans.config import OptimizerConfig, Resolved
-from gans.training import schedules
+from gans.config import AnnealConfig, OptimizerConfig, Resolved
+
+# Adam takes beta2 as a number, not from the device: a recorded step is recorded anew when it changes
+BETA2_STEPS = 20
 
 
 class Learner(Protocol):
@@ -37,12 +40,7 @@ class Learner(Protocol):
 
 
 class Trainable:
-    """A network with its optimiser.
-
-    Args:
-        network: on its device.
-        lr: learning rate.
-        experiment: the optimiser, its schedules and the precision.
+    """A network, on its device, with its optimiser.
 
     Attributes:
         network: what is trained, as it is saved and scored.
@@ -82,10 +80,10 @@ class Trainable:
     def schedule(self, progress: float) -> None:
         """Set learning rate and beta2 for a step that begins when this share of the budget is spent."""
         if self.rate is not None:
-            self.rate.fill_(self.lr * schedules.factor(self.anneal, self.anneal.lr, progress))
+            self.rate.fill_(self.lr * factor(self.anneal, self.anneal.lr, progress))
         if self.anneal.beta2 != 1 and self.betas:
             for group in self.optimizer.param_groups:
-                group["betas"] = (group["betas"][0], schedules.beta2(self.anneal, self.beta2, progress))
+                group["betas"] = (group["betas"][0], moved_beta2(self.anneal, self.beta2, progress))
 
     def gradients(
         self, outputs: Tensor | Sequence[Tensor], grad_outputs: Sequence[Tensor] | None = None
@@ -151,3 +149,22 @@ def laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
     if tensor.shape != parameter.shape or tensor.stride() == parameter.stride():
         return tensor
     return torch.empty_like(parameter).copy_(tensor)
+
+
+# --- settings that follow the share of the budget that is spent (`anneal`)
+
+
+def position(shape: str, progress: float) -> float:
+    """How far a setting has come, from 0 to 1, at a share t of the budget: t, or (1 - cos(pi t)) / 2."""
+    return (1 - math.cos(math.pi * progress)) / 2 if shape == "cosine" else progress
+
+
+def factor(config: AnnealConfig, last: float, progress: float) -> float:
+    """What a setting is multiplied by, from 1 to `last` in the end."""
+    return 1 + position(config.shape, progress) * (last - 1)
+
+
+def moved_beta2(config: AnnealConfig, first: float, progress: float) -> float:
+    """Adam's beta2 that starts at `first`; it moves in `BETA2_STEPS` equal steps."""
+    moved = round(position(config.shape, progress) * BETA2_STEPS) / BETA2_STEPS
+    return first + (1 - first) * (1 - config.beta2) * moved

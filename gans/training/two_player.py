@@ -23,9 +23,8 @@ from gans.data.batches import Batch, Batches
 from gans.models import build_discriminator
 from gans.models.layers import Shape, has_batch_norm
 from gans.registry import LOSSES, MODELS
-from gans.training import schedules
 from gans.training.augment import Augmentation
-from gans.training.trainables import Learner, Trainable
+from gans.training.trainables import Learner, Trainable, factor
 from gans.training.updates import Context, Statistics, Update
 
 
@@ -182,7 +181,7 @@ class Discriminator(Trainable):
     def schedule(self, progress: float) -> None:
         super().schedule(progress)
         if self.anneal.penalty != 1:
-            self.penalty_factor.fill_(schedules.factor(self.anneal, self.anneal.penalty, progress))
+            self.penalty_factor.fill_(factor(self.anneal, self.anneal.penalty, progress))
 
     def compile(self, backend: str = "inductor") -> None:
         # compiled code has no second derivatives; `gradient_penalty` calls the plain network

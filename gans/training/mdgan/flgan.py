@@ -18,6 +18,7 @@ What the papers leave open, decided here:
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -137,7 +138,7 @@ class FLGAN(Update):
         }
 
     def state(self) -> dict[str, Any]:
-        return super().state() | {"iteration": self.iteration, "traffic": self.traffic.state()}
+        return super().state() | {"iteration": self.iteration, "traffic": asdict(self.traffic)}
 
     def load(self, state: dict[str, Any]) -> None:
         super().load(state)

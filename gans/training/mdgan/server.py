@@ -29,13 +29,7 @@ from gans.training.updates import Context, Statistics, Update
 
 
 class MDGAN(Update):
-    """The server, which owns the generator; it deals the shards and reads no image after that.
-
-    Args:
-        experiment: with an `MDGANConfig`.
-        shape: of the images.
-        context: its labels are for skewed shards and conditional networks, its `worker_factory` makes the team.
-    """
+    """The server, which owns the generator; it deals the shards and reads no image after that."""
 
     distributed = True
 

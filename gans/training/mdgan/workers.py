@@ -38,15 +38,10 @@ class WorkersLost(RuntimeError):
 
 
 class Reply(NamedTuple):
-    """What a worker returns from an iteration.
+    """What a worker returns from an iteration."""
 
-    Attributes:
-        feedback: F_n, the gradient of the generator's loss per pixel of X_g: (b, c, h, w).
-        statistics: in the order of `STATISTICS`: (4,).
-    """
-
-    feedback: Tensor
-    statistics: Tensor
+    feedback: Tensor  # F_n, the gradient of the generator's loss per pixel of X_g: (b, c, h, w)
+    statistics: Tensor  # in the order of `STATISTICS`: (4,)
 
 
 class Exchange(NamedTuple):
@@ -60,18 +55,13 @@ class Exchange(NamedTuple):
 
 @dataclass
 class Traffic:
-    """Bytes since training began: from the server down to workers, up from them, and across between workers.
-
-    Attributes:
-        exchanges: how often the server and one worker exchanged something.
-        moves: discriminators that went from a worker to another.
-    """
+    """Bytes since training began: from the server down to workers, up from them, and across between workers."""
 
     down: int = 0
     up: int = 0
     across: int = 0
-    exchanges: int = 0
-    moves: int = 0
+    exchanges: int = 0  # how often the server and one worker exchanged something
+    moves: int = 0  # discriminators that went from a worker to another
 
     def metrics(self) -> dict[str, float]:
         """Bytes per exchange (of one worker) and per move, and the total; nothing before the first exchange."""
@@ -86,9 +76,6 @@ class Traffic:
             "traffic/moves": float(self.moves),
             "traffic/total_mib": (self.down + self.up + self.across) / 2**20,
         }
-
-    def state(self) -> dict[str, int]:
-        return asdict(self)
 
 
 def size_of(tree: Any) -> int:
@@ -119,8 +106,6 @@ class WorkerDiscriminator(Discriminator):
     """A discriminator that learns at any worker, from buffers that the worker fills before it computes.
 
     Args:
-        experiment: with an MD-GAN update.
-        shape: of the images.
         batches: of the images that any worker's indices point to.
         n: the worker that it starts at; it has weights of its own, or those of worker 0 (`update.same_start`).
 
@@ -240,16 +225,12 @@ class Team(ABC):
         """The opposite of `states`, for workers that are all alive."""
 
     @abstractmethod
-    def finite(self) -> bool:
-        """Whether all discriminators' weights are finite numbers."""
+    def finite(self) -> bool: ...
 
     def prepare(self, iteration: int, pairs: Mapping[int, tuple[int, int]], progress: float = 0.0) -> None:
-        """For an iteration.
+        """For an iteration, counted from 0, in which every worker gets these X_g and X_d.
 
-        Args:
-            iteration: counted from 0.
-            pairs: X_g and X_d of every worker, counted from 0, by its number; in the order of the replies.
-            progress: share of the budget that is spent, for discriminators in other processes.
+        The order of the pairs is that of the replies; discriminators in other processes follow the progress.
         """
         self.iteration, self.pairs, self.progress = iteration, pairs, progress
 
@@ -280,7 +261,7 @@ class Team(ABC):
         states = self.states()
         if not states:
             raise WorkersLost(f"all workers are lost after iteration {self.iteration}")
-        return {"discriminators": states, "lost": dict(self.lost), "traffic": self.traffic.state()}
+        return {"discriminators": states, "lost": dict(self.lost), "traffic": asdict(self.traffic)}
 
     def load(self, state: Mapping[str, Any]) -> None:
         for n, why in state["lost"].items():

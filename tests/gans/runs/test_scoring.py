@@ -11,7 +11,7 @@ from gans.models.inputs import Prior
 from gans.runs.scoring import Scoring
 from gans.schema import CHECKPOINT, GENERATOR
 from gans.training.loop import Session, train
-from gans.training.recorder import NullObserver
+from gans.training.recorder import Observer
 from tests.conftest import train_and_score
 
 CPU = torch.device("cpu")
@@ -91,6 +91,6 @@ def test_a_generator_whose_pixels_are_no_numbers_has_diverged(tiny, blobs, stub_
     trained = train(made, blobs(), tmp_path, CPU, scoring.evaluator)
     weights, about = files.load_weights(tmp_path / GENERATOR)
     files.save_weights(tmp_path / GENERATOR, {key: value * torch.nan for key, value in weights.items()}, about)
-    found = scoring.finish(trained, NullObserver())
+    found = scoring.finish(trained, Observer())
     assert (found.status, found.scores) == ("diverged", {})
     assert found.reason

@@ -6,9 +6,8 @@ import torch
 from gans.compute.graphs import StepRunner
 from gans.config import AnnealConfig, Resolved
 from gans.errors import InputError
-from gans.training.schedules import BETA2_STEPS, beta2, factor
 from gans.training.state import Training
-from gans.training.trainables import Trainable
+from gans.training.trainables import BETA2_STEPS, Trainable, factor, moved_beta2
 from tests.conftest import CPU, discriminators
 from tests.gans.compute.test_graphs import Strict, assert_same
 
@@ -26,8 +25,8 @@ def test_the_schedules_of_the_papers_at_their_ends_and_in_the_middle() -> None:
     """R3GAN: learning rate 2e-4 to 5e-5, gamma 0.05 to 0.005, beta2 0.9 to 0.99; SNGAN and WGAN-GP: to nothing."""
     assert [2e-4 * factor(R3GAN, R3GAN.lr, t) for t in (0, 0.5, 1)] == pytest.approx([2e-4, 1.25e-4, 5e-5])
     assert [0.05 * factor(R3GAN, R3GAN.penalty, t) for t in (0, 1)] == pytest.approx([0.05, 0.005])
-    assert [beta2(R3GAN, 0.9, t) for t in (0, 0.5, 1)] == pytest.approx([0.9, 0.945, 0.99])
-    assert len({beta2(R3GAN, 0.9, t / 1000) for t in range(1001)}) == BETA2_STEPS + 1
+    assert [moved_beta2(R3GAN, 0.9, t) for t in (0, 0.5, 1)] == pytest.approx([0.9, 0.945, 0.99])
+    assert len({moved_beta2(R3GAN, 0.9, t / 1000) for t in range(1001)}) == BETA2_STEPS + 1
     linear = AnnealConfig(lr=0.0)
     assert [factor(linear, linear.lr, t) for t in (0, 0.25, 1)] == [1, 0.75, 0]
 
@@ -54,7 +53,7 @@ def test_every_network_of_every_rule_follows_the_share_of_the_budget(rule: str, 
             if rule == "fl-gan" and trainable is update.generator:
                 continue  # the server's, which does not learn
             lr = 2e-3 if trainable in discriminators(update) else 1e-3
-            assert rates(trainable) == pytest.approx((lr * moved, beta2(R3GAN, 0.9, progress)), rel=1e-6)
+            assert rates(trainable) == pytest.approx((lr * moved, moved_beta2(R3GAN, 0.9, progress)), rel=1e-6)
         for trainable in discriminators(update):
             assert float(trainable.penalty_factor) == pytest.approx(factor(R3GAN, 0.1, progress), rel=1e-6)
     assert 0.8 < progress < 1
@@ -86,7 +85,7 @@ def test_a_step_is_recorded_anew_when_beta2_moves_and_stays_a_plain_one(tiny, bl
         replayed.step()
         plain.step()
     assert_same(replayed, plain)
-    assert recorder.recordings == len({beta2(R3GAN, 0.999, 4 * i / 800) for i in range(60)}) > 2
+    assert recorder.recordings == len({moved_beta2(R3GAN, 0.999, 4 * i / 800) for i in range(60)}) > 2
 
 
 def test_another_budget_is_another_training_only_if_settings_move_with_it(tiny, blobs) -> None:
