@@ -72,11 +72,9 @@ def test_what_nobody_wants_is_not_computed(kind: str, products) -> None:
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("channels", [8, 32])
-def test_in_bfloat16_they_are_as_near_as_torchs_own(kind: str, channels: int, tiles, products) -> None:
-    """To float64; few channels stay torch's own, to the last bit."""
+def test_in_bfloat16_they_are_as_near_to_float64_as_torchs_own(kind: str, tiles, products) -> None:
     ours, torchs = LAYERS[kind]
-    x, layer = maps(16, channels, 4, 4).float(), ours(channels, 2 * channels)
+    x, layer = maps(16, 32, 4, 4).float(), ours(32, 64)
 
     def gradients(layer: nn.Module, x: Tensor, forward=None) -> list[Tensor]:
         y = forward(layer, x) if forward else layer(x)
@@ -85,13 +83,11 @@ def test_in_bfloat16_they_are_as_near_as_torchs_own(kind: str, channels: int, ti
 
     with torch.autocast("cpu", torch.bfloat16):
         found = gradients(layer, x)
-        assert len(products) == (channels == 32)
+        assert len(products) == 1
         own = gradients(layer, x, torchs.forward)
     exact = gradients(layer.double(), x.double())
-    assert len(products) == (channels == 32)
+    assert len(products) == 1
     for one, other, truth in zip(found, own, exact, strict=True):
-        if channels == 8:
-            assert torch.equal(one, other)
         errors = [float((gradient - truth).norm() / truth.norm()) for gradient in (one, other)]
         assert errors[0] < max(1.5 * errors[1], 1e-4)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
@@ -33,8 +32,12 @@ from gans.training.state import Training
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 STEPS, CLASSES = 12, 3
-gpu = pytest.mark.gpu
-without = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def gpu(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.gpu(pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")(test))
+
+
 GP = {"name": "wasserstein-gp"}
 # all that may be asked of a discriminator, and rates and weights that move; beta2, which a recording holds as a
 # number, does so in none of the first twelve steps
@@ -54,7 +57,6 @@ CASES: dict[str, dict[str, Any]] = {
     "penalty": {"networks": {"name": "dcgan-nobn"}, "loss": GP, "update": {"d_steps": 2}},
     "rmsprop": {"networks": {"name": "gan"}, "optimizer": {"name": "rmsprop"}},
     "sgd": {"networks": {"name": "gan"}, "optimizer": {"name": "sgd", "momentum": 0.9}},
-    "modern": {**MODERN, "networks": {"name": "gan"}, "update": {"d_steps": 2}},
     "mdgan, modern": {
         **MODERN,
         "networks": {"name": "gan"},
@@ -83,10 +85,6 @@ CASES: dict[str, dict[str, Any]] = {
         "networks": {"name": "dcgan", "conditional": True},
         "labels": "uniform",
         "update": {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.8},
-    },
-    "fl-gan, classes": {
-        "networks": {"name": "gan", "conditional": True},
-        "update": {"rule": "fl-gan", "workers": 3, "average_epochs": 0.8},
     },
 }
 case = pytest.mark.parametrize("case", CASES)
@@ -283,28 +281,6 @@ def test_only_calls_and_recordings_are_in_a_block(tiny, blobs) -> None:
     assert blocks == ["computing"] * (WARM_UP + 1) + ["recording"]
 
 
-def test_optimisers_count_on_the_device_while_a_step_is_recorded_only(tiny, blobs) -> None:
-    """Elsewhere torch would warn, and checkpoints would say so."""
-    training = Training(tiny(CASES["mdgan"], batch=4), blobs(), CPU)
-
-    def flags() -> set[bool]:
-        groups = [group for trainable in training.update.trainables for group in trainable.optimizer.param_groups]
-        return {group["capturable"] for group in groups}
-
-    with training.recording():
-        assert flags() == {True}
-    assert flags() == {False}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        training.step()
-
-
-def test_streams_return_what_their_functions_return_in_order() -> None:
-    streams = ParallelStreams(CPU)
-    assert streams.run([lambda n=n: n * n for n in range(5)]) == [0, 1, 4, 9, 16]
-    assert streams.streams == []
-
-
 # --- on CUDA
 
 GENERATORS = (gan.Generator, dcgan.Generator, sagan.Generator, resnet.Generator, r3gan.Generator)
@@ -357,7 +333,6 @@ def assert_close(one: Training, other: Training, rtol: float = 1e-3, atol: float
 
 
 @gpu
-@without
 @case
 def test_graph_and_eager_agree_also_across_checkpoints(case: str, tiny, blobs, tmp_path) -> None:
     """Over swaps, a crash and rounds, twelve steps on; then to eager steps and back."""
@@ -377,7 +352,6 @@ def test_graph_and_eager_agree_also_across_checkpoints(case: str, tiny, blobs, t
 
 
 @gpu
-@without
 @case
 @pytest.mark.parametrize("graph", [False, True])
 def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_path) -> None:
@@ -401,7 +375,6 @@ def test_no_step_waits_for_the_device(case: str, graph: bool, tiny, blobs, tmp_p
 
 
 @gpu
-@without
 def test_streams_are_streams_that_wait_for_the_main_one_and_it_for_them() -> None:
     streams, start = ParallelStreams(CUDA), torch.ones(2048, 2048, device=CUDA)
     start = start @ start  # still under way when the streams begin
@@ -412,7 +385,6 @@ def test_streams_are_streams_that_wait_for_the_main_one_and_it_for_them() -> Non
 
 
 @gpu
-@without
 def test_trainings_on_streams_of_their_own_in_threads(tiny, blobs) -> None:
     """Four at a time do what each does alone: recording in one thread leaves the others be."""
     data = blobs(n=60, classes=CLASSES)
@@ -436,7 +408,6 @@ def test_trainings_on_streams_of_their_own_in_threads(tiny, blobs) -> None:
 
 
 @gpu
-@without
 @pytest.mark.parametrize("kind", ["tf32", "bf16"])
 def test_other_precisions_stay_near_float32(kind: str, tiny, blobs) -> None:
     data = blobs(n=60, classes=CLASSES)

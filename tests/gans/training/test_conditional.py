@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.nn.functional import softplus
 
 from gans.config import Resolved
 from gans.data.batches import Batch
@@ -13,10 +11,9 @@ from gans.models import shape_of
 from gans.registry import RULES
 from gans.training.mdgan.flgan import FLGAN
 from gans.training.mdgan.server import MDGAN
-from gans.training.two_player import Discriminator, TwoPlayer, zero_centred_penalty
+from gans.training.two_player import Discriminator, TwoPlayer
 from gans.training.updates import Context, Update
 from tests.conftest import discriminators, seeded
-from tests.gans.training.test_two_player import class_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WORKERS = {"rule": "mdgan", "workers": 3, "batches": 2, "swap_epochs": 0.4}
@@ -41,46 +38,6 @@ def test_the_generated_classes_are_the_datas_or_even(tiny, blobs) -> None:
         update = TwoPlayer(made, shape_of(data, made.networks), Context(data.train, skewed))
         drawn = torch.cat([update.generator_input(seeded(update, "latents", 8 * i)).labels for i in range(100)])
         assert drawn.double().mean().item() == pytest.approx(share, abs=4 * (share * (1 - share) / 800) ** 0.5)
-
-
-@pytest.mark.parametrize("name", ["gan", "sngan"])
-def test_penalties_see_the_adversarial_logit_alone(name: str, tiny, blobs) -> None:
-    """gamma / 2 E |grad D_0|^2, by one image at a time; the class logits are as steep as they like."""
-    update = make(tiny, blobs, name, {"penalties": {"r1": 2.0, "r2": 3.0}})
-    assert isinstance(update, TwoPlayer)
-    trainable = update.discriminator
-    trainable.network.double().eval()
-    batches = [Batch(torch.randn(4, 1, 16, 16, dtype=torch.float64), torch.arange(4) % 3) for _ in range(2)]
-    real, fake = (batch.watched() for batch in batches)
-    outputs = trainable.outputs(real, fake)
-    logits, images = [output.logits for output in outputs], [real.images, fake.images]
-    found = zero_centred_penalty(list(zip((2.0, 3.0), logits, images, strict=True)))
-
-    def logit(image: Tensor, label: Tensor) -> Tensor:
-        outputs = trainable.network(*((image[None], label[None]) if name == "sngan" else (image[None],)))
-        return outputs.flatten()[0]
-
-    expected = 0.0
-    for gamma, batch in zip((2.0, 3.0), batches, strict=True):
-        slopes = [torch.func.grad(logit)(image, label) for image, label in zip(*batch, strict=True)]
-        expected += gamma / 2 * sum((slope**2).sum().item() for slope in slopes) / 4
-    assert found.item() == pytest.approx(expected, rel=1e-10)
-
-
-# --- MD-GAN and FL-GAN
-
-
-def test_feedback_covers_the_class_term(tiny, blobs) -> None:
-    update = make(tiny, blobs, "gan", {"update": WORKERS})
-    assert isinstance(update, MDGAN)
-    discriminator = update.team.placed[1]
-    fake = Batch(torch.randn(4, 1, 16, 16), torch.tensor([0, 1, 2, 0]))
-    loss, feedback = discriminator.feedback(fake, fake)
-    images = fake.images.clone().requires_grad_()
-    outputs = discriminator.network(images)
-    expected = softplus(-outputs[:, 0]).mean() + class_loss(outputs, fake.labels)
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
-    assert torch.allclose(feedback, torch.autograd.grad(expected, images)[0], atol=1e-8)
 
 
 @pytest.mark.parametrize("batches", [1, 2])

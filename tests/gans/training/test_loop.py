@@ -81,60 +81,32 @@ STOPS = {
 }
 
 
-@pytest.fixture(scope="module")
-def finished_runs() -> dict[str, Any]:
-    return {}
-
-
-@pytest.fixture
-def uninterrupted(finished_runs, tiny, blobs, stub_scorer, recorder, tmp_path_factory):
-    """Gives the folder, outcome and observer of a recipe's run without interruption; trained once."""
-
-    def run(name: str):
-        if name not in finished_runs:
-            folder, observer = tmp_path_factory.mktemp(name), recorder()
-            outcome = train_and_score(of_recipe(tiny, name), blobs(classes=3), folder, CPU, observer)
-            finished_runs[name] = folder, outcome, observer
-        return finished_runs[name]
-
-    return run
-
-
 # the other recipes' states are tested step by step in tests/gans/compute/test_graphs.py
 FAST = {"gan", "dcgan", "wgan-gp", "cdcgan", "mdgan", "fl-gan"}
 
 
 @pytest.mark.parametrize(
-    ("name", "stop"),
-    # every recipe, and every moment for one recipe of each update rule
-    [
-        pytest.param(name, stop, marks=() if name in FAST else pytest.mark.slow)
-        for name, stop in sorted(
-            {(name, "between checkpoints") for name in recipes()}
-            | {(name, s) for name in ("dcgan", "mdgan") for s in STOPS}
-        )
-    ],
+    "name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in recipes()]
 )
-def test_resume_is_exact(
-    name: str, stop: str, tiny, blobs, stub_scorer, recorder, uninterrupted, tmp_path
-) -> None:
+def test_resume_is_exact(name: str, tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
     """An interrupted run and an uninterrupted one end with the same bits, scores and curves."""
-    made, images = of_recipe(tiny, name), blobs(classes=3)
-    folder, expected, whole = uninterrupted(name)
+    made, images, whole = of_recipe(tiny, name), blobs(classes=3), recorder()
+    expected = train_and_score(made, images, tmp_path / "whole", CPU, whole)
     assert expected.status == "finished"
-    first, second = recorder(lambda *event: event == STOPS[stop]), recorder()
-    with pytest.raises(KeyboardInterrupt):
-        train_and_score(made, images, tmp_path / "cut", CPU, first)
-    assert (tmp_path / "cut" / CHECKPOINT).exists() == (stop != "before any")
-    torch.manual_seed(99)  # global random state has no say
-    found = train_and_score(made, images, tmp_path / "cut", CPU, second)
-    assert_same_files(folder, tmp_path / "cut")
-    assert (found.status, found.scores, found.chosen) == ("finished", expected.scores, expected.chosen)
-    # the outcome has the history of both sessions, and the observer got what came before
-    assert history(found) == history(expected)
-    # the two sessions log what one would have logged; logged twice, the values agree
-    assert logged(first) | logged(second) == logged(whole)
-    assert logged(second) | logged(first) == logged(whole)
+    for stop in STOPS if name in ("dcgan", "mdgan") else ["between checkpoints"]:
+        first, second, folder = recorder(lambda *event, at=STOPS[stop]: event == at), recorder(), tmp_path / stop
+        with pytest.raises(KeyboardInterrupt):
+            train_and_score(made, images, folder, CPU, first)
+        assert (folder / CHECKPOINT).exists() == (stop != "before any")
+        torch.manual_seed(99)  # global random state has no say
+        found = train_and_score(made, images, folder, CPU, second)
+        assert_same_files(tmp_path / "whole", folder)
+        assert (found.status, found.scores, found.chosen) == ("finished", expected.scores, expected.chosen)
+        # the outcome has the history of both sessions, and the observer got what came before
+        assert history(found) == history(expected)
+        # the two sessions log what one would have logged; logged twice, the values agree
+        assert logged(first) | logged(second) == logged(whole)
+        assert logged(second) | logged(first) == logged(whole)
 
 
 def test_a_longer_budget_goes_through_the_same_states(tiny, blobs, stub_scorer, tmp_path) -> None:
@@ -151,10 +123,11 @@ def test_a_longer_budget_goes_through_the_same_states(tiny, blobs, stub_scorer, 
 
 
 def test_seeds_and_only_seeds_change_the_run(tiny, blobs, stub_scorer, tmp_path) -> None:
-    runs = {}
-    for run, seed in (("a", 0), ("b", 0), ("c", 1)):
-        runs[run] = train_and_score(tiny({"networks": {"name": "gan"}}, seed=seed), blobs(), tmp_path / run, CPU)
-    assert runs["a"].scores == runs["b"].scores != runs["c"].scores
+    a, b, c = (
+        train_and_score(tiny({"networks": {"name": "gan"}}, seed=seed), blobs(), tmp_path / run, CPU)
+        for run, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert a.scores == b.scores != c.scores
     assert_same_files(tmp_path / "a", tmp_path / "b")
 
 
@@ -257,15 +230,13 @@ def test_things_happen_as_often_as_scheduled(
     assert outcome.status == "finished"
     curve = [images for images, _ in observer.of("curve/fd_stub")]
     assert curve == [0, *moments(schedule["evaluations"])]
-    assert len(curve) == 1 + min(schedule["evaluations"], steps)
     grids = [path for path in observer.pictures if path.name.endswith("kimg.png")]
     assert len(grids) == 1 + min(schedule["grids"], steps)
     assert observer.flushes == min(schedule["checkpoints"], steps) + 1  # and one at the end
     logs = [images for images, _ in observer.of("loss/generator")]
     # a checkpoint has a log right before it, so that nothing half-averaged is lost
     assert logs == sorted({*moments(schedule["logs"]), *moments(schedule["checkpoints"])})
-    assert logs[-1] == curve[-1] == end
-    assert files.load(tmp_path / CHECKPOINT, CPU)["images"] == end
+    assert logs[-1] == curve[-1] == end == files.load(tmp_path / CHECKPOINT, CPU)["images"]
 
 
 def test_observers_get_sizes_scores_and_costs(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
@@ -300,19 +271,14 @@ def test_the_clock_books_every_second_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_seconds_add_up_over_the_sessions_of_a_run(tiny, blobs, stub_scorer, recorder, tmp_path) -> None:
-    made = tiny({"networks": {"name": "gan"}})
+    made, observer = tiny({"networks": {"name": "gan"}}), recorder()
     with pytest.raises(KeyboardInterrupt):
-        train_and_score(
-            made, blobs(), tmp_path, CPU, recorder(lambda event, count: (event, count) == ("flush", 3))
-        )
+        train_and_score(made, blobs(), tmp_path, CPU, recorder(lambda *event: event == ("flush", 3)))
     state = files.load(tmp_path / CHECKPOINT, CPU)
     state["seconds"] = {"training": 1000.0, "evaluation": 200.0, "overhead": 30.0}
     files.save(tmp_path / CHECKPOINT, state)
-    observer = recorder()
     seconds = train_and_score(made, blobs(), tmp_path, CPU, observer).seconds
-    assert 1000 < seconds["training"] < 1010
-    assert 200 < seconds["evaluation"] < 210
-    assert 30 < seconds["overhead"] < 40
+    assert all(0 < seconds[part] - spent < 10 for part, spent in state["seconds"].items())
     # and the speed is of this session's steps, not of the seconds before
     assert all(speed > 10 for _, speed in observer.of("speed/images_per_second"))
 
@@ -331,24 +297,6 @@ def test_a_small_dcgan_learns_digits(tmp_path: Path) -> None:
     (_, untrained), *later = outcome.history["curve/fd_digits"]
     assert min(score for _, score in later) < untrained / 2
     assert outcome.scores["fd_digits"] < untrained / 2
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("name", recipes())
-def test_training_on_a_gpu_resumes_and_agrees_on_the_initial_weights(
-    name: str, tiny, blobs, stub_scorer, recorder, tmp_path
-) -> None:
-    made, images, device = of_recipe(tiny, name), blobs(classes=3), torch.device("cuda")
-    with pytest.raises(KeyboardInterrupt):
-        train_and_score(made, images, tmp_path, device, recorder(lambda e, count: (e, count) == ("flush", 2)))
-    outcome = train_and_score(made, images, tmp_path, device)
-    assert outcome.status == "finished"
-    cpu, gpu = Training(made, images, CPU), Training(made, images, device)
-    for a, b in zip(cpu.update.generator.parameters, gpu.update.generator.parameters, strict=True):
-        assert torch.equal(a, b.cpu())
-    one = discriminators(cpu.update)[0].parameters[0]
-    assert torch.equal(one, discriminators(gpu.update)[0].parameters[0].cpu())
 
 
 def test_an_untrained_generator_is_never_the_result(tiny, blobs, stub_scorer, tmp_path, monkeypatch) -> None:

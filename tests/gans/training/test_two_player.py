@@ -1,11 +1,9 @@
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import log_softmax
 
 from gans.config import Experiment
@@ -33,26 +31,6 @@ def in_float64(update: TwoPlayer) -> TwoPlayer:
     return update
 
 
-def textbook_losses(name: str) -> tuple[Callable[[Tensor, Tensor], Tensor], Callable[..., Tensor]]:
-    """Losses as tutorials write them, apart from gans.training.two_player."""
-    one, zero = torch.ones_like, torch.zeros_like
-    if name in ("non-saturating", "minimax"):
-
-        def d(r: Tensor, f: Tensor) -> Tensor:
-            return bce(r, one(r)) + bce(f, zero(f))
-
-        if name == "minimax":
-            return d, lambda f: -bce(f, zero(f))
-        return d, lambda f: bce(f, one(f))
-    if name == "hinge":
-        return lambda r, f: (1 - r).clamp(min=0).mean() + (1 + f).clamp(min=0).mean(), lambda f: -f.mean()
-    if name == "least-squares":
-        return lambda r, f: ((r - 1) ** 2).mean() / 2 + (f**2).mean() / 2, lambda f: ((f - 1) ** 2).mean() / 2
-    if name == "relativistic":
-        return lambda r, f: bce(r - f, one(r)), lambda r, f: bce(f - r, one(f))
-    return lambda r, f: f.mean() - r.mean(), lambda f: -f.mean()
-
-
 def class_loss(outputs: Tensor, labels: Tensor) -> Tensor:
     """-log softmax at the label, by hand."""
     rows = zip(outputs[:, 1:], labels, strict=True)
@@ -68,7 +46,7 @@ class Textbook:
         o = made.optimizer
         self.adam_g = torch.optim.Adam(self.g.parameters(), o.lr_g, (o.beta1, o.beta2), foreach=False)
         self.adam_d = torch.optim.Adam(self.d.parameters(), o.lr_d, (o.beta1, o.beta2), foreach=False)
-        self.d_loss, self.g_loss = textbook_losses(made.loss.name)
+        self.d_loss, self.g_loss = LOSSES[made.loss.name].d_loss, LOSSES[made.loss.name].g_loss
         self.penalty = made.loss.penalty if made.loss.name == "wasserstein-gp" else None
         self.relative, self.weight = made.loss.name == "relativistic", made.loss.auxiliary
         self.gammas = (made.penalties.r1, made.penalties.r2)
@@ -94,10 +72,10 @@ class Textbook:
             (slopes,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
             norms = slopes.square().sum(dim=(1, 2, 3)).sqrt()
             loss = loss + self.penalty * ((norms - 1) ** 2).mean()
-        for gamma, images in zip(self.gammas, (real.images, fake.images), strict=True):
-            if gamma:
-                one = torch.func.grad(lambda x: self.d(x[None]).squeeze())
-                slopes = torch.stack([one(image) for image in images])
+        for gamma, batch in zip(self.gammas, (real, fake), strict=True):
+            if gamma:  # by one image at a time, of the adversarial logit alone
+                one = torch.func.grad(lambda x: self.outputs(x[None], None)[0, 0])
+                slopes = torch.stack([one(image) for image in batch.images])
                 loss = loss + gamma / 2 * (slopes**2).sum(dim=(1, 2, 3)).mean()
         if self.conditional == "auxiliary":
             loss = loss + self.weight * (class_loss(r, real.labels) + class_loss(f, fake.labels))
@@ -132,6 +110,7 @@ TEXTBOOK = [
         for loss in ("relativistic", "wasserstein-gp")
         for penalties in ({"r1": 3.0}, {"r2": 5.0}, {"r1": 3.0, "r2": 5.0})
     ),
+    ("gan", {"networks": {"conditional": True}, "penalties": {"r1": 3.0, "r2": 5.0}, "loss": {"name": "hinge"}}),
     *(
         (name, {"loss": {"name": loss, "auxiliary": 0.7}, "networks": {"conditional": True}})
         for name in ("dcgan", "sngan", "wgan-gp")

@@ -8,6 +8,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -53,9 +54,6 @@ def gans(monkeypatch, capsys) -> Command:
     return run
 
 
-# --- what ships
-
-
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=[] if e.data == "digits" else pytest.mark.slow) for n, e in ENTRIES.items()],
@@ -88,9 +86,6 @@ def test_what_ships_is_small_and_has_the_digits():
     assert {path.name for path in SHIPPED.iterdir()} == {INDEX, *(entry.file for entry in ENTRIES.values())}
 
 
-# --- the command line
-
-
 def test_the_list_has_every_fact(gans):
     code, printed, _ = gans("zoo")
     assert code == 0
@@ -112,9 +107,6 @@ def test_a_name_draws_at_once_as_sample_does(gans, tmp_path):
     assert (code, error) == (2, "error: unknown generator 'gan-digts' in the zoo; did you mean 'gan-digits'?\n")
 
 
-# --- others' zoos
-
-
 @pytest.fixture
 def own(tmp_path) -> Path:
     """A zoo with one untrained generator."""
@@ -129,25 +121,18 @@ def own(tmp_path) -> Path:
 
 
 def index(name: str, content: bytes, place: str, **more: object) -> str:
-    import hashlib
-
-    fields = ENTRIES["gan-digits"].model_dump(exclude={"file", "url"}) | {
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size": len(content),
-    }
+    fields = ENTRIES["gan-digits"].model_dump(exclude={"file", "url"})
+    fields |= {"sha256": sha256(content).hexdigest(), "size": len(content)}
     lines = [f"{key} = {json.dumps(value)}" for key, value in (fields | more).items()]
     return "\n".join([f"[{name}]", place, *lines, ""])
 
 
 @pytest.fixture
-def served(own) -> Iterator[str]:
+def served(own, monkeypatch) -> Iterator[str]:
     """The folder on the web."""
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(own)))
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(own)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -217,9 +202,6 @@ def refused(gans: Command, name: str, says: str) -> None:
     assert (code, printed) == (2, "")
     assert says in error
     assert len(error.splitlines()) == 1
-
-
-# --- runs become entries
 
 
 def test_a_finished_run_becomes_an_entry(gans, own, tmp_path, monkeypatch):

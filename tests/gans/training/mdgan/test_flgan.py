@@ -86,18 +86,6 @@ def test_a_round_gives_everyone_the_mean_of_the_networks(network: str, tiny, blo
     assert same(after[0][0], rule.generator.network.state_dict())
 
 
-def test_rounds_come_every_m_e_over_b_iterations(tiny, blobs) -> None:
-    """m = 20, b = 4: with E = 0.4 every second iteration."""
-    rule = make(tiny, blobs(n=60).train)
-    rounds = []
-    for iteration in range(1, 8):
-        before = copy.deepcopy(rule.generator.network.state_dict())
-        rule.step((iteration - 1) * 12)
-        if not same(before, rule.generator.network.state_dict()):
-            rounds.append(iteration)
-    assert rounds == [2, 4, 6]
-
-
 def test_the_traffic_of_a_round(tiny, blobs) -> None:
     """w + theta floats each way per worker, counted by hand for the fully connected networks: no buffers."""
     rule = make(tiny, blobs(n=60).train)

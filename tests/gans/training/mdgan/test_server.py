@@ -1,16 +1,16 @@
 import copy
 import math
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 from torch.utils._pytree import tree_leaves
 
 from gans import files, seeds
-from gans.data.batches import Batch, Batches
+from gans.data.batches import Batches
 from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.registry import LOSSES
@@ -35,70 +35,25 @@ def shards_of(rule: MDGAN) -> list[Batches]:
     return [worker.shard for worker in rule.team.workers.values()]
 
 
-def in_double(rule: MDGAN) -> None:
-    to_double(rule.generator, *rule.team.trainables)
-
-
-def merged_and_whole(rule: MDGAN, objective: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-    """The generator's gradient that a step applies, and that of an objective after it; G stays where it was."""
-    merged: list[Tensor] = []
-    rule.generator.apply = lambda gradients: merged.extend(gradients)
-    rule.step(0)
-    whole = torch.autograd.grad(objective(), list(rule.generator.network.parameters()))
-    flat, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
-    assert expected.norm() > 0
-    return flat, expected
-
-
-@pytest.mark.parametrize(("workers", "batches"), [(1, 1), (2, 1), (2, 2), (5, 2), (10, 3), (10, 10)])
-def test_the_merged_gradient_is_that_of_the_averaged_objective(workers: int, batches: int, tiny, blobs) -> None:
-    """1/N sum_n F_n dX/dw from pixel feedbacks, against autograd through all N discriminators at once."""
-    rule = make(tiny, blobs(n=60).train, "dcgan", workers=workers, batches=batches)
-    in_double(rule)
-
-    def objective() -> Tensor:
-        # the discriminators have learned and move no more: in training mode they normalise by the batch alone
-        total = torch.zeros((), dtype=torch.float64)
-        for n, trainable in enumerate(rule.team.trainables):
-            fake = rule.generator.forward(latents(rule, 0, n % batches))
-            total = total + trainable.loss.g_loss(trainable.network(fake))
-        return total / workers
-
-    found, expected = merged_and_whole(rule, objective)
-    assert (found - expected).norm() / expected.norm() < 1e-10
-
-
 @pytest.mark.parametrize(
-    ("network", "loss", "channels"),
-    [("gan", "minimax", 1), ("dcgan", "non-saturating", 3), ("sagan", "minimax", 3)],
+    ("network", "workers", "batches"),
+    [("gan", 3, 2), ("dcgan", 1, 1), ("dcgan", 2, 2), ("dcgan", 5, 2), ("dcgan", 10, 3), ("dcgan", 10, 10)],
 )
-def test_the_merged_gradient_of_any_network_and_loss_on_grey_and_colour(
-    network: str, loss: str, channels: int, tiny, blobs
-) -> None:
-    """The losses by their textbook formulae: mean log(1 - D) is minimised, or mean log D maximised."""
-    table = {"rule": "mdgan", "workers": 3, "batches": 2}
-    made = tiny({"networks": {"name": network}, "loss": {"name": loss}, "update": table}, batch=4)
-    rule = MDGAN(made, Shape(channels, 16), Context(blobs(n=60, channels=channels).train))
-    in_double(rule)
-    judges = []
-    for discriminator in rule.team.placed.values():
-        # spectral norm moves with every call: judge with the very network that the feedback comes from
-        discriminator.feedback = lambda real, x, d=discriminator, f=discriminator.feedback: (
-            judges.append(copy.deepcopy(d.network)),
-            f(real, x),
-        )[1]
-    generator = copy.deepcopy(rule.generator.network)
-
-    def objective() -> Tensor:
-        total = torch.zeros((), dtype=torch.float64)
-        rule.generator.network.load_state_dict(generator.state_dict())
-        generated = [rule.generator.network(latents(rule, 0, j).double()) for j in range(2)]
-        for n, judge in enumerate(judges):
-            d = judge(generated[n % 2]).sigmoid()
-            total = total + ((1 - d).log() if loss == "minimax" else -d.log()).mean() / 3
-        return total
-
-    found, expected = merged_and_whole(rule, objective)
+def test_the_merged_gradient_is_that_of_the_averaged_objective(network, workers, batches, tiny, blobs) -> None:
+    """1/N sum_n F_n dX/dw from pixel feedbacks, against autograd through all N discriminators at once."""
+    rule = make(tiny, blobs(n=60).train, network, workers=workers, batches=batches)
+    to_double(rule.generator, *rule.team.trainables)
+    merged: list[Tensor] = []
+    rule.generator.apply = lambda gradients: merged.extend(gradients)  # G stays where it was
+    rule.step(0)
+    # the discriminators have learned and move no more: in training mode they normalise by the batch alone
+    objective = torch.zeros((), dtype=torch.float64)
+    for n, trainable in enumerate(rule.team.trainables):
+        fake = rule.generator.forward(latents(rule, 0, n % batches))
+        objective = objective + softplus(-trainable.network(fake)).mean() / workers
+    whole = torch.autograd.grad(objective, list(rule.generator.network.parameters()))
+    found, expected = (torch.cat([g.flatten().double() for g in many]) for many in (merged, whole))
+    assert expected.norm() > 0
     assert (found - expected).norm() / expected.norm() < 1e-10
 
 
@@ -231,22 +186,6 @@ def test_weights_and_adam_moments_travel_together_and_data_stay(tiny, blobs) -> 
         assert all(moments["step"] == 2 for moments in trainable.optimizer.state_dict()["state"].values())
 
 
-def test_feedback_is_the_gradient_per_pixel_by_finite_differences(tiny, blobs) -> None:
-    rule = make(tiny, blobs().train, workers=2)
-    in_double(rule)
-    fake = torch.randn(4, 1, 16, 16, dtype=torch.float64)
-    network: nn.Module = rule.team.trainables[1].network
-    _, feedback = rule.team.placed[1].feedback(Batch(torch.zeros_like(fake)), Batch(fake.clone()))
-    for place in [(0, 0, 0, 0), (2, 0, 7, 9), (3, 0, 15, 15)]:
-        values = []
-        for h in (1e-6, -1e-6):
-            moved = fake.clone()
-            moved[place] += h
-            with torch.no_grad():
-                values.append(-network(moved).sigmoid().log().mean().item())
-        assert feedback[place].item() == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-9)
-
-
 @pytest.mark.parametrize("same", [False, True])
 def test_discriminators_start_from_weights_of_their_own_or_from_equal_ones(same: bool, tiny, blobs) -> None:
     first, *others = make(tiny, blobs().train, workers=3, same_start=same).team.trainables
@@ -299,9 +238,8 @@ def test_one_worker_crashes_every_i_over_n_iterations_and_the_budget_ends_with_t
     assert alive == [4] * 25 + [3] * 25 + [2] * 25 + [1] * 25
     assert images == 1000
     assert rule.metrics()["workers/alive"] == 1
-    assert [why.split(" (")[0] for why in rule.team.lost.values()] == [
-        f"crashed before iteration {i}" for i in (25, 50, 75)
-    ]
+    reasons = [f"crashed before iteration {i} (simulated)" for i in (25, 50, 75)]
+    assert list(rule.team.lost.values()) == reasons
     assert rule.remark().startswith(f"worker {next(iter(rule.team.lost))} crashed before iteration 25")
 
 
