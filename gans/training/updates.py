@@ -35,7 +35,7 @@ WorkerFactory = Callable[[Resolved, Shape, Sequence[Split]], Any]
 
 @dataclass(frozen=True)
 class Context:
-    """What an update rule works with, beside its settings.
+    """What an update rule works with, apart from its settings.
 
     Attributes:
         images: the training images, uint8 (n, c, h, w), on the device where the rule computes.
@@ -128,7 +128,7 @@ class Update(ABC):
 
     @abstractmethod
     def opponents(self) -> Mapping[str, Learner]:
-        """All that is trained beside the generator, by name, in this process or in others: the discriminators."""
+        """All that is trained but the generator, by name, in this process or in others: the discriminators."""
 
     # --- what the training loop calls
 

@@ -39,13 +39,13 @@ def gpu(test: Callable[..., None]) -> Callable[..., None]:
 
 
 GP = {"name": "wasserstein-gp"}
-# all that may be asked of a discriminator, and rates and weights that move; beta2, which a recording holds as a
+# all that a discriminator can do, and rates and weights that move; beta2, which a recording holds as a
 # number, does so in none of the first twelve steps
 MODERN = {
     "kimg": 2.0,
     "loss": {"name": "relativistic"},
     "penalties": {"r1": 1.0, "r2": 2.0, "gp": 3.0},
-    "augment": "color,translation,cutout",
+    "augment": "color,translation,cutout,flip",
     "anneal": {"shape": "cosine", "lr": 0.1, "beta2": 0.1, "penalty": 0.1},
 }
 # spectral norm, BatchNorm in both networks, the penalty, several discriminator steps; swaps after every second
@@ -96,7 +96,7 @@ SYNCING = ("aten._local_scalar_dense", "aten.nonzero", "aten.lift_fresh", "aten.
 
 
 class Watch(TorchDispatchMode):
-    """Writes down the operations of a step, and where the tensors lie that it did not make itself."""
+    """Writes down the operations of a step, and the addresses of tensors that it did not make itself."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ def test_curves_over_images_and_over_seconds(monkeypatch, tmp_path: Path):
     assert beliefs == {"D(x)": ([1, 3], [0.5, 0.75]), "D(G(z))": ([1, 3], [0.5, 0.25])}
     assert score == {"fd_digits": ([0, 2, 3], [90, 30, 20])}
     assert timed_losses["generator"] == ([10, 20], [0.75, 0.5])
-    # 2000 images lie half-way between the clock's points at 1000 and 3000
+    # 2000 images are half-way between the clock's points at 1000 and 3000
     assert timed_score == {"fd_digits": ([0, 15, 20], [90, 30, 20])}
     labels = [axes.get_xlabel() for axes in figures[0].axes]
     assert labels == ["real images seen (thousands)"] * 3 + ["seconds of training, evaluations not counted"] * 3
