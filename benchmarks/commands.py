@@ -7,14 +7,18 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from benchmarks.options import Bench, Machine, Report, Rescore, Sensitivity
+from gans import schema
 from gans.errors import InputError
 from gans.places import REPORTS
 from gans.runs import databases
 from gans.urls import shown, tracking_uri
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.matrix import Matrix
     from benchmarks.runner import MatrixRun
+    from gans.runs.store import Reader
 
 NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
 
@@ -65,7 +69,7 @@ def train(options: Bench, matrix: Matrix) -> int:
 
 def dry(options: Bench, matrix: Matrix) -> int:
     """Print the cells and their state, and what is left will take; nothing is kept, and no weights are needed."""
-    from benchmarks.estimate import costs, estimate
+    from benchmarks.estimate import estimate
     from benchmarks.plan import MatrixPlan
     from gans.commands.progress import busy
     from gans.compute import devices
@@ -79,29 +83,33 @@ def dry(options: Bench, matrix: Matrix) -> int:
         devices.prepare(plan.device, options.machine.threads(plan.side))
         with busy("taking some steps of each model"):
             parallel = options.machine.parallel(len(cells), plan.side)
-            print(estimate(cells, costs(plan.runs), plan.device, parallel))
+            print(estimate(cells, plan.device, parallel))
     return 0
 
 
 def write_report(run: MatrixRun) -> None:
-    """Write the report, keep it with the invocation, show its ranking."""
+    """Write the report, and keep it with the invocation."""
     from gans.runs.locks import acquire
     from gans.runs.store import Reader
+
+    with acquire(run.folder / ".report", float("inf")):  # another invocation of the matrix writes the same files
+        path = render(Reader(run.store, run.folder), run.experiment, run.machine.outputs)
+        if run.parent:
+            run.parent.artifact(path.parent, schema.REPORT)
+    print(f"report: {path}")
+
+
+def render(reader: Reader, name: str, outputs: Path) -> Path:
+    """Write the page of an experiment, and show its ranking."""
     from reports import folder_of
     from reports.report import render
     from reports.results import load
     from reports.terminal import show
 
-    reader = Reader(run.store, run.folder)
-    # another invocation of the same matrix writes the same files
-    with acquire(run.folder / ".report", float("inf")):
-        results = load(reader, run.experiment)
-        path = render(results, folder_of(run.experiment, run.machine.outputs / REPORTS))
-        # report.html among it: the MLflow UI shows no pictures in markdown
-        if run.parent:
-            run.parent.artifact(path.parent, "report")
+    results = load(reader, name)
+    path = render(results, folder_of(name, outputs / REPORTS))
     show(results)
-    print(f"report: {path}")
+    return path
 
 
 def rescore(options: Rescore = Rescore()) -> int:
@@ -131,17 +139,10 @@ def report(options: Report = Report()) -> int:
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
     from gans.runs.export import say, sync
     from gans.runs.store import Reader
-    from reports import folder_of
-    from reports.report import render
-    from reports.results import load
-    from reports.terminal import show
 
     reader = Reader.of(uri, options.runs, answers)
     say(sync(options.runs, reader.store))
-    results = load(reader, name)
-    path = render(results, folder_of(name, options.outputs / REPORTS))
-    show(results)
-    print(path)
+    print(render(reader, name, options.outputs))
     return 0
 
 

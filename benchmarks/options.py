@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from gans import places
+from gans.commands import checks
 from gans.commands.options import ONCE, Compile, Device, Graph, Outputs, flat, option
-from gans.errors import InputError, unknown
-from gans.registry import DATASETS
+from gans.errors import InputError
 from gans.schema import Precision, Where
 from gans.urls import shown
 
@@ -29,6 +29,9 @@ GIBIBYTES = 4.0
 # cells at a time on a GPU: all together were fastest on one H200 (docs/speed-log.md) with 8 on the 16x16 images of
 # digits; on larger ones 4 are as fast as more, to a tenth
 SMALL, MANY, FEW = 16, 8, 4
+BY_DEFAULT = (
+    f"if not given one per CPU core, on a GPU {MANY} of small images and {FEW} of larger, as memory allows"
+)
 LOCAL = ("file", "local")  # schemes of URLs that name a folder of this machine
 
 MatrixName = Annotated[str, option("a file in benchmarks/matrices without .toml, or a path to one")]
@@ -62,12 +65,7 @@ class Place:
     device: Annotated[Device, ONCE] = "auto"
     jobs: Annotated[
         int | None,
-        option(
-            "cells or trials at a time, on each GPU or machine; if not given one per CPU core, or on a GPU 8 of "
-            "small images and 4 of larger ones, as far as its memory goes",
-            least=1,
-            most=1_024,
-        ),
+        option(f"cells or trials at a time, on each GPU or machine; {BY_DEFAULT}", least=1, most=1_024),
         ONCE,
     ] = None
     runs: Annotated[
@@ -83,7 +81,7 @@ class Place:
     cluster: Annotated[Any, Parameter(parse=False)] = field(default=None, compare=False, kw_only=True)
 
     def validate(self) -> None:
-        """Refuse settings of a cluster without one."""
+        """Refuse a URL without a cluster."""
         if self.url and self.engine == "local":
             raise InputError(
                 f"RUNS={shown(self.url)} is no folder; take one, or ENGINE=ray, whose jobs write there"
@@ -97,25 +95,20 @@ class Place:
 
     @property
     def remedy(self) -> str:
-        """What brings to a tracking store what it could not be told: `gans sync` knows folders, and no URLs."""
+        """What exports later what a tracking store lacks: `gans sync` reads folders, and no URLs."""
         from gans.runs.export import REMEDY
 
         mirror = self.cluster.mirror if self.cluster else None
         return f"the next command with RUNS={mirror.name} brings them" if mirror else REMEDY
 
-    def parallel(self, count: int, side: int) -> int:
-        """Of so many cells, those that run at a time; `side` as in `width`.
+    # in these, `side` is that of the largest images, in pixels
 
-        Small cells share no work, so one CPU thread each beats one cell with all threads.
-        """
+    def parallel(self, count: int, side: int) -> int:
+        """Of so many cells, those that run at a time: one CPU thread each beats one cell with all threads."""
         return max(1, min(self.width(side) * max(1, len(self.gpus)) * self.machines, count))
 
     def width(self, side: int) -> int:
-        """Cells at a time on each GPU, or on the CPU.
-
-        Args:
-            side: of the largest images, in pixels.
-        """
+        """Cells at a time on each GPU, or on the CPU."""
         if self.jobs:
             return self.jobs
         return min(MANY if side <= SMALL else FEW, self.room) if self.gpus else self.cores
@@ -145,7 +138,7 @@ class Place:
 
     @cached_property
     def room(self) -> int:
-        """Cells that every GPU has memory for; asked once, since what is free changes."""
+        """Cells that every GPU has memory for; read once, since what is free changes."""
         import torch
 
         from gans.compute import devices
@@ -162,10 +155,7 @@ class Machine(Place):
     compile: Compile = False
     workers: Annotated[
         Where | None,
-        option(
-            "where MD-GAN's workers run: local (one process), or ray (RAY_ADDRESS, else this machine); if not "
-            "given, where the matrix says"
-        ),
+        option("where MD-GAN's workers run: in one process, or as ray's; if not given, as the matrix says"),
     ] = None
 
 
@@ -212,16 +202,10 @@ class Report:
         return Selection(datasets=self.datasets, budget=self.budget, precision=self.precision)
 
 
-def labelled(name: str) -> None:
-    """Refuse a name that is no data set's of the registry."""
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
-
-
 @flat
 @dataclass(frozen=True)
 class Sensitivity:
-    data: Annotated[str, option("a data set with labels", check=labelled)]
+    data: Annotated[str, option("a data set with labels", check=checks.dataset)]
     _: KW_ONLY
     count: Annotated[int, option("images at most", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
     device: Device = "auto"

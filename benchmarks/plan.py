@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,7 +35,6 @@ class Planned:
         selected: whether this invocation wants it.
         run: its newest run, if there is one.
         wanted: what it is to be scored with.
-        begun: whether it has a checkpoint to go on from.
     """
 
     cell: Cell
@@ -44,7 +42,6 @@ class Planned:
     folder: Path
     run: MlflowRun | None
     wanted: tuple[ScoreKey, ...]
-    begun: bool
 
     @property
     def tags(self) -> dict[str, str]:
@@ -81,8 +78,7 @@ class Planned:
             return f"{self.status}, to be scored by {', '.join(map(str, self.unscored))}"
         if self.trained:
             return self.status
-        resumes = "resumes from its checkpoint" if self.begun else "to do"
-        return f"{resumes} (was: {self.status})" if self.status else resumes
+        return f"to do (was: {self.status})" if self.status else "to do"
 
 
 class MatrixPlan:
@@ -126,34 +122,27 @@ class MatrixPlan:
         elif self.spread:
             cluster.require(self.spread, self.device)
         self.floors = self.list_floors()
-        writable(machine.runs)
+        machine.runs.mkdir(parents=True, exist_ok=True)  # or fail now
 
     def plan(self, find: Find) -> list[Planned]:
         """All cells of the file and of the selection; only the selected ones run."""
+        file, chosen = self.matrix.file, self.selection
+        models, seeds = chosen.models or file.models, chosen.seeds or file.seeds
         # in the file's order whatever was selected, so that reports keep their order and colours
-        seeds = dict.fromkeys((*self.matrix.file.seeds, *(self.selection.seeds or ())))
-        every = replace(self.selection, models=None, seeds=list(seeds))
-        planned = [self.planned_of(cell) for cell in cells(self.matrix, every, self.device, find)]
+        every = replace(chosen, models=None, seeds=list(dict.fromkeys((*file.seeds, *seeds))))
+        planned = []
+        for cell in cells(self.matrix, every, self.device, find):
+            selected = cell.model in models and cell.experiment.seed in seeds
+            run = self.known.get(cell.identity)
+            planned.append(Planned(cell, selected, self.folder / cell.slug, run, self.wanted(cell)))
         for cell in kinds(p.cell for p in planned if p.selected).values():  # no seed decides on that
             check_cell(cell, self.device, [key.extractor for key in self.wanted(cell)])
         return planned
-
-    def planned_of(self, cell: Cell) -> Planned:
-        """The cell with what is wanted and known of it."""
-        folder, run = self.folder / cell.slug, self.known.get(cell.identity)
-        mirror = self.machine.cluster.mirror if self.machine.cluster else None
-        begun = mirror.begun(folder) if mirror else (folder / schema.CHECKPOINT).exists()
-        return Planned(cell, self.selects(cell), folder, run, self.wanted(cell), begun)
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
         """What a cell is to be scored with."""
         score = cell.experiment.score
         return tuple(ScoreKey(name, score.images) for name in score.extractors)
-
-    def selects(self, cell: Cell) -> bool:
-        models = self.selection.models or self.matrix.file.models
-        seeds = self.selection.seeds or self.matrix.file.seeds
-        return cell.model in models and cell.experiment.seed in seeds
 
     @property
     def selected(self) -> list[Planned]:
@@ -184,28 +173,13 @@ class MatrixPlan:
     # --- for people
 
     def remarks(self) -> list[str]:
-        """What a person should know before anything runs, with the models that it is about."""
-        selected = [p.cell for p in self.selected]
-        local = [cell for cell in selected if self.where(cell) == "local"]
-        apart = [cell for cell in selected if self.where(cell) != "local"]
-        about = {
-            "WORKERS=ray is for mdgan updates; each cell of these models runs in one process": (
-                local if self.machine.workers == "ray" else []
-            ),
-            "these models train in float32, as no lower precision was measured on CUDA": (
-                [cell for cell in selected if self.unmeasured(cell)]
-            ),
-            "GRAPH=1 is for one process; over Ray these models train without graphs": (
-                apart if self.machine.graph else []
-            ),
-        }
-        models = {text: dict.fromkeys(cell.model for cell in some) for text, some in about.items()}
-        return [f"{text}: {', '.join(names)}" for text, names in models.items() if names]
-
-    def unmeasured(self, cell: Cell) -> bool:
-        """Whether the cell trains in float32 for want of evidence that a lower precision does as well."""
-        networks, wanted = MODELS[cell.experiment.networks.name], self.selection.precision or "auto"
-        return cell.experiment.precision == "float32" and precision.unmeasured(wanted, self.device, networks)
+        """What a person should know before anything runs."""
+        plain = [p.cell for p in self.selected if p.cell.experiment.precision == "float32"]
+        networks = {cell.model: MODELS[cell.experiment.networks.name] for cell in plain}
+        wanted = self.selection.precision or "auto"
+        names = [name for name, kind in networks.items() if precision.unmeasured(wanted, self.device, kind)]
+        what = "these models train in float32, as no lower precision was measured on CUDA"
+        return [f"{what}: {', '.join(names)}"] if names else []
 
     def lines(self) -> list[str]:
         """The selected cells with their states, what is lacking, and how many are to be done."""
@@ -289,16 +263,6 @@ def check_cell(cell: Cell, device: torch.device, extractors: Iterable[str] | Non
         check_scores(extractors or experiment.score.extractors, cell.images)
     except InputError as error:
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
-
-
-def writable(folder: Path) -> None:
-    """Refuse a folder that nothing can be written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}; name another with --runs") from None
 
 
 def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:

@@ -79,7 +79,8 @@ class MatrixRun(MatrixPlan):
             except BaseException:
                 parent.interrupt("stopped before its end")
                 raise
-            close_stale(self.folder, self.store)  # cells whose processes could not write down that they ended
+            finally:
+                close_stale(self.folder, self.store)  # cells whose processes could not write down that they ended
             parent.text(outcome.text(), schema.OUTCOME)
             status = FINISHED if outcome.exit_code == 0 else FAILED
             if parent.state().result != status:  # else it keeps the time at which it ended
@@ -120,13 +121,12 @@ class MatrixRun(MatrixPlan):
     def finish_all(self) -> MatrixOutcome:
         """Run the jobs for cells that are to be trained, and for floors and scores that are missing."""
         ended = self.execute([*self.floor_jobs(), *self.training_jobs(), *self.scoring_jobs()])
-        known = {p.cell.name: Result(p.status, p.tags.get(schema.REASON, "")) for p in self.selected if p.trained}
+        cells = {p.cell.name: Result(p.status, p.tags.get(schema.REASON, "")) for p in self.selected}
         floors = {floor.name: Result(FINISHED) for floor in self.floors}
-        results = floors | known | ended
         outcome = MatrixOutcome(
             experiment=self.experiment,
-            cells={name: result for name, result in results.items() if name not in floors},
-            floors={name: result for name, result in results.items() if name in floors},
+            cells={name: ended.get(name, known) for name, known in cells.items()},
+            floors={name: ended.get(name, known) for name, known in floors.items()},
         )
         write_text(self.folder / schema.OUTCOME, outcome.text())
         return outcome
@@ -190,34 +190,25 @@ class MatrixRun(MatrixPlan):
         return None if whole(generator) else self.reader.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
 
     def execute(self, jobs: list[Job]) -> dict[str, Result]:
-        """Run the jobs; returns how each ended, by name. An interrupt leaves the running cells resumable."""
+        """Run the jobs; returns how each ended, by name."""
         results: dict[str, Result] = {}
-        running: set[str] = set()
         restarted: dict[str, str] = {}
         planned = {p.cell.name: p for p in self.untrained()}
         waiting = {job.name: job.images for job in jobs if job.counts}
         if not jobs:
             return results
         events = executors.run(self.machine, jobs, self.side, self.spread)
-        try:
-            with Display(waiting) as screen, closing(events):
-                for event in events:
-                    name = event.job.name
-                    show(screen, event)
-                    if isinstance(event, Started):
-                        running.add(name)
-                    if isinstance(event, Restarted):
-                        restarted[name] = event.why
-                    if isinstance(event, Ended):
-                        running.discard(name)
-                        # floors of several extractors share a name: a failure of one is not forgotten
-                        if results.get(name, Result(FINISHED)).status == FINISHED:
-                            results[name] = event.result
-                        self.record(event.result, planned.get(name), restarted.get(name, ""))
-        except KeyboardInterrupt:
-            for name in sorted(running & planned.keys()):
-                self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
-            raise
+        with Display(waiting) as screen, closing(events):
+            for event in events:
+                name = event.job.name
+                show(screen, event)
+                if isinstance(event, Restarted):
+                    restarted[name] = event.why
+                if isinstance(event, Ended):
+                    # floors of several extractors share a name: a failure of one is not forgotten
+                    if results.get(name, Result(FINISHED)).status == FINISHED:
+                        results[name] = event.result
+                    self.record(event.result, planned.get(name), restarted.get(name, ""))
         return results
 
     def record(self, result: Result, planned: Planned | None, restarted: str = "") -> None:

@@ -29,6 +29,7 @@ from gans.fidelity.protocol import SEED
 from gans.fidelity.scorer import Scorer
 from gans.files import write_text
 from gans.places import free
+from gans.registry import label
 from reports import ROOT as REPORTS
 from reports.figures import save
 from reports.sheet import markdown
@@ -52,7 +53,7 @@ class Subject:
         """
         if images.test_labels is None:
             raise InputError(f"'{images.name}' has no classes to drop; name a data set with labels")
-        left = int((images.test_labels >= _first_kept_class(images, DROPPED[-1])).sum())
+        left = len(cls(images, most).kept(DROPPED[-1]))
         if left < FEWEST_DAMAGED:
             raise InputError(
                 f"'{images.name}' leaves {left} held-out images of few classes; {FEWEST_DAMAGED} are needed"
@@ -61,18 +62,25 @@ class Subject:
 
     def draw(self, images: Tensor, count: int) -> Tensor:
         """`count` of the images, always the same."""
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))
-        return images[order[:count]]
+        return images[torch.randperm(len(images), generator=rng())[:count]]
 
     @property
     def held_out(self) -> Tensor:
         return self.draw(self.data.test, self.n)
 
+    def kept(self, share: float) -> Tensor:
+        """The held-out images without this share of the classes."""
+        assert self.data.test_labels is not None  # `Subject.of` checked it
+        return self.data.test[self.data.test_labels >= round(share * len(self.data.classes))]
+
+
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(SEED)
+
 
 def _noise(subject: Subject, deviation: float) -> Tensor:
     images = subject.held_out
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(SEED))
-    return (images + deviation * noise).round().clamp(0, 255).to(torch.uint8)
+    return (images + deviation * torch.randn(images.shape, generator=rng())).round().clamp(0, 255).to(torch.uint8)
 
 
 def _blur(subject: Subject, sigma: float) -> Tensor:
@@ -81,8 +89,8 @@ def _blur(subject: Subject, sigma: float) -> Tensor:
 
 
 def _shift(subject: Subject, pixels: float) -> Tensor:
-    images, by = subject.held_out, int(pixels)
-    padded = torch.nn.functional.pad(images, (by, 0, 0, 0), mode="replicate")
+    images = subject.held_out
+    padded = torch.nn.functional.pad(images, (int(pixels), 0, 0, 0), mode="replicate")
     return padded[..., : images.shape[-1]].contiguous()
 
 
@@ -90,14 +98,8 @@ def _contrast(subject: Subject, share: float) -> Tensor:
     return (subject.held_out * share).round().to(torch.uint8)
 
 
-def _first_kept_class(images: ImageData, share: float) -> int:
-    return round(share * len(images.classes))
-
-
 def _drop(subject: Subject, share: float) -> Tensor:
-    labels = subject.data.test_labels
-    assert labels is not None  # `Subject.of` checked it
-    return subject.draw(subject.data.test[labels >= _first_kept_class(subject.data, share)], subject.n)
+    return subject.draw(subject.kept(share), subject.n)
 
 
 def _duplicate(subject: Subject, times: float) -> Tensor:
@@ -158,9 +160,8 @@ def draw(measured: pd.DataFrame, scorer: Scorer, subject: Subject) -> Figure:
     damages = [damage for damage in DAMAGES if damage.name in set(measured["damage"])]
     size = (2.1 * len(damages) + 0.8, 1.15 * len(metrics) + 1.1)
     figure = Figure(figsize=size, dpi=100, layout="constrained")
-    grid = figure.subplots(
-        1 + len(metrics), len(damages), squeeze=False, height_ratios=[0.55, *[1.0] * len(metrics)]
-    )
+    heights = [0.55, *[1.0] * len(metrics)]
+    grid = figure.subplots(1 + len(metrics), len(damages), squeeze=False, height_ratios=heights, sharey="row")
     for column, damage in enumerate(damages):
         _draw_examples(grid[0, column], damage, subject)
         own = measured[measured["damage"] == damage.name]
@@ -169,7 +170,6 @@ def draw(measured: pd.DataFrame, scorer: Scorer, subject: Subject) -> Figure:
         grid[-1, column].set_xlabel(damage.unit, fontsize=8)
         grid[-1, column].set_xticks(range(len(damage.levels)), [f"{level:g}" for level in damage.levels])
     for row, name in enumerate(metrics, start=1):
-        _share_scale(grid[row])
         metric = scorer.metrics[name]
         grid[row, 0].set_ylabel(f"{metric.name.replace('_', ' ')} {metric.best}", fontsize=8)
     return figure
@@ -190,15 +190,6 @@ def _draw_line(axes: Axes, own: pd.DataFrame) -> None:
     axes.set_xticks(range(len(own)), [""] * len(own))
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)
-
-
-def _share_scale(row: Sequence[Axes]) -> None:
-    """One vertical scale for a metric: the columns compare."""
-    limits = np.array([axes.get_ylim() for axes in row])
-    for column, axes in enumerate(row):
-        axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
-        if column:
-            axes.set_yticklabels([])
 
 
 def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, picture: str) -> str:
@@ -227,12 +218,10 @@ def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, picture: str)
 
 def _wide(own: pd.DataFrame) -> pd.DataFrame:
     """Metrics down, levels across."""
-    cells = own.assign(
-        level=[f"{level:g}" for level in own["level"]],
-        cell=[plus_minus(value, error) for value, error in zip(own["value"], own["error"], strict=True)],
-    )
-    wide = cells.pivot(index="metric", columns="level", values="cell")
-    return wide.loc[own["metric"].unique(), cells["level"].unique()].reset_index()
+    cells = own.assign(cell=list(map(plus_minus, own["value"], own["error"])))
+    wide = cells.pivot(index="metric", columns="level", values="cell").rename(columns="{:g}".format)
+    levels = [f"{level:g}" for level in own["level"].unique()]
+    return wide.loc[own["metric"].unique(), levels].reset_index()
 
 
 def write(name: str, device: torch.device, most: int = MOST_DAMAGED, root: Path = ROOT) -> Path:
@@ -241,7 +230,7 @@ def write(name: str, device: torch.device, most: int = MOST_DAMAGED, root: Path 
     subject = Subject.of(images, most)
     scorer = Scorer(images, fidelity.default_extractor(images), subject.n, device)
     measured = measure(scorer, subject)
-    path, picture = free(root, name, ".md", ".png")
+    path, picture = free(root, label(name), ".md", ".png")
     save(draw(measured, scorer, subject), picture)
     write_text(path, page(measured, scorer, subject, picture.name))
     return path

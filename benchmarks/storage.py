@@ -89,14 +89,12 @@ class Mirror:
     Attributes:
         there: what was known of files at the URL, by their paths, when they were fetched.
         here: likewise of files here, when they were last the same.
-        seen: paths of all files at the URL.
     """
 
     def __init__(self, url: str, root: Path) -> None:
         self.remote, self.root = Remote(url), root
         self.there: dict[str, str] = {}
         self.here: dict[str, tuple[int, int]] = {}
-        self.seen: set[str] = set()
         self.due = time.monotonic() + EVERY
         self.turn = threading.Lock()
 
@@ -124,7 +122,6 @@ class Mirror:
         """
         with self.turn:
             listed = self.remote.listed(below)
-            self.seen |= listed.keys()
             changed = {p: about for p, about in listed.items() if travels(p) and self.there.get(p) != repr(about)}
             events = {p: self.remote.read(p, changed[p]["size"]) for p in changed if posixpath.basename(p) == FILE}
             for path in changed.keys() - events.keys():
@@ -137,10 +134,6 @@ class Mirror:
     def keep(self, path: str, about: Mapping[str, Any], content: bytes) -> None:
         files.write_bytes(self.root / path, content)
         self.there[path], self.here[path] = repr(about), state(self.root / path)
-
-    def begun(self, folder: Path) -> bool:
-        """Whether a run has a checkpoint there."""
-        return f"{folder.relative_to(self.root).as_posix()}/{schema.CHECKPOINT}" in self.seen
 
     def push(self) -> None:
         """Bring what has changed here: first networks, then what events name, events, marks."""

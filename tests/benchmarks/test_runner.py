@@ -267,7 +267,7 @@ def test_scores_of_another_version_are_not_shown_and_made_again(finished, here, 
         ("--budget", "-1"): 'error: Invalid value "-1.0" for --budget. Must be >= ',
         ("--jobs", "abc"): 'error: Invalid value for --jobs: unable to convert "abc" into int',
         ("--jobs", "0"): 'error: Invalid value "0" for --jobs. Must be >= 1',
-        ("--runs", "/dev/null/x"): "error: cannot write to /dev/null/x",
+        ("--runs", "/dev/null/x"): "error: /dev/null/x: Not a directory",
     }.items(),
 )
 def test_bad_input_is_one_line_and_exit_code_2(here, flags, says):
@@ -335,8 +335,6 @@ def test_steps_are_recorded_as_graphs_but_for_workers_apart(tmp_path, monkeypatc
         machine = Machine("cpu", 1, tmp_path / f"{flag}{workers}", graph=graph, workers=workers)
         run = MatrixRun(read_matrix(str(path)), Selection(), machine, store)
         assert run.commands()["command"] == f"gans bench {path}{flag} --workers {workers}"
-        about = "GRAPH=1 is for one process; over Ray these models train without graphs: mdgan"
-        assert (about in run.remarks()) == (workers == "ray")
         place = Place("rules", "cpu", 1, graph=graph, workers=workers)
         opened = {p.cell.model: CellRun(p.cell, p.folder, place, lambda *_: None).open() for p in run.planned}
         assert {name for name, one in opened.items() if one.state().tags["gans.graph"] == "true"} == recorded

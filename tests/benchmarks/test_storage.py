@@ -12,7 +12,6 @@ import pytest
 
 from benchmarks import storage
 from benchmarks.storage import LEASE, Mirror, Remote, read_token, write_token
-from gans import schema
 from gans.errors import InputError
 from gans.runs.events import FILE
 from gans.runs.locks import LOCK, Holder, temporary_folder
@@ -116,14 +115,6 @@ def test_a_runner_of_another_machine_is_taken_for_dead_after_a_while(there, host
         return
     with Mirror.of_runner(there.as_uri(), writes=True):
         pass
-
-
-def test_which_cells_have_begun_is_read_from_the_listing(there):
-    fill(there / "m" / "a", checkpoint_pt="1")
-    with Mirror.of_runner(there.as_uri(), writes=False) as mirror:
-        assert mirror.begun(mirror.root / "m" / "a")
-        assert not mirror.begun(mirror.root / "m" / "b")
-        assert not (mirror.root / "m/a" / schema.CHECKPOINT).exists()
 
 
 @pytest.mark.parametrize("place", ["runs", "file://{}/there"])
