@@ -37,16 +37,15 @@ class Measurement:
                 raise unknown("model", model, SIZES)
         self.device = devices.resolve(command.device)
         graphs.wanted(command.graph, self.device)
-        self.threads = command.threads or devices.cores()
-        devices.prepare(self.device, self.threads)
+        devices.prepare(self.device, devices.cores())
         if command.precision:
             precision.require(command.precision, self.device)
         rounds, seconds = QUICK if command.quick else TURNS[self.device.type]
-        self.turns = command.rounds or rounds, command.seconds or seconds
+        self.turns = command.rounds or rounds, seconds
 
     def run(self) -> Page:
         about = machine(self.device, command_line("gans speed", self.command))
-        about["threads"], about["turns"] = str(self.threads), "{} of {:g} s".format(*self.turns)
+        about["turns"] = "{} of {:g} s".format(*self.turns)
         about["load before"] = f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores"
         page = Page("Speed of training", about)
         parts = {"steps": self.steps, "start-up": self.start_up, "scoring": self.scoring}
@@ -62,7 +61,7 @@ class Measurement:
 
     def timed(self, workload: Workload) -> pd.DataFrame:
         print(f"  {workload.name}", flush=True)
-        threads = 1 if workload.name.endswith("digits") else self.threads  # as in the matrix
+        threads = 1 if workload.name.endswith("digits") else devices.cores()  # as in the matrix
         timing = Timing(self.device, threads, *self.turns, self.command.graph)
         found = [timing.measure(workload.trained_in(kind)) for kind in self.precisions(workload)]
         facts = {"operations": operations(workload.update(self.device)), "default": workload.default(self.device)}

@@ -20,21 +20,12 @@ class Speed:
     rounds: Annotated[
         int | None, option("turns of each contender; if not given 5, on a GPU 3", least=1, most=10_000)
     ] = None
-    seconds: Annotated[
-        float | None,
-        option(
-            "length of a turn, at least one step; if not given 1, on a GPU 0.3",
-            above=0,
-            most=3_600,
-        ),
-    ] = None
     count: Annotated[int, option("images to score", least=LEAST, most=10**6)] = 2_000
     device: Device = "auto"
     precision: Annotated[
         Literal["float32", "tf32", "bf16"] | None,
         option("of start-up, on a GPU of steps too; if not given, the default; float32 leaves bf16 out"),
     ] = None
-    threads: Annotated[int | None, option("CPU threads; all cores if not given", least=1, most=1_024)] = None
     graph: Graph = None
     quick: Annotated[bool, option("dcgan's steps and start-up only, in under a minute")] = False
     outputs: Outputs = field(default_factory=places.outputs)

@@ -88,7 +88,6 @@ class Tutorial:
         )
         self.stream = self.batches()
         self.i = 0
-        self.losses: list[tuple[float, float]] = []
 
     def batches(self) -> Iterator[Tensor]:
         """Epoch after epoch; the loader's workers start anew in each, as in the tutorial."""
@@ -106,12 +105,11 @@ class Tutorial:
         loss = torch.stack([self.loss.g_loss(output) for output in outputs]).mean()
         loss.backward()
         self.adam_g.step()
-        after = outputs[0].sigmoid().mean().item()
         error, x, before = learned[0]
+        after, g_error = outputs[0].sigmoid().mean().item(), loss.item()
         if self.i % 50 == 0:
             means = f"D(x) {x:.4f} {before:.4f}/{after:.4f}"
-            print(f"[{self.i}] D {error:.4f} G {loss.item():.4f} {means}", file=self.log)
-        self.losses.append((error, loss.item()))
+            print(f"[{self.i}] D {error:.4f} G {g_error:.4f} {means}", file=self.log)
         self.i += 1
 
     def learn(self, n: int, real: Tensor, fake: Tensor) -> tuple[float, float, float]:

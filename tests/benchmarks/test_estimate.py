@@ -34,7 +34,7 @@ def test_what_is_left_is_the_sum_over_cells_by_cells_at_a_time(tiny, blobs, monk
     gans = [Cell("gan", tiny({"kimg": 10, "seed": seed}), "0" * 16, "fd_stub") for seed in (0, 1)]
     other = Cell("dcgan", tiny({"kimg": 10}), "1" * 16, "fd_stub")
     said = estimate.estimate([*gans, other], CPU, parallel=2)
-    assert said == "expected from some steps of each: 92 min of training, without scores; 3 MiB of disk"
+    assert said == "expected from some steps of each: 1 h 32 min of training, without scores; 3 MiB of disk"
 
 
 def test_a_dry_run_needs_no_weights(tmp_path, monkeypatch, capsys):
