@@ -32,17 +32,11 @@ HEADS = {
 
 @dataclass(frozen=True)
 class Classes:
-    """What is known of the classes of a board.
-
-    Attributes:
-        names: of the classes.
-        values: by the score's name, means over finished seeds: a row per model, best first, a column per class.
-        floors: likewise, a row per comparison of real images.
-    """
+    """What is known of the classes of a board: by the score's name, a column for each class."""
 
     names: list[str]
-    values: dict[str, pd.DataFrame]
-    floors: dict[str, pd.DataFrame]
+    values: dict[str, pd.DataFrame]  # means over finished seeds: a row per model, best first
+    floors: dict[str, pd.DataFrame]  # a row per comparison of real images
 
     @classmethod
     def of(cls, results: Results, board: Board) -> Classes:
@@ -63,7 +57,7 @@ class Classes:
 
 def _names(cells: pd.DataFrame) -> list[str]:
     """The classes that conditional cells name, at most so many as a page has room for."""
-    known = cells[schema.CLASSES].dropna() if schema.CLASSES in cells else pd.Series(dtype=object)
+    known = cells.get(schema.CLASSES, pd.Series(dtype=object)).dropna()
     return list(json.loads(known.iloc[0]))[:MOST] if len(known) else []
 
 
@@ -96,7 +90,12 @@ def picture(results: Results, board: Board) -> Picture | None:
     panels[0].invert_yaxis()
     panels[0].set_ylabel("wanted class")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    return Picture(figure, _alt(board, classes))
+    said = [
+        f"{model} {score} from {number(row.min())} ({row.idxmin()}) to {number(row.max())} ({row.idxmax()})"
+        for score, frame in classes.values.items()
+        for model, row in frame.iterrows()
+    ]
+    return Picture(figure, f"On {board.title}, class by class: {'; '.join(said)}.")
 
 
 def _panel(axes: Axes, score: str, frame: pd.DataFrame, floors: pd.DataFrame, looks: dict) -> None:
@@ -114,12 +113,3 @@ def _panel(axes: Axes, score: str, frame: pd.DataFrame, floors: pd.DataFrame, lo
     if metric is INTRA_FRECHET:
         axes.set_xscale("log")
         log_ticks(axes.xaxis)
-
-
-def _alt(board: Board, classes: Classes) -> str:
-    said = [
-        f"{model} {score} from {number(row.min())} ({row.idxmin()}) to {number(row.max())} ({row.idxmax()})"
-        for score, frame in classes.values.items()
-        for model, row in frame.iterrows()
-    ]
-    return f"On {board.title}, class by class: {'; '.join(said)}."

@@ -1,8 +1,4 @@
-"""Two matrices side by side.
-
-For whatever is claimed not to move scores, another precision, say: both matrices must have been run and tracked,
-and they must agree in models, data and scoring.
-"""
+"""Two tracked matrices side by side, which agree in models, data and scoring: has a setting moved scores?"""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from gans.errors import InputError
 from gans.files import file_name, write_text
 from gans.places import free
 from gans.runs.store import Source
-from reports.figures import COLOURS, Picture, dots, save
+from reports.figures import COLOURS, dots, save
 from reports.numbers import NOTHING, number
 from reports.report import environment
 from reports.results import CLOCK, Board, PlannedCell, Results, load
@@ -40,17 +36,11 @@ CODE = (schema.COMMIT, schema.DIRTY)
 
 @dataclass(frozen=True)
 class Pair:
-    """A model on a board, in both matrices.
+    """A model on a board, in both matrices."""
 
-    Attributes:
-        board: data set and metric.
-        model: its name.
-        cells: those of the one and of the other that are finished, with their tags, settings and metrics.
-    """
-
-    board: Board
+    board: Board  # data set and metric
     model: str
-    cells: tuple[pd.DataFrame, pd.DataFrame]
+    cells: tuple[pd.DataFrame, pd.DataFrame]  # the finished ones, with their tags, settings and metrics
 
     @property
     def scores(self) -> tuple[pd.Series, pd.Series]:
@@ -61,12 +51,6 @@ class Pair:
         """The other's scores over the one's."""
         one, other = self.scores
         return Difference.of(other, one)
-
-    @property
-    def acceleration(self) -> float:
-        """The one's training seconds divided by the other's."""
-        one, other = (cells[CLOCK].mean() for cells in self.cells)
-        return one / other
 
 
 def pairs(one: Results, other: Results) -> list[Pair]:
@@ -122,16 +106,16 @@ def table(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
     for pair in found:
         apart = pair.difference
         mark = "**" if apart.beyond else ""
-        one, other = (f"{Estimate.of(scores)}, n = {len(scores)}" for scores in pair.scores)
+        scores = [f"{Estimate.of(own)}, n = {len(own)}" for own in pair.scores]
+        seconds = [cells[CLOCK].mean() for cells in pair.cells]
         rows.append(
             {
                 "Model": escape(pair.model),
                 "Metric": f"`{pair.board.metric}`",
-                names[0]: one,
-                names[1]: other,
+                **dict(zip(names, scores, strict=True)),
                 "Ratio": f"{mark}{apart}{mark}",
                 "p": number(apart.p, 2),
-                "Training time": f"{pair.acceleration:.2f}",
+                "Training time": f"{seconds[0] / seconds[1]:.2f}",
             }
         )
     return pd.DataFrame(rows)
@@ -151,7 +135,7 @@ def unlike(found: Sequence[Pair], names: tuple[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["Trained with", *names])
 
 
-def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
+def draw(found: Sequence[Pair], names: tuple[str, str]) -> Figure:
     """Every seed's score as a dot, the mean and its interval as a bar, one panel per board."""
     boards = list(dict.fromkeys(pair.board for pair in found))
     most = max(sum(pair.board == board for pair in found) for board in boards)
@@ -167,28 +151,7 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Picture:
         axes.set_xlabel(f"{board.metric}, {board.title} (lower is better)")
         axes.legend(frameon=False, fontsize="small")
         axes.spines[["top", "right"]].set_visible(False)
-    return Picture(figure, f"Scores of every training seed, {names[0]} and {names[1]} above each other")
-
-
-def page(found: Sequence[Pair], names: tuple[str, str], picture: str, commands: Sequence[str]) -> str:
-    """The comparison in markdown; `commands` ran the matrices."""
-    return (
-        environment("reports")
-        .get_template("compare.md.j2")
-        .render(
-            one=names[0],
-            other=names[1],
-            table=markdown(table(found, names)),
-            apart=", ".join(f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond),
-            rows=len(found),
-            expected=f"{(1 - LEVEL) * len(found):.2g}",
-            ratio=over_models(found),
-            alt=draw(found, names).alt,
-            picture=quote(picture),
-            unlike=markdown(unlike(found, names)),
-            commands=commands,
-        )
-    )
+    return figure
 
 
 def write(store: Source, names: tuple[str, str], root: Path) -> Path:
@@ -200,6 +163,22 @@ def write(store: Source, names: tuple[str, str], root: Path) -> Path:
     sides = [load(store, file_name(name, "experiment", 200)) for name in names]
     found = pairs(*sides)
     path, picture = free(root, f"{names[0]}-and-{names[1]}", ".md", ".png")
-    save(draw(found, names).figure, picture)
-    write_text(path, page(found, names, picture.name, [side.plan.command for side in sides]))
+    save(draw(found, names), picture)
+    text = (
+        environment("reports")
+        .get_template("compare.md.j2")
+        .render(
+            one=names[0],
+            other=names[1],
+            table=markdown(table(found, names)),
+            apart=", ".join(f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond),
+            rows=len(found),
+            expected=f"{(1 - LEVEL) * len(found):.2g}",
+            ratio=over_models(found),
+            picture=quote(picture.name),
+            unlike=markdown(unlike(found, names)),
+            commands=[side.plan.command for side in sides],
+        )
+    )
+    write_text(path, text)
     return path

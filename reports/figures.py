@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 from gans import schema
 from gans.files import atomically
 from gans.pictures.figures import names_as_text
-from gans.pictures.film import LIMIT, Track, grids, save_film
+from gans.pictures.film import Track, grids, save_film
 from gans.pictures.grids import mosaic, tiles
 from gans.pictures.lettering import INK, PAPER, shortened
 from reports.numbers import images, number
@@ -48,7 +48,6 @@ BELIEFS = {schema.D_REAL: "D(x)", schema.D_FAKE: "D(G(z))"}
 # pixels of pictures of images: width of a panel, between panels, above them, left of them, height of letters
 PANEL, GAP, TITLE, LABEL, LETTERS = 400, 16, 34, 210, 16
 STRIPS = 20  # rows of images in the sample picture, of all models together
-FILM_LIMIT = LIMIT  # bytes of one film
 WHOLE = 640  # pixels: greatest width of a picture that a run has of itself
 
 
@@ -257,54 +256,13 @@ def front(means: pd.DataFrame, cost: str) -> list[str]:
     return [str(model) for model in ordered.index[ordered["score"] < before]]
 
 
-# --- all data sets together
-
-
-def profile(results: Results) -> Picture | None:
-    """The performance profile of Dolan and Moré (2002) over data sets; None with fewer than two.
-
-    For a model and a ratio r: on what share of the data sets is its mean score at most r times the best model's? A
-    model without a finished cell on a data set never reaches it there.
-    """
-    ratios = score_ratios(results, results.boards)
-    if ratios.shape[1] < 2:
-        return None
-    finite = ratios.to_numpy()[np.isfinite(ratios.to_numpy())]
-    end = max(1.1, float(finite.max()) * 1.1)
-    figure = Figure(figsize=(8, 4.2), layout="constrained", dpi=DPI)
-    axes = figure.subplots()
-    looks = styles(results.plan.models)
-    for model, own in ratios.iterrows():
-        reached = np.sort(own[np.isfinite(own)])
-        x, y = np.r_[1.0, reached, end], np.r_[0, np.arange(1, len(reached) + 1), len(reached)] / len(own)
-        axes.plot(x, y, **vars(looks[str(model)]), drawstyle="steps-post", ms=5, label=model)
-    axes.set(xscale="log", xlim=(1, end), ylim=(-0.03, 1.03), ylabel="share of data sets")
-    axes.set_xlabel("ratio to the best model's Fréchet distance, at most")
-    log_ticks(axes.xaxis)
-    axes.grid(alpha=0.3)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    best = ", ".join(f"{model} {share:.0%}" for model, share in (ratios <= 1).mean(axis=1).items())
-    alt = f"Performance profile over {ratios.shape[1]} data sets. Share of data sets where each is best: {best}."
-    return Picture(figure, alt)
-
-
-def score_ratios(results: Results, boards: Sequence[Board]) -> pd.DataFrame:
-    """Mean score over that of the best model: models x data sets; infinite without a finished cell."""
-    columns = {}
-    for board in boards:
-        means = {rank.model: rank.estimate.mean for rank in ranking(results, board) if rank.estimate.mean > 0}
-        if means:
-            columns[board] = {model: mean / min(means.values()) for model, mean in means.items()}
-    frame = pd.DataFrame(columns, index=results.plan.models, dtype=float)
-    return frame.fillna(math.inf)
-
-
 # --- losses
 
 
 def losses(results: Results, board: Board) -> Picture | None:
     """Losses and D(x), D(G(z)) of one seed per model, side by side; None if no loss was ever tracked."""
-    cells = {model: cell for model, cell in examples(results, board).items() if _has_losses(results, cell)}
+    tracked = set(results.curves.loc[results.curves["name"].str.startswith(schema.LOSSES), "identity"])
+    cells = {model: cell for model, cell in examples(results, board).items() if cell["identity"] in tracked}
     if not cells:
         return None
     columns = min(5, len(cells))
@@ -330,11 +288,6 @@ def losses(results: Results, board: Board) -> Picture | None:
     )
     alt = f"Losses, D(x) and D(G(z)) against images seen on {board.title}, one panel each for {', '.join(cells)}."
     return Picture(figure, alt)
-
-
-def _has_losses(results: Results, cell: pd.Series) -> bool:
-    own = results.curves[results.curves["identity"] == cell["identity"]]
-    return bool(own["name"].str.startswith(schema.LOSSES).any())
 
 
 def _loss_panels(pair: np.ndarray, curves: pd.DataFrame, first: bool) -> None:

@@ -78,16 +78,12 @@ def _scores(axes: Axes, standing: Standing) -> None:
     _rows(axes, standing)
     if all(rank.estimate.mean > 0 for rank in standing.ranks):
         axes.set_xscale("log")
-        _keep_means_in_sight(axes, standing)
+        # intervals of two seeds may span powers of ten: the axis ends a factor of three beyond the scores
+        scores = standing.cells.loc[standing.cells["score"] > 0, "score"]
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, scores.min() / 3), min(high, scores.max() * 3))
         log_ticks(axes.xaxis)
     axes.set_xlabel(f"{standing.board.metric} (lower is better)", fontsize=9.5)
-
-
-def _keep_means_in_sight(axes: Axes, standing: Standing) -> None:
-    """Intervals of two seeds may span powers of ten: the axis ends a factor of three beyond the scores."""
-    scores = standing.cells.loc[standing.cells["score"] > 0, "score"]
-    low, high = axes.get_xlim()
-    axes.set_xlim(max(low, scores.min() / 3), min(high, scores.max() * 3))
 
 
 def _times(axes: Axes, standing: Standing) -> None:

@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from gans import schema
 from gans.errors import printable
 from gans.files import write_text
+from gans.pictures import film as films
 from gans.pictures.decoration import decorating
 from gans.registry import label
 from gans.runs.store import Source
@@ -33,8 +32,7 @@ from reports import (
 )
 from reports.figures import Picture
 from reports.html import standalone
-from reports.results import Board, Plan, Results, load
-from reports.selection import left_out, selected_cells
+from reports.results import Board, Results, left_out, load, selected_cells
 from reports.sheet import FOLDER, Sheet
 from reports.standing import Standing, pair_table
 
@@ -50,7 +48,7 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "losses": figures.losses,
     "pareto": figures.pareto,
 }
-PROFILE, FILM = "profile.png", "training-{}.gif"
+FILM = "training-{}.gif"
 LIMIT = 5_000_000  # bytes of a report, its page included
 WORDS = 500_000  # of these, kept for the page
 FILMS = 2_000_000  # for all films together
@@ -73,16 +71,20 @@ def render(everything: Results, folder: Path) -> Path:
     results = selected_cells(everything)
     names = slugs(results.boards)
     parts = [part(results, board, folder, names[board]) for board in results.boards]
-    profile = illustrate(partial(figures.profile, results), folder / PROFILE)
-    pictures = [profile, *(one[kind] for one in parts for kind in (*RANKED, *PICTURES, "film"))]
+    pictures = [one[kind] for one in parts for kind in (*RANKED, *PICTURES, "film")]
     kept = [folder / one["file"] for one in pictures if one]
     figures.lighten(kept, LIMIT - WORDS)
-    for pattern in (PROFILE, FILM.format("*"), *(f"{kind}-*.png" for kind in (*RANKED, *PICTURES))):
+    for pattern in (FILM.format("*"), *(f"{kind}-*.png" for kind in (*RANKED, *PICTURES))):
         for old in set(folder.glob(pattern)) - set(kept):
             old.unlink()
     sheet = Sheet()
+    plan = everything.plan
     text = page(
-        results, parts, sheet, profile=profile, left_out=left_out(everything), whole=whole(everything.plan)
+        results,
+        parts,
+        sheet,
+        left_out=left_out(everything),
+        whole=plan.whole if plan.whole != plan.command else None,  # None: the newest invocation was that
     )
     write_text(folder / PAGE, text)
     sheet.write(folder)
@@ -104,11 +106,9 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
     drawing = {kind: partial(draw, standing) for kind, draw in RANKED.items()}
     drawing |= {kind: partial(draw, results, board) for kind, draw in PICTURES.items()}
     pictures = {kind: illustrate(draw, folder / f"{kind}-{slug}.png") for kind, draw in drawing.items()}
-    film = folder / FILM.format(slug)
-    limit = min(figures.FILM_LIMIT, FILMS // len(results.boards))
-    film_alt = None
+    film, film_alt = folder / FILM.format(slug), None
     with decorating(film):
-        film_alt = figures.film(results, board, film, limit)
+        film_alt = figures.film(results, board, film, min(films.LIMIT, FILMS // len(results.boards)))
     learned = tables.learned(results, board)
     return {
         "board": board,
@@ -121,7 +121,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "further": tables.further(results, board),
         "errors": tables.errors(results, board),
         "class_tables": by_class.tables(by_class.Classes.of(results, board)),
-        "more": {f"{n:,}": table for n in results.counts if not (table := scored_on(results, board, n)).empty},
+        "more": {f"{n:,}": tables.further(results.at(n), board, own=True) for n in results.counts},
         "time": tables.time(results, board),
         "further_cost": tables.further_cost(results, board),
         "traffic": mdgan.traffic(results, board),
@@ -134,14 +134,6 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "published": published.scores(results, board),
         **pictures,
     }
-
-
-def scored_on(results: Results, board: Board, count: int) -> pd.DataFrame:
-    """All metrics of a board on another number of images than the matrix's, its own metric among them."""
-    further, own = results.at(count), schema.score(board.metric)
-    cells = further.on(board)
-    first = {own: f"{board.metric} ↓"} if own in cells and cells[own].notna().any() else {}
-    return tables.scored(further, board, first | tables.metric_columns(cells, board))
 
 
 def illustrate(draw: Callable[[], Picture | None], path: Path) -> dict[str, str] | None:
@@ -195,8 +187,3 @@ def unscored(results: Results) -> list[str]:
         + tables.code(f"{results.plan.score} --extractors {key.extractor} --count {key.count}")
         for key, cells in results.unscored.items()
     ]
-
-
-def whole(plan: Plan) -> str | None:
-    """The command for all of the matrix; None if the newest invocation was that."""
-    return plan.whole if plan.whole != plan.command else None

@@ -43,17 +43,15 @@ def pairs(results: Results, board: Board) -> list[Pair]:
     equal networks, the weights to start from. Of fewer, pairing costs more degrees of freedom than it is worth.
     """
     scores = {model: own.set_index("seed")["score"] for model, own in by_model(results, board)}
-    found = [_pair(better, other, scores) for better, other in combinations(scores, 2)]
+    found = []
+    for better, other in combinations(scores, 2):
+        one, two = scores[better], scores[other]
+        same = len(one) >= ENOUGH and set(one.index) == set(two.index)
+        paired = same and bool((one > 0).all() and (two > 0).all())
+        difference = Difference.paired(one, two) if paired else Difference.of(one, two)
+        found.append(Pair(better, other, difference, paired, math.nan))
     adjusted = holm([pair.difference.p for pair in found])
     return [replace(pair, p=p) for pair, p in zip(found, adjusted, strict=True)]
-
-
-def _pair(better: str, other: str, scores: dict[str, pd.Series]) -> Pair:
-    one, two = scores[better], scores[other]
-    same = len(one) >= ENOUGH and set(one.index) == set(two.index)
-    paired = same and bool((one > 0).all() and (two > 0).all())
-    difference = Difference.paired(one, two) if paired else Difference.of(one, two)
-    return Pair(better, other, difference, paired, math.nan)
 
 
 def pair_table(found: Sequence[Pair]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ Pages of sweeps show them (`sweeps.pages`), and so does the page of a matrix tha
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -116,10 +117,7 @@ class Study(BaseModel):
     @property
     def proven(self) -> bool:
         """Whether the winner is better than the default beyond chance."""
-        if self.winner is None:
-            return False
-        lower = self.estimate(self.winner.label).mean < self.estimate(DEFAULT).mean
-        return lower and self.difference(self.winner).beyond
+        return self.winner is not None and self.difference(self.winner).high < 1
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,9 @@ def load(store: Source, experiment: str) -> Swept:
     for run in reversed(store.runs(experiment)):
         path = store.artifact(run, schema.SWEEP_RECORD) if run.data.tags.get(schema.KIND) == schema.SWEEP else None
         if path:
-            record, winners = read_record(path), tracked(store, experiment)
+            record, winners = read_record(path), None
+            with suppress(InputError):  # they are not retrained under this protocol
+                winners = results.load(store, experiment)
             names = [DEFAULT, *(trial.label for trial in record.finalists)]
             scores = {name: winners.of(name)["score"].tolist() for name in names} if winners else {}
             return Swept(Study(record=record, scores=scores), winners, store.artifact(run, schema.SWEEP_PLOTS))
@@ -174,14 +174,6 @@ def read_record(path: Path) -> Record:
         return Record.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise Damaged(f"cannot read {path}: {first_line(error)}; run the same `gans sweep` again") from None
-
-
-def tracked(store: Source, experiment: str) -> Results | None:
-    """The results of an experiment; None if it has none of this protocol."""
-    try:
-        return results.load(store, experiment)
-    except InputError:
-        return None
 
 
 # --- a matrix and the sweeps of its models

@@ -194,13 +194,12 @@ def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
     return {name: heading for name, heading in columns.items() if name in frame and frame[name].notna().any()}
 
 
-def further(results: Results, board: Board) -> pd.DataFrame:
-    """All other metrics of a board, models in the order of the main table, real images below."""
-    return scored(results, board, metric_columns(results.finished(board), board))
-
-
-def scored(results: Results, board: Board, columns: Mapping[str, str]) -> pd.DataFrame:
-    """These scores of a board under their headings, models in the order of the main table, real images below."""
+def further(results: Results, board: Board, own: bool = False) -> pd.DataFrame:
+    """All other metrics of a board, on request its own too, models as in the ranking, real images below."""
+    cells = results.finished(board)
+    columns = metric_columns(cells, board)
+    if own and schema.score(board.metric) in cells:
+        columns = {schema.score(board.metric): f"{board.metric} ↓"} | columns
     if not columns:
         return pd.DataFrame()
     rows = per_model(results, board, {head: partial(_estimate, name=name) for name, head in columns.items()})
@@ -306,14 +305,9 @@ def protocol(results: Results) -> pd.DataFrame:
     rows = [
         _protocol_row(results, board, metric)
         for board in results.boards
-        for metric in dict.fromkeys([board.metric, *_metrics(results, board)])
+        for metric in [board.metric, *(f.metric for f in results.plan.floors if f.dataset == board.dataset)]
     ]
     return pd.DataFrame(rows).drop_duplicates()
-
-
-def _metrics(results: Results, board: Board) -> list[str]:
-    """The distances that are tracked on the board's data set."""
-    return [floor.metric for floor in results.plan.floors if floor.dataset == board.dataset]
 
 
 def _protocol_row(results: Results, board: Board, metric: str) -> dict[str, str]:
@@ -340,15 +334,14 @@ def distinct(cells: pd.DataFrame, name: str) -> str:
 def holes(results: Results) -> pd.DataFrame:
     """The cells that have no score, those of one model that lack it for the same reason in one row."""
     missing = results.cells[~results.cells["counted"]]
+    alike = missing.groupby(["model", "dataset", "status", "reason"], sort=False)
     rows = [
         {
             "Cells": escape(f"{model}/{dataset}/{', '.join(map(str, own['seed']))}"),
             "Status": escape(status),
             "Reason": escape(reason),
         }
-        for (model, dataset, status, reason), own in missing.groupby(
-            ["model", "dataset", "status", "reason"], sort=False
-        )
+        for (model, dataset, status, reason), own in alike
     ]
     return pd.DataFrame(rows)
 
@@ -373,21 +366,22 @@ def settings(results: Results) -> pd.DataFrame:
 def environment(results: Results) -> pd.DataFrame:
     """Where the cells ran, and with which code; what differs between cells is listed with its number of cells."""
     cells = results.cells[results.cells["status"] != "not run"]
-    facts = {"Device": _spread(cells, schema.DEVICE), "Threads per cell": _spread(cells, schema.THREADS)}
-    if "precision" in cells:  # none in the first reports
-        facts["Precision"] = _spread(cells, "precision")
     if schema.COMMIT in cells:
-        dirty = cells[schema.DIRTY].eq("true") if schema.DIRTY in cells else False
-        commits = cells[schema.COMMIT].str[:10].where(~pd.Series(dirty, cells.index), lambda c: c + " + changes")
-        facts["Commit"] = _spread(cells.assign(commit=commits), "commit")
+        dirty = cells.get(schema.DIRTY, pd.Series("", cells.index)).eq("true")
+        cells = cells.assign(commit=cells[schema.COMMIT].str[:10] + dirty.map({True: " + changes", False: ""}))
     versions = sorted(name for name in map(str, cells.columns) if name.startswith(schema.VERSION))
-    facts |= {name.removeprefix(schema.VERSION): _spread(cells, name) for name in versions}
-    return pd.DataFrame({"": facts.keys(), "Value": facts.values()})
+    facts = {
+        "Device": schema.DEVICE,
+        "Threads per cell": schema.THREADS,
+        "Precision": "precision",
+        "Commit": "commit",
+    }
+    facts |= {name.removeprefix(schema.VERSION): name for name in versions}
+    return pd.DataFrame({"": facts.keys(), "Value": [_spread(cells, name) for name in facts.values()]})
 
 
 def _spread(cells: pd.DataFrame, name: str) -> str:
-    values = cells[name].dropna() if name in cells else pd.Series(dtype=str)
-    counts = values.value_counts().sort_index()
+    counts = cells[name].value_counts().sort_index() if name in cells else pd.Series(dtype=int)
     if len(counts) <= 1:
         return escape(next(iter(counts.index), NOTHING))
     return escape("; ".join(f"{value} ({number} of {len(cells)} cells)" for value, number in counts.items()))

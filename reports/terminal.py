@@ -5,8 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from reports.results import Board, Results
-from reports.selection import selected_cells
+from reports.results import Board, Results, selected_cells
 from reports.sheet import visible
 from reports.standing import Standing
 

@@ -22,7 +22,7 @@ from reports.sheet import Sheet
 from reports.studies import DEFAULT, Record, Study, Swept, Trial
 from reports.tables import escape
 from sweeps import ROOT, plots, winners
-from sweeps.toml import comment, lines
+from sweeps.toml import lines
 
 WINNERS, CANDIDATE, STUDY = "winners", "candidate.toml", "study.json"  # in the folder of a study's page
 
@@ -186,7 +186,8 @@ def preset(study: Study, winner: Trial) -> str:
         f"{study.estimate(DEFAULT)} (default); p = {number(difference.p, 2)}\n"
         f"it {difference.verdict}"
     )
-    return comment(header) + lines(winner.settings)
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    return comment + lines(winner.settings)
 
 
 # --- all studies

@@ -41,7 +41,11 @@ def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
         InputError: it does not exist, or does not ship.
     """
     source = source.parent if source.name == README else source
-    kind, *rest = within(source, root)
+    if not source.exists():
+        raise InputError(f"'{source}' does not exist; gans publish {root / REPORTS / 'digits'}, for one")
+    if not source.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{source} is not in {root}; {VARIABLE} names another folder of outputs")
+    kind, *rest = source.resolve().relative_to(root.resolve()).parts or ("",)
     if kind not in places or not rest:
         known = ", ".join(str(root / kind) for kind in places)
         raise InputError(f"{source} does not ship; name something in {known}")
@@ -55,15 +59,6 @@ def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
             text = relinked(old, new, root)
             write_text(new, concluded(text, rest[-1]) if kind == REPORTS else text)
     return target
-
-
-def within(source: Path, root: Path) -> tuple[str, ...]:
-    """The path of a part of the outputs below their folder."""
-    if not source.exists():
-        raise InputError(f"'{source}' does not exist; gans publish {root / REPORTS / 'digits'}, for one")
-    if not source.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{source} is not in {root}; {VARIABLE} names another folder of outputs")
-    return source.resolve().relative_to(root.resolve()).parts or ("",)
 
 
 def copies(source: Path, target: Path) -> list[tuple[Path, Path]]:

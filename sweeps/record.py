@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from gans import schema
-from gans.runs.run import Run
 from reports.studies import Failure, Record, Trial
 from sweeps import plots
 from sweeps.options import Request
-from sweeps.study import Sweep, Tally, counted, diverged, origin
+from sweeps.study import COUNTED, Sweep, Tally, origin
 
 TOP = 10  # trials in the table of the best
 DIED = "its worker died or ran out of time"
@@ -24,7 +20,7 @@ DIED = "its worker died or ran out of time"
 def record(study: Study, sweep: Sweep, request: Request, finalists: Sequence[FrozenTrial]) -> Record:
     """The record of a study that has all its trials."""
     trials = [t for t in study.get_trials(deepcopy=False) if not t.user_attrs.get("surplus")]
-    pruned = [t for t in trials if t.state == TrialState.PRUNED]
+    tally = Tally.of(study)
     finished = [t for t in trials if t.state == TrialState.COMPLETE]
     failed = [t for t in trials if t.state == TrialState.FAIL]
     return Record(
@@ -38,11 +34,11 @@ def record(study: Study, sweep: Sweep, request: Request, finalists: Sequence[Fro
         pruner=sweep.pruner,
         seed=sweep.seed,
         command=request.command(),
-        finished=len(finished),
-        pruned=len(pruned),
-        diverged=diverged(study),
+        finished=tally.finished,
+        pruned=tally.pruned,
+        diverged=tally.diverged,
         failures=[Failure(number=t.number, reason=t.user_attrs.get("reason") or DIED) for t in failed],
-        share=share([*finished, *pruned], sweep.base.budget),
+        share=share(study, sweep.base.budget),
         hours=sum((t.duration.total_seconds() for t in trials if t.duration), 0.0) / 3600,
         default={key: sweep.space.defaults[key] for key in sweep.space.parameters},
         finalists=[row(trial, sweep) for trial in finalists],
@@ -61,27 +57,19 @@ def row(trial: FrozenTrial, sweep: Sweep) -> Trial:
     )
 
 
-def share(trials: Sequence[FrozenTrial], budget: int) -> float:
-    """Images that these trials saw, as a share of what they would have seen if none had been pruned."""
+def share(study: Study, budget: int) -> float:
+    """Images that trials saw, as a share of what they would have seen if none had been pruned."""
+    trials = study.get_trials(deepcopy=False, states=COUNTED)
     seen = [budget if t.state == TrialState.COMPLETE else t.last_step or 0 for t in trials]
     return sum(seen) / (budget * len(seen)) if seen else math.nan
-
-
-def keep(run: Run, kept: Record, study: Study, sweep: Sweep) -> None:
-    """Write the record and the study's figures into the sweep's run."""
-    with tempfile.TemporaryDirectory() as folder:
-        plots.draw_all(study, sweep, Path(folder))
-        run.artifact(Path(folder), schema.SWEEP_PLOTS)
-    run.text(kept.model_dump_json(indent=1), schema.SWEEP_RECORD)
 
 
 def summary(study: Study) -> str:
     """How the search ended, in words."""
     tally = Tally.of(study)
     if tally.finished:
-        return f"{counted(study)} trials: {tally}"
-    lost = diverged(study)
+        return f"{tally.finished + tally.pruned} trials: {tally}"
     return (
-        f"no trial finished: of {tally.pruned}, the pruner stopped {tally.pruned - lost} and {lost} "
-        "diverged; narrow the learning rates (SPACE=FILE), raise TRIALS, or take PRUNER=none"
+        f"no trial finished: of {tally.pruned}, the pruner stopped {tally.pruned - tally.diverged} and "
+        f"{tally.diverged} diverged; narrow the learning rates (SPACE=FILE), raise TRIALS, or take PRUNER=none"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 import uuid
 from contextlib import ExitStack, closing
@@ -29,7 +30,7 @@ from gans.runs.stale import close_stale
 from gans.runs.store import Reader, Store, shown
 from reports import studies
 from reports.studies import Study
-from sweeps import ROOT, pages, record, winners
+from sweeps import ROOT, pages, plots, record, winners
 from sweeps.options import Request
 from sweeps.plan import plan, processes, tuned_bench, where
 from sweeps.progress import TrialScreen, display
@@ -45,16 +46,7 @@ class GaveUp(Exception):
 
 
 class SweepRun:
-    """One session of a sweep.
-
-    Args:
-        request: the study, and what becomes of its winners.
-        machine: where and how wide to run.
-        store: where it is tracked.
-
-    Raises:
-        InputError: on construction, before any trial, if something of the request cannot be had.
-    """
+    """One session of a sweep; its construction raises `InputError` if something of the request cannot be had."""
 
     def __init__(self, request: Request, machine: Machine, store: Store) -> None:
         self.request, self.machine, self.store = request, machine, store
@@ -177,7 +169,10 @@ class SweepRun:
         """Retrain the winners, then write the record, the preset and the pages."""
         finalists = winners.finalists(self.study, self.sweep, self.request.finalists)
         kept = record.record(self.study, self.sweep, self.request, finalists)
-        record.keep(self.parent, kept, self.study, self.sweep)
+        with tempfile.TemporaryDirectory() as figures:
+            plots.draw_all(self.study, self.sweep, Path(figures))
+            self.parent.artifact(Path(figures), schema.SWEEP_PLOTS)
+        self.parent.text(kept.model_dump_json(indent=1), schema.SWEEP_RECORD)
         code = self.retrain(finalists) if finalists else int(not kept.finished)
         store, root = Reader(self.store, self.machine.runs), self.machine.outputs / REPORTS / ROOT.name
         swept = studies.load(store, self.sweep.name)
@@ -199,12 +194,7 @@ class SweepRun:
         return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
 
     def write_preset(self, study: Study, candidate: Path) -> None:
-        """Write the winner's settings where PRESET=tuned finds them, if they beat the default beyond chance.
-
-        Args:
-            study: with its winners retrained.
-            candidate: the file of these settings in the folder of the study's page.
-        """
+        """Write the winner's settings, a candidate, where PRESET=tuned finds them if they beat the default."""
         if study.winner is None:
             print("no preset: no winner has a score from fresh seeds")
             return

@@ -46,29 +46,17 @@ JOB = "job"  # attribute of a trial: the runner's name for the job that works on
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is swept and how: all that a worker needs.
-
-    Attributes:
-        study: name of the study.
-        storage: the URL of a database.
-        default: the cell that trials depart from, with the trials' training seed.
-        space: what they may change.
-        trials: how many finish or are pruned, over all processes and sessions.
-        seed: of the sampler.
-        pruner: one of PRUNERS.
-        objectives: the first of OBJECTIVES, or both; both are minimised.
-        seconds: time limit of a trial.
-    """
+    """What is swept and how: all that a worker needs."""
 
     study: str
-    storage: str
-    default: Cell
+    storage: str  # the URL of a database
+    default: Cell  # that trials depart from, with the trials' training seed
     space: Space
-    trials: int
-    seed: int
+    trials: int  # how many finish or are pruned, over all processes and sessions
+    seed: int  # of the sampler
     pruner: str
-    objectives: tuple[str, ...]
-    seconds: float
+    objectives: tuple[str, ...]  # the score alone, or with the seconds; both are minimised
+    seconds: float  # time limit of a trial
 
     @property
     def name(self) -> str:
@@ -83,12 +71,6 @@ class Sweep:
     def curve(self) -> str:
         """The metric that trials are judged by during training, and in the end by its best value."""
         return schema.curve(self.default.metric)
-
-    @property
-    def metric_names(self) -> list[str]:
-        """The names of the objectives in Optuna's dashboard: `fd_digits`, `training seconds`."""
-        known = {"score": self.default.metric, "seconds": "training seconds"}
-        return [known[objective] for objective in self.objectives]
 
     def experiment(self, tables: Mapping[str, Any]) -> Experiment:
         """The default with a trial's tables laid over it."""
@@ -126,11 +108,11 @@ class Sweep:
         except DuplicatedStudyError:
             return self.join(storage)
         study.set_user_attr("sweep", self.identity())
-        study.set_metric_names(self.metric_names)
+        study.set_metric_names([self.default.metric, "training seconds"][: len(directions)])
         default = self.space.default()
         if default:
             study.enqueue_trial(default)
-        return self.open()
+        return self.open(storage)
 
     def join(self, storage: RDBStorage) -> Study:
         """The study that an earlier session or another process made."""
@@ -184,20 +166,15 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def sampler(seed: int, number: int) -> TPESampler:
-    """TPE for one trial, seeded by the sweep's seed and the trial's number.
-
-    No two trials share random numbers, whichever process draws them, and a study of one process draws the same
-    trials however often it is interrupted.
-    """
+    """TPE for one trial, seeded by the sweep's seed and its number: an interrupted study draws the same trials."""
     return TPESampler(seed=seeds.mix(seed, "trial", number) % 2**32)
 
 
 def make_pruner(sweep: Sweep) -> BasePruner:
     """The pruner by its name; two objectives have none.
 
-    Halving keeps the better half at two, four, eight, ... points of the score curve. The median pruner stops a
-    trial that is worse than half of the finished ones at the same point, from the second point on. The first point
-    is too early: it favours short half-lives of the weight average.
+    Halving keeps the better half at two, four, eight, ... points of the score curve; the median pruner begins at
+    the second point, too. The first is too early: it favours short half-lives of the weight average.
     """
     second = max(1, round(2 * sweep.base.budget / sweep.base.schedule.evaluations))
     if len(sweep.objectives) > 1 or sweep.pruner == "none":
@@ -221,18 +198,13 @@ def unclaimed(study: Study, trials: int) -> int:
     return max(0, trials - len(study.get_trials(deepcopy=False, states=taken)))
 
 
-def diverged(study: Study) -> int:
-    """Trials that diverged; they count as pruned."""
-    pruned = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
-    return sum(bool(trial.user_attrs.get("diverged")) for trial in pruned)
-
-
 @dataclass(frozen=True)
 class Tally:
     """The study in numbers, all its processes together."""
 
     finished: int
     pruned: int
+    diverged: int  # of the pruned
     failed: int
     running: int
     best: FrozenTrial | None
@@ -240,11 +212,16 @@ class Tally:
     @classmethod
     def of(cls, study: Study) -> Tally:
         trials = [t for t in study.get_trials(deepcopy=False) if not t.user_attrs.get("surplus")]
-        count = Counter(trial.state for trial in trials)
-        finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        best = min(finished, key=lambda trial: trial.values[0], default=None)
-        failed, running = count[TrialState.FAIL], count[TrialState.RUNNING]
-        return cls(len(finished), count[TrialState.PRUNED], failed, running, best)
+        finished = [t for t in trials if t.state == TrialState.COMPLETE]
+        count = Counter(t.state for t in trials)
+        return cls(
+            finished=len(finished),
+            pruned=count[TrialState.PRUNED],
+            diverged=sum(bool(t.user_attrs.get("diverged")) for t in trials),
+            failed=count[TrialState.FAIL],
+            running=count[TrialState.RUNNING],
+            best=min(finished, key=lambda t: t.values[0], default=None),
+        )
 
     def __str__(self) -> str:
         best = f"best {self.best.values[0]:.4g} (trial {origin(self.best)})" if self.best else "no score yet"

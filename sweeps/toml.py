@@ -36,8 +36,3 @@ def lines(table: Mapping[str, Any]) -> str:
 def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted keys as nested tables, the reverse of `gans.config.flatten`."""
     return tomllib.loads(lines(flat))
-
-
-def comment(text: str) -> str:
-    """Every line of the text as a comment."""
-    return "".join(f"# {line}".rstrip() + "\n" for line in text.splitlines())

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -17,7 +16,6 @@ from gans.compute import devices
 from gans.config import Resolved
 from gans.errors import Stopped
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
-from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell, resolve
 from gans.runs.execute import CellRun, Place, Tracker, reason
 from gans.runs.run import Run
@@ -25,7 +23,6 @@ from gans.training.loop import Outcome
 from gans.training.recorder import History
 from sweeps.study import JOB, Sweep, origin, sampler, surplus, unclaimed
 
-PICTURES = "sweep-artifacts"  # folder of Optuna's artifacts, in the folder of runs: one for all studies
 SURPLUS = Result("surplus")
 STATUSES = {TrialState.COMPLETE: schema.FINISHED, TrialState.PRUNED: schema.PRUNED}
 
@@ -63,11 +60,7 @@ def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str
         study.optimize(work, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
     except (ValueError, UpdateFinishedTrialError):  # after a minute without heartbeats, as of a suspended laptop
         return Result("surplus", "another process retried the trial")
-    return result(ended[0])
-
-
-def result(trial: FrozenTrial) -> Result:
-    """How a trial ended."""
+    (trial,) = ended
     if trial.user_attrs.get("surplus"):
         return SURPLUS
     return Result(STATUSES.get(trial.state, schema.FAILED), trial.user_attrs.get("reason", ""))
@@ -95,20 +88,13 @@ def objective(
 
 
 def train_trial(trial: Trial, report: Report, folder: Path, sweep: Sweep, place: Place) -> tuple[float, ...]:
-    """Train what the space suggests, under a run; returns the values of the objectives.
-
-    Raises:
-        Pruned: by the pruner.
-        TrialDiverged: training diverged.
-    """
+    """Train what the space suggests, under a run; returns the values of the objectives."""
     suggested = sweep.experiment(sweep.space.suggest(trial))
     cell = resolve(sweep.default.model, suggested, devices.resolve(place.device))
-    own = trial_folder(folder, origin(trial))
-    run = TrialRun(cell, own, place, report, trial, sweep)
+    run = TrialRun(cell, trial_folder(folder, origin(trial)), place, report, trial, sweep)
     outcome = run.execute()
     if outcome.status == schema.DIVERGED:
         raise TrialDiverged(f"diverged: {outcome.reason}")
-    attach(trial, own / schema.SAMPLES / schema.FINAL_GRID, folder.parent / PICTURES)
     return tuple(run.values[objective] for objective in sweep.objectives)
 
 
@@ -167,26 +153,13 @@ class TrialTracker(Tracker):
 
 
 def report_score(trial: Trial, sweep: Sweep, images: int, value: float) -> None:
-    """Report a point of the score curve to the study.
-
-    Raises:
-        Pruned: the pruner has seen enough.
-    """
+    """Report a point of the score curve to the study; raises `Pruned` if the pruner has seen enough."""
     # Optuna prunes by one objective only, and the score of untrained networks is none of the trial's
     if len(sweep.objectives) > 1 or not images:
         return
     trial.report(value, sweep.step(images))
     if images < sweep.base.budget and trial.should_prune():
         raise Pruned(f"by the pruner at {images / 1000:.3g} kimg")
-
-
-def attach(trial: Trial, picture: Path, folder: Path) -> None:
-    """Store a picture with the trial, for optuna-dashboard."""
-    if picture.is_file():
-        with decorating(picture):
-            folder.mkdir(parents=True, exist_ok=True)
-            store = FileSystemArtifactStore(folder)
-            upload_artifact(artifact_store=store, file_path=str(picture), study_or_trial=trial)
 
 
 # --- folders

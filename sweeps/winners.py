@@ -1,8 +1,6 @@
 """The winners of a search: the best trials and the default, retrained from fresh training seeds.
 
-A study's best score is too low: it is the best of many, on the seed of the search. So the best few trials and the
-default become the models of a matrix with fresh seeds, which the runner of `make bench` trains and scores on the
-report latents; Welch's t-test compares them.
+A study's best score is too low: it is the best of many, on the seed of the search.
 """
 
 from __future__ import annotations

@@ -24,8 +24,14 @@ class Recorded(Run):
 
     def write(self, kind: str, at: int | None = None, **fields: Any) -> None:
         super().write(kind, at, **fields)
-        if self.store and kind != "metrics":
+        if self.store and kind not in ("metrics", "params"):
             export(self.folder, self.store)
+
+    def finish(self, status: str, reason: str = "") -> None:
+        store, self.store = self.store, None  # one export for all that the end writes
+        super().finish(status, reason)
+        self.store = store
+        self.flush()
 
     def flush(self) -> None:
         if self.store:

@@ -11,32 +11,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from gans.fidelity.metric import scale_of
 from reports import numbers
 from reports.statistics import Difference, Estimate, holm
 
-
-@pytest.mark.parametrize(
-    ("value", "printed"),
-    [
-        (12.345, "12.3"),
-        (0.012345, "0.0123"),
-        (0.00045, "0.000450"),
-        (1234.5, "1,234"),
-        (12700, "12,700"),
-        (1234567.0, "1,234,567"),
-        (0.0, "0"),
-        (-0.00004, "-4.00 × 10⁻⁵"),
-        (1.2e30, "1.20 × 10³⁰"),
-        (math.nan, "—"),
-        (math.inf, "—"),
-    ],
-)
-def test_number(value: float, printed: str) -> None:
-    assert numbers.number(value) == printed
-
-
 PRINTED: dict[Callable[[Any], str], dict[Any, str]] = {
+    numbers.number: {
+        **{12.345: "12.3", 0.012345: "0.0123", 0.00045: "0.000450", 1234.5: "1,234", 12700: "12,700", 0.0: "0"},
+        **{1234567.0: "1,234,567", -0.00004: "-4.00 × 10⁻⁵", 1.2e30: "1.20 × 10³⁰", math.nan: "—", math.inf: "—"},
+    },
     numbers.images: {
         1_500_000: "1.5 million",
         3_000_100: "3 million",
@@ -96,18 +78,6 @@ def test_no_interval_leaves_where_its_score_can_lie() -> None:
         assert 0 <= share.low <= share.mean <= share.high <= 1
     assert Estimate.of(pd.Series([0.0, 0.5]), "share").low == 0  # no logit of 0: cut off
     assert Estimate.of(pd.Series([0.0, 0.5])).low == 0
-
-
-@pytest.mark.parametrize(
-    ("names", "scale"),
-    [
-        ("fd_digits fid isc density_digits", "ratio"),
-        ("fdinf_digits kd_digits kid a-stranger", "signed"),
-        ("precision_mnist memorisation_digits", "share"),
-    ],
-)
-def test_the_scale_of_a_score(names: str, scale: str) -> None:
-    assert {scale_of(name) for name in names.split()} == {scale}
 
 
 # --- differences

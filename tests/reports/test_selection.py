@@ -23,11 +23,11 @@ from sweeps import pages
 from tests.conftest import parsed
 from tests.recorded import recorded
 from tests.reports.test_report import cell, invoke, plan, start
+from tests.sweeps.test_pages import study
 
 SELECTIONS = (
     Selection(),
-    Selection(models=["gan", "dcgan"], seeds=[0, 5]),
-    Selection(budget=0.1, precision="bf16"),
+    Selection(models=["gan", "dcgan"], seeds=[0, 5], budget=0.1, precision="bf16"),
     Selection(datasets=["mnist", "folder:~/my cats.zip"], budget=0.5),
 )
 
@@ -121,31 +121,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
     cells = [cell(model, seed) for model in ("default", "trial-3") for seed in (2000, 2001)]
     invoke(store, plan(matrix=experiment, cells=cells), experiment)
     parent = recorded(store, experiment, "sweep", {"gans.kind": "sweep"})
-    trial = {"number": 3, "score": 5.9, "seconds": 20.0, "settings": {"batch": 64}}
-    record = {
-        "study": "gan-digits",
-        "model": "gan",
-        "dataset": "digits",
-        "metric": "fd_digits",
-        "budget": 1.0,
-        "kimg": 3000.1,
-        "objectives": ["score"],
-        "pruner": "halving",
-        "seed": 0,
-        "command": "make sweep MODEL=gan",
-        "finished": 4,
-        "pruned": 0,
-        "diverged": 0,
-        "failures": [],
-        "share": 1.0,
-        "hours": 0.1,
-        "default": {"batch": 32},
-        "finalists": [trial],
-        "top": [trial],
-        "importances": {"batch": 1.0},
-        "space": "",
-    }
-    parent.text(json.dumps(record), "sweep.json")
+    kept = study("gan-digits", []).record.model_copy(update={"kimg": 3000.1})
+    parent.text(kept.model_dump_json(), "sweep.json")
     parent.finish("finished")
     return store
 
