@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gans.errors import InputError
 from gans.runs import databases
+from gans.runs import store as stores
 from gans.runs.databases import OPTUNA, opened
 from gans.runs.store import Store
 from tests import free_port
@@ -38,12 +40,19 @@ def finish(processes: list[subprocess.Popen[str]]) -> None:
     assert [process.returncode for process in processes] == [0] * len(processes), output
 
 
-def test_a_database_is_made_by_one_and_what_the_dead_left_of_theirs_is_removed(tmp_path):
+def test_a_database_is_made_whole_and_what_a_killed_process_left_of_it_is_removed(
+    tmp_path, monkeypatch, making_stores
+):
+    def client(uri: str) -> SimpleNamespace:
+        Path(uri.removeprefix("sqlite:///")).write_text("whole")
+        return SimpleNamespace(search_experiments=lambda max_results: [])
+
+    monkeypatch.setattr(stores, "MlflowClient", client)
     for name in (".new.db.new", ".new.db.new-journal", ".new.db.lock"):
         (tmp_path / name).write_text("half a database")
-    (tmp_path / ".other").touch()
-    Store(f"sqlite:///{tmp_path}/new.db")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other", "new.db"]
+    making_stores(f"sqlite:///{tmp_path}/new.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["new.db"]
+    assert (tmp_path / "new.db").read_text() == "whole"
 
 
 def test_processes_that_collide_try_once_more(monkeypatch):
@@ -81,12 +90,12 @@ with Exporter(root, Store(sys.argv[1])):
 
 
 @pytest.mark.slow
-def test_eight_processes_write_to_one_new_file_and_nothing_is_lost(tmp_path):
+def test_four_processes_write_to_one_new_file_and_nothing_is_lost(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    finish([start(WRITER, uri, str(tmp_path / "runs" / str(n))) for n in range(8)])
+    finish([start(WRITER, uri, str(tmp_path / "runs" / str(n))) for n in range(4)])
     store = Store(uri)
     runs = store.runs("together")
-    assert sorted(run.info.run_name for run in runs) == [f"{n}.{i}" for n in range(8) for i in range(3)]
+    assert sorted(run.info.run_name for run in runs) == [f"{n}.{i}" for n in range(4) for i in range(3)]
     for run in runs:
         assert run.info.status == "FINISHED"
         assert store.history(run.info.run_id, "x") == [(i, i) for i in range(40)]
