@@ -283,7 +283,6 @@ def tags(cell: Cell) -> dict[str, str]:
         f"**{cell.model}** on **{e.dataset}** at {e.resolution}x{e.resolution}, training seed {e.seed}: "
         f"{e.networks.name} networks, {e.update.rule} updates, {e.loss.name} loss, "
         f"{e.kimg:g} kimg in batches of {e.batch}.\n\n"
-        "The x axis (step) is the number of real images the discriminators have seen. "
         f"`{schema.curve(cell.metric)}` is the score during training on {e.score.curve_images} images and picks "
         f"the checkpoint; `{schema.score(cell.metric)}` is the final score on {e.score.images} images from other "
         "latents. Lower is better."

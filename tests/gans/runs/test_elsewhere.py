@@ -28,32 +28,12 @@ CPU = torch.device("cpu")
 PARTS = '''
 from dataclasses import replace
 
-from pydantic import Field
-from torch import nn
-
-from gans.config import Count, NetworkConfig
 from gans.data.datasets import digits
 from gans.data.images import Split
-from gans.models import Model
+from gans.models.gan import GAN
 from gans.training.two_player import HINGE
 
-
-class Config(NetworkConfig):
-    depth: Count = Field(1, description="hidden layers")
-
-
-def generator(shape, config):
-    hidden = [layer for _ in range(config.depth) for layer in (nn.Linear(config.latent, config.latent), nn.ReLU())]
-    pixels = shape.channels * shape.side**2
-    last = nn.Unflatten(1, (shape.channels, shape.side, shape.side))
-    return nn.Sequential(*hidden, nn.Linear(config.latent, pixels), nn.Tanh(), last)
-
-
-def discriminator(shape, config):
-    return nn.Sequential(nn.Flatten(), nn.Linear(shape.channels * shape.side**2, 1), nn.Flatten(0))
-
-
-LINEAR = Model(Config, generator, discriminator, recipe={"networks": {"latent": 8}})
+LINEAR = replace(GAN, recipe={"networks": {"latent": 8}})
 LOSS = HINGE
 
 
@@ -68,8 +48,7 @@ seeds = [0]
 [defaults]
 kimg = 0.4
 batch = 20
-networks = { depth = 2 }
-optimizer = { lr_g = 3e-3, lr_d = 3e-3 }
+networks = { width = 16 }
 score = { extractors = ["digits"], images = 200, curve_images = 200 }
 schedule = { evaluations = 1, grids = 1, checkpoints = 1, logs = 1 }
 [models."parts_of_mine:LINEAR"]
@@ -106,8 +85,8 @@ def test_a_matrix_names_parts_of_any_file(parts):
     found = cell()
     assert found.name == "parts_of_mine:LINEAR/parts_of_mine:few/0"
     assert found.slug.startswith("parts-of-mine-LINEAR-parts-of-mine-few-0-")
-    own = {"name": "parts_of_mine:LINEAR", "latent": 8, "depth": 2}
-    assert found.experiment.networks.model_dump() == {**own, "conditional": False}
+    networks = found.experiment.networks.model_dump()
+    assert (networks["name"], networks["latent"], networks["width"]) == ("parts_of_mine:LINEAR", 8, 16)
     assert len(found.images.train) == 200
     assert resolve(found.model, found.experiment, CPU) == found
     assert read_matrix("mine.toml").experiment_name(1, ["parts_of_mine:few", "digits"]) == (
