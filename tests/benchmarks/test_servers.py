@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from gans.runs.store import Store
 from gans.schema import CHECKPOINT
-from tests import free_port
 from tests.benchmarks.test_runner import LONG, TINY, Bench
+from tests.chaos.site import Server, Site, signal_group
 from tests.conftest import until
 from tests.gans.runs.test_tables import Server as Database
 from tests.gans.runs.test_tables import postgresql  # noqa: F401  a fixture
@@ -26,49 +22,12 @@ from tests.gans.runs.test_tables import postgresql  # noqa: F401  a fixture
 pytestmark = pytest.mark.slow
 
 
-class Server:
-    """An `mlflow server` over a SQLite file, with all its processes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--backend-store-uri",
-            f"sqlite:///{self.folder}/s.db",
-        ]
-        command += ["--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1"]
-        command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        with (self.folder / "server.txt").open("ab") as said:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=said, stderr=said, start_new_session=True
-            )
-        until(self.answers, self.process.poll)
-
-    def answers(self) -> bool:
-        with suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5):
-            return True
-        return False
-
-    def signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
+    server = Server(Site(tmp_path, tmp_path / "data"))
     server.start()
     yield server
-    with suppress(ProcessLookupError):
-        server.signal(signal.SIGKILL)
-    server.process.wait()
+    server.kill()
 
 
 def bench_at(server: Server, folder: Path, text: str) -> Bench:
@@ -85,8 +44,7 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
     bench = bench_at(server, tmp_path, TINY)
     process = bench.start("--jobs", "1")
     wait_for(process, tmp_path / "runs", f"tiny/*/{CHECKPOINT}")
-    server.signal(signal.SIGKILL)
-    server.process.wait()
+    server.kill()
     output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output
     assert output.count("not in the tracking store yet: ") == 1
@@ -111,13 +69,13 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
         assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
         (folder,) = tmp_path.glob(f"runs/tiny/{run.info.run_name.replace('/', '-')}-*")
         lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-        told = [
+        written = [
             (line["step"], line["values"]["loss/generator"], line["time"])
             for line in lines
             if line["event"] == "metrics" and "loss/generator" in line["values"]
         ]
         points = store.client.get_metric_history(run.info.run_id, "loss/generator")
-        assert [(p.step, p.value, p.timestamp) for p in points] == told
+        assert [(p.step, p.value, p.timestamp) for p in points] == written
         assert store.artifact(run, "checkpoint/generator.safetensors")
     code, again = bench.run()
     assert code == 0, again
@@ -129,11 +87,11 @@ def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -
     process = bench.start("--jobs", "1", "--models", "gan")
     wait_for(process, tmp_path / "runs", f"tiny/gan*/{CHECKPOINT}")
     (folder,) = tmp_path.glob("runs/tiny/gan-*")
-    server.signal(signal.SIGSTOP)
+    signal_group(server.process, "STOP")
     stopped = time.time()
     until(lambda: '"end"' in (folder / "events.jsonl").read_text())  # the cell ends while nobody answers
     ended = time.time()
-    server.signal(signal.SIGCONT)
+    signal_group(server.process, "CONT")
     output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output
     assert "not in the tracking store" not in output

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # kinds of every twenty trials; the costly ones come late in the row
 KINDS = (
-    *("bench", "damage", "bench", "server", "bench", "bench", "sweep", "damage", "bench", "ui"),
+    *("bench", "damage", "bench", "server", "bench", "bench", "sweep", "damage", "bench", "bench"),
     *("bench", "damage", "bench", "bench", "server", "bench", "damage", "bench", "sweep", "bench"),
 )
 # moments, and the seconds after them within which a signal is sent
@@ -36,7 +36,7 @@ class Trial:
 
     Attributes:
         number: from 0.
-        kind: what is disturbed: bench, sweep, damage, server or ui.
+        kind: what is disturbed: bench, sweep, damage or server.
         moment: when: one of MOMENTS; for damage, between two runs.
         victim: which process, what happens to the server, or which sort of damage.
         signal: for a process; empty for a server and for damage.
@@ -69,8 +69,6 @@ def trial(seed: int, number: int) -> Trial:
             moment, victim, signal = "between runs", rng.choice(list(DAMAGES)), ""
         case "server":
             moment, victim, signal = rng.choice(("training", "checkpoint", "evaluation")), rng.choice(SERVER), ""
-        case "ui":
-            moment, victim, signal = "start-up", "runner", rng.choice(("KILL", "TERM", "INT"))
         case _ if victim == "runner":
             signal = rng.choice(("KILL", "TERM", "INT"))
     delay = rng.uniform(0, MOMENTS.get(moment, 0.0))

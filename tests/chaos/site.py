@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 
 from tests import free_port
-from tests.chaos.options import ROOT
 
+ROOT = Path(__file__).resolve().parents[2]
 MARK = "GANS_CHAOS"  # in the environment of all processes of a trial
 LOOK = 0.01  # seconds between looks for a moment
 PARTING = 20.0  # seconds that processes have to end once their command has
@@ -41,9 +41,9 @@ batch = [20, 40]
 networks.width = [4, 8]
 optimizer.lr_g = { low = 1e-4, high = 1e-2, log = true }
 """
-BENCH = ("tiny.toml", "--device", "cpu", "--jobs", "2")
+BENCH = ("gans", "bench", "tiny.toml", "--device", "cpu", "--jobs", "2")
 SWEEP = (
-    *("gan", "--space", "space.toml", "--budget", "0.005", "--trials", "2", "--pruner", "none"),
+    *("gans", "sweep", "gan", "--space", "space.toml", "--budget", "0.005", "--trials", "2", "--pruner", "none"),
     *("--finalists", "1", "--fresh", "1", "--device", "cpu", "--jobs", "2"),
 )
 # what is in the folder once a moment is reached
@@ -59,12 +59,9 @@ SIGNS = {
 class Site:
     """A working directory with a store and data of its own; `output.txt` has what commands of the code print."""
 
-    def __init__(self, folder: Path, data: Path, code: Path = ROOT) -> None:
-        self.folder, self.data, self.code = folder.absolute(), data.absolute(), code.absolute()
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder, self.data = folder.absolute(), data.absolute()
         self.uri = f"sqlite:///{self.folder}/mlflow.db"
-        old = (code / "benchmarks" / "__main__.py").exists()  # packages had commands of their own before `gans`
-        self.bench = (*(["benchmarks"] if old else ["gans", "bench"]), *BENCH)
-        self.sweep = (*(["sweeps"] if old else ["gans", "sweep"]), *SWEEP)
 
     def furnish(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +72,7 @@ class Site:
         """`python -m WORDS`, as the first of a process group."""
         own = {
             MARK: str(self.folder),
-            "PYTHONPATH": str(self.code),
+            "PYTHONPATH": str(ROOT),
             "MLFLOW_TRACKING_URI": uri or self.uri,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "GANS_DATA": str(self.data),

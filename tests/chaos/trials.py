@@ -15,11 +15,9 @@ from typing import Any
 import psutil
 
 from gans.errors import InputError
-from tests import free_port
 from tests.chaos import found
-from tests.chaos.options import ROOT
 from tests.chaos.plan import DAMAGES, Trial
-from tests.chaos.site import LOOK, SIGNS, Server, Site, ended, signal_group, victims
+from tests.chaos.site import BENCH, LOOK, SIGNS, SWEEP, Server, Site, ended, signal_group, victims
 
 STOPPED = 5.0  # seconds of a server that is stopped for a while
 
@@ -43,15 +41,14 @@ class Record:
 class Laboratory:
     """A folder with the results of undisturbed runs, in which trials run; all of it may be interrupted."""
 
-    def __init__(self, folder: Path, code: Path = ROOT) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.site = Site(folder / "work", folder / "data", code)
+        self.site = Site(folder / "work", folder / "data")
 
     def run(self, trial: Trial) -> Record:
-        """Try it."""
         since = time.monotonic()
-        expected = {} if trial.kind == "ui" else self.expected("sweep" if trial.kind == "sweep" else "bench")
-        disturb = {"damage": self.damage, "server": self.disturb_server, "ui": self.end_ui}
+        expected = self.expected("sweep" if trial.kind == "sweep" else "bench")
+        disturb = {"damage": self.damage, "server": self.disturb_server}
         result = disturb.get(trial.kind, self.kill)(trial)
         result["processes"] = result.get("processes", 0) + self.site.left_over()
         after = found.tracked(self.site.folder / "mlflow.db")
@@ -76,14 +73,10 @@ class Laboratory:
         file = self.folder / f"undisturbed-{kind}.json"
         if not file.exists():
             self.clear()
-            if ended(self.site.start(*self.words(kind))) != 0:
+            if ended(self.site.start(*words(kind))) != 0:
                 raise InputError(f"an undisturbed {kind} fails; {self.site.folder / 'output.txt'} says why")
-            self.keep(kind)
             file.write_text(json.dumps(found.tracked(self.site.folder / "mlflow.db").scores))
         return json.loads(file.read_text())
-
-    def words(self, kind: str) -> tuple[str, ...]:
-        return self.site.sweep if kind == "sweep" else self.site.bench
 
     def clear(self) -> None:
         """Begin with an empty site."""
@@ -91,30 +84,21 @@ class Laboratory:
         shutil.rmtree(self.site.folder, ignore_errors=True)
         self.site.furnish()
 
-    def keep(self, name: str) -> None:
-        """Keep a copy of the site for `restore`."""
-        part = self.folder / f"{name}.part"
-        for folder in (part, self.folder / name):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.site.folder, part)
-        part.replace(self.folder / name)
-
-    def restore(self, name: str) -> None:
-        """Begin with a site that was kept, in its old place."""
-        self.clear()
-        shutil.copytree(self.folder / name, self.site.folder, dirs_exist_ok=True)
-
     def interrupted(self) -> None:
-        """Begin with a matrix that was killed once it had written two checkpoints of a cell."""
-        if not (self.folder / "cut").exists():
-            self.clear()
-            process = self.site.start(*self.site.bench)
-            self.site.wait_for("runs/*/*/checkpoint.prev.pt", process)
-            signal_group(process, "KILL")
-            process.wait()
-            self.site.left_over()
-            self.keep("cut")
-        self.restore("cut")
+        """Begin with a matrix that was killed once it had written two checkpoints of a cell; it is kept."""
+        self.clear()
+        kept, part = self.folder / "cut", self.folder / "cut.part"
+        if kept.exists():
+            shutil.copytree(kept, self.site.folder, dirs_exist_ok=True)
+            return
+        process = self.site.start(*BENCH)
+        self.site.wait_for("runs/*/*/checkpoint.prev.pt", process)
+        signal_group(process, "KILL")
+        process.wait()
+        self.site.left_over()
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(self.site.folder, part)
+        part.replace(kept)
 
     # --- disturbances
 
@@ -128,12 +112,11 @@ class Laboratory:
     def kill(self, trial: Trial) -> dict[str, Any]:
         """Send a signal to a process of a command."""
         self.clear()
-        words = self.words(trial.kind)
-        process = self.site.start(*words)
+        process = self.site.start(*words(trial.kind))
         hit = send(trial, process) if self.site.wait_for(SIGNS[trial.moment], process) else ""
         first = ended(process)
         processes = self.site.left_over()
-        code, lost = self.again(*words)
+        code, lost = self.again(*words(trial.kind))
         return {"hit": hit, "codes": [first, code], "lost": lost, "processes": processes}
 
     def damage(self, trial: Trial) -> dict[str, Any]:
@@ -143,7 +126,7 @@ class Laboratory:
         some = sorted(path for path in files if path.stat().st_size)
         path = some[int(trial.draw * len(some))]
         path.write_bytes(DAMAGES[trial.victim](path.read_bytes()))
-        code, lost = self.again(*self.site.bench)
+        code, lost = self.again(*BENCH)
         return {"hit": str(path.relative_to(self.site.folder)), "codes": [None, code], "lost": lost}
 
     def disturb_server(self, trial: Trial) -> dict[str, Any]:
@@ -151,7 +134,7 @@ class Laboratory:
         self.clear()
         server = Server(self.site)
         server.start()
-        process = self.site.start(*self.site.bench, uri=server.uri)
+        process = self.site.start(*BENCH, uri=server.uri)
         hit = self.site.wait_for(SIGNS[trial.moment], process)
         time.sleep(trial.delay)
         signal_group(server.process, "KILL" if trial.victim == "killed" else "STOP")
@@ -163,17 +146,13 @@ class Laboratory:
             server.kill()
             server.start()
         signal_group(server.process, "CONT")
-        code, lost = self.again(*self.site.bench, uri=server.uri)
+        code, lost = self.again(*BENCH, uri=server.uri)
         server.kill()
         return {"hit": "server" * hit, "codes": [first, code], "lost": lost}
 
-    def end_ui(self, trial: Trial) -> dict[str, Any]:
-        """End the UI over a finished matrix."""
-        self.expected("bench")
-        self.restore("bench")
-        process = self.site.start("gans", "ui", "--port", str(free_port()))
-        hit = send(trial, process)
-        return {"hit": hit, "codes": [ended(process)]}
+
+def words(kind: str) -> tuple[str, ...]:
+    return SWEEP if kind == "sweep" else BENCH
 
 
 def send(trial: Trial, process: subprocess.Popen[bytes]) -> str:

@@ -31,7 +31,7 @@ from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
 from gans.training.updates import Context
 from tests import free_port
-from tests.conftest import discriminators, values
+from tests.conftest import discriminators, until, values
 
 ROOT = Path(__file__).parents[4]
 SHAPE = Shape(1, 16)
@@ -96,9 +96,9 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     killed with kill -9; the last one killed.
     """
     images = blobs(n=60).train
-    told: dict[int, str] = {}
+    lost: dict[int, str] = {}
     local = MDGAN(small(**MOVING), SHAPE, Context(images))
-    worker_factory = partial(cluster.RayTeam, lost=told.__setitem__)
+    worker_factory = partial(cluster.RayTeam, lost=lost.__setitem__)
     remote = MDGAN(small(**MOVING), SHAPE, Context(images, worker_factory=worker_factory))
     pids = remote.team.pids
     assert len({os.getpid(), *pids.values()}) == 4
@@ -126,8 +126,8 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     os.kill(pids[1], signal.SIGKILL)
     _, after = run(remote, 8, at)
     assert remote.team.alive == [0, 2]
-    assert told.keys() == {1}
-    assert f"process {pids[1]}" in told[1]
+    assert lost.keys() == {1}
+    assert f"process {pids[1]}" in lost[1]
     assert remote.metrics()["workers/alive"] == 2
     assert after == at + 8 * 8  # the iteration in which it died counts what the others saw
     assert remote.discriminator_size() == 2 * local.discriminator_size() / 3
@@ -137,7 +137,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
         os.kill(pids[n], signal.SIGKILL)
     with pytest.raises(WorkersLost, match="all 3 workers are lost by iteration 33"):
         run(remote, 2, after)
-    assert told.keys() == {0, 1, 2}
+    assert lost.keys() == {0, 1, 2}
 
 
 @needs_ray
@@ -357,32 +357,22 @@ def processes(name: str) -> set[int]:
 @needs_ray
 @pytest.mark.slow
 def test_a_matrix_over_ray_ends_where_it_ends_in_process(tmp_path) -> None:
-    (tmp_path / "tiny.toml").write_text(TINY)
-    before = processes("raylet")
-    code, output = python(tmp_path, "-m", "gans", "bench", "tiny.toml", "--workers", "ray")
-    assert code == 0, output
-    assert "WORKERS=ray is for mdgan updates; each cell of these models runs in one process: gan" in output
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    runs = {run.info.run_name: run for run in Store(uri).runs("tiny")}
-    spread, whole = runs["mdgan/digits/0"], runs["gan/digits/0"]
-    assert spread.data.tags["gans.workers"] == "ray"
-    assert whole.data.tags["gans.workers"] == "local"
-    assert Store(uri).artifact(spread, "shards.png")
+    before, metrics = processes("raylet"), []
+    for name, flags in (("over", ["--workers", "ray"]), ("within", ["--models", "mdgan"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "tiny.toml").write_text(TINY)
+        code, output = python(folder, "-m", "gans", "bench", "tiny.toml", *flags)
+        assert code == 0, output
+        remark = "WORKERS=ray is for mdgan updates; each cell of these models runs in one process: gan"
+        assert (remark in output) == (name == "over")
+        runs = {run.info.run_name: run for run in Store(f"sqlite:///{folder}/mlflow.db").runs("tiny")}
+        assert runs["mdgan/digits/0"].data.tags["gans.workers"] == ("ray" if name == "over" else "local")
+        metrics.append(runs["mdgan/digits/0"].data.metrics)
     assert processes("raylet") == before  # nothing is left behind
-    # the same cell: finished, and not trained again in process
-    code, output = python(tmp_path, "-m", "gans", "bench", "tiny.toml")
-    assert code == 0
-    assert "start" not in output
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "tiny.toml").write_text(TINY)
-    assert python(other, "-m", "gans", "bench", "tiny.toml", "--models", "mdgan")[0] == 0
-    (local,) = (
-        r for r in Store(f"sqlite:///{other}/mlflow.db").runs("tiny") if r.info.run_name == "mdgan/digits/0"
-    )
-    for name, value in local.data.metrics.items():
+    for name, value in metrics[1].items():
         if name.startswith(("score/", "traffic/", "loss/")):
-            assert spread.data.metrics[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
+            assert metrics[0][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
 KILLER = """
@@ -462,7 +452,9 @@ def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(tmp_pa
         stderr=subprocess.DEVNULL,
     )
     try:
-        wait_for_nodes(tmp_path, there)
+        # whether Ray sends a token is decided when it is imported, so each look is by a process of its own
+        ask = "import torch; from gans.training.mdgan import cluster; cluster.require(1, torch.device('cpu'))"
+        until(lambda: python(tmp_path, "-c", ask, **there)[0] == 0)
         (tmp_path / "tiny.toml").write_text(TINY)
         flags = ["--workers", "ray", "--models", "mdgan"]
         code, output = python(tmp_path, "-m", "gans", "bench", "tiny.toml", *flags, **there)
@@ -476,17 +468,3 @@ def test_an_existing_cluster_is_used_and_one_that_is_too_small_is_refused(tmp_pa
     finally:
         head.terminate()
         head.wait(timeout=60)
-
-
-def wait_for_nodes(folder: Path, there: dict[str, str]) -> None:
-    """Until the head is up, which takes seconds, or minutes on a busy machine.
-
-    Asked from a process of its own each time: whether Ray sends a token is decided when it is imported.
-    """
-    ask = "import torch; from gans.training.mdgan import cluster; cluster.require(1, torch.device('cpu'))"
-    for _ in range(30):
-        code, said = python(folder, "-c", ask, **there)
-        if code == 0:
-            return
-        time.sleep(3)
-    raise TimeoutError(said)
