@@ -115,19 +115,14 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     The data sets loaded last stay in memory: the second load of one costs nothing or, for a folder, a look
     at its files' sizes and times; if these have changed it is decoded again.
 
-    A folder's splits and classes are what `gans.data.layout.understand` says, which is logged, as are conversions
-    and what is left out. Transparent pixels are composited on black, EXIF orientation is applied, 16-bit grey is
-    scaled to 8; floats and other integers have no fixed range and count as broken.
+    A folder's splits and classes are what `gans.data.layout.understand` says; they are logged, as are conversions
+    and what is left out.
 
     Args:
         name: of the data set.
         root: where named data sets and the cache are; None: `data_root()`.
         resolution: a power of two from 16 up, the side in pixels; None: the smallest such number that holds the
             native images or, for a folder, its most common shorter side, but 128 at most.
-
-    Raises:
-        InputError: an unknown name, a bad resolution, files that are missing, unreadable or damaged, or that no
-            memory holds.
     """
     root = (data_root() if root is None else Path(root)).absolute()
     if resolution is not None:

@@ -51,9 +51,15 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     """The images of `name`, "folder:PATH", as squares; see `gans.data.datasets.load` for the rules and the errors.
 
     A folder whose files have not changed (names, sizes, times) comes from this process's memory, or else
-    from the cache in `root`/cache or the user's. `resolution` is in pixels and valid, or None.
+    from the cache in `root`/cache or the user's.
     """
-    path = _resolved(name)
+    given = expand(name.removeprefix(FOLDER))
+    if name == FOLDER:
+        raise InputError(f"'{name}' names no folder: write {FOLDER}PATH, a directory, .zip or .tar of images")
+    try:
+        path = given.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # not there, no permission, a loop of links, a null byte
+        raise InputError(f"{name!r} cannot be found ({last_line(error)}); check the path") from None
     try:
         return cached_folder(name, path, _fingerprint(path), root, resolution)
     except PermissionError as error:
@@ -61,19 +67,6 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     except UNREADABLE as error:
         reason = f"is no directory, .zip or .tar of images, or is damaged ({last_line(error)})"
         raise InputError(f"{name} {reason}; check it, or fetch it again") from None
-
-
-def _resolved(name: str) -> Path:
-    given = name.removeprefix(FOLDER)
-    if not given:
-        raise InputError(f"'{name}' names no folder: write {FOLDER}PATH, a directory, .zip or .tar of images")
-    path = expand(given)
-    try:
-        return path.resolve(strict=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{name}: {error.filename} does not exist; check the path") from None
-    except (OSError, RuntimeError, ValueError) as error:  # no permission, a loop of links, a null byte
-        raise InputError(f"{name!r} is no path that can be followed ({last_line(error)}); check it") from None
 
 
 @functools.lru_cache(maxsize=KEPT)
@@ -114,8 +107,7 @@ def _fingerprint(path: Path) -> tuple:
 def _decode_folder(name: str, title: str, path: Path, resolution: int | None) -> ImageData:
     """Two passes: over the headers, which decide on size and channels, then over the pixels.
 
-    A tar is streamed twice. The first pass adds about half to the time, once; a single pass would have to hold
-    every file in memory until the most common size is known.
+    A single pass would have to hold every file in memory until the most common size is known.
     """
     left: LeftOut = {}
     with warnings.catch_warnings():
@@ -132,9 +124,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         for file, (pixels, changes[file]) in _visit(path, decode, left, "decoding", place):
             images[place[file]] = pixels
     if len(changes) < 2:
-        raise InputError(
-            f"{name} has {len(changes)} sound images; add some: one to train and one to test are needed"
-        )
+        raise InputError(f"{name} has {len(changes)} sound images; one to train and one to test are needed")
     found = layout.understand(sorted(changes), _given_labels(path, left))
     used = (*found.train, *found.test)
     left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
@@ -179,9 +169,8 @@ def _visit(
             with Image.open(io.BytesIO(content), formats=formats()) as image:
                 found = look(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            raise InputError(
-                f"{path}: {file.name} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; remove or shrink it"
-            ) from None
+            limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
+            raise InputError(f"{path}: {file.name} has more than {limit}; remove or shrink it") from None
         except UnidentifiedImageError:
             left[file.name] = listing.UNKNOWN
         except Exception as error:  # Pillow answers damage with nearly any exception
@@ -260,9 +249,8 @@ def _common_channels(name: str, channels: list[int], left: LeftOut) -> int:
         raise InputError(f"{name} has no image that can be read{why}; known are {', '.join(formats())}")
     grey, colour = channels.count(1), channels.count(3)
     if grey and colour:
-        raise InputError(
-            f"{name} has {grey} grey and {colour} colour images; convert them to one kind or use two folders"
-        )
+        remedy = "convert them to one kind or use two folders"
+        raise InputError(f"{name} has {grey} grey and {colour} colour images; {remedy}")
     return channels[0]
 
 

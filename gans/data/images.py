@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
@@ -159,14 +160,13 @@ def check_memory(
     """Raises InputError unless memory holds images of this shape twice: once as decoded, once as split."""
     needed, free = 2 * math.prod(shape), psutil.virtual_memory().available
     if needed > free:
-        raise InputError(
-            f"{name}: {shape[0]:,} images of {shape[-1]} x {shape[-1]} need {needed / 1e9:.1f} GB of memory, "
-            f"{free / 1e9:.1f} GB are free; {remedy}"
-        )
+        images = f"{shape[0]:,} images of {shape[-1]} x {shape[-1]}"
+        short = f"need {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free"
+        raise InputError(f"{name}: {images} {short}; {remedy}")
 
 
 def smallest_resolution(side: int) -> int:
-    """The smallest resolution, in pixels, that holds `side` pixels."""
+    """The smallest resolution that holds `side` pixels."""
     return max(SMALLEST, 1 << (side - 1).bit_length())
 
 
@@ -177,9 +177,7 @@ def fit(image: Image.Image, resolution: int) -> Image.Image:
     (Lanczos, antialiased) and are cropped at the centre.
     """
     if max(image.size) <= resolution:
-        from torchvision.transforms.functional import center_crop  # a second to import, so only when used
-
-        return center_crop(image, [resolution, resolution])
+        return _padded(image, resolution)
     # crops before it resizes: a strip of 1 x 100,000 pixels never becomes a square's worth of them
     return ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
 
@@ -187,10 +185,14 @@ def fit(image: Image.Image, resolution: int) -> Image.Image:
 def fit_all(images: Tensor, resolution: int) -> Tensor:
     """`fit` for a batch uint8 (n, channels, height, width)."""
     if max(images.shape[-2:]) <= resolution:
-        from torchvision.transforms.functional import center_crop
-
-        return center_crop(images, [resolution, resolution])
+        return _padded(images, resolution)
     return _each_image(images, functools.partial(fit, resolution=resolution))
+
+
+def _padded(images: Any, resolution: int) -> Any:
+    from torchvision.transforms.functional import center_crop  # a second to import, so only when used
+
+    return center_crop(images, [resolution, resolution])
 
 
 def enlarge_all(images: Tensor, resolution: int) -> Tensor:

@@ -14,9 +14,9 @@ from gans.data.listing import decoded, some
 TRAIN = ("train", "training")
 TEST = ("test", "val", "valid", "validation", "testing", "eval", "evaluation", "dev")
 LABELS = "dataset.json"  # of StyleGAN's archives: their folders are numbers, the labels are in this file
-IMAGES = "images"  # of ImageNet's kind: train/CLASS/images
+IMAGES = ("images",)  # of ImageNet's kind: train/CLASS/images
 
-Paths = dict[str, str]  # by the file's name the path that a class is found by
+Split = dict[str, tuple[str, ...]]  # by the name of a file the folders above it
 
 
 class Layout(NamedTuple):
@@ -38,8 +38,11 @@ def understand(files: Sequence[str], given: Mapping[str, int] | None) -> Layout:
     place of folders.
     """
     leading = posixpath.commonpath([posixpath.dirname(file) for file in files])
-    paths = {file: file.removeprefix(leading).lstrip("/") for file in files}
-    train, test, how = _by_folder(paths) or _by_hash(paths)
+    folders = {file: tuple(file.removeprefix(leading).lstrip("/").split("/")[:-1]) for file in files}
+    splits, how = _by_folder(folders), "by folder"
+    if splits is None:
+        splits, how = _by_hash(folders), "by a hash of their names"
+    train, test = splits
     named = _by_parent(train, test) if given is None else given
     keys = sorted({named[file] for file in (*train, *test) if file in named})
     if len(keys) < 2 or not named.keys() >= train.keys():
@@ -52,42 +55,39 @@ def understand(files: Sequence[str], given: Mapping[str, int] | None) -> Layout:
     return Layout([*train], [*test], labels, classes, text)
 
 
-def _by_folder(paths: Paths) -> tuple[Paths, Paths, str] | None:
-    folders = {file: path.split("/")[:-1] for file, path in paths.items()}
+def _by_folder(folders: Split) -> tuple[Split, Split] | None:
     for depth in range(max(map(len, folders.values()))):
-        words = {file: "".join(above[depth : depth + 1]).lower() for file, above in folders.items()}
+        words = {file: above[depth].lower() if depth < len(above) else "" for file, above in folders.items()}
         there = {*words.values()}
         train, test = (next((word for word in split if word in there), None) for split in (TRAIN, TEST))
         if train and test and (depth == 0 or there <= {*TRAIN, *TEST}):
-            inside = {file: "/".join((*above[:depth], *above[depth + 1 :], "")) for file, above in folders.items()}
-            one, other = (
-                {file: inside[file] for file in paths if words[file] == split} for split in (train, test)
-            )
-            return one, other, "by folder"
+            inside = {file: above[:depth] + above[depth + 1 :] for file, above in folders.items()}
+            return _those(inside, words, train), _those(inside, words, test)
     return None
 
 
-def _by_hash(paths: Paths) -> tuple[Paths, Paths, str]:
+def _those(folders: Split, words: Mapping[str, str], word: str) -> Split:
+    return {file: above for file, above in folders.items() if words[file] == word}
+
+
+def _by_hash(folders: Split) -> tuple[Split, Split]:
     def rank(file: str) -> bytes:
-        return hashlib.sha256(paths[file].encode(errors="surrogateescape")).digest()
+        path = posixpath.join(*folders[file], posixpath.basename(file))
+        return hashlib.sha256(path.encode(errors="surrogateescape")).digest()
 
-    held_out = {*sorted(paths, key=rank)[: max(1, round(len(paths) / 10))]}
-    one, other = ({file: path for file, path in paths.items() if (file in held_out) == tests} for tests in (0, 1))
-    return one, other, "by a hash of their names"
+    held_out = sorted(folders, key=rank)[: max(1, round(len(folders) / 10))]
+    words = dict.fromkeys(folders, "train") | dict.fromkeys(held_out, "test")
+    return _those(folders, words, "train"), _those(folders, words, "test")
 
 
-def _by_parent(train: Paths, test: Paths) -> Paths:
-    """The folder of each image; none if one has none, but that of held-out images of ImageNet's kind."""
-    nested = all(posixpath.dirname(path).endswith(f"/{IMAGES}") for path in train.values())
-    parents = {}
-    for file, path in (train | test).items():
-        folder = posixpath.dirname(path)
-        if nested and posixpath.basename(folder) == IMAGES:
-            folder = posixpath.dirname(folder)
-        parents[file] = posixpath.basename(folder)
+def _by_parent(train: Split, test: Split) -> dict[str, str]:
+    """The folder of each image; none if one has none, but a held-out one of ImageNet's kind."""
+    nested = all(len(above) > 1 and above[-1:] == IMAGES for above in train.values())
+    both = train | test
     if nested:
-        return {file: name for file, name in parents.items() if name}
-    return {} if "" in parents.values() else parents
+        both = {file: above[:-1] if above[-1:] == IMAGES else above for file, above in both.items()}
+    named = {file: above[-1] for file, above in both.items() if above}
+    return named if nested or len(named) == len(both) else {}
 
 
 def read_labels(name: str, content: bytes) -> dict[str, int] | None:

@@ -50,9 +50,8 @@ class File(NamedTuple):
     name: str  # relative, parts joined by "/"; bytes that are not UTF-8 as by `surrogateescape`
     size: int  # bytes, as declared
     open: Callable[[], IO[bytes]]
-    regular: bool  # neither a link nor a pipe, device or socket
+    reason: str  # why it is left out; empty: it is not
     modified: int = 0  # nanoseconds
-    reason: str = ""  # why it is left out; empty: it is not
 
     def content(self) -> bytes:
         """No more than declared, whatever has been written to it since."""
@@ -73,14 +72,10 @@ def files(path: Path) -> Iterator[File]:
     seen: set[str] = set()
     for file in kind(path):
         name = _clean(file.name)
-        reasons = {
-            HIDDEN: any(map(_is_hidden, name.split("/"))),
-            IRREGULAR: not file.regular,
-            TWICE: name in seen,
-            TOO_LARGE: file.size > _largest(),
-        }
+        further = TWICE if name in seen else TOO_LARGE if file.size > _largest() else ""
+        reason = HIDDEN if any(map(_is_hidden, name.split("/"))) else file.reason or further
         seen.add(name)
-        yield file._replace(name=name, reason=next((reason for reason, holds in reasons.items() if holds), ""))
+        yield file._replace(name=name, reason=reason)
 
 
 def _clean(name: str) -> str:
@@ -101,9 +96,9 @@ def _directory(root: Path) -> Iterator[File]:
         for path in map(Path(folder).joinpath, subfolders + names):
             status = path.lstat()
             if not stat.S_ISDIR(status.st_mode):
-                regular = stat.S_ISREG(status.st_mode)
+                reason = "" if stat.S_ISREG(status.st_mode) else IRREGULAR
                 name, opened = path.relative_to(root).as_posix(), functools.partial(_open, path)
-                yield File(name, status.st_size, opened, regular, status.st_mtime_ns)
+                yield File(name, status.st_size, opened, reason, status.st_mtime_ns)
 
 
 def _open(path: Path) -> BinaryIO:
@@ -125,8 +120,8 @@ def _zip(path: Path) -> Iterator[File]:
                 continue
             if entry.flag_bits & ENCRYPTED:
                 raise InputError(f"{path} is encrypted; pack it again without a password")
-            regular = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG)
-            yield File(name, entry.file_size, functools.partial(archive.open, entry), regular)
+            reason = "" if stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG) else IRREGULAR
+            yield File(name, entry.file_size, functools.partial(archive.open, entry), reason)
 
 
 def _tar(path: Path) -> Iterator[File]:
@@ -142,7 +137,7 @@ def _tar(path: Path) -> Iterator[File]:
                     raise InputError(f"{path}: {entry.name} has {entry.size:,} bytes; remove it")
                 if not entry.isdir():  # links would go back in the stream
                     opened = functools.partial(archive.extractfile, entry)
-                    yield File(entry.name, entry.size, opened, entry.isfile())
+                    yield File(entry.name, entry.size, opened, "" if entry.isfile() else IRREGULAR)
         bounded.check_end()
 
 
@@ -174,8 +169,7 @@ def check_unpacked(path: Path, size: int) -> None:
     limit = max(UNPACKED, UNPACKED_TIMES * path.stat().st_size)
     if size > limit:
         raise InputError(
-            f"{path} unpacks to more than {limit:,} bytes, as no images do; if it should, unpack it and name its "
-            "folder"
+            f"{path} unpacks to more than {limit:,} bytes; if it should, unpack it and name its folder"
         )
 
 

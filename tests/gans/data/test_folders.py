@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import socket
 import struct
 import tarfile
@@ -22,9 +23,7 @@ from PIL import Image
 
 from gans.data import datasets, folders, listing
 from gans.data.images import ImageData
-from tests.gans.data.conftest import SHARED, refusal
-
-CIFAR10_JPEG = SHARED / "cifar10-jpeg.tar.xz"
+from tests.gans.data.conftest import refusal
 
 
 def write_images(folder: Path, names, mode="RGB", size=(20, 20), seed=0) -> Path:
@@ -145,26 +144,16 @@ def test_archives_equal_the_folder(tree, tmp_path, file, mode):
         assert torch.equal(getattr(archive, part), getattr(folder, part))
 
 
-def test_hidden_files_and_other_files_are_ignored(tree):
+def test_hidden_files_and_names_that_lead_out_are_left_out(tree, tmp_path):
     expected = load_folder(tree).hash
+    packed = zipped(tree, tmp_path / "t.zip")
+    with zipfile.ZipFile(packed, "a") as archive:
+        archive.write(tree / "a/0.png", "../../evil.png")
+    assert load_folder(packed).hash == expected
     for name in ("__MACOSX/a/1.png", "a/._1.png", ".DS_Store", ".hidden/1.png", "README.txt"):
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_bytes(b"junk")
     assert load_folder(tree).hash == expected
-
-
-def test_names_that_lead_out_of_the_archive_are_ignored(tree, tmp_path):
-    path = zipped(tree, tmp_path / "t.zip")
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.write(tree / "a/0.png", "../../evil.png")
-    assert load_folder(path).hash == load_folder(tree).hash
-    assert not list(tmp_path.parent.glob("evil.png"))
-
-
-def test_composed_and_decomposed_names_are_one_name(tmp_path):
-    composed = write_images(tmp_path / "c", [f"é{i}.png" for i in range(12)])
-    decomposed = write_images(tmp_path / "d", [f"e\u0301{i}.png" for i in range(12)])
-    assert load_folder(composed).hash == load_folder(decomposed).hash
 
 
 def test_hash_changes_with_one_pixel_and_with_one_label(tree):
@@ -223,17 +212,16 @@ def test_nothing_to_load(tmp_path, tree):
     assert "has no image" in refusal(f"folder:{zipped(empty, tmp_path / 'e.zip')}")
     assert "has no image" in refusal(f"folder:{tarred(empty, tmp_path / 'e.tar.xz')}")
     assert "1 sound images" in refusal(f"folder:{write_images(tmp_path / 'one', ['1.png'])}")
-    assert "does not exist" in refusal(f"folder:{tmp_path}/missing")
+    assert "No such file" in refusal(f"folder:{tmp_path}/missing")
     assert "no directory, .zip or .tar" in refusal(f"folder:{tree}/a/0.png")
 
 
 def test_no_permission(tree, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied", str(path))
+    def refuse(file):
+        raise PermissionError(13, "Permission denied", file.name)
 
-    monkeypatch.setattr(listing, "_open", refuse)  # not by chmod, which does not stop root
-    message = refusal(f"folder:{tree}")
-    assert "no permission to read" in message and ".png" in message
+    monkeypatch.setattr(listing.File, "content", refuse)  # not by chmod, which does not stop root
+    assert re.search(r"no permission to read ./\d.png", refusal(f"folder:{tree}"))
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
@@ -306,33 +294,23 @@ def test_grey_modes_keep_all_levels(mode, tmp_path):
     assert np.array_equal(load_folder(tmp_path).train[0, 0].numpy(), levels)
 
 
-def turned(image: Image.Image) -> Image.Image:
-    """An image whose camera was held on its left side."""
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    image.info["exif"] = exif.tobytes()
-    return image
-
-
 def test_orientation_is_applied(tmp_path):
-    lying = np.zeros((16, 16), np.uint8)
-    lying[0, 3] = 255  # row 0, column 3 -> row 3, last column
+    pixels, exif = np.zeros((16, 16), np.uint8), Image.Exif()
+    pixels[0, 3] = 255  # row 0, column 3 -> row 3, last column
+    exif[0x0112] = 6  # the camera was held on its left side
     for i in range(2):
-        image = turned(Image.fromarray(lying))
-        image.save(tmp_path / f"{i}.png", exif=image.info["exif"])
-    assert load_folder(tmp_path).train[0, 0].nonzero().tolist() == [[3, 15]]
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png", exif=exif)
+    loaded = load_folder(tmp_path)
+    assert loaded.train[0, 0].nonzero().tolist() == [[3, 15]]
+    assert loaded.remarks == ("converted: 2 turned as their EXIF says",)
 
 
 # The cache
 
 
-def cache_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*"))
-
-
 def test_second_load_decodes_nothing(tree, root, monkeypatch):
     first = load_folder(tree)
-    (file,) = cache_files(root / "cache")
+    (file,) = (root / "cache").iterdir()
     assert file.stat().st_mode & 0o777 == 0o644
     monkeypatch.setattr(folders, "_decode_folder", lambda *args: pytest.fail("decoded again"))
     second = load_afresh(tree)
@@ -344,27 +322,20 @@ def test_second_load_decodes_nothing(tree, root, monkeypatch):
 def test_cache_falls_back_to_the_user_then_to_none(tree, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     first = load_folder(tree, root=tmp_path / "file")
-    assert len(cache_files(tmp_path / "user-cache/gans")) == 1
+    assert len(list((tmp_path / "user-cache/gans").iterdir())) == 1
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert load_afresh(tree, root=tmp_path / "file").hash == first.hash
-
-
-def touch(file: Path) -> None:
-    status = file.stat()
-    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
 
 
 def test_memory_and_cache_follow_the_files_and_the_resolution(tree, root):
     first = load_folder(tree)
     assert load_folder(tree, resolution=64) is not first
-    assert len(cache_files(root / "cache")) == 2
-    for file in cache_files(root / "cache"):
-        file.unlink()
+    assert len(list((root / "cache").iterdir())) == 2
     assert load_folder(tree) is first
     image = tree / "a/1.png"
     another = image.with_name("another.png")
     changes = {
-        "touched": lambda: touch(image),
+        "touched": lambda: os.utime(image, (1, 1)),
         "added": lambda: another.write_bytes(image.read_bytes()),
         "renamed": lambda: another.rename(image.with_name("renamed.png")),
         "removed": image.unlink,
@@ -393,39 +364,30 @@ def test_an_archive_that_unpacks_to_more_than_images_do_is_refused(tmp_path, mon
     """Small files, each within its limit, of zeros: a few kilobytes that have no end."""
     monkeypatch.setattr(listing, "UNPACKED", 2**22)
     monkeypatch.setattr(listing, "UNPACKED_TIMES", 10)
-    for name, many in (("small", 3), ("large", 9)):
-        (tmp_path / name).mkdir()
-        for n in range(many):
-            (tmp_path / name / f"{n}.bin").write_bytes(bytes(2**19))
-        for side in (8, 9):
-            Image.new("L", (side, side)).save(tmp_path / name / f"{side}.png")
-        packed = tmp_path / f"{name}.{suffix}"
+    tree, packed = write_images(tmp_path / "x", ["0.png", "1.png"]), tmp_path / f"x.{suffix}"
+
+    def pack() -> None:
         if suffix == "zip":
-            zipped(tmp_path / name, packed, compression=zipfile.ZIP_DEFLATED)
+            zipped(tree, packed, compression=zipfile.ZIP_DEFLATED)
         else:
-            tarred(tmp_path / name, packed, mode="w:bz2")
-    assert len(load_folder(tmp_path / f"small.{suffix}").train) == 1
-    assert "unpacks to more than 4,194,304 bytes" in refusal(f"folder:{tmp_path}/large.{suffix}")
+            tarred(tree, packed, mode="w:bz2")
+
+    pack()
+    assert len(load_folder(packed).train) == 1
+    for n in range(9):
+        (tree / f"{n}.bin").write_bytes(bytes(2**19))
+    pack()
+    assert "unpacks to more than 4,194,304 bytes" in refusal(f"folder:{packed}")
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar"])
-def test_an_archive_made_on_windows_keeps_splits_and_labels(tmp_path, kind):
-    path = tmp_path / "ds"
-    for part, n in (("train", 6), ("test", 2)):
-        write_images(path / part, [f"{kind}/{i:03}.png" for kind in "ab" for i in range(n)], seed=n)
-    names = {file: "ds\\" + file.relative_to(path).as_posix().replace("/", "\\") for file in path.rglob("*.png")}
-    packed = tmp_path / f"windows.{kind}"
-    if kind == "zip":
-        with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr("ds\\train\\", b"")
-            for file, name in names.items():
-                archive.writestr(name, file.read_bytes())
-    else:
-        with tarfile.open(packed, "w") as archive:
-            for file, name in names.items():
-                archive.add(file, name)
-    loaded = load_folder(packed)
-    assert (len(loaded.train), len(loaded.test), loaded.classes, loaded.remarks) == (12, 4, ("a", "b"), ())
+def test_an_archive_made_on_windows_keeps_splits_and_labels(tmp_path):
+    path = write_images(tmp_path / "ds", [f"{split}/{kind}/1.png" for split in ("train", "test") for kind in "ab"])
+    with zipfile.ZipFile(tmp_path / "windows.zip", "w") as archive:
+        archive.writestr("ds\\train\\", b"")
+        for file in path.rglob("*.png"):
+            archive.writestr("ds\\" + str(file.relative_to(path)).replace("/", "\\"), file.read_bytes())
+    loaded = load_folder(tmp_path / "windows.zip")
+    assert (len(loaded.train), len(loaded.test), loaded.classes, loaded.remarks) == (2, 2, ("a", "b"), ())
     assert loaded.hash == load_folder(path).hash
 
 
@@ -510,19 +472,3 @@ def test_pixels_without_a_range_are_left_out_with_a_remark(tmp_path):
         "has no image that can be read: 1 broken, 32-bit integers have no fixed range; store 8 bits, or 16" in said
     )
     assert "1 broken, float pixels have no fixed range; store 8 bits (float32.tiff); known are JPEG" in said
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not CIFAR10_JPEG.is_file(), reason="no CIFAR-10 archive")
-def test_cifar10_archive():
-    loaded = load_folder(CIFAR10_JPEG)
-    assert loaded.title == "cifar10-jpeg" and not loaded.remarks
-    assert (loaded.train.shape, loaded.test.shape) == ((50_000, 3, 32, 32), (10_000, 3, 32, 32))
-    assert torch.bincount(loaded.train_labels).tolist() == [5_000] * 10
-    assert torch.bincount(loaded.test_labels).tolist() == [1_000] * 10
-    assert loaded.classes == (
-        *("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    )
-    # the means of CIFAR-10's train split, as published everywhere, to within what JPEG moves
-    means = loaded.train.double().mean((0, 2, 3)) / 255
-    assert torch.allclose(means, torch.tensor([0.4914, 0.4822, 0.4465]).double(), atol=2e-3)

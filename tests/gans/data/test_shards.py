@@ -1,12 +1,12 @@
 import dataclasses
-import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from gans.config import FLGANConfig, MDGANConfig, ShardedConfig
+from gans.config import MDGANConfig
 from gans.data import datasets
 from gans.data.shards import by_class, deal, dirichlet, histogram
 from gans.errors import InputError
@@ -75,20 +75,6 @@ def test_dirichlet_shards_are_even_in_size_and_the_more_skewed_the_smaller_alpha
     assert found[-1] < 0.12  # i.i.d. draws of 150 from 10 classes
 
 
-def test_the_mixes_are_dirichlet() -> None:
-    """E |q|^2 = (alpha sum p^2 + 1) / (alpha + 1): with 10 even classes and alpha = 1, 0.55."""
-    labels = torch.arange(10).repeat(4000)
-    # few of the images are drawn from the end of a class, so a worker's mix is its q
-    found = torch.cat([first_mix(labels, seed) for seed in range(20)])
-    assert found.square().sum(dim=1).mean().item() == pytest.approx(0.55, abs=0.05)
-
-
-def first_mix(labels: Tensor, seed: int) -> Tensor:
-    """The classes of the first 100 images that each of 10 workers takes, as shares."""
-    parts = [part[:100] for part in dirichlet(labels[:4000], 10, 1.0, seed)]
-    return histogram(parts, labels, 10).double() / 100
-
-
 # refusals
 
 
@@ -120,20 +106,9 @@ def test_the_smallest_class_counts_where_shards_are_classes(tiny, blobs) -> None
         check_fit(made, images)
 
 
-# the picture
-
-
-@pytest.mark.parametrize(
-    "config", [update(5, "classes"), FLGANConfig(rule="fl-gan", workers=3, shards="dirichlet")]
-)
-def test_the_picture_shows_how_many_images_of_each_class_each_worker_holds(
-    config: ShardedConfig, tmp_path
-) -> None:
-    digits = datasets.load("digits")
-    assert draw_shards(config, digits, 0, tmp_path / "shards.png")
+def test_the_picture_shows_how_many_images_of_each_class_each_worker_holds(tmp_path) -> None:
+    assert draw_shards(update(5, "classes"), datasets.load("digits"), 0, tmp_path / "shards.png")
     with Image.open(tmp_path / "shards.png") as picture:
-        shades = torch.frombuffer(bytearray(picture.convert("L").tobytes()), dtype=torch.uint8)
-        assert picture.width > picture.height
-    # empty cells are white, the fullest black
-    assert (shades == 255).float().mean() > 0.3
-    assert math.isclose(float(shades.min()), 0, abs_tol=5)
+        shades = np.asarray(picture.convert("L"))
+    assert (shades == 255).mean() > 0.3  # empty cells are white
+    assert shades.min() <= 5  # the fullest is black

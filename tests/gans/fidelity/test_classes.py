@@ -130,16 +130,6 @@ def test_labels_add_metrics_and_leave_the_others_as_they_are(digits, short):
     assert wrong["agreement_digits"] < 0.02
 
 
-def test_the_floor_of_labelled_images_has_what_labels_add(digits, short):
-    scorer = Scorer(digits, "digits", 1000, CPU)
-    plain, labelled = scorer.noise_floor(), scorer.noise_floor(labelled=True)
-    for name, row in plain.items():
-        assert {key: labelled[name][key] for key in row} == row
-        assert set(NAMES) <= set(labelled[name])
-        assert labelled[name]["agreement_digits"] > 0.99
-        assert {within("intra_fd_digits", c) for c in range(10)} <= set(labelled[name])
-
-
 def test_what_needs_the_data_s_classes_is_not_had_of_other_ones():
     own, other = require("digits"), Extractor(name=INCEPTION, hash="0" * 64, network=torch.nn.Identity)
     assert list(own.metrics(classes=own.labels))[-3:] == NAMES

@@ -252,15 +252,6 @@ def test_clip_scores_equal_torch_fidelitys(channels, files, monkeypatch):
     assert not any(name.startswith(("is_", "class_distance")) for name in scores)  # no logits
 
 
-def test_a_scorer_takes_dinov2(files, monkeypatch):
-    monkeypatch.setenv("GANS_DINOV2", str(files["dinov2"]))
-    data = images(1)
-    scorer = Scorer(data, "dinov2", N, CPU)
-    assert scorer.metric == "fd_unpublished_dinov2"
-    assert scorer.distance(data.train) == pytest.approx(0, abs=1e-3)
-    assert scorer.distance(data.test) > 1
-
-
 # --- files of weights
 
 
@@ -284,16 +275,6 @@ def test_only_the_published_file_has_the_name(name, files, monkeypatch, caplog):
     assert require(name).prefix == weights.distance
     assert caplog.text == ""
     assert published(name).hash == other.hash
-
-
-def test_names_of_metrics_by_published_weights():
-    shares = ("precision", "recall", "density", "coverage", "memorisation")  # and no class distance
-    assert list(published("inception").metrics()) == [
-        *("fid", "fidinf", "kid", "isc"),
-        *(f"{one}_inception" for one in shares),
-    ]
-    for name in ("dinov2", "clip"):  # no logits
-        assert list(published(name).metrics()) == [f"{one}_{name}" for one in ("fd", "fdinf", "kd", *shares)]
 
 
 def test_addresses_and_hashes_are_torch_fidelitys():

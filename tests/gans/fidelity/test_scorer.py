@@ -174,18 +174,6 @@ def test_dropped_classes_are_the_class_distance(digits, scorer):
     assert torch.allclose(found.classes.float(), torch.stack([shares, real]), atol=0.01)
 
 
-def test_nearest_images_of_copies_are_the_originals(digits, scorer):
-    assert scorer.nearest(digits.train[7:12], 3)[:, 0].tolist() == [7, 8, 9, 10, 11]
-
-
-def test_the_reference_cache_is_used_and_distinguishes_data_sets(digits, scorer, monkeypatch):
-    other = replace(digits, train=digits.train[:700], hash="another")
-    assert len(Scorer(other, "digits", N, CPU)._real) == 700
-    monkeypatch.setattr(Scorer, "_extract", lambda *_: pytest.fail("the features lie on disk"))
-    assert len(Scorer(digits, "digits", N, CPU)._real) == 1438
-    assert len(Scorer(other, "digits", N, CPU)._real) == 700
-
-
 def test_a_cache_that_cannot_be_written_costs_no_run(digits, tmp_path, monkeypatch):
     (tmp_path / "data").write_text("a file where a folder should be")
     monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))

@@ -10,7 +10,6 @@ from gans.config import experiment
 from gans.errors import InputError
 from gans.models import shape_of
 from gans.models.inputs import GeneratorInput, Labels, Prior, shares
-from gans.models.layers import Shape
 from tests.conftest import networks
 
 PRIOR = Prior(3, ("cat", "dog", "owl"), (0.5, 0.0, 0.5))
@@ -78,11 +77,6 @@ def test_one_class_is_drawn_by_name_or_number() -> None:
     for prior, wanted, says in ((PRIOR, "bird", "bird"), (PRIOR, 3, "class 3"), (Prior(3), "owl", "no classes")):
         with pytest.raises(InputError, match=says):
             prior.of_class(z, wanted)
-
-
-def test_networks_are_built_for_the_classes_of_the_data(blobs) -> None:
-    assert shape_of(blobs(classes=3), networks(conditional=True)) == Shape(1, 16, 3)
-    assert shape_of(blobs(classes=3), networks()) == Shape(1, 16)
 
 
 def test_what_cannot_be_conditional_is_said_in_a_line(blobs, monkeypatch) -> None:

@@ -14,8 +14,6 @@ from torch.nn.utils import parametrizations
 from gans.models import build_discriminator, spectral
 from gans.models.layers import Shape
 from gans.models.spectral import iterate_ahead, iterate_together, iterating, spectral_norm
-from gans.registry import RULES
-from gans.training.updates import Context
 from tests.conftest import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -107,21 +105,6 @@ def test_an_iteration_ahead_is_of_one_use_and_of_training(monkeypatch) -> None:
     iterate_ahead(network.eval())
     assert all(torch.equal(value, vectors[key]) for key, value in network.named_buffers())
     assert torch.equal(copy.deepcopy(network)(x), network(x))
-
-
-@pytest.mark.parametrize("loss", ["hinge", "wasserstein-gp"])
-@pytest.mark.parametrize("rule", ["two-player", "mdgan"])
-def test_a_sagan_trains_alike_both_ways(rule: str, loss: str, tiny, blobs, monkeypatch) -> None:
-    """With the penalty, which differentiates twice, and without."""
-    workers = {"workers": 2} if rule == "mdgan" else {}
-    made = tiny({"networks": {"name": "sagan"}, "loss": {"name": loss}, "update": {"rule": rule, **workers}})
-    statistics = []
-    for together in (False, True):
-        monkeypatch.setattr(spectral, "faster_together", lambda device, together=together: together)
-        update = RULES[rule](made, SHAPE, Context(blobs().train))
-        steps = [update.step(i * update.images_per_step) for i in range(3)]
-        statistics.append(torch.stack([value for step in steps for value in step.values()]))
-    assert torch.allclose(*statistics, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.gpu
