@@ -12,17 +12,13 @@ from PIL import Image
 from gans.pictures import film, grids, lettering, video
 
 
-def grid(path: Path, level: int, side: int = 16, channels: int = 1) -> Path:
-    """A grid of 64 images of one grey level."""
-    images = torch.full((64, channels, side, side), level, dtype=torch.uint8)
-    grids.save_picture(grids.picture(images), path)
-    return path
-
-
-def track(folder: Path, moments: dict[float, int], title: str = "dcgan/digits/0", **more: int) -> film.Track:
-    return film.Track(
-        title, {kimg: grid(folder / title / f"{kimg}.png", grey, **more) for kimg, grey in moments.items()}
-    )
+def track(folder: Path, moments: dict[float, int], title: str = "dcgan/digits/0") -> film.Track:
+    """A training whose grids are 64 images of one grey level, by moment."""
+    paths = {kimg: folder / title / f"{kimg}.png" for kimg in moments}
+    for kimg, path in paths.items():
+        images = torch.full((64, 1, 16, 16), moments[kimg], dtype=torch.uint8)
+        grids.save_picture(grids.picture(images), path)
+    return film.Track(title, paths)
 
 
 def read(path: Path) -> tuple[list[Image.Image], list[int]]:
