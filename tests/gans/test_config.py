@@ -168,6 +168,7 @@ CHANGED: dict[str, Any] = {
     "update.shards": "classes",
     "update.alpha": 0.5,
     "update.crashes": True,
+    "update.same_start": True,
     "loss.name": "hinge",
     "loss.penalty": 1.0,
     "penalties.r1": 1.0,
