@@ -257,7 +257,7 @@ class Cluster:
     def check_cells(self, cells: list[Cell], threads: int, workers: int) -> None:
         """Refuse nodes without the data of these cells, and a cluster without room for the largest."""
         self.check(data={(c.experiment.dataset, c.experiment.resolution): c.images.hash for c in cells})
-        most = max(node.has["CPU"] for node in self.nodes())
+        most = max((node.has["CPU"] for node in self.nodes()), default=0.0)
         if threads > most or threads + workers > self.total("CPU"):
             needs = f"{threads} CPUs on one machine" + (f" and {workers} for its workers" if workers else "")
             raise InputError(

@@ -17,7 +17,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from gans.commands.main import main
 from gans.compute.cluster import QUIET, own_signals
 from gans.config import Experiment, experiment
 from gans.errors import InputError
@@ -68,15 +67,6 @@ def run(rule: MDGAN, steps: int, images: int = 0) -> tuple[Tensor, int]:
 def difference(one: MDGAN, other: MDGAN) -> float:
     states = one.generator.network.state_dict(), other.generator.network.state_dict()
     return max(float((states[0][key].double() - states[1][key].double()).abs().max()) for key in states[0])
-
-
-@needs_ray
-def test_a_cluster_that_does_not_answer_is_refused_at_once(monkeypatch) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
-    start = time.monotonic()
-    with pytest.raises(InputError, match=r"no Ray cluster answers at RAY_ADDRESS=127.0.0.1:.*ray start --head"):
-        cluster.require(3, CPU)
-    assert time.monotonic() - start < 20
 
 
 @pytest.fixture(scope="module")
@@ -309,37 +299,6 @@ def python(folder: Path, *arguments: str, **more: str) -> tuple[int, str]:
         timeout=300,
     )
     return done.returncode, done.stdout + done.stderr
-
-
-@pytest.mark.parametrize(
-    ("flags", "more", "says"),
-    [
-        (
-            ["--workers", "nonsense"],
-            {},
-            'error: Invalid value "nonsense" for --workers. Choose from: "local", "ray".\n',
-        ),
-        (["--workers", "ray"], {"RAY_ADDRESS": "nowhere"}, "error: RAY_ADDRESS=nowhere is no HOST:PORT"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(
-    flags: list[str], more: dict[str, str], says: str, tmp_path, monkeypatch, capsys
-) -> None:
-    if "ray" in flags:
-        pytest.importorskip("ray", reason="needs ray: make setup EXTRAS=cluster")
-    (tmp_path / "tiny.toml").write_text(TINY)
-    monkeypatch.chdir(tmp_path)
-    for key, value in environment(tmp_path, **more).items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setattr(sys, "argv", ["gans", "bench", "tiny.toml", *flags])
-    monkeypatch.setattr("benchmarks.executors.processes.preload", lambda *modules: None)
-    handler = signal.getsignal(signal.SIGTERM)
-    assert main() == 2
-    signal.signal(signal.SIGTERM, handler)
-    output = "".join(capsys.readouterr())
-    assert output.startswith(says)
-    assert len(output.splitlines()) == 1
-    assert not Store().runs("tiny")
 
 
 def processes(name: str) -> set[int]:
