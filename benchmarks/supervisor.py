@@ -54,7 +54,7 @@ class Attempt:
         deaths: of its own process.
         alone: why it goes on without others: it found no memory, or may be why the process died that it shared.
         deadline: of this attempt, or of the wait for another process, on the clock of `time.monotonic`.
-        cancelled: whether it was cancelled since it is over its time limit.
+        cancelled: because it is over its time limit.
     """
 
     number: int
@@ -69,11 +69,7 @@ class Attempt:
 class Supervisor:
     """Runs all jobs in order, as many at a time as the executor has room for.
 
-    Attributes:
-        waiting: for room.
-        alone: for a process without others.
-        running: submitted to the executor, by number.
-        blocked: other processes do them.
+    Jobs are `waiting` for room, or for a process `alone`; `running`, by number; or `blocked` by other processes.
     """
 
     def __init__(self, executor: Executor, jobs: list[Job]) -> None:
@@ -109,7 +105,6 @@ class Supervisor:
             self.executor.submit(attempt.number, attempt.job, attempt.alone is not None)
 
     def take(self, news: News) -> Iterator[Event]:
-        """Make events of what the executor reports."""
         number, what = news
         if (attempt := self.running.get(number)) is None:
             return  # progress that a job sent before its end was seen
@@ -132,7 +127,6 @@ class Supervisor:
             yield Started(attempt.job)
 
     def end(self, attempt: Attempt, result: Result) -> Iterator[Event]:
-        """A job has ended, or was left to another process."""
         yield from self.start(attempt)
         if result.status == schema.SKIPPED:
             attempt.deadline = time.monotonic() + attempt.job.seconds

@@ -38,12 +38,10 @@ TAIL = 4000  # characters of a dead process's output that the logs of its jobs k
 class Worker:
     """A process, or the place for one.
 
-    Args:
+    Attributes:
         visible: its GPU as `CUDA_VISIBLE_DEVICES` names it; None: it computes on the CPU.
         width: jobs at a time.
         output: file for what the process prints apart from its jobs.
-
-    Attributes:
         jobs: that run there, by number.
         alone: whether the job there is to have no neighbours.
         reason: that the process gave for its end.
@@ -65,11 +63,7 @@ class Worker:
         return self.width - len(self.jobs)
 
     def submit(self, number: int, job: Job, alone: bool) -> None:
-        """Start a job.
-
-        Raises:
-            OSError, EOFError: there is no process, and none can be started.
-        """
+        """Start a job; OSError or EOFError if there is no process, and none can be started."""
         if self.process is None:
             self.start()
         self.jobs[number], self.alone = job, alone or self.width == 1
@@ -109,10 +103,11 @@ class Worker:
                 case (number, Begun() | Progress() as news):
                     yield number, news
                 case (number, end):
-                    alone, self.alone = self.alone, False
                     del self.jobs[number]
-                    # without memory although it had the process to itself
-                    yield number, Result(schema.FAILED, end.reason) if alone and isinstance(end, Lost) else end
+                    if self.alone and isinstance(end, Lost):  # no memory, although it had the process to itself
+                        end = Result(schema.FAILED, end.reason)
+                    self.alone = False
+                    yield number, end
         if code is not None:
             yield from self.bury(self.reason or death(code))
         elif not self.jobs and self.width == 1 and self.visible is None:
