@@ -24,7 +24,6 @@ from gans.runs.locks import Holder, InUse, locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
 from gans.runs.scoring import Scored, add_scores
-from gans.runs.store import MlflowRun
 
 ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from another invocation
 
@@ -78,20 +77,11 @@ def cell_job(report: Report, folder: Path, cell: Cell, place: Place, since: int)
     return Result(outcome.status, outcome.reason)
 
 
-def score_job(
-    report: Report,
-    folder: Path,
-    cell: Cell,
-    run: MlflowRun,
-    seen: int,
-    place: Place,
-    keys: Sequence[ScoreKey],
-    copy: Path | None = None,
-) -> Result:
+def score_job(report: Report, folder: Path, cell: Cell, place: Place, wanted: Sequence[ScoreKey]) -> Result:
     """Add scores to a cell that is trained."""
     report(0, phase(schema.SCORING_PHASE))
     try:
-        add_scores(cell, run, seen, folder, place, keys, copy)
+        add_scores(cell, folder, place, wanted)
     except InUse as other:
         return Result(schema.SKIPPED, str(other))
     except InputError as error:

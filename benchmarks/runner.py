@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,14 +22,13 @@ from gans.errors import InputError
 from gans.files import write_text
 from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
-from gans.runs.events import run_folders, run_paths
+from gans.runs.events import run_folders
 from gans.runs.execute import Place, tags
 from gans.runs.export import Exporter, Synced, sync
-from gans.runs.locks import LOCK, Holder, held, locked
-from gans.runs.run import Run, invocation
+from gans.runs.locks import LOCK, Holder, InUse, held, locked
+from gans.runs.run import Run, close_stale, invocation
 from gans.runs.scores import ScoreKey
-from gans.runs.scoring import whole
-from gans.runs.stale import close_stale
+from gans.runs.scoring import bring_back
 from gans.runs.store import MlflowRun, Store
 from gans.schema import FAILED, FINAL, FINISHED
 
@@ -65,7 +64,7 @@ class MatrixRun(MatrixPlan):
 
     def run(self) -> MatrixOutcome:
         """Train and score what is left, while runs are exported to the store."""
-        close_stale(self.folder, self.store)
+        close_stale(self.folder)
         with Exporter(self.folder, self.store):
             return self.tracked()
 
@@ -77,10 +76,10 @@ class MatrixRun(MatrixPlan):
             try:
                 outcome = self.finish_all()
             except BaseException:
-                parent.interrupt("stopped before its end")
+                parent.finish(schema.INTERRUPTED, "stopped before its end")
                 raise
             finally:
-                close_stale(self.folder, self.store)  # cells whose processes could not write down that they ended
+                close_stale(self.folder)  # cells whose processes could not write down that they ended
             parent.text(outcome.text(), schema.OUTCOME)
             status = FINISHED if outcome.exit_code == 0 else FAILED
             if parent.state().result != status:  # else it keeps the time at which it ended
@@ -93,7 +92,7 @@ class MatrixRun(MatrixPlan):
 
     def last(self) -> Path | None:
         """The folder of the last invocation, if that has ended, under this protocol and with this preset."""
-        folders = run_folders(run_paths(self.folder / schema.INVOCATIONS))
+        folders = run_folders(self.folder / schema.INVOCATIONS)
         state = folders[-1].state() if folders else None
         if state is None or state.result not in (FINISHED, FAILED):
             return None
@@ -177,17 +176,11 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in self.selected:
             if p.run and (wanted := p.unscored):
-                seen = max(images for images, _ in self.reader.history(p.run.info.run_id, schema.TRAINING))
-                copy = self.copy(p.run, p.folder / schema.GENERATOR)
-                call = partial(
-                    score_job, cell=p.cell, run=p.run, seen=seen, place=self.place, keys=wanted, copy=copy
-                )
+                with suppress(InUse):  # the job will say so
+                    bring_back(p.run, p.folder, self.experiment, self.store)
+                call = partial(score_job, cell=p.cell, place=self.place, wanted=wanted)
                 jobs.append(Job(p.cell.name, call, p.folder, 0, self.limit))
         return jobs
-
-    def copy(self, run: MlflowRun, generator: Path) -> Path | None:
-        """The store's copy of a generator that is not whole in its folder."""
-        return None if whole(generator) else self.reader.artifact(run, f"{schema.NETWORKS}/{schema.GENERATOR}")
 
     def execute(self, jobs: list[Job]) -> dict[str, Result]:
         """Run the jobs; returns how each ended, by name."""

@@ -23,7 +23,7 @@ from benchmarks.job import Report
 from gans import files, schema
 from gans.errors import InputError, first_line
 from gans.runs import locks
-from gans.runs.events import FILE, MARKS
+from gans.runs.events import FILE
 from gans.runs.locks import Holder
 from gans.urls import shown
 
@@ -35,7 +35,7 @@ LEASE = "in-use.json"  # says which runner works with the URL: object stores hav
 LAPSE = 60.0  # seconds without a sign of life, after which a runner of another machine is taken for dead
 TRIES, PAUSE = 3, 2.0  # for a request, and seconds between them
 NETWORKS = (schema.CHECKPOINT, schema.GENERATOR)
-ORDER = {schema.CHECKPOINT: -1, schema.GENERATOR: -1, FILE: 1, MARKS: 2}  # events follow the files that they name
+ORDER = {schema.CHECKPOINT: -1, schema.GENERATOR: -1, FILE: 1}  # events follow the files that they name
 
 
 class Remote:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,6 @@ from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
 from gans.pictures.grids import readable
-from gans.runs.find import missing_artifacts
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.store import MlflowRun as Run
 from gans.runs.store import Source, shown
@@ -232,7 +230,6 @@ def load(store: Source, experiment: str) -> Results:
     newest = {run.data.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.data.tags}
     kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
     newest = {identity: run for identity, run in newest.items() if identity in kept}
-    _name_lost(store, newest.values())
     cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs, plan.scoring) for cell in plan.cells])
     absent = [name for name in MEASURES if name not in cells]
     cells = cells.assign(**dict.fromkeys(absent, np.nan))
@@ -261,26 +258,12 @@ def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
 
 
 def _newest(store: Source, experiment: str, parents: Sequence[Run]) -> Plan | None:
-    """The plan of the newest of these invocations that has one.
-
-    Raises:
-        InputError: there was one, and its artifacts are gone.
-    """
+    """The plan of the newest of these invocations that has one."""
     for run in reversed(parents):
         path = store.artifact(run, schema.PLAN)
         if path:
             return _parse(path, experiment)
-        if lost := store.lost(run):
-            raise missing_artifacts(run, lost)
     return None
-
-
-def _name_lost(store: Source, runs: Iterable[Run]) -> None:
-    """Say, in one line, that there are runs whose pictures are gone."""
-    finished = [run for run in runs if run.data.tags.get(schema.STATUS) == schema.FINISHED]
-    lost = [folder for run in finished if (folder := store.lost(run))]
-    if lost:
-        print(f"no pictures of {len(lost)} runs: their artifacts are missing, {lost[0]} for one", file=sys.stderr)
 
 
 def _old(store: Source, experiment: str, newest: Run) -> InputError:

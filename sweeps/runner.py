@@ -25,8 +25,7 @@ from gans.places import PRESETS, REPORTS, free
 from gans.runs.execute import Place
 from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import Holder, locked
-from gans.runs.run import Run, invocation
-from gans.runs.stale import close_stale
+from gans.runs.run import Run, close_stale, invocation
 from gans.runs.store import Reader, Store, shown
 from reports import studies
 from reports.studies import Study
@@ -58,16 +57,16 @@ class SweepRun:
 
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
-        close_stale(self.folder, self.store)
+        close_stale(self.folder)
         folder = invocation(self.folder)
         with Exporter(self.folder, self.store), locked(folder):
             self.parent = self.open(folder)
             try:
                 code = self.stages()
             except BaseException as error:
-                self.parent.interrupt(f"{type(error).__name__}: {error}")
+                self.parent.finish(schema.INTERRUPTED, f"{type(error).__name__}: {error}")
                 raise
-            close_stale(self.folder, self.store)  # trials whose processes could not write down that they ended
+            close_stale(self.folder)  # trials whose processes could not write down that they ended
             self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
 

@@ -20,7 +20,7 @@ class Recorded(Run):
     @property
     def id(self) -> str:
         """MLflow's."""
-        return self.folder.mark(self.store.name).run if self.store else self.key
+        return self.store.named(self.folder.experiment, self.key)[0].info.run_id if self.store else self.key
 
     def write(self, kind: str, at: int | None = None, **fields: Any) -> None:
         super().write(kind, at, **fields)

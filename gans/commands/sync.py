@@ -20,10 +20,12 @@ def sync(options: Sync = Sync()) -> int:
     """Returns 0 if the store has all of it now."""
     if not options.folder.is_dir():
         raise InputError(f"no folder {options.folder}; name the one that runs are kept in, `runs` for one")
-    from gans.runs.export import sync
+    from gans.runs.export import say, sync
     from gans.runs.store import Store, shown
 
     store = Store()
     synced = sync(options.folder, store)
-    print("\n".join(synced.lines()) or f"{shown(store.uri)} has all runs of {options.folder}")
-    return int(bool(synced.left.runs))
+    say(synced)
+    if not (synced.exported or synced.left):
+        print(f"{shown(store.uri)} has all runs of {options.folder}")
+    return int(bool(synced.left))

@@ -77,7 +77,7 @@ def train(options: Train) -> int:
     from gans.runs.cell import resolve
     from gans.runs.execute import Place, check_workers, reason, run_cell
     from gans.runs.export import Exporter, say, say_left, sync
-    from gans.runs.stale import close_stale
+    from gans.runs.run import close_stale
     from gans.runs.store import Store
 
     experiment, device = options.experiment(), devices.resolve(options.device)
@@ -96,7 +96,7 @@ def train(options: Train) -> int:
         print(f"{options.model} trains in float32, as no lower precision was measured on CUDA")
     store, runs = Store(), options.runs / EXPERIMENT
     folder = runs / cell.slug
-    close_stale(runs, store)
+    close_stale(runs)
     say(sync(runs, store))
     with Exporter(runs, store) as exporter, Display({cell.name: cell.experiment.budget}) as display:
         display.start(cell.name, cell.experiment.budget)

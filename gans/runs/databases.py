@@ -133,9 +133,9 @@ def check(url: str, kind: Kind = MLFLOW) -> None:
         if path := sqlite_file(url):
             _check_tables(_tables(path), kind)
         elif kind is OPTUNA or scheme in SERVERS:
-            _in_time(lambda: _check_server(url, kind))
+            in_time(lambda: _check_server(url, kind), ANSWER)
         elif scheme in ("http", "https"):
-            _in_time(lambda: _check_http(url))
+            in_time(lambda: _check_http(url), ANSWER)
         elif scheme not in ("sqlite", *REMOTE, *entry_points(group="mlflow.tracking_store").names):
             raise InputError("MLflow writes to a database or a server, no longer to folders of files")
     except InputError as error:
@@ -163,22 +163,26 @@ def _check_tables(tables: Collection[str], kind: Kind) -> None:
         raise InputError(f"it is another program's database, with tables {', '.join(sorted(tables)[:3])}")
 
 
-def _in_time(attempt: Callable[[], None]) -> None:
-    """Try a server in a thread of its own, since the look-up of a name has no time limit."""
-    outcome: Future[None] = Future()
+def in_time(attempt: Callable[[], Opened], seconds: float | None) -> Opened:
+    """What a call gives, in a thread that is left behind if it takes longer: the look-up of a name has no limit.
+
+    Raises:
+        Away: it takes longer.
+        Exception: that of the call.
+    """
+    outcome: Future[Opened] = Future()
 
     def work() -> None:
         try:
-            attempt()
-            outcome.set_result(None)
+            outcome.set_result(attempt())
         except BaseException as error:  # raised in the thread that waits
             outcome.set_exception(error)
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        outcome.result(ANSWER)
+        return outcome.result(seconds)
     except TimeoutError:
-        raise Away(f"no answer within {ANSWER:g} s") from None
+        raise Away(f"no answer within {seconds:g} s") from None
 
 
 def _check_http(url: str) -> None:

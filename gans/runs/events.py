@@ -1,7 +1,6 @@
 """The events of a run: a line of JSON each in its folder's `events.jsonl`, in the order in which they happened.
 
-The folder is the truth, and a tracking store is an export of it (`gans.runs.export`): how far each store has been
-written stands in a file of marks next to the events.
+The folder is the truth, and a tracking store is an export of it (`gans.runs.export`).
 """
 
 from __future__ import annotations
@@ -9,18 +8,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
-from gans import files, schema
+from gans import schema
 
-FILE, MARKS = schema.EVENTS, "exported.json"
-START, PART = "start", "part"  # kinds of a first event: all of a run follows, or a part of one
+FILE = schema.EVENTS
+START = "start"  # the first event
 FIELDS = {
     START: {"key", "experiment", "name", "tags", "parent"},
-    PART: {"key", "experiment"},
     "params": {"values"},
     "tags": {"values"},
     "untag": {"prefix"},
@@ -39,13 +37,7 @@ def now() -> int:
 
 @dataclass(frozen=True)
 class Event:
-    """A line of the file.
-
-    Attributes:
-        kind: one of FIELDS.
-        time: in milliseconds since 1970.
-        fields: by their names.
-    """
+    """A line of the file: its kind, its time in milliseconds since 1970, and the FIELDS of that kind."""
 
     kind: str
     time: int
@@ -65,30 +57,6 @@ class Event:
         fields = {"event": self.kind, "time": self.time, **self.fields}
         return json.dumps(fields, ensure_ascii=False).encode() + b"\n"
 
-    @property
-    def points(self) -> int:
-        """Values of metrics in it."""
-        return len(self.fields["values"]) if self.kind == "metrics" else 0
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How far a store has been written.
-
-    Attributes:
-        key: of the run that this is about.
-        run: MLflow's id of the run; empty: the store does not have it yet.
-        position: bytes of the events that it has.
-        parent: key of a parent that the store did not have yet.
-        deleted: a user deleted the run in the store: the folder's next run is another.
-    """
-
-    key: str
-    run: str = ""
-    position: int = 0
-    parent: str = ""
-    deleted: bool = False
-
 
 class State:
     """What the events of a folder come to; status and times are those that MLflow's runs have.
@@ -96,17 +64,15 @@ class State:
     Attributes:
         points: value and time of every metric by its number of images.
         files: artifacts that are still there, by their paths among the run's artifacts.
-        since: when it began, or was resumed the last time; 0 of a part that was not.
         ended: 0 while it has not.
         damaged: whether some events cannot be read.
     """
 
     def __init__(self, start: Event, folder: Path) -> None:
         self.folder, self.began = folder, start.time
-        self.since = start.time if start.kind == START else 0
-        self.name: str = start.fields.get("name", "")
-        self.tags: dict[str, str] = dict(start.fields.get("tags", {}))
-        self.parent: str = start.fields.get("parent", "")
+        self.name: str = start.fields["name"]
+        self.tags: dict[str, str] = dict(start.fields["tags"])
+        self.parent: str = start.fields["parent"]
         self.params: dict[str, str] = {}
         self.points: dict[str, dict[int, tuple[float, int]]] = {}
         self.files: dict[str, Path] = {}
@@ -133,10 +99,13 @@ class State:
                 if path := inside(self.folder, fields["path"]):
                     self.files |= dict(artifacts(path, fields["folder"]))
             case "resume":
-                self.parent, self.since = fields["parent"], event.time
-                self.status, self.ended = "RUNNING", 0
+                self.parent, self.status, self.ended = fields["parent"], "RUNNING", 0
             case "end":
                 self.status, self.ended = fields["status"], event.time
+
+    def history(self, metric: str) -> list[tuple[int, float]]:
+        """(images, value) in order of images."""
+        return sorted((images, value) for images, (value, _) in self.points.get(metric, {}).items())
 
     def artifact(self, path: str) -> Path | None:
         """The file of this path; or the folder, if all that it holds is in one."""
@@ -164,11 +133,7 @@ def artifacts(path: Path, folder: str) -> Iterator[tuple[str, Path]]:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run, to be read.
-
-    Attributes:
-        start: the first event.
-    """
+    """The folder of a run, to be read; `start` is its first event."""
 
     path: Path
     start: Event
@@ -181,7 +146,7 @@ class RunFolder:
                 start = Event.of_line(file.readline())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return cls(path, start) if start and start.kind in (START, PART) else None
+        return cls(path, start) if start and start.kind == START else None
 
     @property
     def key(self) -> str:
@@ -191,11 +156,6 @@ class RunFolder:
     @property
     def experiment(self) -> str:
         return str(self.start.fields["experiment"])
-
-    @property
-    def whole(self) -> bool:
-        """Whether it holds all of its run."""
-        return self.start.kind == START
 
     @property
     def size(self) -> int:
@@ -227,25 +187,9 @@ class RunFolder:
                 state.damaged = True
         return state
 
-    # --- how far stores have been written
-
-    def marks(self) -> dict[str, Mark]:
-        """By store; none if they cannot be read: exporting an event again does no harm."""
-        try:
-            found = json.loads((self.path / MARKS).read_bytes())
-            marks = {store: Mark(**fields) for store, fields in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-        return {store: mark for store, mark in marks.items() if mark.key == self.key}
-
-    def mark(self, store: str) -> Mark:
-        return self.marks().get(store, Mark(self.key))
-
-    def set_mark(self, store: str, **changes: Any) -> Mark:
-        marks = self.marks()
-        marks[store] = replace(self.mark(store), **changes)
-        files.write_text(self.path / MARKS, json.dumps({name: asdict(mark) for name, mark in marks.items()}))
-        return marks[store]
+    def forget(self) -> None:
+        """Put the events aside, as a user deleted the run in a store: the folder's next run is another."""
+        (self.path / FILE).replace(self.path / f"deleted-{FILE}")
 
 
 def state_of(folder: Path) -> State | None:
@@ -264,7 +208,7 @@ def run_paths(root: Path) -> Iterator[Path]:
                 yield from run_paths(root / entry.name)
 
 
-def run_folders(paths: Iterable[Path]) -> list[RunFolder]:
-    """Those of them that can be read, the oldest first, so that a parent comes before its children."""
-    found = filter(None, map(RunFolder.of, paths))
-    return sorted(found, key=lambda folder: (folder.start.time, folder.key))
+def run_folders(root: Path) -> list[RunFolder]:
+    """The runs at or below a folder that can be read: those of invocations first, then the oldest."""
+    found = filter(None, map(RunFolder.of, run_paths(root)))
+    return sorted(found, key=lambda run: (run.path.parent.name != schema.INVOCATIONS, run.start.time, run.key))

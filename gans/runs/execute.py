@@ -181,7 +181,7 @@ class CellRun:
         try:
             yield
         except KeyboardInterrupt:
-            run.interrupt("stopped by the user")
+            run.finish(schema.INTERRUPTED, "stopped by the user")
             raise
         except Stopped as stop:
             run.finish(stop.status, str(stop))

@@ -34,11 +34,14 @@ def find_generator(name: str) -> Path:
         return zoo.find(name)
     path = expand(name)
     if path.is_dir():
-        return _in_folder(path)
+        for place in (GENERATOR, IN_RUN, f"artifacts/{IN_RUN}"):
+            if (path / place).is_file():
+                return path / place
+        raise InputError(f"no {GENERATOR} in {path}; name the folder of one run, runs/train/... for one")
     if path.exists():
         return path
     if is_run(name):
-        return _in_store(name)
+        return in_store(name)[-1]
     raise InputError(f"no file, folder or run '{name}'; name {KINDS}")
 
 
@@ -47,68 +50,30 @@ def is_run(name: str) -> bool:
     return bool(re.fullmatch("[0-9a-f]{4,32}", name)) and not Path(name).exists()
 
 
-def _in_folder(folder: Path) -> Path:
-    for place in (GENERATOR, IN_RUN, f"artifacts/{IN_RUN}"):
-        if (folder / place).is_file():
-            return folder / place
-    raise InputError(f"no {GENERATOR} in {folder}; name the folder of one run, runs/train/... for one")
-
-
-def _in_store(run_id: str) -> Path:
-    store = store_of(run_id)
-    return generator_of(run_of(run_id, store), store)
-
-
-def store_of(run_id: str) -> Store:
-    """The tracking store to find a run in; none is made.
+def in_store(run_id: str) -> tuple[Store, MlflowRun, Path]:
+    """The tracking store, the one run there whose id begins like this, and the generator that it kept.
 
     Raises:
-        InputError: there is none, or it cannot be used.
+        InputError: there is no store, no run or more than one, or no generator.
     """
     uri = tracking_uri()
+    where = f"{shown(uri)}; set MLFLOW_TRACKING_URI, or name {KINDS}"
     if databases.missing(uri):
-        raise InputError(
-            f"no tracking store {shown(uri)} to find run '{run_id}' in; set MLFLOW_TRACKING_URI, or name {KINDS}"
-        )
+        raise InputError(f"no run '{run_id}', as there is no tracking store {where}")
     from gans.runs.store import Store  # seconds to import, wanted for run ids only
 
-    return Store(uri)
-
-
-def generator_of(run: MlflowRun, store: Store) -> Path:
-    """The file of the generator that a run kept.
-
-    Raises:
-        InputError: it kept none, or its artifacts are missing.
-    """
-    path = store.artifact(run, IN_RUN)
-    if path is None and (lost := store.lost(run)):
-        raise missing_artifacts(run, lost)
-    if path is None:
-        raise InputError(
-            f"run {run.info.run_id[:12]} ({run.info.run_name}) kept no generator; name a finished cell"
-        )
-    return path
-
-
-def run_of(run_id: str, store: Store) -> MlflowRun:
-    """The one run whose id begins like this.
-
-    Raises:
-        InputError: there is none, or more than one.
-    """
+    store = Store(uri)
     runs = store.starting_with(run_id)
     if not runs:
-        raise InputError(f"no run in {shown(store.uri)} has an id that begins with '{run_id}'; name {KINDS}")
+        raise InputError(f"no run has an id that begins with '{run_id}' in {where}")
+    names = [f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs]
     if len(runs) > 1:
-        several = ", ".join(f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs[:3])
+        several = ", ".join(names[:3])
         raise InputError(f"{len(runs)} runs begin with '{run_id}': {several}; give more characters")
-    return runs[0]
-
-
-def missing_artifacts(run: MlflowRun, folder: Path) -> InputError:
-    """What to say of a run whose artifacts are not where they should be."""
-    return InputError(
-        f"the artifacts of run {run.info.run_id[:12]} ({run.info.run_name}) are missing: no folder {folder}; "
-        "in place of a store that has moved, fill a new one: MLFLOW_TRACKING_URI=sqlite:///new.db gans sync"
-    )
+    path = store.artifact(runs[0], IN_RUN)
+    if path is None:
+        raise InputError(
+            f"run {names[0]} has no {IN_RUN} in {shown(runs[0].info.artifact_uri)}; name a finished cell, or in "
+            "place of a store that has moved fill a new one: MLFLOW_TRACKING_URI=sqlite:///new.db gans sync"
+        )
+    return store, runs[0], path

@@ -32,7 +32,7 @@ from gans.generate import served
 from gans.places import taken
 from gans.recipes import name_of, recipe
 from gans.runs.databases import trouble
-from gans.runs.find import IN_RUN, generator_of, run_of, store_of
+from gans.runs.find import in_store
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import MlflowRun, Store
 from gans.urls import DEFAULT_URI, shown
@@ -58,14 +58,12 @@ def publish(
     Raises:
         InputError: a run is unknown, not finished, or kept no generator; or another one has its name.
     """
-    store = Store()
     entries = Zoo(str(folder)).entries() if (folder / INDEX).exists() else {}
     added: dict[str, Entry] = {}
     contents: dict[Path, bytes] = {}
     for run_id in run_ids:
-        run = run_of(run_id, store)
-        path = store.artifact(run, IN_RUN)
-        if path is None or run.data.tags.get(schema.STATUS) != schema.FINISHED:
+        _, run, path = in_store(run_id)
+        if run.data.tags.get(schema.STATUS) != schema.FINISHED:
             raise InputError(f"run {run_id} ({run.info.run_name}) is no finished cell that kept its generator")
         name, entry = described(run, path, licence, data_licence)
         file, content = folder / entry.file, path.read_bytes()
@@ -158,9 +156,7 @@ def register(run_id: str, name: str = "") -> Registered:
     Raises:
         InputError: no such run, one not finished or without its generator; a store without a registry, or moved.
     """
-    store = store_of(run_id)
-    run = run_of(run_id, store)
-    path = generator_of(run, store)
+    store, run, path = in_store(run_id)
     tags = run.data.tags
     if tags.get(schema.STATUS) != schema.FINISHED:
         raise InputError(

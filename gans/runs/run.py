@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import os
@@ -13,13 +12,14 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import psutil
 from PIL import Image
 
 from gans import files, schema
@@ -27,7 +27,8 @@ from gans.config import PROTOCOL_VERSION, Resolved
 from gans.data.folders import FOLDER
 from gans.data.images import ImageData
 from gans.registry import DATASETS, LOSSES, MODELS, RULES, file_of
-from gans.runs.events import FILE, MARKS, PART, START, Event, RunFolder, State, now
+from gans.runs.events import FILE, START, Event, RunFolder, State, now, run_folders
+from gans.runs.locks import Holder, InUse, locked
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
@@ -43,17 +44,15 @@ STATUSES = {
     schema.PRUNED: "KILLED",
     schema.INTERRUPTED: "KILLED",
 }
+DIED = "its process died"  # the reason of a run that was closed for it
 # stepped images, as MLflow's UI shows them behind a slider
 IMAGES = "images"  # their folder among the artifacts
 LOGGED = "mlflow.loggedImages"  # the tag that lets the UI look there
+SMALL = 256  # pixels of a side of what the UI shows before it is clicked
 PREFIX = "system/"  # how the names of the machine's metrics begin
 EVERY = 10.0  # seconds between samples of them, unless MLflow's environment says otherwise
-SMALL = 256  # pixels of a side of what the UI shows before it is clicked
+UNKNOWN = "unknown"
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
-HERE = Path(__file__).parent
-CHANGED = ("status", "--porcelain", "--untracked-files=no")
-# generated reports are tracked files, but no code
-OUR_CODE = ("--", ":/", ":(exclude,top)reports/results")
 
 
 class Run:
@@ -67,7 +66,8 @@ class Run:
         self.folder, self.path, self.key = folder, folder.path, folder.key
         self.writing = threading.Lock()
         self.repeated: Counter[tuple[str, int]] = Counter()
-        self.watch: SystemWatch | None = None
+        self.watch: threading.Thread | None = None
+        self.over = threading.Event()
         self.seconds = 0.0
 
     @classmethod
@@ -83,18 +83,18 @@ class Run:
             tags: besides those of `provenance`.
             parent: key of the invocation's run.
         """
-        tags = {**provenance(), **tags}
-        return cls._begin(folder, START, experiment=experiment, name=name, tags=tags, parent=parent or "")
+        tags = provenance() | dict(tags)
+        if not parent and tags[schema.DIRTY] == UNKNOWN:
+            log.warning("git gives no commit of this code: it is tracked as %s", UNKNOWN)
+        return cls.begin(folder, now(), uuid.uuid4().hex, experiment, name, tags, parent or "")
 
     @classmethod
-    def part(cls, folder: Path, experiment: str, key: str) -> Self:
-        """What is to be added to a run that began in another folder."""
-        return cls._begin(folder, PART, key=key, experiment=experiment)
-
-    @classmethod
-    def _begin(cls, folder: Path, kind: str, **fields: Any) -> Self:
-        forget(folder)
-        start = Event(kind, now(), {"key": uuid.uuid4().hex, **fields})
+    def begin(
+        cls, folder: Path, at: int, key: str, experiment: str, name: str, tags: Mapping[str, str], parent: str = ""
+    ) -> Self:
+        """As `start`, of another moment, with another key and no other tags."""
+        fields = {"key": key, "experiment": experiment, "name": name, "tags": dict(tags), "parent": parent}
+        start = Event(START, at, fields)
         files.write_bytes(folder / FILE, start.line())
         return cls(RunFolder(folder, start))
 
@@ -110,14 +110,7 @@ class Run:
         damaged = sum(event is None for event, _ in found.events()) if found else "all"
         if damaged:
             log.warning("%s is damaged; %s lines of it are left out", path, damaged)
-        deleted = found and any(mark.deleted for mark in found.marks().values())
-        return cls(found) if found and not deleted else None
-
-    @classmethod
-    def take(cls, folder: Path, experiment: str, key: str) -> Self:
-        """The run of this key: as it began in the folder, else as a part of it."""
-        run = cls.open(folder)
-        return run if run and run.key == key else cls.part(folder, experiment, key)
+        return cls(found) if found else None
 
     def state(self) -> State:
         return self.folder.state()
@@ -130,18 +123,13 @@ class Run:
 
     # --- events
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds += time.perf_counter() - start
-
     def write(self, kind: str, at: int | None = None, **fields: Any) -> None:
         """Append an event, of this moment or another."""
-        with self._timed():
-            line = Event(kind, at or now(), fields).line()
-            with self.writing, (self.path / FILE).open("ab", buffering=0) as file:
-                file.write(line)
+        start = time.perf_counter()
+        line = Event(kind, at or now(), fields).line()
+        with self.writing, (self.path / FILE).open("ab", buffering=0) as file:
+            file.write(line)
+        self.seconds += time.perf_counter() - start
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
         """Metrics after `images` images."""
@@ -157,7 +145,7 @@ class Run:
 
     def flush(self) -> None:
         """What was written outlives a power cut."""
-        with self._timed(), (self.path / FILE).open("rb") as file:
+        with (self.path / FILE).open("rb") as file:
             os.fsync(file.fileno())
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -213,9 +201,9 @@ class Run:
         self.tag({LOGGED: "True"})
 
     def watch_system(self) -> None:
-        """Log CPU, memory, disk, network and GPU use until the run ends."""
-        counts = [len(points) for name, points in self.state().points.items() if name.startswith(PREFIX)]
-        self.watch = SystemWatch(self.log, max(counts, default=0))
+        """Log what the machine does, in a thread, until the run ends."""
+        self.watch = threading.Thread(target=watch_system, args=(self,), daemon=True)
+        self.watch.start()
 
     # --- begin and end
 
@@ -224,22 +212,21 @@ class Run:
         self.write("resume", parent=parent or "")
 
     def finish(self, status: str, reason: str = "") -> None:
-        """End the run as `finished`, `diverged`, `failed` or `timed out`."""
+        """End the run as one of STATUSES; one that was interrupted may be resumed."""
+        self.over.set()
         if self.watch:
-            self.watch.stop()
+            self.watch.join()
         self.tag({schema.STATUS: status, schema.REASON: reason})
         self.write("end", status=STATUSES[status])
         self.flush()
 
-    def interrupt(self, reason: str) -> None:
-        """Leave the run as stopped on the way, to be resumed."""
-        self.finish(schema.INTERRUPTED, reason)
-
-
-def forget(folder: Path) -> None:
-    """The next run of the folder is another."""
-    for name in (MARKS, FILE):
-        (folder / name).unlink(missing_ok=True)
+    def close(self) -> None:
+        """End a run whose process has died, maybe between its status and its end."""
+        result = self.state().result
+        if result in STATUSES:
+            self.write("end", status=STATUSES[result])
+        else:
+            self.finish(schema.INTERRUPTED, DIED)
 
 
 def invocation(folder: Path) -> Path:
@@ -263,96 +250,69 @@ def stepped(picture: Path, folder: Path, key: str, step: int) -> list[Path]:
     return [whole, small]
 
 
-class SystemWatch:
-    """Samples CPU, memory, disk, network and GPU until it is stopped.
-
-    MLflow's own monitor asks the server after every sample, and ends when that does not answer.
-
-    Args:
-        log: takes a sample's number and its metrics.
-        first: number of the first sample; those before it are of earlier sessions.
-    """
-
-    def __init__(self, log: Callable[[int, Mapping[str, float]], None], first: int) -> None:
-        from mlflow import environment_variables as settings
-
-        self.log, self.number = log, first
-        self.monitors = monitors()
-        self.interval = settings.MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL.get() or EVERY
-        self.samples = settings.MLFLOW_SYSTEM_METRICS_SAMPLES_BEFORE_LOGGING.get() or 1
-        node = settings.MLFLOW_SYSTEM_METRICS_NODE_ID.get()
-        self.prefix = f"{PREFIX}{node}/" if node else PREFIX
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self.watch, daemon=True, name="system metrics")
-        self.thread.start()
-
-    def watch(self) -> None:
-        while not self.over.is_set():
-            for _ in range(self.samples):
-                for monitor in self.monitors:
-                    monitor.collect_metrics()
-                if self.over.wait(self.interval):
-                    return
-            self.report()
-
-    def report(self) -> None:
-        """Log the means of the samples since the last time."""
-        found = {name: value for one in self.monitors for name, value in one.aggregate_metrics().items()}
-        self.log(self.number, {f"{self.prefix}{name}": value for name, value in found.items()})
-        self.number += 1
-        for monitor in self.monitors:
-            monitor.clear_metrics()
-
-    def stop(self) -> None:
-        self.over.set()
-        self.thread.join()
-
-
-def monitors() -> list[BaseMetricsMonitor]:
-    """MLflow's, those of GPUs where there are some."""
+def watch_system(run: Run) -> None:
+    """Log CPU, memory, disk, network and GPU use until the run ends; MLflow's own monitor ends with its server."""
+    from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL as INTERVAL
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
     from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-    from mlflow.system_metrics.metrics.rocm_monitor import ROCMMonitor
 
-    found: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    for kind in (GPUMonitor, ROCMMonitor):
-        with suppress(Exception):  # neither the library nor the device is there
-            found.append(kind())
-            break
-    return found
+    monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(Exception):  # neither the library nor the device is there
+        monitors.append(GPUMonitor())
+    known = [len(points) for name, points in run.state().points.items() if name.startswith(PREFIX)]
+    number = max(known, default=0)  # of samples in earlier sessions
+    while not run.over.wait(INTERVAL.get() or EVERY):
+        values: dict[str, float] = {}
+        for monitor in monitors:
+            monitor.clear_metrics()
+            monitor.collect_metrics()
+            values |= {f"{PREFIX}{name}": value for name, value in monitor.aggregate_metrics().items()}
+        run.log(number, values)
+        number += 1
+
+
+# --- stale runs
+
+
+def close_stale(root: Path) -> list[str]:
+    """End, as interrupted, every open run below a folder whose process has died; returns their keys.
+
+    Runs that another machine works on stay open, and those that do not say who holds them.
+    """
+    closed = []
+    for folder in run_folders(root):
+        holder = Holder.of_text(folder.state().tags.get(schema.HOLDER, "")) if folder.open else None
+        if holder and not holder.is_alive:
+            with suppress(InUse), locked(folder.path):  # else a process has just taken it up
+                run = Run.open(folder.path)
+                if run and run.folder.open:
+                    run.close()
+                    closed.append(run.key)
+    return closed
 
 
 # --- which code ran
 
 
 def provenance() -> dict[str, str]:
-    """Tags that say which code of ours ran: commit, whether the tree was dirty, versions, protocol."""
-    commit = git(HERE, "rev-parse", "HEAD")
-    return {
-        **source(commit),
-        schema.COMMIT: commit or "unknown",
-        schema.DIRTY: str(bool(git(HERE, *CHANGED, *OUR_CODE))).lower(),
+    """Tags that say which code of ours ran: commit, whether the tree was dirty, versions, protocol.
+
+    From `mlflow.` ones, MLflow's UI fills its columns: user, program, commit.
+    """
+    found = repository(Path(__file__)) or {"commit": UNKNOWN, "dirty": UNKNOWN}
+    program = Path(sys.argv[0])
+    commit = {schema.SOURCE_COMMIT: found["commit"]} if found["commit"] != UNKNOWN else {}
+    return commit | {
+        schema.USER: psutil.Process().username(),
+        schema.SOURCE: (program.parent if program.name == "__main__.py" else program).name or "python",
+        schema.SOURCE_TYPE: "LOCAL",
+        schema.COMMIT: found["commit"],
+        schema.DIRTY: found["dirty"],
         schema.PROTOCOL: str(PROTOCOL_VERSION),
         **{f"{schema.VERSION}{package}": installed_version(package) for package in PACKAGES},
     }
-
-
-def source(commit: str) -> dict[str, str]:
-    """Tags from which MLflow's UI fills its columns: user, program, commit."""
-    program = Path(sys.argv[0])
-    name = program.parent.name if program.name == "__main__.py" else program.name
-    known = {schema.SOURCE_COMMIT: commit} if commit else {}
-    return {schema.USER: user(), schema.SOURCE: name or "python", schema.SOURCE_TYPE: "LOCAL", **known}
-
-
-def user() -> str:
-    """Who runs this; `unknown` where the system has no name for them, as in some containers."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return "unknown"
 
 
 def foreign(experiment: Resolved) -> dict[str, str]:
@@ -373,28 +333,33 @@ def foreign(experiment: Resolved) -> dict[str, str]:
         if not name.startswith(FOLDER) and name in registry and (digest := registry.code(name)):
             found[f"{schema.CODE}{name}"] = digest
             path = file_of(registry.target(name))
-            found |= {f"{schema.CODE}{name}.{key}": value for key, value in repository(path).items()}
+            about = repository(path) if path else {}
+            found |= {f"{schema.CODE}{name}.{key}": value for key, value in about.items()}
     return found
 
 
-def repository(path: Path | None) -> dict[str, str]:
-    """`commit` and `dirty` of the git repository that holds a file; empty without one."""
-    commit = path and git(path.parent, "rev-parse", "HEAD")
-    if not (path and commit):
+def repository(path: Path) -> dict[str, str]:
+    """`commit` and `dirty` of the git repository that holds a file; empty if git finds none."""
+    # generated reports are tracked files, but no code
+    changes = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)reports/results")
+    try:
+        commit, changed, tracked = (
+            git(path.parent, *arguments)
+            for arguments in (("rev-parse", "HEAD"), changes, ("ls-files", "--", path.name))
+        )
+    except (OSError, subprocess.SubprocessError):
         return {}
-    tracked = git(path.parent, "ls-files", "--", path.name)
-    return {"commit": commit, "dirty": str(bool(git(path.parent, *CHANGED)) or not tracked).lower()}
+    return {"commit": commit, "dirty": str(bool(changed) or not tracked).lower()}
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """The output of git in a folder; empty if it is no repository, or there is no git."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    """The output of git in a folder.
+
+    Raises:
+        OSError, SubprocessError: there is no git, or it finds no repository that it may read.
+    """
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
 
 @cache
@@ -403,4 +368,4 @@ def installed_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "unknown"
+        return UNKNOWN

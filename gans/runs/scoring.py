@@ -18,17 +18,17 @@ from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.fidelity.scorer import Scorer
-from gans.files import load_weights
+from gans.files import load_weights, write_bytes
 from gans.generate import sampling
 from gans.models.inputs import GeneratorInput, Prior
 from gans.pictures import grids, panels
 from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell, extractor
-from gans.runs.events import state_of
+from gans.runs.events import RunFolder
 from gans.runs.locks import locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, metric, record, records
-from gans.runs.store import MlflowRun, keys
+from gans.runs.store import MlflowRun, Store, keys
 from gans.training.costs import Costs
 from gans.training.loop import GRID_IMAGES, Outcome
 from gans.training.recorder import Observer
@@ -157,27 +157,16 @@ class Scoring:
 # --- more scores for a cell that is trained: another extractor, a new metric, another number of images
 
 
-def add_scores(
-    cell: Cell,
-    run: MlflowRun,
-    seen: int,
-    folder: Path,
-    place: Place,
-    wanted: Sequence[ScoreKey],
-    copy: Path | None = None,
-) -> None:
+def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey]) -> None:
     """Score the generator of a finished run, and add what is found to that run; nothing is trained.
 
     What is found is written down extractor by extractor: an interrupted call loses one of them at most.
 
     Args:
         cell: what was trained.
-        run: that it was trained under.
-        seen: images that training ended with.
-        folder: its own, with the generator.
+        folder: of its run, with the generator.
         place: where.
         wanted: extractors and numbers of images.
-        copy: the store's of the generator, where the folder's is not whole.
 
     Raises:
         InUse: another process works on the cell.
@@ -186,8 +175,11 @@ def add_scores(
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)
     with locked(folder):
-        state = state_of(folder)
-        known = records(state.tags if state else {})  # another process may have added some since
+        run = Run.open(folder)  # it stays finished meanwhile
+        if run is None:
+            raise InputError(f"its run is neither in {folder} nor in the tracking store")
+        tags, points = run.state().tags, run.state().points
+        known = records(tags)  # another process may have added some since
         wanted = [
             key
             for key in wanted
@@ -195,13 +187,43 @@ def add_scores(
         ]
         if not wanted:
             return
-        generator = generator_of(run, folder, copy, device)
-        more = Run.take(folder, place.experiment, keys(run)[0])  # it stays finished meanwhile
+        try:
+            generator = chosen(folder / schema.GENERATOR, device)
+        except InputError as error:
+            raise InputError(f"{error}; delete run {cell.name} and train it again") from None
         for key in wanted:
             found = assess(cell, generator, key, device)
-            more.log(seen, {metric(name, key.count, run.data.tags): value for name, value in found.items()})
-            more.tag({key.tag: record(extractor(key.extractor), found).text()})
-            more.flush()
+            seen = max(points[schema.TRAINING])  # images that training ended with
+            run.log(seen, {metric(name, key.count, tags): value for name, value in found.items()})
+            run.tag({key.tag: record(extractor(key.extractor), found).text()})
+            run.flush()
+
+
+def bring_back(stored: MlflowRun, folder: Path, experiment: str, store: Store) -> None:
+    """Put into the folder of a finished run what `add_scores` needs and only the store still has.
+
+    Raises:
+        InUse: another process works on the cell.
+    """
+    with locked(folder):
+        if RunFolder.of(folder) is None:
+            restore(stored, folder, experiment, store)
+        path, name = folder / schema.GENERATOR, f"{schema.NETWORKS}/{schema.GENERATOR}"
+        if not whole(path) and (copy := store.ask(lambda: store.artifact(stored, name), None)):
+            write_bytes(path, copy.read_bytes())
+
+
+def restore(stored: MlflowRun, folder: Path, experiment: str, store: Store) -> None:
+    """Write the events of a run that only the store has; its artifacts stay there."""
+    info, data = stored.info, stored.data
+    found = store.ask(lambda: [store.client.get_metric_history(info.run_id, name) for name in data.metrics], None)
+    if found is None:
+        return
+    run = Run.begin(folder, info.start_time, keys(stored)[0], experiment, info.run_name, data.tags)
+    run.params(data.params)
+    for point in (point for points in found for point in points):
+        run.write("metrics", at=point.timestamp, step=point.step, values={point.key: point.value})
+    run.write("end", at=info.end_time, status=info.status)
 
 
 def whole(path: Path) -> bool:
@@ -213,24 +235,6 @@ def whole(path: Path) -> bool:
             log.warning("%s; the copy in the tracking store is taken", error)
         return False
     return True
-
-
-def generator_of(run: MlflowRun, folder: Path, copy: Path | None, device: torch.device) -> torch.nn.Module:
-    """The generator of a run, from its folder or else the copy.
-
-    Raises:
-        InputError: neither is whole.
-    """
-    own = folder / schema.GENERATOR
-    remedy = f"delete run {run.info.run_id[:12]} and train it again"
-    if copy is None and not own.is_file():
-        raise InputError(
-            f"the generator of {run.info.run_name} is neither whole in {folder} nor in the store; {remedy}"
-        )
-    try:
-        return chosen(copy or own, device)
-    except InputError as error:
-        raise InputError(f"{error}; {remedy}") from None
 
 
 def assess(cell: Cell, generator: torch.nn.Module, key: ScoreKey, device: torch.device) -> dict[str, float]:

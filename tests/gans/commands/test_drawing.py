@@ -297,9 +297,9 @@ def test_a_run_without_a_generator_and_the_begin_of_two_runs_are_refused(tmp_pat
     store = Store()
     runs = [recorded(store, "train", name, {}) for name in ("gan/digits/0", "bench")]
     runs[1].text("no cell", "note.txt")
-    with pytest.raises(InputError, match=r"\(bench\) kept no generator"):
+    with pytest.raises(InputError, match=r"\(bench\) has no checkpoint/generator"):
         find_generator(runs[1].id)
-    with pytest.raises(InputError, match=r"no run in .* begins with 'ffff0000ffff'"):
+    with pytest.raises(InputError, match="no run has an id that begins with 'ffff0000ffff'"):
         find_generator("ffff0000ffff")
     found = [store.client.get_run(run.id) for run in runs]
     monkeypatch.setattr(Store, "starting_with", lambda self, run_id: found)

@@ -93,9 +93,9 @@ def test_a_registered_generator_draws_what_sample_draws(gans):
 def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch):
     store = Store()
     for run_id, says in {
-        cell(store, keep=False): "kept no generator",
+        cell(store, keep=False): "has no checkpoint/generator",
         cell(store, status=schema.RUNNING): "has not finished",
-        "abcd1234": "no run in",
+        "abcd1234": "no run has an id",
     }.items():
         code, out, err = gans("register", run_id)
         assert (code, out, err.count("\n")) == (2, "", 1)
@@ -117,7 +117,7 @@ def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch
         (tmp_path / name).rename(moved / name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{moved}/mlflow.db")
     code, _, err = gans("register", whole)
-    assert code == 2 and "are missing: no folder" in err
+    assert code == 2 and "in place of a store that has moved fill a new one" in err
     assert not list(tmp_path.rglob("models"))
 
 

@@ -13,12 +13,12 @@ from gans import schema
 from gans.commands import main
 from gans.data.datasets import load
 from gans.runs import export as exporting
+from gans.runs import locks
 from gans.runs import store as stores
-from gans.runs.events import MARKS, RunFolder, run_folders, run_paths
-from gans.runs.export import Amount, Exporter, Synced, exclusively, export, sync
+from gans.runs.events import RunFolder
+from gans.runs.export import Exporter, Synced, export, sync
 from gans.runs.run import Run
 from gans.runs.store import Reader, Store
-from tests.recorded import recorded
 
 EXPERIMENT = "export"
 UNREACHABLE = MlflowException("API request to /log-batch failed: connection refused")
@@ -35,9 +35,8 @@ class Server:
     def __init__(self, store: Store, patch: pytest.MonkeyPatch) -> None:
         self.store, self.patch = store, patch
         self.down = self.stopped = False
-        for name in ("log_batch", "create_run", "set_terminated", "log_artifact", "get_run", "search_runs"):
+        for name in ("log_batch", "create_run", "log_artifact", "get_run", "search_runs", "search_experiments"):
             self.guard(name)
-        self.guard("search_experiments")
         patch.setattr(store, "embedded", False)
         patch.setattr(store, "retry_at", 0.0)
 
@@ -100,7 +99,7 @@ def test_all_that_is_written_is_in_the_store(store, tmp_path):
     for images in range(1500):
         run.log(images, {"x": images / 3, "y": math.nan if images == 7 else 1.0})
     run.finish("finished", "because")
-    assert sync(tmp_path, store) == Synced(exported=Amount(1, 3000))
+    assert sync(tmp_path, store) == Synced(exported=1)
     found = run_of(store, "whole")
     assert found.info.status == "FINISHED"
     assert len(found.data.params) == 250 and found.data.params["p249"] == "249"
@@ -123,10 +122,10 @@ def test_curves_are_in_the_store_while_runs_go_on(store, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "EVERY", 0.05)
     with Exporter(tmp_path, store):
         run = start(tmp_path / "run", "live")
-        for images in range(3):
+        for images in range(2):
             run.log(images, {"x": float(images)})
             until = time.monotonic() + 30
-            while run.folder.mark(store.name).position < run.folder.size and time.monotonic() < until:
+            while store.exported.get(run.key) != run.folder.size and time.monotonic() < until:
                 time.sleep(0.01)
             found = run_of(store, "live")
             assert (found.info.status, found.data.metrics) == ("RUNNING", {"x": float(images)})
@@ -137,10 +136,10 @@ def test_curves_are_in_the_store_while_runs_go_on(store, tmp_path, monkeypatch):
 def test_a_run_goes_on_under_its_own_record_as_a_child_of_another(store, tmp_path):
     run = start(tmp_path / "run", "twice")
     run.log(1, {"x": 1.0})
-    run.interrupt("stopped")
+    run.finish(schema.INTERRUPTED, "stopped")
     sync(tmp_path, store)
     assert run_of(store, "twice").info.status == "KILLED"
-    parent = start(tmp_path / "parent", "parent")
+    parent = start(tmp_path / schema.INVOCATIONS / "now", "parent")
     again = Run.open(tmp_path / "run")
     assert (again.key, again.state().result) == (run.key, "interrupted")
     again.resume(parent.key)
@@ -153,30 +152,21 @@ def test_a_run_goes_on_under_its_own_record_as_a_child_of_another(store, tmp_pat
     assert store.history(found.info.run_id, "x") == [(1, 1.0), (2, 2.0)]
 
 
-def test_a_part_in_another_folder_adds_to_a_run(store, tmp_path):
-    old = recorded(store, EXPERIMENT, "old", {})
-    old.log(1, {"x": 1.0})
-    old.finish("finished")
-    for key in (old.key, old.id):  # of a run without a key, MLflow's id
-        part = Run.take(tmp_path / key, EXPERIMENT, key)
-        part.log(2, {"x": 2.0})
-        part.tag({key: "here"})
-        sync(tmp_path, store)
-    found = run_of(store, "old")
-    assert store.history(old.id, "x") == [(1, 1.0), (2, 2.0)]
-    assert found.info.status == "FINISHED" and {old.key, old.id} <= set(found.data.tags)
-
-
-def test_a_run_that_was_deleted_is_not_exported_nor_taken_up_again(store, tmp_path):
+def test_a_run_that_was_deleted_is_not_exported_read_or_taken_up_again(store, tmp_path):
     start(tmp_path / "run", "deleted").finish("finished")
     sync(tmp_path, store)
     store.client.delete_run(run_of(store, "deleted").info.run_id)
     assert sync(tmp_path, store) == Synced()
     assert Run.open(tmp_path / "run") is None
-    assert not [found for found in store.runs(EXPERIMENT) if found.info.run_name == "deleted"]
+    assert not [found for found in Reader(store, tmp_path).runs(EXPERIMENT) if found.info.run_name == "deleted"]
     again = start(tmp_path / "run", "deleted")
     sync(tmp_path, store)
     assert run_of(store, "deleted").data.tags[schema.JOURNAL] == again.key
+    again.log(1, {"x": 1.0})
+    store.client.delete_run(run_of(store, "deleted").info.run_id)
+    with pytest.raises(exporting.Gone):
+        export(again.folder, store)
+    assert sync(tmp_path, store) == Synced() and Run.open(tmp_path / "run") is None
 
 
 def test_what_the_store_refuses_is_reported_and_the_rest_is_exported(store, tmp_path, capsys):
@@ -214,7 +204,7 @@ def test_what_was_written_while_the_server_was_away_is_exported_once_it_is_back(
         server.down = down
         run.log(images, {"x": float(images)})
         synced = sync(tmp_path, store)
-        assert bool(synced.left.runs) == bool(synced.why) == down
+        assert bool(synced.left) == bool(synced.why) == down
     found = run_of(store, "away")
     assert rows(store, found.info.run_id, "x") == written(tmp_path, "x")
     assert [step for step, _, _ in rows(store, found.info.run_id, "x")] == [0, 1, 2]
@@ -225,8 +215,7 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
     server, store, tmp_path, monkeypatch, capsys, how
 ):
     setattr(server, how, True)
-    monkeypatch.setattr(stores, "ANSWER", 0.3)
-    monkeypatch.setattr(exporting, "GRACE", 0.5)
+    monkeypatch.setattr(exporting, "LIMIT", 0.5)
     begun = time.monotonic()
     with Exporter(tmp_path, store) as exporter:
         run = start(tmp_path / "run", how, kind="x")
@@ -234,20 +223,21 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
             run.log(images, {"x": float(images)})
         run.text("here", "note.txt")
         run.finish("finished")
-    assert sync(tmp_path, store).left == Amount(1, 412)  # at once: it has just not answered
+    assert sync(tmp_path, store).left == 1  # at once: it has just not answered
     assert time.monotonic() - begun < 30
-    (line,) = exporter.synced.lines()
-    assert line.startswith("not in the tracking store yet: 1 run, 412 points; gans sync exports them (")
-    assert "412 points; another command does (" in exporter.synced.lines("another command does")[0]
+    exporting.say(exporter.synced, "another command does")
+    assert capsys.readouterr().out.startswith("not in the tracking store yet: 1 run; another command does (")
     (read,) = Reader(store, tmp_path).runs(EXPERIMENT)  # what is at hand
     assert (read.info.run_name, read.info.status, read.data.metrics["x"]) == (how, "FINISHED", 411.0)
     server.back()
-    monkeypatch.setattr(exporting, "GRACE", 10.0)
-    time.sleep(0.2)  # the request that waited may write some
+    monkeypatch.setattr(exporting, "LIMIT", 30.0)
+    exporter.thread.join()  # the request that waited may have written all
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
-    exported, complete = "exported to the tracking store what it lacked: 1 run, ", f"{store.uri} has all runs"
-    first = exported if how == "down" else (exported, complete)  # the request that waited may have written all
-    for says in (first, complete):
+    complete = f"{store.uri} has all runs"
+    for says in (
+        "exported to the tracking store what it lacked: 1 run\n" if how == "down" else complete,
+        complete,
+    ):
         monkeypatch.setattr("sys.argv", ["gans", "sync", str(tmp_path)])
         assert main.main() == 0
         assert capsys.readouterr().out.startswith(says)
@@ -289,57 +279,43 @@ def test_what_was_exported_and_not_marked_is_exported_again_without_harm(store, 
         run.log(images, {"x": float(images), "y": math.nan})
     run.finish("finished")
     sync(tmp_path, store)
-    run_id = run.folder.mark(store.name).run
+    run_id = run_of(store, "again").info.run_id
     before = rows(store, run_id, "x"), run_of(store, "again").info
-    for marks in (None, "{]", '{"a": 1}'):
-        (tmp_path / MARKS).unlink() if marks is None else (tmp_path / MARKS).write_text(marks)
-        assert sync(tmp_path, store).left == Amount()
-        assert run.folder.mark(store.name).run == run_id
+    store.client.delete_tag(run_id, schema.EXPORTED)
+    assert sync(tmp_path, store) == Synced(exported=1)
     assert (rows(store, run_id, "x"), run_of(store, "again").info) == before
     assert before[0] == written(tmp_path, "x")
 
 
 def test_one_at_a_time_exports_a_run(store, tmp_path):
     run = start(tmp_path, "held")
-    with exclusively(tmp_path / exporting.LOCK), pytest.raises(exporting.Busy):
+    with locks.acquire(tmp_path / exporting.LOCK), pytest.raises(BlockingIOError):
         export(run.folder, store)
-    assert export(run.folder, store).runs == 1
+    assert sync(tmp_path, store).exported == 1
 
 
 # --- other stores
 
 
 def test_every_store_gets_all_parents_first(store, tmp_path):
-    parent = start(tmp_path / "runs" / "parent", "bench")
-    child = Run.start(tmp_path / "runs" / "a", EXPERIMENT, "cell", {}, parent.key)
+    child = Run.start(tmp_path / "runs" / "a", EXPERIMENT, "cell", {}, "to come")
+    child.finish("interrupted")
+    parent = start(tmp_path / "runs" / schema.INVOCATIONS / "now", "bench")
+    child.resume(parent.key)
     child.log(5, {"x": 1.5})
     child.finish("finished")
     sync(tmp_path / "runs", store)
     anew = Store(f"sqlite:///{tmp_path}/anew.db")
-    assert sync(tmp_path / "runs", anew).exported == Amount(2, 1)
+    assert sync(tmp_path / "runs", anew).exported == 2
     for one in (store, anew):
         found = {run.info.run_name: run for run in one.runs(EXPERIMENT)}
         assert found["cell"].data.tags[schema.PARENT] == found["bench"].info.run_id
         assert sync(tmp_path / "runs", one) == Synced()
-    parent.finish("finished")  # each has a mark of its own
-    assert [sync(tmp_path / "runs", one).exported.runs for one in (store, anew)] == [1, 1]
-    begun = Store(f"sqlite:///{tmp_path}/begun.db")
-    begun.name = anew.name  # a new file in the place of another
-    assert sync(tmp_path / "runs", begun).exported == Amount(2, 1)
-    assert len(begun.runs(EXPERIMENT)) == 2
-
-
-def test_marks_of_another_run_are_none(store, tmp_path):
-    start(tmp_path / "a", "first")
-    sync(tmp_path, store)
-    other = start(tmp_path / "b", "second")
-    (tmp_path / "b" / MARKS).write_text((tmp_path / "a" / MARKS).read_text())
-    sync(tmp_path, store)
-    assert run_of(store, "second").data.tags[schema.JOURNAL] == other.key
+    parent.finish("finished")
+    assert [sync(tmp_path / "runs", one).exported for one in (store, anew)] == [1, 1]
 
 
 def test_the_folder_of_runs_need_not_be_there(store, tmp_path, monkeypatch, capsys):
-    assert run_folders(run_paths(tmp_path / "none")) == []
     assert sync(tmp_path / "none", store) == Synced()
     monkeypatch.setattr("sys.argv", ["gans", "sync", str(tmp_path / "none")])
     assert main.main() == 2
@@ -349,8 +325,8 @@ def test_the_folder_of_runs_need_not_be_there(store, tmp_path, monkeypatch, caps
 # --- the reader
 
 
-@pytest.mark.parametrize("where", ["store", "server", "away", "lost artifacts"])
-def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, monkeypatch, where):
+@pytest.mark.parametrize("where", ["folder and store", "folder", "store", "damaged folder"])
+def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, where):
     experiment = f"read {where}"
     run = Run.start(tmp_path / "runs" / "a", experiment, "cell", {"gans.kind": "cell"})
     run.params({"lr": 0.1})
@@ -362,49 +338,31 @@ def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, monke
     run.finish("finished")
     sync(tmp_path, store)
     whole = store.runs(experiment)[0]
-    server.down = where == "away"
-    if where in ("store", "lost artifacts"):
-        monkeypatch.setattr(store, "embedded", True)
-    if where == "lost artifacts":
+    server.down = where == "folder"
+    if where == "store":
+        (tmp_path / "runs").rename(tmp_path / "moved")
+    if where == "folder and store":
         folder = stores.folder_of(whole)
         folder.rename(folder.with_name("moved"))
-        assert store.lost(whole) == folder
+    if where == "damaged folder":
+        events = tmp_path / "runs" / "a" / schema.EVENTS
+        events.write_text(events.read_text().replace('"step": 3', '"step\x01'))
     source = Reader(store, tmp_path / "runs")
     (read,) = source.runs(experiment)
-    for field in ("status", "start_time", "end_time", "run_name", "run_id"):
+    assert read.info.run_id == (run.key if where == "folder" else whole.info.run_id)
+    for field in ("status", "start_time", "end_time", "run_name"):
         assert getattr(read.info, field) == getattr(whole.info, field)
-    for field in ("metrics", "params", "tags"):
-        assert (
-            getattr(read.data, field)
-            == {key: value for key, value in getattr(whole.data, field).items() if key != "mlflow.runName"}
-            or field == "tags"
-        )
+    assert (read.data.metrics, read.data.params) == (whole.data.metrics, whole.data.params)
+    assert read.data.tags.items() <= whole.data.tags.items()
     points = [(1, 3.0), (2, 5.0), (3, 4.0)]
-    assert source.history(read.info.run_id, "x") == points
     assert source.histories([read.info.run_id], "x") == {read.info.run_id: points}
     assert source.artifact(read, "samples/final.png").read_bytes() == b"picture"
     assert source.artifact(read, "samples").is_dir()
     assert source.artifact(read, "nothing") is None
-    assert source.lost(read) is None
     assert experiment in source.experiments()
 
 
-def test_what_a_store_lacks_is_completed_by_folders_whatever_began_the_run(server, store, tmp_path):
-    old = recorded(store, "half", "half", {"gans.kind": "cell"})
-    old.log(1, {"x": 1.0, "y": 7.0})
-    old.finish("finished")
-    part = Run.take(tmp_path / "half", "half", old.key)
-    part.log(2, {"x": 2.0})
-    part.tag({"gans.scored.a.1": "{}"})
-    source = Reader(store, tmp_path)
-    (read,) = source.runs("half")
-    assert (read.info.status, read.data.metrics) == ("FINISHED", {"x": 2.0, "y": 7.0})
-    assert {"gans.kind", "gans.scored.a.1"} <= set(read.data.tags)
-    assert source.history(old.id, "x") == [(1, 1.0), (2, 2.0)]
-    assert store.client.get_run(old.id).data.metrics["x"] == 1.0
-
-
-def test_of_a_server_whose_folders_are_here_no_history_or_picture_is_read(server, store, tmp_path, monkeypatch):
+def test_of_a_server_whose_folders_are_here_no_history_or_picture_is_read(server, store, tmp_path, capsys):
     run = Run.start(tmp_path, "quick", "a", {})
     run.log(1, {"x": 1.0})
     run.text("here", "note.txt")
@@ -412,10 +370,22 @@ def test_of_a_server_whose_folders_are_here_no_history_or_picture_is_read(server
     source = Reader(store, tmp_path)
     (read,) = source.runs("quick")
     server.down = True
-    assert source.history(read.info.run_id, "x") == [(1, 1.0)]
+    assert source.histories([read.info.run_id], "x") == {read.info.run_id: [(1, 1.0)]}
     assert source.artifact(read, "note.txt").read_text() == "here"
-    assert source.experiments("quick") == ["quick"]  # asked for in vain, and not again
-    assert not source.alive
+    for _ in range(2):
+        assert source.experiments("quick") == ["quick"]
+    assert capsys.readouterr().err.count("does not answer") == 1
+
+
+@pytest.mark.parametrize("how", ["down", "stopped"])
+def test_a_question_that_gets_no_answer_is_not_repeated_at_once(server, store, monkeypatch, how):
+    setattr(server, how, True)
+    monkeypatch.setattr(store, "patience", 0.2)
+    assert store.ask(store.experiments, ["otherwise"]) == ["otherwise"]
+    server.down = server.stopped = False
+    assert store.ask(store.experiments, ["otherwise"]) == ["otherwise"]
+    server.back()
+    assert "otherwise" not in store.ask(store.experiments, ["otherwise"])
 
 
 def test_requests_end_before_minutes_have_passed():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,10 @@ from PIL import Image
 from gans import schema
 from gans.runs.events import FILE, RunFolder, state_of
 from gans.runs.execute import Tracker
-from gans.runs.run import Run, stepped
+from gans.runs.locks import LOCK, Holder
+from gans.runs.run import DIED, Run, close_stale, stepped
 from tests.conftest import until
+from tests.gans.runs.test_locks import holding
 
 ROOT = Path(__file__).parents[3]
 
@@ -164,6 +167,46 @@ def test_models_with_batches_of_different_sizes_share_the_steps_of_the_slider(ti
     assert drawn["small"] == [("samples", 0), ("samples", 500), ("samples", 1000), ("best checkpoint", 0)]
 
 
-def test_an_invocation_without_a_git_or_a_user_has_tags_too(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", os.devnull)
-    assert Run.start(tmp_path, "e", "a", {}).state().tags["gans.commit"] == "unknown"
+def test_code_of_no_repository_is_tracked_as_unknown_and_that_is_said_once(tmp_path, monkeypatch, caplog):
+    for path, name in ((os.environ["PATH"], "safe.directory"), (os.devnull, "no git")):
+        monkeypatch.setenv("PATH", path)
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git calls the clone dubious
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        caplog.clear()
+        parent = Run.start(tmp_path / name, "e", "a", {})
+        tags = Run.start(tmp_path / f"{name} child", "e", "a", {}, parent.key).state().tags
+        assert (tags["gans.commit"], tags["gans.dirty"]) == ("unknown", "unknown")
+        assert "mlflow.source.git.commit" not in tags
+        assert [record.getMessage() for record in caplog.records] == [
+            "git gives no commit of this code: it is tracked as unknown"
+        ]
+
+
+# --- stale runs
+
+
+def begun(folder: Path, **holder: str) -> Run:
+    """A run in a folder, by this process or another."""
+    tags = {schema.HOLDER: replace(Holder.of(folder), **holder).text(), schema.STATUS: schema.RUNNING}
+    run = Run.start(folder, "stale", folder.name, tags)
+    (folder / LOCK).touch()
+    return run
+
+
+def test_what_no_living_process_holds_is_closed(tmp_path):
+    free, said = begun(tmp_path / "free"), begun(tmp_path / "said")
+    gone = begun(tmp_path / "gone", lock=str(tmp_path / "no lock"), pid=2**22 + 1)
+    begun(tmp_path / "away", host="elsewhere")
+    Run.start(tmp_path / "unknown", "stale", "unknown", {schema.STATUS: schema.RUNNING})
+    begun(tmp_path / "done").finish("finished")
+    said.tag({schema.STATUS: schema.FINISHED})  # it was killed between its status and its end
+    busy = begun(tmp_path / "busy")
+    with holding(tmp_path / "busy" / LOCK):
+        assert sorted(close_stale(tmp_path)) == sorted([free.key, gone.key, said.key])
+        assert close_stale(tmp_path) == []
+        found = {path.name: state_of(path) for path in tmp_path.iterdir()}
+    ends = {name: (one.status, one.result, one.tags.get(schema.REASON)) for name, one in found.items()}
+    assert ends["free"] == ends["gone"] == ("KILLED", schema.INTERRUPTED, DIED)
+    assert ends["busy"] == ends["away"] == ends["unknown"] == ("RUNNING", schema.RUNNING, None)
+    assert (ends["done"][:2], ends["said"][:2]) == (("FINISHED", schema.FINISHED),) * 2
+    assert close_stale(tmp_path) == [busy.key]
