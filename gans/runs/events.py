@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -189,7 +190,8 @@ class RunFolder:
 
     def forget(self) -> None:
         """Put the events aside, as a user deleted the run in a store: the folder's next run is another."""
-        (self.path / FILE).replace(self.path / f"deleted-{FILE}")
+        with suppress(FileNotFoundError):  # another process has
+            (self.path / FILE).replace(self.path / f"deleted-{FILE}")
 
 
 def state_of(folder: Path) -> State | None:

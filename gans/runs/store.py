@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 from typing import Self, TypeVar
 from urllib.parse import urlencode, urlparse
@@ -274,6 +273,7 @@ class Reader:
 
     def __init__(self, store: Store, root: Path) -> None:
         self.store, self.root = store, root
+        self.folders = run_folders(root)
         self.states: dict[str, State] = {}  # of runs that are read from their folders, by MLflow's id
 
     @classmethod
@@ -286,10 +286,6 @@ class Reader:
     @property
     def uri(self) -> str:
         return self.store.uri
-
-    @cached_property
-    def folders(self) -> list[RunFolder]:
-        return run_folders(self.root)
 
     def experiments(self, prefix: str = "") -> list[str]:
         """The names of those that begin like this."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gans import schema
@@ -197,19 +200,6 @@ def test_artifacts_outside_of_the_folder_are_no_artifacts(store, tmp_path):
 # --- a server that goes away
 
 
-def test_what_was_written_while_the_server_was_away_is_exported_once_it_is_back(server, store, tmp_path):
-    run = start(tmp_path, "away")
-    for images, down in enumerate((False, True, False)):
-        server.back()
-        server.down = down
-        run.log(images, {"x": float(images)})
-        synced = sync(tmp_path, store)
-        assert bool(synced.left) == bool(synced.why) == down
-    found = run_of(store, "away")
-    assert rows(store, found.info.run_id, "x") == written(tmp_path, "x")
-    assert [step for step, _, _ in rows(store, found.info.run_id, "x")] == [0, 1, 2]
-
-
 @pytest.mark.parametrize("how", ["down", "stopped"])
 def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_later(
     server, store, tmp_path, monkeypatch, capsys, how
@@ -245,6 +235,40 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
     assert rows(store, found.info.run_id, "x") == written(tmp_path / "run", "x")
     assert store.artifact(found, "note.txt").read_text() == "here"
     assert (found.info.start_time, found.info.end_time) == (run.state().began, run.state().ended)
+
+
+class Bad(BaseHTTPRequestHandler):
+    """A server that answers badly, as its address says: by a status, or `half` of an answer, or `nothing`."""
+
+    def answer(self) -> None:
+        how = self.path.split("/")[1]
+        if how != "nothing":
+            self.send_response(int(how) if how.isdigit() else 200)
+            self.send_header("Retry-After", "120")
+            self.send_header("Content-Length", "13")
+            self.end_headers()
+            self.wfile.write(b"<html>" if how == "half" else b"<html></html>")
+
+    do_GET = do_POST = answer
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("how", ["503", "429", "401", "200", "half", "nothing"])
+def test_a_server_that_answers_badly_is_given_up_within_seconds(tmp_path, how):
+    start(tmp_path / "run", "bad").finish("finished")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bad) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        bad = Store(f"http://127.0.0.1:{server.server_port}/{how}", answers=False)  # it did when the command began
+        bad.client, bad.retry_at = MlflowClient(bad.uri), 0.0
+        begun = time.monotonic()
+        synced = sync(tmp_path, bad)
+        assert (synced.exported, synced.left, bool(synced.why)) == (0, 1, True)
+        assert [run.info.run_name for run in Reader(bad, tmp_path).runs(EXPERIMENT)] == ["bad"]
+        assert sync(tmp_path, bad).left == 1
+        assert time.monotonic() - begun < 10
+        server.shutdown()
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -386,11 +410,3 @@ def test_a_question_that_gets_no_answer_is_not_repeated_at_once(server, store, m
     assert store.ask(store.experiments, ["otherwise"]) == ["otherwise"]
     server.back()
     assert "otherwise" not in store.ask(store.experiments, ["otherwise"])
-
-
-def test_requests_end_before_minutes_have_passed():
-    from mlflow import environment_variables as environment
-
-    assert environment.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 1
-    assert environment.MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 20
-    assert not environment.MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER.get()
