@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from gans.data.folders import FOLDER, KEPT, load_folder
 from gans.data.images import (
@@ -58,28 +56,17 @@ def from_torchvision(title: str, dataset: str, root: Path) -> Source:
         make = getattr(torchvision.datasets, dataset)
         train, test = (make(root, train=train, download=True) for train in (True, False))
     except Exception as error:  # torchvision parses without checks: damage shows as nearly any exception
-        raise _unavailable(title, root, error) from None
+        raise InputError(
+            f"{title} is damaged in {root}, or cannot be downloaded to it ({last_line(error)}); delete its files, "
+            f"connect once, set GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
+        ) from None
     classes = tuple(name.partition(" - ")[0] for name in train.classes)  # MNIST's are "0 - zero"
-    return Source(
-        title, _split(train.data, train.targets), _split(test.data, test.targets), classes, resize=fit_all
-    )
-
-
-def _unavailable(title: str, root: Path, error: Exception) -> InputError:
-    reason = last_line(error)
-    if isinstance(error, OSError) or re.search("download|corrupted", str(error)):
-        return InputError(
-            f"{title} is not in {root} and cannot be downloaded to it ({reason}); connect once, "
-            f"set GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
-        )
-    return InputError(f"{title} in {root} is damaged ({reason}); delete its files and load again")
-
-
-def _split(pixels: Tensor | np.ndarray, labels: Tensor | list[int]) -> Split:
-    """From pixels uint8 (n, height, width) or (n, height, width, 3)."""
-    pixels = torch.as_tensor(pixels)
-    images = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    return Split(images, torch.as_tensor(labels, dtype=torch.int64))
+    splits = []
+    for part in (train, test):
+        pixels = torch.as_tensor(part.data)  # uint8 (n, height, width) or (n, height, width, 3)
+        images = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+        splits.append(Split(images, torch.as_tensor(part.targets, dtype=torch.int64)))
+    return Source(title, splits[0], splits[1], classes, resize=fit_all)
 
 
 # 60,000 + 10,000 grey images, 28 x 28: LeCun et al. 1998, from `root`/MNIST/raw, and arXiv 1708.07747

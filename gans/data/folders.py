@@ -133,8 +133,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         return torch.from_numpy(images[[place[file] for file in files]])
 
     def labels(files: list[str]) -> Tensor | None:
-        known = [found.labels[file] for file in files if file in found.labels]
-        return torch.tensor(known) if len(known) == len(files) else None
+        return torch.tensor([found.labels[file] for file in files]) if found.labels else None
 
     counts = Counter(change for file in used for change in changes[file])
     converted = ", ".join(f"{count:,} {change}" for change, count in sorted(counts.items()))

@@ -20,7 +20,7 @@ Split = dict[str, tuple[str, ...]]  # by the name of a file the folders above it
 
 
 class Layout(NamedTuple):
-    """The files of both splits, sorted; the class of each that has one, an index of `classes`; all in a line."""
+    """The files of both splits, sorted; the class of each, an index of `classes`; all in a line."""
 
     train: list[str]
     test: list[str]
@@ -34,8 +34,8 @@ def understand(files: Sequence[str], given: Mapping[str, int] | None) -> Layout:
 
     Splits are folders named `train` and `test`, or by other words: at the top or, if all images are in such,
     further down. Without them the tenth of the files with the smallest SHA-256 of their path tests. A class is
-    the folder of an image, if all have one and at least two differ. The labels of `LABELS`, if `given`, count in
-    place of folders.
+    the folder of an image, if all have one and at least two differ; of ImageNet's kind the one above `images`, and
+    held-out images without one are left out. The labels of `LABELS`, if `given`, count in place of folders.
     """
     leading = posixpath.commonpath([posixpath.dirname(file) for file in files])
     folders = {file: tuple(file.removeprefix(leading).lstrip("/").split("/")[:-1]) for file in files}
@@ -43,13 +43,18 @@ def understand(files: Sequence[str], given: Mapping[str, int] | None) -> Layout:
     if splits is None:
         splits, how = _by_hash(folders), "by a hash of their names"
     train, test = splits
-    named = _by_parent(train, test) if given is None else given
-    keys = sorted({named[file] for file in (*train, *test) if file in named})
-    if len(keys) < 2 or not named.keys() >= train.keys():
-        keys = []
+    several = len({*train.values()}) > 1
+    nested = several and all(len(above) > 1 and above[-1:] == IMAGES for above in train.values())
+    if nested and {(), IMAGES} & {*test.values()}:
+        (train, test), how = _by_hash(train), "by a hash of their names"
+    both = train | test
+    if nested:
+        both = {file: above[:-1] if above[-1:] == IMAGES else above for file, above in both.items()}
+    named = {file: above[-1] for file, above in both.items() if above} if given is None else given
+    keys = sorted({named[file] for file in both}) if named.keys() >= both.keys() else []
     places = {key: place for place, key in enumerate(keys)}
-    labels = {file: places[named[file]] for file in (*train, *test) if keys and file in named}
-    classes = tuple(decoded(map(str, keys))) if keys else ()
+    labels = {file: places[named[file]] for file in both} if len(keys) > 1 else {}
+    classes = tuple(decoded(map(str, keys))) if labels else ()
     what = f"{len(classes):,} classes ({some(list(classes))})" if classes else "no classes"
     text = f"{what}, {len(train):,} train and {len(test):,} test images {how}"
     return Layout([*train], [*test], labels, classes, text)
@@ -78,16 +83,6 @@ def _by_hash(folders: Split) -> tuple[Split, Split]:
     held_out = sorted(folders, key=rank)[: max(1, round(len(folders) / 10))]
     words = dict.fromkeys(folders, "train") | dict.fromkeys(held_out, "test")
     return _those(folders, words, "train"), _those(folders, words, "test")
-
-
-def _by_parent(train: Split, test: Split) -> dict[str, str]:
-    """The folder of each image; none if one has none, but a held-out one of ImageNet's kind."""
-    nested = all(len(above) > 1 and above[-1:] == IMAGES for above in train.values())
-    both = train | test
-    if nested:
-        both = {file: above[:-1] if above[-1:] == IMAGES else above for file, above in both.items()}
-    named = {file: above[-1] for file, above in both.items() if above}
-    return named if nested or len(named) == len(both) else {}
 
 
 def read_labels(name: str, content: bytes) -> dict[str, int] | None:
