@@ -30,6 +30,7 @@ from gans import schema
 from gans.errors import brief
 
 TRIES, PAUSE = 3, 1.0  # to start a process, and seconds between
+PARTING = 5.0  # seconds that a process has to end in after its only job
 GRACE = 60.0  # seconds in which a job that is cancelled has to report something: a long evaluation, say
 TAIL = 4000  # characters of a dead process's output that the logs of its jobs keep
 
@@ -111,7 +112,8 @@ class Worker:
         if code is not None:
             yield from self.bury(self.reason or death(code))
         elif not self.jobs and self.width == 1 and self.visible is None:
-            self.end()  # its memory is free for the next job
+            self.process.join(PARTING)  # it ends with its job
+            self.end()
 
     def bury(self, reason: str) -> Iterator[News]:
         """The process has died: its only job did it, or one of them."""

@@ -47,7 +47,7 @@ def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> No
     Args:
         pipe: to the runner.
         visible: the GPU, as `CUDA_VISIBLE_DEVICES` names it; None: jobs compute on the CPU.
-        width: jobs at a time; if it is one, it runs in the main thread.
+        width: jobs at a time; with a single one on the CPU, which runs in the main thread, the process ends.
         output: file for what libraries print, and for all else that is not from the thread of a job.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner handles Ctrl-C
@@ -59,7 +59,12 @@ def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> No
     faulthandler.enable(rest)  # where each thread was, should the process crash
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    Process(pipe, logs, Cpu() if visible is None else Gpu(), width).serve()
+    process = Process(pipe, logs, Cpu() if visible is None else Gpu())
+    if visible is None and width == 1:
+        process.work(*process.orders.get())
+        return
+    while True:
+        threading.Thread(target=process.work, args=process.orders.get(), daemon=True).start()
 
 
 class Cpu:
@@ -136,21 +141,12 @@ class Logs(io.TextIOBase):
 class Process:
     """Does jobs for the runner: an order is a job's number with the job (pickled), or with None to cancel it."""
 
-    def __init__(self, pipe: Connection, logs: Logs, device: Cpu, width: int) -> None:
-        self.pipe, self.logs, self.device, self.width = pipe, logs, device, width
+    def __init__(self, pipe: Connection, logs: Logs, device: Cpu) -> None:
+        self.pipe, self.logs, self.device = pipe, logs, device
         self.sending, self.reading = threading.Lock(), threading.Lock()
         self.orders: SimpleQueue[tuple[int, bytes]] = SimpleQueue()
         self.cancelled: set[int] = set()
-
-    def serve(self) -> None:
-        """In the main thread."""
         threading.Thread(target=self.listen, daemon=True).start()
-        while True:
-            order = self.orders.get()
-            if self.width > 1:
-                threading.Thread(target=self.work, args=order, daemon=True).start()
-            else:
-                self.work(*order)
 
     def listen(self) -> None:
         """In a thread: take orders, and exit when the runner's end of the pipe closes."""
