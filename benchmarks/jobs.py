@@ -19,11 +19,10 @@ from gans.pictures import grids
 from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell
 from gans.runs.events import state_of
-from gans.runs.execute import CellRun, Place, phase
+from gans.runs.execute import CellRun, Place, Scored, add_scores, phase
 from gans.runs.locks import Holder, InUse, locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
-from gans.runs.scoring import Scored, add_scores
 
 ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from another invocation
 

@@ -23,12 +23,11 @@ from gans.files import write_text
 from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import run_folders
-from gans.runs.execute import Place, tags
+from gans.runs.execute import Place, bring_back, tags
 from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import LOCK, Holder, InUse, held, locked
 from gans.runs.run import Run, close_stale, invocation
 from gans.runs.scores import ScoreKey
-from gans.runs.scoring import bring_back
 from gans.runs.store import MlflowRun, Store
 from gans.schema import FAILED, FINAL, FINISHED
 

@@ -22,7 +22,7 @@ from gans import registry
 from gans.commands import main
 from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
-from gans.runs.scoring import Scoring
+from gans.runs.execute import Scoring
 from gans.training.loop import train
 from gans.training.recorder import Observer
 from gans.training.trainables import Trainable
@@ -170,7 +170,7 @@ class StubScorer:
 
 @pytest.fixture
 def stub_scorer(monkeypatch: pytest.MonkeyPatch) -> type[StubScorer]:
-    monkeypatch.setattr("gans.runs.scoring.Scorer", StubScorer)
+    monkeypatch.setattr("gans.runs.execute.Scorer", StubScorer)
     # after a few steps a small DCGAN still draws one image for all latents
     monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 0.0)
     return StubScorer

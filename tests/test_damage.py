@@ -23,7 +23,7 @@ from gans.data.folders import cached_folder, load_folder
 from gans.errors import InputError
 from gans.fidelity.extractors import cards
 from gans.pictures import film, grids
-from gans.runs import scoring
+from gans.runs import execute
 from gans.runs.run import Run
 from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS
 from gans.training.loop import train
@@ -219,7 +219,7 @@ def generator_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     store: Any = SimpleNamespace(ask=lambda question, otherwise: question(), artifact=lambda run, name: copy)
 
     def read() -> Any:
-        scoring.bring_back(SimpleNamespace(), folder, "digits", store)
+        execute.bring_back(SimpleNamespace(), folder, "digits", store)
         return files.load_weights(folder / GENERATOR)[0]["w"].tolist()
 
     return Kept(folder / GENERATOR, read)

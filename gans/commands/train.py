@@ -22,7 +22,7 @@ from gans.urls import tracking_uri
 
 if TYPE_CHECKING:
     from gans.config import Experiment
-    from gans.runs.scoring import Scored
+    from gans.runs.execute import Scored
 
 EXPERIMENT = "train"  # in MLflow, and the folder's name
 

@@ -8,7 +8,7 @@ from gans import files
 from gans.config import Resolved
 from gans.generate import sampling
 from gans.models.inputs import Prior
-from gans.runs.scoring import Scoring
+from gans.runs.execute import Scoring
 from gans.schema import CHECKPOINT, GENERATOR
 from gans.training.loop import Session, train
 from gans.training.recorder import Observer
