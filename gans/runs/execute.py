@@ -403,11 +403,11 @@ class Scoring:
         final = {schema.score(name): value for name, value in scores.items()}
         observer.log(trained.images, final | costs.metrics())
         observer.flush()
-        records = {
+        scored_with = {
             ScoreKey(scorer.extractor.name, scorer.n).tag: record(scorer.extractor, one.scores).text()
             for scorer, one in zip(self.scorers, found, strict=False)
         }
-        return Scored(status, reason, scores, costs.seconds, records)
+        return Scored(status, reason, scores, costs.seconds, scored_with)
 
     def draw(self, generator: nn.Module, found: Sequence[Assessment], observer: Observer) -> None:
         """The grid, one by classes, its first images with their nearest training images, and the classes drawn."""
