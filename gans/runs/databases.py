@@ -77,10 +77,10 @@ def missing(url: str) -> bool:
 def trouble(error: BaseException) -> str:
     """Why a database cannot be used, in one line; a driver that is not installed is named, with the remedy."""
     chain = (error, error.__cause__, error.__context__)
-    missing = next((one.name for one in chain if isinstance(one, ModuleNotFoundError)), None)
-    if missing:
-        package = DRIVERS.get(missing, missing)
-        return f"its driver {missing} is not installed: {sys.executable} -m uv pip install '{package}'"
+    driver = next((one.name for one in chain if isinstance(one, ModuleNotFoundError)), None)
+    if driver:
+        package = DRIVERS.get(driver, driver)
+        return f"its driver {driver} is not installed: {sys.executable} -m uv pip install '{package}'"
     return first_line(error)
 
 
@@ -104,14 +104,7 @@ def opened(url: str, kind: Kind, open: Callable[[], Opened]) -> Opened:
 
 
 def check_reading(url: str, runs: Path) -> bool:
-    """Refuse a tracking store that cannot be read, unless there are runs below a folder to be read in its place.
-
-    Returns:
-        Whether the store answers; that it does not is reported.
-
-    Raises:
-        InputError: what is wrong with it, and the remedy.
-    """
+    """Whether a tracking store answers; refused if not and no runs below a folder can be read instead."""
     try:
         check(url, MLFLOW)
     except Away as error:

@@ -352,10 +352,7 @@ def chosen(path: Path, device: torch.device) -> nn.Module:
 
 
 def draw_report(generator: nn.Module, count: int, prior: Prior) -> tuple[Tensor, Tensor | None]:
-    """Images for final scores, uint8 (count, channels, side, side): on latents that chose no checkpoint.
-
-    And their classes, int64 (count,); None of a generator without.
-    """
+    """Images for final scores, uint8 (count, channels, side, side), on latents of their own; and their classes."""
     code = sampling.inputs(count, prior, "report")
     return sampling.generate(generator, code), code.labels
 
@@ -363,11 +360,7 @@ def draw_report(generator: nn.Module, count: int, prior: Prior) -> tuple[Tensor,
 class Scoring:
     """The scorers of a cell: the first one judges the curve, all of them the generator that was chosen.
 
-    Args:
-        experiment: names the extractors and the numbers of images.
-        data: its data set.
-        folder: where training leaves the generator, and where the pictures go.
-        device: where generator and extractors compute.
+    Training leaves the generator in the folder, where the pictures go, too.
 
     Raises:
         InputError: an extractor cannot be had, or does not take images like these.
