@@ -122,7 +122,7 @@ def rescore(options: Rescore = Rescore()) -> int:
 
     place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
     with joined(place) as machine:
-        run = ScoreRun(matrix, options.selection, machine, Store(), options.extractors, options.count)
+        run = ScoreRun(matrix, options, machine, Store())
         outcome = run.run()
         say_left(run.catch_up(), machine.remedy)
         return outcome.exit_code

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gans import schema
 from gans.errors import InputError, brief
+from gans.runs.locks import InUse
 
 Report = Callable[[int, Mapping[str, float]], None]
 
@@ -51,6 +52,8 @@ class Job:
         """Do the work; an exception becomes a result, since the job has recorded its own traceback."""
         try:
             return self.call(report, folder or self.folder)
+        except InUse as other:
+            return Result(schema.SKIPPED, str(other))
         except Exception as error:
             return failure(error)
 

@@ -12,7 +12,6 @@ from benchmarks.job import Report, Result
 from gans import schema, seeds
 from gans.compute import devices
 from gans.data import datasets
-from gans.errors import InputError
 from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
@@ -20,7 +19,7 @@ from gans.pictures.decoration import decorating
 from gans.runs.cell import Cell
 from gans.runs.events import state_of
 from gans.runs.execute import CellRun, Place, Scored, add_scores, phase
-from gans.runs.locks import Holder, InUse, locked
+from gans.runs.locks import Holder, locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
 
@@ -69,34 +68,23 @@ class SharedCell(CellRun):
 
 def cell_job(report: Report, folder: Path, cell: Cell, place: Place, since: int) -> Result:
     """Train and score a cell, unless another invocation has done so since this one was planned."""
-    try:
-        outcome = SharedCell(cell, folder, place, report, since).execute()
-    except InUse as other:
-        return Result(schema.SKIPPED, str(other))
+    outcome = SharedCell(cell, folder, place, report, since).execute()
     return Result(outcome.status, outcome.reason)
 
 
 def score_job(report: Report, folder: Path, cell: Cell, place: Place, wanted: Sequence[ScoreKey]) -> Result:
     """Add scores to a cell that is trained."""
     report(0, phase(schema.SCORING_PHASE))
-    try:
-        add_scores(cell, folder, place, wanted)
-    except InUse as other:
-        return Result(schema.SKIPPED, str(other))
-    except InputError as error:
-        return Result(schema.FAILED, f"not scored: {error}")
+    add_scores(cell, folder, place, wanted)
     return Result(schema.FINISHED)
 
 
 def floor_job(report: Report, folder: Path, floor: Floor, place: Place, since: int) -> Result:
     """Score real images against real images, unless another invocation has done so since this one was planned."""
-    try:
-        with locked(folder):
-            last = state_of(folder)
-            if not last or last.ended < since or last.result != schema.FINISHED:
-                measure(report, folder, floor, place)
-    except InUse as other:
-        return Result(schema.SKIPPED, str(other))
+    with locked(folder):
+        last = state_of(folder)
+        if not last or last.ended < since or last.result != schema.FINISHED:
+            measure(report, folder, floor, place)
     return Result(schema.FINISHED)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -13,7 +13,7 @@ from benchmarks import executors
 from benchmarks.job import Ended, Event, Job, Progressed, Restarted, Result, Started, Waiting
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix
-from benchmarks.options import Machine, Selection
+from benchmarks.options import Machine, Rescore
 from benchmarks.plan import MatrixPlan, Planned
 from gans import schema
 from gans.commands.progress import Display
@@ -256,39 +256,23 @@ class ScoreRun(MatrixRun):
     Scores on the matrix's own number of images join those that training ended with (`score/fid`); those on another
     number stand beside them under its name (`score-50000/fid`).
 
-    Args:
-        matrix: whose cells.
-        selection: of these, and the budget and precision they were trained with.
-        machine: where and how wide to score.
-        store: where they were tracked, and where the scores go.
-        extractors: names; None: the matrix's.
-        count: generated images; None: the matrix's.
-
     Raises:
         InputError: no selected cell is finished, an extractor cannot be had, or the count is too small.
     """
 
-    def __init__(
-        self,
-        matrix: Matrix,
-        selection: Selection,
-        machine: Machine,
-        store: Store,
-        extractors: Sequence[str] | None = None,
-        count: int | None = None,
-    ) -> None:
-        self.extractors, self.count = extractors, count
-        for name in extractors or ():
+    def __init__(self, matrix: Matrix, options: Rescore, machine: Machine, store: Store) -> None:
+        self.options = options
+        for name in options.extractors or ():
             extractor(name)
-        super().__init__(matrix, selection, machine, store)
+        super().__init__(matrix, options.selection, machine, store)
         if not self.selected:
             where = f"{matrix.path} is finished in '{self.experiment}'"
             raise InputError(f"no cell of {where}; run `gans bench` first")
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
         own = cell.experiment.score
-        names = dict.fromkeys(self.extractors or own.extractors)
-        return tuple(ScoreKey(name, self.count or own.images) for name in names)
+        names = dict.fromkeys(self.options.extractors or own.extractors)
+        return tuple(ScoreKey(name, self.options.count or own.images) for name in names)
 
     @property
     def selected(self) -> list[Planned]:

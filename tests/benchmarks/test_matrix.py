@@ -219,11 +219,6 @@ def test_a_precision_that_is_not_the_files_has_a_report_of_its_own(small, change
     assert matrix.experiment_name(1, None, "bf16") == bf16
 
 
-def test_unknown_matrix_offers_the_nearest():
-    with pytest.raises(InputError, match="unknown matrix 'digit'; did you mean 'digits'"):
-        read_matrix("digit")
-
-
 @pytest.mark.parametrize("path", sorted(MATRICES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_matrix_of_the_suite_is_valid(path):
     """Experiments only: the data may not be on this machine."""

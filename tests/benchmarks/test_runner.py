@@ -18,7 +18,7 @@ from benchmarks.executors import executor
 from benchmarks.executors.processes import Pool
 from benchmarks.job import Ended, Event, Job, Started
 from benchmarks.matrix import read_matrix
-from benchmarks.options import Machine, Selection
+from benchmarks.options import Machine, Rescore, Selection
 from benchmarks.runner import MatrixOutcome, MatrixRun, ScoreRun
 from gans import files
 from gans.commands.main import main
@@ -110,8 +110,8 @@ def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
 
 
 def add(store: Store, count: int | None = None, models: list[str] | None = None) -> MatrixOutcome:
-    selection = Selection(models=models)
-    return ScoreRun(read_matrix("tiny.toml"), selection, Machine("cpu", 1), store, ["digits"], count).run()
+    options = Rescore(extractors=["digits"], count=count, selection=Selection(models=models))
+    return ScoreRun(read_matrix("tiny.toml"), options, Machine("cpu", 1), store).run()
 
 
 @pytest.fixture(scope="module")

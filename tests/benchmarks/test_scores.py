@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.matrix import Selection, read_matrix
-from benchmarks.options import Machine
+from benchmarks.matrix import read_matrix
+from benchmarks.options import Machine, Rescore
 from benchmarks.runner import ScoreRun
 from gans.errors import InputError
 from gans.runs.scores import ScoreKey, records
@@ -137,7 +137,7 @@ def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(ben
     outcome = add(store, 200, ["gan"])
     assert outcome.exit_code == 1
     (result,) = outcome.cells.values()
-    assert (result.status, result.reason[:35]) == ("failed", "not scored: the generator of gan/di")
+    assert (result.status, result.reason[:23]) == ("failed", "the generator of gan/di")
     assert bench.runs()["gan/digits/0"].data.tags["gans.status"] == "finished"
 
 
@@ -151,9 +151,9 @@ def untrained(tmp_path, monkeypatch) -> Store:
 def test_bad_input_is_one_line(untrained, tmp_path):
     matrix, machine = read_matrix("tiny.toml"), Machine("cpu", 1, tmp_path)
     with pytest.raises(InputError, match=r"unknown extractor 'digit'; did you mean 'digits'\?"):
-        ScoreRun(matrix, Selection(), machine, untrained, ["digit"])
+        ScoreRun(matrix, Rescore(extractors=["digit"]), machine, untrained)
     with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `gans bench` first"):
-        ScoreRun(matrix, Selection(), machine, untrained)
+        ScoreRun(matrix, Rescore(), machine, untrained)
 
 
 def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(untrained):

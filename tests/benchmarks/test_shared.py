@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from benchmarks import jobs
-from benchmarks.job import Result
+from benchmarks.job import Job, Result
 from benchmarks.jobs import Floor, SharedCell, floor_job
 from gans import schema
 from gans.runs.events import now
@@ -53,7 +55,8 @@ def test_a_floor_is_measured_once(place, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "measure", measure)
 
     def job(since):
-        return floor_job(lambda images, values: None, folder, floor, place, since)
+        call = partial(floor_job, floor=floor, place=place, since=since)
+        return Job("real/digits", call, folder, 0, 60.0).run(lambda images, values: None)
 
     with holding(folder / LOCK):
         assert job(0).status == schema.SKIPPED

@@ -122,10 +122,7 @@ def test_tests_are_counted(tmp_path: Path) -> None:
         "@pytest.fixture\ndef broken(): raise ValueError\n"
         "def test_has_an_error(broken): pass\n"
     )
-    (tmp_path / "test_other.py").write_text("def test_is_not_selected(): pass\n")
     assert goals.run_tests(tmp_path, "some") == [(2, "1 passed, 1 skipped")]
-    with pytest.raises(RuntimeError, match="no test ran"):
-        goals.run_tests(tmp_path, "other")
 
 
 @pytest.mark.slow
@@ -136,8 +133,3 @@ def test_a_matrix_is_made_from_nothing_and_its_evaluation_is_timed() -> None:
     assert note == "all 1 cells finished"
     assert seconds > 1
     assert 0 < share < 100
-
-
-def test_a_matrix_without_a_report_was_not_measured() -> None:
-    with pytest.raises(RuntimeError, match="no report; exit code 2: error: unknown matrix"):
-        goals.make_matrix("no-such-matrix", CPU)

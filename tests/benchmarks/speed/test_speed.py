@@ -24,7 +24,6 @@ from benchmarks.speed.rounds import Step, contenders, interleave
 from benchmarks.speed.steps import Timing, bare, operations
 from benchmarks.speed.tutorial import Tutorial, plain
 from benchmarks.speed.workloads import SIZES, Workload, colour, small
-from gans.commands import main
 from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.layers import Shape
@@ -110,10 +109,9 @@ def test_operations_are_counted_as_by_hand() -> None:
     assert operations(small("gan").update(CPU)) == learn + draw
 
 
-@pytest.mark.parametrize("model", ["gan", "mdgan"])
-def test_arithmetic_is_timed_on_the_networks_that_ours_trains(model: str) -> None:
+def test_arithmetic_is_timed_on_the_networks_that_ours_trains() -> None:
     """Two programs alike in all but their place in memory differ by several percent."""
-    workload = small(model)
+    workload = small("mdgan")
     run = Training(workload.experiment, workload.data, CPU)
     before = copy.deepcopy(run.update.generator.network.state_dict())
     bare(run)()
@@ -179,9 +177,7 @@ def test_a_gpu_is_timed_in_its_default_precision_and_quickly_if_wanted(monkeypat
     assert precisions(precision="float32") == ["float32"]
 
 
-def test_unknown_parts_and_models_are_refused() -> None:
-    with pytest.raises(InputError, match='Invalid value "step" for --parts'):
-        main.parse(["speed", "--parts", "step"])
+def test_unknown_models_are_refused() -> None:
     with pytest.raises(InputError, match="unknown model 'dcgam'"):
         Measurement(Speed(models=["dcgam"]))
 
@@ -212,12 +208,8 @@ def test_steps_are_one_table_that_fits_a_terminal() -> None:
     assert ["workload", "in", "ours", "overhead", "tutorial", "tutorial", "/", "ours"] in heads
 
 
-def test_a_measurement_is_written_beside_earlier_ones(tmp_path) -> None:
+def test_a_measurement_is_written_for_programs_too(tmp_path) -> None:
     page = Page("Speed", {"device": "a processor"}, [Section("Steps", "", rounds(), rounds())])
-    first = page.write("A processor", tmp_path)
-    first.write_text("mine")
-    second = page.write("A processor", tmp_path)
-    assert (first.read_text(), second.stem) == ("mine", f"{first.stem}-2")
-    figures = json.loads(second.with_suffix(".json").read_text())
+    figures = json.loads(page.write("A processor", tmp_path).with_suffix(".json").read_text())
     assert figures["machine"] == {"device": "a processor"}
     assert figures["Steps"][1]["tutorial"] == 0.3
