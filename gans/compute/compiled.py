@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import types
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 from gans.errors import InputError
 
 Forward = Callable[..., Tensor]  # of latents or images and, in a conditional network, labels
+NUMBERS = count()
 
 
 def require(device: torch.device) -> None:
@@ -33,7 +36,20 @@ def keep(folder: Path) -> None:
 
 def compiled(network: nn.Module, backend: str = "inductor") -> Forward:
     """The network's compiled code. Its parameters may change in place, but not move; `backend` is torch's."""
-    # shapes are static, so each batch of a discriminator, with and without gradients, has code of its own. Torch
-    # keeps eight of a function; networks of one class, such as MD-GAN's discriminators, would share them
-    found: Forward = torch.compile(network, dynamic=False, backend=backend, isolate_recompiles=True)  # type: ignore[call-overload]
-    return found
+    # shapes are static; each (a discriminator's two batches, with and without gradients) has code of its own
+    return torch.compile(own(network), dynamic=False, backend=backend)
+
+
+def own(network: nn.Module) -> Forward:
+    """A call of the network as a function with a code object of its own.
+
+    Torch counts compilations by code object, and stops at eight. The networks of one class, such as MD-GAN's
+    discriminators, share the code object of its forward pass.
+    """
+
+    def compute(*given: Tensor) -> Tensor:
+        result: Tensor = network(*given)
+        return result
+
+    code = compute.__code__.replace(co_name=f"compute_{next(NUMBERS)}")
+    return types.FunctionType(code, compute.__globals__, code.co_name, None, compute.__closure__)
