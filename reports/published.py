@@ -24,7 +24,7 @@ VARIANTS = {"cifar10-jpeg": ("cifar10", "its images are not JPEG-compressed")}
 class Source(Settings):
     """Who published figures."""
 
-    title: str = Field(description="as a reader knows it")
+    title: str = Field(description="its name for a reader")
     url: str = Field("", description="where they are")
 
     def __str__(self) -> str:

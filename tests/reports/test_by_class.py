@@ -17,7 +17,7 @@ from gans.config import experiment
 from gans.data.datasets import load as load_data
 from gans.pictures.panels import draw_each_class
 from gans.runs.store import Store
-from reports import by_class, report, tables
+from reports import by_class, report
 from reports.results import Results, load
 from tests.recorded import recorded
 from tests.reports.test_report import MATRIX, cell, invoke, plan, start
@@ -108,12 +108,3 @@ def test_the_page_has_them_and_the_rows_of_images(store: Store, tmp_path: Path) 
         with Image.open(page.parent / f"{kind}-digits.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10
     assert (page.parent / "tables" / "classes-agreement_digits-digits.csv").is_file()
-
-
-def test_further_metrics_have_a_dash_where_a_model_has_no_classes(results: Results) -> None:
-    (board,) = results.boards
-    further = tables.further(results, board).set_index("Model")
-    assert "intra_fd_digits ↓" in further
-    assert further.loc["gan", "intra_fd_digits ↓"] == "—"
-    assert further.loc["cgan", "cas_digits ↑"].startswith("0.500")
-    assert not any("/" in heading for heading in further)

@@ -101,15 +101,6 @@ def test_models_are_grouped_by_the_one_thing_that_they_change(results) -> None:
     }
 
 
-def test_a_row_names_every_setting_that_it_changes() -> None:
-    """Factors of several settings: the width alone, and alpha, which is part of what is said of the shards."""
-    base = {"networks.name": "dcgan", "networks.width": "64", "update.shards": "dirichlet", "update.alpha": "0.5"}
-    wide, other = base | {"networks.width": "128"}, base | {"update.alpha": "0.1"}
-    labels = [mdgan.changes(mdgan.FACTORS["Networks"], own, base) for own in (base, wide)]
-    assert labels == ["dcgan, width 64", "width 128"]
-    assert mdgan.changes(mdgan.FACTORS["Shards of the data"], other, base) == "Dirichlet, α = 0.1"
-
-
 def test_the_traffic_is_measured_beside_the_formulae(results) -> None:
     (board,) = results.boards
     rows = {row["Model"]: row for row in mdgan.traffic(results, board).to_dict("records")}

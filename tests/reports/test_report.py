@@ -183,23 +183,12 @@ def fill(store: Store, folder: Path) -> None:
     old = start(store, "sagan|x", 2, protocol="0")
     train(old, 0.001, 2)
     finish(old, 0.001, folder, 2)
-    floor = recorded(
-        store,
-        MATRIX,
-        "real/digits",
-        {
-            "gans.kind": "floor",
-            "gans.cell": "floor",
-            "gans.dataset": DATASET,
-            "gans.extractor": "digits",
-            "gans.extractor_hash": "accaf9d20ea039d1f5e3",
-            "gans.title": "scikit-learn digits",
-        },
-    )
-    floor.log(0, {"half/fd_digits": 1.5, "half/kd_digits": 1e-5, "half/n_generated": 718, "half/n_reference": 719})
-    floor.log(
-        0, {"test/fd_digits": 2.25, "test/kd_digits": 2e-4, "test/n_generated": 360, "test/n_reference": 1437}
-    )
+    about = {"kind": "floor", "cell": "floor", "dataset": DATASET, "extractor_hash": "accaf9d20ea039d1f5e3"}
+    floor = recorded(store, MATRIX, "real/digits", {f"gans.{key}": value for key, value in about.items()})
+    halves = {"fd_digits": 1.5, "kd_digits": 1e-5, "n_generated": 718, "n_reference": 719}
+    test = {"fd_digits": 2.25, "kd_digits": 2e-4, "n_generated": 360, "n_reference": 1437}
+    floor.log(0, {f"half/{key}": value for key, value in halves.items()})
+    floor.log(0, {f"test/{key}": value for key, value in test.items()})
     floor.artifact(grid(folder / "real.png", 7, 0.6))
     floor.finish("finished")
     invoke(store, plan())

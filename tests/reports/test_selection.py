@@ -127,7 +127,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def test_the_matrix_s_page_knows_the_sweep(swept: Store, tmp_path: Path) -> None:
+def test_the_matrix_s_page_has_the_sweep(swept: Store, tmp_path: Path) -> None:
     text = report.write(swept, "digits", tmp_path).read_text()
     row = next(line for line in text.split("## Tuned by sweeps")[1].splitlines() if line.startswith("| gan |"))
     assert "8.20 (7.72 to 8.71)" in row

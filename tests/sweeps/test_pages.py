@@ -28,31 +28,12 @@ BETTER, LOWER, WORSE = [2.0, 2.1, 1.9], [7.0, 8.6, 6.0], [11.0, 11.2, 11.4]
 def study(name: str, tuned: list[float], number: int = 3) -> Study:
     """A study with one finalist and these scores."""
     trial = Trial(number=number, score=1.0, seconds=2.0, settings={"batch": 32 + number})
-    record = Record(
-        study=name,
-        model="gan",
-        dataset="digits",
-        metric="fd_digits",
-        budget=1,
-        kimg=50,
-        objectives=["score"],
-        pruner="none",
-        seed=0,
-        command="make sweep MODEL=gan",
-        finished=4,
-        pruned=0,
-        diverged=0,
-        failures=[],
-        share=1.0,
-        hours=0.1,
-        default={"batch": 64},
-        finalists=[trial],
-        top=[trial],
-        importances={},
-        space="",
-    )
-    scores = {"default": DEFAULT, f"trial-{number}": tuned}
-    return Study(record=record, scores=scores)
+    about = {"study": name, "model": "gan", "dataset": "digits", "metric": "fd_digits", "objectives": ["score"]}
+    about |= {"command": "gans sweep gan", "pruner": "none", "seed": 0, "budget": 1, "kimg": 50, "space": ""}
+    counts = {"finished": 4, "pruned": 0, "diverged": 0, "failures": [], "share": 1.0, "hours": 0.1}
+    found = {"default": {"batch": 64}, "finalists": [trial], "top": [trial], "importances": {}}
+    record = Record.model_validate(about | counts | found)
+    return Study(record=record, scores={"default": DEFAULT, f"trial-{number}": tuned})
 
 
 def put(root: Path, name: str, tuned: list[float] = BETTER) -> None:

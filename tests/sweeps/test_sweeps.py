@@ -1,4 +1,4 @@
-"""Sweeps: spaces that hold, counts that are exact whoever dies, pruning, honest winners, bad input."""
+"""Sweeps: spaces that hold, counts that are exact whatever dies, pruning, honest winners, bad input."""
 
 from __future__ import annotations
 
@@ -484,7 +484,7 @@ def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, 
 
 def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_path):
     monkeypatch.setattr("sweeps.runner.plan", lambda request, device: sweep)
-    store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun that it could be told of
+    store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     run.study.ask().set_user_attr(JOB, "late")
     job = Job("late", lambda report, folder: Result("finished"), tmp_path, 0, 1)
@@ -517,30 +517,25 @@ loss.penalty = { low = 1, high = 30, log = true, when = { loss.name = "wasserste
 
 
 class Desk:
-    """A working directory with a space, a store and a journal of its own."""
+    """A working directory with a space, a store and a database of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.uri = folder, f"sqlite:///{folder}/mlflow.db"
         (folder / "tiny.toml").write_text(TINY)
-        self.environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-        }
 
-    def start(self, *flags: str, command: str = "sweep") -> subprocess.Popen[str]:
+    def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "gans", command, *flags],
+            [sys.executable, "-m", "gans", *words],
             cwd=self.folder,
-            env=self.environment,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.uri},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
     def sweep(self, *flags: str) -> subprocess.Popen[str]:
-        usual = ["--space", "tiny.toml", "--budget", "0.01", "--finalists", "1", "--fresh", "2"]
-        return self.start("gan", *usual, *flags)
+        usual = "sweep gan --space tiny.toml --budget 0.01 --finalists 1 --fresh 2"
+        return self.start(*usual.split(), *flags)
 
     def study(self, name: str = "gan-digits-budget0.01") -> optuna.Study:
         return optuna.load_study(study_name=name, storage=open_storage(f"sqlite:///{self.folder}/sweeps.db"))
@@ -557,8 +552,7 @@ class Desk:
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=600)
-    return output
+    return process.communicate(timeout=600)[0]
 
 
 @pytest.mark.slow
@@ -575,10 +569,9 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
     output = said(third)
     assert third.returncode == 0, output
     study = place.study()
-    assert counted(study) == 6
-    assert not study.get_trials(states=(TrialState.RUNNING,))
+    assert counted(study) == 6 and not study.get_trials(states=(TrialState.RUNNING,))
 
-    runs = Store(place.environment["MLFLOW_TRACKING_URI"]).runs("sweep-gan-digits-budget0.01")
+    runs = Store(place.uri).runs("sweep-gan-digits-budget0.01")
     kinds = [run.data.tags["gans.kind"] for run in runs]
     assert kinds.count("sweep") == 3 and kinds.count("cell") == 4
     parents = [run.info.run_id for run in runs if run.data.tags["gans.kind"] == "sweep"]
@@ -603,7 +596,7 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
     written = {path: path.read_bytes() for path in page.parent.rglob("*.*")}
     shutil.rmtree(page.parent)
     (place.folder / "sweeps.db").unlink()
-    again = place.start(command="sweep-report")
+    again = place.start("sweep-report")
     output = said(again)
     assert again.returncode == 0, output
     assert {path: path.read_bytes() for path in page.parent.rglob("*.*")} == written
