@@ -9,7 +9,6 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from optuna.storages import fail_stale_trials
 from optuna.trial import FrozenTrial
 
 from benchmarks import executors
@@ -33,7 +32,7 @@ from sweeps import ROOT, pages, plots, record, winners
 from sweeps.options import Request
 from sweeps.plan import plan, processes, tuned_bench, where
 from sweeps.progress import TrialScreen, display
-from sweeps.study import counted, fail, held_by, origin, unclaimed
+from sweeps.study import counted, fail, held_by, origin, release_stale, unclaimed
 from sweeps.trial import tidy, trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
@@ -98,7 +97,7 @@ class SweepRun:
         with display(self.study, self.sweep) as bars:
             screen = TrialScreen(self.study, bars)
             while counted(self.study) < self.sweep.trials:
-                fail_stale_trials(self.study)
+                release_stale(self.study)
                 jobs = self.jobs()
                 if jobs:
                     self.work(jobs, screen)

@@ -12,6 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -242,6 +243,16 @@ def held_by(study: Study, job: str) -> list[FrozenTrial]:
     """The running trials of a job: one, or none."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [trial for trial in running if trial.user_attrs.get(JOB) == job]
+
+
+def release_stale(study: Study) -> None:
+    """Fail and retry running trials whose workers are dead, on whatever machine."""
+    fail_stale_trials(study)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        started = trial.datetime_start or datetime.now()
+        # killed before its first heartbeat; should a machine's clock differ, the trial is tried again for nothing
+        if JOB not in trial.user_attrs and (datetime.now() - started).total_seconds() > GRACE:
+            fail(study, trial)
 
 
 def fail(study: Study, trial: FrozenTrial, again: bool = True) -> bool:

@@ -24,7 +24,6 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from optuna.storages import fail_stale_trials
 from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
 
@@ -55,6 +54,7 @@ from sweeps.study import (
     held_by,
     open_storage,
     origin,
+    release_stale,
     unclaimed,
 )
 from sweeps.toml import lines, nest
@@ -258,12 +258,12 @@ def test_a_killed_worker_s_trial_is_retried_and_the_count_is_exact(sweep):
     study = sweep.create()
     go(sweep)
     assert go_in_a_process(sweep, kill) == -signal.SIGKILL
-    fail_stale_trials(study)
+    release_stale(study)
     assert states(study) == ["COMPLETE", "RUNNING"]  # its worker may live
     killed = study.trials[1]
     age(study, GRACE + 1)
-    fail_stale_trials(study)
-    fail_stale_trials(study)
+    release_stale(study)
+    release_stale(study)
     assert states(study) == ["COMPLETE", "FAIL", "WAITING"]
     assert go(sweep).status == "finished"
     again = study.trials[2]
@@ -276,6 +276,16 @@ def test_a_killed_worker_s_trial_is_retried_and_the_count_is_exact(sweep):
     more = replace(sweep, trials=7)
     go(more), go(more), go(more)
     assert counted(study) == 7
+
+
+def test_a_worker_that_died_before_its_first_heartbeat_is_found(sweep, monkeypatch):
+    study = sweep.create()
+    study.ask()
+    release_stale(study)
+    assert states(study) == ["RUNNING"]
+    monkeypatch.setattr("sweeps.study.GRACE", 0)
+    release_stale(study)
+    assert states(study) == ["FAIL", "WAITING"]
 
 
 def test_a_trial_that_others_took_for_dead_does_not_count_twice(sweep):
@@ -614,7 +624,8 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     process.send_signal(signal.SIGINT)
     output = said(process)
     assert process.returncode == 130 and "Traceback" not in output, output
-    assert not study(name).get_trials(states=(TrialState.RUNNING,))
+    running = study(name).get_trials(states=(TrialState.RUNNING,))
+    assert not any(JOB in trial.user_attrs for trial in running)  # one may have ended before it had a name
     assert study(name).get_trials(states=(TrialState.WAITING,))
     process = place.sweep("--trials", "3", "--jobs", "2", "--objectives", "score", "seconds")
     output = said(process)
