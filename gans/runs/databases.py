@@ -183,7 +183,7 @@ def _check_http(url: str) -> None:
     parts = urlsplit(url)
     address = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=f"{parts.path.rstrip('/')}/health")
     try:
-        urllib.request.urlopen(address.geturl(), timeout=ANSWER).close()
+        urllib.request.urlopen(address.geturl(), timeout=2 * ANSWER).close()  # `in_time` gives up before
     except urllib.error.HTTPError as error:
         if error.code >= 500:
             raise Away(f"its server answers {error.code} {error.reason}") from None
