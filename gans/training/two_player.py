@@ -127,10 +127,7 @@ def gradient_penalty(
 ) -> Tensor:
     """E (|grad D(x^)| - 1)^2 at x^ = e x + (1 - e) G(z), e ~ U[0, 1] (Gulrajani et al. 2017, equation 3).
 
-    Args:
-        discriminator: maps images to logits.
-        real, fake: float (n, c, h, w).
-        rng: draws e, one number an image.
+    The discriminator maps images (n, c, h, w) to logits; `rng` draws e, one number an image.
     """
     mix = torch.rand((len(real), 1, 1, 1), generator=rng, device=rng.device)
     between = (mix * real + (1 - mix) * fake).detach().requires_grad_()

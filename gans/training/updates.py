@@ -84,12 +84,8 @@ class Update(ABC):
     def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
         """Raise `InputError`, before anything is built, if the rule cannot work on these images.
 
-        A plan checks one cell for all training seeds, so the result must not depend on the seed.
-
-        Args:
-            experiment: what is to be trained.
-            images: how many training images there are.
-            labels: their classes, int64 (images,), if they have any.
+        A plan checks one cell for all training seeds, so the result must not depend on the seed. `images` is the
+        number of training images, `labels` are their classes, int64 (images,), if they have any.
         """
         if experiment.batch > images:
             raise InputError(

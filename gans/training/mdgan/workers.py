@@ -198,14 +198,10 @@ class Team(ABC):
 
     @abstractmethod
     def compute(self, generated: Iterator[Batch]) -> dict[int, Reply]:
-        """Have all workers compute what was prepared.
+        """Have all workers compute what was prepared, on the batches X(1..k), generated one by one on request.
 
-        Args:
-            generated: the batches X(1..k) of b images, generated one by one on request.
-
-        Returns:
-            The replies of those that are left, by their numbers in the order of `prepare`, so that sums over them
-            round the same way every time.
+        Returns the replies of those that are left, by their numbers in the order of `prepare`, so that sums over
+        them round the same way every time.
         """
 
     @abstractmethod
