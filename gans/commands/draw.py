@@ -14,7 +14,7 @@ from gans.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor, device, nn
+    from torch import Tensor, nn
 
     from gans.models.inputs import GeneratorInput, Prior
 
@@ -97,15 +97,9 @@ class Artist:
         options.check()
         path = find_generator(options.generator)
         from gans.compute import devices  # seconds to import, which a wrong name does not wait for
-
-        return cls.load(options.generator, path, devices.resolve(options.device))
-
-    @classmethod
-    def load(cls, name: str, path: Path, device: device) -> Artist:
-        """The generator in a file."""
         from gans.generate.sampling import load_generator
 
-        return cls(name, *load_generator(path, device))
+        return cls(options.generator, *load_generator(path, devices.resolve(options.device)))
 
     @property
     def latent(self) -> int:

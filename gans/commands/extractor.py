@@ -42,7 +42,7 @@ def extractor(options: Extractor) -> int:
     from gans.fidelity.extractors.pinned import pin
 
     name = options.name or re.sub(r"[^a-z0-9]+", "-", options.data.lower())[-100:].strip("-")
-    folder = place(name, options)
+    folder = place(file_name(name, "extractor"), options)
     data = datasets.load(options.data, resolution=options.resolution)
     card = pin(data, name, folder, command_line("gans extractor", options))
     print(f"{card.weights}: {card.accuracy:.2%} of {len(data.test)} test images right")
@@ -53,7 +53,6 @@ def place(name: str, options: Extractor) -> Path:
     """The directory that weights and card go to, where they take the place of no others."""
     from gans.fidelity.extractors.cards import SHIPPED, own
 
-    file_name(name, "extractor")
     if options.output is None and (SHIPPED / f"{name}.json").exists():
         raise InputError(f"an extractor '{name}' ships, which scores are by; give yours another --name")
     folder = options.output or own()

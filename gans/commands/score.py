@@ -137,9 +137,9 @@ def drawn(path: Path, options: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with, and what they are compared with."""
     from gans import fidelity
     from gans.data import datasets
-    from gans.generate.sampling import inputs
+    from gans.generate.sampling import inputs, load_generator
 
-    artist, count = Artist.load(str(path), path, device), options.count or COUNT
+    artist, count = Artist(str(path), *load_generator(path, device)), options.count or COUNT
     channels, side = artist.about["shape"]
     name = options.reference or artist.about.get("experiment", {}).get("dataset")
     if not name:

@@ -14,7 +14,7 @@ from gans import schema
 from gans.commands import checks
 from gans.commands.options import Compile, Device, Graph, flat, option
 from gans.commands.progress import duration
-from gans.errors import InputError, unknown
+from gans.errors import InputError
 from gans.recipes import RECIPES, recipe
 from gans.runs import databases
 from gans.schema import Precision, Where
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from gans.runs.execute import Scored
 
 EXPERIMENT = "train"  # in MLflow, and the folder's name
-
-
-def setting(text: str) -> None:
-    """Refuse what `--set` cannot take."""
-    from gans.config import Experiment
-
-    for key in assignment(text):
-        if key not in Experiment.model_fields:
-            raise unknown("key", key, Experiment.model_fields, " in --set")
 
 
 @flat
@@ -52,9 +43,7 @@ class Train:
     precision: Annotated[Precision | None, option("auto: by device; if not given, the recipe's")] = None
     graph: Graph = None
     compile: Compile = False
-    set: Annotated[
-        tuple[str, ...], option("any key of `gans config MODEL`", metavar="KEY=VALUE", check=setting)
-    ] = ()
+    set: Annotated[tuple[str, ...], option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
     workers: Annotated[Where, option("where MD-GAN's workers run")] = "local"
     runs: Annotated[Path, option("folder for checkpoints and pictures")] = Path("runs")
 
