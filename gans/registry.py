@@ -21,6 +21,7 @@ import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -86,22 +87,15 @@ class NotAllowed(InputError):
     """A part from outside that the user did not name."""
 
 
+@dataclass(frozen=True, eq=False)
 class Registry(Mapping[str, Any]):
-    """Parts of one kind by name; as a mapping it holds this repository's own.
+    """Parts of one kind by name; as a mapping it holds this repository's own."""
 
-    Args:
-        kind: what error messages call a part.
-        group: of the entry points that other packages declare.
-        entries: `package.module:Name` by key.
-        instance, subclass: the class, `package.module:Name`, that a part is one of; neither: a function.
-    """
-
-    def __init__(
-        self, kind: str, group: str, entries: Mapping[str, str], instance: str = "", subclass: str = ""
-    ) -> None:
-        self.kind, self.group = kind, group
-        self.entries = dict(entries)
-        self.instance, self.subclass = instance, subclass
+    kind: str  # what error messages call a part
+    group: str  # of the entry points that other packages declare
+    entries: dict[str, str]  # `package.module:Name` by key
+    instance: str = ""  # the class, `package.module:Name`, that a part is an instance of
+    subclass: str = ""  # or a subclass; without both it is a function
 
     def __getitem__(self, name: str) -> Any:
         """The part of this name, imported; an InputError if there is none or it is something else."""
