@@ -139,8 +139,6 @@ class Artist:
             return generate(self.generator, code)
         except FloatingPointError as error:
             raise InputError(f"{self.name}: {error}") from None
-        except (RuntimeError, TypeError, IndexError) as error:  # of a model from outside, for mixed classes say
-            raise InputError(f"{self.name} cannot draw this: {first_line(error)}") from error
 
 
 # --- a grid of samples
@@ -262,7 +260,12 @@ def _rows(options: Interpolate, artist: Artist, stops: Tensor, classes: list[int
         mixtures = torch.nn.functional.one_hot(in_turn, len(artist.prior.classes)).float()
         way = latents.path(mixtures, options.steps, latents.lerp, closed)
         code = GeneratorInput(rows.flatten(0, 1), way.repeat(len(stops), 1))
-    return artist.draw(code).unflatten(0, rows.shape[:2])
+    try:
+        return artist.draw(code).unflatten(0, rows.shape[:2])
+    except (RuntimeError, TypeError, IndexError) as error:
+        if not classes:
+            raise
+        raise InputError(f"{artist.name} does not mix classes ({first_line(error)}); name one") from error
 
 
 def _save(images: Tensor, path: Path) -> None:
