@@ -272,7 +272,7 @@ class Reader:
     """
 
     def __init__(self, store: Store, root: Path) -> None:
-        self.store, self.root = store, root
+        self.store = store
         self.folders = run_folders(root)
         self.states: dict[str, State] = {}  # of runs that are read from their folders, by MLflow's id
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +25,12 @@ from gans import files
 from gans.commands.main import main
 from gans.compute import devices, graphs
 from gans.fidelity import require
-from gans.runs.events import state_of
+from gans.runs.events import run_folders, state_of
 from gans.runs.execute import CellRun, Place
 from gans.runs.export import LOCK as EXPORT_LOCK
 from gans.runs.export import sync
 from gans.runs.locks import LOCK, held
-from gans.runs.run import Run
+from gans.runs.run import PREFIX, Run
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import Store
 from gans.schema import CHECKPOINT
@@ -377,6 +378,17 @@ def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
     assert bench.runs("matrix")["bench tiny"].data.tags["gans.status"] == "interrupted"
 
 
+def points(bench: Bench) -> Counter[tuple[str, str, int]]:
+    """How often each metric of a run is recorded at each number of images."""
+    found: Counter[tuple[str, str, int]] = Counter()
+    for run in run_folders(bench.folder / "runs"):
+        for event, _ in run.events():
+            if event and event.kind == "metrics":
+                names = (name for name in event.fields["values"] if not name.startswith(PREFIX))
+                found.update((run.start.fields["name"], name, event.fields["step"]) for name in names)
+    return found
+
+
 @pytest.mark.slow
 def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path):
     text = TINY.replace("kimg = 1.6", "kimg = 3.2").replace("checkpoints = 2", "checkpoints = 16")
@@ -396,6 +408,7 @@ def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path
     assert "start     gan/digits/0" not in output
     assert killed.runs()["gan/digits/0"].info.end_time == gan.ended
     assert killed.scores() == whole.scores()
+    assert points(killed) == points(whole)
     parents = [run for run in killed.all_runs() if run.data.tags["gans.kind"] == "matrix"]
     assert [(run.info.status, run.data.tags["gans.status"]) for run in parents] == [
         ("KILLED", "interrupted"),
@@ -421,7 +434,7 @@ def test_two_at_once_share_the_work_and_both_succeed(tmp_path):
 
 def left_over(folder: Path) -> list[Path]:
     """What nobody will clear away; a lock that nobody holds stays, for the next one."""
-    return [path for path in folder.rglob(".*") if path.name not in (LOCK, EXPORT_LOCK)]
+    return [path for path in folder.rglob(".*") if path.name not in (LOCK, EXPORT_LOCK, ".report")]
 
 
 def make(folder: Path) -> Path:

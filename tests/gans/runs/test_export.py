@@ -386,21 +386,6 @@ def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, where
     assert experiment in source.experiments()
 
 
-def test_of_a_server_whose_folders_are_here_no_history_or_picture_is_read(server, store, tmp_path, capsys):
-    run = Run.start(tmp_path, "quick", "a", {})
-    run.log(1, {"x": 1.0})
-    run.text("here", "note.txt")
-    sync(tmp_path, store)
-    source = Reader(store, tmp_path)
-    (read,) = source.runs("quick")
-    server.down = True
-    assert source.histories([read.info.run_id], "x") == {read.info.run_id: [(1, 1.0)]}
-    assert source.artifact(read, "note.txt").read_text() == "here"
-    for _ in range(2):
-        assert source.experiments("quick") == ["quick"]
-    assert capsys.readouterr().err.count("does not answer") == 1
-
-
 @pytest.mark.parametrize("how", ["down", "stopped"])
 def test_a_question_that_gets_no_answer_is_not_repeated_at_once(server, store, monkeypatch, how):
     setattr(server, how, True)

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
 from PIL import Image
 
 from gans import schema
@@ -20,7 +15,6 @@ from gans.runs.events import FILE, RunFolder, state_of
 from gans.runs.execute import Tracker
 from gans.runs.locks import LOCK, Holder
 from gans.runs.run import DIED, Run, close_stale, stepped
-from tests.conftest import until
 from tests.gans.runs.test_locks import holding
 
 ROOT = Path(__file__).parents[3]
@@ -66,56 +60,6 @@ def test_who_ran_what_is_tagged(tmp_path):
     assert tags["version.torch"].count(".") >= 2
     assert tags["mlflow.user"] and tags["mlflow.source.name"] and tags["mlflow.source.type"] == "LOCAL"
     assert tags.get("mlflow.source.git.commit", "unknown") == tags["gans.commit"]
-
-
-TRAIN = """
-import sys, torch
-from pathlib import Path
-from gans.config import experiment
-from gans.recipes import recipe
-from gans.runs.cell import resolve
-from gans.runs.execute import Place, run_cell
-made = experiment(recipe("gan").settings, {"kimg": 10, "batch": 32, "networks": {"width": 8, "latent": 8},
-    "score": {"extractors": ["digits"], "images": 200, "curve_images": 200},
-    "schedule": {"evaluations": 4, "grids": 2, "checkpoints": 6, "logs": 60}})
-cell = resolve("gan", made, torch.device("cpu"))
-run_cell(cell, Path(sys.argv[1]), Place("kills", "cpu", 1), lambda images, values: None)
-"""
-
-
-def train(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", TRAIN, str(folder)], cwd=ROOT)
-
-
-def has_grown(events: Path, size: int, checkpoint: Path) -> bool:
-    return checkpoint.exists() and events.stat().st_size > size
-
-
-@pytest.mark.slow
-def test_a_killed_training_that_goes_on_records_each_point_as_often_as_one_that_was_not(tmp_path):
-    assert train(tmp_path / "whole").wait(300) == 0
-    events, checkpoint = tmp_path / "killed" / FILE, tmp_path / "killed" / schema.CHECKPOINT
-    for _ in range(3):
-        process = train(tmp_path / "killed")
-        size = (events.stat().st_size if events.exists() else 0) + 4000
-        # behind a checkpoint, in the middle of what a next one would hold
-        until(partial(has_grown, events, size, checkpoint), process.poll)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert train(tmp_path / "killed").wait(300) == 0
-    whole, killed = (
-        Counter({point: n for point, n in points(tmp_path / name).items() if not point[0].startswith("system/")})
-        for name in ("whole", "killed")
-    )
-    assert killed == whole
-    states = [state_of(tmp_path / name) for name in ("whole", "killed")]
-    chosen = [
-        {name: {step: value for step, (value, _) in found.items()} for name, found in state.points.items()}
-        for state in states
-    ]
-    for name in chosen[0]:
-        if name.startswith(("loss/", "curve/", "score/")):
-            assert chosen[0][name] == chosen[1][name]
 
 
 def test_points_that_are_recorded_are_not_recorded_again_by_who_goes_on(tmp_path):
