@@ -137,7 +137,8 @@ def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(ben
     outcome = add(store, 200, ["gan"])
     assert outcome.exit_code == 1
     (result,) = outcome.cells.values()
-    assert (result.status, result.reason[:23]) == ("failed", "the generator of gan/di")
+    assert result.status == "failed"
+    assert "train it again" in result.reason
     assert bench.runs()["gan/digits/0"].data.tags["gans.status"] == "finished"
 
 
