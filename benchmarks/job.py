@@ -52,8 +52,6 @@ class Job:
         """Do the work; an exception becomes a result, since the job has recorded its own traceback."""
         try:
             return self.call(report, folder or self.folder)
-        except InUse as other:
-            return Result(schema.SKIPPED, str(other))
         except Exception as error:
             return failure(error)
 
@@ -64,6 +62,8 @@ class Job:
 
 def failure(error: BaseException) -> Result:
     """The result of a job that raised."""
+    if isinstance(error, InUse):
+        return Result(schema.SKIPPED, str(error))
     return Result(schema.FAILED, str(error) if isinstance(error, InputError) else brief(error))
 
 

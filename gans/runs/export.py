@@ -228,7 +228,8 @@ class Exporter:
 
     @property
     def synced(self) -> Synced:
-        return Synced(len(self.exported), len(self._late()), self.why)
+        left = self._late() if self.why else ()  # what a run has written since, its own process exports
+        return Synced(len(self.exported), len(left), self.why)
 
     def _late(self) -> list[RunFolder]:
         """The runs that the store does not have all of."""
