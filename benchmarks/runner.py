@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -93,7 +93,7 @@ class MatrixRun(MatrixPlan):
         """The folder of the last invocation, if that has ended, under this protocol and with this preset."""
         folders = run_folders(self.folder / schema.INVOCATIONS)
         state = folders[-1].state() if folders else None
-        if state is None or state.result not in (FINISHED, FAILED):
+        if state is None or state.result not in (FINISHED, FAILED) or held(state.folder / LOCK):
             return None
         same = state.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)
         return state.folder if same and state.tags.get(schema.PRESET) == self.matrix.preset else None
@@ -190,18 +190,32 @@ class MatrixRun(MatrixPlan):
         if not jobs:
             return results
         events = executors.run(self.machine, jobs, self.side, self.spread)
-        with Display(waiting) as screen, closing(events):
+        running: set[str] = set()
+        with Display(waiting) as screen, self.interruptible(running, planned), closing(events):
             for event in events:
                 name = event.job.name
                 show(screen, event)
+                if isinstance(event, Started):
+                    running.add(name)
                 if isinstance(event, Restarted):
                     restarted[name] = event.why
                 if isinstance(event, Ended):
+                    running.discard(name)
                     # floors of several extractors share a name: a failure of one is not forgotten
                     if results.get(name, Result(FINISHED)).status == FINISHED:
                         results[name] = event.result
                     self.record(event.result, planned.get(name), restarted.get(name, ""))
         return results
+
+    @contextmanager
+    def interruptible(self, running: set[str], planned: Mapping[str, Planned]) -> Iterator[None]:
+        """After Ctrl-C, the cells that were running are recorded as interrupted, wherever they ran."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            for name in running & planned.keys():
+                self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
+            raise
 
     def record(self, result: Result, planned: Planned | None, restarted: str = "") -> None:
         """Write down the end of a cell whose own process could not, and why it was started again."""

@@ -258,6 +258,9 @@ class Cluster:
         """Refuse nodes without the data of these cells, and a cluster without room for the largest."""
         self.check(data={(c.experiment.dataset, c.experiment.resolution): c.images.hash for c in cells})
         most = max((node.has["CPU"] for node in self.nodes()), default=0.0)
+        memory = max((node.has.get("memory", 0.0) for node in self.nodes()), default=0.0)
+        if memory < CELL_BYTES:
+            raise InputError(f"{self} has no room for a cell, which needs {CELL_BYTES / 2**30:g} GiB of memory")
         if threads > most or threads + workers > self.total("CPU"):
             needs = f"{threads} CPUs on one machine" + (f" and {workers} for its workers" if workers else "")
             raise InputError(
@@ -312,6 +315,8 @@ class RayExecutor:
 
     def submit(self, number: int, job: Job, alone: bool = False) -> None:
         self.jobs[number] = job
+        if self.cluster.mirror:  # what was put into the job's folder here is there when the node fetches it
+            self.cluster.mirror.push()
         self.tasks[number] = self.task.options(**self.options).remote(number, job, self.cluster.site, self.mailbox)
 
     def cancel(self, number: int, force: bool = False) -> None:

@@ -21,9 +21,11 @@ def sync(options: Sync = Sync()) -> int:
     if not options.folder.is_dir():
         raise InputError(f"no folder {options.folder}; name the one that runs are kept in, `runs` for one")
     from gans.runs.export import say, sync
+    from gans.runs.run import close_stale
     from gans.runs.store import Store, shown
 
     store = Store()
+    close_stale(options.folder)
     synced = sync(options.folder, store)
     say(synced)
     if not (synced.exported or synced.left):

@@ -15,8 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from gans import schema
+from gans.runs.locks import InUse, locked
 
 FILE = schema.EVENTS
+DELETED = f"deleted-{FILE}"  # the events of a run that a user deleted in a store
 START = "start"  # the first event
 FIELDS = {
     START: {"key", "experiment", "name", "tags", "parent"},
@@ -141,12 +143,16 @@ class RunFolder:
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
-        """None if no run began there, or its first event cannot be read."""
+        """None if no run began there, its first event cannot be read, or a user deleted it."""
         try:
             with (path / FILE).open("rb") as file:
-                start = Event.of_line(file.readline())
+                line = file.readline()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        with suppress(FileNotFoundError), (path / DELETED).open("rb") as file:
+            if file.readline() == line:  # the file has come back from a URL
+                return None
+        start = Event.of_line(line)
         return cls(path, start) if start and start.kind == START else None
 
     @property
@@ -190,8 +196,11 @@ class RunFolder:
 
     def forget(self) -> None:
         """Put the events aside, as a user deleted the run in a store: the folder's next run is another."""
-        with suppress(FileNotFoundError):  # another process has
-            (self.path / FILE).replace(self.path / f"deleted-{FILE}")
+        with (
+            suppress(InUse, FileNotFoundError),
+            locked(self.path),
+        ):  # else it is being written
+            (self.path / FILE).replace(self.path / DELETED)
 
 
 def state_of(folder: Path) -> State | None:

@@ -494,13 +494,17 @@ def bring_back(stored: MlflowRun, folder: Path, experiment: str, store: Store) -
 
 
 def restore(stored: MlflowRun, folder: Path, experiment: str, store: Store) -> None:
-    """Write the events of a run that only the store has; its artifacts stay there."""
+    """Write the events of a run that only the store has, which then has all of them; its artifacts stay there."""
     info, data = stored.info, stored.data
     found = store.ask(lambda: [store.client.get_metric_history(info.run_id, name) for name in data.metrics], None)
     if found is None:
         return
-    run = Run.begin(folder, info.start_time, keys(stored)[0], experiment, info.run_name, data.tags)
+    key, known = keys(stored)[0], {name: value for name, value in data.tags.items() if name != schema.EXPORTED}
+    run = Run.begin(folder, info.start_time, key, experiment, info.run_name, known)
     run.params(data.params)
     for point in (point for points in found for point in points):
         run.write("metrics", at=point.timestamp, step=point.step, values={point.key: point.value})
     run.write("end", at=info.end_time, status=info.status)
+    size = run.folder.size
+    store.ask(lambda: store.client.set_tag(info.run_id, schema.EXPORTED, str(size)), None)
+    store.exported[key] = size

@@ -104,7 +104,8 @@ class Upload:
         if found and is_deleted(found[0]):
             raise Gone
         self.run_id = found[0].info.run_id if found else self.make()
-        self.position = int(found[0].data.tags.get(schema.EXPORTED, 0)) if found else 0
+        position = int(found[0].data.tags.get(schema.EXPORTED, 0)) if found else 0
+        self.position = position if position <= folder.size else 0  # of other events than these
 
     def make(self) -> str:
         experiment, key, start = self.folder.experiment, self.folder.key, self.folder.start
@@ -264,6 +265,7 @@ class Exporter:
         except BlockingIOError:
             return False
         except Gone:
+            self.store.exported[folder.key] = folder.size  # nothing of it is to be exported
             folder.forget()
         return True
 

@@ -78,7 +78,7 @@ class Store:
 
     Attributes:
         embedded: whether it is a file: it does not go away, but another process may hold it for a while.
-        patience: seconds that a question to a server may take; None: as many as MLflow waits.
+        patience: seconds that a server may take to answer at all; None: as many as MLflow waits.
         exported: bytes of the events of runs that it has, by their keys, as far as is known.
 
     Raises:
@@ -115,7 +115,9 @@ class Store:
         if self.backs_off:
             return otherwise
         try:
-            return databases.in_time(question, self.patience)
+            if self.patience is not None:  # a question may be long; that somebody answers may not
+                databases.in_time(lambda: self.client.search_experiments(max_results=1), self.patience)
+            return question()
         except Exception as error:
             self.back_off()
             print(f"{shown(self.uri)} does not answer: {first_line(error)}", file=sys.stderr)

@@ -12,7 +12,7 @@ from benchmarks import supervisor
 from benchmarks.job import Begun, Ended, Fault, Job, Lost, Progress, Restarted, Result, Started, Waiting
 from benchmarks.supervisor import Supervisor
 from gans import schema
-from gans.runs.locks import LOCK, InUse, locked
+from gans.runs.locks import LOCK, locked
 from gans.runs.run import Run
 from tests.benchmarks.toys import well
 from tests.gans.runs.test_locks import holding
@@ -139,11 +139,8 @@ def test_news_of_a_job_that_has_ended_are_ignored(tmp_path):
 
 
 def work(report, folder: Path) -> Result:
-    try:
-        with locked(folder):
-            return DONE
-    except InUse as other:
-        return Result(schema.SKIPPED, str(other))
+    with locked(folder):
+        return DONE
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.job import Result
 from gans.errors import InputError
+from gans.runs.locks import InUse
 
 
 def well(report, folder=None):
@@ -24,6 +25,15 @@ def raising(report, folder=None):
 
 def refusing(report, folder=None):
     raise InputError("the folder is in use")
+
+
+def waiting(report, folder):
+    """Finds its folder in use the first time."""
+    try:
+        (folder / "looked").touch(exist_ok=False)
+    except FileExistsError:
+        return Result("finished")
+    raise InUse("another process does it")
 
 
 def killed(report, folder=None):

@@ -29,6 +29,7 @@ from tests.benchmarks.toys import (
     refusing,
     steady,
     telling,
+    waiting,
     well,
 )
 from tests.conftest import until
@@ -70,6 +71,7 @@ ENDS = {
     well: Result("finished"),
     raising: Result("failed", "ValueError: first line"),
     refusing: Result("failed", "the folder is in use"),
+    waiting: Result("finished"),
     leaving: Result("failed", "SystemExit: 3"),
     exiting: Result("failed", "the worker exited with code 3"),
     aborting: Result("failed", "killed by SIGABRT"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +19,8 @@ from gans.data.datasets import load
 from gans.runs import export as exporting
 from gans.runs import locks
 from gans.runs import store as stores
-from gans.runs.events import RunFolder
+from gans.runs.events import DELETED, RunFolder
+from gans.runs.execute import bring_back
 from gans.runs.export import Exporter, Synced, export, sync
 from gans.runs.run import Run
 from gans.runs.store import Reader, Store
@@ -169,7 +171,30 @@ def test_a_run_that_was_deleted_is_not_exported_read_or_taken_up_again(store, tm
     store.client.delete_run(run_of(store, "deleted").info.run_id)
     with pytest.raises(exporting.Gone):
         export(again.folder, store)
+    with locks.locked(tmp_path / "run"):  # it is being written: it goes on, for this folder alone
+        assert sync(tmp_path, store) == Synced() and Run.open(tmp_path / "run").key == again.key
+    store.exported.clear()
     assert sync(tmp_path, store) == Synced() and Run.open(tmp_path / "run") is None
+    shutil.copyfile(tmp_path / "run" / DELETED, tmp_path / "run" / schema.EVENTS)  # as from a URL
+    assert Run.open(tmp_path / "run") is None
+
+
+def test_a_run_without_folder_comes_back_and_what_is_added_is_exported(store, tmp_path):
+    run = start(tmp_path / "old", "moved", colour="blue")
+    for images in range(50):
+        run.log(images, {"x": images / 3})
+    run.finish("finished")
+    sync(tmp_path, store)
+    shutil.rmtree(tmp_path / "old")
+    bring_back(run_of(store, "moved"), tmp_path / "new", EXPERIMENT, store)
+    assert sync(tmp_path, store) == Synced()
+    back = Run.open(tmp_path / "new")
+    assert (
+        back.key == run.key and back.state().tags["colour"] == "blue" and len(written(tmp_path / "new", "x")) == 50
+    )
+    back.log(50, {"x": 7.0})
+    assert sync(tmp_path, store).exported == 1
+    assert [value for _, value, _ in rows(store, run_of(store, "moved").info.run_id, "x")][-1] == 7.0
 
 
 def test_what_the_store_refuses_is_reported_and_the_rest_is_exported(store, tmp_path, capsys):
