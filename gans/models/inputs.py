@@ -121,9 +121,11 @@ class Prior:
         return GeneratorInput(z, Labels(self.shares).draw(count, seeds.generator(seed, purpose, "labels")))
 
     def of_class(self, z: Tensor, wanted: str | int | None = None) -> GeneratorInput:
-        """Inputs of the class of this name or number from 0; None: of the first, if there are classes."""
+        """Inputs of the class of this name or number from 0; None: of the first with a share, if any."""
         if wanted is None:
-            return GeneratorInput(z, self.label(0, len(z), z.device) if self.classes else None)
+            wanted = next((number for number, share in enumerate(self.shares) if share > 0), None)
+        if wanted is None:
+            return GeneratorInput(z)
         if not self.classes:
             raise InputError("this generator has no classes: it was not trained as a conditional one")
         return GeneratorInput(z, self.label(self.number(wanted), len(z), z.device))
