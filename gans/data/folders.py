@@ -36,7 +36,7 @@ from gans.registry import FOLDER
 log = logging.getLogger("gans")
 
 LARGEST_DEFAULT = 128  # a folder of photographs; `resolution=` may be larger
-CACHE_VERSION = 5  # raise with any change to how a folder is decoded, fitted, labelled, split or cached
+CACHE_VERSION = 6  # raise with any change to how a folder is decoded, fitted, labelled, split or cached
 KEPT = 8  # data sets that stay in a process's memory: those of one matrix
 
 # Pillow would also try formats that run other programs (EPS), are no pictures, or cannot be recognised (TGA).
@@ -110,10 +110,13 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     A single pass would have to hold every file in memory until the most common size is known.
     """
     left: LeftOut = {}
+    other = listing.other_encoding(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         headers = dict(_visit(path, _header, left, "looking through"))
-        channels = _common_channels(name, [channels for _, channels in headers.values()], left)
+        channels = _common_channels(
+            name, [channels for _, channels in headers.values()], listing.describe(left, other)
+        )
         side = resolution or _default_resolution([min(size) for size, _ in headers.values()])
         shape = (len(headers), channels, side, side)
         check_memory(name, shape)
@@ -125,7 +128,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
             images[place[file]] = pixels
     if len(changes) < 2:
         raise InputError(f"{name} has {len(changes)} sound images; one to train and one to test are needed")
-    found = layout.understand(sorted(changes), _given_labels(path, left))
+    found = layout.understand(sorted(changes), _given_labels(path, left), other)
     used = (*found.train, *found.test)
     left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
 
@@ -137,7 +140,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
 
     counts = Counter(change for file in used for change in changes[file])
     converted = ", ".join(f"{count:,} {change}" for change, count in sorted(counts.items()))
-    remarks = {"converted": converted, "left out": listing.describe(left)}
+    remarks = {"converted": converted, "left out": listing.describe(left, other)}
     return ImageData(
         name,
         title,
@@ -163,7 +166,7 @@ def _visit(
             left[file.name] = file.reason
         if file.reason or (only is not None and file.name not in only):
             continue
-        content = file.content()  # an archive that is damaged has no images, one of its images may be
+        content = file.content(_may_be_image)  # an archive that is damaged has no images, one of its images may be
         try:
             with Image.open(io.BytesIO(content), formats=formats()) as image:
                 found = look(image)
@@ -196,6 +199,11 @@ def formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow has."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _may_be_image(start: bytes) -> bool:
+    start = start.ljust(listing.START, b"\0")
+    return any(accept is None or accept(start) for _, accept in map(Image.OPEN.__getitem__, formats()))
 
 
 def _header(image: Image.Image) -> tuple[tuple[int, int], int]:
@@ -242,9 +250,9 @@ def _decoded(image: Image.Image, resolution: int) -> tuple[np.ndarray, list[str]
     return planes(fit(image.convert(mode), resolution)), [change for change, made in changes.items() if made]
 
 
-def _common_channels(name: str, channels: list[int], left: LeftOut) -> int:
+def _common_channels(name: str, channels: list[int], left: str) -> int:
     if not channels:
-        why = f": {listing.describe(left)}" if left else ""
+        why = f": {left}" if left else ""
         raise InputError(f"{name} has no image that can be read{why}; known are {', '.join(formats())}")
     grey, colour = channels.count(1), channels.count(3)
     if grey and colour:

@@ -29,13 +29,14 @@ class Layout(NamedTuple):
     text: str
 
 
-def understand(files: Sequence[str], given: Mapping[str, int] | None) -> Layout:
+def understand(files: Sequence[str], given: Mapping[str, int] | None, other: str = "latin_1") -> Layout:
     """What two or more files, sorted, are taken for.
 
     Splits are folders named `train` and `test`, or by other words: at the top or, if all images are in such,
     further down. Without them the tenth of the files with the smallest SHA-256 of their path tests. A class is
     the folder of an image, if all have one and at least two differ; of ImageNet's kind the one above `images`, and
     held-out images without one are left out. The labels of `LABELS`, if `given`, count in place of folders.
+    `other` is the encoding of names by `listing.decoded`.
     """
     leading = posixpath.commonpath([posixpath.dirname(file) for file in files])
     folders = {file: tuple(file.removeprefix(leading).lstrip("/").split("/")[:-1]) for file in files}
@@ -54,8 +55,8 @@ def understand(files: Sequence[str], given: Mapping[str, int] | None) -> Layout:
     keys = sorted({named[file] for file in both}) if named.keys() >= both.keys() else []
     places = {key: place for place, key in enumerate(keys)}
     labels = {file: places[named[file]] for file in both} if len(keys) > 1 else {}
-    classes = tuple(decoded(map(str, keys))) if labels else ()
-    what = f"{len(classes):,} classes ({some(list(classes))})" if classes else "no classes"
+    classes = tuple(decoded(map(str, keys), other)) if labels else ()
+    what = f"{len(classes):,} classes ({some(list(classes), other)})" if classes else "no classes"
     text = f"{what}, {len(train):,} train and {len(test):,} test images {how}"
     return Layout([*train], [*test], labels, classes, text)
 

@@ -6,6 +6,7 @@ Only regular files are opened. A file's size, and the size of all that an archiv
 from __future__ import annotations
 
 import bz2
+import contextlib
 import functools
 import gzip
 import lzma
@@ -21,7 +22,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
-from charset_normalizer import from_bytes
 from PIL import Image
 
 from gans.errors import InputError
@@ -33,7 +33,12 @@ PIECE = 2**20  # bytes that are read from a tar at once, and that the header of 
 # bytes that an archive may unpack to: as many times its own size, or these if they are more
 UNPACKED_TIMES, UNPACKED = 1_000, 2**32
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip's entries
-ENCODINGS = ["gb18030", "cp932", "latin_1"]  # of names that are not UTF-8
+START = 32  # bytes at the start of a file, by which its kind is recognised
+UNDECODED = re.compile("[\udc80-\udcff]")  # in a name that is not UTF-8, as by `surrogateescape`
+BACKSLASH = re.compile(rf"(?<!{UNDECODED.pattern})\\")  # after such a byte it is half a letter
+ENCODINGS = ("gb2312", "cp932", "gb18030")  # of such names; nearly any bytes are text in the last two
+# what shows that it is another one: ASCII letters in one word with others, half katakana, private letters
+UNLIKELY = re.compile("[a-zA-Z][^\0-\x7f]|[^\0-\x7f][a-zA-Z]|[\uff61-\uff9f\ue000-\uf8ff]")
 
 # why a file is left out
 HIDDEN = "hidden"
@@ -53,10 +58,12 @@ class File(NamedTuple):
     reason: str  # why it is left out; empty: it is not
     modified: int = 0  # nanoseconds
 
-    def content(self) -> bytes:
-        """No more than declared, whatever has been written to it since."""
+    def content(self, wanted: Callable[[bytes], bool] = bool) -> bytes:
+        """No more than declared, whatever has been written to it since; just the start if it is not wanted."""
         with self.open() as opened:
-            return b"".join(opened.read(PIECE) for _ in range(-(-self.size // PIECE)))
+            start = opened.read(START)
+            pieces = -(-self.size // PIECE) if wanted(start) else 0
+            return start + b"".join(opened.read(PIECE) for _ in range(pieces))
 
 
 def files(path: Path) -> Iterator[File]:
@@ -71,7 +78,8 @@ def files(path: Path) -> Iterator[File]:
     kind = _directory if path.is_dir() else _zip if zipfile.is_zipfile(path) else _tar
     seen: set[str] = set()
     for file in kind(path):
-        name = _clean(file.name)
+        # Windows may separate the names in an archive by backslashes
+        name = _clean(file.name if kind is _directory else BACKSLASH.sub("/", file.name))
         further = TWICE if name in seen else TOO_LARGE if file.size > _largest() else ""
         reason = HIDDEN if any(map(_is_hidden, name.split("/"))) else file.reason or further
         seen.add(name)
@@ -80,8 +88,6 @@ def files(path: Path) -> Iterator[File]:
 
 def _clean(name: str) -> str:
     """One spelling for one name: no leading "/" or "./", and composed letters, which macOS decomposes."""
-    # Windows may separate by backslashes; one that follows a byte of another encoding is half a letter of it
-    name = re.sub(r"(?<![\udc80-\udcff])\\", "/", name)
     return unicodedata.normalize("NFC", posixpath.normpath(name).lstrip("/"))
 
 
@@ -115,7 +121,8 @@ def _zip(path: Path) -> Iterator[File]:
         for entry in archive.infolist():
             name = entry.filename
             if not entry.flag_bits & UTF8:  # zipfile takes the bytes for DOS's code page
-                name = name.encode("cp437").decode(errors="surrogateescape")
+                with contextlib.suppress(UnicodeEncodeError):  # no such bytes: an extra field has the name
+                    name = name.encode("cp437").decode(errors="surrogateescape")
             if name.endswith(("/", "\\")):
                 continue
             if entry.flag_bits & ENCRYPTED:
@@ -178,23 +185,32 @@ def _largest() -> int:
     return 4 * (Image.MAX_IMAGE_PIXELS or 2**32)
 
 
-def describe(left: LeftOut) -> str:
+def other_encoding(path: Path) -> str:
+    """What `decoded` falls back to; a zip's is in its specification."""
+    return "cp437" if path.is_file() and zipfile.is_zipfile(path) else "latin_1"
+
+
+def describe(left: LeftOut, other: str) -> str:
     """`1 hidden (.DS_Store), 2 of no known kind of image (a.txt, b.txt)`; empty if nothing is left out."""
     found = {reason: sorted(name for name in left if left[name] == reason) for reason in sorted({*left.values()})}
-    return ", ".join(f"{len(names):,} {reason} ({some(names)})" for reason, names in found.items())
+    return ", ".join(f"{len(names):,} {reason} ({some(names, other)})" for reason, names in found.items())
 
 
-def some(names: list[str]) -> str:
+def some(names: list[str], other: str) -> str:
     """Up to four names, else the first three, with characters that a terminal can print."""
-    shown = [name.replace("\n", " ") for name in decoded(names if len(names) <= 4 else names[:3])]
+    shown = [name.replace("\n", " ") for name in decoded(names if len(names) <= 4 else names[:3], other)]
     return ", ".join(shown if len(names) <= 4 else [*shown, f"{len(names) - 3:,} more"])
 
 
-def decoded(names: Iterable[str]) -> list[str]:
-    """Names of files as text: of those that are not UTF-8 (`surrogateescape`), the encoding is found out."""
-    raw = "\0".join(names).encode(errors="surrogateescape")
-    try:
-        return raw.decode().split("\0")
-    except UnicodeDecodeError:
-        found = from_bytes(raw.replace(b"\0", b"\n"), cp_isolation=ENCODINGS).best()
-        return raw.decode(found.encoding if found else "cp437").split("\0")
+def decoded(names: Iterable[str], other: str) -> list[str]:
+    """Names as text: of those that are not UTF-8 (`surrogateescape`), the encoding is guessed, or else `other`."""
+    names = [*names]
+    raw = {name: name.encode(errors="surrogateescape") for name in names if UNDECODED.search(name)}
+    found = {name: content.decode(other) for name, content in raw.items()}
+    for encoding in ENCODINGS:
+        with contextlib.suppress(UnicodeDecodeError):
+            guess = {name: content.decode(encoding) for name, content in raw.items()}
+            if not any(map(UNLIKELY.search, guess.values())):
+                found = guess
+                break
+    return [found.get(name, name) for name in names]

@@ -118,7 +118,10 @@ def test_stylegan_s_archive_and_imagenet_s_tree_have_their_classes(tmp_path):
     assert loaded.remarks == ("left out: 1 in neither split (val/images/1.png)",)
 
 
-@pytest.mark.parametrize(("names", "encoding"), [("表示 能力", "cp932"), ("狐狸 小狗", "gbk"), ("äö éè", "utf-8")])
+@pytest.mark.parametrize(
+    ("names", "encoding"),
+    [("表示 能力", "cp932"), ("狐狸 小狗", "gbk"), ("äö éè", "utf-8"), ("Bär. café", "cp437")],
+)
 def test_zips_of_other_encodings_keep_their_classes(tmp_path, names, encoding):
     packed = zipped(write_images(tmp_path / "x", ["AAAA/0.png", "BBBB/0.png"]), tmp_path / "t.zip")
     content = packed.read_bytes()
@@ -126,6 +129,21 @@ def test_zips_of_other_encodings_keep_their_classes(tmp_path, names, encoding):
         content = content.replace(plain, name.encode(encoding))  # as long, and no flag says what it is
     packed.write_bytes(content)
     assert set(load_folder(packed).classes) == set(names.split())
+
+
+def test_names_from_a_zip_s_extra_field_are_kept(tree, tmp_path, monkeypatch):
+    def decode(entry, *_):  # as newer Pythons do
+        entry.filename = entry.filename.replace("a/", "猫/")
+
+    monkeypatch.setattr(zipfile.ZipInfo, "_decodeExtra", decode)
+    assert load_folder(zipped(tree, tmp_path / "t.zip")).classes == ("b", "c", "猫")
+
+
+def test_backslashes_separate_in_archives_alone(tmp_path):
+    path = write_images(tmp_path / "x", [f"{kind}\\{i}.png" for kind in "ab" for i in range(4)])
+    assert load_folder(path).classes == ()
+    for packed in (zipped(path, tmp_path / "t.zip"), tarred(path, tmp_path / "t.tar")):
+        assert load_folder(packed).classes == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -200,6 +218,18 @@ def test_what_has_too_many_bytes_is_not_read(tree, tmp_path, monkeypatch):
     assert "bytes; remove it" in refusal(f"folder:{tmp_path / 't.tar'}")
 
 
+def test_of_what_is_no_image_only_the_start_is_read(tree, monkeypatch):
+    (tree / "weights.h5").write_bytes(bytes(2 * listing.PIECE))
+    (tree / "empty").touch()
+    read, content = {}, listing.File.content
+    monkeypatch.setattr(
+        listing.File, "content", lambda file, *given: read.setdefault(file.name, content(file, *given))
+    )
+    assert load_folder(tree).remarks == ("left out: 2 of no known kind of image (empty, weights.h5)",)
+    assert read["weights.h5"] == bytes(listing.START)
+    assert read["a/0.png"] == (tree / "a/0.png").read_bytes()
+
+
 def test_mixed_channels_are_counted(tree):
     write_images(tree, ["a/grey1.png", "b/grey2.png"], mode="L")
     assert "2 grey and 30 colour images; convert" in refusal(f"folder:{tree}")
@@ -217,7 +247,7 @@ def test_nothing_to_load(tmp_path, tree):
 
 
 def test_no_permission(tree, monkeypatch):
-    def refuse(file):
+    def refuse(file, *_):
         raise PermissionError(13, "Permission denied", file.name)
 
     monkeypatch.setattr(listing.File, "content", refuse)  # not by chmod, which does not stop root

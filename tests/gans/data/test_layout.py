@@ -78,6 +78,23 @@ def test_stylegan_s_labels_count_in_place_of_folders():
         assert layout.read_labels("dataset.json", other) is None
 
 
-def test_classes_in_latin_1_are_text():
-    folders = [name.encode("latin-1").decode(errors="surrogateescape") for name in ("café", "Crème")]
-    assert set(layout.understand(sorted(under(*folders)), None).classes) == {"café", "Crème"}
+@pytest.mark.parametrize(
+    ("names", "encoding", "other"),
+    [
+        ("café Crème", "latin_1", "latin_1"),
+        ("João São", "latin_1", "latin_1"),
+        ("perro niño", "latin_1", "latin_1"),
+        ("Bär cat", "latin_1", "latin_1"),
+        ("Bär cat", "cp437", "cp437"),
+        ("garçon fille", "cp437", "cp437"),
+        ("für über", "cp437", "cp437"),
+        ("狐狸 小狗", "gbk", "cp437"),
+        ("鳥 狗", "gbk", "latin_1"),
+        ("表示 能力", "cp932", "latin_1"),
+        ("ねこ 犬 dog", "cp932", "cp437"),
+    ],
+)
+def test_classes_in_other_encodings_are_text_beside_those_in_utf_8(names, encoding, other):
+    folders = [name.encode(encoding).decode(errors="surrogateescape") for name in names.split()]
+    found = layout.understand(sorted(under(*folders, "日本", "naïve")), None, other)
+    assert {*found.classes} == {*names.split(), "日本", "naïve"}
