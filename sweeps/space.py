@@ -235,16 +235,20 @@ def parse(entry: Any, key: str) -> Parameter:
 
 
 class Ends:
-    """Stands in for a trial: suggests an end of every range, or one of the choices, at random."""
+    """Stands in for a trial: suggests an end of every range, or one of the choices, at random.
 
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+    Of a range that conditions depend on, it also suggests the values that they name.
+    """
+
+    def __init__(self, seed: int, named: Mapping[str, Sequence[Any]]) -> None:
+        self.random, self.named = random.Random(seed), named
 
     def suggest_categorical(self, name: str, choices: Sequence[Value]) -> Value:
         return self.random.choice(choices)
 
     def suggest_float(self, name: str, low: float, high: float, log: bool = False) -> float:
-        return self.random.choice((low, high))
+        named = (type(low)(value) for value in self.named.get(name, ()) if value <= high)
+        return self.random.choice((low, high, *named))
 
     suggest_int = suggest_float
 
@@ -256,22 +260,24 @@ def check(space: Space, base: Experiment, where: str) -> None:
         InputError: with the file, the key and the remedy.
     """
     earlier: set[str] = set()
+    named: dict[str, list[Value]] = {}
     for key, parameter in space.parameters.items():
         for other in (*parameter.when, *filter(None, (parameter.at_most,))):
             if other not in space.defaults:
                 raise unknown("key", other, space.defaults, f" in {where}, on which {key} depends")
             if other in space.parameters and other not in earlier:
                 raise InputError(f"{where}: {key} depends on {other}, which must come before it")
+        for other, wanted in parameter.when.items():
+            searched = space.parameters.get(other)
+            possible = [v for v in wanted if (searched.allows(v) if searched else v == space.defaults[other])]
+            if not possible:
+                raise InputError(f"{where}: {key} is searched only under conditions (when) that never hold")
+            named.setdefault(other, []).extend(possible)
         earlier.add(key)
     images = datasets.load(base.dataset, resolution=base.resolution)
-    never = dict.fromkeys(space.parameters)
     for seed in range(DRAWS):
-        tables = space.suggest(Ends(seed))
+        tables = space.suggest(Ends(seed, named))
         try:
             check_fit(experiment(base.model_dump(), tables, where=where), images)
         except InputError as error:
             raise error if where in str(error) else InputError(f"{where}: {error}") from None
-        for key, _ in flatten(tables):
-            never.pop(key, None)
-    for key in never:
-        raise InputError(f"{where}: {key} is searched only under conditions (when) that never hold")
