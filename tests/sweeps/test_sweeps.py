@@ -224,6 +224,8 @@ def test_an_own_file_takes_the_place_of_the_models(tmp_path):
         "loss.name = ['hinge', 'wasserstien-gp']": "did you mean 'wasserstein-gp'?",
         "loss.name = ['hinge', 'wasserstein-gp']": "needs a discriminator without BatchNorm",
         "loss.penalty = { low = 1, high = 2, when = { loss.name = 'wasserstein-gp' } }": "that never hold",
+        "batch = {low = 8, high = 64}\noptimizer.beta1 = {choices = [0, 0.5], when = {batch = 65}}": "never hold",
+        "batch = {low = 8, high = 64}\noptimizer.beta1 = {choices = [0, 1.5], when = {batch = 32}}": "beta1 = 1.5",
         "update.batches = { low = 1, high = 8 }": "k is at most N",
         "update.batches = { low = 1, high = 8, at_most = 'update.worker' }": "did you mean 'update.workers'?",
         "batch = [16, 1500]": "fewer workers or a smaller batch",
@@ -236,6 +238,14 @@ def test_a_space_that_cannot_be_is_refused_in_one_line(text, says):
         space(tomllib.loads(text), cell.experiment, "x.toml")
     assert says in str(caught.value) and "x.toml" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_condition_may_name_a_number_within_a_range():
+    cell, _ = default_cell(Request("mdgan"), CPU)
+    text = "batch = {low = 8, high = 64}\noptimizer.beta1 = {low = 0.1, high = 0.9, when = {batch = 32}}"
+    found = space(tomllib.loads(text), cell.experiment, "x.toml")
+    assert set(found.settings({"batch": 32, "optimizer.beta1": 0.5})) == {"batch", "optimizer.beta1"}
+    assert found.settings({"batch": 33}) == {"batch": 33}
 
 
 def test_toml_round_trip():
@@ -348,6 +358,15 @@ def test_another_sweep_does_not_join_a_study(sweep):
     for says, changes in others.items():
         with pytest.raises(InputError, match=says):
             replace(sweep, **changes).create()
+
+
+def test_a_study_that_tracked_no_precision_is_joined_in_float32(sweep):
+    study = sweep.create()
+    study.set_user_attr("sweep", {k: v for k, v in sweep.identity().items() if k != "precision"})
+    assert sweep.create().study_name == "stub"
+    base = sweep.base.model_copy(update={"precision": "bf16"})
+    with pytest.raises(InputError, match="its PRECISION is float32"):
+        replace(sweep, default=replace(sweep.default, experiment=base)).create()
 
 
 def test_a_study_of_another_program_is_refused(sweep):
