@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from gans.commands.options import flat, option
 from gans.errors import InputError
-from gans.urls import shown, tracking_uri
+from gans.urls import DEFAULT_URI
 
 if TYPE_CHECKING:
     from gans.runs.publish import Registered
@@ -54,17 +56,19 @@ def register(options: Register) -> int:
 
 def lines(made: Registered) -> list[str]:
     """What was registered, and how it is used from a shell and from Python."""
-    store, uri = shown(tracking_uri()), f"models:/{made.name}/{made.version}"
+    uri = f"models:/{made.name}/{made.version}"
+    unset = not os.environ.get("MLFLOW_TRACKING_URI")  # else it holds for MLflow, too, and may hold a password
+    setting = f"MLFLOW_TRACKING_URI={shlex.quote(DEFAULT_URI)} " if unset else ""
     return [
         f"{made.name} version {made.version}: {made.about}{'' if made.new else ', as before'}",
         "",
         "From a shell, `serve` in place of `predict` to answer on a port:",
         '  echo \'{"dataframe_records": [{"seed": 0, "count": 4}]}\' |',
-        f"    MLFLOW_TRACKING_URI={store} mlflow models predict -m {uri} \\",
+        f"    {setting}mlflow models predict -m {uri} \\",
         "    --env-manager local -t json -o images.json",
         "",
         "From Python, uint8 images (n, channels, side, side):",
-        f'  mlflow.set_tracking_uri("{store}")',
+        *([f'  mlflow.set_tracking_uri("{DEFAULT_URI}")'] if unset else []),
         f'  model = mlflow.pyfunc.load_model("{uri}")',
         '  images = model.predict([{"seed": 0, "count": 4}])  # the first of `gans sample --seed 0`',
         f'  images = model.predict([{{"latent": row}} for row in z.tolist()])  # z: (n, {made.latent})',
