@@ -235,13 +235,15 @@ def interpolate(options: Interpolate) -> int:
         z = latents.chosen(options.through, artist.latent)
     else:
         z = latents.draw(math.prod((rows, each)), artist.latent, options.seed)
-    drawn: dict[bool, Tensor] = {}
-    for path in options.files("interpolation", ".png", ".gif"):
-        closed = path.suffix.lower() != ".png"
-        if closed not in drawn:
-            drawn[closed] = _rows(options, artist, z.unflatten(0, (rows, each)), classes, closed)
-        _save(drawn[closed], path)
-        print(f"{drawn[closed].shape[0]} x {drawn[closed].shape[1]} images in {path}")
+    suffixes = tuple(path.suffix.lower() for path in options.output) or (".png", ".gif")
+    drawn = {
+        closed: _rows(options, artist, z.unflatten(0, (rows, each)), classes, closed)
+        for closed in {suffix != ".png" for suffix in suffixes}
+    }
+    for path in options.files("interpolation", *suffixes):
+        images = drawn[path.suffix.lower() != ".png"]
+        _save(images, path)
+        print(f"{images.shape[0]} x {images.shape[1]} images in {path}")
     return 0
 
 

@@ -125,6 +125,12 @@ def test_a_class_that_is_not_there_is_one_line(gans, conditional, folder):
     assert gans("interpolate", folder, "--classes", 1, 2) == (2, "", said)
 
 
+def test_an_interpolation_that_fails_leaves_no_file(gans, conditional, tmp_path, monkeypatch):
+    monkeypatch.setattr("gans.commands.draw._rows", lambda *_: (_ for _ in ()).throw(InputError("no")))
+    assert gans("interpolate", conditional)[0] == 2
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_class_that_was_not_trained_is_one_line(gans, tmp_path):
     made = saved(tmp_path, "gan", CLASSES, (0.5, 0, 0.5))
     said = f"error: {made} was trained on no image of class '{CLASSES[1]}'\n"
