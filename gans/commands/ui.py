@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import IO, Annotated
 
 from gans.commands.options import flat, option
-from gans.errors import InputError
+from gans.errors import InputError, first_line
 from gans.runs import databases
 from gans.urls import shown, tracking_uri
 
 HOST = "127.0.0.1"
 STARTING = 120.0  # seconds that the server has to answer
+ENDING = 5.0  # and to end
 PR_SET_PDEATHSIG = 1  # of Linux
 # a view needs neither the processes that judge traces and run jobs nor reports of usage
 VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -47,14 +48,16 @@ def ui(options: Ui = Ui()) -> int:
             wait_until_it_answers(server, options.port, log)
             address = f"http://{HOST}:{options.port}"
             print(f"MLflow UI of {shown(uri)}: {address} (Ctrl-C ends it)", flush=True)
-            show_links(address)
+            try:
+                show_links(address)
+            except Exception as error:  # the page has them, too
+                print(f"no links to the runs: {first_line(error)}", flush=True)
             return server.wait()
         except KeyboardInterrupt:
             return 0
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            server.terminate()
-            server.wait()
+            end(server)
 
 
 def check_port(port: int) -> None:
@@ -74,8 +77,17 @@ def start(uri: str, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
+        process_group=0,
         preexec_fn=lambda: end_with_us(PR_SET_PDEATHSIG, signal.SIGTERM),
     )
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End the server with its workers; what does not end in time is killed."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(server.pid, number)
+            server.wait(ENDING)
 
 
 def wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
