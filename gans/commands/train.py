@@ -111,8 +111,9 @@ def ending(metric: str, outcome: Scored, folder: Path, plugin: str = "") -> str:
     lines = [f"seconds    {seconds}", f"pictures   {folder / schema.SAMPLES}"]
     if outcome.scores:
         generator, error = folder / schema.GENERATOR, outcome.scores.get(f"{metric}_se", math.nan)
+        spread = f" ± {error:.2g} (standard error)" if math.isfinite(error) else ""
         lines += [
-            f"{metric:<10} {outcome.scores[metric]:.4g} ± {error:.2g} (standard error), lower is better",
+            f"{metric:<10} {outcome.scores[metric]:.4g}{spread}, lower is better",
             f"generator  {generator}",
             f"film       {folder / schema.FILM}",
             f"next       gans sample {generator}{plugin}   gans walk {generator}{plugin}   gans ui",

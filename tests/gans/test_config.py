@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gans import config
-from gans.commands.train import assignment
+from gans.commands.train import assignment, ending
 from gans.config import (
     Experiment,
     MDGANConfig,
@@ -26,6 +26,7 @@ from gans.errors import InputError
 from gans.recipes import names as recipes
 from gans.recipes import recipe
 from gans.registry import MODELS, allow
+from gans.runs.execute import Scored
 
 
 @pytest.mark.parametrize(
@@ -352,3 +353,10 @@ def test_a_setting_of_any_size_is_refused_in_a_short_line(value: str, says: str)
         experiment(assignment(f"kimg={value}"))
     assert says in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_the_end_of_a_training_names_an_error_where_the_metric_has_one() -> None:
+    scores = {"fd": 12.5, "fd_se": 0.25, "own": 1.5}
+    text = {m: ending(m, Scored("finished", "", scores, {}), Path("runs")) for m in ("fd", "own")}
+    assert "fd         12.5 ± 0.25 (standard error), lower is better" in text["fd"]
+    assert "own        1.5, lower is better" in text["own"]
