@@ -276,7 +276,7 @@ class Experiment(Settings):
     augment: str = Field(
         "",
         description="what images pass through before the discriminator sees them (Zhao et al. 2020): some of "
-        "color,translation,cutout, in this order; empty: as they are",
+        "color,translation,cutout,flip, in this order; empty: as they are",
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     anneal: AnnealConfig = AnnealConfig()
