@@ -106,6 +106,13 @@ def styles(models: Sequence[str]) -> dict[str, Style]:
 # --- score curves
 
 
+def curved(results: Results, board: Board) -> tuple[pd.DataFrame, list[str]]:
+    """The scores during training that have a place on a logarithmic axis, and their models, best first."""
+    curves = results.score_curves(board)
+    curves = curves[np.isfinite(curves["score"]) & (curves["score"] > 0)]
+    return curves, [rank.model for rank in ranking(results, board) if rank.model in set(curves["model"])]
+
+
 def learning_curves(results: Results, board: Board) -> Picture | None:
     """Score against images seen and against training seconds; None if nothing was ever evaluated.
 
@@ -113,13 +120,11 @@ def learning_curves(results: Results, board: Board) -> Picture | None:
     A model without a finished seed has a thin line per seed and no markers. Where models are more than colours,
     those behind the best are grey.
     """
-    curves = results.score_curves(board)
-    curves = curves[np.isfinite(curves["score"]) & (curves["score"] > 0)]
+    curves, drawn = curved(results, board)
     if curves.empty:
         return None
     figure = Figure(figsize=(11, 4.4), layout="constrained", dpi=DPI)
     panels = figure.subplots(1, 2, sharey=True)
-    drawn = [rank.model for rank in ranking(results, board) if rank.model in set(curves["model"])]
     looks = styles(results.plan.models) if len(drawn) <= FEW else styles(drawn[:FEW])
     for model in [*drawn[FEW:], *drawn[:FEW]]:  # grey ones below the others
         for axes, x in zip(panels, ("images", "seconds"), strict=True):

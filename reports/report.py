@@ -129,6 +129,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "floors": not results.floors_on(board).empty,
         "floor_lines": figures.floor_values(results, board),
         "many": len(standing.ranks) > figures.FEW,
+        "grey": len(figures.curved(results, board)[1]) > figures.FEW,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
         "film": {"file": film.name, "alt": tables.escape(film_alt)} if film_alt else None,
         "published": published.scores(results, board),
@@ -181,9 +182,11 @@ def page(results: Results, parts: list[dict[str, Any]], sheet: Sheet, **more: An
 
 def unscored(results: Results) -> list[str]:
     """What finished cells lack, a line for each extractor and number of images, with the remedy."""
+    old = results.plan.score.startswith("make ")  # of a version before 0.4.0
+    options = "EXTRACTORS={} COUNT={}" if old else "--extractors {} --count {}"
     return [
         f"Not scored by {tables.code(key.extractor)} at {key.count:,} images: {cells} "
         f"{'cell' if cells == 1 else 'cells'}; "
-        + tables.code(f"{results.plan.score} --extractors {key.extractor} --count {key.count}")
+        + tables.code(f"{results.plan.score} {options.format(key.extractor, key.count)}")
         for key, cells in results.unscored.items()
     ]

@@ -198,8 +198,9 @@ def further(results: Results, board: Board, own: bool = False) -> pd.DataFrame:
     """All other metrics of a board, on request its own too, models as in the ranking, real images below."""
     cells = results.finished(board)
     columns = metric_columns(cells, board)
-    if own and schema.score(board.metric) in cells:
-        columns = {schema.score(board.metric): f"{board.metric} ↓"} | columns
+    head = schema.score(board.metric)
+    if own and head in cells and cells[head].notna().any():
+        columns = {head: f"{board.metric} ↓"} | columns
     if not columns:
         return pd.DataFrame()
     rows = per_model(results, board, {head: partial(_estimate, name=name) for name, head in columns.items()})

@@ -28,6 +28,7 @@ from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.run import Run
+from gans.runs.scores import ScoreKey
 from gans.runs.store import Store
 from reports import figures, html, published, report, sheet, tables
 from reports.results import Board, Results, left_out, load, selected_cells
@@ -362,6 +363,23 @@ def test_further_metrics_say_which_way_is_better(results, board):
     scores = [score for (model, _), score in SCORES.items() if model == "gan"]
     assert errors.loc["gan", "fd_digits ↓"] == tables.number(statistics.mean(scores) / 10, 2)
     assert errors.loc["gan", "precision_digits ↑"] == "0.013"
+
+
+def test_a_count_without_scores_of_a_board_has_no_table(results, board):
+    own = results.cells.assign(**{name: math.nan for name in results.cells if name.startswith("score/")})
+    assert tables.further(replace(results, cells=own), board, own=True).empty
+    assert f"{METRIC} ↓" in tables.further(results, board, own=True)
+
+
+@pytest.mark.parametrize(
+    ("score", "options"),
+    {"gans rescore a.toml": "--extractors x --count 300", "make score MATRIX=a": "EXTRACTORS=x COUNT=300"}.items(),
+)
+def test_missing_scores_are_asked_for_as_the_plan_says(results, score, options):
+    lacking = replace(
+        results, plan=results.plan.model_copy(update={"score": score}), unscored={ScoreKey("x", 300): 1}
+    )
+    assert report.unscored(lacking) == [f"Not scored by `x` at 300 images: 1 cell; `{score} {options}`"]
 
 
 # --- the page
