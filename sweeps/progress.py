@@ -40,6 +40,8 @@ class TrialScreen:
                 self.screen.end(self.names.pop(job.name), result.status, reason)
 
     def begin(self, job: str, name: str, images: int) -> None:
+        if name in self.names.values():  # retried, since the process that still trains it gave no sign
+            name += f" ({job})"
         self.names[job] = name
         self.screen.start(name, images)
 

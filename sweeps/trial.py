@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from gans.config import Resolved
 from gans.errors import Stopped
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
 from gans.runs.cell import Cell, resolve
+from gans.runs.databases import sqlite_file
 from gans.runs.execute import CellRun, Place, Tracker, reason
+from gans.runs.locks import acquire
 from gans.runs.run import Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
@@ -55,9 +58,13 @@ def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str
     if not unclaimed(study, sweep.trials):
         return SURPLUS
     ended: list[FrozenTrial] = []
-    work = partial(objective, report=report, folder=folder, sweep=sweep, place=place, job=job)
+    claim = ExitStack()
+    work = partial(objective, claim=claim, report=report, folder=folder, sweep=sweep, place=place, job=job)
     try:
-        study.optimize(work, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
+        with claim:
+            if file := sqlite_file(sweep.storage):  # in SQLite two processes could begin the same waiting trial
+                claim.enter_context(acquire(file.with_name(f".{file.name}.claim"), float("inf")))
+            study.optimize(work, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
     except (ValueError, UpdateFinishedTrialError):  # after a minute without heartbeats, as of a suspended laptop
         return Result("surplus", "another process retried the trial")
     (trial,) = ended
@@ -67,9 +74,13 @@ def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str
 
 
 def objective(
-    trial: Trial, report: Report, folder: Path, sweep: Sweep, place: Place, job: str
+    trial: Trial, claim: ExitStack, report: Report, folder: Path, sweep: Sweep, place: Place, job: str
 ) -> tuple[float, ...]:
-    """What Optuna minimises; a trial without a score keeps the reason."""
+    """What Optuna minimises; a trial without a score keeps the reason.
+
+    `claim` is closed: the trial is this process's.
+    """
+    claim.close()
     trial.study.sampler = sampler(sweep.seed, trial.number)
     trial.set_user_attr(JOB, job)
     if surplus(trial, sweep.trials):
