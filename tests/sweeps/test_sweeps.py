@@ -584,6 +584,23 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.communicate(timeout=600)[0]
 
 
+def test_processes_that_begin_together_take_different_trials(sweep):
+    sweep.create()  # its first trial waits
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(4)
+
+    def begin() -> None:
+        together.wait()
+        go(sweep)
+
+    processes = [context.Process(target=begin) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert states(sweep.open()) == ["COMPLETE"] * 4
+
+
 @pytest.mark.slow
 def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path):
     place = Desk(tmp_path)
