@@ -214,7 +214,7 @@ def test_a_finished_run_becomes_an_entry(gans, own, tmp_path, monkeypatch):
     path = own / "generator.safetensors"
     path.write_bytes((own / "mine.safetensors").read_bytes())
     words = ("zoo", "--add", run.id[:8], "--to", tmp_path / "new", "--licence", "CC0")
-    assert "is no finished cell that kept its generator" in gans(*words)[2]
+    assert "has no checkpoint/generator.safetensors" in gans(*words)[2]
     run.artifact(path, "checkpoint")
     run.log(1, {"score/fd_digits": 12.5, "score/fd_digits_se": 0.5})
     run.finish("finished")
