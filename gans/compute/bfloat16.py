@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gans import files
 from gans.compute import convolutions
 
-ROUNDS = 5  # of each, by turns; the fastest counts, so that other work on the machine does not
+ROUNDS = 5  # of each, by turns; the fastest counts
 LEAST = 1.1  # times as fast as float32
 BATCH, SIDE, WIDTH = 32, 32, 32  # of a small DCGAN's discriminator
 
@@ -43,18 +43,30 @@ def faster() -> bool:
 
 @torch.random.fork_rng(devices=())
 def tried() -> dict[str, Tensor]:
-    """Seconds that the gradients of some convolutions take, by precision: ()."""
+    """Seconds that the gradients of some convolutions take, by precision: ().
+
+    Of one thread, by its own clock: other work on the machine does not count.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _timed()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _timed() -> dict[str, Tensor]:
     network = nn.Sequential(*(_Halve(n, 2 * n) for n in (WIDTH, 2 * WIDTH, 4 * WIDTH)))
     network.to(memory_format=torch.channels_last)
     images = torch.randn(BATCH, WIDTH, SIDE, SIDE).to(memory_format=torch.channels_last)
     found: dict[str, list[float]] = {"float32": [], "bf16": []}
     for _ in range(1 + ROUNDS):
         for kind, seconds in found.items():
-            since = time.perf_counter()
+            since = time.thread_time()
             with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
                 score = network(images).float().sum()
             torch.autograd.grad(score, list(network.parameters()))
-            seconds.append(time.perf_counter() - since)
+            seconds.append(time.thread_time() - since)
     return {kind: torch.tensor(min(seconds[1:])) for kind, seconds in found.items()}
 
 
