@@ -97,7 +97,7 @@ class SweepRun:
         with display(self.study, self.sweep) as bars:
             screen = TrialScreen(self.study, bars)
             while counted(self.study) < self.sweep.trials:
-                release_stale(self.study)
+                release_stale(self.study, self.sweep.storage)
                 jobs = self.jobs()
                 if jobs:
                     self.work(jobs, screen)
@@ -137,6 +137,7 @@ class SweepRun:
         finally:
             for job in jobs:
                 self.release(job.name, Result(schema.INTERRUPTED, "the sweep was interrupted"))
+            release_stale(self.study, self.sweep.storage)  # what was stopped as it began
 
     def write_down(self, event: Ended) -> None:
         """Record the end of a trial whose own process could not, and free the disk."""

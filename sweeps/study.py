@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -28,7 +29,8 @@ from gans import schema, seeds
 from gans.config import Experiment, Resolved, experiment
 from gans.errors import InputError
 from gans.runs.cell import Cell
-from gans.runs.databases import OPTUNA, opened
+from gans.runs.databases import OPTUNA, opened, sqlite_file
+from gans.runs.locks import acquire
 from gans.urls import shown
 from sweeps.space import Space
 
@@ -246,14 +248,25 @@ def held_by(study: Study, job: str) -> list[FrozenTrial]:
     return [trial for trial in running if trial.user_attrs.get(JOB) == job]
 
 
-def release_stale(study: Study) -> None:
+def claim(storage: str) -> AbstractContextManager[object]:
+    """Held from before a trial begins until it has its job; nothing where the database sees to it.
+
+    SQLite lets two processes begin the same waiting trial.
+    """
+    file = sqlite_file(storage)
+    return acquire(file.with_name(f".{file.name}.claim"), float("inf")) if file else nullcontext()
+
+
+def release_stale(study: Study, storage: str) -> None:
     """Fail and retry running trials whose workers are dead, on whatever machine."""
     fail_stale_trials(study)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        started = trial.datetime_start or datetime.now()
-        # killed before its first heartbeat; should a machine's clock differ, the trial is tried again for nothing
-        if JOB not in trial.user_attrs and (datetime.now() - started).total_seconds() > GRACE:
-            fail(study, trial)
+    with claim(storage) as held:
+        grace = 0 if held else GRACE
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            started = trial.datetime_start or datetime.now()
+            # killed as it began; should a machine's clock differ, the trial is tried again for nothing
+            if JOB not in trial.user_attrs and (datetime.now() - started).total_seconds() >= grace:
+                fail(study, trial)
 
 
 def fail(study: Study, trial: FrozenTrial, again: bool = True) -> bool:

@@ -18,13 +18,11 @@ from gans.config import Resolved
 from gans.errors import Stopped
 from gans.fidelity import scorer  # noqa: F401  imported here so that the fork server holds it
 from gans.runs.cell import Cell, resolve
-from gans.runs.databases import sqlite_file
 from gans.runs.execute import CellRun, Place, Tracker, reason
-from gans.runs.locks import acquire
 from gans.runs.run import Run
 from gans.training.loop import Outcome
 from gans.training.recorder import History
-from sweeps.study import JOB, Sweep, origin, sampler, surplus, unclaimed
+from sweeps.study import JOB, Sweep, claim, origin, sampler, surplus, unclaimed
 
 SURPLUS = Result("surplus")
 STATUSES = {TrialState.COMPLETE: schema.FINISHED, TrialState.PRUNED: schema.PRUNED}
@@ -58,12 +56,11 @@ def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str
     if not unclaimed(study, sweep.trials):
         return SURPLUS
     ended: list[FrozenTrial] = []
-    claim = ExitStack()
-    work = partial(objective, claim=claim, report=report, folder=folder, sweep=sweep, place=place, job=job)
+    begins = ExitStack()
+    work = partial(objective, begins=begins, report=report, folder=folder, sweep=sweep, place=place, job=job)
     try:
-        with claim:
-            if file := sqlite_file(sweep.storage):  # in SQLite two processes could begin the same waiting trial
-                claim.enter_context(acquire(file.with_name(f".{file.name}.claim"), float("inf")))
+        with begins:
+            begins.enter_context(claim(sweep.storage))
             study.optimize(work, n_trials=1, catch=(Exception,), callbacks=[lambda _, trial: ended.append(trial)])
     except (ValueError, UpdateFinishedTrialError):  # after a minute without heartbeats, as of a suspended laptop
         return Result("surplus", "another process retried the trial")
@@ -74,15 +71,15 @@ def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str
 
 
 def objective(
-    trial: Trial, claim: ExitStack, report: Report, folder: Path, sweep: Sweep, place: Place, job: str
+    trial: Trial, begins: ExitStack, report: Report, folder: Path, sweep: Sweep, place: Place, job: str
 ) -> tuple[float, ...]:
     """What Optuna minimises; a trial without a score keeps the reason.
 
-    `claim` is closed: the trial is this process's.
+    `begins` is closed as soon as the trial has its job.
     """
-    claim.close()
-    trial.study.sampler = sampler(sweep.seed, trial.number)
     trial.set_user_attr(JOB, job)
+    begins.close()
+    trial.study.sampler = sampler(sweep.seed, trial.number)
     if surplus(trial, sweep.trials):
         trial.set_user_attr("surplus", True)
         raise Surplus
