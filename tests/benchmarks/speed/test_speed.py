@@ -48,7 +48,10 @@ def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
     assert set(SIZES) == set(read_matrix("digits").file.models)
 
 
-@pytest.mark.parametrize("model", ["gan", "dcgan-nobn", "mdgan"])  # with a penalty, with workers
+@pytest.mark.parametrize(
+    "model",
+    ["gan", "dcgan-nobn", "mdgan", *(pytest.param(model, marks=pytest.mark.slow) for model in ("dcgan", "sagan"))],
+)
 def test_every_contender_trains(model: str) -> None:
     workload = small(model)
     for step in TIMING.ours(workload).values():
