@@ -40,7 +40,7 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
     title = (
         f"The sample grid's first images, and below each\nthe training images nearest in the {extractor} features"
     )
-    names = ["generated", "nearest", *(f"{n}. nearest" for n in range(2, nearest.shape[1] + 1))]
+    names = ["generated", "nearest", *(f"rank {n}" for n in range(2, nearest.shape[1] + 1))]
     _draw_rows(title, names, [generated, *nearest.unbind(1)], path, left=1.15, gap=0.08)
 
 

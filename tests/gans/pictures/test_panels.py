@@ -51,7 +51,7 @@ def test_neighbours_keep_their_colours(figures, tmp_path: Path) -> None:
     assert generated[4, 4].tolist() == nearest[4, 4].tolist() == [200, 0, 0]
     assert generated[0, 0].tolist() == [128, 128, 128]
     texts = [text.get_text() for text in figures[0].texts]
-    assert texts[1:] == ["generated", "nearest", "2. nearest", "3. nearest", "4. nearest"]
+    assert texts[1:] == ["generated", "nearest", "rank 2", "rank 3", "rank 4"]
     assert "in the cifar10 features" in texts[0]
 
 
