@@ -6,6 +6,7 @@ import copy
 import hashlib
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -134,9 +135,17 @@ def making_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
 
 @pytest.fixture(autouse=True)
-def nothing_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts from outside are allowed by what a test does; the next test begins with none."""
+def nothing_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A test allows and imports parts from outside; the next one begins without them and their folders."""
     monkeypatch.setenv(registry.ALLOWED, "")
+    path, modules, base = list(sys.path), set(sys.modules), str(tmp_path_factory.getbasetemp())
+    yield
+    sys.path[:] = path
+    for name in sys.modules.keys() - modules:
+        if str(getattr(sys.modules[name], "__dict__", {}).get("__file__")).startswith(base):
+            del sys.modules[name]
 
 
 class StubScorer:

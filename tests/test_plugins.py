@@ -148,11 +148,10 @@ def gans(
 ) -> Callable[..., tuple[int, str]]:
     """Runs a command in an empty folder; gives its exit code and what it says on stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
 
     def run(*words: str) -> tuple[int, str]:
-        monkeypatch.delitem(sys.modules, "mine", raising=False)
+        sys.modules.pop("mine", None)
         monkeypatch.setenv(registry.ALLOWED, "")
         monkeypatch.setattr("sys.argv", ["gans", *words, *(("--device", "cpu") if "config" not in words else ())])
         code = main.main()

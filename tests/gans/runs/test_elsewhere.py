@@ -6,7 +6,6 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,16 +31,14 @@ loss = { name = "parts:LOGISTIC" }
 
 
 @pytest.fixture
-def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The docs' examples in the working directory, as files of one's own."""
     for name in ("mine.py", "parts.py"):
         shutil.copy(EXAMPLES / name, tmp_path)
     (tmp_path / "matrix.toml").write_text(MATRIX)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    yield tmp_path / "parts.py"
-    for name in ("mine", "parts"):
-        sys.modules.pop(name, None)
+    return tmp_path / "parts.py"
 
 
 def cell() -> Cell:
