@@ -40,7 +40,7 @@ ROOMS = ("gans", "benchmarks", "sweeps", "reports", "tests", "docs", ".ci")
 
 
 @pytest.fixture(autouse=True)
-def example(nothing_allowed: None) -> None:
+def example(nothing_from_outside: None) -> None:
     """As a command that names it."""
     allow(MINE)
 
