@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from contextlib import ExitStack, closing
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
 from gans.runs.execute import Place
 from gans.runs.export import Exporter, Synced, sync
-from gans.runs.locks import Holder, locked
+from gans.runs.locks import Holder, InUse, locked
 from gans.runs.run import Run, close_stale, invocation
 from gans.runs.store import Reader, Store, shown
 from reports import studies
@@ -33,7 +33,7 @@ from sweeps.options import Request
 from sweeps.plan import plan, processes, tuned_bench, where
 from sweeps.progress import TrialScreen, display
 from sweeps.study import counted, fail, held_by, origin, release_stale, unclaimed
-from sweeps.trial import tidy, trial_folder, trial_job
+from sweeps.trial import trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
@@ -78,13 +78,12 @@ class SweepRun:
         print(record.summary(self.study))
         if self.request.join:
             return 0
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.folder))
-            except InputError:
-                print("another process retrains the winners and writes the report")
-                return 0
-            return self.conclude()
+        try:
+            with locked(self.folder):
+                return self.conclude()
+        except InUse:
+            print("another process retrains the winners and writes the report")
+            return 0
 
     # --- trials
 
@@ -131,19 +130,13 @@ class SweepRun:
             with closing(events):
                 for event in events:
                     if isinstance(event, Ended):
-                        self.write_down(event)
+                        self.release(event.job.name, event.result)
                     screen.show(event)
                     self.give_up(event.result if isinstance(event, Ended) else None)
         finally:
             for job in jobs:
                 self.release(job.name, Result(schema.INTERRUPTED, "the sweep was interrupted"))
             release_stale(self.study, self.sweep.storage)  # what was stopped as it began
-
-    def write_down(self, event: Ended) -> None:
-        """Record the end of a trial whose own process could not, and free the disk."""
-        self.release(event.job.name, event.result)
-        best = winners.finalists(self.study, self.sweep, self.request.finalists)
-        tidy(self.study, self.folder, [origin(trial) for trial in best])
 
     def give_up(self, result: Result | None) -> None:
         """Count failures in a row."""

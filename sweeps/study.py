@@ -128,14 +128,13 @@ class Sweep:
                 f"study '{self.study}' in {shown(self.storage)} is not from `gans sweep`; start another study: "
                 "STUDY=NAME"
             )
-        identity = {"precision": "float32"} | identity  # early versions did not track it
         wanted = self.identity()
         other = [part for part in wanted if identity.get(part) != wanted[part]]
         if other:
             raise InputError(
                 f"study '{self.study}' in {shown(self.storage)} has another {' and another '.join(other)}, so its "
                 "trials do not compare with new ones; start another study, STUDY=NAME, or ask for the same"
-                + (f": its PRECISION is {identity['precision']}" if "precision" in other else "")
+                + (f": its PRECISION is {identity.get('precision')}" if "precision" in other else "")
             )
         return study
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
-from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from benchmarks.job import Report, Result
@@ -43,7 +42,7 @@ class TrialDiverged(TrialPruned):
 
 
 def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str) -> Result:
-    """Run one trial of the study, unless it has enough of them.
+    """Run one trial of the study, unless it has enough of them; its checkpoint goes when it is over.
 
     Args:
         report: takes the trial's number, then its metrics.
@@ -67,6 +66,8 @@ def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str
     (trial,) = ended
     if trial.user_attrs.get("surplus"):
         return SURPLUS
+    for name in (schema.CHECKPOINT, schema.PREVIOUS, schema.GENERATOR):  # winners are trained anew
+        (trial_folder(folder, origin(trial)) / name).unlink(missing_ok=True)
     return Result(STATUSES.get(trial.state, schema.FAILED), trial.user_attrs.get("reason", ""))
 
 
@@ -170,23 +171,5 @@ def report_score(trial: Trial, sweep: Sweep, images: int, value: float) -> None:
         raise Pruned(f"by the pruner at {images / 1000:.3g} kimg")
 
 
-# --- folders
-
-
 def trial_folder(root: Path, number: int) -> Path:
     return root / f"trial-{number:05d}"
-
-
-def tidy(study: Study, root: Path, best: list[int]) -> None:
-    """Remove the checkpoints of trials that are over, except those with the best numbers."""
-    trials = study.get_trials(deepcopy=False)
-    # a retry works in the folder of the first try
-    kept = {*best, *(origin(trial) for trial in trials if not trial.state.is_finished())}
-    for number in {origin(trial) for trial in trials if over(trial)} - kept:
-        for name in (schema.CHECKPOINT, schema.PREVIOUS, schema.GENERATOR):
-            (trial_folder(root, number) / name).unlink(missing_ok=True)
-
-
-def over(trial: FrozenTrial) -> bool:
-    """Whether no worker will continue the trial; one that failed without a reason may be retried."""
-    return trial.state in STATUSES or "reason" in trial.user_attrs

@@ -28,7 +28,7 @@ from optuna.trial import FixedTrial, Trial, TrialState
 from scipy import stats
 
 from benchmarks.executors.processes import Pool
-from benchmarks.job import Ended, Job, Result
+from benchmarks.job import Result
 from benchmarks.options import Machine
 from gans.config import experiment, flatten
 from gans.data.datasets import load
@@ -59,7 +59,7 @@ from sweeps.study import (
     unclaimed,
 )
 from sweeps.toml import lines, nest
-from sweeps.trial import TrialDiverged, report_score, tidy, trial_folder, trial_job
+from sweeps.trial import TrialDiverged, report_score, trial_folder, trial_job
 from tests.conftest import until
 
 CPU = torch.device("cpu")
@@ -115,16 +115,16 @@ def diverge(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
     raise TrialDiverged("diverged: a loss is nan")
 
 
-def go(sweep: Sweep, train: Callable[[Trial, Sweep], tuple[float, ...]] = score) -> Result:
+def go(sweep: Sweep, train: Callable[[Trial, Sweep], tuple[float, ...]] = score, folder: Path = Path()) -> Result:
     """A trial that does this in place of training."""
     place = Place("stub", device="cpu", threads=1)
     with mock.patch("sweeps.trial.train_trial", lambda trial, report, folder, sweep, place: train(trial, sweep)):
-        return trial_job(lambda images, values: None, Path(), sweep, place, "job")
+        return trial_job(lambda images, values: None, folder, sweep, place, "job")
 
 
-def go_in_a_process(sweep: Sweep, train: Callable[[Trial, Sweep], tuple[float, ...]]) -> int:
+def go_in_a_process(sweep: Sweep, *words: Any) -> int:
     """The same in another process; returns its exit code."""
-    process = multiprocessing.get_context("fork").Process(target=go, args=(sweep, train))
+    process = multiprocessing.get_context("fork").Process(target=go, args=(sweep, *words))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -365,15 +365,6 @@ def test_another_sweep_does_not_join_a_study(sweep):
             replace(sweep, **changes).create()
 
 
-def test_a_study_that_tracked_no_precision_is_joined_in_float32(sweep):
-    study = sweep.create()
-    study.set_user_attr("sweep", {k: v for k, v in sweep.identity().items() if k != "precision"})
-    assert sweep.create().study_name == "stub"
-    base = sweep.base.model_copy(update={"precision": "bf16"})
-    with pytest.raises(InputError, match="its PRECISION is float32"):
-        replace(sweep, default=replace(sweep.default, experiment=base)).create()
-
-
 def test_a_study_of_another_program_is_refused(sweep):
     optuna.create_study(storage=open_storage(sweep.storage), study_name="stub", direction="maximize")
     with pytest.raises(InputError, match=r"study 'stub' in .* is not from `gans sweep`; start another"):
@@ -444,19 +435,19 @@ def test_two_objectives_are_not_pruned(sweep):
     assert finalists == sorted(finalists, key=lambda trial: trial.values[0])
 
 
-def test_checkpoints_are_kept_for_the_best_and_for_those_to_be_retried(sweep, tmp_path):
+def test_the_checkpoint_of_a_trial_stays_until_it_is_over(sweep, tmp_path):
     study = sweep.create()
-    for _ in range(3):
-        go(sweep)
-    go_in_a_process(sweep, kill)
-    (killed,) = held_by(study, "job")
-    fail(study, killed)
-    for number in range(4):
-        trial_folder(tmp_path, number).mkdir()
-        (trial_folder(tmp_path, number) / CHECKPOINT).touch()
-    tidy(study, tmp_path, [1])
-    kept = [number for number in range(4) if (trial_folder(tmp_path, number) / CHECKPOINT).exists()]
-    assert kept == [1, 3]
+    checkpoints = [trial_folder(tmp_path, number) / CHECKPOINT for number in range(2)]
+    for checkpoint in checkpoints:
+        checkpoint.parent.mkdir()
+        checkpoint.touch()
+    go(sweep, folder=tmp_path)
+    go_in_a_process(sweep, kill, tmp_path)
+    assert [checkpoint.exists() for checkpoint in checkpoints] == [False, True]
+    fail(study, held_by(study, "job")[0])
+    go(sweep, folder=tmp_path)  # once more, in the folder of the first try
+    assert [trial.number for trial in study.trials if trial.state == TrialState.COMPLETE] == [0, 2]
+    assert not checkpoints[1].exists()
 
 
 def test_finalists_are_the_best_without_the_default(sweep):
@@ -521,8 +512,7 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
     store = SimpleNamespace(uri="sqlite:///nowhere.db")  # no run has begun
     run = SweepRun(Request("gan"), Machine(runs=tmp_path / "runs"), store)
     run.study.ask().set_user_attr(JOB, "late")
-    job = Job("late", lambda report, folder: Result("finished"), tmp_path, 0, 1)
-    run.write_down(Ended(job, Result("timed out", "still running after 1 minutes")))
+    run.release("late", Result("timed out", "still running after 1 minutes"))
     assert states(run.study) == ["FAIL"]
     tally = Tally.of(run.study)
     assert (tally.finished, tally.pruned, tally.failed, tally.running) == (0, 0, 1, 0)
