@@ -5,7 +5,6 @@ For maintainers: no other command writes there. A page goes with its folder, a p
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -55,9 +54,8 @@ def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
     for old, new in copies(source, target):
         new.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(old, new)
-        if new.suffix == ".md":
-            text = relinked(old, new, root)
-            write_text(new, concluded(text, rest[-1]) if kind == REPORTS else text)
+        if kind == REPORTS and new.suffix == ".md":
+            write_text(new, concluded(new.read_text(encoding="utf-8"), rest[-1]))
     return target
 
 
@@ -74,18 +72,6 @@ def copies(source: Path, target: Path) -> list[tuple[Path, Path]]:
             if old.is_file():
                 old.unlink()
     return [(file, target / file.relative_to(source)) for file in files]
-
-
-def relinked(old: Path, new: Path, root: Path) -> str:
-    """A page's text, its links out of the outputs made relative to its new place."""
-
-    def link(found: re.Match[str]) -> str:
-        aim = (old.parent / found[1]).resolve()
-        if not aim.exists() or aim.is_relative_to(root.resolve()):
-            return found[0]
-        return f"]({Path(os.path.relpath(aim, new.parent.resolve())).as_posix()})"
-
-    return re.sub(r"\]\(([^)\s:#]+)\)", link, new.read_text(encoding="utf-8"))
 
 
 def concluded(text: str, experiment: str) -> str:
