@@ -27,7 +27,6 @@ from reports import (
     leaders,
     mdgan,
     published,
-    studies,
     tables,
 )
 from reports.figures import Picture
@@ -117,7 +116,6 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "pair_table": pair_table(standing.pairs),
         "learned": learned,
         "redrawn": len(learned.columns) > 3,
-        "tuned": studies.table(results, board),
         "further": tables.further(results, board),
         "errors": tables.errors(results, board),
         "class_tables": by_class.tables(by_class.Classes.of(results, board)),

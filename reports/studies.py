@@ -1,7 +1,4 @@
-"""Sweeps as the tracking store has them: what was searched, and how the winners scored from fresh seeds.
-
-Pages of sweeps show them (`sweeps.pages`), and so does the page of a matrix that trains the same models.
-"""
+"""Sweeps as the tracking store has them: what was searched, and how the winners scored from fresh seeds."""
 
 from __future__ import annotations
 
@@ -21,23 +18,13 @@ from gans.files import Damaged
 from gans.runs.store import Source
 from gans.urls import shown
 from reports import results
-from reports.numbers import images, listed, setting
-from reports.results import Board, Results
+from reports.results import Results
 from reports.statistics import Difference, Estimate
-from reports.tables import escape
 
 log = logging.getLogger("gans")
 
 PREFIX = "sweep-"  # of a study's MLflow experiment
 DEFAULT = "default"  # the untuned model among the retrained
-# what may differ between trainings, by heading: a column of `Results.cells`
-CONDITIONS = {
-    "seeds": "seed",
-    "precision": "precision",
-    "images": "kimg",
-    "generated images": "score.images",
-    "device": schema.DEVICE,
-}
 
 
 def label(number: int) -> str:
@@ -174,46 +161,3 @@ def read_record(path: Path) -> Record:
         return Record.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise Damaged(f"cannot read {path}: {first_line(error)}; run the same `gans sweep` again") from None
-
-
-# --- a matrix and the sweeps of its models
-
-
-def table(matrix: Results, board: Board) -> pd.DataFrame:
-    """What sweeps found for the models of a board: a row per study, with what differs from the matrix."""
-    rows = []
-    for swept in load_all(matrix.store):
-        study, record = swept.study, swept.study.record
-        same = (record.dataset, record.metric) == (board.dataset, board.metric)
-        if not (same and swept.winners and study.winner and record.model in matrix.plan.models):
-            continue
-        own = matrix.of(record.model, board)
-        rows.append(
-            {
-                "Model": escape(record.model),
-                "Here": str(Estimate.of(own["score"])),
-                "Default, in the sweep": str(study.estimate(DEFAULT)),
-                "Tuned, in the sweep": str(study.estimate(study.winner.label)),
-                "Sweep": f"[{record.study}](../sweeps/{record.study}/README.md)",
-                "The sweep differs in": differences(swept.winners.of(DEFAULT), own, "here") or "nothing",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def differences(one: pd.DataFrame, other: pd.DataFrame, place: str) -> str:
-    """The conditions in which the trainings of two sets of cells differ; `place` is where the other stands."""
-    found = []
-    for heading, column in CONDITIONS.items():
-        own, others = (values(cells, column) for cells in (one, other))
-        if own and others and own != others:
-            found.append(f"{heading}: {listed(own)} ({place} {listed(others)})")
-    return escape("; ".join(found))
-
-
-def values(cells: pd.DataFrame, column: str) -> list[str]:
-    """The distinct values of a column, as text."""
-    distinct = sorted(cells[column].dropna().unique()) if column in cells else []
-    if column == "kimg":
-        return [images(1000 * float(value)) for value in distinct]
-    return [str(value) if column == "seed" else setting(value) for value in distinct]
