@@ -147,10 +147,10 @@ def update_config(table: Mapping[str, Any]) -> type[UpdateConfig]:
     return UPDATES[rule] if rule in UPDATES else getattr(RULES[rule], "config", UpdateConfig)
 
 
-def _as(kind: Callable[[Mapping[str, Any]], type[Settings]]) -> BeforeValidator:
+def _part(key: str, kind: Callable[[Mapping[str, Any]], type[Settings]]) -> BeforeValidator:
     """A table becomes the part that it names."""
     return BeforeValidator(
-        lambda value: kind(value).model_validate(value) if isinstance(value, Mapping) else value
+        lambda value: validated(kind(value), value, prefix=key) if isinstance(value, Mapping) else value
     )
 
 
@@ -262,10 +262,10 @@ class Experiment(Settings):
         description="of the networks in training: float32; tf32 (CUDA); bf16, where the device has it; "
         "auto: bf16 where that was measured to be faster at equal scores, else float32",
     )
-    networks: Annotated[SerializeAsAny[NetworkConfig], _as(network_config)] = Field(
+    networks: Annotated[SerializeAsAny[NetworkConfig], _part("networks", network_config)] = Field(
         default_factory=lambda: network_config({})()
     )
-    update: Annotated[SerializeAsAny[UpdateConfig], _as(update_config)] = TwoPlayerConfig()
+    update: Annotated[SerializeAsAny[UpdateConfig], _part("update", update_config)] = TwoPlayerConfig()
     labels: Literal["data", "uniform"] = Field(
         "data",
         description="conditional networks only: classes are drawn by their shares of the training images (data), "
@@ -405,44 +405,38 @@ def experiment(*tables: Mapping[str, Any], where: str = "the experiment") -> Exp
     Raises:
         InputError: naming the key, the file or command line `where`, and the nearest valid key or value.
     """
-    merged = merge(*tables)
     try:
-        for key, kind in (("networks", network_config), ("update", update_config)):
-            if isinstance(table := merged.get(key), Mapping):
-                config = kind(table)
-                merged[key] = validated(config, table, where, key)
+        merged = merge(*tables)
     except InputError as error:
-        raise error if where in str(error) else InputError(f"{where}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
     return validated(Experiment, merged, where)
 
 
-def validated(model: type[Part], table: Mapping[str, Any], where: str, prefix: str = "") -> Part:
+def validated(model: type[Part], table: Mapping[str, Any], where: str = "", prefix: str = "") -> Part:
     """A table as a part of the configuration; its first error is an `InputError` with the key below `prefix`."""
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        raise explain(error, model, where, prefix) from None
+        message = explain(error, model, prefix)
+        raise InputError(f"{where}: {message}" if where else message) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: str, prefix: str = "") -> InputError:
+def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
     """Pydantic's first complaint in one line, with the nearest valid key for a typo."""
     first: Any = error.errors(include_url=False)[0]
     path = [*([prefix] if prefix else []), *map(str, first["loc"])]
-    key = ".".join(path)
+    key, message = ".".join(path), str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        parent, part = ".".join(path[:-1]), cast("Any", model)
+        part = cast("Any", model)
         for step in first["loc"][:-1]:
             part = part.model_fields[step].annotation
-        return unknown(
-            "key", path[-1], part.model_fields, f" in {where}" + (f", table [{parent}]" if parent else "")
-        )
+        table = f" in table [{'.'.join(path[:-1])}]" if path[:-1] else ""
+        return str(unknown("key", path[-1], part.model_fields, table))
     if first["type"] == "missing":
-        return InputError(f"{where}: '{key}' is missing")
-    message = str(first["msg"]).removeprefix("Value error, ")
+        return f"'{key}' is missing"
     if isinstance(first.get("ctx", {}).get("error"), InputError):
-        return InputError(f"{where}: {message}")
-    given = reprlib.repr(first["input"])
-    return InputError(f"{where}: {key} = {given} is not valid: {message[0].lower()}{message[1:]}")
+        return message
+    return f"{key} = {reprlib.repr(first['input'])} is not valid: {message[0].lower()}{message[1:]}"
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from optuna.trial import BaseTrial, FixedTrial
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from gans.config import Experiment, Settings, experiment, explain, flatten, read_toml
+from gans.config import Experiment, Settings, experiment, flatten, read_toml, validated
 from gans.data import datasets
 from gans.errors import InputError, unknown
 from gans.recipes import recipe
@@ -228,10 +228,7 @@ def parse(entry: Any, key: str) -> Parameter:
     """A range, choices, or one value; not bound to a default yet."""
     if not isinstance(entry, Mapping):
         entry = {"choices": entry if isinstance(entry, list) else [entry]}
-    try:
-        return Parameter.model_validate(entry)
-    except ValidationError as error:
-        raise explain(error, Parameter, key) from None
+    return validated(Parameter, entry, key)
 
 
 class Ends:

@@ -110,13 +110,10 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     A single pass would have to hold every file in memory until the most common size is known.
     """
     left: LeftOut = {}
-    other = listing.other_encoding(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         headers = dict(_visit(path, _header, left, "looking through"))
-        channels = _common_channels(
-            name, [channels for _, channels in headers.values()], listing.describe(left, other)
-        )
+        channels = _common_channels(name, [channels for _, channels in headers.values()], listing.describe(left))
         side = resolution or _default_resolution([min(size) for size, _ in headers.values()])
         shape = (len(headers), channels, side, side)
         check_memory(name, shape)
@@ -128,7 +125,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
             images[place[file]] = pixels
     if len(changes) < 2:
         raise InputError(f"{name} has {len(changes)} sound images; one to train and one to test are needed")
-    found = layout.understand(sorted(changes), _given_labels(path, left), other)
+    found = layout.understand(sorted(changes), _given_labels(path, left), listing.other_encoding(path))
     used = (*found.train, *found.test)
     left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
 
@@ -140,7 +137,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
 
     counts = Counter(change for file in used for change in changes[file])
     converted = ", ".join(f"{count:,} {change}" for change, count in sorted(counts.items()))
-    remarks = {"converted": converted, "left out": listing.describe(left, other)}
+    remarks = {"converted": converted, "left out": listing.describe(left)}
     return ImageData(
         name,
         title,
@@ -166,7 +163,7 @@ def _visit(
             left[file.name] = file.reason
         if file.reason or (only is not None and file.name not in only):
             continue
-        content = file.content(_may_be_image)  # an archive that is damaged has no images, one of its images may be
+        content = file.content()  # an archive that is damaged has no images, one of its images may be
         try:
             with Image.open(io.BytesIO(content), formats=formats()) as image:
                 found = look(image)
@@ -199,11 +196,6 @@ def formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this Pillow has."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _may_be_image(start: bytes) -> bool:
-    start = start.ljust(listing.START, b"\0")
-    return any(accept is None or accept(start) for _, accept in map(Image.OPEN.__getitem__, formats()))
 
 
 def _header(image: Image.Image) -> tuple[tuple[int, int], int]:

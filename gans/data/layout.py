@@ -56,7 +56,7 @@ def understand(files: Sequence[str], given: Mapping[str, int] | None, other: str
     places = {key: place for place, key in enumerate(keys)}
     labels = {file: places[named[file]] for file in both} if len(keys) > 1 else {}
     classes = tuple(decoded(map(str, keys), other)) if labels else ()
-    what = f"{len(classes):,} classes ({some(list(classes), other)})" if classes else "no classes"
+    what = f"{len(classes):,} classes ({some(classes)})" if classes else "no classes"
     text = f"{what}, {len(train):,} train and {len(test):,} test images {how}"
     return Layout([*train], [*test], labels, classes, text)
 

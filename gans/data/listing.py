@@ -18,22 +18,20 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
-from gans.errors import InputError
+from gans.errors import InputError, printable
 
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error)
 UNREADABLE = (OSError, EOFError, NotImplementedError, *DAMAGE)
 DECOMPRESSORS: dict[bytes, Callable] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-PIECE = 2**20  # bytes that are read from a tar at once, and that the header of a file may have
 # bytes that an archive may unpack to: as many times its own size, or these if they are more
 UNPACKED_TIMES, UNPACKED = 1_000, 2**32
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip's entries
-START = 32  # bytes at the start of a file, by which its kind is recognised
 UNDECODED = re.compile("[\udc80-\udcff]")  # in a name that is not UTF-8, as by `surrogateescape`
 BACKSLASH = re.compile(rf"(?<!{UNDECODED.pattern})\\")  # after such a byte it is half a letter
 ENCODINGS = ("gb2312", "cp932", "gb18030")  # of such names; nearly any bytes are text in the last two
@@ -54,16 +52,14 @@ class File(NamedTuple):
 
     name: str  # relative, parts joined by "/"; bytes that are not UTF-8 as by `surrogateescape`
     size: int  # bytes, as declared
-    open: Callable[[], IO[bytes]]
+    open: Callable[[], Any]  # for reading bytes
     reason: str  # why it is left out; empty: it is not
     modified: int = 0  # nanoseconds
 
-    def content(self, wanted: Callable[[bytes], bool] = bool) -> bytes:
-        """No more than declared, whatever has been written to it since; just the start if it is not wanted."""
+    def content(self) -> bytes:
+        """No more than declared, whatever has been written to it since."""
         with self.open() as opened:
-            start = opened.read(START)
-            pieces = -(-self.size // PIECE) if wanted(start) else 0
-            return start + b"".join(opened.read(PIECE) for _ in range(pieces))
+            return bytes(opened.read(self.size))
 
 
 def files(path: Path) -> Iterator[File]:
@@ -103,12 +99,8 @@ def _directory(root: Path) -> Iterator[File]:
             status = path.lstat()
             if not stat.S_ISDIR(status.st_mode):
                 reason = "" if stat.S_ISREG(status.st_mode) else IRREGULAR
-                name, opened = path.relative_to(root).as_posix(), functools.partial(_open, path)
+                name, opened = path.relative_to(root).as_posix(), functools.partial(path.open, "rb")
                 yield File(name, status.st_size, opened, reason, status.st_mtime_ns)
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
 
 
 def _fail(error: OSError) -> None:
@@ -149,14 +141,14 @@ def _tar(path: Path) -> Iterator[File]:
 
 
 class _Bounded:
-    """The content of a tar, up to a limit. tarfile reads headers at once, whatever size they declare."""
+    """The content of a tar, up to a limit. tarfile reads a header at once, whatever size it declares."""
 
     def __init__(self, path: Path, content: BinaryIO) -> None:
         self.path, self.content = path, content
         self.seek, self.tell = content.seek, content.tell
 
     def read(self, size: int) -> bytes:
-        if size > PIECE:
+        if size > _largest():
             raise tarfile.ReadError(f"a header of {size:,} bytes")
         found = self.content.read(size)
         check_unpacked(self.path, self.tell())
@@ -164,7 +156,7 @@ class _Bounded:
 
     def check_end(self) -> None:
         """tarfile takes a damaged or cut header for the end; after the true one there is only padding."""
-        while block := self.read(PIECE):
+        while block := self.read(2**20):
             if block.strip(b"\0"):
                 raise tarfile.ReadError("a damaged header, or data after the end")
         if self.tell() % tarfile.BLOCKSIZE:
@@ -186,19 +178,19 @@ def _largest() -> int:
 
 
 def other_encoding(path: Path) -> str:
-    """What `decoded` falls back to; a zip's is in its specification."""
+    """The encoding that `decoded` falls back to; a zip's is in its specification."""
     return "cp437" if path.is_file() and zipfile.is_zipfile(path) else "latin_1"
 
 
-def describe(left: LeftOut, other: str) -> str:
+def describe(left: LeftOut) -> str:
     """`1 hidden (.DS_Store), 2 of no known kind of image (a.txt, b.txt)`; empty if nothing is left out."""
     found = {reason: sorted(name for name in left if left[name] == reason) for reason in sorted({*left.values()})}
-    return ", ".join(f"{len(names):,} {reason} ({some(names, other)})" for reason, names in found.items())
+    return ", ".join(f"{len(names):,} {reason} ({some(names)})" for reason, names in found.items())
 
 
-def some(names: list[str], other: str) -> str:
+def some(names: Sequence[str]) -> str:
     """Up to four names, else the first three, with characters that a terminal can print."""
-    shown = [name.replace("\n", " ") for name in decoded(names if len(names) <= 4 else names[:3], other)]
+    shown = list(map(printable, names if len(names) <= 4 else names[:3]))
     return ", ".join(shown if len(names) <= 4 else [*shown, f"{len(names) - 3:,} more"])
 
 

@@ -79,8 +79,8 @@ def test_what_else_runs_and_labels_are_no_part_of_an_identity(tmp_path, small):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (("seeds =", "seed ="), "unknown key 'seed' in .*small.toml; did you mean 'seeds'"),
-        (("kimg = 2", "kimgs = 2"), r"unknown key 'kimgs' in .*small.toml \(model dcgan\); did you mean 'kimg'"),
+        (("seeds =", "seed ="), "small.toml: unknown key 'seed'; did you mean 'seeds'"),
+        (("kimg = 2", "kimgs = 2"), r"small.toml \(model dcgan\): unknown key 'kimgs'; did you mean 'kimg'"),
         (("width = 8", "widht = 8"), r"'widht' in .*table \[networks\]; did you mean 'width'"),
         (('"dcgan"', "3"), "unknown recipe '3' in .*small.toml; known: "),
         (('"dcgan"', '["dcgan"]'), "unknown recipe .*in .*small.toml; did you mean 'dcgan'"),

@@ -32,14 +32,14 @@ from gans.runs.execute import Scored
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"netwroks": {}}, "unknown key 'netwroks' in m.toml; did you mean 'networks'?"),
+        ({"netwroks": {}}, "m.toml: unknown key 'netwroks'; did you mean 'networks'?"),
         (
             {"networks": {"widht": 1}},
-            "unknown key 'widht' in m.toml, table [networks]; did you mean 'width'?",
+            "m.toml: unknown key 'widht' in table [networks]; did you mean 'width'?",
         ),
         (
             {"update": {"rule": "mdgan", "worker": 2}},
-            "unknown key 'worker' in m.toml, table [update]; did you mean 'workers'?",
+            "m.toml: unknown key 'worker' in table [update]; did you mean 'workers'?",
         ),
         ({"networks": {"name": "dcgna"}}, "m.toml: unknown network 'dcgna'; did you mean 'dcgan'?"),
         ({"loss": {"name": "hing"}}, "m.toml: unknown loss 'hing'; did you mean 'hinge'?"),
