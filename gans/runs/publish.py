@@ -45,7 +45,7 @@ DATA_LICENCES = {
     "mnist": "CC BY-SA 3.0 (LeCun and Cortes)",
     "fashion-mnist": "MIT (Zalando)",
 }
-HEADER = "# Trained generators; made by `gans zoo --add`. A file is refused if its hash is another.\n"
+HEADER = "# Trained generators, written by `gans zoo --add`. A file with another hash is refused.\n"
 # what loading takes besides this package, which has to be installed: an index may have another one of its name
 PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 
