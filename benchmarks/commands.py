@@ -61,10 +61,10 @@ def train(options: Bench, matrix: Matrix) -> int:
     for remark in matrix_run.remarks():
         print(remark)
     say(matrix_run.catch_up(), options.machine.remedy)
-    outcome = matrix_run.run()
+    code = matrix_run.run()
     write_report(matrix_run)
     say_left(matrix_run.catch_up(), options.machine.remedy)
-    return outcome.exit_code
+    return code
 
 
 def dry(options: Bench, matrix: Matrix) -> int:
@@ -123,9 +123,9 @@ def rescore(options: Rescore = Rescore()) -> int:
     place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
     with joined(place) as machine:
         run = ScoreRun(matrix, options, machine, Store())
-        outcome = run.run()
+        code = run.run()
         say_left(run.catch_up(), machine.remedy)
-        return outcome.exit_code
+        return code
 
 
 def report(options: Report = Report()) -> int:

@@ -1,4 +1,4 @@
-"""A job, what happens to it, and what an executor reports of it."""
+"""A job, what an executor reports of it, and what the supervisor makes of that."""
 
 from __future__ import annotations
 
@@ -16,11 +16,52 @@ Report = Callable[[int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
+class Begun:
+    """Its time limit runs from now on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    images: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Result:
     """How a job ended: a status of the protocol, and the reason if it is not `finished`."""
 
     status: str
     reason: str = ""
+
+
+class Fault(Enum):
+    """Why a job lost its process."""
+
+    OWN = "its process died, in which there was no other job"
+    SHARED = "its process died, in which there were others, or it found no memory beside them"
+    NONE = "its node, or the process that it shared, had to go"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The job has no process any more, and no result."""
+
+    reason: str
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Another process does the job."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Restarted:
+    """The process of the job is gone (`why`, for people and the tag of its run), and the job starts again."""
+
+    why: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +74,7 @@ class Job:
         images: what progress counts up to; 0 if it does not count.
         seconds: time limit.
         counts: whether people count it as a cell; a noise floor is none.
-        resumes: whether it goes on from what it left in its folder.
+        resumes: whether it goes on from what it left in its folder, also when its process has died.
     """
 
     name: str
@@ -48,110 +89,27 @@ class Job:
     def log(self) -> Path:
         return self.folder / schema.LOG
 
-    def run(self, report: Report, folder: Path | None = None) -> Result:
+    def run(self, report: Report, folder: Path | None = None) -> Result | Lost:
         """Do the work; an exception becomes a result, since the job has recorded its own traceback."""
         try:
             return self.call(report, folder or self.folder)
-        except Exception as error:
-            return failure(error)
-
-    @property
-    def overdue(self) -> Result:
-        return Result(schema.TIMED_OUT, f"still running after {self.seconds / 60:g} minutes")
-
-
-def failure(error: BaseException) -> Result:
-    """The result of a job that raised."""
-    if isinstance(error, InUse):
-        return Result(schema.SKIPPED, str(error))
-    return Result(schema.FAILED, str(error) if isinstance(error, InputError) else brief(error))
+        except InUse as error:
+            return Result(schema.SKIPPED, str(error))
+        except InputError as error:
+            return Result(schema.FAILED, str(error))
+        except BaseException as error:  # that of sys.exit too
+            # the latter is torch's, which not every job imports
+            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+                return Lost(brief(error), Fault.SHARED)
+            return Result(schema.FAILED, brief(error))
 
 
-# --- what happens to jobs, for the screen and the records
-
-
-@dataclass(frozen=True)
-class Started:
-    job: Job
-
-
-@dataclass(frozen=True)
-class Progressed:
-    job: Job
-    images: int
-    values: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Another process (`who`) does the job, and has seen so many images."""
-
-    job: Job
-    who: str
-    images: int = 0
-
-
-@dataclass(frozen=True)
-class Restarted:
-    """The process of the job is gone (`why`, for people and the tag of its run), and the job starts again."""
-
-    job: Job
-    why: str
-
-
-@dataclass(frozen=True)
-class Ended:
-    job: Job
-    result: Result
-
-
-Event = Started | Progressed | Waiting | Restarted | Ended
-
-
-# --- what an executor reports of a job that was submitted to it, by the job's number
-
-
-@dataclass(frozen=True)
-class Begun:
-    """Its time limit runs from now on."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    images: int
-    values: Mapping[str, float]
-
-
-class Fault(Enum):
-    """Why a job lost its process."""
-
-    OWN = "its process died, in which there was no other job"
-    SHARED = "its process died, in which there were others"
-    NONE = "its node, or the process that it shared, had to go"
-    MEMORY = "it found no memory beside others"
-
-
-@dataclass(frozen=True)
-class Lost:
-    """The job has no process any more, and no result."""
-
-    reason: str
-    fault: Fault
-
-
-News = tuple[int, Begun | Progress | Result | Lost]
+News = tuple[int, Begun | Progress | Result | Lost]  # what an executor reports of a job, by its number
+Event = tuple[Job, Begun | Progress | Waiting | Restarted | Result]
 
 
 class Executor(Protocol):
-    """Runs jobs somewhere; each one that was submitted ends with a `Result` or a `Lost`.
-
-    Attributes:
-        deaths: of a job's own process, after which the job has failed.
-        grace: seconds after `cancel` in which a job may still end, before `cancel(force=True)`.
-    """
-
-    deaths: int
-    grace: float
+    """Runs jobs somewhere; each one that was submitted ends with a `Result` or a `Lost`."""
 
     def room(self, alone: bool = False) -> bool:
         """Whether one more job may be submitted; `alone`: where no other job is in the same process."""
@@ -159,11 +117,11 @@ class Executor(Protocol):
     def submit(self, number: int, job: Job, alone: bool = False) -> None:
         """Start a job."""
 
-    def cancel(self, number: int, force: bool = False) -> None:
-        """Stop a job."""
+    def cancel(self, number: int) -> None:
+        """Kill a job."""
 
     def poll(self, seconds: float) -> Iterator[News]:
         """What there is to report; waits that long at most if there is nothing."""
 
     def close(self) -> None:
-        """Stop all jobs at once."""
+        """Kill all jobs."""

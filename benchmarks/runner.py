@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import closing, suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from benchmarks import executors
-from benchmarks.job import Ended, Event, Job, Progressed, Restarted, Result, Started, Waiting
+from benchmarks.job import Begun, Job, Progress, Restarted, Result, Waiting
 from benchmarks.jobs import Floor, cell_job, floor_job, score_job
 from benchmarks.matrix import Matrix
 from benchmarks.options import Machine, Rescore
 from benchmarks.plan import MatrixPlan, Planned
 from gans import schema
 from gans.commands.progress import Display
-from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
-from gans.files import write_text
 from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
-from gans.runs.events import run_folders
 from gans.runs.execute import Place, bring_back, tags
 from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import LOCK, Holder, InUse, held, locked
@@ -32,71 +28,35 @@ from gans.runs.store import MlflowRun, Store
 from gans.schema import FAILED, FINAL, FINISHED
 
 
-@dataclass(frozen=True)
-class MatrixOutcome:
-    """How an invocation ended.
-
-    Attributes:
-        experiment: the MLflow experiment.
-        cells: how each selected cell ended, by name; one that is trained but could not be scored has failed.
-        floors: likewise, the noise floors.
-    """
-
-    experiment: str
-    cells: Mapping[str, Result]
-    floors: Mapping[str, Result] = field(default_factory=dict)
-
-    @property
-    def exit_code(self) -> int:
-        """0 only if every selected cell is finished and scored, and every floor measured."""
-        return int(any(result.status != FINISHED for result in (*self.cells.values(), *self.floors.values())))
-
-    def text(self) -> str:
-        """As JSON, in the file `outcome.json` of the matrix's folder and of its run."""
-        return json.dumps(asdict(self) | {"exit_code": self.exit_code}, indent=1)
-
-
 class MatrixRun(MatrixPlan):
     """One invocation: trains and scores what its plan lacks."""
 
     parent: Run | None = None  # of this invocation, once it runs
 
-    def run(self) -> MatrixOutcome:
-        """Train and score what is left, while runs are exported to the store."""
+    def run(self) -> int:
+        """Train and score what is left, while runs are exported to the store.
+
+        Returns:
+            The exit code: 0 only if every selected cell is finished and scored, and every floor measured.
+        """
         close_stale(self.folder)
         with Exporter(self.folder, self.store):
             return self.tracked()
 
-    def tracked(self) -> MatrixOutcome:
-        """As `run`, under the run of this invocation: a new one, or where nothing is left that of the last one."""
-        folder = (None if self.lacks() else self.last()) or invocation(self.folder)
+    def tracked(self) -> int:
+        """As `run`, under the run of this invocation."""
+        folder = invocation(self.folder)
         with locked(folder):
             self.parent = parent = self.open(folder)
             try:
-                outcome = self.finish_all()
+                code = self.finish_all()
             except BaseException:
                 parent.finish(schema.INTERRUPTED, "stopped before its end")
                 raise
             finally:
                 close_stale(self.folder)  # cells whose processes could not write down that they ended
-            parent.text(outcome.text(), schema.OUTCOME)
-            status = FINISHED if outcome.exit_code == 0 else FAILED
-            if parent.state().result != status:  # else it keeps the time at which it ended
-                parent.finish(status)
-        return outcome
-
-    def lacks(self) -> bool:
-        """Whether anything is to be trained, measured or scored."""
-        return bool(self.unmeasured_floors()) or not all(p.done for p in self.selected)
-
-    def last(self) -> Path | None:
-        """The folder of the last invocation, if that has ended, under this protocol and with this preset."""
-        folders = run_folders(self.folder / schema.INVOCATIONS)
-        state = folders[-1].state() if folders else None
-        if state is None or state.result not in (FINISHED, FAILED) or held(state.folder / LOCK):
-            return None
-        same = state.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)
-        return state.folder if same and state.tags.get(schema.PRESET) == self.matrix.preset else None
+            parent.finish(FAILED if code else FINISHED)
+        return code
 
     def open(self, folder: Path) -> Run:
         """The parent run, with all that reports need to know of this invocation."""
@@ -107,27 +67,18 @@ class MatrixRun(MatrixPlan):
             schema.NOTE: self.note(),
             **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
-        run = Run.open(folder)
-        if run:
-            run.tag(about)
-        else:
-            run = Run.start(folder, self.experiment, f"bench {self.experiment}", about)
+        run = Run.start(folder, self.experiment, f"bench {self.experiment}", about)
         run.text(self.matrix.text, schema.MATRIX_FILE)
         run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
         return run
 
-    def finish_all(self) -> MatrixOutcome:
+    def finish_all(self) -> int:
         """Run the jobs for cells that are to be trained, and for floors and scores that are missing."""
         ended = self.execute([*self.floor_jobs(), *self.training_jobs(), *self.scoring_jobs()])
-        cells = {p.cell.name: Result(p.status, p.tags.get(schema.REASON, "")) for p in self.selected}
-        floors = {floor.name: Result(FINISHED) for floor in self.floors}
-        outcome = MatrixOutcome(
-            experiment=self.experiment,
-            cells={name: ended.get(name, known) for name, known in cells.items()},
-            floors={name: ended.get(name, known) for name, known in floors.items()},
-        )
-        write_text(self.folder / schema.OUTCOME, outcome.text())
-        return outcome
+        names = {job.name for job in ended}
+        statuses = [result.status for result in ended.values()]
+        statuses += [p.status for p in self.selected if p.cell.name not in names]
+        return int(any(status != FINISHED for status in statuses))
 
     # --- jobs
 
@@ -181,56 +132,39 @@ class MatrixRun(MatrixPlan):
                 jobs.append(Job(p.cell.name, call, p.folder, 0, self.limit))
         return jobs
 
-    def execute(self, jobs: list[Job]) -> dict[str, Result]:
-        """Run the jobs; returns how each ended, by name."""
-        results: dict[str, Result] = {}
-        restarted: dict[str, str] = {}
-        planned = {p.cell.name: p for p in self.untrained()}
-        waiting = {job.name: job.images for job in jobs if job.counts}
+    def execute(self, jobs: list[Job]) -> dict[Job, Result]:
+        """Run the jobs; returns how each ended."""
+        ended: dict[Job, Result] = {}
         if not jobs:
-            return results
+            return ended
+        planned = {p.cell.name: p for p in self.untrained()}
         events = executors.run(self.machine, jobs, self.side, self.spread)
-        running: set[str] = set()
-        with Display(waiting) as screen, self.interruptible(running, planned), closing(events):
-            for event in events:
-                name = event.job.name
-                show(screen, event)
-                if isinstance(event, Started):
-                    running.add(name)
-                if isinstance(event, Restarted):
-                    restarted[name] = event.why
-                if isinstance(event, Ended):
-                    running.discard(name)
-                    # floors of several extractors share a name: a failure of one is not forgotten
-                    if results.get(name, Result(FINISHED)).status == FINISHED:
-                        results[name] = event.result
-                    self.record(event.result, planned.get(name), restarted.get(name, ""))
-        return results
+        with Display({job.name: job.images for job in jobs if job.counts}) as screen, closing(events):
+            for job, what in events:
+                show(screen, job, what)
+                if isinstance(what, Result):
+                    ended[job] = what
+                if job.name in planned:
+                    self.record(planned[job.name], what)
+        return ended
 
-    @contextmanager
-    def interruptible(self, running: set[str], planned: Mapping[str, Planned]) -> Iterator[None]:
-        """After Ctrl-C, the cells that were running are recorded as interrupted, wherever they ran."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            for name in running & planned.keys():
-                self.record(Result(schema.INTERRUPTED, "stopped by the user"), planned[name])
-            raise
+    def record(self, planned: Planned, what: object) -> None:
+        """Write down what the own process of a cell could not: that it was started again, and its end."""
+        match what:
+            case Restarted(why):
+                if run := Run.open(planned.folder):
+                    run.tag({schema.MOVED: why})
+            case Result(status, reason) if status not in FINAL and not held(planned.folder / LOCK):
+                self.end(planned, status, reason)
 
-    def record(self, result: Result, planned: Planned | None, restarted: str = "") -> None:
-        """Write down the end of a cell whose own process could not, and why it was started again."""
-        if planned is None or result.status == schema.SKIPPED:
-            return
-        if restarted and (known := Run.open(planned.folder)):
-            known.tag({schema.MOVED: restarted})
-        if result.status in FINAL or held(planned.folder / LOCK):  # another process is at it
-            return
-        run, place = Run.open(planned.folder), self.place
+    def end(self, planned: Planned, status: str, reason: str) -> None:
+        """End the run of a cell, unless its own process has done so."""
+        run, place, cell = Run.open(planned.folder), self.place, planned.cell
         if run is None:
-            run = Run.start(planned.folder, place.experiment, planned.cell.name, tags(planned.cell), place.parent)
+            run = Run.start(planned.folder, place.experiment, cell.name, tags(cell), place.parent)
         elif run.state().result != schema.RUNNING:
-            return  # its own process has written the end down
-        run.finish(result.status, result.reason)
+            return
+        run.finish(status, reason)
 
     def catch_up(self) -> Synced:
         """Export all that the store lacks of this experiment; see `gans.runs.export.sync`."""
@@ -248,20 +182,17 @@ def measured(run: MlflowRun, floor: Floor) -> bool:
     return finished and any(found) and all(needed <= names for names in found if names)
 
 
-def show(display: Display, event: Event) -> None:
-    """Show what happens to jobs."""
-    job = event.job
-    match event:
-        case Started():
+def show(display: Display, job: Job, what: object) -> None:
+    """Show what happens to a job."""
+    match what:
+        case Begun():
             display.start(job.name, job.images)
-        case Progressed(images=images, values=values):
+        case Progress(images, values):
             display.update(job.name, images, values)
-        case Waiting(who=who, images=images):
-            display.wait(job.name, f"{who} does it" + (f", {images / job.images:.0%}" if job.images else ""))
-        case Restarted(why=why):
+        case Waiting(why) | Restarted(why):
             display.wait(job.name, why)
-        case Ended(result=result):
-            display.end(job.name, result.status, result.reason, job.counts)
+        case Result(status, reason):
+            display.end(job.name, status, reason, job.counts)
 
 
 class ScoreRun(MatrixRun):
@@ -292,5 +223,5 @@ class ScoreRun(MatrixRun):
     def selected(self) -> list[Planned]:
         return [p for p in super().selected if p.status == FINISHED]
 
-    def tracked(self) -> MatrixOutcome:
+    def tracked(self) -> int:
         return self.finish_all()

@@ -85,7 +85,6 @@ FLOORS = {"train half vs train half": "half", "train vs test": "test"}
 
 # --- files of a cell's folder, and artifacts of its run
 
-OUTCOME = "outcome.json"  # how an invocation ended, cell by cell
 EVENTS = "events.jsonl"  # what happened to the run of a folder, see `gans.runs.events`
 LOG = "log.txt"  # what its process printed
 KEPT = "kept"  # the folder of artifacts that are kept nowhere else

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from optuna.study import Study
 
-from benchmarks.job import Ended, Event, Progressed
+from benchmarks.job import Job, Progress, Result
 from gans.commands.progress import Display
 from sweeps.study import Sweep, Tally, counted
 
@@ -26,18 +26,17 @@ class TrialScreen:
         self.names: dict[str, str] = {}  # of running trials, by job
         self.waiting = False
 
-    def show(self, event: Event) -> None:
-        job = event.job
-        match event:
-            case Progressed(values=values) if "trial" in values:
+    def show(self, job: Job, what: object) -> None:
+        match what:
+            case Progress(_, values) if "trial" in values:
                 self.begin(job.name, f"trial/{values['trial']:.0f}", job.images)
-            case Progressed(images=images, values=values) if job.name in self.names:
+            case Progress(images, values) if job.name in self.names:
                 self.screen.update(self.names[job.name], images, values)
-            case Ended(result=result) if result.status != "surplus":
+            case Result(status, reason) if status != "surplus":
                 if job.name not in self.names:
                     self.begin(job.name, f"trial/{job.name}", 0)
-                reason = "  ".join(part for part in (result.reason, str(Tally.of(self.study))) if part)
-                self.screen.end(self.names.pop(job.name), result.status, reason)
+                reason = "  ".join(part for part in (reason, str(Tally.of(self.study))) if part)
+                self.screen.end(self.names.pop(job.name), status, reason)
 
     def begin(self, job: str, name: str, images: int) -> None:
         if name in self.names.values():  # retried, since the process that still trains it gave no sign

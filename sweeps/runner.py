@@ -12,7 +12,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from benchmarks import executors
-from benchmarks.job import Ended, Job, Result
+from benchmarks.job import Job, Result
 from benchmarks.matrix import preset_name
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun
@@ -128,19 +128,20 @@ class SweepRun:
         events = executors.run(self.machine, jobs, self.sweep.base.resolution, spread)
         try:
             with closing(events):
-                for event in events:
-                    if isinstance(event, Ended):
-                        self.release(event.job.name, event.result)
-                    screen.show(event)
-                    self.give_up(event.result if isinstance(event, Ended) else None)
+                for job, what in events:
+                    if isinstance(what, Result):
+                        self.release(job.name, what)
+                    screen.show(job, what)
+                    if isinstance(what, Result):
+                        self.give_up(what)
         finally:
             for job in jobs:
                 self.release(job.name, Result(schema.INTERRUPTED, "the sweep was interrupted"))
             release_stale(self.study, self.sweep.storage)  # what was stopped as it began
 
-    def give_up(self, result: Result | None) -> None:
+    def give_up(self, result: Result) -> None:
         """Count failures in a row."""
-        if result is None or result.status == "surplus":
+        if result.status in ("surplus", schema.INTERRUPTED):
             return
         self.failures = 0 if result.status in (schema.FINISHED, schema.PRUNED) else self.failures + 1
         if self.failures >= FAILURES:
@@ -183,7 +184,7 @@ class SweepRun:
         names = [winners.name(trial) for trial in finalists]
         print(f"retraining from {self.request.fresh} fresh seeds each: the default, {', '.join(names)}")
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
-        return MatrixRun(matrix, Selection(), self.machine, self.store).run().exit_code
+        return MatrixRun(matrix, Selection(), self.machine, self.store).run()
 
     def write_preset(self, study: Study, candidate: Path) -> None:
         """Write the winner's settings, a candidate, where PRESET=tuned finds them if they beat the default."""

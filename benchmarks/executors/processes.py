@@ -13,7 +13,6 @@ import pickle
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,13 +24,10 @@ from typing import Any
 import psutil
 
 from benchmarks.executors.worker import serve
-from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Result
-from gans import schema
+from benchmarks.job import Begun, Fault, Job, Lost, News, Progress
 from gans.errors import brief
 
-TRIES, PAUSE = 3, 1.0  # to start a process, and seconds between
 PARTING = 5.0  # seconds that a process has to end in after its only job
-GRACE = 60.0  # seconds in which a job that is cancelled has to report something: a long evaluation, say
 TAIL = 4000  # characters of a dead process's output that the logs of its jobs keep
 
 
@@ -67,32 +63,19 @@ class Worker:
         """Start a job; OSError or EOFError if there is no process, and none can be started."""
         if self.process is None:
             self.start()
-        self.jobs[number], self.alone = job, alone or self.width == 1
-        self.send(number, pickle.dumps(job))
+        self.jobs[number], self.alone = job, alone
+        with suppress(OSError):  # its process has just died, which is seen next
+            self.pipe.send((number, pickle.dumps(job)))
 
     def start(self) -> None:
-        """Start the process; again, if somebody killed the fork server meanwhile, which comes anew then."""
         self.output.write_bytes(b"")
         self.reason = ""
-        for left in reversed(range(TRIES)):
-            ours, theirs = multiprocessing.Pipe()
+        ours, theirs = multiprocessing.Pipe()
+        with theirs:
             arguments = (theirs, self.visible, self.width, self.output)
             process = multiprocessing.get_context("forkserver").Process(target=serve, args=arguments, daemon=True)
-            try:
-                process.start()
-            except (EOFError, OSError):
-                if not left:
-                    raise
-                time.sleep(PAUSE)
-            else:
-                self.process, self.pipe = process, ours
-                return
-            finally:
-                theirs.close()
-
-    def send(self, number: int, job: bytes | None) -> None:
-        with suppress(OSError):  # its process has just died, which is seen next
-            self.pipe.send((number, job))
+            process.start()
+        self.process, self.pipe = process, ours
 
     def poll(self) -> Iterator[News]:
         """What its process has sent; a job that it sent the end of is there no more."""
@@ -105,8 +88,6 @@ class Worker:
                     yield number, news
                 case (number, end):
                     del self.jobs[number]
-                    if self.alone and isinstance(end, Lost):  # no memory, although it had the process to itself
-                        end = Result(schema.FAILED, end.reason)
                     self.alone = False
                     yield number, end
         if code is not None:
@@ -122,12 +103,12 @@ class Worker:
             write_down(job, reason, self.output)
             yield number, Lost(reason, Fault.OWN if len(left) == 1 else Fault.SHARED)
 
-    def kill_for(self, guilty: int) -> Iterator[News]:
+    def kill(self, late: int) -> Iterator[News]:
         """End the process because of one of its jobs."""
         yield from self.poll()
-        for number in self.end():
-            own = number == guilty
-            yield number, Lost("it hung", Fault.OWN) if own else Lost("another job hung", Fault.NONE)
+        if late in self.jobs:
+            for number in self.end():
+                yield number, Lost("a job in its process was late", Fault.NONE)
 
     def end(self) -> dict[int, Job]:
         """End the process if there is one; what it left unfinished."""
@@ -146,14 +127,10 @@ class Pool:
     Args:
         gpus: a process for each, by its name in `CUDA_VISIBLE_DEVICES` (`gans.compute.devices.visible`); for None,
             one that computes on the CPU.
-        width: jobs at a time in each; a single one is killed when it is out of time.
-        grace: seconds that others have to end in after they were cancelled, when they next report something.
+        width: jobs at a time in each.
     """
 
-    deaths = 1
-
-    def __init__(self, gpus: Sequence[str | None], width: int, grace: float = GRACE) -> None:
-        self.grace = grace
+    def __init__(self, gpus: Sequence[str | None], width: int) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="processes-")
         self.workers = [Worker(gpu, width, Path(self.folder.name) / f"{n}.txt") for n, gpu in enumerate(gpus)]
         self.news: list[News] = []
@@ -165,21 +142,18 @@ class Pool:
         worker = max(self.workers, key=lambda worker: worker.free(alone))
         try:
             worker.submit(number, job, alone)
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError) as error:  # somebody killed the fork server, say, which comes anew then
             self.news.append((number, Lost(f"its process did not start: {brief(error)}", Fault.OWN)))
 
-    def cancel(self, number: int, force: bool = False) -> None:
+    def cancel(self, number: int) -> None:
         worker = next(worker for worker in self.workers if number in worker.jobs)
-        if force or worker.width == 1:
-            self.news.extend(worker.kill_for(number))
-        else:
-            worker.send(number, None)
+        self.news.extend(worker.kill(number))
 
     def poll(self, seconds: float) -> Iterator[News]:
+        working = [worker for worker in self.workers if worker.process]
+        wait([end for w in working for end in (w.pipe, w.process.sentinel)], timeout=seconds)
         news, self.news = self.news, []
         yield from news
-        working = [worker for worker in self.workers if worker.process]
-        wait([end for w in working for end in (w.pipe, w.process.sentinel)], timeout=0 if news else seconds)
         for worker in working:
             yield from worker.poll()
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CELL_BYTES = 2**30  # of memory that a job books, on a cluster that others may use
 ANSWER = 120.0  # seconds that a node has to answer a question: its process imports what that takes
-STOPPING = 10.0  # seconds that jobs have to end in
+STOPPING = 10.0  # seconds that jobs have to end in when all are stopped
 # of the runner's environment, what says where things are and with which credentials they are had
 PASSED_ON = ("GANS_", "PG", "AWS_")
 ROOT = Path(__file__).parents[2]
@@ -150,7 +150,7 @@ class Mailbox:
         return reports
 
 
-def work(number: int, job: Job, site: Site, mailbox: Any) -> Result | Refused:
+def work(number: int, job: Job, site: Site, mailbox: Any) -> Result | Lost | Refused:
     """The task: do a job on this node, if the node fits."""
     ray = ray_module()
     node = ray.get_runtime_context().get_node_id()
@@ -278,9 +278,6 @@ class RayExecutor:
         per_gpu: jobs on each GPU; 0: they run on CPUs.
     """
 
-    deaths = 3
-    grace = STOPPING
-
     def __init__(self, cluster: Cluster, threads: int, workers: int = 0, per_gpu: int = 0) -> None:
         self.cluster, self.ray = cluster, cluster.ray
         self.threads, self.workers, self.per_gpu = threads, workers, per_gpu
@@ -319,7 +316,7 @@ class RayExecutor:
             self.cluster.mirror.push()
         self.tasks[number] = self.task.options(**self.options).remote(number, job, self.cluster.site, self.mailbox)
 
-    def cancel(self, number: int, force: bool = False) -> None:
+    def cancel(self, number: int) -> None:
         self.ray.cancel(self.tasks[number], force=True)
 
     def poll(self, seconds: float) -> Iterator[News]:

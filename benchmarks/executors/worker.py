@@ -21,24 +21,17 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TextIO
 
-from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Result, failure
+from benchmarks.job import Begun, Job, Lost, News, Progress, Result
 from gans import schema
-from gans.errors import Stopped
+from gans.errors import brief
 
 LOST = 77  # exit code of a process whose device fails every call
-
-
-class OutOfTime(Stopped):
-    """Raised in a job that reports something after it was cancelled."""
-
-    status = schema.TIMED_OUT
 
 
 def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> None:
@@ -61,20 +54,15 @@ def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> No
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
     process = Process(pipe, logs, Cpu() if visible is None else Gpu())
     if visible is None and width == 1:
-        process.work(*process.orders.get())
-        return
-    while True:
-        threading.Thread(target=process.work, args=process.orders.get(), daemon=True).start()
+        order = pipe.recv()
+        threading.Thread(target=process.listen, daemon=True).start()
+        process.work(*order)
+    else:
+        process.listen()
 
 
 class Cpu:
-    """What jobs compute on.
-
-    Attributes:
-        full: what is raised when there is no memory left.
-    """
-
-    full: tuple[type[BaseException], ...] = (MemoryError,)
+    """What jobs compute on."""
 
     def lost(self) -> bool:
         """Whether every call fails from now on."""
@@ -94,7 +82,6 @@ class Gpu(Cpu):
         from gans.compute import devices
 
         self.device, self.devices = torch.device("cuda", 0), devices
-        self.full = (MemoryError, torch.OutOfMemoryError)
         self.streams = devices.Streams(self.device)
         # CUDA starts while the first jobs read their data
         threading.Thread(target=self.lost, daemon=True).start()
@@ -139,25 +126,17 @@ class Logs(io.TextIOBase):
 
 
 class Process:
-    """Does jobs for the runner: an order is a job's number with the job (pickled), or with None to cancel it."""
+    """Does jobs for the runner: an order is a job's number with the job (pickled)."""
 
     def __init__(self, pipe: Connection, logs: Logs, device: Cpu) -> None:
         self.pipe, self.logs, self.device = pipe, logs, device
         self.sending, self.reading = threading.Lock(), threading.Lock()
-        self.orders: SimpleQueue[tuple[int, bytes]] = SimpleQueue()
-        self.cancelled: set[int] = set()
-        threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self) -> None:
-        """In a thread: take orders, and exit when the runner's end of the pipe closes."""
+        """Take orders, and exit when the runner's end of the pipe closes."""
         with suppress(EOFError, OSError):
             while True:
-                number, job = self.pipe.recv()
-                if job is None:
-                    self.cancelled.add(number)
-                else:
-                    self.cancelled.discard(number)
-                    self.orders.put((number, job))
+                threading.Thread(target=self.work, args=self.pipe.recv(), daemon=True).start()
         os._exit(1)
 
     def send(self, news: News | str) -> None:
@@ -166,23 +145,15 @@ class Process:
 
     def work(self, number: int, pickled: bytes) -> None:
         """Do a job, and send its end; a job that cannot be read concerns no other."""
-
-        def report(images: int, values: Mapping[str, float]) -> None:
-            if number in self.cancelled:
-                raise OutOfTime(job.overdue.reason)
-            self.send((number, Progress(images, dict(values))))
-
         self.send((number, Begun()))
         end: Result | Lost
         try:
             with self.reading:  # imports what the job needs, which threads had better not do at once
                 job: Job = pickle.loads(pickled)
             with self.logs.into(job.log), self.device.stream():
-                end = job.call(report, job.folder)
-        except BaseException as error:  # that of sys.exit too
-            end = failure(error)
-            if isinstance(error, self.device.full):
-                end = Lost(end.reason, Fault.MEMORY)
+                end = job.run(lambda images, values: self.send((number, Progress(images, dict(values)))))
+        except Exception as error:
+            end = Result(schema.FAILED, brief(error))
         if (isinstance(end, Lost) or end.status == schema.FAILED) and self.device.lost():
             # so will be every other job's next call: nothing that they could say of themselves would be true
             self.send(end.reason)

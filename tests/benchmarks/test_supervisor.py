@@ -9,19 +9,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks import supervisor
-from benchmarks.job import Begun, Ended, Fault, Job, Lost, Progress, Restarted, Result, Started, Waiting
+from benchmarks.job import Begun, Fault, Job, Lost, Progress, Restarted, Result, Waiting
 from benchmarks.supervisor import Supervisor
 from gans import schema
 from gans.runs.locks import LOCK, locked
-from gans.runs.run import Run
 from tests.benchmarks.toys import well
 from tests.gans.runs.test_locks import holding
 
 
 class Here:
     """Runs jobs one by one, in this process."""
-
-    deaths, grace = 1, 0.0
 
     def __init__(self) -> None:
         self.submitted: list[str] = []
@@ -46,11 +43,10 @@ class Here:
 class Script(Here):
     """Ends each attempt of a job by the next line of its script; two at a time."""
 
-    def __init__(self, deaths=1, grace=0.0, **ends) -> None:
+    def __init__(self, **ends) -> None:
         super().__init__()
-        self.deaths, self.grace, self.ends = deaths, grace, {name: deque(each) for name, each in ends.items()}
+        self.ends = {name: deque(each) for name, each in ends.items()}
         self.running: dict[int, tuple[str, bool]] = {}
-        self.cancelled: list[tuple[str, bool]] = []
 
     def room(self, alone=False):
         if alone or any(apart for _, apart in self.running.values()):
@@ -72,62 +68,74 @@ class Script(Here):
             elif not self.ends[name]:
                 self.ends[name].append(None)
 
-    def cancel(self, number, force=False):
-        self.cancelled.append((self.running[number][0], force))
-        if force:
-            del self.running[number]
-            self.news.append((number, Lost("killed", Fault.OWN)))
+    def cancel(self, number):
+        del self.running[number]
+        self.news.append((number, Lost("killed", Fault.NONE)))
 
 
-def events(tmp_path, executor, names, seconds=60.0):
-    jobs = [Job(name, well, tmp_path / name, 10, seconds) for name in names]
+def events(tmp_path, executor, names, seconds=60.0, **kind):
+    jobs = [Job(name, well, tmp_path / name, 10, seconds, **kind) for name in names]
     return list(Supervisor(executor, jobs).events())
 
 
 def results(found):
-    return {event.job.name: event.result for event in found if isinstance(event, Ended)}
+    return {job.name: what for job, what in found if isinstance(what, Result)}
 
 
 DONE = Result(schema.FINISHED)
 
 
-def test_a_job_whose_process_dies_starts_again_as_often_as_the_executor_allows(tmp_path):
+def test_a_job_has_failed_at_the_third_death_of_its_process_or_at_the_first_if_it_does_not_resume(tmp_path):
     own = Lost("killed by SIGKILL", Fault.OWN)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / schema.CHECKPOINT).touch()
-    found = events(tmp_path, Script(3, a=[own] * 3, b=[own, own, DONE]), "ab")
+    found = events(tmp_path, Script(a=[own] * 3, b=[own, own, DONE]), "ab")
     assert results(found) == {"a": Result("failed", "killed by SIGKILL, 3 times"), "b": DONE}
-    why = sorted(event.job.name + event.why[len(own.reason) :] for event in found if isinstance(event, Restarted))
+    why = sorted(job.name + what.why[len(own.reason) :] for job, what in found if isinstance(what, Restarted))
     assert why == ["a; it begins anew"] * 2 + ["b; it goes on"] * 2
-    assert sorted(event.job.name for event in found if isinstance(event, Started)) == ["a", "b"]
-    assert results(events(tmp_path, Script(1, a=[own]), "a")) == {"a": Result("failed", "killed by SIGKILL")}
+    assert sorted(job.name for job, what in found if isinstance(what, Begun)) == ["a", "b"]
+    found = events(tmp_path, Script(a=[own]), "a", resumes=False)
+    assert results(found) == {"a": Result("failed", "killed by SIGKILL")}
 
 
 def test_a_node_that_goes_costs_a_job_nothing(tmp_path):
     gone = Lost("node x is gone", Fault.NONE)
-    assert results(events(tmp_path, Script(1, a=[gone] * 5 + [DONE]), "a")) == {"a": DONE}
+    assert results(events(tmp_path, Script(a=[gone] * 5 + [DONE]), "a")) == {"a": DONE}
 
 
 def test_who_shared_a_dead_process_goes_on_alone_until_the_guilty_one_is_found(tmp_path):
     shared, own = Lost("killed", Fault.SHARED), Lost("killed", Fault.OWN)
-    script = Script(a=[shared, own], b=[shared, DONE], c=[DONE])
-    assert results(events(tmp_path, script, "abc")) == {"a": Result("failed", "killed"), "b": DONE, "c": DONE}
-    assert script.submitted == ["a", "b", "a alone", "b", "c"]
+    script = Script(a=[shared, own, own, own], b=[shared, DONE], c=[DONE])
+    failed = Result("failed", "killed, 3 times")
+    assert results(events(tmp_path, script, "abc")) == {"a": failed, "b": DONE, "c": DONE}
+    assert script.submitted == ["a", "b", *["a alone"] * 3, "b", "c"]
 
 
-def test_a_job_without_memory_goes_on_alone_and_is_no_suspect(tmp_path):
-    script = Script(a=[Lost("no memory", Fault.MEMORY), DONE], b=[DONE])
-    found = events(tmp_path, script, "ab")
-    assert results(found) == {"a": DONE, "b": DONE}
-    assert "a alone" in script.submitted
-    assert not [event for event in found if isinstance(event, Restarted)]
+def test_a_job_without_memory_goes_on_alone_and_has_failed_if_that_is_not_enough(tmp_path):
+    none = Lost("no memory", Fault.SHARED)
+    script = Script(a=[none, DONE], b=[DONE], c=[none, none])
+    assert results(events(tmp_path, script, "abc")) == {"a": DONE, "b": DONE, "c": Result("failed", "no memory")}
+    assert {"a alone", "c alone"} < set(script.submitted)
 
 
-def test_a_job_over_its_time_limit_is_cancelled_and_then_killed(tmp_path):
-    script = Script(grace=0.05, a=[None])
-    found = events(tmp_path, script, "a", 0.05)
+def test_a_job_over_its_time_limit_is_killed(tmp_path):
+    found = events(tmp_path, Script(a=[None]), "a", 0.05)
     assert results(found) == {"a": Result("timed out", "still running after 0.000833333 minutes")}
-    assert script.cancelled == [("a", False), ("a", True)]
+
+
+def test_after_ctrl_c_what_ran_ends_as_interrupted(tmp_path):
+    script = Script(a=[None])
+    found = Supervisor(script, [Job("a", well, tmp_path, 10, 60.0)]).events()
+    next(found)
+    script.poll = interrupt
+    _, result = next(found)
+    assert result == Result("interrupted", "stopped by the user")
+    with pytest.raises(KeyboardInterrupt):
+        next(found)
+
+
+def interrupt(seconds):
+    raise KeyboardInterrupt
 
 
 def test_news_of_a_job_that_has_ended_are_ignored(tmp_path):
@@ -157,30 +165,19 @@ def watch(tmp_path, monkeypatch):
 def test_what_another_process_does_is_waited_for_and_done_when_that_has_died(tmp_path, watch):
     watched, seen = watch("abc"), []
     with holding(tmp_path / "a" / LOCK) as other:
-        for event in watched.events():
-            seen.append((type(event), event.job.name))
+        for job, what in watched.events():
+            seen.append((type(what), job.name))
             if len(seen) > 12:
                 other.kill()
-    assert seen[:2] == [(Started, "a"), (Waiting, "a")]
-    assert {(Ended, "b"), (Ended, "c"), (Waiting, "a")} <= set(seen[2:10])
-    assert seen[-1] == (Ended, "a")
-    assert seen.count((Started, "a")) == seen.count((Ended, "a")) == 1
+    assert seen[:2] == [(Begun, "a"), (Waiting, "a")]
+    assert {(Result, "b"), (Result, "c"), (Waiting, "a")} <= set(seen[2:10])
+    assert seen[-1] == (Result, "a")
+    assert seen.count((Begun, "a")) == seen.count((Result, "a")) == 1
     assert watched.executor.submitted == ["a", "b", "c", "a"]
 
 
 def test_a_job_that_is_waited_for_too_long_has_timed_out(tmp_path, watch):
     with holding(tmp_path / "a" / LOCK):
-        *_, last = watch("a", 0.3).events()
-    assert last.result.status == schema.TIMED_OUT
-    assert "still does it" in last.result.reason
-
-
-def test_who_waits_sees_how_far_the_other_is(tmp_path, watch):
-    Run.start(tmp_path / "a", "digits", "a", {}).log(450, {"loss/generator": 1.0})
-    with locked(tmp_path / "a"):
-        found = watch("a").events()
-        next(found)
-        waiting = next(found)
-        found.close()
-    assert isinstance(waiting, Waiting)
-    assert (waiting.images, waiting.who.split()[0]) == (450, "process")
+        *_, (_, last) = watch("a", 0.3).events()
+    assert last.status == schema.TIMED_OUT
+    assert "still does it" in last.reason

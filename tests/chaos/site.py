@@ -52,7 +52,7 @@ SIGNS = {
     "training": "runs/*/[gdt]*/*.jsonl",
     "checkpoint": "runs/*/*/checkpoint.pt",
     "evaluation": "runs/*/*/generator.safetensors",
-    "report": "runs/*/outcome.json",
+    "report": "runs/*/.report",
 }
 
 

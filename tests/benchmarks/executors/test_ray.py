@@ -15,7 +15,7 @@ from benchmarks.executors import executor
 from benchmarks.executors import ray as executors
 from benchmarks.executors.processes import Pool
 from benchmarks.executors.ray import Cluster, Node, RayExecutor, Site, build, device, joined, refusal
-from benchmarks.job import Fault, Job, Progressed, Restarted
+from benchmarks.job import Fault, Job, Progress, Restarted
 from benchmarks.options import Machine
 from benchmarks.storage import write_token
 from benchmarks.supervisor import Supervisor
@@ -75,8 +75,8 @@ def test_jobs_end_as_they_do_in_processes(local, tmp_path):
     jobs = jobs_of(tmp_path, calls)
     here = list(Supervisor(RayExecutor(local, 1), jobs).events())
     assert results(here) == results(list(Supervisor(Pool([None] * 3, 1), jobs).events()))
-    assert [(e.images, e.values) for e in here if isinstance(e, Progressed) and e.job.name == "well"] == [
-        (3, {"loss": 0.5})
+    assert [what for job, what in here if isinstance(what, Progress) and job.name == "well"] == [
+        Progress(3, {"loss": 0.5})
     ]
     assert (tmp_path / "well" / "log.txt").read_text() == 2 * "said on standard output\n"  # of both
 
@@ -94,7 +94,7 @@ def test_a_job_that_kills_three_processes_has_failed_and_closing_stops_the_other
     reason = results(seen)["killed"].reason
     assert reason.startswith("its process died, on node ")
     assert reason.endswith(", 3 times")
-    assert len([e for e in seen if isinstance(e, Restarted)]) == 2
+    assert len([what for _, what in seen if isinstance(what, Restarted)]) == 2
     pid = wait_for(pidfile)
     events.close()
     until(lambda: gone(pid))
