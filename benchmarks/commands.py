@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from benchmarks.matrix import Matrix
     from benchmarks.runner import MatrixRun
-    from gans.runs.store import Reader
+    from gans.runs.store import Store
 
 NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
 
@@ -90,23 +90,22 @@ def dry(options: Bench, matrix: Matrix) -> int:
 def write_report(run: MatrixRun) -> None:
     """Write the report, and keep it with the invocation."""
     from gans.runs.locks import acquire
-    from gans.runs.store import Reader
 
     with acquire(run.folder / ".report", float("inf")):  # another invocation of the matrix writes the same files
-        path = render(Reader(run.store, run.folder), run.experiment, run.machine.outputs)
+        path = render(run.store.with_folders(run.folder), run.experiment, run.machine.outputs)
         if run.parent:
             run.parent.artifact(path.parent, schema.REPORT)
     print(f"report: {path}")
 
 
-def render(reader: Reader, name: str, outputs: Path) -> Path:
+def render(store: Store, name: str, outputs: Path) -> Path:
     """Write the page of an experiment, and show its ranking."""
     from reports import folder_of
     from reports.report import render
     from reports.results import load
     from reports.terminal import show
 
-    results = load(reader, name)
+    results = load(store, name)
     path = render(results, folder_of(name, outputs / REPORTS))
     show(results)
     return path
@@ -138,11 +137,11 @@ def report(options: Report = Report()) -> int:
     if databases.missing(uri) and not options.runs.is_dir():
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
     from gans.runs.export import say, sync
-    from gans.runs.store import Reader
+    from gans.runs.store import Store
 
-    reader = Reader.of(uri, options.runs, answers)
-    say(sync(options.runs, reader.store))
-    print(render(reader, name, options.outputs))
+    store = Store(uri, answers)
+    say(sync(options.runs, store))
+    print(render(store.with_folders(options.runs), name, options.outputs))
     return 0
 
 

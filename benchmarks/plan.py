@@ -22,7 +22,7 @@ from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import now
 from gans.runs.scores import ScoreKey, records
-from gans.runs.store import MlflowRun, Reader, Store
+from gans.runs.store import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
 
@@ -111,9 +111,8 @@ class MatrixPlan:
             compiled.require(self.device)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         self.folder = machine.runs / self.experiment
-        self.reader = Reader(store, self.folder)
-        of_cells = (schema.CELL, schema.FLOOR)
-        self.runs = [r for r in self.reader.runs(self.experiment) if r.data.tags.get(schema.KIND) in of_cells]
+        of_cells, tracked = (schema.CELL, schema.FLOOR), store.with_folders(self.folder).runs(self.experiment)
+        self.runs = [run for run in tracked if run.data.tags.get(schema.KIND) in of_cells]
         self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}  # oldest first
         self.planned = self.plan(find)
         self.spread = workers_of(p.cell for p in self.untrained() if self.where(p.cell) == "ray")

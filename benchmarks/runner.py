@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,9 +19,9 @@ from gans.commands.progress import Display
 from gans.errors import InputError
 from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
-from gans.runs.execute import Place, bring_back, tags
+from gans.runs.execute import Place, tags
 from gans.runs.export import Exporter, Synced, sync
-from gans.runs.locks import LOCK, Holder, InUse, held, locked
+from gans.runs.locks import LOCK, Holder, held, locked
 from gans.runs.run import Run, close_stale, invocation
 from gans.runs.scores import ScoreKey
 from gans.runs.store import MlflowRun, Store
@@ -126,8 +126,6 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in self.selected:
             if p.run and (wanted := p.unscored):
-                with suppress(InUse):  # the job will say so
-                    bring_back(p.run, p.folder, self.experiment, self.store)
                 call = partial(score_job, cell=p.cell, place=self.place, wanted=wanted)
                 jobs.append(Job(p.cell.name, call, p.folder, 0, self.limit))
         return jobs

@@ -28,8 +28,8 @@ def compare(options: Compare) -> int:
     """Write the page; the output is its path."""
     uri = tracking_uri()
     answers = databases.check_reading(uri, options.runs)
-    from gans.runs.store import Reader
+    from gans.runs.store import Store
     from reports.comparison import write
 
-    print(write(Reader.of(uri, options.runs, answers), (options.one, options.other), options.output))
+    print(write(Store(uri, answers).with_folders(options.runs), (options.one, options.other), options.output))
     return 0

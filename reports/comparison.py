@@ -17,7 +17,7 @@ from gans import schema
 from gans.errors import InputError
 from gans.files import file_name, write_text
 from gans.places import free
-from gans.runs.store import Source
+from gans.runs.store import Store
 from reports.figures import COLOURS, dots, save
 from reports.numbers import NOTHING, number
 from reports.report import environment
@@ -154,7 +154,7 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Figure:
     return figure
 
 
-def write(store: Source, names: tuple[str, str], root: Path) -> Path:
+def write(store: Store, names: tuple[str, str], root: Path) -> Path:
     """Compare two tracked matrices; returns the path of the page, which is a new one.
 
     Raises:

@@ -16,7 +16,7 @@ from gans.files import write_text
 from gans.pictures import film as films
 from gans.pictures.decoration import decorating
 from gans.registry import label
-from gans.runs.store import Source
+from gans.runs.store import Store
 from reports import (
     PAGE,
     ROOT,
@@ -54,7 +54,7 @@ FILMS = 2_000_000  # for all films together
 FRACTIONS = {0.5: "half of", 0.25: "a quarter of", 0.2: "a fifth of", 0.1: "a tenth of", 0.01: "a hundredth of"}
 
 
-def write(store: Source, experiment: str, root: Path = ROOT) -> Path:
+def write(store: Store, experiment: str, root: Path = ROOT) -> Path:
     """Write the page of an MLflow experiment below the folder of all reports; returns its path.
 
     The same store gives the same bytes.

@@ -21,7 +21,7 @@ from gans.fidelity import SCORING_VERSION
 from gans.pictures.grids import readable
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.store import MlflowRun as Run
-from gans.runs.store import Source, shown
+from gans.runs.store import Store, shown
 from reports.numbers import listed
 
 CLOCK = schema.TRAINING
@@ -127,7 +127,7 @@ class Results:
     cells: pd.DataFrame
     curves: pd.DataFrame
     floors: pd.DataFrame
-    store: Source = field(repr=False)
+    store: Store = field(repr=False)
     runs: Mapping[str, Run] = field(repr=False)
     further: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class Results:
         return self.store.artifact(run, name) if run else None
 
 
-def load(store: Source, experiment: str) -> Results:
+def load(store: Store, experiment: str) -> Results:
     """The results of the newest invocation's matrix, from all invocations under its protocol.
 
     Raises:
@@ -246,7 +246,7 @@ def load(store: Source, experiment: str) -> Results:
     )
 
 
-def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
+def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
     """That of the newest invocation that got as far as planning, with tuned models of one that had some."""
     parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
     same = [run for run in parents if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)]
@@ -257,7 +257,7 @@ def _plan(store: Source, experiment: str, runs: Iterable[Run]) -> Plan:
     return plan.joined(tuned) if tuned else plan
 
 
-def _newest(store: Source, experiment: str, parents: Sequence[Run]) -> Plan | None:
+def _newest(store: Store, experiment: str, parents: Sequence[Run]) -> Plan | None:
     """The plan of the newest of these invocations that has one."""
     for run in reversed(parents):
         path = store.artifact(run, schema.PLAN)
@@ -266,7 +266,7 @@ def _newest(store: Source, experiment: str, parents: Sequence[Run]) -> Plan | No
     return None
 
 
-def _old(store: Source, experiment: str, newest: Run) -> InputError:
+def _old(store: Store, experiment: str, newest: Run) -> InputError:
     """What to say of results that were all made under other protocols than today's."""
     protocol, commit = (newest.data.tags.get(tag, "unknown") for tag in (schema.PROTOCOL, schema.COMMIT))
     return InputError(
@@ -286,7 +286,7 @@ def _parse(path: Path, experiment: str) -> Plan:
         ) from None
 
 
-def _nothing(store: Source, experiment: str) -> InputError:
+def _nothing(store: Store, experiment: str) -> InputError:
     names = store.experiments()
     known = [name for name in names if name not in ("Default", experiment)]
     if not known:
@@ -368,7 +368,7 @@ def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
     return others if cell.selected else f"{others}; the newest invocation did not select it"
 
 
-def _curves(store: Source, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
+def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
     """`Results.curves`."""
     identities = {run.info.run_id: identity for identity, run in runs.items()}
     scores = map(schema.curve, cells["metric"].unique())

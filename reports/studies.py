@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from gans import schema
 from gans.errors import InputError, first_line
 from gans.files import Damaged
-from gans.runs.store import Source
+from gans.runs.store import Store
 from gans.urls import shown
 from reports import results
 from reports.results import Results
@@ -119,7 +119,7 @@ class Swept:
 # --- from the store
 
 
-def load(store: Source, experiment: str) -> Swept:
+def load(store: Store, experiment: str) -> Swept:
     """A study by its MLflow experiment.
 
     Raises:
@@ -138,7 +138,7 @@ def load(store: Source, experiment: str) -> Swept:
     raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `gans sweep` first")
 
 
-def load_all(store: Source) -> list[Swept]:
+def load_all(store: Store) -> list[Swept]:
     """All studies of the store whose trials are done, by name."""
     found = []
     for name in store.experiments(PREFIX):

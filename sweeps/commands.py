@@ -62,11 +62,11 @@ def sweep_report(options: Pages = Pages()) -> int:
     """Write the pages; the output is their paths."""
     uri = tracking_uri()
     answers = databases.check_reading(uri, options.runs)
-    from gans.runs.store import Reader
+    from gans.runs.store import Store
     from reports.studies import load_all
     from sweeps.pages import write, write_ranking
 
-    store = Reader.of(uri, options.runs, answers)
+    store = Store(uri, answers).with_folders(options.runs)
     for swept in load_all(store):
         print(write(swept, options.output))
     print(write_ranking(options.output) or f"no sweep in {shown(uri)}")

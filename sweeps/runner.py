@@ -25,7 +25,7 @@ from gans.runs.execute import Place
 from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import Holder, InUse, locked
 from gans.runs.run import Run, close_stale, invocation
-from gans.runs.store import Reader, Store, shown
+from gans.runs.store import Store, shown
 from reports import studies
 from reports.studies import Study
 from sweeps import ROOT, pages, plots, record, winners
@@ -167,7 +167,7 @@ class SweepRun:
             self.parent.artifact(Path(figures), schema.SWEEP_PLOTS)
         self.parent.text(kept.model_dump_json(indent=1), schema.SWEEP_RECORD)
         code = self.retrain(finalists) if finalists else int(not kept.finished)
-        store, root = Reader(self.store, self.machine.runs), self.machine.outputs / REPORTS / ROOT.name
+        store, root = self.store.with_folders(self.machine.runs), self.machine.outputs / REPORTS / ROOT.name
         swept = studies.load(store, self.sweep.name)
         path = pages.write(swept, root)
         self.write_preset(swept.study, path.parent / pages.CANDIDATE)

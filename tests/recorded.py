@@ -22,8 +22,8 @@ class Recorded(Run):
         """MLflow's."""
         return self.store.named(self.folder.experiment, self.key)[0].info.run_id if self.store else self.key
 
-    def write(self, kind: str, at: int | None = None, **fields: Any) -> None:
-        super().write(kind, at, **fields)
+    def write(self, kind: str, **fields: Any) -> None:
+        super().write(kind, **fields)
         if self.store and kind not in ("metrics", "params"):
             export(self.folder, self.store)
 

@@ -23,8 +23,6 @@ from gans.data.folders import cached_folder, load_folder
 from gans.errors import InputError
 from gans.fidelity.extractors import cards
 from gans.pictures import film, grids
-from gans.runs import execute
-from gans.runs.run import Run
 from gans.schema import CHECKPOINT, GENERATOR, PREVIOUS
 from gans.training.loop import train
 from reports import results, studies
@@ -211,21 +209,7 @@ def grids_of_a_film(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     return Kept(pictures["2kimg.png"], lambda: film.save_film(tracks, 16, made) and made.is_file())
 
 
-def generator_of_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
-    Run.start(folder, "digits", "gan/digits/0", {})
-    copy = folder / "store" / GENERATOR
-    for path in (folder / GENERATOR, copy):
-        files.save_weights(path, {"w": torch.arange(500.0)}, {"images": 5})
-    store: Any = SimpleNamespace(ask=lambda question, otherwise: question(), artifact=lambda run, name: copy)
-
-    def read() -> Any:
-        execute.bring_back(SimpleNamespace(), folder, "digits", store)
-        return files.load_weights(folder / GENERATOR)[0]["w"].tolist()
-
-    return Kept(folder / GENERATOR, read)
-
-
-MADE_AGAIN = [decoded_folder, grids_of_a_film, generator_of_a_run]
+MADE_AGAIN = [decoded_folder, grids_of_a_film]
 
 
 @each_damage

@@ -6,19 +6,16 @@ MLflow and Optuna try again for a minute or more where there is no hope, and do 
 from __future__ import annotations
 
 import os
-import sqlite3
 import ssl
 import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPException
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -30,10 +27,7 @@ from gans.urls import DEFAULT_URI, shown
 ANSWER = 8.0  # seconds that a server has to answer in all, the look-up of its name included
 PATIENCE = 30.0  # seconds that a file which another process holds is waited for
 PAUSE = 2.0  # seconds that another process takes to make the tables of an empty database
-# packages of drivers that have another name
-DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
-SERVERS = ("postgresql", "mysql", "mssql")  # of databases
-REMOTE = ("http", "https", "databricks", "databricks-uc", "uc")  # what else MLflow writes to
+DATABASES = ("postgresql", "mysql", "mssql")  # on servers
 Opened = TypeVar("Opened")
 
 
@@ -74,16 +68,6 @@ def missing(url: str) -> bool:
     return path is not None and not path.exists()
 
 
-def trouble(error: BaseException) -> str:
-    """Why a database cannot be used, in one line; a driver that is not installed is named, with the remedy."""
-    chain = (error, error.__cause__, error.__context__)
-    driver = next((one.name for one in chain if isinstance(one, ModuleNotFoundError)), None)
-    if driver:
-        package = DRIVERS.get(driver, driver)
-        return f"its driver {driver} is not installed: {sys.executable} -m uv pip install '{package}'"
-    return first_line(error)
-
-
 def opened(url: str, kind: Kind, open: Callable[[], Opened]) -> Opened:
     """Open a store that passes the check; tried twice, since two processes that make its tables collide.
 
@@ -100,7 +84,7 @@ def opened(url: str, kind: Kind, open: Callable[[], Opened]) -> Opened:
     try:
         return open()
     except Exception as error:
-        raise InputError(kind.refusal(url, trouble(error))) from None
+        raise InputError(kind.refusal(url, first_line(error))) from None
 
 
 def check_reading(url: str, runs: Path) -> bool:
@@ -118,45 +102,31 @@ def check_reading(url: str, runs: Path) -> bool:
 def check(url: str, kind: Kind = MLFLOW) -> None:
     """Refuse a store that is not there, is none, or is another program's; a locked file is waited for.
 
+    What else MLflow does not write to, it refuses itself.
+
     Raises:
         InputError: what is wrong with it, and the remedy; `Away` if it is a server without an answer.
     """
-    scheme = url.partition("://")[0].partition("+")[0]
+    scheme, of_address, _ = url.partition("://")
+    path = sqlite_file(url)
     try:
-        if path := sqlite_file(url):
-            _check_tables(_tables(path), kind)
-        elif kind is OPTUNA or scheme in SERVERS:
-            in_time(lambda: _check_server(url, kind), ANSWER)
+        if kind is MLFLOW and not of_address:
+            raise InputError("MLflow writes to a database or a server, no longer to folders of files")
+        if path and path.exists():
+            _check_tables(url, kind, connect_args={"timeout": PATIENCE})
+        elif path:
+            folder = next(parent for parent in path.absolute().parents if parent.exists())
+            if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+                raise InputError(f"no file can be made in {folder}")
+        elif kind is OPTUNA or scheme.partition("+")[0] in DATABASES:
+            in_time(lambda: _check_tables(url, kind), ANSWER)
         elif scheme in ("http", "https"):
             in_time(lambda: _check_http(url), ANSWER)
-        elif scheme not in ("sqlite", *REMOTE, *entry_points(group="mlflow.tracking_store").names):
-            raise InputError("MLflow writes to a database or a server, no longer to folders of files")
     except InputError as error:
         raise type(error)(kind.refusal(url, error)) from None
 
 
-def _tables(path: Path) -> Collection[str]:
-    """The names of a SQLite file's tables; none if it can be made."""
-    if not path.exists():
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-            raise InputError(f"no file can be made in {folder}")
-        return ()
-    try:
-        # to be written to: what a killed process left may have to be undone
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", PATIENCE, uri=True)) as database:
-            return [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    except sqlite3.Error as error:
-        raise InputError(first_line(error)) from None
-
-
-def _check_tables(tables: Collection[str], kind: Kind) -> None:
-    """Refuse another program's database: to make tables in it would spoil it for both."""
-    if tables and kind.table not in tables:
-        raise InputError(f"it is another program's database, with tables {', '.join(sorted(tables)[:3])}")
-
-
-def in_time(attempt: Callable[[], Opened], seconds: float | None) -> Opened:
+def in_time(attempt: Callable[[], Opened], seconds: float) -> Opened:
     """What a call gives, in a thread that is left behind if it takes longer: the look-up of a name has no limit.
 
     Raises:
@@ -193,15 +163,18 @@ def _check_http(url: str) -> None:
             raise Away(getattr(reason, "strerror", None) or first_line(Exception(reason))) from None
 
 
-def _check_server(url: str, kind: Kind) -> None:
-    """Connect to a database and look at its tables."""
+def _check_tables(url: str, kind: Kind, **how: object) -> None:
+    """Refuse another program's database: to make tables in it would spoil it for both."""
     import sqlalchemy
     from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
     try:
-        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
-        _check_tables(sqlalchemy.inspect(engine).get_table_names(), kind)
-    except OperationalError as error:
-        raise Away(trouble(error.orig or error)) from None
-    except (SQLAlchemyError, ImportError, ValueError) as error:
-        raise InputError(trouble(getattr(error, "orig", None) or error)) from None
+        engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, **how)
+        tables = sqlalchemy.inspect(engine).get_table_names()
+    except ImportError as error:
+        raise InputError(f"{first_line(error)}; install that driver") from None
+    except (SQLAlchemyError, ValueError) as error:
+        away = isinstance(error, OperationalError) and sqlite_file(url) is None
+        raise (Away if away else InputError)(first_line(getattr(error, "orig", None) or error)) from None
+    if tables and kind.table not in tables:
+        raise InputError(f"it is another program's database, with tables {', '.join(sorted(tables)[:3])}")

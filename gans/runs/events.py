@@ -9,16 +9,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from gans import schema
-from gans.runs.locks import InUse, locked
 
 FILE = schema.EVENTS
-DELETED = f"deleted-{FILE}"  # the events of a run that a user deleted in a store
 START = "start"  # the first event
 FIELDS = {
     START: {"key", "experiment", "name", "tags", "parent"},
@@ -28,6 +25,7 @@ FIELDS = {
     "metrics": {"step", "values"},
     "input": {"name", "digest", "source", "profile"},
     "artifact": {"path", "folder"},
+    "image": {"path", "key", "step"},
     "resume": {"parent"},
     "end": {"status"},
 }
@@ -68,7 +66,6 @@ class State:
         points: value and time of every metric by its number of images.
         files: artifacts that are still there, by their paths among the run's artifacts.
         ended: 0 while it has not.
-        damaged: whether some events cannot be read.
     """
 
     def __init__(self, start: Event, folder: Path) -> None:
@@ -79,7 +76,7 @@ class State:
         self.params: dict[str, str] = {}
         self.points: dict[str, dict[int, tuple[float, int]]] = {}
         self.files: dict[str, Path] = {}
-        self.status, self.ended, self.damaged = "RUNNING", 0, False
+        self.status, self.ended = "RUNNING", 0
 
     @property
     def result(self) -> str:
@@ -143,16 +140,12 @@ class RunFolder:
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
-        """None if no run began there, its first event cannot be read, or a user deleted it."""
+        """None if no run began there, or its first event cannot be read."""
         try:
             with (path / FILE).open("rb") as file:
-                line = file.readline()
+                start = Event.of_line(file.readline())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        with suppress(FileNotFoundError), (path / DELETED).open("rb") as file:
-            if file.readline() == line:  # the file has come back from a URL
-                return None
-        start = Event.of_line(line)
         return cls(path, start) if start and start.kind == START else None
 
     @property
@@ -190,17 +183,7 @@ class RunFolder:
         for event, _ in self.events():
             if event:
                 state.add(event)
-            else:
-                state.damaged = True
         return state
-
-    def forget(self) -> None:
-        """Put the events aside, as a user deleted the run in a store: the folder's next run is another."""
-        with (
-            suppress(InUse, FileNotFoundError),
-            locked(self.path),
-        ):  # else it is being written
-            (self.path / FILE).replace(self.path / DELETED)
 
 
 def state_of(folder: Path) -> State | None:

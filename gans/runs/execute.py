@@ -25,7 +25,6 @@ from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError, Stopped, brief
 from gans.fidelity.scorer import Scorer
-from gans.files import load_weights, write_bytes
 from gans.generate import sampling
 from gans.models.inputs import GeneratorInput, Prior
 from gans.pictures import film, grids, panels
@@ -33,11 +32,9 @@ from gans.pictures.curves import draw_curves
 from gans.pictures.decoration import decorating
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
-from gans.runs.events import RunFolder
 from gans.runs.locks import Holder, locked
 from gans.runs.run import Run, foreign, provenance
 from gans.runs.scores import ScoreKey, metric, record, records
-from gans.runs.store import MlflowRun, Store, keys
 from gans.training.checkpoints import Checkpoints
 from gans.training.costs import Costs
 from gans.training.loop import GRID_IMAGES, Outcome, train
@@ -451,7 +448,7 @@ def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey
     with locked(folder):
         run = Run.open(folder)  # it stays finished meanwhile
         if run is None:
-            raise InputError(f"its run is neither in {folder} nor in the tracking store")
+            raise InputError(f"scores are added where it was trained, and {folder} has no run; bring it back")
         state = run.state()
         known = records(state.tags)  # another process may have added some since
         wanted = [
@@ -472,39 +469,3 @@ def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey
             run.log(seen, {metric(name, key.count, state.tags): value for name, value in found.items()})
             run.tag({key.tag: record(extractor(key.extractor), found).text()})
             run.flush()
-
-
-def bring_back(stored: MlflowRun, folder: Path, experiment: str, store: Store) -> None:
-    """Put into the folder of a finished run what `add_scores` needs and only the store still has.
-
-    Raises:
-        InUse: another process works on the cell.
-    """
-    with locked(folder):
-        if RunFolder.of(folder) is None:
-            restore(stored, folder, experiment, store)
-        path, name = folder / schema.GENERATOR, f"{schema.NETWORKS}/{schema.GENERATOR}"
-        try:
-            load_weights(path)
-        except InputError as error:
-            if path.exists():
-                log.warning("%s; the copy in the tracking store is taken", error)
-            if copy := store.ask(lambda: store.artifact(stored, name), None):
-                write_bytes(path, copy.read_bytes())
-
-
-def restore(stored: MlflowRun, folder: Path, experiment: str, store: Store) -> None:
-    """Write the events of a run that only the store has, which then has all of them; its artifacts stay there."""
-    info, data = stored.info, stored.data
-    found = store.ask(lambda: [store.client.get_metric_history(info.run_id, name) for name in data.metrics], None)
-    if found is None:
-        return
-    key, known = keys(stored)[0], {name: value for name, value in data.tags.items() if name != schema.EXPORTED}
-    run = Run.begin(folder, info.start_time, key, experiment, info.run_name, known)
-    run.params(data.params)
-    for point in (point for points in found for point in points):
-        run.write("metrics", at=point.timestamp, step=point.step, values={point.key: point.value})
-    run.write("end", at=info.end_time, status=info.status)
-    size = run.folder.size
-    store.ask(lambda: store.client.set_tag(info.run_id, schema.EXPORTED, str(size)), None)
-    store.exported[key] = size

@@ -2,27 +2,30 @@
 
 Events are written, then a tag that says how many bytes of them the store has. A kill between leaves some to be
 written twice, which does no harm: to MLflow a metric of the same name, images, time and value is the same one, and
-everything else is overwritten by itself. A run is made once, since it is looked for by its key before.
+nearly everything else is overwritten by itself. A run is made once, since it is looked for by its key before.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from gans import schema
 from gans.errors import brief
+from gans.pictures.grids import readable
 from gans.runs.events import Event, RunFolder, inside, run_folders
 from gans.runs.locks import acquire
-from gans.runs.store import Store, is_deleted
+from gans.runs.store import Store, is_deleted, key_of
 from gans.urls import shown
 
 REMEDY = "gans sync exports them"
@@ -33,10 +36,6 @@ LIMIT = 30.0  # seconds that the end waits for a server
 METRICS, FEW = 1000, 100  # metrics, and params or tags, of a request: MLflow's limits
 # MLflow's codes for what it will not take, however often it is tried
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
-
-
-class Gone(Exception):
-    """The run was deleted in the store."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,11 @@ def say(synced: Synced, remedy: str = REMEDY) -> None:
     """Print what the store had lacked, and what it still does with what will export that."""
     if synced.exported:
         print(f"exported to the tracking store what it lacked: {counted(synced.exported)}")
+    say_left(synced, remedy)
+
+
+def say_left(synced: Synced, remedy: str = REMEDY) -> None:
+    """Print what the store still lacks."""
     if synced.left:
         print(f"not in the tracking store yet: {counted(synced.left)}; {remedy} ({synced.why})")
 
@@ -60,54 +64,47 @@ def counted(runs: int) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}"
 
 
-def say_left(synced: Synced, remedy: str = REMEDY) -> None:
-    """Print what the store still lacks."""
-    say(replace(synced, exported=0), remedy)
-
-
 # --- one run
 
 
-def export(folder: RunFolder, store: Store) -> int:
+def export(folder: RunFolder, store: Store) -> float:
     """Write what a store lacks of a run; returns the bytes of its events that it has now.
 
+    A run that was deleted there is left so, as if the store had all of it.
+
     Raises:
-        Gone: the run was deleted there.
         BlockingIOError: another process exports it.
         Exception: the store does not answer; what it has by then is written again the next time.
     """
     with acquire(folder.path / LOCK, 0.0):
+        found = store.named(folder.experiment, folder.key)
+        if found and is_deleted(found[0]):
+            return math.inf
         upload = Upload(folder, store)
-        events = list(folder.events(upload.position))
+        position = int(found[0].data.tags.get(schema.EXPORTED, 0)) if found else 0
+        events = list(folder.events(position if position <= folder.size else 0))  # else of other events than these
+        upload.run_id = found[0].info.run_id if found else upload.make()
         for event, _ in events:
             if event:
                 upload.write(event)
         upload.flush()
         if events:
-            upload.position = events[-1][1]
-            upload.tag({schema.EXPORTED: str(upload.position)})
-        return upload.position
+            position = events[-1][1]
+            upload.tag({schema.EXPORTED: str(position)})
+        return position
 
 
 class Upload:
-    """The requests that write a run.
+    """The requests that write a run, of MLflow's `run_id`."""
 
-    Attributes:
-        run_id: MLflow's; the run is made if there is none of the key.
-        position: bytes of the events that the store has.
-    """
+    run_id: str
 
     def __init__(self, folder: RunFolder, store: Store) -> None:
         self.folder, self.store, self.client = folder, store, store.client
         self.metrics: list[Metric] = []
-        found = store.named(folder.experiment, folder.key)
-        if found and is_deleted(found[0]):
-            raise Gone
-        self.run_id = found[0].info.run_id if found else self.make()
-        position = int(found[0].data.tags.get(schema.EXPORTED, 0)) if found else 0
-        self.position = position if position <= folder.size else 0  # of other events than these
 
     def make(self) -> str:
+        """Make the run; returns its id."""
         experiment, key, start = self.folder.experiment, self.folder.key, self.folder.start
         tags = {**start.fields["tags"], schema.JOURNAL: key} | self.parent(start.fields["parent"])
         made = self.client.create_run(self.store.experiment(experiment), start.time, tags, start.fields["name"])
@@ -116,7 +113,7 @@ class Upload:
         for other in self.store.named(experiment, key):
             if other.info.run_id != run_id and not is_deleted(other):
                 self.client.delete_run(other.info.run_id)
-        for child in self.store.runs(experiment, f"tags.`{schema.ABOVE}` = '{key}'"):  # which came before it
+        for child in self.store.search(experiment, f"tags.`{schema.ABOVE}` = '{key}'"):  # which came before it
             self.client.set_tag(child.info.run_id, schema.PARENT, run_id)
         return run_id
 
@@ -129,6 +126,7 @@ class Upload:
     def write(self, event: Event) -> None:
         """Write one event; metrics are collected first."""
         fields = event.fields
+        path = inside(self.folder.path, fields["path"]) if "path" in fields else None
         match event.kind:
             case "metrics":
                 self.metrics += [Metric(k, v, event.time, fields["step"]) for k, v in fields["values"].items()]
@@ -142,11 +140,13 @@ class Upload:
                         self.send(self.client.delete_tag, key)
             case "input":
                 self.send(self.client.log_inputs, [dataset(fields)])
-            case "artifact":
-                path = inside(self.folder.path, fields["path"])
-                if path:  # what is no longer there cannot be written
-                    log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-                    self.send(log, str(path), fields["folder"] or None)
+            case "artifact" if path:  # what is no longer there cannot be written
+                log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+                self.send(log, str(path), fields["folder"] or None)
+            case "image" if path and readable(path):
+                with Image.open(path) as image:
+                    step, key = fields["step"], fields["key"]
+                    self.send(self.client.log_image, image, key=key, step=step, timestamp=event.time)
             case "resume":
                 self.send(self.client.update_run, "RUNNING")
                 self.tag(self.parent(fields["parent"]))
@@ -182,9 +182,6 @@ class Upload:
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
-            found = self.store.run(self.run_id)
-            if found and is_deleted(found):
-                raise Gone from None
             print(f"the store did not take all of run {self.run_id}: {brief(error)}", file=sys.stderr)
 
 
@@ -205,13 +202,15 @@ class Exporter:
     Args:
         root: of the folders; there may be none.
         store: which need not answer.
+
+    Attributes:
+        why: the last round failed; before the first, what the store has is not known.
     """
 
     def __init__(self, root: Path, store: Store) -> None:
         self.root, self.store = root, store
         self.exported: set[str] = set()
-        self.compared = False  # with what the store has
-        self.why = ""  # the last round failed
+        self.why = f"{shown(store.uri)} does not answer"
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True, name="exporter")
 
@@ -225,7 +224,7 @@ class Exporter:
         self.thread.join(None if self.store.embedded else LIMIT)
         if self.thread.is_alive():
             self.why = f"{shown(self.store.uri)} does not answer"
-            self.store.back_off()
+            self.store.answers = False
 
     @property
     def synced(self) -> Synced:
@@ -245,37 +244,37 @@ class Exporter:
     def _round(self) -> bool:
         """Export what has changed; whether all of it is exported."""
         try:
-            if not self.compared:
-                folders = run_folders(self.root)
-                for experiment in {folder.experiment for folder in folders}:
-                    self.store.compare(experiment, folders)
+            if self.why:
+                self._compare()
             done = [self._export(folder) for folder in self._late()]
         except Exception as error:
-            self.why, self.compared = brief(error), False
-            self.store.back_off()
+            self.why, self.store.answers = brief(error), False
             return False
-        self.why, self.compared, self.store.retry_at = "", True, 0.0
+        self.why, self.store.answers = "", True
         return all(done)
+
+    def _compare(self) -> None:
+        """Look up how much the store has of every run."""
+        for experiment in {folder.experiment for folder in run_folders(self.root)}:
+            runs = self.store.search(experiment, view=ViewType.ALL)
+            for run in sorted(runs, key=is_deleted, reverse=True):  # one that was made twice is there still
+                has = math.inf if is_deleted(run) else int(run.data.tags.get(schema.EXPORTED, 0))
+                self.store.exported[key_of(run)] = has
 
     def _export(self, folder: RunFolder) -> bool:
         """Export what the store lacks of a folder; False if another process does."""
         try:
             self.store.exported[folder.key] = export(folder, self.store)
-            self.exported.add(folder.key)
         except BlockingIOError:
             return False
-        except Gone:
-            self.store.exported[folder.key] = folder.size  # nothing of it is to be exported
-            folder.forget()
+        self.exported.add(folder.key)
         return True
 
 
 def sync(root: Path, store: Store) -> Synced:
     """Export all that a store lacks of the runs below a folder; it need not answer."""
     exporter = Exporter(root, store)
-    if store.backs_off:
-        exporter.why = f"{shown(store.uri)} does not answer"
-    else:
+    if store.embedded or store.answers:
         with exporter:
             pass
     return exporter.synced

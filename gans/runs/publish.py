@@ -26,12 +26,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gans import schema
 from gans.config import Experiment, experiment
-from gans.errors import InputError
+from gans.errors import InputError, first_line
 from gans.files import load_weights, slug, write_bytes, write_text
 from gans.generate import served
 from gans.places import taken
 from gans.recipes import name_of, recipe
-from gans.runs.databases import trouble
 from gans.runs.find import in_store
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import MlflowRun, Store
@@ -178,7 +177,7 @@ def register(run_id: str, name: str = "") -> Registered:
             number = int(made.version)
     except (MlflowException, SQLAlchemyError) as error:  # most often its server has no registry
         raise InputError(
-            f"{shown(store.uri)} does not register models: {trouble(error)}; take a store with a registry, "
+            f"{shown(store.uri)} does not register models: {first_line(error)}; take a store with a registry, "
             f"MLFLOW_TRACKING_URI={DEFAULT_URI} for one"
         ) from None
     return Registered(name, str(number), about, not found, header["networks"]["latent"])

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
-from PIL import Image
 
 from gans import files, schema
 from gans.config import PROTOCOL_VERSION, Resolved
@@ -45,10 +44,6 @@ STATUSES = {
     schema.INTERRUPTED: "KILLED",
 }
 DIED = "its process died"  # the reason of a run that was closed for it
-# stepped images, as MLflow's UI shows them behind a slider
-IMAGES = "images"  # their folder among the artifacts
-LOGGED = "mlflow.loggedImages"  # the tag that lets the UI look there
-SMALL = 256  # pixels of a side of what the UI shows before it is clicked
 PREFIX = "system/"  # how the names of the machine's metrics begin
 EVERY = 10.0  # seconds between samples of them, unless MLflow's environment says otherwise
 UNKNOWN = "unknown"
@@ -83,24 +78,17 @@ class Run:
             tags: besides those of `provenance`.
             parent: key of the invocation's run.
         """
-        tags = provenance() | dict(tags)
-        if not parent and tags[schema.DIRTY] == UNKNOWN:
+        about = provenance() | dict(tags)
+        if not parent and about[schema.DIRTY] == UNKNOWN:
             log.warning("git gives no commit of this code: it is tracked as %s", UNKNOWN)
-        return cls.begin(folder, now(), uuid.uuid4().hex, experiment, name, tags, parent or "")
-
-    @classmethod
-    def begin(
-        cls, folder: Path, at: int, key: str, experiment: str, name: str, tags: Mapping[str, str], parent: str = ""
-    ) -> Self:
-        """As `start`, of another moment, with another key and no other tags."""
-        fields = {"key": key, "experiment": experiment, "name": name, "tags": dict(tags), "parent": parent}
-        start = Event(START, at, fields)
+        of_run = {"key": uuid.uuid4().hex, "experiment": experiment, "name": name}
+        start = Event(START, now(), {**of_run, "tags": about, "parent": parent or ""})
         files.write_bytes(folder / FILE, start.line())
         return cls(RunFolder(folder, start))
 
     @classmethod
     def open(cls, folder: Path) -> Self | None:
-        """The run that began in a folder; None if there is none, or a user deleted it in a store."""
+        """The run that began in a folder; None if there is none."""
         path = folder / FILE
         if not path.is_file():
             return None
@@ -118,15 +106,16 @@ class Run:
     def skip_recorded(self) -> None:
         """Training repeats what it did after its last checkpoint: recorded points are not recorded again."""
         for event, _ in self.folder.events():
-            if event and event.kind == "metrics":
-                self.repeated.update((name, event.fields["step"]) for name in event.fields["values"])
+            if event and event.kind in ("metrics", "image"):
+                names = event.fields["values"] if event.kind == "metrics" else [event.fields["key"]]
+                self.repeated.update((name, event.fields["step"]) for name in names)
 
     # --- events
 
-    def write(self, kind: str, at: int | None = None, **fields: Any) -> None:
-        """Append an event, of this moment or another."""
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append an event of this moment."""
         start = time.perf_counter()
-        line = Event(kind, at or now(), fields).line()
+        line = Event(kind, now(), fields).line()
         with self.writing, (self.path / FILE).open("ab", buffering=0) as file:
             file.write(line)
         self.seconds += time.perf_counter() - start
@@ -196,9 +185,8 @@ class Run:
 
     def picture(self, path: Path, key: str, images: int) -> None:
         """A picture of this name after `images` images, for the slider of MLflow's UI."""
-        for made in stepped(path, self.path / IMAGES, key, images):
-            self.artifact(made, IMAGES)
-        self.tag({LOGGED: "True"})
+        if not self._repeats(key, images):
+            self.write("image", path=self._kept(path, ""), key=key, step=images)
 
     def watch_system(self) -> None:
         """Log what the machine does, in a thread, until the run ends."""
@@ -234,24 +222,11 @@ def invocation(folder: Path) -> Path:
     return folder / schema.INVOCATIONS / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
 
 
-def stepped(picture: Path, folder: Path, key: str, step: int) -> list[Path]:
-    """The two files of a picture, whole and small, in this folder, named as MLflow's UI reads them.
-
-    Drawn again, a picture takes its former place. `key`: letters, digits, `_`, `-`, `.` and spaces.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    known = sorted(folder.glob(f"{key}+step+{step}+*.png"))
-    stem = known[0].stem if known else f"{key}+step+{step}+timestamp+{now()}+{uuid.uuid4()}"
-    whole, small = folder / f"{stem}.png", folder / f"{stem}+compressed.webp"
-    shutil.copyfile(picture, whole)
-    with Image.open(picture) as image:
-        image.thumbnail((SMALL, SMALL))
-        image.save(small, lossless=True)
-    return [whole, small]
-
-
 def watch_system(run: Run) -> None:
-    """Log CPU, memory, disk, network and GPU use until the run ends; MLflow's own monitor ends with its server."""
+    """Log CPU, memory, disk, network and GPU use by the seconds of the run, until it ends.
+
+    MLflow's own monitor ends with its server.
+    """
     from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL as INTERVAL
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
@@ -261,16 +236,13 @@ def watch_system(run: Run) -> None:
     monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
     with suppress(Exception):  # neither the library nor the device is there
         monitors.append(GPUMonitor())
-    known = [len(points) for name, points in run.state().points.items() if name.startswith(PREFIX)]
-    number = max(known, default=0)  # of samples in earlier sessions
     while not run.over.wait(INTERVAL.get() or EVERY):
         values: dict[str, float] = {}
         for monitor in monitors:
             monitor.clear_metrics()
             monitor.collect_metrics()
             values |= {f"{PREFIX}{name}": value for name, value in monitor.aggregate_metrics().items()}
-        run.log(number, values)
-        number += 1
+        run.log((now() - run.folder.start.time) // 1000, values)
 
 
 # --- stale runs

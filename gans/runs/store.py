@@ -1,4 +1,4 @@
-"""The tracking store, as MLflow keeps it; and its reader, for which the folders of runs come first.
+"""The tracking store, as MLflow keeps it. Runs that have a folder are read from there.
 
 One MLflow experiment holds one matrix at one budget. In it, a parent run stands for an invocation; its child
 runs are cells (`model/dataset/seed`) and noise floors (`real/dataset`). Metrics are logged against images seen.
@@ -8,17 +8,15 @@ Runs are written to their folders first (`gans.runs.run`); `gans.runs.export` al
 
 from __future__ import annotations
 
+import copy
 import logging
-import math
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
-from urllib.parse import urlencode, urlparse
-from urllib.request import url2pathname
+from urllib.parse import urlencode
 
 # MLflow reports usage over the network unless it is switched off
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -31,6 +29,7 @@ os.environ.setdefault("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER", "false")
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Metric, Param, RunData, RunInfo, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
@@ -44,14 +43,14 @@ from gans.urls import shown, tracking_uri
 
 ARTIFACTS = "mlartifacts"  # the folder of all artifacts, next to a SQLite file
 AT_ONCE = 8  # requests
-ANSWER = 10.0  # seconds that a server has to answer a question
-BACKOFF = 60.0  # seconds without requests after it did not
+ANSWER = 10.0  # seconds that a server may take to answer at all
 # tags of an experiment: its description, and what it is to MLflow's UI
 EXPERIMENT = {
     schema.NOTE: "The step of every metric is the number of images seen. Lower scores are better.",
     "mlflow.experimentKind": "custom_model_development",
 }
 Answer = TypeVar("Answer")
+Curve = list[tuple[int, float]]  # (images, value) in order of images
 
 
 def _create(uri: str) -> None:
@@ -74,11 +73,11 @@ class Store:
 
     Args:
         uri: its address; None: the environment's.
-        answers: False: it is known not to answer, and gets no requests.
+        answers: False: it is a server that is known not to answer, and gets no requests.
 
     Attributes:
         embedded: whether it is a file: it does not go away, but another process may hold it for a while.
-        patience: seconds that a server may take to answer at all; None: as many as MLflow waits.
+        folders: runs that are read from there and not from the store.
         exported: bytes of the events of runs that it has, by their keys, as far as is known.
 
     Raises:
@@ -90,10 +89,10 @@ class Store:
     def __init__(self, uri: str | None = None, answers: bool = True) -> None:
         self.uri = uri or tracking_uri()
         self.file = databases.sqlite_file(self.uri)
-        self.embedded = self.file is not None
-        self.patience: float | None = ANSWER
-        self.exported: dict[str, int] = {}
-        self.retry_at = 0.0 if answers else math.inf
+        self.embedded, self.answers = self.file is not None, answers
+        self.folders: list[RunFolder] = []
+        self.states: dict[str, State] = {}  # of runs that were read from their folders, by MLflow's id
+        self.exported: dict[str, float] = {}
         if answers:
             for name, level in {"alembic": "WARNING", "mlflow": "WARNING", "mlflow.store": "CRITICAL"}.items():
                 logging.getLogger(name).setLevel(level)
@@ -106,33 +105,99 @@ class Store:
         client.search_experiments(max_results=1)  # brings a database up to date before any worker
         return client
 
-    # --- whether it answers
+    def with_folders(self, root: Path) -> Self:
+        """The same store; runs at or below a folder are read from there."""
+        other = copy.copy(self)
+        other.folders, other.states = run_folders(root), {}
+        return other
 
     def ask(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
-        """What the store answers; if a server does not, something else, and no more requests for a while."""
+        """What the store answers; from the first time on that a server does not, something else."""
         if self.embedded:
             return question()
-        if self.backs_off:
+        if not self.answers:
             return otherwise
-        try:
-            if self.patience is not None:  # a question may be long; that somebody answers may not
-                databases.in_time(lambda: self.client.search_experiments(max_results=1), self.patience)
+        try:  # a question may be long; that somebody answers may not
+            databases.in_time(lambda: self.client.search_experiments(max_results=1), ANSWER)
             return question()
         except Exception as error:
-            self.back_off()
+            self.answers = False
             print(f"{shown(self.uri)} does not answer: {first_line(error)}", file=sys.stderr)
             return otherwise
 
-    def back_off(self) -> None:
-        """Begin the server backoff: it did not answer. A file has none."""
-        if not self.embedded:
-            self.retry_at = max(self.retry_at, time.monotonic() + BACKOFF)
+    # --- what was tracked, from folders first
 
-    @property
-    def backs_off(self) -> bool:
-        return time.monotonic() < self.retry_at
+    def experiments(self, prefix: str = "") -> list[str]:
+        """The names of those that begin like this."""
+        nothing: set[str] = set()
+        stored = self.ask(lambda: {found.name for found in self.client.search_experiments()}, nothing)
+        names = stored | {folder.experiment for folder in self.folders}
+        return sorted(name for name in names if name.startswith(prefix))
 
-    # --- experiments
+    def runs(self, experiment: str) -> list[MlflowRun]:
+        """The runs of the experiment of this name, oldest first."""
+        nothing: list[MlflowRun] = []
+        runs = {key_of(run): run for run in self.ask(lambda: self.search(experiment), nothing)}
+        for folder in self.folders:
+            if folder.experiment == experiment and (state := state_of(folder.path)):
+                runs[folder.key] = run = as_mlflow(folder, state, runs.get(folder.key))
+                self.states[run.info.run_id] = state
+        return sorted(runs.values(), key=lambda run: run.info.start_time)
+
+    def history(self, run_id: str, metric: str) -> Curve:
+        """Of several values at one number of images, the last."""
+        return self.histories([run_id], metric)[run_id]
+
+    def histories(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
+        """`history` of many runs, by their ids."""
+
+        def curve(run_id: str) -> Curve:
+            points = self.client.get_metric_history(run_id, metric)
+            return sorted({point.step: point.value for point in points}.items())
+
+        stored, nothing = [run for run in run_ids if run not in self.states], dict[str, Curve]()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            found = self.ask(lambda: dict(zip(stored, pool.map(curve, stored), strict=True)), nothing)
+        found |= {run: self.states[run].history(metric) for run in run_ids if run in self.states}
+        return {run: found.get(run, []) for run in run_ids}
+
+    def artifact(self, run: MlflowRun, path: str) -> Path | None:
+        """A copy of an artifact, or itself if it is on this machine; None if the run has none of this name."""
+        state = self.states.get(run.info.run_id)
+        if state and state.files:  # of a folder without artifacts, the store may have them still
+            return state.artifact(path)
+        return self.ask(lambda: self._artifact(run, path), None)
+
+    def _artifact(self, run: MlflowRun, path: str) -> Path | None:
+        try:
+            return Path(download_artifacts(f"{run.info.artifact_uri}/{path}", tracking_uri=self.uri))
+        except (MlflowException, OSError):
+            return None
+
+    # --- what the store has
+
+    def search(self, experiment: str, query: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[MlflowRun]:
+        """The runs that the store has of the experiment of this name."""
+        found = self.client.get_experiment_by_name(experiment)
+        runs: list[MlflowRun] = []
+        token = None
+        while found:
+            order = ["attributes.start_time ASC", "attributes.run_id ASC"]
+            page = self.client.search_runs([found.experiment_id], query, view, order_by=order, page_token=token)
+            runs.extend(page)
+            token = page.token
+            if not token:
+                break
+        return runs
+
+    def named(self, experiment: str, key: str) -> list[MlflowRun]:
+        """The run of this key; several if it was made twice. A deleted one comes last."""
+        return sorted(self.search(experiment, f"tags.`{schema.JOURNAL}` = '{key}'", ViewType.ALL), key=is_deleted)
+
+    def starting_with(self, run_id: str) -> list[MlflowRun]:
+        """All runs whose id begins like this, in any experiment; hexadecimal digits only."""
+        experiments = [found.experiment_id for found in self.client.search_experiments()]
+        return list(self.client.search_runs(experiments, filter_string=f"run_id LIKE '{run_id}%'"))
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, made if there is none."""
@@ -149,98 +214,20 @@ class Store:
             self.client.restore_experiment(found.experiment_id)
         return found.experiment_id
 
-    def experiments(self, prefix: str = "") -> list[str]:
-        """The names of those that begin like this."""
-        names = (experiment.name for experiment in self.client.search_experiments())
-        return sorted(name for name in names if name.startswith(prefix))
-
     def links(self) -> Iterator[tuple[str, str, str]]:
         """Of every experiment, the newest first: its name, and links to its runs with their names."""
         for experiment in self.client.search_experiments(order_by=["creation_time DESC"]):
-            found = [link_of(run.info.experiment_id, run.data.tags) for run in self.runs(experiment.name)]
+            found = [link_of(run.info.experiment_id, run.data.tags) for run in self.search(experiment.name)]
             yield from ((experiment.name, *link) for link in dict.fromkeys(filter(None, found)))
-
-    # --- runs
-
-    def runs(self, experiment: str, query: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[MlflowRun]:
-        """The runs of the experiment of this name, oldest first."""
-        found = self.client.get_experiment_by_name(experiment)
-        runs: list[MlflowRun] = []
-        token = None
-        while found:
-            order = ["attributes.start_time ASC", "attributes.run_id ASC"]
-            page = self.client.search_runs([found.experiment_id], query, view, order_by=order, page_token=token)
-            runs.extend(page)
-            token = page.token
-            if not token:
-                break
-        return runs
-
-    def named(self, experiment: str, key: str) -> list[MlflowRun]:
-        """The run of this key, a tag or MLflow's id; several if it was made twice. A deleted one comes last."""
-        found = self.runs(experiment, f"tags.`{schema.JOURNAL}` = '{key}'", ViewType.ALL)
-        return sorted(found, key=is_deleted) or [run for run in [self.run(key)] if run]
-
-    def run(self, run_id: str) -> MlflowRun | None:
-        """By MLflow's id; None if the store does not have it."""
-        try:
-            return self.client.get_run(run_id)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                raise
-            return None
-
-    def starting_with(self, run_id: str) -> list[MlflowRun]:
-        """All runs whose id begins like this, in any experiment; hexadecimal digits only."""
-        experiments = [found.experiment_id for found in self.client.search_experiments()]
-        return list(self.client.search_runs(experiments, filter_string=f"run_id LIKE '{run_id}%'"))
-
-    def compare(self, experiment: str, folders: Iterable[RunFolder]) -> list[MlflowRun]:
-        """The runs of an experiment; notes how far they are exported, and puts aside events of deleted ones."""
-        runs = sorted(self.runs(experiment, view=ViewType.ALL), key=is_deleted, reverse=True)
-        known = {key: run for run in runs for key in keys(run)}
-        self.exported |= {key: int(run.data.tags.get(schema.EXPORTED, 0)) for key, run in known.items()}
-        for folder in folders:
-            if folder.key in known and is_deleted(known[folder.key]):
-                folder.forget()
-        return [run for run in runs if not is_deleted(run)]
-
-    def history(self, run_id: str, metric: str) -> list[tuple[int, float]]:
-        """(images, value) in order of images; of several values at one number of images, the last."""
-        points = self.client.get_metric_history(run_id, metric)
-        return sorted({point.step: point.value for point in points}.items())
-
-    def histories(self, run_ids: Sequence[str], metric: str) -> dict[str, list[tuple[int, float]]]:
-        """`history` of many runs, by their ids."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(run_ids, pool.map(lambda run: self.history(run, metric), run_ids), strict=True))
-
-    # --- artifacts
-
-    def artifact(self, run: MlflowRun, path: str) -> Path | None:
-        """A copy of an artifact, or itself if it is on this machine; None if the run has none of this name."""
-        folder = folder_of(run)
-        if folder:
-            return folder / path if (folder / path).exists() else None
-        try:
-            return Path(self.client.download_artifacts(run.info.run_id, path))
-        except (MlflowException, OSError):
-            return None
-
-
-def folder_of(run: MlflowRun) -> Path | None:
-    """The folder of a run's artifacts, there or not; None if it is on no disk of this machine."""
-    address = urlparse(run.info.artifact_uri)
-    return Path(url2pathname(address.path)) if address.scheme in ("", "file") else None
 
 
 def is_deleted(run: MlflowRun) -> bool:
     return bool(run.info.lifecycle_stage == "deleted")
 
 
-def keys(run: MlflowRun) -> tuple[str, str]:
-    """What a run is found by: the key of its folder, and MLflow's id."""
-    return run.data.tags.get(schema.JOURNAL, run.info.run_id), run.info.run_id
+def key_of(run: MlflowRun) -> str:
+    """What a run is found by, in folders and stores."""
+    return str(run.data.tags.get(schema.JOURNAL, run.info.run_id))
 
 
 def link_of(experiment_id: str, tags: Mapping[str, str]) -> tuple[str, str] | None:
@@ -262,66 +249,6 @@ def link_of(experiment_id: str, tags: Mapping[str, str]) -> tuple[str, str] | No
     return f"{kind}s by {metric}", f"/#/experiments/{experiment_id}/runs?{urlencode(query)}"
 
 
-# --- what was tracked, from the folders and the store
-
-
-class Reader:
-    """What was tracked: runs that have a folder are read from there alone, all others from the store.
-
-    Args:
-        store: which need not answer.
-        root: of the folders; there may be none.
-    """
-
-    def __init__(self, store: Store, root: Path) -> None:
-        self.store = store
-        self.folders = run_folders(root)
-        self.states: dict[str, State] = {}  # of runs that are read from their folders, by MLflow's id
-
-    @classmethod
-    def of(cls, uri: str, root: Path, answers: bool) -> Self:
-        """Of a store at this address, as `gans.runs.databases.check_reading` found it."""
-        store = Store(uri, answers)
-        store.patience = None  # nothing waits but the reader
-        return cls(store, root)
-
-    @property
-    def uri(self) -> str:
-        return self.store.uri
-
-    def experiments(self, prefix: str = "") -> list[str]:
-        """The names of those that begin like this."""
-        nothing: list[str] = []
-        here = {folder.experiment for folder in self.folders if folder.experiment.startswith(prefix)}
-        return sorted(here.union(self.store.ask(lambda: self.store.experiments(prefix), nothing)))
-
-    def runs(self, experiment: str) -> list[MlflowRun]:
-        """All runs of the experiment of this name, oldest first."""
-        own = [folder for folder in self.folders if folder.experiment == experiment]
-        nothing: list[MlflowRun] = []
-        runs = {keys(run)[0]: run for run in self.store.ask(lambda: self.store.compare(experiment, own), nothing)}
-        for folder in own:
-            known, state = runs.get(folder.key), state_of(folder.path)
-            if state and not (known and state.damaged):
-                runs[folder.key] = run = as_mlflow(folder, state, known)
-                self.states[run.info.run_id] = state
-        return sorted(runs.values(), key=lambda run: run.info.start_time)
-
-    def histories(self, run_ids: Sequence[str], metric: str) -> dict[str, list[tuple[int, float]]]:
-        """As `Store.histories`."""
-        stored = [run_id for run_id in run_ids if run_id not in self.states]
-        nothing: dict[str, list[tuple[int, float]]] = {run_id: [] for run_id in stored}
-        found = self.store.ask(lambda: self.store.histories(stored, metric), nothing) if stored else nothing
-        return found | {run: self.states[run].history(metric) for run in run_ids if run in self.states}
-
-    def artifact(self, run: MlflowRun, path: str) -> Path | None:
-        """As `Store.artifact`; of a folder without artifacts, the store may have them still."""
-        state = self.states.get(run.info.run_id)
-        if state and state.files:
-            return state.artifact(path)
-        return self.store.ask(lambda: self.store.artifact(run, path), None)
-
-
 def as_mlflow(folder: RunFolder, state: State, known: MlflowRun | None) -> MlflowRun:
     """A run as MLflow would give it, of its folder's state; `known`: as the store has it."""
     info = RunInfo(
@@ -338,6 +265,3 @@ def as_mlflow(folder: RunFolder, state: State, known: MlflowRun | None) -> Mlflo
     metrics = [Metric(name, *points[max(points)], max(points)) for name, points in state.points.items()]
     tags = [RunTag(*item) for item in (state.tags | {schema.JOURNAL: folder.key}).items()]
     return MlflowRun(info, RunData(metrics, [Param(*item) for item in state.params.items()], tags))
-
-
-Source = Store | Reader  # what reports read

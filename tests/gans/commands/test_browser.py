@@ -23,7 +23,6 @@ from PIL import Image
 from gans import schema, zoo
 from gans.generate import generate, latents, load_generator
 from gans.pictures import grids
-from gans.runs.run import IMAGES, LOGGED, stepped
 from gans.runs.store import Store
 from tests.gans.commands.test_ui import ROOT, free_port
 from tests.recorded import recorded
@@ -63,7 +62,7 @@ def pictures(folder: Path) -> list[Path]:
     return drawn
 
 
-def cell(store: Store, model: str, seed: int, score: float, drawn: list[Path], folder: Path) -> None:
+def cell(store: Store, model: str, seed: int, score: float, drawn: list[Path]) -> None:
     """A finished cell with all that the UI is to show."""
     tags = {
         schema.KIND: schema.CELL,
@@ -73,7 +72,6 @@ def cell(store: Store, model: str, seed: int, score: float, drawn: list[Path], f
         schema.METRIC: "fd_digits",
         schema.STATUS: schema.FINISHED,
         schema.NOTE: f"**{model}** on **{EXPERIMENT}**, training seed {seed}.",
-        LOGGED: "True",
     }
     run = recorded(store, EXPERIMENT, f"{model}/{EXPERIMENT}/{seed}", tags)
     run.params({"networks.name": model, "seed": seed, "kimg": BUDGET / 1000})
@@ -82,13 +80,9 @@ def cell(store: Store, model: str, seed: int, score: float, drawn: list[Path], f
         losses = {schema.LOSS_G: 0.7 + 0.05 * point + 0.1 * seed, schema.LOSS_D: 1.3 - 0.02 * point - 0.1 * seed}
         run.log(BUDGET * point // POINTS, {"curve/fd_digits": distance, **losses})
     run.log(BUDGET, {"score/fd_digits": score, "score/fd_digits_se": 0.2, schema.TRAINING: 5 * score})
-    made = [
-        file
-        for point, picture in enumerate(drawn)
-        for file in stepped(picture, folder, schema.GRIDS, BUDGET * point // POINTS)
-    ]
-    for file in [*made, *stepped(drawn[-1], folder, schema.BEST, 0)]:
-        run.artifact(file, IMAGES)
+    for point, picture in enumerate(drawn):
+        run.picture(picture, schema.GRIDS, BUDGET * point // POINTS)
+    run.picture(drawn[-1], schema.BEST, 0)
     run.finish(schema.FINISHED)
 
 
@@ -100,7 +94,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     drawn = pictures(home / "drawn")
     for model, scores in SCORES.items():
         for seed, score in enumerate(scores):
-            cell(store, model, seed, score, drawn, home / f"{model}-{seed}")
+            cell(store, model, seed, score, drawn)
     with subprocess.Popen(
         [sys.executable, "-m", "gans", "ui", "--port", str(free_port())],
         stdout=subprocess.PIPE,

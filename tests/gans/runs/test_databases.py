@@ -13,7 +13,7 @@ import pytest
 
 from gans.errors import InputError
 from gans.runs import databases
-from gans.runs.databases import MLFLOW, OPTUNA, Away, check, check_reading, trouble
+from gans.runs.databases import MLFLOW, OPTUNA, Away, check, check_reading
 from gans.runs.run import Run
 
 
@@ -45,7 +45,7 @@ def test_a_server_that_is_silent_is_given_up_soon(monkeypatch, scheme):
     monkeypatch.setattr(databases, "ANSWER", 0.5)
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         url = f"{scheme}://me:hush@127.0.0.1:{silent.getsockname()[1]}/x"
-        with pytest.raises(InputError, match=r"me:\*\*\*@.*: (no answer within 0.5 s|its driver)") as error:
+        with pytest.raises(InputError, match=r"me:\*\*\*@.*(no answer within 0.5 s|install that driver)") as error:
             check(url)
     assert "hush" not in str(error.value)
 
@@ -121,13 +121,6 @@ def test_the_remedy_fits_the_kind_of_store(url, advice):
     assert OPTUNA.refusal(url, "why").endswith(f"{url}: why; {advice}")
 
 
-def test_a_driver_that_is_not_installed_is_named_with_the_remedy():
-    error = ImportError("Failed to import DB access module")
-    error.__cause__ = ModuleNotFoundError("No module named 'psycopg'", name="psycopg")
-    assert trouble(error).endswith("-m uv pip install 'psycopg[binary]'")
-    assert trouble(OSError("no route\nto the host")) == "no route"
-
-
 def test_what_a_server_without_an_answer_would_say_is_read_from_folders(tmp_path, capsys):
     url = "http://127.0.0.1:1"
     with pytest.raises(Away):
@@ -136,4 +129,4 @@ def test_what_a_server_without_an_answer_would_say_is_read_from_folders(tmp_path
     assert not check_reading(url, tmp_path)
     assert capsys.readouterr().err.endswith(f"what follows is read from {tmp_path}\n")
     with pytest.raises(InputError):
-        check_reading("nonsense://x", tmp_path)
+        check_reading("./mlruns", tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
 from gans import schema
 from gans.commands import main
@@ -19,11 +19,10 @@ from gans.data.datasets import load
 from gans.runs import export as exporting
 from gans.runs import locks
 from gans.runs import store as stores
-from gans.runs.events import DELETED, RunFolder
-from gans.runs.execute import bring_back
+from gans.runs.events import RunFolder
 from gans.runs.export import Exporter, Synced, export, sync
 from gans.runs.run import Run
-from gans.runs.store import Reader, Store
+from gans.runs.store import Store
 
 EXPERIMENT = "export"
 UNREACHABLE = MlflowException("API request to /log-batch failed: connection refused")
@@ -43,7 +42,7 @@ class Server:
         for name in ("log_batch", "create_run", "log_artifact", "get_run", "search_runs", "search_experiments"):
             self.guard(name)
         patch.setattr(store, "embedded", False)
-        patch.setattr(store, "retry_at", 0.0)
+        patch.setattr(store, "answers", True)
 
     def guard(self, name: str) -> None:
         call = getattr(self.store.client, name)
@@ -59,7 +58,7 @@ class Server:
 
     def back(self) -> None:
         self.down = self.stopped = False
-        self.store.retry_at = 0.0
+        self.store.answers = True
 
 
 @pytest.fixture
@@ -100,6 +99,8 @@ def test_all_that_is_written_is_in_the_store(store, tmp_path):
     run.text("here", "notes/a.txt")
     (tmp_path / "outside.txt").write_text("kept")
     run.artifact(tmp_path / "outside.txt", "samples")
+    Image.new("RGB", (600, 300)).save(tmp_path / "grid.png")
+    run.picture(tmp_path / "grid.png", "grids", 1600)
     (tmp_path / "outside.txt").unlink()  # a temporary one
     for images in range(1500):
         run.log(images, {"x": images / 3, "y": math.nan if images == 7 else 1.0})
@@ -118,6 +119,9 @@ def test_all_that_is_written_is_in_the_store(store, tmp_path):
     assert store.artifact(found, "notes/a.txt").read_text() == "here"
     assert store.artifact(found, "samples/outside.txt").read_text() == "kept"
     assert store.artifact(found, "samples/other.txt") is None
+    small, whole = sorted(store.artifact(found, "images").iterdir(), key=lambda path: path.suffix, reverse=True)
+    assert whole.name.startswith("grids+step+1600+timestamp+") and Image.open(whole).size == (600, 300)
+    assert small.name == f"{whole.stem}+compressed.webp"
     assert rows(store, found.info.run_id, "x") == written(tmp_path / "run", "x")
     state = run.state()
     assert (found.info.start_time, found.info.end_time) == (state.began, state.ended)
@@ -157,44 +161,16 @@ def test_a_run_goes_on_under_its_own_record_as_a_child_of_another(store, tmp_pat
     assert store.history(found.info.run_id, "x") == [(1, 1.0), (2, 2.0)]
 
 
-def test_a_run_that_was_deleted_is_not_exported_read_or_taken_up_again(store, tmp_path):
-    start(tmp_path / "run", "deleted").finish("finished")
+def test_a_run_that_was_deleted_in_the_store_stays_so(store, tmp_path):
+    run = start(tmp_path / "run", "deleted")
     sync(tmp_path, store)
     store.client.delete_run(run_of(store, "deleted").info.run_id)
-    assert sync(tmp_path, store) == Synced()
-    assert Run.open(tmp_path / "run") is None
-    assert not [found for found in Reader(store, tmp_path).runs(EXPERIMENT) if found.info.run_name == "deleted"]
-    again = start(tmp_path / "run", "deleted")
-    sync(tmp_path, store)
-    assert run_of(store, "deleted").data.tags[schema.JOURNAL] == again.key
-    again.log(1, {"x": 1.0})
-    store.client.delete_run(run_of(store, "deleted").info.run_id)
-    with pytest.raises(exporting.Gone):
-        export(again.folder, store)
-    with locks.locked(tmp_path / "run"):  # it is being written: it goes on, for this folder alone
-        assert sync(tmp_path, store) == Synced() and Run.open(tmp_path / "run").key == again.key
-    store.exported.clear()
-    assert sync(tmp_path, store) == Synced() and Run.open(tmp_path / "run") is None
-    shutil.copyfile(tmp_path / "run" / DELETED, tmp_path / "run" / schema.EVENTS)  # as from a URL
-    assert Run.open(tmp_path / "run") is None
-
-
-def test_a_run_without_folder_comes_back_and_what_is_added_is_exported(store, tmp_path):
-    run = start(tmp_path / "old", "moved", colour="blue")
-    for images in range(50):
-        run.log(images, {"x": images / 3})
+    run.log(1, {"x": 1.0})
+    export(run.folder, store)
     run.finish("finished")
-    sync(tmp_path, store)
-    shutil.rmtree(tmp_path / "old")
-    bring_back(run_of(store, "moved"), tmp_path / "new", EXPERIMENT, store)
+    store.exported.clear()
     assert sync(tmp_path, store) == Synced()
-    back = Run.open(tmp_path / "new")
-    assert (
-        back.key == run.key and back.state().tags["colour"] == "blue" and len(written(tmp_path / "new", "x")) == 50
-    )
-    back.log(50, {"x": 7.0})
-    assert sync(tmp_path, store).exported == 1
-    assert [value for _, value, _ in rows(store, run_of(store, "moved").info.run_id, "x")][-1] == 7.0
+    assert not [found for found in store.runs(EXPERIMENT) if found.info.run_name == "deleted"]
 
 
 def test_what_the_store_refuses_is_reported_and_the_rest_is_exported(store, tmp_path, capsys):
@@ -242,7 +218,7 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
     assert time.monotonic() - begun < 30
     exporting.say(exporter.synced, "another command does")
     assert capsys.readouterr().out.startswith("not in the tracking store yet: 1 run; another command does (")
-    (read,) = Reader(store, tmp_path).runs(EXPERIMENT)  # what is at hand
+    (read,) = store.with_folders(tmp_path).runs(EXPERIMENT)  # what is at hand
     assert (read.info.run_name, read.info.status, read.data.metrics["x"]) == (how, "FINISHED", 411.0)
     server.back()
     monkeypatch.setattr(exporting, "LIMIT", 30.0)
@@ -286,11 +262,11 @@ def test_a_server_that_answers_badly_is_given_up_within_seconds(tmp_path, how):
     with ThreadingHTTPServer(("127.0.0.1", 0), Bad) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         bad = Store(f"http://127.0.0.1:{server.server_port}/{how}", answers=False)  # it did when the command began
-        bad.client, bad.retry_at = MlflowClient(bad.uri), 0.0
+        bad.client, bad.answers = MlflowClient(bad.uri), True
         begun = time.monotonic()
         synced = sync(tmp_path, bad)
         assert (synced.exported, synced.left, bool(synced.why)) == (0, 1, True)
-        assert [run.info.run_name for run in Reader(bad, tmp_path).runs(EXPERIMENT)] == ["bad"]
+        assert [run.info.run_name for run in bad.with_folders(tmp_path).runs(EXPERIMENT)] == ["bad"]
         assert sync(tmp_path, bad).left == 1
         assert time.monotonic() - begun < 10
         server.shutdown()
@@ -374,7 +350,7 @@ def test_the_folder_of_runs_need_not_be_there(store, tmp_path, monkeypatch, caps
 # --- the reader
 
 
-@pytest.mark.parametrize("where", ["folder and store", "folder", "store", "damaged folder"])
+@pytest.mark.parametrize("where", ["folder and store", "folder", "store"])
 def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, where):
     experiment = f"read {where}"
     run = Run.start(tmp_path / "runs" / "a", experiment, "cell", {"gans.kind": "cell"})
@@ -391,12 +367,9 @@ def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, where
     if where == "store":
         (tmp_path / "runs").rename(tmp_path / "moved")
     if where == "folder and store":
-        folder = stores.folder_of(whole)
+        folder = store.artifact(whole, "samples").parent
         folder.rename(folder.with_name("moved"))
-    if where == "damaged folder":
-        events = tmp_path / "runs" / "a" / schema.EVENTS
-        events.write_text(events.read_text().replace('"step": 3', '"step\x01'))
-    source = Reader(store, tmp_path / "runs")
+    source = store.with_folders(tmp_path / "runs")
     (read,) = source.runs(experiment)
     assert read.info.run_id == (run.key if where == "folder" else whole.info.run_id)
     for field in ("status", "start_time", "end_time", "run_name"):
@@ -414,7 +387,7 @@ def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, where
 @pytest.mark.parametrize("how", ["down", "stopped"])
 def test_a_question_that_gets_no_answer_is_not_repeated_at_once(server, store, monkeypatch, how):
     setattr(server, how, True)
-    monkeypatch.setattr(store, "patience", 0.2)
+    monkeypatch.setattr(stores, "ANSWER", 0.2)
     assert store.ask(store.experiments, ["otherwise"]) == ["otherwise"]
     server.down = server.stopped = False
     assert store.ask(store.experiments, ["otherwise"]) == ["otherwise"]
