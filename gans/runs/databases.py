@@ -28,6 +28,7 @@ ANSWER = 8.0  # seconds that a server has to answer in all, the look-up of its n
 PATIENCE = 30.0  # seconds that a file which another process holds is waited for
 PAUSE = 2.0  # seconds that another process takes to make the tables of an empty database
 DATABASES = ("postgresql", "mysql", "mssql")  # on servers
+STORES = ("sqlite", *DATABASES, "http", "https", "databricks", "databricks-uc", "uc")  # that MLflow writes to
 Opened = TypeVar("Opened")
 
 
@@ -102,15 +103,13 @@ def check_reading(url: str, runs: Path) -> bool:
 def check(url: str, kind: Kind = MLFLOW) -> None:
     """Refuse a store that is not there, is none, or is another program's; a locked file is waited for.
 
-    What else MLflow does not write to, it refuses itself.
-
     Raises:
         InputError: what is wrong with it, and the remedy; `Away` if it is a server without an answer.
     """
-    scheme, of_address, _ = url.partition("://")
+    scheme = url.partition("://")[0].partition("+")[0]
     path = sqlite_file(url)
     try:
-        if kind is MLFLOW and not of_address:
+        if kind is MLFLOW and scheme not in STORES:
             raise InputError("MLflow writes to a database or a server, no longer to folders of files")
         if path and path.exists():
             _check_tables(url, kind, connect_args={"timeout": PATIENCE})
@@ -118,7 +117,7 @@ def check(url: str, kind: Kind = MLFLOW) -> None:
             folder = next(parent for parent in path.absolute().parents if parent.exists())
             if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
                 raise InputError(f"no file can be made in {folder}")
-        elif kind is OPTUNA or scheme.partition("+")[0] in DATABASES:
+        elif kind is OPTUNA or scheme in DATABASES:
             in_time(lambda: _check_tables(url, kind), ANSWER)
         elif scheme in ("http", "https"):
             in_time(lambda: _check_http(url), ANSWER)
