@@ -15,7 +15,7 @@ from gans.data import datasets
 from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.pictures import grids
-from gans.pictures.decoration import decorating
+from gans.pictures.grids import decorating
 from gans.runs.cell import Cell
 from gans.runs.events import state_of
 from gans.runs.execute import CellRun, Place, Scored, add_scores, phase

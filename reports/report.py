@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from gans.errors import printable
 from gans.files import write_text
 from gans.pictures import film as films
-from gans.pictures.decoration import decorating
+from gans.pictures.grids import decorating
 from gans.registry import label
 from gans.runs.store import Store
 from reports import (

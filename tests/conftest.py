@@ -26,9 +26,8 @@ from gans.data.images import ImageData
 from gans.runs.execute import Scoring
 from gans.training.loop import train
 from gans.training.recorder import Observer
-from gans.training.trainables import Trainable
 from gans.training.two_player import Discriminator
-from gans.training.updates import Statistics, Update
+from gans.training.updates import Statistics, Trainable, Update
 
 # who started the tests, in the background say, may have had Ctrl-C ignored, and processes of the tests inherit it
 signal.signal(signal.SIGINT, signal.default_int_handler)

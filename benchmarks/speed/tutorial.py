@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.speed.workloads import Workload
+from gans.compute.convolutions import Double, Halve
 from gans.config import MDGANConfig
 from gans.models import build_discriminator, build_generator
-from gans.models.layers import Double, Fold, Halve, ToPixels, Unfold
+from gans.models.layers import Fold, ToPixels, Unfold
 from gans.registry import LOSSES
 from gans.training.two_player import Loss
 

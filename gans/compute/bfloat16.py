@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gans import files
-from gans.compute import convolutions
+from gans.compute.convolutions import Halve
 
 ROUNDS = 5  # of each, by turns; the fastest counts
 LEAST = 1.1  # times as fast as float32
@@ -56,7 +56,8 @@ def tried() -> dict[str, Tensor]:
 
 
 def _timed() -> dict[str, Tensor]:
-    network = nn.Sequential(*(_Halve(n, 2 * n) for n in (WIDTH, 2 * WIDTH, 4 * WIDTH)))
+    stages = [nn.Sequential(Halve(n, 2 * n, bias=False), nn.ReLU()) for n in (WIDTH, 2 * WIDTH, 4 * WIDTH)]
+    network = nn.Sequential(*stages)
     network.to(memory_format=torch.channels_last)
     images = torch.randn(BATCH, WIDTH, SIDE, SIDE).to(memory_format=torch.channels_last)
     found: dict[str, list[float]] = {"float32": [], "bf16": []}
@@ -68,15 +69,3 @@ def _timed() -> dict[str, Tensor]:
             torch.autograd.grad(score, list(network.parameters()))
             seconds.append(time.thread_time() - since)
     return {kind: torch.tensor(min(seconds[1:])) for kind, seconds in found.items()}
-
-
-class _Halve(nn.Conv2d):
-    """As `gans.models.layers.Halve`, which stands above this room, and a ReLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 4, stride=2, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if convolutions.by_product(x, self.in_channels, x.shape[-1] // 2):
-            return convolutions.halve(x.bfloat16(), self.weight.bfloat16(), None).relu()
-        return super().forward(x).relu()

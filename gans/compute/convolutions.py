@@ -1,7 +1,7 @@
 """Strided convolutions whose weight gradient is a matrix product, for bfloat16 on CPUs with matrix tiles (AMX).
 
 To small maps, oneDNN's weight gradient takes two to five times as long as a product of patches (Xeon,
-`docs/speed-log.md`). `gans.models.layers` has the layers that use it where it is faster.
+`docs/speed-log.md`). `Halve` and `Double` take it where it is faster; elsewhere they are torch's layers.
 """
 
 from __future__ import annotations
@@ -9,30 +9,54 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 KERNEL, STRIDE, PADDING = 4, 2, 1  # DCGAN's: (n, c, 2h, 2w) <-> (n, k, h, w)
 
 
+class Halve(nn.Conv2d):
+    """A 4x4 convolution of stride 2: (n, inputs, 2h, 2w) -> (n, outputs, h, w).
+
+    In bfloat16 on a CPU with matrix tiles its weight gradient is a product.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, KERNEL, STRIDE, PADDING, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not by_product(x, min(self.in_channels, self.out_channels), x.shape[-1] // 2):
+            return super().forward(x)
+        return halve(*in_bfloat16(x, self.weight, self.bias))
+
+
+class Double(nn.ConvTranspose2d):
+    """A transposed 4x4 convolution of stride 2: (n, inputs, h, w) -> (n, outputs, 2h, 2w); see `Halve`."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, KERNEL, STRIDE, PADDING, bias=bias)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not by_product(x, min(self.in_channels, self.out_channels), x.shape[-1]):
+            return super().forward(x, output_size)
+        return double(*in_bfloat16(x, self.weight, self.bias))
+
+
+def in_bfloat16(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What autocast does to the arguments of torch's own convolutions."""
+    return x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16()
+
+
 def by_product(x: Tensor, channels: int, side: int) -> bool:
     """Whether a convolution of `x`, before autocast lowers it, has the faster weight gradient here.
 
-    `channels` are those of the side that has fewer, `side` that of the smaller maps, in pixels.
+    `channels` are those of the side that has fewer, `side` that of the smaller maps, in pixels. Measured for 16 to
+    512 channels, batches of 32 and 128, one core and two.
     """
+    small = (side <= 4 and channels >= 16) or (side <= 8 and channels >= 64)
     lowered = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return lowered and x.device.type == "cpu" and has_tiles() and pays(channels, side)
-
-
-def has_tiles() -> bool:
-    """Whether the CPU multiplies tiles of bfloat16 matrices (AMX)."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
-
-
-def pays(channels: int, side: int) -> bool:
-    """Whether the product is faster: measured for 16 to 512 channels, batches of 32 and 128, one core and two."""
-    return (side <= 4 and channels >= 16) or (side <= 8 and channels >= 64)
+    return small and lowered and x.device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
 def halve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

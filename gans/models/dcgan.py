@@ -26,9 +26,10 @@ from itertools import pairwise
 from pydantic import Field
 from torch import Tensor, nn
 
+from gans.compute.convolutions import Double, Halve
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Double, Fold, Halve, Shape, ToPixels, Unfold, labelled, normal_init, stages
+from gans.models.layers import Fold, Shape, ToPixels, Unfold, labelled, normal_init, stages
 from gans.recipes import PENALISED, search_space
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, pixel_shuffle, pixel_unshuffle
 
-from gans.compute import convolutions
 from gans.errors import InputError
 from gans.models.spectral import spectral_norm
 
@@ -154,38 +153,6 @@ class Fold(nn.Conv2d):
 def is_channels_last(weight: Tensor) -> bool:
     """Whether a 4D tensor is laid out so, and not in torch's default order."""
     return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
-
-
-class Halve(nn.Conv2d):
-    """A 4x4 convolution of stride 2: (n, inputs, 2h, 2w) -> (n, outputs, h, w).
-
-    In bfloat16 on a CPU with matrix tiles it has a weight gradient of its own (`gans.compute.convolutions`).
-    """
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 4, stride=2, padding=1, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not convolutions.by_product(x, min(self.in_channels, self.out_channels), x.shape[-1] // 2):
-            return super().forward(x)
-        return convolutions.halve(*in_bfloat16(x, self.weight, self.bias))
-
-
-class Double(nn.ConvTranspose2d):
-    """A transposed 4x4 convolution of stride 2: (n, inputs, h, w) -> (n, outputs, 2h, 2w); see `Halve`."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 4, stride=2, padding=1, bias=bias)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not convolutions.by_product(x, min(self.in_channels, self.out_channels), x.shape[-1]):
-            return super().forward(x, output_size)
-        return convolutions.double(*in_bfloat16(x, self.weight, self.bias))
-
-
-def in_bfloat16(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What autocast does to the arguments of torch's own convolutions."""
-    return x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16()
 
 
 class ToPixels(nn.ConvTranspose2d):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -14,10 +13,8 @@ from PIL import Image, ImageDraw
 
 from gans.files import write_bytes
 from gans.pictures import video
-from gans.pictures.grids import UNREADABLE, enlarged, laid_out, tiles
+from gans.pictures.grids import enlarged, laid_out, readable, tiles
 from gans.pictures.lettering import INK, PAPER, TEXT, fitted, font, pixels
-
-log = logging.getLogger("gans")
 
 ENDING = "kimg.png"
 LIMIT = 1_000_000  # bytes of a film
@@ -73,10 +70,7 @@ def save_film(tracks: Sequence[Track[Path]], side: int, path: Path, limit: int =
         path: the GIF.
         limit: bytes; images of a grid and colours are reduced until it fits.
     """
-    broken: list[Path] = []
-    moving = [track for track in (_read(track, side, broken) for track in tracks) if len(track.grids) > 1]
-    if broken:
-        log.warning("a film leaves out %d damaged pictures, %s is the first", len(broken), broken[0])
+    moving = [track for track in (_read(track, side) for track in tracks) if len(track.grids) > 1]
     if not moving or not all(images for track in moving for images in track.grids.values()):
         return False  # nothing that moves, or grids of another size than they should have
     small = next(iter(moving[0].grids.values()))[0].width
@@ -88,14 +82,14 @@ def save_film(tracks: Sequence[Track[Path]], side: int, path: Path, limit: int =
     return True
 
 
-def _read(track: Track[Path], side: int, broken: list[Path]) -> Track[Images]:
-    """The training with the images of its grids; files that cannot be read go to `broken`."""
-    found = {}
-    for kimg, grid in track.grids.items():
-        try:
-            found[kimg] = [image.reduce(math.ceil(image.width / SIDE)) for image in tiles(grid, side)]
-        except UNREADABLE:
-            broken.append(grid)
+def _read(track: Track[Path], side: int) -> Track[Images]:
+    """The training with the images of its grids."""
+    factor = math.ceil(side / SIDE)
+    found = {
+        kimg: [image.reduce(factor) for image in tiles(grid, side)]
+        for kimg, grid in track.grids.items()
+        if readable(grid)
+    }
     return Track(track.title, found)
 
 

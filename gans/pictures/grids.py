@@ -1,4 +1,4 @@
-"""Grids of images: drawn, written, and taken apart again."""
+"""Grids of images: drawn, written, and taken apart again; pictures whose failure must not fail a cell."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import logging
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
 
-from gans.errors import first_line
+from gans.errors import brief, first_line
 from gans.files import atomically
 
 log = logging.getLogger("gans")
@@ -53,6 +54,15 @@ def enlarged(image: Image.Image, scale: int) -> Image.Image:
 def save_picture(image: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all."""
     atomically(path, lambda temporary: image.save(temporary, format="PNG", optimize=True))
+
+
+@contextmanager
+def decorating(path: Path) -> Iterator[None]:
+    """A block that draws and keeps a picture: an error ends it, with a line in the log that names the file."""
+    try:
+        yield
+    except Exception as error:  # of drawing libraries, fonts, a full disk: no reason to lose a trained cell
+        log.warning("the picture %s is left out: %s", path, brief(error))
 
 
 def readable(path: Path) -> bool:

@@ -29,7 +29,7 @@ from gans.generate import sampling
 from gans.models.inputs import GeneratorInput, Prior
 from gans.pictures import film, grids, panels
 from gans.pictures.curves import draw_curves
-from gans.pictures.decoration import decorating
+from gans.pictures.grids import decorating
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
 from gans.runs.locks import Holder, locked

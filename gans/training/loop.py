@@ -13,7 +13,7 @@ from gans.config import Resolved
 from gans.data.images import ImageData
 from gans.generate import sampling
 from gans.pictures import grids
-from gans.pictures.decoration import decorating
+from gans.pictures.grids import decorating
 from gans.training.checkpoints import Checkpoints
 from gans.training.evaluation import Curve, Evaluator
 from gans.training.recorder import Diverged, History, Observer, Recorder

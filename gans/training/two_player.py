@@ -24,8 +24,7 @@ from gans.models import build_discriminator
 from gans.models.layers import Shape, has_batch_norm
 from gans.registry import LOSSES, MODELS
 from gans.training.augment import Augmentation
-from gans.training.trainables import Learner, Trainable, factor
-from gans.training.updates import Context, Statistics, Update
+from gans.training.updates import Context, Learner, Statistics, Trainable, Update, factor
 
 
 @dataclass(frozen=True)

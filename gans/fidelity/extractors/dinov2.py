@@ -111,8 +111,6 @@ DINOV2 = Published(
     title="DINOv2",
     url="https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
     sha256="d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
-    variable="GANS_DINOV2",
-    distance="fd_dinov2",
     load=DINOv2,
     image_bytes=64 * MEBIBYTE,  # 257 tokens of 4,096 numbers, a few times over
 )

@@ -37,8 +37,6 @@ class Published:
         title: of the network, for people.
         url: where the file of weights is published.
         sha256: of the published file.
-        variable: of the environment that may name a file in its place.
-        distance: the name of the Frechet distance by the published file, and by no other.
         load: gives the network from a file, in eval mode; raises for another network's file.
         file: its name in torch hub's cache; that of the address if empty.
         gives, image_bytes: as `Extractor`'s.
@@ -48,20 +46,23 @@ class Published:
     title: str
     url: str
     sha256: str
-    variable: str
-    distance: str
     load: Callable[[Path], nn.Module]
     file: str = ""
     gives: frozenset[Need] = frozenset()
     image_bytes: int = 32 * MEBIBYTE
 
-    def __call__(self, given: str | Path | None = None) -> Extractor:
+    @property
+    def variable(self) -> str:
+        """Of the environment that may name a file in place of the published one."""
+        return f"GANS_{self.name.upper()}"
+
+    def __call__(self) -> Extractor:
         """The extractor, once its weights are here, whole and loadable.
 
         Raises:
             InputError: they are missing, damaged or unobtainable.
         """
-        path = self.weights(given)
+        path = self.weights()
         digest = sha256(path)
         if digest != self.sha256:
             self._check(path)
@@ -85,9 +86,9 @@ class Published:
     def cached(self) -> Path:
         return Path(torch.hub.get_dir(), "checkpoints", self.file or self.url.rsplit("/", 1)[-1])
 
-    def weights(self, given: str | Path | None = None) -> Path:
-        """The file of weights: `given`, else what the variable names, else torch hub's, downloaded if need be."""
-        if given := given or os.environ.get(self.variable):
+    def weights(self) -> Path:
+        """The file of weights: what the variable names, else torch hub's, downloaded if need be."""
+        if given := os.environ.get(self.variable):
             path = expand(given)
             if path.is_file():
                 return path
@@ -124,7 +125,7 @@ class Published:
             "%s is not the published %s file: its scores are not called %s, and compare only with each other",
             path,
             self.title,
-            self.distance,
+            self.described().prefix,
         )
 
 
@@ -172,8 +173,6 @@ INCEPTION = Published(
     title="Inception",
     url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    variable="GANS_INCEPTION",
-    distance="fid",
     load=inception_v3,
     gives=frozenset({"logits"}),
 )
@@ -191,8 +190,6 @@ CLIP = Published(
     title="CLIP",
     url=f"https://openaipublic.azureedge.net/clip/models/{CLIP_SHA256}/ViT-B-32.pt",
     sha256=CLIP_SHA256,
-    variable="GANS_CLIP",
-    distance="fd_clip",
     load=clip_vit,
     file=f"{CLIP_VIT}-{CLIP_SHA256}.pt",
 )

@@ -31,12 +31,11 @@ from gans.training.mdgan.workers import (
     Lost,
     Reply,
     Team,
-    TeamFactory,
     Worker,
     WorkerDiscriminator,
     size_of,
 )
-from gans.training.trainables import Trainable
+from gans.training.updates import Trainable, WorkerFactory
 
 START_SECONDS = 180.0  # for all workers to be up: each imports torch
 WORKER_BYTES = 400 * 2**20  # of a process that has imported torch and holds small networks
@@ -78,7 +77,7 @@ def needs(workers: int, device: torch.device, resources: Mapping[str, float]) ->
 
 
 @contextmanager
-def team_factory(where: Where, experiment: Resolved, lost: Lost) -> Iterator[TeamFactory]:
+def team_factory(where: Where, experiment: Resolved, lost: Lost) -> Iterator[WorkerFactory]:
     """What makes a team: of workers in this process, or of actors in a cluster that is there meanwhile."""
     if where == "local":
         yield partial(LocalTeam, lost=lost)
@@ -155,14 +154,14 @@ class RemoteWorker:
         # in a list, a reference is handed on and not what it refers to
         return [ray_module().put(state)], size_of(state)
 
-    def take(self, given: list[list[Any]]) -> bool:
-        """Fetch the first discriminator whose giver has not died meanwhile; if there is none, keep the own one."""
+    def take(self, given: list[Any]) -> bool:
+        """Fetch a discriminator; False if its worker has died meanwhile, and the own one stays."""
         ray = ray_module()
-        for (reference,) in given:
-            with suppress(ray.exceptions.ObjectLostError, ray.exceptions.GetTimeoutError):
-                self.put(ray.get(reference))
-                return True
-        return False
+        try:
+            self.put(ray.get(given[0]))
+        except ray.exceptions.ObjectLostError:
+            return False
+        return True
 
     def state(self) -> dict[str, Any]:
         state: dict[str, Any] = on_cpu(self.discriminator.state())
@@ -269,20 +268,18 @@ class RayTeam(Team):
         try:
             return self.ray.get(reference)
         except self.died as error:
-            pid = f" (process {self.pids[n]})" if n in self.pids else ""
-            self.lose(n, f"died in iteration {self.iteration}{pid}: {cause(error)}")
+            self.lose(n, f"died in iteration {self.iteration} (process {self.pids[n]}): {cause(error)}")
             return None
 
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
         given = self.ask("give")
-        for n in given:
-            # where a discriminator is lost, the one that its worker was to get goes on
-            left = [given[source] for source in ring(sources, n) if source in given]
-            if left:
-                # not waited for: the next batches are generated meanwhile
-                taken = self.actors[n].take.remote([address for address, _ in left])
-                self.moving[n] = taken, left[0][1]
-                yield left[0][1]
+        if given.keys() != sources.keys():  # a worker has just died: the others keep their own this time
+            return
+        for n, source in sources.items():
+            address, size = given[source]
+            # not waited for: the next batches are generated meanwhile
+            self.moving[n] = self.actors[n].take.remote(address), size
+            yield size
 
     def dismiss(self, n: int) -> None:
         actor = self.actors.pop(n)
@@ -306,11 +303,3 @@ class RayTeam(Team):
         futures = {n: getattr(actor, what).remote() for n, actor in self.actors.items()}
         answers = {n: self.answer(n, reference) for n, reference in futures.items()}
         return {n: answer for n, answer in answers.items() if n in self.actors}
-
-
-def ring(sources: Mapping[int, int], n: int) -> Iterator[int]:
-    """The source of n, the source of that, and so on until n comes again."""
-    source = sources[n]
-    while source != n:
-        yield source
-        source = sources[source]

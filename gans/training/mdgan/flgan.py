@@ -33,9 +33,8 @@ from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.training.mdgan.server import swap_interval
 from gans.training.mdgan.workers import Traffic, size_of
-from gans.training.trainables import Learner
 from gans.training.two_player import Discriminator, TwoPlayer
-from gans.training.updates import Context, Statistics, Update
+from gans.training.updates import Context, Learner, Statistics, Update
 
 
 class FLGAN(Update):

@@ -24,8 +24,7 @@ from gans.data.images import Split
 from gans.data.shards import check_shards, deal
 from gans.models.layers import Shape
 from gans.training.mdgan.workers import STATISTICS, LocalTeam, Team, WorkersLost, assignment
-from gans.training.trainables import Learner
-from gans.training.updates import Context, Statistics, Update
+from gans.training.updates import Context, Learner, Statistics, Update
 
 
 class MDGAN(Update):

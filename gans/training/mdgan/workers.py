@@ -23,13 +23,11 @@ from gans.config import MDGANConfig, Resolved
 from gans.data.batches import Batch, Batches
 from gans.data.images import Split
 from gans.models.layers import Shape
-from gans.training.trainables import Trainable, laid_out_as
 from gans.training.two_player import Discriminator
+from gans.training.updates import Trainable, laid_out_as
 
 # called with (worker, why) when a worker is lost
 Lost = Callable[[int, str], None]
-# a `gans.training.updates.WorkerFactory` that makes MD-GAN's teams
-TeamFactory = Callable[[Resolved, Shape, Sequence[Split]], "Team"]
 STATISTICS = (schema.LOSS_D, schema.D_REAL, schema.D_FAKE, schema.LOSS_G)  # of a reply, in this order
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 
 from gans.compute import convolutions
-from gans.models.layers import Double, Halve
+from gans.compute.convolutions import Double, Halve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FUNCTIONS = {"halve": (convolutions.halve, conv2d), "double": (convolutions.double, conv_transpose2d)}

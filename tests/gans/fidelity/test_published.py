@@ -37,6 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ign
 N = 12
 WIDTH, DEPTH = 128, 2
 ALL: dict[str, Published] = {"inception": INCEPTION, "dinov2": DINOV2, "clip": CLIP}
+DISTANCES = {"inception": "fid", "dinov2": "fd_dinov2", "clip": "fd_clip"}
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,8 @@ def test_inception_scores_equal_torch_fidelitys_command_line(
 ):
     data = images(channels)
     weights = files["inception"]
-    extractor = replace(INCEPTION(weights), network=lambda: inception_v3(weights, layers))
+    monkeypatch.setenv("GANS_INCEPTION", str(weights))
+    extractor = replace(INCEPTION(), network=lambda: inception_v3(weights, layers))
     monkeypatch.setattr(scorer, "require", lambda _: extractor)
     scores = Scorer(data, "inception", N, CPU).score(data.test)
     inputs = ["--input1", write(tmp_path / "fake", data.test), "--input2", write(tmp_path / "real", data.train)]
@@ -272,7 +274,7 @@ def test_only_the_published_file_has_the_name(name, files, monkeypatch, caplog):
     assert f"is not the published {weights.title} file" in caplog.text
     placed(monkeypatch, name, replace(weights, sha256=other.hash))
     caplog.clear()
-    assert require(name).prefix == weights.distance
+    assert require(name).prefix == DISTANCES[name]
     assert caplog.text == ""
     assert published(name).hash == other.hash
 
@@ -321,9 +323,10 @@ DAMAGES = {
 @pytest.mark.parametrize(
     ("name", "damage"), [*((name, "cut") for name in ALL), *(("inception", damage) for damage in DAMAGES)]
 )
-def test_a_wrong_file_is_one_line(name, damage, files, tmp_path):
+def test_a_wrong_file_is_one_line(name, damage, files, monkeypatch, tmp_path):
     path = tmp_path / "wrong"
     DAMAGES[damage](path, files[name])
+    monkeypatch.setenv(f"GANS_{name.upper()}", str(path))
     with pytest.raises(InputError, match="is damaged or holds another network") as caught:
-        ALL[name](path)
+        require(name)
     assert "\n" not in str(caught.value)

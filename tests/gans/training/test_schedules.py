@@ -7,7 +7,7 @@ from gans.compute.graphs import StepRunner
 from gans.config import AnnealConfig, Resolved
 from gans.errors import InputError
 from gans.training.state import Training
-from gans.training.trainables import BETA2_STEPS, Trainable, factor, moved_beta2
+from gans.training.updates import BETA2_STEPS, Trainable, factor, moved_beta2
 from tests.conftest import CPU, discriminators
 from tests.gans.compute.test_graphs import Strict, assert_same
 

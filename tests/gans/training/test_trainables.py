@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, RMSprop
 
-from gans.training.trainables import Trainable
+from gans.training.updates import Trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS, LR = 5, 0.01

@@ -40,7 +40,7 @@ needs_ray = pytest.mark.skipif(
 )
 
 
-def small(workers: int = 3, **tables) -> Experiment:
+def small(workers: int = 2, **tables) -> Experiment:
     table = {"rule": "mdgan", "workers": workers, "batches": 2, "swap_epochs": 0.4}
     networks = {"name": "dcgan", "latent": 8, "width": 8}
     return experiment({"networks": networks, "batch": 4, "precision": "float32", "update": table}, tables)
@@ -73,7 +73,7 @@ def difference(one: MDGAN, other: MDGAN) -> float:
 def local_cluster():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    with cluster.connected(3):
+    with cluster.connected(2):
         yield
     torch.set_num_threads(threads)
 
@@ -82,16 +82,15 @@ def local_cluster():
 def test_training_over_processes_is_training_in_process(local_cluster, blobs) -> None:
     """One team through its life, since every team costs seconds to start.
 
-    20 iterations as in process, with 10 swaps; a checkpoint that either kind of team can go on from; a worker
-    killed with kill -9; the last one killed.
+    20 iterations as in process, with swaps; a checkpoint that either kind of team can go on from; a
+    worker killed with kill -9; the last one killed.
     """
-    images = blobs(n=60).train
+    images, made = blobs(n=60).train, small(**MOVING)
     lost: dict[int, str] = {}
-    local = MDGAN(small(**MOVING), SHAPE, Context(images))
-    worker_factory = partial(cluster.RayTeam, lost=lost.__setitem__)
-    remote = MDGAN(small(**MOVING), SHAPE, Context(images, worker_factory=worker_factory))
+    local = MDGAN(made, SHAPE, Context(images))
+    remote = MDGAN(made, SHAPE, Context(images, worker_factory=partial(cluster.RayTeam, lost=lost.__setitem__)))
     pids = remote.team.pids
-    assert len({os.getpid(), *pids.values()}) == 4
+    assert len({os.getpid(), *pids.values()}) == 3
     assert discriminators(remote) == []  # no discriminator in the server
     assert remote.discriminator_size() == local.discriminator_size()
 
@@ -104,7 +103,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
 
     state = copy.deepcopy(remote.state())
     assert state.keys() == local.state().keys()
-    other = MDGAN(small(**MOVING), SHAPE, Context(images))
+    other = MDGAN(made, SHAPE, Context(images))
     other.load(copy.deepcopy(state))
     found, _ = run(remote, 5, at)
     assert torch.allclose(run(other, 5, at)[0], found, rtol=1e-5, atol=1e-6)
@@ -112,22 +111,21 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     assert torch.equal(run(remote, 5, at)[0], found)
     assert difference(remote, other) < 1e-6
 
-    at += 5 * 12
+    at += 5 * 8
     os.kill(pids[1], signal.SIGKILL)
     _, after = run(remote, 8, at)
-    assert remote.team.alive == [0, 2]
+    assert remote.team.alive == [0]
     assert lost.keys() == {1}
     assert f"process {pids[1]}" in lost[1]
-    assert remote.metrics()["workers/alive"] == 2
-    assert after == at + 8 * 8  # the iteration in which it died counts what the others saw
-    assert remote.discriminator_size() == 2 * local.discriminator_size() / 3
-    assert set(remote.state()["team"]["discriminators"]) == {0, 2}
+    assert remote.metrics()["workers/alive"] == 1
+    assert after == at + 8 * 4  # the iteration in which it died counts what the other saw
+    assert remote.discriminator_size() == local.discriminator_size() / 2
+    assert set(remote.state()["team"]["discriminators"]) == {0}
 
-    for n in (0, 2):
-        os.kill(pids[n], signal.SIGKILL)
-    with pytest.raises(WorkersLost, match="all 3 workers are lost by iteration 33"):
+    os.kill(pids[0], signal.SIGKILL)
+    with pytest.raises(WorkersLost, match="all 2 workers are lost by iteration 33"):
         run(remote, 2, after)
-    assert lost.keys() == {0, 1, 2}
+    assert lost.keys() == {0, 1}
 
 
 @needs_ray
@@ -150,34 +148,22 @@ def test_labels_cross_the_border_with_their_images(name: str, local_cluster, blo
 
 @needs_ray
 @pytest.mark.slow
-def test_a_discriminator_whose_worker_dies_in_a_swap_is_the_only_one_lost(local_cluster, blobs) -> None:
-    """0 -> 1 -> 2 -> 0 with worker 0 gone: the one on its way to 0 goes on to where 0's would have gone."""
-    remote = MDGAN(
-        small(update={"swap_epochs": float("inf")}),
-        SHAPE,
-        Context(blobs(n=60).train, worker_factory=cluster.RayTeam),
-    )
+def test_nobody_swaps_while_a_worker_dies(local_cluster, blobs) -> None:
+    made = small(update={"swap_epochs": float("inf")})
+    remote = MDGAN(made, SHAPE, Context(blobs(n=60).train, worker_factory=cluster.RayTeam))
     run(remote, 2)
     before = remote.team.states()
     os.kill(remote.team.pids[0], signal.SIGKILL)
     time.sleep(1)
-    remote.team.swap({1: 0, 2: 1, 0: 2})
+    remote.team.swap({1: 0, 0: 1})
     after = remote.team.states()
-    assert set(after) == {1, 2}
-    for n, source in {1: 2, 2: 1}.items():
-        expected = before[source]["network"]
-        assert all(torch.equal(after[n]["network"][key], expected[key]) for key in expected)
-    assert remote.team.traffic.moves == 2
-
-
-def test_where_a_discriminator_is_lost_the_next_one_on_the_ring_goes_on() -> None:
-    assert list(cluster.ring({1: 0, 2: 1, 0: 2}, 1)) == [0, 2]
-    assert list(cluster.ring({1: 0, 2: 1, 0: 2}, 2)) == [1, 0]
-    assert list(cluster.ring({0: 1, 1: 0}, 1)) == [0]
+    assert set(after) == {1}
+    assert all(torch.equal(value, before[1]["network"][key]) for key, value in after[1]["network"].items())
+    assert remote.team.traffic.moves == 0
 
 
 @needs_ray
-def test_a_giver_that_dies_after_it_gave_is_passed_over(monkeypatch) -> None:
+def test_where_a_giver_dies_after_it_gave_the_own_discriminator_stays(monkeypatch) -> None:
     errors = cluster.ray_module().exceptions
 
     def get(reference):
@@ -188,8 +174,8 @@ def test_a_giver_that_dies_after_it_gave_is_passed_over(monkeypatch) -> None:
     monkeypatch.setattr(cluster, "ray_module", lambda: SimpleNamespace(get=get, exceptions=errors))
     worker, taken = cluster.RemoteWorker.__new__(cluster.RemoteWorker), []
     monkeypatch.setattr(worker, "put", taken.append, raising=False)
-    assert worker.take([["D0"], ["D2"]])
-    assert not worker.take([["D0"]])  # it keeps its own
+    assert worker.take(["D2"])
+    assert not worker.take(["D0"])
     assert taken == ["D2"]
 
 
@@ -198,10 +184,8 @@ def test_what_a_worker_books() -> None:
     assert cluster.needs(5, CPU, {"CPU": 2.0}) == {"CPU": 1.0}
     assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 8.0}) == {"CPU": 1.0, "GPU": 1.0}
     assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 1.0}) == {"CPU": 1.0, "GPU": 0.2}
-    assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 2.0}) == {
-        "CPU": 1.0,
-        "GPU": 0.3333,
-    }  # 3 on one, 2 on the other
+    # 3 on one, 2 on the other
+    assert cluster.needs(5, cuda, {"CPU": 8.0, "GPU": 2.0}) == {"CPU": 1.0, "GPU": 0.3333}
     assert cluster.needs(5, cuda, {"CPU": 8.0}) == {"CPU": 1.0, "GPU": 1.0}  # more than there are: refused
 
 
