@@ -1,4 +1,4 @@
-"""Which part of a matrix a command takes, and where it runs.
+"""Options: the part of a matrix, and where it runs.
 
 Nothing heavy is imported here, so that errors come at once.
 """
@@ -30,17 +30,17 @@ GIBIBYTES = 4.0
 # digits; on larger ones 4 are as fast as more, to a tenth
 SMALL, MANY, FEW = 16, 8, 4
 BY_DEFAULT = (
-    f"if not given one per CPU core, on a GPU {MANY} of small images and {FEW} of larger, as memory allows"
+    f"default: one per CPU core; on a GPU {MANY} with small images and {FEW} with larger, as memory allows"
 )
 LOCAL = ("file", "local")  # schemes of URLs that name a folder of this machine
 
-MatrixName = Annotated[str, option("a file in benchmarks/matrices without .toml, or a path to one")]
+MatrixName = Annotated[str, option("name of a matrix in benchmarks/matrices, or path of a TOML file")]
 Preset = Annotated[
-    Literal["tuned"] | None, option("tuned: MODEL-tuned beside every model that `gans sweep` has tuned")
+    Literal["tuned"] | None, option("tuned: also MODEL-tuned for every model that `gans sweep` has tuned")
 ]
-Datasets = Annotated[Sequence[str] | None, option("these data sets in place of the matrix's; folder:PATH too")]
+Datasets = Annotated[Sequence[str] | None, option("data sets in place of the matrix's; folder:PATH for your own")]
 Budget = Annotated[float, option("share of the matrix's images to train on", least=1e-6, most=1_000)]
-Of = Annotated[Precision | None, option("of all cells; auto: by device; if not given, the matrix's")]
+Of = Annotated[Precision | None, option("precision of all cells; auto: by device; default: the matrix's")]
 
 
 @flat
@@ -51,7 +51,7 @@ class Selection:
     models: Annotated[Sequence[str] | None, option("only these models of the matrix")] = None
     datasets: Datasets = None
     seeds: Annotated[
-        Sequence[int] | None, option("these training seeds in place of the matrix's", least=0, most=2**31 - 1)
+        Sequence[int] | None, option("training seeds in place of the matrix's", least=0, most=2**31 - 1)
     ] = None
     budget: Budget = 1.0
     precision: Of = None
@@ -65,16 +65,18 @@ class Place:
     device: Annotated[Device, ONCE] = "auto"
     jobs: Annotated[
         int | None,
-        option(f"cells or trials at a time, on each GPU or machine; {BY_DEFAULT}", least=1, most=1_024),
+        option(f"concurrent cells or trials, on each GPU or machine; {BY_DEFAULT}", least=1, most=1_024),
         ONCE,
     ] = None
     runs: Annotated[
-        Path, option("folder for checkpoints and pictures; with engine ray a URL too, as s3://..."), ONCE
+        Path,
+        option("folder of runs; with engine ray also a URL, such as s3://..."),
+        ONCE,
     ] = Path("runs")
     outputs: Outputs = field(default_factory=places.outputs)
     engine: Annotated[
         Literal["local", "ray"],
-        option("what runs cells; ray: the cluster at RAY_ADDRESS, else this machine"),
+        option("where cells run; ray: on the cluster at RAY_ADDRESS, or else one on this machine"),
         ONCE,
     ] = "local"
     # of `ray`, once it is joined (`benchmarks.executors.ray`)
@@ -155,7 +157,7 @@ class Machine(Place):
     compile: Compile = False
     workers: Annotated[
         Where | None,
-        option("where MD-GAN's workers run: in one process, or as ray's; if not given, as the matrix says"),
+        option("MD-GAN's workers: in one process (local) or as Ray actors; default: the matrix's"),
     ] = None
 
 
@@ -175,11 +177,9 @@ class Bench:
 class Rescore:
     matrix: MatrixName = MATRIX
     _: KW_ONLY
-    extractors: Annotated[
-        Sequence[str] | None, option("feature extractors to score by; if not given, the matrix's")
-    ] = None
+    extractors: Annotated[Sequence[str] | None, option("feature extractors; default: the matrix's")] = None
     count: Annotated[
-        int | None, option("generated images behind a score; if not given, the matrix's", least=100, most=10**6)
+        int | None, option("generated images per score; default: the matrix's", least=100, most=10**6)
     ] = None
     selection: Selection = field(default_factory=Selection)
     preset: Preset = None
@@ -195,7 +195,7 @@ class Report:
     budget: Budget = 1.0
     precision: Of = None
     outputs: Outputs = field(default_factory=places.outputs)
-    runs: Annotated[Path, option("folder of runs, for what the store has missed")] = Path("runs")
+    runs: Annotated[Path, option("folder of runs that the store may lack")] = Path("runs")
 
     @property
     def selection(self) -> Selection:
@@ -207,5 +207,5 @@ class Report:
 class Sensitivity:
     data: Annotated[str, option("a data set with labels", check=checks.dataset)]
     _: KW_ONLY
-    count: Annotated[int, option("images at most", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
+    count: Annotated[int, option("maximal number of images", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
     device: Device = "auto"

@@ -17,11 +17,11 @@ ROOT = REPORTS / "compare"
 @flat
 @dataclass(frozen=True)
 class Compare:
-    one: Annotated[str, option("an experiment of the tracking store: a matrix as it was run")]
-    other: Annotated[str, option("the one that is compared with it")]
+    one: Annotated[str, option("an experiment in the tracking store: the name of a tracked matrix")]
+    other: Annotated[str, option("the experiment to compare with it")]
     _: KW_ONLY
     output: Annotated[Path, option("folder of the page", metavar="DIR")] = ROOT
-    runs: Annotated[Path, option("folder of runs, for what the store has missed", metavar="DIR")] = Path("runs")
+    runs: Annotated[Path, option("folder of runs that the store may lack", metavar="DIR")] = Path("runs")
 
 
 def compare(options: Compare) -> int:

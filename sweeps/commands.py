@@ -55,7 +55,7 @@ def search(request: Request, machine: Machine) -> int:
 @dataclass(frozen=True, kw_only=True)
 class Pages:
     output: Annotated[Path, option("folder of the pages", metavar="DIR")] = ROOT
-    runs: Annotated[Path, option("folder of runs, for what the store has missed", metavar="DIR")] = Path("runs")
+    runs: Annotated[Path, option("folder of runs that the store may lack", metavar="DIR")] = Path("runs")
 
 
 def sweep_report(options: Pages = Pages()) -> int:

@@ -34,30 +34,30 @@ class Request:
     trials: Annotated[int, option("trials in total, finished or pruned", least=1, most=100_000)] = 30
     storage: Annotated[
         str,
-        option("a database: sqlite:///FILE or postgresql://...; GANS_STORAGE too", env_var="GANS_STORAGE"),
+        option("sqlite:///FILE or postgresql://...; also set by GANS_STORAGE", env_var="GANS_STORAGE"),
         ONCE,
     ] = "sqlite:///sweeps.db"
     study: Annotated[
         str | None,
         option(
-            "name of the study; by default made of model, data set, budget and objectives",
+            "name of the study; default: from model, data set, budget and objectives",
             check=study_name,
         ),
     ] = None
-    seed: Annotated[int, option("of the sampler", least=0, most=2**31 - 1)] = 0
-    pruner: Annotated[Literal["halving", "median", "none"], option("what ends trials early")] = "halving"
+    seed: Annotated[int, option("random seed of the sampler", least=0, most=2**31 - 1)] = 0
+    pruner: Annotated[Literal["halving", "median", "none"], option("stops bad trials early")] = "halving"
     objectives: Annotated[tuple[Literal["score", "seconds"], ...], option("score, or score seconds")] = ("score",)
-    space: Annotated[Path | None, option("a TOML file in place of the model's own search space")] = None
-    budget: Annotated[float, option("share of the images that a trial trains on", least=1e-6, most=1_000)] = 1.0
+    space: Annotated[Path | None, option("TOML file of a search space, in place of the model's")] = None
+    budget: Annotated[float, option("share of the images to train a trial on", least=1e-6, most=1_000)] = 1.0
     precision: Annotated[
         Precision | None,
-        option("of all trainings; if not given, the matrix's, which may depend on the device"),
+        option("precision of all trainings; default: the matrix's, which may depend on the device"),
     ] = None
-    finalists: Annotated[int, option("best trials that are retrained", least=1, most=100)] = 3
+    finalists: Annotated[int, option("number of best trials to retrain", least=1, most=100)] = 3
     fresh: Annotated[
-        int, option("training seeds, used by no trial, of each of them and the default", least=1, most=1_000)
+        int, option("new training seeds for each of these trials and for the default", least=1, most=1_000)
     ] = 5
-    join: Annotated[bool, option("help with the trials, leave the rest to another process"), ONCE] = False
+    join: Annotated[bool, option("only run trials; another process retrains and reports"), ONCE] = False
 
     def validate(self) -> None:
         """Refuse objectives without the score, or in another order; allow what the file of the space names."""

@@ -85,7 +85,7 @@ def concluded(text: str, experiment: str) -> str:
 @flat
 @dataclass(frozen=True)
 class Publish:
-    source: Annotated[Path, option("a page's folder, a page or a preset among your outputs")]
+    source: Annotated[Path, option("a page, its folder, or a preset in your outputs")]
 
 
 def publish(options: Publish) -> int:

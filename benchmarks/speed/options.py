@@ -15,19 +15,17 @@ LEAST = 100  # images to score
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    parts: Annotated[Sequence[Literal["steps", "start-up", "scoring"]] | None, option("only these")] = None
-    models: Annotated[Sequence[str] | None, option("only these")] = None
-    rounds: Annotated[
-        int | None, option("turns of each contender; if not given 5, on a GPU 3", least=1, most=10_000)
-    ] = None
+    parts: Annotated[Sequence[Literal["steps", "start-up", "scoring"]] | None, option("only these parts")] = None
+    models: Annotated[Sequence[str] | None, option("only these models")] = None
+    rounds: Annotated[int | None, option("repetitions; default: 5, on a GPU 3", least=1, most=10_000)] = None
     count: Annotated[int, option("images to score", least=LEAST, most=10**6)] = 2_000
     device: Device = "auto"
     precision: Annotated[
         Literal["float32", "tf32", "bf16"] | None,
-        option("of start-up, on a GPU of steps too; if not given, the default; float32 leaves bf16 out"),
+        option("precision of start-up, on a GPU also of steps; float32 omits bf16; default: by device"),
     ] = None
     graph: Graph = None
-    quick: Annotated[bool, option("dcgan's steps and start-up only, in under a minute")] = False
+    quick: Annotated[bool, option("only dcgan's steps and start-up, in less than a minute")] = False
     outputs: Outputs = field(default_factory=places.outputs)
 
 
@@ -35,5 +33,5 @@ class Speed:
 @dataclass(frozen=True, kw_only=True)
 class Goals:
     device: Annotated[str, option("auto, cuda or cuda:1")] = "auto"
-    rounds: Annotated[int, option("turns of each contender", least=1, most=10_000)] = 5
+    rounds: Annotated[int, option("repetitions", least=1, most=10_000)] = 5
     outputs: Outputs = field(default_factory=places.outputs)

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic(Drawing):
-    a: Annotated[str, option("a class's name, or latents: 0:3,0:17,0:40", metavar="CLASS")]
-    b: Annotated[str, option("likewise", metavar="CLASS")]
-    c: Annotated[str, option("likewise", metavar="CLASS")]
-    examples: Annotated[int, option("latents to average for a class", least=1, most=1_000)] = 3
+    a: Annotated[str, option("first term: name of a class, or latents (0:3,0:17,0:40)", metavar="CLASS")]
+    b: Annotated[str, option("subtracted term", metavar="CLASS")]
+    c: Annotated[str, option("added term", metavar="CLASS")]
+    examples: Annotated[int, option("latents in the mean of a class", least=1, most=1_000)] = 3
     among: Annotated[
-        int, option("samples to choose them from: those that the classifier is surest of", least=1, most=MOST)
+        int, option("samples from which the classifier chooses the most certain ones", least=1, most=MOST)
     ] = 2000
     noise: Annotated[
         float,
         option(
-            "of the eight images around the result: each number of their latents is within ± this",
+            "maximal difference of each latent coordinate in the eight images around the result",
             least=0,
             most=100,
         ),

@@ -11,7 +11,7 @@ from gans.commands.options import flat, option
 @flat
 @dataclass(frozen=True)
 class Config:
-    recipe: Annotated[str, option("gan, dcgan, ..., or package.module:Name; if not given, the recipes")] = ""
+    recipe: Annotated[str, option("gan, dcgan, ..., or package.module:Name; default: list the recipes")] = ""
 
 
 def config(options: Config = Config()) -> int:

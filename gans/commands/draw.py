@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from gans.models.inputs import GeneratorInput, Prior
 
-LATENT = "latents as SEED:INDEX: image INDEX, from 0, row by row, of `gans sample --seed SEED`"
+LATENT = "latents as SEED:INDEX; INDEX counts the images of `gans sample --seed SEED` row by row, from 0"
 MOST = 10**6  # images of a call
 AMONG = 2000  # samples that a walk's directions are found from
 PER_SECOND = 12  # frames of a film
 SIDE = 64  # pixels: about how large an image of a strip is shown, at least
-Line = Annotated[Literal["slerp", "lerp"], option("great circles or straight lines")]
+Line = Annotated[Literal["slerp", "lerp"], option("great circles (slerp) or straight lines (lerp)")]
 Class = Annotated[
     str | None,
     option(
-        "of this class, by its name or its number from 0; conditional generators only",
+        "class by name or by number from 0; conditional generators only",
         name="--class",
         metavar="CLASS",
     ),
@@ -40,19 +40,19 @@ class Drawing:
     """The options of every command that draws."""
 
     generator: Annotated[
-        str, option("a generator.safetensors, a run's folder, an MLflow run id (or how it begins), or zoo:NAME")
+        str, option("a generator.safetensors, a run's folder, an MLflow run id or its start, or zoo:NAME")
     ]
     _: KW_ONLY
-    seed: Annotated[int, option("of all that is random", least=0, most=10**18 - 1)] = 0
+    seed: Annotated[int, option("random seed", least=0, most=10**18 - 1)] = 0
     device: Device = "auto"
     output: Annotated[
         tuple[Path, ...],
         option(
-            "one or more files: .png; of interpolations .gif and .mp4, too, which go round for ever; if not "
-            "given, new ones in outputs/samples"
+            "one or more files: .png; for interpolations also .gif and .mp4, which loop; default: new files in "
+            "outputs/samples"
         ),
     ] = ()
-    force: Annotated[bool, option("write over an output that is there")] = False
+    force: Annotated[bool, option("overwrite existing output files")] = False
 
     kinds: ClassVar[tuple[str, ...]] = (".png",)  # of files that it writes
 
@@ -147,10 +147,10 @@ class Artist:
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Sample(Drawing):
-    count: Annotated[int, option("images", least=1, most=MOST)] = 64
+    count: Annotated[int, option("number of images", least=1, most=MOST)] = 64
     truncation: Annotated[
         float | None,
-        option("draw latents within ±T: fewer odd images, less variety", metavar="T", least=0.1, most=100),
+        option("truncate latents to ±T: fewer odd images, less variety", metavar="T", least=0.1, most=100),
     ] = None
     class_: Class = None
 
@@ -173,12 +173,12 @@ def sample(options: Sample) -> int:
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Walk(Drawing):
-    through: Annotated[tuple[str, str, str] | None, option(f"three corners, {LATENT}", metavar="LATENT")] = None
-    around: Annotated[str, option("else: along the two directions that change images most", metavar="LATENT")] = (
+    through: Annotated[tuple[str, str, str] | None, option(f"three corners: {LATENT}", metavar="LATENT")] = None
+    around: Annotated[str, option("or its centre; axes are the directions of most change", metavar="LATENT")] = (
         "0:0"
     )
-    reach: Annotated[float, option("standard deviations along these", least=-100, most=100)] = 2.5
-    size: Annotated[int, option("images a side", least=2, most=1_000)] = 9
+    reach: Annotated[float, option("extent along these axes, in standard deviations", least=-100, most=100)] = 2.5
+    size: Annotated[int, option("images per side of the grid", least=2, most=1_000)] = 9
     line: Line = "slerp"
     class_: Class = None
 
@@ -205,15 +205,15 @@ def walk(options: Walk) -> int:
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Interpolate(Drawing):
-    through: Annotated[tuple[str, ...] | None, option(f"one row through these {LATENT}", metavar="LATENT")] = None
-    rows: Annotated[int, option("rows between random latents", least=1, most=1_000)] = 4
+    through: Annotated[tuple[str, ...] | None, option(f"one row through {LATENT}", metavar="LATENT")] = None
+    rows: Annotated[int, option("number of rows, each with its own random latents", least=1, most=1_000)] = 4
     stops: Annotated[int, option("random latents per row", least=2, most=1_000)] = 3
     steps: Annotated[int, option("images from one latent to the next", least=1, most=10_000)] = 12
     classes: Annotated[
         tuple[str, ...] | None,
         option(
-            "the latents' classes in turn, by name or number from 0: from one to the next, or one all the way; "
-            "conditional generators only",
+            "one class for all images, or the class at each latent in turn, by name or number from 0; conditional "
+            "generators only",
             metavar="CLASS",
         ),
     ] = None

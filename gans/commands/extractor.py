@@ -21,19 +21,19 @@ class Extractor:
         str, option("a data set with labels: digits, mnist, cifar10-jpeg, folder:PATH, ...", check=dataset)
     ]
     _: KW_ONLY
-    name: Annotated[str, option("the extractor's name; the data set's if not given")] = ""
+    name: Annotated[str, option("name of the extractor; default: the data set's")] = ""
     resolution: Annotated[
-        int | None, option("side of the images in pixels; the data set's own if not given", least=16, most=4096)
+        int | None, option("side of the images in pixels; default: the data set's", least=16, most=4096)
     ] = None
     output: Annotated[
         Path | None,
         option(
-            "directory for weights and card; if not given GANS_EXTRACTORS, else outputs/extractors, where they "
-            "are found; another has to be named by GANS_EXTRACTORS later on"
+            "directory for weights and card; default: GANS_EXTRACTORS, or else outputs/extractors; set "
+            "GANS_EXTRACTORS to any other directory in later commands"
         ),
         ONCE,
     ] = None
-    force: Annotated[bool, option("write over weights and card that are there"), ONCE] = False
+    force: Annotated[bool, option("overwrite existing weights and card"), ONCE] = False
 
 
 def extractor(options: Extractor) -> int:

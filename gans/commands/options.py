@@ -79,11 +79,11 @@ def number(kind: Any, tokens: Any) -> Any:
 
 Device = Annotated[str, option("auto, cpu, cuda or cuda:1", check=checks.device)]
 Graph = Annotated[
-    bool | None, option("record training steps as CUDA graphs; if not given, on CUDA", negative="--no-graph")
+    bool | None, option("record training steps as CUDA graphs; default: on CUDA", negative="--no-graph")
 ]
-Compile = Annotated[bool, option("compile both networks within the recorded step (CUDA; not measured)")]
+Compile = Annotated[bool, option("compile both networks within the recorded step (CUDA only)")]
 Outputs = Annotated[
-    Path, option(f"folder of what is made here: reports, presets, samples, speed; {VARIABLE} names it too"), ONCE
+    Path, option(f"folder of results: reports, presets, samples, speed; also set by {VARIABLE}"), ONCE
 ]
 
 

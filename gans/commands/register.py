@@ -35,12 +35,12 @@ def model_name(name: str) -> None:
 @flat
 @dataclass(frozen=True)
 class Register:
-    run_id: Annotated[str, option("a finished cell's MLflow run id, or how it begins", check=run_id)]
+    run_id: Annotated[str, option("MLflow run id of a finished cell, or its first characters", check=run_id)]
     _: KW_ONLY
     name: Annotated[
         str,
         option(
-            "of the registered model; if not given, the model's and the data set's, dcgan-digits for one",
+            "name of the registered model; default: model and data set, such as dcgan-digits",
             check=model_name,
         ),
     ] = ""

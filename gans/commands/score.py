@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gans.fidelity.scorer import Scorer
 
 IMAGES = (
-    "a folder, .zip or .tar of images; an .npz of uint8; a generator: its .safetensors, folder, run id or zoo:NAME"
+    "a folder, .zip or .tar of images, an .npz of uint8, or a generator: .safetensors, folder, run id or zoo:NAME"
 )
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
@@ -40,19 +40,17 @@ class Score:
     reference: Annotated[
         str,
         option(
-            "digits, mnist, ..., folder:PATH; of a generator, what it was trained on",
+            "digits, mnist, ..., folder:PATH; default for a generator: its training data",
             metavar="DATASET",
             check=dataset,
         ),
     ] = ""
-    extractor: Annotated[str, option("auto: the data set's own, else inception, else cifar10-resized")] = "auto"
-    metric: Annotated[
-        tuple[str, ...], option("metrics that are not registered, package.module:Name", metavar="NAME")
-    ] = ()
+    extractor: Annotated[str, option("auto: the data set's own, or inception, or cifar10-resized")] = "auto"
+    metric: Annotated[tuple[str, ...], option("further metrics, as package.module:Name", metavar="NAME")] = ()
     count: Annotated[
-        int | None, option(f"images to draw from a generator; {COUNT:,} if not given", least=1, most=10**6)
+        int | None, option(f"images to draw from a generator; default: {COUNT:,}", least=1, most=10**6)
     ] = None
-    list: Annotated[bool, option("list the extractors and where they come from")] = False
+    list: Annotated[bool, option("list the extractors with their data, hashes and commands")] = False
     json: Annotated[bool, option("print JSON in place of a table")] = False
     device: Device = "auto"
 

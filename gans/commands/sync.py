@@ -13,7 +13,7 @@ from gans.errors import InputError
 @flat
 @dataclass(frozen=True)
 class Sync:
-    folder: Annotated[Path, option("folder of runs, of one matrix or of one run")] = Path("runs")
+    folder: Annotated[Path, option("folder of runs, of one matrix, or of one run")] = Path("runs")
 
 
 def sync(options: Sync = Sync()) -> int:

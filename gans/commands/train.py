@@ -37,15 +37,15 @@ class Train:
         int, option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)
     ] = 0
     kimg: Annotated[
-        float | None, option("budget in thousands of images; if not given, the recipe's", least=0.001, most=10**7)
+        float | None, option("budget in thousands of images; default: the recipe's", least=0.001, most=10**7)
     ] = None
     device: Device = "auto"
-    precision: Annotated[Precision | None, option("auto: by device; if not given, the recipe's")] = None
+    precision: Annotated[Precision | None, option("auto: by device; default: the recipe's")] = None
     graph: Graph = None
     compile: Compile = False
-    set: Annotated[tuple[str, ...], option("any key of `gans config MODEL`", metavar="KEY=VALUE")] = ()
-    workers: Annotated[Where, option("where MD-GAN's workers run")] = "local"
-    runs: Annotated[Path, option("folder for checkpoints and pictures")] = Path("runs")
+    set: Annotated[tuple[str, ...], option("settings that `gans config MODEL` lists", metavar="KEY=VALUE")] = ()
+    workers: Annotated[Where, option("MD-GAN's workers: in one process (local) or as Ray actors")] = "local"
+    runs: Annotated[Path, option("folder of runs, with checkpoints and pictures")] = Path("runs")
 
     def experiment(self) -> Experiment:
         """The recipe, with what the command line lays over it."""

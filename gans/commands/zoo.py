@@ -18,21 +18,19 @@ if TYPE_CHECKING:
 @flat
 @dataclass(frozen=True)
 class Zoo:
-    name: Annotated[str, option("of a generator to draw from; if not given, all are listed")] = ""
+    name: Annotated[str, option("generator to draw from; default: list all")] = ""
     _: KW_ONLY
     index: Annotated[
-        str, option("a folder or URL with a zoo.toml, in place of the shipped one and GANS_ZOO's", metavar="PLACE")
+        str, option("folder or URL with a zoo.toml, in place of the shipped zoo and GANS_ZOO", metavar="PLACE")
     ] = ""
     count: Annotated[int, option("images to draw", least=1, most=MOST)] = 64
-    seed: Annotated[int, option("of all that is random", least=0, most=10**18 - 1)] = 0
+    seed: Annotated[int, option("random seed", least=0, most=10**18 - 1)] = 0
     json: Annotated[bool, option("list as JSON")] = False
-    add: Annotated[
-        tuple[str, ...], option("put the generators of these MLflow runs into a zoo", metavar="RUN")
-    ] = ()
-    to: Annotated[Path | None, option("the zoo's folder, for --add")] = None
-    force: Annotated[bool, option("replace generators of the same names, for --add")] = False
-    licence: Annotated[str, option("of the weights, for --add")] = ""
-    data_licence: Annotated[str, option("of the data, for --add; known for digits, mnist and fashion-mnist")] = ""
+    add: Annotated[tuple[str, ...], option("MLflow runs whose generators to put into a zoo", metavar="RUN")] = ()
+    to: Annotated[Path | None, option("for --add: folder of the zoo")] = None
+    force: Annotated[bool, option("for --add: replace generators of the same names")] = False
+    licence: Annotated[str, option("for --add: licence of the weights")] = ""
+    data_licence: Annotated[str, option("for --add: licence of the data, unless the suite has it")] = ""
 
 
 def zoo(options: Zoo = Zoo()) -> int:

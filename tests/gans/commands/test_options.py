@@ -272,7 +272,8 @@ def test_make_help_lists_every_target_with_its_variables_and_their_defaults():
     ]
     assert [line.split()[0] for line in lines] == expected
     assert (
-        "    MATRIX      a file in benchmarks/matrices without .toml, or a path to one (default: digits)" in lines
+        "    MATRIX      name of a matrix in benchmarks/matrices, or path of a TOML file (default: digits)"
+        in lines
     )
     # before there is an environment, its targets alone
     bare = subprocess.run(["make", "-s", "help", "VENV=/nowhere"], cwd=ROOT, capture_output=True, text=True)
