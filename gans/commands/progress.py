@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -41,11 +40,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def remaining(seconds: float, seen: int, left: int) -> str:
-    """The time that so many images take at the pace so far; empty as long as none was seen."""
-    return f"{duration(seconds / seen * max(0, left))} left" if seen > 0 else ""
-
-
 @dataclass
 class Running:
     """A cell that is under way."""
@@ -55,17 +49,13 @@ class Running:
     since: float
     phase: str = "starting"
     printed: float = 0.0  # when there was a line on it
-    images: int = 0  # seen so far, those of earlier sessions included
-    first: tuple[float, int] | None = None  # when the first metrics of this session came, after so many images
+    images: int | None = None  # seen so far, those of earlier sessions included; None: none is reported yet
     values: dict[str, float] = field(default_factory=dict)  # the latest of each metric
 
-    def text(self, now: float) -> str:
-        """How far it is, with its losses and score, and how long it still trains."""
-        if self.phase != schema.TRAINING_PHASE or not self.total:
-            return joined(self.phase, summary(self.values))
-        since, before = self.first or (now, self.images)
-        left = remaining(now - since, self.images - before, self.total - self.images)
-        return joined(f"{self.images / self.total:4.0%}", summary(self.values), left)
+    def text(self) -> str:
+        """How far it is, with its losses and score."""
+        trains = self.total and self.phase == schema.TRAINING_PHASE
+        return joined(f"{(self.images or 0) / self.total:4.0%}" if trains else self.phase, summary(self.values))
 
 
 class Display:
@@ -90,20 +80,16 @@ class Display:
             TextColumn(field, markup=False, table_column=Column(no_wrap=True))
             for field in ("{task.description}", "{task.fields[text]}")
         )
-        bar = BarColumn(bar_width=24 if self.console.width > 100 else 8)
-        columns = name, bar, TimeElapsedColumn(), text
+        columns = name, BarColumn(24 if self.console.width > 100 else 8), TimeElapsedColumn(), text
         quiet = not self.console.is_terminal
         self.progress = Progress(*columns, console=self.console, disable=quiet, get_time=clock)
-        # of a single cell its own bar shows everything
-        self.all = self.progress.add_task("all", total=self.total, text=self.text(), visible=self.total > 1)
+        self.all = self.progress.add_task("all", total=self.total, text=self.text())
 
     def __enter__(self) -> Self:
         self.progress.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.progress.stop()
 
     def start(self, name: str, images: int) -> None:
@@ -115,25 +101,23 @@ class Display:
 
     def update(self, name: str, images: int, values: Mapping[str, float]) -> None:
         """A phase of it begins, or it has metrics after so many images."""
-        running, now = self.running[name], self.clock()
+        running = self.running[name]
         if phase := next((one for one in values if one.startswith(schema.PHASE)), ""):
             running.phase = phase.removeprefix(schema.PHASE)
         else:
-            self.count(running, min(images, running.total), now)
+            self.count(running, min(images, running.total))
             running.values.update(values)
-        text = running.text(now)
+        text = running.text()
         self.progress.update(running.bar, completed=running.images, text=text)
         self.progress.update(self.all, completed=self.done, text=self.text())
-        if now - running.printed > LINE_SECONDS:
-            self.line(name, f"running   {name}  {text}")
+        if self.clock() - running.printed > LINE_SECONDS:
+            self.line(name, f"running   {name}  {text}  ({self.text()})")
 
-    def count(self, running: Running, images: int, now: float) -> None:
-        """Count what a cell has seen; an earlier session says nothing of the pace."""
-        more = max(0, images - running.images)
-        self.seen += more if running.first else 0
-        self.unseen -= more
-        running.images += more
-        running.first = running.first or (now, images)
+    def count(self, running: Running, images: int) -> None:
+        """Count what a cell has seen; the images of an earlier session do not belong to the pace of this one."""
+        before, running.images = running.images, images
+        self.seen += 0 if before is None else images - before
+        self.unseen -= images - (before or 0)
 
     def wait(self, name: str, why: str) -> None:
         """It is waited for, since another process does it."""
@@ -146,7 +130,7 @@ class Display:
     def end(self, name: str, status: str, reason: str, counts: bool = True) -> None:
         """It has ended; what does not count is no cell: a noise floor, say."""
         ended = self.running.pop(name)
-        self.unseen -= ended.total - ended.images
+        self.unseen -= ended.total - (ended.images or 0)
         self.done += counts
         self.progress.remove_task(ended.bar)
         self.progress.update(self.all, completed=self.done, text=self.text())
@@ -165,8 +149,11 @@ class Display:
 
     def text(self) -> str:
         """How far everything is, and the time left at the pace so far."""
-        left = remaining(self.clock() - self.since, self.seen, self.unseen) if self.done < self.total else ""
-        return f"{self.done}/{self.total} {self.unit}" + (f", about {left}" if left else "")
+        text = f"{self.done}/{self.total} {self.unit}"
+        if self.done == self.total or self.seen <= 0:
+            return text
+        left = (self.clock() - self.since) / self.seen * max(0, self.unseen)
+        return f"{text}, about {duration(left)} left"
 
 
 @contextmanager
