@@ -72,10 +72,7 @@ class NetworkConfig(Settings):
 
 def network_config(table: Mapping[str, Any]) -> type[NetworkConfig]:
     """The hyperparameters of the model that a table names."""
-    name = table.get("name", NetworkConfig.model_fields["name"].default)
-    if name not in MODELS:
-        raise unknown("network", name, MODELS)
-    return MODELS[name].config
+    return MODELS[table.get("name", NetworkConfig.model_fields["name"].default)].config
 
 
 class UpdateConfig(Settings):
@@ -142,9 +139,9 @@ UPDATES: dict[str, type[UpdateConfig]] = {
 def update_config(table: Mapping[str, Any]) -> type[UpdateConfig]:
     """The parameters of the update rule that a table names."""
     rule = table.get("rule", "two-player")
-    if rule not in RULES:
-        raise unknown("update rule", rule, RULES)
-    return UPDATES[rule] if rule in UPDATES else getattr(RULES[rule], "config", UpdateConfig)
+    if isinstance(rule, str) and rule in UPDATES:
+        return UPDATES[rule]
+    return getattr(RULES[rule], "config", UpdateConfig)
 
 
 def _part(key: str, kind: Callable[[Mapping[str, Any]], type[Settings]]) -> BeforeValidator:

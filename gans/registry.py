@@ -135,30 +135,30 @@ class Registry(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         """Whether the name is that of a part, which need not be importable."""
-        return isinstance(name, str) and (
-            name in self.entries or bool(PLUGIN.fullmatch(name)) or name in installed(self.group)
-        )
+        return self.find(name) is not None
+
+    def find(self, name: object) -> str | None:
+        """`package.module:Name` of a part, allowed or not; None if there is none of this name."""
+        if not isinstance(name, str):
+            return None
+        return self.entries.get(name) or (name if PLUGIN.fullmatch(name) else installed(self.group).get(name))
 
     def names(self) -> list[str]:
         """All parts by name: this repository's own, then those of installed packages."""
         return list(dict.fromkeys([*self.entries, *sorted(installed(self.group))]))
 
-    def target(self, name: str, where: str = "") -> str:
+    def target(self, name: str) -> str:
         """`package.module:Name` of a part; an InputError if there is none, or the user did not allow it."""
-        if name in self.entries:
-            return self.entries[name]
-        if isinstance(name, str) and PLUGIN.fullmatch(name):
-            module = name.partition(":")[0]
-            if not {name, module} & set(allowed()):
-                raise NotAllowed(
-                    f"{self.kind} '{name}' is code from outside that this command does not name; if you trust it, "
-                    f"add --plugin {module} (make: PLUGIN={module}; in the environment: {ALLOWED}={module})"
-                )
-            return name
-        others = installed(self.group)
-        if name in others:
-            return others[name]
-        raise unknown(self.kind, name, [*self.entries, *others], where)
+        found = self.find(name)
+        if found is None:
+            raise unknown(self.kind, name, self.names())
+        module = found.partition(":")[0]
+        if found == name and not {name, module} & set(allowed()):
+            raise NotAllowed(
+                f"{self.kind} '{name}' is code from outside that this command does not name; if you trust it, "
+                f"add --plugin {module} (make: PLUGIN={module}; in the environment: {ALLOWED}={module})"
+            )
+        return found
 
     def code(self, name: str) -> str | None:
         """SHA-256 of the file that holds the part; None for this repository's own, which the commit names."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import get_args
+from typing import cast, get_args
 
 from gans.errors import InputError, unknown
 from gans.files import expand
 from gans.recipes import RECIPES, known
-from gans.registry import DATASETS
+from gans.registry import DATASETS, FOLDER
 from gans.schema import Where
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-FOLDER = "folder:"
 
 
 def device(name: str) -> str:
@@ -31,10 +30,9 @@ def model(name: str) -> str:
 
 def workers(where: str, context: str = "") -> Where:
     """The name of a place where an update rule's workers can run; `context` says where the name stands."""
-    for place in get_args(Where):
-        if where == place:
-            return place
-    raise unknown("place for workers", where, get_args(Where), context)
+    if where not in get_args(Where):
+        raise unknown("place for workers", where, get_args(Where), context)
+    return cast("Where", where)
 
 
 def dataset(name: str) -> str:

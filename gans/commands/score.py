@@ -10,11 +10,12 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from gans.commands.checks import FOLDER, dataset
+from gans.commands.checks import dataset
 from gans.commands.draw import Artist
 from gans.commands.options import Device, flat, option
 from gans.errors import InputError
 from gans.files import expand
+from gans.registry import FOLDER
 
 if TYPE_CHECKING:
     import numpy as np

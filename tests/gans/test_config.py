@@ -41,7 +41,7 @@ from gans.runs.execute import Scored
             {"update": {"rule": "mdgan", "worker": 2}},
             "m.toml: unknown key 'worker' in table [update]; did you mean 'workers'?",
         ),
-        ({"networks": {"name": "dcgna"}}, "m.toml: unknown network 'dcgna'; did you mean 'dcgan'?"),
+        ({"networks": {"name": "dcgna"}}, "m.toml: unknown model 'dcgna'; did you mean 'dcgan'?"),
         ({"loss": {"name": "hing"}}, "m.toml: unknown loss 'hing'; did you mean 'hinge'?"),
     ],
 )
