@@ -19,7 +19,7 @@ from gans.pictures.grids import decorating
 from gans.runs.cell import Cell
 from gans.runs.events import state_of
 from gans.runs.execute import CellRun, Place, Scored, add_scores, phase
-from gans.runs.locks import Holder, locked
+from gans.runs.locks import locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
 
@@ -99,8 +99,6 @@ def measure(report: Report, folder: Path, floor: Floor, place: Place) -> None:
     rows = real.noise_floor(labelled=bool(floor.classes))
     tags = {
         schema.KIND: schema.FLOOR,
-        schema.HOLDER: Holder.of(folder).text(),
-        schema.STATUS: schema.RUNNING,
         schema.IDENTITY: floor.identity,
         schema.DATASET: floor.dataset,
         schema.TITLE: floor.title,
@@ -113,12 +111,7 @@ def measure(report: Report, folder: Path, floor: Floor, place: Place) -> None:
         "that no model can be expected to beat. `half/`: one half of the training images against the other. "
         "`test/`: the test images against the training images.",
     }
-    run = Run.open(folder)
-    if run:
-        run.resume(place.parent)
-        run.tag({name: tags[name] for name in (schema.HOLDER, schema.STATUS)})
-    else:
-        run = Run.start(folder, place.experiment, floor.name, tags, place.parent)
+    run = Run.begin(folder, place.experiment, floor.name, tags, place.parent)
     for comparison, row in rows.items():
         run.log(0, {f"{schema.FLOORS[comparison]}/{name}": value for name, value in row.items()})
     run.dataset(images)

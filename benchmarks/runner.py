@@ -6,7 +6,6 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 
 from benchmarks import executors
 from benchmarks.job import Begun, Job, Progress, Restarted, Result, Waiting
@@ -21,8 +20,8 @@ from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.execute import Place, tags
 from gans.runs.export import Exporter, Synced, sync
-from gans.runs.locks import LOCK, Holder, held, locked
-from gans.runs.run import Run, close_stale, invocation
+from gans.runs.locks import held
+from gans.runs.run import Run, invocation
 from gans.runs.scores import ScoreKey
 from gans.runs.store import MlflowRun, Store
 from gans.schema import FAILED, FINAL, FINISHED
@@ -39,38 +38,24 @@ class MatrixRun(MatrixPlan):
         Returns:
             The exit code: 0 only if every selected cell is finished and scored, and every floor measured.
         """
-        close_stale(self.folder)
         with Exporter(self.folder, self.store):
             return self.tracked()
 
     def tracked(self) -> int:
         """As `run`, under the run of this invocation."""
-        folder = invocation(self.folder)
-        with locked(folder):
-            self.parent = parent = self.open(folder)
-            try:
-                code = self.finish_all()
-            except BaseException:
-                parent.finish(schema.INTERRUPTED, "stopped before its end")
-                raise
-            finally:
-                close_stale(self.folder)  # cells whose processes could not write down that they ended
-            parent.finish(FAILED if code else FINISHED)
-        return code
-
-    def open(self, folder: Path) -> Run:
-        """The parent run, with all that reports need to know of this invocation."""
         about = {
-            schema.HOLDER: Holder.of(folder).text(),
             schema.KIND: schema.MATRIX,
             schema.MATRIX_NAME: self.matrix.name,
             schema.NOTE: self.note(),
             **({schema.PRESET: self.matrix.preset} if self.matrix.preset else {}),
         }
-        run = Run.start(folder, self.experiment, f"bench {self.experiment}", about)
-        run.text(self.matrix.text, schema.MATRIX_FILE)
-        run.text(json.dumps(self.listing(), indent=1), schema.PLAN)
-        return run
+        with invocation(self.folder, self.experiment, f"bench {self.experiment}", about) as parent:
+            self.parent = parent
+            parent.text(self.matrix.text, schema.MATRIX_FILE)
+            parent.text(json.dumps(self.listing(), indent=1), schema.PLAN)  # all that reports need to know of it
+            code = self.finish_all()
+            parent.finish(FAILED if code else FINISHED)
+        return code
 
     def finish_all(self) -> int:
         """Run the jobs for cells that are to be trained, and for floors and scores that are missing."""
@@ -152,7 +137,7 @@ class MatrixRun(MatrixPlan):
             case Restarted(why):
                 if run := Run.open(planned.folder):
                     run.tag({schema.MOVED: why})
-            case Result(status, reason) if status not in FINAL and not held(planned.folder / LOCK):
+            case Result(status, reason) if status not in FINAL and not held(planned.folder):
                 self.end(planned, status, reason)
 
     def end(self, planned: Planned, status: str, reason: str) -> None:

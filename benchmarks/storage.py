@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import posixpath
 import shutil
+import tempfile
 import threading
 import time
 import uuid
@@ -19,12 +21,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+import psutil
+
 from benchmarks.job import Report
 from gans import files, schema
 from gans.errors import InputError, first_line
-from gans.runs import locks
 from gans.runs.events import FILE
-from gans.runs.locks import Holder
+from gans.runs.locks import HOST
 from gans.urls import shown
 
 log = logging.getLogger("gans")
@@ -102,7 +105,7 @@ class Mirror:
     @contextmanager
     def temporary(cls, url: str) -> Iterator[Self]:
         """A mirror that comes and goes; one that was left behind is cleared away later."""
-        mirror = cls(url, locks.temporary_folder("gans-runs-"))
+        mirror = cls(url, temporary_folder("gans-runs"))
         yield mirror
         shutil.rmtree(mirror.root, ignore_errors=True)
 
@@ -150,8 +153,8 @@ class Mirror:
         try:
             self.push()
         except InputError as error:
-            (self.root / locks.LOCK).unlink()  # or it would be cleared away
-            raise InputError(f"{error}; what was not brought there is kept in {self.root}") from None
+            kept = self.root.rename(self.root.with_name(f"kept-{self.root.name}"))  # or it would be cleared away
+            raise InputError(f"{error}; what was not brought there is kept in {kept}") from None
 
     def pushing(self, report: Report) -> Report:
         """A listener that brings what has changed every few seconds; a failure is tried again the next time."""
@@ -201,17 +204,27 @@ class Mirror:
     def take(self) -> None:
         """Be the only runner that writes there."""
         with suppress(FileNotFoundError, json.JSONDecodeError):
-            text, since = json.loads(self.remote.read(LEASE))
-            holder, quiet = Holder.of_text(text), max(0.0, time.time() - since)
-            if holder and holder.is_alive and (holder.host == locks.HOST or quiet < LAPSE):
+            pid, host, since = json.loads(self.remote.read(LEASE))
+            quiet = max(0.0, time.time() - since)
+            if psutil.pid_exists(pid) if host == HOST else quiet < LAPSE:
                 raise InputError(
-                    f"RUNS={self.name} is in use by {holder}, which wrote {quiet:.0f} s ago; "
+                    f"RUNS={self.name} is in use by process {pid} on {host}, which wrote {quiet:.0f} s ago; "
                     "wait for it, stop it, or name another folder there"
                 )
         self.beat()
 
     def beat(self) -> None:
-        self.remote.write(LEASE, json.dumps([Holder.of(self.root).text(), time.time()]).encode())
+        self.remote.write(LEASE, json.dumps([os.getpid(), HOST, time.time()]).encode())
+
+
+def temporary_folder(name: str) -> Path:
+    """A new temporary folder; those of processes of this machine that have ended are removed."""
+    name = f"{name}-{HOST}-"
+    for left in Path(tempfile.gettempdir()).glob(f"{name}*"):
+        pid = left.name.removeprefix(name).partition("-")[0]
+        if not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{name}{os.getpid()}-"))
 
 
 def state(path: Path) -> tuple[int, int]:

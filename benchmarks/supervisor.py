@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from benchmarks.job import Begun, Event, Executor, Fault, Job, Lost, News, Progress, Restarted, Result, Waiting
 from gans import schema
-from gans.runs.locks import LOCK, held, holder_of
+from gans.runs.locks import held, holder_of
 
 DEATHS = 3  # of a job's own process, after which it has failed
 TICK = 0.5  # seconds that an executor may wait for news
@@ -124,7 +124,7 @@ class Supervisor:
         if result.status == schema.SKIPPED:
             attempt.deadline = time.monotonic() + attempt.job.seconds
             self.blocked.append(attempt)
-            yield attempt.job, Waiting(f"{holder(attempt.job)} does it")
+            yield attempt.job, Waiting(f"{holder_of(attempt.job.folder)} does it")
         else:
             yield attempt.job, result
 
@@ -168,17 +168,12 @@ class Supervisor:
             return
         self.looked = now
         for attempt in list(self.blocked):
-            if not held(attempt.job.folder / LOCK):
+            if not held(attempt.job.folder):
                 self.blocked.remove(attempt)
                 self.waiting.append(attempt)
             elif now > attempt.deadline:
                 self.blocked.remove(attempt)
-                why = f"{holder(attempt.job)} still does it after {attempt.job.seconds / 60:g} minutes"
+                why = f"{holder_of(attempt.job.folder)} still does it after {attempt.job.seconds / 60:g} minutes"
                 yield attempt.job, Result(schema.TIMED_OUT, why)
             else:
-                yield attempt.job, Waiting(f"{holder(attempt.job)} does it")
-
-
-def holder(job: Job) -> str:
-    """Who does a job that is blocked."""
-    return str(holder_of(job.folder) or "another process")
+                yield attempt.job, Waiting(f"{holder_of(attempt.job.folder)} does it")

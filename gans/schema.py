@@ -34,7 +34,6 @@ DEVICE, THREADS, GRAPH, COMPILED = "gans.device", "gans.threads", "gans.graph", 
 WORKERS = "gans.workers"  # where MD-GAN's workers live
 LOST = "gans.lost."  # and the number of a worker of MD-GAN: why it is gone
 MOVED = "gans.moved"  # why a cell was taken up elsewhere, the last time: a node or a process of it died
-HOLDER = "gans.holder"  # who works on a run, see `gans.runs.locks`
 MATRIX_NAME = "gans.matrix"
 PRESET = "gans.preset"  # that an invocation laid over a matrix's models
 STUDY, TRIAL_NUMBER, STORAGE = "gans.study", "gans.trial", "gans.storage"

@@ -23,8 +23,8 @@ from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
 from gans.runs.execute import Place
 from gans.runs.export import Exporter, Synced, sync
-from gans.runs.locks import Holder, InUse, locked
-from gans.runs.run import Run, close_stale, invocation
+from gans.runs.locks import InUse, locked
+from gans.runs.run import Run, invocation
 from gans.runs.store import Store, shown
 from reports import studies
 from reports.studies import Study
@@ -56,16 +56,22 @@ class SweepRun:
 
     def run(self) -> int:
         """Returns the exit code: 0 if the study is complete and its winners are retrained."""
-        close_stale(self.folder)
-        folder = invocation(self.folder)
-        with Exporter(self.folder, self.store), locked(folder):
-            self.parent = self.open(folder)
-            try:
-                code = self.stages()
-            except BaseException as error:
-                self.parent.finish(schema.INTERRUPTED, f"{type(error).__name__}: {error}")
-                raise
-            close_stale(self.folder)  # trials whose processes could not write down that they ended
+        about = {
+            schema.KIND: schema.SWEEP,
+            schema.STUDY: self.sweep.study,
+            schema.STORAGE: shown(self.sweep.storage),
+            schema.MODEL: self.sweep.default.model,
+            schema.DATASET: self.sweep.base.dataset,
+            schema.COMMAND: self.request.command(),
+            schema.NOTE: self.note(),
+        }
+        name = self.sweep.name
+        with (
+            Exporter(self.folder, self.store),
+            invocation(self.folder, name, f"sweep {self.sweep.study}", about) as self.parent,
+        ):
+            self.parent.text(self.sweep.space.text(), schema.SWEEP_SPACE)
+            code = self.stages()
             self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)
         return code
 
@@ -207,23 +213,6 @@ class SweepRun:
         print(f"preset: {path}; {use}")
 
     # --- tracking
-
-    def open(self, folder: Path) -> Run:
-        """The parent run of this session."""
-        tags = {
-            schema.KIND: schema.SWEEP,
-            schema.HOLDER: Holder.of(folder).text(),
-            schema.STUDY: self.sweep.study,
-            schema.STORAGE: shown(self.sweep.storage),
-            schema.MODEL: self.sweep.default.model,
-            schema.DATASET: self.sweep.base.dataset,
-            schema.COMMAND: self.request.command(),
-            schema.STATUS: schema.RUNNING,
-            schema.NOTE: self.note(),
-        }
-        run = Run.start(folder, self.sweep.name, f"sweep {self.sweep.study}", tags)
-        run.text(self.sweep.space.text(), schema.SWEEP_SPACE)
-        return run
 
     def catch_up(self) -> Synced:
         """Export all that the store lacks of this sweep; see `gans.runs.export.sync`."""

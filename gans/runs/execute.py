@@ -32,8 +32,8 @@ from gans.pictures.curves import draw_curves
 from gans.pictures.grids import decorating
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
-from gans.runs.locks import Holder, locked
-from gans.runs.run import Run, foreign, provenance
+from gans.runs.locks import locked
+from gans.runs.run import Run, foreign
 from gans.runs.scores import ScoreKey, metric, record, records
 from gans.training.checkpoints import Checkpoints
 from gans.training.costs import Costs
@@ -178,25 +178,16 @@ class CellRun:
         """The run that an interrupted invocation left, or a new one."""
         place, experiment = self.place, self.cell.experiment
         about = self.tags() | foreign(experiment) | self.session()
-        run = Run.open(self.folder)
-        if run is None:
-            run = Run.start(self.folder, place.experiment, self.name, about, place.parent)
-            run.params({"model": self.cell.model, **experiment.flat()})
-        else:
-            run.skip_recorded()
-            run.resume(place.parent)
-            run.untag(schema.LOST)  # workers that the checkpoint has as lost are tagged again
-            run.tag(provenance() | about)  # of the code that goes on
+        run = Run.begin(self.folder, place.experiment, self.name, about, place.parent)
+        run.params({"model": self.cell.model, **experiment.flat()})
         return run
 
     def session(self) -> dict[str, str]:
-        """Tags of a run under way: on what it is, and its process, should that die."""
+        """Tags that say on what the cell runs."""
         place = self.place
         # workers in processes of their own are in no recording
         graph = graphs.wanted(place.graph, self.device) and self.workers == "local"
         return {
-            schema.HOLDER: Holder.of(self.folder).text(),
-            schema.STATUS: schema.RUNNING,
             schema.DEVICE: devices.describe(self.device),
             schema.THREADS: str(place.threads),
             schema.WORKERS: self.workers,

@@ -12,8 +12,8 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,9 +25,10 @@ from gans import files, schema
 from gans.config import PROTOCOL_VERSION, Resolved
 from gans.data.folders import FOLDER
 from gans.data.images import ImageData
+from gans.errors import brief
 from gans.registry import DATASETS, LOSSES, MODELS, RULES, file_of
 from gans.runs.events import FILE, START, Event, RunFolder, State, now, run_folders
-from gans.runs.locks import Holder, InUse, locked
+from gans.runs.locks import InUse, in_use, locked
 
 if TYPE_CHECKING:
     from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
@@ -75,10 +76,10 @@ class Run:
             folder: its own.
             experiment: the MLflow experiment.
             name: of the run.
-            tags: besides those of `provenance`.
+            tags: besides its status and those of `provenance`.
             parent: key of the invocation's run.
         """
-        about = provenance() | dict(tags)
+        about = provenance() | {schema.STATUS: schema.RUNNING} | dict(tags)
         if not parent and about[schema.DIRTY] == UNKNOWN:
             log.warning("git gives no commit of this code: it is tracked as %s", UNKNOWN)
         of_run = {"key": uuid.uuid4().hex, "experiment": experiment, "name": name}
@@ -99,6 +100,20 @@ class Run:
         if damaged:
             log.warning("%s is damaged; %s lines of it are left out", path, damaged)
         return cls(found) if found else None
+
+    @classmethod
+    def begin(
+        cls, folder: Path, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None
+    ) -> Self:
+        """The run that an interrupted process left in a folder, which goes on; as `start`, if there is none."""
+        run = cls.open(folder)
+        if run is None:
+            return cls.start(folder, experiment, name, tags, parent)
+        run.skip_recorded()
+        run.write("resume", parent=parent or "")
+        run.untag(schema.LOST)  # workers that the checkpoint has as lost are tagged again
+        run.tag(provenance() | {schema.STATUS: schema.RUNNING} | dict(tags))  # of the code that goes on
+        return run
 
     def state(self) -> State:
         return self.folder.state()
@@ -193,12 +208,6 @@ class Run:
         self.watch = threading.Thread(target=watch_system, args=(self,), daemon=True)
         self.watch.start()
 
-    # --- begin and end
-
-    def resume(self, parent: str | None = None) -> None:
-        """It goes on, as a child of another invocation."""
-        self.write("resume", parent=parent or "")
-
     def finish(self, status: str, reason: str = "") -> None:
         """End the run as one of STATUSES; one that was interrupted may be resumed."""
         self.over.set()
@@ -217,9 +226,23 @@ class Run:
             self.finish(schema.INTERRUPTED, DIED)
 
 
-def invocation(folder: Path) -> Path:
-    """A new folder for the run of an invocation, next to those of its cells."""
-    return folder / schema.INVOCATIONS / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+@contextmanager
+def invocation(root: Path, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+    """The run of an invocation, in a new folder next to those of its cells, which are in `root`.
+
+    Runs below whose processes have died are closed at its begin and end.
+    """
+    close_stale(root)
+    folder = root / schema.INVOCATIONS / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+    with locked(folder):
+        run = Run.start(folder, experiment, name, tags)
+        try:
+            yield run
+        except BaseException as error:
+            run.finish(schema.INTERRUPTED, brief(error))
+            raise
+        finally:
+            close_stale(root)
 
 
 def watch_system(run: Run) -> None:
@@ -251,12 +274,11 @@ def watch_system(run: Run) -> None:
 def close_stale(root: Path) -> list[str]:
     """End, as interrupted, every open run below a folder whose process has died; returns their keys.
 
-    Runs that another machine works on stay open, and those that do not say who holds them.
+    Runs that another machine works on stay open.
     """
     closed = []
     for folder in run_folders(root):
-        holder = Holder.of_text(folder.state().tags.get(schema.HOLDER, "")) if folder.open else None
-        if holder and not holder.is_alive:
+        if folder.open and not in_use(folder.path):
             with suppress(InUse), locked(folder.path):  # else a process has just taken it up
                 run = Run.open(folder.path)
                 if run and run.folder.open:

@@ -149,9 +149,8 @@ def test_a_run_goes_on_under_its_own_record_as_a_child_of_another(store, tmp_pat
     sync(tmp_path, store)
     assert run_of(store, "twice").info.status == "KILLED"
     parent = start(tmp_path / schema.INVOCATIONS / "now", "parent")
-    again = Run.open(tmp_path / "run")
-    assert (again.key, again.state().result) == (run.key, "interrupted")
-    again.resume(parent.key)
+    again = Run.begin(tmp_path / "run", EXPERIMENT, "twice", {}, parent.key)
+    assert (again.key, again.state().result) == (run.key, "running")
     again.log(2, {"x": 2.0})
     sync(tmp_path / "run", store)  # which has the parent later
     sync(tmp_path, store)
@@ -326,7 +325,7 @@ def test_every_store_gets_all_parents_first(store, tmp_path):
     child = Run.start(tmp_path / "runs" / "a", EXPERIMENT, "cell", {}, "to come")
     child.finish("interrupted")
     parent = start(tmp_path / "runs" / schema.INVOCATIONS / "now", "bench")
-    child.resume(parent.key)
+    child = Run.begin(child.path, EXPERIMENT, "cell", {}, parent.key)
     child.log(5, {"x": 1.5})
     child.finish("finished")
     sync(tmp_path / "runs", store)

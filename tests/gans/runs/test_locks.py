@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gans.runs.locks import LOCK, Holder, InUse, held, holder_of, locked
+from gans.runs.locks import HOST, LOCK, InUse, held, holder_of, locked
 
 HOLD = """
 import fcntl, sys
@@ -41,15 +39,12 @@ def holding(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_folder_is_held_by_one_and_says_by_whom(tmp_path):
+    who = f"process {os.getpid()} on {HOST}"
     with locked(tmp_path):
-        assert held(tmp_path / LOCK)
-        with (
-            pytest.raises(InUse, match=f"in use by process {os.getpid()}; wait for it or stop it"),
-            locked(tmp_path),
-        ):
+        assert held(tmp_path)
+        with pytest.raises(InUse, match=f"in use by {who}; wait for it or stop it"), locked(tmp_path):
             pass
-        assert holder_of(tmp_path) == Holder.of(tmp_path)
-    assert not held(tmp_path / LOCK)
+    assert not held(tmp_path) and holder_of(tmp_path) == who
     with locked(tmp_path):
         pass
 
@@ -67,20 +62,3 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
     with locked(tmp_path):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK, "checkpoint.pt"]
-
-
-def test_a_holder_is_alive_as_long_as_its_lock(tmp_path):
-    mine = Holder.of_text(Holder.of(tmp_path).text())
-    assert mine == Holder.of(tmp_path)
-    assert not mine.is_alive  # its process is, but it holds no lock
-    with holding(tmp_path / LOCK):
-        assert mine.is_alive
-    assert not mine.is_alive
-    assert replace(mine, host="elsewhere").is_alive  # that cannot be seen from here
-
-
-def test_holders_of_earlier_versions_and_damaged_ones_are_read(tmp_path):
-    earlier = json.dumps({**vars(Holder.of(tmp_path)), "born": 1.0, "images": 5})
-    assert Holder.of_text(earlier) == Holder.of(tmp_path)
-    for text in ('{"host": "x"', '{"host": "x"}', "[]"):
-        assert Holder.of_text(text) is None

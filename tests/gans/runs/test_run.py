@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 from gans import schema
 from gans.runs.events import FILE, RunFolder, state_of
 from gans.runs.execute import Tracker
-from gans.runs.locks import LOCK, Holder
+from gans.runs.locks import HOST, LOCK
 from gans.runs.run import DIED, Run, close_stale
 from tests.gans.runs.test_locks import holding
 
@@ -64,8 +63,7 @@ def test_points_that_are_recorded_are_not_recorded_again_by_who_goes_on(tmp_path
     for images in (0, 10, 20, 20):  # the last: costs of training, then with those of scoring
         run.log(images, {"x": images + 1.0})
     run.picture(tmp_path / FILE, "grid", 10)
-    again = Run.open(tmp_path)
-    again.skip_recorded()
+    again = Run.begin(tmp_path, "e", "a", {})
     again.picture(tmp_path / FILE, "grid", 10)
     for images in (10, 20, 20, 20, 30):
         again.log(images, {"x": 0.0, "y": 1.0})
@@ -117,28 +115,25 @@ def test_code_of_no_repository_is_tracked_as_unknown_and_that_is_said_once(tmp_p
 # --- stale runs
 
 
-def begun(folder: Path, **holder: str) -> Run:
-    """A run in a folder, by this process or another."""
-    tags = {schema.HOLDER: replace(Holder.of(folder), **holder).text(), schema.STATUS: schema.RUNNING}
-    run = Run.start(folder, "stale", folder.name, tags)
-    (folder / LOCK).touch()
+def begun(folder: Path, host: str = HOST) -> Run:
+    """A run in a folder, by a process of this machine or another that has held it."""
+    run = Run.start(folder, "stale", folder.name, {})
+    (folder / LOCK).write_text(f"process 12 on {host}")
     return run
 
 
-def test_what_no_living_process_holds_is_closed(tmp_path):
-    free, said = begun(tmp_path / "free"), begun(tmp_path / "said")
-    gone = begun(tmp_path / "gone", lock=str(tmp_path / "no lock"), pid=2**22 + 1)
+def test_runs_that_no_process_holds_are_closed(tmp_path):
+    free, said, busy = (begun(tmp_path / name) for name in ("free", "said", "busy"))
     begun(tmp_path / "away", host="elsewhere")
-    Run.start(tmp_path / "unknown", "stale", "unknown", {schema.STATUS: schema.RUNNING})
+    copied = Run.start(tmp_path / "copied", "stale", "copied", {})
     begun(tmp_path / "done").finish("finished")
     said.tag({schema.STATUS: schema.FINISHED})  # it was killed between its status and its end
-    busy = begun(tmp_path / "busy")
     with holding(tmp_path / "busy" / LOCK):
-        assert sorted(close_stale(tmp_path)) == sorted([free.key, gone.key, said.key])
+        assert sorted(close_stale(tmp_path)) == sorted([free.key, copied.key, said.key])
         assert close_stale(tmp_path) == []
         found = {path.name: state_of(path) for path in tmp_path.iterdir()}
     ends = {name: (one.status, one.result, one.tags.get(schema.REASON)) for name, one in found.items()}
-    assert ends["free"] == ends["gone"] == ("KILLED", schema.INTERRUPTED, DIED)
-    assert ends["busy"] == ends["away"] == ends["unknown"] == ("RUNNING", schema.RUNNING, None)
+    assert ends["free"] == ends["copied"] == ("KILLED", schema.INTERRUPTED, DIED)
+    assert ends["busy"] == ends["away"] == ("RUNNING", schema.RUNNING, None)
     assert (ends["done"][:2], ends["said"][:2]) == (("FINISHED", schema.FINISHED),) * 2
     assert close_stale(tmp_path) == [busy.key]
