@@ -1,17 +1,15 @@
 """What every entry of the registries must do; a new entry is tested by being registered."""
 
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gans import files
-from gans.config import OptimizerConfig
 from gans.models import build_discriminator, build_generator, shape_of
-from gans.models.layers import Shape
+from gans.models.layers import Shape, has_batch_norm
 from gans.recipes import RULE_RECIPES, recipe
 from gans.recipes import names as recipes
 from gans.registry import LOSSES, MODELS, RULES
@@ -38,84 +36,52 @@ def update_of(rule: str) -> dict[str, Any]:
     return UPDATES.get(rule, {"rule": rule})
 
 
-def test_all_optimisers_are_here() -> None:
-    assert {settings["name"] for settings in OPTIMIZERS} == set(
-        get_args(OptimizerConfig.model_fields["name"].annotation)
-    )
-
-
-def has_batch_norm(network: nn.Module) -> bool:
-    return any(isinstance(layer, _BatchNorm) for layer in network.modules())
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("side", [16, 32, 64])
-@pytest.mark.parametrize("name", MODELS)
-def test_networks(name: str, side: int, channels: int) -> None:
-    shape, config = Shape(channels, side), networks(name=name, latent=6, width=4)
+@pytest.mark.parametrize(("side", "channels"), [(16, 1), (32, 3), (64, 1)])
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [(name, n) for name, model in MODELS.items() for n in ((0, 4) if model.conditional else (0,))],
+)
+def test_networks(name: str, classes: int, side: int, channels: int) -> None:
+    shape = Shape(channels, side, classes)
+    config = networks(name=name, latent=6, width=4, conditional=bool(classes))
     generator, discriminator = build_generator(shape, config, 0), build_discriminator(shape, config, 0)
-    rng = torch.Generator().manual_seed(0)
-    z = torch.randn(3, 6, generator=rng)
-    images = generator(z)
-    assert images.shape == (3, channels, side, side)
-    assert images.dtype == torch.float32
-    logits = discriminator(images)
-    assert logits.shape == (3,)
-    # every parameter takes part: each has a gradient, and a backward pass reaches the generator
-    logits.sum().backward()
-    missing = [n for net in (generator, discriminator) for n, p in net.named_parameters() if p.grad is None]
-    assert missing == []
-    # one image at a time gives the same, also where the batch is 1
-    generator.eval()
-    discriminator.eval()
-    whole = generator(z)
-    for i in range(3):
-        assert torch.allclose(generator(z[i : i + 1]), whole[i : i + 1], atol=1e-5)
-        assert torch.allclose(discriminator(whole[i : i + 1]), discriminator(whole)[i : i + 1], atol=1e-4)
-    # and another image for another latent
-    assert not torch.equal(whole[0], whole[1])
-    # however large the activations, pixels stay in [-1, 1]
-    with torch.no_grad():
-        for parameter in generator.parameters():
-            parameter *= 50
-    extreme = generator(1000 * z)
-    assert extreme.isfinite().all()
-    assert extreme.abs().max() <= 1
-
-
-@pytest.mark.parametrize("side", [16, 32])
-@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model.conditional])
-def test_conditional_networks(name: str, side: int) -> None:
-    shape, config = Shape(3, side, 4), networks(name=name, latent=6, width=4, conditional=True)
-    generator, discriminator = build_generator(shape, config, 0), build_discriminator(shape, config, 0)
-    z, labels = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.arange(4)
-    images = generator(z, labels)
-    assert images.shape == (4, 3, side, side)
-    projects = MODELS[name].conditional == "projection"
+    projects = classes and MODELS[name].conditional == "projection"
+    labels = torch.arange(4)
+    given = [torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), *([labels] if classes else [])]
 
     def judge(images: Tensor, labels: Tensor) -> Tensor:
         return discriminator(images, labels) if projects else discriminator(images)
 
+    images = generator(*given)
+    assert images.shape == (4, channels, side, side)
+    assert images.dtype == torch.float32
     outputs = judge(images, labels)
-    assert outputs.shape == ((4,) if projects else (4, 5))
-    # every parameter takes part, those of each class too
+    assert outputs.shape == ((4, 1 + classes) if classes and not projects else (4,))
+    # every parameter takes part, those of each class too, and a backward pass reaches the generator
     outputs.sum().backward()
-    for network in (generator, discriminator):
-        for part, parameter in network.named_parameters():
-            assert parameter.grad is not None, part
+    missing = [n for net in (generator, discriminator) for n, p in net.named_parameters() if p.grad is None]
+    assert missing == []
     generator.eval()
     discriminator.eval()
     with torch.no_grad():
-        for scale in (part for part in generator.modules() if isinstance(part, nn.Embedding)):
-            scale.weight += 0.1 * torch.arange(4.0)[:, None]  # some are alike for all classes at the start
-        whole = generator(z, labels)
-        for i in range(4):
-            one = slice(i, i + 1)
-            assert torch.allclose(generator(z[one], labels[one]), whole[one], atol=1e-5)
+        for table in (part for part in generator.modules() if isinstance(part, nn.Embedding)):
+            table.weight += 0.1 * torch.arange(4.0)[:, None]  # some are alike for all classes at the start
+        # one image at a time gives the same, another latent or class another image
+        whole = generator(*given)
+        for one in torch.arange(4).split(1):
+            assert torch.allclose(generator(*(part[one] for part in given)), whole[one], atol=1e-5)
             assert torch.allclose(judge(whole[one], labels[one]), judge(whole, labels)[one], atol=1e-4)
-        assert not torch.allclose(generator(z, labels.flip(0)), whole, atol=1e-5)  # another class, another image
+        assert not torch.equal(whole[0], whole[1])
+        if classes:
+            assert not torch.allclose(generator(given[0], labels.flip(0)), whole, atol=1e-5)
         if projects:
             assert not torch.allclose(judge(whole, labels.flip(0)), judge(whole, labels), atol=1e-6)
+        # however large the activations, pixels stay in [-1, 1]
+        for parameter in generator.parameters():
+            parameter *= 50
+        extreme = generator(1000 * given[0], *given[1:])
+    assert extreme.isfinite().all()
+    assert extreme.abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -90,21 +88,6 @@ def test_in_bfloat16_they_are_as_near_to_float64_as_torchs_own(kind: str, tiles,
     for one, other, truth in zip(found, own, exact, strict=True):
         errors = [float((gradient - truth).norm() / truth.norm()) for gradient in (one, other)]
         assert errors[0] < max(1.5 * errors[1], 1e-4)
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_in_float32_the_layers_are_torchs_to_the_bit(kind: str, tiles, products) -> None:
-    """Output, gradients, and the gradient of a gradient."""
-    ours, torchs = LAYERS[kind]
-    layer = ours(32, 64)
-    results = []
-    for forward in (layer, partial(torchs.forward, layer)):
-        x = maps(4, 32, 4, 4).float().requires_grad_()
-        y = forward(x)
-        first = torch.autograd.grad(y.square().sum(), (x, *layer.parameters()), create_graph=True)
-        results.append([y, *first, *torch.autograd.grad(first[0].square().sum(), layer.weight)])
-    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
-    assert not products
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gans import files, schema
-from gans.compute import graphs
 from gans.compute.graphs import WARM_UP, Graph, ParallelStreams, StepRunner
 from gans.config import Resolved
 from gans.data.images import ImageData
@@ -65,7 +63,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "mdgan": {"networks": {"name": "dcgan"}, "update": {"rule": "mdgan", "workers": 3, "swap_epochs": 0.8}},
     "mdgan, k = 2": {
-        "networks": {"name": "dcgan-nobn"},
+        "networks": {"name": "gan"},
         "loss": GP,
         "update": {"rule": "mdgan", "workers": 3, "batches": 2, "d_steps": 2, "swap_epochs": 0.8},
     },
@@ -88,6 +86,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 case = pytest.mark.parametrize("case", CASES)
+SLOW = {"sagan", "r3gan, classes", "mdgan, classes"}  # on a CPU; their operations are in other cases too
 
 
 # --- a recorder for a CPU
@@ -195,7 +194,9 @@ def assert_same(one: Training, other: Training) -> None:
 # --- on a CPU
 
 
-@case
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in CASES]
+)
 def test_recorded_steps_are_plain_ones_also_across_checkpoints(case: str, tiny, blobs, tmp_path) -> None:
     """To the bit; every replay does what was recorded, at the same addresses."""
     made, recorder, data = tiny(CASES[case], batch=4), Strict(), blobs(n=60, classes=CLASSES)
@@ -246,39 +247,10 @@ def test_the_strict_recorder_refuses_what_a_graph_cannot_record(broken, tiny, bl
         run(training, STEPS)
 
 
-@pytest.mark.parametrize(
-    ("setting", "device", "expected"),
-    [(None, "cuda", True), (None, "cpu", False), (True, "cuda", True), (False, "cuda", False)],
-)
-def test_steps_are_recorded_on_cuda_unless_switched_off(setting, device, expected) -> None:
-    assert graphs.wanted(setting, torch.device(device)) is expected
-
-
 def test_a_cpu_is_refused(tiny, blobs) -> None:
     with pytest.raises(InputError, match="GRAPH=1 needs a CUDA device"):
         Training(tiny({}), blobs(), CPU, graph=True)
     assert Training(tiny({}), blobs(), CPU).runner.recorder is None
-
-
-def test_only_calls_and_recordings_are_in_a_block(tiny, blobs) -> None:
-    """A replay may wait for the GPU, and cells of another precision would wait with it."""
-    blocks: list[str] = []
-
-    class Blocked(Training):
-        @contextmanager
-        def computing(self) -> Iterator[None]:
-            blocks.append("computing")
-            yield
-
-        @contextmanager
-        def recording(self) -> Iterator[None]:
-            blocks.append("recording")
-            yield
-
-    training = Blocked(tiny(CASES["gan"], batch=4), blobs(), CPU)
-    training.runner = StepRunner(Strict())
-    run(training, WARM_UP + 3)
-    assert blocks == ["computing"] * (WARM_UP + 1) + ["recording"]
 
 
 # --- on CUDA

@@ -17,7 +17,6 @@ from gans.models import Model, build_discriminator, build_generator
 from gans.models.layers import Shape
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS, RULES
-from gans.training.ema import EMA
 from gans.training.updates import Context
 from tests.conftest import networks, values
 
@@ -46,20 +45,31 @@ def test_what_the_device_lacks_is_refused(kind: str, able: bool, says: str, monk
 
 
 @pytest.mark.parametrize(
-    ("faster", "name", "expected"),
+    ("device", "able", "name", "expected"),
     [
-        (True, "sagan", "bf16"),
-        (False, "sagan", "float32"),
-        (True, "gan", "float32"),  # nobody measured that scores are equal
-        (True, "mine", "float32"),
+        ("cpu", True, "sagan", "bf16"),
+        ("cpu", False, "sagan", "float32"),
+        ("cpu", True, "gan", "float32"),  # nobody measured that scores are equal
+        ("cpu", True, "mine", "float32"),
+        ("meta", True, "sagan", "float32"),
+        ("cuda", (9, 0), "sagan", "bf16"),
+        ("cuda", (8, 0), "dcgan", "bf16"),
+        ("cuda", (9, 0), "gan", "tf32"),
+        ("cuda", (7, 5), "dcgan", "float32"),  # Turing: neither
+        ("cuda", (9, 0), "mine", "float32"),
     ],
 )
-def test_the_default_on_a_cpu_is_bf16_where_it_is_faster(faster, name, expected, monkeypatch) -> None:
-    monkeypatch.setattr(bfloat16, "faster", lambda: faster)
-    model = {**MODELS, "mine": MINE}[name]
-    assert precision.resolve("auto", CPU, model) == expected
-    assert precision.resolve("auto", torch.device("meta"), model) == "float32"
-    assert precision.resolve("tf32", CPU, model) == "tf32"
+def test_the_default_is_what_was_measured_and_is_faster(device, able, name, expected, monkeypatch) -> None:
+    monkeypatch.setattr(bfloat16, "faster", lambda: able)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: able)
+    model, device = {**MODELS, "mine": MINE}[name], torch.device(device)
+    assert precision.resolve("auto", device, model) == expected
+    assert precision.resolve("tf32", device, model) == "tf32"
+    assert precision.unmeasured("auto", device, model) == (device.type == "cuda" and name == "mine")
+    assert not precision.unmeasured("float32", device, model)
+    if able == (7, 5):
+        with pytest.raises(InputError, match="this GPU has no bfloat16"):
+            precision.require("bf16", device)
 
 
 def test_whether_bf16_is_faster_is_tried_once(monkeypatch, tmp_path) -> None:
@@ -83,29 +93,6 @@ def test_whether_bf16_is_faster_is_tried_once(monkeypatch, tmp_path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(
-    ("capability", "name", "expected"),
-    [
-        ((9, 0), "sagan", "bf16"),
-        ((8, 0), "dcgan", "bf16"),
-        ((9, 0), "gan", "tf32"),
-        ((7, 5), "dcgan", "float32"),  # Turing: neither
-        ((9, 0), "mine", "float32"),
-    ],
-)
-def test_the_default_on_cuda_is_what_was_measured(capability, name, expected, monkeypatch) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    cuda, model = torch.device("cuda", 0), {**MODELS, "mine": MINE}[name]
-    assert precision.resolve("auto", cuda, model) == expected
-    assert precision.resolve("float32", cuda, model) == "float32"
-    assert precision.unmeasured("auto", cuda, model) == (name == "mine")
-    assert not precision.unmeasured("float32", cuda, model)
-    assert not precision.unmeasured("auto", CPU, model)
-    if capability < (8, 0):
-        with pytest.raises(InputError, match="this GPU has no bfloat16"):
-            precision.require("bf16", cuda)
-
-
 @needs_bf16
 @pytest.mark.parametrize("name", ["gan", "dcgan", "sagan"])
 def test_networks_compute_in_bf16_and_their_ends_and_power_iterations_in_float32(name: str) -> None:
@@ -124,14 +111,6 @@ def test_networks_compute_in_bf16_and_their_ends_and_power_iterations_in_float32
     vectors = [[m._u for m in net.modules() if isinstance(m, SpectralNorm)] for net in (network, other)]
     assert all(torch.equal(one, two) for one, two in zip(*vectors, strict=True))
     assert len(vectors[0]) > (5 if name == "sagan" else -1)
-
-
-@needs_bf16
-def test_the_average_is_in_float32() -> None:
-    computing, z = generator("dcgan").eval(), torch.randn(4, 8)
-    scored = EMA(computing.network, 1.0).generator
-    assert torch.equal(scored(z), generator("dcgan", "float32").eval()(z))
-    assert not torch.equal(scored(z), computing(z))
 
 
 @needs_bf16

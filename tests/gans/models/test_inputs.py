@@ -10,6 +10,7 @@ from gans.config import experiment
 from gans.errors import InputError
 from gans.models import shape_of
 from gans.models.inputs import GeneratorInput, Labels, Prior, shares
+from gans.registry import MODELS
 from tests.conftest import networks
 
 PRIOR = Prior(3, ("cat", "dog", "owl"), (0.5, 0.0, 0.5))
@@ -86,12 +87,6 @@ def test_what_cannot_be_conditional_is_said_in_a_line(blobs, monkeypatch) -> Non
         shape_of(blobs(), config)
     with pytest.raises(InputError, match="the training images of blobs are of one;"):
         shape_of(replace(blobs(classes=3), train_labels=torch.zeros(60, dtype=torch.int64)), config)
-    monkeypatch.setattr("gans.models.dcgan.DCGAN", replace(networks_of("dcgan"), conditional=None))
+    monkeypatch.setattr("gans.models.dcgan.DCGAN", replace(MODELS["dcgan"], conditional=None))
     with pytest.raises(InputError, match="model dcgan has no conditional form"):
         shape_of(blobs(classes=3), config)
-
-
-def networks_of(name: str):
-    from gans.registry import MODELS
-
-    return MODELS[name]

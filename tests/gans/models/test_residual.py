@@ -18,9 +18,8 @@ LINEAR = (nn.Conv2d, nn.Linear)
 
 
 def sizes(name: str, side: int = 32, **fields) -> list[int]:
-    """Parameters of networks for colour images; nothing is drawn."""
-    with torch.device("meta"):
-        return [size(network) for network in pair(name, Shape(3, side), **fields)]
+    """Parameters of networks for colour images."""
+    return [size(network) for network in pair(name, Shape(3, side), **fields)]
 
 
 def conv(inputs: int, outputs: int, kernel: int) -> int:

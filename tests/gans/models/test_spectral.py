@@ -81,16 +81,6 @@ def test_all_at_once_it_is_torchs_to_rounding(
         assert torch.allclose(one, other, rtol=rounding, atol=rounding)
 
 
-def test_the_gradient_is_that_of_differences() -> None:
-    rng = torch.Generator().manual_seed(0)
-    weight, u, v = (torch.randn(size, generator=rng, dtype=torch.float64) for size in ((3, 2, 2, 2), 3, 8))
-
-    def normalised(weight: Tensor) -> Tensor:
-        return spectral._Quotient.apply(weight, u, v, (u @ weight.detach().flatten(1) @ v))
-
-    assert torch.autograd.gradcheck(normalised, weight.requires_grad_())
-
-
 def test_an_iteration_ahead_is_of_one_use_and_of_training(monkeypatch) -> None:
     monkeypatch.setattr(spectral, "faster_together", lambda device: True)
     network, alone = (layers(spectral_norm, torch.float64) for _ in range(2))

@@ -104,10 +104,9 @@ def assert_same_weights(one: nn.Module, other: nn.Module, tolerance: float) -> N
 TEXTBOOK = [
     *(("gan", {"loss": {"name": loss}}) for loss in LOSSES),
     *(("dcgan", {"loss": {"name": loss}}) for loss in ("non-saturating", "relativistic")),
-    *(("sagan", {"loss": {"name": loss}}) for loss in ("hinge", "wasserstein-gp")),
+    ("sagan", {"loss": {"name": "wasserstein-gp"}}),
     *(
-        ("dcgan-nobn", {"loss": {"name": loss}, "penalties": penalties})
-        for loss in ("relativistic", "wasserstein-gp")
+        ("dcgan-nobn", {"loss": {"name": "wasserstein-gp"}, "penalties": penalties})
         for penalties in ({"r1": 3.0}, {"r2": 5.0}, {"r1": 3.0, "r2": 5.0})
     ),
     ("gan", {"networks": {"conditional": True}, "penalties": {"r1": 3.0, "r2": 5.0}, "loss": {"name": "hinge"}}),
@@ -152,10 +151,9 @@ def test_steps_equal_a_textbook_gan(network: str, table: dict[str, Any], tiny, b
     assert_same_weights(update.discriminator.network, book.d, 1e-6)
 
 
-@pytest.mark.parametrize("network", ["gan", "dcgan", "sagan"])
-def test_no_weight_gradient_of_the_other_network_is_ever_computed(network: str, tiny, blobs) -> None:
+def test_no_weight_gradient_of_the_other_network_is_ever_computed(tiny, blobs) -> None:
     """Gradient hooks fire on D's weights in D's step only, and on G's in G's step only."""
-    update = make(tiny({"networks": {"name": network}}), blobs().train)
+    update = make(tiny({"networks": {"name": "gan"}}), blobs().train)
     log: list[str] = []
     for name, trainable in (("g", update.generator), ("d", update.discriminator)):
         for parameter in trainable.parameters:
@@ -175,22 +173,12 @@ def test_no_weight_gradient_of_the_other_network_is_ever_computed(network: str, 
     assert len(g_part) == len(update.generator.parameters)
 
 
-@pytest.mark.parametrize(("network", "apart"), [("gan", False), ("dcgan", True), ("sagan", False)])
-def test_batch_norm_sees_real_and_generated_images_apart(network: str, apart: bool, tiny, blobs) -> None:
-    update = make(tiny({"networks": {"name": network}}), blobs().train)
-    sizes: list[int] = []
-    update.discriminator.network.register_forward_pre_hook(lambda m, args: sizes.append(len(args[0])))
-    update.step(0)
-    assert sizes == ([8, 8, 8] if apart else [16, 8])
-
-
-@pytest.mark.parametrize("steps", [1, 3])
-def test_every_discriminator_step_has_fresh_images_latents_and_mixtures(steps: int, tiny, blobs) -> None:
+def test_every_discriminator_step_has_fresh_images_latents_and_mixtures(tiny, blobs) -> None:
     """Over an epoch all images are shown once, and no generated batch is shown twice."""
     data = blobs(n=48)
-    table = {"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}, "update": {"d_steps": steps}}
+    table = {"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}, "update": {"d_steps": 3}}
     update = make(tiny(table), data.train)
-    assert update.images_per_step == 8 * steps
+    assert update.images_per_step == 8 * 3
     reals, mixtures = [], []
     learn = update.discriminator.learn
 

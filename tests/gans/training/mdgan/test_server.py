@@ -5,13 +5,12 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import softplus
 from torch.utils._pytree import tree_leaves
 
 from gans import files, seeds
 from gans.data.batches import Batches
-from gans.errors import InputError
 from gans.models.layers import Shape
 from gans.registry import LOSSES
 from gans.training.mdgan.server import MDGAN, derangement, swap_interval
@@ -57,22 +56,9 @@ def test_the_merged_gradient_is_that_of_the_averaged_objective(network, workers,
     assert (found - expected).norm() / expected.norm() < 1e-10
 
 
-def test_k_backward_passes_serve_n_workers(tiny, blobs) -> None:
-    rule = make(tiny, blobs().train, workers=5, batches=2)
-    forward, backward = [], []
-
-    def watch(module: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-        forward.append(len(out))
-        out.register_hook(lambda gradient: backward.append(len(gradient)))
-
-    rule.generator.network.layers[0].register_forward_hook(watch)
-    rule.step(0)
-    assert forward == backward == [4, 4]
-
-
-@pytest.mark.parametrize("conditional", [False, True])
 @pytest.mark.parametrize(
-    ("network", "loss"), [("gan", "relativistic"), ("dcgan", "hinge"), ("sagan", "wasserstein-gp")]
+    ("network", "loss", "conditional"),
+    [("gan", "relativistic", True), ("dcgan", "hinge", False), ("sagan", "wasserstein-gp", True)],
 )
 def test_one_worker_one_batch_one_step_is_the_two_player_gan(network, conditional, loss, tiny, blobs) -> None:
     data = blobs(classes=3)
@@ -135,7 +121,7 @@ def test_workers_learn_on_x_d_and_give_feedback_on_x_g(tiny, blobs) -> None:
 def test_derangements_are_uniform() -> None:
     """The 9 derangements of 4: chi-square with 8 degrees of freedom, 0.1 % level 26.12."""
     rng = torch.Generator().manual_seed(0)
-    draws = 9000
+    draws = 2700
     counts = Counter(tuple(derangement(4, rng)) for _ in range(draws))
     assert len(counts) == 9
     assert sum((count - draws / 9) ** 2 / (draws / 9) for count in counts.values()) < 26.12
@@ -191,11 +177,6 @@ def test_discriminators_start_from_weights_of_their_own_or_from_equal_ones(same:
     first, *others = make(tiny, blobs().train, workers=3, same_start=same).team.trainables
     for other in others:
         assert torch.equal(first.parameters[0], other.parameters[0]) == same
-
-
-def test_more_batches_than_workers_are_refused(tiny) -> None:
-    with pytest.raises(InputError, match="batches = 4 exceeds workers = 3"):
-        tiny({"update": {"rule": "mdgan", "workers": 3, "batches": 4}})
 
 
 @pytest.mark.parametrize(("batches", "down"), [(1, 4 * 4 * 256), (2, 2 * 4 * 4 * 256), (3, 2 * 4 * 4 * 256)])
