@@ -30,8 +30,6 @@ def require(device: torch.device) -> None:
 def keep(folder: Path) -> None:
     """Keep compiled code in this folder, which all cells of a matrix share; the environment may name another."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
-    os.environ.setdefault("TORCHINDUCTOR_FX_GRAPH_CACHE", "1")
-    os.environ.setdefault("TORCHINDUCTOR_AUTOGRAD_CACHE", "1")
 
 
 def compiled(network: nn.Module, backend: str = "inductor") -> Forward:

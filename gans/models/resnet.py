@@ -117,9 +117,7 @@ class DownBlock(nn.Module):
 
     def __init__(self, inputs: int, width: int, norm: Norm, gain: float = GAIN) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            nn.ReLU(), norm(conv(inputs, width, 3, gain)), nn.ReLU(), norm(conv(width, width, 3, gain))
-        )
+        self.residual = branch(inputs, width, norm, gain)
         self.shortcut = norm(conv(inputs, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,12 +137,16 @@ class Block(nn.Module):
 
     def __init__(self, width: int, norm: Norm, gain: float = GAIN) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            nn.ReLU(), norm(conv(width, width, 3, gain)), nn.ReLU(), norm(conv(width, width, 3, gain))
-        )
+        self.residual = branch(width, width, norm, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.residual(x)
+
+
+def branch(inputs: int, width: int, norm: Norm, gain: float) -> nn.Sequential:
+    """ReLU and 3x3 convolution, twice."""
+    first, second = (norm(conv(channels, width, 3, gain)) for channels in (inputs, width))
+    return nn.Sequential(nn.ReLU(), first, nn.ReLU(), second)
 
 
 def conv(inputs: int, outputs: int, kernel: int, gain: float = 1.0) -> nn.Conv2d:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,14 +82,6 @@ class Means:
         self.images = 0
 
 
-class Pending(NamedTuple):
-    """A log that the observer does not have yet; reading its means waits for the device."""
-
-    images: int
-    means: Callable[[], dict[str, float]]
-    more: Mapping[str, float]
-
-
 class Recorder:
     """Keeps the clock and the history, and calls the observer.
 
@@ -98,6 +90,7 @@ class Recorder:
 
     Attributes:
         history: of all sessions of the run.
+        pending: a log that the observer does not have yet: images, the means, which wait for the device, and more.
     """
 
     def __init__(self, device: torch.device, observer: Observer | None = None) -> None:
@@ -106,7 +99,7 @@ class Recorder:
         self.history: History = {}
         self.logged_training = 0.0
         self.ahead = device.type == "cuda"
-        self.pending: Pending | None = None
+        self.pending: tuple[int, Callable[[], dict[str, float]], Mapping[str, float]] | None = None
 
     def log(self, images: int, means: Means, more: Mapping[str, float]) -> None:
         """Log the steps' means, which begin anew, speed, costs and `more`.
@@ -121,7 +114,7 @@ class Recorder:
         speed = means.images / max(training - self.logged_training, 1e-9)
         means.forget()
         self.logged_training = training
-        self.pending = Pending(images, read, {"speed/images_per_second": speed, **self.costs.timing(), **more})
+        self.pending = images, read, {"speed/images_per_second": speed, **self.costs.timing(), **more}
         if not self.ahead:
             self.settle()
 
@@ -133,13 +126,13 @@ class Recorder:
         """
         if self.pending is None:
             return
-        log, self.pending = self.pending, None
+        (images, read, more), self.pending = self.pending, None
         with self.costs.of("training"):
-            means = log.means()
+            means = read()
         for name, value in means.items():
             if not math.isfinite(value):
-                raise Diverged(f"{name} is {value} at {log.images / 1000:.1f} kimg")
-        self.report(log.images, {**means, **log.more})
+                raise Diverged(f"{name} is {value} at {images / 1000:.1f} kimg")
+        self.report(images, {**means, **more})
 
     def report(self, images: int, values: Mapping[str, float]) -> None:
         """Metrics after `images` images, behind what was logged before."""

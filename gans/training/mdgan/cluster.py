@@ -207,7 +207,7 @@ class RayTeam(Team):
         self.moving: dict[int, tuple[Any, int]] = {}  # whether a discriminator arrived, and its bytes
         about = self.started()
         self.pids = {n: pid for n, (pid, _) in about.items()}
-        self.parameters = about[0][1]
+        self.each = about[0][1]
 
     def started(self) -> dict[int, tuple[int, int]]:
         """Wait until all workers are up; their `about`."""
@@ -226,10 +226,6 @@ class RayTeam(Team):
     @property
     def alive(self) -> list[int]:
         return list(self.actors)
-
-    @property
-    def each(self) -> int:
-        return self.parameters
 
     @property
     def trainables(self) -> list[Trainable]:

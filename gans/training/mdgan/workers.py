@@ -162,9 +162,11 @@ class Team(ABC):
         rngs: random generators that `compute` draws from in this process.
         exchange: of the last iteration.
         remote: whether a worker can die without this process.
+        each: trainable parameters of one discriminator.
     """
 
     remote = False
+    each: int
 
     def __init__(self, lost: Lost = lambda n, why: None) -> None:
         self.traffic = Traffic()
@@ -183,11 +185,6 @@ class Team(ABC):
     @abstractmethod
     def trainables(self) -> Sequence[Trainable]:
         """The discriminators in this process, in the order of their workers."""
-
-    @property
-    @abstractmethod
-    def each(self) -> int:
-        """Trainable parameters of one discriminator."""
 
     @property
     def size(self) -> int:
@@ -293,6 +290,7 @@ class LocalTeam(Team):
         self.workers = {n: Worker(experiment, shard, n) for n, shard in enumerate(batches)}
         self.discriminators = [WorkerDiscriminator(experiment, shape, shard, n) for n, shard in enumerate(batches)]
         self.placed = dict(enumerate(self.discriminators))
+        self.each = self.discriminators[0].size
         self.rngs = [rng for discriminator in self.discriminators for rng in discriminator.rngs]
         # in the order of memory, X_g and X_d of each discriminator; in the order of replies, whose they are
         self.given = torch.zeros((len(shards), 2), dtype=torch.int64, device=self.device)
@@ -302,10 +300,6 @@ class LocalTeam(Team):
     @property
     def alive(self) -> list[int]:
         return list(self.placed)
-
-    @property
-    def each(self) -> int:
-        return self.discriminators[0].size
 
     @property
     def trainables(self) -> list[WorkerDiscriminator]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,8 +13,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch_fidelity
-import torch_fidelity.fidelity
-from PIL import Image
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_clip import MODEL_METADATA, MODEL_URLS, VisionTransformer
 from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
@@ -165,52 +162,51 @@ def images(channels: int) -> ImageData:
 # --- scores
 
 
-def write(folder: Path, pictures: torch.Tensor) -> str:
-    folder.mkdir()
-    for index, picture in enumerate(pictures):
-        pixels = picture[0] if len(picture) == 1 else picture.permute(1, 2, 0)
-        Image.fromarray(pixels.numpy()).save(folder / f"{index:03}.png")
-    return str(folder)
+SOME, PUBLISHED = ("64", "192"), ("2048", "logits_unbiased")  # layers of Inception
 
 
-def command_line(capsys, *arguments: str) -> dict[str, float]:
-    with patch("sys.argv", ["fidelity", *arguments, "--cpu", "--json", "--silent"]):
-        torch_fidelity.fidelity.main()
-    return json.loads(capsys.readouterr().out)
-
-
-SOME, PUBLISHED = ("64", "192"), ("2048", "logits_unbiased")  # layers
-
-
-@pytest.mark.parametrize(("channels", "layers"), [(1, SOME), pytest.param(3, PUBLISHED, marks=pytest.mark.slow)])
-def test_inception_scores_equal_torch_fidelitys_command_line(
-    channels, layers, files, tmp_path, monkeypatch, capsys
-):
+@pytest.mark.parametrize(
+    ("name", "channels", "layers"),
+    [
+        ("inception", 1, SOME),
+        pytest.param("inception", 3, PUBLISHED, marks=pytest.mark.slow),
+        ("clip", 1, None),
+        ("clip", 3, None),
+    ],
+)
+def test_scores_equal_torch_fidelitys(name, channels, layers, files, monkeypatch):
     data = images(channels)
-    weights = files["inception"]
-    monkeypatch.setenv("GANS_INCEPTION", str(weights))
-    extractor = replace(INCEPTION(), network=lambda: inception_v3(weights, layers))
-    monkeypatch.setattr(scorer, "require", lambda _: extractor)
-    scores = Scorer(data, "inception", N, CPU).score(data.test)
-    inputs = ["--input1", write(tmp_path / "fake", data.test), "--input2", write(tmp_path / "real", data.train)]
-    chosen = {"fid": layers[0], "kid": layers[0], "prc": layers[0], "isc": layers[1]}
-    expected = command_line(
-        capsys,
-        *inputs,
-        *("--fid", "--kid", "--isc", "--prc"),
-        *("--feature-extractor", "inception-v3-compat", "--feature-extractor-weights-path", str(weights)),
-        *(part for metric, layer in chosen.items() for part in (f"--feature-layer-{metric}", layer)),
-        *("--kid-subset-size", str(N), "--isc-splits", str(ISC_SPLITS), "--save-cpu-ram"),
+    monkeypatch.setenv(ALL[name].variable, str(files[name]))
+    theirs = {"feature_extractor": CLIP_VIT}
+    if layers:
+        extractor = replace(INCEPTION(), network=lambda: inception_v3(files[name], layers))
+        monkeypatch.setattr(scorer, "require", lambda _: extractor)
+        theirs = {"feature_extractor": "inception-v3-compat", "isc": True, "isc_splits": ISC_SPLITS}
+        theirs |= {f"feature_layer_{metric}": layers[metric == "isc"] for metric in ("fid", "kid", "prc", "isc")}
+    scores = Scorer(data, name, N, CPU).score(data.test)
+    expected = torch_fidelity.calculate_metrics(
+        input1=Bare(data.test.expand(-1, 3, -1, -1)),
+        input2=Bare(data.train.expand(-1, 3, -1, -1)),
+        feature_extractor_weights_path=str(files[name]),
+        cuda=False,
+        fid=True,
+        kid=True,
+        prc=True,
+        kid_subset_size=N,
+        save_cpu_ram=True,
+        verbose=False,
+        **theirs,
     )
-    found = {name.replace("_unpublished_inception", ""): value for name, value in scores.items()}
+    found = {one.replace(f"_unpublished_{name}", ""): value for one, value in scores.items()}
     # of 2,048 dimensions by another eigenvalue problem
-    rounding = 1e-6 if layers[0] == "2048" else 0
+    rounding = 1e-6 if layers == PUBLISHED else 0
     assert found["fd"] == pytest.approx(expected["frechet_inception_distance"], rel=rounding, abs=0)
-    for ours, theirs in (("kd", "kernel_inception_distance"), ("is", "inception_score")):
-        assert (found[ours], found[f"{ours}_std"]) == (expected[f"{theirs}_mean"], expected[f"{theirs}_std"])
+    assert found["fd"] > 0
+    for ours, metric in (("kd", "kernel_inception_distance"), *([("is", "inception_score")] if layers else [])):
+        assert (found[ours], found[f"{ours}_std"]) == (expected[f"{metric}_mean"], expected[f"{metric}_std"])
     assert (found["precision"], found["recall"]) == (expected["precision"], expected["recall"])
-    assert found["fd"] > 0 and found["fd_se"] > 0
     assert "class_distance" not in found
+    assert ("is" in found) == bool(layers)  # CLIP has no logits
 
 
 def theirs(state: dict[str, Tensor]) -> FeatureExtractorDinoV2:
@@ -230,28 +226,6 @@ def test_dinov2_is_the_papers_network_on_torch_fidelitys_images(channels, files)
     assert features.shape == (N, WIDTH)
     assert torch.allclose(features, expected, atol=2e-5)
     assert features.std(0).min() > 1e-4  # they differ from image to image
-
-
-@pytest.mark.parametrize("channels", [1, 3], ids=["grey", "colour"])
-def test_clip_scores_equal_torch_fidelitys(channels, files, monkeypatch):
-    data = images(channels)
-    monkeypatch.setenv("GANS_CLIP", str(files["clip"]))
-    scores = Scorer(data, "clip", N, CPU).score(data.test)
-    expected = torch_fidelity.calculate_metrics(
-        input1=Bare(data.test.expand(-1, 3, -1, -1)),
-        input2=Bare(data.train.expand(-1, 3, -1, -1)),
-        feature_extractor="clip-vit-b-32",
-        feature_extractor_weights_path=str(files["clip"]),
-        cuda=False,
-        fid=True,
-        kid=True,
-        kid_subset_size=N,
-        save_cpu_ram=True,
-        verbose=False,
-    )
-    assert scores["fd_unpublished_clip"] == expected["frechet_inception_distance"] > 0
-    assert scores["kd_unpublished_clip"] == expected["kernel_inception_distance_mean"]
-    assert not any(name.startswith(("is_", "class_distance")) for name in scores)  # no logits
 
 
 # --- files of weights

@@ -9,7 +9,7 @@ from gans import seeds
 from gans.config import experiment
 from gans.errors import InputError
 from gans.models import shape_of
-from gans.models.inputs import GeneratorInput, Labels, Prior, shares
+from gans.models.inputs import GeneratorInput, Labels, Prior
 from gans.registry import MODELS
 from tests.conftest import networks
 
@@ -38,12 +38,6 @@ def test_labels_are_drawn_by_their_shares() -> None:
     assert ((counts[[0, 2, 3]] - expected) ** 2 / expected).sum() < 13.8
     assert torch.equal(Labels((3, 0, 6, 1)).draw(7, seeds.generator(0)), drawn[:7])
     assert Labels((0, 1, 0)).draw(100, seeds.generator(0)).unique().tolist() == [1]
-
-
-def test_shares_are_those_of_the_images_or_even() -> None:
-    labels = torch.tensor([0, 0, 0, 2])
-    assert shares(labels, 4, "data") == (0.75, 0, 0.25, 0)
-    assert shares(labels, 4, "uniform") == (0.5, 0, 0.5, 0)
 
 
 def test_fixed_inputs_have_the_latents_of_before_and_labels_beside_them() -> None:

@@ -27,10 +27,7 @@ def make(tiny, blobs, name: str, *tables: dict[str, Any], **fields: Any) -> Upda
 
 
 def test_the_generated_classes_are_the_datas_or_even(tiny, blobs) -> None:
-    """Their means over 100 batches of 4 from 60 images labelled in turn, and from those of shares 4:1."""
-    update = make(tiny, blobs, "gan")
-    drawn = torch.cat([update.generator_input(seeded(update, "latents", 4 * i)).labels for i in range(100)])
-    assert (torch.bincount(drawn, minlength=3) - 400 / 3).abs().max() < 4 * (400 * 2 / 9) ** 0.5
+    """Their means over 100 batches of 8, from images of shares 4:1."""
     data = blobs(n=60, classes=2)
     skewed = torch.arange(60).remainder(5) // 4  # 0 0 0 0 1
     for how, share in (("data", 0.2), ("uniform", 0.5)):

@@ -49,19 +49,3 @@ def test_half_life_0_copies_and_buffers_are_always_copied(name: str) -> None:
         assert torch.equal(value, trained[key]), key
     for key, value in trails.state().items():
         assert torch.equal(value, trained[key]) == (key not in parameters), key
-
-
-def test_the_average_is_a_frozen_copy_in_eval_mode_that_goes_on_from_a_state() -> None:
-    config = networks(name="sagan", latent=8, width=8)
-    network = build_generator(Shape(1, 16), config, seed=0)
-    ema = EMA(network, 10.0)
-    assert not ema.generator.training and not any(p.requires_grad for p in ema.generator.parameters())
-    assert network.training and all(p.requires_grad for p in network.parameters())
-    other = EMA(build_generator(Shape(1, 16), config, seed=1), 10.0)
-    other.load(ema.state())
-    assert all(torch.equal(value, ema.state()[key]) for key, value in other.state().items())
-    # loading keeps the tensors that `update` writes to
-    for _ in range(200):
-        follow(other, 10**6, 10**5)
-    for average, target in zip(other.generator.parameters(), other.trained, strict=True):
-        assert torch.allclose(average, target, atol=1e-6)

@@ -1,7 +1,6 @@
-"""Optimisers have the settings of the experiment, and survive a graph."""
+"""Optimisers have the settings of the experiment."""
 
 import copy
-import warnings
 
 import pytest
 import torch
@@ -49,22 +48,3 @@ def test_an_optimiser_is_torchs_with_its_own_settings(settings, plain, tiny) -> 
         optimizer.step()
     for found, expected in zip(trainable.parameters, network.parameters(), strict=True):
         assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("settings", [{"name": "adam"}, {"name": "rmsprop"}, {"name": "sgd", "momentum": 0.9}])
-def test_a_network_that_a_graph_trained_goes_on_without_one(settings, tiny) -> None:
-    """Optimisers that count steps on the device for a graph count them again as usual, and do not warn."""
-    network, gradients = drawn()
-    one, other = (Trainable(copy.deepcopy(network), LR, tiny(optimizer=settings)) for _ in range(2))
-    one.apply(gradients[0])
-    one.count_on_device(True)
-    flags = [group.get("capturable") for group in one.optimizer.param_groups]
-    assert flags == ([None] if settings["name"] == "sgd" else [True])
-    other.load(copy.deepcopy(one.state()))
-    one.count_on_device(False)
-    assert [group.get("capturable") for group in other.optimizer.param_groups] in ([None], [False])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for trainable in (one, other):
-            trainable.apply([gradient.clone() for gradient in gradients[1]])
-    assert all(torch.equal(p, q) for p, q in zip(one.parameters, other.parameters, strict=True))

@@ -151,28 +151,6 @@ def test_steps_equal_a_textbook_gan(network: str, table: dict[str, Any], tiny, b
     assert_same_weights(update.discriminator.network, book.d, 1e-6)
 
 
-def test_no_weight_gradient_of_the_other_network_is_ever_computed(tiny, blobs) -> None:
-    """Gradient hooks fire on D's weights in D's step only, and on G's in G's step only."""
-    update = make(tiny({"networks": {"name": "gan"}}), blobs().train)
-    log: list[str] = []
-    for name, trainable in (("g", update.generator), ("d", update.discriminator)):
-        for parameter in trainable.parameters:
-            parameter.register_hook(lambda gradient, name=name: log.append(name))
-
-        def apply(gradients, name=name, apply=trainable.apply) -> None:
-            log.append(f"{name} steps")
-            apply(gradients)
-
-        trainable.apply = apply
-    update.step(0)
-    d_part, g_part = log[: log.index("d steps")], log[log.index("d steps") + 1 : -1]
-    assert log[-1] == "g steps"
-    assert set(d_part) == {"d"}
-    assert set(g_part) == {"g"}
-    assert len(d_part) == len(update.discriminator.parameters)
-    assert len(g_part) == len(update.generator.parameters)
-
-
 def test_every_discriminator_step_has_fresh_images_latents_and_mixtures(tiny, blobs) -> None:
     """Over an epoch all images are shown once, and no generated batch is shown twice."""
     data = blobs(n=48)

@@ -100,24 +100,6 @@ def test_the_assignment_is_the_papers(workers: int, batches: int, expected: list
     assert [assignment(n, batches) for n in range(workers)] == expected
 
 
-def test_workers_learn_on_x_d_and_give_feedback_on_x_g(tiny, blobs) -> None:
-    """One discriminator sees [real, X_d] L times, the same both times, and then X_g."""
-    rule = make(tiny, blobs().train, workers=3, batches=2, d_steps=2)
-    generated = [rule.generator.network(latents(rule, 40, j)).detach() for j in range(2)]
-    seen: list[list[Tensor]] = [[], [], []]
-    for n, trainable in enumerate(rule.team.trainables):
-        trainable.network.register_forward_pre_hook(lambda m, args, n=n: seen[n].append(args[0].detach()))
-    images, rule.iteration = rule.images_per_step * 2, 2
-    rule.seed = lambda rng, purpose, i, j, seed=rule.seed: seed(rng, purpose, 40, j)
-    rule.step(images)
-    for n, (g, d) in enumerate([(0, 1), (1, 0), (0, 1)]):
-        real = (shard := shards_of(rule)[n]).of(shard.indices(2 * 4, 4)).images
-        learned, again, judged = seen[n]
-        assert torch.equal(learned, torch.cat([real, generated[d]]))
-        assert torch.equal(again, learned)
-        assert torch.equal(judged, generated[g])
-
-
 def test_derangements_are_uniform() -> None:
     """The 9 derangements of 4: chi-square with 8 degrees of freedom, 0.1 % level 26.12."""
     rng = torch.Generator().manual_seed(0)
