@@ -76,18 +76,6 @@ def drawn(figure: Figure) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def lighten(pictures: Sequence[Path], limit: int) -> None:
-    """Make the largest PNGs smaller, in colours and then in pixels, until all have `limit` bytes together."""
-    while sum(path.stat().st_size for path in pictures) > limit:
-        largest = max((path for path in pictures if path.suffix == ".png"), key=lambda path: path.stat().st_size)
-        with Image.open(largest) as file:
-            image = file.convert("RGB")
-            if file.mode == "P":
-                image = image.resize((max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)))
-        fewer = image.quantize(128, dither=Image.Dither.NONE)
-        atomically(largest, partial(fewer.save, format="PNG", optimize=True))
-
-
 @dataclass(frozen=True)
 class Style:
     """How a model is drawn, the same in every panel."""

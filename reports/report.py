@@ -31,6 +31,7 @@ from reports import (
 )
 from reports.figures import Picture
 from reports.html import standalone
+from reports.numbers import images
 from reports.results import Board, Results, left_out, load, selected_cells
 from reports.sheet import FOLDER, Sheet
 from reports.standing import Standing, pair_table
@@ -48,9 +49,7 @@ PICTURES: dict[str, Callable[[Results, Board], Picture | None]] = {
     "pareto": figures.pareto,
 }
 FILM = "training-{}.gif"
-LIMIT = 5_000_000  # bytes of a report, its page included
-WORDS = 500_000  # of these, kept for the page
-FILMS = 2_000_000  # for all films together
+FILMS = 2_000_000  # bytes of all films together
 FRACTIONS = {0.5: "half of", 0.25: "a quarter of", 0.2: "a fifth of", 0.1: "a tenth of", 0.01: "a hundredth of"}
 
 
@@ -70,26 +69,31 @@ def render(everything: Results, folder: Path) -> Path:
     results = selected_cells(everything)
     names = slugs(results.boards)
     parts = [part(results, board, folder, names[board]) for board in results.boards]
-    pictures = [one[kind] for one in parts for kind in (*RANKED, *PICTURES, "film")]
-    kept = [folder / one["file"] for one in pictures if one]
-    figures.lighten(kept, LIMIT - WORDS)
+    kept = {folder / shown["file"] for one in parts for shown in one["pictures"].values() if shown}
     for pattern in (FILM.format("*"), *(f"{kind}-*.png" for kind in (*RANKED, *PICTURES))):
-        for old in set(folder.glob(pattern)) - set(kept):
+        for old in set(folder.glob(pattern)) - kept:
             old.unlink()
-    sheet = Sheet()
-    plan = everything.plan
-    text = page(
-        results,
-        parts,
-        sheet,
+    plan, holes = results.plan, tables.holes(results)
+    page = publish(
+        folder,
+        "reports",
+        "report.md.j2",
+        plan=plan,
+        budget=FRACTIONS.get(plan.budget, f"{plan.budget:g} times"),
+        boards=parts,
+        draws=f"{tables.DRAWS:,}",
+        cells=len(results.cells),
+        finished=int(results.cells["counted"].sum()),
         left_out=left_out(everything),
-        whole=plan.whole if plan.whole != plan.command else None,  # None: the newest invocation was that
+        protocol=tables.protocol(results),
+        overview=tables.overview(results),
+        holes=None if holes.empty else holes,
+        unscored=unscored(results),
+        environment=tables.environment(results),
+        settings=tables.settings(results),
     )
-    write_text(folder / PAGE, text)
-    sheet.write(folder)
     write_text(folder / FOLDER / "cells.csv", tables.cells(results).to_csv(index=False))
-    write_text(folder / WHOLE, standalone(folder / PAGE))
-    return folder / PAGE
+    return page
 
 
 def slugs(boards: list[Board]) -> dict[Board, str]:
@@ -109,6 +113,7 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
     with decorating(film):
         film_alt = figures.film(results, board, film, min(films.LIMIT, FILMS // len(results.boards)))
     learned = tables.learned(results, board)
+    pictures["film"] = {"file": film.name, "alt": tables.escape(film_alt)} if film_alt else None
     return {
         "board": board,
         "slug": slug,
@@ -129,9 +134,8 @@ def part(results: Results, board: Board, folder: Path, slug: str) -> dict[str, A
         "many": len(standing.ranks) > figures.FEW,
         "grey": len(figures.curved(results, board)[1]) > figures.FEW,
         "curve_images": tables.distinct(results.on(board), "score.curve_images"),
-        "film": {"file": film.name, "alt": tables.escape(film_alt)} if film_alt else None,
         "published": published.scores(results, board),
-        **pictures,
+        "pictures": pictures,
     }
 
 
@@ -153,29 +157,23 @@ def environment(package: str) -> Environment:
     return made
 
 
-def page(results: Results, parts: list[dict[str, Any]], sheet: Sheet, **more: Any) -> str:
-    """The markdown of the page; the sheet gets its tables."""
-    plan = results.plan
-    holes = tables.holes(results)
-    template = environment("reports")
-    template.globals["table"] = sheet.table
-    text = template.get_template("report.md.j2").render(
-        plan=plan,
-        budget=FRACTIONS.get(plan.budget, f"{plan.budget:g} times"),
-        boards=parts,
-        draws=f"{tables.DRAWS:,}",
-        cells=len(results.cells),
-        finished=int(results.cells["counted"].sum()),
-        protocol=tables.protocol(results),
-        overview=tables.overview(results),
-        holes=None if holes.empty else holes,
-        unscored=unscored(results),
-        environment=tables.environment(results),
-        settings=tables.settings(results),
-        report=plan.report,
-        **more,
-    )
-    return re.sub(r"\n{3,}", "\n\n", text)
+def publish(folder: Path, package: str, template: str, **values: Any) -> Path:
+    """Write a page, its tables, and the page as one HTML file; returns the page.
+
+    Args:
+        folder: of the page.
+        package: whose template it is.
+        template: the name of that file.
+        values: for the template.
+    """
+    sheet, page = Sheet(), folder / PAGE
+    made = environment(package)
+    made.globals |= {"table": sheet.table, "thousands": lambda kimg: images(1000 * kimg)}
+    text = made.get_template(template).render(**values)
+    write_text(page, re.sub(r"\n{3,}", "\n\n", text))
+    sheet.write(folder)
+    write_text(folder / WHOLE, standalone(page))
+    return page
 
 
 def unscored(results: Results) -> list[str]:

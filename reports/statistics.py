@@ -17,16 +17,11 @@ from reports.numbers import NOTHING, fixed, number, places, plain
 LEVEL = 0.95
 
 Map = Callable[[np.ndarray], np.ndarray]
-# what a t-interval is taken of, and the way back; the interval then stays within the limits of the score
-MAPS: dict[Scale, tuple[Map, Map]] = {
-    "ratio": (np.log, np.exp),
-    "share": (special.logit, special.expit),
-    "signed": (np.asarray, np.asarray),
-}
-LIMITS: dict[Scale, tuple[float, float]] = {
-    "ratio": (0, math.inf),
-    "share": (0, 1),
-    "signed": (-math.inf, math.inf),
+# least and greatest score; what a t-interval is taken of, and the way back, so that it stays between the two
+SCALES: dict[Scale, tuple[float, float, Map, Map]] = {
+    "ratio": (0, math.inf, np.log, np.exp),
+    "share": (0, 1, special.logit, special.expit),
+    "signed": (-math.inf, math.inf, np.asarray, np.asarray),
 }
 
 
@@ -50,9 +45,9 @@ class Estimate:
         finite = finite[np.isfinite(finite)]
         if not len(finite):
             return cls(math.nan, math.nan, math.nan, 0)
-        least, most = LIMITS[scale]
+        least, most, *_ = SCALES[scale]
         inside = ((finite > least) & (finite < most)).all()
-        there, back = MAPS[scale if inside else "signed"]
+        *_, there, back = SCALES[scale if inside else "signed"]
         mean, low, high = np.clip(back(np.array(_interval(there(finite)))), least, most)
         return cls(float(mean), float(low), float(high), len(finite))
 

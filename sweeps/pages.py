@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,8 @@ from gans import schema
 from gans.errors import InputError
 from gans.files import file_name, slug, write_text
 from reports import report, tables
-from reports.html import standalone
 from reports.numbers import NOTHING, images, number, percent, setting
 from reports.results import Results
-from reports.sheet import Sheet
 from reports.studies import DEFAULT, Record, Study, Swept, Trial
 from reports.tables import escape
 from sweeps import ROOT, plots, winners
@@ -43,8 +40,9 @@ def write(swept: Swept, root: Path = ROOT) -> Path:
     if found and study.winner:
         contest = plots.contest(found.cells, record.metric, picture)
         write_text(folder / CANDIDATE, preset(study, study.winner))
-    publish(
+    page = report.publish(
         folder,
+        "sweeps",
         "sweep.md.j2",
         study=study,
         record=record,
@@ -67,18 +65,7 @@ def write(swept: Swept, root: Path = ROOT) -> Path:
         trial_seed=winners.TRIAL_SEED,
     )
     write_text(folder / STUDY, study.model_dump_json(indent=1) + "\n")
-    return folder / report.PAGE
-
-
-def publish(folder: Path, template: str, **values: Any) -> None:
-    """Write a page, its tables, and the page as one HTML file."""
-    sheet = Sheet()
-    environment = report.environment("sweeps")
-    environment.globals |= {"table": sheet.table, "images": lambda kimg: images(1000 * kimg)}
-    text = environment.get_template(template).render(**values)
-    write_text(folder / report.PAGE, re.sub(r"\n{3,}", "\n\n", text))
-    sheet.write(folder)
-    write_text(folder / report.WHOLE, standalone(folder / report.PAGE))
+    return page
 
 
 def verdict(study: Study) -> str:
@@ -217,8 +204,7 @@ def write_ranking(root: Path = ROOT) -> Path | None:
     found = [read(page.parent) for page in sorted(root.glob(f"*/{report.PAGE}"))]
     if not found:
         return None
-    publish(root, "ranking.md.j2", groups=groups(found), studies=overview(found))
-    return root / report.PAGE
+    return report.publish(root, "sweeps", "ranking.md.j2", groups=groups(found), studies=overview(found))
 
 
 def groups(found: Sequence[Study]) -> list[dict[str, Any]]:

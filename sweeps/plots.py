@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as optuna_plots
 
 from reports import figures
-from sweeps.study import Sweep
+from sweeps.study import COUNTED, Sweep
 
 ENOUGH = 2  # finished trials that a figure needs
 BEST, FINISHED, PRUNED = figures.COLOURS[1], figures.COLOURS[0], "0.65"
@@ -89,18 +89,13 @@ def slices(study: Study, metric: str) -> Axes:
 
 def curves(study: Study, metric: str) -> Axes:
     """Finished trials in blue, the best in orange, pruned ones in grey."""
-    axes = optuna_plots.plot_intermediate_values(study)
-    trials = {f"Trial{trial.number}": trial for trial in study.get_trials(deepcopy=False)}
-    finished = [trial for trial in trials.values() if trial.state == TrialState.COMPLETE]
-    best = min(finished, key=score)
-    for line in axes.get_lines():
-        trial = trials[str(line.get_label())]
-        colour, layer = (FINISHED, 3) if trial in finished else (PRUNED, 2)
-        colour, layer = (BEST, 4) if trial is best else (colour, layer)
-        line.set(color=colour, zorder=layer, xdata=np.asarray(line.get_xdata()) / 1000)
-    axes.relim()
-    axes.autoscale()
-    axes.legend().remove()
+    axes = pyplot.figure().subplots()
+    for trial in study.get_trials(deepcopy=False, states=COUNTED):
+        colour, layer = (FINISHED, 3) if trial.state == TrialState.COMPLETE else (PRUNED, 2)
+        if trial.number == study.best_trial.number:
+            colour, layer = BEST, 4
+        images = np.fromiter(trial.intermediate_values, float)
+        axes.plot(images / 1000, list(trial.intermediate_values.values()), color=colour, zorder=layer)
     axes.set_xlabel("real images seen (thousands)")
     return axes
 

@@ -16,11 +16,10 @@ from gans import schema
 from gans.config import experiment
 from gans.data.datasets import load as load_data
 from gans.pictures.panels import draw_each_class
-from gans.runs.store import Store
 from reports import by_class, report
 from reports.results import Results, load
 from tests.recorded import recorded
-from tests.reports.test_report import MATRIX, cell, invoke, plan, start
+from tests.reports.test_report import MATRIX, cell, invoke, plan, read, start
 
 NAMES = ("cat", "dog|x", "$h")
 # distance and agreement within each class, by model and seed; the last class had too few images
@@ -30,8 +29,9 @@ VALUES = {
 }
 
 
-def write(folder: Path) -> Store:
-    store = Store(f"sqlite:///{folder}/mlflow.db")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
     data = load_data("digits")
     images = torch.stack([data.train[data.train_labels == c][:10] for c in range(3)])
     draw_each_class(images, NAMES, folder / schema.CLASS_GRID)
@@ -40,7 +40,7 @@ def write(folder: Path) -> Store:
         conditional = model in VALUES
         tags = {"classes": json.dumps(NAMES)} if conditional else {}
         made = experiment({"networks": {"name": "gan", "conditional": conditional}})
-        run = start(store, model, seed, settings=made.flat(), **tags)
+        run = start(folder, model, seed, settings=made.flat(), **tags)
         run.log(1000, {"score/fd_digits": 10.0 - place + seed, "seconds/training": 1.0})
         if conditional:
             distances, agreements = VALUES[model][seed]
@@ -51,21 +51,16 @@ def write(folder: Path) -> Store:
             run.log(1000, {f"score/{name}": value for name, value in scores.items()})
             run.artifact(folder / schema.CLASS_GRID, schema.SAMPLES)
         run.finish("finished")
-    real = recorded(store, MATRIX, "real", {schema.KIND: schema.FLOOR, schema.IDENTITY: "floor"})
+    real = recorded(folder, MATRIX, "real", {schema.KIND: schema.FLOOR, schema.IDENTITY: "floor"})
     real.log(0, {"half/fd_digits": 0.5, **{f"half/intra_fd_digits/{c}": 0.25 * (1 + c) for c in range(2)}})
     real.finish("finished")
-    invoke(store, plan(cells=[cell(model, seed) for model in models for seed in range(2)]))
-    return store
+    invoke(folder, plan(cells=[cell(model, seed) for model in models for seed in range(2)]))
+    return folder
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return write(tmp_path_factory.mktemp("store"))
-
-
-@pytest.fixture(scope="module")
-def results(store: Store) -> Results:
-    return load(store, MATRIX)
+def results(runs: Path) -> Results:
+    return load(read(runs), MATRIX)
 
 
 def test_means_over_seeds_stand_class_by_class(results: Results) -> None:
@@ -99,8 +94,8 @@ def test_the_tables_and_the_picture_say_it(results: Results) -> None:
     assert [axes.get_title() for axes in picture.figure.axes] == list(by_class.HEADS.values())
 
 
-def test_the_page_has_them_and_the_rows_of_images(store: Store, tmp_path: Path) -> None:
-    page = report.write(store, MATRIX, tmp_path)
+def test_the_page_has_them_and_the_rows_of_images(results: Results, tmp_path: Path) -> None:
+    page = report.render(results, tmp_path)
     text = page.read_text()
     assert "## Class by class" in text
     for kind in ("by_class", "each_class"):

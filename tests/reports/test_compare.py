@@ -12,10 +12,10 @@ from PIL import Image
 from scipy import stats
 
 from gans.errors import InputError
-from gans.runs.store import Store
+from gans.runs.store import Reader
 from reports import comparison
 from reports.results import Board
-from tests.reports.test_report import cell, invoke, plan, start
+from tests.reports.test_report import cell, invoke, plan, read, start
 
 BOARD = Board("digits", "fd_digits", "Digits")
 SCORES = {
@@ -25,37 +25,34 @@ SCORES = {
 
 
 def fill(
-    store: Store, name: str, scores: dict[str, list[float]], extractors: str = "digits:abc", **settings: str
+    runs: Path, name: str, scores: dict[str, list[float]], extractors: str = "digits:abc", **settings: str
 ) -> None:
     """A tracked matrix: a plan, and finished cells with what the comparison reads."""
     cells = [cell(model, seed) for model, values in scores.items() for seed in range(len(values))]
     floors = [{"dataset": "digits", "title": "Digits", "identity": "none", "metric": "fd_digits"}]
-    invoke(store, plan(matrix=name, command="make bench", cells=cells, floors=floors), name)
+    invoke(runs, plan(matrix=name, command="make bench", cells=cells, floors=floors), name)
     common = {"score.images": "1438", "batch": "32", "precision": "float32"}
     tags = {"extractors": extractors, "reference": "train split", "device": "a CPU", "commit": "abc"}
     for model, values in scores.items():
         for seed, score in enumerate(values):
-            run = start(store, model, seed, name, common | settings, **tags)
+            run = start(runs, model, seed, name, common | settings, **tags)
             seconds = 10.0 if name == "slow" else 4.0
             run.log(1000, {"score/fd_digits": score, "seconds/training": seconds})
             run.finish("finished")
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("compared")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        store = Store(f"sqlite:///{folder}/mlflow.db")
-        fill(store, "slow", SCORES["slow"])
-        fill(store, "fast", SCORES["fast"], precision="bf16", shards="iid")
-        fill(store, "other", SCORES["slow"], extractors="digits:def")
-        fill(store, "single", {"gan": [6.1], "elsewhere": [1.0]}, precision="bf16")
-        fill(store, "strangers", {"sagan": [6.0]})
-    return store
+def store(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    runs = tmp_path_factory.mktemp("compared")
+    fill(runs, "slow", SCORES["slow"])
+    fill(runs, "fast", SCORES["fast"], precision="bf16", shards="iid")
+    fill(runs, "other", SCORES["slow"], extractors="digits:def")
+    fill(runs, "single", {"gan": [6.1], "elsewhere": [1.0]}, precision="bf16")
+    fill(runs, "strangers", {"sagan": [6.0]})
+    return read(runs)
 
 
-def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path: Path) -> None:
+def test_the_page_has_scores_differences_and_what_differs(store: Reader, tmp_path: Path) -> None:
     path = comparison.write(store, ("slow", "fast"), tmp_path)
     text = path.read_text()
     gan, dcgan = (
@@ -77,7 +74,7 @@ def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path
     assert Image.open(path.with_suffix(".png")).width > 500
 
 
-def test_a_comparison_is_a_new_page(store: Store, tmp_path: Path) -> None:
+def test_a_comparison_is_a_new_page(store: Reader, tmp_path: Path) -> None:
     (tmp_path / "slow-and-fast.png").write_text("mine")
     path = comparison.write(store, ("slow", "fast"), tmp_path)
     assert path == tmp_path / "slow-and-fast-2.md"
@@ -85,7 +82,7 @@ def test_a_comparison_is_a_new_page(store: Store, tmp_path: Path) -> None:
     assert (tmp_path / "slow-and-fast.png").read_text() == "mine"
 
 
-def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp_path: Path) -> None:
+def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Reader, tmp_path: Path) -> None:
     text = comparison.write(store, ("slow", "single"), tmp_path).read_text()
     assert "6.10 (one seed)" in text
     assert "dcgan" not in text
@@ -101,7 +98,7 @@ def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp
         ("fasst", "unknown experiment 'fasst' in .*; did you mean 'fast'"),
     ],
 )
-def test_what_does_not_compare_is_refused(store: Store, tmp_path: Path, other: str, says: str) -> None:
+def test_what_does_not_compare_is_refused(store: Reader, tmp_path: Path, other: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         comparison.write(store, ("slow", other), tmp_path)
     assert not list(tmp_path.iterdir())

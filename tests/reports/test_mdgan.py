@@ -12,11 +12,10 @@ from PIL import Image
 
 from gans.config import experiment
 from gans.recipes import recipe
-from gans.runs.store import Store
 from reports import mdgan
 from reports.report import render
 from reports.results import Results, load
-from tests.reports.test_report import MATRIX, cell, invoke, plan, start
+from tests.reports.test_report import MATRIX, cell, invoke, plan, read, start
 
 BASE = {"workers": 5}
 # model -> recipe, tables over it
@@ -45,25 +44,25 @@ TRAFFIC = {
 }
 
 
-def write(folder: Path, conclusion: str = "") -> Store:
-    store = Store(f"sqlite:///{folder}/mlflow.db")
+def write(folder: Path, conclusion: str = "") -> Results:
+    """The results of runs in a folder."""
     for (place, (model, (base, table))), seed in product(enumerate(MODELS.items()), range(2)):
         if model == "unrun":
             continue
-        run = start(store, model, seed, settings=experiment(recipe(base).settings, table, {"seed": seed}).flat())
+        run = start(folder, model, seed, settings=experiment(recipe(base).settings, table, {"seed": seed}).flat())
         run.log(1000, {"score/fd_digits": 10.0 + place + seed, "seconds/training": 1.0})
         run.log(1000, {f"traffic/{name}": value for name, value in TRAFFIC.get(model, {}).items()})
         if model == "crashes":
             run.tag({f"gans.lost.{n}": f"crashed before iteration {i}" for n, i in ((10, 30), (2, 20))})
         run.finish("finished")
     cells = [cell(model, seed) for model in MODELS for seed in range(2)]
-    invoke(store, plan(cells=cells, floors=[], conclusion=conclusion))
-    return store
+    invoke(folder, plan(cells=cells, floors=[], conclusion=conclusion))
+    return load(read(folder), MATRIX)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Results:
-    return load(write(tmp_path_factory.mktemp("store"), "Nothing is **shown**."), MATRIX)
+    return write(tmp_path_factory.mktemp("runs"), "Nothing is **shown**.")
 
 
 def test_models_are_grouped_by_the_one_thing_that_they_change(results) -> None:
@@ -149,7 +148,7 @@ def test_classes_are_a_factor_and_baselines_have_the_networks_of_the_base(monkey
     few = {"mdgan": MODELS["mdgan"], "one": MODELS["one"], "classes": ("cmdgan", {"update": BASE})}
     few |= {"other": ("gan", {"batch": 10}), "alone": ("cdcgan", {"batch": 10})}
     monkeypatch.setattr("tests.reports.test_mdgan.MODELS", few)
-    results = load(write(tmp_path), MATRIX)
+    results = write(tmp_path)
     (board,) = results.boards
     found = {heading: [row.model for row in rows] for heading, rows in mdgan.groups(results, board).items()}
     assert found == {"Baselines": ["mdgan", "one"], "Classes": ["mdgan", "classes"]}

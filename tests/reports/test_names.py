@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from gans.pictures.figures import names_as_text, save_figure
-from gans.runs.store import Store
 from reports import report, tables, terminal
 from reports.html import standalone
 from reports.results import load
@@ -31,19 +30,18 @@ SCRIPT = "<script>alert(1)</script>"
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two models and a data set of that name; a cell failed with it as the reason."""
     folder = tmp_path_factory.mktemp("names")
-    store = Store(f"sqlite:///{folder}/mlflow.db")
     for seed in range(2):
         for model, score in ((NASTY, 11.0), ("gan", 31.0)):
-            run = test_report.start(store, model, seed)
+            run = test_report.start(folder, model, seed)
             test_report.train(run, score + seed, seed)
             test_report.finish(run, score + seed, folder, seed)
-    test_report.start(store, NASTY, 2).finish("failed", f"{SCRIPT} {NASTY}")
+    test_report.start(folder, NASTY, 2).finish("failed", f"{SCRIPT} {NASTY}")
     planned = [test_report.cell(model, seed) for model in (NASTY, "gan") for seed in range(3)]
     floors = [{**test_report.plan()["floors"][0], "title": NASTY}]
     command = f"make bench MODELS='{NASTY}'"
     more = {"description": SCRIPT, "matrix": NASTY, "command": command, "report": command, "score": command}
-    test_report.invoke(store, test_report.plan(cells=planned, floors=floors, **more))
-    results = load(store, test_report.MATRIX)
+    test_report.invoke(folder, test_report.plan(cells=planned, floors=floors, **more))
+    results = load(test_report.read(folder), test_report.MATRIX)
     recorded: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = recorded.append  # type: ignore[method-assign]

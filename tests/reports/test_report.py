@@ -27,10 +27,11 @@ from gans.commands.main import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
+from gans.runs.export import sync
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
-from gans.runs.store import Store
-from reports import figures, html, published, report, sheet, tables
+from gans.runs.store import Reader, Store
+from reports import html, published, report, sheet, tables
 from reports.results import Board, Results, left_out, load, selected_cells
 from reports.standing import Standing
 from tests.recorded import recorded
@@ -79,7 +80,7 @@ def plan(**changes: Any) -> dict[str, Any]:
     }
 
 
-def invoke(store: Store, content: Mapping[str, Any], name: str = MATRIX) -> None:
+def invoke(store: Store | Path, content: Mapping[str, Any], name: str = MATRIX) -> None:
     """A parent run that did nothing but plan."""
     run = recorded(store, name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(content["protocol"])})
     run.text(json.dumps(content), "cells.json")
@@ -87,7 +88,7 @@ def invoke(store: Store, content: Mapping[str, Any], name: str = MATRIX) -> None
 
 
 def start(
-    store: Store,
+    store: Store | Path,
     model: str,
     seed: int,
     experiment: str = MATRIX,
@@ -167,13 +168,13 @@ def finish(run: Run, score: float, folder: Path, seed: int) -> None:
     run.finish("finished")
 
 
-def fill(store: Store, folder: Path) -> None:
-    """Four models: all seeds; two of three, one diverged; one of three; never asked for."""
+def fill(store: Path, folder: Path) -> None:
+    """Four models: all seeds; two of three, one diverged; one of three; not selected."""
     finish(start(store, "gan", 1), 1.0, folder, 1)  # an older run of a cell that ran again
     for (model, seed), score in SCORES.items():
         run = start(store, model, seed)
         if seed == 0:
-            train(run, 2 * score, seed, until=5)  # then killed, and resumed from an earlier checkpoint
+            train(run, score, seed, until=5)  # then killed, and resumed from an earlier checkpoint
         train(run, score, seed)
         finish(run, score, folder, seed)
     diverged = start(store, "dcgan", 2)
@@ -200,21 +201,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-@pytest.fixture(scope="module")
-def store(folder: Path) -> Store:
-    store = Store(f"sqlite:///{folder}/mlflow.db")
-    fill(store, folder)
-    return store
+def read(runs: Path) -> Reader:
+    """What is tracked in folders, and in no store."""
+    return Reader.of("http://127.0.0.1:9", runs, answers=False)
 
 
 @pytest.fixture(scope="module")
-def results(store: Store) -> Results:
-    return load(store, MATRIX)
+def runs(folder: Path) -> Path:
+    runs = folder / "runs"
+    runs.mkdir()
+    fill(runs, folder)
+    return runs
 
 
 @pytest.fixture(scope="module")
-def page(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report.write(store, MATRIX, tmp_path_factory.mktemp("results"))
+def results(runs: Path) -> Results:
+    return load(read(runs), MATRIX)
+
+
+@pytest.fixture(scope="module")
+def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return report.write(read(runs), MATRIX, tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
@@ -375,10 +382,9 @@ def test_a_count_without_scores_of_a_board_has_no_table(results, board):
     ("score", "options"),
     {"gans rescore a.toml": "--extractors x --count 300", "make score MATRIX=a": "EXTRACTORS=x COUNT=300"}.items(),
 )
-def test_missing_scores_are_asked_for_as_the_plan_says(results, score, options):
-    lacking = replace(
-        results, plan=results.plan.model_copy(update={"score": score}), unscored={ScoreKey("x", 300): 1}
-    )
+def test_missing_scores_are_named_with_the_command_that_adds_them(results, score, options):
+    plan = results.plan.model_copy(update={"score": score})
+    lacking = replace(results, plan=plan, unscored={ScoreKey("x", 300): 1})
     assert report.unscored(lacking) == [f"Not scored by `x` at 300 images: 1 cell; `{score} {options}`"]
 
 
@@ -423,10 +429,10 @@ def test_no_table_is_wider_than_the_page(place, request):
             assert sum(min(width, sheet.TEXT) + 3 for width in widths) <= sheet.WIDTH, line
 
 
-def test_page_names_no_run_no_path_and_all_its_pictures(page, store, folder):
+def test_page_names_no_run_no_path_and_all_its_pictures(page, runs, folder):
     text = page.read_text()
     assert str(folder) not in text
-    assert not any(run.info.run_id in text for run in store.runs(MATRIX))
+    assert not any(run.info.run_id in text for run in read(runs).runs(MATRIX))
     pictures = sorted(path.name for path in page.parent.glob("*.png"))
     kinds = ["curves", "leaders", "losses", "pairs", "pareto", "samples"]
     assert pictures == [f"{kind}-digits.png" for kind in kinds]
@@ -448,16 +454,19 @@ def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
     assert not re.search(r'(src|href)="(?!data:|#|https:)', text)
 
 
-def test_same_store_same_bytes(page, store, tmp_path):
-    invoke(store, plan())
-    again = report.write(store, MATRIX, tmp_path)
-    first, second = (
-        {path.relative_to(p.parent): path.read_bytes() for path in p.parent.rglob("*.*")} for p in (page, again)
-    )
-    assert first == second
+def test_a_store_says_what_the_folders_say(results, board, runs, tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    sync(runs, store)
+    stored = load(store, MATRIX)
+    pd.testing.assert_frame_equal(stored.cells[[*results.cells]], results.cells)
+    pd.testing.assert_frame_equal(stored.curves, results.curves)
+    pd.testing.assert_frame_equal(stored.floors, results.floors)
+    for _, cell in results.cells.iterrows():
+        assert stored.pictures(cell["identity"]).keys() == results.pictures(cell["identity"]).keys()
+    assert stored.real(board).read_bytes() == results.real(board).read_bytes()
 
 
-def test_every_table_lies_beside_the_page_as_csv_and_latex(page):
+def test_every_table_is_kept_as_csv_and_latex(page):
     folder = page.parent / "tables"
     scores = pd.read_csv(folder / "scores-digits.csv")
     assert list(scores.columns) == ["Model", "fd_digits ↓", "Over the best", "Seeds", "Training (s)"]
@@ -509,7 +518,7 @@ EDGES = "edges-budget0.1"
 
 
 @pytest.fixture(scope="module")
-def edges(store, folder):
+def edges(runs, folder):
     """One odd cell of each sort."""
     cells = [cell(model, 0, dataset="cifar10", metric="fid") for model in ("huge", "empty", "lost")]
     cells += [cell(model, 0) for model in ("empty", "lost")]
@@ -519,34 +528,34 @@ def edges(store, folder):
         for metric in ("fid", "fd_cifar10")
     ]
     changes = {"matrix": "edges", "budget": 0.1, "command": "make bench MATRIX=edges BUDGET=0.1", "floors": floors}
-    huge = start(store, "huge", 0, EDGES, dataset="cifar10", metric="fid")
+    huge = start(runs, "huge", 0, EDGES, dataset="cifar10", metric="fid")
     train(huge, 1e30, 0, metric="fid")
     huge.log(KIMG * 1000, {"score/fid": 1e30, "score/kid": math.nan, "energy/joules": 5000.0})
     for name in ("000000kimg", "000005kimg", "final"):
         huge.artifact(grid(folder / "coloured" / f"{name}.png", 1, 0.0, channels=3, side=32), "samples")
     huge.finish("finished")
-    empty = start(store, "empty", 0, EDGES, dataset="cifar10", metric="fid")
+    empty = start(runs, "empty", 0, EDGES, dataset="cifar10", metric="fid")
     empty.log(KIMG * 1000, {"score/fid": math.nan})
     empty.finish("finished")
-    start(store, "empty", 0, EDGES)
-    invoke(store, plan(**changes, cells=cells), EDGES)
+    start(runs, "empty", 0, EDGES)
+    invoke(runs, plan(**changes, cells=cells), EDGES)
 
 
 # --- what others have published
 
 
 @pytest.fixture(scope="module")
-def coloured(store):
+def coloured(runs):
     """Two models on CIFAR-10 as JPEG, whose published figures are of others."""
     dataset, metric = "cifar10-jpeg", "fd_cifar10"
     for model, score in {"gan": 45.0, "dcgan": 30.0}.items():
-        run = start(store, model, 0, "coloured", dataset=dataset, metric=metric)
+        run = start(runs, model, 0, "coloured", dataset=dataset, metric=metric)
         run.log(10_000, {f"score/{metric}": score})
         run.finish("finished")
     cells = [cell(model, 0, dataset=dataset, metric=metric) for model in ("gan", "dcgan")]
     floors = [{"dataset": dataset, "title": dataset, "identity": dataset, "metric": metric}]
-    invoke(store, plan(matrix="coloured", cells=cells, floors=floors), "coloured")
-    return load(store, "coloured")
+    invoke(runs, plan(matrix="coloured", cells=cells, floors=floors), "coloured")
+    return load(read(runs), "coloured")
 
 
 def test_a_figure_of_another_protocol_says_so_in_its_row(coloured):
@@ -603,13 +612,13 @@ def test_every_published_figure_has_a_source():
 
 
 @pytest.fixture(scope="module")
-def edges_page(store, edges, tmp_path_factory):
+def edges_page(runs, edges, tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     old, foreign = folder / EDGES / "samples-gone.png", folder / EDGES / "mine.png"
     old.parent.mkdir()
     old.touch()
     foreign.touch()
-    return report.write(store, EDGES, folder)
+    return report.write(read(runs), EDGES, folder)
 
 
 def test_edges_in_the_page(edges_page):
@@ -637,15 +646,15 @@ def test_edges_in_the_page(edges_page):
     assert not (edges_page.parent / "curves-digits.png").exists()
 
 
-def test_pictures_of_the_runs_themselves_are_shown(store, tmp_path):
-    run = start(store, "gan", 0, "own")
+def test_pictures_of_the_runs_themselves_are_shown(runs, tmp_path):
+    run = start(runs, "gan", 0, "own")
     image = Image.new("RGB", (1800, 600), (200, 30, 30))
     for name, place in (("neighbours.png", None), ("classes.png", "samples")):
         image.save(tmp_path / name)
         run.artifact(tmp_path / name, place)
     run.finish("finished")
-    invoke(store, plan(matrix="own", cells=[cell("gan", 0)]), "own")
-    page = report.write(store, "own", tmp_path / "reports")
+    invoke(runs, plan(matrix="own", cells=[cell("gan", 0)]), "own")
+    page = report.write(read(runs), "own", tmp_path / "reports")
     for kind in ("neighbours", "classes"):
         with Image.open(page.parent / f"{kind}-digits.png") as shown:
             red = (np.asarray(shown.convert("RGB")) == (200, 30, 30)).all(axis=-1)
@@ -653,22 +662,9 @@ def test_pictures_of_the_runs_themselves_are_shown(store, tmp_path):
         assert f"]({kind}-digits.png)" in page.read_text()
 
 
-def test_a_report_that_is_too_large_gets_lighter_pictures(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    paths = [tmp_path / "large.png", tmp_path / "small.png", tmp_path / "film.gif"]
-    for path, side in zip(paths, (300, 20, 50), strict=True):
-        Image.fromarray(noise[:side, :side]).save(path)
-    before = [path.stat().st_size for path in paths]
-    figures.lighten(paths, before[1] + before[2] + 40_000)
-    assert [path.stat().st_size for path in paths[1:]] == before[1:]
-    assert paths[0].stat().st_size <= 40_000
-    with Image.open(paths[0]) as image:
-        assert image.width / image.height == pytest.approx(1.5, abs=0.02)
-
-
-def test_nothing_ran(store, tmp_path):
-    invoke(store, plan(matrix="idle"), "idle")
-    text = report.write(store, "idle", tmp_path).read_text()
+def test_nothing_ran(runs, tmp_path):
+    invoke(runs, plan(matrix="idle"), "idle")
+    text = report.write(read(runs), "idle", tmp_path).read_text()
     assert "Of 9 cells (model × data set × training seed), 0 finished; [9 did not]" in text
     assert text.count("| not run |") == 3  # a row per model
     assert not list((tmp_path / "idle").glob("*.png"))
@@ -681,22 +677,20 @@ def test_nothing_ran(store, tmp_path):
     ("name", "says"),
     {"digit": "did you mean 'digits'", "bare": "no benchmark run in experiment 'bare'"}.items(),
 )
-def test_an_experiment_without_results_is_named(store, name, says):
-    store.experiment("bare")
+def test_an_experiment_without_results_is_named(runs, name, says):
+    recorded(runs, "bare", "mine", {})
     with pytest.raises(InputError, match=says):
-        load(store, name)
+        load(read(runs), name)
 
 
-def test_of_a_server_that_is_away_the_folders_are_read(page, tmp_path, monkeypatch, capsys):
-    """By both commands of `make report`, and by the one that compares; the first prints the ranking."""
-    monkeypatch.chdir(tmp_path)
+def test_of_a_server_that_is_away_the_folders_are_read(page, folder, tmp_path, monkeypatch, capsys):
+    """By both commands of `make report`, and by the one that compares; again, the page has the same bytes."""
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    (tmp_path / "runs").mkdir()
-    fill(tmp_path / "runs", tmp_path)  # type: ignore[arg-type]
     commands = (
-        f"report {MATRIX} --outputs out",
-        "sweep-report --output out/sweeps",
-        f"compare {MATRIX} {MATRIX} --output out",
+        f"report {MATRIX} --outputs {tmp_path}",
+        f"sweep-report --output {tmp_path}/sweeps",
+        f"compare {MATRIX} {MATRIX} --output {tmp_path}",
     )
     for words in commands:
         monkeypatch.setattr("sys.argv", ["gans", *words.split()])
@@ -705,6 +699,9 @@ def test_of_a_server_that_is_away_the_folders_are_read(page, tmp_path, monkeypat
         assert ("11.7 (5.2 to 26.4)" in said.out) == words.startswith("report")
         assert "127.0.0.1:9: Connection refused" in said.err
         assert said.err.endswith("; what follows is read from runs\n")
-    folder = tmp_path / "out/reports" / MATRIX
-    assert "11.7 (5.2 to 26.4)" in (folder / "README.md").read_text()
-    assert {path.name for path in folder.iterdir()} == {path.name for path in page.parent.iterdir()}
+    written = tmp_path / "reports" / MATRIX
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+        for folder in (page.parent, written)
+    )
+    assert first == second

@@ -15,13 +15,12 @@ from benchmarks.options import Bench, Machine, Report, Rescore, Selection
 from benchmarks.plan import MatrixPlan
 from gans.config import PROTOCOL_VERSION
 from gans.runs.run import Run
-from gans.runs.store import Store
 from reports import report, studies
 from reports.results import load
 from sweeps import pages
 from tests.conftest import parsed
 from tests.recorded import recorded
-from tests.reports.test_report import cell, invoke, plan, start
+from tests.reports.test_report import cell, invoke, plan, read, start
 from tests.sweeps.test_pages import study
 
 SELECTIONS = (
@@ -80,23 +79,22 @@ def finish(run: Run, score: float) -> None:
 
 
 def test_tuned_models_stay_in_the_ranking_when_the_newest_invocation_was_without_them(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     for model, score in {"gan": 9.0, "gan-tuned": 7.0, "gone": 1.0}.items():
-        finish(start(store, model, 0), score)
+        finish(start(tmp_path, model, 0), score)
     both = plan(cells=[cell(model, 0) for model in ("gan", "gan-tuned")])
     parent = recorded(
-        store,
+        tmp_path,
         "digits",
         "m",
         {"gans.kind": "matrix", "gans.protocol": str(PROTOCOL_VERSION), "gans.preset": "tuned"},
     )
     parent.text(json.dumps(both), "cells.json")
     parent.finish("finished")
-    invoke(store, plan(cells=[cell("gone", 0)]))  # then the matrix lost a model
-    invoke(store, plan(cells=[cell("gan", 0)]))
-    results = load(store, "digits")
+    invoke(tmp_path, plan(cells=[cell("gone", 0)]))  # then the matrix lost a model
+    invoke(tmp_path, plan(cells=[cell("gan", 0)]))
+    results = load(read(tmp_path), "digits")
     assert results.plan.models == ["gan", "gan-tuned"]
-    text = report.write(store, "digits", tmp_path).read_text()
+    text = report.render(results, tmp_path / "report").read_text()
     assert "**gan-tuned** is best" in text
     assert "**1.00" not in text
 
@@ -104,35 +102,29 @@ def test_tuned_models_stay_in_the_ranking_when_the_newest_invocation_was_without
 # --- sweeps
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A sweep with its winners."""
-    store = Store(f"sqlite:///{tmp_path_factory.mktemp('swept')}/mlflow.db")
+def test_a_sweep_has_a_page_and_a_rank(tmp_path: Path) -> None:
+    runs, root = tmp_path / "runs", tmp_path / "pages"
+    runs.mkdir()
     experiment = "sweep-gan-digits"
     for model, scores in {"default": [8.5, 8.7], "trial-3": [6.0, 6.2]}.items():
         for seed, score in enumerate(scores, 2000):
-            run = start(store, model, seed, experiment)
+            run = start(runs, model, seed, experiment)
             run.params({"loss.penalty": 1.0})
             finish(run, score)
     cells = [cell(model, seed) for model in ("default", "trial-3") for seed in (2000, 2001)]
-    invoke(store, plan(matrix=experiment, cells=cells), experiment)
-    parent = recorded(store, experiment, "sweep", {"gans.kind": "sweep"})
+    invoke(runs, plan(matrix=experiment, cells=cells), experiment)
+    parent = recorded(runs, experiment, "sweep", {"gans.kind": "sweep"})
     kept = study("gan-digits", []).record.model_copy(update={"kimg": 3000.1})
     parent.text(kept.model_dump_json(), "sweep.json")
     parent.finish("finished")
-    return store
-
-
-def test_the_sweep_has_a_page_and_a_rank(swept: Store, tmp_path: Path) -> None:
-    pages.write(studies.load(swept, "sweep-gan-digits"), tmp_path)
-    text = (tmp_path / "gan-digits" / "README.md").read_text()
+    pages.write(studies.load(read(runs), experiment), root)
+    text = (root / "gan-digits" / "README.md").read_text()
     assert "6.10 (" in text and "3 million images per trial" in text
-    assert (tmp_path / "gan-digits" / "tables" / "comparison.tex").exists()
-    pages.write_ranking(tmp_path)
-    assert "## digits, fd_digits, 3 million images" in (tmp_path / "README.md").read_text()
+    assert (root / "gan-digits" / "tables" / "comparison.tex").exists()
+    pages.write_ranking(root)
+    assert "## digits, fd_digits, 3 million images" in (root / "README.md").read_text()
 
 
 def test_studies_without_winners_are_left_out(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-    recorded(store, "sweep-x", "sweep", {"gans.kind": "sweep"}).finish("finished")
-    assert studies.load_all(store) == []
+    recorded(tmp_path, "sweep-x", "sweep", {"gans.kind": "sweep"}).finish("finished")
+    assert studies.load_all(read(tmp_path)) == []

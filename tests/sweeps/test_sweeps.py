@@ -24,7 +24,8 @@ import optuna
 import pandas as pd
 import pytest
 import torch
-from optuna.trial import FixedTrial, Trial, TrialState
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import FixedTrial, Trial, TrialState, create_trial
 from scipy import stats
 
 from benchmarks.executors.processes import Pool
@@ -177,13 +178,13 @@ def test_the_default_is_what_the_matrix_trains():
 
 
 @pytest.mark.parametrize("of_a_matrix", [True, False])
-def test_a_precision_is_asked_for_all_trainings(of_a_matrix, monkeypatch, tmp_path):
+def test_a_precision_is_that_of_all_trainings(of_a_matrix, monkeypatch, tmp_path):
     if not of_a_matrix:
         monkeypatch.setattr("sweeps.plan.MATRICES", tmp_path)
     monkeypatch.setattr("gans.compute.bfloat16.here", lambda: True)
     monkeypatch.setattr("gans.compute.bfloat16.faster", lambda: True)
-    default, asked = (default_cell(Request("sagan", precision=kind), CPU)[0] for kind in (None, "float32"))
-    assert (default.experiment.precision, asked.experiment.precision) == ("bf16", "float32")
+    cells = [default_cell(Request("sagan", precision=kind), CPU)[0] for kind in (None, "float32")]
+    assert [cell.experiment.precision for cell in cells] == ["bf16", "float32"]
     with pytest.raises(InputError, match="tf32 needs a CUDA device"):
         plan(Request("sagan", precision="tf32"), CPU)
 
@@ -338,17 +339,26 @@ def test_a_surplus_trial_does_not_run_nor_count(sweep, monkeypatch):
     assert Tally.of(study).failed == 0
 
 
-def test_a_study_draws_the_same_trials_however_often_it_is_interrupted(sweep, tmp_path):
-    def draw(name: str, seed: int) -> list[dict[str, Any]]:
-        own = replace(sweep, storage=f"sqlite:///{tmp_path}/{name}.db", seed=seed, trials=12)
-        study = own.create()
-        for _ in range(12):  # start-up trials and those after; every call opens the study afresh
-            go(own)
-        return [trial.params for trial in study.trials]
+@pytest.mark.parametrize("before", [0, 10], ids=["start-up", "after it"])
+def test_a_study_draws_the_same_trials_however_often_it_is_interrupted(sweep, tmp_path, before):
+    ways = {
+        "optimizer.lr_g": FloatDistribution(1e-5, 1e-1, log=True),
+        "batch": CategoricalDistribution((32, 64, 128)),
+    }
+    params = [{"optimizer.lr_g": 10 ** -(1 + n / 4), "batch": 64} for n in range(before)]
+    earlier = [create_trial(value=1.0 + n, params=own, distributions=ways) for n, own in enumerate(params)]
 
-    first = draw("a", 1)
-    assert first == draw("b", 1)
-    assert len({params["optimizer.lr_g"] for params in first}) == 12
+    def draw(name: str) -> list[float]:
+        own = replace(sweep, storage=f"sqlite:///{tmp_path}/{name}.db", trials=before + 3)
+        study = own.create()
+        study.add_trials(earlier)
+        for _ in range(3):  # every call opens the study afresh
+            go(own)
+        return [trial.params["optimizer.lr_g"] for trial in study.trials]
+
+    first = draw("a")
+    assert first == draw("b")
+    assert len(set(first)) == before + 3
 
 
 def test_another_sweep_does_not_join_a_study(sweep):
