@@ -14,13 +14,11 @@ def speed(options: Speed = Speed()) -> int:
 
     from benchmarks.executors.processes import preload
     from benchmarks.speed.measurement import Measurement
-    from benchmarks.speed.page import slug
 
     measurement = Measurement(options)
     preload("benchmarks.speed.steps")
     page = measurement.run()
-    name = slug(page.machine["device"] + (" quick" if options.quick else ""))
-    path = page.write(name, options.outputs / SPEED)
+    path = page.write(page.machine["device"], options.outputs / SPEED)
     Console().print(Markdown(page.markdown()))
     print(f"written: {path}")
     return 0

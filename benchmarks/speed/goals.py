@@ -93,11 +93,12 @@ def steps(workload: Workload, timing: Timing) -> Check:
     """Faster than the tutorial, and hardly slower than the arithmetic alone."""
 
     def measure() -> list[Measured]:
-        kind, found = timed(workload, timing)
+        found = timing.measure(workload)
         gain, overhead = found["tutorial"] / found["ours"], 100 * (found["ours"] / found["bare"] - 1)
         ours, tutorial = (1000 * found[who].median() for who in ("ours", "tutorial"))
         rounds = f"{overhead.min():+.1f} to {overhead.max():+.1f} by rounds"
-        return [(gain.median(), f"{kind}: {ours:.2f} ms, tutorial {tutorial:.2f} ms"), (overhead.median(), rounds)]
+        note = f"{found['precision'][0]}: {ours:.2f} ms, tutorial {tutorial:.2f} ms"
+        return [(gain.median(), note), (overhead.median(), rounds)]
 
     gain = Goal(f"tutorial / ours, {workload.name}", 10, least=True)
     return [gain, Goal(f"overhead over the bare step, {workload.name}", 3, "%")], measure
@@ -107,16 +108,10 @@ def iteration(workload: Workload, bound: float, timing: Timing, how: str = "") -
     """An iteration of a recipe in milliseconds."""
 
     def measure() -> list[Measured]:
-        kind, found = timed(workload, timing)
-        return [(1000 * found["ours"].median(), f"{kind}: {workload.note}")]
+        found = timing.measure(workload)
+        return [(1000 * found["ours"].median(), f"{found['precision'][0]}: {workload.note}")]
 
     return [Goal(f"an iteration of {workload.name}{how}", bound, "ms")], measure
-
-
-def timed(workload: Workload, timing: Timing) -> tuple[str, pd.DataFrame]:
-    """The precision that the device trains in by default, and the rounds in it."""
-    kind = workload.default(timing.device)
-    return kind, timing.measure(workload.trained_in(kind))
 
 
 def run_tests(folder: Path = TESTS, marked: str = "gpu") -> list[Measured]:

@@ -8,48 +8,43 @@ import pandas as pd
 
 from benchmarks.speed.options import Speed
 from benchmarks.speed.page import Page, Section, machine
-from benchmarks.speed.rounds import ratio
 from benchmarks.speed.startup import start_up
-from benchmarks.speed.steps import Timing, operations
+from benchmarks.speed.steps import Timing, ratio
 from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
 from gans.commands.options import command_line
-from gans.compute import devices, graphs, precision
+from gans.compute import devices, precision
 from gans.errors import unknown
 from gans.schema import Settled
 
 # turns of each contender and their seconds, by kind of device; steps on a GPU take milliseconds
 TURNS = {"cpu": (5, 1.0), "cuda": (3, 0.3)}
-QUICK = (3, 0.2)
 
 
 class Measurement:
     """One invocation.
 
     Raises:
-        InputError: there is no such model, device or precision here.
+        InputError: there is no such model or device here.
     """
 
     def __init__(self, command: Speed) -> None:
         self.command = command
-        self.models = command.models or (["dcgan"] if command.quick else list(SIZES))
+        self.models = command.models or list(SIZES)
         for model in self.models:
             if model not in SIZES:
                 raise unknown("model", model, SIZES)
         self.device = devices.resolve(command.device)
-        graphs.wanted(command.graph, self.device)
         devices.prepare(self.device, devices.cores())
-        if command.precision:
-            precision.require(command.precision, self.device)
-        rounds, seconds = QUICK if command.quick else TURNS[self.device.type]
-        self.turns = command.rounds or rounds, seconds
+        rounds, self.seconds = TURNS[self.device.type]
+        self.rounds = command.rounds or rounds
 
     def run(self) -> Page:
         about = machine(self.device, command_line("gans speed", self.command))
-        about["turns"] = "{} of {:g} s".format(*self.turns)
+        about["turns"] = f"{self.rounds} of {self.seconds:g} s"
         about["load before"] = f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores"
         page = Page("Speed of training", about)
         parts = {"steps": self.steps, "start-up": self.start_up, "scoring": self.scoring}
-        for part in self.command.parts or (["steps", "start-up"] if self.command.quick else parts):
+        for part in self.command.parts or parts:
             print(f"{part} ...", flush=True)
             page.sections += parts[part]()
         about["load after"] = f"{os.getloadavg()[0]:.1f}"
@@ -62,21 +57,18 @@ class Measurement:
     def timed(self, workload: Workload) -> pd.DataFrame:
         print(f"  {workload.name}", flush=True)
         threads = 1 if workload.name.endswith("digits") else devices.cores()  # as in the matrix
-        timing = Timing(self.device, threads, *self.turns, self.command.graph)
-        found = [timing.measure(workload.trained_in(kind)) for kind in self.precisions(workload)]
-        facts = {"operations": operations(workload.update(self.device)), "default": workload.default(self.device)}
-        return pd.concat(found).assign(**facts, **{"is": workload.note})
+        timing = Timing(self.device, threads, self.rounds, self.seconds)
+        found = pd.concat([timing.measure(workload, kind) for kind in self.precisions(workload)])
+        return found.assign(**{"default": workload.default(self.device), "is": workload.note})
 
     def precisions(self, workload: Workload) -> list[Settled]:
         """On a GPU what the model trains in, elsewhere float32 and, where there is, bf16."""
         if self.device.type == "cuda":
-            return [self.command.precision or workload.default(self.device)]
-        bf16 = precision.has_bf16(self.device) and self.command.precision != "float32"
-        return ["float32", "bf16"] if bf16 else ["float32"]
+            return [workload.default(self.device)]
+        return ["float32", "bf16"] if precision.has_bf16(self.device) else ["float32"]
 
     def start_up(self) -> list[Section]:
-        kind = self.command.precision or "auto"
-        found = pd.DataFrame([start_up(model, str(self.device), kind) for model in self.models])
+        found = pd.DataFrame([start_up(model, str(self.device)) for model in self.models])
         return [Section("From the command to the first step", START, found.round(2), found)]
 
     def scoring(self) -> list[Section]:
@@ -94,9 +86,8 @@ def step_sections(rounds: pd.DataFrame) -> list[Section]:
         mark = "**" if kind == own["default"].iloc[0] else ""
         rows.append([name, kind, ours, overhead, tutorial, f"{mark}{ratio(own['tutorial'], own['ours'])}{mark}"])
     table = pd.DataFrame(rows, columns=["workload", "in", "ours", "overhead", "tutorial", "tutorial / ours"])
-    workloads = rounds.groupby("workload", sort=False)[["operations", "is"]].first().reset_index()
-    counts = workloads.assign(operations=[f"{count / 1e9:.2f} G" for count in workloads["operations"]])
-    return [Section("Steps", STEPS, table, rounds), Section("Workloads", WORKLOADS, counts, workloads)]
+    workloads = rounds.groupby("workload", sort=False)["is"].first().reset_index()
+    return [Section("Steps", STEPS, table, rounds), Section("Workloads", "", workloads, workloads)]
 
 
 STEPS = """Milliseconds per step, medians of rounds. All contenders take a turn in every round, so they meet the
@@ -106,5 +97,4 @@ again; *tutorial* is how PyTorch's DCGAN tutorial trains (`tutorial.py`) on the 
 torch's default precision (float32; on CUDA, TF32 in convolutions), in a process of its own. **Bold** is the
 precision that this machine trains in by default. `digits` cells have one thread, as in the matrix; `recipe` is a
 model at its paper's width. `docs/speed-log.md` has what was tried."""
-WORKLOADS = "Operations of a step: its matrix products and convolutions, a multiply-add counted as two."
 START = "Seconds by part in a fresh process for each, on a `digits` cell; *import* starts with the command."

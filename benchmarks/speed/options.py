@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from gans import places
-from gans.commands.options import Device, Graph, Outputs, flat, option
+from gans.commands.options import Device, Outputs, flat, option
 
 LEAST = 100  # images to score
 
@@ -20,12 +20,6 @@ class Speed:
     rounds: Annotated[int | None, option("repetitions; default: 5, on a GPU 3", least=1, most=10_000)] = None
     count: Annotated[int, option("images to score", least=LEAST, most=10**6)] = 2_000
     device: Device = "auto"
-    precision: Annotated[
-        Literal["float32", "tf32", "bf16"] | None,
-        option("precision of start-up, on a GPU also of steps; float32 omits bf16; default: by device"),
-    ] = None
-    graph: Graph = None
-    quick: Annotated[bool, option("only dcgan's steps and start-up, in less than a minute")] = False
     outputs: Outputs = field(default_factory=places.outputs)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.speed.options import LEAST
 from benchmarks.speed.page import Section
-from benchmarks.speed.rounds import interleave, ratio, turn
+from benchmarks.speed.steps import interleave, ratio, turn
 from gans.data.images import ImageData
 from gans.fidelity import require
 from gans.fidelity.extractors import pinned

@@ -1,4 +1,4 @@
-"""From the command to the first step: `python -m benchmarks.speed.startup MODEL DEVICE PRECISION SINCE`."""
+"""From the command to the first step: `python -m benchmarks.speed.startup MODEL DEVICE SINCE`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import sys
 import time
 from typing import Any
 
-from gans.schema import Precision
 
-
-def start_up(model: str, device: str, precision: Precision) -> dict[str, Any]:
+def start_up(model: str, device: str) -> dict[str, Any]:
     """Seconds by part of the start of a `digits` cell in a fresh process, and its peak memory."""
-    command = [sys.executable, "-m", "benchmarks.speed.startup", model, device, precision, str(time.time())]
+    command = [sys.executable, "-m", "benchmarks.speed.startup", model, device, str(time.time())]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(model: str, name: str, precision: Any, since: float) -> dict[str, Any]:
+def measure(model: str, name: str, since: float) -> dict[str, Any]:
     """The same, in that process: the command was given `since` 1970."""
     from benchmarks.speed.workloads import small
     from gans.compute import devices
@@ -28,9 +26,7 @@ def measure(model: str, name: str, precision: Any, since: float) -> dict[str, An
     device = devices.resolve(name)
     devices.prepare(device, devices.cores())
     workload = small(model)
-    if precision == "auto":
-        precision = workload.default(device)
-    update = workload.trained_in(precision).update(device)
+    update = workload.trained_in(workload.default(device)).update(device)
     built = time.time()
     update.step(0)
     devices.wait(device)
@@ -43,5 +39,5 @@ def measure(model: str, name: str, precision: Any, since: float) -> dict[str, An
 
 
 if __name__ == "__main__":
-    model, name, precision, since = sys.argv[1:]
-    print(json.dumps(measure(model, name, precision, float(since))), flush=True)
+    model, name, since = sys.argv[1:]
+    print(json.dumps(measure(model, name, float(since))), flush=True)

@@ -1,23 +1,37 @@
-"""Steps of training: our trainer, its arithmetic alone, the tutorial's way."""
+"""Steps of training by turns: our trainer, its arithmetic alone, the tutorial's way.
+
+Every contender runs a little in every round, so that all meet the same machine.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed.rounds import Step, contenders, interleave
 from benchmarks.speed.tutorial import Tutorial, seed
 from benchmarks.speed.workloads import Workload
 from gans.compute import devices
+from gans.schema import Settled
 from gans.training.recorder import Recorder
 from gans.training.state import Training
-from gans.training.updates import Update
+
+Step = Callable[[], object]
+Turn = Callable[[int], float]  # takes so many steps; seconds per step
+LEAD_IN = 4  # steps before a turn: caches fill again, and a waiting data loader has four batches ready
+PAUSE = 0.05  # seconds until threads of the last contender rest
+
+_steps: dict[str, Step] = {}  # of contenders, in their process
 
 
 @dataclass(frozen=True)
@@ -28,11 +42,14 @@ class Timing:
     threads: int  # on the CPU
     rounds: int  # turns of each contender
     seconds: float  # of a turn, at least one step
-    graph: bool | None = None  # whether our steps are recorded as CUDA graphs; None: on CUDA
     compile: bool = False  # whether our networks go through torch.compile
 
-    def measure(self, workload: Workload) -> pd.DataFrame:
-        """A row for each round: what is timed, and seconds per step of ours, bare and tutorial."""
+    def measure(self, workload: Workload, precision: Settled | None = None) -> pd.DataFrame:
+        """A row for each round: what is timed, and seconds per step of ours, bare and tutorial.
+
+        `precision`: of our steps; None: the one that the device trains in by default.
+        """
+        workload = workload.trained_in(precision or workload.default(self.device))
         make_ours, make_theirs = partial(self.ours, workload), partial(self.tutorial, workload)
         with contenders(make_ours, self.device) as ours, contenders(make_theirs, self.device) as theirs:
             seconds = interleave(ours | theirs, self.rounds, self.seconds)
@@ -41,7 +58,7 @@ class Timing:
     def ours(self, workload: Workload) -> dict[str, Step]:
         """Our trainer, and its arithmetic alone on the same networks."""
         devices.prepare(self.device, self.threads)
-        training = Training(workload.experiment, workload.data, self.device, self.graph, compile=self.compile)
+        training = Training(workload.experiment, workload.data, self.device, compile=self.compile)
         return {"ours": partial(train, training, Recorder(self.device)), "bare": bare(training)}
 
     def tutorial(self, workload: Workload) -> dict[str, Step]:
@@ -77,21 +94,76 @@ def bare(training: Training) -> Step:
     return replay
 
 
-def operations(update: Update) -> int:
-    """Floating-point operations of one step: matrix products and convolutions, a multiply-add counted as two."""
-    update.prepare(0)
-    counter = FlopCounterMode(display=False)
-    counter.mod_tracker = NoModules()  # type: ignore[assignment]
-    with counter:
-        update.compute()
-    return counter.get_total_flops()
+# --- turns
 
 
-class NoModules:
-    """In place of torch's tracker of modules, whose hooks fail at the gradient of a gradient."""
+def turn(step: Step, device: torch.device, count: int, lead_in: int = LEAD_IN) -> float:
+    """Seconds per step. (torch.utils.benchmark leads in with two steps, too few for a data loader.)"""
+    for _ in range(min(count, lead_in)):
+        step()
+    devices.wait(device)
+    since = time.perf_counter()
+    for _ in range(count):
+        step()
+    devices.wait(device)
+    return (time.perf_counter() - since) / count
 
-    parents = ("Global",)
 
-    def __enter__(self) -> None: ...
+def interleave(turns: Mapping[str, Turn], rounds: int, seconds: float) -> pd.DataFrame:
+    """Seconds per step: a row for each round, a column for each contender.
 
-    def __exit__(self, *_: object) -> None: ...
+    Args:
+        turns: of the contenders, by name.
+        rounds: turns of each.
+        seconds: what a turn should take; at least one step.
+    """
+    counts = {name: _count(take, seconds) for name, take in turns.items()}
+    order, found = list(turns), []
+    for _ in range(rounds):
+        times = {}
+        for name in order:
+            times[name] = turns[name](counts[name])
+            time.sleep(PAUSE)
+        found.append(times)
+        order.reverse()  # no contender always runs after the same neighbour
+    return pd.DataFrame(found, columns=list(turns))
+
+
+def _count(take: Turn, seconds: float) -> int:
+    """How many steps fill a turn, after the first ones, which are slow."""
+    one = take(1)
+    if one * 4 < seconds:
+        one = take(3)
+    return max(1, round(seconds / one))
+
+
+def ratio(slow: pd.Series, fast: pd.Series) -> str:
+    """The median of the rounds' ratios, and the smallest and largest of them."""
+    ratios = slow / fast
+    return f"{ratios.median():.2f} ({ratios.min():.2f}–{ratios.max():.2f})"
+
+
+@contextmanager
+def contenders(make: Callable[[], Mapping[str, Step]], device: torch.device) -> Iterator[dict[str, Turn]]:
+    """Turns of contenders that share a process of their own, apart from others' settings and memory.
+
+    Args:
+        make: a picklable function that builds their steps, by name, in that process.
+        device: what they compute on.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as process:
+
+        def take(name: str, count: int) -> float:
+            return process.submit(_turn, name, device, count).result()
+
+        yield {name: partial(take, name) for name in process.submit(_build, make).result()}
+
+
+def _build(make: Callable[[], Mapping[str, Step]]) -> list[str]:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, which then ends this process
+    _steps.update(make())
+    return list(_steps)
+
+
+def _turn(name: str, device: torch.device, count: int) -> float:
+    return turn(_steps[name], device, count)

@@ -71,7 +71,6 @@ class Tutorial:
         e = workload.experiment
         self.device, self.log, self.batch, self.latent = device, log, e.batch, e.networks.latent
         self.loss: Loss = LOSSES[e.loss.name]
-        self.penalty = e.loss.penalty
         workers = e.update.workers if isinstance(e.update, MDGANConfig) else 1
         seeds = range(workers)
         self.g = plain(build_generator(workload.shape, e.networks, e.seed)).to(device)
@@ -118,28 +117,15 @@ class Tutorial:
         d = self.ds[n]
         d.zero_grad()
         on_real, on_fake = d(real), d(fake)
-        if self.loss.penalised:
-            error = self.loss.d_loss(on_real, on_fake) + self.penalty * self.gradient_penalty(d, real, fake)
-            error.backward()
-        else:
-            # each loss is a sum of a part of the real and a part of the generated logits
-            nothing = torch.zeros_like(on_real)
-            of_real = self.loss.d_loss(on_real, nothing)
-            of_real.backward()
-            of_fake = self.loss.d_loss(nothing, on_fake)
-            of_fake.backward()
-            error = of_real + of_fake - self.loss.d_loss(nothing, nothing)
+        # each loss is a sum of a part of the real and a part of the generated logits
+        nothing = torch.zeros_like(on_real)
+        of_real = self.loss.d_loss(on_real, nothing)
+        of_real.backward()
+        of_fake = self.loss.d_loss(nothing, on_fake)
+        of_fake.backward()
+        error = of_real + of_fake - self.loss.d_loss(nothing, nothing)
         self.adam_ds[n].step()
         return error.item(), on_real.sigmoid().mean().item(), on_fake.sigmoid().mean().item()
-
-    @staticmethod
-    def gradient_penalty(net: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-        alpha = torch.rand(len(real), 1, 1, 1, device=real.device)
-        between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
-        output = net(between)
-        ones = torch.ones_like(output)
-        gradients = torch.autograd.grad(output, between, ones, create_graph=True, retain_graph=True)[0]
-        return ((gradients.view(len(real), -1).norm(2, dim=1) - 1) ** 2).mean()
 
 
 def seed() -> None:

@@ -28,7 +28,7 @@ def gpu_of(monkeypatch: pytest.MonkeyPatch):
 
     def make(error: str = "", **times: float) -> None:
         found = pd.DataFrame({name: [value / 1000] * 3 for name, value in (MILLISECONDS | times).items()})
-        monkeypatch.setattr(Timing, "measure", lambda self, workload: found)
+        monkeypatch.setattr(Timing, "measure", lambda self, workload: found.assign(precision="bf16"))
 
         def make_matrix(name: str, device: torch.device) -> list[goals.Measured]:
             if error:
