@@ -74,7 +74,7 @@ class Job:
         images: what progress counts up to; 0 if it does not count.
         seconds: time limit.
         counts: whether people count it as a cell; a noise floor is none.
-        resumes: whether it goes on from what it left in its folder, also when its process has died.
+        resumes: whether it goes on from what it left in its folder.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -204,9 +205,9 @@ class MatrixPlan:
             "(the step). The report is among the artifacts."
         )
 
-    def listing(self) -> dict[str, object]:
-        """Cells and floors of this matrix, by the identities their runs are found with."""
-        return {
+    def text(self) -> str:
+        """Cells and floors of this matrix, by the identities their runs are found with, as JSON."""
+        listing = {
             "matrix": self.matrix.name,
             "experiment": self.experiment,
             "budget": self.selection.budget,
@@ -231,6 +232,7 @@ class MatrixPlan:
             ],
             "floors": [asdict(floor) for floor in self.floors],
         }
+        return json.dumps(listing, indent=1)
 
     def commands(self) -> dict[str, str]:
         """Commands that give this selection again, its report, further scores, and all of the matrix."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -18,6 +17,7 @@ from gans.commands.progress import Display
 from gans.errors import InputError
 from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
+from gans.runs.events import run_folders
 from gans.runs.execute import Place, tags
 from gans.runs.export import Exporter, Synced, sync
 from gans.runs.locks import held
@@ -39,7 +39,14 @@ class MatrixRun(MatrixPlan):
             The exit code: 0 only if every selected cell is finished and scored, and every floor measured.
         """
         with Exporter(self.folder, self.store):
-            return self.tracked()
+            return self.finish_all() if self.repeats() else self.tracked()
+
+    def repeats(self) -> bool:
+        """Whether nothing is left to do since the last invocation, which had the same plan."""
+        last = [run.state() for run in run_folders(self.folder / schema.INVOCATIONS)[-1:]]
+        plans = [state.artifact(schema.PLAN) for state in last if state.result in (FINISHED, FAILED)]
+        same = [path.read_text() for path in plans if path] == [self.text()]
+        return same and not self.unmeasured_floors() and all(p.done for p in self.selected)
 
     def tracked(self) -> int:
         """As `run`, under the run of this invocation."""
@@ -52,7 +59,7 @@ class MatrixRun(MatrixPlan):
         with invocation(self.folder, self.experiment, f"bench {self.experiment}", about) as parent:
             self.parent = parent
             parent.text(self.matrix.text, schema.MATRIX_FILE)
-            parent.text(json.dumps(self.listing(), indent=1), schema.PLAN)  # all that reports need to know of it
+            parent.text(self.text(), schema.PLAN)  # all that reports need to know of it
             code = self.finish_all()
             parent.finish(FAILED if code else FINISHED)
         return code

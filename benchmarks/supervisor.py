@@ -48,10 +48,6 @@ class Attempt:
     deadline: float = float("inf")
     late: bool = False
 
-    def failed(self, fault: Fault) -> bool:
-        """Whether it does not start again after such a loss."""
-        return self.deaths >= (DEATHS if self.job.resumes else 1) or (self.alone and fault is Fault.SHARED)
-
 
 class Supervisor:
     """Runs all jobs in order, as many at a time as the executor has room for.
@@ -137,7 +133,7 @@ class Supervisor:
         if lost.fault is Fault.OWN:
             attempt.deaths += 1
             self.acquit()
-        if attempt.failed(lost.fault):
+        if attempt.deaths >= DEATHS or (attempt.alone and lost.fault is Fault.SHARED):
             times = f", {attempt.deaths} times" if attempt.deaths > 1 else ""
             yield from self.end(attempt, Result(schema.FAILED, lost.reason + times))
             return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from optuna.study import Study
 
-from benchmarks.job import Job, Progress, Result
+from benchmarks.job import Job, Progress, Restarted, Result
+from gans import schema
 from gans.commands.progress import Display
 from sweeps.study import Sweep, Tally, counted
 
@@ -32,6 +33,8 @@ class TrialScreen:
                 self.begin(job.name, f"trial/{values['trial']:.0f}", job.images)
             case Progress(images, values) if job.name in self.names:
                 self.screen.update(self.names[job.name], images, values)
+            case Restarted(why) if job.name in self.names:
+                self.screen.end(self.names.pop(job.name), schema.INTERRUPTED, why, counts=False)
             case Result(status, reason) if status != "surplus":
                 if job.name not in self.names:
                     self.begin(job.name, f"trial/{job.name}", 0)

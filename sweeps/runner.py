@@ -12,7 +12,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from benchmarks import executors
-from benchmarks.job import Job, Result
+from benchmarks.job import Job, Restarted, Result
 from benchmarks.matrix import preset_name
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun
@@ -135,6 +135,8 @@ class SweepRun:
         try:
             with closing(events):
                 for job, what in events:
+                    if isinstance(what, Restarted):  # it takes another trial, or a retry of this one
+                        self.release(job.name, Result(schema.INTERRUPTED, what.why))
                     if isinstance(what, Result):
                         self.release(job.name, what)
                     screen.show(job, what)

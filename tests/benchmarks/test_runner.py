@@ -209,9 +209,7 @@ def test_a_second_run_finds_all_finished(finished, here):
     bench, _ = finished
 
     def ends() -> dict[str, int]:
-        return {
-            run.info.run_id: run.info.end_time for kind in ("cell", "floor") for run in bench.runs(kind).values()
-        }
+        return {run.info.run_id: run.info.end_time for run in bench.all_runs()}
 
     before = ends()
     code, output = here()

@@ -73,8 +73,8 @@ class Script(Here):
         self.news.append((number, Lost("killed", Fault.NONE)))
 
 
-def events(tmp_path, executor, names, seconds=60.0, **kind):
-    jobs = [Job(name, well, tmp_path / name, 10, seconds, **kind) for name in names]
+def events(tmp_path, executor, names, seconds=60.0):
+    jobs = [Job(name, well, tmp_path / name, 10, seconds) for name in names]
     return list(Supervisor(executor, jobs).events())
 
 
@@ -85,7 +85,7 @@ def results(found):
 DONE = Result(schema.FINISHED)
 
 
-def test_a_job_has_failed_at_the_third_death_of_its_process_or_at_the_first_if_it_does_not_resume(tmp_path):
+def test_a_job_has_failed_at_the_third_death_of_its_process(tmp_path):
     own = Lost("killed by SIGKILL", Fault.OWN)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / schema.CHECKPOINT).touch()
@@ -94,8 +94,6 @@ def test_a_job_has_failed_at_the_third_death_of_its_process_or_at_the_first_if_i
     why = sorted(job.name + what.why[len(own.reason) :] for job, what in found if isinstance(what, Restarted))
     assert why == ["a; it begins anew"] * 2 + ["b; it goes on"] * 2
     assert sorted(job.name for job, what in found if isinstance(what, Begun)) == ["a", "b"]
-    found = events(tmp_path, Script(a=[own]), "a", resumes=False)
-    assert results(found) == {"a": Result("failed", "killed by SIGKILL")}
 
 
 def test_a_node_that_goes_costs_a_job_nothing(tmp_path):
