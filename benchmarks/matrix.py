@@ -16,7 +16,7 @@ from pydantic import Field
 
 from benchmarks.options import Selection
 from gans import places, recipes
-from gans.commands import checks
+from gans.commands.options import check_dataset, check_workers
 from gans.config import Experiment, Seed, Settings, experiment, read_toml, validated
 from gans.errors import InputError, unknown
 from gans.files import file_name, slug
@@ -106,7 +106,7 @@ class Matrix:
 
     def where(self, model: str, wanted: str | None = None) -> Where:
         """Where the workers of a model's cells run: as wanted, else as the file says."""
-        return checks.workers(wanted or self.file.models[model].get("workers", self.file.workers))
+        return check_workers(wanted or self.file.models[model].get("workers", self.file.workers))
 
     def preset_of(self, model: str, dataset: str, budget: float) -> Path | None:
         """The file of a model's preset; None if the model takes none, or was not tuned on this data set."""
@@ -131,7 +131,7 @@ class Matrix:
                 raise unknown("model", model, self.file.models, f" in {self.path}")
         for dataset in selection.datasets or ():
             if dataset not in self.file.datasets:
-                checks.dataset(dataset)
+                check_dataset(dataset)
 
 
 def read_matrix(
@@ -158,7 +158,7 @@ def read_matrix(
     matrix.check_names(selection)
     for model, table in matrix.file.models.items():  # last, since modules of models are imported
         recipe(model, table, str(matrix.path))
-        checks.workers(table.get("workers", "local"), f" in {matrix.path} (their number is update.workers)")
+        check_workers(table.get("workers", "local"), f" in {matrix.path} (their number is update.workers)")
     return matrix
 
 

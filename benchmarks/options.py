@@ -16,8 +16,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from gans import places
-from gans.commands import checks
-from gans.commands.options import ONCE, Compile, Device, Graph, Outputs, flat, option
+from gans.commands.options import ONCE, Compile, Device, Graph, Outputs, check_dataset, flat, option
 from gans.errors import InputError
 from gans.schema import Precision, Where
 from gans.urls import shown
@@ -205,7 +204,7 @@ class Report:
 @flat
 @dataclass(frozen=True)
 class Sensitivity:
-    data: Annotated[str, option("a data set with labels", check=checks.dataset)]
+    data: Annotated[str, option("a data set with labels", check=check_dataset)]
     _: KW_ONLY
     count: Annotated[int, option("maximal number of images", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
     device: Device = "auto"

@@ -104,6 +104,12 @@ def known(name: object) -> bool:
     return isinstance(name, str) and (name in RECIPES or name in MODELS or bool(_plain(name)))
 
 
+def check(name: object) -> None:
+    """Refuse what is the name of no recipe."""
+    if not known(name):
+        raise unknown("model", name, RECIPES)
+
+
 def _plain(name: str) -> str:
     """`dcgan` of `cdcgan`; empty for the name of no conditional recipe."""
     return name[1:] if name not in MODELS and name[:1] == "c" and name[1:] in RECIPES else ""
@@ -115,18 +121,13 @@ def name_of(rule: str, model: str, conditional: bool) -> str:
     return f"c{name}" if conditional and name in RECIPES else name
 
 
-def recipe(name: str, where: str = "") -> Recipe:
-    """The recipe of this name: a model's or an update rule's, or one of these with classes.
-
-    Raises:
-        InputError: there is none; `where` is the file that names it.
-    """
+def recipe(name: str) -> Recipe:
+    """The recipe of this name: a model's or an update rule's, or one of these with classes."""
     if plain := _plain(name):
         return conditional(plain)
     if name in RULE_RECIPES:
         return RULE_RECIPES[name]
-    if not known(name):
-        raise unknown("model", name, RECIPES, where)
+    check(name)
     model = MODELS[name]
     networks = {**model.recipe.get("networks", {}), "name": name}
     space = model.space or search_space()

@@ -1,12 +1,7 @@
-"""What a matrix file may name: models, data sets, losses, update rules, extractors, metrics.
+"""Models, data sets, losses, update rules, extractors, metrics by name.
 
-An entry is named in one of three ways:
-
-- by its key in a registry below;
-- by the name of an entry point that an installed package declares in the registry's group (`gans.models`, ...);
-- as `package.module:Name`, once the user has allowed it: by naming it on the command line or in a matrix file, or
-  its module with `--plugin`. A file from somebody else (weights, card, index, preset, run) allows nothing.
-
+A name is a key of a registry below, an entry point of an installed package (in a group, `gans.models`, ...), or
+`package.module:Name`, once the user named it: on the command line, in a matrix file, or its module by `--plugin`.
 A part is imported when it is needed: so the configuration stands below all parts and still checks their names.
 """
 

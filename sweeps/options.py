@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from benchmarks.options import Machine
-from gans.commands import checks
-from gans.commands.options import ONCE, command_line, flat, option
+from gans import recipes
+from gans.commands.options import ONCE, check_dataset, command_line, flat, option
 from gans.errors import InputError
 from gans.files import file_name, slug
-from gans.recipes import RECIPES
 from gans.registry import allow_named, label
 from gans.schema import Precision
 
@@ -28,8 +27,8 @@ def study_name(name: str) -> None:
 class Request:
     """The study, and what becomes of its winners."""
 
-    model: Annotated[str, option(f"a model of the registry: {', '.join(RECIPES)}", check=checks.model)]
-    dataset: Annotated[str, option("a data set, or folder:PATH", check=checks.dataset)] = "digits"
+    model: Annotated[str, option(f"a model of the registry: {', '.join(recipes.RECIPES)}", check=recipes.check)]
+    dataset: Annotated[str, option("a data set, or folder:PATH", check=check_dataset)] = "digits"
     _: KW_ONLY
     trials: Annotated[int, option("trials in total, finished or pruned", least=1, most=100_000)] = 30
     storage: Annotated[

@@ -8,8 +8,7 @@ from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
 from benchmarks.options import MATRIX, Bench, Machine, Selection
 from benchmarks.plan import check_cell
 from gans import schema
-from gans.commands import checks
-from gans.commands.options import command_line
+from gans.commands.options import check_workers, command_line
 from gans.compute import devices
 from gans.config import ShardedConfig, experiment
 from gans.recipes import recipe
@@ -96,7 +95,7 @@ def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
         InputError: there is no room for those of the default.
     """
     matrix = own_matrix(request)
-    place = matrix.where(request.model, machine.workers) if matrix else checks.workers(machine.workers or "local")
+    place = matrix.where(request.model, machine.workers) if matrix else check_workers(machine.workers or "local")
     apart = processes(sweep) if place != "local" else 0
     if machine.cluster:
         machine.cluster.check_cells([sweep.default], machine.threads(sweep.base.resolution), apart)

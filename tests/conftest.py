@@ -147,6 +147,22 @@ def nothing_from_outside(
             del sys.modules[name]
 
 
+@pytest.fixture
+def gans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in an empty folder, where its tracking store is: exit code, stdout, stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setenv(registry.ALLOWED, "")  # a command of its own
+        monkeypatch.setattr("sys.argv", ["gans", *map(str, words)])
+        return main.main(), *capsys.readouterr()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return run
+
+
 class StubScorer:
     """Scores by the distance between mean images: deterministic, instant, and lower is better."""
 

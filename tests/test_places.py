@@ -10,11 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import commands
-from benchmarks.options import Report
 from gans import places
-from gans.runs.store import Store
-from tests.reports import test_report
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,16 +49,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout
-
-
-def test_a_report_leaves_a_clone_clean(clone, tmp_path, monkeypatch):
-    monkeypatch.chdir(clone)
-    store = Store(f"sqlite:///{clone}/mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
-    test_report.fill(store, tmp_path)
-    assert commands.report(Report(test_report.MATRIX)) == 0
-    assert (clone / "outputs/reports" / test_report.MATRIX / "README.md").exists()
-    assert git(clone, "status", "--porcelain") == ""
 
 
 @pytest.mark.slow

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from gans import registry
-from gans.commands import main
 from gans.data import datasets
 from gans.training import plugins
 
@@ -86,25 +80,16 @@ MODELS = [
 DATASETS = [
     ("PART = 3", "mine:PART is an int, not a function"),
     ("PART = lambda root: None", "mine:PART gives None, not a gans.data.images.Source"),
-    (
-        "PART = lambda root: source(shape=(2, 16, 16))",
-        "images of uint8 (120, 2, 16, 16)",
-    ),
+    ("PART = lambda root: source(shape=(2, 16, 16))", "images of uint8 (120, 2, 16, 16)"),
     ("PART = lambda root: source(dtype=torch.float32)", "has training images of float32"),
     ("PART = lambda root: source(torch.arange(120) % 6 + 7)", "mine:PART has labels 7 .. 12 for 5 classes"),
-    (
-        "PART = lambda root: source(torch.arange(7))",
-        "labels of int64 (7,), not int64 (120,)",
-    ),
+    ("PART = lambda root: source(torch.arange(7))", "labels of int64 (7,), not int64 (120,)"),
     ("PART = lambda root: source(count=0)", "has training images of uint8 (0, 1, 16, 16)"),
 ]
 LOSSES = [
     ("from json import dumps as PART", "mine:PART is a function, not a gans.training.two_player.Loss"),
     ("PART = Loss(lambda r, f: r, lambda f: f.mean())", "mine:PART: d_loss gives float32 (2,), not float32 ()"),
-    (
-        "PART = Loss(lambda r: r, lambda f: f.mean())",
-        "mine:PART: TypeError: <lambda>() takes 1",
-    ),
+    ("PART = Loss(lambda r: r, lambda f: f.mean())", "mine:PART: TypeError: <lambda>() takes 1"),
 ]
 RULES = [
     ("PART = print", "mine:PART is a function, not a subclass of gans.training.updates.Update"),
@@ -122,42 +107,21 @@ METRICS = [
     ("PART = Metric('m', 'v', '', lambda it: 3)", "mine:PART gives an int, not a gans.fidelity.Measured"),
     ("PART = Metric('m', 'v', '', lambda it: 1 / 0)", "mine:PART: ZeroDivisionError: division by zero (mine.py:"),
 ]
-TRAIN = ("train", "gan", "--set", "kimg=0.1", "score.extractors=['digits']", "score.images=120")
+TRAIN = ("train", "gan", "--device", "cpu", "--set", "kimg=0.1", "score.extractors=['digits']", "score.images=120")
 WORDS = {
     "model": ("train", "mine:PART", "digits", *TRAIN[2:]),
     "data set": ("train", "gan", "mine:PART", *TRAIN[2:]),
     "loss": (*TRAIN, "loss.name=mine:PART"),
     "rule": (*TRAIN, "update.rule=mine:PART"),
-    "extractor": ("score", "images.npz", "--reference", "digits", "--extractor", "mine:PART"),
-    "metric": ("score", "images.npz", "--reference", "digits", "--metric", "mine:PART"),
+    "extractor": ("score", "images.npz", "--device", "cpu", "--reference", "digits", "--extractor", "mine:PART"),
+    "metric": ("score", "images.npz", "--device", "cpu", "--reference", "digits", "--metric", "mine:PART"),
 }
-ALL = {
-    "model": MODELS,
-    "data set": DATASETS,
-    "loss": LOSSES,
-    "rule": RULES,
-    "extractor": EXTRACTORS,
-    "metric": METRICS,
-}
-CASES = [pytest.param(kind, *case, id=f"{kind}: {case[0][:60]}") for kind, cases in ALL.items() for case in cases]
-
-
-@pytest.fixture
-def gans(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
-    """Runs a command in an empty folder; gives its exit code and what it says on stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-
-    def run(*words: str) -> tuple[int, str]:
-        sys.modules.pop("mine", None)
-        monkeypatch.setenv(registry.ALLOWED, "")
-        monkeypatch.setattr("sys.argv", ["gans", *words, *(("--device", "cpu") if "config" not in words else ())])
-        code = main.main()
-        return code, capsys.readouterr().err
-
-    return run
+ALL = (MODELS, DATASETS, LOSSES, RULES, EXTRACTORS, METRICS)
+CASES = [
+    pytest.param(kind, *case, id=f"{kind}: {case[0][:60]}")
+    for kind, cases in zip(WORDS, ALL, strict=True)
+    for case in cases
+]
 
 
 @pytest.mark.parametrize(("kind", "text", "says"), CASES)
@@ -167,7 +131,7 @@ def test_a_part_that_is_none_is_one_line(kind, text, says, gans, tmp_path, one_t
     if kind in ("extractor", "metric"):
         np.savez(tmp_path / "images.npz", images=datasets.load("digits").train[:120].numpy())
     (tmp_path / "mine.py").write_text(TEMPLATE + text)
-    code, said = gans(*WORDS[kind])
+    code, _, said = gans(*WORDS[kind])
     assert code == 2, said
     assert said.startswith("error: ")
     assert len(said.splitlines()) == 1
@@ -179,7 +143,7 @@ def test_a_part_that_is_none_is_one_line(kind, text, says, gans, tmp_path, one_t
 def test_a_part_that_exits_in_training_fails_its_run_in_one_line(gans, tmp_path, one_thread):
     text = "PART = draws(lambda x: torch.zeros(2, 1, 16, 16) if len(x) == 2 else exits())"
     (tmp_path / "mine.py").write_text(TEMPLATE + text)
-    code, said = gans(*WORDS["model"])
+    code, _, said = gans(*WORDS["model"])
     assert (code, said) == (1, "")
     (traceback,) = (tmp_path / "runs").rglob("traceback.txt")
     assert "sys.exit(3)" in traceback.read_text()
@@ -187,4 +151,4 @@ def test_a_part_that_exits_in_training_fails_its_run_in_one_line(gans, tmp_path,
 
 def test_config_of_what_is_no_model_is_one_line(gans):
     says = "error: os:system is a function, not a gans.models.Model; name another model\n"
-    assert gans("config", "os:system") == (2, says)
+    assert gans("config", "os:system") == (2, "", says)

@@ -15,7 +15,6 @@ import torch
 
 from benchmarks.matrix import Selection, cells, read_matrix
 from gans import registry
-from gans.commands import main
 from gans.config import experiment, validated
 from gans.errors import InputError
 from gans.files import save, save_weights
@@ -46,24 +45,10 @@ LINE = (
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with a module that leaves a mark when it is imported."""
+def place(tmp_path: Path, gans) -> Path:
+    """The working directory of commands, with a module that leaves a mark when it is imported."""
     (tmp_path / "payload.py").write_text(PAYLOAD)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return tmp_path
-
-
-@pytest.fixture
-def gans(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Runs a command; gives its exit code and what it says on stderr."""
-
-    def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["gans", *words])
-        monkeypatch.setenv(registry.ALLOWED, "")  # a command of its own
-        return main.main(), capsys.readouterr().err
-
-    return run
 
 
 def weights(path: Path, changes: Mapping[str, Any]) -> str:
@@ -85,7 +70,7 @@ MODEL = {"networks": {"name": "payload:MODEL"}}
 def test_weights_that_name_a_model_from_outside_are_refused_in_one_line(command, place, gans):
     file = weights(place / "generator.safetensors", MODEL)
     words = {"arithmetic": ["--a", "1:0", "--b", "1:1", "--c", "1:2"]}.get(command, [])
-    code, said = gans(command, file, *words)
+    code, _, said = gans(command, file, *words)
     assert (code, said) == (2, f"error: {file}: model 'payload:MODEL' {LINE}\n")
     assert not (place / "ran").exists()
 
@@ -93,14 +78,12 @@ def test_weights_that_name_a_model_from_outside_are_refused_in_one_line(command,
 def test_the_user_allows_a_part_by_its_name_or_its_module(place, gans):
     file = weights(place / "generator.safetensors", MODEL)
     for number, flag in enumerate(("payload", "payload:MODEL")):
-        code, said = gans("sample", file, "--plugin", flag, "--output", f"{number}.png", "--count", "4")
+        code, _, said = gans("sample", file, "--plugin", flag, "--output", f"{number}.png", "--count", "4")
         assert (code, said) == (0, "")
     assert (place / "ran").exists()
     assert gans("sample", file, "--plugin", "payloads")[0] == 2
-    assert gans("sample", file, "--plugin", "a; b") == (
-        2,
-        "error: 'a; b' names no module; write --plugin package.module\n",
-    )
+    says = "error: 'a; b' names no module; write --plugin package.module\n"
+    assert gans("sample", file, "--plugin", "a; b") == (2, "", says)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +97,7 @@ def test_the_user_allows_a_part_by_its_name_or_its_module(place, gans):
 )
 def test_a_generators_experiment_calls_nothing_when_it_is_scored(changes, code, place, gans):
     file = weights(place / "generator.safetensors", changes)
-    found, said = gans("score", file, "--count", "200", "--device", "cpu")
+    found, _, said = gans("score", file, "--count", "200", "--device", "cpu")
     assert not (place / "ran").exists()
     assert found == code
     assert code == 0 or (LINE in said and "data set 'payload:data'" in said and len(said.splitlines()) == 1)
@@ -192,7 +175,7 @@ def test_a_name_that_becomes_a_path_is_one_plain_name(name, place, gans):
             attempt()
         assert name == "" or re.search(SAYS, str(caught.value))
     if name:
-        code, said = gans("extractor", "digits", "--name", name)
+        code, _, said = gans("extractor", "digits", "--name", name)
         assert code == 2
         assert len(said.splitlines()) == 1
         assert said.rstrip("\n").isprintable()
@@ -209,6 +192,6 @@ def test_a_matrix_gives_its_name_to_folders(name, place):
 
 def test_a_zoos_names_are_plain(place, gans):
     (place / "zoo.toml").write_text('["../evil"]\nfile = "x.safetensors"\n')
-    code, said = gans("zoo", "--index", str(place))
+    code, _, said = gans("zoo", "--index", str(place))
     assert code == 2
     assert re.search(SAYS, said)

@@ -236,14 +236,13 @@ def interpolate(options: Interpolate) -> int:
     else:
         z = latents.draw(math.prod((rows, each)), artist.latent, options.seed)
     suffixes = tuple(path.suffix.lower() for path in options.output) or (".png", ".gif")
-    drawn = {
-        closed: _rows(options, artist, z.unflatten(0, (rows, each)), classes, closed)
-        for closed in {suffix != ".png" for suffix in suffixes}
-    }
+    closed = any(suffix != ".png" for suffix in suffixes)
+    images = _rows(options, artist, z.unflatten(0, (rows, each)), classes, closed)
     for path in options.files("interpolation", *suffixes):
-        images = drawn[path.suffix.lower() != ".png"]
-        _save(images, path)
-        print(f"{images.shape[0]} x {images.shape[1]} images in {path}")
+        # a strip ends at the last stop, a film goes back to the first one
+        way = images[:, : (each - 1) * options.steps + 1] if path.suffix.lower() == ".png" else images
+        _save(way, path)
+        print(f"{way.shape[0]} x {way.shape[1]} images in {path}")
     return 0
 
 

@@ -7,8 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from gans.commands.checks import dataset
-from gans.commands.options import ONCE, command_line, flat, option
+from gans.commands.options import ONCE, check_dataset, command_line, flat, option
 from gans.errors import InputError
 from gans.files import file_name
 from gans.places import taken
@@ -18,7 +17,7 @@ from gans.places import taken
 @dataclass(frozen=True)
 class Extractor:
     data: Annotated[
-        str, option("a data set with labels: digits, mnist, cifar10-jpeg, folder:PATH, ...", check=dataset)
+        str, option("a data set with labels: digits, mnist, cifar10-jpeg, folder:PATH, ...", check=check_dataset)
     ]
     _: KW_ONLY
     name: Annotated[str, option("name of the extractor; default: the data set's")] = ""

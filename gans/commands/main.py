@@ -124,7 +124,3 @@ def line(error: CycloptsError) -> str:
         error.argument = next(child for child in error.argument.children if child.required)  # of a part
     error.verbose = False
     return " ".join(str(error).split())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,13 +1,6 @@
-"""How a command's options are declared: once, as the annotated fields of a dataclass, which cyclopts reads.
+"""A command's options: the annotated fields of a dataclass, which cyclopts reads; of `make`, variables.
 
-    @flat
-    @dataclass(frozen=True)
-    class Ui:
-        port: Annotated[int, option("TCP port on localhost", least=1, most=65_535)] = 5000
-
-gives `--port` and, for `make ui`, `PORT=`. Fields before `_: KW_ONLY` may also be given by their place. A field
-that is such a dataclass itself adds its options. What differs from the defaults is a command that gives the same
-again.
+Fields before `_: KW_ONLY` may also be given by their place; a field that is such a dataclass adds its options.
 """
 
 from __future__ import annotations
@@ -17,15 +10,18 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from cyclopts import Parameter, convert
 from cyclopts.validators import Number
 
-from gans.commands import checks
+from gans.errors import InputError, unknown
+from gans.files import expand
 from gans.places import VARIABLE
-from gans.registry import PLUGIN, allowed
+from gans.registry import DATASETS, FOLDER, PLUGIN, allowed
+from gans.schema import Where
 
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 ONCE = "once"  # notes an option of one machine or one call: the command that gives the same again lacks it
 
 Declared = TypeVar("Declared")
@@ -77,7 +73,33 @@ def number(kind: Any, tokens: Any) -> Any:
 
 # What several commands take
 
-Device = Annotated[str, option("auto, cpu, cuda or cuda:1", check=checks.device)]
+
+def check_device(name: str) -> str:
+    """The name of a device, which this machine need not have: to ask torch would take seconds."""
+    if not DEVICE.fullmatch(name):
+        raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0")
+    return name
+
+
+def check_workers(where: str, context: str = "") -> Where:
+    """The name of a place where an update rule's workers can run; `context` says where the name stands."""
+    if where not in get_args(Where):
+        raise unknown("place for workers", where, get_args(Where), context)
+    return cast("Where", where)
+
+
+def check_dataset(name: str) -> str:
+    """The name of a data set that there is, or of a folder or archive that exists."""
+    if name.startswith(FOLDER):
+        path = expand(name.removeprefix(FOLDER))
+        if path.name and not path.exists():
+            raise InputError(f"{name}: {path} does not exist; check the path")
+    elif name and name not in DATASETS:
+        raise unknown("data set", name, [*DATASETS, f"{FOLDER}PATH"])
+    return name
+
+
+Device = Annotated[str, option("auto, cpu, cuda or cuda:1", check=check_device)]
 Graph = Annotated[
     bool | None, option("record training steps as CUDA graphs; default: on CUDA", negative="--no-graph")
 ]

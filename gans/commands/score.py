@@ -10,9 +10,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from gans.commands.checks import dataset
 from gans.commands.draw import Artist
-from gans.commands.options import Device, flat, option
+from gans.commands.options import Device, check_dataset, flat, option
 from gans.errors import InputError
 from gans.files import expand
 from gans.registry import FOLDER
@@ -43,7 +42,7 @@ class Score:
         option(
             "digits, mnist, ..., folder:PATH; default for a generator: its training data",
             metavar="DATASET",
-            check=dataset,
+            check=check_dataset,
         ),
     ] = ""
     extractor: Annotated[str, option("auto: the data set's own, or inception, or cifar10-resized")] = "auto"

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
-from gans.commands import checks
-from gans.commands.options import Compile, Device, Graph, flat, option
+from gans.commands.options import Compile, Device, Graph, check_dataset, flat, option
 from gans.commands.progress import duration
 from gans.errors import InputError
-from gans.recipes import RECIPES, recipe
+from gans.recipes import RECIPES, check, recipe
 from gans.runs import databases
 from gans.schema import Precision, Where
 from gans.urls import tracking_uri
@@ -30,8 +29,8 @@ EXPERIMENT = "train"  # in MLflow, and the folder's name
 @flat
 @dataclass(frozen=True)
 class Train:
-    model: Annotated[str, option(f"a recipe (`gans config` lists all): {', '.join(RECIPES)}", check=checks.model)]
-    dataset: Annotated[str, option("digits, mnist, ..., folder:PATH", check=checks.dataset)] = "digits"
+    model: Annotated[str, option(f"a recipe (`gans config` lists all): {', '.join(RECIPES)}", check=check)]
+    dataset: Annotated[str, option("digits, mnist, ..., folder:PATH", check=check_dataset)] = "digits"
     _: KW_ONLY
     seed: Annotated[
         int, option("training seed: initial weights, latents, order of the data", least=0, most=2**31 - 1)

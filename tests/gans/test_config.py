@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from gans import config
-from gans.commands.train import assignment, ending
+from gans.commands.train import ending
 from gans.config import (
     Experiment,
     MDGANConfig,
@@ -30,44 +30,35 @@ from gans.runs.execute import Scored
 
 
 @pytest.mark.parametrize(
-    ("table", "message"),
+    ("table", "says"),
     [
-        ({"netwroks": {}}, "m.toml: unknown key 'netwroks'; did you mean 'networks'?"),
-        (
-            {"networks": {"widht": 1}},
-            "m.toml: unknown key 'widht' in table [networks]; did you mean 'width'?",
-        ),
-        (
-            {"update": {"rule": "mdgan", "worker": 2}},
-            "m.toml: unknown key 'worker' in table [update]; did you mean 'workers'?",
-        ),
-        ({"networks": {"name": "dcgna"}}, "m.toml: unknown model 'dcgna'; did you mean 'dcgan'?"),
-        ({"loss": {"name": "hing"}}, "m.toml: unknown loss 'hing'; did you mean 'hinge'?"),
-    ],
-)
-def test_typos_are_refused_with_the_nearest_name_and_the_file(table: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError) as caught:
-        experiment(table, where="m.toml")
-    assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("table", "named"),
-    [
+        ({"netwroks": {}}, "unknown key 'netwroks'; did you mean 'networks'?"),
+        ({"networks": {"widht": 1}}, "unknown key 'widht' in table [networks]; did you mean 'width'?"),
+        ({"update": {"rule": "mdgan", "worker": 2}}, "'worker' in table [update]; did you mean 'workers'?"),
+        ({"update": {"rule": "fl-gan", "average_epoch": 3}}, "did you mean 'average_epochs'?"),
+        ({"update": {"workers": 3}}, "unknown key 'workers'"),  # of another rule
+        ({"networks": {"name": "dcgna"}}, "unknown model 'dcgna'; did you mean 'dcgan'?"),
+        ({"loss": {"name": "hing"}}, "unknown loss 'hing'; did you mean 'hinge'?"),
+        ({"update": {"rule": "md-gan"}}, "unknown update rule 'md-gan'; did you mean 'mdgan'?"),
         ({"resolution": 20}, "resolution = 20"),
+        ({"resolution": 2**17}, "resolution = 131072 is not valid: input should be 16, 32, 64, "),
         ({"optimizer": {"beta1": 1.0}}, "optimizer.beta1 = 1.0"),
         ({"update": {"rule": "mdgan", "workers": 2, "batches": 3}}, "batches = 3 exceeds workers = 2"),
         ({"update": {"rule": "mdgan", "shards": "skewed"}}, "update.shards = 'skewed'"),
         ({"update": {"rule": "fl-gan", "average_epochs": math.inf}}, "update.average_epochs = inf"),
-        ({"update": {"rule": "md-gan"}}, "unknown update rule 'md-gan'; did you mean 'mdgan'?"),
         ({"score": {"extractors": []}}, "score.extractors"),
+        ({"schedule": {"logs": 1e3}}, "schedule.logs = 1000.0 is not valid"),
+        (
+            {"schedule": {"logs": 99_999_999}},
+            "schedule.logs = 99999999 is not valid: input should be less than or equal to 100000",
+        ),
     ],
 )
-def test_wrong_values_are_refused_by_key_in_one_line(table: dict[str, Any], named: str) -> None:
+def test_what_is_wrong_is_one_line_with_file_and_key(table: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as caught:
         experiment(table, where="m.toml")
-    assert named in str(caught.value)
-    assert "m.toml" in str(caught.value)
+    assert str(caught.value).startswith("m.toml: ")
+    assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -93,30 +84,10 @@ def test_what_is_no_number_or_beyond_all_limits_is_refused(key: str, value: Any)
     assert key in message and "m.toml" in message and "\n" not in message and len(message) < 300
 
 
-@pytest.mark.parametrize("key", [key for key, kind in NUMBERS.items() if kind is int])
-def test_a_whole_number_is_no_fraction(key: str) -> None:
-    with pytest.raises(InputError, match=f"{key} = 1000.0 is not valid"):
-        experiment(merge({"update": {"rule": "mdgan"}}, nested(key, 1e3)))
-
-
-def test_the_limit_is_in_the_message() -> None:
-    with pytest.raises(InputError) as caught:
-        experiment({"schedule": {"logs": 99_999_999}}, where="m.toml")
-    assert str(caught.value) == (
-        "m.toml: schedule.logs = 99999999 is not valid: input should be less than or equal to 100000"
-    )
-    with pytest.raises(InputError, match="resolution = 131072 is not valid: input should be 16, 32, 64, "):
-        experiment({"resolution": 2**17})
-
-
 def test_the_update_table_has_the_keys_of_its_rule_only() -> None:
     assert experiment({"update": {"d_steps": 3}}).update == TwoPlayerConfig(d_steps=3)
     md = experiment({"update": {"rule": "mdgan", "workers": 3, "swap_epochs": math.inf}}).update
     assert md == MDGANConfig(rule="mdgan", workers=3, batches=1, d_steps=1, swap_epochs=math.inf)
-    with pytest.raises(InputError, match="unknown key 'workers'"):
-        experiment({"update": {"workers": 3}})
-    with pytest.raises(InputError, match=r"unknown key 'average_epoch'.*did you mean 'average_epochs'"):
-        experiment({"update": {"rule": "fl-gan", "average_epoch": 3}})
 
 
 def test_merge_is_key_by_key_and_leaves_its_arguments_alone() -> None:
@@ -338,21 +309,6 @@ def test_toml_files(tmp_path) -> None:
     for path in (file, Path("/dev/zero"), tmp_path):
         with pytest.raises(InputError, match=r"(more than 1,048,576 bytes|no regular file); name another"):
             read_toml(path)
-
-
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        (5000 * "9", "kimg = '9999"),
-        (1000 * "[" + 1000 * "]", "kimg = '[[["),
-        ("{" + "a." * 1000 + "a = 1}", "kimg = "),
-    ],
-)
-def test_a_setting_of_any_size_is_refused_in_a_short_line(value: str, says: str) -> None:
-    with pytest.raises(InputError, match="not valid") as caught:
-        experiment(assignment(f"kimg={value}"))
-    assert says in str(caught.value)
-    assert len(str(caught.value)) < 300
 
 
 def test_the_end_of_a_training_names_an_error_where_the_metric_has_one() -> None:

@@ -52,10 +52,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("run"), "gan")
 
 
-@pytest.fixture(scope="module", params=["gan", "sagan", "r3gan"])
-def conditional(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generator whose classes are one-hot, scales and shifts, or an embedding."""
-    return saved(tmp_path_factory.mktemp("conditional"), request.param, CLASSES)
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator with classes."""
+    return saved(tmp_path_factory.mktemp("conditional"), "sagan", CLASSES)
 
 
 def drawn(generator: torch.nn.Module, code: Any, columns: int | None = None, least: int = 384) -> np.ndarray:
@@ -85,7 +85,9 @@ def test_sample_draws_a_class_by_name_or_number(gans, conditional, tmp_path):
     assert np.array_equal(pixels(tmp_path / "all.png"), drawn(generator, code))
 
 
-def test_interpolation_goes_from_class_to_class(gans, conditional, tmp_path):
+@pytest.mark.parametrize("name", ["gan", "sagan", "r3gan"])  # one-hot, scales and shifts, an embedding
+def test_interpolation_goes_from_class_to_class(gans, tmp_path, name):
+    conditional = saved(tmp_path, name, CLASSES)
     way = ("interpolate", conditional, "--through", "0:1", "0:1", "--steps", 2, "--output", "way.png", "--force")
     generator, _ = load_generator(conditional / "generator.safetensors")
     z = latents.chosen(["0:1"] * 3, 8)
@@ -110,31 +112,20 @@ def test_a_walk_stays_within_a_class(gans, conditional, tmp_path):
     assert pictures[0] == pictures[1] != pictures[2]
 
 
-def test_latents_of_a_conditional_generator_hold_no_class_to_add(gans, conditional):
+def test_a_wrong_class_is_one_line(gans, conditional, folder, tmp_path):
+    part = saved(tmp_path, "gan", CLASSES, (0.5, 0, 0.5))
+    none = f"{folder} has no classes: it was not trained as a conditional one"
+    for words, says in {
+        ("sample", conditional, "--class", "cta"): "unknown class 'cta'; did you mean 'cat'?",
+        ("sample", conditional, "--class", 7): "class 7 is none of 3; they are counted from 0",
+        ("sample", folder, "--class", 7): none,
+        ("interpolate", folder, "--classes", 1, 2): none,
+        ("sample", part, "--class", 1): f"{part} was trained on no image of class '{CLASSES[1]}'",
+    }.items():
+        assert gans(*words) == (2, "", f"error: {says}\n")
     code, _, error = gans("arithmetic", conditional, "--a", "cat", "--b", "dog", "--c", "0:1")
     assert (code, error.count("\n")) == (2, 1)
     assert "`gans sample --class`, or name latents in place of classes" in error
-
-
-def test_a_class_that_is_not_there_is_one_line(gans, conditional, folder):
-    code, _, error = gans("sample", conditional, "--class", "cta")
-    assert (code, error) == (2, "error: unknown class 'cta'; did you mean 'cat'?\n")
-    assert gans("sample", conditional, "--class", 7)[2] == "error: class 7 is none of 3; they are counted from 0\n"
-    said = f"error: {folder} has no classes: it was not trained as a conditional one\n"
-    assert gans("sample", folder, "--class", 7) == (2, "", said)
-    assert gans("interpolate", folder, "--classes", 1, 2) == (2, "", said)
-
-
-def test_an_interpolation_that_fails_leaves_no_file(gans, conditional, tmp_path, monkeypatch):
-    monkeypatch.setattr("gans.commands.draw._rows", lambda *_: (_ for _ in ()).throw(InputError("no")))
-    assert gans("interpolate", conditional)[0] == 2
-    assert not (tmp_path / "outputs").exists()
-
-
-def test_a_class_that_was_not_trained_is_one_line(gans, tmp_path):
-    made = saved(tmp_path, "gan", CLASSES, (0.5, 0, 0.5))
-    said = f"error: {made} was trained on no image of class '{CLASSES[1]}'\n"
-    assert gans("sample", made, "--class", 1) == (2, "", said)
 
 
 def test_sample_writes_the_same_picture_again(gans, folder, tmp_path):

@@ -280,24 +280,11 @@ def test_make_help_lists_every_target_with_its_variables_and_their_defaults():
     assert {line.split()[0] for line in bare.stdout.splitlines()} >= {"setup", "test", *make.TARGETS}
 
 
-@pytest.mark.parametrize(
-    ("flags", "names"),
-    [
-        ("", []),
-        (" -j2 --jobserver-auth=3,4 -- B=a$$$$b'q' A=x\\ y\\ C=d", ["B", "A"]),
-        ("ks -- MODLES=dcgan SEEDS=", ["MODLES", "SEEDS"]),
-        (" -- A:=1 B+=2", ["A", "B"]),
-    ],
-)
-def test_the_variables_on_makes_command_line(flags, names):
-    assert make.overrides(flags) == names
-
-
 def test_a_variable_that_no_goal_takes_is_named(monkeypatch, capsys):
     make.check(["MODELS", "PYTHON", "VENV", "EXTRAS", "ROUNDS"], ["bench", "speed"])
     with pytest.raises(InputError, match=r"^unknown variable 'ROUNDS' of make bench report; "):
         make.check(["ROUNDS"], ["bench", "report"])
-    monkeypatch.setenv("MAKEFLAGS", " -- PROT=5001")
+    monkeypatch.setenv("MAKEFLAGS", " -j2 --jobserver-auth=3,4 -- PORT=x\\ A=y PROT=5001")
     monkeypatch.delenv("MAKECMDGOALS", raising=False)  # of `make test`
     monkeypatch.setattr("sys.argv", ["make", "ui"])
     assert make.main() == 2

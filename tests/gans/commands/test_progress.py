@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from gans import schema
-from gans.commands.progress import Display, duration
+from gans.commands.progress import Display
 
 TRAINING, SCORING, PICTURES = (
     {schema.PHASE + phase: 1.0} for phase in (schema.TRAINING_PHASE, schema.SCORING_PHASE, schema.PICTURES_PHASE)
@@ -58,13 +58,6 @@ def test_the_time_left_counts_the_images_of_this_session(reports, says, display,
     for clock.now, images in reports:
         display.update("gan/digits/0", images, {})
     assert lines(display)[-1] == f"running   gan/digits/0  {says}"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "says"), [(0.4, "0 s"), (89, "89 s"), (91, "2 min"), (89 * 60, "89 min"), (5430, "1 h 30 min")]
-)
-def test_durations_are_said_as_people_say_them(seconds, says):
-    assert duration(seconds) == says
 
 
 def test_lines_name_the_phase_and_the_time_left_of_all(display, clock):

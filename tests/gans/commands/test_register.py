@@ -12,7 +12,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from gans import schema, zoo
-from gans.commands import register
 from gans.files import load_weights
 from gans.generate import generate, latents
 from gans.generate.served import Served, _load_pyfunc
@@ -20,7 +19,7 @@ from gans.models import build_generator
 from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.pictures.grids import tiles
-from gans.runs.publish import Registered, signature
+from gans.runs.publish import signature
 from gans.runs.store import Store
 from tests.conftest import networks
 from tests.recorded import recorded
@@ -89,17 +88,6 @@ def test_a_registered_generator_draws_what_sample_draws(gans):
     again = gans("register", run_id[:8])[1]
     assert again.startswith("gan-digits version 1: ") and ", as before" in again.splitlines()[0]
     assert gans("register", cell(store), "--name", "gan-digits")[1].startswith("gan-digits version 2: ")
-
-
-def test_the_store_is_named_where_the_environment_does_not(monkeypatch):
-    made = Registered("gan-digits", "1", "gan/digits/0", True, LENGTH)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:hush@db/x")
-    text = "\n".join(register.lines(made))
-    assert "    mlflow models predict" in text and "***" not in text and "tracking_uri" not in text
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    text = "\n".join(register.lines(made))
-    assert "    MLFLOW_TRACKING_URI=sqlite:///mlflow.db mlflow models predict" in text
-    assert 'set_tracking_uri("sqlite:///mlflow.db")' in text
 
 
 def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch):

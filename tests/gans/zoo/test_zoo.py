@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from gans import zoo
-from gans.commands import main
 from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.fidelity.scorer import Scorer
@@ -39,19 +38,6 @@ Command = Callable[..., tuple[int, str, str]]
 def isolated(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("GANS_ZOO", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def gans(monkeypatch, capsys) -> Command:
-    """Runs the command line: exit code, output, errors."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["gans", *map(str, words)])
-        code = main.main()
-        return code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(
