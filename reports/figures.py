@@ -42,9 +42,6 @@ FEW = len(COLOURS)  # models that one colour each tells apart
 FLOOR_DASHES = {"train half vs train half": (0, (1, 1)), "train vs test": (0, (6, 2, 1, 2))}
 DPI = 130
 
-LOSSES = {schema.LOSS_D: "discriminator's loss", schema.LOSS_G: "generator's loss"}
-BELIEFS = {schema.D_REAL: "D(x)", schema.D_FAKE: "D(G(z))"}
-
 # pixels of pictures of images: width of a panel, between panels, above them, left of them, height of letters
 PANEL, GAP, TITLE, LABEL, LETTERS = 400, 16, 34, 210, 16
 STRIPS = 20  # rows of images in the sample picture, of all models together
@@ -249,52 +246,7 @@ def front(means: pd.DataFrame, cost: str) -> list[str]:
     return [str(model) for model in ordered.index[ordered["score"] < before]]
 
 
-# --- losses
-
-
-def losses(results: Results, board: Board) -> Picture | None:
-    """Losses and D(x), D(G(z)) of one seed per model, side by side; None if no loss was ever tracked."""
-    tracked = set(results.curves.loc[results.curves["name"].str.startswith(schema.LOSSES), "identity"])
-    cells = {model: cell for model, cell in examples(results, board).items() if cell["identity"] in tracked}
-    if not cells:
-        return None
-    columns = min(5, len(cells))
-    blocks = math.ceil(len(cells) / columns)
-    size = (max(2.4 * columns, 5) + 0.6, 4.2 * blocks)
-    figure = Figure(figsize=size, layout="constrained", dpi=DPI)
-    panels = figure.subplots(2 * blocks, columns, squeeze=False)
-    for axes in panels.flat:
-        axes.set_visible(False)
-    for place, (model, cell) in enumerate(cells.items()):
-        block, column = divmod(place, columns)
-        pair = panels[2 * block : 2 * block + 2, column]
-        _loss_panels(pair, results.curves[results.curves["identity"] == cell["identity"]], first=column == 0)
-        note = "" if cell["counted"] else f"\n({cell['status']})"
-        title = textwrap.fill(f"{model}, seed {cell['seed']}", 24)
-        pair[0].set_title(f"{title}{note}", fontsize=10)
-    legend = [
-        f"{loss} above, {belief} below" for loss, belief in zip(LOSSES.values(), BELIEFS.values(), strict=True)
-    ]
-    across = 2 if len(cells) > 2 else 1  # a legend is no wider than its figure
-    figure.legend(
-        panels[0, 0].get_lines(), legend, loc="outside lower center", ncols=across, fontsize=9, frameon=False
-    )
-    alt = f"Losses, D(x) and D(G(z)) against images seen on {board.title}, one panel each for {', '.join(cells)}."
-    return Picture(figure, alt)
-
-
-def _loss_panels(pair: np.ndarray, curves: pd.DataFrame, first: bool) -> None:
-    for axes, names in zip(pair, (LOSSES, BELIEFS), strict=True):
-        axes.set_visible(True)
-        axes.grid(alpha=0.3)
-        for name, colour, dash in zip(names, COLOURS, DASHES, strict=False):
-            points = curves[(curves["name"] == name) & np.isfinite(curves["value"])]
-            axes.plot(points["images"] / 1000, points["value"], color=colour, ls=dash, lw=1.2)
-    pair[0].tick_params(labelbottom=False)
-    pair[1].set(ylim=(0, 1), xlabel="images (thousands)")
-    if first:
-        pair[0].set_ylabel("loss")
-        pair[1].set_ylabel("mean of sigmoid(logit)")
+# --- samples
 
 
 def examples(results: Results, board: Board) -> dict[str, pd.Series]:
@@ -303,9 +255,6 @@ def examples(results: Results, board: Board) -> dict[str, pd.Series]:
     cells = cells[cells["status"] != "not run"].sort_values(["counted", "seed"], ascending=[False, True])
     firsts = {model: own.iloc[0] for model, own in cells.groupby("model", sort=False)}
     return {model: firsts[model] for model in results.plan.models if model in firsts}
-
-
-# --- samples
 
 
 def film(results: Results, board: Board, path: Path, limit: int) -> str | None:
@@ -398,6 +347,7 @@ def of_runs(name: str, what: str, results: Results, board: Board) -> Picture | N
     return Picture(collage([("", panels[first : first + 2]) for first in range(0, len(panels), 2)], GAP), alt)
 
 
+losses = partial(of_runs, schema.CURVES, "losses, D(x) with D(G(z)), and the score during training")
 neighbours = partial(of_runs, "neighbours.png", "images of a model, and the training images nearest to each")
 classes = partial(of_runs, "classes.png", "how often a model draws each class")
 each_class = partial(of_runs, schema.CLASS_GRID, "a row of images for each class that it was to draw")

@@ -25,7 +25,6 @@ from gans.runs.store import Store, shown
 from reports.numbers import listed
 
 CLOCK = schema.TRAINING
-HISTORIES = (CLOCK, schema.LOSS_D, schema.LOSS_G, schema.D_REAL, schema.D_FAKE)
 # columns of `Results.cells` even where no run has them
 MEASURES = (
     CLOCK,
@@ -115,7 +114,8 @@ class Results:
         cells: one row per cell of the matrix, in its order: the plan's fields; `status`, `reason`, `score`
             (primary, else NaN), `counted` (finished with a finite score); and the tags, params and last metrics
             of its run by their own names, but that `score/...` is on the plan's number of images.
-        curves: one row per point: `identity`, `model`, `dataset`, `seed`, `counted`, `name`, `images`, `value`.
+        curves: one row per point of the score and of the training clock: `identity`, `model`, `dataset`, `seed`,
+            `counted`, `name`, `images`, `value`.
         floors: one row per data set, metric and kind of comparison: `comparison`, `hash`,
             `n_generated`, `n_reference`, and the scores by name.
         runs: the run of every cell and floor that has one, by identity.
@@ -187,8 +187,8 @@ class Results:
     @cached_property
     def _scores(self) -> pd.DataFrame:
         """The curves of all scores, with the training seconds at each point."""
-        scores = self.curves[~self.curves["name"].isin(HISTORIES)].rename(columns={"value": "score"})
-        clocks = self.curves[self.curves["name"] == CLOCK]
+        clock = self.curves["name"] == CLOCK
+        scores, clocks = self.curves[~clock].rename(columns={"value": "score"}), self.curves[clock]
         # once, and not for every cell: a matrix may have thousands
         by_cell = {str(identity): clock for identity, clock in clocks.groupby("identity", sort=False)}
         parts = [
@@ -373,7 +373,7 @@ def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.Da
     identities = {run.info.run_id: identity for identity, run in runs.items()}
     scores = map(schema.curve, cells["metric"].unique())
     points = []
-    for name in (*scores, *HISTORIES):
+    for name in (*scores, CLOCK):
         found = [run.info.run_id for run in runs.values() if name in run.data.metrics]
         for run_id, curve in store.histories(found, name).items():
             points += [(identities[run_id], name, images, value) for images, value in curve]
@@ -381,7 +381,7 @@ def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.Da
     # a frame without rows has no types
     frame = frame.astype({"name": str, "images": int, "value": float})
     known = cells[["identity", "model", "dataset", "seed", "counted", "metric"]].merge(frame, on="identity")
-    own = known["name"].isin(HISTORIES) | (known["name"] == known["metric"].map(schema.curve))
+    own = (known["name"] == CLOCK) | (known["name"] == known["metric"].map(schema.curve))
     return known[own].drop(columns="metric").reset_index(drop=True)
 
 

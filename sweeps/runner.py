@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -84,12 +84,13 @@ class SweepRun:
         print(record.summary(self.study))
         if self.request.join:
             return 0
-        try:
-            with locked(self.folder):
-                return self.conclude()
-        except InUse:
-            print("another process retrains the winners and writes the report")
-            return 0
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.folder))
+            except InUse:
+                print("another process retrains the winners and writes the report")
+                return 0
+            return self.conclude()
 
     # --- trials
 

@@ -30,7 +30,7 @@ from gans.pictures import grids
 from gans.runs.export import sync
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
-from gans.runs.store import Reader, Store
+from gans.runs.store import Store
 from reports import html, published, report, sheet, tables
 from reports.results import Board, Results, left_out, load, selected_cells
 from reports.standing import Standing
@@ -136,9 +136,7 @@ def train(run: Run, end: float, seed: int, until: int = KIMG, metric: str = METR
         run.log(kimg * 1000, {f"curve/{metric}": UNTRAINED ** (1 - share) * end**share * wobble})
     for kimg in range(1, until + 1):
         seconds = {"seconds/training": 2.0 * kimg, "seconds/evaluation": 0.5 * kimg, "seconds/overhead": 0.25}
-        beliefs = {"D/real": 0.5 + 0.2 / kimg, "D/fake": 0.5 - 0.3 / kimg}
-        losses = {"loss/discriminator": 1.2 + 0.3 / kimg, "loss/generator": 0.8 + math.sin(kimg) / 9}
-        run.log(kimg * 1000, {**losses, **beliefs, **seconds, "memory/peak_mib": 512.0})
+        run.log(kimg * 1000, {**seconds, "memory/peak_mib": 512.0})
 
 
 def grid(path: Path, seed: int, smooth: float, channels: int = 1, side: int = 16) -> Path:
@@ -201,9 +199,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def read(runs: Path) -> Reader:
+def read(runs: Path) -> Store:
     """What is tracked in folders, and in no store."""
-    return Reader.of("http://127.0.0.1:9", runs, answers=False)
+    return Store("http://127.0.0.1:9", answers=False).with_folders(runs)
 
 
 @pytest.fixture(scope="module")
@@ -434,7 +432,7 @@ def test_page_names_no_run_no_path_and_all_its_pictures(page, runs, folder):
     assert str(folder) not in text
     assert not any(run.info.run_id in text for run in read(runs).runs(MATRIX))
     pictures = sorted(path.name for path in page.parent.glob("*.png"))
-    kinds = ["curves", "leaders", "losses", "pairs", "pareto", "samples"]
+    kinds = ["curves", "leaders", "pairs", "pareto", "samples"]
     assert pictures == [f"{kind}-digits.png" for kind in kinds]
     assert all(f"]({name})" in text for name in [*pictures, "training-digits.gif"])
     assert sum(path.stat().st_size for path in page.parent.iterdir()) < 3e6
@@ -649,13 +647,13 @@ def test_edges_in_the_page(edges_page):
 def test_pictures_of_the_runs_themselves_are_shown(runs, tmp_path):
     run = start(runs, "gan", 0, "own")
     image = Image.new("RGB", (1800, 600), (200, 30, 30))
-    for name, place in (("neighbours.png", None), ("classes.png", "samples")):
+    for name, place in (("neighbours.png", None), ("curves.png", None), ("classes.png", "samples")):
         image.save(tmp_path / name)
         run.artifact(tmp_path / name, place)
     run.finish("finished")
     invoke(runs, plan(matrix="own", cells=[cell("gan", 0)]), "own")
     page = report.write(read(runs), "own", tmp_path / "reports")
-    for kind in ("neighbours", "classes"):
+    for kind in ("neighbours", "losses", "classes"):
         with Image.open(page.parent / f"{kind}-digits.png") as shown:
             red = (np.asarray(shown.convert("RGB")) == (200, 30, 30)).all(axis=-1)
         assert red.sum() == 640 * 213  # smaller, but whole
