@@ -96,12 +96,6 @@ OPTIONS = [
 ]
 SET = [param for param in OPTIONS if not param.values[1].field_info.required]
 NUMBERS = [param for param in OPTIONS if kinds_of(param.values[1]) & {int, float}]
-VARIABLES = [
-    pytest.param(target, argument, id=f"{target}-{make.variable(argument)}")
-    for target in make.TARGETS
-    if target != "chaos"
-    for argument in make.arguments(target)
-]
 
 
 @pytest.mark.parametrize(("command", "argument"), SET)
@@ -133,28 +127,29 @@ def test_every_number_has_limits(command, argument):
             main.parse([*given(command), f"{argument.name}={text}"])
 
 
-@pytest.mark.parametrize(("target", "argument"), VARIABLES)
-def test_a_variable_of_make_gives_what_the_option_gives(target, argument, monkeypatch):
-    command = make.TARGETS[target]
-    for other in make.arguments(target):
-        monkeypatch.delenv(make.variable(other), raising=False)
-    if command == "sweep":
-        monkeypatch.setenv("MODEL", "gan")
+@pytest.mark.parametrize("target", [target for target in make.TARGETS if target != "chaos"])
+def test_variables_of_make_give_what_options_give(target, monkeypatch):
+    command, taken = make.TARGETS[target], make.arguments(target)
+    switches = [argument for argument in taken if argument.resolved_hint is bool]
 
-    def variables(text: str) -> Any:
-        monkeypatch.setenv(make.variable(argument), text)
+    def variables(texts: dict[str, str]) -> Any:
+        for argument in taken:
+            monkeypatch.setenv(make.variable(argument), texts.get(make.variable(argument), " "))
         return main.parse([command], make.from_environment)[1].args[0]
 
-    switch = argument.resolved_hint is bool
-    value = ["1"] if switch else ["score", "seconds"] if field(argument) == "objectives" else words(argument)
-    text = shlex.join(value) if argument.token_count()[1] else value[0]
-    line = [argument.name] if switch else [argument.name, *value]
-    needed = [] if field(argument) == "model" else given(command)[1:]
-    assert variables(f" {text} ") == parsed([command, *needed, *line])
-    if not argument.required:
-        assert variables("") == variables("  ") == parsed(given(command))
-    if switch:
-        assert of(variables("0"), argument) is False
+    texts, line = {}, [command]
+    for argument in taken:
+        value = [] if argument in switches else words(argument)
+        if field(argument) == "objectives":
+            value = ["score", "seconds"]
+        text = shlex.join(value) if argument.token_count()[1] else "".join(value) or "1"
+        texts[make.variable(argument)] = f" {text} "
+        line += [argument.name, *value]
+    assert variables(texts) == parsed(line)
+    required = {"MODEL": "gan"} if command == "sweep" else {}
+    assert variables(required) == parsed(given(command))
+    off = variables(required | {make.variable(argument): "0" for argument in switches})
+    assert not any(of(off, argument) for argument in switches)
 
 
 def test_variables_that_make_no_sense(monkeypatch):
