@@ -23,8 +23,6 @@ from gans.runs.locks import locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
 
-ENDS = (*schema.FINAL, schema.FAILED, schema.TIMED_OUT)  # that are taken from another invocation
-
 
 @dataclass(frozen=True)
 class Floor:
@@ -49,7 +47,7 @@ class Floor:
 
 
 class SharedCell(CellRun):
-    """A cell that other invocations may run too: the second one takes the result of the first.
+    """A cell that other invocations may run too: it is not trained again once one of them has finished it.
 
     Args:
         since: when this invocation was planned, in milliseconds since 1970.
@@ -61,9 +59,9 @@ class SharedCell(CellRun):
 
     def ended(self) -> Scored | None:
         last = state_of(self.folder)
-        if not last or last.ended < self.since or last.parent == self.place.parent or last.result not in ENDS:
-            return None
-        return Scored(last.result, last.tags.get(schema.REASON, ""), {}, {})
+        if last and last.ended >= self.since and last.result in schema.FINAL:
+            return Scored(last.result, last.tags.get(schema.REASON, ""), {}, {})
+        return None
 
 
 def cell_job(report: Report, folder: Path, cell: Cell, place: Place, since: int) -> Result:

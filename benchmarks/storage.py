@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -36,54 +36,49 @@ EVERY = 10.0  # seconds between what a node brings, and what the runner fetches
 TOKEN = ".shared"  # a file by which nodes see that a folder or URL is the same
 LEASE = "in-use.json"  # says which runner works with the URL: object stores have no locks
 LAPSE = 60.0  # seconds without a sign of life, after which a runner of another machine is taken for dead
-TRIES, PAUSE = 3, 2.0  # for a request, and seconds between them
 NETWORKS = (schema.CHECKPOINT, schema.GENERATOR)
 ORDER = {schema.CHECKPOINT: -1, schema.GENERATOR: -1, FILE: 1}  # events follow the files that they name
 
 
 class Remote:
-    """The files at a URL or in a folder, by their paths from there; an InputError if some attempts fail."""
+    """The files at a URL or in a folder, by their paths from there; an InputError if they are out of reach."""
 
     def __init__(self, place: str) -> None:
         import fsspec
 
         self.name = shown(place)
-        try:
+        with self.reached():
             self.files, base = fsspec.url_to_fs(place)
-        except Exception as error:  # each kind of store has its own
-            raise InputError(f"cannot use RUNS={self.name}: {first_line(error)}") from None
         self.base = base.rstrip("/")
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # each kind of store has its own, and tries requests again by itself
+            why = f"{first_line(error)}; see that it is there and may be written to"
+            raise InputError(f"cannot use RUNS={self.name}: {why}") from None
 
     def read(self, path: str, size: int | None = None) -> bytes:
         """A file, or so many of its bytes; FileNotFoundError if there is none."""
-        content: bytes = self.attempt(lambda: self.files.cat_file(f"{self.base}/{path}", 0, size))
+        with self.reached():
+            content: bytes = self.files.cat_file(f"{self.base}/{path}", 0, size)
         return content
 
     def write(self, path: str, content: bytes) -> None:
-        def request() -> None:
+        with self.reached():
             with suppress(PermissionError):  # a bucket is there, and may not be made
                 self.files.makedirs(posixpath.dirname(f"{self.base}/{path}"), exist_ok=True)
             self.files.pipe_file(f"{self.base}/{path}", content)
 
-        self.attempt(request)
-
     def listed(self, below: str = "") -> dict[str, dict[str, Any]]:
         """What is known of the files below a folder, by their paths."""
         self.files.invalidate_cache()
-        folder = f"{self.base}/{below}".rstrip("/")
-        found = self.attempt(lambda: self.files.find(folder, detail=True))
+        with self.reached():
+            found = self.files.find(f"{self.base}/{below}".rstrip("/"), detail=True)
         return {path.removeprefix(self.base).lstrip("/"): about for path, about in found.items()}
-
-    def attempt(self, request: Callable[[], Any]) -> Any:
-        for attempt in range(TRIES):
-            time.sleep(PAUSE * attempt)
-            try:
-                return request()
-            except FileNotFoundError:
-                raise
-            except Exception as error:  # each kind of store has its own
-                why = first_line(error)
-        raise InputError(f"cannot use RUNS={self.name}: {why}; see that it is there and may be written to")
 
 
 class Mirror:

@@ -22,26 +22,21 @@ def place():
     return Place("shared", "cpu", 1, parent="ours")
 
 
-def ended(place, folder, since, status=schema.FINISHED, parent="theirs"):
-    """How a cell has ended for an invocation that was planned then."""
-    run = Run.start(folder, place.experiment, "a", {}, parent)
-    run.finish(status, "so it is")
-    found = SharedCell(None, folder, place, lambda images, values: None, since).ended()
-    return found and (found.status, found.reason)
-
-
-@pytest.mark.parametrize("status", [schema.FINISHED, schema.DIVERGED, schema.FAILED, schema.TIMED_OUT])
-def test_the_result_of_another_invocation_is_taken(place, tmp_path, status):
-    assert ended(place, tmp_path / "a", now() - 60_000, status) == (status, "so it is")
-
-
-def test_what_was_interrupted_or_known_before_or_our_own_is_gone_on_with(place, tmp_path):
-    before = now() - 60_000
-    assert ended(place, tmp_path / "a", before, schema.INTERRUPTED) is None
-    assert ended(place, tmp_path / "b", now() + 60_000) is None
-    assert ended(place, tmp_path / "c", before, schema.FAILED, parent="ours") is None  # a card's process died
-    nothing = SharedCell(None, tmp_path / "d", place, lambda images, values: None, before)
-    assert nothing.ended() is None
+@pytest.mark.parametrize(
+    ("status", "later", "taken"),
+    [
+        (schema.FINISHED, 60_000, True),
+        (schema.DIVERGED, 60_000, True),
+        (schema.FAILED, 60_000, False),
+        (schema.INTERRUPTED, 60_000, False),
+        (schema.FINISHED, -60_000, False),  # it was known before, and lacked something
+    ],
+)
+def test_the_result_of_another_invocation_is_taken(place, tmp_path, status, later, taken):
+    since = now() - later
+    Run.start(tmp_path, place.experiment, "a", {}, "theirs").finish(status, "so it is")
+    found = SharedCell(None, tmp_path, place, lambda images, values: None, since).ended()
+    assert (found and (found.status, found.reason)) == ((status, "so it is") if taken else None)
 
 
 def test_a_floor_is_measured_once(place, tmp_path, monkeypatch):

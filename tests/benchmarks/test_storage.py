@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import storage
 from benchmarks.storage import LEASE, Mirror, Remote, read_token, temporary_folder, write_token
 from gans.errors import InputError
 from gans.runs.events import FILE
@@ -17,8 +16,7 @@ from gans.runs.locks import LOCK
 
 
 @pytest.fixture(autouse=True)
-def hurried(monkeypatch, tmp_path):
-    monkeypatch.setattr(storage, "PAUSE", 0.0)
+def temporary(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # of mirrors
 
 
