@@ -444,7 +444,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path} is no regular file; name another")
+            raise InputError(f"{path} is not a regular file; name another")
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
@@ -469,7 +469,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     except RecursionError:
         tables = None
     if tables is None or _deep(tables, DEEPEST):
-        raise ValueError(f"more than {DEEPEST} tables or lists in each other")
+        raise ValueError(f"more than {DEEPEST} nested tables or lists")
     return tables
 
 

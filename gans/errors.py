@@ -62,7 +62,7 @@ def exit_code(command: Callable[[], int]) -> int:
     except OSError as error:  # no permission, no space left, ...
         message = system(error)
     except KeyboardInterrupt:
-        print("interrupted: finished cells are kept; the same command goes on from here", file=sys.stderr)
+        print("interrupted: finished cells are kept; the same command resumes", file=sys.stderr)
         return 130
     print(f"error: {masked(printable(message.replace(chr(10), ' ')))}", file=sys.stderr)
     return 2
@@ -75,7 +75,7 @@ def printable(text: str) -> str:
 
 def system(error: OSError) -> str:
     """What the operating system refused, in one line; a full disk has a remedy."""
-    remedy = "; make room, the same command goes on from here" if error.errno in FULL else ""
+    remedy = "; free some space; the same command then resumes" if error.errno in FULL else ""
     return f"{error.filename or 'file'}: {error.strerror or error}{remedy}"
 
 

@@ -39,4 +39,4 @@ def free(folder: Path, stem: str, *suffixes: str) -> tuple[Path, ...]:
 
 def taken(path: Path) -> InputError:
     """The error for a file that must not be written over."""
-    return InputError(f"{path} exists; name another file, or --force writes over it")
+    return InputError(f"{path} exists; name another file, or overwrite it with --force")

@@ -41,7 +41,7 @@ def allow(*names: str) -> None:
     """Let this process, and those that it starts, import modules or parts that the user named."""
     for name in names:
         if not re.fullmatch(rf"{MODULE}|{PLUGIN.pattern}", name):
-            raise InputError(f"'{name}' names no module; write --plugin package.module")
+            raise InputError(f"'{name}' is not the name of a module; write --plugin package.module")
     os.environ[ALLOWED] = " ".join(dict.fromkeys([*allowed(), *names]))
 
 

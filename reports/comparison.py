@@ -68,7 +68,7 @@ def pairs(one: Results, other: Results) -> list[Pair]:
     ]
     found = [pair for pair in found if not any(cells.empty for cells in pair.cells)]
     if not found:
-        raise InputError("the two have no model with finished cells on the same data and metric in common")
+        raise InputError("the two experiments share no model with finished cells on the same data and metric")
     for pair in found:
         for name in SCORING:
             values = [set(cells.get(name, pd.Series(dtype=str))) for cells in pair.cells]

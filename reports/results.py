@@ -297,7 +297,7 @@ def _nothing(store: Store, experiment: str) -> InputError:
     for name in (name for name in known if name.startswith(f"{experiment}-")):  # of another budget, say
         parents = [run for run in store.runs(name) if run.data.tags.get(schema.KIND) == schema.MATRIX]
         if (plan := _newest(store, name, parents)) is not None:
-            return InputError(f"{error}; `{plan.report}` has it")
+            return InputError(f"{error}; `{plan.report}` reports it")
     return error
 
 

@@ -18,7 +18,7 @@ def show(results: Results) -> None:
         console.print(leaderboard(results, board))
     missing = int((~results.cells["counted"]).sum())
     if missing:
-        console.print(f"{missing} of {len(results.cells)} cells have no score; the report says why")
+        console.print(f"{missing} of {len(results.cells)} cells have no score; see the report for the reasons")
 
 
 def leaderboard(results: Results, board: Board) -> Table:

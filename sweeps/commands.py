@@ -44,7 +44,7 @@ def search(request: Request, machine: Machine) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     run = SweepRun(request, machine, Store())
     if len(request.objectives) > 1:
-        print("two objectives: every trial runs to its end, since Optuna prunes by one objective only")
+        print("two objectives: no trial is pruned, since Optuna prunes by one objective only")
     say(run.catch_up(), machine.remedy)
     code = run.run()
     say_left(run.catch_up(), machine.remedy)

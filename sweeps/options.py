@@ -65,7 +65,7 @@ class Request:
 
             allow_named(read_toml(self.space))  # before processes start, which may import it then
         if self.objectives not in (OBJECTIVES[:1], OBJECTIVES):
-            raise InputError(f"--objectives {' '.join(self.objectives)}: take 'score', or 'score seconds'")
+            raise InputError(f"--objectives {' '.join(self.objectives)}: take 'score' or 'score seconds'")
 
     @property
     def name(self) -> str:

@@ -189,8 +189,8 @@ def read(folder: Path) -> Study:
     file = folder / STUDY
     if not file.is_file():
         raise InputError(
-            f"{folder.parent / report.PAGE} stays as it is: {folder} has no {STUDY}; "
-            "write its page again, by the command at its end"
+            f"{folder.parent / report.PAGE} is unchanged: {folder} has no {STUDY}; "
+            "write its page again with the command at its end"
         )
     return Study.model_validate_json(file.read_text(encoding="utf-8"))
 

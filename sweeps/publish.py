@@ -41,7 +41,7 @@ def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
     """
     source = source.parent if source.name == README else source
     if not source.exists():
-        raise InputError(f"'{source}' does not exist; gans publish {root / REPORTS / 'digits'}, for one")
+        raise InputError(f"'{source}' does not exist; use for example gans publish {root / REPORTS / 'digits'}")
     if not source.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{source} is not in {root}; {VARIABLE} names another folder of outputs")
     kind, *rest = source.resolve().relative_to(root.resolve()).parts or ("",)

@@ -191,14 +191,14 @@ class SweepRun:
     def retrain(self, finalists: list[FrozenTrial]) -> int:
         """Train the finalists and the default from fresh seeds, except what is finished."""
         names = [winners.name(trial) for trial in finalists]
-        print(f"retraining from {self.request.fresh} fresh seeds each: the default, {', '.join(names)}")
+        print(f"retraining with {self.request.fresh} fresh seeds each: the default, {', '.join(names)}")
         matrix = winners.matrix(self.sweep, finalists, self.request.fresh)
         return MatrixRun(matrix, Selection(), self.machine, self.store).run()
 
     def write_preset(self, study: Study, candidate: Path) -> None:
         """Write the winner's settings, a candidate, where PRESET=tuned finds them if they beat the default."""
         if study.winner is None:
-            print("no preset: no winner has a score from fresh seeds")
+            print("no preset: no winner has scores from fresh seeds")
             return
         name = preset_name(self.request.model, self.request.dataset, self.request.budget)
         path = self.machine.outputs / PRESETS / name

@@ -63,7 +63,7 @@ class Parameter(Settings):
     def numbers(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse others by name: of a union, pydantic names the first type."""
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InputError(f"{info.field_name} = {literal(value)} is no number")
+            raise InputError(f"{info.field_name} = {literal(value)} is not a number")
         return value
 
     @model_validator(mode="after")
@@ -123,7 +123,7 @@ def absolute(value: Value, default: Any, relative: bool) -> Value:
         return value
     if isinstance(value, bool) or isinstance(default, bool):  # which Python takes for 0 and 1
         if relative or type(value) is not type(default):
-            raise InputError(f"{literal(value)} is not of the kind of the default, {literal(default)}")
+            raise InputError(f"{literal(value)} is not of the same type as the default, {literal(default)}")
         return value
     number = value * default if relative else value
     if not isinstance(default, int):
@@ -213,7 +213,7 @@ def entries(
         if isinstance(entry, Mapping) and any(other.startswith(f"{key}.") for other in defaults):
             yield from entries(entry, defaults, where, f"{key}.")
         elif key in defaults and not searchable(key):
-            raise InputError(f"{where}: {key} cannot be searched: it is part of what the trials are compared on")
+            raise InputError(f"{where}: {key} cannot be searched: trials must be compared at equal values")
         elif key not in defaults:
             raise unknown("key", key, filter(searchable, defaults), f" in {where}")
         else:

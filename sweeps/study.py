@@ -133,7 +133,7 @@ class Sweep:
         if other:
             raise InputError(
                 f"study '{self.study}' in {shown(self.storage)} has another {' and another '.join(other)}, so its "
-                "trials do not compare with new ones; start another study, STUDY=NAME, or ask for the same"
+                "trials are not comparable with new ones; start another study, STUDY=NAME, or request the same"
                 + (f": its PRECISION is {identity.get('precision')}" if "precision" in other else "")
             )
         return study

@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(interrupted, 
     found = go_on(cell)
     (line,) = warnings(caplog)
     assert str(cell.folder / CHECKPOINT) in line
-    assert "the checkpoint before it is taken" in line
+    assert "the previous checkpoint is used" in line
     assert found.reason == line
     assert (found.scores, found.chosen) == (cell.whole.scores, cell.whole.chosen)
     assert same_weights(cell.folder, whole.root / "end")
@@ -111,7 +111,7 @@ def test_without_a_whole_checkpoint_the_cell_starts_anew(interrupted, whole, cap
     found = go_on(cell)
     lines = warnings(caplog)
     assert len(lines) == 2
-    assert "the cell starts anew" in lines[-1]
+    assert "the cell starts again" in lines[-1]
     assert (found.scores, found.chosen) == (cell.whole.scores, cell.whole.chosen)
     assert same_weights(cell.folder, whole.root / "end")
 

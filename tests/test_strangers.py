@@ -82,7 +82,7 @@ def test_the_user_allows_a_part_by_its_name_or_its_module(place, gans):
         assert (code, said) == (0, "")
     assert (place / "ran").exists()
     assert gans("sample", file, "--plugin", "payloads")[0] == 2
-    says = "error: 'a; b' names no module; write --plugin package.module\n"
+    says = "error: 'a; b' is not the name of a module; write --plugin package.module\n"
     assert gans("sample", file, "--plugin", "a; b") == (2, "", says)
 
 

@@ -168,7 +168,7 @@ def work(number: int, job: Job, site: Site, mailbox: Any) -> Result | Lost | Ref
             with log, redirect_stdout(log), redirect_stderr(log):
                 return job.run(report, folder)
     except (OSError, InputError) as error:
-        return Result(schema.FAILED, f"its files cannot be kept: {first_line(error)}")
+        return Result(schema.FAILED, f"its files cannot be written: {first_line(error)}")
 
 
 # --- at the runner
@@ -265,7 +265,7 @@ class Cluster:
             needs = f"{threads} CPUs on one machine" + (f" and {workers} for its workers" if workers else "")
             raise InputError(
                 f"{self} has no room for the largest cell, which needs {needs}: it has {self.total('CPU'):g} "
-                f"CPUs, and {most:g} at most on one; add machines, or take more JOBS, which are smaller"
+                f"CPUs, and {most:g} at most on one; add machines, or raise JOBS for smaller cells"
             )
 
 
@@ -388,7 +388,7 @@ def joined(machine: Machine, storage: str = "", writes: bool = True) -> Iterator
     with ExitStack() as stack:
         stack.callback(cluster.ray.shutdown)
         if not cluster.nodes():
-            raise InputError(f"{cluster} has no machine with CPUs; add one by ray start")
+            raise InputError(f"{cluster} has no machine with CPUs; add one with ray start")
         check_file(cluster, storage)
         machine = replace(machine, cluster=cluster, device=device(cluster, machine.device))
         runs = machine.url or str(machine.runs.absolute())
@@ -406,7 +406,7 @@ def check_file(cluster: Cluster, storage: str) -> None:
     alone = {node.name for node in cluster.nodes()} == {HOST}
     if storage and not alone and (storage.startswith("sqlite") or "://" not in storage):
         raise InputError(
-            f"the storage of a sweep {storage} is a file, which several machines cannot write to; "
+            f"the storage of a sweep {storage} is a file, to which several machines cannot write; "
             "take STORAGE=postgresql://..."
         )
 
@@ -416,14 +416,14 @@ def device(cluster: Cluster, named: str) -> str:
     from gans.compute import devices
 
     if ":" in named:
-        raise InputError(f"DEVICE={named}: which GPU a cell gets is Ray's choice; take DEVICE=cuda")
+        raise InputError(f"DEVICE={named}: Ray chooses the GPU of a cell; take DEVICE=cuda")
     if named == "cpu" or not cluster.total("GPU"):
         if named == "cuda":
             raise InputError(f"{cluster} has no GPU; leave DEVICE out, or add a machine")
         return "cpu"
     if not devices.gpus("auto"):
         raise InputError(
-            f"{cluster} has GPUs and {HOST} has none, by which precisions are planned; start this on a machine of "
-            "the cluster that has one, or take DEVICE=cpu"
+            f"{cluster} has GPUs but {HOST} has none, needed to plan precisions; start this on a machine of "
+            "the cluster with a GPU, or take DEVICE=cpu"
         )
     return "cuda"

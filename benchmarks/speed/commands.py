@@ -34,7 +34,7 @@ def gpu(options: Goals = Goals()) -> int:
 
     device = devices.resolve(options.device)
     if device.type != "cuda":
-        raise InputError("gans gpu needs a CUDA device, and here is none; gans speed times a CPU")
+        raise InputError("gans gpu needs a CUDA device, and this machine has none; gans speed measures a CPU")
     from benchmarks.executors.processes import preload
     from benchmarks.speed.goals import measure
 

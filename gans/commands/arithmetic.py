@@ -61,7 +61,7 @@ def choose(terms: Sequence[str], options: Arithmetic, artist: Artist) -> list[tu
         return [(term, term.split(",")) for term in terms]
     if artist.prior.classes:
         raise InputError(
-            f"{artist.name} gets the class apart from its latents, which hold none to add up; draw one with "
+            f"{artist.name} gets the class separately from its latents, so they have no arithmetic; draw one with "
             "`gans sample --class`, or name latents in place of classes: --a 0:3,0:17"
         )
     classes, classify = classifier(artist.about)
@@ -75,7 +75,7 @@ def choose(terms: Sequence[str], options: Arithmetic, artist: Artist) -> list[tu
         if len(rows) < options.examples:
             raise InputError(
                 f"only {len(rows)} of {options.among} samples look like class '{name}', {options.examples} are "
-                "wanted; raise --among or lower --examples"
+                "needed; raise --among or lower --examples"
             )
         return [f"{options.seed}:{row}" for row in rows]
 
@@ -96,7 +96,7 @@ def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor],
     name = fidelity.own_extractor(images)
     if name is None:
         raise InputError(
-            f"{images.title} at {images.resolution}x{images.resolution} has no classifier to choose samples with; "
+            f"{images.title} at {images.resolution}x{images.resolution} has no classifier to choose samples; "
             "name latents in place of classes: --a 0:3,0:17"
         )
     extractor = fidelity.require(name)

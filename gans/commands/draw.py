@@ -61,9 +61,9 @@ class Drawing:
         for path in self.output:
             if path.suffix.lower() not in self.kinds:
                 kinds = " or ".join(self.kinds)
-                raise InputError(f"--output {path}: '{path.suffix}' is not a kind to write; take {kinds}")
+                raise InputError(f"--output {path}: '{path.suffix}' cannot be written; take {kinds}")
             if path.absolute().parts[1] in ("dev", "proc", "sys"):
-                raise InputError(f"--output {path}: this is no folder for files; name another")
+                raise InputError(f"--output {path}: files cannot be written there; name another folder")
             if os.path.lexists(path) and not self.force:
                 raise places.taken(path)
 
@@ -119,11 +119,11 @@ class Artist:
         if wanted is None:
             return None
         if not prior.classes:
-            raise InputError(f"{self.name} has no classes: it was not trained as a conditional one")
+            raise InputError(f"{self.name} has no classes: it is not a conditional generator")
         number = wanted not in prior.classes and wanted.isascii() and wanted.isdigit()
         found = prior.number(int(wanted) if number else wanted)
         if not prior.shares[found]:
-            raise InputError(f"{self.name} was trained on no image of class '{prior.classes[found]}'")
+            raise InputError(f"{self.name} has seen no image of class '{prior.classes[found]}'")
         return found
 
     def draw(self, code: Tensor | GeneratorInput) -> Tensor:

@@ -44,7 +44,7 @@ def extractor(options: Extractor) -> int:
     folder = place(file_name(name, "extractor"), options)
     data = datasets.load(options.data, resolution=options.resolution)
     card = pin(data, name, folder, command_line("gans extractor", options))
-    print(f"{card.weights}: {card.accuracy:.2%} of {len(data.test)} test images right")
+    print(f"{card.weights}: {card.accuracy:.2%} of {len(data.test)} test images classified correctly")
     return 0
 
 
@@ -53,7 +53,7 @@ def place(name: str, options: Extractor) -> Path:
     from gans.fidelity.extractors.cards import SHIPPED, own
 
     if options.output is None and (SHIPPED / f"{name}.json").exists():
-        raise InputError(f"an extractor '{name}' ships, which scores are by; give yours another --name")
+        raise InputError(f"the name '{name}' belongs to an extractor that ships; give yours another --name")
     folder = options.output or own()
     for path in (folder / f"{name}{suffix}" for suffix in (".safetensors", ".json")):
         if path.exists() and not options.force:

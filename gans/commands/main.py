@@ -59,7 +59,7 @@ def parse(words: Sequence[str], *configs: Callable[..., None]) -> tuple[Callable
     """A command and its options, not yet run; an InputError for what there is not."""
     if any(masked(word) != word for word in words):
         raise InputError(
-            "everybody on this machine can read the password in this command line; put the address into the "
+            "every user of this machine can read the password in this command line; put the address into the "
             "environment: GANS_STORAGE in place of --storage, GANS_ZOO in place of --index"
         )
     gans = app()

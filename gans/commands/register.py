@@ -21,14 +21,14 @@ def run_id(text: str) -> None:
     from gans.runs.find import is_run
 
     if not is_run(text):
-        raise InputError(f"'{text}' is no id of an MLflow run; give 4 or more of its characters, 0-9 and a-f")
+        raise InputError(f"'{text}' is not an MLflow run id; give 4 or more of its characters, 0-9 and a-f")
 
 
 def model_name(name: str) -> None:
     """Refuse a name that the registry, its addresses or a shell would not take."""
     if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", name):
         raise InputError(
-            f"--name '{name}' is no name of a model; take up to 200 letters, digits, '-', '_' and '.'"
+            f"--name '{name}' is not a valid model name; take up to 200 letters, digits, '-', '_' and '.'"
         )
 
 

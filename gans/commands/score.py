@@ -77,7 +77,7 @@ def score(options: Score = Score()) -> int:
 
 
 def missing(what: str) -> InputError:
-    return InputError(f"{what} is missing: gans score IMAGES --reference mnist; gans score --help says more")
+    return InputError(f"{what} is missing: gans score IMAGES --reference mnist; see gans score --help")
 
 
 # What is scored
@@ -116,9 +116,9 @@ def read(path: Path, options: Score, device: torch.device) -> Given:
     if not options.reference:
         raise missing("--reference")
     if path.suffix == ".pt":
-        raise InputError(f"{path} is a training state; name the generator.safetensors in its folder")
+        raise InputError(f"{path} is a checkpoint of a training; name the generator.safetensors in its folder")
     if options.count is not None:
-        raise InputError(f"--count {options.count} is for generators; of {path} every image is scored")
+        raise InputError(f"--count {options.count} is for generators; every image of {path} is scored")
     from gans.data import datasets
 
     reference = datasets.load(options.reference)
@@ -187,7 +187,7 @@ def from_array(path: Path, reference: ImageData) -> Given:
     pixels = read_array(path)
     if pixels.dtype != "uint8":
         raise InputError(
-            f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255: the range of others would be a guess"
+            f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255; other types have no fixed range"
         )
     if pixels.shape[1:] == (reference.resolution, reference.resolution, reference.channels):
         pixels = pixels.transpose(0, 3, 1, 2)
@@ -203,7 +203,7 @@ def read_array(path: Path) -> np.ndarray:
             arrays = {key: archive[key] for key in KEYS if key in archive}
             names = ", ".join(archive.files) or "nothing"
     except Exception as error:  # numpy documents no list of what a damaged file raises
-        raise InputError(f"{path} is damaged or no .npz of plain numbers ({error}); write it again") from None
+        raise InputError(f"{path} is damaged, or not an .npz of plain numbers ({error}); write it again") from None
     if not arrays:
         raise InputError(f"{path} holds {names}; name its array of images '{KEYS[0]}' or '{KEYS[1]}'")
     return next(iter(arrays.values()))
@@ -275,7 +275,7 @@ def list_extractors(plain: bool) -> int:
         data = f"{card.data}, {size}, {card.classes} classes, sha256 {card.data_hash}"
         head = f"{card.name}: {card.accuracy:.2%} of held-out images right"
         print(described(head, {"data": data, "sha256": card.sha256, "command": card.command}))
-    print(f"{RESIZED}: '{PHOTOGRAPHS}' on images of any size, resized; the default where Inception is not")
+    print(f"{RESIZED}: '{PHOTOGRAPHS}' on images of any size, resized; the default without Inception")
     print(described("inception: Inception-V3 of 2015, as every paper uses it", {"sha256": INCEPTION.sha256}))
     print(described("dinov2: ViT-L/14 of 2023", {"sha256": DINOV2.sha256}))
     print(described("clip: ViT-B/32 of 2021", {"sha256": CLIP.sha256}))

@@ -19,7 +19,7 @@ class Sync:
 def sync(options: Sync = Sync()) -> int:
     """Returns 0 if the store has all of it now."""
     if not options.folder.is_dir():
-        raise InputError(f"no folder {options.folder}; name the one that runs are kept in, `runs` for one")
+        raise InputError(f"no folder {options.folder}; name the folder of your runs, such as `runs`")
     from gans.runs.export import say, sync
     from gans.runs.run import close_stale
     from gans.runs.store import Store, shown

@@ -69,7 +69,7 @@ def train(options: Train) -> int:
     from gans.runs.store import Store
 
     experiment, device = options.experiment(), devices.resolve(options.device)
-    with busy("reading data, looking for extractors"):
+    with busy("loading data and extractors"):
         cell = resolve(options.model, experiment, device)
     place = Place(
         EXPERIMENT,
@@ -81,7 +81,7 @@ def train(options: Train) -> int:
     )
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
-        print(f"{options.model} trains in float32, as no lower precision was measured on CUDA")
+        print(f"{options.model} trains in float32: no lower precision was measured for it on CUDA")
     store, runs = Store(), options.runs / EXPERIMENT
     folder = runs / cell.slug
     close_stale(runs)
@@ -124,7 +124,7 @@ def assignment(text: str) -> dict[str, Any]:
     """`optimizer.lr_g=1e-4` as a nested table; a value that is not TOML is a string."""
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise InputError(f"--set takes KEY=VALUE, optimizer.lr_g=1e-4 for one, not '{text}'")
+        raise InputError(f"--set takes KEY=VALUE, such as optimizer.lr_g=1e-4, not '{text}'")
     from gans.config import parse_toml
 
     for written in (value, json.dumps(value)):

@@ -64,7 +64,7 @@ def check_port(port: int) -> None:
     """Refuse a port at which another program listens."""
     with socket.socket() as attempt:
         if attempt.connect_ex((HOST, port)) == 0:
-            raise InputError(f"--port {port} is in use by another program; take another, 5001 for one")
+            raise InputError(f"--port {port} is in use by another program; take another, such as 5001")
 
 
 def start(uri: str, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -54,7 +54,7 @@ def show(options: Zoo) -> int:
         return 0
     for name, entry in found:
         print(described(before + name, entry))
-    print("\ngans zoo NAME draws from one; zoo:NAME names it in every command that takes a generator")
+    print("\ngans zoo NAME draws from one; all commands that take a generator take zoo:NAME")
     return 0
 
 

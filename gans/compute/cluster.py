@@ -60,7 +60,7 @@ def address() -> str | None:
     host, _, port = named.rpartition(":")
     if named != AUTO and (not host or not port.isdecimal() or "/" in host):
         raise InputError(
-            f"RAY_ADDRESS={named} is no HOST:PORT of a Ray cluster; take 10.0.0.1:6379, auto, or unset it"
+            f"RAY_ADDRESS={named} is not the HOST:PORT of a Ray cluster; take 10.0.0.1:6379 or auto, or unset it"
         )
     return named
 

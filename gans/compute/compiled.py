@@ -24,7 +24,7 @@ def require(device: torch.device) -> None:
         InputError: it is no CUDA device.
     """
     if device.type != "cuda":
-        raise InputError("COMPILE=1 needs a CUDA device; leave it away on a CPU")
+        raise InputError("COMPILE=1 needs a CUDA device; omit it on a CPU")
 
 
 def keep(folder: Path) -> None:

@@ -137,7 +137,7 @@ def wanted(setting: bool | None, device: torch.device) -> bool:
         InputError: the setting is true and the device has no graphs.
     """
     if setting and device.type != "cuda":
-        raise InputError("GRAPH=1 needs a CUDA device; leave it away on a CPU")
+        raise InputError("GRAPH=1 needs a CUDA device; omit it on a CPU")
     return device.type == "cuda" if setting is None else setting
 
 

@@ -55,7 +55,7 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     """
     given = expand(name.removeprefix(FOLDER))
     if name == FOLDER:
-        raise InputError(f"'{name}' names no folder: write {FOLDER}PATH, a directory, .zip or .tar of images")
+        raise InputError(f"'{name}' lacks a path: write {FOLDER}PATH, a directory, .zip or .tar of images")
     try:
         path = given.resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # not there, no permission, a loop of links, a null byte
@@ -65,7 +65,7 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read {error.filename}; change its mode or owner") from None
     except UNREADABLE as error:
-        reason = f"is no directory, .zip or .tar of images, or is damaged ({last_line(error)})"
+        reason = f"is not a directory, .zip or .tar of images, or is damaged ({last_line(error)})"
         raise InputError(f"{name} {reason}; check it, or fetch it again") from None
 
 
@@ -124,7 +124,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         for file, (pixels, changes[file]) in _visit(path, decode, left, "decoding", place):
             images[place[file]] = pixels
     if len(changes) < 2:
-        raise InputError(f"{name} has {len(changes)} sound images; one to train and one to test are needed")
+        raise InputError(f"{name} has {len(changes)} undamaged images; training and testing need one each")
     found = layout.understand(sorted(changes), _given_labels(path, left), listing.other_encoding(path))
     used = (*found.train, *found.test)
     left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
@@ -245,7 +245,7 @@ def _decoded(image: Image.Image, resolution: int) -> tuple[np.ndarray, list[str]
 def _common_channels(name: str, channels: list[int], left: str) -> int:
     if not channels:
         why = f": {left}" if left else ""
-        raise InputError(f"{name} has no image that can be read{why}; known are {', '.join(formats())}")
+        raise InputError(f"{name} has no readable image{why}; known formats are {', '.join(formats())}")
     grey, colour = channels.count(1), channels.count(3)
     if grey and colour:
         remedy = "convert them to one kind or use two folders"

@@ -168,7 +168,7 @@ def check_unpacked(path: Path, size: int) -> None:
     limit = max(UNPACKED, UNPACKED_TIMES * path.stat().st_size)
     if size > limit:
         raise InputError(
-            f"{path} unpacks to more than {limit:,} bytes; if it should, unpack it and name its folder"
+            f"{path} unpacks to more than {limit:,} bytes; if that is right, unpack it and name its folder"
         )
 
 

@@ -39,7 +39,7 @@ def chosen(names: Sequence[str], length: int) -> Tensor:
 
 def _one(name: str, length: int) -> Tensor:
     if not re.fullmatch(r"[0-9]{1,18}:[0-9]{1,6}", name):
-        raise InputError(f"'{name}' is no latent: write SEED:INDEX, 0:17 for image 17 of `gans sample --seed 0`")
+        raise InputError(f"'{name}' is not a latent; 0:17 is that of image 17 of `gans sample --seed 0`")
     seed, index = map(int, name.split(":"))
     return draw(index + 1, length, seed)[index]
 

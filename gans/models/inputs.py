@@ -127,7 +127,7 @@ class Prior:
         if wanted is None:
             return GeneratorInput(z)
         if not self.classes:
-            raise InputError("this generator has no classes: it was not trained as a conditional one")
+            raise InputError("this generator has no classes: it is not a conditional generator")
         return GeneratorInput(z, self.label(self.number(wanted), len(z), z.device))
 
     def number(self, wanted: str | int) -> int:
@@ -141,7 +141,7 @@ class Prior:
                 raise unknown("class", wanted, self.classes)
             return self.classes.index(wanted)
         if not 0 <= wanted < len(self.classes):
-            raise InputError(f"class {wanted} is none of {len(self.classes)}; they are counted from 0")
+            raise InputError(f"class {wanted} is not one of {len(self.classes)}; they are counted from 0")
         return wanted
 
     @staticmethod

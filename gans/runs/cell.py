@@ -130,7 +130,7 @@ def check_fit(experiment: Experiment, images: ImageData) -> None:
     if any(dict(penalties_of(experiment)).values()) and has_batch_norm(discriminator):
         raise InputError(
             f"{f'loss {loss}' if LOSSES[loss].penalised else 'a gradient penalty'} needs a discriminator without "
-            "BatchNorm, which couples the gradients that it penalises; use dcgan-nobn, for one, in place of "
+            "BatchNorm, which couples the gradients of a batch; use for example dcgan-nobn in place of "
             f"{experiment.networks.name}"
         )
 

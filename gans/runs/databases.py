@@ -47,7 +47,7 @@ class Kind:
 
     def refusal(self, url: str, why: object) -> str:
         """What is wrong with a store, and the remedy."""
-        remedy = f"set {self.variable}, {self.example} for one"
+        remedy = f"set {self.variable}, for example to {self.example}"
         if "://" in url and not sqlite_file(url):
             remedy = f"check that its server runs, and its address in {self.variable}"
         return f"cannot use the {self.noun} {shown(url)}: {why}; {remedy}"
@@ -95,7 +95,7 @@ def check_reading(url: str, runs: Path) -> bool:
     except Away as error:
         if not any(run_paths(runs)):
             raise
-        print(f"{error}; what follows is read from {runs}", file=sys.stderr)
+        print(f"{error}; reading {runs} in its place", file=sys.stderr)
         return False
     return True
 
@@ -116,7 +116,7 @@ def check(url: str, kind: Kind = MLFLOW) -> None:
         elif path:
             folder = next(parent for parent in path.absolute().parents if parent.exists())
             if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
-                raise InputError(f"no file can be made in {folder}")
+                raise InputError(f"no file can be created in {folder}")
         elif kind is OPTUNA or scheme in DATABASES:
             in_time(lambda: _check_tables(url, kind), ANSWER)
         elif scheme in ("http", "https"):

@@ -50,7 +50,7 @@ class Synced:
 def say(synced: Synced, remedy: str = REMEDY) -> None:
     """Print what the store had lacked, and what it still does with what will export that."""
     if synced.exported:
-        print(f"exported to the tracking store what it lacked: {counted(synced.exported)}")
+        print(f"exported to the tracking store: {counted(synced.exported)}")
     say_left(synced, remedy)
 
 

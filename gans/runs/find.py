@@ -37,7 +37,7 @@ def find_generator(name: str) -> Path:
         for place in (GENERATOR, IN_RUN, f"artifacts/{IN_RUN}"):
             if (path / place).is_file():
                 return path / place
-        raise InputError(f"no {GENERATOR} in {path}; name the folder of one run, runs/train/... for one")
+        raise InputError(f"no {GENERATOR} in {path}; name the folder of one run, such as runs/train/...")
     if path.exists():
         return path
     if is_run(name):
@@ -59,13 +59,13 @@ def in_store(run_id: str) -> tuple[Store, MlflowRun, Path]:
     uri = tracking_uri()
     where = f"{shown(uri)}; set MLFLOW_TRACKING_URI, or name {KINDS}"
     if databases.missing(uri):
-        raise InputError(f"no run '{run_id}', as there is no tracking store {where}")
+        raise InputError(f"no run '{run_id}': there is no tracking store {where}")
     from gans.runs.store import Store  # seconds to import, wanted for run ids only
 
     store = Store(uri)
     runs = store.starting_with(run_id)
     if not runs:
-        raise InputError(f"no run has an id that begins with '{run_id}' in {where}")
+        raise InputError(f"no run id begins with '{run_id}' in {where}")
     names = [f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs]
     if len(runs) > 1:
         several = ", ".join(names[:3])

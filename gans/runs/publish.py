@@ -63,7 +63,7 @@ def publish(
     for run_id in run_ids:
         _, run, path = in_store(run_id)
         if run.data.tags.get(schema.STATUS) != schema.FINISHED:
-            raise InputError(f"run {run_id} ({run.info.run_name}) is no finished cell that kept its generator")
+            raise InputError(f"run {run_id} ({run.info.run_name}) is not a finished cell with its generator")
         name, entry = described(run, path, licence, data_licence)
         file, content = folder / entry.file, path.read_bytes()
         if not force and file.exists() and file.read_bytes() != content:

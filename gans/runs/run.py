@@ -81,7 +81,7 @@ class Run:
         """
         about = provenance() | {schema.STATUS: schema.RUNNING} | dict(tags)
         if not parent and about[schema.DIRTY] == UNKNOWN:
-            log.warning("git gives no commit of this code: it is tracked as %s", UNKNOWN)
+            log.warning("git has no commit of this code: it is tracked as %s", UNKNOWN)
         of_run = {"key": uuid.uuid4().hex, "experiment": experiment, "name": name}
         start = Event(START, now(), {**of_run, "tags": about, "parent": parent or ""})
         files.write_bytes(folder / FILE, start.line())
@@ -98,7 +98,7 @@ class Run:
         found = RunFolder.of(folder)
         damaged = sum(event is None for event, _ in found.events()) if found else "all"
         if damaged:
-            log.warning("%s is damaged; %s lines of it are left out", path, damaged)
+            log.warning("%s is damaged; %s of its lines are ignored", path, damaged)
         return cls(found) if found else None
 
     @classmethod

@@ -71,7 +71,7 @@ class Checkpoints:
         aside = path.with_name(f"damaged-{path.name}")
         path.replace(aside)
         last = path == self.last and self.before.exists()
-        then = "the checkpoint before it is taken" if last else "the cell starts anew"
+        then = "the previous checkpoint is used" if last else "the cell starts again"
         self.remarks.append(f"{error}; {then}, the file is kept as {aside.name}")
         log.warning("%s", self.remarks[-1])
 

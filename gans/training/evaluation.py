@@ -85,7 +85,7 @@ class Curve:
         now = self.training
         late = now.images >= COLLAPSE_FROM * now.experiment.budget
         if late and now.update.trained and images.float().std(dim=0).mean() < COLLAPSED:
-            raise Diverged(f"the generator draws one image for all latents at {now.kimg}")
+            raise Diverged(f"the generator has collapsed to one image at {now.kimg}")
 
     def save(self) -> None:
         files.save_weights(self.path, self.weights, self.training.about() | {"images": self.chosen})

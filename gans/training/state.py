@@ -188,7 +188,7 @@ class Training:
             InputError: it belongs to another training.
         """
         if state.get("of", self.origin) != self.origin:  # earlier versions did not save it
-            raise InputError("it is of other settings or data")
+            raise InputError("it has other settings or data")
         self.update.load(state["update"])
         self.ema.load(state["ema"])
         self.images = self.previous = state["images"]

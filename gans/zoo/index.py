@@ -64,7 +64,7 @@ class Entry(Settings):
     @model_validator(mode="after")
     def somewhere(self) -> Self:
         if bool(self.file) == bool(self.url):
-            raise InputError("name either its file or its url")
+            raise InputError("give either file or url")
         return self
 
 
@@ -83,7 +83,7 @@ class Zoo:
         table, where = self._table()
         for name, value in table.items():
             if not isinstance(value, Mapping):
-                raise InputError(f"{where}: {name} is no table of a generator; write [{name}]")
+                raise InputError(f"{where}: {name} is not a table of a generator; write [{name}]")
             file_name(name, f"{where}: generator")
         return {name: validated(Entry, value, where, name) for name, value in table.items()}
 
@@ -100,7 +100,7 @@ class Zoo:
             check(content, entry, f"{name}: what {url} gives")
             write_bytes(path, content)
         if not path.is_file():
-            raise InputError(f"{name}: {path} is missing; restore it, or take it from the index")
+            raise InputError(f"{name}: {path} is missing; restore it, or remove it from the index")
         check(path.read_bytes(), entry, f"{name}: {path}")
         return path
 
@@ -114,7 +114,7 @@ class Zoo:
         try:
             return parse_toml(content.decode()), url
         except ValueError as error:
-            raise InputError(f"{url} is no index of a zoo: {first_line(error)}") from None
+            raise InputError(f"{url} is not an index of a zoo: {first_line(error)}") from None
 
 
 def web(place: str) -> bool:
@@ -133,7 +133,7 @@ def fetch(url: str, most: int) -> bytes:
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise InputError(f"cannot fetch {url} ({first_line(error)}); check the address and the network") from None
     if len(content) > most:
-        raise InputError(f"{url} is larger than the {most:,} bytes that it may have; it is another file")
+        raise InputError(f"{url} is larger than {most:,} bytes; it is not the expected file")
     return content
 
 

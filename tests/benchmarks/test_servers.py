@@ -58,7 +58,7 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
         command, cwd=tmp_path, env=bench.environment, capture_output=True, text=True, check=False
     )
     assert synced.returncode == 0, synced.stdout + synced.stderr
-    assert synced.stdout.startswith("exported to the tracking store what it lacked: ")
+    assert synced.stdout.startswith("exported to the tracking store: ")
     store = Store(server.uri)
     runs = store.runs("tiny")
     cells = {run.info.run_name: run for run in runs if run.data.tags["gans.kind"] == "cell"}

@@ -31,7 +31,7 @@ def test_a_full_disk_is_named_with_its_path(tmp_path, capsys):
     path = tmp_path / "checkpoint.pt"
     assert exit_code(lambda: files.atomically(path, full)) == 2
     assert capsys.readouterr().err == (
-        f"error: {path}: No space left on device; make room, the same command goes on from here\n"
+        f"error: {path}: No space left on device; free some space; the same command then resumes\n"
     )
 
 

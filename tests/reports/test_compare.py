@@ -94,7 +94,7 @@ def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp
     ("other", "says"),
     [
         ("other", "scored in different ways: gans.extractors is digits:abc and digits:def"),
-        ("strangers", "no model with finished cells on the same data and metric in common"),
+        ("strangers", "share no model with finished cells on the same data and metric"),
         ("fasst", "unknown experiment 'fasst' in .*; did you mean 'fast'"),
     ],
 )

@@ -696,7 +696,7 @@ def test_of_a_server_that_is_away_the_folders_are_read(page, folder, tmp_path, m
         said = capsys.readouterr()
         assert ("11.7 (5.2 to 26.4)" in said.out) == words.startswith("report")
         assert "127.0.0.1:9: Connection refused" in said.err
-        assert said.err.endswith("; what follows is read from runs\n")
+        assert said.err.endswith("; reading runs in its place\n")
     written = tmp_path / "reports" / MATRIX
     first, second = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}

@@ -137,7 +137,7 @@ def test_a_ranking_that_would_lose_a_page_stays(tmp_path):
     before = (tmp_path / "README.md").read_bytes()
     put(tmp_path, "old")
     (tmp_path / "old/study.json").unlink()
-    with pytest.raises(InputError, match=r"README.md stays as it is: .*old has no study.json"):
+    with pytest.raises(InputError, match=r"README.md is unchanged: .*old has no study.json"):
         pages.write_ranking(tmp_path)
     assert (tmp_path / "README.md").read_bytes() == before
 
@@ -197,7 +197,7 @@ def test_a_published_page_gets_the_conclusion_of_its_matrix():
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("outputs/reports/none", "'.*none' does not exist; gans publish .*digits, for one"),
+        ("outputs/reports/none", "'.*none' does not exist; use for example gans publish .*digits"),
         ("outputs/samples/a.png", "does not ship; name something in .*reports, .*presets, .*speed"),
         ("elsewhere", "is not in .*outputs; GANS_OUTPUTS names another"),
         ("outputs/reports/sweeps", "holds several pages; publish them one by one"),

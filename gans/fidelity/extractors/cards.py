@@ -83,5 +83,5 @@ def _read(path: Path) -> Card:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is not an extractor's card ({error}); restore it with git") from error
     if card.name != path.stem:
-        raise InputError(f"{path} is the card of '{card.name}'; give the file the name of its extractor")
+        raise InputError(f"{path} is the card of '{card.name}'; rename the file to the name of its extractor")
     return card

@@ -61,7 +61,7 @@ def default_extractor(data: ImageData) -> str:
         command = f"gans extractor '{data.name}' --resolution {data.resolution}"
         better = f"; `{command}` trains one on its {len(data.classes)} classes, once" if enough else ""
         log.warning(
-            "%s has no extractor of its own, and Inception's weights cannot be had: scores are by '%s', "
+            "%s has no extractor of its own, and Inception's weights are unavailable: scores use '%s', "
             "a classifier of small photographs, on images resized to 32x32%s",
             data.title,
             RESIZED,
@@ -85,7 +85,7 @@ def check_images(extractor: Extractor, data: ImageData, n: int = MINIMUM_IMAGES)
         )
     if min(n, len(data.train)) < MINIMUM_IMAGES:
         raise InputError(
-            f"scoring '{data.name}' with {n} generated and {len(data.train)} real images; "
+            f"scoring '{data.name}' on {n} generated and {len(data.train)} real images; "
             f"at least {MINIMUM_IMAGES} of each are needed"
         )
 

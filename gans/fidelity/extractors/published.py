@@ -109,7 +109,7 @@ class Published:
         # URLError and time-outs are OSErrors; a wrong hash is a RuntimeError
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             raise InputError(
-                f"{self.title} weights: cannot download {self.url} ({error}); fetch it elsewhere and set "
+                f"{self.title} weights: cannot download {self.url} ({error}); download it elsewhere and set "
                 f"{self.variable} to the file, or choose a data set's own extractor"
             ) from error
 
@@ -122,7 +122,7 @@ class Published:
                 f"delete it to download it again, or correct {self.variable}"
             ) from error
         log.warning(
-            "%s is not the published %s file: its scores are not called %s, and compare only with each other",
+            "%s is not the published %s file: its scores are not called %s and compare only with each other",
             path,
             self.title,
             self.described().prefix,

@@ -52,8 +52,8 @@ def require(workers: int, device: torch.device) -> None:
         wanted, free = workers * WORKER_BYTES / 2**30, psutil.virtual_memory().available / 2**30
         if wanted > free:
             raise InputError(
-                f"{workers} workers in processes of their own need about {wanted:.1f} GiB of memory "
-                f"and {free:.1f} are free here; set update.workers lower, or name a larger cluster by RAY_ADDRESS"
+                f"{workers} workers in separate processes need about {wanted:.1f} GiB of memory "
+                f"and {free:.1f} are free here; lower update.workers, or set RAY_ADDRESS to a larger cluster"
             )
         return
     with connected(workers):
@@ -218,7 +218,7 @@ class RayTeam(Team):
             free = self.ray.available_resources().get("CPU", 0)
             raise InputError(
                 f"the Ray cluster did not start {len(futures)} workers within {START_SECONDS:g} s, with {free:g} "
-                "CPUs free; wait until others are done with it, or take fewer workers"
+                "CPUs free; wait until it is free, or use fewer workers"
             ) from None
         except self.died as error:
             raise InputError(f"a worker does not start in the Ray cluster: {cause(error)}") from None

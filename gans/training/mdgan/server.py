@@ -110,7 +110,7 @@ class MDGAN(Update):
 
     def ensure_some(self, left: Collection[int]) -> None:
         if not left:
-            raise WorkersLost(f"all {self.config.workers} workers are lost by iteration {self.iteration}")
+            raise WorkersLost(f"all {self.config.workers} workers were lost by iteration {self.iteration}")
 
     def swap(self, iteration: int) -> None:
         """Move the discriminators by a random derangement of the workers that are left."""

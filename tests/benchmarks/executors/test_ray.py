@@ -197,11 +197,11 @@ def test_on_which_device_the_cells_of_a_cluster_are(monkeypatch):
     assert device(Played(), "auto") == "cpu"
     with pytest.raises(InputError, match="has no GPU; leave DEVICE out"):
         device(Played(), "cuda")
-    with pytest.raises(InputError, match="Ray's choice"):
+    with pytest.raises(InputError, match="Ray chooses the GPU"):
         device(Played(), "cuda:1")
     assert device(Played(1.0), "cpu") == "cpu"
     monkeypatch.setattr(devices, "gpus", lambda name: [])
-    with pytest.raises(InputError, match=r"has GPUs and .* has none, by which precisions are planned"):
+    with pytest.raises(InputError, match=r"has GPUs but .* has none, needed to plan precisions"):
         device(Played(1.0), "auto")
     monkeypatch.setattr(devices, "gpus", lambda name: [0])
     assert device(Played(1.0), "auto") == "cuda"

@@ -114,13 +114,13 @@ def test_a_walk_stays_within_a_class(gans, conditional, tmp_path):
 
 def test_a_wrong_class_is_one_line(gans, conditional, folder, tmp_path):
     part = saved(tmp_path, "gan", CLASSES, (0.5, 0, 0.5))
-    none = f"{folder} has no classes: it was not trained as a conditional one"
+    none = f"{folder} has no classes: it is not a conditional generator"
     for words, says in {
         ("sample", conditional, "--class", "cta"): "unknown class 'cta'; did you mean 'cat'?",
-        ("sample", conditional, "--class", 7): "class 7 is none of 3; they are counted from 0",
+        ("sample", conditional, "--class", 7): "class 7 is not one of 3; they are counted from 0",
         ("sample", folder, "--class", 7): none,
         ("interpolate", folder, "--classes", 1, 2): none,
-        ("sample", part, "--class", 1): f"{part} was trained on no image of class '{CLASSES[1]}'",
+        ("sample", part, "--class", 1): f"{part} has seen no image of class '{CLASSES[1]}'",
     }.items():
         assert gans(*words) == (2, "", f"error: {says}\n")
     code, _, error = gans("arithmetic", conditional, "--a", "cat", "--b", "dog", "--c", "0:1")
@@ -216,7 +216,7 @@ def test_nothing_is_drawn_over_what_is_there(gans, folder, tmp_path, command, mo
     words = (command, folder, *SMALL[command], "--output", "own.png")
     with monkeypatch.context() as patch:
         patch.setattr("gans.runs.find.find_generator", lambda name: pytest.fail("it has begun"))
-        says = "error: own.png exists; name another file, or --force writes over it\n"
+        says = "error: own.png exists; name another file, or overwrite it with --force\n"
         assert gans(*words) == (2, "", says)
     assert (tmp_path / "own.png").read_text() == "mine"
     assert gans(*words, "--force")[0] == 0
@@ -270,12 +270,12 @@ def test_the_pinned_classifier_tells_real_digits():
 
 
 BAD: list[tuple[tuple[Any, ...], str]] = [
-    (("interpolate", "FOLDER", "--output", "a.webm"), "'.webm' is not a kind to write; take .png or .gif or .mp4"),
+    (("interpolate", "FOLDER", "--output", "a.webm"), "'.webm' cannot be written; take .png or .gif or .mp4"),
     (("interpolate", "FOLDER", "--through", "0:1"), "--through takes 2 latents or more"),
-    (("interpolate", "FOLDER", "--through", "0:1", "x"), "'x' is no latent: write SEED:INDEX"),
+    (("interpolate", "FOLDER", "--through", "0:1", "x"), "'x' is not a latent; 0:17 is"),
     (("arithmetic", "FOLDER", "--a", "brigt", "--b", "dark", "--c", "dark"), "did you mean 'Bright'?"),
     (("arithmetic", "FOLDER", "--a", "never", "--b", "dark", "--c", "dark"), "only 0 of 2000 samples look like"),
-    (("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:x", "--c", "0:1"), "'0:x' is no latent"),
+    (("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:x", "--c", "0:1"), "'0:x' is not a latent"),
     (("sample", "nowhere"), "no file, folder or run 'nowhere'"),
 ]
 
@@ -296,7 +296,7 @@ def test_a_run_without_a_generator_and_the_begin_of_two_runs_are_refused(tmp_pat
     runs[1].text("no cell", "note.txt")
     with pytest.raises(InputError, match=r"\(bench\) has no checkpoint/generator"):
         find_generator(runs[1].id)
-    with pytest.raises(InputError, match="no run has an id that begins with 'ffff0000ffff'"):
+    with pytest.raises(InputError, match="no run id begins with 'ffff0000ffff'"):
         find_generator("ffff0000ffff")
     found = [store.client.get_run(run.id) for run in runs]
     monkeypatch.setattr(Store, "starting_with", lambda self, run_id: found)

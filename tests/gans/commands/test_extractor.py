@@ -74,8 +74,8 @@ def test_without_output_it_writes_among_the_users_own_and_over_nothing(striped, 
     assert command("digits", "--name", "mine") == 2
     assert command("digits") == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"error: {own}/mine.safetensors exists; name another file, or --force writes over it",
-        "error: an extractor 'digits' ships, which scores are by; give yours another --name",
+        f"error: {own}/mine.safetensors exists; name another file, or overwrite it with --force",
+        "error: the name 'digits' belongs to an extractor that ships; give yours another --name",
     ]
     assert command("digits", "--name", "mine", "--force") == 0
     mine = ("mine", own, "gans extractor digits --name mine")

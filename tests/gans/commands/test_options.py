@@ -192,7 +192,7 @@ def test_without_a_command_it_prints_help(gans):
          'Command "walk" parameter --through requires 3 positional arguments. Only got 2.'),
         ("train gan --device cuad", "unknown device 'cuad'; take auto, cpu, cuda or cuda:0"),
         ("compare a", 'Command "compare" parameter --other requires an argument.'),
-        ("bench --plugin a/b", "'a/b' names no module; write --plugin package.module"),
+        ("bench --plugin a/b", "'a/b' is not the name of a module; write --plugin package.module"),
     ],
 )  # fmt: skip
 def test_a_wrong_command_line_is_one_line(line, says, gans):

@@ -95,7 +95,7 @@ def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch
     for run_id, says in {
         cell(store, keep=False): "has no checkpoint/generator",
         cell(store, status=schema.RUNNING): "has not finished",
-        "abcd1234": "no run has an id",
+        "abcd1234": "no run id begins",
     }.items():
         code, out, err = gans("register", run_id)
         assert (code, out, err.count("\n")) == (2, "", 1)

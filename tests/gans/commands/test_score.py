@@ -153,7 +153,7 @@ def test_a_generator_is_scored_on_the_report_latents_against_what_it_was_trained
         code, printed, _ = gans("score", *words, "--count", N, "--json", "--device", "cpu")
         assert code == 0
         assert json.loads(printed)["scores"] == pytest.approx(expected, rel=1e-6, abs=1e-9)
-    refused(gans, "ffff0000ffff", "--reference", "digits", says="has an id that begins with 'ffff0000ffff'")
+    refused(gans, "ffff0000ffff", "--reference", "digits", says="no run id begins with 'ffff0000ffff'")
     bare = generator(tmp_path / "bare.safetensors")
     refused(gans, bare, says="--reference is missing: gans score IMAGES --reference mnist")
     (tmp_path / "diverged").mkdir()
@@ -185,9 +185,9 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
     for name, says in {
         "absent.npz": "absent.npz does not exist; check the path",
         "absent": "does not exist; check the path",
-        "cut.npz": "cut.npz is damaged or no .npz",
-        "page.npz": "page.npz is damaged or no .npz",
-        "pickled.npz": "pickled.npz is damaged or no .npz",
+        "cut.npz": "cut.npz is damaged, or not an .npz",
+        "page.npz": "page.npz is damaged, or not an .npz",
+        "pickled.npz": "pickled.npz is damaged, or not an .npz",
         "other.npz": "holds pixels; name its array of images 'images' or 'arr_0'",
         "float.npz": "holds float64 pixels; store uint8",
         "side.npz": "holds images of shape (1, 16, 8), 'digits' takes (1, 16, 16); convert them",

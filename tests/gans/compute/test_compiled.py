@@ -50,7 +50,7 @@ def test_compiled_networks_train_as_they_are(case: str, tiny, blobs) -> None:
 
 
 def test_a_cpu_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^COMPILE=1 needs a CUDA device; leave it away on a CPU$"):
+    with pytest.raises(InputError, match=r"^COMPILE=1 needs a CUDA device; omit it on a CPU$"):
         compiled.require(CPU)
     compiled.require(CUDA)
 

@@ -206,12 +206,12 @@ def test_mixed_channels_are_counted(tree):
 def test_nothing_to_load(tmp_path, tree):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "has no image" in refusal(f"folder:{empty}")
-    assert "has no image" in refusal(f"folder:{zipped(empty, tmp_path / 'e.zip')}")
-    assert "has no image" in refusal(f"folder:{tarred(empty, tmp_path / 'e.tar.xz')}")
-    assert "1 sound images" in refusal(f"folder:{write_images(tmp_path / 'one', ['1.png'])}")
+    assert "has no readable image" in refusal(f"folder:{empty}")
+    assert "has no readable image" in refusal(f"folder:{zipped(empty, tmp_path / 'e.zip')}")
+    assert "has no readable image" in refusal(f"folder:{tarred(empty, tmp_path / 'e.tar.xz')}")
+    assert "1 undamaged images" in refusal(f"folder:{write_images(tmp_path / 'one', ['1.png'])}")
     assert "No such file" in refusal(f"folder:{tmp_path}/missing")
-    assert "no directory, .zip or .tar" in refusal(f"folder:{tree}/a/0.png")
+    assert "not a directory, .zip or .tar" in refusal(f"folder:{tree}/a/0.png")
 
 
 def test_no_permission(tree, monkeypatch):
@@ -466,7 +466,7 @@ def test_pixels_without_a_range_are_left_out_with_a_remark(tmp_path):
     for kind in (np.int32, np.float32):
         Image.fromarray(np.full((16, 16), 200, kind)).save(tmp_path / f"{kind.__name__}.tiff")
     said = refusal(f"folder:{tmp_path}")
+    assert "has no readable image: 1 broken, 32-bit integers have no fixed range; store 8 bits, or 16" in said
     assert (
-        "has no image that can be read: 1 broken, 32-bit integers have no fixed range; store 8 bits, or 16" in said
+        "1 broken, float pixels have no fixed range; store 8 bits (float32.tiff); known formats are JPEG" in said
     )
-    assert "1 broken, float pixels have no fixed range; store 8 bits (float32.tiff); known are JPEG" in said

@@ -176,7 +176,7 @@ def test_offline_data_are_scored_by_the_classifier_of_photographs(
         data = replace(data, train_labels=None, test_labels=None, classes=())
     assert {default_extractor(data) for _ in range(3)} == {"cifar10-resized"}
     (line,) = caplog.messages
-    assert "scores are by 'cifar10-resized', a classifier of small photographs, on images resized" in line
+    assert "scores use 'cifar10-resized', a classifier of small photographs, on images resized" in line
     command = f"`gans extractor 'striped' --resolution {resolution}` trains one on its 2 classes, once"
     assert (command in line) == advised
     scores = Scorer(data, "cifar10-resized", 20, torch.device("cpu")).score(data.test[:20])

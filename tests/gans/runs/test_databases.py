@@ -81,7 +81,7 @@ def test_what_a_killed_writer_left_is_no_obstacle(tmp_path):
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(databases.os, "access", lambda path, mode: False)  # root may do everything
-    with pytest.raises(InputError, match="no file can be made in"):
+    with pytest.raises(InputError, match="no file can be created in"):
         check(f"sqlite:///{tmp_path}/x.db")
 
 
@@ -113,8 +113,8 @@ def test_a_database_of_another_program_is_left_as_it_is(tmp_path, kind):
     ("url", "advice"),
     [
         ("postgresql+psycopg://me@db/x", "check that its server runs, and its address in STORAGE"),
-        ("sqlite:///x.db", "set STORAGE, sqlite:///sweeps.db for one"),
-        ("sweeps.journal", "set STORAGE, sqlite:///sweeps.db for one"),
+        ("sqlite:///x.db", "set STORAGE, for example to sqlite:///sweeps.db"),
+        ("sweeps.journal", "set STORAGE, for example to sqlite:///sweeps.db"),
     ],
 )
 def test_the_remedy_fits_the_kind_of_store(url, advice):
@@ -127,6 +127,6 @@ def test_what_a_server_without_an_answer_would_say_is_read_from_folders(tmp_path
         check_reading(url, tmp_path)
     Run.start(tmp_path / "a", "digits", "a", {})
     assert not check_reading(url, tmp_path)
-    assert capsys.readouterr().err.endswith(f"what follows is read from {tmp_path}\n")
+    assert capsys.readouterr().err.endswith(f"reading {tmp_path} in its place\n")
     with pytest.raises(InputError):
         check_reading("./mlruns", tmp_path)

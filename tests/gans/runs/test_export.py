@@ -225,7 +225,7 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
     complete = f"{store.uri} has all runs"
     for says in (
-        "exported to the tracking store what it lacked: 1 run\n" if how == "down" else complete,
+        "exported to the tracking store: 1 run\n" if how == "down" else complete,
         complete,
     ):
         monkeypatch.setattr("sys.argv", ["gans", "sync", str(tmp_path)])
@@ -343,7 +343,7 @@ def test_the_folder_of_runs_need_not_be_there(store, tmp_path, monkeypatch, caps
     assert sync(tmp_path / "none", store) == Synced()
     monkeypatch.setattr("sys.argv", ["gans", "sync", str(tmp_path / "none")])
     assert main.main() == 2
-    assert capsys.readouterr().err.startswith(f"error: no folder {tmp_path}/none; name the one")
+    assert capsys.readouterr().err.startswith(f"error: no folder {tmp_path}/none; name the folder")
 
 
 # --- the reader

@@ -108,7 +108,7 @@ def test_code_of_no_repository_is_tracked_as_unknown_and_that_is_said_once(tmp_p
         assert (tags["gans.commit"], tags["gans.dirty"]) == ("unknown", "unknown")
         assert "mlflow.source.git.commit" not in tags
         assert [record.getMessage() for record in caplog.records] == [
-            "git gives no commit of this code: it is tracked as unknown"
+            "git has no commit of this code: it is tracked as unknown"
         ]
 
 

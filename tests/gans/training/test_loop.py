@@ -195,7 +195,7 @@ def test_a_generator_that_draws_one_image_late_ends_as_diverged(
     monkeypatch.setattr("gans.generate.sampling.to_uint8", lambda images: torch.zeros_like(images).byte())
     outcome = train_and_score(tiny({"networks": {"name": "gan"}}), blobs(), tmp_path, CPU)
     assert (outcome.status, outcome.scores) == ("diverged", {})
-    assert outcome.reason == "the generator draws one image for all latents at 0.1 kimg"
+    assert outcome.reason == "the generator has collapsed to one image at 0.1 kimg"
     assert [images for images, _ in outcome.history["curve/fd_stub"]] == [0, 32]
 
 

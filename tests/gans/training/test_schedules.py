@@ -96,5 +96,5 @@ def test_another_budget_is_another_training_only_if_settings_move_with_it(tiny, 
         long.load(short.state())
 
     go_on({})
-    with pytest.raises(InputError, match="it is of other settings or data"):
+    with pytest.raises(InputError, match="it has other settings or data"):
         go_on({"anneal": {"lr": 0.0}})

@@ -170,10 +170,10 @@ def test_another_file_than_the_indexs_is_refused_in_one_line(gans, own, served, 
     [
         (index("mine", b"", 'file = "../mine.safetensors"', size=1), "cannot name a file"),
         (index("mine", b"", 'url = "file:///etc/passwd"', size=1), "does not begin with https://"),
-        (index("mine", b"", "", size=1), "name either its file or its url"),
+        (index("mine", b"", "", size=1), "give either file or url"),
         (index("mine", b"", 'file = "a"', size=1, sha256="abc"), "mine.sha256 = 'abc' is not valid"),
         (index("mine", b"", 'file = "a"', size=1, shape=1), "unknown key 'shape'"),
-        ("mine = 3", "mine is no table of a generator"),
+        ("mine = 3", "mine is not a table of a generator"),
         ("mine =", "cannot read"),
         ("", "unknown generator 'mine'"),
     ],
@@ -213,11 +213,11 @@ def test_a_finished_run_becomes_an_entry(gans, own, tmp_path, monkeypatch):
     assert find_generator(f"zoo:{tmp_path / 'new'}#dcgan-digits").read_bytes() == path.read_bytes()
     assert gans(*words)[0] == 0  # the same again
     (file := tmp_path / "new/dcgan-digits.safetensors").write_text("another")
-    says = f"error: {file} exists; name another file, or --force writes over it\n"
+    says = f"error: {file} exists; name another file, or overwrite it with --force\n"
     assert gans(*words)[::2] == (2, says)
     assert file.read_text() == "another"
     assert gans(*words, "--force")[0] == 0
     assert file.read_bytes() == path.read_bytes()
     assert len(Zoo(str(tmp_path / "new")).entries()) == 1
     assert "--licence is missing" in gans(*words[:-2])[2]
-    assert "has an id that begins with 'ffff'" in gans("zoo", "--add", "ffff", *words[3:])[2]
+    assert "no run id begins with 'ffff'" in gans("zoo", "--add", "ffff", *words[3:])[2]

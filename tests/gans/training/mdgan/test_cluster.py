@@ -123,7 +123,7 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     assert set(remote.state()["team"]["discriminators"]) == {0}
 
     os.kill(pids[0], signal.SIGKILL)
-    with pytest.raises(WorkersLost, match="all 2 workers are lost by iteration 33"):
+    with pytest.raises(WorkersLost, match="all 2 workers were lost by iteration 33"):
         run(remote, 2, after)
     assert lost.keys() == {0, 1}
 
@@ -208,7 +208,7 @@ def test_more_processes_than_there_is_memory_for_are_refused(monkeypatch) -> Non
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 2**30))
     cluster.require(5, CPU)
     with pytest.raises(
-        InputError, match=r"6 workers in processes of their own need about 2.3 GiB .* and 2.0 are free"
+        InputError, match=r"6 workers in separate processes need about 2.3 GiB .* and 2.0 are free"
     ):
         cluster.require(6, CPU)
 
@@ -325,7 +325,7 @@ def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
         assert found.data.metrics["workers/alive"] == 1
     else:
         assert tags["gans.status"] == "failed"
-        assert tags["gans.reason"].startswith("WorkersLost: all 2 workers are lost by iteration 20")
+        assert tags["gans.reason"].startswith("WorkersLost: all 2 workers were lost by iteration 20")
         assert 0 < torch.load(kept, weights_only=True)["images"] <= 20 * 16
         # the same command goes on from the checkpoint, with all the workers that it knows
         returned, said = python(tmp_path, "-c", KILLER.replace("== 20", "== -1"), *arguments, victims)

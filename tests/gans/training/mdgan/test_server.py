@@ -238,7 +238,7 @@ def test_the_last_worker_has_nobody_to_swap_with_and_its_loss_is_the_end(tiny, b
     rule.step(0)
     assert rule.team.trainables == before
     rule.team.lose(0, "test")
-    with pytest.raises(WorkersLost, match="all 2 workers are lost by iteration 1"):
+    with pytest.raises(WorkersLost, match="all 2 workers were lost by iteration 1"):
         rule.step(4)
     with pytest.raises(WorkersLost):
         rule.state()
