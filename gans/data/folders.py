@@ -13,6 +13,7 @@ import logging
 import posixpath
 import re
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -125,7 +126,8 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
             images[place[file]] = pixels
     if len(changes) < 2:
         raise InputError(f"{name} has {len(changes)} undamaged images; training and testing need one each")
-    found = layout.understand(sorted(changes), _given_labels(path, left), listing.other_encoding(path))
+    other = "cp437" if zipfile.is_zipfile(path) else "latin_1"  # as the specification of zip has it
+    found = layout.understand(sorted(changes), _given_labels(path, left), other)
     used = (*found.train, *found.test)
     left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
 

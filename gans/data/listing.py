@@ -177,11 +177,6 @@ def _largest() -> int:
     return 4 * (Image.MAX_IMAGE_PIXELS or 2**32)
 
 
-def other_encoding(path: Path) -> str:
-    """The encoding that `decoded` falls back to; a zip's is in its specification."""
-    return "cp437" if path.is_file() and zipfile.is_zipfile(path) else "latin_1"
-
-
 def describe(left: LeftOut) -> str:
     """`1 hidden (.DS_Store), 2 of no known kind of image (a.txt, b.txt)`; empty if nothing is left out."""
     found = {reason: sorted(name for name in left if left[name] == reason) for reason in sorted({*left.values()})}
