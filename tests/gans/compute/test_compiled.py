@@ -27,9 +27,8 @@ def means(training: Training, steps: int = 3) -> dict[str, float]:
     return training.means.read()
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=() if case == "mdgan" else pytest.mark.slow) for case in CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_compiled_networks_train_as_they_are(case: str, tiny, blobs) -> None:
     """To the bit without generated code; with more networks of a class than torch compiles of one function."""
     made, data = tiny(CASES[case], batch=4), blobs(n=60)

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.text import Text
 from PIL import Image
 
 from gans.pictures import panels
-from reports.figures import WHOLE
 
 
 @pytest.fixture
@@ -76,13 +74,3 @@ def test_the_scale_of_classes_is_the_datas_and_what_is_beyond_is_cut_and_written
     assert [bar.get_height() for bar in bad.patches[:2]] == pytest.approx([0.3, 0.25])
     assert [text.get_text() for text in bad.texts] == ["0.75 ↑"]
     assert not good.texts
-
-
-def test_reports_show_pictures_of_ten_at_full_size_with_large_words(figures, tmp_path: Path) -> None:
-    panels.draw_neighbours(flat([0] * 10), flat([[1] * 5] * 10), "digits", tmp_path / "x.png")
-    panels.draw_classes(torch.full((2, 10), 0.1), (), tmp_path / "x.png")
-    for figure in figures:
-        assert figure.get_figwidth() * 100 <= WHOLE
-        words = [text for text in figure.findobj(Text) if text.get_text()]
-        assert len(words) > 6
-        assert min(text.get_fontsize() for text in words) >= panels.LETTERS

@@ -1,7 +1,11 @@
-"""Settings that move with the budget: their ends, a loop that sets them by hand, and checkpoints."""
+"""Optimisers, and settings that move with the budget: their ends, a loop that sets them by hand, checkpoints."""
+
+import copy
 
 import pytest
 import torch
+from torch import nn
+from torch.optim import SGD, Adam, RMSprop
 
 from gans.compute.graphs import StepRunner
 from gans.config import AnnealConfig, Resolved
@@ -19,6 +23,33 @@ RULES = {
     "fl-gan": {"rule": "fl-gan", "workers": 3, "average_epochs": 0.4},
 }
 GP = {"networks": {"name": "gan"}, "loss": {"name": "wasserstein-gp"}}
+LR = 0.01
+
+
+@pytest.mark.parametrize(
+    ("settings", "plain"),
+    [
+        ({}, lambda p: Adam(p, LR, (0.5, 0.999), foreach=False)),
+        ({"name": "adam", "beta1": 0.0, "beta2": 0.9}, lambda p: Adam(p, LR, (0.0, 0.9), foreach=False)),
+        ({"name": "sgd"}, lambda p: SGD(p, LR)),
+        ({"name": "sgd", "momentum": 0.7, "alpha": 0.3}, lambda p: SGD(p, LR, momentum=0.7)),
+        ({"name": "rmsprop"}, lambda p: RMSprop(p, LR, 0.99)),
+        ({"name": "rmsprop", "alpha": 0.8, "momentum": 0.3}, lambda p: RMSprop(p, LR, 0.8)),
+    ],
+)
+def test_an_optimiser_is_torchs_with_its_own_settings(settings, plain, tiny) -> None:
+    """A setting of another optimiser changes nothing."""
+    network = nn.Linear(5, 3).double()
+    trainable = Trainable(copy.deepcopy(network), LR, tiny(optimizer=settings))
+    optimizer = plain(network.parameters())
+    for _ in range(5):
+        gradients = [torch.randn_like(parameter) for parameter in network.parameters()]
+        trainable.apply([gradient.clone() for gradient in gradients])
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+    for found, expected in zip(trainable.parameters, network.parameters(), strict=True):
+        assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_schedules_of_the_papers_at_their_ends_and_in_the_middle() -> None:
