@@ -151,6 +151,17 @@ def test_steps_equal_a_textbook_gan(network: str, table: dict[str, Any], tiny, b
     assert_same_weights(update.discriminator.network, book.d, 1e-6)
 
 
+def test_the_generated_classes_are_the_datas_or_even(tiny, blobs) -> None:
+    """Their means over 100 batches of 8, from images of shares 4:1."""
+    data = blobs(n=60, classes=2)
+    skewed = torch.arange(60).remainder(5) // 4  # 0 0 0 0 1
+    for how, share in (("data", 0.2), ("uniform", 0.5)):
+        made = tiny({"networks": {"name": "gan", "conditional": True}, "labels": how})
+        update = TwoPlayer(made, shape_of(data, made.networks), Context(data.train, skewed))
+        drawn = torch.cat([update.generator_input(seeded(update, "latents", 8 * i)).labels for i in range(100)])
+        assert drawn.double().mean().item() == pytest.approx(share, abs=4 * (share * (1 - share) / 800) ** 0.5)
+
+
 def test_every_discriminator_step_has_fresh_images_latents_and_mixtures(tiny, blobs) -> None:
     """Over an epoch all images are shown once, and no generated batch is shown twice."""
     data = blobs(n=48)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,8 +47,9 @@ def small(workers: int = 2, **tables) -> Experiment:
     return experiment({"networks": networks, "batch": 4, "precision": "float32", "update": table}, tables)
 
 
-# what workers have to know of the server's position, or of their own, beside the iteration
+# what workers have to know of the server's position, or of their own, beside the iteration; labels go with images
 MOVING = {
+    "networks": {"conditional": True},
     "kimg": 1,
     "loss": {"name": "relativistic"},
     "augment": "color,translation",
@@ -85,10 +87,12 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     20 iterations as in process, with swaps; a checkpoint that either kind of team can go on from; a
     worker killed with kill -9; the last one killed.
     """
-    images, made = blobs(n=60).train, small(**MOVING)
+    data, shape, made = blobs(n=60, classes=3), Shape(1, 16, 3), small(**MOVING)
+    context = Context(data.train, data.train_labels)
     lost: dict[int, str] = {}
-    local = MDGAN(made, SHAPE, Context(images))
-    remote = MDGAN(made, SHAPE, Context(images, worker_factory=partial(cluster.RayTeam, lost=lost.__setitem__)))
+    local = MDGAN(made, shape, context)
+    factory = partial(cluster.RayTeam, lost=lost.__setitem__)
+    remote = MDGAN(made, shape, replace(context, worker_factory=factory))
     pids = remote.team.pids
     assert len({os.getpid(), *pids.values()}) == 3
     assert discriminators(remote) == []  # no discriminator in the server
@@ -99,11 +103,12 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert difference(remote, local) < 1e-6
     assert remote.metrics() == local.metrics()
+    assert local.metrics()["traffic/server_to_worker"] == 2 * (4 * 4 * 256 + 4 * 8)
     assert remote.finite()
 
     state = copy.deepcopy(remote.state())
     assert state.keys() == local.state().keys()
-    other = MDGAN(made, SHAPE, Context(images))
+    other = MDGAN(made, shape, context)
     other.load(copy.deepcopy(state))
     found, _ = run(remote, 5, at)
     assert torch.allclose(run(other, 5, at)[0], found, rtol=1e-5, atol=1e-6)
@@ -126,24 +131,6 @@ def test_training_over_processes_is_training_in_process(local_cluster, blobs) ->
     with pytest.raises(WorkersLost, match="all 2 workers were lost by iteration 33"):
         run(remote, 2, after)
     assert lost.keys() == {0, 1}
-
-
-@needs_ray
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["dcgan", "sngan"])
-def test_labels_cross_the_border_with_their_images(name: str, local_cluster, blobs) -> None:
-    """Over three swaps to the bit, with the bytes of the labels."""
-    data, rules = blobs(n=60, classes=3), []
-    made = small(networks={"name": name, "latent": 8, "width": 8, "conditional": True}, loss={"name": "hinge"})
-    for worker_factory in (None, cluster.RayTeam):
-        context = Context(data.train, data.train_labels, worker_factory)
-        rules.append(MDGAN(made, Shape(1, 16, 3), context))
-    found, expected = (run(rule, 7)[0] for rule in rules)
-    assert torch.equal(found, expected)
-    assert difference(*rules) == 0
-    local, remote = (rule.metrics() for rule in rules)
-    assert local == remote
-    assert local["traffic/server_to_worker"] == 2 * (4 * 4 * 256 + 4 * 8)
 
 
 @needs_ray

@@ -18,7 +18,7 @@ from gans.training.recorder import Recorder
 from gans.training.state import Training
 from gans.training.two_player import TwoPlayer
 from gans.training.updates import Context
-from tests.conftest import latents
+from tests.conftest import latents, seeded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -64,6 +64,18 @@ def test_between_rounds_every_worker_is_a_gan_by_itself(tiny, blobs) -> None:
         alike.step(4 * step)
     assert same(alike.generator.network.state_dict(), rule.workers[1].generator.network.state_dict())
     assert same(alike.discriminator.network.state_dict(), rule.workers[1].discriminator.network.state_dict())
+
+
+def test_a_worker_draws_the_classes_that_it_has(tiny, blobs) -> None:
+    table = {"rule": "fl-gan", "workers": 3, "shards": "classes", "average_epochs": 0.4}
+    made, data = (
+        tiny({"networks": {"name": "gan", "conditional": True}, "update": table}, batch=4),
+        blobs(classes=3),
+    )
+    update = FLGAN(made, Shape(1, 16, 3), Context(data.train, data.train_labels))
+    for n, worker in enumerate(update.workers):
+        assert worker.generator_input(seeded(worker, "latents", 0)).labels.tolist() == [n] * 4
+        assert worker.batches.of(worker.batches.indices(0, 20)).labels.tolist() == [n] * 20
 
 
 @pytest.mark.parametrize("network", ["dcgan", "sagan"])

@@ -10,14 +10,14 @@ from torch.nn.functional import softplus
 from torch.utils._pytree import tree_leaves
 
 from gans import files, seeds
-from gans.data.batches import Batches
+from gans.data.batches import Batch, Batches
 from gans.models.layers import Shape
 from gans.registry import LOSSES
 from gans.training.mdgan.server import MDGAN, derangement, swap_interval
 from gans.training.mdgan.workers import LocalTeam, WorkersLost, assignment
 from gans.training.two_player import TwoPlayer
 from gans.training.updates import Context
-from tests.conftest import latents, to_double, values
+from tests.conftest import latents, seeded, to_double, values
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = Shape(1, 16)
@@ -181,6 +181,32 @@ def test_traffic_is_what_is_handed_over(batches: int, down: int, tiny, blobs) ->
     assert found["traffic/server_to_worker_formula"] == 4 * 2 * 4 * 256
     assert found["traffic/worker_to_server_formula"] == 4 * 4 * 256
     assert found["traffic/worker_to_worker_formula"] == 4 * theta
+
+
+@pytest.mark.parametrize("batches", [1, 2])
+def test_labels_travel_with_the_batches_and_count(batches: int, tiny, blobs) -> None:
+    """b = 4 images of 256 floats and 4 labels of 8 bytes, twice for k = 2; up go the feedback and 4 statistics."""
+    data = blobs(n=60, classes=3)
+    table = {"rule": "mdgan", "workers": 3, "batches": batches, "swap_epochs": 0.4}
+    made = tiny({"networks": {"name": "gan", "conditional": True}, "update": table}, batch=4)
+    update = MDGAN(made, Shape(1, 16, 3), Context(data.train, data.train_labels))
+    seen: list[tuple[Batch, Batch]] = []
+    for discriminator in update.team.discriminators:
+        discriminator.compute = lambda x_d, x_g, compute=discriminator.compute: (
+            seen.append((x_d, x_g)),
+            compute(x_d, x_g),
+        )[1]
+    update.step(0)
+    assert update.metrics()["traffic/server_to_worker"] == batches * (4 * 4 * 256 + 4 * 8)
+    assert update.metrics()["traffic/worker_to_server"] == 4 * 4 * 256 + 16
+    inputs = [update.generator_input(seeded(update, "latents", 0, j)) for j in range(batches)]
+    for n, (x_d, x_g) in enumerate(seen):
+        assert torch.equal(x_d.labels, inputs[(n + 1) % batches].labels)
+        assert torch.equal(x_g.labels, inputs[n % batches].labels)
+    for worker in update.team.workers.values():  # each image has its label wherever it went
+        for image, label in zip(*worker.shard.of(worker.shard.indices(0, 20)), strict=True):
+            distances = (data.train.float() / 127.5 - 1 - image).abs().amax(dim=(1, 2, 3))
+            assert label == data.train_labels[distances.argmin()]
 
 
 def crashing(tiny, blobs, workers: int = 4, **fields) -> MDGAN:
