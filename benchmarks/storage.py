@@ -34,8 +34,8 @@ log = logging.getLogger("gans")
 
 EVERY = 10.0  # seconds between what a node brings, and what the runner fetches
 TOKEN = ".shared"  # a file by which nodes see that a folder or URL is the same
-LEASE = "in-use.json"  # says which runner works with the URL: object stores have no locks
-LAPSE = 60.0  # seconds without a sign of life, after which a runner of another machine is taken for dead
+LEASE = "runner.json"  # says which runner works with the URL: object stores have no locks
+LAPSE = 60.0  # seconds without a sign of life, after which a runner is taken for dead
 NETWORKS = (schema.CHECKPOINT, schema.GENERATOR)
 ORDER = {schema.CHECKPOINT: -1, schema.GENERATOR: -1, FILE: 1}  # events follow the files that they name
 
@@ -201,7 +201,7 @@ class Mirror:
         with suppress(FileNotFoundError, json.JSONDecodeError):
             pid, host, since = json.loads(self.remote.read(LEASE))
             quiet = max(0.0, time.time() - since)
-            if psutil.pid_exists(pid) if host == HOST else quiet < LAPSE:
+            if quiet < LAPSE and (host != HOST or psutil.pid_exists(pid)):
                 raise InputError(
                     f"RUNS={self.name} is in use by process {pid} on {host}, which wrote {quiet:.0f} s ago; "
                     "wait for it, stop it, or name another folder there"
