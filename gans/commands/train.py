@@ -63,7 +63,7 @@ def train(options: Train) -> int:
     from gans.compute import devices, precision
     from gans.registry import MODELS
     from gans.runs.cell import resolve
-    from gans.runs.execute import Place, check_workers, reason, run_cell
+    from gans.runs.execute import CellRun, Place, check_workers, reason
     from gans.runs.export import Exporter, say, say_left, sync
     from gans.runs.run import close_stale
     from gans.runs.store import Store
@@ -89,7 +89,7 @@ def train(options: Train) -> int:
     with Exporter(runs, store) as exporter, Display({cell.name: cell.experiment.budget}) as display:
         display.start(cell.name, cell.experiment.budget)
         try:
-            outcome = run_cell(cell, folder, place, partial(display.update, cell.name))
+            outcome = CellRun(cell, folder, place, partial(display.update, cell.name)).execute()
         except (InputError, OSError):
             raise
         except (Exception, SystemExit) as error:  # of a part from outside, most often; its run has ended as failed

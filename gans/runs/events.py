@@ -27,7 +27,16 @@ FIELDS = {
     "artifact": {"path", "folder"},
     "image": {"path", "key", "step"},
     "resume": {"parent"},
-    "end": {"status"},
+    "end": {"status", "reason"},
+}
+# MLflow's words for how a run ended; a diverged run is not a crash but has no result
+STATUSES = {
+    schema.FINISHED: "FINISHED",
+    schema.DIVERGED: "FAILED",
+    schema.FAILED: "FAILED",
+    schema.TIMED_OUT: "KILLED",
+    schema.PRUNED: "KILLED",
+    schema.INTERRUPTED: "KILLED",
 }
 
 
@@ -101,7 +110,8 @@ class State:
             case "resume":
                 self.parent, self.status, self.ended = fields["parent"], "RUNNING", 0
             case "end":
-                self.status, self.ended = fields["status"], event.time
+                self.tags |= {schema.STATUS: fields["status"], schema.REASON: fields["reason"]}
+                self.status, self.ended = STATUSES.get(fields["status"], "FAILED"), event.time
 
     def history(self, metric: str) -> list[tuple[int, float]]:
         """(images, value) in order of images."""

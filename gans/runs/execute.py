@@ -6,7 +6,6 @@ It is trained and scored; other scores are added later.
 from __future__ import annotations
 
 import json
-import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,8 +43,6 @@ from gans.urls import masked
 
 if TYPE_CHECKING:
     from gans.fidelity.scorer import Assessment
-
-log = logging.getLogger("gans")
 
 MOST_LETTERS = 5_000  # of a tag that MLflow takes, at least
 
@@ -251,7 +248,6 @@ class CellRun:
             draw_curves(trained.history, curves)
             run.artifact(curves)
         run.tag({schema.CHOSEN: str(trained.chosen)})
-        run.log(trained.images, {schema.TRACKING: run.seconds})
         found = film.grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
         with decorating(moving):
             if film.save_film([film.Track(self.name, found)], self.cell.experiment.resolution, moving):
@@ -272,11 +268,6 @@ class CellRun:
             with decorating(path):
                 if panels.draw_shards(experiment.update, dealt, experiment.seed, path):
                     run.artifact(path)
-
-
-def run_cell(cell: Cell, folder: Path, place: Place, report: Report) -> Scored:
-    """Train the cell, or go on with it, and score it, under its MLflow run; see `CellRun.execute`."""
-    return CellRun(cell, folder, place, report).execute()
 
 
 def check_workers(cell: Cell, place: Place) -> None:

@@ -23,7 +23,7 @@ from PIL import Image
 from gans import schema
 from gans.errors import brief
 from gans.pictures.grids import readable
-from gans.runs.events import Event, RunFolder, inside, run_folders
+from gans.runs.events import STATUSES, Event, RunFolder, inside, run_folders
 from gans.runs.locks import acquire
 from gans.runs.store import Store, is_deleted, key_of
 from gans.urls import shown
@@ -152,7 +152,8 @@ class Upload:
                 self.tag(self.parent(fields["parent"]))
             case "end":
                 self.flush()
-                self.send(self.client.set_terminated, fields["status"], event.time)
+                self.tag({schema.STATUS: fields["status"], schema.REASON: fields["reason"]})
+                self.send(self.client.set_terminated, STATUSES.get(fields["status"], "FAILED"), event.time)
 
     def tag(self, values: Mapping[str, str]) -> None:
         self.batches("tags", [RunTag(*item) for item in values.items()], FEW)

@@ -35,15 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gans")
 
-# MLflow's words for how a run ended; a diverged run is not a crash but has no result
-STATUSES = {
-    schema.FINISHED: "FINISHED",
-    schema.DIVERGED: "FAILED",
-    schema.FAILED: "FAILED",
-    schema.TIMED_OUT: "KILLED",
-    schema.PRUNED: "KILLED",
-    schema.INTERRUPTED: "KILLED",
-}
 DIED = "its process died"  # the reason of a run that was closed for it
 PREFIX = "system/"  # how the names of the machine's metrics begin
 EVERY = 10.0  # seconds between samples of them, unless MLflow's environment says otherwise
@@ -52,11 +43,7 @@ PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy"
 
 
 class Run:
-    """One run that is being written. An event is safe from a kill of this process when its call returns.
-
-    Attributes:
-        seconds: spent on writing.
-    """
+    """One run that is being written. An event is safe from a kill of this process when its call returns."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder, self.path, self.key = folder, folder.path, folder.key
@@ -64,7 +51,6 @@ class Run:
         self.repeated: Counter[tuple[str, int]] = Counter()
         self.watch: threading.Thread | None = None
         self.over = threading.Event()
-        self.seconds = 0.0
 
     @classmethod
     def start(
@@ -129,11 +115,9 @@ class Run:
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append an event of this moment."""
-        start = time.perf_counter()
         line = Event(kind, now(), fields).line()
         with self.writing, (self.path / FILE).open("ab", buffering=0) as file:
             file.write(line)
-        self.seconds += time.perf_counter() - start
 
     def log(self, images: int, values: Mapping[str, float]) -> None:
         """Metrics after `images` images."""
@@ -209,21 +193,12 @@ class Run:
         self.watch.start()
 
     def finish(self, status: str, reason: str = "") -> None:
-        """End the run as one of STATUSES; one that was interrupted may be resumed."""
+        """End the run, by a status of the protocol; one that was interrupted may go on."""
         self.over.set()
         if self.watch:
             self.watch.join()
-        self.tag({schema.STATUS: status, schema.REASON: reason})
-        self.write("end", status=STATUSES[status])
+        self.write("end", status=status, reason=reason)
         self.flush()
-
-    def close(self) -> None:
-        """End a run whose process has died, maybe between its status and its end."""
-        result = self.state().result
-        if result in STATUSES:
-            self.write("end", status=STATUSES[result])
-        else:
-            self.finish(schema.INTERRUPTED, DIED)
 
 
 @contextmanager
@@ -282,7 +257,7 @@ def close_stale(root: Path) -> list[str]:
             with suppress(InUse), locked(folder.path):  # else a process has just taken it up
                 run = Run.open(folder.path)
                 if run and run.folder.open:
-                    run.close()
+                    run.finish(schema.INTERRUPTED, DIED)
                     closed.append(run.key)
     return closed
 

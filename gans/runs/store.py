@@ -144,12 +144,8 @@ class Store:
                 self.states[run.info.run_id] = state
         return sorted(runs.values(), key=lambda run: run.info.start_time)
 
-    def history(self, run_id: str, metric: str) -> Curve:
-        """Of several values at one number of images, the last."""
-        return self.histories([run_id], metric)[run_id]
-
     def histories(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
-        """`history` of many runs, by their ids."""
+        """Curves by the ids of runs; of several values at one number of images, the last."""
 
         def curve(run_id: str) -> Curve:
             points = self.client.get_metric_history(run_id, metric)

@@ -97,7 +97,6 @@ def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -
     assert "not in the tracking store" not in output
     (run,) = [run for run in Store(server.uri).runs("tiny") if run.data.tags["gans.kind"] == "cell"]
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["seconds/tracking"] < 10
     assert sum(run.data.metrics[f"seconds/{part}"] for part in ("training", "evaluation")) < 60
     assert ended - stopped < 60
 

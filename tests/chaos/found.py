@@ -51,7 +51,7 @@ def finished(folder: Path) -> dict[str, str]:
     for path in sorted(folder.glob("runs/*/*/*.jsonl")):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         key = re.search(r'"key": ?"(\w+)"', lines[0]) if lines else None
-        if key and any(re.search(r'"end".*"FINISHED"', line) for line in lines):
+        if key and any(re.search(r'"end".*"finished"', line) for line in lines):
             found[str(path.parent.relative_to(folder))] = key[1]
     return found
 

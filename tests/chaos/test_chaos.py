@@ -56,7 +56,7 @@ def test_a_store_is_read_from_its_database(tmp_path):
 
 
 def test_finished_work_and_stray_files_are_found(tmp_path):
-    for run, status in (("whole", "FINISHED"), ("cut", "KILLED")):
+    for run, status in (("whole", "finished"), ("cut", "interrupted")):
         folder = tmp_path / "runs" / "tiny" / run
         folder.mkdir(parents=True)
         lines = [f'{{"event": "start", "key": "{run}"}}', f'{{"event": "end", "status": "{status}"}}', '{"cut']

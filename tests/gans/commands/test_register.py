@@ -43,13 +43,13 @@ def tracking(gans, tmp_path, monkeypatch):
 
 def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> str:
     """The id of a cell's run that holds a generator."""
-    run = recorded(store, "digits", "gan/digits/0", {**TAGS, schema.STATUS: status})
+    run = recorded(store, "digits", "gan/digits/0", TAGS)
     run.log(40, {"score/fd_digits": 12.345, "score/fd_digits_se": 0.25})
     if keep:
         run.artifact(Path(shutil.copyfile(GENERATOR, schema.GENERATOR)), schema.NETWORKS)
     else:
         run.text("diverged", schema.LOG)
-    run.write("end", status="FINISHED")
+    run.finish(status)
     return run.id
 
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch
     store = Store()
     for run_id, says in {
         cell(store, keep=False): "has no checkpoint/generator",
-        cell(store, status=schema.RUNNING): "has not finished",
+        cell(store, status=schema.FAILED): "has not finished",
         "abcd1234": "no run id begins",
     }.items():
         code, out, err = gans("register", run_id)

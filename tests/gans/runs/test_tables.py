@@ -98,7 +98,7 @@ def test_four_processes_write_to_one_new_file_and_nothing_is_lost(tmp_path):
     assert sorted(run.info.run_name for run in runs) == [f"{n}.{i}" for n in range(4) for i in range(3)]
     for run in runs:
         assert run.info.status == "FINISHED"
-        assert store.history(run.info.run_id, "x") == [(i, i) for i in range(40)]
+        assert store.histories([run.info.run_id], "x") == {run.info.run_id: [(i, i) for i in range(40)]}
         assert store.artifact(run, "note.txt")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
