@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gans.fidelity.comparison import Comparison, sample
-from gans.fidelity.metric import Measured, Metric
+from gans.fidelity.metric import Measured, Metric, Scale
 from gans.fidelity.protocol import PRC_IMAGES
 
 MANIFOLD_NEIGHBOURS = 3  # precision and recall, as in the paper
@@ -133,34 +133,15 @@ def memorisation(compared: Comparison) -> Measured:
     return closer(distances, compared.real.held_out)
 
 
-PRECISION = Metric(
-    "precision",
-    "↑",
-    "share of generated images that lie among real ones",
-    lambda compared: shared(compared).precision,
-    scale="share",
-)
-RECALL = Metric(
-    "recall",
-    "↑",
-    "share of real images that lie among generated ones",
-    lambda compared: shared(compared).recall,
-    scale="share",
-)
-DENSITY = Metric(
-    "density",
-    "↑",
-    "real neighbourhoods a generated image lies in; about 1 for real images",
-    lambda compared: shared(compared).density,
-    scale="ratio",
-)
-COVERAGE = Metric(
-    "coverage",
-    "↑",
-    "share of real images with a generated one in their neighbourhood",
-    lambda compared: shared(compared).coverage,
-    scale="share",
-)
+def among(name: str, meaning: str, scale: Scale) -> Metric:
+    """A metric that a `Neighbourhood` has under this name."""
+    return Metric(name, "↑", meaning, lambda compared: getattr(shared(compared), name), scale=scale)
+
+
+PRECISION = among("precision", "share of generated images that lie among real ones", "share")
+RECALL = among("recall", "share of real images that lie among generated ones", "share")
+DENSITY = among("density", "real neighbourhoods a generated image lies in; about 1 for real images", "ratio")
+COVERAGE = among("coverage", "share of real images with a generated one in their neighbourhood", "share")
 MEMORISATION = Metric(
     "memorisation",
     "→ 0.5",
