@@ -272,6 +272,7 @@ def reader(tmp_path: Path) -> Callable[[str, Path], str]:
     for name, command in {"python": sys.executable, "gans": f"{sys.executable} -m gans"}.items():
         (tmp_path / ".venv/bin" / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         (tmp_path / ".venv/bin" / name).chmod(0o755)
+    Store(f"sqlite:///{tmp_path}/mlflow.db")  # of the tests' template
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "GANS_"))}
     path = f"{tmp_path}/.venv/bin:{os.environ['PATH']}"
     environment = {**kept, "PATH": path, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}

@@ -27,7 +27,6 @@ from gans.commands.main import main
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
-from gans.runs.export import sync
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
 from gans.runs.store import Store
@@ -450,18 +449,6 @@ def test_the_page_as_one_file_holds_its_tables_and_pictures(page):
         content = base64.b64encode((page.parent / name).read_bytes()).decode()
         assert f'src="data:image/{name[-3:]};base64,{content}"' in text
     assert not re.search(r'(src|href)="(?!data:|#|https:)', text)
-
-
-def test_a_store_says_what_the_folders_say(results, board, runs, tmp_path):
-    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-    sync(runs, store)
-    stored = load(store, MATRIX)
-    pd.testing.assert_frame_equal(stored.cells[[*results.cells]], results.cells)
-    pd.testing.assert_frame_equal(stored.curves, results.curves)
-    pd.testing.assert_frame_equal(stored.floors, results.floors)
-    for _, cell in results.cells.iterrows():
-        assert stored.pictures(cell["identity"]).keys() == results.pictures(cell["identity"]).keys()
-    assert stored.real(board).read_bytes() == results.real(board).read_bytes()
 
 
 def test_every_table_is_kept_as_csv_and_latex(page):
