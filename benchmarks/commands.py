@@ -56,7 +56,7 @@ def train(options: Bench, matrix: Matrix) -> int:
     from gans.runs.export import say, say_left
     from gans.runs.store import Store
 
-    with busy("reading data, looking for extractors"):
+    with busy("loading data and extractors"):
         matrix_run = MatrixRun(matrix, options.selection, options.machine, Store())
     for remark in matrix_run.remarks():
         print(remark)
@@ -81,7 +81,7 @@ def dry(options: Bench, matrix: Matrix) -> int:
     print(*plan.lines(), sep="\n")
     if cells := [planned.cell for planned in plan.untrained()]:
         devices.prepare(plan.device, options.machine.threads(plan.side))
-        with busy("taking some steps of each model"):
+        with busy("timing some steps of each model"):
             parallel = options.machine.parallel(len(cells), plan.side)
             print(estimate(cells, plan.device, parallel))
     return 0

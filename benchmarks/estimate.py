@@ -27,7 +27,7 @@ def estimate(cells: Sequence[Cell], device: torch.device, parallel: int) -> str:
     seconds = sum(budget * pace for budget, pace, _ in found) / parallel
     disk = sum(size for _, _, size in found) / 2**20
     training = f"{duration(seconds)} of training, without scores"
-    return f"expected from some steps of each: {training}; {disk:,.0f} MiB of disk"
+    return f"estimated from some steps of each model: {training}; {disk:,.0f} MiB of disk"
 
 
 def attempt(cell: Cell, device: torch.device) -> tuple[float, int]:

@@ -105,8 +105,8 @@ def measure(report: Report, folder: Path, floor: Floor, place: Place) -> None:
         schema.SCORING: str(SCORING_VERSION),
         schema.EXTRACTOR: floor.extractor,
         schema.EXTRACTOR_HASH: real.extractor.hash,
-        schema.NOTE: f"Real images of **{floor.title}** scored against real images: the noise floor "
-        "that no model can be expected to beat. `half/`: one half of the training images against the other. "
+        schema.NOTE: f"Real images of **{floor.title}** scored against real images: the noise floor, "
+        "which no model can be expected to beat. `half/`: one half of the training images against the other. "
         "`test/`: the test images against the training images.",
     }
     run = Run.begin(folder, place.experiment, floor.name, tags, place.parent)

@@ -40,11 +40,11 @@ class MatrixFile(Settings):
 
     description: str = Field("", description="one paragraph for the report")
     conclusion: str = Field(
-        "", description="what the report's figures show and what they do not, written after the run, in markdown"
+        "", description="what the figures of the report show, written after the run, in markdown"
     )
-    workers: Where = Field("local", description="where MD-GAN's workers run; a model's workers = ... wins")
+    workers: Where = Field("local", description="where MD-GAN's workers run; a model's workers = ... overrides it")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, strict=False, description="training seeds")
-    time_limit_minutes: float = Field(600.0, gt=0, le=525_600, description="a cell that runs longer is killed")
+    time_limit_minutes: float = Field(600.0, gt=0, le=525_600, description="time limit of a cell")
     defaults: dict[str, Any] = Field({}, description="a partial experiment for all cells")
     datasets: dict[str, dict[str, Any]] = Field(description="data sets, each with a partial experiment")
     models: dict[str, dict[str, Any]] = Field(

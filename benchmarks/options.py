@@ -85,7 +85,7 @@ class Place:
         """Refuse a URL without a cluster."""
         if self.url and self.engine == "local":
             raise InputError(
-                f"RUNS={shown(self.url)} is no folder; take one, or ENGINE=ray, whose jobs write there"
+                f"RUNS={shown(self.url)} is not a folder; use a folder, or ENGINE=ray, which supports URLs"
             )
 
     @property
@@ -100,7 +100,7 @@ class Place:
         from gans.runs.export import REMEDY
 
         mirror = self.cluster.mirror if self.cluster else None
-        return f"the next command with RUNS={mirror.name} brings them" if mirror else REMEDY
+        return f"the next command with RUNS={mirror.name} exports them" if mirror else REMEDY
 
     # in these, `side` is that of the largest images, in pixels
 

@@ -178,7 +178,7 @@ class MatrixPlan:
         networks = {cell.model: MODELS[cell.experiment.networks.name] for cell in plain}
         wanted = self.selection.precision or "auto"
         names = [name for name, kind in networks.items() if precision.unmeasured(wanted, self.device, kind)]
-        what = "these models train in float32, as no lower precision was measured on CUDA"
+        what = "these models train in float32: no lower precision was measured for them on CUDA"
         return [f"{what}: {', '.join(names)}"] if names else []
 
     def lines(self) -> list[str]:

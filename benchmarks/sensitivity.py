@@ -198,13 +198,13 @@ def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, picture: str)
     moved = in_standard_errors(measured).map(lambda z: f"{z:+.1f}").reset_index(names="metric")
     parts = [
         f"# How the metrics react: {images.title}",
-        f"{subject.n:,} held-out images of {images.title} stand in for generated ones, against its "
-        f"{len(images.train):,} training images in the features of `{scorer.extractor.name}`. Bars reach two "
-        "standard errors up and down; the dotted line is the undamaged images. Errors take images for "
-        "independent, which duplicates are not: there they are too small.",
+        f"{subject.n:,} held-out images of {images.title} take the place of generated ones, against its "
+        f"{len(images.train):,} training images in the features of `{scorer.extractor.name}`. Bars are two "
+        "standard errors; the dotted line shows the undamaged images. Errors assume independent images: for "
+        "duplicates they are too small.",
         f"![Every metric under {len(DAMAGES)} kinds of damage, from none to strong]({picture})",
         "## How far the strongest damage moves each metric",
-        "In standard errors; within ±2 a metric did not notice. The examples above the columns show the damage.",
+        "In standard errors; within ±2 a change is not significant. Examples of the damage are above the columns.",
         markdown(moved),
         "## Numbers",
     ]

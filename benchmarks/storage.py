@@ -58,7 +58,7 @@ class Remote:
         except FileNotFoundError:
             raise
         except Exception as error:  # each kind of store has its own, and tries requests again by itself
-            why = f"{first_line(error)}; see that it is there and may be written to"
+            why = f"{first_line(error)}; check that it exists and is writable"
             raise InputError(f"cannot use RUNS={self.name}: {why}") from None
 
     def read(self, path: str, size: int | None = None) -> bytes:
@@ -149,7 +149,7 @@ class Mirror:
             self.push()
         except InputError as error:
             kept = self.root.rename(self.root.with_name(f"kept-{self.root.name}"))  # or it would be cleared away
-            raise InputError(f"{error}; what was not brought there is kept in {kept}") from None
+            raise InputError(f"{error}; files that were not uploaded are in {kept}") from None
 
     def pushing(self, report: Report) -> Report:
         """A listener that brings what has changed every few seconds; a failure is tried again the next time."""

@@ -141,7 +141,7 @@ class Supervisor:
         (self.alone if attempt.alone else self.waiting).append(attempt)
         if attempt.started:
             begun = (attempt.job.folder / schema.CHECKPOINT).exists()
-            yield attempt.job, Restarted(f"{lost.reason}; it {'goes on' if begun else 'begins anew'}")
+            yield attempt.job, Restarted(f"{lost.reason}; it {'resumes' if begun else 'starts again'}")
 
     def acquit(self) -> None:
         """The guilty job is found: those that shared its process go on together."""

@@ -349,8 +349,8 @@ def of_runs(name: str, what: str, results: Results, board: Board) -> Picture | N
 
 losses = partial(of_runs, schema.CURVES, "losses, D(x) with D(G(z)), and the score during training")
 neighbours = partial(of_runs, "neighbours.png", "images of a model, and the training images nearest to each")
-classes = partial(of_runs, "classes.png", "how often a model draws each class")
-each_class = partial(of_runs, schema.CLASS_GRID, "a row of images for each class that it was to draw")
+classes = partial(of_runs, "classes.png", "class frequencies of a model")
+each_class = partial(of_runs, schema.CLASS_GRID, "a row of images for each class")
 
 
 def _end_of(cell: pd.Series, board: Board) -> str:

@@ -188,7 +188,7 @@ def _alt(found: Mapping[str, Sequence[Row]], board: Board) -> str:
         f"{heading}: " + ", ".join(f"{row.label} {number(Estimate.of(row.scores).mean)}" for row in rows)
         for heading, rows in found.items()
     ]
-    return f"Mean {board.metric} on {board.title}, grouped by what is varied. {'. '.join(parts)}."
+    return f"Mean {board.metric} on {board.title}, grouped by the varied factor. {'. '.join(parts)}."
 
 
 # --- communication

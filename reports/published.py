@@ -35,15 +35,15 @@ class Score(Settings):
     """A published score and its protocol; None is what was not published."""
 
     dataset: str = Field(description="a key of gans.data.DATASETS")
-    model: str = Field(description="as its source calls it")
+    model: str = Field(description="its name in the source")
     source: str = Field(description="a key of the sources")
     value: float = Field(gt=0, allow_inf_nan=False, description="the figure")
-    metric: str = Field("fid", description="its name by our protocol: fid is Inception-V3 only; empty: not known")
+    metric: str = Field("fid", description="its name by our protocol: fid is Inception-V3 only; empty: unknown")
     generated: int | None = Field(None, gt=0, description="number of generated images")
     reference: int | None = Field(None, gt=0, description="number of real images")
-    split: str | None = Field(None, description="which split these are of")
+    split: str | None = Field(None, description="their split")
     conditional: bool | None = Field(None, description="whether the networks take the class as an input")
-    note: str = Field("", description="what else a reader should know")
+    note: str = Field("", description="further remarks for readers")
 
 
 class Published(Settings):

@@ -270,8 +270,8 @@ def _old(store: Store, experiment: str, newest: Run) -> InputError:
     """What to say of results that were all made under other protocols than today's."""
     protocol, commit = (newest.data.tags.get(tag, "unknown") for tag in (schema.PROTOCOL, schema.COMMIT))
     return InputError(
-        f"experiment '{experiment}' in {shown(store.uri)} holds cells of protocol {protocol}, with which version "
-        f"{PROTOCOL_VERSION} does not mix; run `gans bench` to train the matrix again, or write their report with "
+        f"experiment '{experiment}' in {shown(store.uri)} has cells of protocol {protocol}, not comparable with "
+        f"version {PROTOCOL_VERSION}; run `gans bench` to train the matrix again, or write their report with "
         f"the code that made them: commit {commit[:10]}"
     )
 

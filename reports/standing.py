@@ -135,9 +135,9 @@ class Standing:
         settled = [model for model, pair in self.lead.items() if pair.settled]
         unsettled = [model for model in self.lead if model not in settled]
         if settled and unsettled:
-            return f"from {self.few}, its lead over {named(settled)} is beyond chance, over {named(unsettled)} not"
+            return f"with {self.few}, its lead over {named(settled)} is significant, over {named(unsettled)} not"
         whom = named(list(self.lead), "every other model" if settled else "any other model")
-        return f"from {self.few}, its lead over {whom} is {'' if settled else 'not '}beyond chance"
+        return f"with {self.few}, its lead over {whom} is {'' if settled else 'not '}significant"
 
     def _cost(self, model: str) -> str:
         own = self.cells[self.cells["model"] == model]

@@ -133,10 +133,10 @@ class Difference:
         if not math.isfinite(self.ratio):
             return "has no score to compare"
         if not math.isfinite(self.low):
-            return "cannot be compared with the default by one seed"
+            return "cannot be compared with the default on one seed"
         if self.beyond:
-            return f"is {'better' if self.high < 1 else 'worse'} than the default, beyond the intervals"
-        return f"has the {'lower' if self.ratio < 1 else 'higher'} mean, but not beyond the intervals"
+            return f"is significantly {'better' if self.high < 1 else 'worse'} than the default"
+        return f"has the {'lower' if self.ratio < 1 else 'higher'} mean, but not significantly"
 
     def __str__(self) -> str:
         if not math.isfinite(self.low):

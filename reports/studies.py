@@ -103,7 +103,7 @@ class Study(BaseModel):
 
     @property
     def proven(self) -> bool:
-        """Whether the winner is better than the default beyond chance."""
+        """Whether the winner is significantly better than the default."""
         return self.winner is not None and self.difference(self.winner).high < 1
 
 

@@ -74,7 +74,7 @@ def verdict(study: Study) -> str:
     if winner is None and not record.finished:
         return "**No trial finished**: all were pruned, diverged or failed."
     if winner is None and not record.finalists:
-        return "**No trial to compare with the default**: the default itself is all that finished."
+        return "**No trial to compare with the default**: only the default itself finished."
     if winner is None:
         return "**The winners have no score from fresh seeds yet.**"
     tuned, default = study.estimate(winner.label), study.estimate(DEFAULT)

@@ -14,7 +14,7 @@ from sweeps.options import Request
 from sweeps.study import COUNTED, Sweep, Tally, origin
 
 TOP = 10  # trials in the table of the best
-DIED = "its worker died or ran out of time"
+DIED = "its worker died or exceeded the time limit"
 
 
 def record(study: Study, sweep: Sweep, request: Request, finalists: Sequence[FrozenTrial]) -> Record:

@@ -224,6 +224,6 @@ class SweepRun:
     def note(self) -> str:
         return (
             f"The sweep `{self.sweep.study}`: `{self.request.command()}`. Its child runs are trials; select them "
-            f"and compare `{schema.SWEEP_SCORE}`, the best point of `{self.sweep.curve}`, on which the study "
-            "decides. The matrix in this experiment trained the winners and the default, from fresh seeds."
+            f"and compare `{schema.SWEEP_SCORE}`, the best point of `{self.sweep.curve}`, by which the study "
+            "ranks them. The matrix in this experiment trained the winners and the default, with fresh seeds."
         )

@@ -44,7 +44,7 @@ class Parameter(Settings):
     when: dict[str, tuple[Value, ...]] = Field(
         {}, strict=False, description="searched only if these settings have one of these values"
     )
-    low: int | float | None = Field(None, description="the smallest number; whole ones where the setting is one")
+    low: int | float | None = Field(None, description="lower bound; integers if the setting is one")
     high: int | float | None = Field(None, description="the largest number")
     log: bool = Field(False, description="whether to search on a logarithmic scale")
     at_most: str | None = Field(None, description="a setting that this one must not exceed")
@@ -74,7 +74,7 @@ class Parameter(Settings):
             return self
         if not self.low < self.high:
             raise InputError(
-                f"low = {self.low!r} is not below high = {self.high!r}; swap them, or name the one value"
+                f"low = {self.low!r} is not below high = {self.high!r}; swap them, or give the single value"
             )
         if self.log and self.low <= 0:
             raise InputError(f"low = {self.low!r} has no logarithm; take a number above 0 or leave out log")

@@ -116,8 +116,8 @@ def refusal(site: Site) -> str:
     try:
         if site.token and read_token(site.runs) != site.token:
             return (
-                f"it does not have the folder {shown(site.runs)} of {site.host}, to which cells are written; "
-                "name one that all machines share (RUNS=/shared/runs), or a URL (RUNS=s3://bucket/runs)"
+                f"it does not have the folder of runs {shown(site.runs)} of {site.host}; "
+                "use a folder that all machines share (RUNS=/shared/runs), or a URL (RUNS=s3://bucket/runs)"
             )
         if site.storage:
             databases.check(site.storage, databases.OPTUNA)
@@ -249,7 +249,7 @@ class Cluster:
             try:
                 why = self.ray.get(answer, timeout=ANSWER)
             except self.ray.exceptions.RayError as error:
-                why = f"it cannot run this suite: {cause(error)}; install there what is installed on {HOST}"
+                why = f"it cannot run this suite: {cause(error)}; install the same as on {HOST}"
             if why:
                 raise InputError(f"node {node}: {why}")
         self.site = replace(self.site, admitted=frozenset(node.id for node in nodes))
@@ -346,7 +346,7 @@ class RayExecutor:
         except errors.RayError as error:
             alive = {each.id for each in self.cluster.nodes()}
             if isinstance(error, errors.NodeDiedError) or (node and node not in alive):
-                return Lost(f"node {self.cluster.name(node)} is gone", Fault.NONE)
+                return Lost(f"node {self.cluster.name(node)} died", Fault.NONE)
             why = "its process died" if isinstance(error, errors.WorkerCrashedError) else cause(error)
             return Lost(f"{why}, on node {self.cluster.name(node)}" if node else why, Fault.OWN)
         return self.exclude(*answer) if isinstance(answer, Refused) else answer
@@ -355,7 +355,7 @@ class RayExecutor:
         """Give no more tasks to a node that has joined and does not fit."""
         why = f"node {self.cluster.name(node)}: {why}"
         if node not in self.cluster.excluded:
-            print(f"{why}; it is left out", file=sys.stderr)
+            print(f"{why}; it is not used", file=sys.stderr)
         self.cluster.excluded.add(node)
         return Lost(why, Fault.NONE if self.cluster.nodes() else Fault.OWN)
 

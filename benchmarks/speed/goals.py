@@ -30,7 +30,7 @@ from gans.places import SPEED
 MATRIX = "papers-grey"
 SECONDS = 0.5  # of a turn
 TESTS = Path(__file__).parents[2] / "tests"
-NOTE = """Defaults throughout: recorded steps, in the precision that the device trains in by default. Steps are
+NOTE = """All by the defaults: recorded steps, in the device's default precision. Steps are
 timed as `make speed` does: medians of turns, in which our trainer, its recorded step replayed bare and the
 tutorial's trainer take part. The matrix starts from nothing but the data; its report is in its time."""
 Measured = tuple[float, str]  # in the goal's unit, and a remark

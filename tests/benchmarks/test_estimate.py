@@ -38,7 +38,7 @@ def test_what_is_left_is_the_sum_over_cells_by_cells_at_a_time(tiny, blobs, monk
     gans = [Cell("gan", tiny({"kimg": 10, "seed": seed}), "0" * 16, "fd_stub") for seed in (0, 1)]
     other = Cell("dcgan", tiny({"kimg": 10}), "1" * 16, "fd_stub")
     said = estimate.estimate([*gans, other], CPU, parallel=2)
-    assert said == "expected from some steps of each: 1 h 32 min of training, without scores; 3 MiB of disk"
+    assert said == "estimated from some steps of each model: 1 h 32 min of training, without scores; 3 MiB of disk"
 
 
 def test_a_dry_run_needs_no_weights(tmp_path, monkeypatch, capsys):
@@ -57,7 +57,7 @@ def test_a_dry_run_needs_no_weights(tmp_path, monkeypatch, capsys):
     assert "gan/digits/0" in said[0] and said[0].endswith("to do")
     assert said[1].startswith("first needed: Inception weights: /no/such/file is not a file")
     assert said[2] == "1 of 1 cells to do"
-    assert said[3].startswith("expected from some steps")
+    assert said[3].startswith("estimated from some steps")
     monkeypatch.setattr("sys.argv", ["gans", "bench", "own.toml"])
     assert main.main() == 2
     assert capsys.readouterr().err.startswith("error: Inception weights")

@@ -110,8 +110,8 @@ def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_l
     assert len(cells) == 6
     moved = [run.data.tags["gans.moved"] for run in cells.values() if "gans.moved" in run.data.tags]
     # of a cell, or of the noise floor, which has no such tag; what had begun nothing yet begins anew
-    assert "is gone; it goes on" in said or "is gone; it begins anew" in said
-    assert all(" is gone" in why for why in moved)
+    assert "died; it resumes" in said or "died; it starts again" in said
+    assert all(" died" in why for why in moved)
     assert [run.info.status for run in made.all_runs() if run.info.status == "RUNNING"] == []
     local = bench(tmp_path / "local")
     assert local.run("--jobs", "2")[0] == 0

@@ -95,7 +95,7 @@ def test_metrics_notice_duplicates_dropped_classes_and_copies(subject, tmp_path,
     assert grows(values("training copies", "memorisation"))
     assert values("training copies", "memorisation")[-1] == 1
     text = sensitivity.page(measured, scorer, subject, "x.png")
-    assert "80 held-out images of Digits stand in for generated ones" in text
+    assert "80 held-out images of Digits take the place of generated ones" in text
     figure = sensitivity.draw(measured, scorer, subject)
     assert len(figure.axes) == 3 * (1 + 10)
     line = figure.axes[3].lines[1]  # below the first example: the first metric

@@ -81,7 +81,7 @@ def test_what_cannot_be_brought_stays_here(there):
     fill(mirror.root / "a", picture_png="p")
     there.mkdir()
     (there / "a").write_text("in the way")
-    with pytest.raises(InputError, match=r"cannot use RUNS=.*; what was not brought there is kept in ") as error:
+    with pytest.raises(InputError, match=r"cannot use RUNS=.*; files that were not uploaded are in ") as error:
         mirror.push_all()
     assert (Path(str(error.value).rpartition(" in ")[2]) / "a" / "picture.png").exists()
 

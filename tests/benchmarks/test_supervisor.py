@@ -92,12 +92,12 @@ def test_a_job_has_failed_at_the_third_death_of_its_process(tmp_path):
     found = events(tmp_path, Script(a=[own] * 3, b=[own, own, DONE]), "ab")
     assert results(found) == {"a": Result("failed", "killed by SIGKILL, 3 times"), "b": DONE}
     why = sorted(job.name + what.why[len(own.reason) :] for job, what in found if isinstance(what, Restarted))
-    assert why == ["a; it begins anew"] * 2 + ["b; it goes on"] * 2
+    assert why == ["a; it starts again"] * 2 + ["b; it resumes"] * 2
     assert sorted(job.name for job, what in found if isinstance(what, Begun)) == ["a", "b"]
 
 
 def test_a_node_that_goes_costs_a_job_nothing(tmp_path):
-    gone = Lost("node x is gone", Fault.NONE)
+    gone = Lost("node x died", Fault.NONE)
     assert results(events(tmp_path, Script(a=[gone] * 5 + [DONE]), "a")) == {"a": DONE}
 
 

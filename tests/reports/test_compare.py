@@ -64,7 +64,7 @@ def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path
     assert f"**1.19 ({low:.2f} to {high:.2f})**" in dcgan
     assert dcgan.endswith("| 2.50 |")
     assert "**" not in gan
-    assert "leaves 1 out: dcgan on Digits." in text
+    assert "excludes 1: dcgan on Digits." in text
     assert "by chance" not in text  # two rows are too few to expect one
     assert "| `precision` | float32 | bf16 |" in text
     assert "| `shards` | — | iid |" in text  # a setting that the one had not yet

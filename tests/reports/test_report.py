@@ -285,7 +285,7 @@ def test_what_was_not_selected_cells_and_never_ran_is_a_line_and_no_rows(results
     assert len(shown.cells) == len(shown.plan.cells) == 9
     assert left_out(results) == "mdgan (3 cells)"
     assert left_out(shown) == ""
-    assert "Not selected, and never run: mdgan (3 cells)." in page.read_text()
+    assert "Neither selected nor run: mdgan (3 cells)." in page.read_text()
     assert "| mdgan" not in page.read_text()
 
 
@@ -392,7 +392,7 @@ def test_page_says_what_the_scores_are(page):
     text = page.read_text()
     sections = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
     assert sections[:5] == ["Which differences hold", "Samples", "Curves", "Cost", "Further metrics"]
-    assert sections[5:] == ["Failures and holes", "Protocol", "Environment and reproduction"]
+    assert sections[5:] == ["Cells without a score", "Protocol", "Environment and reproduction"]
     assert "| scikit-learn digits | fd_digits | digits | `accaf9d20ea0` | 1,437 |" in text
     assert "| scikit-learn digits | train split, 1,437 images | 1,000 | 0.5 |" in text
     assert "| dcgan | **11.7 (5.2 to 26.4)** | — | 2 of 3 | 20.0 |" in text
@@ -405,7 +405,7 @@ def test_the_first_screen_is_a_sentence_a_table_and_a_picture(page):
     assert title == "# GAN benchmark: digits"
     assert sentence == (
         "**dcgan** is best on scikit-learn digits: fd_digits 11.7 (5.2 to 26.4), 41% below the next, sagan\\|x; "
-        "from 1 to 3 seeds each, its lead over gan is beyond chance, over sagan\\|x not; a seed took 20.0 s of "
+        "with 1 to 3 seeds each, its lead over gan is significant, over sagan\\|x not; a seed took 20.0 s of "
         "training (25.2 s in all) for 10,000 images on Some CPU (2 cores)."
     )
     assert rest[0].startswith("| Model |") and rest[1].startswith("![")
@@ -624,7 +624,7 @@ def test_edges_in_the_page(edges_page):
     assert "| CIFAR-10 | fd_cifar10 | cifar10 | unknown | 1,437 | train split | 1,000 | 0.5 |" in text
     assert "one row per model (huge): untrained, half-way through training and at the chosen checkpoint.]" in text
     assert "Energy (kJ)" in text
-    assert "kid" not in text.split("## Further metrics")[1].split("What these metrics say")[0]
+    assert "kid" not in text.split("## Further metrics")[1].split("Meaning of these metrics")[0]
     assert "nan" not in text
     assert "grey lines are real images" not in text  # no such line is drawn
     assert "grey line is the Pareto front" not in text

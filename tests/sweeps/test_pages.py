@@ -80,7 +80,7 @@ def test_presets_that_ship_beat_their_default_beyond_chance():
     assert shipped
     for preset in shipped:
         text = preset.read_text()
-        assert "# it is better than the default, beyond the intervals" in text, preset
+        assert "# it is significantly better than the default" in text, preset
 
 
 def test_a_proven_preset_is_written_and_the_earlier_one_kept(run, tmp_path, capsys):

@@ -504,8 +504,8 @@ def test_differences_are_corrected_for_their_number():
     [
         ([1.0, 1.1, 0.9], "is better than the default, beyond"),
         ([9.0, 9.1, 8.9], "is worse than the default, beyond"),
-        ([4.0, 6.5, 3.0], "has the lower mean, but not beyond"),
-        ([1.0], "cannot be compared with the default by one seed"),
+        ([4.0, 6.5, 3.0], "has the lower mean, but not significantly"),
+        ([1.0], "cannot be compared with the default on one seed"),
         ([], "has no score to compare"),
     ],
 )

@@ -139,9 +139,9 @@ def test_a_node_that_fits_is_not_refused(site, tmp_path, monkeypatch):
     [
         ({"build": build() | {"torch": "2.12.0"}}, "torch is 2"),
         ({"build": build() | {"the suite": "files 13"}}, "and files 13 on alpha; install the same"),
-        ({"runs": "/lacking"}, "it does not have the folder /lacking of alpha, to which cells are written"),
-        ({"token": "another"}, "name one that all machines share (RUNS=/shared/runs), or a URL"),
-        ({"runs": "file:///nowhere/runs"}, "it does not have the folder file:///nowhere/runs"),
+        ({"runs": "/lacking"}, "it does not have the folder of runs /lacking of alpha"),
+        ({"token": "another"}, "use a folder that all machines share (RUNS=/shared/runs), or a URL"),
+        ({"runs": "file:///nowhere/runs"}, "it does not have the folder of runs file:///nowhere/runs"),
         ({"runs": "nosuch://x"}, "RUNS=nosuch://x: Protocol not known"),
         ({"data": {("digits", None): "fedc"}}, "and fedc on alpha; put the same files into GANS_DATA of both"),
         ({"data": {("nothing", None): "fedc"}}, "unknown data set 'nothing'"),
@@ -233,7 +233,7 @@ def test_a_node_that_joins_and_does_not_fit_gets_no_more_tasks(capsys):
     assert "label_selector" not in idle.options
     for _ in range(2):
         assert idle.exclude("b", "another version").fault is Fault.NONE
-    assert capsys.readouterr().err == "node b: another version; it is left out\n"
+    assert capsys.readouterr().err == "node b: another version; it is not used\n"
     assert idle.options["label_selector"] == {"ray.io/node-id": "!in(b)"}
     assert idle.exclude("a", "another version").fault is Fault.OWN  # there is no other
 
@@ -246,7 +246,7 @@ def test_a_file_is_no_storage_for_several_machines():
 
 
 def test_runs_without_a_folder_are_refused_without_a_cluster():
-    with pytest.raises(InputError, match=r"RUNS=s3://bucket/runs is no folder; take one, or ENGINE=ray"):
+    with pytest.raises(InputError, match=r"RUNS=s3://bucket/runs is not a folder; use a folder, or ENGINE=ray"):
         Machine(runs=Path("s3://bucket/runs")).validate()
     assert Machine(runs=Path("s3://bucket/runs")).url == "s3://bucket/runs"
     assert Machine(runs=Path("file:///data/runs")).url == "file:///data/runs"
