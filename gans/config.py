@@ -444,14 +444,12 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path} is not a regular file; name another")
+            raise ValueError("it is not a regular file; name another")
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
-            raise InputError(f"{path} has more than {LARGEST:,} bytes; name another")
+            raise ValueError(f"it has more than {LARGEST:,} bytes; name another")
         return parse_toml(content.decode())
-    except InputError:
-        raise
     except FileNotFoundError:
         raise InputError(f"no file {path}; check the name") from None
     except (OSError, ValueError) as error:

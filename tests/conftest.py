@@ -26,6 +26,9 @@ from gans import registry
 from gans.commands import main
 from gans.config import NetworkConfig, Resolved, experiment
 from gans.data.images import ImageData
+from gans.files import save_weights
+from gans.models import build_generator
+from gans.models.layers import Shape
 from gans.runs.execute import Scoring
 from gans.training.loop import train
 from gans.training.recorder import Observer
@@ -37,6 +40,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Found = TypeVar("Found")
 CPU = torch.device("cpu")
+GREY = Shape(1, 16)
 TINY: dict[str, Any] = {
     "dataset": "blobs",
     "resolution": 16,
@@ -82,6 +86,13 @@ def until(look: Callable[[], Found], over: Callable[[], Any] = lambda: None, sec
 def networks(name: str = "dcgan", **fields: Any) -> NetworkConfig:
     """The hyperparameters of a model."""
     return experiment({"networks": {"name": name, **fields}}).networks
+
+
+def untrained(path: Path, config: NetworkConfig, shape: Shape = GREY, **about: Any) -> Path:
+    """A file with a generator that is not trained, and what it says of itself."""
+    known = {"shape": [shape.channels, shape.side], "networks": config.model_dump()}
+    save_weights(path, build_generator(shape, config, seed=0).state_dict(), known | about)
+    return path
 
 
 @pytest.fixture

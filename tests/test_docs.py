@@ -22,13 +22,10 @@ from gans import recipes
 from gans.commands import main, make
 from gans.config import PROTOCOL_VERSION, describe, experiment
 from gans.errors import InputError
-from gans.files import save_weights
-from gans.models import build_generator
-from gans.models.layers import Shape
 from gans.registry import LOSSES, METRICS, allow
 from gans.runs.store import Store
 from sweeps.space import read_space
-from tests.conftest import CPU
+from tests.conftest import CPU, untrained
 from tests.reports import test_report
 
 ROOT = Path(__file__).parent.parent
@@ -216,15 +213,8 @@ def test_one_version_everywhere() -> None:
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a tiny generator and a small store, as the page takes them to be."""
     made = experiment({"networks": {"name": "dcgan", "latent": 8, "width": 4}})
-    about = {
-        "shape": [1, 16],
-        "networks": made.networks.model_dump(),
-        "experiment": made.model_dump(mode="json"),
-        "data": "Digits",
-        "images": 0,
-    }
-    generator = build_generator(Shape(1, 16), made.networks, seed=0)
-    save_weights(tmp_path / "generator.safetensors", generator.state_dict(), about)
+    path, said = tmp_path / "generator.safetensors", made.model_dump(mode="json")
+    untrained(path, made.networks, experiment=said, data="Digits", images=0)
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     for (model, seed), score in {("dcgan", 0): 12.5, ("dcgan", 1): 11.0, ("gan", 0): 31.0}.items():
         run = test_report.start(store, model, seed)

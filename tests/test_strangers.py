@@ -17,12 +17,11 @@ from benchmarks.matrix import Selection, cells, read_matrix
 from gans import registry
 from gans.config import experiment, validated
 from gans.errors import InputError
-from gans.files import save, save_weights
-from gans.models import build_generator
-from gans.models.layers import Shape
+from gans.files import save
 from gans.zoo import Entry
 from reports import folder_of
 from sweeps.options import study_name
+from tests.conftest import untrained
 
 # what any module could do when it is imported; the parts in it are fine
 PAYLOAD = """
@@ -54,13 +53,10 @@ def place(tmp_path: Path, gans) -> Path:
 def weights(path: Path, changes: Mapping[str, Any]) -> str:
     """A generator's file that says of itself what it wants."""
     made = experiment({"networks": {"name": "gan", "latent": 8}, "score": {"extractors": ["digits"]}})
-    generator = build_generator(Shape(1, 16), made.networks, seed=0)
     said: dict[str, Any] = made.model_dump(mode="json")
     for key, value in changes.items():
         said[key] = {**said[key], **value} if isinstance(value, dict) else value
-    about = {"shape": [1, 16], "networks": said["networks"], "experiment": said, "data": "Digits", "images": 0}
-    save_weights(path, generator.state_dict(), about)
-    return str(path)
+    return str(untrained(path, made.networks, networks=said["networks"], experiment=said, data="Digits", images=0))
 
 
 MODEL = {"networks": {"name": "payload:MODEL"}}

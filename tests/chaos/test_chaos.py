@@ -7,15 +7,13 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import asdict
 
 import pytest
 
-from tests.chaos import command, found
+from tests.chaos import found
 from tests.chaos.command import Chaos
 from tests.chaos.plan import DAMAGES, MOMENTS, trial
 from tests.chaos.site import ROOT, SIGNS
-from tests.chaos.trials import Laboratory, Record
 
 
 def test_trials_follow_from_seed_and_number_and_a_hundred_try_everything():
@@ -66,27 +64,6 @@ def test_finished_work_and_stray_files_are_found(tmp_path):
     for name in (*strays, ".lock", "checkpoint.pt", "digits-0123.safetensors"):
         (tmp_path / name).touch()
     assert found.stray(tmp_path) == sorted(strays)
-
-
-def test_a_call_goes_on_where_the_last_one_was_stopped(tmp_path, monkeypatch):
-    tried = []
-
-    def run(self, one):
-        tried.append(one.number)
-        if len(tried) == 3:
-            raise KeyboardInterrupt
-        return Record(asdict(one), hit="cell", codes=[-9, 0], open=int(one.number == 1))
-
-    monkeypatch.setattr(Laboratory, "run", run)
-    chaos = Chaos(count=4, outputs=tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        command.chaos(chaos)
-    for _ in range(2):
-        assert command.chaos(chaos) == 1
-        assert tried == [0, 1, 2, 2, 3]
-    text = (chaos.folder / "README.md").read_text()
-    assert "| 4 | 4 | 0 | 0 | 1 | 0 | 0 | 0 | 0 |" in text
-    assert "## Trials that cost something" in text
 
 
 @pytest.mark.slow

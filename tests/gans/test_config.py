@@ -307,7 +307,7 @@ def test_toml_files(tmp_path) -> None:
             read_toml(file)
     file.write_bytes(b"#" * 2**21)
     for path in (file, Path("/dev/zero"), tmp_path):
-        with pytest.raises(InputError, match=r"(more than 1,048,576 bytes|no regular file); name another"):
+        with pytest.raises(InputError, match=r"(more than 1,048,576 bytes|not a regular file); name another"):
             read_toml(path)
 
 

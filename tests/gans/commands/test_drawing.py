@@ -225,7 +225,7 @@ def test_nothing_is_drawn_over_what_is_there(gans, folder, tmp_path, command, mo
 
 @pytest.fixture
 def parity(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A classifier that tells bright images from dark ones and never sees a third class."""
+    """A classifier that separates bright images from dark ones and never sees a third class."""
 
     def classify(images: torch.Tensor) -> torch.Tensor:
         bright = images.float().mean(dim=(1, 2, 3))

@@ -46,6 +46,9 @@ def test_it_pins_an_extractor_that_can_be_required(striped, tmp_path, monkeypatc
     assert made.prefix == "fd_folder_stripes"
     card = json.loads((output / "folder-stripes.json").read_text())
     assert card["command"] == "gans extractor folder:stripes --resolution 16"
+    assert (card["data"], card["data_hash"], card["accuracy"]) == ("striped", "striped", 1)
+    assert (card["network"], card["labels"]) == ("plain", ["across", "down"])
+    assert [tuple(layer.shape) for layer in made.network()(striped.test)] == [(80, 96), (80, 2)]
 
 
 def test_data_without_labels_is_one_line(striped, tmp_path, monkeypatch, capsys):

@@ -19,13 +19,11 @@ from gans.fidelity import require
 from gans.fidelity.extractors.cards import cards
 from gans.fidelity.metrics import classification_accuracy
 from gans.fidelity.scorer import Scorer
-from gans.files import save_weights
 from gans.generate import sampling
-from gans.models import build_generator
 from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.runs.store import Store
-from tests.conftest import networks
+from tests.conftest import networks, untrained
 from tests.recorded import recorded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,11 +61,8 @@ def folder(path: Path, images: torch.Tensor) -> Path:
     return path
 
 
-def generator(path: Path, channels: int = 1, side: int = 16, **more: object) -> Path:
-    about = {"shape": [channels, side], "networks": {"name": "dcgan", "latent": 8, "width": 4}, **more}
-    network = build_generator(Shape(channels, side), networks(**about["networks"]), seed=0)
-    save_weights(path, network.state_dict(), about)
-    return path
+def generator(path: Path, channels: int = 1, **more: object) -> Path:
+    return untrained(path, networks(latent=8, width=4), Shape(channels, 16), **more)
 
 
 def test_arrays_of_either_layout_give_the_scorers_numbers(gans, digits, expected, tmp_path):
@@ -116,24 +111,20 @@ def test_files_of_the_native_size_are_padded_as_the_data_set_is(gans, tmp_path):
 
 def test_a_conditional_generator_is_scored_by_class(gans, tmp_path, monkeypatch):
     monkeypatch.setattr(classification_accuracy, "STEPS", 2)
-    config = networks("gan", latent=4, width=16, conditional=True)
-    shares = [0.5, 0.5, *[0.0] * 8]
-    about = {
-        "shape": [1, 16],
-        "networks": config.model_dump(),
-        "experiment": {"dataset": "digits"},
-        "classes": {"names": list("0123456789"), "shares": shares},
-    }
-    path, network = tmp_path / "generator.safetensors", build_generator(Shape(1, 16, 10), config, seed=0)
-    save_weights(path, network.state_dict(), about)
+    config, path = networks("gan", latent=4, width=16, conditional=True), tmp_path / "generator.safetensors"
+
+    def save(names: str) -> None:
+        classes = {"names": list(names), "shares": [0.5, 0.5, *[0.0] * 8]}
+        untrained(path, config, Shape(1, 16, 10), experiment={"dataset": "digits"}, classes=classes)
+
+    save("0123456789")
     words = ("score", path, "--count", N, "--device", "cpu")
     found = json.loads(gans(*words, "--json")[1])["scores"]
     assert {"intra_fd_digits", "agreement_digits", "cas_digits", "intra_fd_digits/1"} <= set(found)
     assert "intra_fd_digits/2" not in found
     assert "\nintra_fd_digits " in gans(*words)[1]
     # of other classes the labels say nothing
-    about["classes"]["names"] = list("abcdefghij")
-    save_weights(path, network.state_dict(), about)
+    save("abcdefghij")
     assert "cas_digits" not in json.loads(gans(*words, "--json")[1])["scores"]
 
 

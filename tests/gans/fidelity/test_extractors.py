@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,15 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from gans.data.datasets import load
 from gans.data.images import ImageData
 from gans.errors import InputError
 from gans.fidelity import default_extractor, names, published, require
 from gans.fidelity.extractors import cards, classifiers
-from gans.fidelity.extractors.classifiers import RECIPES, accuracy, build
-from gans.fidelity.extractors.pinned import pin
+from gans.fidelity.extractors.classifiers import RECIPES, accuracy
 from gans.fidelity.extractors.published import Published
 from gans.fidelity.gaussian import Gaussian
 from gans.fidelity.scorer import Scorer
@@ -142,21 +139,6 @@ def test_training_learns_and_repeats_bit_for_bit(quick, resolution, channels):
     second = classifiers.train(data.train, data.train_labels, 2)
     assert accuracy(first, data.test, data.test_labels) == 1
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
-
-
-def test_an_extractor_that_is_pinned_can_be_required(quick, tmp_path, monkeypatch):
-    output = tmp_path / "mine"
-    made = pin(striped(), "my-stripes", output, "gans extractor folder:/my/stripes")
-    monkeypatch.setenv("GANS_EXTRACTORS", str(output))
-    extractor = require("my-stripes")
-    assert default_extractor(striped()) == extractor.name
-    assert extractor.prefix == "fd_my_stripes"
-    card = json.loads((output / "my-stripes.json").read_text())
-    assert (card["data"], card["data_hash"], card["accuracy"]) == ("striped", "striped", 1)
-    assert (card["network"], card["labels"]) == ("plain", ["across", "down"])
-    assert build("plain", 1, 2).load_state_dict(load_file(made.weights)).missing_keys == []
-    network = extractor.network()
-    assert [tuple(layer.shape) for layer in network(striped().test)] == [(80, 96), (80, 2)]
 
 
 # --- without Inception

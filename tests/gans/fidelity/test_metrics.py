@@ -17,7 +17,6 @@ from gans.fidelity.metric import label_of
 from gans.fidelity.metrics import frechet, kernel
 from gans.fidelity.metrics.classes import variation
 from gans.fidelity.scorer import measured
-from gans.registry import allow
 from tests.conftest import single_thread
 
 
@@ -221,33 +220,3 @@ def test_kernel_distances_on_a_device_equal_torch_fidelitys(shape):
 def test_the_label_of_an_extractor_by_its_frechet_distance():
     assert [label_of(name) for name in ("fid", "fd_digits", "fd_my_rows")] == ["inception", "digits", "my_rows"]
     assert [label_of(name) for name in ("kd_digits", "fd_digits_se", "fdinf_digits", "fid_se")] == [None] * 4
-
-
-BRIGHTNESS = """
-from gans.fidelity import Measured, Metric
-
-def measure(compared):
-    shift = (compared.generated.features.mean(0) - compared.real.features.mean(0)).norm()
-    return Measured(shift.item(), 0.5, spread=0.25)
-
-SHIFT = Metric("shift", "↓", "how far the means are apart", measure)
-"""
-
-
-@pytest.fixture
-def outside(tmp_path, monkeypatch) -> str:
-    """The name of a metric in a file of a user's."""
-    (tmp_path / f"{tmp_path.name}_metric.py").write_text(BRIGHTNESS)
-    monkeypatch.syspath_prepend(tmp_path)
-    allow(f"{tmp_path.name}_metric")
-    return f"{tmp_path.name}_metric:SHIFT"
-
-
-def test_a_metric_from_a_file_is_among_the_scores(outside, pair, tmp_path, monkeypatch):
-    generated, real = Features(pair[0], torch.zeros(120, 10)), as_real(pair[1])
-    known = require("digits").metrics([outside])
-    assert list(known)[-1] == "shift_digits"
-    assert list(known)[:-1] == list(require("digits").metrics())
-    found = measured(Comparison(generated, real, 120), {"shift_digits": known["shift_digits"]})
-    expected = np.linalg.norm(pair[0].numpy().mean(0) - pair[1].numpy().mean(0))
-    assert found == pytest.approx({"shift_digits": expected, "shift_digits_std": 0.25, "shift_digits_se": 0.5})

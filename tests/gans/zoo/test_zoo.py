@@ -18,16 +18,13 @@ from gans import zoo
 from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.fidelity.scorer import Scorer
-from gans.files import save_weights
 from gans.generate import load_generator, sampling
-from gans.models import build_generator
 from gans.models.inputs import Prior
-from gans.models.layers import Shape
 from gans.runs.find import find_generator
 from gans.runs.publish import DATA_LICENCES, command
 from gans.runs.store import Store
 from gans.zoo.index import INDEX, SHIPPED, Zoo
-from tests.conftest import CPU, parsed
+from tests.conftest import CPU, parsed, untrained
 from tests.recorded import recorded
 
 ENTRIES = Zoo(str(SHIPPED)).entries()
@@ -97,11 +94,9 @@ def test_a_name_draws_at_once_as_sample_does(gans, tmp_path):
 def own(tmp_path) -> Path:
     """A zoo with one untrained generator."""
     made = experiment({"networks": {"name": "dcgan", "latent": 8, "width": 4}})
-    about = {"shape": [1, 16], "networks": made.networks.model_dump(), "experiment": made.model_dump(mode="json")}
-    network = build_generator(Shape(1, 16), made.networks, seed=0)
     folder = tmp_path / "own"
-    save_weights(folder / "mine.safetensors", network.state_dict(), about)
-    content = (folder / "mine.safetensors").read_bytes()
+    path = untrained(folder / "mine.safetensors", made.networks, experiment=made.model_dump(mode="json"))
+    content = path.read_bytes()
     (folder / INDEX).write_text(index("mine", content, 'file = "mine.safetensors"'))
     return folder
 
