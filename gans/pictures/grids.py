@@ -9,12 +9,15 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from torch import Tensor
 
 from gans.errors import brief, first_line
 from gans.files import atomically
+
+if TYPE_CHECKING:  # exporters need pictures without torch
+    from torch import Tensor
 
 log = logging.getLogger("gans")
 
