@@ -7,7 +7,6 @@ its jobs stop at once and can be resumed from their checkpoints.
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import pickle
 import signal
@@ -20,8 +19,6 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from benchmarks.executors.worker import serve
 from benchmarks.job import Begun, Fault, Job, Lost, News, Progress
@@ -193,12 +190,3 @@ def preload(*modules: str) -> None:
     # an optimiser imports torch._dynamo, which takes each process that makes one a second or two
     multiprocessing.set_forkserver_preload([*modules, "torch._dynamo"])
     forkserver.ensure_running()
-    atexit.register(end_server)
-
-
-def end_server() -> None:
-    """End the fork server with its runner: one that still imports would go on, half a minute on a busy machine."""
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if any("multiprocessing.forkserver" in part for part in child.cmdline()):
-                child.kill()

@@ -51,21 +51,12 @@ def test_tables_are_laid_over_each_other_in_order(small):
     assert found["big/digits/1"].seed == 1
 
 
-def test_auto_is_resolved_before_anything_runs(small):
-    cell = cells(read_matrix(str(small)), Selection(seeds=[0]), CPU)[0]
-    assert cell.experiment.score.extractors == ("digits",)
-    assert cell.experiment.resolution == 16
-    assert cell.metric == "fd_digits"
-
-
 def test_budget_scales_images_and_identity(small):
     matrix = read_matrix(str(small))
     whole, tenth = (cells(matrix, Selection(seeds=[0], budget=b), CPU)[0] for b in (1.0, 0.1))
     assert tenth.experiment.budget == 200
     assert whole.experiment.budget == 2000
     assert whole.identity != tenth.identity
-    assert matrix.experiment_name(0.1) == "small-budget0.1"
-    assert matrix.experiment_name(1) == "small"
 
 
 def test_what_else_runs_and_labels_are_no_part_of_an_identity(tmp_path, small):
@@ -82,14 +73,10 @@ def test_what_else_runs_and_labels_are_no_part_of_an_identity(tmp_path, small):
         (("seeds =", "seed ="), "small.toml: unknown key 'seed'; did you mean 'seeds'"),
         (("kimg = 2", "kimgs = 2"), r"small.toml \(model dcgan\): unknown key 'kimgs'; did you mean 'kimg'"),
         (("width = 8", "widht = 8"), r"'widht' in .*table \[networks\]; did you mean 'width'"),
-        (('"dcgan"', "3"), "unknown recipe '3' in .*small.toml; known: "),
-        (('"dcgan"', '["dcgan"]'), "unknown recipe .*in .*small.toml; did you mean 'dcgan'"),
         (('"dcgan"', '"dcgam"'), "unknown recipe 'dcgam' in .*did you mean 'dcgan'"),
         (("[models.big]\nrecipe", "[models.big]\n#"), "unknown recipe 'big' .*needs recipe = "),
         (("batch = 30", "batch = 1"), "batch = 1 is not valid"),
         (("batch = 30", "batch = 3000"), "batch = 3000 exceeds the 1438 training images"),
-        (("batch = 30", "batch = "), "cannot read .*small.toml"),
-        (("seeds = [0, 1]", "seeds = []"), "seeds"),
         (("batch = 30", 'loss = { name = "wasserstein-gp" }'), "wasserstein-gp needs a discriminator without"),
         (("batch = 30", "penalties = { r1 = 0.1 }"), "a gradient penalty needs a discriminator without"),
         (("batch = 30", 'update = { rule = "mdgan", workers = 100 }'), "workers = 100 leaves shards of 14 images"),
@@ -154,9 +141,6 @@ def without_names(table):
 @pytest.mark.parametrize(
     ("selection", "says"),
     [
-        (Selection(models=["dcgam"]), "unknown model 'dcgam' in .*did you mean 'dcgan'"),
-        (Selection(datasets=["digit"]), "unknown data set 'digit'; did you mean 'digits'"),
-        (Selection(datasets=["folder:/nowhere"]), "/nowhere"),
         (Selection(budget=0), "BUDGET=0: kimg = 0.0 is not valid: input should be greater than or equal to 0.001"),
         (Selection(budget=1e300), r"^BUDGET=1e[+]300: kimg = 2e[+]300 is not valid"),
     ],
@@ -205,7 +189,6 @@ def test_a_folder_is_one_data_set_however_it_is_spelled(small, tmp_path, monkeyp
         (("kimg = 2", "kimg = 2"), "small-float32", "small-bf16"),
         (("kimg = 2", 'kimg = 2\nprecision = "float32"'), "small", "small-bf16"),
         (("kimg = 2", 'kimg = 2\nprecision = "bf16"'), "small-float32", "small"),
-        (("batch = 20", 'batch = 20\nprecision = "bf16"'), "small-float32", "small"),
         (("batch = 30", 'batch = 30\nprecision = "bf16"'), "small-float32", "small-bf16"),  # of one model
     ],
 )
@@ -278,7 +261,6 @@ def test_unless_named_a_precision_is_the_devices(small, monkeypatch):
             {"networks": {"name": "sagan", "width": 65_536}},
             "GB of memory, this machine has .* lower networks.width",
         ),
-        ({"score": {"extractors": ["mnist"]}}, "'mnist' takes 1-channel images of side 32, but 'digits'"),
         ({"score": {"extractors": ["auto", "cifar10"]}}, "takes 3-channel images of side 32, but 'digits'"),
     ],
 )

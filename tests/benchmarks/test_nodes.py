@@ -21,7 +21,7 @@ from gans.runs.store import Store
 from tests.benchmarks.test_runner import Bench
 from tests.conftest import until
 from tests.gans.runs.test_tables import postgres, postgresql  # noqa: F401  fixtures
-from tests.gans.training.mdgan.test_cluster import TINY, processes
+from tests.gans.training.mdgan.test_cluster import TINY
 
 pytestmark = [
     pytest.mark.slow,
@@ -121,17 +121,17 @@ def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_l
 def test_runs_at_a_url_outlive_their_runner_its_folder_and_a_node(three, tmp_path) -> None:
     made = bench(tmp_path / "ray", TMPDIR=str(tmp_path), RAY_ADDRESS=three.address)
     there = tmp_path / "there"
-    asked = ["--engine", "ray", "--runs", there.as_uri()]
-    first = made.start(*asked)
+    words = ["--engine", "ray", "--runs", there.as_uri()]
+    first = made.start(*words)
     until(lambda: any(there.rglob("checkpoint.pt")), over(first))
-    code, said = made.run(*asked)
+    code, said = made.run(*words)
     assert code == 2
     assert f"RUNS={there.as_uri()} is in use by process {first.pid} on " in said
     first.send_signal(signal.SIGKILL)
     first.wait()
     for mirror in tmp_path.glob("gans-runs-*"):
         shutil.rmtree(mirror)  # as if the next one came from another machine
-    second = made.start(*asked)
+    second = made.start(*words)
     time.sleep(20)
     three.remove_node(sorted(three.worker_nodes, key=id)[0], allow_graceful=False)
     said, _ = second.communicate(timeout=LONG)
@@ -148,10 +148,10 @@ def test_runs_at_a_url_outlive_their_runner_its_folder_and_a_node(three, tmp_pat
 def test_a_sweep_on_three_nodes_outlives_a_worker(three, postgres, tmp_path) -> None:  # noqa: F811
     uri, storage = f"{postgres}/tracking", f"{postgres}/study"
     made = bench(tmp_path / "ray", MLFLOW_TRACKING_URI=uri, RAY_ADDRESS=three.address, GANS_STORAGE=storage)
-    asked = ["gan", "--trials", "6", "--budget", "0.02", "--finalists", "1", "--fresh", "1", "--engine", "ray"]
+    words = ["gan", "--trials", "6", "--budget", "0.02", "--finalists", "1", "--fresh", "1", "--engine", "ray"]
     with (made.folder / "said").open("w") as file:
         sweep = subprocess.Popen(
-            [sys.executable, "-m", "gans", "sweep", *asked],
+            [sys.executable, "-m", "gans", "sweep", *words],
             cwd=made.folder,
             env=made.environment,
             stdout=file,
@@ -168,23 +168,28 @@ def test_a_sweep_on_three_nodes_outlives_a_worker(three, postgres, tmp_path) -> 
     assert len(trials) == 6
 
 
+def raylets() -> set[int]:
+    """Ray's processes of nodes on this machine."""
+    return {process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "raylet"}
+
+
 def test_mdgans_workers_live_in_the_cluster_of_their_cell(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     folder = tmp_path / "ray"
     folder.mkdir()
     made = Bench(folder, TINY.replace("kimg = 4", "kimg = 1"))
-    before, most = processes("raylet"), 0
+    before, most = raylets(), 0
     arguments = ["--engine", "ray", "--workers", "ray", "--models", "mdgan"]
     code, said = made.run(*arguments, "--jobs", "2")
     assert code == 2
     assert "needs 1 CPUs on one machine and 2 for its workers: it has 2 CPUs" in said
     running = made.start(*arguments, "--jobs", "3")
     while running.poll() is None:
-        most = max(most, len(processes("raylet") - before))
+        most = max(most, len(raylets() - before))
         time.sleep(0.2)
     said, _ = running.communicate()
     assert running.returncode == 0, said
     assert most == 1
-    assert processes("raylet") == before
+    assert raylets() == before
     (cell,) = made.runs().values()
     assert cell.data.tags["gans.workers"] == "ray"

@@ -18,15 +18,16 @@ import torch
 from benchmarks.executors import executor
 from benchmarks.executors.processes import Pool
 from benchmarks.job import Begun, Event, Job
+from benchmarks.jobs import SharedCell
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Rescore, Selection
 from benchmarks.runner import MatrixRun, ScoreRun
-from gans import files
+from gans import files, schema
 from gans.commands.main import main
-from gans.compute import devices, graphs
+from gans.compute import devices
 from gans.fidelity import require
-from gans.runs.events import run_folders, state_of
-from gans.runs.execute import CellRun, Place
+from gans.runs.events import now, run_folders, state_of
+from gans.runs.execute import Place
 from gans.runs.export import LOCK as EXPORT_LOCK
 from gans.runs.export import sync
 from gans.runs.locks import LOCK, held
@@ -147,15 +148,6 @@ def test_every_cell_leaves_a_finished_record(finished):
     assert "finished  gan/digits/0" in output
 
 
-def test_a_run_says_what_it_was_scored_with(finished, here):
-    bench, _ = finished
-    for run in bench.runs().values():
-        ((key, kept),) = records(run.data.tags).items()
-        assert key == OWN
-        assert {f"score/{name}" for name in kept.metrics} == set(scores_of(run))
-    assert all(p.done for p in planned(bench.store).planned)
-
-
 def test_artifacts_report_and_floor_are_kept(finished):
     bench, _ = finished
     store, run = bench.store, bench.runs()["dcgan/digits/0"]
@@ -248,24 +240,6 @@ def test_scores_of_another_version_are_not_shown_and_made_again(finished, here, 
     assert load(store, "tiny").cells["counted"].all()
 
 
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    {
-        ("--models", "dcgam"): "error: unknown model 'dcgam' in tiny.toml; did you mean 'dcgan'?",
-        ("--device", "cuda:9"): "error: device 'cuda:9' is not on this machine",
-        ("--budget", "-1"): 'error: Invalid value "-1.0" for --budget. Must be >= ',
-        ("--jobs", "abc"): 'error: Invalid value for --jobs: unable to convert "abc" into int',
-        ("--jobs", "0"): 'error: Invalid value "0" for --jobs. Must be >= 1',
-        ("--runs", "/dev/null/x"): "error: /dev/null/x: Not a directory",
-    }.items(),
-)
-def test_bad_input_is_one_line_and_exit_code_2(here, flags, says):
-    code, output = here(*flags)
-    assert code == 2
-    assert output.startswith(says)
-    assert len(output.splitlines()) == 1
-
-
 @pytest.fixture
 def two_gpus(monkeypatch):
     """A machine with two GPUs of other sizes and 24 cores; the free memory of each is read once."""
@@ -308,25 +282,6 @@ def test_cells_on_a_cpu_have_processes(monkeypatch, jobs, spread, parallel, thre
     assert isinstance(found, Pool)
     assert [(worker.visible, worker.width) for worker in found.workers] == [(None, 1)] * parallel
     assert machine.threads(16) == threads
-
-
-def test_steps_are_recorded_as_graphs_but_for_workers_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(graphs, "wanted", lambda setting, device: bool(setting))  # there is no CUDA device here
-    monkeypatch.setattr("gans.training.mdgan.cluster.require", lambda cells, device: None)
-    path = tmp_path / "rules.toml"
-    path.write_text(TINY + "[models.mdgan]\n")
-    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
-    for graph, workers, flag, recorded in (
-        (True, "local", " --graph", {"gan", "dcgan", "mdgan"}),
-        (False, "local", " --no-graph", set()),
-        (True, "ray", " --graph", {"gan", "dcgan"}),
-    ):
-        machine = Machine("cpu", 1, tmp_path / f"{flag}{workers}", graph=graph, workers=workers)
-        run = MatrixRun(read_matrix(str(path)), Selection(), machine, store)
-        assert run.commands()["command"] == f"gans bench {path}{flag} --workers {workers}"
-        place = Place("rules", "cpu", 1, graph=graph, workers=workers)
-        opened = {p.cell.model: CellRun(p.cell, p.folder, place, lambda *_: None).open() for p in run.planned}
-        assert {name for name, one in opened.items() if one.state().tags["gans.graph"] == "true"} == recorded
 
 
 @pytest.mark.slow
@@ -404,6 +359,23 @@ def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path
     ]
     assert not [run for run in killed.all_runs() if run.info.status == "RUNNING"]
     assert left_over(killed.folder) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "later", "taken"),
+    [
+        (schema.FINISHED, 60_000, True),
+        (schema.DIVERGED, 60_000, True),
+        (schema.FAILED, 60_000, False),
+        (schema.INTERRUPTED, 60_000, False),
+        (schema.FINISHED, -60_000, False),  # it was known before, and lacked something
+    ],
+)
+def test_the_result_of_another_invocation_is_taken(tmp_path, status, later, taken):
+    since = now() - later
+    Run.start(tmp_path, "tiny", "a", {}, "theirs").finish(status, "so it is")
+    found = SharedCell(None, tmp_path, Place("tiny", "cpu", 1), lambda images, values: None, since).ended()
+    assert (found and (found.status, found.reason)) == ((status, "so it is") if taken else None)
 
 
 @pytest.mark.slow

@@ -106,30 +106,6 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
 
 
 @pytest.mark.slow
-def test_a_matrix_that_asks_for_another_number_is_scored_not_trained(bench, store):
-    """The plan's number is `score/...` in its report, whatever the run was scored with first."""
-    path = bench.folder / "tiny.toml"
-    text = path.read_text()
-    first = bench.runs()["gan/digits/0"].data.metrics["score/fd_digits"]
-    checkpoints = trained(bench)
-    path.write_text(text.replace("images = 500, curve", "images = 400, curve"))
-    try:
-        code, output = bench.run("--models", "gan")
-    finally:
-        path.write_text(text)
-    assert code == 0, output
-    assert trained(bench) == checkpoints
-    run = bench.runs()["gan/digits/0"]
-    assert run.data.metrics["score/fd_digits"] == first
-    cells = load(store, "tiny").cells.set_index("name")
-    assert cells.loc["gan/digits/0", "score"] == run.data.metrics["score-400/fd_digits"]
-    assert cells.loc["gan/digits/0", "score-500/fd_digits"] == first
-    assert cells.loc["gan/digits/0", "score.images"] == "400"
-    assert (cells.loc["dcgan/digits/0", "status"], cells.loc["dcgan/digits/0", "counted"]) == ("finished", False)
-    assert cells.loc["dcgan/digits/0", "reason"] == "it was not scored, or by another version"
-
-
-@pytest.mark.slow
 def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(bench, store, capsys):
     # last: it takes the generator away
     for path in bench.folder.glob("**/generator.safetensors"):

@@ -16,8 +16,6 @@ from gans.schema import CHECKPOINT
 from tests.benchmarks.test_runner import LONG, TINY, Bench
 from tests.chaos.site import Server, Site, signal_group
 from tests.conftest import until
-from tests.gans.runs.test_tables import Server as Database
-from tests.gans.runs.test_tables import postgresql  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.slow
 
@@ -99,22 +97,3 @@ def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -
     assert run.info.status == "FINISHED"
     assert sum(run.data.metrics[f"seconds/{part}"] for part in ("training", "evaluation")) < 60
     assert ended - stopped < 60
-
-
-def test_eight_cells_at_once_outlive_a_restart_of_their_postgresql(
-    postgresql: Database,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    bench = Bench(tmp_path, TINY.replace("[models.dcgan]", "").replace("seeds = [0]", f"seeds = {[*range(8)]}"))
-    bench.environment["MLFLOW_TRACKING_URI"] = uri = f"{postgresql.address}/tracking"
-    process = bench.start("--jobs", "8")
-    wait_for(process, tmp_path / "runs", f"tiny/*/{CHECKPOINT}")
-    postgresql.control("restart")
-    output, _ = process.communicate(timeout=LONG)
-    assert process.returncode == 0, output
-    assert "Traceback" not in output and "not in the tracking store" not in output
-    runs = Store(uri).runs("tiny")
-    assert sorted(run.info.run_name for run in runs if run.data.tags["gans.kind"] == "cell") == [
-        f"gan/digits/{seed}" for seed in range(8)
-    ]
-    assert {run.info.status for run in runs} == {"FINISHED"}

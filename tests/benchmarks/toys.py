@@ -63,69 +63,30 @@ def exiting(report, folder=None):
 def aborting(report, folder=None, shared=None, others=0):
     """Dies as soon as so many of the others have begun."""
     if shared:
-        wait_for(Path(shared), others)
+        wait_for(shared, others)
     os.abort()
-
-
-def telling(report, folder=None):
-    while True:
-        report(0, {})
-        time.sleep(0.05)
 
 
 def begin(folder):
     """Leave a line for a start."""
-    with (folder / "starts.txt").open("a") as file:
+    with (Path(folder) / "starts.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
 
 
 def wait_for(folder, starts):
     """Until there were so many; or for good, if they do not come."""
-    path = folder / "starts.txt"
+    path = Path(folder) / "starts.txt"
     while not path.exists() or len(path.read_text().split()) < starts:
         time.sleep(0.02)
 
 
 def steady(report, folder=None, shared="", starts=0, seconds=0.0):
     """Goes on until there were so many starts, and so long."""
-    begin(Path(shared))
-    wait_for(Path(shared), starts)
+    begin(shared)
+    wait_for(shared, starts)
     time.sleep(seconds)
     return Result("finished", str(os.getpid()))
 
 
-def quick(report, folder=None, shared=""):
-    steady(report, folder, shared, seconds=0.7)
-    return Result("finished")
-
-
-def greedy(report, folder=None, shared=""):
-    """Finds no memory while another like it is at work in the same process, which waits for that."""
-    lock, refused = Path(shared) / f"memory-{os.getpid()}", Path(shared) / "refused"
-    begin(Path(shared))
-    try:
-        lock.touch(exist_ok=False)
-    except FileExistsError:
-        refused.touch()
-        raise MemoryError("tried to allocate 9 GiB") from None
-    while not refused.exists():
-        time.sleep(0.02)
-    lock.unlink()
-    return Result("finished")
-
-
 def insatiable(report, folder=None):
     raise MemoryError("tried to allocate 999 GiB")
-
-
-def writing(report, folder, dies=0):
-    """Counts its lives in a checkpoint; dies in as many of them."""
-    print("began", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.pt"
-    lives = int(checkpoint.read_bytes()) + 1 if checkpoint.exists() else 1
-    checkpoint.write_bytes(str(lives).encode())
-    (folder / "picture.png").write_bytes(b"picture")
-    if lives <= dies:
-        killed(report)
-    return Result("finished")

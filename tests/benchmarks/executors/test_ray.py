@@ -25,7 +25,7 @@ from gans.data import datasets
 from gans.errors import InputError
 from tests import free_port
 from tests.benchmarks.executors.test_processes import gone, results, wait_for
-from tests.benchmarks.toys import endless, killed, raising, refusing, slow, telling, well
+from tests.benchmarks.toys import endless, killed, raising, refusing, slow, well
 from tests.conftest import until
 
 needs_ray = pytest.mark.skipif(
@@ -34,8 +34,7 @@ needs_ray = pytest.mark.skipif(
 
 
 def jobs_of(tmp_path, calls):
-    limit = {endless: 1.2, telling: 1.2}
-    return [Job(name, call, tmp_path / name, 10, limit.get(call, 60.0)) for name, call in calls.items()]
+    return [Job(name, call, tmp_path / name, 10, {endless: 1.2}.get(call, 60.0)) for name, call in calls.items()]
 
 
 @needs_ray
@@ -70,7 +69,7 @@ def local():
 
 @needs_ray
 def test_jobs_end_as_they_do_in_processes(local, tmp_path):
-    calls = {"well": well, "raising": raising, "refusing": refusing, "endless": endless, "telling": telling}
+    calls = {"well": well, "raising": raising, "refusing": refusing, "endless": endless}
     calls |= {f"slow{n}": slow for n in range(3)}
     jobs = jobs_of(tmp_path, calls)
     here = list(Supervisor(RayExecutor(local, 1), jobs).events())
