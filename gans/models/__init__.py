@@ -1,7 +1,6 @@
-"""The networks. A model is one file here, or anywhere, and one line in `gans.registry`, or none.
+"""The networks. A model is one file, here with a line in `gans.registry`, or anywhere else.
 
-The file holds all that is the model's own: its hyperparameters with their help texts, its two networks, its recipe
-and what a sweep searches, as a `Model`.
+The file defines a `Model`: hyperparameters with their help texts, two networks, recipe and search space.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ class Model:
             side) in [-1, 1].
         discriminator: built as `discriminator(shape, config)`; maps such images to logits (n,); the sigmoid is
             part of the loss.
-        conditional: what the networks do with classes if `shape.classes` is not 0; None: they have no such form.
-            The generator is called with latents and labels, int64 (n,), then. `auxiliary`: the discriminator maps
+        conditional: how the networks use classes if `shape.classes` is not 0; None: they have no conditional form.
+            The generator is then called with latents and labels, int64 (n,). `auxiliary`: the discriminator maps
             images to (n, 1 + classes), the logit and then those of the classes (Odena et al. 2017). `projection`:
             it is called with images and labels, and maps them to logits (n,) (Miyato & Koyama 2018).
-        recipe: settings laid over the defaults of `gans.config`: the paper's, or others that work.
+        recipe: settings that override the defaults of `gans.config`: the paper's, or others that work.
         space: what `make sweep` searches, in the notation of `sweeps.space`; empty: learning rates and width.
-        bf16: whether it was measured to train in bfloat16 to equal scores on CPUs.
-        cuda: the precision that was measured to do so on CUDA; None: nothing was measured.
-        about: what it is, in one line of `gans config`.
+        bf16: whether a measurement showed equal scores in bfloat16 on CPUs.
+        cuda: the precision with equal scores on CUDA; None: not measured.
+        about: a description for `gans config`.
     """
 
     config: type[NetworkConfig]
@@ -70,7 +69,7 @@ def shape_of(data: ImageData, config: NetworkConfig) -> Shape:
     """What networks are built for: the shape of a data set's images, with its classes if they are conditional.
 
     Raises:
-        InputError: they are to be, and the model has no such form, or the data not two classes.
+        InputError: they are conditional, but the model has no such form or the data have fewer than two classes.
     """
     if not config.conditional:
         return Shape(data.channels, data.resolution)
@@ -91,7 +90,7 @@ def shape_of(data: ImageData, config: NetworkConfig) -> Shape:
 
 
 def build_generator(shape: Shape, config: NetworkConfig, seed: int) -> nn.Module:
-    """The generator with initial weights that are a function of the seed, on every device the same."""
+    """The generator; its initial weights are a function of the seed, the same on every device."""
     return _build(MODELS[config.name].generator, shape, config, seeds.mix(seed, "generator"))
 
 

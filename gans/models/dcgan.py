@@ -2,14 +2,14 @@
 
 The channel count halves with every doubling of the side and ends at `width`; stages = log2(side / 4).
 
-Conditional, it is an ACGAN (Odena et al. 2017, arXiv 1610.09585): the one-hot label follows z, and D has an output
-for each class beside the logit.
+Conditional, it is an ACGAN (Odena et al. 2017, arXiv 1610.09585): the one-hot label is appended to z; D has an
+output for each class besides the logit.
 
 Differences from the paper:
 
 - side and width are parameters: its network has side 64 and width 128, so 1024, 512, 256, 128 channels;
 - z ~ N(0, 1), not uniform;
-- logits come out of D: the sigmoid is in the loss, where it does not overflow;
+- D returns logits; the sigmoid is part of the loss, where it does not overflow;
 - BatchNorm's scales start from N(1, 0.02), as in its code;
 - `dcgan-nobn` has biases in the convolutions in place of BatchNorm;
 - conditional, it keeps DCGAN's layers: ACGAN's D has six convolutions and dropout, its G begins with a linear one.

@@ -3,18 +3,18 @@
 Two hidden layers of `width` units in each network.
 
 Conditional, it is an ACGAN (Odena et al. 2017, arXiv 1610.09585), the fully connected one of MD-GAN's paper (Hardy
-et al. 2019, arXiv 1811.03850): the one-hot label follows z, and D has an output for each class beside the logit.
+et al. 2019, arXiv 1811.03850): the label is appended to z, one-hot; D has an output for each class and a logit.
 
 Differences from the paper:
 
 - ReLU in G, where it mixes rectifiers and sigmoids, and LeakyReLU 0.2 in D, where it has maxout and dropout;
 - tanh for pixels in [-1, 1], not a sigmoid for pixels in [0, 1];
-- logits come out of D: the sigmoid is in the loss, where it does not overflow;
+- D returns logits; the sigmoid is part of the loss, where it does not overflow;
 - Adam in place of SGD with momentum;
 - conditional: MD-GAN's paper does not say how the label enters G, whose 716,560 parameters are those of 100
   inputs: here z and label together, so latent = 90 for ten classes. D has its 670,219.
 
-The first two and Adam are how it is reimplemented since DCGAN.
+Reimplementations since DCGAN make the first two changes and use Adam.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a generator draws images from, latents and labels, and how they are distributed."""
+"""Inputs of generators, latents and labels, and their distribution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gans.errors import InputError, unknown
 
 @dataclass(frozen=True, eq=False)
 class GeneratorInput:
-    """What a generator draws n images from: it is called as `generator(*given)`.
+    """The inputs for n images; a generator is called as `generator(*given)`.
 
     Labels are the classes of the images, int64 (n,), on the same device; between classes the share of each, float
     (n, classes); None: the generator has no classes.
@@ -28,7 +28,7 @@ class GeneratorInput:
 
     @classmethod
     def joined(cls, inputs: Sequence[GeneratorInput]) -> Self:
-        """One after the other: all with labels, or none."""
+        """Concatenated: all with labels, or none."""
         return cls(*(torch.cat(parts) for parts in zip(*inputs, strict=True)))
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -47,7 +47,7 @@ class GeneratorInput:
         return GeneratorInput(*(part.to(device) for part in self))
 
     def split(self, batch: int) -> list[GeneratorInput]:
-        """In order, `batch` at a time; the last ones may be fewer."""
+        """In order, in batches of `batch`; the last one may be smaller."""
         return [GeneratorInput(*parts) for parts in zip(*(part.split(batch) for part in self), strict=True)]
 
 
@@ -67,7 +67,7 @@ class Labels:
 
 
 def shares(labels: Tensor, classes: int, how: str) -> tuple[float, ...]:
-    """How often each of so many classes is drawn, by the images' own shares (`data`) or evenly (`uniform`).
+    """Probability of each class: the images' proportions (`data`) or equal (`uniform`).
 
     A class without images is never drawn.
     """
@@ -78,12 +78,12 @@ def shares(labels: Tensor, classes: int, how: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Prior:
-    """How a generator's inputs are distributed: z ~ N(0, 1), and labels by shares if it is conditional.
+    """Distribution of a generator's inputs: z ~ N(0, 1), and labels by `shares` if it is conditional.
 
     Attributes:
         latent: length of z.
-        classes: their names; none: it is not conditional.
-        shares: how often each is drawn; they add up to 1.
+        classes: their names; empty: it is not conditional.
+        shares: probability of each class.
     """
 
     latent: int
@@ -92,7 +92,7 @@ class Prior:
 
     @classmethod
     def of(cls, experiment: Experiment, data: ImageData) -> Self:
-        """What an experiment trains its generator on, with data that `gans.models.shape_of` takes."""
+        """The distribution in training, for data that `gans.models.shape_of` accepts."""
         config, labels = experiment.networks, data.train_labels
         if not config.conditional or labels is None:
             return cls(config.latent)
@@ -100,18 +100,18 @@ class Prior:
 
     @classmethod
     def from_about(cls, about: Mapping[str, Any]) -> Self:
-        """From what a generator's file says (`about`)."""
+        """From the description in a generator's file (`about`)."""
         classes = about.get("classes", {"names": (), "shares": ()})
         return cls(int(about["networks"]["latent"]), tuple(classes["names"]), tuple(classes["shares"]))
 
     def about(self) -> dict[str, Any]:
-        """The opposite of `from_about`, beside the networks' settings; empty without classes."""
+        """The inverse of `from_about`, without the networks' settings; empty without classes."""
         if not self.classes:
             return {}
         return {"classes": {"names": list(self.classes), "shares": list(self.shares)}}
 
     def sample(self, count: int, seed: int, purpose: str) -> GeneratorInput:
-        """Inputs of a seed, on the CPU, so that every device gets the same; the first do not depend on `count`.
+        """Inputs of a seed, the same on every device (drawn on the CPU); a prefix does not depend on `count`.
 
         Their latents are `gans.seeds.normal_rows(count, latent, seed, purpose)`.
         """
@@ -121,7 +121,7 @@ class Prior:
         return GeneratorInput(z, Labels(self.shares).draw(count, seeds.generator(seed, purpose, "labels")))
 
     def of_class(self, z: Tensor, wanted: str | int | None = None) -> GeneratorInput:
-        """Inputs of the class of this name or number from 0; None: of the first with a share, if any."""
+        """Inputs of the class of this name or number from 0; None: of the first class with a share, if any."""
         if wanted is None:
             wanted = next((number for number, share in enumerate(self.shares) if share > 0), None)
         if wanted is None:

@@ -1,4 +1,4 @@
-"""Pieces that several networks share."""
+"""Layers and initialisations that several networks share."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def normal_init(module: nn.Module) -> None:
 
 
 def labelled(z: Tensor, labels: Tensor | None, classes: int) -> Tensor:
-    """Latents followed by their labels, one-hot: (n, latent + classes); without labels the latents.
+    """Latents with one-hot labels appended: (n, latent + classes); without labels the latents.
 
-    The first linear layer so adds a learned embedding of the class to what it makes of z.
+    The first linear layer thus adds a learned embedding of the class.
     """
     if labels is None:
         return z
     if labels.is_floating_point():  # between classes
         return torch.cat([z, labels.to(z.dtype)], dim=1)
-    # torch's one_hot looks at the labels first, and waits for them
+    # torch's one_hot checks the labels, which waits for the device
     one_hot = labels[:, None] == torch.arange(classes, device=z.device)
     return torch.cat([z, one_hot.to(z.dtype)], dim=1)
 
@@ -74,7 +74,7 @@ class Labelled(nn.Module):
 
 
 class Chain(nn.Sequential, Labelled):
-    """Layers one after the other; the labels go to those that want them."""
+    """Layers in sequence; labels are passed to those that take them."""
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         for layer in self:
@@ -123,12 +123,12 @@ def projected(logits: Tensor, features: Tensor, project: nn.Module | None, label
 class Unfold(nn.ConvTranspose2d):
     """A transposed convolution of 1x1 maps: (n, inputs, 1, 1) -> (n, outputs, k, k).
 
-    It is a matrix product, and as such three times faster on a CPU.
+    Computed as a matrix product, which is three times faster on a CPU.
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         weight = self.weight
-        if is_channels_last(weight):  # what comes out is laid out as the next layer wants it, without a copy
+        if is_channels_last(weight):  # the output has the memory layout of the next layer, without a copy
             weight = weight.permute(0, 2, 3, 1)
             y = (x.flatten(1) @ weight.flatten(1)).unflatten(1, weight.shape[1:]).permute(0, 3, 1, 2)
         else:
@@ -139,7 +139,7 @@ class Unfold(nn.ConvTranspose2d):
 class Fold(nn.Conv2d):
     """A convolution of maps of its kernel's size: (n, inputs, k, k) -> (n, outputs, 1, 1).
 
-    A matrix product too; oneDNN takes longer, and gives its gradient in a layout that slows the layer before.
+    Also a matrix product: oneDNN takes longer, and the layout of its gradient slows the previous layer.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,16 +151,16 @@ class Fold(nn.Conv2d):
 
 
 def is_channels_last(weight: Tensor) -> bool:
-    """Whether a 4D tensor is laid out so, and not in torch's default order."""
+    """Whether a 4D tensor is channels-last and not in torch's default order."""
     return weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
 
 
 class ToPixels(nn.ConvTranspose2d):
     """A transposed 4x4 convolution of stride 2 to few channels: (n, inputs, h, w) -> (n, outputs, 2h, 2w).
 
-    On a CPU it runs as what it is: one ordinary 2x2 convolution for each of the four pixels that a pixel becomes
-    (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"), whose outputs are woven
-    together. oneDNN's transposed convolution to one or three channels takes four times as long.
+    On a CPU it runs as one ordinary 2x2 convolution for each of the four output pixels of an input pixel
+    (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"), with interleaved
+    outputs. oneDNN's transposed convolution to one or three channels takes four times as long.
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:

@@ -1,21 +1,21 @@
-"""R3GAN (Huang et al. 2024, arXiv 2501.05441): what a GAN needs today, and no more.
+"""R3GAN (Huang et al. 2024, arXiv 2501.05441), a minimal modern baseline.
 
 Residual networks without any normalisation: inverted bottlenecks of a 1x1, a grouped 3x3 and a 1x1 convolution
-around leaky ReLUs, two a stage; bilinear resampling between stages; a learned 4x4 basis at the bottom, weighed by
-z in G, and summed up to the logit in D. Weights start as He's, scaled for the depth, and each block as the
+around leaky ReLUs, two a stage; bilinear resampling between stages; a learned 4x4 basis at the bottom, weighted by
+z in G, and summed to the logit in D. Weights start as He's, scaled for the depth, and each block as the
 identity (fix-up: Zhang et al. 2019). The two networks mirror each other. They are trained by the relativistic
 pairing loss with zero-centred gradient penalties on real and on generated images: settings that any model may have
 (`loss`, `penalties`, `anneal`).
 
-Conditional, as its networks for CIFAR-10: an embedding of the label, as long as z, follows z; D ends in `width`
-features, whose product with another embedding of the label is the logit.
+Conditional, as its networks for CIFAR-10: an embedding of the label, as long as z, is appended to z; D ends in
+`width` features, whose product with another embedding of the label is the logit.
 
 Differences from the paper:
 
 - unconditional by default;
-- conditional, generated images have labels of their own; in its code, those of the real ones they are paired with;
-- the width is a parameter, and 128 here, since second derivatives are dear: at 768 and latent = 64 these are its
-  networks for CIFAR-10;
+- conditional, generated images have independent labels; in its code, those of the paired real images;
+- the width is a parameter, 128 by default, since second derivatives are expensive: at 768 and latent = 64 these
+  are its networks for CIFAR-10;
 - beyond 32x32 the width halves with every doubling, as in its networks for faces of 64x64 and 256x256;
 - tanh for pixels in [-1, 1], where its generator ends in a linear layer;
 - float32 or bfloat16, where it has float16 in the large stages;
@@ -108,7 +108,7 @@ class FromLatent(nn.Module):
 class Block(nn.Module):
     """x + 1x1(act(grouped 3x3(act(1x1(x))))) on (n, width, h, w), EXPANSION times as wide in between.
 
-    Biases stand in the activations. With `total` blocks in the network, what one adds starts at 0, and its two
+    The activations hold the biases. With `total` blocks in the network, what one adds starts at 0, and its two
     other convolutions at He's weights times total^(-1/4): fix-up's L^(-1 / (2m - 2)) with m = 3 layers.
     """
 

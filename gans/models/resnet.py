@@ -13,8 +13,8 @@ Differences from the papers:
 - unconditional by default, as their unsupervised experiments;
 - conditional, D of `wgan-gp` learns the classes of generated images too, as ACGAN's does; its authors' learns
   those of real ones, and their G's class term has weight 0.1 (here `loss.auxiliary`, of both networks);
-- all generated images have labels of their own; WGAN-GP's code gives its D those of the real batch;
-- the last layer of `sngan`'s D keeps its bias, which its projecting D has not;
+- generated images have independent labels; WGAN-GP's code uses those of the real batch in D;
+- the last layer of `sngan`'s D keeps its bias, which the paper's projection D lacks;
 - the side is a parameter, 32 in the papers: generators double it from 4x4 on, discriminators halve it to 8x8;
 - pixels of WGAN-GP's real images are not dithered;
 - the generator's step shares the last discriminator step's generated batch; the papers draw another, twice as

@@ -1,9 +1,9 @@
 """Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738): D sees T(x) and T(G(z)) in all steps.
 
-Every image is changed by itself, at random, and gradients pass through to the generator. On the device, from one
-random generator that is seeded before each step, so that a step can be recorded.
+Every image is transformed independently, at random, and gradients pass to the generator. One random generator on
+the device, seeded before each step, draws all numbers, so that a step can be recorded.
 
-Images are float (n, c, h, w), in [-1, 1] on the way in; color leads out of that range, as published.
+Images are float (n, c, h, w), in [-1, 1] as input; color leaves that range, as published.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 
 
 class Augmentation:
-    """Some transforms, one after the other; `rng`, which they draw from, is to be seeded before every step."""
+    """A sequence of transforms; seed their `rng` before every step."""
 
     def __init__(self, names: list[str], device: torch.device) -> None:
         self.transforms = [transform for name in names for transform in TRANSFORMS[name]]
@@ -37,7 +37,7 @@ class Augmentation:
         return cls(augment.split(","), device) if augment else None
 
     def mirrored(self, real: Tensor) -> Tensor:
-        """Each of the real images as it is or from left to right, with probability 1/2, if flips are wanted."""
+        """The real images, each mirrored with probability 1/2 if flips are on."""
         return torch.where(uniform(real, self.rng) < 0.5, real.flip(3), real) if self.flips else real
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -103,6 +103,6 @@ TRANSFORMS: dict[str, list[Transform]] = {
     "color": [brightness, saturation, contrast],
     "translation": [translation],
     "cutout": [cutout],
-    "flip": [],  # of real images alone: generated ones are to be as varied by themselves
+    "flip": [],  # of real images only: the generator must learn this variety
 }
 assert tuple(TRANSFORMS) == AUGMENTATIONS

@@ -1,4 +1,4 @@
-"""Checkpoints of a training: the last one, and the one before it in case the last is damaged."""
+"""Checkpoints of a training: the last one, and the previous one in case the last is damaged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Checkpoints:
     """The checkpoints in a cell's folder.
 
     Attributes:
-        remarks: one line for each that was damaged, with what was done.
+        remarks: one line for each damaged checkpoint, with the consequence.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,14 +33,14 @@ class Checkpoints:
         self.remarks: list[str] = []
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write a state; the one before stays."""
+        """Write a state and keep the previous one."""
         files.save(self.last, state, self.before)
 
     def resume(self, device: torch.device, *parts: Part) -> dict[str, Any] | None:
         """Load the newest undamaged state into the parts; None if there is none.
 
         Raises:
-            InputError: it is of another training.
+            InputError: it belongs to another training.
         """
         found = self.newest(device)
         if found is None:

@@ -1,4 +1,4 @@
-"""What a run costs: wall seconds by part, the device's joules, memory."""
+"""Costs of a run: wall seconds by part, the device's joules, memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Costs:
             self.switch(outer)
 
     def switch(self, part: str) -> None:
-        """Count the time so far and go on in `part`."""
+        """Count the time so far and switch to `part`."""
         now = time.perf_counter()
         self.seconds[self.part] += now - self.since
         self.part, self.since = part, now

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """A frozen, eval-mode copy of the generator whose parameters trail the trained ones.
+    """A frozen copy of the generator in eval mode, whose parameters are moving averages of the trained ones.
 
     Buffers (BatchNorm's running statistics, spectral norm's vectors) are copied, not averaged. The half-life
     is counted in images, so it means the same for every batch size, and grows from 0 at the start of training

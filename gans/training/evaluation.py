@@ -54,7 +54,7 @@ class Curve:
         return schema.curve(self.evaluator.metric)
 
     def evaluate(self) -> float:
-        """The present distance, from latents that no final score uses.
+        """The current distance, on latents that final scores do not use.
 
         Raises:
             Diverged: weights are not finite, or the generator has collapsed.
@@ -66,7 +66,7 @@ class Curve:
         return self.evaluator.distance(images)
 
     def keep(self, distance: float) -> None:
-        """Choose the generator of this distance if it is trained and better than those before.
+        """Keep the generator if it is trained and its distance is the best so far.
 
         Raises:
             Diverged: the distance is not finite.
@@ -74,14 +74,14 @@ class Curve:
         now = self.training
         if not math.isfinite(distance):
             raise Diverged(f"the score is {distance} at {now.kimg}")
-        # an extractor may like grey noise better than a first attempt at an image: no untrained result
+        # an untrained generator is never chosen: grey noise may score better than early images
         if now.images > 0 and now.update.trained and distance < self.best:
             self.best, self.chosen = distance, now.images
             self.weights = {name: part.clone() for name, part in now.ema.state().items()}
             self.save()
 
     def ensure_variety(self, images: Tensor) -> None:
-        """Refuse one image for all latents, late in training."""
+        """Detect collapse late in training: the same image for all latents."""
         now = self.training
         late = now.images >= COLLAPSE_FROM * now.experiment.budget
         if late and now.update.trained and images.float().std(dim=0).mean() < COLLAPSED:
@@ -97,4 +97,4 @@ class Curve:
     def load(self, state: dict[str, Any]) -> None:
         self.best, self.chosen, self.weights = state["best"], state["chosen"], state["best_weights"]
         if self.weights:
-            self.save()  # the file may hold a later best, of steps that are taken again now
+            self.save()  # the file may hold a later best, of steps that are repeated now

@@ -63,7 +63,7 @@ def train(
     worker_factory: WorkerFactory | None = None,
     compile: bool = False,
 ) -> Outcome:
-    """Train until the budget is spent; if `folder` holds a checkpoint, from there, exactly as if never stopped.
+    """Train until the budget is spent; a checkpoint in `folder` is resumed, with the result of no interruption.
 
     Args:
         experiment: what to train.
@@ -73,7 +73,7 @@ def train(
         evaluator: scores the averaged generator, and so chooses the checkpoint.
         observer: gets metrics and pictures.
         graph: record steps and replay them (`gans.compute.graphs`); None: where the device has graphs.
-        worker_factory: makes the workers of an update rule that has some; None: they are in this process.
+        worker_factory: makes the workers of a rule with workers; None: they are in this process.
         compile: call the networks in this process through compiled code (`gans.compute.compiled`).
 
     Returns:
@@ -82,7 +82,7 @@ def train(
 
     Raises:
         InputError: the device has no graphs, or these networks cannot be conditional on these data.
-        WorkersLost: none is left; training can go on from the last checkpoint.
+        WorkersLost: none is left; training can resume from the last checkpoint.
     """
     recorder = Recorder(device, observer)
     training = Training(experiment, data, device, graph, worker_factory, compile)
@@ -103,13 +103,13 @@ def train(
             session.step()
             if training.due("logs") or training.due("checkpoints"):
                 session.log()
-    except (Diverged, FloatingPointError) as stop:  # the latter: generated pixels are not numbers
+    except (Diverged, FloatingPointError) as stop:  # FloatingPointError: generated pixels are not numbers
         return session.end(schema.DIVERGED, str(stop))
 
 
 @dataclass(frozen=True)
 class Session:
-    """A training with its score curve, its recorder and its files; what happens between them."""
+    """A training with its score curve, recorder and files."""
 
     training: Training
     curve: Curve
@@ -118,7 +118,7 @@ class Session:
     checkpoints: Checkpoints
 
     def begin(self) -> None:
-        """Go on from the folder's checkpoint, if there is one."""
+        """Resume from the folder's checkpoint, if there is one."""
         training = self.training
         state = self.checkpoints.resume(training.device, training, self.curve)
         if state:
@@ -127,7 +127,7 @@ class Session:
             self.recorder.report(training.images, training.sizes())
 
     def evaluate(self) -> None:
-        """A point of the score curve."""
+        """Add a point to the score curve."""
         self.wait()
         with self.recorder.costs.of("evaluation"):
             distance = self.curve.evaluate()
@@ -135,7 +135,7 @@ class Session:
         self.curve.keep(distance)
 
     def draw(self) -> None:
-        """A grid from the same latents at every moment."""
+        """Draw a grid, always from the same latents."""
         self.wait()
         training = self.training
         given = sampling.inputs(GRID_IMAGES, training.prior, "grid")
@@ -146,14 +146,14 @@ class Session:
             self.recorder.observer.picture(path)
 
     def save(self) -> None:
-        """A checkpoint, of a finite state only."""
+        """Save a checkpoint of a finite state."""
         self.wait()
         self.training.ensure_finite()
         self.recorder.observer.flush()
         self.checkpoints.save(self.training.state() | self.curve.state() | self.recorder.state())
 
     def wait(self) -> None:
-        """Wait for queued steps, so that their time counts as training and not as what follows."""
+        """Wait for queued steps, so that their time counts as training."""
         with self.recorder.costs.of("training"):
             devices.wait(self.training.device)
         self.recorder.settle()

@@ -1,4 +1,4 @@
-"""Tries networks and losses from outside once, on two images, before anything is trained with them."""
+"""Tests networks and losses from outside on two images, before training."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from gans.registry import LOSSES, MODELS, kind_of
 
 @lru_cache(maxsize=256)
 def check_networks(shape: Shape, config: NetworkConfig) -> None:
-    """Refuse a model from outside whose networks raise, or give something else than images and logits.
+    """Refuse a model from outside whose networks raise, or return something other than images and logits.
 
     Raises:
-        InputError: with the model's name, and what was given in place of what.
+        InputError: with the model's name, the actual and the expected output.
     """
     if config.name in MODELS.entries:
         return
@@ -43,10 +43,10 @@ def check_networks(shape: Shape, config: NetworkConfig) -> None:
 
 @lru_cache(maxsize=256)
 def check_loss(name: str) -> None:
-    """Refuse a loss from outside that raises, or gives something else than a number.
+    """Refuse a loss from outside that raises, or returns something other than a number.
 
     Raises:
-        InputError: with the loss's name, and what was given in place of what.
+        InputError: with the loss's name, the actual and the expected output.
     """
     if name in LOSSES.entries:
         return
@@ -57,7 +57,7 @@ def check_loss(name: str) -> None:
 
 
 def _check(name: str, what: str, found: Any, shape: Sequence[int]) -> None:
-    """Refuse what is no tensor of finite float32 numbers of this shape."""
+    """Refuse anything but a tensor of finite float32 numbers of this shape."""
     fits = isinstance(found, Tensor) and found.dtype == torch.float32 and found.shape == torch.Size(shape)
     given = "numbers that are not finite" if fits and not found.isfinite().all() else kind_of(found)
     if not fits or not found.isfinite().all():

@@ -20,7 +20,7 @@ History = dict[str, list[tuple[int, float]]]
 
 
 class Diverged(Exception):
-    """Training cannot go on: a loss is not finite, or every latent gives the same image."""
+    """Training cannot continue: a loss is not finite, or all latents give the same image."""
 
 
 class Observer:
@@ -33,10 +33,10 @@ class Observer:
         """A picture that was written."""
 
     def flush(self) -> None:
-        """A checkpoint follows: what was logged so far will not come again."""
+        """A checkpoint follows: the metrics so far will not be logged again."""
 
     def resumed(self, history: History) -> None:
-        """Training goes on from a checkpoint; this was logged before it."""
+        """Training resumes from a checkpoint; `history` was logged before it."""
 
 
 class Means:
@@ -54,14 +54,14 @@ class Means:
         self.images = 0
 
     def add(self, statistics: Statistics) -> None:
-        """A step's statistics, on the device: a part of the recorded step."""
+        """Add a step's statistics, on the device, as a part of the recorded step."""
         for name, value in statistics.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros_like(value)
             self.sums[name].add_(value)
 
     def count(self, names: Iterable[str], images: int) -> None:
-        """A step of `images` images with statistics of these names."""
+        """Count a step of `images` images with statistics of these names."""
         self.steps.update(list(names))  # of a mapping, a Counter would add the values
         self.images += images
 
@@ -83,10 +83,10 @@ class Means:
 
 
 class Recorder:
-    """Keeps the clock and the history, and calls the observer.
+    """Measures costs, keeps the history, and calls the observer.
 
-    Where the host queues steps ahead of the device, the observer gets a log together with the next one: by then it
-    can be read without a wait in which the device would run out of work.
+    Where the host queues steps ahead of the device, the observer gets a log together with the next one: then
+    reading it does not leave the device without work.
 
     Attributes:
         history: of all sessions of the run.
@@ -102,10 +102,10 @@ class Recorder:
         self.pending: tuple[int, Callable[[], dict[str, float]], Mapping[str, float]] | None = None
 
     def log(self, images: int, means: Means, more: Mapping[str, float]) -> None:
-        """Log the steps' means, which begin anew, speed, costs and `more`.
+        """Log and reset the steps' means, with speed, costs and `more`.
 
         Raises:
-            Diverged: a statistic is not finite, maybe one of the log before; nothing is logged then.
+            Diverged: a statistic is not finite, possibly of the previous log; nothing is logged then.
         """
         self.settle()
         with self.costs.of("training"):
@@ -135,14 +135,14 @@ class Recorder:
         self.report(images, {**means, **more})
 
     def report(self, images: int, values: Mapping[str, float]) -> None:
-        """Metrics after `images` images, behind what was logged before."""
+        """Record metrics after `images` images, after the pending log."""
         self.settle()
         for name, value in values.items():
             self.history.setdefault(name, []).append((images, value))
         self.observer.log(images, values)
 
     def state(self) -> dict[str, Any]:
-        """A state that is saved follows a log, so that no mean is cut in two."""
+        """Save after a log only, so that no mean is interrupted."""
         self.costs.switch("overhead")
         return {"seconds": self.costs.seconds, "joules": self.costs.joules, "history": self.history}
 

@@ -1,4 +1,4 @@
-"""The state of a training: its networks, and how many images they have seen."""
+"""The state of a training: its networks, and the number of images seen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Training:
         update: the rule with its networks.
         ema: the averaged generator, which is scored.
         images: real images that all discriminators together have seen.
-        previous: the same before the last step; -1 before the first, when everything is due.
+        previous: the same before the last step; -1 before the first step, when everything is due.
         means: of the steps' statistics since the last log.
         runner: computes the steps.
     """
@@ -74,7 +74,7 @@ class Training:
         return statistics
 
     def prepare(self) -> None:
-        """Write what the next step depends on into buffers."""
+        """Write the inputs of the next step into buffers."""
         trained = self.update.trained
         self.update.schedule(self.images)
         self.update.prepare(self.images)
@@ -100,7 +100,7 @@ class Training:
         return self.update.rngs
 
     def computing(self) -> AbstractContextManager[None]:
-        """With the products of the precision; cells of another one on the same GPU wait meanwhile."""
+        """With the matrix products of the precision; cells of another precision on the same GPU wait meanwhile."""
         return precision.products(self.experiment.precision, self.device)
 
     @contextmanager
@@ -115,12 +115,12 @@ class Training:
             for trainable in trainables:
                 trainable.count_on_device(False)
 
-    # --- where it stands
+    # --- progress
 
     def due(self, what: str) -> bool:
         """Whether the last step crossed one of the evenly spaced moments of `what`, a field of the schedule.
 
-        Before the first step everything is, but for a checkpoint of what a restart would make again.
+        Before the first step all are due, except a checkpoint that a restart would reproduce.
         """
         if self.images == 0 and what == "checkpoints" and not self.update.fragile:
             return False
@@ -134,7 +134,7 @@ class Training:
 
     @property
     def kimg(self) -> str:
-        """The moment, for a message."""
+        """The images seen, for a message."""
         return f"{self.images / 1000:.1f} kimg"
 
     def ensure_finite(self) -> None:
@@ -175,14 +175,14 @@ class Training:
     def origin(self) -> str:
         """Hash of the settings and data that a state belongs to.
 
-        The budget is left out unless a schedule depends on it: a longer training goes through the same states.
+        The budget is left out unless a schedule depends on it: a longer training has the same states.
         """
         moves = self.experiment.anneal.moves
         settings = self.experiment if moves else self.experiment.model_copy(update={"kimg": 0.0})
         return settings.identity(self.data.hash, "", self.experiment.code())
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state.
+        """Resume from a state.
 
         Raises:
             InputError: it belongs to another training.
@@ -192,6 +192,6 @@ class Training:
         self.update.load(state["update"])
         self.ema.load(state["ema"])
         self.images = self.previous = state["images"]
-        # another number of threads adds numbers up in another order
+        # another number of threads sums in another order
         torch.set_num_threads(state["threads"])
         self.runner.forget()  # loading a state replaces what a recording points to

@@ -1,4 +1,4 @@
-"""The two-player game, read from top to bottom: losses, gradient penalties, the discriminator, the update rule.
+"""The two-player game, from top to bottom: losses, gradient penalties, the discriminator, the update rule.
 
 Logits are float (n,), a discriminator's output before any sigmoid; every loss is the mean over a batch. Logarithms
 of sigmoids are computed as softplus, which neither overflows nor loses small values.
@@ -34,8 +34,8 @@ class Loss:
     Attributes:
         d_loss: the discriminator's, of (real_logits, fake_logits).
         g_loss: the generator's, of (fake_logits); of a relative loss, of (real_logits, fake_logits).
-        penalised: whether WGAN-GP's penalty comes on top of the discriminator's.
-        relative: whether the generator's depends on the logits of real images too.
+        penalised: whether WGAN-GP's penalty is added to the discriminator's.
+        relative: whether the generator's loss also depends on the logits of real images.
     """
 
     d_loss: Callable[[Tensor, Tensor], Tensor]
@@ -101,11 +101,11 @@ LEAST_SQUARES = Loss(least_squares_d, least_squares_g)
 WASSERSTEIN_GP = Loss(wasserstein_d, linear_g, penalised=True)
 RELATIVISTIC = Loss(relativistic_d, relativistic_g, relative=True)
 
-# --- gradient penalties; none of them goes with BatchNorm, which couples the gradients of a batch's images
+# --- gradient penalties; all exclude BatchNorm, which couples the gradients of a batch's images
 
 
 def penalties_of(experiment: Experiment) -> PenaltiesConfig:
-    """The weights of an experiment's penalties, that of its loss included."""
+    """The weights of an experiment's penalties, including that of its loss."""
     own = experiment.loss.penalty if LOSSES[experiment.loss.name].penalised else 0.0
     return experiment.penalties.model_copy(update={"gp": experiment.penalties.gp or own})
 
@@ -138,10 +138,10 @@ def gradient_penalty(
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What a discriminator computes of a batch.
+    """A discriminator's output on a batch.
 
     Attributes:
-        logits: whether the images are real: (n,). Adversarial losses and penalties see these alone.
+        logits: real or generated, (n,): the only input of adversarial losses and penalties.
         classes: the logits of their classes, (n, classes); None without an auxiliary classifier.
     """
 
@@ -153,9 +153,9 @@ class Discriminator(Trainable):
     """A discriminator that learns on a real and a generated batch.
 
     Attributes:
-        conditional: what it does with classes, as `gans.models.Model.conditional`; None: nothing.
-        augmentation: changes images before the network sees them; None: nothing does. Seeded before every step.
-        penalty_factor: what penalties are multiplied by at the moment, on the device: ().
+        conditional: use of classes, as in `gans.models.Model.conditional`; None: none.
+        augmentation: of the network's input images, if any; seeded before every step.
+        penalty_factor: current factor of the penalties, on the device: ().
     """
 
     def __init__(self, experiment: Resolved, shape: Shape, device: torch.device, worker: int = 0) -> None:
@@ -166,12 +166,12 @@ class Discriminator(Trainable):
         self.penalties = penalties_of(experiment)
         self.augmentation = Augmentation.of(experiment.augment, device)
         self.penalty_factor = torch.ones((), device=device)
-        # BatchNorm must see real and generated images apart (Radford et al. 2015); others take both at once, but
-        # not if one kind alone is penalised: its gradient would lead through the other
+        # BatchNorm needs separate batches of real and generated images (Radford et al. 2015), and a penalty on
+        # only one of them does too; otherwise one batch has both
         self.apart = has_batch_norm(network) or (self.penalties.r1 > 0) != (self.penalties.r2 > 0)
 
     def mirrored(self, real: Batch) -> Batch:
-        """Half of the real images, if the augmentation has flips."""
+        """The real images, a random half of them mirrored if the augmentation has flips."""
         return real._replace(images=self.augmentation.mirrored(real.images)) if self.augmentation else real
 
     def schedule(self, progress: float) -> None:
@@ -185,7 +185,7 @@ class Discriminator(Trainable):
             super().compile(backend)
 
     def learn(self, real: Batch, fake: Batch, penalty_rng: torch.Generator | None = None) -> Statistics:
-        """One step of the optimiser; `fake` is taken as data. WGAN-GP's penalty draws from `penalty_rng`."""
+        """One step of the optimiser; `fake` counts as data. WGAN-GP's penalty draws from `penalty_rng`."""
         r1, r2, gp = self.penalties.r1, self.penalties.r2, self.penalties.gp
         if r1 or r2:
             real, fake = real.watched(), fake.watched()
@@ -214,8 +214,8 @@ class Discriminator(Trainable):
             }
 
     def generator_loss(self, real: Batch, fake: Batch) -> Tensor:
-        """The generator's loss on its images, relative to these real ones if the loss is so."""
-        self.network.requires_grad_(False)  # the graph leads to the images and not to these weights
+        """The generator's loss on its images; a relative loss also uses these real ones."""
+        self.network.requires_grad_(False)  # gradients flow to the images, not to these weights
         real_logits = [self.output(real).logits] if self.loss.relative else []
         output = self.output(fake)
         self.network.requires_grad_(True)
@@ -223,13 +223,13 @@ class Discriminator(Trainable):
         return loss + self.class_loss(output, fake) if self.conditional == "auxiliary" else loss
 
     def class_loss(self, output: DiscriminatorOutput, batch: Batch) -> Tensor:
-        """-E log P(C = c | x), weighed: ACGAN's L_C on one batch (Odena et al. 2017, equation 3)."""
+        """-E log P(C = c | x), weighted: ACGAN's L_C on one batch (Odena et al. 2017, equation 3)."""
         assert output.classes is not None
         assert batch.labels is not None
         return self.auxiliary * cross_entropy(output.classes, batch.labels)
 
     def outputs(self, real: Batch, fake: Batch) -> list[DiscriminatorOutput]:
-        """Of two batches of one size."""
+        """The outputs on two batches of one size."""
         if self.apart:
             return [self.output(real), self.output(fake)]
         labels = None
@@ -282,7 +282,7 @@ class TwoPlayer(Update):
             self.seed(rng, "latents", images, step)
         for step, rng in enumerate(self.penalty_rngs):
             self.seed(rng, "penalty", images, step)
-        if self.augmentation:  # all calls of the discriminator in this step draw from it, one after the other
+        if self.augmentation:  # all calls of the discriminator in this step draw from it in turn
             self.seed(self.augmentation.rng, "augment", images)
 
     def compute(self) -> Statistics:

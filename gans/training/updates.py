@@ -1,8 +1,8 @@
-"""Update rules, what one training step does to the networks, and these networks with their optimisers.
+"""Update rules, which define a training step, and networks with their optimisers.
 
-A rule owns the networks with their optimisers and is built as `rule(experiment, shape, context)`. A step is
-prepared, which depends on the position in training, and then computed: device arithmetic alone, which
-`gans.compute.graphs` may record. A rule never waits for the device: statistics stay there until they are logged.
+A rule owns the networks and is built as `rule(experiment, shape, context)`. `prepare` writes all that depends on
+the position in training; `compute` is device arithmetic only, which `gans.compute.graphs` may record. A rule never
+waits for the device: statistics stay there until they are logged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gans.models import build_generator
 from gans.models.inputs import GeneratorInput, Labels, shares
 from gans.models.layers import Shape
 
-# Adam takes beta2 as a number, not from the device: a recorded step is recorded anew when it changes
+# Adam takes beta2 as a number, not from the device: a step is recorded again when it changes
 BETA2_STEPS = 20
 # what a step returns: scalars on the device, by the names that are tracked; each rule chooses its own
 Statistics = dict[str, Tensor]
@@ -39,12 +39,12 @@ WorkerFactory = Callable[[Resolved, Shape, Sequence[Split]], Any]
 
 @dataclass(frozen=True)
 class Context:
-    """What an update rule works with, apart from its settings.
+    """Inputs of an update rule besides its settings.
 
     Attributes:
         images: the training images, uint8 (n, c, h, w), on the device where the rule computes.
         labels: their classes, int64 (n,), if they have any.
-        worker_factory: makes the workers of a rule that has some; None: they are in this process.
+        worker_factory: makes the workers of a rule with workers; None: they are in this process.
     """
 
     images: Tensor
@@ -64,10 +64,9 @@ class Update(ABC):
 
     Attributes:
         generator: the generator with its optimiser.
-        images_per_step: real images that all discriminators together saw in the last step; once the next step is
-            prepared, those that they will see in it.
+        images_per_step: real images that all discriminators see in the last or, once prepared, the next step.
         rngs: all random generators that `compute` draws from.
-        distributed: whether its workers can have processes of their own.
+        distributed: whether its workers can run in separate processes.
     """
 
     images_per_step: int
@@ -86,7 +85,7 @@ class Update(ABC):
 
     @classmethod
     def check(cls, experiment: Resolved, images: int, labels: Tensor | None = None) -> None:
-        """Raise `InputError`, before anything is built, if the rule cannot work on these images.
+        """Raise `InputError`, before anything is built, if these images do not suit the rule.
 
         A plan checks one cell for all training seeds, so the result must not depend on the seed. `images` is the
         number of training images, `labels` are their classes, int64 (images,), if they have any.
@@ -105,21 +104,21 @@ class Update(ABC):
         return statistics
 
     def schedule(self, images: int) -> None:
-        """Set what follows a schedule, in all networks in this process, for a step after `images` images."""
+        """Set scheduled values of all networks in this process for a step after `images` images."""
         progress = self.experiment.progress(images)
         for trainable in self.trainables:
             trainable.schedule(progress)
 
     @abstractmethod
     def prepare(self, images: int) -> None:
-        """Write what the step after `images` images depends on into buffers and generators that stay in place."""
+        """Write the inputs of the step after `images` images into buffers and generators that stay in place."""
 
     @abstractmethod
     def compute(self) -> Statistics:
         """The arithmetic of the step that was prepared, by the rules of `gans.compute.graphs.Step`."""
 
     def finish(self) -> None:  # noqa: B027  # most rules have nothing to do then
-        """What follows a step and is no part of its arithmetic."""
+        """Everything after a step that is not arithmetic."""
 
     @property
     def kind(self) -> Hashable:
@@ -128,18 +127,18 @@ class Update(ABC):
 
     @abstractmethod
     def opponents(self) -> Mapping[str, Learner]:
-        """All that is trained but the generator, by name, in this process or in others: the discriminators."""
+        """Everything trained except the generator, by name, in this process or in others: the discriminators."""
 
     # --- what the training loop calls
 
     @property
     def fragile(self) -> bool:
-        """Whether this process can lose a part of the state and go on: then the initial state is saved too."""
+        """Whether training can continue after losing a part of the state: then the initial state is saved too."""
         return False
 
     @property
     def trained(self) -> bool:
-        """Whether the generator has been trained, and is no longer its initial weights."""
+        """Whether the generator has other weights than its initial ones."""
         return True
 
     def discriminator_size(self) -> int:
@@ -155,11 +154,11 @@ class Update(ABC):
         return all(learner.finite() for learner in self.learners().values())
 
     def metrics(self) -> dict[str, float]:
-        """What else is logged after a step."""
+        """Further metrics after a step."""
         return {}
 
     def remark(self) -> str:
-        """A remark for the result of the run; mostly none."""
+        """A remark for the result of the run; usually empty."""
         return ""
 
     def state(self) -> dict[str, Any]:
@@ -178,7 +177,7 @@ class Update(ABC):
         """All networks in this process, the generator first."""
         return [trainable for learner in self.learners().values() for trainable in learner.trainables]
 
-    # --- what rules draw
+    # --- random draws of rules
 
     def rng(self) -> torch.Generator:
         """A new random generator; `seed` seeds it before every step."""
@@ -186,17 +185,17 @@ class Update(ABC):
         return self.rngs[-1]
 
     def seed(self, rng: torch.Generator, purpose: str, images: int, *labels: int) -> None:
-        """Make what `rng` draws a function of the training seed, the purpose, the images seen and the labels."""
+        """Seed `rng` as a function of the training seed, the purpose, the images seen and the labels."""
         rng.manual_seed(seeds.mix_ahead(self.experiment.seed, purpose, images, self.images_per_step, *labels))
 
     def generator_input(self, rng: torch.Generator) -> GeneratorInput:
-        """What a batch is generated from: z ~ N(0, 1) and, by conditional networks, labels."""
+        """Inputs of a batch: z ~ N(0, 1) and, for conditional networks, labels."""
         batch, latent = self.experiment.batch, self.experiment.networks.latent
         z = torch.randn((batch, latent), generator=rng, device=self.device)
         return GeneratorInput(z) if self.labels is None else GeneratorInput(z, self.labels.draw(batch, rng))
 
     def generated(self, rng: torch.Generator) -> Batch:
-        """A batch of the generator's images, whose graph leads to its weights."""
+        """A batch of the generator's images, with gradients to its weights."""
         given = self.generator_input(rng)
         return Batch(self.generator.forward(*given), given.labels)
 
@@ -205,7 +204,7 @@ class Update(ABC):
 
 
 class Learner(Protocol):
-    """What an update rule trains: a network, a team of workers, or a rule of its own."""
+    """What an update rule trains: a network, a team of workers, or another rule."""
 
     @property
     def trainables(self) -> Sequence[Trainable]:
@@ -222,16 +221,16 @@ class Learner(Protocol):
         """Everything to resume from: tensors and plain values only."""
 
     def load(self, state: dict[str, Any]) -> None:
-        """The opposite of `state`."""
+        """The inverse of `state`."""
 
 
 class Trainable:
     """A network, on its device, with its optimiser.
 
     Attributes:
-        network: what is trained, as it is saved and scored.
-        plain: the same network in the experiment's precision; float32 comes out.
-        forward: what training calls: `plain`, or its compiled code.
+        network: the trained network, as it is saved and scored.
+        plain: the same network in the experiment's precision, with float32 output.
+        forward: `plain`, or its compiled code, for training.
     """
 
     def __init__(self, network: nn.Module, lr: float, experiment: Resolved) -> None:
@@ -260,7 +259,7 @@ class Trainable:
         return self.optimizer.param_groups[0].get("betas")
 
     def compile(self, backend: str = "inductor") -> None:
-        """Call compiled code from now on; `backend` is torch's."""
+        """Use compiled code from now on; `backend` is torch's."""
         self.forward = compiled(self.plain, backend)
 
     def schedule(self, progress: float) -> None:
@@ -274,7 +273,7 @@ class Trainable:
     def gradients(
         self, outputs: Tensor | Sequence[Tensor], grad_outputs: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, ...]:
-        """Gradients of `outputs` in this network's parameters; none are computed in those of another."""
+        """Gradients of `outputs` with respect to this network's parameters only."""
         return torch.autograd.grad(outputs, self.parameters, grad_outputs)
 
     def apply(self, gradients: Iterable[Tensor]) -> None:
@@ -292,7 +291,7 @@ class Trainable:
     def load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.rate is not None:  # the optimiser goes on with this very tensor
+        if self.rate is not None:  # the optimiser keeps using this tensor
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
         self.count_on_device(False)
@@ -337,16 +336,16 @@ def laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(tensor)
 
 
-# --- settings that follow the share of the budget that is spent (`anneal`)
+# --- schedules over the spent share of the budget (`anneal`)
 
 
 def position(shape: str, progress: float) -> float:
-    """How far a setting has come, from 0 to 1, at a share t of the budget: t, or (1 - cos(pi t)) / 2."""
+    """Progress of a schedule, from 0 to 1, at a share t of the budget: t, or (1 - cos(pi t)) / 2."""
     return (1 - math.cos(math.pi * progress)) / 2 if shape == "cosine" else progress
 
 
 def factor(config: AnnealConfig, last: float, progress: float) -> float:
-    """What a setting is multiplied by, from 1 to `last` in the end."""
+    """Factor of a setting, from 1 at the start to `last` at the end."""
     return 1 + position(config.shape, progress) * (last - 1)
 
 
