@@ -68,9 +68,7 @@ def counted(runs: int) -> str:
 
 
 def export(folder: RunFolder, store: Store) -> float:
-    """Write what a store lacks of a run; returns the bytes of its events that it has now.
-
-    A run that was deleted there is left so, as if the store had all of it.
+    """Write what a store lacks of a run; returns the bytes of its events that it has, infinite if it was deleted.
 
     Raises:
         BlockingIOError: another process exports it.
@@ -118,7 +116,7 @@ class Upload:
         return run_id
 
     def parent(self, key: str) -> dict[str, str]:
-        """The tags that say which run is above this one: its key, and MLflow's id if the store has it."""
+        """The tags of the run above this one: its key, and MLflow's id if the store has it."""
         found = self.store.named(self.folder.experiment, key) if key else []
         own = {schema.ABOVE: key} if key else {}
         return own | ({schema.PARENT: found[0].info.run_id} if found else {})
@@ -198,14 +196,8 @@ def dataset(fields: Mapping[str, str]) -> DatasetInput:
 class Exporter:
     """Exports all runs below a folder, every few seconds and at the end, in a thread of its own.
 
-    The end waits for a server some seconds at most; the next export takes what is left.
-
-    Args:
-        root: of the folders; there may be none.
-        store: which need not answer.
-
-    Attributes:
-        why: the last round failed; before the first, what the store has is not known.
+    The end waits for a server some seconds at most; the next export takes what is left. `why` says why the last
+    round failed, or that there was none.
     """
 
     def __init__(self, root: Path, store: Store) -> None:

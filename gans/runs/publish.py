@@ -49,6 +49,14 @@ HEADER = "# Trained generators, written by `gans zoo --add`. A file with another
 PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 
 
+def finished(run_id: str) -> tuple[Store, MlflowRun, Path]:
+    """As `in_store`, of a cell that has finished."""
+    store, run, path = in_store(run_id)
+    if run.data.tags.get(schema.STATUS) != schema.FINISHED:
+        raise InputError(f"run {run_id} ({run.info.run_name}) has not finished; name a finished cell")
+    return store, run, path
+
+
 def publish(
     run_ids: Sequence[str], folder: Path, licence: str, data_licence: str = "", force: bool = False
 ) -> dict[str, Entry]:
@@ -61,9 +69,7 @@ def publish(
     added: dict[str, Entry] = {}
     contents: dict[Path, bytes] = {}
     for run_id in run_ids:
-        _, run, path = in_store(run_id)
-        if run.data.tags.get(schema.STATUS) != schema.FINISHED:
-            raise InputError(f"run {run_id} ({run.info.run_name}) is not a finished cell with its generator")
+        _, run, path = finished(run_id)
         name, entry = described(run, path, licence, data_licence)
         file, content = folder / entry.file, path.read_bytes()
         if not force and file.exists() and file.read_bytes() != content:
@@ -155,12 +161,8 @@ def register(run_id: str, name: str = "") -> Registered:
     Raises:
         InputError: no such run, one not finished or without its generator; a store without a registry, or moved.
     """
-    store, run, path = in_store(run_id)
+    store, run, path = finished(run_id)
     tags = run.data.tags
-    if tags.get(schema.STATUS) != schema.FINISHED:
-        raise InputError(
-            f"run {run.info.run_id[:12]} ({run.info.run_name}) has not finished; name a finished cell"
-        )
     usual = named(tags[schema.MODEL], tags[schema.DATASET]).replace(".", "-")  # which a logged model may not have
     name, about = name or usual, summary(run)
     _, header = load_weights(path)

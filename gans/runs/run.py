@@ -56,15 +56,7 @@ class Run:
     def start(
         cls, folder: Path, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None
     ) -> Self:
-        """A new run of the code that runs now, in place of what the folder held.
-
-        Args:
-            folder: its own.
-            experiment: the MLflow experiment.
-            name: of the run.
-            tags: besides its status and those of `provenance`.
-            parent: key of the invocation's run.
-        """
+        """A new run of the code that runs now, in place of what the folder held; `parent`: key of an invocation."""
         about = provenance() | {schema.STATUS: schema.RUNNING} | dict(tags)
         if not parent and about[schema.DIRTY] == UNKNOWN:
             log.warning("git has no commit of this code: it is tracked as %s", UNKNOWN)
@@ -105,7 +97,7 @@ class Run:
         return self.folder.state()
 
     def skip_recorded(self) -> None:
-        """Training repeats what it did after its last checkpoint: recorded points are not recorded again."""
+        """What training repeats since its last checkpoint is not recorded again."""
         for event, _ in self.folder.events():
             if event and event.kind in ("metrics", "image"):
                 names = event.fields["values"] if event.kind == "metrics" else [event.fields["key"]]
@@ -247,10 +239,7 @@ def watch_system(run: Run) -> None:
 
 
 def close_stale(root: Path) -> list[str]:
-    """End, as interrupted, every open run below a folder whose process has died; returns their keys.
-
-    Runs that another machine works on stay open.
-    """
+    """End, as interrupted, the open runs below a folder that no process is at work in; returns their keys."""
     closed = []
     for folder in run_folders(root):
         if folder.open and not in_use(folder.path):
