@@ -28,12 +28,6 @@ class Recorded(Run):
         if self.store and kind not in ("metrics", "params"):
             export(self.folder, self.store)
 
-    def finish(self, status: str, reason: str = "") -> None:
-        store, self.store = self.store, None  # one export for all that the end writes
-        super().finish(status, reason)
-        self.store = store
-        self.flush()
-
     def flush(self) -> None:
         if self.store:
             export(self.folder, self.store)

@@ -56,7 +56,7 @@ class Run:
     def start(
         cls, folder: Path, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None
     ) -> Self:
-        """A new run of the code that runs now, in place of what the folder held; `parent`: key of an invocation."""
+        """A new run of the code that runs now, in place of what the folder held; `parent`: an invocation's key."""
         about = provenance() | {schema.STATUS: schema.RUNNING} | dict(tags)
         if not parent and about[schema.DIRTY] == UNKNOWN:
             log.warning("git has no commit of this code: it is tracked as %s", UNKNOWN)

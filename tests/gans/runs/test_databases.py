@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sqlite3
 import threading
@@ -13,7 +12,7 @@ import pytest
 
 from gans.errors import InputError
 from gans.runs import databases
-from gans.runs.databases import MLFLOW, OPTUNA, Away, check, check_reading
+from gans.runs.databases import Away, check, check_reading
 from gans.runs.run import Run
 
 
@@ -62,63 +61,6 @@ def test_a_file_that_another_process_holds_is_waited_for(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="database is locked"):
             check(f"sqlite:///{path}")
         other.rollback()
-
-
-def test_what_a_killed_writer_left_is_no_obstacle(tmp_path):
-    """A journal of SQLite's that has to be played back, for which the file is opened for writing."""
-    path = tmp_path / "mlflow.db"
-    if os.fork() == 0:
-        database = sqlite3.connect(path, isolation_level=None)
-        database.execute("PRAGMA cache_size = 1")
-        database.execute("CREATE TABLE experiments (id BLOB)")
-        database.execute("BEGIN")
-        database.executemany("INSERT INTO experiments VALUES (?)", [(b"x" * 4096,)] * 100)
-        os._exit(0)
-    os.wait()
-    assert (tmp_path / "mlflow.db-journal").exists()
-    check(f"sqlite:///{path}")
-
-
-def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(databases.os, "access", lambda path, mode: False)  # root may do everything
-    with pytest.raises(InputError, match="no file can be created in"):
-        check(f"sqlite:///{tmp_path}/x.db")
-
-
-def test_a_storage_of_another_optuna_is_one_line(tmp_path):
-    from sweeps.study import open_storage
-
-    url = f"sqlite:///{tmp_path}/optuna.db"
-    open_storage(url)
-    with closing(sqlite3.connect(tmp_path / "optuna.db")) as database:
-        database.execute("UPDATE version_info SET schema_version = 99")
-        database.execute("UPDATE alembic_version SET version_num = 'v99.0.0'")
-        database.commit()
-    with pytest.raises(InputError, match="cannot use the storage"):
-        open_storage(url)
-
-
-@pytest.mark.parametrize("kind", [MLFLOW, OPTUNA])
-def test_a_database_of_another_program_is_left_as_it_is(tmp_path, kind):
-    path = tmp_path / "accounts.db"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE accounts (name TEXT)")
-    before = path.read_bytes()
-    with pytest.raises(InputError, match=r"another program's database, with tables accounts; "):
-        check(f"sqlite:///{path}", kind)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("url", "advice"),
-    [
-        ("postgresql+psycopg://me@db/x", "check that its server runs, and its address in STORAGE"),
-        ("sqlite:///x.db", "set STORAGE, for example to sqlite:///sweeps.db"),
-        ("sweeps.journal", "set STORAGE, for example to sqlite:///sweeps.db"),
-    ],
-)
-def test_the_remedy_fits_the_kind_of_store(url, advice):
-    assert OPTUNA.refusal(url, "why").endswith(f"{url}: why; {advice}")
 
 
 def test_what_a_server_without_an_answer_would_say_is_read_from_folders(tmp_path, capsys):
