@@ -1,7 +1,7 @@
-"""How good generated images are: feature extractors, metrics, and the scorer.
+"""Scores of generated images: feature extractors, metrics, and the scorer.
 
-Only this package imports torch_fidelity, and only when images are scored. What is imported here is light: which
-extractors there are, and the names of their scores. `Scorer` is in `gans.fidelity.scorer`.
+Only this package imports torch_fidelity, and only when images are scored. This module imports only the names of
+extractors and scores. `Scorer` is in `gans.fidelity.scorer`.
 """
 
 from gans.fidelity.extractors.extractor import Extractor, identity

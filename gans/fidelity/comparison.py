@@ -1,4 +1,4 @@
-"""Generated images and the real ones that they are compared with, as metrics get them."""
+"""The input of metrics: features of generated and of real images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What an extractor makes of n images, on its device."""
+    """An extractor's output on n images, on its device."""
 
     features: Tensor  # float32 (n, dimensions)
     logits: Tensor | None = None  # float32 (n, classes); None if the extractor has none
@@ -38,7 +38,7 @@ class Features:
     def rough_mean(self) -> Tensor:
         """The mean (dimensions,) as NumPy adds float32 rows, hence torch-fidelity.
 
-        Its rounding moves a Frechet distance by 1e-5 of itself: a better mean is another number.
+        Its rounding changes a Frechet distance by a relative 1e-5: a more exact mean would change scores.
         """
         return torch.from_numpy(self.features.cpu().numpy().mean(axis=0)).to(self.features.device)
 
@@ -52,7 +52,7 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images and the class of each: of a generated image the one that it was generated for."""
+    """Images and their classes; for generated images, the input classes."""
 
     images: Tensor  # uint8 (n, channels, side, side)
     labels: Tensor  # int64 (n,), indices of the data's classes
@@ -71,11 +71,11 @@ class Real(Features):
     """The real images that generated ones are compared with.
 
     Attributes:
-        measure_held_out: gives distances (k,) from images that no training saw to their nearest of these.
+        measure_held_out: distances (k,) from held-out images to their nearest of these.
         classes: share of each class among these images, (classes,), as the classifier sees them; None if the
             extractor was not trained on the data's classes.
         labels: int64 (n,), on the features' device; None where the data have none.
-        others: real images that are not among these; None where they have no labels.
+        others: further real images; None if they have no labels.
     """
 
     measure_held_out: Callable[[], Tensor] = field(kw_only=True)
@@ -90,12 +90,12 @@ class Real(Features):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What a metric is measured on."""
+    """The input of a metric."""
 
     generated: Features
     real: Real  # of the data set's reference split
     subset_size: int  # images of each side in a subset of the kernel distance
-    labelled: Labelled | None = None  # the generated images, if they were generated for classes
+    labelled: Labelled | None = None  # the generated images with their classes, of conditional generators
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def once(self, compute: Callable[[], T], name: str) -> T:

@@ -19,7 +19,7 @@ from gans.fidelity.protocol import SEED
 # the set is cut into 1, 2, .. this many parts, as long as a part has so many images per feature dimension
 LARGEST_CUT = 4
 IMAGES_PER_DIMENSION = 4
-# below this share of the largest, an eigenvalue is rounding: fewer images than dimensions leave such
+# smaller eigenvalues, relative to the largest, are rounding: fewer images than dimensions have such
 RANK_TOLERANCE = 1e-10
 
 
@@ -71,9 +71,9 @@ class Gaussian:
         """The distance of features (n, d), extrapolated to infinitely many (Chong and Forsyth 2020, 1911.07023).
 
         The bias falls as 1 / n: the distance is measured on the whole set, on its halves, thirds, ... (the
-        mean over the parts of one seeded shuffle, where the paper's subsets overlap), and the least-squares line
-        over 1 / n is read at 0. `error` is that of `distance`, to which the line's own is added; where images are
-        few for their dimensions there are two points, and the doubt is how far halves and quarters would move it.
+        mean over the parts of one seeded shuffle, where the paper's subsets overlap), and the least-squares
+        line over 1 / n is evaluated at 0. `error` is that of `distance`; the error of the line is added. With few
+        images per dimension there are two points, and the error of the line is its change under halves, quarters.
         """
         count, dimensions = features.shape
         largest = min(LARGEST_CUT, max(2, count // (IMAGES_PER_DIMENSION * dimensions)))

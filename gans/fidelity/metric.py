@@ -1,6 +1,6 @@
-"""What a metric is, and what its numbers are called. Free of torch, for tables and help.
+"""Metrics and the names of their values. Does not import torch, for tables and help.
 
-To add a metric takes one file and one line in `gans.registry.METRICS`:
+A new metric is one file and one line in `gans.registry.METRICS`:
 
     def measure(compared: Comparison) -> Measured: ...
 
@@ -24,15 +24,15 @@ INCEPTION = "inception"
 ERROR = "_se"
 SPREAD = "_std"
 
-# what an extractor may give besides features, which all give; and what images may have: labels, and labels of the
-# same classes that the extractor's logits are of
+# optional outputs of an extractor, besides features; and optional properties of images: labels, and labels of the
+# same classes as the extractor's logits
 Need = Literal["logits", "classes", "labels", "labels of its classes"]
 # the range of a metric's values, which intervals respect: above 0, from 0 to 1, or on either side of 0
 Scale = Literal["ratio", "share", "signed"]
 
 
 def error_of(metric: str) -> str:
-    """The name of a metric's standard error: how far it would move if other images were generated."""
+    """The name of a metric's standard error: over draws of generated images."""
     return f"{metric}{ERROR}"
 
 
@@ -47,7 +47,7 @@ def within(metric: str, label: int) -> str:
 
 
 def whole(metric: str) -> str:
-    """The name of the number that one within a class belongs to; other names stay."""
+    """The name of a metric without its class; other names are unchanged."""
     return metric.partition("/")[0]
 
 
@@ -63,17 +63,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Metric:
-    """A measure of how good generated images are.
+    """A measure of the quality of generated images.
 
     Attributes:
         name: in tables, with the extractor behind it: `fd` is `fd_digits` in the features of `digits`.
         best: ↓, ↑ or → with the value to come close to.
-        meaning: for people, in one line.
+        meaning: in one line, for tables.
         measure: value and standard error of a comparison.
-        published: its name in tables under the published Inception weights, where papers have one for it; else
-            it is called as under any other extractor.
-        needs: what it takes besides features; an extractor, or images, without it have no such number.
-        scale: `ratio` if it is above 0, `share` if from 0 to 1, `signed` if it may be negative.
+        published: its name in papers, used with the published Inception weights; empty: the name as with any
+            other extractor.
+        needs: inputs besides features; it is left out for extractors or images without them.
+        scale: `ratio` if above 0, `share` if from 0 to 1, `signed` if it can be negative.
     """
 
     name: str
@@ -106,7 +106,7 @@ def scale_of(score: str) -> Scale:
 
 
 def _checked(name: str) -> Metric:
-    """The metric; what one from outside measures is looked at."""
+    """The metric; the result of one from outside is checked."""
     found: Metric = METRICS[name]
     return found if name in METRICS.entries else replace(found, measure=partial(_measure, name, found.measure))
 

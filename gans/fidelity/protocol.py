@@ -1,10 +1,10 @@
-"""What a score depends on besides the images and the extractor. Free of torch, so that planning stays quick."""
+"""Constants of the scoring protocol. Does not import torch, so that planning is fast."""
 
 from __future__ import annotations
 
 # raised by any change that can move a score
 SCORING_VERSION = 3
-# raised by any change to what reaches the extractor: type, range, grey to colour
+# raised by any change of the extractor's input: type, range, grey to colour
 PREPROCESSING_VERSION = 1
 SPLIT = "train"
 

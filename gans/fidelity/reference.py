@@ -1,6 +1,6 @@
 """Features of real images, computed once and kept on disk.
 
-Only a data set's own images are kept here: the key of generated images would go stale.
+Features of generated images are not kept.
 """
 
 from __future__ import annotations

@@ -51,13 +51,13 @@ class Scorer:
     Args:
         data: the data set.
         extractor: one of `extractors.find.names()`, or `package.module:Name`.
-        n: number of images that are scored.
-        device: where features are computed and all that is measured on them.
-        batch: images that pass through the extractor at once; None: as many as `batch_size` says.
+        n: number of scored images.
+        device: where features and metrics are computed.
+        batch: images per call of the extractor; None: `batch_size`.
         further: metrics besides the registered ones, `package.module:Name`.
 
     Raises:
-        InputError: the extractor or a metric cannot be had, or the extractor does not take images like these.
+        InputError: the extractor or a metric is unavailable, or the extractor does not take such images.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Scorer:
         return distances.topk(count, largest=False).indices.cpu()
 
     def noise_floor(self, labelled: bool = False) -> dict[str, Scores]:
-        """Scores of real images in the place of generated ones: no generator can be expected to be better.
+        """Scores of real images in place of generated ones: no generator can be expected to be better.
 
         Every row states its `n_generated` (`n`, or as many as there are) and `n_reference`. A row whose split has
         fewer than 10 images is left out. Held-out images are those of the test split, so in the row that scores
@@ -237,10 +237,10 @@ def measured(compared: Comparison, metrics: Mapping[str, Metric]) -> Scores:
 
 
 def batch_size(extractor: Extractor, device: torch.device) -> int:
-    """Images that pass through an extractor at once; the last digits of features depend on it."""
+    """Images per call of an extractor; the last digits of features depend on it."""
     if device.type != "cuda":
         return CPU_BATCH
-    # by the GPU's whole memory: the number must not depend on what other processes leave free
+    # by the GPU's total memory: the number must not depend on other processes
     return fitting(torch.cuda.get_device_properties(device).total_memory, extractor.image_bytes)
 
 

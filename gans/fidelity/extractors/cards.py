@@ -1,4 +1,4 @@
-"""Cards of the pinned extractors, small classifiers of one data set at one size. Free of torch."""
+"""Cards of the pinned extractors, small classifiers of one data set at one size. Does not import torch."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def sha256(path: Path) -> str:
 
 
 def own() -> Path:
-    """The directory of extractors that are made here: GANS_EXTRACTORS, or else among the outputs."""
+    """The directory of the user's extractors: GANS_EXTRACTORS, or else a part of the outputs."""
     named = os.environ.get("GANS_EXTRACTORS")
     return Path(named) if named else outputs() / EXTRACTORS
 

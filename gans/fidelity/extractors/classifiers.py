@@ -50,7 +50,7 @@ def _plain(channels: int, widths: tuple[int, ...] = (32, 64, 128)) -> nn.Sequent
 
 
 class _Residual(nn.Module):
-    """A convolution that halves, and one more around which its input passes unchanged."""
+    """A convolution that halves, and a residual one."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -64,14 +64,14 @@ class _Residual(nn.Module):
 
 
 def _residual(channels: int) -> nn.Sequential:
-    """Three residual stages that halve, between a convolution and a mixing of channels."""
+    """Three residual stages that halve, between two convolutions."""
     widths = (32, 64, 96, 128)
     stages = [_Residual(inputs, outputs) for inputs, outputs in pairwise(widths)]
     return nn.Sequential(*_convolution(channels, widths[0]), *stages, *_convolution(widths[-1], FEATURES, side=1))
 
 
 def _small(channels: int) -> nn.Sequential:
-    """A third of the work of `_plain`: not for extractors, but for a metric that trains one each time."""
+    """A third of the work of `_plain`: for a metric that trains a classifier each time."""
     return _plain(channels, (16, 32, 64))
 
 
@@ -95,7 +95,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def reproducible(seed: int) -> Iterator[None]:
-    """Seeded, deterministic and on one thread inside; the caller's random state and settings come back."""
+    """Seeded, deterministic and single-threaded inside; restores the caller's random state and settings."""
     deterministic = torch.are_deterministic_algorithms_enabled()
     with seeds.forked(seed), one_thread():
         torch.use_deterministic_algorithms(True)

@@ -1,4 +1,4 @@
-"""What a feature extractor is. Free of torch, so that planning stays quick."""
+"""Feature extractors. Does not import torch, so that planning is fast."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True)
 class Extractor:
-    """A feature extractor; `find.require` gives it by name.
+    """A feature extractor; `find.require` returns it by name.
 
     Attributes:
         name: as users write it; `require` fills it in.
-        hash: of what decides its features: SHA-256 of the file of weights, where there is one.
-        network: gives a module on the CPU, in eval mode, that maps uint8 images (n, channels, side, side) to a
+        hash: of all that its features depend on: SHA-256 of the file of weights, if there is one.
+        network: returns a module on the CPU, in eval mode, that maps uint8 images (n, channels, side, side) to a
             pair of float32 tensors: features (n, dimensions), and logits (n, classes) or None.
         channels: of the images it takes; None: any.
         resolution: side of the images it takes; None: any.
-        labels: names of the classes of its logits, where these are the data's.
-        gives: what it gives besides features. With "classes" its logits are of the data's own classes, and the
+        labels: names of the classes of its logits, if these are the data's.
+        gives: its outputs besides features. With "classes" its logits are of the data's own classes, and the
             network has a method `head` that maps features (n, dimensions) to them.
         kid_subset_size: largest subset in the kernel distance; torch-fidelity's own default is 1000.
-        published: False for Inception weights from a file that is not the published one.
-        image_bytes: bytes on a GPU that an image of a batch takes while it passes through, at most.
+        published: False for Inception weights from another file than the published one.
+        image_bytes: peak GPU memory per image of a batch.
     """
 
     name: str
@@ -48,17 +48,17 @@ class Extractor:
 
     @property
     def label(self) -> str:
-        """What its metrics are called after: `fashion_mnist`; `inception` is the published Inception alone."""
+        """The suffix of its metrics' names: `fashion_mnist`; `inception` is the published Inception alone."""
         name = self.name if self.published else f"unpublished_{self.name}"
         return re.sub(r"\W+", "_", name)
 
     @property
     def prefix(self) -> str:
-        """The name of its Frechet distance: `fid` for Inception and for nothing else, else `fd_<label>`."""
+        """The name of its Frechet distance: `fid` for Inception only, else `fd_<label>`."""
         return choosing().called(self.label)
 
     def metrics(self, further: Iterable[str] = (), classes: Sequence[str] = ()) -> dict[str, Metric]:
-        """The metrics that an assessment gives, by their names in tables and in their order; nothing is computed.
+        """The metrics of an assessment by their names in tables, in order; nothing is computed.
 
         The first one chooses among checkpoints.
 
@@ -79,5 +79,5 @@ class Extractor:
 
 
 def identity(extractor: Extractor, n: int) -> str:
-    """What a score depends on besides the images: extractor, weights, number of images, version."""
+    """The identity of a score besides the images: extractor, weights, number of images, version."""
     return f"{extractor.name}-{extractor.hash}-n{n}-v{SCORING_VERSION}"

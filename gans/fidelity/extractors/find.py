@@ -1,4 +1,4 @@
-"""Which feature extractors there are, and which one scores a data set by default. Light to import."""
+"""Feature extractors by name, and the default for a data set. Fast to import."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _reported: set[str] = set()  # hashes of data sets whose default was logged
 
 
 def names() -> list[str]:
-    """Every extractor that has a name: pinned classifiers, `inception`, and those of installed packages."""
+    """All extractors with a name: pinned classifiers, `inception`, and those of installed packages."""
     return [*sorted(cards()), *EXTRACTORS.names()]
 
 
@@ -37,17 +37,17 @@ def own_extractor(data: ImageData) -> str | None:
     """The name of the extractor that was trained on this data set, at this size; None if there is none."""
     same = (data.name, data.channels, data.resolution)
     for card in cards().values():
-        # by its content, too: a folder has many spellings
+        # also by content: a folder has many spellings
         if (card.data, card.channels, card.resolution) == same or card.data_hash == data.hash:
             return card.name
     return None
 
 
 def default_extractor(data: ImageData) -> str:
-    """The name of the extractor that scores are by where none is named; nothing is downloaded or trained.
+    """The name of a data set's default extractor; nothing is downloaded or trained.
 
-    The first of these that there is: the one that was trained on this data set, at this size; `inception`, if its
-    weights are on this machine or their server answers; else the shipped classifier of small photographs, with a
+    The first of these that is available: the extractor trained on this data set, at this size; `inception`, if its
+    weights are on this machine or their server answers; the shipped classifier of small photographs, with a
     line in the log that names the command for a better one.
     """
     own = own_extractor(data)
@@ -91,11 +91,11 @@ def check_images(extractor: Extractor, data: ImageData, n: int = MINIMUM_IMAGES)
 
 
 def require(name: str) -> Extractor:
-    """The extractor of a name, once its weights are known to be here, whole and loadable.
+    """The extractor of a name, after a check that its weights are available, undamaged and loadable.
 
     Raises:
-        InputError: there is none of this name, or its weights are missing, damaged or unobtainable, so that a run
-            fails before it trains.
+        InputError: the name is unknown, or its weights are missing, damaged or unavailable: a run fails before it
+            trains.
     """
     card = cards().get(name)
     if card is not None:
@@ -110,16 +110,16 @@ def require(name: str) -> Extractor:
     code = EXTRACTORS.code(name)
     if code is None:
         return replace(found, name=name)
-    # weights alone decide nothing: the file of code from outside is part of the hash
+    # the hash covers the file of code from outside, besides the weights
     digest = hashlib.sha256(f"{found.hash} {code}".encode()).hexdigest()
     return replace(found, name=name, hash=digest, network=partial(_tried, name, found))
 
 
 def published(name: str) -> Extractor:
-    """The extractor of a name as it was published, whether or not its weights are here: enough to plan with.
+    """The published extractor of a name, for plans; its weights need not be here.
 
     Raises:
-        InputError: none of this name was published, so that its weights are needed to describe it.
+        InputError: no extractor of this name was published; its description needs its weights.
     """
     card = cards().get(name)
     if card is not None:
@@ -157,7 +157,7 @@ def _network(name: str) -> nn.Module:
 
 
 def _tried(name: str, extractor: Extractor) -> nn.Module:
-    """The network of an extractor from outside, once two images have passed through it."""
+    """The network of an extractor from outside, after a test on two images."""
     import torch
 
     side = extractor.resolution or 32

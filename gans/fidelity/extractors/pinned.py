@@ -99,7 +99,7 @@ class PinnedClassifier(FeatureExtractorBase):
 
 
 def load(name: str) -> PinnedClassifier:
-    """The network of a pinned extractor on the CPU, in eval mode, giving features and logits."""
+    """The network of a pinned extractor on the CPU, in eval mode; returns features and logits."""
     # the network is initialised before its weights are read; the caller's random state must not change
     with seeds.forked():
         return PinnedClassifier(PREFIX + name, list(LAYERS))
@@ -126,14 +126,14 @@ class Resized(nn.Module):
 
 
 def register() -> None:
-    """Make every pinned extractor known to torch-fidelity as `gans-<name>`. Calling it again is harmless."""
+    """Register every pinned extractor with torch-fidelity as `gans-<name>`; idempotent."""
     for name in cards():
         if PREFIX + name not in FEATURE_EXTRACTORS_REGISTRY:
             register_feature_extractor(PREFIX + name, PinnedClassifier)
 
 
 def settings(extractor: Extractor, n_generated: int, n_reference: int) -> dict[str, Any]:
-    """The keyword arguments with which `torch_fidelity.calculate_metrics` gives the scorer's numbers."""
+    """The keyword arguments for which `torch_fidelity.calculate_metrics` returns the scorer's numbers."""
     return {
         "isc_splits": ISC_SPLITS,
         "kid_subsets": KID_SUBSETS,

@@ -37,7 +37,7 @@ class Published:
         title: of the network, for people.
         url: where the file of weights is published.
         sha256: of the published file.
-        load: gives the network from a file, in eval mode; raises for another network's file.
+        load: returns the network of a file, in eval mode; raises for another network's file.
         file: its name in torch hub's cache; that of the address if empty.
         gives, image_bytes: as `Extractor`'s.
     """
@@ -53,14 +53,14 @@ class Published:
 
     @property
     def variable(self) -> str:
-        """Of the environment that may name a file in place of the published one."""
+        """The environment variable that may name a file."""
         return f"GANS_{self.name.upper()}"
 
     def __call__(self) -> Extractor:
-        """The extractor, once its weights are here, whole and loadable.
+        """The extractor, after a check that its weights are available, undamaged and loadable.
 
         Raises:
-            InputError: they are missing, damaged or unobtainable.
+            InputError: they are missing, damaged or unavailable.
         """
         path = self.weights()
         digest = sha256(path)
@@ -69,7 +69,7 @@ class Published:
         return self._extractor(digest, partial(self.load, path))
 
     def described(self) -> Extractor:
-        """The extractor as it was published, whether or not its weights are here."""
+        """The published extractor; its weights need not be here."""
         return self._extractor(self.sha256, lambda: self.load(self.weights()))
 
     def _extractor(self, digest: str, network: Callable[[], nn.Module]) -> Extractor:
@@ -131,7 +131,7 @@ class Published:
 
 @cache
 def _answers(url: str) -> bool:
-    """Whether a server does, within seconds; a process tries once."""
+    """Whether a server answers within seconds; a process tries once."""
     try:
         urllib.request.urlopen(url, timeout=PATIENCE).close()
     except (OSError, http.client.HTTPException):

@@ -98,7 +98,7 @@ def _binomial(right: Tensor) -> tuple[float, float]:
 CLASS_DISTANCE = Metric(
     "class_distance",
     "↓",
-    "share of images that would have to change class for the data's balance",
+    "share of images that would have to change class to match the data",
     class_distance,
     needs=frozenset({"logits", "classes"}),
     scale="share",
@@ -116,7 +116,7 @@ INTRA_FRECHET = Metric(
 AGREEMENT = Metric(
     "agreement",
     "↑",
-    "share of images in which the data's classifier sees the class asked for",
+    "share of images that the data's classifier assigns to the generated class",
     agreement,
     needs=frozenset({"logits", "classes", "labels of its classes"}),
     scale="share",

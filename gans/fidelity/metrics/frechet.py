@@ -64,7 +64,7 @@ FRECHET = Metric(
 FRECHET_INFINITE = Metric(
     "fdinf",
     "↓",
-    "the same, extrapolated to infinitely many images; may fall below 0",
+    "the same, extrapolated to infinitely many images; can fall below 0",
     at_infinity,
     published="fidinf",
 )

@@ -1,4 +1,4 @@
-"""Inception score: how sure the classifier is of each image, and how even it finds them (Salimans et al. 2016)."""
+"""Inception score: certainty of the classifier per image, and diversity of classes (Salimans et al. 2016)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def measure(compared: Comparison) -> Measured:
 INCEPTION_SCORE = Metric(
     "is",
     "↑",
-    "Inception score: classes sure and even; at most their number",
+    "Inception score: certain and diverse classes; at most their number",
     measure,
     published="isc",
     needs=frozenset({"logits"}),

@@ -79,5 +79,5 @@ def error(generated: Tensor, real: Tensor, subsets: int, size: int) -> float:
 
 
 KERNEL = Metric(
-    "kd", "↓", "kernel distance: cubic kernel, unbiased, so it may fall below 0", measure, published="kid"
+    "kd", "↓", "kernel distance: cubic kernel, unbiased, so it can fall below 0", measure, published="kid"
 )

@@ -23,7 +23,7 @@ ROWS = 2_000  # of a matrix of distances at a time, for memory
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """How two sets of features lie among each other; see `neighbourhood`."""
+    """Four metrics of two sets of features; see `neighbourhood`."""
 
     precision: Measured
     recall: Measured
@@ -62,8 +62,8 @@ def neighbourhood(generated: Tensor, real: Tensor) -> Neighbourhood:
 
     Improved precision and recall (Kynkäänniemi et al. 2019, 1904.06991): the share of generated images within
     the balls that reach from each real image to its third nearest, and the reverse. Density and coverage
-    (Naeem et al. 2020, 2002.09797): how many balls, to the fifth nearest, a generated image lies in, over
-    5 (about 1 for real images, above 1 where images gather in dense places); and the share of real images'
+    (Naeem et al. 2020, 2002.09797): the number of balls, to the fifth nearest, that contain a generated image,
+    over 5 (about 1 for real images, above 1 if images concentrate in dense regions); and the share of real images'
     balls that hold a generated image.
 
     The errors take the real images, and the radii of the generated images' balls, as fixed: precision and
@@ -114,7 +114,7 @@ def mean(values: Tensor) -> Measured:
 
 
 def closer(generated: Tensor, held_out: Tensor) -> Measured:
-    """The chance that a generated image is closer to the training images than a held-out one is.
+    """The probability that a generated image is closer to the training images than a held-out one is.
 
     From the distances to the nearest training image of generated (n,) and of held-out images (m,): the
     Mann-Whitney statistic behind the data-copying test of Meehan, Chaudhuri and Dasgupta 2020
@@ -138,14 +138,14 @@ def among(name: str, meaning: str, scale: Scale) -> Metric:
     return Metric(name, "↑", meaning, lambda compared: getattr(shared(compared), name), scale=scale)
 
 
-PRECISION = among("precision", "share of generated images that lie among real ones", "share")
-RECALL = among("recall", "share of real images that lie among generated ones", "share")
-DENSITY = among("density", "real neighbourhoods a generated image lies in; about 1 for real images", "ratio")
+PRECISION = among("precision", "share of generated images within the manifold of real ones", "share")
+RECALL = among("recall", "share of real images within the manifold of generated ones", "share")
+DENSITY = among("density", "real neighbourhoods around a generated image; about 1 for real images", "ratio")
 COVERAGE = among("coverage", "share of real images with a generated one in their neighbourhood", "share")
 MEMORISATION = Metric(
     "memorisation",
     "→ 0.5",
-    "chance to be closer to the training images than held-out ones are; copies: 1",
+    "probability of being closer to the training images than held-out ones; copies: 1",
     memorisation,
     scale="share",
 )

@@ -42,7 +42,7 @@ WORKER_BYTES = 400 * 2**20  # of a process that has imported torch and holds sma
 
 
 def require(workers: int, device: torch.device) -> None:
-    """Refuse, before anything is trained, a cluster that cannot be had or could never hold so many workers.
+    """Refuse, before training, a cluster that is unavailable or too small for the workers.
 
     Raises:
         InputError: with the remedy.
@@ -67,7 +67,7 @@ def require(workers: int, device: torch.device) -> None:
 
 
 def needs(workers: int, device: torch.device, resources: Mapping[str, float]) -> dict[str, float]:
-    """What one worker books: a CPU and, if the server computes on one, its share of the cluster's GPUs."""
+    """The resources of one worker: a CPU and, if the server computes on one, its share of the cluster's GPUs."""
     if device.type != "cuda":
         return {"CPU": 1.0}
     gpus = resources.get("GPU", 0.0)
@@ -78,7 +78,7 @@ def needs(workers: int, device: torch.device, resources: Mapping[str, float]) ->
 
 @contextmanager
 def team_factory(where: Where, experiment: Resolved, lost: Lost) -> Iterator[WorkerFactory]:
-    """What makes a team: of workers in this process, or of actors in a cluster that is there meanwhile."""
+    """A function that makes a team: of workers in this process, or of actors in a connected cluster."""
     if where == "local":
         yield partial(LocalTeam, lost=lost)
         return
@@ -108,7 +108,7 @@ def packed(*tensors: Tensor | None) -> Arrays:
 
 
 def unpacked(arrays: Arrays, device: torch.device) -> list[Tensor]:
-    """What was packed, on the device; Ray's arrays are read-only."""
+    """The tensors of `packed`, on the device; Ray's arrays are read-only."""
     return [torch.from_numpy(array.copy()).to(device) for array in arrays]
 
 
@@ -122,7 +122,7 @@ def on_cpu(tree: Any) -> Any:
 
 
 class RemoteWorker:
-    """A worker in a process of its own."""
+    """A worker in a separate process."""
 
     def __init__(
         self, experiment: Resolved, shape: Shape, shard: Arrays, n: int, device: str, threads: int
@@ -155,7 +155,7 @@ class RemoteWorker:
         return [ray_module().put(state)], size_of(state)
 
     def take(self, given: list[Any]) -> bool:
-        """Fetch a discriminator; False if its worker has died meanwhile, and the own one stays."""
+        """Fetch a discriminator; False if its worker has died: the own one stays."""
         ray = ray_module()
         try:
             self.put(ray.get(given[0]))
@@ -269,7 +269,7 @@ class RayTeam(Team):
 
     def move(self, sources: Mapping[int, int]) -> Iterator[int]:
         given = self.ask("give")
-        if given.keys() != sources.keys():  # a worker has just died: the others keep their own this time
+        if given.keys() != sources.keys():  # a worker has just died: the others keep their own discriminators
             return
         for n, source in sources.items():
             address, size = given[source]

@@ -4,12 +4,12 @@ Every worker trains a generator and a discriminator of its own on its shard, as 
 a shard the server averages all generators and all discriminators, with equal weights, and every worker continues
 from the averages (McMahan et al. 2017, 1602.05629).
 
-What the papers leave open, decided here:
+Choices where the papers are silent:
 
 - All workers start from one pair of networks; they draw latents of their own.
 - Parameters and buffers are averaged. BatchNorm's counters are the same everywhere; spectral norm's vectors are
   given length 1 again, without which the average would be no such vector.
-- Adam's moments stay on their worker and are not averaged: only weights travel.
+- Adam's moments stay on their worker and are not averaged.
 - The generator that is scored is the server's: the average of the last round. What the workers have learned
   since then counts as images seen but not yet for the score. Before the first round it has learned nothing: no
   checkpoint is chosen, and a budget without a round is refused.
@@ -171,5 +171,5 @@ def average_into(target: nn.Module, networks: Sequence[nn.Module]) -> None:
         if not tensor.is_floating_point():
             continue  # counters, the same in all
         mean = torch.stack([state[name] for state in states]).mean(dim=0)
-        # of torch's spectral norm, whose division by |v| a shorter vector would falsify
+        # torch's spectral norm assumes vectors of length 1
         tensor.copy_(normalize(mean, dim=0) if name.endswith(("._u", "._v")) else mean)

@@ -5,8 +5,8 @@ X_d = X((n + 1) mod k), takes L discriminator steps on a batch of its shard and 
 F_n = d B(X_g) / d X_g, one gradient per pixel. The server applies the mean of the N feedbacks through its
 generator. Every E epochs over a shard the discriminators change workers.
 
-`docs/mdgan.md` lists what the paper leaves open and what we chose. The workers are a `workers.Team`: in this
-process, or in processes of their own.
+`docs/mdgan.md` lists our choices where the paper is silent. The workers are a `workers.Team`: in this process, or
+in separate processes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gans.training.updates import Context, Learner, Statistics, Update
 
 
 class MDGAN(Update):
-    """The server, which owns the generator; it deals the shards and reads no image after that."""
+    """The server, which owns the generator; it makes the shards and reads no image after that."""
 
     distributed = True
 
@@ -72,7 +72,7 @@ class MDGAN(Update):
         self.ensure_some(alive)
         k = min(self.config.batches, len(alive))
         pairs = {n: assignment(place, k) for place, n in enumerate(alive)}
-        # as soon as both batches exist a worker can start: it is in this order that replies are summed everywhere
+        # in the order in which workers can start, once both batches exist; replies are always summed in this order
         pairs = dict(sorted(pairs.items(), key=lambda item: max(item[1])))
         self.team.prepare(self.iteration, pairs, self.experiment.progress(images))
         for j, rng in enumerate(self.drawn[:k]):
@@ -93,8 +93,8 @@ class MDGAN(Update):
         self.ensure_some(replies)
         feedback = [torch.zeros_like(batch) for batch in generated]
         for n, reply in replies.items():
-            # feedback is linear in the generator's gradient: what shares a batch is summed before the one
-            # backward pass through it, k passes in place of N
+            # feedback is linear in the generator's gradient: that of a batch is summed before one backward pass,
+            # so there are k passes, not N
             x_g, _ = pairs[n]
             feedback[x_g] += reply.feedback / len(replies)
         self.generator.apply(self.generator.gradients(generated, feedback))
@@ -166,7 +166,7 @@ class Crashes:
         self.every = experiment.budget / (experiment.batch * (n + 1) / 2) / n
 
     def by(self, iteration: int) -> list[int]:
-        """The workers that have crashed before this iteration (from 0); the last one outlives the budget."""
+        """The workers that have crashed before this iteration (from 0); the last one crashes after the budget."""
         return self.order[: min(int(iteration / self.every), len(self.order) - 1)]
 
 

@@ -1,7 +1,7 @@
-"""MD-GAN's workers, and the team of them that the server works with.
+"""MD-GAN's workers, and the server's interface to them, the team.
 
 All tensors between the server and a worker, or between two workers, pass through a `Team`, which counts their
-bytes. `LocalTeam` keeps the workers in this process; `cluster.RayTeam` gives each a process of its own.
+bytes. `LocalTeam` keeps the workers in this process; `cluster.RayTeam` runs each in a separate process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STATISTICS = (schema.LOSS_D, schema.D_REAL, schema.D_FAKE, schema.LOSS_G)  # of 
 
 
 class WorkersLost(RuntimeError):
-    """No worker is left; training goes on from the last checkpoint when it is started again."""
+    """No worker is left; a restarted training resumes from the last checkpoint."""
 
 
 class Reply(NamedTuple):
@@ -58,8 +58,8 @@ class Traffic:
     down: int = 0
     up: int = 0
     across: int = 0
-    exchanges: int = 0  # how often the server and one worker exchanged something
-    moves: int = 0  # discriminators that went from a worker to another
+    exchanges: int = 0  # number of exchanges between the server and one worker
+    moves: int = 0  # discriminators that moved to another worker
 
     def metrics(self) -> dict[str, float]:
         """Bytes per exchange (of one worker) and per move, and the total; nothing before the first exchange."""
@@ -86,7 +86,7 @@ def size_of(tree: Any) -> int:
 
 
 class Worker:
-    """What stays in place when discriminators swap: a shard of the data, and the seeds of its random numbers."""
+    """The part of a worker that swaps do not move: its shard and the seeds of its random numbers."""
 
     def __init__(self, experiment: Resolved, shard: Batches, n: int) -> None:
         self.experiment, self.shard, self.n = experiment, shard, n
@@ -101,7 +101,7 @@ class Worker:
 
 
 class WorkerDiscriminator(Discriminator):
-    """A discriminator that learns at any worker, from buffers that the worker fills before it computes.
+    """A discriminator, which learns from buffers that its current worker fills.
 
     Args:
         batches: of the images that any worker's indices point to.
@@ -158,7 +158,7 @@ class Team(ABC):
     """The workers that are left.
 
     Attributes:
-        lost: why each worker that is gone is gone, by its number.
+        lost: the reason for each lost worker, by its number.
         rngs: random generators that `compute` draws from in this process.
         exchange: of the last iteration.
         remote: whether a worker can die without this process.
@@ -179,7 +179,7 @@ class Team(ABC):
     @property
     @abstractmethod
     def alive(self) -> list[int]:
-        """The workers that are left, in order."""
+        """The remaining workers, in order."""
 
     @property
     @abstractmethod
@@ -188,7 +188,7 @@ class Team(ABC):
 
     @property
     def size(self) -> int:
-        """Trainable parameters of all discriminators that are left."""
+        """Trainable parameters of all remaining discriminators."""
         return self.each * len(self.alive)
 
     @abstractmethod
@@ -213,7 +213,7 @@ class Team(ABC):
 
     @abstractmethod
     def put(self, states: Mapping[int, Any]) -> None:
-        """The opposite of `states`, for workers that are all alive."""
+        """The inverse of `states`, for workers that are all alive."""
 
     @abstractmethod
     def finite(self) -> bool: ...
@@ -238,7 +238,7 @@ class Team(ABC):
             self.traffic.moves += 1
 
     def lose(self, n: int, why: str) -> None:
-        """Go on without worker n."""
+        """Continue without worker n."""
         self.dismiss(n)
         self.lost[n] = why
         self.on_loss(n, why)
@@ -264,7 +264,7 @@ class Team(ABC):
 class LocalTeam(Team):
     """Workers in this process; on CUDA they compute at the same time.
 
-    Nothing moves in memory, so that a recorded iteration serves until a worker is lost. After a swap, other
+    Nothing moves in memory, so a recorded iteration is valid until a worker is lost. After a swap, other
     workers fill the discriminators' buffers. The discriminators compute in the order of their memory, and their
     replies are put into the workers' order.
 
