@@ -54,7 +54,7 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Settings(BaseModel):
-    """Base of what a person sets: no key passes unread; a number is neither `true` nor text, 1e3 no int."""
+    """Base of user settings: unknown keys are refused; `true` and text are not numbers, 1e3 is not an int."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -63,7 +63,7 @@ Part = TypeVar("Part", bound=Settings)
 
 
 class NetworkConfig(Settings):
-    """What all models have in common; a model's file adds its own hyperparameters in a subclass."""
+    """Hyperparameters of all models; a model's file adds its own in a subclass."""
 
     name: str = Field("dcgan", description="which networks: a key of gans.registry.MODELS, or package.module:Name")
     latent: Count = Field(128, description="length of the latent vector z")
@@ -76,7 +76,7 @@ def network_config(table: Mapping[str, Any]) -> type[NetworkConfig]:
 
 
 class UpdateConfig(Settings):
-    """What all update rules have in common: their name."""
+    """Settings of all update rules: the name."""
 
     rule: str = Field("two-player", description="a key of gans.registry.RULES, or package.module:Name")
 
@@ -88,7 +88,7 @@ class TwoPlayerConfig(UpdateConfig):
 
 
 class ShardedConfig(UpdateConfig):
-    """What the rules that deal the data out to workers have in common."""
+    """Settings of rules that distribute the data to workers."""
 
     workers: Count = Field(5, description="N: workers, each with a shard of the data")
     shards: Literal["iid", "dirichlet", "classes"] = Field(
@@ -145,7 +145,7 @@ def update_config(table: Mapping[str, Any]) -> type[UpdateConfig]:
 
 
 def _part(key: str, kind: Callable[[Mapping[str, Any]], type[Settings]]) -> BeforeValidator:
-    """A table becomes the part that it names."""
+    """Validate a table as the part that it names."""
     return BeforeValidator(
         lambda value: validated(kind(value), value, prefix=key) if isinstance(value, Mapping) else value
     )
@@ -190,7 +190,7 @@ class OptimizerConfig(Settings):
 
 
 class AnnealConfig(Settings):
-    """Where settings move to while the budget is spent; at 1, the default, they stay what they are."""
+    """Final factors of scheduled settings; 1, the default, means constant."""
 
     shape: Literal["linear", "cosine"] = Field("linear", description="of the way there: linear or cosine")
     lr: float = Field(1.0, ge=0, le=100, description="what both learning rates are multiplied by in the end")
@@ -199,7 +199,7 @@ class AnnealConfig(Settings):
 
     @property
     def moves(self) -> bool:
-        """Whether anything does: then what is trained depends on the budget all along."""
+        """Whether anything is scheduled: then the whole training depends on the budget."""
         return (self.lr, self.beta2, self.penalty) != (1, 1, 1)
 
 
@@ -224,7 +224,7 @@ class ScoreConfig(Settings):
 
 
 class ScheduleConfig(Settings):
-    """How often things happen, as counts over the whole run, so that a smaller budget keeps its shape."""
+    """Frequencies as counts over the whole run, so that they scale with the budget."""
 
     evaluations: Often = Field(10, description="points of the score curve after the first, at 0 images")
     grids: Often = Field(10, description="sample grids from fixed latents after the first")
@@ -233,7 +233,7 @@ class ScheduleConfig(Settings):
 
 
 class Experiment(Settings):
-    """One training: a model on a data set from one seed, under a budget."""
+    """One training: a model on a data set with a seed and a budget."""
 
     dataset: str = Field("digits", description="digits, mnist, ...; package.module:Name; or folder:PATH")
     resolution: Side | None = Field(
@@ -284,13 +284,13 @@ class Experiment(Settings):
     @field_validator("dataset")
     @classmethod
     def one_name(cls, dataset: str) -> str:
-        """A folder has one name however it was spelled, and so its results have one place."""
+        """All spellings of a folder become one name, so that its results are in one place."""
         return canonical(dataset)
 
     @field_validator("augment")
     @classmethod
     def known_augmentations(cls, augment: str) -> str:
-        """Names with commas between them; spaces are left out, so that one choice is one text."""
+        """Comma-separated names without spaces, so that one choice is one text."""
         names = [name.strip() for name in augment.split(",")] if augment.strip() else []
         for name in names:
             if name not in AUGMENTATIONS:
@@ -306,7 +306,7 @@ class Experiment(Settings):
     @property
     def budget(self) -> int:
         """Images the discriminators see before training ends."""
-        # 12.8 * 0.1 * 1000 is a hair above 1280: what binary fractions add is no image
+        # 12.8 * 0.1 * 1000 is slightly above 1280 because of binary fractions
         return max(1, math.ceil(round(self.kimg * 1000, 6)))
 
     def progress(self, images: int) -> float:
@@ -333,10 +333,10 @@ class Resolved(Experiment):
         return cls(**dict(experiment) | {"resolution": resolution, "precision": precision, "score": score})
 
     def identity(self, data_hash: str, chooser: str, code: Mapping[str, str] = MappingProxyType({})) -> str:
-        """Hash of what decides the weights and which checkpoint is kept (16 hex digits).
+        """Hash of all that decides the weights and the chosen checkpoint (16 hex digits).
 
-        Settings count only where they differ from their defaults: one that is added later leaves identities as
-        they were. A changed default is a change of `PROTOCOL_VERSION`.
+        Only settings that differ from their defaults count, so that new settings do not change
+        identities. A changed default is a change of `PROTOCOL_VERSION`.
 
         The data set counts by its hash, and so do the extractor that picks the checkpoint and the files (`code`)
         of parts from outside.
@@ -377,18 +377,18 @@ def describe(config: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any, st
 
 
 def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables laid over each other; the later ones win key by key."""
+    """Merge nested tables; later ones override earlier ones key by key."""
     merged: dict[str, Any] = {}
     for table in tables:
         for key, value in table.items():
             old = merged.get(key)
             if not (isinstance(old, Mapping) and isinstance(value, Mapping)):
                 merged[key] = value
-            # another update rule has other parameters: those of the rule before it do not carry over
+            # another update rule has other parameters: drop those of the previous rule
             elif key == "update" and value.get("rule", rule := old.get("rule", "two-player")) != rule:
                 merged[key] = dict(value)
             elif key == "networks" and value.get("name", name := old.get("name")) != name:
-                # another model has hyperparameters of its own: what it has not does not carry over
+                # another model has other hyperparameters: drop those that it lacks
                 fields = network_config(value).model_fields
                 merged[key] = {**{k: v for k, v in old.items() if k in fields}, **value}
             else:
@@ -397,7 +397,7 @@ def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def experiment(*tables: Mapping[str, Any], where: str = "the experiment") -> Experiment:
-    """The validated experiment that partial ones describe, of which the later ones win.
+    """The validated experiment of partial ones; later ones override earlier ones.
 
     Raises:
         InputError: naming the key, the file or command line `where`, and the nearest valid key or value.

@@ -69,7 +69,7 @@ def exit_code(command: Callable[[], int]) -> int:
 
 
 def printable(text: str) -> str:
-    """A text with its control characters spelled out, so that a terminal shows them and obeys none."""
+    """A text with escaped control characters, which a terminal does not execute."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
@@ -80,7 +80,7 @@ def system(error: OSError) -> str:
 
 
 def take_any_text() -> None:
-    """Let stdout and stderr take letters that they cannot show, as \\u2026 no output may end in a failure."""
+    """Write characters that stdout or stderr cannot encode as \\u2026, so that output never fails."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Files that survive a crash, whole or not there at all; and the folders of caches."""
+"""Atomic writes, checksums, and the folders of caches."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STALE = 2.0  # seconds after which a temporary file that does not change has no 
 
 
 def slug(name: str) -> str:
-    """A name as part of a file's: what is no letter, digit, dash or dot becomes a dash."""
+    """A name as part of a file's: characters other than letters, digits, dashes and dots become dashes."""
     return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
 
 
@@ -69,12 +69,12 @@ def expand(path: str | Path) -> Path:
 
 
 def user_cache() -> Path:
-    """The user's folder for what can be made again."""
+    """The user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gans"
 
 
 def caches(kind: str) -> tuple[Path, Path]:
-    """The folders for what can be made again: with the data, and the user's."""
+    """The cache folders: with the data, and the user's."""
     return data_root() / "cache" / kind, user_cache() / kind
 
 
@@ -87,7 +87,7 @@ def cache(kind: str) -> Path:
 
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file in the folder of `path`, then put it in place in one step."""
+    """Let `write` make a temporary file in the folder of `path`, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # not tempfile's: its files are readable by their owner only, and the rename would keep that
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -108,7 +108,7 @@ def sweep(path: Path) -> None:
     """Remove what processes left that were killed while they wrote this file."""
     for part in path.parent.glob(f".{glob.escape(path.name)}.[0-9]*"):
         pid = part.name.rpartition(".")[2]
-        with suppress(FileNotFoundError):  # somebody else was faster
+        with suppress(FileNotFoundError):  # another process was faster
             # a process of another machine is unknown here, but writes no file for that long
             if pid.isdigit() and not psutil.pid_exists(int(pid)) and time.time() - part.stat().st_mtime > STALE:
                 part.unlink()
@@ -125,7 +125,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 class Damaged(InputError):
-    """A file that is not as it was written: cut, changed, or something else under its name."""
+    """A damaged file: truncated, changed, or of another kind."""
 
 
 # after a training state: the SHA-256 of all before it, as torch does not look at its own checksums
@@ -150,7 +150,7 @@ def save(path: Path, state: Mapping[str, Any], before: Path | None = None) -> No
         if before and path.exists():
             before.unlink(missing_ok=True)
             try:
-                os.link(path, before)  # so that at no moment there is none
+                os.link(path, before)  # so that the file always exists
             except OSError:  # a file system without links
                 path.replace(before)
 
@@ -172,7 +172,7 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write weights as safetensors, with what they are (JSON) and a checksum of all of it in the header."""
+    """Write weights as safetensors, with a description (JSON) and a checksum of both in the header."""
     from safetensors.torch import save_file
 
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
@@ -189,7 +189,7 @@ def save_weights(path: Path, state: Mapping[str, Tensor], about: Mapping[str, An
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read weights and what they are; an InputError without such a file, `Damaged` if it is another one."""
+    """Read weights and their description; InputError without the file, `Damaged` if it is not of this kind."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -206,7 +206,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def cache_read(files: Iterable[Path], remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and what they are, of the first of these caches that is as it was written; None without one.
+    """Tensors and description of the first undamaged cache; None without one.
 
     `remedy` says in the log what follows if one is damaged.
     """

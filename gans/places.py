@@ -1,4 +1,4 @@
-"""The folder of all that users make: apart from what ships; existing files are never overwritten."""
+"""The folder of the user's results, separate from files that ship; existing files are never overwritten."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CHAOS = "chaos"
 
 
 def outputs() -> Path:
-    """The folder of all that is made here: `outputs` in the working directory, or what GANS_OUTPUTS names."""
+    """The folder of results: `outputs` in the working directory, or what GANS_OUTPUTS names."""
     return Path(os.environ.get(VARIABLE) or "outputs").expanduser()
 
 
 def free(folder: Path, stem: str, *suffixes: str) -> tuple[Path, ...]:
-    """Files of a folder that were not there: `stem.suffix`, else `stem-2.suffix` and so on, a number for all.
+    """New files of a folder: `stem.suffix`, or else `stem-2.suffix` and so on, one number for all.
 
-    They are made, empty, so that no other process takes the same names.
+    They are created empty, so that no other process uses the same names.
     """
     folder.mkdir(parents=True, exist_ok=True)
     number, name = 1, stem

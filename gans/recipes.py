@@ -1,6 +1,6 @@
-"""Recipes: settings laid over the defaults of `gans.config` by name, and what a sweep searches around them.
+"""Recipes: named settings that override the defaults of `gans.config`, with search spaces for sweeps.
 
-A model's recipe is in its file; here are those of update rules, and what search spaces share (see `sweeps.space`).
+A model's recipe is in its file; here are those of update rules, and common search spaces (see `sweeps.space`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TWO_PLAYER = {"d_steps": [1, 2, 5]}
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of an experiment, its search space, and what it is in one line."""
+    """Settings of an experiment, its search space, and a description in one line."""
 
     settings: Mapping[str, Any]
     space: Mapping[str, Any]
@@ -30,7 +30,7 @@ class Recipe:
 def search_space(
     losses: Sequence[str] = UNPENALISED, update: Mapping[str, Any] = TWO_PLAYER, lowest_rate: float = 5e-5
 ) -> dict[str, Any]:
-    """What a sweep of most models searches: batch, Adam, width, update rule, loss, average of weights.
+    """The search space of most models: batch, Adam, width, update rule, loss, average of weights.
 
     Args:
         losses: to choose from; with one that is penalised, the penalty's weight is searched as well.
@@ -75,7 +75,7 @@ RULE_RECIPES = {
             update={
                 "workers": WORKERS,
                 "d_steps": [1, 2],
-                # E; no more than the default, of which it is known that a round fits into the budget
+                # E; no more than the default, for which a round fits into the budget
                 "average_epochs": {"low": 0.05, "high": 1, "log": True, "relative": True},
             }
         ),
@@ -100,12 +100,12 @@ def names() -> list[str]:
 
 
 def known(name: object) -> bool:
-    """Whether there may be a recipe of this name; a model from elsewhere is its own."""
+    """Whether there may be a recipe of this name; a model from outside is its own recipe."""
     return isinstance(name, str) and (name in RECIPES or name in MODELS or bool(_plain(name)))
 
 
 def check(name: object) -> None:
-    """Refuse what is the name of no recipe."""
+    """Refuse an unknown name."""
     if not known(name):
         raise unknown("model", name, RECIPES)
 
@@ -116,7 +116,7 @@ def _plain(name: str) -> str:
 
 
 def name_of(rule: str, model: str, conditional: bool) -> str:
-    """The recipe that an experiment is nearest to, by its update rule and its networks."""
+    """The recipe of an experiment's update rule and networks."""
     name = rule if rule in RULE_RECIPES else model
     return f"c{name}" if conditional and name in RECIPES else name
 

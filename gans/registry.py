@@ -2,7 +2,7 @@
 
 A name is a key of a registry below, an entry point of an installed package (in a group, `gans.models`, ...), or
 `package.module:Name`, once the user named it: on the command line, in a matrix file, or its module by `--plugin`.
-A part is imported when it is needed: so the configuration stands below all parts and still checks their names.
+A part is imported when it is used, so that the configuration, below all parts, can check their names.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def allow_named(written: Any) -> None:
 
 
 def canonical(dataset: str) -> str:
-    """A data set's one name: that of `folder:PATH` has the path absolute and links followed, however spelled."""
+    """A data set's canonical name: `folder:PATH` with the path absolute and links resolved."""
     path = dataset.removeprefix(FOLDER)
     if path in (dataset, ""):
         return dataset
     try:
         return f"{FOLDER}{Path(path).expanduser().resolve()}"
-    except (OSError, RuntimeError, ValueError):  # a loop, nobody's home: loading it says so
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or no home directory: loading it reports that
         return dataset
 
 
@@ -112,7 +112,7 @@ class Registry(Mapping[str, Any]):
 
     @contextmanager
     def calling(self, name: str) -> Iterator[None]:
-        """Within, a part is called; what one from outside raises, `sys.exit` too, becomes one line."""
+        """Call a part within; any exception of one from outside, `sys.exit` too, becomes one line."""
         try:
             yield
         except InputError:
@@ -174,7 +174,7 @@ def load(kind: str, target: str) -> Any:
     """The object `package.module:Name`; an InputError if it cannot be imported."""
     module, _, name = target.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # a script's own folder stands there in place of the working directory
+        sys.path.append(here)  # a script has its own folder there, not the working directory
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -205,7 +205,7 @@ def failed(name: str, target: str, error: BaseException) -> InputError:
 
 
 def kind_of(value: Any) -> str:
-    """What something is, for a message: a function, a class, an int, float32 (2, 16)."""
+    """The kind of a value, for a message: a function, a class, an int, float32 (2, 16)."""
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
     name = "None" if value is None else "class" if isinstance(value, type) else type(value).__name__

@@ -1,6 +1,6 @@
-"""The strings of the protocol: the names that runs, metrics, artifacts and files are written and found under.
+"""The strings of the protocol: names of tags, metrics, artifacts and files.
 
-All rooms use them: training reports these metrics, runs track them, reports read them.
+Training reports these metrics, runs track them, reports read them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Literal
 
 Settled = Literal["float32", "tf32", "bf16"]
 Precision = Literal["auto", "float32", "tf32", "bf16"]
-Where = Literal["local", "ray"]  # workers of an update rule live
+Where = Literal["local", "ray"]  # place of an update rule's workers
 
 # --- tags of a run
 
@@ -31,20 +31,20 @@ REFERENCE = "gans.reference"  # the images that generated ones are compared with
 LATENT_SEEDS = "gans.latent_seeds"
 CHOSEN = "gans.chosen_images"  # images seen by the checkpoint that is scored
 DEVICE, THREADS, GRAPH, COMPILED = "gans.device", "gans.threads", "gans.graph", "gans.compiled"
-WORKERS = "gans.workers"  # where MD-GAN's workers live
-LOST = "gans.lost."  # and the number of a worker of MD-GAN: why it is gone
-MOVED = "gans.moved"  # why a cell was taken up elsewhere, the last time: a node or a process of it died
+WORKERS = "gans.workers"  # place of MD-GAN's workers
+LOST = "gans.lost."  # and the number of a worker of MD-GAN: reason of its loss
+MOVED = "gans.moved"  # why a cell moved to another process or node, the last time
 MATRIX_NAME = "gans.matrix"
 PRESET = "gans.preset"  # that an invocation laid over a matrix's models
 STUDY, TRIAL_NUMBER, STORAGE = "gans.study", "gans.trial", "gans.storage"
 COMMAND = "gans.command"
 PROTOCOL = "gans.protocol"
 COMMIT, DIRTY = "gans.commit", "gans.dirty"
-CODE = "gans.code."  # and `package.module:Name` of a part from elsewhere: SHA-256 of its file; .commit, .dirty
+CODE = "gans.code."  # and `package.module:Name` of a part from outside: SHA-256 of its file; .commit, .dirty
 VERSION = "version."  # and a package
 DATA = "gans.data"  # how the data set is loaded again
 TAGS = "gans."  # how all of ours begin
-JOURNAL = "gans.journal"  # the key of a run, by which any store finds it
+JOURNAL = "gans.journal"  # the key of a run, the same in all stores
 ABOVE = "gans.parent"  # the key of its parent
 EXPORTED = "gans.exported"  # bytes of its events that the store has
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
@@ -112,6 +112,6 @@ def curve(distance: str) -> str:
 def score(metric: str, count: int | None = None) -> str:
     """The metric of a final score: `score/fd_digits`.
 
-    Scores on another number of images than the run's own (its tag COUNT) stand apart: `score-50000/fid`.
+    Scores on another number of images than the run's own (its tag COUNT) have another prefix: `score-50000/fid`.
     """
     return f"score-{count}/{metric}" if count is not None else SCORE + metric

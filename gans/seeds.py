@@ -1,6 +1,6 @@
-"""Random numbers as a function of (seed, purpose, position), never of what was drawn before.
+"""Random numbers as a function of (seed, purpose, position), not of earlier draws.
 
-A run that resumes at `position` therefore draws what an uninterrupted run would have drawn there, and no
+A run that resumes at `position` therefore draws the same numbers as an uninterrupted run, and no
 generator state needs saving (the idea is EDM2's).
 """
 

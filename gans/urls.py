@@ -1,7 +1,7 @@
-"""Addresses of stores and databases as they may be printed: without their secrets.
+"""Addresses of stores and databases without their secrets, for output.
 
-A secret travels in the environment (`MLFLOW_TRACKING_URI`, `GANS_STORAGE`), never among a process's arguments,
-which everybody on the machine can read. What is printed, logged or tagged goes through `shown` or `masked`.
+Secrets are passed in the environment (`MLFLOW_TRACKING_URI`, `GANS_STORAGE`), never in a process's arguments,
+which all users of the machine can read. What is printed, logged or tagged goes through `shown` or `masked`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`gans sample | walk | interpolate`: images of a trained generator, and what all commands that draw share."""
+"""`gans sample | walk | interpolate`: images of a trained generator, and the base of commands that draw."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Artist:
-    """A generator that is ready to draw."""
+    """A loaded generator."""
 
     name: str  # as the command line has it
     generator: nn.Module  # in eval mode, on its device
@@ -91,7 +91,7 @@ class Artist:
 
     @classmethod
     def of(cls, options: Drawing) -> Artist:
-        """The generator that the command line names, once it is clear that what is drawn can be written."""
+        """The generator of the command line, after a check of the output files."""
         from gans.runs.find import find_generator
 
         options.check()

@@ -1,4 +1,4 @@
-"""What the Makefile runs: `make` puts its variables into the environment, where options find their values.
+"""The program behind the Makefile: `make` exports its variables, from which options take their values.
 
 `python -m gans.commands.make bench` runs the command of `make bench`, `... make help` lists targets and variables.
 """
@@ -20,8 +20,8 @@ from gans.commands import main as gans
 from gans.errors import InputError, exit_code, unknown
 from gans.registry import allow, allow_named
 
-# for those who work on the suite: the wheel lacks it
-gans.COMMANDS["chaos"] = ("tests.chaos.command:chaos", "Kill and damage tiny runs, and count what that costs.")
+# for developers: the wheel lacks it
+gans.COMMANDS["chaos"] = ("tests.chaos.command:chaos", "Kill and damage tiny runs, and count the losses.")
 # the command of each target
 TARGETS = {name: name for name in ("bench", "sweep", "speed", "gpu", "chaos", "report", "ui")} | {
     "score": "rescore"

@@ -22,7 +22,7 @@ from gans.registry import DATASETS, FOLDER, PLUGIN, allowed
 from gans.schema import Where
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-ONCE = "once"  # notes an option of one machine or one call: the command that gives the same again lacks it
+ONCE = "once"  # marks an option of one machine or one call, which the command to reproduce omits
 
 Declared = TypeVar("Declared")
 
@@ -43,7 +43,7 @@ def option(
     check: Callable[[str], object] | None = None,
     **further: Any,
 ) -> Parameter:
-    """What an option means, and which values it takes; `further` is of `cyclopts.Parameter`.
+    """The help text of an option, and its valid values; `further` is of `cyclopts.Parameter`.
 
     Numbers go from `least`, or beyond `above`, to `most`; nan and inf are refused. `check` raises an `InputError`.
     """
@@ -109,11 +109,11 @@ Outputs = Annotated[
 ]
 
 
-# The command that gives the same again
+# The command to reproduce
 
 
 def command_line(program: str, options: object) -> str:
-    """The command that gives these options again, quoted for a shell: what differs from the defaults."""
+    """The command with these options, quoted for a shell: those that differ from the defaults."""
     plugins = [word for name in allowed() if not PLUGIN.fullmatch(name) for word in ("--plugin", name)]
     return " ".join([program, *map(shlex.quote, [*_words(options), *plugins])])
 

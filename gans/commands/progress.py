@@ -1,4 +1,4 @@
-"""What a person sees while cells or trials run: phase and progress of each, and the time left at the pace so far.
+"""The progress display of cells or trials: phase and progress of each, and the estimated time left.
 
 Bars show it on a terminal, plain lines elsewhere.
 """
@@ -53,7 +53,7 @@ class Running:
     values: dict[str, float] = field(default_factory=dict)  # the latest of each metric
 
     def text(self) -> str:
-        """How far it is, with its losses and score."""
+        """Its progress, losses and score."""
         trains = self.total and self.phase == schema.TRAINING_PHASE
         return joined(f"{(self.images or 0) / self.total:4.0%}" if trains else self.phase, summary(self.values))
 
@@ -148,7 +148,7 @@ class Display:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def text(self) -> str:
-        """How far everything is, and the time left at the pace so far."""
+        """Overall progress, and the estimated time left."""
         text = f"{self.done}/{self.total} {self.unit}"
         if self.done == self.total or self.seen <= 0:
             return text

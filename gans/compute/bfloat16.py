@@ -1,4 +1,4 @@
-"""bfloat16 on this CPU: whether it has the arithmetic, and whether that is faster, by a trial."""
+"""bfloat16 on this CPU: whether the hardware supports it, and whether it is faster, by a trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH, SIDE, WIDTH = 32, 32, 32  # of a small DCGAN's discriminator
 
 
 def here() -> bool:
-    """Whether the CPU multiplies numbers of bfloat16."""
+    """Whether the CPU has bfloat16 arithmetic."""
     able = torch.cpu.get_capabilities()
     return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 

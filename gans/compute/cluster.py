@@ -1,4 +1,4 @@
-"""The boundary between the suite and Ray, which nothing else imports: a cluster that is there, or a local one.
+"""The only module that imports Ray: an existing cluster, or a local one.
 
 `RAY_ADDRESS` names an existing cluster (`host:port` from one of its machines, or `auto`); without it a local one
 is started when one is wanted, and stopped with its user.

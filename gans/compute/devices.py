@@ -92,7 +92,7 @@ def prepare(device: torch.device, threads: int) -> None:
 def keep_memory() -> None:
     """Let glibc keep freed memory for the next step; nothing with another C library.
 
-    By default it maps every large tensor anew and returns it at once, so that in each step the kernel clears the
+    By default it maps every large tensor again and returns it at once, so that in each step the kernel clears the
     same pages again: thousands of page faults.
     """
     if platform.libc_ver()[0] == "glibc":
@@ -108,7 +108,7 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on the device; the host does not wait for what is queued there."""
+    """A CPU tensor on the device, copied without waiting for queued work."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -191,7 +191,7 @@ def peak_memory(device: torch.device) -> float:
     """Peak memory of this process in MiB: of the CUDA allocator, or resident; for all of its cells together."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    with suppress(OSError):  # Linux hands ru_maxrss of the parent through exec; this one begins anew
+    with suppress(OSError):  # Linux hands ru_maxrss of the parent through exec; this counter starts at 0
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 2**10

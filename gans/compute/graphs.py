@@ -1,7 +1,7 @@
 """Steps that are recorded once as a CUDA graph and replayed: one launch in place of hundreds.
 
-A step is prepared and then computed. Preparing writes whatever depends on the position in training into buffers
-and random generators that stay where they are; computing is device arithmetic alone. A CPU calls every step.
+A step is prepared and then computed. Preparing writes all that depends on the position in training into buffers
+and random generators that stay in place; computing is device arithmetic only. A CPU calls every step.
 On CUDA the first steps of a kind are called too, so that libraries allocate what they keep and optimisers their
 moments; then one is recorded. Recording executes nothing, so no step is lost or taken twice.
 """
@@ -56,7 +56,7 @@ class Graph(NamedTuple, Generic[T]):
 
 
 class GraphRecorder(Protocol):
-    """What the device adds: the boundary that tests replace."""
+    """The code specific to the device, which tests replace."""
 
     def warm_up(self, compute: Callable[[], T]) -> T:
         """Call `compute` on the stream of recordings."""
@@ -68,7 +68,7 @@ class GraphRecorder(Protocol):
 class StepRunner:
     """Computes prepared steps: by replaying a recording, or by calling where nothing records.
 
-    A step of another kind than the last one is recorded anew.
+    A step of another kind than the last one is recorded again.
     """
 
     def __init__(self, recorder: GraphRecorder | None = None) -> None:
@@ -142,7 +142,7 @@ def wanted(setting: bool | None, device: torch.device) -> bool:
 
 
 class ParallelStreams:
-    """Runs independent functions at the same time: on CUDA each on a stream of its own."""
+    """Runs independent functions at the same time: on CUDA each on its own stream."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

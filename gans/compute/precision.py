@@ -1,4 +1,4 @@
-"""Precision: what the networks compute in, and which layers always stay in float32.
+"""Precision of the networks, and the parts that always stay in float32.
 
 - `float32`: IEEE single precision, the reference.
 - `tf32`: float32 storage, products of matrices and convolutions on TensorFloat-32 cores (CUDA).
@@ -26,7 +26,7 @@ from gans.schema import Precision, Settled
 
 
 class Measured(Protocol):
-    """The precisions that were measured to give equal scores, of a `gans.models.Model`."""
+    """A model's precisions with measured equal scores (`gans.models.Model`)."""
 
     @property
     def bf16(self) -> bool: ...

@@ -1,1 +1,1 @@
-"""A cell: what it is known by, how it runs, how it is tracked."""
+"""Cells: identities, running, tracking."""

@@ -1,4 +1,4 @@
-"""A cell: a model on a data set from one seed, what it is known by, and whether its parts fit each other."""
+"""A cell: a model on a data set with one seed; its identity, and checks that its parts fit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COPIES = 5  # of a parameter: weights, gradient, two moments of Adam, average
 
 @dataclass(frozen=True)
 class Cell:
-    """A model on a data set from one seed."""
+    """A model on a data set with one seed."""
 
     model: str  # its name in tables: a recipe, or what the matrix calls it
     experiment: Resolved  # resolution, extractors and precision are named

@@ -1,6 +1,6 @@
-"""Stores are checked before anything heavy is imported; one that cannot be used is refused in a line.
+"""Checks of stores before slow imports; an unusable one is refused in one line.
 
-MLflow and Optuna try again for a minute or more where there is no hope, and do not name what they wait for.
+MLflow and Optuna retry hopeless connections for a minute or more, without naming them.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def check_reading(url: str, runs: Path) -> bool:
 
 
 def check(url: str, kind: Kind = MLFLOW) -> None:
-    """Refuse a store that is not there, is none, or is another program's; a locked file is waited for.
+    """Refuse a store that is missing, invalid or another program's; wait for a locked file.
 
     Raises:
         InputError: what is wrong with it, and the remedy; `Away` if it is a server without an answer.

@@ -69,7 +69,7 @@ class Event:
 
 
 class State:
-    """What the events of a folder come to; status and times are those that MLflow's runs have.
+    """The state of a run from its events; status and times are as in MLflow.
 
     Attributes:
         points: value and time of every metric by its number of images.
@@ -127,7 +127,7 @@ class State:
 
 
 def inside(folder: Path, path: str) -> Path | None:
-    """A file or folder of a run; None if it is gone, or not within: the events may come from somebody else."""
+    """A file or folder of a run; None if it is gone, or not within: the events may be from another user."""
     found = (folder / path).resolve()
     return folder / path if found.is_relative_to(folder.resolve()) and found.exists() else None
 
@@ -160,7 +160,7 @@ class RunFolder:
 
     @property
     def key(self) -> str:
-        """What the run is found by in any store, where it is a tag."""
+        """The key of the run, a tag in any store."""
         return str(self.start.fields["key"])
 
     @property
@@ -197,7 +197,7 @@ class RunFolder:
 
 
 def state_of(folder: Path) -> State | None:
-    """What the events of a folder come to; None if it has none."""
+    """The state of the run in a folder; None without events."""
     found = RunFolder.of(folder)
     return found.state() if found else None
 

@@ -1,4 +1,4 @@
-"""A cell under its MLflow run: the one way in which cells of a matrix, single trainings and trials run.
+"""Runs a cell under its MLflow run: cells of a matrix, single trainings and trials of sweeps.
 
 It is trained and scored; other scores are added later.
 """
@@ -52,7 +52,7 @@ NEIGHBOURS = 5
 # of the picture with a row for each class: rows at most, and images of a row
 CLASSES, OF_A_CLASS = 20, 10
 
-# takes images seen and metrics as training goes on
+# called with images seen and metrics during training
 Report = Callable[[int, Mapping[str, float]], None]
 
 
@@ -147,7 +147,7 @@ class CellRun:
         """What is done before the run of a trained cell ends."""
 
     def execute(self) -> Scored:
-        """Train the cell, or go on with it, and score it; an exception ends its run as failed.
+        """Train or resume the cell and score it; an exception ends its run as failed.
 
         Raises:
             InUse: another process runs the cell.
@@ -199,7 +199,7 @@ class CellRun:
 
     @contextmanager
     def ending(self, run: Run) -> Iterator[None]:
-        """Write down the end of a training that does not come to its own."""
+        """Record the end of a training that raised an exception."""
         try:
             yield
         except KeyboardInterrupt:

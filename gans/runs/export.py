@@ -1,4 +1,4 @@
-"""Exports the folders of runs to a tracking store: as often as it takes, twice without harm.
+"""Exports the folders of runs to a tracking store; exporting twice is harmless.
 
 Events are written, then a tag that says how many bytes of them the store has. A kill between leaves some to be
 written twice, which does no harm: to MLflow a metric of the same name, images, time and value is the same one, and
@@ -48,7 +48,7 @@ class Synced:
 
 
 def say(synced: Synced, remedy: str = REMEDY) -> None:
-    """Print what the store had lacked, and what it still does with what will export that."""
+    """Print how many runs were exported, and how many are left with the remedy."""
     if synced.exported:
         print(f"exported to the tracking store: {counted(synced.exported)}")
     say_left(synced, remedy)
@@ -175,7 +175,7 @@ class Upload:
                     self.send(log, **{kind: [one]})
 
     def send(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-        """Make a request about the run; go on after a refusal."""
+        """Make a request about the run; ignore a refusal."""
         try:
             request(self.run_id, *arguments, **named)
         except MlflowException as error:
@@ -212,7 +212,7 @@ class Exporter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Wait for the last round; a file is waited for as long as it takes."""
+        """Wait for the last round; for a file without a limit."""
         self.closing.set()
         self.thread.join(None if self.store.embedded else LIMIT)
         if self.thread.is_alive():

@@ -1,4 +1,4 @@
-"""Locks that die with their process: who works on a folder.
+"""Locks of folders, which end with their process.
 
 A lock is the kernel's (`flock`) on a file, so it ends with its process. The file names its holder, for people and
 for processes of other machines.

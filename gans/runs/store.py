@@ -1,6 +1,6 @@
 """The tracking store, as MLflow keeps it. Runs that have a folder are read from there; `gans.runs.export` writes.
 
-One MLflow experiment holds one matrix at one budget. In it, a parent run stands for an invocation; its child
+One MLflow experiment holds one matrix at one budget. In it, a parent run represents an invocation; its child
 runs are cells (`model/dataset/seed`) and noise floors (`real/dataset`). Metrics are logged against images seen.
 """
 
