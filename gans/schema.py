@@ -48,7 +48,6 @@ JOURNAL = "gans.journal"  # the key of a run, the same in all stores
 ABOVE = "gans.parent"  # the key of its parent
 EXPORTED = "gans.exported"  # bytes of its events that the store has
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
-USER, SOURCE, SOURCE_TYPE = "mlflow.user", "mlflow.source.name", "mlflow.source.type"
 SOURCE_COMMIT = "mlflow.source.git.commit"
 
 # --- kinds of runs

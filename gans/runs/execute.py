@@ -218,7 +218,6 @@ class CellRun:
         """Train and score."""
         self.report(0, phase(schema.DATA_PHASE))
         experiment, images, place = self.cell.experiment, self.cell.images, self.place
-        run.watch_system()
         if place.matrix_file:
             run.text(place.matrix_file, schema.MATRIX_FILE)
         run.dataset(images)

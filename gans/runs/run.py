@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -17,9 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-import psutil
+from typing import Any, Self
 
 from gans import files, schema
 from gans.config import PROTOCOL_VERSION, Resolved
@@ -30,14 +27,9 @@ from gans.registry import DATASETS, LOSSES, MODELS, RULES, file_of
 from gans.runs.events import FILE, START, Event, RunFolder, State, now, run_folders
 from gans.runs.locks import InUse, in_use, locked
 
-if TYPE_CHECKING:
-    from mlflow.system_metrics.metrics.base_metrics_monitor import BaseMetricsMonitor
-
 log = logging.getLogger("gans")
 
 DIED = "its process died"  # the reason of a run that was closed for it
-PREFIX = "system/"  # how the names of the machine's metrics begin
-EVERY = 10.0  # seconds between samples of them, unless MLflow's environment says otherwise
 UNKNOWN = "unknown"
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
 
@@ -49,8 +41,6 @@ class Run:
         self.folder, self.path, self.key = folder, folder.path, folder.key
         self.writing = threading.Lock()
         self.repeated: Counter[tuple[str, int]] = Counter()
-        self.watch: threading.Thread | None = None
-        self.over = threading.Event()
 
     @classmethod
     def start(
@@ -179,16 +169,8 @@ class Run:
         if not self._repeats(key, images):
             self.write("image", path=self._kept(path, ""), key=key, step=images)
 
-    def watch_system(self) -> None:
-        """Log what the machine does, in a thread, until the run ends."""
-        self.watch = threading.Thread(target=watch_system, args=(self,), daemon=True)
-        self.watch.start()
-
     def finish(self, status: str, reason: str = "") -> None:
         """End the run, by a status of the protocol; one that was interrupted may go on."""
-        self.over.set()
-        if self.watch:
-            self.watch.join()
         self.write("end", status=status, reason=reason)
         self.flush()
 
@@ -212,29 +194,6 @@ def invocation(root: Path, experiment: str, name: str, tags: Mapping[str, str]) 
             close_stale(root)
 
 
-def watch_system(run: Run) -> None:
-    """Log CPU, memory, disk, network and GPU use by the seconds of the run, until it ends.
-
-    MLflow's own monitor ends with its server.
-    """
-    from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL as INTERVAL
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
-    monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    with suppress(Exception):  # neither the library nor the device is there
-        monitors.append(GPUMonitor())
-    while not run.over.wait(INTERVAL.get() or EVERY):
-        values: dict[str, float] = {}
-        for monitor in monitors:
-            monitor.clear_metrics()
-            monitor.collect_metrics()
-            values |= {f"{PREFIX}{name}": value for name, value in monitor.aggregate_metrics().items()}
-        run.log((now() - run.folder.start.time) // 1000, values)
-
-
 # --- stale runs
 
 
@@ -255,17 +214,10 @@ def close_stale(root: Path) -> list[str]:
 
 
 def provenance() -> dict[str, str]:
-    """Tags that say which code of ours ran: commit, whether the tree was dirty, versions, protocol.
-
-    From `mlflow.` ones, MLflow's UI fills its columns: user, program, commit.
-    """
+    """Tags that say which code of ours ran: commit, whether the tree was dirty, versions, protocol."""
     found = repository(Path(__file__)) or {"commit": UNKNOWN, "dirty": UNKNOWN}
-    program = Path(sys.argv[0])
     commit = {schema.SOURCE_COMMIT: found["commit"]} if found["commit"] != UNKNOWN else {}
     return commit | {
-        schema.USER: psutil.Process().username(),
-        schema.SOURCE: (program.parent if program.name == "__main__.py" else program).name or "python",
-        schema.SOURCE_TYPE: "LOCAL",
         schema.COMMIT: found["commit"],
         schema.DIRTY: found["dirty"],
         schema.PROTOCOL: str(PROTOCOL_VERSION),

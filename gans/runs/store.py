@@ -41,6 +41,7 @@ from gans.urls import shown, tracking_uri
 
 ARTIFACTS = "mlartifacts"  # the folder of all artifacts, next to a SQLite file
 AT_ONCE = 8  # requests
+MOST = 50_000  # runs of an answer, MLflow's limit
 ANSWER = 10.0  # seconds that a server may take to answer at all
 # tags of an experiment: its description, and what it is to MLflow's UI
 EXPERIMENT = {
@@ -109,33 +110,31 @@ class Store:
         other.folders, other.states = run_folders(root), {}
         return other
 
-    def ask(self, question: Callable[[], Answer], otherwise: Answer) -> Answer:
-        """What the store answers; from the first time on that a server does not, something else."""
+    def ask(self, question: Callable[[], Answer]) -> Answer | None:
+        """What the store answers; None from the first time on that a server does not."""
         if self.embedded:
             return question()
         if not self.answers:
-            return otherwise
+            return None
         try:  # a question may be long; that somebody answers may not
             databases.in_time(lambda: self.client.search_experiments(max_results=1), ANSWER)
             return question()
         except Exception as error:
             self.answers = False
             print(f"{shown(self.uri)} does not answer: {first_line(error)}", file=sys.stderr)
-            return otherwise
+            return None
 
     # --- what was tracked, from folders first
 
     def experiments(self, prefix: str = "") -> list[str]:
         """The names of those that begin like this."""
-        nothing: set[str] = set()
-        stored = self.ask(lambda: {found.name for found in self.client.search_experiments()}, nothing)
-        names = stored | {folder.experiment for folder in self.folders}
+        stored = self.ask(lambda: self.client.search_experiments())
+        names = {found.name for found in stored or ()} | {folder.experiment for folder in self.folders}
         return sorted(name for name in names if name.startswith(prefix))
 
     def runs(self, experiment: str) -> list[MlflowRun]:
         """The runs of the experiment of this name, oldest first."""
-        nothing: list[MlflowRun] = []
-        runs = {key_of(run): run for run in self.ask(lambda: self.search(experiment), nothing)}
+        runs = {key_of(run): run for run in self.ask(lambda: self.search(experiment)) or ()}
         for folder in self.folders:
             if folder.experiment == experiment and (state := state_of(folder.path)):
                 runs[folder.key] = run = as_mlflow(folder, state, runs.get(folder.key))
@@ -149,9 +148,9 @@ class Store:
             points = self.client.get_metric_history(run_id, metric)
             return sorted({point.step: point.value for point in points}.items())
 
-        stored, nothing = [run for run in run_ids if run not in self.states], dict[str, Curve]()
+        stored = [run for run in run_ids if run not in self.states]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = self.ask(lambda: dict(zip(stored, pool.map(curve, stored), strict=True)), nothing)
+            found = self.ask(lambda: dict(zip(stored, pool.map(curve, stored), strict=True))) or {}
         found |= {run: self.states[run].history(metric) for run in run_ids if run in self.states}
         return {run: found.get(run, []) for run in run_ids}
 
@@ -160,7 +159,7 @@ class Store:
         state = self.states.get(run.info.run_id)
         if state and state.files:  # of a folder without artifacts, the store may have them still
             return state.artifact(path)
-        return self.ask(lambda: self._artifact(run, path), None)
+        return self.ask(lambda: self._artifact(run, path))
 
     def _artifact(self, run: MlflowRun, path: str) -> Path | None:
         try:
@@ -173,16 +172,7 @@ class Store:
     def search(self, experiment: str, query: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[MlflowRun]:
         """The runs that the store has of the experiment of this name."""
         found = self.client.get_experiment_by_name(experiment)
-        runs: list[MlflowRun] = []
-        token = None
-        while found:
-            order = ["attributes.start_time ASC", "attributes.run_id ASC"]
-            page = self.client.search_runs([found.experiment_id], query, view, order_by=order, page_token=token)
-            runs.extend(page)
-            token = page.token
-            if not token:
-                break
-        return runs
+        return list(self.client.search_runs([found.experiment_id], query, view, MOST)) if found else []
 
     def named(self, experiment: str, key: str) -> list[MlflowRun]:
         """The run of this key; several if it was made twice. A deleted one comes last."""
@@ -195,15 +185,14 @@ class Store:
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, made if there is none."""
+        place = (self.file.resolve().parent / ARTIFACTS / name).as_uri() if self.file else None
+        try:
+            return self.client.create_experiment(name, place, EXPERIMENT)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
         found = self.client.get_experiment_by_name(name)
-        if found is None:
-            place = (self.file.resolve().parent / ARTIFACTS / name).as_uri() if self.file else None
-            try:
-                return self.client.create_experiment(name, place, EXPERIMENT)
-            except MlflowException:
-                found = self.client.get_experiment_by_name(name)
-                if found is None:  # else another process has just made it
-                    raise
+        assert found
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return found.experiment_id

@@ -31,7 +31,7 @@ from gans.runs.execute import Place
 from gans.runs.export import LOCK as EXPORT_LOCK
 from gans.runs.export import sync
 from gans.runs.locks import LOCK, held
-from gans.runs.run import PREFIX, Run
+from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import Store
 from gans.schema import CHECKPOINT
@@ -327,7 +327,7 @@ def points(bench: Bench) -> Counter[tuple[str, str, int]]:
     for run in run_folders(bench.folder / "runs"):
         for event, _ in run.events():
             if event and event.kind == "metrics":
-                names = (name for name in event.fields["values"] if not name.startswith(PREFIX))
+                names = event.fields["values"]
                 found.update((run.start.fields["name"], name, event.fields["step"]) for name in names)
     return found
 
