@@ -22,7 +22,7 @@ from gans.registry import MODELS, RULES
 from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import now
-from gans.runs.scores import ScoreKey, records
+from gans.runs.scores import ScoreKey, missing
 from gans.runs.store import MlflowRun, Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
@@ -61,12 +61,7 @@ class Planned:
         """The scores that a finished cell lacks; no others can be added without training."""
         if self.status != FINISHED:
             return ()
-        known, classes = records(self.tags), self.cell.classes
-        return tuple(
-            key
-            for key in self.wanted
-            if not (key in known and known[key].complete(extractor_of(key.extractor), classes))
-        )
+        return missing(self.wanted, self.tags, self.cell.classes, extractor_of)
 
     @property
     def done(self) -> bool:

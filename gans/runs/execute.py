@@ -33,7 +33,7 @@ from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
 from gans.runs.locks import locked
 from gans.runs.run import Run, foreign
-from gans.runs.scores import ScoreKey, metric, record, records
+from gans.runs.scores import ScoreKey, metric, missing, record
 from gans.training.checkpoints import Checkpoints
 from gans.training.costs import Costs
 from gans.training.loop import GRID_IMAGES, Outcome, train
@@ -431,12 +431,7 @@ def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey
         if run is None:
             raise InputError(f"scores are added where it was trained, and {folder} has no run; bring it back")
         state = run.state()
-        known = records(state.tags)  # another process may have added some since
-        wanted = [
-            key
-            for key in wanted
-            if not (key in known and known[key].complete(extractor(key.extractor), cell.classes))
-        ]
+        wanted = missing(wanted, state.tags, cell.classes, extractor)  # another process may have added some since
         if not wanted:
             return
         try:

@@ -7,7 +7,7 @@ scoring. A run has one tag per extractor and number of images, with hash, versio
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -43,16 +43,11 @@ class ScoreRecord:
 
     sha256: str  # of the extractor's weights
     version: int  # SCORING_VERSION then
-    metrics: tuple[str, ...]  # all numbers, errors included; those within classes come and go with the whole's
+    metrics: Sequence[str]  # all numbers, errors included; those within classes come and go with the whole's
 
     def text(self) -> str:
         """As a tag holds it."""
         return json.dumps(asdict(self))
-
-    @classmethod
-    def of_text(cls, text: str) -> Self:
-        fields = json.loads(text)
-        return cls(fields["sha256"], fields["version"], tuple(fields["metrics"]))
 
     def complete(self, extractor: Extractor, classes: Sequence[str] = ()) -> bool:
         """Whether nothing is missing that the extractor would give today, of a generator with these classes."""
@@ -69,7 +64,17 @@ def record(extractor: Extractor, metrics: Iterable[str]) -> ScoreRecord:
 def records(tags: Mapping[str, str]) -> dict[ScoreKey, ScoreRecord]:
     """All that a run was scored with, by its tags."""
     scored = {tag: text for tag, text in tags.items() if tag.startswith(schema.SCORED)}
-    return {ScoreKey.of_tag(tag): ScoreRecord.of_text(text) for tag, text in scored.items()}
+    return {ScoreKey.of_tag(tag): ScoreRecord(**json.loads(text)) for tag, text in scored.items()}
+
+
+def missing(
+    wanted: Iterable[ScoreKey], tags: Mapping[str, str], classes: Sequence[str], find: Callable[[str], Extractor]
+) -> tuple[ScoreKey, ...]:
+    """The scores that a run with these tags lacks, by extractors as `find` gives them."""
+    known = records(tags)
+    return tuple(
+        key for key in wanted if key not in known or not known[key].complete(find(key.extractor), classes)
+    )
 
 
 def metric(name: str, count: int, tags: Mapping[str, str]) -> str:
