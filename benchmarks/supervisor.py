@@ -8,7 +8,7 @@ What it does, whatever the executor is:
 - *memory*: a job that finds none beside others goes on alone, and has failed if that is not enough.
 - *a node that goes, or a process that was killed for another job*: costs its jobs nothing.
 - *a job that another process does*: is waited for until its folder's lock is free, then runs here and finds what
-  is left of it. One that is waited for longer than its time limit has timed out.
+  is left of it.
 - *Ctrl-C*: all jobs are killed; those that ran end as interrupted.
 """
 
@@ -25,7 +25,6 @@ from gans.runs.locks import held, holder_of
 
 DEATHS = 3  # of a job's own process, after which it has failed
 TICK = 0.5  # seconds that an executor may wait for news
-LOOK = 1.0  # seconds between looks at the locks of other processes
 
 
 @dataclass(eq=False)
@@ -36,7 +35,7 @@ class Attempt:
         started: whether its start was reported.
         deaths: of its own process.
         alone: whether it goes on without others: it found no memory, or may be why a shared process died.
-        deadline: of this attempt, or of the wait for another process, on the clock of `time.monotonic`.
+        deadline: of this attempt, on the clock of `time.monotonic`.
         late: whether it was killed since it was over its time limit.
     """
 
@@ -61,7 +60,6 @@ class Supervisor:
         self.alone: deque[Attempt] = deque()
         self.running: dict[int, Attempt] = {}
         self.blocked: list[Attempt] = []
-        self.looked = time.monotonic()
 
     def events(self) -> Generator[Event]:
         """What happens, until all jobs have ended; closing the iterator kills them."""
@@ -71,7 +69,7 @@ class Supervisor:
                 for news in self.executor.poll(TICK):
                     yield from self.take(news)
                 self.enforce_limits()
-                yield from self.look()
+                self.unblock()
         except KeyboardInterrupt:
             self.executor.close()
             for attempt in self.running.values():
@@ -118,7 +116,6 @@ class Supervisor:
     def end(self, attempt: Attempt, result: Result) -> Iterator[Event]:
         yield from self.start(attempt)
         if result.status == schema.SKIPPED:
-            attempt.deadline = time.monotonic() + attempt.job.seconds
             self.blocked.append(attempt)
             yield attempt.job, Waiting(f"{holder_of(attempt.job.folder)} does it")
         else:
@@ -157,19 +154,9 @@ class Supervisor:
                 attempt.late, attempt.deadline = True, float("inf")
                 self.executor.cancel(attempt.number)
 
-    def look(self) -> Iterator[Event]:
-        """Take back the jobs whose folders are free, and give up those that were waited for too long."""
-        now = time.monotonic()
-        if not self.blocked or now < self.looked + LOOK:
-            return
-        self.looked = now
+    def unblock(self) -> None:
+        """Take back the jobs whose folders are free."""
         for attempt in list(self.blocked):
             if not held(attempt.job.folder):
                 self.blocked.remove(attempt)
                 self.waiting.append(attempt)
-            elif now > attempt.deadline:
-                self.blocked.remove(attempt)
-                why = f"{holder_of(attempt.job.folder)} still does it after {attempt.job.seconds / 60:g} minutes"
-                yield attempt.job, Result(schema.TIMED_OUT, why)
-            else:
-                yield attempt.job, Waiting(f"{holder_of(attempt.job.folder)} does it")

@@ -244,9 +244,9 @@ def test_a_file_is_no_storage_for_several_machines():
         executors.check_file(Played(), "sqlite:///x.db")
 
 
-def test_runs_without_a_folder_are_refused_without_a_cluster():
-    with pytest.raises(InputError, match=r"RUNS=s3://bucket/runs is not a folder; use a folder, or ENGINE=ray"):
-        Machine(runs=Path("s3://bucket/runs")).validate()
-    assert Machine(runs=Path("s3://bucket/runs")).url == "s3://bucket/runs"
-    assert Machine(runs=Path("file:///data/runs")).url == "file:///data/runs"
-    assert Machine(runs=Path("runs")).url == ""
+@pytest.mark.parametrize(
+    ("runs", "url"),
+    [("s3://bucket/runs", "s3://bucket/runs"), ("file:///data/runs", "file:///data/runs"), ("runs", "")],
+)
+def test_runs_may_be_at_a_url(runs, url):
+    assert Machine(runs=Path(runs)).url == url
