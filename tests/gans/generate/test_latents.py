@@ -22,7 +22,7 @@ def test_latents_of_a_seed_do_not_depend_on_how_many_are_drawn():
 
 @pytest.mark.parametrize("name", ["3", "a:1", "1:", "-1:2", "1:-2", "1:2:3", ""])
 def test_a_latent_of_another_form_is_an_input_error(name):
-    with pytest.raises(InputError, match="SEED:INDEX"):
+    with pytest.raises(InputError, match="is not a latent; 0:17 is"):
         latents.chosen([name], 7)
 
 
