@@ -59,12 +59,7 @@ def forked(seed: int | None = None) -> Iterator[None]:
         yield
 
 
-def normal(shape: tuple[int, ...], seed: int, *labels: int | str) -> torch.Tensor:
-    """Standard normal numbers, drawn on the CPU."""
-    return torch.randn(shape, generator=generator(seed, *labels))
-
-
 def normal_rows(count: int, length: int, seed: int, *labels: int | str) -> torch.Tensor:
     """Standard normal numbers (count, length), drawn on the CPU; the first rows do not depend on `count`."""
     rows = math.ceil(count / 16) * 16  # torch draws in blocks of 16 and redraws the last one if it is not full
-    return normal((rows, length), seed, *labels)[:count]
+    return torch.randn((rows, length), generator=generator(seed, *labels))[:count]

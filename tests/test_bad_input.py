@@ -113,10 +113,7 @@ NAMES = [
 ]
 FILES = [
     row("gans bench empty.toml", "empty.toml"),
-    row("gans bench latin.toml", "latin.toml"),
     row("gans bench pipe.toml", "pipe.toml: it is not a regular file"),
-    row("gans bench deep.toml", "more than 10 nested tables or lists"),
-    row("gans bench digits.toml", "cannot read digits.toml"),
     row("gans sweep gan --space pipe.toml", "pipe.toml: it is not a regular file"),
     row("gans bench --preset pipe.toml", "pipe.toml"),
     row("gans train gan --set kimg=" + 5000 * "9", "not valid"),
@@ -182,8 +179,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "type.toml": "seeds = 'x'\n[datasets.digits]\n[models.gan]\n",
         "table.toml": "models = 3\n[datasets.digits]\n",
         "model.toml": "[datasets.digits]\n[models.nosuch]\n",
-        "deep.toml": "seeds = " + 1000 * "[" + 1000 * "]",
-        "digits.toml": "seeds = [" + 5000 * "9" + "]",
         "file.txt": "words",
         "file.safetensors": "words",
         "broken.zip": "words",
@@ -191,7 +186,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, text in texts.items():
         (here / name).write_text(text)
-    (here / "latin.toml").write_bytes("description = 'ö'".encode("latin-1"))
     (here / "folder.toml").mkdir()
     for name in ("pipe.toml", "pipe.npz"):
         os.mkfifo(here / name)
@@ -263,7 +257,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, monkeypatch):
     assert sorted(folder.rglob("*")) == before
 
 
-def test_wrong_input_does_not_wait_for_heavy_imports(folder):
+def test_help_and_wrong_input_do_not_wait_for_heavy_imports(folder):
     """All in one process: what one of them imports, the others have."""
     lines = [
         "train nosuch",
@@ -277,13 +271,28 @@ def test_wrong_input_does_not_wait_for_heavy_imports(folder):
         "publish",
         "smaple",
     ]
+    heavy = {
+        "torch",
+        "mlflow",
+        "optuna",
+        "pandas",
+        "sqlalchemy",
+        "matplotlib",
+        "scipy",
+        "torch_fidelity",
+        "sklearn",
+    }
     code = f"""
 import sys
 from gans.commands import main
+main.run([])
+assert "pydantic" not in sys.modules
+for name in main.COMMANDS:
+    main.app()[name]
 for line in {lines}:
     sys.argv = ["gans", *line.split()]
     assert main.main() == 2
-assert not {{"torch", "mlflow", "optuna", "pandas", "sqlalchemy"}} & set(sys.modules), line
+assert not {heavy} & set(sys.modules)
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, timeout=HANG, check=True)

@@ -85,20 +85,13 @@ class Laboratory:
         self.site.furnish()
 
     def interrupted(self) -> None:
-        """Begin with a matrix that was killed once it had written two checkpoints of a cell; it is kept."""
+        """Begin with a matrix that was killed once it had written two checkpoints of a cell."""
         self.clear()
-        kept, part = self.folder / "cut", self.folder / "cut.part"
-        if kept.exists():
-            shutil.copytree(kept, self.site.folder, dirs_exist_ok=True)
-            return
         process = self.site.start(*BENCH)
         self.site.wait_for("runs/*/*/checkpoint.prev.pt", process)
         signal_group(process, "KILL")
         process.wait()
         self.site.left_over()
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(self.site.folder, part)
-        part.replace(kept)
 
     # --- disturbances
 
