@@ -100,7 +100,7 @@ NAMES = [
     row("gans bench --datasets folder:none", "does not exist"),
     row("gans bench --preset nosuch", "--preset"),
     row("gans bench --engine ray", "RAY_ADDRESS=nowhere is not the HOST:PORT", RAY_ADDRESS="nowhere"),
-    row("gans bench --runs s3://bucket/runs", "is no folder"),
+    row("gans bench --runs s3://bucket/runs", "is not a folder"),
     row("gans report nosuch", "no benchmark"),
     row("gans report none.toml", "no benchmark"),
     row("gans sensitivity nosuch", "nosuch"),
@@ -271,17 +271,7 @@ def test_help_and_wrong_input_do_not_wait_for_heavy_imports(folder):
         "publish",
         "smaple",
     ]
-    heavy = {
-        "torch",
-        "mlflow",
-        "optuna",
-        "pandas",
-        "sqlalchemy",
-        "matplotlib",
-        "scipy",
-        "torch_fidelity",
-        "sklearn",
-    }
+    heavy = {"torch", "mlflow", "optuna", "pandas", "sqlalchemy", "matplotlib", "scipy", "sklearn"}
     code = f"""
 import sys
 from gans.commands import main
@@ -292,7 +282,8 @@ for name in main.COMMANDS:
 for line in {lines}:
     sys.argv = ["gans", *line.split()]
     assert main.main() == 2
-assert not {heavy} & set(sys.modules)
+found = {heavy} & set(sys.modules)
+assert not found, found
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "MLFLOW_TRACKING_URI": ""}
     subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, timeout=HANG, check=True)

@@ -15,7 +15,6 @@ class Config:
 
 
 def config(options: Config = Config()) -> int:
-    """Print one line for each recipe, or for each setting of one."""
     from gans.recipes import names, recipe
 
     if options.recipe:

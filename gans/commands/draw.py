@@ -103,12 +103,10 @@ class Artist:
 
     @property
     def latent(self) -> int:
-        """Length of its latents."""
         return int(self.about["networks"]["latent"])
 
     @property
     def prior(self) -> Prior:
-        """What it draws from."""
         from gans.models.inputs import Prior
 
         return Prior.from_about(self.about)

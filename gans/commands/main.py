@@ -89,7 +89,6 @@ def plugins(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 @cache
 def app() -> App:
-    """All commands."""
     plain = Parameter(consume_multiple=1, negative_iterable=(), negative_bool=(), show_default=shown)
     gans = App(
         name="gans",

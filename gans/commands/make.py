@@ -35,7 +35,6 @@ def main() -> int:
 
 
 def run(target: str) -> int:
-    """Print the help, or run the command of a target."""
     if target == "help":
         print(describe(Path("Makefile").read_text(encoding="utf-8")))
         return 0
@@ -68,7 +67,6 @@ def variable(argument: Argument) -> str:
 
 
 def arguments(target: str) -> list[Argument]:
-    """The options of a target's command."""
     return [argument for argument in gans.app()[TARGETS[target]].assemble_argument_collection() if argument.show]
 
 

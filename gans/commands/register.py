@@ -47,7 +47,6 @@ class Register:
 
 
 def register(options: Register) -> int:
-    """Register a generator, and say how it is used."""
     from gans.runs import publish
 
     print("\n".join(lines(publish.register(options.run_id, options.name))))

@@ -56,7 +56,6 @@ class Score:
 
 
 def score(options: Score = Score()) -> int:
-    """Score images, or list what they can be scored with."""
     if options.list:
         return list_extractors(options.json)
     if not options.images:

@@ -34,7 +34,6 @@ class Zoo:
 
 
 def zoo(options: Zoo = Zoo()) -> int:
-    """List, draw, or add."""
     if options.add:
         return put(options)
     if options.name:
@@ -44,7 +43,6 @@ def zoo(options: Zoo = Zoo()) -> int:
 
 
 def show(options: Zoo) -> int:
-    """Print what the zoos hold."""
     from gans import zoo
 
     zoos, before = ([zoo.Zoo(options.index)], f"{options.index}#") if options.index else (zoo.zoos(), "")
@@ -59,7 +57,6 @@ def show(options: Zoo) -> int:
 
 
 def described(name: str, entry: Entry) -> str:
-    """Some lines on one generator."""
     from gans.commands import score
 
     size = f"{entry.channels} x {entry.side} x {entry.side}"
@@ -75,7 +72,6 @@ def described(name: str, entry: Entry) -> str:
 
 
 def put(options: Zoo) -> int:
-    """Add generators of runs to a zoo's folder."""
     if options.to is None or not options.licence:
         missing = "--to" if options.to is None else "--licence"
         raise InputError(f"{missing} is missing: gans zoo --add RUN --to FOLDER --licence MIT")

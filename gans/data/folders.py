@@ -157,7 +157,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
 def _visit(
     path: Path, look: Callable[[Image.Image], T], left: LeftOut, phase: str, only: Mapping[str, int] | None = None
 ) -> Iterator[tuple[str, T]]:
-    """(name, look(image)) of every sound image, or of those in `only`; others are added to `left`."""
+    """(name, look(image)) of every undamaged image, or of those in `only`; others are added to `left`."""
     shown = Console(stderr=True)
     phase, count = f"{phase} {path.name}", None if only is None else len(only)
     for file in track(listing.files(path), phase, count, console=shown, disable=not shown.is_terminal):
