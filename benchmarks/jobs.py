@@ -18,7 +18,7 @@ from gans.pictures import grids
 from gans.pictures.grids import decorating
 from gans.runs.cell import Cell
 from gans.runs.events import state_of
-from gans.runs.execute import CellRun, Place, Scored, add_scores, phase
+from gans.runs.execute import CellRun, Place, add_scores, phase
 from gans.runs.locks import locked
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey
@@ -46,27 +46,9 @@ class Floor:
         return f"real/{self.dataset}"
 
 
-class SharedCell(CellRun):
-    """A cell that other invocations may run too: it is not trained again once one of them has finished it.
-
-    Args:
-        since: when this invocation was planned, in milliseconds since 1970.
-    """
-
-    def __init__(self, cell: Cell, folder: Path, place: Place, report: Report, since: int) -> None:
-        super().__init__(cell, folder, place, report)
-        self.since = since
-
-    def ended(self) -> Scored | None:
-        last = state_of(self.folder)
-        if last and last.ended >= self.since and last.result in schema.FINAL:
-            return Scored(last.result, last.tags.get(schema.REASON, ""), {}, {})
-        return None
-
-
-def cell_job(report: Report, folder: Path, cell: Cell, place: Place, since: int) -> Result:
+def cell_job(report: Report, folder: Path, cell: Cell, place: Place) -> Result:
     """Train and score a cell, unless another invocation has done so since this one was planned."""
-    outcome = SharedCell(cell, folder, place, report, since).execute()
+    outcome = CellRun(cell, folder, place, report).execute()
     return Result(outcome.status, outcome.reason)
 
 
@@ -77,11 +59,11 @@ def score_job(report: Report, folder: Path, cell: Cell, place: Place, wanted: Se
     return Result(schema.FINISHED)
 
 
-def floor_job(report: Report, folder: Path, floor: Floor, place: Place, since: int) -> Result:
+def floor_job(report: Report, folder: Path, floor: Floor, place: Place) -> Result:
     """Score real images against real images, unless another invocation has done so since this one was planned."""
     with locked(folder):
         last = state_of(folder)
-        if not last or last.ended < since or last.result != schema.FINISHED:
+        if not last or last.ended < place.since or last.result != schema.FINISHED:
             measure(report, folder, floor, place)
     return Result(schema.FINISHED)
 

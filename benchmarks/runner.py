@@ -82,6 +82,7 @@ class MatrixRun(MatrixPlan):
             parent=self.parent.key if self.parent else None,
             device="cuda" if self.machine.gpus else self.machine.device,  # the process of a GPU sees no other
             threads=self.machine.threads(self.side),
+            since=self.since,
             matrix_file=self.matrix.text,
             graph=self.machine.graph,
             compile=self.machine.compile,
@@ -96,7 +97,7 @@ class MatrixRun(MatrixPlan):
         """Noise floors that are not measured, or not by all metrics."""
         jobs = []
         for floor in self.unmeasured_floors():
-            call = partial(floor_job, floor=floor, place=self.place, since=self.since)
+            call = partial(floor_job, floor=floor, place=self.place)
             folder = self.folder / f"real-{floor.identity[:8]}"
             jobs.append(Job(floor.name, call, folder, 0, self.limit, counts=False))
         return jobs
@@ -109,7 +110,7 @@ class MatrixRun(MatrixPlan):
         jobs = []
         for p in self.untrained():
             place = replace(self.place, workers=self.where(p.cell))
-            call = partial(cell_job, cell=p.cell, place=place, since=self.since)
+            call = partial(cell_job, cell=p.cell, place=place)
             jobs.append(Job(p.cell.name, call, p.folder, p.cell.experiment.budget, self.limit))
         return jobs
 

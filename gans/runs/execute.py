@@ -31,6 +31,7 @@ from gans.pictures.curves import draw_curves
 from gans.pictures.grids import decorating
 from gans.registry import RULES
 from gans.runs.cell import Cell, extractor
+from gans.runs.events import state_of
 from gans.runs.locks import locked
 from gans.runs.run import Run, foreign
 from gans.runs.scores import ScoreKey, metric, missing, record
@@ -69,6 +70,7 @@ class Place:
     device: str  # auto, cpu, cuda or cuda:1
     threads: int  # on the CPU
     parent: str | None = None  # key of the invocation's run, if there is one
+    since: float = float("inf")  # when it was planned, in ms since 1970: a cell that ends later is not run again
     matrix_file: str | None = None  # its text, kept with the run
     graph: bool | None = None  # record training steps and replay them; None: where the device has graphs
     compile: bool = False  # compute networks by compiled code, which is kept with the data
@@ -140,7 +142,10 @@ class CellRun:
         return Tracker(run, self.report, self.cell.experiment)
 
     def ended(self) -> Scored | None:
-        """How the cell has ended meanwhile, if another process has run it: then nothing is done."""
+        """How another invocation has ended the cell since this one was planned: then nothing is done."""
+        last = state_of(self.folder)
+        if last and last.ended >= self.place.since and last.result in schema.FINAL:
+            return Scored(last.result, last.tags.get(schema.REASON, ""), {}, {})
         return None
 
     def conclude(self, run: Run, trained: Outcome) -> None:

@@ -236,15 +236,21 @@ class Exporter:
 
     def _round(self) -> bool:
         """Export what has changed; whether all of it is exported."""
+        whole = True
         try:
             if self.why:
                 self._compare()
-            done = [self._export(folder) for folder in self._late()]
+            for folder in self._late():
+                try:
+                    self.store.exported[folder.key] = export(folder, self.store)
+                    self.exported.add(folder.key)
+                except BlockingIOError:  # another process does it
+                    whole = False
         except Exception as error:
             self.why, self.store.answers = brief(error), False
             return False
         self.why, self.store.answers = "", True
-        return all(done)
+        return whole
 
     def _compare(self) -> None:
         """Look up how much the store has of every run."""
@@ -253,15 +259,6 @@ class Exporter:
             for run in sorted(runs, key=is_deleted, reverse=True):  # one that was made twice is there still
                 has = math.inf if is_deleted(run) else int(run.data.tags.get(schema.EXPORTED, 0))
                 self.store.exported[key_of(run)] = has
-
-    def _export(self, folder: RunFolder) -> bool:
-        """Export what the store lacks of a folder; False if another process does."""
-        try:
-            self.store.exported[folder.key] = export(folder, self.store)
-        except BlockingIOError:
-            return False
-        self.exported.add(folder.key)
-        return True
 
 
 def sync(root: Path, store: Store) -> Synced:

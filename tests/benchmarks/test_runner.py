@@ -18,7 +18,6 @@ import torch
 from benchmarks.executors import executor
 from benchmarks.executors.processes import Pool
 from benchmarks.job import Begun, Event, Job
-from benchmarks.jobs import SharedCell
 from benchmarks.matrix import read_matrix
 from benchmarks.options import Machine, Rescore, Selection
 from benchmarks.runner import MatrixRun, ScoreRun
@@ -27,7 +26,7 @@ from gans.commands.main import main
 from gans.compute import devices
 from gans.fidelity import require
 from gans.runs.events import now, run_folders, state_of
-from gans.runs.execute import Place
+from gans.runs.execute import CellRun, Place
 from gans.runs.export import LOCK as EXPORT_LOCK
 from gans.runs.export import sync
 from gans.runs.locks import LOCK, held
@@ -372,9 +371,9 @@ def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path
     ],
 )
 def test_the_result_of_another_invocation_is_taken(tmp_path, status, later, taken):
-    since = now() - later
+    place = Place("tiny", "cpu", 1, since=now() - later)
     Run.start(tmp_path, "tiny", "a", {}, "theirs").finish(status, "so it is")
-    found = SharedCell(None, tmp_path, Place("tiny", "cpu", 1), lambda images, values: None, since).ended()
+    found = CellRun(None, tmp_path, place, lambda images, values: None).ended()
     assert (found and (found.status, found.reason)) == ((status, "so it is") if taken else None)
 
 
