@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from gans import places
 from gans.commands.options import Device, flat, option
 from gans.errors import InputError, first_line
+from gans.files import write_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -270,7 +271,7 @@ def _rows(options: Interpolate, artist: Artist, stops: Tensor, classes: list[int
 def _save(images: Tensor, path: Path) -> None:
     """Write rows of images as the file's name says: below each other, or one after the other."""
     from gans.pictures.grids import picture, save_picture
-    from gans.pictures.video import save_gif, save_mp4
+    from gans.pictures.video import gif, save_mp4
 
     kind = path.suffix.lower()
     if kind == ".png":
@@ -279,6 +280,6 @@ def _save(images: Tensor, path: Path) -> None:
         return
     frames = [picture(frame) for frame in images.unbind(1)]
     if kind == ".gif":
-        save_gif(frames, [round(100 / PER_SECOND) * 10] * len(frames), path)
+        write_bytes(path, gif(frames, [round(100 / PER_SECOND) * 10] * len(frames)))
     else:
         save_mp4(frames, PER_SECOND, path)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from gans.errors import InputError
-from gans.files import atomically, write_bytes
+from gans.files import atomically
 
 COLOURS = 256  # a GIF has no more
 X264 = "threads=1:rc-lookahead=0:sync-lookahead=0:mbtree=0:weightp=0"
@@ -57,11 +57,6 @@ def _indexed(frames: Sequence[Image.Image], colours: int) -> list[Image.Image]:
     together.thumbnail((PALETTE_SIDE, PALETTE_SIDE * len(several)), Image.Resampling.NEAREST)
     palette = together.quantize(min(colours, COLOURS), method=Image.Quantize.MEDIANCUT)
     return [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-
-
-def save_gif(frames: Sequence[Image.Image], milliseconds: Sequence[int], path: Path) -> None:
-    """Write a GIF, whole or not at all; see `gif`."""
-    write_bytes(path, gif(frames, milliseconds))
 
 
 def save_mp4(frames: Sequence[Image.Image], per_second: int, path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -13,12 +13,6 @@ from gans import files, schema
 from gans.errors import InputError, brief
 
 log = logging.getLogger("gans")
-
-
-class Part(Protocol):
-    """An object whose state is a part of a checkpoint."""
-
-    def load(self, state: dict[str, Any]) -> None: ...
 
 
 class Checkpoints:
@@ -36,8 +30,8 @@ class Checkpoints:
         """Write a state and keep the previous one."""
         files.save(self.last, state, self.before)
 
-    def resume(self, device: torch.device, *parts: Part) -> dict[str, Any] | None:
-        """Load the newest undamaged state into the parts; None if there is none.
+    def resume(self, device: torch.device, *loads: Callable[[dict[str, Any]], None]) -> dict[str, Any] | None:
+        """Hand the newest undamaged state to what loads parts of it, and return it; None if there is none.
 
         Raises:
             InputError: it belongs to another training.
@@ -47,8 +41,8 @@ class Checkpoints:
             return None
         path, state = found
         try:
-            for part in parts:
-                part.load(state)
+            for load in loads:
+                load(state)
         except torch.OutOfMemoryError:
             raise
         except (InputError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:

@@ -120,7 +120,7 @@ class Session:
     def begin(self) -> None:
         """Resume from the folder's checkpoint, if there is one."""
         training = self.training
-        state = self.checkpoints.resume(training.device, training, self.curve)
+        state = self.checkpoints.resume(training.device, training.load, self.curve.load)
         if state:
             self.recorder.load(state)
         else:

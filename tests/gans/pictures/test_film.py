@@ -42,7 +42,7 @@ def test_colours_are_few_and_the_same_in_all_frames(tmp_path):
     (few,), _ = read(tmp_path / "g.gif")
     assert sorted(set(few.tobytes())) == [0, 51, 102, 153, 204, 255]
     colours = [(250, 0, 10), (0, 250, 10), (30, 30, 250)]
-    video.save_gif([Image.new("RGB", (8, 8), c) for c in colours], [100] * 3, tmp_path / "c.gif")
+    (tmp_path / "c.gif").write_bytes(video.gif([Image.new("RGB", (8, 8), c) for c in colours], [100] * 3))
     assert [frame.getpixel((4, 4)) for frame in read(tmp_path / "c.gif")[0]] == colours
 
 
