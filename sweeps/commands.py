@@ -9,6 +9,7 @@ from typing import Annotated
 
 from benchmarks.options import Machine
 from gans.commands.options import flat, option
+from gans.errors import InputError
 from gans.runs import databases
 from gans.urls import shown, tracking_uri
 from sweeps import ROOT
@@ -21,6 +22,10 @@ def sweep(options: Search) -> int:
     """Search, retrain the winners, report."""
     options.machine.validate()
     options.request.validate()
+    if options.machine.workers == "ray":
+        raise InputError(
+            "--workers ray: a sweep runs trials at the same time, each with its workers; leave it out"
+        )
     databases.check(options.request.storage, databases.OPTUNA)
     databases.check(tracking_uri())
     from benchmarks.executors.processes import preload

@@ -5,16 +5,12 @@ from __future__ import annotations
 import torch
 
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix
-from benchmarks.options import MATRIX, Bench, Machine, Selection
+from benchmarks.options import MATRIX, Bench, Selection
 from benchmarks.plan import check_cell
-from gans import schema
-from gans.commands.options import check_workers, command_line
-from gans.compute import devices
-from gans.config import ShardedConfig, experiment
+from gans.commands.options import command_line
+from gans.config import experiment
 from gans.recipes import recipe
-from gans.registry import RULES
 from gans.runs.cell import Cell, identify
-from gans.training.mdgan import cluster
 from sweeps import winners
 from sweeps.options import Request
 from sweeps.space import read_space
@@ -80,25 +76,3 @@ def tuned_bench(request: Request) -> str:
     )
     bench = Bench(matrix.name if matrix else MATRIX, selection=selection, preset="tuned")
     return command_line("gans bench", bench)
-
-
-def processes(sweep: Sweep) -> int:
-    """Processes that a trial's workers may be; 0 if its update rule has none."""
-    update = sweep.base.update
-    return update.workers if isinstance(update, ShardedConfig) and RULES[update.rule].distributed else 0
-
-
-def where(sweep: Sweep, request: Request, machine: Machine) -> schema.Where:
-    """Where MD-GAN's workers run in trials: as WORKERS says, else as the data set's matrix.
-
-    Raises:
-        InputError: there is no room for those of the default.
-    """
-    matrix = own_matrix(request)
-    place = matrix.where(request.model, machine.workers) if matrix else check_workers(machine.workers or "local")
-    apart = processes(sweep) if place != "local" else 0
-    if machine.cluster:
-        machine.cluster.check_cells([sweep.default], machine.threads(sweep.base.resolution), apart)
-    elif apart:
-        cluster.require(apart, devices.resolve(machine.device))
-    return place if apart else "local"

@@ -30,7 +30,7 @@ from reports import studies
 from reports.studies import Study
 from sweeps import ROOT, pages, plots, record, winners
 from sweeps.options import Request
-from sweeps.plan import plan, processes, tuned_bench, where
+from sweeps.plan import plan, tuned_bench
 from sweeps.progress import TrialScreen, display
 from sweeps.study import counted, fail, held_by, origin, release_stale, unclaimed
 from sweeps.trial import trial_folder, trial_job
@@ -49,7 +49,8 @@ class SweepRun:
     def __init__(self, request: Request, machine: Machine, store: Store) -> None:
         self.request, self.machine, self.store = request, machine, store
         self.sweep = plan(request, devices.resolve(machine.device))
-        self.workers = where(self.sweep, request, machine)
+        if machine.cluster:
+            machine.cluster.check_cells([self.sweep.default], machine.threads(self.sweep.base.resolution), 0)
         self.study = self.sweep.create()
         self.folder = machine.runs / self.sweep.name
         self.failures = 0
@@ -120,7 +121,6 @@ class SweepRun:
             parent=self.parent.key,
             graph=self.machine.graph,
             compile=self.machine.compile,
-            workers=self.workers,
         )
         left = unclaimed(self.study, self.sweep.trials)
         return [self.job(place, uuid.uuid4().hex[:12]) for _ in range(left)]
@@ -131,8 +131,7 @@ class SweepRun:
 
     def work(self, jobs: list[Job], screen: TrialScreen) -> None:
         """Run the jobs; an interrupt fails the trials that were running, and retries them."""
-        spread = processes(self.sweep) if self.workers != "local" else 0
-        events = executors.run(self.machine, jobs, self.sweep.base.resolution, spread)
+        events = executors.run(self.machine, jobs, self.sweep.base.resolution)
         try:
             with closing(events):
                 for job, what in events:

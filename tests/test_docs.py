@@ -240,9 +240,11 @@ def test_the_python_api_page_runs(workplace: Path, one_thread: None) -> None:
 # --- the example of a model
 
 
-def test_the_example_says_what_its_hyperparameters_are() -> None:
+def test_the_example_says_what_its_hyperparameters_are_and_sweeps_search_them() -> None:
     assert {"networks.width", "networks.depth"} <= {key for key, _, _ in settings(MINE)}
     assert all(text for _, _, text in settings(MINE))
+    space = read_space(MINE, experiment(recipes.recipe(MINE).settings))
+    assert space.parameters["networks.depth"].choices == (1, 2)
 
 
 def section(heading: str) -> str:
@@ -322,12 +324,6 @@ def test_the_examples_matrix_has_its_cells_beside_dcgan() -> None:
     ours = read_matrix("digits")
     (dcgan, *_) = cells(ours, Selection(["dcgan"], precision="float32"), CPU)
     assert dcgan.identity == found[0].identity
-
-
-def test_a_sweep_searches_the_examples_own_hyperparameter() -> None:
-    default = experiment(recipes.recipe(MINE).settings)
-    space = read_space(MINE, default)
-    assert space.parameters["networks.depth"].choices == (1, 2)
 
 
 def test_without_evidence_a_model_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -502,14 +502,14 @@ def test_differences_are_corrected_for_their_number():
 @pytest.mark.parametrize(
     ("tuned", "says"),
     [
-        ([1.0, 1.1, 0.9], "is better than the default, beyond"),
-        ([9.0, 9.1, 8.9], "is worse than the default, beyond"),
+        ([1.0, 1.1, 0.9], "is significantly better than the default"),
+        ([9.0, 9.1, 8.9], "is significantly worse than the default"),
         ([4.0, 6.5, 3.0], "has the lower mean, but not significantly"),
         ([1.0], "cannot be compared with the default on one seed"),
         ([], "has no score to compare"),
     ],
 )
-def test_the_verdict_says_whether_the_difference_is_beyond_the_intervals(tuned, says):
+def test_the_verdict_says_whether_the_difference_is_significant(tuned, says):
     found = Difference.of(pd.Series(tuned, dtype=float), pd.Series([5.0, 5.2, 4.8]))
     assert found.verdict.startswith(says)
 
@@ -639,7 +639,7 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
     assert "## Default against tuned" in text and "Over default" in text
     preset = page.parent / "candidate.toml"
     proven = (place.folder / "outputs/presets/gan-digits-budget0.01.toml").exists()
-    assert proven == ("better than the default, beyond" in preset.read_text())
+    assert proven == ("significantly better than the default" in preset.read_text())
     assert "study gan-digits-budget0.01, trial" in preset.read_text()
     assert experiment(recipe("gan").settings, tomllib.loads(preset.read_text())).networks.width in (4, 8)
 
