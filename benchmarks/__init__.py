@@ -1,1 +1,1 @@
-"""The matrix runner: every model on every data set from every seed, each cell in its own process."""
+"""The matrix runner: every model on every data set with every seed, each cell in its own process."""

@@ -1,4 +1,4 @@
-"""`gans bench | rescore | report | sensitivity`. What imports for seconds waits until the options are right."""
+"""`gans bench | rescore | report | sensitivity`. Slow imports follow the checks of options."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by 
 
 
 def read(options: Bench | Rescore) -> Matrix:
-    """The matrix of a command that runs cells, once its store and its names are right."""
+    """The matrix of a command that runs cells, after checks of its store and names."""
     from benchmarks.matrix import read_matrix
 
     options.machine.validate()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
     databases.check(tracking_uri())
     matrix = read_matrix(options.matrix, options.preset, options.machine.outputs, options.selection)
     for line in matrix.presets(options.selection):
@@ -68,7 +68,7 @@ def train(options: Bench, matrix: Matrix) -> int:
 
 
 def dry(options: Bench, matrix: Matrix) -> int:
-    """Print the cells and their state, and what is left will take; nothing is kept, and no weights are needed."""
+    """Print the cells, their state and an estimate; nothing is kept, and no weights are needed."""
     from benchmarks.estimate import estimate
     from benchmarks.plan import MatrixPlan
     from gans.commands.progress import busy

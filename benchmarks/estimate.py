@@ -1,4 +1,4 @@
-"""What the cells of a matrix will take, said before they run: time and disk, from some steps of each model."""
+"""Estimates of time and disk for the cells of a matrix, from some steps of each model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def estimate(cells: Sequence[Cell], device: torch.device, parallel: int) -> str:
 
 
 def attempt(cell: Cell, device: torch.device) -> tuple[float, int]:
-    """Seconds per image of some steps of a cell, and bytes that it takes on disk, at most; nothing is kept."""
+    """Seconds per image of some steps of a cell, and its bytes on disk at most; nothing is kept."""
     training = Training(cell.experiment, cell.images, device, graph=False)
     training.step()  # the first one takes longer
     devices.wait(device)

@@ -1,4 +1,4 @@
-"""A job, what an executor reports of it, and what the supervisor makes of that."""
+"""Jobs, the events that executors report, and those that the supervisor reports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Result:
 
 
 class Fault(Enum):
-    """Why a job lost its process."""
+    """The reason why a job lost its process."""
 
     OWN = "its process died, in which there was no other job"
     SHARED = "its process died, in which there were others, or it found no memory beside them"
@@ -44,7 +44,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Lost:
-    """The job has no process any more, and no result."""
+    """The job lost its process and has no result."""
 
     reason: str
     fault: Fault
@@ -52,7 +52,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Another process does the job."""
+    """Another process runs the job."""
 
     why: str
 
@@ -71,10 +71,10 @@ class Job:
     Attributes:
         call: a picklable function that does the work in a folder and reports its progress.
         folder: of its checkpoint, lock and log; an executor may give the call another one with the same files.
-        images: what progress counts up to; 0 if it does not count.
+        images: total for the progress display; 0: no progress.
         seconds: time limit.
-        counts: whether people count it as a cell; a noise floor is none.
-        resumes: whether it goes on from what it left in its folder.
+        counts: whether the display counts it as a cell; noise floors do not count.
+        resumes: whether it resumes from its folder.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Executor(Protocol):
     """Runs jobs somewhere; each one that was submitted ends with a `Result` or a `Lost`."""
 
     def room(self, alone: bool = False) -> bool:
-        """Whether one more job may be submitted; `alone`: where no other job is in the same process."""
+        """Whether one more job may be submitted; `alone`: without other jobs in the same process."""
 
     def submit(self, number: int, job: Job, alone: bool = False) -> None:
         """Start a job."""
@@ -121,7 +121,7 @@ class Executor(Protocol):
         """Kill a job."""
 
     def poll(self, seconds: float) -> Iterator[News]:
-        """What there is to report; waits that long at most if there is nothing."""
+        """Report events; wait at most `seconds` if there are none."""
 
     def close(self) -> None:
         """Kill all jobs."""

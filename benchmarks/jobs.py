@@ -1,4 +1,4 @@
-"""The kinds of work in a matrix, as functions that a worker process can run."""
+"""The jobs of a matrix, as functions that a worker process can run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Matrix files: TOML -> cells.
 
-A cell's experiment is made of tables laid over each other, the later ones winning: the defaults of
+A cell's experiment is a merge of tables, in which later ones override earlier ones: the defaults of
 `gans.config`, the model's recipe, and the file's `[defaults]`, `[datasets.NAME]` and `[models.NAME]`.
 """
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 MATRICES = Path(__file__).parent / "matrices"
 # presets that ship; what `make sweep` finds goes to the user's outputs, under the same name (`preset_name`)
 PRESETS = Path(__file__).parents[1] / "sweeps" / "presets"
-NAMES = ("recipe", "preset", "workers")  # keys of a model's table that are no settings of its experiment
+NAMES = ("recipe", "preset", "workers")  # keys of a model's table that are not settings of its experiment
 
 
 class MatrixFile(Settings):
-    """What a matrix file may hold."""
+    """The content of a matrix file."""
 
     description: str = Field("", description="one paragraph for the report")
     conclusion: str = Field(
@@ -56,14 +56,14 @@ class MatrixFile(Settings):
 
 @dataclass(frozen=True)
 class Matrix:
-    """A matrix file, read.
+    """A matrix file.
 
     Attributes:
         name: of the file, without .toml.
         path: of the file.
         text: what it holds.
         file: the same, parsed.
-        preset: the one whose models stand beside its own.
+        preset: whose models are added to its own.
         outputs: folder of what is made here, in whose presets those of its models are looked for first.
     """
 
@@ -76,7 +76,7 @@ class Matrix:
 
     @property
     def given(self) -> str:
-        """How a command names it: by its name, or a file elsewhere by its path."""
+        """Its name in a command, or its path if it is not in benchmarks/matrices."""
         return self.name if self.path.absolute().parent == MATRICES.absolute() else str(self.path)
 
     def experiment_name(
@@ -125,7 +125,7 @@ class Matrix:
         return [f"{model} on {dataset}: {shown(path)}" for model, dataset, path in found if path]
 
     def check_names(self, selection: Selection) -> None:
-        """Raise `InputError` for a model or data set that there is none of."""
+        """Raise `InputError` for an unknown model or data set."""
         for model in selection.models or ():
             if model not in self.file.models:
                 raise unknown("model", model, self.file.models, f" in {self.path}")

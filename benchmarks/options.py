@@ -1,6 +1,6 @@
 """Options: the part of a matrix, and where it runs.
 
-Nothing heavy is imported here, so that errors come at once.
+Slow imports are avoided here, so that errors come at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gans.schema import Precision, Where
 from gans.urls import shown
 
 MATRIX = "digits"
-MOST_DAMAGED, FEWEST_DAMAGED = 2_000, 50  # images; more only make the error bars shorter
+MOST_DAMAGED, FEWEST_DAMAGED = 2_000, 50  # images; more only shorten the error bars
 # of GPU memory for a cell: the largest here (sagan, 32x32, batch 64) with Inception's features and CUDA's own
 GIBIBYTES = 4.0
 # cells at a time on a GPU: all together were fastest on one H200 (docs/speed-log.md) with 8 on the 16x16 images of
@@ -59,7 +59,7 @@ class Selection:
 @flat
 @dataclass(frozen=True)
 class Place:
-    """Where and how wide to run."""
+    """Where to run, and how many jobs at a time."""
 
     device: Annotated[Device, ONCE] = "auto"
     jobs: Annotated[
@@ -150,7 +150,7 @@ class Place:
 @flat
 @dataclass(frozen=True)
 class Machine(Place):
-    """Where and how wide to train."""
+    """Where to train, and how many jobs at a time."""
 
     graph: Graph = None
     compile: Compile = False

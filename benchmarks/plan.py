@@ -1,4 +1,4 @@
-"""What an invocation of a matrix would do: its cells and floors, and what is known of each; nothing runs here."""
+"""The plan of an invocation: the cells and floors of a matrix and their state; nothing runs here."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Planned:
     """A cell of the matrix.
 
     Attributes:
-        selected: whether this invocation wants it.
+        selected: whether this invocation runs it.
         run: its newest run, if there is one.
-        wanted: what it is to be scored with.
+        wanted: its planned scores.
     """
 
     cell: Cell
@@ -69,7 +69,7 @@ class Planned:
 
     @property
     def state(self) -> str:
-        """For people: finished, diverged, or what is still to be done."""
+        """Its state as text: finished, diverged, or the remaining work."""
         if self.unscored:
             return f"{self.status}, to be scored by {', '.join(map(str, self.unscored))}"
         if self.trained:
@@ -90,10 +90,10 @@ class MatrixPlan:
     Attributes:
         since: when the store was read.
         known: the newest run of each cell and floor, by identity.
-        spread: processes that the workers of a cell are, at most; 0 where all run in the process of their cell.
+        spread: most processes of a cell's workers; 0 if they run in the process of their cell.
 
     Raises:
-        InputError: on construction, if anything that is wanted cannot be had.
+        InputError: on construction, if anything is unavailable.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class MatrixPlan:
         return planned
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
-        """What a cell is to be scored with."""
+        """The planned scores of a cell."""
         score = cell.experiment.score
         return tuple(ScoreKey(name, score.images) for name in score.extractors)
 
@@ -165,10 +165,10 @@ class MatrixPlan:
         # where some models have classes and others none, the one with classes says all that the other does
         return list((found | {floor.identity: floor for floor in floors if floor.classes}).values())
 
-    # --- for people
+    # --- output
 
     def remarks(self) -> list[str]:
-        """What a person should know before anything runs."""
+        """Remarks for the user before anything runs."""
         plain = [p.cell for p in self.selected if p.cell.experiment.precision == "float32"]
         networks = {cell.model: MODELS[cell.experiment.networks.name] for cell in plain}
         wanted = self.selection.precision or "auto"

@@ -1,4 +1,4 @@
-"""Runs a matrix: what is finished is skipped, what was interrupted goes on, everything leaves a record."""
+"""Runs a matrix: skips finished cells, resumes interrupted ones, and records everything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gans.schema import FAILED, FINAL, FINISHED
 
 
 class MatrixRun(MatrixPlan):
-    """One invocation: trains and scores what its plan lacks."""
+    """One invocation: trains and scores what is missing."""
 
     parent: Run | None = None  # of this invocation, once it runs
 
@@ -140,7 +140,7 @@ class MatrixRun(MatrixPlan):
         return ended
 
     def record(self, planned: Planned, what: object) -> None:
-        """Write down what the own process of a cell could not: that it was started again, and its end."""
+        """Record what a cell's dead process could not: the restart, and the end."""
         match what:
             case Restarted(why):
                 if run := Run.open(planned.folder):
@@ -174,7 +174,7 @@ def measured(run: MlflowRun, floor: Floor) -> bool:
 
 
 def show(display: Display, job: Job, what: object) -> None:
-    """Show what happens to a job."""
+    """Show an event of a job."""
     match what:
         case Begun():
             display.start(job.name, job.images)

@@ -1,7 +1,7 @@
 """How each metric reacts to damaged images: `gans sensitivity digits`.
 
-Held-out real images take the place of generated ones and are damaged step by step. A metric that does not move is
-blind to that damage; one that moves the wrong way misleads.
+Held-out real images take the place of generated ones and are damaged step by step. A metric that does not change
+is insensitive to that damage; one that changes in the wrong direction misleads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A folder of runs at a URL (`RUNS=s3://bucket/runs`), of any kind that fsspec supports.
 
-Each process that works with it has a *mirror*, a temporary folder. A node fetches the folder of a job into its
-mirror, and brings what has changed to the URL every few seconds and at the end. The runner's mirror follows what
-nodes bring, for plans and for the export to the tracking store, and brings what the runner writes itself.
+Each process that works with it has a *mirror*, a temporary folder. A node downloads the folder of a job into its
+mirror, and uploads changes every few seconds and at the end. The runner's mirror downloads the changes of nodes,
+for plans and for the export to the tracking store, and uploads those of the runner.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from gans.urls import shown
 
 log = logging.getLogger("gans")
 
-EVERY = 10.0  # seconds between what a node brings, and what the runner fetches
+EVERY = 10.0  # seconds between uploads of a node, and between downloads of the runner
 TOKEN = ".shared"  # a file by which nodes see that a folder or URL is the same
 LEASE = "runner.json"  # says which runner works with the URL: object stores have no locks
-LAPSE = 60.0  # seconds without a sign of life, after which a runner is taken for dead
+LAPSE = 60.0  # seconds without a heartbeat until a runner counts as dead
 NETWORKS = (schema.CHECKPOINT, schema.GENERATOR)
 ORDER = {schema.CHECKPOINT: -1, schema.GENERATOR: -1, FILE: 1}  # events follow the files that they name
 
@@ -99,7 +99,7 @@ class Mirror:
     @classmethod
     @contextmanager
     def temporary(cls, url: str) -> Iterator[Self]:
-        """A mirror that comes and goes; one that was left behind is cleared away later."""
+        """A temporary mirror; a later process removes one that is left behind."""
         mirror = cls(url, temporary_folder("gans-runs"))
         yield mirror
         shutil.rmtree(mirror.root, ignore_errors=True)
@@ -110,7 +110,7 @@ class Mirror:
         return self.remote.name
 
     def pull(self, below: str = "", networks: bool = True) -> None:
-        """Fetch what has changed there.
+        """Download changes.
 
         Events come last and as they were when all was listed, so that the files that they name are here.
 
@@ -134,7 +134,7 @@ class Mirror:
         self.there[path], self.here[path] = repr(about), state(self.root / path)
 
     def push(self) -> None:
-        """Bring what has changed here: first networks, then what events name, events, marks."""
+        """Upload changes: first networks, then files that events name, then events."""
         with self.turn:
             for path in sorted(self.root.rglob("*"), key=lambda path: (ORDER.get(path.name, 0), path)):
                 name = path.relative_to(self.root).as_posix()
@@ -144,7 +144,7 @@ class Mirror:
                         self.here[name] = now
 
     def push_all(self) -> None:
-        """Bring what is left, or say where it is kept."""
+        """Upload the rest, or report where it is kept."""
         try:
             self.push()
         except InputError as error:
@@ -152,7 +152,7 @@ class Mirror:
             raise InputError(f"{error}; files that were not uploaded are in {kept}") from None
 
     def pushing(self, report: Report) -> Report:
-        """A listener that brings what has changed every few seconds; a failure is tried again the next time."""
+        """A listener that uploads changes every few seconds; failures are retried."""
 
         def both(images: int, values: Mapping[str, float]) -> None:
             report(images, values)
@@ -168,7 +168,7 @@ class Mirror:
     @classmethod
     @contextmanager
     def of_runner(cls, url: str, writes: bool) -> Iterator[Self]:
-        """The mirror of the one runner that may write there, which follows what nodes bring; or of a reader."""
+        """The mirror of the only writing runner, which follows the nodes; or of a reader."""
         with cls.temporary(url) as mirror:
             if writes:
                 mirror.take()
@@ -188,7 +188,7 @@ class Mirror:
                         mirror.remote.files.rm_file(f"{mirror.remote.base}/{LEASE}")
 
     def follow(self, over: threading.Event) -> None:
-        """In a thread: fetch what nodes bring, and give signs of life."""
+        """In a thread: download the changes of nodes, and write heartbeats."""
         while not over.wait(EVERY):
             try:
                 self.beat()

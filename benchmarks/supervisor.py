@@ -1,14 +1,13 @@
-"""Runs jobs on an executor: the one place of time limits, retries, Ctrl-C, and of waiting for other processes.
+"""Runs jobs on an executor, with time limits, retries, Ctrl-C and waiting for other processes.
 
-What it does, whatever the executor is:
+For every executor:
 
 - *time limit*: a job that is over it is killed.
 - *crash*: a job whose own process dies starts again from its checkpoint; at the third death it has failed. When a
-  process dies that jobs share, each goes on alone until one has died again, then the others go on together.
-- *memory*: a job that finds none beside others goes on alone, and has failed if that is not enough.
-- *a node that goes, or a process that was killed for another job*: costs its jobs nothing.
-- *a job that another process does*: is waited for until its folder's lock is free, then runs here and finds what
-  is left of it.
+  shared process dies, its jobs resume alone until one dies again; then the others resume together.
+- *memory*: a job that runs out of memory among others resumes alone, and fails if that is not enough.
+- *a lost node, or a process killed because of another job*: does not count against its jobs.
+- *a job that another process runs*: waits until its folder's lock is free, then does the remaining work here.
 - *Ctrl-C*: all jobs are killed; those that ran end as interrupted.
 """
 
@@ -34,7 +33,7 @@ class Attempt:
     Attributes:
         started: whether its start was reported.
         deaths: of its own process.
-        alone: whether it goes on without others: it found no memory, or may be why a shared process died.
+        alone: whether it runs without others: it ran out of memory, or may have killed a shared process.
         deadline: of this attempt, on the clock of `time.monotonic`.
         late: whether it was killed since it was over its time limit.
     """
@@ -141,7 +140,7 @@ class Supervisor:
             yield attempt.job, Restarted(f"{lost.reason}; it {'resumes' if begun else 'starts again'}")
 
     def acquit(self) -> None:
-        """The guilty job is found: those that shared its process go on together."""
+        """The job that killed a shared process is found: the others resume together."""
         for attempt in self.alone:
             attempt.alone = False
         self.waiting.extendleft(reversed(self.alone))

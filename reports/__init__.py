@@ -1,4 +1,4 @@
-"""Reports: markdown pages and pictures, made from nothing but the tracking store."""
+"""Reports: markdown pages and pictures, made from tracked runs only."""
 
 from pathlib import Path
 

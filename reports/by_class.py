@@ -1,4 +1,4 @@
-"""Class by class: how near conditional generators come to each, and how often they draw the wanted class."""
+"""Class by class: the distance of conditional generators in each class, and their agreement with it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HEADS = {
 
 @dataclass(frozen=True)
 class Classes:
-    """What is known of the classes of a board: by the score's name, a column for each class."""
+    """The scores of a board by class: by the score's name, a column for each class."""
 
     names: list[str]
     values: dict[str, pd.DataFrame]  # means over finished seeds: a row per model, best first

@@ -1,4 +1,4 @@
-"""`gans compare digits digits-bf16`: set two tracked matrices side by side."""
+"""`gans compare digits digits-bf16`: compares two tracked matrices."""
 
 from __future__ import annotations
 

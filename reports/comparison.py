@@ -1,4 +1,4 @@
-"""Two tracked matrices side by side, which agree in models, data and scoring: has a setting moved scores?"""
+"""Compares two tracked matrices with the same models, data and scoring: did a setting change scores?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reports.sheet import markdown
 from reports.statistics import LEVEL, Difference, Estimate
 from reports.tables import escape
 
-# how a cell is scored: the same on both sides, or there is nothing to compare
+# how a cell is scored: must be the same on both sides
 SCORING = (schema.PROTOCOL, schema.EXTRACTORS, schema.REFERENCE, "score.images")
 # columns that are no settings, and those that say on what and with what a cell ran
 PLANNED = {*PlannedCell.model_fields, "status", "reason", "counted"}
@@ -54,7 +54,7 @@ class Pair:
 
 
 def pairs(one: Results, other: Results) -> list[Pair]:
-    """What both have, in the order of the one.
+    """Common models, in the order of the first.
 
     Raises:
         InputError: they share no model, or were scored in different ways.

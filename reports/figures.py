@@ -1,4 +1,4 @@
-"""The pictures of a report. Same store, same bytes: no dates, no paths, and nothing but fixed styles."""
+"""The pictures of a report. The same store gives the same bytes: no dates, no paths, fixed styles."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Row = tuple[str, Sequence[tuple[str, Image.Image | None]]]  # its name, and its 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-FEW = len(COLOURS)  # models that one colour each tells apart
+FEW = len(COLOURS)  # models that can have different colours
 FLOOR_DASHES = {"train half vs train half": (0, (1, 1)), "train vs test": (0, (6, 2, 1, 2))}
 DPI = 130
 
@@ -50,7 +50,7 @@ WHOLE = 640  # pixels: greatest width of a picture that a run has of itself
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of matplotlib or an image, and in words what it contains for those who do not see it."""
+    """A matplotlib figure or an image, with its alt text."""
 
     figure: Figure | Image.Image
     alt: str

@@ -1,4 +1,4 @@
-"""A report as one HTML file with its pictures inside: for viewers that show a page and not its folder."""
+"""A report as one HTML file with embedded pictures."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ pre { background: #f3f3f3; padding: .6rem; overflow-x: auto; }
 
 
 def standalone(page: Path) -> str:
-    """The markdown page as HTML; its pictures are put in, and links to other files become text.
-
-    The file so needs nothing else, and nothing in it leads nowhere.
-    """
+    """The markdown page as HTML, with embedded pictures; links to other files become text."""
     text = page.read_text(encoding="utf-8")
     markdown = MarkdownIt("commonmark").enable("table")
     for kind in ("html_block", "html_inline"):

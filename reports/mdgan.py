@@ -1,4 +1,4 @@
-"""What a report says of MD-GAN: the score against each factor, and the bytes that were sent."""
+"""MD-GAN in a report: the score against each factor, and the bytes sent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DIRECTIONS = ("server_to_worker", "worker_to_server", "worker_to_worker")
 class Row:
     """A line of the figure."""
 
-    label: str  # what is special about the model within its group
+    label: str  # the model's value of the factor
     model: str  # its name
     scores: pd.Series  # one per finished seed
 
@@ -52,7 +52,7 @@ def settings(results: Results, board: Board) -> pd.DataFrame:
         return pd.DataFrame()
     known = cells[cells["update.rule"].notna()].groupby("model", sort=False).first()
     known = known.reindex(columns=["update.rule", *NAMES])
-    # runs of earlier versions do not say that they know no classes
+    # runs of earlier versions lack the setting
     return known.fillna({"networks.conditional": "False"}).astype(str)
 
 

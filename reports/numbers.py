@@ -1,4 +1,4 @@
-"""Numbers as people write them: the one place that turns a number into words."""
+"""Numbers as text."""
 
 from __future__ import annotations
 

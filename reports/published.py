@@ -1,4 +1,4 @@
-"""Figures that others have published, `published.toml`: checked, and as tables that say what differs from ours."""
+"""Published figures, `published.toml`: validated, and as tables that state the differences from ours."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def read() -> Published:
 
 
 def differences(theirs: Score, ours: Score) -> list[str]:
-    """What keeps a published score from being compared with one under our protocol, in words."""
+    """Why a published score is not comparable with one under our protocol, as text."""
     found = []
     if not theirs.metric:
         found.append("extractor: not known")

@@ -1,4 +1,4 @@
-"""What was tracked, as pandas tables: no other module of the reports reads the store."""
+"""Tracked results as pandas tables: no other module of the reports reads the store."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Plan(BaseModel):
 
 @dataclass(frozen=True)
 class Board:
-    """Scores that compare with each other: those of one data set by one metric."""
+    """Comparable scores: those of one data set by one metric."""
 
     dataset: str
     metric: str
@@ -267,7 +267,7 @@ def _newest(store: Store, experiment: str, parents: Sequence[Run]) -> Plan | Non
 
 
 def _old(store: Store, experiment: str, newest: Run) -> InputError:
-    """What to say of results that were all made under other protocols than today's."""
+    """The error for results that are all under other protocols."""
     protocol, commit = (newest.data.tags.get(tag, "unknown") for tag in (schema.PROTOCOL, schema.COMMIT))
     return InputError(
         f"experiment '{experiment}' in {shown(store.uri)} has cells of protocol {protocol}, not comparable with "

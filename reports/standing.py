@@ -1,4 +1,4 @@
-"""The first screen of a report: which model is best, by how much, how sure that is, at what cost."""
+"""The first screen of a report: the best model, its lead and significance, its cost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pair:
 
     @property
     def settled(self) -> bool:
-        """Whether chance is ruled out."""
+        """Whether the difference is significant."""
         return self.p <= 1 - LEVEL
 
 
@@ -74,7 +74,7 @@ def pair_table(found: Sequence[Pair]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Standing:
-    """How the models of a board stand."""
+    """The ranking of a board's models."""
 
     results: Results  # all of the matrix
     board: Board  # data set and metric
@@ -111,7 +111,7 @@ class Standing:
 
     @property
     def sentence(self) -> str:
-        """Best model, by how much, how sure, at what cost, on what budget."""
+        """The best model, its lead, significance, cost and budget."""
         if not self.ranks:
             return f"No cell on {escape(self.board.title)} has a score yet."
         best = self.ranks[0]
@@ -129,7 +129,7 @@ class Standing:
 
     @property
     def _sure(self) -> str:
-        """What the seeds settle of the lead."""
+        """The significance of the lead."""
         if len(self.ranks) == 1:
             return "no other model has a score to compare"
         settled = [model for model, pair in self.lead.items() if pair.settled]
@@ -150,7 +150,7 @@ class Standing:
 
     @property
     def remarks(self) -> list[str]:
-        """What to know before scores and seconds of different models are compared."""
+        """Remarks on the comparability of scores and seconds."""
         seen = self.cells["seen"]
         alike = seen.max() <= ALIKE * seen.min()  # batches of other sizes end at other counts
         facts = {
@@ -170,7 +170,7 @@ class Standing:
 
     @property
     def unsettled(self) -> str:
-        """What the seeds cannot settle, in words; empty if there is one model."""
+        """Pairs without a significant difference, as text; empty for one model."""
         if not self.pairs:
             return ""
         open_ = [pair for pair in self.pairs if not pair.settled]

@@ -1,4 +1,4 @@
-"""Means over training seeds, differences between models, and how sure they are."""
+"""Means over training seeds and differences between models, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Difference:
 
     @property
     def beyond(self) -> bool:
-        """Whether the interval leaves 1 out."""
+        """Whether the interval excludes 1."""
         return self.high < 1 or self.low > 1
 
     @property

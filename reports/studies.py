@@ -1,4 +1,4 @@
-"""Sweeps as the tracking store has them: what was searched, and how the winners scored from fresh seeds."""
+"""Sweeps in the tracking store: the search, and the winners' scores with fresh seeds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Trial(BaseModel):
 
 
 class Failure(BaseModel):
-    """A trial without a score, and why it has none."""
+    """A trial without a score, and the reason."""
 
     number: int
     reason: str

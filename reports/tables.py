@@ -1,4 +1,4 @@
-"""The tables of a report: what to average, and how it is printed. A printed table is a frame of strings."""
+"""The tables of a report: averages, and their text. A printed table is a frame of strings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reports.statistics import LEVEL, Estimate
 Column = Callable[[pd.DataFrame], str]  # what a table has of a model, from its cells
 ENOUGH = 5  # training seeds from which drawing them again says something
 DRAWS = 10_000  # of the bootstrap over seeds
-# settings that tell one training from another, under the headings of the table
+# settings that distinguish trainings, under the headings of the table
 SETTINGS = {
     "networks.name": "Networks",
     "networks.width": "Width",
@@ -99,7 +99,7 @@ def per_model(
 
 @dataclass(frozen=True)
 class Stability:
-    """How firm a rank is when the training seeds are drawn again, with replacement."""
+    """The stability of a rank under redrawn training seeds, with replacement."""
 
     best: float  # share of the draws in which this model has the lowest mean; ties are split
     low: int  # the central 95 % of its ranks
@@ -113,7 +113,7 @@ class Stability:
 def stability(results: Results, board: Board) -> dict[str, Stability]:
     """The bootstrap over seeds, for models with five finished seeds or more; always the same draws.
 
-    Fewer seeds drawn again would look surer than they are. Each model's seeds are drawn on their own.
+    Fewer seeds would look too certain. Each model's seeds are drawn independently.
     """
     scores = {m: own["score"].to_numpy(float) for m, own in by_model(results, board)}
     scores = {m: np.log(own[own > 0]) for m, own in scores.items() if (own > 0).sum() >= ENOUGH}
@@ -130,7 +130,7 @@ def stability(results: Results, board: Board) -> dict[str, Stability]:
 
 
 def learned(results: Results, board: Board) -> pd.DataFrame:
-    """What training made of each model, and how firm its rank is, where seeds are enough to say."""
+    """Scores before and after training, and the stability of ranks if there are enough seeds."""
     firm = stability(results, board)
     curves = results.score_curves(board)
     start = curves[(curves["images"] == 0) & curves["counted"]].groupby("model")["score"]

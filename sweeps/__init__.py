@@ -1,4 +1,4 @@
-"""Hyperparameter sweeps: search spaces, Optuna studies, honest winners, their presets and pages."""
+"""Hyperparameter sweeps: search spaces, Optuna studies, winners on fresh seeds, presets and pages."""
 
 import reports
 

@@ -1,4 +1,4 @@
-"""`gans sweep | sweep-report`. What imports for seconds waits until the options are right."""
+"""`gans sweep | sweep-report`. Slow imports follow the checks of options."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sweep(options: Search) -> int:
     from benchmarks.executors.processes import preload
     from benchmarks.executors.ray import joined
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
     if options.machine.engine == "local":
         preload(*NEEDED)
     with joined(options.machine, options.request.storage) as machine:

@@ -1,4 +1,4 @@
-"""What `gans sweep` takes. Nothing heavy is imported here, so that errors come at once."""
+"""Options of `gans sweep`. Slow imports are avoided here, so that errors come at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def study_name(name: str) -> None:
 @flat
 @dataclass(frozen=True)
 class Request:
-    """The study, and what becomes of its winners."""
+    """The study, and the retraining of its winners."""
 
     model: Annotated[str, option(f"a model of the registry: {', '.join(recipes.RECIPES)}", check=recipes.check)]
     dataset: Annotated[str, option("a data set, or folder:PATH", check=check_dataset)] = "digits"
@@ -69,7 +69,7 @@ class Request:
 
     @property
     def name(self) -> str:
-        """The study's name: sweeps that do not compare have different ones."""
+        """The study's name: sweeps that are not comparable have different ones."""
         parts = [slug(self.model), label(self.dataset)]
         parts += [f"budget{self.budget:g}"] if self.budget != 1 else []
         parts += ["seconds"] if len(self.objectives) > 1 else []
@@ -77,7 +77,7 @@ class Request:
         return self.study or "-".join(parts)
 
     def command(self) -> str:
-        """The command that goes on with this sweep."""
+        """The command that continues this sweep."""
         return command_line("gans sweep", Search(self))
 
 

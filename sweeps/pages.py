@@ -208,7 +208,7 @@ def write_ranking(root: Path = ROOT) -> Path | None:
 
 
 def groups(found: Sequence[Study]) -> list[dict[str, Any]]:
-    """Studies that compare with each other: same data set, metric and budget."""
+    """Comparable studies: same data set, metric and budget."""
     together: dict[tuple[str, str, float], list[Study]] = {}
     for study in found:
         if study.winner:
@@ -226,7 +226,7 @@ def groups(found: Sequence[Study]) -> list[dict[str, Any]]:
 
 
 def ranking(found: Sequence[Study], metric: str) -> pd.DataFrame:
-    """Defaults and winners of studies that compare, best first."""
+    """Defaults and winners of comparable studies, best first."""
     pairs = [(study, trial) for study in found for trial in (None, study.winner)]
     pairs.sort(key=lambda pair: e.mean if (e := pair[0].estimate(name(pair[1]))).n else math.inf)
     rows = [

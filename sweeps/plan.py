@@ -1,4 +1,4 @@
-"""From a request to the sweep that its trials depart from."""
+"""The plan of a sweep from a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs jobs: processes of this machine, threads of a process for each GPU, or a Ray cluster."""
+"""Executors of jobs: processes of this machine, threads of a process for each GPU, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run(machine: Machine, jobs: list[Job], side: int, spread: int = 0) -> Genera
         machine: the options.
         jobs: all of them.
         side: of their largest images, in pixels.
-        spread: processes that the workers of one are, at most: such jobs fill a machine one by one.
+        spread: most processes of a job's workers: such jobs run one at a time.
     """
     return Supervisor(executor(machine, len(jobs), side, spread), jobs).events()
 

@@ -1,8 +1,8 @@
-"""Jobs on this machine: each in a process of its own on the CPU, or as threads of one process for each GPU.
+"""Jobs on this machine: each in its own process on the CPU, or as threads of one process for each GPU.
 
 Processes (`benchmarks.executors.worker`) are forked from a server process that has imported torch once, so one
-starts in a fraction of a second. It lives as long as its pipe to the runner: if the runner dies, however it dies,
-its jobs stop at once and can be resumed from their checkpoints.
+starts in a fraction of a second. It ends with its pipe to the runner: if the runner dies, its jobs stop at once,
+to be resumed from their checkpoints.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Worker:
         width: jobs at a time.
         output: file for what the process prints apart from its jobs.
         jobs: that run there, by number.
-        alone: whether the job there is to have no neighbours.
+        alone: whether the job there must be the only one.
         reason: that the process gave for its end.
     """
 
@@ -139,7 +139,7 @@ class Pool:
         worker = max(self.workers, key=lambda worker: worker.free(alone))
         try:
             worker.submit(number, job, alone)
-        except (EOFError, OSError) as error:  # somebody killed the fork server, say, which comes anew then
+        except (EOFError, OSError) as error:  # if the fork server was killed, it is started again
             self.news.append((number, Lost(f"its process did not start: {brief(error)}", Fault.OWN)))
 
     def cancel(self, number: int) -> None:
@@ -176,7 +176,7 @@ def write_down(job: Job, reason: str, output: Path) -> None:
 
 
 def death(code: int) -> str:
-    """What an exit without a result means."""
+    """The meaning of an exit without a result."""
     if code >= 0:
         return f"the worker exited with code {code}"
     name = signal.Signals(-code).name
@@ -184,7 +184,7 @@ def death(code: int) -> str:
 
 
 def preload(*modules: str) -> None:
-    """Let the fork server start now and import what every worker needs, while the runner goes on."""
+    """Start the fork server now; it imports what every worker needs, while the runner continues."""
     if sys.platform == "darwin":
         return  # Apple's libraries do not survive a fork: there, each worker imports for itself
     # an optimiser imports torch._dynamo, which takes each process that makes one a second or two

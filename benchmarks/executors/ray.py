@@ -1,7 +1,7 @@
 """Jobs on the nodes of a Ray cluster (`ENGINE=ray`): each is a Ray task, which writes to the runs' folder itself.
 
-Ray finds a node by what a task books, and ends the tasks of a runner that dies. It imports this module on every
-node, so nothing heavy is imported here.
+Ray chooses a node by the resources of a task, and ends the tasks of a dead runner. Every node imports this module,
+so slow imports are avoided here.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from benchmarks.options import Machine
     from gans.runs.cell import Cell
 
-CELL_BYTES = 2**30  # of memory that a job books, on a cluster that others may use
+CELL_BYTES = 2**30  # memory that a job reserves
 ANSWER = 120.0  # seconds that a node has to answer a question: its process imports what that takes
-STOPPING = 10.0  # seconds that jobs have to end in when all are stopped
+STOPPING = 10.0  # seconds for jobs to end when all are stopped
 # of the runner's environment, what says where things are and with which credentials they are had
 PASSED_ON = ("GANS_", "PG", "AWS_")
 ROOT = Path(__file__).parents[2]
@@ -48,11 +48,11 @@ PACKAGES = ("gans", "torch", "torchvision", "torch-fidelity", "numpy", "scipy", 
 
 @dataclass(frozen=True)
 class Site:
-    """What a node needs of the runner, and has to have like it.
+    """The runner's properties that a node needs or must share.
 
     Attributes:
         folder: in which the runner works, taken if the node has it: paths are the same then.
-        variables: of its environment; those that the node has itself win.
+        variables: of its environment; a node's own override them.
         runs: their folder or URL.
         mirror: the runner's, of a URL.
         token: what a file there holds, by which nodes see that it is the same.
@@ -73,7 +73,7 @@ class Site:
     admitted: frozenset[str] = frozenset()
 
     def enter(self) -> None:
-        """Make its folder and its variables this process's."""
+        """Apply its folder and variables to this process."""
         if Path(self.folder).is_dir():
             os.chdir(self.folder)
         for name, value in self.variables.items():
@@ -94,7 +94,7 @@ class Site:
 
 
 def build() -> dict[str, str]:
-    """What this process runs: nodes that differ would not compute the same, or not understand each other."""
+    """The versions in this process: nodes with others would compute other results, or fail."""
     code = hashlib.sha256()
     for path in sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
         code.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
@@ -107,7 +107,7 @@ def build() -> dict[str, str]:
 
 
 def refusal(site: Site) -> str:
-    """Why this node does not fit, if it does not."""
+    """Why this node does not fit; empty if it does."""
     site.enter()
     here = build()
     for part, theirs in site.build.items():
@@ -136,7 +136,7 @@ def refusal(site: Site) -> str:
 
 
 class Mailbox:
-    """What jobs report on their way; an actor on the runner's machine."""
+    """The reports of jobs; an actor on the runner's machine."""
 
     def __init__(self) -> None:
         self.reports: list[Any] = []
@@ -175,7 +175,7 @@ def work(number: int, job: Job, site: Site, mailbox: Any) -> Result | Lost | Ref
 
 
 class Refused(NamedTuple):
-    """The answer of a node that does not fit."""
+    """The reply of a node that does not fit."""
 
     node: str
     why: str
@@ -290,7 +290,7 @@ class RayExecutor:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What a task books; the workers of a job book for themselves."""
+        """The resources of a task; those of a job's workers are separate."""
         options: dict[str, Any] = {"num_cpus": self.threads, "memory": CELL_BYTES, "max_retries": 0}
         if self.per_gpu:
             options["num_gpus"] = 1 / self.per_gpu
@@ -301,7 +301,7 @@ class RayExecutor:
     @property
     def slots(self) -> int:
         """Jobs at a time; the cluster may grow."""
-        # what the workers of jobs book has to be left free, or all would wait for each other
+        # leave the resources of workers free, or all would wait for each other
         slots = int(self.cluster.total("CPU") // (self.threads + self.workers))
         if self.per_gpu:
             slots = min(slots, int(self.cluster.total("GPU") * self.per_gpu))
@@ -374,7 +374,7 @@ class RayExecutor:
 
 @contextmanager
 def joined(machine: Machine, storage: str = "", writes: bool = True) -> Iterator[Machine]:
-    """The machine, meanwhile with the cluster that its engine stands for; its nodes have to fit together.
+    """The machine, connected to the cluster of its engine; checks its nodes.
 
     Args:
         machine: the options.

@@ -1,7 +1,7 @@
 """The process of a GPU or of a job on the CPU, which `benchmarks.executors.processes` starts.
 
-On a GPU each job is a thread, on a stream of its own. What jobs share is the same for all of them (threads of
-torch and BLAS, glibc's memory, cuDNN's choices: `gans.compute.devices.prepare`) or guarded where it is:
+On a GPU each job is a thread with its own stream. Shared state is the same for all jobs (threads of
+torch and BLAS, glibc's memory, cuDNN's choices: `gans.compute.devices.prepare`) or guarded:
 
 - torch's random state (`gans.seeds.forked`), TF32 or not (`gans.compute.precision.Units`), the recording of CUDA
   graphs (`gans.compute.devices.RECORDING`), matplotlib (`gans.pictures.figures`), torch.compile (by torch);
@@ -35,7 +35,7 @@ LOST = 77  # exit code of a process whose device fails every call
 
 
 def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> None:
-    """Do what the runner orders until that is gone.
+    """Execute the runner's orders until the runner ends.
 
     Args:
         pipe: to the runner.
@@ -77,7 +77,7 @@ class Gpu(Cpu):
     """The one GPU that the process sees."""
 
     def __init__(self) -> None:
-        import torch  # the fork server has it already; on a CPU, nobody waits for it
+        import torch  # the fork server has imported it already
 
         from gans.compute import devices
 

@@ -1,4 +1,4 @@
-"""`gans speed | gpu`. What imports for seconds waits until the options are right."""
+"""`gans speed | gpu`. Slow imports follow the checks of options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of `gans speed` and `gans gpu`. Nothing heavy is imported here, so that errors come at once."""
+"""Options of `gans speed` and `gans gpu`. Slow imports are avoided here, so that errors come at once."""
 
 from __future__ import annotations
 
