@@ -172,8 +172,7 @@ class PenaltiesConfig(Settings):
     r1: Weight = Field(0.0, description="gamma of gamma/2 E |grad D|^2 on real images (Mescheder et al. 2018)")
     r2: Weight = Field(0.0, description="gamma of gamma/2 E |grad D|^2 on generated images")
     gp: Weight = Field(
-        0.0,
-        description="weight of WGAN-GP's E (|grad D| - 1)^2 between them; above 0 it replaces loss.penalty",
+        0.0, description="weight of WGAN-GP's E (|grad D| - 1)^2 between them; above 0 it replaces loss.penalty"
     )
 
 
@@ -397,10 +396,9 @@ def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def experiment(*tables: Mapping[str, Any], where: str = "the experiment") -> Experiment:
-    """The validated experiment of partial ones; later ones override earlier ones.
+    """The validated experiment of partial ones, of which later ones override earlier ones.
 
-    Raises:
-        InputError: naming the key, the file or command line `where`, and the nearest valid key or value.
+    An InputError names the key, the file or command line `where`, and the nearest valid key or value.
     """
     try:
         merged = merge(*tables)
@@ -437,11 +435,7 @@ def explain(error: ValidationError, model: type[BaseModel], prefix: str) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a file that a person writes: a regular one, of at most `LARGEST` bytes.
-
-    Raises:
-        InputError: it is missing, broken or something else; with its name.
-    """
+    """The tables of a file that a person writes, a regular one of at most `LARGEST` bytes; else an InputError."""
     try:
         if path.exists() and not path.is_file():
             raise ValueError("it is not a regular file; name another")
@@ -457,11 +451,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a text.
-
-    Raises:
-        ValueError: it is no TOML, or nests its tables and lists too deeply to be settings.
-    """
+    """The tables of a text; a ValueError if it is no TOML, or nests tables and lists more than `DEEPEST` deep."""
     try:
         tables = tomllib.loads(text)
     except RecursionError:

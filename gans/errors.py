@@ -60,7 +60,8 @@ def exit_code(command: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # drop the rest of the output
         return 128 + signal.SIGPIPE
     except OSError as error:  # no permission, no space left, ...
-        message = system(error)
+        remedy = "; free some space; the same command then resumes" if error.errno in FULL else ""
+        message = f"{error.filename or 'file'}: {error.strerror or error}{remedy}"
     except KeyboardInterrupt:
         print("interrupted: finished cells are kept; the same command resumes", file=sys.stderr)
         return 130
@@ -71,12 +72,6 @@ def exit_code(command: Callable[[], int]) -> int:
 def printable(text: str) -> str:
     """A text with escaped control characters, which a terminal does not execute."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
-
-
-def system(error: OSError) -> str:
-    """What the operating system refused, in one line; a full disk has a remedy."""
-    remedy = "; free some space; the same command then resumes" if error.errno in FULL else ""
-    return f"{error.filename or 'file'}: {error.strerror or error}{remedy}"
 
 
 def take_any_text() -> None:

@@ -36,11 +36,7 @@ def slug(name: str) -> str:
 
 
 def file_name(name: str, what: str, most: int = 100) -> str:
-    """A name that becomes a part of a path, as it is: a study's, an extractor's, a matrix's, ...
-
-    Raises:
-        InputError: it is empty or over `most` bytes, begins with a dot, or has a separator or control character.
-    """
+    """A name that becomes a part of a path, as it is; an InputError if it could lead elsewhere."""
     size = len(name.encode(errors="surrogateescape"))
     if not 0 < size <= most or name.startswith(".") or set(name) & set("/\\") or not name.isprintable():
         short = name if len(name) <= 40 else f"{name[:40]}..."
@@ -57,11 +53,7 @@ def data_root() -> Path:
 
 
 def expand(path: str | Path) -> Path:
-    """A path whose `~` is the user's home.
-
-    Raises:
-        InputError: this user has none.
-    """
+    """A path whose `~` is the user's home; an InputError if the user has none."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

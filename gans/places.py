@@ -11,7 +11,6 @@ from gans.errors import InputError
 VARIABLE = "GANS_OUTPUTS"
 # its parts
 REPORTS, PRESETS, SAMPLES, SPEED, EXTRACTORS = "reports", "presets", "samples", "speed", "extractors"
-CHAOS = "chaos"
 
 
 def outputs() -> Path:

@@ -54,10 +54,7 @@ HARDY = {"networks": {"name": "dcgan", "latent": 100, "width": 128}, "batch": 10
 WORKERS = {"choices": [0.5, 1, 2], "relative": True}
 RULE_RECIPES = {
     "mdgan": Recipe(
-        {
-            **HARDY,
-            "update": {"rule": "mdgan", "workers": 10, "batches": 1, "d_steps": 1, "swap_epochs": 1.0},
-        },
+        {**HARDY, "update": {"rule": "mdgan", "workers": 10, "batches": 1, "d_steps": 1, "swap_epochs": 1.0}},
         search_space(
             update={
                 "workers": WORKERS,  # N

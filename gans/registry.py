@@ -208,10 +208,10 @@ def kind_of(value: Any) -> str:
     """The kind of a value, for a message: a function, a class, an int, float32 (2, 16)."""
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    name = "None" if value is None else "class" if isinstance(value, type) else type(value).__name__
-    if inspect.isroutine(value):
-        name = "function"
-    return name if value is None else f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+    if value is None:
+        return "None"
+    name = "function" if inspect.isroutine(value) else "class" if isinstance(value, type) else type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
 
 
 def file_of(target: str) -> Path | None:

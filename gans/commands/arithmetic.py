@@ -27,9 +27,7 @@ class Arithmetic(Drawing):
     noise: Annotated[
         float,
         option(
-            "maximal difference of each latent coordinate in the eight images around the result",
-            least=0,
-            most=100,
+            "maximal difference of each latent coordinate in the eight images around the result", least=0, most=100
         ),
     ] = 0.25
 

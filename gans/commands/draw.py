@@ -27,11 +27,7 @@ SIDE = 64  # pixels: about how large an image of a strip is shown, at least
 Line = Annotated[Literal["slerp", "lerp"], option("great circles (slerp) or straight lines (lerp)")]
 Class = Annotated[
     str | None,
-    option(
-        "class by name or by number from 0; conditional generators only",
-        name="--class",
-        metavar="CLASS",
-    ),
+    option("class by name or by number from 0; conditional generators only", name="--class", metavar="CLASS"),
 ]
 
 

@@ -6,13 +6,13 @@ Bars show it on a terminal, plain lines elsewhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.status import Status
 from rich.table import Column
 
 from gans import schema
@@ -156,10 +156,6 @@ class Display:
         return f"{text}, about {duration(left)} left"
 
 
-@contextmanager
-def busy(what: str) -> Iterator[None]:
-    """Say what is waited for before there is anything to count; on a terminal only, and gone afterwards."""
-    console = Console(markup=False, emoji=False)
-    shown: AbstractContextManager[object] = console.status(what) if console.is_terminal else nullcontext()
-    with shown:
-        yield
+def busy(what: str) -> Status:
+    """Shows what is waited for before there is anything to count; on a terminal only, and gone afterwards."""
+    return Console(markup=False, emoji=False).status(what)

@@ -1,4 +1,4 @@
-"""`gans train`: one model on one data set, in this process."""
+"""`gans train | config`: one model on one data set, in this process; the recipes, and their settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gans import schema
 from gans.commands.options import Compile, Device, Graph, check_dataset, flat, option
 from gans.commands.progress import duration
 from gans.errors import InputError
-from gans.recipes import RECIPES, check, recipe
+from gans.recipes import RECIPES, check, names, recipe
 from gans.runs import databases
 from gans.schema import Precision, Where
 from gans.urls import tracking_uri
@@ -131,3 +131,25 @@ def assignment(text: str) -> dict[str, Any]:
         with suppress(ValueError):
             return parse_toml(f"{key} = {written}")
     raise InputError(f"--set {text[:80]}: '{key[:40]}' is not a key; `gans config dcgan` lists them")
+
+
+# --- the recipes
+
+
+@flat
+@dataclass(frozen=True)
+class Config:
+    recipe: Annotated[str, option("gan, dcgan, ..., or package.module:Name; default: list the recipes")] = ""
+
+
+def config(options: Config = Config()) -> int:
+    if options.recipe:
+        from gans.config import describe, experiment
+
+        for key, value, text in describe(experiment(recipe(options.recipe).settings)):
+            print(f"{key:<24} {value!s:<18} {text}")
+        return 0
+    for name in names():
+        print(f"{name:<24} {recipe(name).about}".rstrip())
+    print("\ngans config NAME lists the settings of one; gans train NAME DATASET trains it")
+    return 0

@@ -201,11 +201,7 @@ def formats() -> tuple[str, ...]:
 
 
 def _header(image: Image.Image) -> tuple[tuple[int, int], int]:
-    """Width and height as stored, in pixels; channels.
-
-    Raises:
-        ValueError: floats, or integers other than unsigned ones of 16 bits: their white would be a guess.
-    """
+    """Width and height as stored, in pixels; channels. A ValueError if white would be a guess."""
     if image.mode == "F":
         raise ValueError("float pixels have no fixed range; store 8 bits")
     tags = getattr(image, "tag_v2", {})

@@ -12,11 +12,7 @@ from gans.errors import InputError
 
 
 def deal(update: ShardedConfig, n: int, labels: Tensor | None, seed: int) -> list[Tensor]:
-    """Disjoint parts that cover 0..n-1, one per worker: int64 tensors, a function of the arguments alone.
-
-    Raises:
-        InputError: skewed shards need labels, int64 (n,), and there are none.
-    """
+    """Disjoint parts that cover 0..n-1, one per worker: int64 tensors, a function of the arguments alone."""
     if update.shards == "iid":
         return iid(n, update.workers, seed)
     if labels is None:

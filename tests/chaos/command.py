@@ -47,7 +47,7 @@ class Chaos:
     @property
     def folder(self) -> Path:
         """Where runs are, and what was found so far, by seed."""
-        return self.outputs / places.CHAOS / f"seed-{self.seed}"
+        return self.outputs / "chaos" / f"seed-{self.seed}"
 
 
 def chaos(command: Chaos = Chaos()) -> int:

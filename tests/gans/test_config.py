@@ -285,8 +285,7 @@ def test_recipes_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kimg", "images"),
-    [(1, 1000), (0.001, 1), (0.0015, 2), (2.5, 2500), (12.8 * 0.1, 1280), (1.2800001, 1281)],
+    ("kimg", "images"), [(1, 1000), (0.001, 1), (0.0015, 2), (2.5, 2500), (12.8 * 0.1, 1280), (1.2800001, 1281)]
 )
 def test_budget_is_in_images_rounded_up(kimg: float, images: int) -> None:
     assert experiment({"kimg": kimg}).budget == images

@@ -82,10 +82,7 @@ def test_agreement_by_hand():
     seen, labels = torch.tensor([0, 0, 1, 2, 2, 2, 0, 0]), torch.tensor([0, 0, 0, 0, 2, 2, 2, 2])
     found = agreeing(seen, labels)
     assert (found.value, found.error) == (0.5, pytest.approx((0.25 / 8) ** 0.5))
-    assert {c: (part.value, part.error) for c, part in found.classes.items()} == {
-        0: (0.5, 0.25),
-        2: (0.5, 0.25),
-    }
+    assert {c: (part.value, part.error) for c, part in found.classes.items()} == {0: (0.5, 0.25), 2: (0.5, 0.25)}
 
 
 def stripes(count: int, seed: int) -> Labelled:

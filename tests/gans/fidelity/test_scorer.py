@@ -86,12 +86,7 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
     }
     assert {name: scores[name] for name in shared} == shared
     # and every metric has a value and an error
-    assert set(scores) == {
-        *scorer.names,
-        *map(error_of, scorer.names),
-        "kd_digits_std",
-        "is_digits_std",
-    }
+    assert set(scores) == {*scorer.names, *map(error_of, scorer.names), "kd_digits_std", "is_digits_std"}
     assert all(map(math.isfinite, scores.values()))
 
 

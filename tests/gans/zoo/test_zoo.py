@@ -38,8 +38,7 @@ def isolated(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[] if e.data == "digits" else pytest.mark.slow) for n, e in ENTRIES.items()],
+    "name", [pytest.param(n, marks=[] if e.data == "digits" else pytest.mark.slow) for n, e in ENTRIES.items()]
 )
 def test_what_ships_scores_as_its_entry_says_and_says_how_it_was_made(name, one_thread):
     entry, path = ENTRIES[name], zoo.find(f"zoo:{name}")

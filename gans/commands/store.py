@@ -1,4 +1,4 @@
-"""`gans register`: a run's generator as a model that MLflow loads, serves and lists in its registry."""
+"""`gans sync | register`: runs that the tracking store lacks, and a run's generator as a model of its registry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from gans.commands.options import flat, option
@@ -14,6 +15,32 @@ from gans.urls import DEFAULT_URI
 
 if TYPE_CHECKING:
     from gans.runs.publish import Registered
+
+
+@flat
+@dataclass(frozen=True)
+class Sync:
+    folder: Annotated[Path, option("folder of runs, of one matrix, or of one run")] = Path("runs")
+
+
+def sync(options: Sync = Sync()) -> int:
+    """Returns 0 if the store has all of it now."""
+    if not options.folder.is_dir():
+        raise InputError(f"no folder {options.folder}; name the folder of your runs, such as `runs`")
+    from gans.runs.export import say, sync
+    from gans.runs.run import close_stale
+    from gans.runs.store import Store, shown
+
+    store = Store()
+    close_stale(options.folder)
+    synced = sync(options.folder, store)
+    say(synced)
+    if not (synced.exported or synced.left):
+        print(f"{shown(store.uri)} has all runs of {options.folder}")
+    return int(bool(synced.left))
+
+
+# --- the registry of models
 
 
 def run_id(text: str) -> None:
@@ -40,8 +67,7 @@ class Register:
     name: Annotated[
         str,
         option(
-            "name of the registered model; default: model and data set, such as dcgan-digits",
-            check=model_name,
+            "name of the registered model; default: model and data set, such as dcgan-digits", check=model_name
         ),
     ] = ""
 
