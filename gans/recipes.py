@@ -32,10 +32,7 @@ def search_space(
 ) -> dict[str, Any]:
     """The search space of most models: batch, Adam, width, update rule, loss, average of weights.
 
-    Args:
-        losses: to choose from; with one that is penalised, the penalty's weight is searched as well.
-        update: the update rule's part.
-        lowest_rate: of both learning rates.
+    With a loss that is penalised among `losses`, the penalty's weight is searched as well.
     """
     rate = {"low": lowest_rate, "high": 1e-2, "log": True}
     penalty = {"low": 1, "high": 30, "log": True, "when": {"loss": {"name": "wasserstein-gp"}}}

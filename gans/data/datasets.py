@@ -99,11 +99,8 @@ _LOADING = threading.RLock()
 def load(name: str, root: Path | None = None, resolution: int | None = None) -> ImageData:
     """A data set of `DATASETS`, or `folder:PATH`, as square images.
 
-    The data sets loaded last stay in memory: the second load of one costs nothing or, for a folder, a look
-    at its files' sizes and times; if these have changed it is decoded again.
-
-    A folder's splits and classes are what `gans.data.layout.understand` says; they are logged, as are conversions
-    and what is left out.
+    Those loaded last stay in memory; a folder is decoded again if its files' sizes or times have changed. Its
+    splits and classes are what `layout.understand` says; they are logged, with conversions and what is left out.
 
     Args:
         name: of the data set.
