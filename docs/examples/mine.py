@@ -1,6 +1,6 @@
-"""A small residual GAN: the example of docs/extending.md. One file holds all that is the model's own.
+"""A small residual GAN: the example of docs/extending.md. One file holds everything of the model.
 
-Try it where this file lies, with `gans train mine:MINE`, or from the repository with
+Try it in the folder of this file with `gans train mine:MINE`, or from the repository with
 `gans train docs.examples.mine:MINE`. It follows no paper, so it lists no differences from one.
 """
 
@@ -49,7 +49,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Such images -> maps of half the side, again and again -> logits (n,); the sigmoid lives in the loss."""
+    """Images -> maps of half the side, repeatedly -> logits (n,); the sigmoid is part of the loss."""
 
     def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()

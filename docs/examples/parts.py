@@ -1,4 +1,4 @@
-"""One small part of each kind that is no model: the examples of docs/extending.md.
+"""One small part of every kind except models: the examples of docs/extending.md.
 
 `gans train gan docs.examples.parts:bars --set loss.name=docs.examples.parts:LOGISTIC` uses the first two.
 """
@@ -24,7 +24,7 @@ from gans.training.updates import Context, Learner, Statistics, Update
 
 
 def bars(root: Path) -> Source:
-    """Bars that lie or stand, 16 x 16: 600 images to train on, 200 to test with."""
+    """Horizontal or vertical bars, 16 x 16: 600 training and 200 test images."""
     rng, lying = torch.Generator().manual_seed(0), torch.arange(800) % 2 == 0
     images = torch.zeros(800, 1, 16, 16, dtype=torch.uint8)
     for image, place in zip(images, torch.randint(14, (800,), generator=rng).tolist(), strict=True):
@@ -46,7 +46,7 @@ LOGISTIC = Loss(d_loss, g_loss)
 
 
 class Alternating(Update):
-    """One generator, one discriminator; each learns from generated images that the other has not seen."""
+    """One generator, one discriminator; each learns from its own generated images."""
 
     def __init__(self, experiment: Resolved, shape: Shape, context: Context) -> None:
         super().__init__(experiment, shape, context)
@@ -87,7 +87,7 @@ AWAY = Metric("away", "↓", "mean distance from the mean of the real images", m
 
 
 class Pixels(nn.Module):
-    """Images (n, channels, side, side) to the grey values of 4 x 4 fields, (n, 16), and no logits."""
+    """Images (n, channels, side, side) -> mean grey values of 4 x 4 fields, (n, 16); no logits."""
 
     def forward(self, images: Tensor) -> tuple[Tensor, None]:
         grey = images.float().mean(dim=1, keepdim=True) / 255
