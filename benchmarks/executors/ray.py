@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from benchmarks.options import Machine
     from gans.runs.cell import Cell
 
-CELL_BYTES = 2**30  # memory that a job reserves
 ANSWER = 120.0  # seconds that a node has to answer a question: its process imports what that takes
 STOPPING = 10.0  # seconds for jobs to end when all are stopped
 # of the runner's environment, what says where things are and with which credentials they are had
@@ -258,9 +257,6 @@ class Cluster:
         """Refuse nodes without the data of these cells, and a cluster without room for the largest."""
         self.check(data={(c.experiment.dataset, c.experiment.resolution): c.images.hash for c in cells})
         most = max((node.has["CPU"] for node in self.nodes()), default=0.0)
-        memory = max((node.has.get("memory", 0.0) for node in self.nodes()), default=0.0)
-        if memory < CELL_BYTES:
-            raise InputError(f"{self} has no room for a cell, which needs {CELL_BYTES / 2**30:g} GiB of memory")
         if threads > most or threads + workers > self.total("CPU"):
             needs = f"{threads} CPUs on one machine" + (f" and {workers} for its workers" if workers else "")
             raise InputError(
@@ -291,7 +287,7 @@ class RayExecutor:
     @property
     def options(self) -> dict[str, Any]:
         """The resources of a task; those of a job's workers are separate."""
-        options: dict[str, Any] = {"num_cpus": self.threads, "memory": CELL_BYTES, "max_retries": 0}
+        options: dict[str, Any] = {"num_cpus": self.threads, "max_retries": 0}
         if self.per_gpu:
             options["num_gpus"] = 1 / self.per_gpu
         if self.cluster.excluded:

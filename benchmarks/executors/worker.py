@@ -22,7 +22,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TextIO
@@ -52,7 +52,7 @@ def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> No
     faulthandler.enable(rest)  # where each thread was, should the process crash
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    process = Process(pipe, logs, Cpu() if visible is None else Gpu())
+    process = Process(pipe, logs, None if visible is None else Gpu())
     if visible is None and width == 1:
         order = pipe.recv()
         threading.Thread(target=process.listen, daemon=True).start()
@@ -61,19 +61,7 @@ def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> No
         process.listen()
 
 
-class Cpu:
-    """What jobs compute on."""
-
-    def lost(self) -> bool:
-        """Whether every call fails from now on."""
-        return False
-
-    def stream(self) -> AbstractContextManager[None]:
-        """A stream that no other job is on."""
-        return nullcontext()
-
-
-class Gpu(Cpu):
+class Gpu:
     """The one GPU that the process sees."""
 
     def __init__(self) -> None:
@@ -87,10 +75,8 @@ class Gpu(Cpu):
         threading.Thread(target=self.lost, daemon=True).start()
 
     def lost(self) -> bool:
+        """Whether every call fails from now on."""
         return self.devices.lost(self.device)
-
-    def stream(self) -> AbstractContextManager[None]:
-        return self.streams.one()
 
 
 def opened(log: Path) -> TextIO:
@@ -128,8 +114,8 @@ class Logs(io.TextIOBase):
 class Process:
     """Does jobs for the runner: an order is a job's number with the job (pickled)."""
 
-    def __init__(self, pipe: Connection, logs: Logs, device: Cpu) -> None:
-        self.pipe, self.logs, self.device = pipe, logs, device
+    def __init__(self, pipe: Connection, logs: Logs, gpu: Gpu | None) -> None:
+        self.pipe, self.logs, self.gpu = pipe, logs, gpu
         self.sending, self.reading = threading.Lock(), threading.Lock()
 
     def listen(self) -> None:
@@ -150,11 +136,12 @@ class Process:
         try:
             with self.reading:  # imports what the job needs, which threads had better not do at once
                 job: Job = pickle.loads(pickled)
-            with self.logs.into(job.log), self.device.stream():
+            with self.logs.into(job.log), self.gpu.streams.one() if self.gpu else nullcontext():
                 end = job.run(lambda images, values: self.send((number, Progress(images, dict(values)))))
         except Exception as error:
             end = Result(schema.FAILED, brief(error))
-        if (isinstance(end, Lost) or end.status == schema.FAILED) and self.device.lost():
+        failed = isinstance(end, Lost) or end.status == schema.FAILED
+        if failed and self.gpu and self.gpu.lost():
             # so will be every other job's next call: nothing that they could say of themselves would be true
             self.send(end.reason)
             os._exit(LOST)

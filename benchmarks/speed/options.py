@@ -10,14 +10,15 @@ from gans import places
 from gans.commands.options import Device, Outputs, flat, option
 
 LEAST = 100  # images to score
+Model = Literal["gan", "dcgan", "dcgan-nobn", "sagan", "mdgan"]
 
 
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Speed:
     parts: Annotated[Sequence[Literal["steps", "start-up", "scoring"]] | None, option("only these parts")] = None
-    models: Annotated[Sequence[str] | None, option("only these models")] = None
-    rounds: Annotated[int | None, option("repetitions; default: 5, on a GPU 3", least=1, most=10_000)] = None
+    models: Annotated[Sequence[Model] | None, option("only these models")] = None
+    rounds: Annotated[int, option("repetitions", least=1, most=10_000)] = 5
     count: Annotated[int, option("images to score", least=LEAST, most=10**6)] = 2_000
     device: Device = "auto"
     outputs: Outputs = field(default_factory=places.outputs)

@@ -27,11 +27,12 @@ from gans.fidelity.extractors import pinned
 from gans.fidelity.scorer import Scorer
 
 EXTRACTOR = "cifar10"
+ROUNDS = 3
 NOTE = """The Fréchet distance of {:,} colour images of 32x32 in the features of `cifar10`, the reference at
 hand (`COUNT=` takes other counts). torch-fidelity runs in this process: its start-up is not counted."""
 
 
-def section(device: torch.device, count: int, rounds: int = 3) -> Section:
+def section(device: torch.device, count: int) -> Section:
     """Time both ways to score `count` images by turns."""
     images, real = pictures(count), pictures(count, seed=1)
     data = ImageData("pictures", "Pictures", real, real[:LEAST], None, None, (), hash=f"pictures {count}")
@@ -42,7 +43,7 @@ def section(device: torch.device, count: int, rounds: int = 3) -> Section:
             "torch-fidelity on PNG files": on_files(images, real, device, Path(folder)),
         }
         turns = {name: partial(turn, score, device, lead_in=0) for name, score in ways.items()}
-        seconds = interleave(turns, rounds, seconds=0)
+        seconds = interleave(turns, ROUNDS, seconds=0)
     ours = seconds["ours: in memory"]
     rows = [(name, f"{count / own.median():,.0f}", ratio(own, ours)) for name, own in seconds.items()]
     table = pd.DataFrame(rows, columns=["Way", "images/s", "time, ours = 1"])

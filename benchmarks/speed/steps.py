@@ -117,7 +117,7 @@ def interleave(turns: Mapping[str, Turn], rounds: int, seconds: float) -> pd.Dat
         rounds: turns of each.
         seconds: what a turn should take; at least one step.
     """
-    counts = {name: _count(take, seconds) for name, take in turns.items()}
+    counts = {name: max(1, round(seconds / take(2))) for name, take in turns.items()}
     order, found = list(turns), []
     for _ in range(rounds):
         times = {}
@@ -127,14 +127,6 @@ def interleave(turns: Mapping[str, Turn], rounds: int, seconds: float) -> pd.Dat
         found.append(times)
         order.reverse()  # no contender always runs after the same neighbour
     return pd.DataFrame(found, columns=list(turns))
-
-
-def _count(take: Turn, seconds: float) -> int:
-    """How many steps fill a turn, after the first ones, which are slow."""
-    one = take(1)
-    if one * 4 < seconds:
-        one = take(3)
-    return max(1, round(seconds / one))
 
 
 def ratio(slow: pd.Series, fast: pd.Series) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.matrix import read_matrix
+from benchmarks.speed.options import Model
 from gans.compute import precision as precisions
 from gans.config import MDGANConfig, Resolved, experiment
 from gans.data.images import ImageData
@@ -21,7 +22,7 @@ from gans.training.updates import Context, Update
 
 IMAGES = {32: 20_000, 16: 1438}  # no pass over the data ends while it is timed; as many as digits has
 # the recipes at the width of the PyTorch tutorial and batches of 128; MD-GAN with four workers that share one
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[Model, dict[str, Any]] = {
     "gan": {"batch": 128},
     "dcgan": {"networks": {"width": 64}},
     "dcgan-nobn": {"networks": {"width": 64}},
@@ -61,23 +62,23 @@ class Workload:
         return RULES[self.experiment.update.rule](self.experiment, self.shape, Context(self.data.train.to(device)))
 
 
-def colour(model: str) -> Workload:
+def colour(model: Model) -> Workload:
     """32x32 colour images, as CIFAR-10's."""
     return _workload(model, "32x32", Shape(3, 32), SIZES[model])
 
 
-def small(model: str) -> Workload:
+def small(model: Model) -> Workload:
     """A cell of the default matrix, `digits`."""
     file = read_matrix("digits").file
     return _workload(model, "digits", Shape(1, 16), file.defaults, file.models[model])
 
 
-def papers(model: str) -> Workload:
+def papers(model: Model) -> Workload:
     """The recipe as it stands, at the papers' width, on 32x32 colour images."""
     return _workload(model, "recipe", Shape(3, 32))
 
 
-def _workload(model: str, size: str, shape: Shape, *tables: Mapping[str, Any]) -> Workload:
+def _workload(model: Model, size: str, shape: Shape, *tables: Mapping[str, Any]) -> Workload:
     forever = {"kimg": 1e5, "schedule": {"logs": 100_000}, "precision": "float32", "dataset": "synthetic"}
     made = experiment(recipe(model).settings, *tables, forever, where="benchmarks.speed")
     return Workload(f"{model} {size}", Resolved.of(made, shape.side, "float32", ["none"]), shape)

@@ -156,14 +156,13 @@ def test_what_a_node_is_refused_for_is_one_line(site, changes, says, monkeypatch
 class Played(Cluster):
     """A cluster of two machines."""
 
-    def __init__(self, gpus: float = 0.0, memory: float = 8e9) -> None:
-        self.gpus, self.memory, self.mirror = gpus, memory, None
+    def __init__(self, gpus: float = 0.0) -> None:
+        self.gpus, self.mirror = gpus, None
         self.site, self.excluded = Site("alpha", "/", {}), set()
 
     def nodes(self):
         names = {"a": 4.0, "b": 9.0}
-        own = {"GPU": self.gpus, "memory": self.memory}
-        return [Node(n, n, own | {"CPU": c}) for n, c in names.items() if n not in self.excluded]
+        return [Node(n, n, {"GPU": self.gpus, "CPU": c}) for n, c in names.items() if n not in self.excluded]
 
     def name(self, node):
         return node
@@ -188,8 +187,6 @@ def test_a_cell_for_which_there_is_no_room_is_refused():
         played.check_cells([cell()], 1, 13)
     with pytest.raises(InputError, match="9 at most on one"):
         played.check_cells([cell()], 10, 0)
-    with pytest.raises(InputError, match="needs 1 GiB of memory"):
-        Played(memory=5e8).check_cells([cell()], 1, 0)
 
 
 def test_on_which_device_the_cells_of_a_cluster_are(monkeypatch):

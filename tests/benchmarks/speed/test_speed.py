@@ -19,13 +19,11 @@ from torch.utils.data import DataLoader
 from benchmarks.matrix import cells, read_matrix
 from benchmarks.options import Selection
 from benchmarks.speed import tutorial
-from benchmarks.speed.measurement import Measurement, step_sections
-from benchmarks.speed.options import Speed
+from benchmarks.speed.measurement import step_sections
 from benchmarks.speed.page import Page, slug
 from benchmarks.speed.steps import Step, Timing, bare, contenders, interleave
 from benchmarks.speed.tutorial import Tutorial, plain
 from benchmarks.speed.workloads import SIZES, colour, small
-from gans.errors import InputError
 from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.training.state import Training
@@ -149,14 +147,6 @@ def test_a_workload_is_timed_in_its_precision() -> None:
     found = TIMING.measure(small("gan"), "bf16")
     assert list(found["precision"]) == ["bf16"] * 2
     assert (found[["ours", "bare", "tutorial"]] > 0).all(axis=None)
-
-
-# --- the command
-
-
-def test_unknown_models_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown model 'dcgam'"):
-        Measurement(Speed(models=["dcgam"]))
 
 
 # --- the page
