@@ -47,6 +47,7 @@ def test_a_dry_run_needs_no_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GANS_INCEPTION", "/no/such/file")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr(estimate, "attempt", lambda cell, device: (0.05, 2**20))
+    monkeypatch.setattr("benchmarks.executors.processes.preload", lambda *modules: None)
     cells.extractor.cache_clear()
     (tmp_path / "own.toml").write_text(
         'seeds = [0]\n[defaults]\nkimg = 2\nscore.extractors = ["inception"]\n[datasets.digits]\n[models.gan]\n'

@@ -13,7 +13,6 @@ import pytest
 
 from benchmarks.executors import executor
 from benchmarks.executors import ray as executors
-from benchmarks.executors.processes import Pool
 from benchmarks.executors.ray import Cluster, Node, RayExecutor, Site, build, device, joined, refusal
 from benchmarks.job import Fault, Job, Progress, Restarted
 from benchmarks.options import Machine
@@ -24,17 +23,13 @@ from gans.compute import devices
 from gans.data import datasets
 from gans.errors import InputError
 from tests import free_port
-from tests.benchmarks.executors.test_processes import gone, results, wait_for
-from tests.benchmarks.toys import endless, killed, raising, refusing, slow, well
+from tests.benchmarks.executors.test_processes import ENDS, gone, results, wait_for
+from tests.benchmarks.toys import endless, killed, raising, refusing, well
 from tests.conftest import until
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="needs ray: make setup EXTRAS=cluster"
 )
-
-
-def jobs_of(tmp_path, calls):
-    return [Job(name, call, tmp_path / name, 10, {endless: 1.2}.get(call, 60.0)) for name, call in calls.items()]
 
 
 @needs_ray
@@ -69,31 +64,26 @@ def local():
 
 @needs_ray
 def test_jobs_end_as_they_do_in_processes(local, tmp_path):
-    calls = {"well": well, "raising": raising, "refusing": refusing, "endless": endless}
-    calls |= {f"slow{n}": slow for n in range(3)}
-    jobs = jobs_of(tmp_path, calls)
-    here = list(Supervisor(RayExecutor(local, 1), jobs).events())
-    assert results(here) == results(list(Supervisor(Pool([None] * 3, 1), jobs).events()))
-    assert [what for job, what in here if isinstance(what, Progress) and job.name == "well"] == [
+    calls = {call.__name__: call for call in (well, raising, refusing, endless, killed)}
+    jobs = [Job(name, call, tmp_path / name, 10, 2.0 if call is endless else 60.0) for name, call in calls.items()]
+    found = list(Supervisor(RayExecutor(local, 1), jobs).events())
+    ended = results(found)
+    reason = ended.pop("killed").reason
+    assert reason.startswith("its process died, on node ") and reason.endswith(", 3 times")
+    assert ended == {name: ENDS[calls[name]] for name in ended}
+    assert len([what for _, what in found if isinstance(what, Restarted)]) == 2
+    assert [what for job, what in found if isinstance(what, Progress) and job.name == "well"] == [
         Progress(3, {"loss": 0.5})
     ]
-    assert (tmp_path / "well" / "log.txt").read_text() == 2 * "said on standard output\n"  # of both
+    assert (tmp_path / "well" / "log.txt").read_text() == "said on standard output\n"
 
 
 @needs_ray
-def test_a_job_that_kills_three_processes_has_failed_and_closing_stops_the_others(local, tmp_path):
+def test_closing_stops_jobs(local, tmp_path):
     pidfile = tmp_path / "pid"
-    calls = {"killed": killed, "endless": partial(endless, pidfile=str(pidfile))}
-    events = Supervisor(RayExecutor(local, 1), jobs_of(tmp_path, calls)).events()
-    seen = []
-    for event in events:
-        seen.append(event)
-        if results(seen):
-            break
-    reason = results(seen)["killed"].reason
-    assert reason.startswith("its process died, on node ")
-    assert reason.endswith(", 3 times")
-    assert len([what for _, what in seen if isinstance(what, Restarted)]) == 2
+    job = Job("endless", partial(endless, pidfile=str(pidfile)), tmp_path, 10, 60.0)
+    events = Supervisor(RayExecutor(local, 1), [job]).events()
+    next(events)
     pid = wait_for(pidfile)
     events.close()
     until(lambda: gone(pid))
