@@ -83,7 +83,6 @@ class MatrixRun(MatrixPlan):
             device="cuda" if self.machine.gpus else self.machine.device,  # the process of a GPU sees no other
             threads=self.machine.threads(self.side),
             since=self.since,
-            matrix_file=self.matrix.text,
             graph=self.machine.graph,
             compile=self.machine.compile,
         )

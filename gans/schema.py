@@ -45,7 +45,6 @@ VERSION = "version."  # and a package
 DATA = "gans.data"  # how the data set is loaded again
 TAGS = "gans."  # how all of ours begin
 JOURNAL = "gans.journal"  # the key of a run, the same in all stores
-ABOVE = "gans.parent"  # the key of its parent
 EXPORTED = "gans.exported"  # bytes of its events that the store has
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
 SOURCE_COMMIT = "mlflow.source.git.commit"

@@ -234,13 +234,11 @@ def lost(results: Results, board: Board) -> pd.DataFrame:
     """Workers that crashed or died, one row per cell that lost some."""
     cells = results.on(board)
     names = sorted((str(name) for name in cells.columns if str(name).startswith(LOST)), key=_worker)
-    rows = [
-        {
-            "Cell": escape(cell["name"]),
-            "Lost": escape("; ".join(f"worker {_worker(n)} {cell[n]}" for n in names if isinstance(cell[n], str))),
-        }
-        for _, cell in cells.iterrows()
-    ]
+    rows = []
+    for _, cell in cells.iterrows():
+        known = {name: cell[name] for name in names if isinstance(cell[name], str) and cell[name]}
+        why = "; ".join(f"worker {_worker(name)} {text}" for name, text in known.items())
+        rows.append({"Cell": escape(cell["name"]), "Lost": escape(why)})
     return pd.DataFrame([row for row in rows if row["Lost"]])
 
 

@@ -21,7 +21,6 @@ FIELDS = {
     START: {"key", "experiment", "name", "tags", "parent"},
     "params": {"values"},
     "tags": {"values"},
-    "untag": {"prefix"},
     "metrics": {"step", "values"},
     "input": {"name", "digest", "source", "profile"},
     "artifact": {"path", "folder"},
@@ -102,8 +101,6 @@ class State:
                 self.params |= fields["values"]
             case "tags":
                 self.tags |= fields["values"]
-            case "untag":
-                self.tags = {k: v for k, v in self.tags.items() if not k.startswith(fields["prefix"])}
             case "artifact":
                 if path := inside(self.folder, fields["path"]):
                     self.files |= dict(artifacts(path, fields["folder"]))

@@ -71,7 +71,6 @@ class Place:
     threads: int  # on the CPU
     parent: str | None = None  # key of the invocation's run, if there is one
     since: float = float("inf")  # when it was planned, in ms since 1970: a cell that ends later is not run again
-    matrix_file: str | None = None  # its text, kept with the run
     graph: bool | None = None  # record training steps and replay them; None: where the device has graphs
     compile: bool = False  # compute networks by compiled code, which is kept with the data
     workers: schema.Where = "local"  # where an update rule with workers runs them; results agree to rounding
@@ -223,8 +222,6 @@ class CellRun:
         """Train and score."""
         self.report(0, phase(schema.DATA_PHASE))
         experiment, images, place = self.cell.experiment, self.cell.images, self.place
-        if place.matrix_file:
-            run.text(place.matrix_file, schema.MATRIX_FILE)
         run.dataset(images)
         self.keep_shards(run)
         tracker = self.tracker(run)

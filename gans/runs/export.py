@@ -111,15 +111,12 @@ class Upload:
         for other in self.store.named(experiment, key):
             if other.info.run_id != run_id and not is_deleted(other):
                 self.client.delete_run(other.info.run_id)
-        for child in self.store.search(experiment, f"tags.`{schema.ABOVE}` = '{key}'"):  # which came before it
-            self.client.set_tag(child.info.run_id, schema.PARENT, run_id)
         return run_id
 
     def parent(self, key: str) -> dict[str, str]:
-        """The tags of the run above this one: its key, and MLflow's id if the store has it."""
+        """The tag of the run above this one, MLflow's id, if the store has it."""
         found = self.store.named(self.folder.experiment, key) if key else []
-        own = {schema.ABOVE: key} if key else {}
-        return own | ({schema.PARENT: found[0].info.run_id} if found else {})
+        return {schema.PARENT: found[0].info.run_id} if found else {}
 
     def write(self, event: Event) -> None:
         """Write one event; metrics are collected first."""
@@ -132,10 +129,6 @@ class Upload:
                 self.batches("params", [Param(*item) for item in fields["values"].items()], FEW)
             case "tags":
                 self.tag(fields["values"])
-            case "untag":
-                for key in self.client.get_run(self.run_id).data.tags:
-                    if key.startswith(fields["prefix"]):
-                        self.send(self.client.delete_tag, key)
             case "input":
                 self.send(self.client.log_inputs, [dataset(fields)])
             case "artifact" if path:  # what is no longer there cannot be written

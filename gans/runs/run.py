@@ -77,21 +77,18 @@ class Run:
         run = cls.open(folder)
         if run is None:
             return cls.start(folder, experiment, name, tags, parent)
-        run.skip_recorded()
+        for event, _ in run.folder.events():  # what training repeats since its checkpoint is not recorded again
+            if event and event.kind in ("metrics", "image"):
+                names = event.fields["values"] if event.kind == "metrics" else [event.fields["key"]]
+                run.repeated.update((name, event.fields["step"]) for name in names)
         run.write("resume", parent=parent or "")
-        run.untag(schema.LOST)  # workers that the checkpoint has as lost are tagged again
-        run.tag(provenance() | {schema.STATUS: schema.RUNNING} | dict(tags))  # of the code that goes on
+        # workers that the checkpoint has as lost are tagged again; code is what goes on
+        lost = {name: "" for name in run.state().tags if name.startswith(schema.LOST)}
+        run.tag(provenance() | {schema.STATUS: schema.RUNNING} | lost | dict(tags))
         return run
 
     def state(self) -> State:
         return self.folder.state()
-
-    def skip_recorded(self) -> None:
-        """What training repeats since its last checkpoint is not recorded again."""
-        for event, _ in self.folder.events():
-            if event and event.kind in ("metrics", "image"):
-                names = event.fields["values"] if event.kind == "metrics" else [event.fields["key"]]
-                self.repeated.update((name, event.fields["step"]) for name in names)
 
     # --- events
 
@@ -123,10 +120,6 @@ class Run:
 
     def tag(self, values: Mapping[str, str]) -> None:
         self.write("tags", values=dict(values))
-
-    def untag(self, prefix: str) -> None:
-        """Remove all tags whose names begin like this."""
-        self.write("untag", prefix=prefix)
 
     def dataset(self, data: ImageData) -> None:
         """The data set: name, digest, shape."""

@@ -98,7 +98,6 @@ def test_all_that_is_written_is_in_the_store(store, tmp_path):
     data = load("digits")
     run.params({f"p{n}": n for n in range(250)})  # more than MLflow takes at once
     run.tag({f"t{n}": "x" for n in range(250)})
-    run.untag("t2")
     run.dataset(data)
     run.text("here", "notes/a.txt")
     (tmp_path / "outside.txt").write_text("kept")
@@ -113,9 +112,7 @@ def test_all_that_is_written_is_in_the_store(store, tmp_path):
     found = run_of(store, "whole")
     assert found.info.status == "FINISHED"
     assert len(found.data.params) == 250 and found.data.params["p249"] == "249"
-    assert {tag for tag in found.data.tags if tag.startswith("t")} == {
-        f"t{n}" for n in range(250) if not str(n).startswith("2")
-    }
+    assert {tag for tag in found.data.tags if tag.startswith("t")} == {f"t{n}" for n in range(250)}
     assert (found.data.tags["kind"], found.data.tags[schema.REASON]) == ("x", "because")
     assert found.data.tags[schema.JOURNAL] == run.key
     (dataset,) = found.inputs.dataset_inputs
@@ -156,7 +153,6 @@ def test_a_run_goes_on_under_its_own_record_as_a_child_of_another(store, tmp_pat
     again = Run.begin(tmp_path / "run", EXPERIMENT, "twice", {}, parent.key)
     assert (again.key, again.state().result) == (run.key, "running")
     again.log(2, {"x": 2.0})
-    sync(tmp_path / "run", store)  # which has the parent later
     sync(tmp_path, store)
     found = run_of(store, "twice")
     assert found.info.status == "RUNNING"
