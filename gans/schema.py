@@ -47,6 +47,7 @@ TAGS = "gans."  # how all of ours begin
 JOURNAL = "gans.journal"  # the key of a run, the same in all stores
 EXPORTED = "gans.exported"  # bytes of its events that the store has
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # MLflow's own
+USER, SOURCE, SOURCE_TYPE = "mlflow.user", "mlflow.source.name", "mlflow.source.type"
 SOURCE_COMMIT = "mlflow.source.git.commit"
 
 # --- kinds of runs

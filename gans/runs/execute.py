@@ -222,6 +222,7 @@ class CellRun:
         """Train and score."""
         self.report(0, phase(schema.DATA_PHASE))
         experiment, images, place = self.cell.experiment, self.cell.images, self.place
+        run.watch_system()
         run.dataset(images)
         self.keep_shards(run)
         tracker = self.tracker(run)

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -17,6 +18,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
+
+import psutil
 
 from gans import files, schema
 from gans.config import PROTOCOL_VERSION, Resolved
@@ -30,6 +33,7 @@ from gans.runs.locks import InUse, in_use, locked
 log = logging.getLogger("gans")
 
 DIED = "its process died"  # the reason of a run that was closed for it
+EVERY = 10.0  # seconds between samples of the machine, unless MLflow's environment says otherwise
 UNKNOWN = "unknown"
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
 
@@ -41,6 +45,8 @@ class Run:
         self.folder, self.path, self.key = folder, folder.path, folder.key
         self.writing = threading.Lock()
         self.repeated: Counter[tuple[str, int]] = Counter()
+        self.watch: threading.Thread | None = None
+        self.over = threading.Event()
 
     @classmethod
     def start(
@@ -162,8 +168,16 @@ class Run:
         if not self._repeats(key, images):
             self.write("image", path=self._kept(path, ""), key=key, step=images)
 
+    def watch_system(self) -> None:
+        """Log what the machine does, in a thread, until the run ends."""
+        self.watch = threading.Thread(target=watch_system, args=(self,), daemon=True)
+        self.watch.start()
+
     def finish(self, status: str, reason: str = "") -> None:
         """End the run, by a status of the protocol; one that was interrupted may go on."""
+        self.over.set()
+        if self.watch:
+            self.watch.join()
         self.write("end", status=status, reason=reason)
         self.flush()
 
@@ -187,6 +201,29 @@ def invocation(root: Path, experiment: str, name: str, tags: Mapping[str, str]) 
             close_stale(root)
 
 
+def watch_system(run: Run) -> None:
+    """Log CPU, memory, disk, network and GPU use by the seconds of the run, until it ends.
+
+    MLflow's own monitor ends with its server.
+    """
+    from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL as INTERVAL
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(Exception):  # neither the library nor the device is there
+        monitors.append(GPUMonitor())
+    while not run.over.wait(INTERVAL.get() or EVERY):
+        values: dict[str, float] = {}
+        for monitor in monitors:
+            monitor.clear_metrics()
+            monitor.collect_metrics()
+            values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+        run.log((now() - run.folder.start.time) // 1000, values)
+
+
 # --- stale runs
 
 
@@ -207,10 +244,14 @@ def close_stale(root: Path) -> list[str]:
 
 
 def provenance() -> dict[str, str]:
-    """Tags that say which code of ours ran: commit, whether the tree was dirty, versions, protocol."""
+    """Tags that say which code of ours ran, some of them for columns of MLflow's UI."""
     found = repository(Path(__file__)) or {"commit": UNKNOWN, "dirty": UNKNOWN}
+    program = Path(sys.argv[0])
     commit = {schema.SOURCE_COMMIT: found["commit"]} if found["commit"] != UNKNOWN else {}
     return commit | {
+        schema.USER: psutil.Process().username(),
+        schema.SOURCE: (program.parent if program.name == "__main__.py" else program).name or "python",
+        schema.SOURCE_TYPE: "LOCAL",
         schema.COMMIT: found["commit"],
         schema.DIRTY: found["dirty"],
         schema.PROTOCOL: str(PROTOCOL_VERSION),

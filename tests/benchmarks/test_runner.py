@@ -327,7 +327,7 @@ def points(bench: Bench) -> Counter[tuple[str, str, int]]:
     for run in run_folders(bench.folder / "runs"):
         for event, _ in run.events():
             if event and event.kind == "metrics":
-                names = event.fields["values"]
+                names = (name for name in event.fields["values"] if not name.startswith("system/"))
                 found.update((run.start.fields["name"], name, event.fields["step"]) for name in names)
     return found
 

@@ -54,6 +54,7 @@ def test_who_ran_what_is_tagged(tmp_path):
     tags = Run.start(tmp_path, "e", "a", {"own": "x"}).state().tags
     assert tags["own"] == "x" and tags["gans.dirty"] in ("true", "false") and tags["gans.protocol"] == "2"
     assert tags["version.torch"].count(".") >= 2
+    assert tags["mlflow.user"] and tags["mlflow.source.name"] and tags["mlflow.source.type"] == "LOCAL"
     assert tags.get("mlflow.source.git.commit", "unknown") == tags["gans.commit"]
 
 
