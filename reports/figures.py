@@ -183,10 +183,7 @@ def log_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-COSTS = {
-    CLOCK: "seconds of training, evaluations not counted",
-    schema.SIZE_G: "parameters of the generator",
-}
+COSTS = {CLOCK: "seconds of training, evaluations not counted", schema.SIZE_G: "parameters of the generator"}
 
 
 def pareto(results: Results, board: Board) -> Picture | None:

@@ -17,18 +17,7 @@ from gans.pictures import film as films
 from gans.pictures.grids import decorating
 from gans.registry import label
 from gans.runs.store import Store
-from reports import (
-    PAGE,
-    ROOT,
-    WHOLE,
-    by_class,
-    figures,
-    folder_of,
-    leaders,
-    mdgan,
-    published,
-    tables,
-)
+from reports import PAGE, ROOT, WHOLE, by_class, figures, folder_of, leaders, mdgan, published, tables
 from reports.figures import Picture
 from reports.html import standalone
 from reports.numbers import images

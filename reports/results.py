@@ -26,15 +26,7 @@ from reports.numbers import listed
 
 CLOCK = schema.TRAINING
 # columns of `Results.cells` even where no run has them
-MEASURES = (
-    CLOCK,
-    schema.EVALUATION,
-    schema.OVERHEAD,
-    schema.PEAK,
-    schema.SIZE_G,
-    schema.SIZE_D,
-    schema.JOULES,
-)
+MEASURES = (CLOCK, schema.EVALUATION, schema.OVERHEAD, schema.PEAK, schema.SIZE_G, schema.SIZE_D, schema.JOULES)
 FLOORS = {prefix: comparison for comparison, prefix in schema.FLOORS.items()}
 # why a cell without a score and without a reason of its own has none
 REASONS = {

@@ -32,16 +32,11 @@ class Request:
     _: KW_ONLY
     trials: Annotated[int, option("trials in total, finished or pruned", least=1, most=100_000)] = 30
     storage: Annotated[
-        str,
-        option("sqlite:///FILE or postgresql://...; also set by GANS_STORAGE", env_var="GANS_STORAGE"),
-        ONCE,
+        str, option("sqlite:///FILE or postgresql://...; also set by GANS_STORAGE", env_var="GANS_STORAGE"), ONCE
     ] = "sqlite:///sweeps.db"
     study: Annotated[
         str | None,
-        option(
-            "name of the study; default: from model, data set, budget and objectives",
-            check=study_name,
-        ),
+        option("name of the study; default: from model, data set, budget and objectives", check=study_name),
     ] = None
     seed: Annotated[int, option("random seed of the sampler", least=0, most=2**31 - 1)] = 0
     pruner: Annotated[Literal["halving", "median", "none"], option("stops bad trials early")] = "halving"

@@ -84,19 +84,13 @@ def test_models_are_grouped_by_the_one_thing_that_they_change(results) -> None:
             ("N = 10", "n10", [12.0, 13.0]),
         ],
         "Generated batches k": [("k = 1 (base)", "mdgan", base), ("k = 2", "k2", [14.0, 15.0])],
-        "Shards of the data": [
-            ("i.i.d. (base)", "mdgan", base),
-            ("Dirichlet, α = 0.5", "skew", [15.0, 16.0]),
-        ],
+        "Shards of the data": [("i.i.d. (base)", "mdgan", base), ("Dirichlet, α = 0.5", "skew", [15.0, 16.0])],
         "Swaps of discriminators": [("every epoch (base)", "mdgan", base), ("never", "still", [16.0, 17.0])],
         "Crashing workers": [
             ("none (base)", "mdgan", base),
             ("one every I/N iterations", "crashes", [17.0, 18.0]),
         ],
-        "Two changes at once": [
-            ("neither (base)", "mdgan", base),
-            ("by class, never", "both", [18.0, 19.0]),
-        ],
+        "Two changes at once": [("neither (base)", "mdgan", base), ("by class, never", "both", [18.0, 19.0])],
     }
 
 

@@ -659,8 +659,7 @@ def test_nothing_ran(runs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
-    {"digit": "did you mean 'digits'", "bare": "no benchmark run in experiment 'bare'"}.items(),
+    ("name", "says"), {"digit": "did you mean 'digits'", "bare": "no benchmark run in experiment 'bare'"}.items()
 )
 def test_an_experiment_without_results_is_named(runs, name, says):
     recorded(runs, "bare", "mine", {})
