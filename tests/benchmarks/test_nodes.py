@@ -18,10 +18,9 @@ import pytest
 
 from gans.compute.cluster import ray_module
 from gans.runs.store import Store
-from tests.benchmarks.test_runner import Bench
+from tests.benchmarks.test_runner import TINY, Bench
 from tests.conftest import until
 from tests.gans.runs.test_tables import postgres, postgresql  # noqa: F401  fixtures
-from tests.gans.training.mdgan.test_cluster import TINY
 
 pytestmark = [
     pytest.mark.slow,
@@ -29,21 +28,8 @@ pytestmark = [
 ]
 ROOT = Path(__file__).parents[2]
 LONG = 900.0
-MATRIX = """
-description = "Six tiny cells."
-seeds = [0, 1, 2]
-time_limit_minutes = 20
-[datasets.digits]
-[defaults]
-kimg = 16
-batch = 20
-networks = { latent = 8, width = 8 }
-optimizer = { lr_g = 3e-3, lr_d = 3e-3 }
-score = { images = 500, curve_images = 500 }
-schedule = { evaluations = 2, grids = 1, checkpoints = 8, logs = 40 }
-[models.gan]
-[models.dcgan]
-"""
+MATRIX = TINY.replace("seeds = [0]", "seeds = [0, 1, 2]").replace("kimg = 1.6", "kimg = 16")
+MATRIX = MATRIX.replace("checkpoints = 2", "checkpoints = 8").replace("logs = 4", "logs = 40")
 
 
 @pytest.fixture
@@ -177,7 +163,7 @@ def test_mdgans_workers_live_in_the_cluster_of_their_cell(tmp_path, monkeypatch)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     folder = tmp_path / "ray"
     folder.mkdir()
-    made = Bench(folder, TINY.replace("kimg = 4", "kimg = 1"))
+    made = Bench(folder, TINY + "[models.mdgan]\nupdate = { workers = 2 }\n")
     before, most = raylets(), 0
     arguments = ["--engine", "ray", "--workers", "ray", "--models", "mdgan"]
     code, said = made.run(*arguments, "--jobs", "2")
