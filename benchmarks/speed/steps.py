@@ -117,7 +117,8 @@ def interleave(turns: Mapping[str, Turn], rounds: int, seconds: float) -> pd.Dat
         rounds: turns of each.
         seconds: what a turn should take; at least one step.
     """
-    counts = {name: max(1, round(seconds / take(2))) for name, take in turns.items()}
+    # the first steps are slow, one that records a graph for seconds
+    counts = {name: max(1, round(seconds / min(take(2), take(2)))) for name, take in turns.items()}
     order, found = list(turns), []
     for _ in range(rounds):
         times = {}
