@@ -1,7 +1,4 @@
-"""The strings of the protocol: names of tags, metrics, artifacts and files.
-
-Training reports these metrics, runs track them, reports read them.
-"""
+"""The strings of the protocol: names of tags, metrics, artifacts and files, for all rooms."""
 
 from __future__ import annotations
 

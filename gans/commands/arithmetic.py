@@ -81,10 +81,7 @@ def choose(terms: Sequence[str], options: Arithmetic, artist: Artist) -> list[tu
 
 
 def classifier(about: dict[str, Any]) -> tuple[Sequence[str], Callable[[Tensor], Tensor]]:
-    """The classifier of the data set that a generator was trained on.
-
-    Its classes (by its card, or numbers), and what maps uint8 images (n, channels, side, side) to logits.
-    """
+    """The classes of a generator's data set, and what maps uint8 images (n, channels, side, side) to logits."""
     import torch
 
     from gans import fidelity

@@ -110,8 +110,7 @@ class Display:
         text = running.text()
         self.progress.update(running.bar, completed=running.images, text=text)
         self.progress.update(self.all, completed=self.done, text=self.text())
-        if self.clock() - running.printed > LINE_SECONDS:
-            self.line(name, f"running   {name}  {text}  ({self.text()})")
+        self.line(name, f"running   {name}  {text}  ({self.text()})", at_once=False)
 
     def count(self, running: Running, images: int) -> None:
         """Count what a cell has seen; the images of an earlier session do not belong to the pace of this one."""
@@ -124,8 +123,7 @@ class Display:
         running = self.running[name]
         begins, running.phase = running.phase != schema.WAITING_PHASE, schema.WAITING_PHASE
         self.progress.update(running.bar, text=f"waiting  {why}")
-        if begins or self.clock() - running.printed > LINE_SECONDS:
-            self.line(name, f"waiting   {name}  {why}")
+        self.line(name, f"waiting   {name}  {why}", at_once=begins)
 
     def end(self, name: str, status: str, reason: str, counts: bool = True) -> None:
         """It has ended; what does not count is no cell: a noise floor, say."""
@@ -138,11 +136,13 @@ class Display:
         seconds = f"{self.clock() - ended.since:.0f} s"
         self.print(joined(f"{status:<9} {name}", seconds, summary(ended.values), reason, count))
 
-    def line(self, name: str, text: str) -> None:
-        """Where there are no bars, a line on a cell."""
-        self.running[name].printed = self.clock()
-        if not self.console.is_terminal:
-            self.print(text)
+    def line(self, name: str, text: str, at_once: bool = True) -> None:
+        """Where there are no bars, a line on a cell: at once, or if the last one is some seconds old."""
+        running, now = self.running[name], self.clock()
+        if at_once or now - running.printed > LINE_SECONDS:
+            running.printed = now
+            if not self.console.is_terminal:
+                self.print(text)
 
     def print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -77,10 +77,7 @@ def _pools(labels: Tensor, seed: int) -> list[Tensor]:
 
 def check_shards(update: ShardedConfig, batch: int, n: int, labels: Tensor | None, seed: int) -> None:
     """Refuse shards that could not be dealt, or that hold less than a batch."""
-    # the smallest shard is no larger than the mean: if that is too small, nothing need be dealt
-    smallest = n // update.workers
-    if smallest >= batch:
-        smallest = min(map(len, deal(update, n, labels, seed)))
+    smallest = min(map(len, deal(update, n, labels, seed)))
     if smallest < batch:
         raise InputError(
             f"update.workers = {update.workers} leaves shards of {smallest} images, fewer than "

@@ -32,25 +32,15 @@ DAMAGES: Mapping[str, Callable[[bytes], bytes]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One disturbance.
+    """One disturbance."""
 
-    Attributes:
-        number: from 0.
-        kind: what is disturbed: bench, sweep, damage or server.
-        moment: when: one of MOMENTS; for damage, between two runs.
-        victim: which process, what happens to the server, or which sort of damage.
-        signal: for a process; empty for a server and for damage.
-        delay: seconds after the moment.
-        draw: in [0, 1): which of the cells or files.
-    """
-
-    number: int
-    kind: str
-    moment: str
-    victim: str
-    signal: str
-    delay: float
-    draw: float
+    number: int  # from 0
+    kind: str  # what is disturbed: bench, sweep, damage or server
+    moment: str  # when: one of MOMENTS; for damage, between two runs
+    victim: str  # which process, what happens to the server, or which sort of damage
+    signal: str  # for a process; empty for a server and for damage
+    delay: float  # seconds after the moment
+    draw: float  # in [0, 1): which of the cells or files
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.kind, self.moment, self.victim, self.signal)))

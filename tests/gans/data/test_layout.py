@@ -19,10 +19,7 @@ def under(*folders: str) -> list[str]:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        (
-            under("cat", "dog", "fox"),
-            "3 classes (cat, dog, fox), 5 train and 1 test images by a hash of their names",
-        ),
+        (under("cat", "dog", "fox"), "3 classes (cat, dog, fox), 5 train and 1 test images by a hash"),
         (under("some/where/cat", "some/where/dog"), "2 classes (cat, dog), 3 train and 1 test"),
         (under("only"), "no classes, 1 train and 1 test"),
         ([*under("cat", "dog"), "stray.png"], "no classes, 4 train and 1 test"),
@@ -41,7 +38,7 @@ def under(*folders: str) -> list[str]:
         (under("train", "bus", "car"), "3 classes (bus, car, train), 5 train and 1 test images by a hash"),
         (
             under("train/n01/images", "train/n02/images", "val/images"),
-            "2 classes (n01, n02), 3 train and 1 test images by a hash of their names",
+            "2 classes (n01, n02), 3 train and 1 test images by a hash",
         ),
         (
             under("train/n01/images", "train/n02/images", "val/n01/images"),
