@@ -80,7 +80,6 @@ class State:
         self.folder, self.began = folder, start.time
         self.name: str = start.fields["name"]
         self.tags: dict[str, str] = dict(start.fields["tags"])
-        self.parent: str = start.fields["parent"]
         self.params: dict[str, str] = {}
         self.points: dict[str, dict[int, tuple[float, int]]] = {}
         self.files: dict[str, Path] = {}
@@ -105,7 +104,7 @@ class State:
                 if path := inside(self.folder, fields["path"]):
                     self.files |= dict(artifacts(path, fields["folder"]))
             case "resume":
-                self.parent, self.status, self.ended = fields["parent"], "RUNNING", 0
+                self.status, self.ended = "RUNNING", 0
             case "end":
                 self.tags |= {schema.STATUS: fields["status"], schema.REASON: fields["reason"]}
                 self.status, self.ended = STATUSES.get(fields["status"], "FAILED"), event.time

@@ -21,11 +21,7 @@ IN_RUN = f"{NETWORKS}/{GENERATOR}"
 
 
 def find_generator(name: str) -> Path:
-    """The file that holds the generator of this name.
-
-    Args:
-        name: a file; a folder that holds one, as training leaves it or as MLflow keeps it; or an MLflow run id, of
-            which the first characters are enough if no other run begins with them; or `zoo:NAME`.
+    """The file that holds a generator: one of `KINDS`, whose folder may be as training or as MLflow keeps it.
 
     Raises:
         InputError: nothing, or more than one run, of this name; or a run that kept no generator.

@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
@@ -286,24 +286,15 @@ def repository(path: Path) -> dict[str, str]:
     """`commit` and `dirty` of the git repository that holds a file; empty if git finds none."""
     # generated reports are tracked files, but no code
     changes = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)reports/results")
+    git = partial(subprocess.run, cwd=path.parent, capture_output=True, text=True, timeout=10, check=True)
     try:
         commit, changed, tracked = (
-            git(path.parent, *arguments)
-            for arguments in (("rev-parse", "HEAD"), changes, ("ls-files", "--", path.name))
+            git(["git", *words]).stdout.strip()
+            for words in (("rev-parse", "HEAD"), changes, ("ls-files", "--", path.name))
         )
     except (OSError, subprocess.SubprocessError):
         return {}
     return {"commit": commit, "dirty": str(bool(changed) or not tracked).lower()}
-
-
-def git(folder: Path, *arguments: str) -> str:
-    """The output of git in a folder.
-
-    Raises:
-        OSError, SubprocessError: there is no git, or it finds no repository that it may read.
-    """
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
 
 @cache

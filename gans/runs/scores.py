@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self
 
 from gans import schema
 from gans.fidelity import SCORING_VERSION, Extractor
@@ -27,11 +26,6 @@ class ScoreKey:
     def tag(self) -> str:
         """Of a run: holds the record of this score."""
         return f"{schema.SCORED}{self.extractor}.{self.count}"
-
-    @classmethod
-    def of_tag(cls, tag: str) -> Self:
-        extractor, _, count = tag.removeprefix(schema.SCORED).rpartition(".")
-        return cls(extractor, int(count))
 
     def __str__(self) -> str:
         return f"{self.extractor} at {self.count:,}"
@@ -63,8 +57,12 @@ def record(extractor: Extractor, metrics: Iterable[str]) -> ScoreRecord:
 
 def records(tags: Mapping[str, str]) -> dict[ScoreKey, ScoreRecord]:
     """All that a run was scored with, by its tags."""
-    scored = {tag: text for tag, text in tags.items() if tag.startswith(schema.SCORED)}
-    return {ScoreKey.of_tag(tag): ScoreRecord(**json.loads(text)) for tag, text in scored.items()}
+    found = {}
+    for tag, text in tags.items():
+        if tag.startswith(schema.SCORED):
+            extractor, _, count = tag.removeprefix(schema.SCORED).rpartition(".")
+            found[ScoreKey(extractor, int(count))] = ScoreRecord(**json.loads(text))
+    return found
 
 
 def missing(
