@@ -37,9 +37,9 @@ class Result:
 class Fault(Enum):
     """The reason why a job lost its process."""
 
-    OWN = "its process died, in which there was no other job"
-    SHARED = "its process died, in which there were others, or it found no memory beside them"
-    NONE = "its node, or the process that it shared, had to go"
+    OWN = "its own process died"
+    SHARED = "a process that it shared died, or memory ran out among others"
+    NONE = "its node died, or its process was killed because of another job"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The process of the job is gone (`why`, for people and the tag of its run), and the job starts again."""
+    """The job starts again after the loss of its process; `why` is shown and kept as a tag of its run."""
 
     why: str
 

@@ -1,1 +1,1 @@
-"""Real images: data sets by name, folders, and the batches and shards that training takes of them."""
+"""Real images: data sets by name, folders, batches and shards."""

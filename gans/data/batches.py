@@ -1,4 +1,4 @@
-"""Real images by position: an endless, reshuffled stream without the state of a loader."""
+"""Real images by position: an endless, reshuffled stream without state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gans.data.images import to_float
 
 
 class Batch(NamedTuple):
-    """Images on their way to a discriminator."""
+    """Input images of a discriminator."""
 
     images: Tensor  # float (n, c, h, w) in [-1, 1]
     labels: Tensor | None = None  # their classes, int64 (n,); None: networks are not conditional
@@ -22,12 +22,12 @@ class Batch(NamedTuple):
         return self._replace(images=self.images.detach())
 
     def watched(self) -> Batch:
-        """The same as data in which gradients are computed."""
+        """The same, detached, requiring gradients."""
         return self._replace(images=self.images.detach().requires_grad_())
 
 
 class Batches:
-    """Batches from uint8 images that live on the training device.
+    """Batches from uint8 images on the training device.
 
     Position p is place p mod n of epoch p // n, whose order is a function of the seed and the epoch alone: a batch
     can be read at any position.
@@ -35,7 +35,7 @@ class Batches:
     Args:
         images: uint8 (n, channels, height, width).
         seed: the training seed.
-        names: what else distinguishes this stream (a worker's number).
+        names: further labels of this stream (a worker's number).
         labels: the images' classes, int64 (n,), on the same device; None: batches have none.
         part: the images that the stream is made of; None: all of them.
     """
@@ -54,7 +54,7 @@ class Batches:
         return Batch(to_float(self.images.index_select(0, indices)), labels)
 
     def indices(self, position: int, count: int) -> Tensor:
-        """Where images `position` to `position + count` of the stream are in the data set: int64 (count,)."""
+        """Indices of images `position` to `position + count` of the stream: int64 (count,)."""
         parts: list[Tensor] = []
         while (left := count - sum(map(len, parts))) > 0:
             epoch, start = divmod(position + count - left, len(self.part))

@@ -30,12 +30,12 @@ from gans.registry import DATASETS
 
 
 def digits(root: Path) -> Source:
-    """1,797 handwritten digits, 8 x 8, that scikit-learn carries (UCI, Alpaydin and Kaynak 1998): no files.
+    """1,797 handwritten digits, 8 x 8, that are part of scikit-learn (UCI, Alpaydin and Kaynak 1998): no files.
 
     Values 0..16 are scaled to 0..255; the images are enlarged, not padded. Test split: within each class,
     in scikit-learn's order, the third of every five (359 images).
     """
-    # not by scikit-learn's `load_digits`, whose import takes every process two seconds
+    # not by scikit-learn's `load_digits`, whose import takes two seconds
     sklearn = importlib.util.find_spec("sklearn")
     assert sklearn is not None and sklearn.origin is not None
     table = np.loadtxt(Path(sklearn.origin).with_name("datasets") / "data" / "digits.csv.gz", delimiter=",")
@@ -79,7 +79,7 @@ cifar10 = functools.partial(from_torchvision, "CIFAR-10", "CIFAR10")
 def cifar10_jpeg(root: Path) -> Source:
     """CIFAR-10's images compressed as JPEG, from `root`/cifar10-jpeg.tar.xz (train/CLASS/*.jpg, test/CLASS/*.jpg).
 
-    Compression moves pixels: its scores do not compare with those on `cifar10`.
+    Compression changes pixels: its scores are not comparable with those on `cifar10`.
     """
     archive = root / "cifar10-jpeg.tar.xz"
     if not archive.is_file():
@@ -99,7 +99,7 @@ _LOADING = threading.RLock()
 def load(name: str, root: Path | None = None, resolution: int | None = None) -> ImageData:
     """A data set of `DATASETS`, or `folder:PATH`, as square images.
 
-    Those loaded last stay in memory; a folder is decoded again if its files' sizes or times have changed. Its
+    The last ones stay in memory; a folder is decoded again if its files' sizes or times have changed. Its
     splits and classes are what `layout.understand` says; they are logged, with conversions and what is left out.
 
     Args:

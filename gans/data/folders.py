@@ -98,7 +98,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _fingerprint(path: Path) -> tuple:
-    """What changes when the files do."""
+    """A value that changes with the files."""
     if path.is_dir():
         return tuple(sorted((file.name, file.size, file.modified, file.reason) for file in listing.files(path)))
     status = path.stat()
@@ -165,7 +165,7 @@ def _visit(
             left[file.name] = file.reason
         if file.reason or (only is not None and file.name not in only):
             continue
-        content = file.content()  # an archive that is damaged has no images, one of its images may be
+        content = file.content()  # damage of an archive is an error, damage of an image is not
         try:
             with Image.open(io.BytesIO(content), formats=formats()) as image:
                 found = look(image)
@@ -174,7 +174,7 @@ def _visit(
             raise InputError(f"{path}: {file.name} has more than {limit}; remove or shrink it") from None
         except UnidentifiedImageError:
             left[file.name] = listing.UNKNOWN
-        except Exception as error:  # Pillow answers damage with nearly any exception
+        except Exception as error:  # Pillow raises nearly any exception on damage
             left[file.name] = f"broken, {first_line(error).partition(' (')[0]}"
         else:
             yield file.name, found
@@ -235,7 +235,7 @@ def _decoded(image: Image.Image, resolution: int) -> tuple[np.ndarray, list[str]
     mode = "L" if _is_grey(image) else "RGB"
     if deep:  # Pillow would clip at 255 instead of scaling
         image = Image.fromarray(np.rint(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
-    elif clear:  # black, as in padding: what a file stores under full transparency is often rubbish
+    elif clear:  # black, as in padding: pixels under full transparency are often arbitrary
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
     return planes(fit(image.convert(mode), resolution)), [change for change, made in changes.items() if made]
 

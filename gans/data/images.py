@@ -1,4 +1,4 @@
-"""Images as uint8 tensors: what a data set is, pixel ranges and sizes."""
+"""Images as uint8 tensors: data sets, pixel ranges and sizes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ImageData:
     classes: tuple[str, ...]  # () when unlabelled
     hash: str = ""  # sha256, hex, over shapes, pixels and labels of both splits; computed if not given
     sizes: tuple[tuple[int, int], ...] = ()  # (width, height) of all that `fit` made square; () by another rule
-    understood: str = ""  # what a folder was taken for: classes and splits
+    understood: str = ""  # the layout of a folder: classes and splits
     remarks: tuple[str, ...] = ()  # what was left out and why, and what was converted, with counts
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class ImageData:
         return self.train.shape[1]
 
     def part(self, share: float) -> Split:
-        """A share of the training images, of each class alike; a smaller one is part of a larger one."""
+        """A share of the training images, the same of each class; smaller shares are subsets of larger ones."""
         whole = Split(self.train, self.train_labels)
         if share == 1:
             return whole
@@ -85,7 +85,7 @@ def _places_in_class(labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a data set function hands over: both splits at their native size, and how to resize them."""
+    """The result of a data set function: both splits at native size, and how to resize them."""
 
     title: str
     train: Split
@@ -171,7 +171,7 @@ def smallest_resolution(side: int) -> int:
 
 
 def fit(image: Image.Image, resolution: int) -> Image.Image:
-    """The one rule for sizes: a square of `resolution` pixels, never distorted.
+    """The rule for sizes: a square of `resolution` pixels, never distorted.
 
     Smaller images are centre-padded with black (28 -> 32: 2 pixels a side). Others have their shorter side resized
     (Lanczos, antialiased) and are cropped at the centre.

@@ -1,4 +1,4 @@
-"""What the folders of images mean: which images train and which test, and their classes."""
+"""The layout of image folders: splits and classes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Layout(NamedTuple):
 
 
 def understand(files: Sequence[str], given: Mapping[str, int] | None, other: str = "latin_1") -> Layout:
-    """What two or more files, sorted, are taken for.
+    """The layout of two or more sorted files.
 
     Splits are folders named `train` and `test`, or by other words: at the top or, if all images are in such,
-    further down. Without them the tenth of the files with the smallest SHA-256 of their path tests. A class is
-    the folder of an image, if all have one and at least two differ; of ImageNet's kind the one above `images`, and
-    held-out images without one are left out. The labels of `LABELS`, if `given`, count in place of folders.
+    further down. Without them, test files are the tenth with the smallest SHA-256 of their path. The class of an
+    image is its folder, if all have one and at least two differ; of ImageNet's kind the one above `images`, and
+    held-out images without one are left out. The labels of `LABELS`, if `given`, replace folders.
     `other` is the encoding of names by `listing.decoded`.
     """
     leading = posixpath.commonpath([posixpath.dirname(file) for file in files])

@@ -1,4 +1,4 @@
-"""Images from latents, and ways through latent space.
+"""Images from latents, and paths in latent space.
 
     generator, about = load_generator("runs/train/.../generator.safetensors")
     images = generate(generator, latents.draw(64, about["networks"]["latent"], seed=0))

@@ -1,4 +1,4 @@
-"""Ways through latent space: interpolation, arithmetic, planes. Latents are standard normal, (n, length)."""
+"""Paths in latent space: interpolation, arithmetic, planes. Latents are standard normal, (n, length)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ BETWEEN: dict[str, Between] = {"slerp": slerp, "lerp": lerp}
 def path(stops: Tensor, steps: int, between: Between, closed: bool = False) -> Tensor:
     """From stop to stop, `steps` from one to the next; (k, length) become ((k - 1) * steps + 1, length).
 
-    A closed path goes on from the last stop to the first, which is not repeated: (k * steps, length).
+    A closed path continues from the last stop to the first, which is not repeated: (k * steps, length).
     """
     t = torch.arange(steps) / steps
     ends = [*stops[1:], stops[0]] if closed else stops[1:]
@@ -131,7 +131,7 @@ def around(center: Tensor, axes: Tensor, size: int, reach: float) -> Tensor:
 def most_like(logits: Tensor, wanted: int, count: int) -> list[int]:
     """At most `count` samples that look most like a class to a classifier with these logits (n, classes).
 
-    The surest come first; samples whose likeliest class is another one do not count.
+    The most certain come first; samples with another most likely class do not count.
     """
     shares = logits.double().softmax(dim=1)[:, wanted]
     seen = logits.argmax(dim=1) == wanted

@@ -1,4 +1,4 @@
-"""Images from a generator's inputs: the one way that a generator is sampled, for scores and for pictures."""
+"""Images from a generator's inputs, for all scores and pictures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PURPOSES = {"choose": 1, "report": 2, "grid": 3}
 
 
 def inputs(count: int, prior: Prior, purpose: str) -> GeneratorInput:
-    """Fixed inputs, drawn on the CPU so that every device gets the same.
+    """Fixed inputs, drawn on the CPU so that they are the same on every device.
 
     Args:
         count: how many; the first ones do not depend on it.
-        prior: how a generator's inputs are distributed.
+        prior: distribution of the inputs.
         purpose: a key of PURPOSES: `choose` picks checkpoints, `report` gives the final score, `grid` draws.
     """
     return prior.sample(count, PURPOSES[purpose], "fixed latents")

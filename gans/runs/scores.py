@@ -1,7 +1,7 @@
-"""What a trained cell has been scored with, and what is missing. Free of torch, so that planning stays quick.
+"""The scores of a trained cell, and those that are missing. Does not import torch, so that planning is fast.
 
-A score is known by the trained cell, the extractor (its hash), the number of generated images and the version of
-scoring. A run has one tag per extractor and number of images, with hash, version and metrics.
+A score is identified by the trained cell, the extractor (its hash), the number of generated images and the version
+of scoring. A run has one tag per extractor and number of images, with hash, version and metrics.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The index of a zoo, and its files, which must have the hashes of the index."""
+"""The index of a zoo, and its files, which must match their hashes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Zoo:
     place: str
 
     def entries(self) -> dict[str, Entry]:
-        """All that the index lists, by name.
+        """All entries of the index, by name.
 
         Raises:
             InputError: there is no index, it cannot be fetched, or an entry is not valid.
