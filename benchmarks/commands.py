@@ -1,4 +1,4 @@
-"""`gans bench | rescore | report | sensitivity`. Slow imports follow the checks of options."""
+"""`gans bench | rescore | report | compare | sensitivity`. Slow imports follow the checks of options."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import signal
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
-from benchmarks.options import Bench, Machine, Report, Rescore, Sensitivity
+from benchmarks.options import Bench, Compare, Machine, Report, Rescore, Sensitivity
 from gans import schema
-from gans.errors import InputError
-from gans.places import REPORTS
+from gans.errors import InputError, shown
+from gans.places import REPORTS, tracking_uri
 from gans.runs import databases
-from gans.urls import shown, tracking_uri
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,6 +141,17 @@ def report(options: Report = Report()) -> int:
     store = Store(uri, answers)
     say(sync(options.runs, store))
     print(render(store.with_folders(options.runs), name, options.outputs))
+    return 0
+
+
+def compare(options: Compare) -> int:
+    """Write the page; the output is its path."""
+    uri = tracking_uri()
+    answers = databases.check_reading(uri, options.runs)
+    from gans.runs.store import Store
+    from reports.comparison import write
+
+    print(write(Store(uri, answers).with_folders(options.runs), (options.one, options.other), options.output))
     return 0
 
 

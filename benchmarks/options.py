@@ -17,9 +17,8 @@ from cyclopts import Parameter
 
 from gans import places
 from gans.commands.options import ONCE, Compile, Device, Graph, Outputs, check_dataset, flat, option
-from gans.errors import InputError
+from gans.errors import InputError, shown
 from gans.schema import Precision, Where
-from gans.urls import shown
 
 MATRIX = "digits"
 MOST_DAMAGED, FEWEST_DAMAGED = 2_000, 50  # images; more only shorten the error bars
@@ -208,3 +207,15 @@ class Sensitivity:
     _: KW_ONLY
     count: Annotated[int, option("maximal number of images", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
     device: Device = "auto"
+
+
+@flat
+@dataclass(frozen=True)
+class Compare:
+    one: Annotated[str, option("an experiment in the tracking store: the name of a tracked matrix")]
+    other: Annotated[str, option("the experiment to compare with it")]
+    _: KW_ONLY
+    output: Annotated[Path, option("folder of the page", metavar="DIR")] = (
+        places.outputs() / places.REPORTS / "compare"
+    )
+    runs: Annotated[Path, option("folder of runs that the store may lack", metavar="DIR")] = Path("runs")

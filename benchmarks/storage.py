@@ -25,10 +25,9 @@ import psutil
 
 from benchmarks.job import Report
 from gans import files, schema
-from gans.errors import InputError, first_line
+from gans.errors import InputError, first_line, shown
 from gans.runs.events import FILE
 from gans.runs.locks import HOST
-from gans.urls import shown
 
 log = logging.getLogger("gans")
 

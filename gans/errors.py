@@ -1,4 +1,8 @@
-"""The one exception for bad input, and the one place that turns it into an exit code."""
+"""The one exception for bad input, the one place that turns it into an exit code, and texts without secrets.
+
+Secrets are passed in the environment (`MLFLOW_TRACKING_URI`, `GANS_STORAGE`), never in a process's arguments,
+which all users of the machine can read. What is printed, logged or tagged goes through `shown` or `masked`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,22 @@ import difflib
 import errno
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable
 
-from gans.urls import masked
-
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+STARS = "***"
+# user:password@, up to the last @, which a password may hold itself; over the web a user alone may be a token
+LOGIN = re.compile(r"(?<=://)(?:(?P<user>[^\s/?#@:]*:)\S*|(?:(?<=http://)|(?<=https://))[^\s/?#@:]+)@")
+# of a query or a connection string: sslpassword, api_key, access_token, X-Amz-Signature, passfile, ...
+SECRET = re.compile(
+    r"(?P<key>\b[\w.%-]*(?:passw|passphrase|passfile|pwd|secret|token|key|credential|signature|auth|sig)[\w.%-]*)=(?!\*\*\*)"
+    r"(?P<value>[^&;#\s'\"]+)",
+    re.IGNORECASE,
+)
+URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+")
 
 
 class InputError(ValueError):
@@ -31,6 +44,17 @@ def unknown(kind: str, name: object, known: Iterable[str], where: str = "") -> I
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} '{name}'{where}; {hint}")
+
+
+def shown(url: str) -> str:
+    """An address without its secrets: no password, and no value of a query's key that may hold one."""
+    bare = LOGIN.sub(lambda found: f"{found['user'] or ''}{STARS}@", url)
+    return SECRET.sub(rf"\g<key>={STARS}", bare)
+
+
+def masked(text: str) -> str:
+    """A text, an error message for one, whose addresses are as `shown` gives them."""
+    return URL.sub(lambda found: shown(found[0]), text)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The folder of the user's results, separate from files that ship; existing files are never overwritten."""
+"""Where results go: the tracking store, and the user's folder, in which existing files are never overwritten."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from pathlib import Path
 from gans.errors import InputError
 
 VARIABLE = "GANS_OUTPUTS"
+DEFAULT_URI = "sqlite:///mlflow.db"
 # its parts
 REPORTS, PRESETS, SAMPLES, SPEED, EXTRACTORS = "reports", "presets", "samples", "speed", "extractors"
+
+
+def tracking_uri() -> str:
+    """`MLFLOW_TRACKING_URI`, else a SQLite file in the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
 def outputs() -> Path:

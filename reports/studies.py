@@ -13,10 +13,9 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from gans import schema
-from gans.errors import InputError, first_line
+from gans.errors import InputError, first_line, shown
 from gans.files import Damaged
 from gans.runs.store import Store
-from gans.urls import shown
 from reports import results
 from reports.results import Results
 from reports.statistics import Difference, Estimate

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from benchmarks.options import Machine
 from gans.commands.options import flat, option
-from gans.errors import InputError
+from gans.errors import InputError, shown
+from gans.places import tracking_uri
 from gans.runs import databases
-from gans.urls import shown, tracking_uri
 from sweeps import ROOT
 from sweeps.options import Request, Search
 

@@ -27,11 +27,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gans import schema, seeds
 from gans.config import Experiment, Resolved, experiment
-from gans.errors import InputError
+from gans.errors import InputError, shown
 from gans.runs.cell import Cell
 from gans.runs.databases import OPTUNA, opened, sqlite_file
 from gans.runs.locks import acquire
-from gans.urls import shown
 from sweeps.space import Space
 
 warnings.filterwarnings("ignore", category=ExperimentalWarning)  # heartbeats and figures

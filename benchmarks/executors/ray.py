@@ -23,10 +23,9 @@ from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Report, Resu
 from benchmarks.storage import Mirror, read_token, write_token
 from gans import schema
 from gans.compute.cluster import address, cause, connect, pinned, ray_module
-from gans.errors import InputError, first_line
+from gans.errors import InputError, first_line, shown
 from gans.runs import databases
 from gans.runs.locks import HOST
-from gans.urls import shown
 
 if TYPE_CHECKING:
     from benchmarks.options import Machine

@@ -13,9 +13,8 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from gans.commands.options import as_text
-from gans.errors import InputError, exit_code, unknown
+from gans.errors import InputError, exit_code, masked, unknown
 from gans.registry import allow, allow_named
-from gans.urls import masked
 
 # by name, as parts are: the rooms above this one have commands, too
 COMMANDS = {
@@ -24,7 +23,7 @@ COMMANDS = {
     "report": ("benchmarks.commands:report", "Write the report of a matrix again from tracked runs."),
     "sweep": ("sweeps.commands:sweep", "Tune a model, retrain the winners, write a report."),
     "sweep-report": ("sweeps.commands:sweep_report", "Write the pages of all sweeps again."),
-    "compare": ("reports.compare:compare", "Compare two tracked matrices: scores and settings that differ."),
+    "compare": ("benchmarks.commands:compare", "Compare two tracked matrices: scores and settings that differ."),
     "train": ("gans.commands.train:train", "Train one model on one data set, tracked in MLflow."),
     "sample": ("gans.commands.draw:sample", "Draw images from a trained generator."),
     "interpolate": ("gans.commands.draw:interpolate", "Interpolate between latents: a strip, GIF or video."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from gans.commands.options import flat, option
 from gans.errors import InputError
-from gans.urls import DEFAULT_URI
+from gans.places import DEFAULT_URI
 
 if TYPE_CHECKING:
     from gans.runs.publish import Registered

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import IO, Annotated
 
 from gans.commands.options import flat, option
-from gans.errors import InputError, first_line
+from gans.errors import InputError, first_line, shown
+from gans.places import tracking_uri
 from gans.runs import databases
-from gans.urls import shown, tracking_uri
 
 HOST = "127.0.0.1"
 STARTING = 120.0  # seconds that the server has to answer

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from gans.errors import InputError, first_line
+from gans.errors import InputError, first_line, shown
+from gans.places import DEFAULT_URI
 from gans.runs.events import run_paths
-from gans.urls import DEFAULT_URI, shown
 
 ANSWER = 8.0  # seconds that a server has to answer in all, the look-up of its name included
 PATIENCE = 30.0  # seconds that a file which another process holds is waited for

@@ -22,7 +22,7 @@ from gans.compute import compiled, devices, graphs, precision
 from gans.config import Resolved, ShardedConfig
 from gans.data import datasets
 from gans.data.images import ImageData
-from gans.errors import InputError, Stopped, brief
+from gans.errors import InputError, Stopped, brief, masked
 from gans.fidelity.scorer import Scorer
 from gans.generate import sampling
 from gans.models.inputs import GeneratorInput, Prior
@@ -40,7 +40,6 @@ from gans.training.costs import Costs
 from gans.training.loop import GRID_IMAGES, Outcome, train
 from gans.training.mdgan import cluster
 from gans.training.recorder import History, Observer
-from gans.urls import masked
 
 if TYPE_CHECKING:
     from gans.fidelity.scorer import Assessment

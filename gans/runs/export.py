@@ -21,12 +21,11 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from gans import schema
-from gans.errors import brief
+from gans.errors import brief, shown
 from gans.pictures.grids import readable
 from gans.runs.events import STATUSES, Event, RunFolder, inside, run_folders
 from gans.runs.locks import acquire
 from gans.runs.store import Store, is_deleted, key_of
-from gans.urls import shown
 
 REMEDY = "gans sync exports them"
 LOCK = ".export.lock"

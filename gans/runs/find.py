@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gans import zoo
-from gans.errors import InputError
+from gans.errors import InputError, shown
 from gans.files import expand
+from gans.places import tracking_uri
 from gans.runs import databases
 from gans.schema import GENERATOR, NETWORKS
-from gans.urls import shown, tracking_uri
 
 if TYPE_CHECKING:
     from gans.runs.store import MlflowRun, Store

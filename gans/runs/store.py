@@ -33,11 +33,11 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from gans import schema
-from gans.errors import first_line
+from gans.errors import first_line, shown
+from gans.places import tracking_uri
 from gans.runs import databases
 from gans.runs.events import RunFolder, State, run_folders, state_of
 from gans.runs.locks import acquire
-from gans.urls import shown, tracking_uri
 
 ARTIFACTS = "mlartifacts"  # the folder of all artifacts, next to a SQLite file
 AT_ONCE = 8  # requests

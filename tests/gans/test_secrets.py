@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gans.urls import masked, shown
+from gans.errors import masked, shown
 
 
 @pytest.mark.parametrize(
