@@ -62,11 +62,6 @@ def first_line(error: BaseException) -> str:
     return masked(next(iter(str(error).strip().splitlines()), type(error).__name__))
 
 
-def last_line(error: BaseException) -> str:
-    """The last line of a message: libraries end their lists of failed attempts with the reason."""
-    return (str(error).strip().splitlines() or [repr(error)])[-1]
-
-
 def brief(error: BaseException) -> str:
     """An exception's type and the first line of its message."""
     kind, line = type(error).__name__, first_line(error)

@@ -18,6 +18,7 @@ import torch
 
 # cells that share a process build their networks at the same time, and torch initialises them from one state
 _GLOBAL = threading.RLock()
+AHEAD = 64  # seeds that are mixed together
 
 
 def mix(seed: int, *labels: int | str) -> int:
@@ -26,9 +27,6 @@ def mix(seed: int, *labels: int | str) -> int:
     # the length keeps a trailing label 0 apart from no label: the sequence is padded with zeros
     state = np.random.SeedSequence([seed, len(words), *words]).generate_state(1, np.uint64)
     return int(state[0]) >> 1
-
-
-AHEAD = 64
 
 
 def mix_ahead(seed: int, purpose: str, position: int, stride: int, *labels: int) -> int:

@@ -50,10 +50,9 @@ class Train:
         """The recipe, with what the command line lays over it."""
         from gans.config import experiment
 
-        given = {"kimg": self.kimg, "precision": self.precision}
-        named = {"dataset": self.dataset, "seed": self.seed}
-        named |= {key: value for key, value in given.items() if value is not None}
-        return experiment(recipe(self.model).settings, named, *map(assignment, self.set), where="--set")
+        named = {"dataset": self.dataset, "seed": self.seed, "kimg": self.kimg, "precision": self.precision}
+        given = {key: value for key, value in named.items() if value is not None}
+        return experiment(recipe(self.model).settings, given, *map(assignment, self.set), where="--set")
 
 
 def train(options: Train) -> int:

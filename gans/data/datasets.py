@@ -24,7 +24,7 @@ from gans.data.images import (
     fit_all,
     smallest_resolution,
 )
-from gans.errors import InputError, last_line, unknown
+from gans.errors import InputError, unknown
 from gans.files import data_root
 from gans.registry import DATASETS
 
@@ -56,8 +56,9 @@ def from_torchvision(title: str, dataset: str, root: Path) -> Source:
         make = getattr(torchvision.datasets, dataset)
         train, test = (make(root, train=train, download=True) for train in (True, False))
     except Exception as error:  # torchvision parses without checks: damage shows as nearly any exception
+        reason = (str(error).splitlines() or [repr(error)])[-1]  # below a list of failed attempts
         raise InputError(
-            f"{title} is damaged in {root}, or cannot be downloaded to it ({last_line(error)}); delete its files, "
+            f"{title} is damaged in {root}, or cannot be downloaded to it ({reason}); delete its files, "
             f"connect once, set GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
         ) from None
     classes = tuple(name.partition(" - ")[0] for name in train.classes)  # MNIST's are "0 - zero"

@@ -30,7 +30,7 @@ from torch import Tensor
 from gans.data import layout, listing
 from gans.data.images import ImageData, check_memory, fit, planes, smallest_resolution
 from gans.data.listing import UNREADABLE, LeftOut
-from gans.errors import InputError, first_line, last_line
+from gans.errors import InputError, first_line
 from gans.files import cache_read, cache_write, expand, user_cache
 from gans.registry import FOLDER
 
@@ -60,13 +60,13 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     try:
         path = given.resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # not there, no permission, a loop of links, a null byte
-        raise InputError(f"{name!r} cannot be found ({last_line(error)}); check the path") from None
+        raise InputError(f"{name!r} cannot be found ({first_line(error)}); check the path") from None
     try:
         return cached_folder(name, path, _fingerprint(path), root, resolution)
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read {error.filename}; change its mode or owner") from None
     except UNREADABLE as error:
-        reason = f"is not a directory, .zip or .tar of images, or is damaged ({last_line(error)})"
+        reason = f"is not a directory, .zip or .tar of images, or is damaged ({first_line(error)})"
         raise InputError(f"{name} {reason}; check it, or fetch it again") from None
 
 
