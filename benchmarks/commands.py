@@ -52,17 +52,17 @@ def train(options: Bench, matrix: Matrix) -> int:
     """Train, score, track and report, on a machine that has joined its cluster."""
     from benchmarks.runner import MatrixRun
     from gans.commands.progress import busy
-    from gans.runs.export import say, say_left
+    from gans.runs.export import sync
     from gans.runs.store import Store
 
     with busy("loading data and extractors"):
         matrix_run = MatrixRun(matrix, options.selection, options.machine, Store())
     for remark in matrix_run.remarks():
         print(remark)
-    say(matrix_run.catch_up(), options.machine.remedy)
+    sync(matrix_run.folder, matrix_run.store).say(options.machine.remedy)
     code = matrix_run.run()
     write_report(matrix_run)
-    say_left(matrix_run.catch_up(), options.machine.remedy)
+    sync(matrix_run.folder, matrix_run.store).say_left(options.machine.remedy)
     return code
 
 
@@ -115,14 +115,14 @@ def rescore(options: Rescore = Rescore()) -> int:
     matrix = read(options)
     from benchmarks.executors.ray import joined
     from benchmarks.runner import ScoreRun
-    from gans.runs.export import say_left
+    from gans.runs.export import sync
     from gans.runs.store import Store
 
     place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
     with joined(place) as machine:
         run = ScoreRun(matrix, options, machine, Store())
         code = run.run()
-        say_left(run.catch_up(), machine.remedy)
+        sync(run.folder, run.store).say_left(machine.remedy)
         return code
 
 
@@ -135,11 +135,11 @@ def report(options: Report = Report()) -> int:
     answers = databases.check_reading(uri, options.runs)
     if databases.missing(uri) and not options.runs.is_dir():
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
-    from gans.runs.export import say, sync
+    from gans.runs.export import sync
     from gans.runs.store import Store
 
     store = Store(uri, answers)
-    say(sync(options.runs, store))
+    sync(options.runs, store).say()
     print(render(store.with_folders(options.runs), name, options.outputs))
     return 0
 

@@ -19,7 +19,7 @@ from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import run_folders
 from gans.runs.execute import Place, tags
-from gans.runs.export import Exporter, Synced, sync
+from gans.runs.export import Exporter
 from gans.runs.locks import held
 from gans.runs.run import Run, invocation
 from gans.runs.scores import ScoreKey
@@ -155,10 +155,6 @@ class MatrixRun(MatrixPlan):
         elif run.state().result != schema.RUNNING:
             return
         run.finish(status, reason)
-
-    def catch_up(self) -> Synced:
-        """Export all that the store lacks of this experiment; see `gans.runs.export.sync`."""
-        return sync(self.folder, self.store)
 
 
 def measured(run: MlflowRun, floor: Floor) -> bool:

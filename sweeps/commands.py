@@ -42,7 +42,7 @@ def search(request: Request, machine: Machine) -> int:
     """As `sweep`, on a machine that has joined its cluster."""
     import optuna
 
-    from gans.runs.export import say, say_left
+    from gans.runs.export import sync
     from gans.runs.store import Store
     from sweeps.runner import SweepRun
 
@@ -50,9 +50,9 @@ def search(request: Request, machine: Machine) -> int:
     run = SweepRun(request, machine, Store())
     if len(request.objectives) > 1:
         print("two objectives: no trial is pruned, since Optuna prunes by one objective only")
-    say(run.catch_up(), machine.remedy)
+    sync(run.folder, run.store).say(machine.remedy)
     code = run.run()
-    say_left(run.catch_up(), machine.remedy)
+    sync(run.folder, run.store).say_left(machine.remedy)
     return code
 
 

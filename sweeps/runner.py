@@ -22,7 +22,7 @@ from gans.errors import InputError
 from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
 from gans.runs.execute import Place
-from gans.runs.export import Exporter, Synced, sync
+from gans.runs.export import Exporter
 from gans.runs.locks import InUse, locked
 from gans.runs.run import Run, invocation
 from gans.runs.store import Store, shown
@@ -215,10 +215,6 @@ class SweepRun:
         print(f"preset: {path}; {use}")
 
     # --- tracking
-
-    def catch_up(self) -> Synced:
-        """Export all that the store lacks of this sweep; see `gans.runs.export.sync`."""
-        return sync(self.folder, self.store)
 
     def note(self) -> str:
         return (

@@ -27,17 +27,17 @@ def sync(options: Sync = Sync()) -> int:
     """Returns 0 if the store has all of it now."""
     if not options.folder.is_dir():
         raise InputError(f"no folder {options.folder}; name the folder of your runs, such as `runs`")
-    from gans.runs.export import say, sync
+    from gans.runs.export import sync
     from gans.runs.run import close_stale
     from gans.runs.store import Store, shown
 
     store = Store()
     close_stale(options.folder)
-    synced = sync(options.folder, store)
-    say(synced)
-    if not (synced.exported or synced.left):
+    exporter = sync(options.folder, store)
+    exporter.say()
+    if not (exporter.exported or exporter.left):
         print(f"{shown(store.uri)} has all runs of {options.folder}")
-    return int(bool(synced.left))
+    return int(bool(exporter.left))
 
 
 # --- the registry of models

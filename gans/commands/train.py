@@ -63,7 +63,7 @@ def train(options: Train) -> int:
     from gans.registry import MODELS
     from gans.runs.cell import resolve
     from gans.runs.execute import CellRun, Place, check_workers, reason
-    from gans.runs.export import Exporter, say, say_left, sync
+    from gans.runs.export import Exporter, sync
     from gans.runs.run import close_stale
     from gans.runs.store import Store
 
@@ -84,7 +84,7 @@ def train(options: Train) -> int:
     store, runs = Store(), options.runs / EXPERIMENT
     folder = runs / cell.slug
     close_stale(runs)
-    say(sync(runs, store))
+    sync(runs, store).say()
     with Exporter(runs, store) as exporter, Display({cell.name: cell.experiment.budget}) as display:
         display.start(cell.name, cell.experiment.budget)
         try:
@@ -99,7 +99,7 @@ def train(options: Train) -> int:
         display.end(cell.name, outcome.status, outcome.reason)
     module, outside, _ = cell.experiment.networks.name.partition(":")
     print(ending(cell.metric, outcome, folder, f" --plugin {module}" if outside else ""))
-    say_left(exporter.synced)
+    exporter.say_left()
     return 0 if outcome.status == schema.FINISHED else 1
 
 

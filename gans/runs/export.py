@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,32 +34,6 @@ LIMIT = 30.0  # seconds that the end waits for a server
 METRICS, FEW = 1000, 100  # metrics, and params or tags, of a request: MLflow's limits
 # MLflow's codes for what it will not take, however often it is tried
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
-
-
-@dataclass(frozen=True)
-class Synced:
-    """What an export came to: runs of which the store lacked something, those of which it still does, and why."""
-
-    exported: int = 0
-    left: int = 0
-    why: str = ""
-
-
-def say(synced: Synced, remedy: str = REMEDY) -> None:
-    """Print how many runs were exported, and how many are left with the remedy."""
-    if synced.exported:
-        print(f"exported to the tracking store: {counted(synced.exported)}")
-    say_left(synced, remedy)
-
-
-def say_left(synced: Synced, remedy: str = REMEDY) -> None:
-    """Print what the store still lacks."""
-    if synced.left:
-        print(f"not in the tracking store yet: {counted(synced.left)}; {remedy} ({synced.why})")
-
-
-def counted(runs: int) -> str:
-    return f"{runs} run{'' if runs == 1 else 's'}"
 
 
 # --- one run
@@ -212,9 +185,20 @@ class Exporter:
             self.store.answers = False
 
     @property
-    def synced(self) -> Synced:
-        left = self._late() if self.why else ()  # what a run has written since, its own process exports
-        return Synced(len(self.exported), len(left), self.why)
+    def left(self) -> int:
+        """Runs that the store still lacks something of; what was written since, its own process exports."""
+        return len(self._late()) if self.why else 0
+
+    def say(self, remedy: str = REMEDY) -> None:
+        """Print how many runs were exported, and how many are left with the remedy."""
+        if self.exported:
+            print(f"exported to the tracking store: {counted(len(self.exported))}")
+        self.say_left(remedy)
+
+    def say_left(self, remedy: str = REMEDY) -> None:
+        """Print what the store still lacks."""
+        if left := self.left:
+            print(f"not in the tracking store yet: {counted(left)}; {remedy} ({self.why})")
 
     def _late(self) -> list[RunFolder]:
         """The runs that the store does not have all of."""
@@ -253,10 +237,14 @@ class Exporter:
                 self.store.exported[key_of(run)] = has
 
 
-def sync(root: Path, store: Store) -> Synced:
+def counted(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"
+
+
+def sync(root: Path, store: Store) -> Exporter:
     """Export all that a store lacks of the runs below a folder; it need not answer."""
     exporter = Exporter(root, store)
     if store.embedded or store.answers:
         with exporter:
             pass
-    return exporter.synced
+    return exporter

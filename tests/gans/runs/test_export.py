@@ -20,7 +20,7 @@ from gans.runs import export as exporting
 from gans.runs import locks
 from gans.runs import store as stores
 from gans.runs.events import RunFolder
-from gans.runs.export import Exporter, Synced, export, sync
+from gans.runs.export import Exporter, export, sync
 from gans.runs.run import Run
 from gans.runs.store import Store
 
@@ -75,6 +75,12 @@ def rows(store: Store, run_id: str, metric: str) -> list[tuple[int, float, int]]
     return [(p.step, p.value, p.timestamp) for p in store.client.get_metric_history(run_id, metric)]
 
 
+def synced(root: Path, store: Store) -> tuple[int, int]:
+    """How many runs an export wrote, and how many are left."""
+    exporter = sync(root, store)
+    return len(exporter.exported), exporter.left
+
+
 def curve(store: Store, run) -> list[tuple[int, float]]:
     return store.histories([run.info.run_id], "x")[run.info.run_id]
 
@@ -108,7 +114,7 @@ def test_all_that_is_written_is_in_the_store(store, tmp_path):
     for images in range(1500):
         run.log(images, {"x": images / 3, "y": math.nan if images == 7 else 1.0})
     run.finish("finished", "because")
-    assert sync(tmp_path, store) == Synced(exported=1)
+    assert synced(tmp_path, store) == (1, 0)
     found = run_of(store, "whole")
     assert found.info.status == "FINISHED"
     assert len(found.data.params) == 250 and found.data.params["p249"] == "249"
@@ -168,7 +174,7 @@ def test_a_run_that_was_deleted_in_the_store_stays_so(store, tmp_path):
     export(run.folder, store)
     run.finish("finished")
     store.exported.clear()
-    assert sync(tmp_path, store) == Synced()
+    assert synced(tmp_path, store) == (0, 0)
     assert not [found for found in store.runs(EXPERIMENT) if found.info.run_name == "deleted"]
 
 
@@ -215,7 +221,7 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
         run.finish("finished")
     assert sync(tmp_path, store).left == 1  # at once: it has just not answered
     assert time.monotonic() - begun < 30
-    exporting.say(exporter.synced, "another command does")
+    exporter.say("another command does")
     assert capsys.readouterr().out.startswith("not in the tracking store yet: 1 run; another command does (")
     (read,) = store.with_folders(tmp_path).runs(EXPERIMENT)  # what is at hand
     assert (read.info.run_name, read.info.status, read.data.metrics["x"]) == (how, "FINISHED", 411.0)
@@ -263,8 +269,8 @@ def test_a_server_that_answers_badly_is_given_up_within_seconds(tmp_path, how):
         bad = Store(f"http://127.0.0.1:{server.server_port}/{how}", answers=False)  # it did when the command began
         bad.client, bad.answers = MlflowClient(bad.uri), True
         begun = time.monotonic()
-        synced = sync(tmp_path, bad)
-        assert (synced.exported, synced.left, bool(synced.why)) == (0, 1, True)
+        exporter = sync(tmp_path, bad)
+        assert (exporter.exported, exporter.left, bool(exporter.why)) == (set(), 1, True)
         assert [run.info.run_name for run in bad.with_folders(tmp_path).runs(EXPERIMENT)] == ["bad"]
         assert sync(tmp_path, bad).left == 1
         assert time.monotonic() - begun < 10
@@ -306,7 +312,7 @@ def test_what_was_exported_and_not_marked_is_exported_again_without_harm(store, 
     run_id = run_of(store, "again").info.run_id
     before = rows(store, run_id, "x"), run_of(store, "again").info
     store.client.delete_tag(run_id, schema.EXPORTED)
-    assert sync(tmp_path, store) == Synced(exported=1)
+    assert synced(tmp_path, store) == (1, 0)
     assert (rows(store, run_id, "x"), run_of(store, "again").info) == before
     assert before[0] == written(tmp_path, "x")
 
@@ -315,7 +321,7 @@ def test_one_at_a_time_exports_a_run(store, tmp_path):
     run = start(tmp_path, "held")
     with locks.acquire(tmp_path / exporting.LOCK), pytest.raises(BlockingIOError):
         export(run.folder, store)
-    assert sync(tmp_path, store).exported == 1
+    assert synced(tmp_path, store) == (1, 0)
 
 
 # --- other stores
@@ -330,13 +336,13 @@ def test_every_store_gets_all_parents_first(store, tmp_path):
     child.finish("finished")
     sync(tmp_path / "runs", store)
     anew = Store(f"sqlite:///{tmp_path}/anew.db")
-    assert sync(tmp_path / "runs", anew).exported == 2
+    assert synced(tmp_path / "runs", anew) == (2, 0)
     for one in (store, anew):
         found = {run.info.run_name: run for run in one.runs(EXPERIMENT)}
         assert found["cell"].data.tags[schema.PARENT] == found["bench"].info.run_id
-        assert sync(tmp_path / "runs", one) == Synced()
+        assert synced(tmp_path / "runs", one) == (0, 0)
     parent.finish("finished")
-    assert [sync(tmp_path / "runs", one).exported for one in (store, anew)] == [1, 1]
+    assert [synced(tmp_path / "runs", one) for one in (store, anew)] == [(1, 0)] * 2
 
 
 # --- the reader
