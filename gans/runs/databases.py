@@ -126,11 +126,10 @@ def check(url: str, kind: Kind = MLFLOW) -> None:
 
 
 def in_time(attempt: Callable[[], Opened], seconds: float) -> Opened:
-    """What a call gives, in a thread that is left behind if it takes longer: the look-up of a name has no limit.
+    """What a call gives or raises, in a thread that is left behind if it takes longer, as looking up a name may.
 
     Raises:
         Away: it takes longer.
-        Exception: that of the call.
     """
     outcome: Future[Opened] = Future()
 

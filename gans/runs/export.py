@@ -36,9 +36,6 @@ METRICS, FEW = 1000, 100  # metrics, and params or tags, of a request: MLflow's 
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
 
 
-# --- one run
-
-
 def export(folder: RunFolder, store: Store) -> float:
     """Write what a store lacks of a run; returns the bytes of its events that it has, infinite if it was deleted.
 
@@ -153,9 +150,6 @@ def dataset(fields: Mapping[str, str]) -> DatasetInput:
     names = ("name", "digest", "source", "profile")
     entity = Dataset(**{name: fields[name] for name in names}, source_type="code")
     return DatasetInput(entity, [InputTag("mlflow.data.context", "training")])
-
-
-# --- many runs
 
 
 class Exporter:

@@ -96,8 +96,6 @@ class Run:
     def state(self) -> State:
         return self.folder.state()
 
-    # --- events
-
     def write(self, kind: str, **fields: Any) -> None:
         """Append an event of this moment."""
         line = Event(kind, now(), fields).line()
@@ -129,13 +127,8 @@ class Run:
 
     def dataset(self, data: ImageData) -> None:
         """The data set: name, digest, shape."""
-        profile = {
-            "train images": len(data.train),
-            "test images": len(data.test),
-            "shape": list(data.train.shape[1:]),
-            "classes": len(data.classes),
-            "sha256": data.hash,
-        }
+        sizes = {"train images": len(data.train), "test images": len(data.test), "classes": len(data.classes)}
+        profile = {**sizes, "shape": list(data.train.shape[1:]), "sha256": data.hash}
         source = json.dumps({"tags": {schema.DATA: data.name}})
         self.write("input", name=data.title, digest=data.hash[:12], source=source, profile=json.dumps(profile))
 
@@ -224,9 +217,6 @@ def watch_system(run: Run) -> None:
         run.log((now() - run.folder.start.time) // 1000, values)
 
 
-# --- stale runs
-
-
 def close_stale(root: Path) -> list[str]:
     """End, as interrupted, the open runs below a folder that no process is at work in; returns their keys."""
     closed = []
@@ -238,9 +228,6 @@ def close_stale(root: Path) -> list[str]:
                     run.finish(schema.INTERRUPTED, DIED)
                     closed.append(run.key)
     return closed
-
-
-# --- which code ran
 
 
 def provenance() -> dict[str, str]:
