@@ -30,13 +30,8 @@ from gans.schema import Precision, Settled
 PROTOCOL_VERSION = 2  # raised by any change that can move a score by more than rounding does
 # beginnings of settings that move no weight and choose no checkpoint; data are known by their hash
 NO_IDENTITY = (
-    "dataset",
-    "resolution",
-    "score.extractors",
-    "score.images",
-    "schedule.grids",
-    "schedule.checkpoints",
-    "schedule.logs",
+    *("dataset", "resolution", "score.extractors", "score.images"),
+    *("schedule.grids", "schedule.checkpoints", "schedule.logs"),
 )
 
 AUGMENTATIONS = ("color", "translation", "cutout", "flip")  # what `gans.training.augment` does by these names

@@ -38,7 +38,7 @@ def arithmetic(options: Arithmetic) -> int:
     from gans.pictures.strips import Term, strip
 
     found = choose((options.a, options.b, options.c), options, artist)
-    z = [latents.chosen(own, artist.latent) for _, own in found]
+    z = [latents.chosen(own, artist.prior.latent) for _, own in found]
     terms = [
         Term(name, artist.draw(own), artist.draw(own.mean(dim=0)[None])[0])
         for (name, _), own in zip(found, z, strict=True)
@@ -66,7 +66,7 @@ def choose(terms: Sequence[str], options: Arithmetic, artist: Artist) -> list[tu
     for term in terms:
         if ":" not in term and term not in classes:
             raise unknown("class", term, classes)
-    logits = classify(artist.draw(latents.draw(options.among, artist.latent, options.seed)))
+    logits = classify(artist.draw(latents.draw(options.among, artist.prior.latent, options.seed)))
 
     def like(name: str) -> list[str]:
         rows = latents.most_like(logits, classes.index(name), options.examples)

@@ -99,10 +99,6 @@ class Artist:
         return cls(options.generator, *load_generator(path, devices.resolve(options.device)))
 
     @property
-    def latent(self) -> int:
-        return int(self.about["networks"]["latent"])
-
-    @property
     def prior(self) -> Prior:
         from gans.models.inputs import Prior
 
@@ -136,9 +132,6 @@ class Artist:
             raise InputError(f"{self.name}: {error}") from None
 
 
-# --- a grid of samples
-
-
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Sample(Drawing):
@@ -162,9 +155,6 @@ def sample(options: Sample) -> int:
     return options.save(picture(artist.draw(code)), "samples", f"{options.count} images")
 
 
-# --- a plane of latent space as a grid
-
-
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Walk(Drawing):
@@ -185,16 +175,15 @@ def walk(options: Walk) -> int:
 
     wanted = artist.label(options.class_)  # None: the first
     if options.through:
-        z = latents.plane(latents.chosen(options.through, artist.latent), size, latents.BETWEEN[options.line])
+        z = latents.plane(
+            latents.chosen(options.through, artist.prior.latent), size, latents.BETWEEN[options.line]
+        )
     else:
-        some = latents.draw(AMONG, artist.latent, options.seed)
+        some = latents.draw(AMONG, artist.prior.latent, options.seed)
         axes = latents.directions(some, artist.draw(artist.prior.of_class(some, wanted)), 2)
-        z = latents.around(latents.chosen([options.around], artist.latent)[0], axes, size, options.reach)
+        z = latents.around(latents.chosen([options.around], artist.prior.latent)[0], axes, size, options.reach)
     drawn = picture(artist.draw(artist.prior.of_class(z, wanted)), columns=size)
     return options.save(drawn, "walk", f"{size} x {size} images")
-
-
-# --- from latent to latent: a strip, a GIF or a video
 
 
 @flat
@@ -227,9 +216,9 @@ def interpolate(options: Interpolate) -> int:
 
     classes = [number for name in options.classes or () if (number := artist.label(name)) is not None]
     if options.through:
-        z = latents.chosen(options.through, artist.latent)
+        z = latents.chosen(options.through, artist.prior.latent)
     else:
-        z = latents.draw(math.prod((rows, each)), artist.latent, options.seed)
+        z = latents.draw(math.prod((rows, each)), artist.prior.latent, options.seed)
     suffixes = tuple(path.suffix.lower() for path in options.output) or (".png", ".gif")
     closed = any(suffix != ".png" for suffix in suffixes)
     images = _rows(options, artist, z.unflatten(0, (rows, each)), classes, closed)

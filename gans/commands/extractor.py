@@ -36,7 +36,6 @@ class Extractor:
 
 
 def extractor(options: Extractor) -> int:
-    """Train, measure on the test images, and write weights and card."""
     from gans.data import datasets
     from gans.fidelity.extractors.pinned import pin
 

@@ -1,7 +1,4 @@
-"""The program behind the Makefile: `make` exports its variables, from which options take their values.
-
-`python -m gans.commands.make bench` runs the command of `make bench`, `... make help` lists targets and variables.
-"""
+"""The program behind the Makefile: `make` exports its variables, from which options take their values."""
 
 from __future__ import annotations
 

@@ -21,7 +21,6 @@ from gans.places import VARIABLE
 from gans.registry import DATASETS, FOLDER, PLUGIN, allowed
 from gans.schema import Where
 
-DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 ONCE = "once"  # marks an option of one machine or one call, which the command to reproduce omits
 
 Declared = TypeVar("Declared")
@@ -76,7 +75,7 @@ def number(kind: Any, tokens: Any) -> Any:
 
 def check_device(name: str) -> str:
     """The name of a device, which this machine need not have: to ask torch would take seconds."""
-    if not DEVICE.fullmatch(name):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise InputError(f"unknown device '{name}'; take auto, cpu, cuda or cuda:0")
     return name
 

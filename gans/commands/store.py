@@ -40,9 +40,6 @@ def sync(options: Sync = Sync()) -> int:
     return int(bool(exporter.left))
 
 
-# --- the registry of models
-
-
 def run_id(text: str) -> None:
     """Refuse what is no id of a run."""
     from gans.runs.find import is_run

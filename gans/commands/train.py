@@ -132,9 +132,6 @@ def assignment(text: str) -> dict[str, Any]:
     raise InputError(f"--set {text[:80]}: '{key[:40]}' is not a key; `gans config dcgan` lists them")
 
 
-# --- the recipes
-
-
 @flat
 @dataclass(frozen=True)
 class Config:

@@ -39,10 +39,7 @@ ENCODINGS = ("gb2312", "cp932", "gb18030")  # of such names; nearly any bytes ar
 UNLIKELY = re.compile("[a-zA-Z][^\0-\x7f]|[^\0-\x7f][a-zA-Z]|[\uff61-\uff9f\ue000-\uf8ff]")
 
 # why a file is left out
-HIDDEN = "hidden"
 IRREGULAR = "links, pipes or devices"
-TWICE = "of a name that is there already"
-TOO_LARGE = "with too many bytes for an image"
 UNKNOWN = "of no known kind of image"
 LeftOut = dict[str, str]  # the reason by the file's name
 
@@ -76,8 +73,9 @@ def files(path: Path) -> Iterator[File]:
     for file in kind(path):
         # Windows may separate the names in an archive by backslashes
         name = _clean(file.name if kind is _directory else BACKSLASH.sub("/", file.name))
-        further = TWICE if name in seen else TOO_LARGE if file.size > _largest() else ""
-        reason = HIDDEN if any(map(_is_hidden, name.split("/"))) else file.reason or further
+        large = "with too many bytes for an image" if file.size > _largest() else ""
+        further = "of a name that is there already" if name in seen else large
+        reason = "hidden" if any(map(_is_hidden, name.split("/"))) else file.reason or further
         seen.add(name)
         yield file._replace(name=name, reason=reason)
 
