@@ -9,11 +9,13 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from gans import schema
+from gans.runs.locks import InUse, locked
 
 FILE = schema.EVENTS
 START = "start"  # the first event
@@ -190,6 +192,11 @@ class RunFolder:
             if event:
                 state.add(event)
         return state
+
+    def forget(self) -> None:
+        """Put the events aside, since a user deleted the run in a store: the folder's next run is another."""
+        with suppress(InUse, FileNotFoundError), locked(self.path):  # else it is being written
+            (self.path / FILE).replace(self.path / f"deleted-{FILE}")
 
 
 def state_of(folder: Path) -> State | None:

@@ -133,10 +133,14 @@ class Store:
         return sorted(name for name in names if name.startswith(prefix))
 
     def runs(self, experiment: str) -> list[MlflowRun]:
-        """The runs of the experiment of this name, oldest first."""
-        runs = {key_of(run): run for run in self.ask(lambda: self.search(experiment)) or ()}
+        """The runs of the experiment of this name, oldest first; folders forget deleted ones."""
+        stored = self.ask(lambda: self.search(experiment, view=ViewType.ALL)) or ()
+        runs = {key_of(run): run for run in stored if not is_deleted(run)}
+        deleted = {key_of(run) for run in stored} - runs.keys()
         for folder in self.folders:
-            if folder.experiment == experiment and (state := state_of(folder.path)):
+            if folder.key in deleted:
+                folder.forget()
+            elif folder.experiment == experiment and (state := state_of(folder.path)):
                 runs[folder.key] = run = as_mlflow(folder, state, runs.get(folder.key))
                 self.states[run.info.run_id] = state
         return sorted(runs.values(), key=lambda run: run.info.start_time)

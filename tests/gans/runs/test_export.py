@@ -175,7 +175,15 @@ def test_a_run_that_was_deleted_in_the_store_stays_so(store, tmp_path):
     run.finish("finished")
     store.exported.clear()
     assert synced(tmp_path, store) == (0, 0)
-    assert not [found for found in store.runs(EXPERIMENT) if found.info.run_name == "deleted"]
+    reader = store.with_folders(tmp_path)
+    with locks.locked(tmp_path / "run"):  # while it is written, its folder goes on by itself
+        reader.runs(EXPERIMENT)
+        assert Run.open(tmp_path / "run")
+    assert not [found for found in reader.runs(EXPERIMENT) if found.info.run_name == "deleted"]
+    assert Run.open(tmp_path / "run") is None  # the next run of this folder is another
+    again = start(tmp_path / "run", "deleted")
+    sync(tmp_path, store)
+    assert run_of(store, "deleted").data.tags[schema.JOURNAL] == again.key
 
 
 def test_what_the_store_refuses_is_reported_and_the_rest_is_exported(store, tmp_path, capsys):
