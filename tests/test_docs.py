@@ -324,9 +324,3 @@ def test_the_examples_matrix_has_its_cells_beside_dcgan() -> None:
     ours = read_matrix("digits")
     (dcgan, *_) = cells(ours, Selection(["dcgan"], precision="float32"), CPU)
     assert dcgan.identity == found[0].identity
-
-
-def test_without_evidence_a_model_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gans.compute.bfloat16.faster", lambda: True)
-    found = cells(read_matrix(str(ROOT / "docs/examples/mine.toml")), Selection(seeds=[0]), CPU)
-    assert [cell.experiment.precision for cell in found] == ["bf16", "float32"]

@@ -20,7 +20,7 @@ from gans.compute.cluster import ray_module
 from gans.runs.store import Store
 from tests.benchmarks.test_runner import TINY, Bench
 from tests.conftest import until
-from tests.gans.runs.test_tables import postgres, postgresql  # noqa: F401  fixtures
+from tests.gans.runs.test_tables import postgres  # noqa: F401  a fixture
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.job import Begun, Fault, Job, Lost, Progress, Restarted, Result, Waiting
+from benchmarks.job import Begun, Fault, Job, Lost, Restarted, Result, Waiting
 from benchmarks.supervisor import Supervisor
 from gans import schema
 from gans.runs.locks import LOCK, locked
@@ -133,11 +133,6 @@ def test_after_ctrl_c_what_ran_ends_as_interrupted(tmp_path):
 
 def interrupt(seconds):
     raise KeyboardInterrupt
-
-
-def test_news_of_a_job_that_has_ended_are_ignored(tmp_path):
-    watch = Supervisor(Here(), [])
-    assert list(watch.take((7, Progress(3, {})))) == []
 
 
 # --- other processes

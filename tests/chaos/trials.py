@@ -65,11 +65,7 @@ class Laboratory:
     # --- what trials begin from and are compared with
 
     def expected(self, kind: str) -> found.Scores:
-        """The scores of an undisturbed `bench` or `sweep`, which is run once.
-
-        Raises:
-            InputError: it fails.
-        """
+        """The scores of an undisturbed `bench` or `sweep`, which is run once."""
         file = self.folder / f"undisturbed-{kind}.json"
         if not file.exists():
             self.clear()

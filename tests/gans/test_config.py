@@ -1,4 +1,3 @@
-import hashlib
 import json
 import math
 import sys
@@ -17,7 +16,6 @@ from gans.config import (
     MDGANConfig,
     NetworkConfig,
     Resolved,
-    TwoPlayerConfig,
     describe,
     experiment,
     merge,
@@ -83,12 +81,6 @@ def test_what_is_no_number_or_beyond_all_limits_is_refused(key: str, value: Any)
         experiment(table, where="m.toml")
     message = str(caught.value)
     assert key in message and "m.toml" in message and "\n" not in message and len(message) < 300
-
-
-def test_the_update_table_has_the_keys_of_its_rule_only() -> None:
-    assert experiment({"update": {"d_steps": 3}}).update == TwoPlayerConfig(d_steps=3)
-    md = experiment({"update": {"rule": "mdgan", "workers": 3, "swap_epochs": math.inf}}).update
-    assert md == MDGANConfig(rule="mdgan", workers=3, batches=1, d_steps=1, swap_epochs=math.inf)
 
 
 def test_merge_is_key_by_key_and_leaves_its_arguments_alone() -> None:
@@ -233,15 +225,6 @@ PINNED = {
 @pytest.mark.parametrize("name", PINNED)
 def test_identities_are_these(name: str) -> None:
     assert resolved(recipe(name).settings).identity("data", "chooser") == PINNED[name]
-
-
-def test_identity_is_the_hash_of_canonical_json() -> None:
-    text = (
-        '{"chooser": "fd", "data": "abc", "protocol": 2, "settings": {"loss.name": "hinge", "networks.width": 8, '
-        '"precision": "float32", "seed": 3}}'
-    )
-    made = resolved({"seed": 3, "networks": {"width": 8}, "loss": {"name": "hinge"}})
-    assert made.identity("abc", "fd") == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_a_model_takes_over_what_it_has_from_the_one_before() -> None:

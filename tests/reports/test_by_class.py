@@ -63,26 +63,12 @@ def results(runs: Path) -> Results:
     return load(read(runs), MATRIX)
 
 
-def test_means_over_seeds_stand_class_by_class(results: Results) -> None:
-    (board,) = results.boards
-    classes = by_class.Classes.of(results, board)
-    assert classes.names == list(NAMES)
-    distance, agreement = classes.values["intra_fd_digits"], classes.values["agreement_digits"]
-    assert list(distance.index) == ["csagan", "cgan"]  # the best first; an unconditional model has no row
-    # geometric means, and none of a class without a distance
-    assert distance.loc["cgan"].tolist()[:2] == pytest.approx([6.0, 6.0])
-    assert distance.loc["csagan"].tolist()[:2] == pytest.approx([1.0, 4.0])
-    assert distance["$h"].isna().all()
-    assert agreement.loc["csagan"].tolist() == pytest.approx([0.9, 0.9, 0.9])
-    assert agreement.loc["cgan", "cat"] == 0.5
-    assert classes.floors["intra_fd_digits"].loc["train half vs train half"].tolist()[:2] == [0.25, 0.5]
-
-
-def test_the_tables_and_the_picture_say_it(results: Results) -> None:
+def test_means_over_seeds_stand_class_by_class_in_tables_and_picture(results: Results) -> None:
     (board,) = results.boards
     found = by_class.tables(by_class.Classes.of(results, board))
     assert list(found) == ["intra_fd_digits", "agreement_digits"]
     assert list(found["intra_fd_digits"]) == ["Model", "cat", "dog\\|x", "\\$h"]
+    # geometric means, none of a class without a distance; the best first, no row of an unconditional model
     assert found["intra_fd_digits"].to_numpy().tolist() == [
         ["csagan", "1.00", "4.00", "—"],
         ["cgan", "6.00", "6.00", "—"],

@@ -114,17 +114,6 @@ def test_the_traffic_is_measured_beside_the_formulae(results) -> None:
     assert rows["fl"]["Worker → worker, a swap (KiB)"] == rows["fl"]["k"] == "—"
 
 
-def test_lost_workers_are_listed_by_number(results) -> None:
-    (board,) = results.boards
-    assert mdgan.lost(results, board).to_dict("records") == [
-        {
-            "Cell": f"crashes/digits/{seed}",
-            "Lost": "worker 2 crashed before iteration 20; worker 10 crashed before iteration 30",
-        }
-        for seed in range(2)
-    ]
-
-
 def test_the_page_shows_the_section_and_the_conclusion(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr("tests.reports.test_mdgan.MODELS", {name: MODELS[name] for name in ("mdgan", "crashes")})
     text = render(write(tmp_path, "Nothing is **shown**."), tmp_path).read_text()
@@ -133,6 +122,8 @@ def test_the_page_shows_the_section_and_the_conclusion(monkeypatch, tmp_path) ->
     table = (tmp_path / "tables" / "traffic-digits.csv").read_text()
     assert 'mdgan,5,1,an iteration,6.00 / 8.00,2.00 / 1.00,6.00 / 2.00,"1,500",20,3.50\n' in table
     assert "<details><summary>Lost workers</summary>" in text
+    lost = "worker 2 crashed before iteration 20; worker 10 crashed before iteration 30"
+    assert all(f"| crashes/digits/{seed} | {lost} |" in text for seed in range(2))
     assert "## What the figures show, and what they do not\n\nNothing is **shown**." in text
     with Image.open(tmp_path / "factors-digits.png") as picture:
         assert picture.mode == "L"  # nothing depends on colour

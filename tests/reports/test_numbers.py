@@ -91,13 +91,15 @@ def test_holm_by_hand() -> None:
     assert math.isnan(found[0]) and found[1] == 0.02
 
 
-def test_a_difference_is_a_ratio_by_welch_on_logarithms() -> None:
-    one, other = pd.Series([6.0, 6.5, 7.0]), pd.Series([8.0, 8.4, 7.9, 9.0])
-    found = Difference.of(one, other)
+@pytest.mark.parametrize("comparisons", [1, 3])
+def test_a_difference_is_a_ratio_by_welch_on_logarithms_corrected_for_their_number(comparisons: int) -> None:
+    one, other = pd.Series([6.0, 6.5, 7.0, math.nan]), pd.Series([8.0, 8.4, 7.9, 9.0])
+    found, one = Difference.of(one, other, comparisons), one.dropna()
     welch = stats.ttest_ind(np.log(one), np.log(other), equal_var=False)
     assert found.ratio == pytest.approx(stats.gmean(one) / stats.gmean(other))
-    assert [found.low, found.high] == pytest.approx(list(np.exp(welch.confidence_interval(0.95))))
-    assert found.p == welch.pvalue
+    interval = welch.confidence_interval(1 - 0.05 / comparisons)
+    assert [found.low, found.high] == pytest.approx(list(np.exp(interval)))
+    assert found.p == comparisons * welch.pvalue
     back = found.inverse
     assert [back.ratio, back.low, back.high] == pytest.approx([1 / found.ratio, 1 / found.high, 1 / found.low])
 

@@ -19,14 +19,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import optuna
 import pandas as pd
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FixedTrial, Trial, TrialState, create_trial
-from scipy import stats
 
 from benchmarks.executors.processes import Pool
 from benchmarks.job import Result
@@ -489,14 +487,6 @@ def test_a_retry_has_the_name_of_the_first_try(sweep):
 
 
 # --- statistics
-
-
-def test_differences_are_corrected_for_their_number():
-    one, other = pd.Series([27.5, 21.0, 19.0, 23.6, math.nan]), pd.Series([37.1, 32.0, 30.8, 33.4])
-    welch = stats.ttest_ind(np.log(one.dropna()), np.log(other), equal_var=False)
-    found = Difference.of(one, other, comparisons=3)
-    assert found.p == pytest.approx(3 * welch.pvalue)
-    assert [found.low, found.high] == pytest.approx(list(np.exp(welch.confidence_interval(1 - 0.05 / 3))))
 
 
 @pytest.mark.parametrize(

@@ -168,15 +168,6 @@ def test_a_walk_is_a_grid(gans, folder, tmp_path, more):
     assert len({image.tobytes() for image in images}) == len(images) == 9
 
 
-def test_a_seed_of_any_length_names_its_own_latents(gans, folder, tmp_path):
-    seed = latents.LARGEST_SEED
-    assert gans("sample", folder, "--count", 3, "--seed", seed)[0] == 0
-    gans("interpolate", folder, "--through", f"{seed}:2", f"{seed}:0", "--steps", 1, "--output", "a.png")
-    first, _, last = grids.tiles(tmp_path / "outputs/samples/samples.png", 16, columns=2)[:3]
-    ends = grids.tiles(tmp_path / "a.png", 16, columns=2)
-    assert [end.tobytes() for end in ends] == [last.tobytes(), first.tobytes()]
-
-
 def test_a_generator_that_draws_nan_is_bad_input(gans, folder, tmp_path):
     generator, about = load_generator(folder / "generator.safetensors")
     state = {k: v * math.nan if v.is_floating_point() else v for k, v in generator.state_dict().items()}
@@ -276,7 +267,6 @@ BAD: list[tuple[tuple[Any, ...], str]] = [
     (("arithmetic", "FOLDER", "--a", "brigt", "--b", "dark", "--c", "dark"), "did you mean 'Bright'?"),
     (("arithmetic", "FOLDER", "--a", "never", "--b", "dark", "--c", "dark"), "only 0 of 2000 samples look like"),
     (("arithmetic", "FOLDER", "--a", "0:1", "--b", "0:x", "--c", "0:1"), "'0:x' is not a latent"),
-    (("sample", "nowhere"), "no file, folder or run 'nowhere'"),
 ]
 
 

@@ -196,6 +196,7 @@ def test_bad_input_is_one_line_and_exit_code_2(gans, digits, tmp_path):
     refused(gans, "--reference", "digits", says="IMAGES is missing")
     refused(gans, good, "--reference", "digit", says="unknown data set 'digit'; did you mean 'digits'?")
     refused(gans, good, "--reference", "digits", "--extractor", "digit", says="unknown extractor 'digit'")
+    refused(gans, good, "--reference", "digits", "--metric", "frechett", says="did you mean 'frechet'?")
     refused(gans, good, "--reference", "digits", "--count", 5, says="is for generators")
 
 
@@ -232,20 +233,3 @@ def test_the_list_shows_every_card(gans):
 )
 def test_errors_have_two_digits_and_values_as_many_places(value, error, text):
     assert plus_minus(value, error) == text
-
-
-METRIC = """
-from gans.fidelity import Measured, Metric
-
-SHIFT = Metric("shift", "↓", "how far the means are apart", lambda compared: Measured(1.25, 0.5))
-"""
-
-
-def test_a_metric_from_a_file_is_a_row(gans, digits, tmp_path):
-    (tmp_path / "score_test_metric.py").write_text(METRIC)
-    some = npz(tmp_path / "some.npz", images=digits.test[:N].numpy())
-    words = (some, "--reference", "digits", "--device", "cpu")
-    _, printed, _ = gans("score", *words, "--metric", "score_test_metric:SHIFT")
-    rows = [line.split() for line in printed.splitlines() if line.startswith("shift_digits ")]
-    assert rows == [["shift_digits", "1.25", "±", "0.50", "↓", "how", "far", "the", "means", "are", "apart"]]
-    refused(gans, *words, "--metric", "frechett", says="unknown metric 'frechett'; did you mean 'frechet'?")

@@ -12,12 +12,13 @@ from gans.errors import InputError
 from gans.generate import latents
 
 
-def test_latents_of_a_seed_do_not_depend_on_how_many_are_drawn():
-    many = latents.draw(100, 7, seed=3)
+@pytest.mark.parametrize("seed", [3, latents.LARGEST_SEED])
+def test_latents_of_a_seed_do_not_depend_on_how_many_are_drawn(seed):
+    many = latents.draw(100, 7, seed)
     for count in (1, 15, 17, 40):
-        assert torch.equal(latents.draw(count, 7, seed=3), many[:count])
+        assert torch.equal(latents.draw(count, 7, seed), many[:count])
     assert not torch.equal(latents.draw(1, 7, seed=4), many[:1])
-    assert torch.equal(latents.chosen(["3:0", "3:99", "3:20"], 7), many[[0, 99, 20]])
+    assert torch.equal(latents.chosen([f"{seed}:0", f"{seed}:99", f"{seed}:20"], 7), many[[0, 99, 20]])
 
 
 @pytest.mark.parametrize("name", ["3", "a:1", "1:", "-1:2", "1:-2", "1:2:3", ""])

@@ -10,47 +10,40 @@ import torch
 from PIL import Image
 
 from gans.pictures import panels
+from gans.pictures.figures import save_figure
 
 
 @pytest.fixture
 def figures(monkeypatch) -> list:
-    """The figures that are drawn, in place of files."""
+    """The figures that are saved."""
     drawn: list = []
-    monkeypatch.setattr(panels, "save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr(panels, "save_figure", lambda *saved: (drawn.append(saved[0]), save_figure(*saved)))
     return drawn
 
 
 def flat(levels: list, channels: int = 1) -> torch.Tensor:
-    """Images of one level each, 6 x 6, in the shape of `levels`."""
-    values = torch.tensor(levels, dtype=torch.uint8)
-    return values[..., None, None, None].expand(*values.shape, channels, 6, 6).contiguous()
+    """Images of one level each, grey or red, 6 x 6, in the shape of `levels`."""
+    images = torch.zeros(*np.shape(levels), channels, 6, 6, dtype=torch.uint8)
+    images[..., 0, :, :] = torch.tensor(levels)[..., None, None]
+    return images
 
 
-def test_every_neighbour_stands_below_its_image(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_neighbour_stands_below_its_image_in_its_colours(figures, channels: int, tmp_path: Path) -> None:
     generated, nearest = [10, 50, 90], [[20, 30], [60, 70], [100, 110]]
     path = tmp_path / "new" / "neighbours.png"
-    panels.draw_neighbours(flat(generated), flat(nearest), "digits", path)
-    pixels = np.asarray(Image.open(path).convert("L"))
+    panels.draw_neighbours(flat(generated, channels), flat(nearest, channels), "digits", path)
+    pixels = np.asarray(Image.open(path).convert("RGB"))
     side, left, top, gap = 50, 115, 50, 8
-    assert pixels.shape == (round(top + 3 * side + gap + 4), left + 3 * side + 4)
+    assert pixels.shape == (round(top + 3 * side + gap + 4), left + 3 * side + 4, 3)
     columns = [left + side * column + side // 2 for column in range(3)]
     rows = [top + side // 2, top + gap + side + side // 2, top + gap + 2 * side + side // 2]
-    drawn = [[int(pixels[row, column]) for column in columns] for row in rows]
-    expected = [generated, [one[0] for one in nearest], [one[1] for one in nearest]]
-    assert np.abs(np.subtract(drawn, expected)).max() <= 1  # a grey level may fall either way in the colour map
-
-
-def test_neighbours_keep_their_colours(figures, tmp_path: Path) -> None:
-    red = flat([200], channels=3)
-    red[:, 1:] = 0
-    panels.draw_neighbours(red, red[:, None].expand(-1, 4, -1, -1, -1), "cifar10", tmp_path / "x.png")
-    generated, nearest, *_ = (axes.images[0].get_array() for axes in figures[0].axes)
-    assert generated.shape == (8, 8, 3)
-    assert generated[4, 4].tolist() == nearest[4, 4].tolist() == [200, 0, 0]
-    assert generated[0, 0].tolist() == [128, 128, 128]
-    texts = [text.get_text() for text in figures[0].texts]
-    assert texts[1:] == ["generated", "nearest", "rank 2", "rank 3", "rank 4"]
-    assert "in the cifar10 features" in texts[0]
+    levels = np.array([generated, *np.transpose(nearest)])[..., None]
+    expected = levels * ([1, 1, 1] if channels == 1 else [1, 0, 0])
+    # a grey level may fall either way in the colour map
+    assert np.abs(pixels[np.ix_(rows, columns)] - expected).max() <= 1
+    title, *names = (text.get_text() for text in figures[0].texts)
+    assert "in the digits features" in title and names == ["generated", "nearest", "rank 2"]
 
 
 @pytest.mark.parametrize(("labels", "ticks"), [(("a", "b", "c"), ["a", "b", "c"]), ((), ["0", "1", "2"])])

@@ -113,8 +113,8 @@ open_storage(sys.argv[2]).get_all_studies()
 
 
 @pytest.fixture
-def postgresql() -> Iterator[Server]:
-    """An empty server of its own, with databases `tracking` and `study`."""
+def postgres() -> Iterator[str]:
+    """The address, without a database, of an empty server of its own with databases `tracking` and `study`."""
     found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *map(Path, os.environ["PATH"].split(":"))]
     programs = next((folder for folder in found if (folder / "initdb").exists()), None)
     driver = next((name for name in ("psycopg2", "psycopg") if find_spec(name)), None)
@@ -123,18 +123,12 @@ def postgresql() -> Iterator[Server]:
             "no PostgreSQL server, or no driver for it: apt install postgresql; uv pip install psycopg2-binary"
         )
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(programs, Path(folder), free_port(), driver)
+        server = Server(programs, Path(folder), free_port())
         try:
             server.start("tracking", "study")
-            yield server
+            yield f"postgresql+{driver}://gans@127.0.0.1:{server.port}"
         finally:
             server.control("stop")
-
-
-@pytest.fixture
-def postgres(postgresql: Server) -> str:
-    """The address of such a server, without the name of a database."""
-    return postgresql.address
 
 
 @dataclass
@@ -144,12 +138,6 @@ class Server:
     programs: Path
     folder: Path
     port: int
-    driver: str
-
-    @property
-    def address(self) -> str:
-        """Without the name of a database."""
-        return f"postgresql+{self.driver}://gans@127.0.0.1:{self.port}"
 
     @property
     def data(self) -> Path:
