@@ -67,13 +67,9 @@ class Script(Here):
             elif not self.ends[name]:
                 self.ends[name].append(None)
 
-    def cancel(self, number):
-        del self.running[number]
-        self.news.append((number, Lost("killed", Fault.NONE)))
 
-
-def events(tmp_path, executor, names, seconds=60.0):
-    jobs = [Job(name, well, tmp_path / name, 10, seconds) for name in names]
+def events(tmp_path, executor, names):
+    jobs = [Job(name, well, tmp_path / name, 10, 60.0) for name in names]
     return list(Supervisor(executor, jobs).events())
 
 
@@ -113,11 +109,6 @@ def test_a_job_without_memory_goes_on_alone_and_has_failed_if_that_is_not_enough
     script = Script(a=[none, DONE], b=[DONE], c=[none, none])
     assert results(events(tmp_path, script, "abc")) == {"a": DONE, "b": DONE, "c": Result("failed", "no memory")}
     assert {"a alone", "c alone"} < set(script.submitted)
-
-
-def test_a_job_over_its_time_limit_is_killed(tmp_path):
-    found = events(tmp_path, Script(a=[None]), "a", 0.05)
-    assert results(found) == {"a": Result("timed out", "still running after 0.000833333 minutes")}
 
 
 def test_after_ctrl_c_what_ran_ends_as_interrupted(tmp_path):
