@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property, partial
@@ -21,7 +22,7 @@ from gans.runs.events import run_folders
 from gans.runs.execute import Place, tags
 from gans.runs.export import Exporter
 from gans.runs.locks import held
-from gans.runs.run import Run, invocation
+from gans.runs.run import Run, close_stale, invocation
 from gans.runs.scores import ScoreKey
 from gans.runs.store import MlflowRun, Store
 from gans.schema import FAILED, FINAL, FINISHED
@@ -38,6 +39,7 @@ class MatrixRun(MatrixPlan):
         Returns:
             The exit code: 0 only if every selected cell is finished and scored, and every floor measured.
         """
+        close_stale(self.folder)
         with Exporter(self.folder, self.store):
             return self.finish_all() if self.repeats() else self.tracked()
 
@@ -95,10 +97,13 @@ class MatrixRun(MatrixPlan):
     def floor_jobs(self) -> list[Job]:
         """Noise floors that are not measured, or not by all metrics."""
         jobs = []
-        for floor in self.unmeasured_floors():
+        floors = self.unmeasured_floors()
+        names = Counter(floor.name for floor in floors)
+        for floor in floors:
             call = partial(floor_job, floor=floor, place=self.place)
             folder = self.folder / f"real-{floor.identity[:8]}"
-            jobs.append(Job(floor.name, call, folder, 0, self.limit, counts=False))
+            name = floor.name if names[floor.name] == 1 else f"{floor.name} by {floor.metric} at {floor.images:,}"
+            jobs.append(Job(name, call, folder, 0, self.limit, counts=False))
         return jobs
 
     def unmeasured_floors(self) -> list[Floor]:

@@ -16,8 +16,9 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -169,31 +170,22 @@ class Mirror:
     def of_runner(cls, url: str, writes: bool) -> Iterator[Self]:
         """The mirror of the only writing runner, which follows the nodes; or of a reader."""
         with cls.temporary(url) as mirror:
-            if writes:
-                mirror.take()
-            mirror.pull(networks=False)
-            over = threading.Event()
-            thread = threading.Thread(target=mirror.follow, args=(over,), daemon=True)
-            if writes:
-                thread.start()
-            try:
+            if not writes:
+                mirror.pull(networks=False)
                 yield mirror
-            finally:
-                over.set()
-                if writes:
-                    thread.join()
-                    mirror.push_all()
-                    with suppress(Exception):
-                        mirror.remote.files.rm_file(f"{mirror.remote.base}/{LEASE}")
-
-    def follow(self, over: threading.Event) -> None:
-        """In a thread: download the changes of nodes, and write heartbeats."""
-        while not over.wait(EVERY):
+                return
+            mirror.take()
             try:
-                self.beat()
-                self.pull(networks=False)
-            except Exception as error:  # the next time may come through
-                log.info("%s: %s", self.name, first_line(error))
+                with repeating(mirror.beat):
+                    try:
+                        mirror.pull(networks=False)
+                        with repeating(partial(mirror.pull, networks=False)):
+                            yield mirror
+                    finally:
+                        mirror.push_all()
+            finally:
+                with suppress(Exception):
+                    mirror.remote.files.rm_file(f"{mirror.remote.base}/{LEASE}")
 
     def take(self) -> None:
         """Be the only runner that writes there."""
@@ -211,12 +203,33 @@ class Mirror:
         self.remote.write(LEASE, json.dumps([os.getpid(), HOST, time.time()]).encode())
 
 
+@contextmanager
+def repeating(call: Callable[[], object]) -> Iterator[None]:
+    """Calls it every few seconds, in a thread; after a failure the next call may come through."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(EVERY):
+            try:
+                call()
+            except Exception as error:
+                log.info("%s", first_line(error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def temporary_folder(name: str) -> Path:
     """A new temporary folder; those of processes of this machine that have ended are removed."""
     name = f"{name}-{HOST}-"
     for left in Path(tempfile.gettempdir()).glob(f"{name}*"):
         pid = left.name.removeprefix(name).partition("-")[0]
-        if not psutil.pid_exists(int(pid)):
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"{name}{os.getpid()}-"))
 

@@ -143,8 +143,9 @@ class Pool:
             self.news.append((number, Lost(f"its process did not start: {brief(error)}", Fault.OWN)))
 
     def cancel(self, number: int) -> None:
-        worker = next(worker for worker in self.workers if number in worker.jobs)
-        self.news.extend(worker.kill(number))
+        for worker in self.workers:
+            if number in worker.jobs:  # else it has just been killed for another job that is late
+                self.news.extend(worker.kill(number))
 
     def poll(self, seconds: float) -> Iterator[News]:
         working = [worker for worker in self.workers if worker.process]

@@ -150,9 +150,9 @@ class Display:
     def text(self) -> str:
         """Overall progress, and the estimated time left."""
         text = f"{self.done}/{self.total} {self.unit}"
-        if self.done == self.total or self.seen <= 0:
+        if self.done == self.total or self.seen <= 0 or self.unseen <= 0:
             return text
-        left = (self.clock() - self.since) / self.seen * max(0, self.unseen)
+        left = (self.clock() - self.since) / self.seen * self.unseen
         return f"{text}, about {duration(left)} left"
 
 

@@ -37,7 +37,7 @@ def draw_curves(histories: Mapping[str, Points], path: Path) -> None:
         scales["seconds of training, evaluations not counted"] = _seconds(clock)
     figure = Figure(figsize=(12, 3.5 * len(scales)), dpi=100)
     bottom, top = 0.16 / len(scales), 1 - 0.1 / len(scales)
-    figure.subplots_adjust(left=0.05, right=0.99, bottom=bottom, top=top, wspace=0.23, hspace=0.36)
+    figure.subplots_adjust(left=0.06, right=0.99, bottom=bottom, top=top, wspace=0.23, hspace=0.36)
     rows = figure.subplots(len(scales), 3, squeeze=False)
     for row, (label, scale) in zip(rows, scales.items(), strict=True):
         _row(row, {name: scale(points) for name, points in histories.items()})

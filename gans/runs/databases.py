@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -27,6 +28,8 @@ from gans.runs.events import run_paths
 ANSWER = 8.0  # seconds that a server has to answer in all, the look-up of its name included
 PATIENCE = 30.0  # seconds that a file which another process holds is waited for
 PAUSE = 2.0  # seconds that another process takes to make the tables of an empty database
+# packages of drivers that have another name
+DRIVERS = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 DATABASES = ("postgresql", "mysql", "mssql")  # on servers
 STORES = ("sqlite", *DATABASES, "http", "https", "databricks", "databricks-uc", "uc")  # that MLflow writes to
 Opened = TypeVar("Opened")
@@ -109,7 +112,7 @@ def check(url: str, kind: Kind = MLFLOW) -> None:
     scheme = url.partition("://")[0].partition("+")[0]
     path = sqlite_file(url)
     try:
-        if kind is MLFLOW and scheme not in STORES:
+        if kind is MLFLOW and scheme not in (*STORES, *entry_points(group="mlflow.tracking_store").names):
             raise InputError("MLflow writes to a database or a server, no longer to folders of files")
         if path and path.exists():
             _check_tables(url, kind, connect_args={"timeout": PATIENCE})
@@ -170,7 +173,8 @@ def _check_tables(url: str, kind: Kind, **how: object) -> None:
         engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, **how)
         tables = sqlalchemy.inspect(engine).get_table_names()
     except ImportError as error:
-        raise InputError(f"{first_line(error)}; install that driver") from None
+        package = DRIVERS.get(error.name or "", error.name)
+        raise InputError(f"{first_line(error)}: {sys.executable} -m uv pip install '{package}'") from None
     except (SQLAlchemyError, ValueError) as error:
         away = isinstance(error, OperationalError) and sqlite_file(url) is None
         raise (Away if away else InputError)(first_line(getattr(error, "orig", None) or error)) from None

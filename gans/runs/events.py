@@ -18,6 +18,7 @@ from gans import schema
 from gans.runs.locks import InUse, locked
 
 FILE = schema.EVENTS
+DELETED = f"deleted-{FILE}"  # the events of a run that a user deleted in a store
 START = "start"  # the first event
 FIELDS = {
     START: {"key", "experiment", "name", "tags", "parent"},
@@ -28,10 +29,12 @@ FIELDS = {
     "artifact": {"path", "folder"},
     "image": {"path", "key", "step"},
     "resume": {"parent"},
-    "end": {"status", "reason"},
+    "end": {"status"},  # with the reason; of early runs MLflow's status, after tags
+    "untag": {"prefix"},  # of early runs
 }
 # MLflow's words for how a run ended; a diverged run is not a crash but has no result
 STATUSES = {
+    **{word: word for word in ("FINISHED", "FAILED", "KILLED")},  # that early runs have
     schema.FINISHED: "FINISHED",
     schema.DIVERGED: "FAILED",
     schema.FAILED: "FAILED",
@@ -108,7 +111,8 @@ class State:
             case "resume":
                 self.status, self.ended = "RUNNING", 0
             case "end":
-                self.tags |= {schema.STATUS: fields["status"], schema.REASON: fields["reason"]}
+                if "reason" in fields:
+                    self.tags |= {schema.STATUS: fields["status"], schema.REASON: fields["reason"]}
                 self.status, self.ended = STATUSES.get(fields["status"], "FAILED"), event.time
 
     def history(self, metric: str) -> list[tuple[int, float]]:
@@ -148,12 +152,16 @@ class RunFolder:
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
-        """None if no run began there, or its first event cannot be read."""
+        """None if no run began there, its first event cannot be read, or a user deleted it."""
         try:
             with (path / FILE).open("rb") as file:
-                start = Event.of_line(file.readline())
+                line = file.readline()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        with suppress(FileNotFoundError), (path / DELETED).open("rb") as file:
+            if file.readline() == line:  # the file has come back from a URL
+                return None
+        start = Event.of_line(line)
         return cls(path, start) if start and start.kind == START else None
 
     @property
@@ -195,8 +203,8 @@ class RunFolder:
 
     def forget(self) -> None:
         """Put the events aside, since a user deleted the run in a store: the folder's next run is another."""
-        with suppress(InUse, FileNotFoundError), locked(self.path):  # else it is being written
-            (self.path / FILE).replace(self.path / f"deleted-{FILE}")
+        with suppress(InUse, OSError), locked(self.path):  # else it is being written, or may not be
+            (self.path / FILE).replace(self.path / DELETED)
 
 
 def state_of(folder: Path) -> State | None:

@@ -179,7 +179,8 @@ class CellRun:
         place, experiment = self.place, self.cell.experiment
         about = self.tags() | foreign(experiment) | self.session()
         run = Run.begin(self.folder, place.experiment, self.name, about, place.parent)
-        run.params({"model": self.cell.model, **experiment.flat()})
+        if not run.state().params:
+            run.params({"model": self.cell.model, **experiment.flat()})
         return run
 
     def session(self) -> dict[str, str]:

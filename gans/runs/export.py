@@ -112,7 +112,8 @@ class Upload:
                 self.tag(self.parent(fields["parent"]))
             case "end":
                 self.flush()
-                self.tag({schema.STATUS: fields["status"], schema.REASON: fields["reason"]})
+                if "reason" in fields:
+                    self.tag({schema.STATUS: fields["status"], schema.REASON: fields["reason"]})
                 self.send(self.client.set_terminated, STATUSES.get(fields["status"], "FAILED"), event.time)
 
     def tag(self, values: Mapping[str, str]) -> None:

@@ -59,7 +59,8 @@ def in_store(run_id: str) -> tuple[Store, MlflowRun, Path]:
     from gans.runs.store import Store  # seconds to import, wanted for run ids only
 
     store = Store(uri)
-    runs = store.starting_with(run_id)
+    experiments = [found.experiment_id for found in store.client.search_experiments()]
+    runs = store.client.search_runs(experiments, filter_string=f"run_id LIKE '{run_id}%'")  # hexadecimal only
     if not runs:
         raise InputError(f"no run id begins with '{run_id}' in {where}")
     names = [f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs]

@@ -41,7 +41,6 @@ from gans.runs.locks import acquire
 
 ARTIFACTS = "mlartifacts"  # the folder of all artifacts, next to a SQLite file
 AT_ONCE = 8  # requests
-MOST = 50_000  # runs of an answer, MLflow's limit
 ANSWER = 10.0  # seconds that a server may take to answer at all
 # tags of an experiment: its description, and what it is to MLflow's UI
 EXPERIMENT = {
@@ -176,16 +175,19 @@ class Store:
     def search(self, experiment: str, query: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[MlflowRun]:
         """The runs that the store has of the experiment of this name."""
         found = self.client.get_experiment_by_name(experiment)
-        return list(self.client.search_runs([found.experiment_id], query, view, MOST)) if found else []
+        runs: list[MlflowRun] = []
+        token = None
+        while found:  # a page at a time: all of a large experiment would take a server too long
+            page = self.client.search_runs([found.experiment_id], query, view, page_token=token)
+            runs.extend(page)
+            token = page.token
+            if not token:
+                break
+        return runs
 
     def named(self, experiment: str, key: str) -> list[MlflowRun]:
         """The run of this key; several if it was made twice. A deleted one comes last."""
         return sorted(self.search(experiment, f"tags.`{schema.JOURNAL}` = '{key}'", ViewType.ALL), key=is_deleted)
-
-    def starting_with(self, run_id: str) -> list[MlflowRun]:
-        """All runs whose id begins like this, in any experiment; hexadecimal digits only."""
-        experiments = [found.experiment_id for found in self.client.search_experiments()]
-        return list(self.client.search_runs(experiments, filter_string=f"run_id LIKE '{run_id}%'"))
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, made if there is none."""

@@ -125,8 +125,8 @@ def test_the_guilty_one_is_found_and_the_innocent_finish_together(tmp_path):
 
 def test_a_job_that_is_late_is_killed_and_its_neighbours_go_on(tmp_path):
     neighbour = partial(steady, shared=str(tmp_path), starts=2)
-    ended = results(run(tmp_path, {"late": endless, "steady": neighbour}, processes=1))
-    assert ended["late"] == LATE
+    ended = results(run(tmp_path, {"late": endless, "also": endless, "steady": neighbour}, processes=1))
+    assert ended["late"] == ended["also"] == LATE  # at the same moment
     assert ended["steady"].status == "finished"
     assert len(set(starts(tmp_path))) == 2
 

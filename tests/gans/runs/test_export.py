@@ -7,6 +7,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 from mlflow import MlflowClient
@@ -19,7 +20,7 @@ from gans.data.datasets import load
 from gans.runs import export as exporting
 from gans.runs import locks
 from gans.runs import store as stores
-from gans.runs.events import RunFolder
+from gans.runs.events import DELETED, FILE, RunFolder
 from gans.runs.export import Exporter, export, sync
 from gans.runs.run import Run
 from gans.runs.store import Store
@@ -181,6 +182,8 @@ def test_a_run_that_was_deleted_in_the_store_stays_so(store, tmp_path):
         assert Run.open(tmp_path / "run")
     assert not [found for found in reader.runs(EXPERIMENT) if found.info.run_name == "deleted"]
     assert Run.open(tmp_path / "run") is None  # the next run of this folder is another
+    copyfile(tmp_path / "run" / DELETED, tmp_path / "run" / FILE)  # as it comes back from a URL
+    assert Run.open(tmp_path / "run") is None
     again = start(tmp_path / "run", "deleted")
     sync(tmp_path, store)
     assert run_of(store, "deleted").data.tags[schema.JOURNAL] == again.key
