@@ -154,7 +154,8 @@ from tests.benchmarks.toys import endless
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    for number, pool in enumerate([Pool([None], 1), Pool([None], 3)]):
+    pools = [Pool([None], 1), Pool([None], 3)]  # one that is forgotten ends its processes
+    for number, pool in enumerate(pools):
         call = partial(endless, pidfile=str(folder / f"pid{number}"))
         pool.submit(number, Job(f"endless{number}", call, folder, 0, 60))
     time.sleep(600)
