@@ -97,7 +97,7 @@ class Job:
             return Result(schema.SKIPPED, str(error))
         except InputError as error:
             return Result(schema.FAILED, str(error))
-        except BaseException as error:  # that of sys.exit too
+        except (Exception, SystemExit) as error:
             # the latter is torch's, which not every job imports
             if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
                 return Lost(brief(error), Fault.SHARED)

@@ -34,14 +34,15 @@ class MatrixRun(MatrixPlan):
     parent: Run | None = None  # of this invocation, once it runs
 
     def run(self) -> int:
-        """Train and score what is left, while runs are exported to the store.
+        """Train and score what is left, while runs are exported to the store; returns the exit code.
 
-        Returns:
-            The exit code: 0 only if every selected cell is finished and scored, and every floor measured.
+        It is 0 only if every selected cell is finished and scored, and every floor measured.
         """
-        close_stale(self.folder)
         with Exporter(self.folder, self.store):
-            return self.finish_all() if self.repeats() else self.tracked()
+            if not self.repeats():
+                return self.tracked()
+            close_stale(self.folder)  # as an invocation with a run does
+            return self.finish_all()
 
     def repeats(self) -> bool:
         """Whether nothing is left to do since the last invocation, which had the same plan."""
