@@ -19,9 +19,9 @@ from gans import places, recipes
 from gans.commands.options import check_dataset, check_workers
 from gans.config import Experiment, Seed, Settings, experiment, read_toml, validated
 from gans.errors import InputError, unknown
-from gans.files import file_name, slug
+from gans.files import file_name
 from gans.registry import allow_named, canonical, label
-from gans.schema import Where
+from gans.schema import Where, slug
 
 if TYPE_CHECKING:
     import torch

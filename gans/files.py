@@ -20,6 +20,7 @@ import psutil
 from safetensors import SafetensorError, safe_open
 
 from gans.errors import InputError, first_line
+from gans.schema import slug as slug  # for sweeps.pages
 
 if TYPE_CHECKING:  # commands need names of files long before torch
     import torch
@@ -28,11 +29,6 @@ if TYPE_CHECKING:  # commands need names of files long before torch
 log = logging.getLogger("gans")
 
 STALE = 2.0  # seconds after which a temporary file that does not change has no writer any more
-
-
-def slug(name: str) -> str:
-    """A name as part of a file's: characters other than letters, digits, dashes and dots become dashes."""
-    return "".join(c if c.isalnum() or c in "-." else "-" for c in name)
 
 
 def file_name(name: str, what: str, most: int = 100) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gans.errors import InputError, brief, first_line, unknown
-from gans.files import slug
+from gans.schema import slug
 
 FOLDER = "folder:"
 MODULE = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"

@@ -111,3 +111,8 @@ def score(metric: str, count: int | None = None) -> str:
     Scores on another number of images than the run's own (its tag COUNT) have another prefix: `score-50000/fid`.
     """
     return f"score-{count}/{metric}" if count is not None else SCORE + metric
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's: characters other than letters, digits, dashes and dots become dashes."""
+    return "".join(c if c.isalnum() or c in "-." else "-" for c in name)

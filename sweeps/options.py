@@ -10,9 +10,9 @@ from benchmarks.options import Machine
 from gans import recipes
 from gans.commands.options import ONCE, check_dataset, command_line, flat, option
 from gans.errors import InputError
-from gans.files import file_name, slug
+from gans.files import file_name
 from gans.registry import allow_named, label
-from gans.schema import Precision
+from gans.schema import Precision, slug
 
 OBJECTIVES = ("score", "seconds")
 

@@ -94,7 +94,7 @@ class Artist:
         options.check()
         path = find_generator(options.generator)
         from gans.compute import devices  # seconds to import, which a wrong name does not wait for
-        from gans.generate.sampling import load_generator
+        from gans.generate.loading import load_generator
 
         return cls(options.generator, *load_generator(path, devices.resolve(options.device)))
 
@@ -120,8 +120,7 @@ class Artist:
     def draw(self, code: Tensor | GeneratorInput) -> Tensor:
         """uint8 images (n, channels, height, width) of codes, or of latents: of the first class then."""
         from gans.data.images import check_memory
-        from gans.generate.sampling import generate
-        from gans.models.inputs import GeneratorInput
+        from gans.models.inputs import GeneratorInput, generate
 
         code = code if isinstance(code, GeneratorInput) else self.prior.of_class(code)
         channels, side = self.about["shape"]

@@ -134,7 +134,7 @@ def drawn(path: Path, options: Score, device: torch.device) -> Given:
     """Images of a generator, from the latents that reports are made with, and what they are compared with."""
     from gans import fidelity
     from gans.data import datasets
-    from gans.generate.sampling import inputs, load_generator
+    from gans.generate.loading import load_generator
 
     artist, count = Artist(str(path), *load_generator(path, device)), options.count or COUNT
     channels, side = artist.about["shape"]
@@ -149,7 +149,7 @@ def drawn(path: Path, options: Score, device: torch.device) -> Given:
         raise InputError(f"{path} draws {channels}-channel images, '{reference.name}' has {reference.channels}")
     extractor = fidelity.default_extractor(reference) if options.extractor == "auto" else options.extractor
     fidelity.check_images(fidelity.require(extractor), reference, count)  # before so many are drawn
-    code = inputs(count, artist.prior, "report")
+    code = artist.prior.fixed(count, "report")
     labels = code.labels if artist.prior.classes == reference.classes else None
     return Given(artist.draw(code), reference, "the latents that reports are made with", labels)
 

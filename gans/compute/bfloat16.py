@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gans import files
 from gans.compute.convolutions import Halve
+from gans.schema import slug
 
 ROUNDS = 5  # of each, by turns; the fastest counts
 LEAST = 1.1  # times as fast as float32
@@ -32,7 +33,7 @@ def faster() -> bool:
     if not here():
         return False
     processor = torch.cpu.get_capabilities().get("cpu_name", platform.machine())
-    name = f"{files.slug(f'{processor}-torch-{torch.__version__}')}.safetensors"
+    name = f"{slug(f'{processor}-torch-{torch.__version__}')}.safetensors"
     paths = [folder / name for folder in files.caches("precision")]
     kept = files.cache_read(paths, "the trial is repeated")
     seconds = kept[0] if kept else tried()

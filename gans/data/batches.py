@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from gans import seeds
-from gans.compute import devices
 from gans.data.images import to_float
 
 
@@ -65,7 +64,8 @@ class Batches:
         if epoch not in self.orders:
             rng = seeds.generator(self.seed, "order", *self.names, epoch)
             # drawn on the CPU, so that every device sees the same order; only the current epochs are kept
-            order = self.part.start + torch.randperm(len(self.part), generator=rng)
-            order = devices.sent(order, self.images.device)
+            device = self.images.device  # to a GPU the copy does not wait for queued work
+            order = torch.randperm(len(self.part), generator=rng, pin_memory=device.type == "cuda")
+            order = order.add_(self.part.start).to(device, non_blocking=True)
             self.orders = {e: o for e, o in self.orders.items() if e == epoch - 1} | {epoch: order}
         return self.orders[epoch]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from gans import seeds
-from gans.config import ShardedConfig
 from gans.errors import InputError
+
+if TYPE_CHECKING:
+    from gans.config import ShardedConfig
 
 
 def deal(update: ShardedConfig, n: int, labels: Tensor | None, seed: int) -> list[Tensor]:

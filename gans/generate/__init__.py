@@ -7,6 +7,7 @@
 """
 
 from gans.generate import latents
-from gans.generate.sampling import generate, load_generator
+from gans.generate.loading import load_generator
+from gans.models.inputs import generate
 
 __all__ = ["generate", "latents", "load_generator"]

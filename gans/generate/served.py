@@ -16,8 +16,8 @@ from gans.compute import devices
 from gans.data.images import check_memory
 from gans.errors import InputError
 from gans.generate import latents
-from gans.generate.sampling import generate, load_generator
-from gans.models.inputs import GeneratorInput, Prior
+from gans.generate.loading import load_generator
+from gans.models.inputs import GeneratorInput, Prior, generate
 
 if TYPE_CHECKING:
     import pandas as pd

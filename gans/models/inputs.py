@@ -1,4 +1,4 @@
-"""Inputs of generators, latents and labels, and their distribution."""
+"""Inputs of generators, latents and labels; their distribution; and images from them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gans import seeds
 from gans.config import Experiment
-from gans.data.images import ImageData
+from gans.data.images import ImageData, to_uint8
 from gans.errors import InputError, unknown
+
+# seeds of fixed inputs are apart from training seeds: every cell is scored on the same latents
+PURPOSES = {"choose": 1, "report": 2, "grid": 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +123,10 @@ class Prior:
             return GeneratorInput(z)
         return GeneratorInput(z, Labels(self.shares).draw(count, seeds.generator(seed, purpose, "labels")))
 
+    def fixed(self, count: int, purpose: str) -> GeneratorInput:
+        """The inputs of a purpose: `choose` picks checkpoints, `report` gives final scores, `grid` draws."""
+        return self.sample(count, PURPOSES[purpose], "fixed latents")
+
     def of_class(self, z: Tensor, wanted: str | int | None = None) -> GeneratorInput:
         """Inputs of the class of this name or number from 0; None: of the first class with a share, if any."""
         if wanted is None:
@@ -147,3 +154,23 @@ class Prior:
     @staticmethod
     def label(number: int, count: int, device: torch.device) -> Tensor:
         return torch.full((count,), number, dtype=torch.int64, device=device)
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, code: GeneratorInput | Tensor, batch: int = 500) -> Tensor:
+    """Images of an eval-mode generator: uint8 (n, channels, height, width) on the CPU.
+
+    Args:
+        generator: in eval mode, on the device that is to draw.
+        code: what to draw from, on any device; or latents (n, latent) alone, of a generator without classes.
+        batch: images at a time.
+
+    Raises:
+        ValueError: the generator is in training mode, where BatchNorm would mix the samples.
+        FloatingPointError: it draws NaN: its training has diverged.
+    """
+    if generator.training:
+        raise ValueError("a generator is sampled in eval mode; call .eval() on a copy first")
+    device = next(generator.parameters()).device
+    code = code if isinstance(code, GeneratorInput) else GeneratorInput(code)
+    return torch.cat([to_uint8(generator(*part.to(device))).cpu() for part in code.split(batch)])

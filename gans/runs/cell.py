@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from gans import fidelity, files
+from gans import fidelity, schema
 from gans.compute import precision
 from gans.config import Experiment, NetworkConfig, Resolved
 from gans.data import datasets
@@ -45,7 +45,7 @@ class Cell:
     @property
     def slug(self) -> str:
         """A folder's name: readable, and different for different identities."""
-        return f"{files.slug(self.name)[-80:]}-{self.identity[:8]}"
+        return f"{schema.slug(self.name)[-80:]}-{self.identity[:8]}"
 
     @property
     def images(self) -> ImageData:

@@ -24,8 +24,8 @@ from gans.data import datasets
 from gans.data.images import ImageData
 from gans.errors import InputError, Stopped, brief, masked
 from gans.fidelity.scorer import Scorer
-from gans.generate import sampling
-from gans.models.inputs import GeneratorInput, Prior
+from gans.generate import load_generator
+from gans.models.inputs import PURPOSES, GeneratorInput, Prior, generate
 from gans.pictures import film, grids, panels
 from gans.pictures.curves import draw_curves
 from gans.pictures.grids import decorating
@@ -316,7 +316,7 @@ def tags(cell: Cell) -> dict[str, str]:
         schema.EXTRACTORS: " ".join(f"{name}:{extractor(name).hash}" for name in e.score.extractors),
         schema.COUNT: str(e.score.images),
         schema.REFERENCE: f"train split, {len(cell.images.train)} images",
-        schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in sampling.PURPOSES.items()),
+        schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         schema.NOTE: note,
         **({schema.CLASSES: classes} if cell.classes and len(classes) <= MOST_LETTERS else {}),
     }
@@ -327,15 +327,15 @@ def tags(cell: Cell) -> dict[str, str]:
 
 def chosen(path: Path, device: torch.device) -> nn.Module:
     """The generator in a file that training wrote, as it is scored."""
-    generator, _ = sampling.load_generator(path, device)
+    generator, _ = load_generator(path, device)
     # laid out in memory as in training: other layouts round otherwise
     return devices.place(generator, device)
 
 
 def draw_report(generator: nn.Module, count: int, prior: Prior) -> tuple[Tensor, Tensor | None]:
     """Images for final scores, uint8 (count, channels, side, side), on latents of their own; and their classes."""
-    code = sampling.inputs(count, prior, "report")
-    return sampling.generate(generator, code), code.labels
+    code = prior.fixed(count, "report")
+    return generate(generator, code), code.labels
 
 
 class Scoring:
@@ -385,7 +385,7 @@ class Scoring:
 
     def draw(self, generator: nn.Module, found: Sequence[Assessment], observer: Observer) -> None:
         """The grid, one by classes, its first images with their nearest training images, and the classes drawn."""
-        grid = sampling.generate(generator, sampling.inputs(GRID_IMAGES, self.prior, "grid"))
+        grid = generate(generator, self.prior.fixed(GRID_IMAGES, "grid"))
         self.keep(schema.FINAL_GRID, lambda path: grids.save_picture(grids.picture(grid), path), observer)
         if self.prior.classes:
             rows = self.of_each_class(generator)
@@ -405,9 +405,9 @@ class Scoring:
 
     def of_each_class(self, generator: nn.Module) -> Tensor:
         """Images of the first classes, (classes, n, channels, side, side), from the grid's first latents."""
-        z = sampling.inputs(OF_A_CLASS, self.prior, "grid").z
+        z = self.prior.fixed(OF_A_CLASS, "grid").z
         codes = [self.prior.of_class(z, label) for label in range(len(self.prior.classes[:CLASSES]))]
-        return sampling.generate(generator, GeneratorInput.joined(codes)).unflatten(0, (len(codes), OF_A_CLASS))
+        return generate(generator, GeneratorInput.joined(codes)).unflatten(0, (len(codes), OF_A_CLASS))
 
     def draw_neighbours(self, images: Tensor, path: Path) -> None:
         scorer = self.scorers[0]

@@ -27,13 +27,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from gans import schema
 from gans.config import Experiment, experiment
 from gans.errors import InputError, first_line, shown
-from gans.files import load_weights, slug, write_bytes, write_text
+from gans.files import load_weights, write_bytes, write_text
 from gans.generate import served
 from gans.places import DEFAULT_URI, taken
 from gans.recipes import name_of, recipe
 from gans.runs.find import in_store
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import MlflowRun, Store
+from gans.schema import slug
 from gans.zoo import Entry, Zoo
 from gans.zoo.index import INDEX
 

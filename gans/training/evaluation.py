@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from gans import files, schema
-from gans.generate import sampling
+from gans.models.inputs import generate
 from gans.training.recorder import Diverged
 from gans.training.state import Training
 
@@ -60,8 +60,8 @@ class Curve:
             Diverged: weights are not finite, or the generator has collapsed.
         """
         self.training.ensure_finite()
-        given = sampling.inputs(self.evaluator.n, self.training.prior, "choose")
-        images = sampling.generate(self.training.ema.generator, given)
+        given = self.training.prior.fixed(self.evaluator.n, "choose")
+        images = generate(self.training.ema.generator, given)
         self.ensure_variety(images)
         return self.evaluator.distance(images)
 

@@ -11,7 +11,7 @@ from gans import schema
 from gans.compute import devices
 from gans.config import Resolved
 from gans.data.images import ImageData
-from gans.generate import sampling
+from gans.models.inputs import generate
 from gans.pictures import grids
 from gans.pictures.grids import decorating
 from gans.training.checkpoints import Checkpoints
@@ -138,9 +138,9 @@ class Session:
         """Draw a grid, always from the same latents."""
         self.wait()
         training = self.training
-        given = sampling.inputs(GRID_IMAGES, training.prior, "grid")
+        given = training.prior.fixed(GRID_IMAGES, "grid")
         path = self.folder / schema.SAMPLES / f"{training.images / 1000:010.3f}kimg.png"
-        images = sampling.generate(training.ema.generator, given)
+        images = generate(training.ema.generator, given)
         with decorating(path):
             grids.save_picture(grids.picture(images), path)
             self.recorder.observer.picture(path)

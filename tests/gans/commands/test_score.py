@@ -19,7 +19,7 @@ from gans.fidelity import require
 from gans.fidelity.extractors.cards import cards
 from gans.fidelity.metrics import classification_accuracy
 from gans.fidelity.scorer import Scorer
-from gans.generate import sampling
+from gans.generate import generate, load_generator
 from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.runs.store import Store
@@ -132,8 +132,8 @@ def test_a_generator_is_scored_on_the_report_latents_against_what_it_was_trained
     gans, digits, tmp_path, monkeypatch
 ):
     path = generator(tmp_path / "generator.safetensors", experiment={"dataset": "digits"})
-    network, _ = sampling.load_generator(path, CPU)
-    images = sampling.generate(network, sampling.inputs(N, Prior(8), "report"))
+    network, _ = load_generator(path, CPU)
+    images = generate(network, Prior(8).fixed(N, "report"))
     expected = Scorer(digits, "digits", N, CPU).score(images)
     Image.new("L", (64, 64)).save(tmp_path / "samples.png")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

@@ -9,9 +9,9 @@ from torch import nn
 from gans import seeds
 from gans.errors import InputError
 from gans.files import save_weights
-from gans.generate import sampling
+from gans.generate import generate, load_generator
 from gans.models import build_generator
-from gans.models.inputs import Prior
+from gans.models.inputs import PURPOSES, Prior
 from gans.models.layers import Shape
 from gans.pictures import grids
 from gans.registry import MODELS
@@ -27,17 +27,17 @@ def tiny_generator(name: str = "dcgan") -> nn.Module:
 
 
 def test_latents_of_a_purpose_are_fixed_and_standard_normal() -> None:
-    first = sampling.inputs(2000, Prior(100), "report").z
+    first = Prior(100).fixed(2000, "report").z
     torch.manual_seed(456)
     for count in (1, 7, 2000):  # the first ones do not depend on how many follow
-        assert torch.equal(sampling.inputs(count, Prior(100), "report").z, first[:count])
+        assert torch.equal(Prior(100).fixed(count, "report").z, first[:count])
     n = first.numel()
     assert abs(first.mean().item()) < 4 / n**0.5
     assert first.var().item() == pytest.approx(1, abs=4 * (2 / n) ** 0.5)
 
 
 def test_purposes_and_training_share_no_latents() -> None:
-    drawn = [sampling.inputs(64, Prior(8), purpose).z for purpose in sampling.PURPOSES]
+    drawn = [Prior(8).fixed(64, purpose).z for purpose in PURPOSES]
     drawn += [seeds.normal_rows(64, 8, seed, "latents", 0) for seed in range(5)]
     rows = [row for z in drawn for row in map(tuple, z.tolist())]
     assert len(set(rows)) == len(rows)
@@ -49,7 +49,7 @@ def test_generate_rounds_and_clamps_the_networks_output() -> None:
             return z[:, :, None, None]
 
     z = torch.tensor([[-1.0, -2.0, 1.0, 5.0, 0.0, 0.5, 127 / 127.5 - 1, 0.1]]).T
-    images = sampling.generate(Fixed(1, 1).eval(), z)
+    images = generate(Fixed(1, 1).eval(), z)
     assert images.dtype == torch.uint8
     assert images.device.type == "cpu"
     # round((x + 1) / 2 * 255): 127.5 is even-rounded to 128, 191.25 to 191, 140.25 to 140
@@ -60,7 +60,7 @@ def test_generate_rounds_and_clamps_the_networks_output() -> None:
 def test_generate_draws_what_the_network_draws_and_leaves_it_as_it_was(batch: int) -> None:
     generator, z = tiny_generator(), torch.randn(23, 8)
     before, rng = copy.deepcopy(generator.state_dict()), torch.get_rng_state()
-    found = sampling.generate(generator, z, batch)
+    found = generate(generator, z, batch)
     assert all(torch.equal(value, before[key]) for key, value in generator.state_dict().items())
     assert torch.equal(torch.get_rng_state(), rng)
     with torch.no_grad():
@@ -72,11 +72,11 @@ def test_generate_draws_what_the_network_draws_and_leaves_it_as_it_was(batch: in
 def test_generate_refuses_training_mode_and_a_diverged_generator() -> None:
     generator = tiny_generator()
     with pytest.raises(ValueError, match="eval"):
-        sampling.generate(generator.train(), torch.randn(2, 8))
+        generate(generator.train(), torch.randn(2, 8))
     with torch.no_grad():
         next(generator.eval().parameters()).fill_(torch.nan)
     with pytest.raises(FloatingPointError):
-        sampling.generate(generator, torch.randn(2, 8))
+        generate(generator, torch.randn(2, 8))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -84,16 +84,16 @@ def test_a_saved_generator_draws_the_same_images(name: str, tmp_path: Path) -> N
     generator, z = tiny_generator(name), torch.randn(6, 8)
     about = {"shape": [3, 16], "networks": {"name": name, "latent": 8, "width": 4}, "images": 5}
     save_weights(tmp_path / "g.safetensors", generator.state_dict(), about)
-    loaded, description = sampling.load_generator(tmp_path / "g.safetensors", torch.device("cpu"))
+    loaded, description = load_generator(tmp_path / "g.safetensors", torch.device("cpu"))
     assert description == about
     assert not loaded.training
-    assert torch.equal(sampling.generate(loaded, z), sampling.generate(generator, z))
+    assert torch.equal(generate(loaded, z), generate(generator, z))
 
 
 def test_a_file_that_is_no_generator_is_an_input_error(tmp_path: Path) -> None:
     generator, file = tiny_generator(), tmp_path / "g.safetensors"
     with pytest.raises(InputError, match="no file"):
-        sampling.load_generator(file, torch.device("cpu"))
+        load_generator(file, torch.device("cpu"))
     good = {"shape": [3, 16], "networks": {"name": "dcgan", "latent": 8, "width": 4}}
     for about in (
         {},
@@ -103,7 +103,7 @@ def test_a_file_that_is_no_generator_is_an_input_error(tmp_path: Path) -> None:
     ):
         save_weights(file, generator.state_dict(), about)
         with pytest.raises(InputError):
-            sampling.load_generator(file, torch.device("cpu"))
+            load_generator(file, torch.device("cpu"))
 
 
 def test_a_picture_shows_the_images_in_rows(tmp_path: Path) -> None:

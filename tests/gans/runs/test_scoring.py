@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gans import files
 from gans.config import Resolved
-from gans.generate import sampling
+from gans.generate import generate, load_generator
 from gans.models.inputs import Prior
 from gans.runs.execute import Scoring
 from gans.schema import CHECKPOINT, GENERATOR
@@ -39,12 +39,12 @@ def test_the_best_point_of_the_curve_is_chosen_and_scored_on_other_latents(
     assert outcome.chosen == 32
     assert outcome.scores == {"fd_stub": 1.0}
     # the file is that generator: it draws what was scored at 32 images
-    generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
+    generator, about = load_generator(tmp_path / GENERATOR, CPU)
     assert about["images"] == 32
     assert about["data"] == "Blobs"
     assert Resolved.model_validate(about["experiment"]) == made
-    assert torch.equal(sampling.generate(generator, sampling.inputs(100, Prior(8), "choose")), drawn[1])
-    assert torch.equal(sampling.generate(generator, sampling.inputs(100, Prior(8), "report")), final[0])
+    assert torch.equal(generate(generator, Prior(8).fixed(100, "choose")), drawn[1])
+    assert torch.equal(generate(generator, Prior(8).fixed(100, "report")), final[0])
     assert not torch.equal(drawn[1], final[0])
 
 
@@ -57,12 +57,12 @@ def test_the_average_is_scored_with_running_statistics(tiny, blobs, stub_scorer,
     monkeypatch.setattr(stub_scorer, "distance", lambda self, images: next(script))
     monkeypatch.setattr(stub_scorer, "score", lambda self, images: {"fd_stub": 0.0})
     train_and_score(tiny({"networks": {"name": "dcgan"}}, ema={"halflife_kimg": 0}), blobs(), tmp_path, CPU)
-    generator, about = sampling.load_generator(tmp_path / GENERATOR, CPU)
+    generator, about = load_generator(tmp_path / GENERATOR, CPU)
     assert about["images"] == 96
     trained = runs[0].training.update.generator.network
     assert trained.training
-    z = sampling.inputs(20, Prior(8), "report")
-    assert torch.equal(sampling.generate(generator, z), sampling.generate(trained.eval(), z))
+    z = Prior(8).fixed(20, "report")
+    assert torch.equal(generate(generator, z), generate(trained.eval(), z))
 
 
 def test_a_process_killed_between_training_and_scoring_goes_on_with_scoring(

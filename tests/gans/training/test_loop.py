@@ -192,7 +192,7 @@ def test_a_generator_that_draws_one_image_late_ends_as_diverged(
 ) -> None:
     """From half of the budget of 96 images on: early on, small initial weights draw one image too."""
     monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 1.0)
-    monkeypatch.setattr("gans.generate.sampling.to_uint8", lambda images: torch.zeros_like(images).byte())
+    monkeypatch.setattr("gans.models.inputs.to_uint8", lambda images: torch.zeros_like(images).byte())
     outcome = train_and_score(tiny({"networks": {"name": "gan"}}), blobs(), tmp_path, CPU)
     assert (outcome.status, outcome.scores) == ("diverged", {})
     assert outcome.reason == "the generator has collapsed to one image at 0.1 kimg"

@@ -18,7 +18,7 @@ from gans import zoo
 from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.fidelity.scorer import Scorer
-from gans.generate import load_generator, sampling
+from gans.generate import generate, load_generator
 from gans.models.inputs import Prior
 from gans.runs.find import find_generator
 from gans.runs.publish import DATA_LICENCES, command
@@ -56,7 +56,7 @@ def test_what_ships_scores_as_its_entry_says_and_says_how_it_was_made(name, one_
         data = datasets.load(entry.data, resolution=entry.side)
     except ValueError as error:
         pytest.skip(str(error))
-    images = sampling.generate(generator, sampling.inputs(entry.score_images, Prior.from_about(about), "report"))
+    images = generate(generator, Prior.from_about(about).fixed(entry.score_images, "report"))
     scorer = Scorer(data, extractors[0], entry.score_images, CPU)
     assert (scorer.metric, scorer.extractor.hash) == (entry.metric, entry.extractor_sha256)
     assert scorer.distance(images) == pytest.approx(entry.score, rel=1e-4)

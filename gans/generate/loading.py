@@ -1,4 +1,4 @@
-"""Images from a generator's inputs, for all scores and pictures."""
+"""Loads trained generators."""
 
 from __future__ import annotations
 
@@ -6,50 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gans.config import network_config
-from gans.data.images import to_uint8
 from gans.errors import InputError, first_line
 from gans.files import load_weights
 from gans.models import build_generator
-from gans.models.inputs import GeneratorInput, Prior
+from gans.models.inputs import Prior
 from gans.models.layers import Shape
 from gans.registry import NotAllowed
-
-# seeds of inputs are apart from training seeds: every cell is scored on the same latents
-PURPOSES = {"choose": 1, "report": 2, "grid": 3}
-
-
-def inputs(count: int, prior: Prior, purpose: str) -> GeneratorInput:
-    """Fixed inputs, drawn on the CPU so that they are the same on every device.
-
-    Args:
-        count: how many; the first ones do not depend on it.
-        prior: distribution of the inputs.
-        purpose: a key of PURPOSES: `choose` picks checkpoints, `report` gives the final score, `grid` draws.
-    """
-    return prior.sample(count, PURPOSES[purpose], "fixed latents")
-
-
-@torch.no_grad()
-def generate(generator: nn.Module, code: GeneratorInput | Tensor, batch: int = 500) -> Tensor:
-    """Images of an eval-mode generator: uint8 (n, channels, height, width) on the CPU.
-
-    Args:
-        generator: in eval mode, on the device that is to draw.
-        code: what to draw from, on any device; or latents (n, latent) alone, of a generator without classes.
-        batch: images at a time.
-
-    Raises:
-        ValueError: the generator is in training mode, where BatchNorm would mix the samples.
-        FloatingPointError: it draws NaN: its training has diverged.
-    """
-    if generator.training:
-        raise ValueError("a generator is sampled in eval mode; call .eval() on a copy first")
-    device = next(generator.parameters()).device
-    code = code if isinstance(code, GeneratorInput) else GeneratorInput(code)
-    return torch.cat([to_uint8(generator(*part.to(device))).cpu() for part in code.split(batch)])
 
 
 def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
