@@ -21,16 +21,19 @@ pre { background: #f3f3f3; padding: .6rem; overflow-x: auto; }
 
 def standalone(page: Path) -> str:
     """The markdown page as HTML, with embedded pictures; links to other files become text."""
-    text = page.read_text(encoding="utf-8")
+    html = document(page.read_text(encoding="utf-8"))
+    html = re.sub(r'src="([^":/]+)"', lambda found: f'src="{_inside(page.parent / found[1])}"', html)
+    return re.sub(r'<a href="(?!#|https?:)[^"]*">(.*?)</a>', r"\1", html, flags=re.DOTALL)
+
+
+def document(text: str) -> str:
+    """Markdown as an HTML page; links and sources of pictures stay as they are."""
     markdown = MarkdownIt("commonmark").enable("table")
     for kind in ("html_block", "html_inline"):
         markdown.add_render_rule(kind, lambda self, tokens, place, *_: folds(tokens[place].content))
-    body = markdown.render(text)
-    body = re.sub(r'src="([^":/]+)"', lambda found: f'src="{_inside(page.parent / found[1])}"', body)
-    body = re.sub(r'<a href="(?!#|https?:)[^"]*">(.*?)</a>', r"\1", body, flags=re.DOTALL)
     title = escape(text.splitlines()[0].lstrip("# "))
     head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{markdown.render(text)}</body></html>\n'
 
 
 def folds(html: str) -> str:

@@ -17,7 +17,7 @@ from gans.pictures import film as films
 from gans.pictures.grids import decorating
 from gans.registry import label
 from gans.runs.store import Store
-from reports import PAGE, ROOT, WHOLE, by_class, figures, folder_of, leaders, mdgan, published, tables
+from reports import PAGE, ROOT, WHOLE, by_class, contents, figures, folder_of, leaders, mdgan, published, tables
 from reports.figures import Picture
 from reports.html import standalone
 from reports.numbers import images
@@ -50,7 +50,9 @@ def write(store: Store, experiment: str, root: Path = ROOT) -> Path:
     Raises:
         InputError: the store has no benchmark of this name.
     """
-    return render(load(store, experiment), folder_of(experiment, root))
+    page = render(load(store, experiment), folder_of(experiment, root))
+    contents.write(root)
+    return page
 
 
 def render(everything: Results, folder: Path) -> Path:

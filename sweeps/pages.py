@@ -13,7 +13,7 @@ import pandas as pd
 from gans import schema
 from gans.errors import InputError
 from gans.files import file_name, slug, write_text
-from reports import report, tables
+from reports import contents, report, tables
 from reports.numbers import NOTHING, images, number, percent, setting
 from reports.results import Results
 from reports.studies import DEFAULT, Record, Study, Swept, Trial
@@ -204,7 +204,9 @@ def write_ranking(root: Path = ROOT) -> Path | None:
     found = [read(page.parent) for page in sorted(root.glob(f"*/{report.PAGE}"))]
     if not found:
         return None
-    return report.publish(root, "sweeps", "ranking.md.j2", groups=groups(found), studies=overview(found))
+    page = report.publish(root, "sweeps", "ranking.md.j2", groups=groups(found), studies=overview(found))
+    contents.write(root.parent)
+    return page
 
 
 def groups(found: Sequence[Study]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from gans.commands.options import flat, option
 from gans.errors import InputError
 from gans.files import write_text
 from gans.places import PRESETS, REPORTS, SPEED, VARIABLE, outputs
+from reports import contents
 from sweeps import ROOT
 
 README = "README.md"
@@ -96,4 +97,6 @@ def publish(options: Publish) -> int:
         from sweeps.pages import write_ranking  # seconds to import, wanted for these only
 
         print(write_ranking(RANKED))
+    elif target.is_relative_to(reports.SHIPPED):
+        print(contents.write(reports.SHIPPED))
     return 0

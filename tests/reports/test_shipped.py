@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
-from reports import SHIPPED
+from reports import INDEX, PAGE, SHIPPED, contents
 from reports.results import REASONS
 
 
@@ -18,3 +20,17 @@ def test_every_table_can_be_read_and_no_scored_cell_has_a_reason_against_it() ->
             assert (table.loc[scored, "status"] == "finished").all(), path
             assert not table.loc[scored, "reason"].isin(REASONS.values()).any(), path
             assert table.loc[~scored, "reason"].notna().all(), path
+
+
+def test_the_index_has_a_section_for_every_page(tmp_path: Path) -> None:
+    pages = sorted(page.relative_to(SHIPPED) for page in SHIPPED.rglob("*.md") if page.parent != SHIPPED)
+    for page in pages:
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text((SHIPPED / page).read_text())
+    (tmp_path / "digits/report.html").touch()
+    index = contents.write(tmp_path)
+    assert index and index.read_text() == (SHIPPED / PAGE).read_text()
+    assert all(f"]({page.as_posix()})\n" in index.read_text() for page in pages)
+    html = (tmp_path / INDEX).read_text()
+    assert html.count("<h2>") == len(pages)
+    assert '<a href="digits/report.html">' in html and 'src="digits/leaders-digits.png"' in html
