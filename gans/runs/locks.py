@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -59,9 +60,11 @@ def held(folder: Path) -> bool:
 
 
 def holder_of(folder: Path) -> str:
-    """Who holds a folder, or held it last: `process 12 on HOST`."""
+    """Who holds a folder, or held it last: `process 12 on HOST`; a damaged file names nobody."""
     with suppress(OSError):
-        return (folder / LOCK).read_text(encoding="utf-8") or "another process"
+        content = (folder / LOCK).read_text(encoding="utf-8", errors="replace")
+        if re.fullmatch(r"process \d+ on [ -~]+\n", content):
+            return content.strip()
     return "another process"
 
 
@@ -86,6 +89,6 @@ def locked(folder: Path) -> Iterator[None]:
         for leftover in folder.glob(".*.[0-9]*"):
             leftover.unlink(missing_ok=True)
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {HOST}")
+        file.write(f"process {os.getpid()} on {HOST}\n")
         file.flush()
         yield

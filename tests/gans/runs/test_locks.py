@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gans.runs.locks import HOST, LOCK, InUse, held, holder_of, locked
+from gans.runs.locks import HOST, LOCK, InUse, held, holder_of, in_use, locked
 
 HOLD = """
 import fcntl, sys
@@ -47,6 +47,14 @@ def test_a_folder_is_held_by_one_and_says_by_whom(tmp_path):
     assert not held(tmp_path) and holder_of(tmp_path) == who
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("content", [b"", b"process 12 on elsew", "für später\n".encode("latin-1")])
+def test_a_damaged_lock_names_nobody(tmp_path, content):
+    (tmp_path / LOCK).write_bytes(content)
+    assert holder_of(tmp_path) == "another process" and not in_use(tmp_path)
+    with locked(tmp_path):
+        assert in_use(tmp_path)
 
 
 def test_a_lock_that_is_held_for_an_instant_is_waited_for(tmp_path):

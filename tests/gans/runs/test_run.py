@@ -118,7 +118,7 @@ def test_code_of_no_repository_is_tracked_as_unknown_and_that_is_said_once(tmp_p
 def begun(folder: Path, host: str = HOST) -> Run:
     """A run in a folder, by a process of this machine or another that has held it."""
     run = Run.start(folder, "stale", folder.name, {})
-    (folder / LOCK).write_text(f"process 12 on {host}")
+    (folder / LOCK).write_text(f"process 12 on {host}\n")
     return run
 
 
