@@ -18,6 +18,7 @@ from gans import zoo
 from gans.config import Resolved, experiment
 from gans.data import datasets
 from gans.fidelity.scorer import Scorer
+from gans.files import Damaged
 from gans.generate import generate, load_generator
 from gans.models.inputs import Prior
 from gans.runs.find import find_generator
@@ -66,6 +67,15 @@ def test_what_ships_is_small_and_has_the_digits():
     assert {"gan-digits", "dcgan-digits"} <= set(ENTRIES)
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 8_000_000
     assert {path.name for path in SHIPPED.iterdir()} == {INDEX, *(entry.file for entry in ENTRIES.values())}
+
+
+def test_a_flipped_bit_in_a_copy_of_what_ships_is_refused(tmp_path):
+    for file in SHIPPED.glob("*.safetensors"):
+        whole, copy = file.read_bytes(), tmp_path / file.name
+        for place in range(5, len(whole), len(whole) // 7):
+            copy.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.raises(Damaged):
+                load_generator(copy)
 
 
 def test_the_list_has_every_fact(gans):
