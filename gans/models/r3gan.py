@@ -18,7 +18,9 @@ Differences from the paper:
   are its networks for CIFAR-10;
 - beyond 32x32 the width halves with every doubling, as in its networks for faces of 64x64 and 256x256;
 - tanh for pixels in [-1, 1], where its generator ends in a linear layer;
-- float32 or bfloat16, where it has float16 in the large stages;
+- float32 or bfloat16; its code always has bfloat16 in the large stages;
+- one batch of real and generated images serves both networks' steps; its code draws another for G's;
+- images are not mirrored by default (`augment = "flip"`), in its code they are;
 - batches of 64, not 512; the schedules run over the whole budget, not over the first 20,000 kimg;
 - no augmentation by default (`augment`); it has StyleGAN2-ADA's, of growing strength;
 - the average of weights has one half-life, which grows there.

@@ -14,12 +14,13 @@ Differences from the papers:
 - conditional, D of `wgan-gp` learns the classes of generated images too, as ACGAN's does; its authors' learns
   those of real ones, and their G's class term has weight 0.1 (here `loss.auxiliary`, of both networks);
 - generated images have independent labels; WGAN-GP's code uses those of the real batch in D;
-- the last layer of `sngan`'s D keeps its bias, which the paper's projection D lacks;
+- the last layer of `sngan`'s D keeps its bias, which its code's lacks;
 - the side is a parameter, 32 in the papers: generators double it from 4x4 on, discriminators halve it to 8x8;
 - pixels of WGAN-GP's real images are not dithered;
 - the generator's step shares the last discriminator step's generated batch; the papers draw another, twice as
   large;
-- learning rates fall to 0 over the budget, whatever that is; over 100,000 generator steps in the papers;
+- learning rates fall to 0 over the budget, whatever that is; over 100,000 generator steps in the papers (50,000 in
+  SNGAN's code for CIFAR-10);
 - the generator that is scored is an average of weights; the papers' is the trained one;
 - shortcuts are convolved where their maps are small: 1x1 convolutions commute with nearest upsampling and with
   average pooling, so the functions are the same.

@@ -10,7 +10,9 @@ Differences from the paper:
 - side and width are parameters, its images are 128x128;
 - attention sits at side/2 (so 16x16 for CIFAR-10), the largest maps that both networks share; the paper's best has
   it on 32x32 maps;
-- keys and values are max-pooled 2x2 and values have C/2 channels, as in its code;
+- keys and values are max-pooled 2x2 and values have C/2 channels, as in its code, whose attention has no biases;
+- batches of 64; its code's README has 256, 64 on each of four GPUs;
+- running means of BatchNorm decay by 0.9 a step, in its code by 0.999;
 - shortcuts are convolved where their maps are small: 1x1 convolutions commute with nearest upsampling and with
   average pooling, so the functions are the same.
 """

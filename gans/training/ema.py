@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class EMA:
     """A frozen copy of the generator in eval mode, whose parameters are moving averages of the trained ones.
 
-    Buffers (BatchNorm's running statistics, spectral norm's vectors) are copied, not averaged. The half-life
-    is counted in images, so it means the same for every batch size, and grows from 0 at the start of training
-    so that the initial weights are forgotten (Karras et al. 2024, EDM2's reference code).
+    Buffers (BatchNorm's running statistics, spectral norm's vectors) are copied, where BigGAN averages them. The
+    half-life is counted in images, so it means the same for every batch size, and grows from 0 at the start of
+    training so that the initial weights are forgotten, as in the code of StyleGAN2 (ramp 0.05) and EDM2 (0.09).
 
     Args:
         generator: the network that is trained.

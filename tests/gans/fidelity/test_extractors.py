@@ -106,6 +106,13 @@ def test_default_extractor_is_the_data_sets_own(digits, online):
     assert default_extractor(load("digits", resolution=32)) == "inception"
 
 
+def test_of_several_extractors_of_a_data_set_the_most_accurate_is_the_default(digits, shipped):
+    card = cards.cards()["digits"]
+    for name, accuracy_ in (("another", card.accuracy - 0.01), ("better", card.accuracy + 0.001)):
+        replace(card, name=name, accuracy=accuracy_).write()
+        assert default_extractor(digits) == ("better" if name == "better" else "digits")
+
+
 @pytest.mark.parametrize("damage", [lambda file: file[:-1], lambda file: file[:-4] + bytes(4)])
 def test_damaged_weights_are_noticed(shipped, damage):
     weights = shipped / "digits.safetensors"
@@ -125,18 +132,21 @@ def test_missing_weights_and_broken_cards_are_noticed(shipped):
 
 @pytest.fixture
 def quick(monkeypatch):
-    for channels, recipe in RECIPES.items():
-        monkeypatch.setitem(RECIPES, channels, replace(recipe, minimum_steps=40, epochs=1, batch=16))
+    for network, recipe in RECIPES.items():
+        monkeypatch.setitem(RECIPES, network, replace(recipe, minimum_steps=40, epochs=1, batch=16))
 
 
-@pytest.mark.parametrize(("resolution", "channels"), [(16, 1), pytest.param(32, 3, marks=pytest.mark.slow)])
-def test_training_learns_and_repeats_bit_for_bit(quick, resolution, channels):
+@pytest.mark.parametrize(
+    ("resolution", "channels", "network"),
+    [(16, 1, "plain"), *(pytest.param(32, 3, name, marks=pytest.mark.slow) for name in ("residual", "whitened"))],
+)
+def test_training_learns_and_repeats_bit_for_bit(quick, resolution, channels, network):
     data = striped(resolution, channels)
     torch.manual_seed(7)
     state = torch.get_rng_state()
-    first = classifiers.train(data.train, data.train_labels, 2)
+    first = classifiers.train(data.train, data.train_labels, 2, network)
     assert torch.equal(state, torch.get_rng_state())
-    second = classifiers.train(data.train, data.train_labels, 2)
+    second = classifiers.train(data.train, data.train_labels, 2, network)
     assert accuracy(first, data.test, data.test_labels) == 1
     assert all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
 
