@@ -21,16 +21,16 @@ class Recorded(Run):
     @property
     def id(self) -> str:
         """MLflow's."""
-        return self.store.named(self.folder.experiment, self.key)[0].info.run_id if self.store else self.key
+        return self.store.named(self.experiment, self.key)[0].info.run_id if self.store else self.key
 
     def write(self, kind: str, **fields: Any) -> None:
         super().write(kind, **fields)
         if self.store and kind not in ("metrics", "params"):
-            export(self.folder, self.store)
+            export(self, self.store)
 
     def flush(self) -> None:
         if self.store:
-            export(self.folder, self.store)
+            export(self, self.store)
 
 
 def recorded(store: Store | Path, experiment: str, name: str, tags: Mapping[str, str]) -> Recorded:
@@ -40,5 +40,5 @@ def recorded(store: Store | Path, experiment: str, name: str, tags: Mapping[str,
     run = Recorded.start(Path(tempfile.mkdtemp(prefix="recorded-", dir=root)), experiment, name, tags)
     if isinstance(store, Store):
         run.store = store
-        export(run.folder, store)
+        export(run, store)
     return run

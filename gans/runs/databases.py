@@ -81,14 +81,13 @@ def opened(url: str, kind: Kind, open: Callable[[], Opened]) -> Opened:
     check(url, kind)
     if path := sqlite_file(url):
         path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return open()
-    except Exception:
-        time.sleep(PAUSE)
-    try:
-        return open()
-    except Exception as error:
-        raise InputError(kind.refusal(url, first_line(error))) from None
+    for pause in (PAUSE, 0.0):
+        try:
+            return open()
+        except Exception as error:
+            why = first_line(error)
+            time.sleep(pause)
+    raise InputError(kind.refusal(url, why))
 
 
 def check_reading(url: str, runs: Path) -> bool:

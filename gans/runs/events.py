@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -73,22 +74,28 @@ class Event:
 
 
 class State:
-    """The state of a run from its events; status and times are as in MLflow.
+    """What events say of a run, all of them or those since a position; status and times are as in MLflow.
 
     Attributes:
+        parent: key of the run above it.
         points: value and time of every metric by its number of images.
-        files: artifacts that are still there, by their paths among the run's artifacts.
-        ended: 0 while it has not.
+        inputs: data sets, by the fields of their events.
+        kept: artifacts that are still there: file or folder, and the folder that holds it among the artifacts.
+        images: pictures that are still there, with their events.
+        ended: 0 while it has not; so are `began` and an empty `status` without an event that says so.
+        position: bytes of the events that were read.
     """
 
-    def __init__(self, start: Event, folder: Path) -> None:
-        self.folder, self.began = folder, start.time
-        self.name: str = start.fields["name"]
-        self.tags: dict[str, str] = dict(start.fields["tags"])
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = self.parent = self.status = ""
+        self.began = self.ended = self.position = 0
+        self.tags: dict[str, str] = {}
         self.params: dict[str, str] = {}
         self.points: dict[str, dict[int, tuple[float, int]]] = {}
-        self.files: dict[str, Path] = {}
-        self.status, self.ended = "RUNNING", 0
+        self.inputs: list[Mapping[str, str]] = []
+        self.kept: list[tuple[Path, str]] = []
+        self.images: list[tuple[Path, Event]] = []
 
     @property
     def result(self) -> str:
@@ -97,7 +104,14 @@ class State:
 
     def add(self, event: Event) -> None:
         fields = event.fields
+        path = inside(self.folder, fields["path"]) if "path" in fields else None
         match event.kind:
+            case "start":
+                self.name, self.began = fields["name"], event.time
+                self.status, self.parent = "RUNNING", fields["parent"]
+                self.tags |= fields["tags"]
+            case "resume":
+                self.status, self.parent, self.ended = "RUNNING", fields["parent"], 0
             case "metrics":
                 for name, value in fields["values"].items():
                     self.points.setdefault(name, {})[fields["step"]] = value, event.time
@@ -105,11 +119,12 @@ class State:
                 self.params |= fields["values"]
             case "tags":
                 self.tags |= fields["values"]
-            case "artifact":
-                if path := inside(self.folder, fields["path"]):
-                    self.files |= dict(artifacts(path, fields["folder"]))
-            case "resume":
-                self.status, self.ended = "RUNNING", 0
+            case "input":
+                self.inputs.append(fields)
+            case "artifact" if path:
+                self.kept.append((path, fields["folder"]))
+            case "image" if path:
+                self.images.append((path, event))
             case "end":
                 if "reason" in fields:
                     self.tags |= {schema.STATUS: fields["status"], schema.REASON: fields["reason"]}
@@ -118,6 +133,16 @@ class State:
     def history(self, metric: str) -> list[tuple[int, float]]:
         """(images, value) in order of images."""
         return sorted((images, value) for images, (value, _) in self.points.get(metric, {}).items())
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The files of all artifacts by their paths among these."""
+        found: dict[str, Path] = {}
+        for path, folder in self.kept:
+            root, below = PurePosixPath(folder), path.rglob("*") if path.is_dir() else [path]
+            top = path if path.is_dir() else path.parent
+            found |= {str(root / file.relative_to(top)): file for file in below if file.is_file()}
+        return found
 
     def artifact(self, path: str) -> Path | None:
         """The file of this path; or the folder, if all that it holds is in one."""
@@ -134,21 +159,18 @@ def inside(folder: Path, path: str) -> Path | None:
     return folder / path if found.is_relative_to(folder.resolve()) and found.exists() else None
 
 
-def artifacts(path: Path, folder: str) -> Iterator[tuple[str, Path]]:
-    """The files of an artifact by their paths among the run's; those that are no longer there are none."""
-    root = PurePosixPath(folder)
-    if path.is_dir():
-        yield from ((str(root / file.relative_to(path)), file) for file in path.rglob("*") if file.is_file())
-    elif path.is_file():
-        yield str(root / path.name), path
-
-
-@dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run, to be read; `start` is its first event."""
+    """The folder of a run, to be read.
 
-    path: Path
-    start: Event
+    Attributes:
+        first: its first event.
+        key: of the run, a tag in any store.
+        experiment: of MLflow.
+    """
+
+    def __init__(self, path: Path, first: Event) -> None:
+        self.path, self.first = path, first
+        self.key, self.experiment = str(first.fields["key"]), str(first.fields["experiment"])
 
     @classmethod
     def of(cls, path: Path) -> Self | None:
@@ -161,17 +183,8 @@ class RunFolder:
         with suppress(FileNotFoundError), (path / DELETED).open("rb") as file:
             if file.readline() == line:  # the file has come back from a URL
                 return None
-        start = Event.of_line(line)
-        return cls(path, start) if start and start.kind == START else None
-
-    @property
-    def key(self) -> str:
-        """The key of the run, a tag in any store."""
-        return str(self.start.fields["key"])
-
-    @property
-    def experiment(self) -> str:
-        return str(self.start.fields["experiment"])
+        first = Event.of_line(line)
+        return cls(path, first) if first and first.kind == START else None
 
     @property
     def size(self) -> int:
@@ -179,7 +192,7 @@ class RunFolder:
         return (self.path / FILE).stat().st_size
 
     @property
-    def open(self) -> bool:
+    def ongoing(self) -> bool:
         """Whether the run has not ended; quicker than its state."""
         content = (self.path / FILE).read_bytes()
         return content.rfind(b'{"event": "end"') <= content.rfind(b'{"event": "resume"')
@@ -194,9 +207,10 @@ class RunFolder:
                 position += len(line)
                 yield Event.of_line(line), position
 
-    def state(self) -> State:
-        state = State(self.start, self.path)
-        for event, _ in self.events():
+    def state(self, position: int = 0) -> State:
+        """What the events say from there on."""
+        state = State(self.path)
+        for event, state.position in self.events(position):
             if event:
                 state.add(event)
         return state
@@ -226,4 +240,4 @@ def run_paths(root: Path) -> Iterator[Path]:
 def run_folders(root: Path) -> list[RunFolder]:
     """The runs at or below a folder that can be read: those of invocations first, then the oldest."""
     found = filter(None, map(RunFolder.of, run_paths(root)))
-    return sorted(found, key=lambda run: (run.path.parent.name != schema.INVOCATIONS, run.start.time, run.key))
+    return sorted(found, key=lambda run: (run.path.parent.name != schema.INVOCATIONS, run.first.time, run.key))

@@ -1,8 +1,8 @@
 """Exports the folders of runs to a tracking store; exporting twice is harmless.
 
-Events are written, then a tag that says how many bytes of them the store has. A kill between leaves some to be
-written twice, which does no harm: to MLflow a metric of the same name, images, time and value is the same one, and
-nearly everything else is overwritten by itself. A run is made once, since it is looked for by its key before.
+What the events say is written, then a tag with their bytes. A kill between leaves it to be written twice, which
+does no harm: to MLflow a metric of the same name, images, time and value is the same one, and nearly everything
+else is overwritten by itself. A run is made once, since it is looked for by its key before.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from PIL import Image
 from gans import schema
 from gans.errors import brief, shown
 from gans.pictures.grids import readable
-from gans.runs.events import STATUSES, Event, RunFolder, inside, run_folders
+from gans.runs.events import RunFolder, State, run_folders
 from gans.runs.locks import acquire
-from gans.runs.store import Store, is_deleted, key_of
+from gans.runs.store import MlflowRun, Store, is_deleted, key_of
 
 REMEDY = "gans sync exports them"
 LOCK = ".export.lock"
@@ -45,84 +45,61 @@ def export(folder: RunFolder, store: Store) -> float:
     """
     with acquire(folder.path / LOCK, 0.0):
         found = store.named(folder.experiment, folder.key)
-        if found and is_deleted(found[0]):
-            return math.inf
-        upload = Upload(folder, store)
-        position = int(found[0].data.tags.get(schema.EXPORTED, 0)) if found else 0
-        events = list(folder.events(position if position <= folder.size else 0))  # else of other events than these
-        upload.run_id = found[0].info.run_id if found else upload.make()
-        for event, _ in events:
-            if event:
-                upload.write(event)
-        upload.flush()
-        if events:
-            position = events[-1][1]
-            upload.tag({schema.EXPORTED: str(position)})
-        return position
+        position = exported(found[0]) if found else 0
+        if position == math.inf:
+            return position
+        new = folder.state(int(position) if position <= folder.size else 0)  # else of other events than these
+        Upload(store, found[0].info.run_id if found else make(folder, store)).write(new, folder.experiment)
+        return new.position or position
+
+
+def exported(run: MlflowRun) -> float:
+    """Bytes of a run's events that its store has; infinite: the run was deleted there."""
+    return math.inf if is_deleted(run) else int(run.data.tags.get(schema.EXPORTED, 0))
+
+
+def make(folder: RunFolder, store: Store) -> str:
+    """Make the run in the store; returns its id."""
+    tags = folder.first.fields["tags"] | {schema.JOURNAL: folder.key}
+    experiment, name = store.experiment(folder.experiment), folder.first.fields["name"]
+    run_id = str(store.client.create_run(experiment, folder.first.time, tags, name).info.run_id)
+    # a request that was long without an answer may have made the run as well: its run goes
+    for other in store.named(folder.experiment, folder.key):
+        if other.info.run_id != run_id and not is_deleted(other):
+            store.client.delete_run(other.info.run_id)
+    return run_id
 
 
 class Upload:
     """The requests that write a run, of MLflow's `run_id`."""
 
-    run_id: str
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.client, self.run_id = store, store.client, run_id
 
-    def __init__(self, folder: RunFolder, store: Store) -> None:
-        self.folder, self.store, self.client = folder, store, store.client
-        self.metrics: list[Metric] = []
-
-    def make(self) -> str:
-        """Make the run; returns its id."""
-        experiment, key, start = self.folder.experiment, self.folder.key, self.folder.start
-        tags = {**start.fields["tags"], schema.JOURNAL: key} | self.parent(start.fields["parent"])
-        made = self.client.create_run(self.store.experiment(experiment), start.time, tags, start.fields["name"])
-        run_id = str(made.info.run_id)
-        # a request that was long without an answer may have made the run as well: its run goes
-        for other in self.store.named(experiment, key):
-            if other.info.run_id != run_id and not is_deleted(other):
-                self.client.delete_run(other.info.run_id)
-        return run_id
-
-    def parent(self, key: str) -> dict[str, str]:
-        """The tag of the run above this one, MLflow's id, if the store has it."""
-        found = self.store.named(self.folder.experiment, key) if key else []
-        return {schema.PARENT: found[0].info.run_id} if found else {}
-
-    def write(self, event: Event) -> None:
-        """Write one event; metrics are collected first."""
-        fields = event.fields
-        path = inside(self.folder.path, fields["path"]) if "path" in fields else None
-        match event.kind:
-            case "metrics":
-                self.metrics += [Metric(k, v, event.time, fields["step"]) for k, v in fields["values"].items()]
-            case "params":
-                self.batches("params", [Param(*item) for item in fields["values"].items()], FEW)
-            case "tags":
-                self.tag(fields["values"])
-            case "input":
-                self.send(self.client.log_inputs, [dataset(fields)])
-            case "artifact" if path:  # what is no longer there cannot be written
-                log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
-                self.send(log, str(path), fields["folder"] or None)
-            case "image" if path and readable(path):
+    def write(self, new: State, experiment: str) -> None:
+        """Write what is new; last of all the tags, one of which says that it was written."""
+        points = [(name, step, *at) for name, points in new.points.items() for step, at in points.items()]
+        self.batches("params", [Param(*item) for item in new.params.items()], FEW)
+        self.batches("metrics", [Metric(name, value, time, step) for name, step, value, time in points], METRICS)
+        for fields in new.inputs:
+            self.send(self.client.log_inputs, [dataset(fields)])
+        for path, folder in new.kept:
+            log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
+            self.send(log, str(path), folder or None)
+        for path, event in new.images:
+            if readable(path):
                 with Image.open(path) as image:
-                    step, key = fields["step"], fields["key"]
+                    step, key = event.fields["step"], event.fields["key"]
                     self.send(self.client.log_image, image, key=key, step=step, timestamp=event.time)
-            case "resume":
-                self.send(self.client.update_run, "RUNNING")
-                self.tag(self.parent(fields["parent"]))
-            case "end":
-                self.flush()
-                if "reason" in fields:
-                    self.tag({schema.STATUS: fields["status"], schema.REASON: fields["reason"]})
-                self.send(self.client.set_terminated, STATUSES.get(fields["status"], "FAILED"), event.time)
-
-    def tag(self, values: Mapping[str, str]) -> None:
-        self.batches("tags", [RunTag(*item) for item in values.items()], FEW)
-
-    def flush(self) -> None:
-        """Write the metrics that were collected."""
-        metrics, self.metrics = self.metrics, []
-        self.batches("metrics", metrics, METRICS)
+        if new.ended:
+            self.send(self.client.set_terminated, new.status, new.ended)
+        elif new.status:
+            self.send(self.client.update_run, new.status)
+        above = self.store.named(experiment, new.parent) if new.parent else []
+        parent = {schema.PARENT: above[0].info.run_id} if above else {}
+        if new.position:
+            tags = new.tags | parent | {schema.EXPORTED: str(new.position)}
+            self.batches("tags", [RunTag(*item) for item in tags.items()], FEW)
 
     def batches(self, kind: str, items: Sequence[Any], size: int) -> None:
         """Write params, tags or metrics, so many at once; those that are refused together, one by one."""
@@ -228,8 +205,7 @@ class Exporter:
         for experiment in {folder.experiment for folder in run_folders(self.root)}:
             runs = self.store.search(experiment, view=ViewType.ALL)
             for run in sorted(runs, key=is_deleted, reverse=True):  # one that was made twice is there still
-                has = math.inf if is_deleted(run) else int(run.data.tags.get(schema.EXPORTED, 0))
-                self.store.exported[key_of(run)] = has
+                self.store.exported[key_of(run)] = exported(run)
 
 
 def counted(runs: int) -> str:

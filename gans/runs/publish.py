@@ -27,16 +27,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from gans import schema
 from gans.config import Experiment, experiment
 from gans.errors import InputError, first_line, shown
-from gans.files import load_weights, write_bytes, write_text
+from gans.files import load_weights
 from gans.generate import served
-from gans.places import DEFAULT_URI, taken
+from gans.places import DEFAULT_URI
 from gans.recipes import name_of, recipe
 from gans.runs.find import in_store
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import MlflowRun, Store
 from gans.schema import slug
 from gans.zoo import Entry, Zoo
-from gans.zoo.index import INDEX
 
 # as their authors or archives state them
 DATA_LICENCES = {
@@ -44,7 +43,6 @@ DATA_LICENCES = {
     "mnist": "CC BY-SA 3.0 (LeCun and Cortes)",
     "fashion-mnist": "MIT (Zalando)",
 }
-HEADER = "# Trained generators, written by `gans zoo --add`. A file with another hash is refused.\n"
 # what loading takes besides this package, which has to be installed: an index may have another one of its name
 PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 
@@ -65,20 +63,13 @@ def publish(
     Raises:
         InputError: a run is unknown, not finished, or kept no generator; or another one has its name.
     """
-    entries = Zoo(str(folder)).entries() if (folder / INDEX).exists() else {}
     added: dict[str, Entry] = {}
-    contents: dict[Path, bytes] = {}
+    contents: dict[str, bytes] = {}
     for run_id in run_ids:
         _, run, path = finished(run_id)
         name, entry = described(run, path, licence, data_licence)
-        file, content = folder / entry.file, path.read_bytes()
-        if not force and file.exists() and file.read_bytes() != content:
-            raise taken(file)
-        added[name], contents[file] = entry, content
-    for file, content in contents.items():
-        write_bytes(file, content)
-    tables = [as_toml(name, entry) for name, entry in sorted((entries | added).items())]
-    write_text(folder / INDEX, HEADER + "".join(tables))
+        added[name], contents[name] = entry, path.read_bytes()
+    Zoo(str(folder)).add(added, contents, force)
     return added
 
 
@@ -130,13 +121,6 @@ def command(trained: Experiment) -> str:
         if usual.get(key) != value and key not in ("dataset", "seed", "kimg")
     ]
     return shlex.join([*words, *(["--set", *settings] if settings else [])])
-
-
-def as_toml(name: str, entry: Entry) -> str:
-    """A table of the index; JSON's strings and numbers are TOML's."""
-    fields = entry.model_dump(exclude_defaults=True)
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
-    return "\n".join([f"\n[{name}]", *lines, ""])
 
 
 # --- the registry of models

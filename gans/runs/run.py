@@ -27,7 +27,7 @@ from gans.data.folders import FOLDER
 from gans.data.images import ImageData
 from gans.errors import brief
 from gans.registry import DATASETS, LOSSES, MODELS, RULES, file_of
-from gans.runs.events import FILE, START, Event, RunFolder, State, now, run_folders
+from gans.runs.events import FILE, START, Event, RunFolder, now, run_folders
 from gans.runs.locks import InUse, in_use, locked
 
 log = logging.getLogger("gans")
@@ -38,11 +38,11 @@ UNKNOWN = "unknown"
 PACKAGES = ("torch", "torchvision", "torch-fidelity", "mlflow", "numpy", "scipy", "gans")
 
 
-class Run:
+class Run(RunFolder):
     """One run that is being written. An event is safe from a kill of this process when its call returns."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder, self.path, self.key = folder, folder.path, folder.key
+    def __init__(self, path: Path, first: Event) -> None:
+        super().__init__(path, first)
         self.writing = threading.Lock()
         self.repeated: Counter[tuple[str, int]] = Counter()
         self.watch: threading.Thread | None = None
@@ -59,7 +59,7 @@ class Run:
         of_run = {"key": uuid.uuid4().hex, "experiment": experiment, "name": name}
         start = Event(START, now(), {**of_run, "tags": about, "parent": parent or ""})
         files.write_bytes(folder / FILE, start.line())
-        return cls(RunFolder(folder, start))
+        return cls(folder, start)
 
     @classmethod
     def open(cls, folder: Path) -> Self | None:
@@ -69,11 +69,11 @@ class Run:
             return None
         with path.open("r+b") as file:  # a last line that a kill has cut is taken off
             file.truncate(file.read().rfind(b"\n") + 1)
-        found = RunFolder.of(folder)
-        damaged = sum(event is None for event, _ in found.events()) if found else "all"
+        run = cls.of(folder)
+        damaged = sum(event is None for event, _ in run.events()) if run else "all"
         if damaged:
             log.warning("%s is damaged; %s of its lines are ignored", path, damaged)
-        return cls(found) if found else None
+        return run
 
     @classmethod
     def begin(
@@ -83,7 +83,7 @@ class Run:
         run = cls.open(folder)
         if run is None:
             return cls.start(folder, experiment, name, tags, parent)
-        for event, _ in run.folder.events():  # what training repeats since its checkpoint is not recorded again
+        for event, _ in run.events():  # what training repeats since its checkpoint is not recorded again
             if event and event.kind in ("metrics", "image"):
                 names = event.fields["values"] if event.kind == "metrics" else [event.fields["key"]]
                 run.repeated.update((name, event.fields["step"]) for name in names)
@@ -92,9 +92,6 @@ class Run:
         lost = {name: "" for name in run.state().tags if name.startswith(schema.LOST)}
         run.tag(provenance() | {schema.STATUS: schema.RUNNING} | lost | dict(tags))
         return run
-
-    def state(self) -> State:
-        return self.folder.state()
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append an event of this moment."""
@@ -162,9 +159,28 @@ class Run:
             self.write("image", path=self._kept(path, ""), key=key, step=images)
 
     def watch_system(self) -> None:
-        """Log what the machine does, in a thread, until the run ends."""
-        self.watch = threading.Thread(target=watch_system, args=(self,), daemon=True)
+        """Log CPU, memory, disk, network and GPU use by the seconds of the run, in a thread, until it ends."""
+        self.watch = threading.Thread(target=self._sample, daemon=True)
         self.watch.start()
+
+    def _sample(self) -> None:
+        # MLflow's own thread would send them to a server
+        from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL as INTERVAL
+        from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+        from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+        from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+        monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+        with suppress(Exception):  # neither the library nor the device is there
+            monitors.append(GPUMonitor())
+        while not self.over.wait(INTERVAL.get() or EVERY):
+            values: dict[str, float] = {}
+            for monitor in monitors:
+                monitor.clear_metrics()
+                monitor.collect_metrics()
+                values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+            self.log((now() - self.first.time) // 1000, values)
 
     def finish(self, status: str, reason: str = "") -> None:
         """End the run, by a status of the protocol; one that was interrupted may go on."""
@@ -194,37 +210,14 @@ def invocation(root: Path, experiment: str, name: str, tags: Mapping[str, str]) 
             close_stale(root)
 
 
-def watch_system(run: Run) -> None:
-    """Log CPU, memory, disk, network and GPU use by the seconds of the run, until it ends.
-
-    MLflow's own monitor ends with its server.
-    """
-    from mlflow.environment_variables import MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL as INTERVAL
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
-
-    monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    with suppress(Exception):  # neither the library nor the device is there
-        monitors.append(GPUMonitor())
-    while not run.over.wait(INTERVAL.get() or EVERY):
-        values: dict[str, float] = {}
-        for monitor in monitors:
-            monitor.clear_metrics()
-            monitor.collect_metrics()
-            values |= {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
-        run.log((now() - run.folder.start.time) // 1000, values)
-
-
 def close_stale(root: Path) -> list[str]:
     """End, as interrupted, the open runs below a folder that no process is at work in; returns their keys."""
     closed = []
     for folder in run_folders(root):
-        if folder.open and not in_use(folder.path):
+        if folder.ongoing and not in_use(folder.path):
             with suppress(InUse), locked(folder.path):  # else a process has just taken it up
                 run = Run.open(folder.path)
-                if run and run.folder.open:
+                if run and run.ongoing:
                     run.finish(schema.INTERRUPTED, DIED)
                     closed.append(run.key)
     return closed

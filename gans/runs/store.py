@@ -148,8 +148,8 @@ class Store:
         """Curves by the ids of runs; of several values at one number of images, the last."""
 
         def curve(run_id: str) -> Curve:
-            points = self.client.get_metric_history(run_id, metric)
-            return sorted({point.step: point.value for point in points}.items())
+            points = sorted(self.client.get_metric_history(run_id, metric), key=lambda p: (p.step, p.timestamp))
+            return list({point.step: point.value for point in points}.items())
 
         stored = [run for run in run_ids if run not in self.states]
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -174,16 +174,13 @@ class Store:
 
     def search(self, experiment: str, query: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[MlflowRun]:
         """The runs that the store has of the experiment of this name."""
-        found = self.client.get_experiment_by_name(experiment)
-        runs: list[MlflowRun] = []
-        token = None
-        while found:  # a page at a time: all of a large experiment would take a server too long
-            page = self.client.search_runs([found.experiment_id], query, view, page_token=token)
-            runs.extend(page)
-            token = page.token
-            if not token:
-                break
-        return runs
+        if (found := self.client.get_experiment_by_name(experiment)) is None:
+            return []
+        ids = [found.experiment_id]
+        pages = [self.client.search_runs(ids, query, view)]
+        while token := pages[-1].token:  # all of a large experiment at once would take a server too long
+            pages.append(self.client.search_runs(ids, query, view, page_token=token))
+        return [run for page in pages for run in page]
 
     def named(self, experiment: str, key: str) -> list[MlflowRun]:
         """The run of this key; several if it was made twice. A deleted one comes last."""

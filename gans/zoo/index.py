@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import urllib.request
@@ -16,9 +17,11 @@ from pydantic import Field, field_validator, model_validator
 
 from gans.config import Count, Settings, parse_toml, read_toml, validated
 from gans.errors import InputError, first_line, unknown
-from gans.files import cache, expand, file_name, write_bytes
+from gans.files import cache, expand, file_name, write_bytes, write_text
+from gans.places import taken
 
 INDEX = "zoo.toml"
+HEADER = "# Trained generators, written by `gans zoo --add`. A file with another hash is refused.\n"
 PREFIX = "zoo:"  # of a generator's name on a command line
 SHIPPED = Path(__file__).parent / "shipped"
 PATIENCE = 20.0  # seconds to wait for a server
@@ -104,6 +107,19 @@ class Zoo:
         check(path.read_bytes(), entry, f"{name}: {path}")
         return path
 
+    def add(self, added: Mapping[str, Entry], contents: Mapping[str, bytes], force: bool = False) -> None:
+        """Write generators to a folder, and its index; `force`: over others of the same names."""
+        folder = Path(self.place)
+        entries = self.entries() if (folder / INDEX).exists() else {}
+        files = {folder / entry.file: contents[name] for name, entry in added.items()}
+        for path, content in files.items():
+            if not force and path.exists() and path.read_bytes() != content:
+                raise taken(path)
+        for path, content in files.items():
+            write_bytes(path, content)
+        tables = [as_toml(name, entry) for name, entry in sorted((entries | dict(added)).items())]
+        write_text(folder / INDEX, HEADER + "".join(tables))
+
     def _table(self) -> tuple[dict[str, Any], str]:
         """The index as it is, and what error messages call it."""
         if not web(self.place):
@@ -115,6 +131,13 @@ class Zoo:
             return parse_toml(content.decode()), url
         except ValueError as error:
             raise InputError(f"{url} is not an index of a zoo: {first_line(error)}") from None
+
+
+def as_toml(name: str, entry: Entry) -> str:
+    """A table of the index; JSON's strings and numbers are TOML's."""
+    fields = entry.model_dump(exclude_defaults=True)
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    return "\n".join([f"\n[{name}]", *lines, ""])
 
 
 def web(place: str) -> bool:

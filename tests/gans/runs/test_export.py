@@ -142,7 +142,7 @@ def test_curves_are_in_the_store_while_runs_go_on(store, tmp_path, monkeypatch):
         for images in range(2):
             run.log(images, {"x": float(images)})
             until = time.monotonic() + 30
-            while store.exported.get(run.key) != run.folder.size and time.monotonic() < until:
+            while store.exported.get(run.key) != run.size and time.monotonic() < until:
                 time.sleep(0.01)
             found = run_of(store, "live")
             assert (found.info.status, found.data.metrics) == ("RUNNING", {"x": float(images)})
@@ -172,7 +172,7 @@ def test_a_run_that_was_deleted_in_the_store_stays_so(store, tmp_path):
     sync(tmp_path, store)
     store.client.delete_run(run_of(store, "deleted").info.run_id)
     run.log(1, {"x": 1.0})
-    export(run.folder, store)
+    export(run, store)
     run.finish("finished")
     store.exported.clear()
     assert synced(tmp_path, store) == (0, 0)
@@ -193,6 +193,7 @@ def test_what_the_store_refuses_is_reported_and_the_rest_is_exported(store, tmp_
     run = start(tmp_path, "refused")
     run.log(1, {"good": 1.0, "no \x00 name": 1.0, "better": 2.0})
     run.params({"p": "1"})
+    sync(tmp_path, store)
     run.params({"p": "another"})
     run.finish("finished")
     sync(tmp_path, store)
@@ -308,8 +309,8 @@ def test_a_run_is_made_once_though_the_answer_was_lost(store, tmp_path, monkeypa
     run.log(1, {"x": 1.0})
     run.finish("finished")
     with pytest.raises(MlflowException):
-        export(run.folder, store)
-    export(run.folder, store)
+        export(run, store)
+    export(run, store)
     assert len(calls) == 1 + late
     assert curve(store, run_of(store, name)) == [(1, 1.0)]
 
@@ -331,7 +332,7 @@ def test_what_was_exported_and_not_marked_is_exported_again_without_harm(store, 
 def test_one_at_a_time_exports_a_run(store, tmp_path):
     run = start(tmp_path, "held")
     with locks.acquire(tmp_path / exporting.LOCK), pytest.raises(BlockingIOError):
-        export(run.folder, store)
+        export(run, store)
     assert synced(tmp_path, store) == (1, 0)
 
 

@@ -145,4 +145,4 @@ def test_a_run_of_early_events_is_read(tmp_path):
     run.write("end", status="KILLED")
     state = Run.open(tmp_path).state()
     assert (state.status, state.result, state.tags[schema.REASON]) == ("KILLED", schema.TIMED_OUT, "late")
-    assert state.ended and all(event for event, _ in run.folder.events())
+    assert state.ended and all(event for event, _ in run.events())
