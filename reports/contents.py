@@ -28,7 +28,7 @@ ORDER = (
 
 
 def write(root: Path) -> Path | None:
-    """Write `root/README.md` and `root/index.html`; returns the former, None if the folder has no report."""
+    """Write `root/README.md`, and `root/index.html` if reports have an HTML file; None if there is no report."""
     pages = sorted((page for page in root.rglob("*.md") if page.parent != root), key=lambda page: rank(page, root))
     if not pages:
         return None
@@ -37,7 +37,8 @@ def write(root: Path) -> Path | None:
     whole = {page: page.with_name(WHOLE) for page in pages if page.with_name(WHOLE).exists()}
     for page, file in whole.items():
         text = text.replace(f"]({link(page, root)})", f"]({link(file, root)})")
-    write_text(root / INDEX, document(text))
+    if whole:
+        write_text(root / INDEX, document(text))
     return root / PAGE
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 
+from gans.config import PROTOCOL_VERSION
 from reports import INDEX, PAGE, SHIPPED, contents
 from reports.results import REASONS
 
@@ -34,3 +36,14 @@ def test_the_index_has_a_section_for_every_page(tmp_path: Path) -> None:
     html = (tmp_path / INDEX).read_text()
     assert html.count("<h2>") == len(pages)
     assert '<a href="digits/report.html">' in html and 'src="digits/leaders-digits.png"' in html
+
+
+def test_a_page_of_an_older_protocol_says_so_in_its_first_line() -> None:
+    pages = {page: page.read_text() for page in SHIPPED.rglob("*.md")}
+    stated = {
+        page: {int(one) for one in re.findall(r"Protocol version (\d+)", text)} for page, text in pages.items()
+    }
+    assert any(stated.values())
+    for page, versions in stated.items():
+        for version in versions - {PROTOCOL_VERSION}:
+            assert f"protocol {version})" in pages[page].splitlines()[0], page
