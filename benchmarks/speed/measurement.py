@@ -1,4 +1,4 @@
-"""What `make speed` measures: steps of each model beside others, start-up, scoring."""
+"""What `make speed` measures: operations and time of each model's steps, start-up, scoring."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 import pandas as pd
 
+from benchmarks.speed import operations
 from benchmarks.speed.options import Speed
 from benchmarks.speed.page import Page, Section, machine
 from benchmarks.speed.startup import start_up
@@ -32,7 +33,12 @@ class Measurement:
         about["turns"] = f"{self.command.rounds} of {SECONDS:g} s"
         about["load before"] = f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores"
         page = Page("Speed of training", about)
-        parts = {"steps": self.steps, "start-up": self.start_up, "scoring": self.scoring}
+        parts = {
+            "operations": self.operations,
+            "steps": self.steps,
+            "start-up": self.start_up,
+            "scoring": self.scoring,
+        }
         for part in self.command.parts or parts:
             print(f"{part} ...", flush=True)
             page.sections += parts[part]()
@@ -55,6 +61,9 @@ class Measurement:
         if self.device.type == "cuda":
             return [workload.default(self.device)]
         return ["float32", "bf16"] if precision.has_bf16(self.device) else ["float32"]
+
+    def operations(self) -> list[Section]:
+        return [operations.section([size(model) for size in (colour, small) for model in self.models])]
 
     def start_up(self) -> list[Section]:
         found = pd.DataFrame([start_up(model, str(self.device)) for model in self.models])

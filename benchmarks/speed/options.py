@@ -10,13 +10,14 @@ from gans import places
 from gans.commands.options import Device, Outputs, flat, option
 
 LEAST = 100  # images to score
+Part = Literal["operations", "steps", "start-up", "scoring"]
 Model = Literal["gan", "dcgan", "dcgan-nobn", "sagan", "mdgan"]
 
 
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    parts: Annotated[Sequence[Literal["steps", "start-up", "scoring"]] | None, option("only these parts")] = None
+    parts: Annotated[Sequence[Part] | None, option("only these parts")] = None
     models: Annotated[Sequence[Model] | None, option("only these models")] = None
     rounds: Annotated[int, option("repetitions", least=1, most=10_000)] = 5
     count: Annotated[int, option("images to score", least=LEAST, most=10**6)] = 2_000

@@ -25,9 +25,11 @@ from benchmarks.speed.workloads import Workload
 from gans.compute.convolutions import Double, Halve
 from gans.config import MDGANConfig
 from gans.models import build_discriminator, build_generator
-from gans.models.layers import Fold, ToPixels, Unfold
+from gans.models.layers import BatchNorm, Fold, ToPixels, Unfold
 from gans.registry import LOSSES
 from gans.training.two_player import Loss
+
+TORCHS = (nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d)
 
 
 class Pictures(Dataset):
@@ -49,8 +51,8 @@ class Pictures(Dataset):
 def plain(network: nn.Module) -> nn.Module:
     """The network with torch's own layers in place of our faster ones: the same weights, the same function."""
     for layer in list(network.modules()):
-        if isinstance(layer, Double | Fold | Halve | ToPixels | Unfold):
-            layer.__class__ = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.ConvTranspose2d  # type: ignore[assignment]
+        if isinstance(layer, BatchNorm | Double | Fold | Halve | ToPixels | Unfold):
+            layer.__class__ = next(kind for kind in TORCHS if isinstance(layer, kind))  # type: ignore[assignment]
         elif is_parametrized(layer, "weight"):
             plain_spectral_norm(layer)
     return network

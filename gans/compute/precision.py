@@ -19,6 +19,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call
 
 from gans.compute import bfloat16
 from gans.errors import InputError
@@ -85,15 +87,48 @@ def computing(network: nn.Module, precision: Settled) -> nn.Module:
 
 
 class InBF16(nn.Module):
-    """A network under autocast to bfloat16; its pixels or logits come out in float32."""
+    """A network under autocast to bfloat16; its pixels or logits come out in float32.
+
+    Weights and biases are cast all at once: autocast would do it one by one, a third of the launches on a GPU.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.cast = {
+            f"{name}.{kind}": parameter
+            for name, layer in network.named_modules()
+            if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+            for kind, parameter in layer.named_parameters(recurse=False)
+            if kind not in getattr(layer, "in_float32", ())
+        }
 
     def forward(self, *given: Tensor) -> Tensor:
+        cast = {} if torch.compiler.is_compiling() else self.cast  # compiled code joins casts to other operations
+        copies = dict(zip(cast, _Cast.apply(*cast.values()), strict=True)) if cast else {}
         with torch.autocast(given[0].device.type, torch.bfloat16):
-            return self.network(*given).float()
+            output: Tensor = functional_call(self.network, copies, given)
+        return output.float()
+
+
+class _Cast(torch.autograd.Function):
+    """Parameters in bfloat16, and their gradients in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
+        return cast(parameters, torch.bfloat16)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        return cast(gradients, torch.float32)
+
+
+def cast(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """The tensors in another type, in one launch."""
+    found = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    torch._foreach_copy_(found, tensors)
+    return tuple(found)
 
 
 class Units:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from gans.compute.convolutions import Double, Halve
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Fold, Shape, ToPixels, Unfold, labelled, normal_init, stages
+from gans.models.layers import BatchNorm, Fold, Shape, ToPixels, Unfold, labelled, normal_init, stages
 from gans.recipes import PENALISED, search_space
 
 
@@ -88,7 +88,7 @@ def _down(inputs: int, outputs: int, norm: bool) -> list[nn.Module]:
 
 
 def _norm(channels: int, norm: bool) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels)] if norm else []
+    return [BatchNorm(channels)] if norm else []
 
 
 # Radford et al. 2015, section 4

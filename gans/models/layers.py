@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.functional import conv2d, max_pool2d, pixel_shuffle, pixel_unshuffle
 
 from gans.errors import InputError
@@ -82,6 +83,14 @@ class Chain(nn.Sequential, Labelled):
         return x
 
 
+class BatchNorm(nn.BatchNorm2d):
+    """Torch's, but for the count of its batches: a launch in each pass, for a number that is not used here."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        means, variances = self.running_mean, self.running_var
+        return F.batch_norm(x, means, variances, self.weight, self.bias, self.training, eps=self.eps)
+
+
 class ConditionalBatchNorm(Labelled):
     """BatchNorm with a scale and a shift for each class, 1 and 0 at the start (de Vries et al. 2017, 1707.00683).
 
@@ -90,7 +99,7 @@ class ConditionalBatchNorm(Labelled):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = BatchNorm(channels, affine=False)
         self.scale, self.shift = nn.Embedding(classes, channels), nn.Embedding(classes, channels)
         nn.init.ones_(self.scale.weight)
         nn.init.zeros_(self.shift.weight)
@@ -105,7 +114,7 @@ class ConditionalBatchNorm(Labelled):
 
 def batch_norm(channels: int, classes: int) -> nn.Module:
     """BatchNorm, conditional if there are classes."""
-    return ConditionalBatchNorm(channels, classes) if classes else nn.BatchNorm2d(channels)
+    return ConditionalBatchNorm(channels, classes) if classes else BatchNorm(channels)
 
 
 def projected(logits: Tensor, features: Tensor, project: nn.Module | None, labels: Tensor | None) -> Tensor:
@@ -126,6 +135,8 @@ class Unfold(nn.ConvTranspose2d):
     Computed as a matrix product, which is three times faster on a CPU.
     """
 
+    in_float32 = ("bias",)  # in every precision it is added to the product
+
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         weight = self.weight
         if is_channels_last(weight):  # the output has the memory layout of the next layer, without a copy
@@ -141,6 +152,8 @@ class Fold(nn.Conv2d):
 
     Also a matrix product: oneDNN takes longer, and the layout of its gradient slows the previous layer.
     """
+
+    in_float32 = ("bias",)
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
@@ -162,6 +175,8 @@ class ToPixels(nn.ConvTranspose2d):
     (Shi et al. 2016, "Is the deconvolution layer the same as a convolutional layer?"), with interleaved
     outputs. oneDNN's transposed convolution to one or three channels takes four times as long.
     """
+
+    in_float32 = ("bias",)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu":

@@ -39,7 +39,17 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Chain, Labelled, Shape, batch_norm, glorot, projected, sn_embedding, stages
+from gans.models.layers import (
+    BatchNorm,
+    Chain,
+    Labelled,
+    Shape,
+    batch_norm,
+    glorot,
+    projected,
+    sn_embedding,
+    stages,
+)
 from gans.models.spectral import iterate_ahead, spectral_norm
 from gans.recipes import PENALISED, search_space
 
@@ -63,7 +73,7 @@ class Generator(nn.Module):
             glorot(nn.Linear(config.latent, width * 16)),
             nn.Unflatten(1, (width, 4, 4)),
             *blocks,
-            nn.BatchNorm2d(width),
+            BatchNorm(width),
             nn.ReLU(),
             conv(width, shape.channels, 3),
             nn.Tanh(),

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from gans.config import Count, NetworkConfig
 from gans.models import Model
 from gans.models.layers import (
+    BatchNorm,
     Chain,
     Labelled,
     SelfAttention,
@@ -64,7 +65,7 @@ class Generator(nn.Module):
                 blocks.append(SelfAttention(outputs))
         self.blocks = Chain(*blocks)
         self.end = nn.Sequential(
-            nn.BatchNorm2d(widths[-1]), nn.ReLU(), sn_conv(widths[-1], shape.channels, 3), nn.Tanh()
+            BatchNorm(widths[-1]), nn.ReLU(), sn_conv(widths[-1], shape.channels, 3), nn.Tanh()
         )
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:

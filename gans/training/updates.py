@@ -238,6 +238,7 @@ class Trainable:
         self.plain = precision.computing(network, experiment.precision)
         self.forward: Forward = self.plain
         self.parameters = list(network.parameters())
+        self.one = self.parameters[0].new_ones(())  # a loss's gradient in itself, which torch would make each time
         self.lr, self.beta2, self.anneal = lr, experiment.optimizer.beta2, experiment.anneal
         # a learning rate that moves is on the device, where a recorded step reads it
         self.rate = None if self.anneal.lr == 1 else self.parameters[0].new_tensor(lr)
@@ -274,7 +275,7 @@ class Trainable:
         self, outputs: Tensor | Sequence[Tensor], grad_outputs: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, ...]:
         """Gradients of `outputs` with respect to this network's parameters only."""
-        return torch.autograd.grad(outputs, self.parameters, grad_outputs)
+        return torch.autograd.grad(outputs, self.parameters, grad_outputs or [self.one])
 
     def apply(self, gradients: Iterable[Tensor]) -> None:
         """One step of the optimiser along these gradients."""

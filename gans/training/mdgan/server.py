@@ -92,11 +92,12 @@ class MDGAN(Update):
         replies = self.team.compute(batches())
         self.ensure_some(replies)
         feedback = [torch.zeros_like(batch) for batch in generated]
-        for n, reply in replies.items():
+        shares = torch._foreach_div([reply.feedback for reply in replies.values()], len(replies))
+        for n, share in zip(replies, shares, strict=True):
             # feedback is linear in the generator's gradient: that of a batch is summed before one backward pass,
             # so there are k passes, not N
             x_g, _ = pairs[n]
-            feedback[x_g] += reply.feedback / len(replies)
+            feedback[x_g] += share
         self.generator.apply(self.generator.gradients(generated, feedback))
         means = torch.stack([reply.statistics for reply in replies.values()]).mean(dim=0)
         return dict(zip(STATISTICS, means, strict=True))
