@@ -44,12 +44,12 @@ from gans.training.recorder import History, Observer
 if TYPE_CHECKING:
     from gans.fidelity.scorer import Assessment
 
-MOST_LETTERS = 5_000  # of a tag that MLflow takes, at least
+MOST_LETTERS = 200  # of a class's name in a tag, for which MLflow takes 5,000
 
 # images with their nearest training images: the first of the grid, so that they are not picked
 NEIGHBOURS_OF = 10
 NEIGHBOURS = 5
-# of the picture with a row for each class: rows at most, and images of a row
+# of the tag with names of classes, and of the picture with a row for each: classes at most, and images of a row
 CLASSES, OF_A_CLASS = 20, 10
 
 # called with images seen and metrics during training
@@ -305,7 +305,7 @@ def tags(cell: Cell) -> dict[str, str]:
         f"the checkpoint; `{schema.score(cell.metric)}` is the final score on {e.score.images} images from other "
         "latents. Lower is better."
     )
-    classes = json.dumps(cell.classes)
+    classes = [name[:MOST_LETTERS] for name in cell.classes[:CLASSES]]
     return {
         schema.KIND: schema.CELL,
         schema.IDENTITY: cell.identity,
@@ -318,7 +318,7 @@ def tags(cell: Cell) -> dict[str, str]:
         schema.REFERENCE: f"train split, {len(cell.images.train)} images",
         schema.LATENT_SEEDS: " ".join(f"{purpose}:{seed}" for purpose, seed in PURPOSES.items()),
         schema.NOTE: note,
-        **({schema.CLASSES: classes} if cell.classes and len(classes) <= MOST_LETTERS else {}),
+        **({schema.CLASSES: json.dumps(classes, ensure_ascii=False)} if classes else {}),
     }
 
 

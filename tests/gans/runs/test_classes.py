@@ -46,6 +46,14 @@ def test_a_conditional_cell_has_classes_and_says_them() -> None:
     assert json.loads(tags(cell(True))[schema.CLASSES]) == list(CLASSES)
 
 
+def test_a_tag_has_room_for_the_names_of_the_first_of_many_classes(monkeypatch) -> None:
+    names = tuple(f"{'名' * 250}{place:03}" for place in range(200))
+    monkeypatch.setattr(Cell, "classes", names)
+    found = tags(cell(True))[schema.CLASSES]
+    assert json.loads(found) == [name[:200] for name in names[:20]]
+    assert len(found) < 5_000
+
+
 def test_the_floor_of_a_conditional_cell_is_the_same_with_more_numbers() -> None:
     wanted = [ScoreKey("digits", 1000)]
     (plain,), (labelled,) = floors_of(cell(False), wanted), floors_of(cell(True), wanted)
