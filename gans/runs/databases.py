@@ -6,6 +6,7 @@ MLflow and Optuna retry hopeless connections for a minute or more, without namin
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import sys
 import threading
@@ -53,6 +54,8 @@ class Kind:
         remedy = f"set {self.variable}, for example to {self.example}"
         if "://" in url and not sqlite_file(url):
             remedy = f"check that its server runs, and its address in {self.variable}"
+        if re.search("error code 40[13]", str(why)):
+            remedy = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         return f"cannot use the {self.noun} {shown(url)}: {why}; {remedy}"
 
 

@@ -14,6 +14,7 @@ from gans.errors import InputError
 from gans.runs import databases
 from gans.runs.databases import Away, check, check_reading
 from gans.runs.run import Run
+from gans.runs.store import Store
 
 
 @contextmanager
@@ -22,6 +23,8 @@ def serving(code: int):
         def do_GET(self):
             self.send_response(code)
             self.end_headers()
+
+        do_POST = do_GET
 
         def log_message(self, *_):
             pass
@@ -32,9 +35,10 @@ def serving(code: int):
         server.shutdown()
 
 
-def test_a_server_that_answers_is_left_to_mlflow_and_one_that_is_broken_is_not():
-    with serving(401) as url:
-        check(url)
+def test_a_server_that_answers_is_left_to_mlflow_and_one_that_is_broken_is_not(monkeypatch):
+    monkeypatch.setattr(databases, "PAUSE", 0.0)
+    with serving(401) as url, pytest.raises(InputError, match=r"code 401.*set MLFLOW_TRACKING_USERNAME.*_TOKEN"):
+        Store(url)
     with serving(503) as url, pytest.raises(Away, match=r"me:\*\*\*@.*its server answers 503"):
         check(url)
 
