@@ -148,7 +148,7 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Figure:
                 dots(axes, height, scores, COLOURS[side], label=label)
         axes.set_yticks(range(len(own)), [pair.model for pair in own])
         axes.invert_yaxis()
-        axes.set_xlabel(f"{board.metric}, {board.title} (lower is better)")
+        axes.set_xlabel(f"{board.brief()}, {board.title} (lower is better)")
         axes.legend(frameon=False, fontsize="small")
         axes.spines[["top", "right"]].set_visible(False)
     return figure

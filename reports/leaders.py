@@ -83,7 +83,7 @@ def _scores(axes: Axes, standing: Standing) -> None:
         low, high = axes.get_xlim()
         axes.set_xlim(max(low, scores.min() / 3), min(high, scores.max() * 3))
         log_ticks(axes.xaxis)
-    axes.set_xlabel(f"{standing.board.metric} (lower is better)", fontsize=9.5)
+    axes.set_xlabel(f"{standing.board.brief()} (lower is better)", fontsize=9.5)
 
 
 def _times(axes: Axes, standing: Standing) -> None:

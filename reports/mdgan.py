@@ -170,7 +170,7 @@ def factors(results: Results, board: Board) -> Picture | None:
     if len(base.scores):
         axes.axvline(Estimate.of(base.scores).mean, color="0.5", ls=(0, (4, 3)), lw=1, zorder=0)
     axes.set_yticks(places, labels, fontsize=9)
-    axes.set(ylim=(place - 0.8, -0.8), xscale="log", xlabel=f"{board.metric} (lower is better)")
+    axes.set(ylim=(place - 0.8, -0.8), xscale="log", xlabel=f"{board.brief()} (lower is better)")
     log_ticks(axes.xaxis)
     axes.grid(axis="x", alpha=0.25)
     return Picture(figure, _alt(found, board))

@@ -18,6 +18,7 @@ from gans import schema
 from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError, first_line, unknown
 from gans.fidelity import SCORING_VERSION
+from gans.fidelity.metric import label_of
 from gans.pictures.grids import readable
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.store import MlflowRun as Run
@@ -27,6 +28,7 @@ from reports.numbers import listed
 CLOCK = schema.TRAINING
 # columns of `Results.cells` even where no run has them
 MEASURES = (CLOCK, schema.EVALUATION, schema.OVERHEAD, schema.PEAK, schema.SIZE_G, schema.SIZE_D, schema.JOULES)
+LONG = 16  # letters of an extractor's label that axes and columns have room for
 FLOORS = {prefix: comparison for comparison, prefix in schema.FLOORS.items()}
 # why a cell without a score and without a reason of its own has none
 REASONS = {
@@ -95,6 +97,11 @@ class Board:
     dataset: str
     metric: str
     title: str
+
+    def brief(self, score: str = "") -> str:
+        """A score's, or the metric's, name on axes and in columns: `fd (own)` if its extractor's is long."""
+        score, label = score or self.metric, label_of(self.metric) or ""
+        return score.replace(f"_{label}", " (own)") if len(label) > LONG else score
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ class Standing:
     @property
     def table(self) -> pd.DataFrame:
         """The one table of the first screen: no wider than a page."""
-        name = f"{self.board.metric} ↓"
+        name = f"{self.board.brief()} ↓"
         rows = [self._row(name, rank) for rank in ranking(self.results, self.board)]
         floors = [
             {"Model": floor_name(floor["comparison"]), name: number(floor[self.board.metric])}

@@ -139,7 +139,7 @@ def learned(results: Results, board: Board) -> pd.DataFrame:
     before = [untrained.get(rank.model, math.nan) for rank in ranks]
     columns = {
         "Model": [escape(rank.model) for rank in ranks],
-        f"Untrained {board.metric}": [number(value) for value in before],
+        f"Untrained {board.brief()}": [number(value) for value in before],
         "Untrained / trained": [_ratio(v, rank.estimate.mean) for v, rank in zip(before, ranks, strict=True)],
     }
     if firm:
@@ -166,7 +166,7 @@ def floor_name(comparison: str) -> str:
 def overview(results: Results) -> pd.DataFrame:
     """Primary scores, model x data set."""
     columns = {
-        f"{escape(board.title)}: {board.metric} ↓": {rank.model: rank.cell for rank in ranking(results, board)}
+        f"{escape(board.title)}: {board.brief()} ↓": {rank.model: rank.cell for rank in ranking(results, board)}
         for board in results.boards
     }
     frame = pd.DataFrame(columns, index=results.plan.models).fillna(NOTHING)
@@ -186,7 +186,7 @@ def metric_columns(frame: pd.DataFrame, board: Board) -> dict[str, str]:
     distances = sorted(name for name in scores if label_of(name))
     columns: dict[str, str] = {}
     for distance in dict.fromkeys([*own, *distances]):
-        columns |= {schema.score(name): f"{name} {arrow}" for name, arrow in arrows(distance).items()}
+        columns |= {schema.score(name): f"{board.brief(name)} {arrow}" for name, arrow in arrows(distance).items()}
     for name in scores:
         if error_of(name) in scores:  # a metric that is not registered here: which way is better is not known
             columns.setdefault(schema.score(name), name)
@@ -200,7 +200,7 @@ def further(results: Results, board: Board, own: bool = False) -> pd.DataFrame:
     columns = metric_columns(cells, board)
     head = schema.score(board.metric)
     if own and head in cells and cells[head].notna().any():
-        columns = {head: f"{board.metric} ↓"} | columns
+        columns = {head: f"{board.brief()} ↓"} | columns
     if not columns:
         return pd.DataFrame()
     rows = per_model(results, board, {head: partial(_estimate, name=name) for name, head in columns.items()})
@@ -224,7 +224,7 @@ def _estimate(cells: pd.DataFrame, name: str) -> str:
 def errors(results: Results, board: Board) -> pd.DataFrame:
     """The standard error of every metric from a cell's generated images, as a mean over the finished cells."""
     finished = results.finished(board)
-    own = {schema.score(board.metric): f"{board.metric} ↓"}
+    own = {schema.score(board.metric): f"{board.brief()} ↓"}
     names = {error_of(name): head for name, head in (own | metric_columns(finished, board)).items()}
     known = {head: partial(_mean, name=name, digits=2) for name, head in names.items() if name in finished}
     return per_model(results, board, known) if known else pd.DataFrame()
@@ -262,7 +262,7 @@ def time(results: Results, board: Board) -> pd.DataFrame:
         "Seconds per epoch": lambda own: number((own[CLOCK] / own["seen"] * own["epoch"]).mean()),
     }
     if math.isfinite(goal):
-        heading = f"Training until {board.metric} ≤ {number(goal)} (s)"
+        heading = f"Training until {board.brief()} ≤ {number(goal)} (s)"
         columns[heading] = lambda own: _time_to(hits[hits["identity"].isin(own["identity"])], len(own))
     return per_model(results, board, columns)
 

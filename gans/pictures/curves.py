@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from gans import schema
-from gans.pictures.figures import one_at_a_time, save_figure
+from gans.pictures.figures import save_figure
+from gans.pictures.lettering import brief
 
 Points = Sequence[tuple[int, float]]  # (images seen, value)
 Curve = Sequence[tuple[float, float]]
@@ -22,14 +23,12 @@ STYLES = (("#0072B2", "-"), ("#D55E00", "--"))
 CLOCK = schema.TRAINING
 
 
-@one_at_a_time
 def draw_curves(histories: Mapping[str, Points], path: Path) -> None:
     """Losses, D(x) with D(G(z)), and score, as a PNG: above against images seen, below against seconds.
 
     Args:
         histories: points by metric name, as training logs them; `seconds/training` is the clock of the second
             row, which is left out without it. Evaluations do not count.
-        path: the PNG to write.
     """
     clock = histories.get(CLOCK, ())
     scales: dict[str, Callable[[Points], Curve]] = {"real images seen (thousands)": _thousands}
@@ -64,7 +63,7 @@ def _row(row: Sequence[Axes], histories: Mapping[str, Curve]) -> None:
     beliefs.set(ylabel="mean sigmoid of the logit", ylim=(0, 1))
     score = next((name for name in histories if name.startswith(schema.CURVE)), None)
     if score:
-        name = score.removeprefix(schema.CURVE)
+        (name,) = brief([score.removeprefix(schema.CURVE)], 30).values()
         _lines(scores, histories, {score: name}, marker="o")
         scores.set(ylabel=f"{name} (lower is better)", yscale="log")
         for formatter in (scores.yaxis.set_major_formatter, scores.yaxis.set_minor_formatter):

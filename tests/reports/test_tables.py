@@ -24,6 +24,8 @@ def test_columns_follow_the_registry_extractor_by_extractor():
     names = ("recall_digits", "isc", "fid", "kd_digits", "fd_digits", "fd_digits_se", "kd_digits_std")
     assert headings(*names) == ["kd_digits ↓", "recall_digits ↑", "fid ↓", "isc ↑"]
     assert headings(*names, metric="fid") == ["isc ↑", "fd_digits ↓", "kd_digits ↓", "recall_digits ↑"]
+    own = "fd_folder_home_me_photos"
+    assert headings("kd_folder_home_me_photos", own, "fid", metric=own) == ["kd (own) ↓", "fid ↓"]
     assert tables.arrows("fd_fashion_mnist")["memorisation_fashion_mnist"] == "→ 0.5"
 
 
