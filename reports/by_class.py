@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from gans import schema
 from gans.fidelity.metric import INCEPTION, label_of, scale_of, within
 from gans.fidelity.metrics.classes import AGREEMENT, INTRA_FRECHET
-from gans.pictures.lettering import brief
+from gans.pictures.lettering import brief, class_names
 from reports.figures import DPI, FEW, Picture, log_ticks, styles
 from reports.numbers import number
 from reports.results import Board, Results
@@ -85,8 +85,10 @@ def picture(results: Results, board: Board) -> Picture | None:
     panels = figure.subplots(1, len(classes.values), sharey=True, squeeze=False)[0]
     for axes, (score, frame) in zip(panels, classes.values.items(), strict=True):
         _panel(axes, score, frame.iloc[:FEW], classes.floors[score], styles(results.plan.models))
-    names = brief(classes.names, 18)
-    panels[0].set_yticks(range(len(classes.names)), [names[name] for name in classes.names])
+        axes.set_xlabel(axes.get_xlabel().replace(score, board.brief(score)))
+    names = class_names(tuple(classes.names))
+    short = brief(names, 18)
+    panels[0].set_yticks(range(len(names)), [short[name] for name in names])
     panels[0].invert_yaxis()
     panels[0].set_ylabel("wanted class")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)

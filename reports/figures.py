@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gans import schema
 from gans.files import atomically
-from gans.pictures.figures import names_as_text
+from gans.pictures.figures import drawing
 from gans.pictures.film import Track, grids, save_film
 from gans.pictures.grids import mosaic, tiles
 from gans.pictures.lettering import INK, PAPER, shortened
@@ -67,9 +67,9 @@ def save(figure: Figure | Image.Image, path: Path) -> None:
 
 def drawn(figure: Figure) -> Image.Image:
     """The pixels of a figure."""
-    names_as_text(figure)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with drawing(figure):
+        canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
@@ -118,7 +118,7 @@ def learning_curves(results: Results, board: Board) -> Picture | None:
         for comparison, value in floor_values(results, board).items():
             axes.axhline(value, color="0.35", ls=FLOOR_DASHES[comparison], lw=1.2, label=f"real: {comparison}")
         axes.grid(alpha=0.3)
-    panels[0].set(yscale="log", ylabel=f"{board.metric} (lower is better)")
+    panels[0].set(yscale="log", ylabel=f"{board.brief()} (lower is better)")
     log_ticks(panels[0].yaxis)
     panels[0].set_xlabel("real images seen (thousands)")
     panels[1].set_xlabel("seconds of training, evaluations not counted")
@@ -201,7 +201,7 @@ def pareto(results: Results, board: Board) -> Picture | None:
     panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
     looks = styles(results.plan.models)
     fronts = [_cost_panel(axes, cells, cost, looks) for axes, cost in zip(panels, costs, strict=True)]
-    panels[0].set_ylabel(f"{board.metric} (lower is better)")
+    panels[0].set_ylabel(f"{board.brief()} (lower is better)")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     names = {CLOCK: "seconds", schema.SIZE_G: "size"}
     alt = (
@@ -351,7 +351,7 @@ each_class = partial(of_runs, schema.CLASS_GRID, "a row of images for each class
 
 
 def _end_of(cell: pd.Series, board: Board) -> str:
-    return f"{board.metric} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
+    return f"{board.brief()} {number(cell['score'])}" if cell["counted"] else f"({cell['status']})"
 
 
 def _whole(path: Path, width: int) -> Image.Image:

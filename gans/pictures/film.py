@@ -67,7 +67,6 @@ def save_film(tracks: Sequence[Track[Path]], side: int, path: Path, limit: int =
     Args:
         tracks: one panel for each that has grids.
         side: of one image in the grids, in pixels.
-        path: the GIF.
         limit: bytes; images of a grid and colours are reduced until it fits.
     """
     moving = [track for track in (_read(track, side) for track in tracks) if len(track.grids) > 1]
@@ -104,13 +103,7 @@ def _film(tracks: Sequence[Track[Images]], side: int, most: int, colours: int) -
 
 
 def layout(panels: int, side: int, most: int) -> tuple[int, int]:
-    """How many images a side of a panel's grid has, and the factor that enlarges them.
-
-    Args:
-        panels: in a frame.
-        side: of one image, in pixels.
-        most: images a side of a grid.
-    """
+    """How many images a side of a panel's grid has, at most `most`, and what enlarges them; `side` in pixels."""
     across = min(panels, ACROSS)
     columns = max(1, min(most if panels == 1 else 4, most, WIDE // across // (side + 1)))
     return columns, max(1, round(LEAST / min(across, 2) / (columns * (side + 1) + 1)))
@@ -124,7 +117,7 @@ def _panel(track: Track[Images], share: float, columns: int, scale: int) -> Imag
     panel.paste(grid, (0, TEXT + GAP))
     draw = ImageDraw.Draw(panel)
     draw.fontmode = "1"  # no smoothed edges: they would cost colours and bytes
-    draw.text((0, 0), track.title, fill=INK, font=font())
+    draw.text((0, 0), track.title, fill=INK, font=font(track.title))
     top = TEXT + GAP + grid.height + GAP // 2
     draw.rectangle((0, top, grid.width - 1, top + BAR - 1), fill=SHADE)
     reached = round((grid.width - 1) * kimg / track.last)

@@ -80,13 +80,7 @@ def readable(path: Path) -> bool:
 
 
 def tiles(path: Path, side: int, columns: int = 8) -> list[Image.Image]:
-    """The single images of a grid that `picture` made, at their own size; none if the file is no such grid.
-
-    Args:
-        path: a PNG.
-        side: of one image, in pixels.
-        columns: of the grid.
-    """
+    """The single images of a grid that `picture` made, `side` pixels each; none if the file is no such grid."""
     with Image.open(path) as file:
         image = file.copy() if file.mode in ("L", "RGB") else file.convert("RGB")
     scale, rest = divmod(image.width, columns * (side + 1) + 1)

@@ -14,8 +14,8 @@ from torch import Tensor
 from gans.config import ShardedConfig
 from gans.data.images import ImageData
 from gans.data.shards import deal, histogram
-from gans.pictures.figures import one_at_a_time, save_figure
-from gans.pictures.lettering import brief
+from gans.pictures.figures import save_figure
+from gans.pictures.lettering import brief, class_names
 
 COLOURS = ("#0072B2", "#E69F00")  # Okabe & Ito
 SCALE = 3  # times the data's largest class: where the scale of class shares ends
@@ -27,7 +27,6 @@ ACROSS, DOWN, MOST = 0.62, 0.34, 30.0
 NUMBER_ACROSS, LINE = 0.4, 0.15
 
 
-@one_at_a_time
 def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Path) -> None:
     """Generated images in a row, and below each the training images nearest to it, as a PNG.
 
@@ -35,7 +34,6 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
         generated: uint8 (n, channels, side, side).
         nearest: uint8 (n, k, channels, side, side), the nearest first.
         extractor: in whose features they are near.
-        path: the PNG to write.
     """
     title = (
         f"The sample grid's first images, and below each\nthe training images nearest in the {extractor} features"
@@ -44,15 +42,14 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
     _draw_rows(title, names, [generated, *nearest.unbind(1)], path, left=1.15, gap=0.08)
 
 
-@one_at_a_time
 def draw_each_class(images: Tensor, labels: Sequence[str], path: Path) -> None:
     """A row of images for each class that was drawn, with its name, as a PNG; columns share their latents.
 
     Args:
         images: uint8 (classes, n, channels, side, side).
         labels: names of these classes, and maybe of further ones.
-        path: the PNG to write.
     """
+    labels = class_names(tuple(labels))
     short = brief(labels, 16)
     names = [short[label] for label in labels[: len(images)]]
     rest = f"; {len(labels) - len(images)} more classes" if len(labels) > len(images) else ""
@@ -88,17 +85,15 @@ def _strip(images: Tensor) -> np.ndarray:
     return np.concatenate(framed, axis=1).squeeze()
 
 
-@one_at_a_time
 def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
     """How often each class is drawn and how often the data has it, as a PNG.
 
     Args:
         shares: (2, classes), generated above training images, each row with the sum 1.
         labels: names of the classes; without any they are numbered.
-        path: the PNG to write.
     """
-    count = shares.shape[1]
-    figure = Figure(figsize=(max(5.0, min(12.0, 0.64 * count)), 3.4), dpi=100)
+    count, labels = shares.shape[1], class_names(tuple(labels))
+    figure = Figure(figsize=(max(5.0, min(12.0, 0.64 * count)), 3.4), dpi=100, layout="tight")
     axes: Axes = figure.subplots()
     places = np.arange(count)
     for offset, row, name, colour in zip(
@@ -117,12 +112,11 @@ def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
     _mark_beyond(axes, shares[0], top)
     distance = (shares[0] - shares[1]).abs().sum().item() / 2
     axes.set_title(
-        f"Classes drawn and classes in the data: total variation distance {distance:.3f}", fontsize=LETTERS
+        f"Classes drawn and classes in the data:\ntotal variation distance {distance:.3f}", fontsize=LETTERS
     )
     axes.legend(ncols=2, loc="upper right", fontsize=LETTERS)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    figure.tight_layout()
     save_figure(figure, path)
 
 
@@ -138,18 +132,10 @@ def _mark_beyond(axes: Axes, generated: Tensor, top: float) -> None:
             )
 
 
-@one_at_a_time
 def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -> bool:
-    """Write the number of training images per worker and class, as a PNG.
+    """Write the number of training images per worker and class, as a PNG; False, and no file, without classes.
 
-    Args:
-        update: how the images are dealt out, and to how many workers.
-        data: whose training images are dealt out.
-        seed: the training seed, which the shards follow from.
-        path: the PNG to write.
-
-    Returns:
-        Whether there are classes; without any, no file is written.
+    `seed` is that of the training, which the shards follow from.
     """
     if data.train_labels is None:
         return False
@@ -164,7 +150,7 @@ def draw_shards(update: ShardedConfig, data: ImageData, seed: int, path: Path) -
     for n, c in np.argwhere(counts) if across >= NUMBER_ACROSS and down >= LINE else ():
         colour = "white" if counts[n, c] > dark else "black"
         axes.text(c, n, f"{counts[n, c]:,}", ha="center", va="center", color=colour, fontsize=8)
-    names, sizes = data.classes, [f"{n}  ({len(part):,} images)" for n, part in enumerate(parts)]
+    names, sizes = class_names(data.classes), [f"{n}  ({len(part):,} images)" for n, part in enumerate(parts)]
     slant = 60 if max(map(len, names)) > 5 else 0
     # no names where there is no room for all: a selection would look like all
     axes.set_xticks(*((range(classes), names) if across >= LINE else ([], [])), rotation=slant)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from gans.pictures.grids import enlarged, laid_out, photos
-from gans.pictures.lettering import INK, PAPER, TEXT, fitted, font
+from gans.pictures.lettering import INK, PAPER, TEXT, file_for, fitted, font
 
 GAP = 34  # pixels between the terms, for their signs
 CELL = 96  # pixels: about how large one image is shown
@@ -29,7 +29,7 @@ def strip(terms: Sequence[Term], result: Tensor, around: Tensor) -> Image.Image:
     """a - b + c: the averaged images with their mean's image below, and the result amid eight of its neighbours.
 
     Args:
-        terms: a, b and c.
+        terms: a, b and c; one whose name no font has is called by its letter.
         result: image (c, h, w) of a - b + c.
         around: eight images of latents near it, (8, c, h, w).
     """
@@ -41,14 +41,15 @@ def strip(terms: Sequence[Term], result: Tensor, around: Tensor) -> Image.Image:
     height = max(middle + means[0].height, top + nine.height)
     canvas = Image.new(nine.mode, (len(terms) * step + nine.width, height), PAPER)
     pen = ImageDraw.Draw(canvas)
-    names = fitted((term.name for term in terms), step - 8)
-    for place, (term, column, mean, sign) in enumerate(zip(terms, columns, means, SIGNS, strict=True)):
+    names = [term.name if file_for(term.name) else letter for term, letter in zip(terms, "abc", strict=True)]
+    short = fitted(names, step - 8)
+    for place, (name, column, mean, sign) in enumerate(zip(names, columns, means, SIGNS, strict=True)):
         left = place * step
-        pen.text((left, 2), names[term.name], fill=INK, font=font())
+        pen.text((left, 2), short[name], fill=INK, font=font(name))
         canvas.paste(column, (left, top))
         canvas.paste(mean, (left, middle))
         centre = (left + mean.width + GAP // 2, middle + mean.height // 2)
-        pen.text(centre, sign, fill=INK, font=font(2 * TEXT), anchor="mm")
+        pen.text(centre, sign, fill=INK, font=font(size=2 * TEXT), anchor="mm")
     left, above = len(terms) * step, height - nine.height
     (below,) = fitted(["a - b + c, and others near it"], nine.width).values()
     pen.text((left, above - TEXT - 8), below, fill=INK, font=font())

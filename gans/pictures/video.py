@@ -60,15 +60,9 @@ def _indexed(frames: Sequence[Image.Image], colours: int) -> list[Image.Image]:
 
 
 def save_mp4(frames: Sequence[Image.Image], per_second: int, path: Path) -> None:
-    """Write an H.264 video that browsers and slides play, whole or not at all.
+    """Write an H.264 video that browsers and slides play, whole or not at all; an InputError without PyAV.
 
-    Args:
-        frames: of one size; a last odd row or column of pixels is repeated, since the format needs even sides.
-        per_second: frames.
-        path: the file.
-
-    Raises:
-        InputError: PyAV, which carries FFmpeg, is not installed.
+    A last odd row or column of pixels is repeated, since the format needs even sides.
     """
     width, height = frames[0].size
     missing = ((0, height % 2), (0, width % 2), (0, 0))

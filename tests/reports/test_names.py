@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from gans.pictures.figures import names_as_text, save_figure
+from gans.pictures.figures import save_figure
 from reports import report, tables, terminal
 from reports.html import standalone
 from reports.results import load
@@ -99,5 +99,4 @@ def test_pictures_show_the_name(name: str, tmp_path: Path) -> None:
     for text in texts:
         assert text.get_text() == name
         assert not text.get_parse_math()
-    names_as_text(figure)
     assert all(label.get_parse_math() for label in axes.get_xticklabels() if "mathdefault" in label.get_text())

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.font_manager import findfont
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 
 from gans.pictures import panels
 from gans.pictures.figures import save_figure
+from gans.pictures.lettering import font, has
 
 
 @pytest.fixture
@@ -67,3 +71,24 @@ def test_the_scale_of_classes_is_the_datas_and_what_is_beyond_is_cut_and_written
     assert [bar.get_height() for bar in bad.patches[:2]] == pytest.approx([0.3, 0.25])
     assert [text.get_text() for text in bad.texts] == ["0.75 ↑"]
     assert not good.texts
+
+
+def test_classes_take_a_font_that_has_their_letters_or_numbers(figures, tmp_path: Path, caplog, recwarn) -> None:
+    fonts = Path(matplotlib.get_data_path(), "fonts/ttf")
+    own, other = (FT2Font(fonts / name).get_charmap() for name in ("DejaVuSans.ttf", "STIXGeneral.ttf"))
+    foreign = chr(max(set(other) - set(own)))
+    shares = torch.tensor([[0.5, 0.5], [0.25, 0.75]], dtype=torch.float64)
+    for names, shown in (((foreign, "b"), (foreign, "b")), (("\U000f0000", "b"), ("0", "1"))):  # private to nobody
+        for _ in range(2):
+            panels.draw_classes(shares, names, tmp_path / "x.png")
+        panels.draw_each_class(flat([[1, 2], [3, 4]]), names, tmp_path / "y.png")
+        ticks = figures[-2].axes[0].get_xticklabels()
+        assert tuple(text.get_text() for text in ticks) == shown
+        assert tuple(text.get_text() for text in figures[-1].texts[1:]) == shown
+        assert all(has(findfont(text.get_fontproperties()), text.get_text()) for text in ticks)
+    (said,) = caplog.messages
+    assert said.startswith(
+        "no font on this machine has all letters of the classes (\\U000f0000, b): pictures number"
+    )
+    assert not recwarn
+    assert has(font(foreign).path, foreign)  # also what Pillow writes
