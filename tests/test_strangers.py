@@ -184,10 +184,3 @@ def test_a_matrix_gives_its_name_to_folders(name, place):
     (place / name).write_text("[datasets.digits]\n[models.gan]\n")
     with pytest.raises(InputError, match=SAYS):
         read_matrix(name)
-
-
-def test_a_zoos_names_are_plain(place, gans):
-    (place / "zoo.toml").write_text('["../evil"]\nfile = "x.safetensors"\n')
-    code, _, said = gans("zoo", "--index", str(place))
-    assert code == 2
-    assert re.search(SAYS, said)

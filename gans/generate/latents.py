@@ -29,11 +29,7 @@ def draw(count: int, length: int, seed: int) -> Tensor:
 
 
 def chosen(names: Sequence[str], length: int) -> Tensor:
-    """The latents (n, length) that `SEED:INDEX` names.
-
-    Raises:
-        InputError: a name of another form, or beyond `LARGEST_SEED` or `MOST`.
-    """
+    """The latents (n, length) of names `SEED:INDEX`; an InputError for other names, or too large numbers."""
     return torch.stack([_one(name, length) for name in names])
 
 

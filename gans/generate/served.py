@@ -26,12 +26,7 @@ SEED, COUNT, LATENT, LABEL = "seed", "count", "latent", "label"  # the columns o
 
 
 class Served:
-    """Answers requests, which are tables.
-
-    Args:
-        generator: in eval mode, on its device.
-        about: the description in its file.
-    """
+    """Answers requests, which are tables, by a generator in eval mode and the description in its file."""
 
     def __init__(self, generator: nn.Module, about: dict[str, Any]) -> None:
         self.generator = generator
@@ -45,9 +40,7 @@ class Served:
             request: rows of `seed` and `count` (1 if there is no such column), each the first images of
                 `gans sample --seed SEED`; or rows of one `latent` each. Either may have the name of a class as
                 `label` where the generator is conditional, as with `--class`; without, all are of the first.
-
-        Raises:
-            InputError: other columns, numbers out of range, or more images than memory holds.
+                An InputError for other columns, numbers out of range, or more images than memory holds.
         """
         if (SEED in request) == (LATENT in request):
             raise InputError(f"give either '{SEED}', with '{COUNT}' if needed, or '{LATENT}'")

@@ -78,11 +78,7 @@ class Zoo:
     place: str
 
     def entries(self) -> dict[str, Entry]:
-        """All entries of the index, by name.
-
-        Raises:
-            InputError: there is no index, it cannot be fetched, or an entry is not valid.
-        """
+        """All entries of the index, by name; an InputError if there is none, or an entry is not valid."""
         table, where = self._table()
         for name, value in table.items():
             if not isinstance(value, Mapping):
@@ -91,10 +87,9 @@ class Zoo:
         return {name: validated(Entry, value, where, name) for name, value in table.items()}
 
     def path(self, name: str, entry: Entry) -> Path:
-        """The file of a generator, fetched to the cache if it is on the web; its hash is checked each time.
+        """The file of a generator, fetched to the cache if it is on the web.
 
-        Raises:
-            InputError: it is missing, cannot be fetched, or is not the file of the index.
+        An InputError if it is missing, cannot be fetched, or does not have the hash of the index.
         """
         url = entry.url or (f"{self.place.rstrip('/')}/{entry.file}" if web(self.place) else "")
         path = cache("zoo") / f"{entry.sha256[:16]}.safetensors" if url else Path(self.place) / entry.file
@@ -145,11 +140,7 @@ def web(place: str) -> bool:
 
 
 def fetch(url: str, most: int) -> bytes:
-    """What is at an address, which is `most` bytes or fewer.
-
-    Raises:
-        InputError: it cannot be had, or is larger.
-    """
+    """What is at an address; an InputError if it cannot be fetched, or has more than `most` bytes."""
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             content = answer.read(most + 1)
@@ -182,11 +173,7 @@ def named(name: str) -> bool:
 
 
 def find(name: str) -> Path:
-    """The file of a generator, by `NAME` or `PLACE#NAME`; a leading `zoo:` may be there.
-
-    Raises:
-        InputError: no zoo has it, or its file is not the one that the index describes.
-    """
+    """The file of a generator, by `[zoo:]NAME` or `[zoo:]PLACE#NAME`; an InputError without it, as `Zoo.path`."""
     place, _, short = name.removeprefix(PREFIX).rpartition("#")
     known: list[str] = []
     for zoo in [Zoo(place)] if place else zoos():  # the shipped one first: it needs no network

@@ -173,6 +173,7 @@ def test_another_file_than_the_indexs_is_refused_in_one_line(gans, own, served, 
     ("text", "says"),
     [
         (index("mine", b"", 'file = "../mine.safetensors"', size=1), "cannot name a file"),
+        (index('"../mine"', b"", 'file = "a"'), "cannot name a file"),
         (index("mine", b"", 'url = "file:///etc/passwd"', size=1), "does not begin with https://"),
         (index("mine", b"", "", size=1), "give either file or url"),
         (index("mine", b"", 'file = "a"', size=1, sha256="abc"), "mine.sha256 = 'abc' is not valid"),
