@@ -57,13 +57,20 @@ def allow_named(written: Any) -> None:
             allow_named(part)
 
 
+def folder(dataset: str) -> tuple[str, dict[str, str]]:
+    """The path of `folder:PATH,labels=none,splits=hash`, and its settings, as `gans.data.layout` takes them."""
+    path, *settings = re.split(",(?=labels=|splits=)", dataset.removeprefix(FOLDER))
+    return path, dict(setting.split("=", 1) for setting in sorted(settings))
+
+
 def canonical(dataset: str) -> str:
     """A data set's canonical name: `folder:PATH` with the path absolute and links resolved."""
-    path = dataset.removeprefix(FOLDER)
-    if path in (dataset, ""):
+    path, settings = folder(dataset)
+    if not dataset.startswith(FOLDER) or not path:
         return dataset
     try:
-        return f"{FOLDER}{Path(path).expanduser().resolve()}"
+        resolved = Path(path).expanduser().resolve()
+        return ",".join([f"{FOLDER}{resolved}", *(f"{key}={value}" for key, value in settings.items())])
     except (OSError, RuntimeError, ValueError):  # a loop of links, or no home directory: loading it reports that
         return dataset
 
@@ -72,9 +79,9 @@ def label(dataset: str) -> str:
     """A data set's name as part of a file's: `folder:~/my cats.zip` is `my-cats-` and a hash of its path."""
     if not dataset.startswith(FOLDER):
         return slug(dataset)
-    path = canonical(dataset).removeprefix(FOLDER)
-    digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:6]
-    stem = slug(Path(path).name.split(".")[0]).encode()[:100].decode(errors="ignore")
+    name = canonical(dataset)
+    digest = hashlib.sha256(name.removeprefix(FOLDER).encode(errors="surrogateescape")).hexdigest()[:6]
+    stem = slug(Path(folder(name)[0]).name.split(".")[0]).encode()[:100].decode(errors="ignore")
     return f"{stem or 'images'}-{digest}"
 
 

@@ -18,7 +18,7 @@ from cyclopts.validators import Number
 from gans.errors import InputError, unknown
 from gans.files import expand
 from gans.places import VARIABLE
-from gans.registry import DATASETS, FOLDER, PLUGIN, allowed
+from gans.registry import DATASETS, FOLDER, PLUGIN, allowed, folder
 from gans.schema import Where
 
 ONCE = "once"  # marks an option of one machine or one call, which the command to reproduce omits
@@ -90,7 +90,7 @@ def check_workers(where: str, context: str = "") -> Where:
 def check_dataset(name: str) -> str:
     """The name of a data set that there is, or of a folder or archive that exists."""
     if name.startswith(FOLDER):
-        path = expand(name.removeprefix(FOLDER))
+        path = expand(folder(name)[0])
         if path.name and not path.exists():
             raise InputError(f"{name}: {path} does not exist; check the path")
     elif name and name not in DATASETS:

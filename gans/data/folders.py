@@ -29,10 +29,10 @@ from torch import Tensor
 
 from gans.data import layout, listing
 from gans.data.images import ImageData, check_memory, fit, planes, smallest_resolution
-from gans.data.listing import UNREADABLE, LeftOut
+from gans.data.listing import UNKNOWN, UNREADABLE, LeftOut
 from gans.errors import InputError, first_line
 from gans.files import cache_read, cache_write, expand, user_cache
-from gans.registry import FOLDER
+from gans.registry import FOLDER, folder
 
 log = logging.getLogger("gans")
 
@@ -54,11 +54,12 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     A folder whose files have not changed (names, sizes, times) comes from this process's memory, or else
     from the cache in `root`/cache or the user's.
     """
-    given = expand(name.removeprefix(FOLDER))
-    if name == FOLDER:
+    given, settings = folder(name)
+    if not given:
         raise InputError(f"'{name}' lacks a path: write {FOLDER}PATH, a directory, .zip or .tar of images")
+    layout.check(**settings)
     try:
-        path = given.resolve(strict=True)
+        path = expand(given).resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # not there, no permission, a loop of links, a null byte
         raise InputError(f"{name!r} cannot be found ({first_line(error)}); check the path") from None
     try:
@@ -66,15 +67,15 @@ def load_folder(name: str, root: Path, resolution: int | None) -> ImageData:
     except PermissionError as error:
         raise InputError(f"{name}: no permission to read {error.filename}; change its mode or owner") from None
     except UNREADABLE as error:
-        reason = f"is not a directory, .zip or .tar of images, or is damaged ({first_line(error)})"
-        raise InputError(f"{name} {reason}; check it, or fetch it again") from None
+        taken = "a directory, .zip or .tar (.gz, .xz, .bz2) of images"
+        raise InputError(f"{name} is damaged, or is not {taken}: {first_line(error)}; name another") from None
 
 
 @functools.lru_cache(maxsize=KEPT)
 def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolution: int | None) -> ImageData:
     """`load_folder` for files with a known fingerprint; `cached_folder.cache_clear` empties the memory."""
     title = re.sub(r"(\.tar)?\.(zip|tar|t?gz|t?xz|t?bz2?)$", "", path.name, flags=re.IGNORECASE)
-    key = [CACHE_VERSION, PIL.__version__, str(path), resolution, *fingerprint]
+    key = [CACHE_VERSION, PIL.__version__, str(path), resolution, *fingerprint, *folder(name)[1].items()]
     file = f"{title}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.safetensors"
     files = [place / file for place in (root / "cache", user_cache())]
     if cached := cache_read(files, "the images are decoded again"):
@@ -127,7 +128,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     if len(changes) < 2:
         raise InputError(f"{name} has {len(changes)} undamaged images; training and testing need one each")
     other = "cp437" if zipfile.is_zipfile(path) else "latin_1"  # as the specification of zip has it
-    found = layout.understand(sorted(changes), _given_labels(path, left), other)
+    found = layout.understand(sorted(changes), _given_labels(path, left), other, **folder(name)[1])
     used = (*found.train, *found.test)
     left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
 
@@ -173,7 +174,7 @@ def _visit(
             limit = f"{Image.MAX_IMAGE_PIXELS:,} pixels"
             raise InputError(f"{path}: {file.name} has more than {limit}; remove or shrink it") from None
         except UnidentifiedImageError:
-            left[file.name] = listing.UNKNOWN
+            left[file.name] = UNKNOWN
         except Exception as error:  # Pillow raises nearly any exception on damage
             left[file.name] = f"broken, {first_line(error).partition(' (')[0]}"
         else:
@@ -182,14 +183,11 @@ def _visit(
 
 def _given_labels(path: Path, left: LeftOut) -> dict[str, int] | None:
     """The labels in a file beside the images, as in StyleGAN's archives; None without one."""
-    if not any(posixpath.basename(name) == layout.LABELS for name in left):
-        return None
-    for file in listing.files(path):
-        if posixpath.basename(file.name) == layout.LABELS and not file.reason:
-            labels = layout.read_labels(file.name, file.content())
-            if labels is not None:
-                del left[file.name]
-                return labels
+    names = [name for name, why in left.items() if posixpath.basename(name) == layout.LABELS and why == UNKNOWN]
+    for file in listing.files(path) if names else ():
+        if file.name in names and (labels := layout.read_labels(file.name, file.content())) is not None:
+            del left[file.name]
+            return labels
     return None
 
 

@@ -121,9 +121,6 @@ def _hash(*tensors: Tensor | None) -> str:
     return digest.hexdigest()
 
 
-# Pixels
-
-
 def to_float(images: Tensor) -> Tensor:
     """uint8 pixels as float32 in [-1, 1], on the same device: x / 127.5 - 1. TypeError for another type."""
     if images.dtype != torch.uint8:
@@ -141,9 +138,6 @@ def to_uint8(images: Tensor) -> Tensor:
     if images.isnan().any():
         raise FloatingPointError("NaN among the pixels: the network that made them has diverged")
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-# Sizes
 
 
 def check_resolution(resolution: int) -> None:

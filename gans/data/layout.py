@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gans.data.listing import decoded, some
+from gans.errors import InputError
 
 # names of a split's folder, best first: those of Hugging Face's loader
 TRAIN = ("train", "training")
@@ -29,7 +31,21 @@ class Layout(NamedTuple):
     text: str
 
 
-def understand(files: Sequence[str], given: Mapping[str, int] | None, other: str = "latin_1") -> Layout:
+def check(labels: str = "", splits: str = "") -> None:
+    """Refuse settings of other values than `understand` takes."""
+    if labels not in ("", "none", "first", "last"):
+        raise InputError(f"labels={labels} is not valid: take none, or the first or last folder of each image")
+    if splits not in ("", "hash") and not re.fullmatch("[^/]+/[^/]+", splits):
+        raise InputError(f"splits={splits} is not valid: take hash, or the names of two folders, as train/test")
+
+
+def understand(
+    files: Sequence[str],
+    given: Mapping[str, int] | None,
+    other: str = "latin_1",
+    labels: str = "",
+    splits: str = "",
+) -> Layout:
     """The layout of two or more sorted files.
 
     Splits are folders named `train` and `test`, or by other words: at the top or, if all images are in such,
@@ -37,13 +53,18 @@ def understand(files: Sequence[str], given: Mapping[str, int] | None, other: str
     image is its folder, if all have one and at least two differ; of ImageNet's kind the one above `images`, and
     held-out images without one are left out. The labels of `LABELS`, if `given`, replace folders.
     `other` is the encoding of names by `listing.decoded`.
+
+    `labels` is the folder that is the class, `first` or `last`, or `none`; `splits` are the names of two folders,
+    `train/test`, or `hash`: folders count for classes only.
     """
     leading = posixpath.commonpath([posixpath.dirname(file) for file in files])
     folders = {file: tuple(file.removeprefix(leading).lstrip("/").split("/")[:-1]) for file in files}
-    splits, how = _by_folder(folders), "by folder"
-    if splits is None:
-        splits, how = _by_hash(folders), "by a hash of their names"
-    train, test = splits
+    words = [(word.lower(),) for word in splits.split("/")] if splits else (TRAIN, TEST)
+    found = None if splits == "hash" else _by_folder(folders, *words)
+    if splits not in ("", "hash") and not found:
+        raise InputError(f"splits={splits}: no two folders with images have these names; correct them")
+    train, test = found or _by_hash(folders)
+    how = "by folder" if found else "by a hash of their names"
     several = len({*train.values()}) > 1
     nested = several and all(len(above) > 1 and above[-1:] == IMAGES for above in train.values())
     if nested and {(), IMAGES} & {*test.values()}:
@@ -51,24 +72,27 @@ def understand(files: Sequence[str], given: Mapping[str, int] | None, other: str
     both = train | test
     if nested:
         both = {file: above[:-1] if above[-1:] == IMAGES else above for file, above in both.items()}
-    named = {file: above[-1] for file, above in both.items() if above} if given is None else given
-    keys = sorted({named[file] for file in both}) if named.keys() >= both.keys() else []
-    places = {key: place for place, key in enumerate(keys)}
-    labels = {file: places[named[file]] for file in both} if len(keys) > 1 else {}
-    classes = tuple(decoded(map(str, keys), other)) if labels else ()
+    which = 0 if labels == "first" else -1
+    named: Mapping[str, Any] = {file: above[which] for file, above in both.items() if above}
+    if given is not None and not labels:
+        named = given
+    complete = named.keys() >= both.keys() and labels != "none"
+    keys = sorted({named[file] for file in both}) if complete else []
+    places = {key: place for place, key in enumerate(keys)} if len(keys) > 1 else {}
+    classes = tuple(decoded(map(str, places), other))
     what = f"{len(classes):,} classes ({some(classes)})" if classes else "no classes"
     text = f"{what}, {len(train):,} train and {len(test):,} test images {how}"
-    return Layout([*train], [*test], labels, classes, text)
+    return Layout([*train], [*test], {file: places[named[file]] for file in both if places}, classes, text)
 
 
-def _by_folder(folders: Split) -> tuple[Split, Split] | None:
+def _by_folder(folders: Split, *splits: Sequence[str]) -> tuple[Split, Split] | None:
     for depth in range(max(map(len, folders.values()))):
-        words = {file: above[depth].lower() if depth < len(above) else "" for file, above in folders.items()}
-        there = {*words.values()}
-        train, test = (next((word for word in split if word in there), None) for split in (TRAIN, TEST))
-        if train and test and (depth == 0 or there <= {*TRAIN, *TEST}):
+        own = {file: above[depth].lower() if depth < len(above) else "" for file, above in folders.items()}
+        there = {*own.values()}
+        train, test = (next((word for word in words if word in there), None) for words in splits)
+        if train and test and (depth == 0 or there <= {*splits[0], *splits[1]}):
             inside = {file: above[:depth] + above[depth + 1 :] for file, above in folders.items()}
-            return _those(inside, words, train), _those(inside, words, test)
+            return _those(inside, own, train), _those(inside, own, test)
     return None
 
 

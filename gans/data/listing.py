@@ -62,9 +62,7 @@ class File(NamedTuple):
 def files(path: Path) -> Iterator[File]:
     """The files of a directory or archive, in any order, also those to leave out.
 
-    Raises:
-        InputError: `path` is neither a folder nor a regular file, or an archive that cannot be unpacked.
-        OSError, or another of `UNREADABLE`: it cannot be read.
+    An InputError if `path` is neither of them, or must not be unpacked; one of `UNREADABLE` if it cannot be read.
     """
     if not (path.is_dir() or path.is_file()):  # opening a pipe blocks, and a device may never end
         raise InputError(f"{path} is neither a folder nor a file; name a directory, .zip or .tar of images")

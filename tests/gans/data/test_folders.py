@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from gans import registry
 from gans.data import datasets, folders, listing
 from gans.data.images import ImageData
 from tests.gans.data.conftest import refusal
@@ -101,6 +102,21 @@ def test_folders_are_splits_and_what_is_in_neither_is_said(tmp_path):
     right = np.asarray(Image.open(path / "val/y/1.png"))
     assert np.array_equal(loaded.test[1, :, 6:26, 6:26].permute(1, 2, 0).numpy(), right)
     assert loaded.remarks == ("left out: 1 in neither split (stray.png)",)
+
+
+def test_settings_are_part_of_the_name(tree):
+    plain, found = load_folder(tree), load_afresh(Path(f"{tree},labels=none,splits=a/b"))
+    assert (found.title, found.classes, len(found.train), len(found.test)) == ("tree", (), 10, 10)
+    assert load_afresh(tree).hash == plain.hash != found.hash
+    other = registry.canonical(f"folder:{tree}/../tree,splits=a/b,labels=none")
+    assert other == f"folder:{tree},labels=none,splits=a/b"
+    assert registry.label(other) != registry.label(f"folder:{tree}")
+    for setting, says in {
+        "labels=maybe": "labels=maybe is not valid: take none, or the first or last folder of each image",
+        "splits=random": "splits=random is not valid: take hash, or the names of two folders, as train/test",
+        "splits=day/night": "splits=day/night: no two folders with images have these names",
+    }.items():
+        assert says in refusal(f"folder:{tree},{setting}")
 
 
 def test_stylegan_s_archive_has_its_classes(tmp_path):
@@ -215,7 +231,7 @@ def test_nothing_to_load(tmp_path, tree):
     assert "has no readable image" in refusal(f"folder:{tarred(empty, tmp_path / 'e.tar.xz')}")
     assert "1 undamaged images" in refusal(f"folder:{write_images(tmp_path / 'one', ['1.png'])}")
     assert "No such file" in refusal(f"folder:{tmp_path}/missing")
-    assert "not a directory, .zip or .tar" in refusal(f"folder:{tree}/a/0.png")
+    assert "is not a directory, .zip or .tar (.gz, .xz, .bz2) of images" in refusal(f"folder:{tree}/a/0.png")
 
 
 def test_no_permission(tree, monkeypatch):

@@ -49,6 +49,29 @@ def test_what_is_understood_is_said(files, says):
     assert layout.understand(sorted(files), None).text.startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("files", "settings", "says"),
+    [
+        (under("2024/may", "2025/june"), {"labels": "none"}, "no classes, 3 train and 1 test"),
+        (under("cat/a", "cat/b", "dog/a"), {"labels": "first"}, "2 classes (cat, dog), 5 train and 1 test"),
+        (under("cat/a", "cat/b", "dog/a"), {"labels": "last"}, "2 classes (a, b), 5 train and 1 test"),
+        (
+            under("train/cat", "train/dog", "test/cat"),
+            {"splits": "hash"},
+            "2 classes (cat, dog), 5 train and 1 test",
+        ),
+        (under("train", "test"), {"splits": "hash"}, "2 classes (test, train), 3 train and 1 test"),
+        (
+            under("a/Day", "b/day", "a/night", "b/night"),
+            {"labels": "none", "splits": "day/night"},
+            "no classes, 4 train and 4 test images by folder",
+        ),
+    ],
+)
+def test_settings_say_otherwise(files, settings, says):
+    assert layout.understand(sorted(files), None, **settings).text.startswith(says)
+
+
 def test_stylegan_s_labels_count_in_place_of_folders():
     files = under("00000", "00001")
     content = b'{"labels": [["00000/0.png", 9], ["00000/1.png", 10], ["00001/0.png", 10], ["00001/1.png", 9]]}'
@@ -56,6 +79,7 @@ def test_stylegan_s_labels_count_in_place_of_folders():
     found = layout.understand(files, given)
     assert found.classes == ("9", "10")
     assert [found.labels[file] for file in files] == [0, 1, 1, 0]
+    assert layout.understand(files, given, labels="last").classes == ("00000", "00001")
     for labels in (b'{"labels": null}', b'{"labels": [["00000/0.png", [0.0, 1.0]]]}'):
         given = layout.read_labels("dataset.json", labels)
         assert layout.understand(files, given).classes == ()
