@@ -89,8 +89,11 @@ class Job:
     def log(self) -> Path:
         return self.folder / schema.LOG
 
-    def run(self, report: Report, folder: Path | None = None) -> Result | Lost:
-        """Do the work; an exception becomes a result, since the job has recorded its own traceback."""
+    def run(self, report: Report, folder: Path | None = None, shares: bool = True) -> Result | Lost:
+        """Do the work; an exception becomes a result, since the job has recorded its own traceback.
+
+        A job that `shares` its process or GPU is lost when memory runs out, and may be tried without others.
+        """
         try:
             return self.call(report, folder or self.folder)
         except InUse as error:
@@ -99,7 +102,7 @@ class Job:
             return Result(schema.FAILED, str(error))
         except (Exception, SystemExit) as error:
             # the latter is torch's, which not every job imports
-            if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            if shares and (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"):
                 return Lost(brief(error), Fault.SHARED)
             return Result(schema.FAILED, brief(error))
 

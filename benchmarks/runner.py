@@ -135,13 +135,19 @@ class MatrixRun(MatrixPlan):
             return ended
         planned = {p.cell.name: p for p in self.untrained()}
         events = executors.run(self.machine, jobs, self.side, self.spread)
-        with Display({job.name: job.images for job in jobs if job.counts}) as screen, closing(events):
-            for job, what in events:
-                show(screen, job, what)
-                if isinstance(what, Result):
-                    ended[job] = what
-                if job.name in planned:
-                    self.record(planned[job.name], what)
+        try:
+            with Display({job.name: job.images for job in jobs if job.counts}) as screen, closing(events):
+                for job, what in events:
+                    show(screen, job, what)
+                    if isinstance(what, Result):
+                        ended[job] = what
+                    if job.name in planned:
+                        self.record(planned[job.name], what)
+        except KeyboardInterrupt:  # all jobs have been killed
+            for cell in planned.values():
+                if (cell.folder / schema.EVENTS).exists():
+                    self.record(cell, Result(schema.INTERRUPTED, "stopped by the user"))
+            raise
         return ended
 
     def record(self, planned: Planned, what: object) -> None:

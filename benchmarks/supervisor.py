@@ -8,7 +8,7 @@ For every executor:
 - *memory*: a job that runs out of memory among others resumes alone, and fails if that is not enough.
 - *a lost node, or a process killed because of another job*: does not count against its jobs.
 - *a job that another process runs*: waits until its folder's lock is free, then does the remaining work here.
-- *Ctrl-C*: all jobs are killed; those that ran end as interrupted.
+- *Ctrl-C*: all jobs are killed; the reader of the events ends their runs.
 """
 
 from __future__ import annotations
@@ -69,12 +69,6 @@ class Supervisor:
                     yield from self.take(news)
                 self.enforce_limits()
                 self.unblock()
-        except KeyboardInterrupt:
-            self.executor.close()
-            for attempt in self.running.values():
-                if attempt.started:
-                    yield attempt.job, Result(schema.INTERRUPTED, "stopped by the user")
-            raise
         finally:
             self.executor.close()
 

@@ -190,4 +190,6 @@ def preload(*modules: str) -> None:
         return  # Apple's libraries do not survive a fork: there, each worker imports for itself
     # an optimiser imports torch._dynamo, which takes each process that makes one a second or two
     multiprocessing.set_forkserver_preload([*modules, "torch._dynamo"])
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server inherits that: Ctrl-C is the runner's
     forkserver.ensure_running()
+    signal.signal(signal.SIGINT, handler)

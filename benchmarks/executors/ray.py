@@ -148,7 +148,7 @@ class Mailbox:
         return reports
 
 
-def work(number: int, job: Job, site: Site, mailbox: Any) -> Result | Lost | Refused:
+def work(number: int, job: Job, site: Site, mailbox: Any, shares: bool) -> Result | Lost | Refused:
     """The task: do a job on this node, if the node fits."""
     ray = ray_module()
     node = ray.get_runtime_context().get_node_id()
@@ -164,7 +164,7 @@ def work(number: int, job: Job, site: Site, mailbox: Any) -> Result | Lost | Ref
         with site.of(job, lambda images, values: send(Progress(images, dict(values)))) as (report, folder):
             log = opened(folder / schema.LOG)
             with log, redirect_stdout(log), redirect_stderr(log):
-                return job.run(report, folder)
+                return job.run(report, folder, shares)
     except (OSError, InputError) as error:
         return Result(schema.FAILED, f"its files cannot be written: {first_line(error)}")
 
@@ -283,12 +283,11 @@ class RayExecutor:
         self.jobs: dict[int, Job] = {}
         self.where: dict[int, str] = {}
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The resources of a task; those of a job's workers are separate."""
+    def options(self, alone: bool) -> dict[str, Any]:
+        """The resources of a task, `alone` on its GPU or not; those of a job's workers are separate."""
         options: dict[str, Any] = {"num_cpus": self.threads, "max_retries": 0}
         if self.per_gpu:
-            options["num_gpus"] = 1 / self.per_gpu
+            options["num_gpus"] = 1 if alone else 1 / self.per_gpu
         if self.cluster.excluded:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self.cluster.excluded))})"}
         return options
@@ -309,7 +308,9 @@ class RayExecutor:
         self.jobs[number] = job
         if self.cluster.mirror:  # what was put into the job's folder here is there when the node fetches it
             self.cluster.mirror.push()
-        self.tasks[number] = self.task.options(**self.options).remote(number, job, self.cluster.site, self.mailbox)
+        shares = self.per_gpu > 1 and not alone
+        task = self.task.options(**self.options(alone))
+        self.tasks[number] = task.remote(number, job, self.cluster.site, self.mailbox, shares)
 
     def cancel(self, number: int) -> None:
         self.ray.cancel(self.tasks[number], force=True)

@@ -52,7 +52,7 @@ def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> No
     faulthandler.enable(rest)  # where each thread was, should the process crash
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    process = Process(pipe, logs, None if visible is None else Gpu())
+    process = Process(pipe, logs, None if visible is None else Gpu(), width > 1)
     if visible is None and width == 1:
         order = pipe.recv()
         threading.Thread(target=process.listen, daemon=True).start()
@@ -114,8 +114,8 @@ class Logs(io.TextIOBase):
 class Process:
     """Does jobs for the runner: an order is a job's number with the job (pickled)."""
 
-    def __init__(self, pipe: Connection, logs: Logs, gpu: Gpu | None) -> None:
-        self.pipe, self.logs, self.gpu = pipe, logs, gpu
+    def __init__(self, pipe: Connection, logs: Logs, gpu: Gpu | None, shares: bool) -> None:
+        self.pipe, self.logs, self.gpu, self.shares = pipe, logs, gpu, shares
         self.sending, self.reading = threading.Lock(), threading.Lock()
 
     def listen(self) -> None:
@@ -137,7 +137,9 @@ class Process:
             with self.reading:  # imports what the job needs, which threads had better not do at once
                 job: Job = pickle.loads(pickled)
             with self.logs.into(job.log), self.gpu.streams.one() if self.gpu else nullcontext():
-                end = job.run(lambda images, values: self.send((number, Progress(images, dict(values)))))
+                end = job.run(
+                    lambda images, values: self.send((number, Progress(images, dict(values)))), shares=self.shares
+                )
         except Exception as error:
             end = Result(schema.FAILED, brief(error))
         failed = isinstance(end, Lost) or end.status == schema.FAILED

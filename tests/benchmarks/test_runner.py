@@ -317,7 +317,8 @@ def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
     assert process.returncode == 130
     assert "interrupted: finished cells are kept" in output
     assert "Traceback" not in output
-    assert bench.runs()["gan/digits/0"].data.tags["gans.status"] == "interrupted"
+    tags = bench.runs()["gan/digits/0"].data.tags
+    assert (tags["gans.status"], tags["gans.reason"]) == ("interrupted", "stopped by the user")
     assert bench.runs("matrix")["bench tiny"].data.tags["gans.status"] == "interrupted"
 
 

@@ -6,8 +6,6 @@ import time
 from collections import deque
 from pathlib import Path
 
-import pytest
-
 from benchmarks.job import Begun, Fault, Job, Lost, Restarted, Result, Waiting
 from benchmarks.supervisor import Supervisor
 from gans import schema
@@ -109,21 +107,6 @@ def test_a_job_without_memory_goes_on_alone_and_has_failed_if_that_is_not_enough
     script = Script(a=[none, DONE], b=[DONE], c=[none, none])
     assert results(events(tmp_path, script, "abc")) == {"a": DONE, "b": DONE, "c": Result("failed", "no memory")}
     assert {"a alone", "c alone"} < set(script.submitted)
-
-
-def test_after_ctrl_c_what_ran_ends_as_interrupted(tmp_path):
-    script = Script(a=[None])
-    found = Supervisor(script, [Job("a", well, tmp_path, 10, 60.0)]).events()
-    next(found)
-    script.poll = interrupt
-    _, result = next(found)
-    assert result == Result("interrupted", "stopped by the user")
-    with pytest.raises(KeyboardInterrupt):
-        next(found)
-
-
-def interrupt(seconds):
-    raise KeyboardInterrupt
 
 
 # --- other processes

@@ -211,16 +211,17 @@ def test_what_jobs_book(monkeypatch):
     assert slots(Machine(cluster=Played()), monkeypatch) == 13
     assert slots(Machine(cluster=Played(), jobs=2), monkeypatch) == 6  # of two threads each
     assert slots(Machine(cluster=Played()), monkeypatch, spread=5) == 2  # six CPUs each, of 13
-    assert Idle(Played(2.0), 1, per_gpu=4).options["num_gpus"] == 0.25
+    shared = Idle(Played(2.0), 1, per_gpu=4)
+    assert (shared.options(alone=False)["num_gpus"], shared.options(alone=True)["num_gpus"]) == (0.25, 1)
 
 
 def test_a_node_that_joins_and_does_not_fit_gets_no_more_tasks(capsys):
     idle = Idle(Played(), 1)
-    assert "label_selector" not in idle.options
+    assert "label_selector" not in idle.options(alone=False)
     for _ in range(2):
         assert idle.exclude("b", "another version").fault is Fault.NONE
     assert capsys.readouterr().err == "node b: another version; it is not used\n"
-    assert idle.options["label_selector"] == {"ray.io/node-id": "!in(b)"}
+    assert idle.options(alone=False)["label_selector"] == {"ray.io/node-id": "!in(b)"}
     assert idle.exclude("a", "another version").fault is Fault.OWN  # there is no other
 
 
