@@ -144,7 +144,7 @@ def read_matrix(
 
     Args:
         name: of the matrix, or its file's path.
-        preset: `tuned`, for the tuned models beside those of the file.
+        preset: `tuned`, for the tuned models too.
         outputs: folder of what is made here, where presets are looked for before those that ship.
         selection: what of it is wanted, whose names are checked.
 

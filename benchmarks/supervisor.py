@@ -122,7 +122,7 @@ class Supervisor:
             return
         if lost.fault is Fault.OWN:
             attempt.deaths += 1
-            self.acquit()
+            self.join_others()
         if attempt.deaths >= DEATHS or (attempt.alone and lost.fault is Fault.SHARED):
             times = f", {attempt.deaths} times" if attempt.deaths > 1 else ""
             yield from self.end(attempt, Result(schema.FAILED, lost.reason + times))
@@ -133,7 +133,7 @@ class Supervisor:
             begun = (attempt.job.folder / schema.CHECKPOINT).exists()
             yield attempt.job, Restarted(f"{lost.reason}; it {'resumes' if begun else 'starts again'}")
 
-    def acquit(self) -> None:
+    def join_others(self) -> None:
         """The job that killed a shared process is found: the others resume together."""
         for attempt in self.alone:
             attempt.alone = False

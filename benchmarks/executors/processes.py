@@ -88,12 +88,12 @@ class Worker:
                     self.alone = False
                     yield number, end
         if code is not None:
-            yield from self.bury(self.reason or death(code))
+            yield from self.lose(self.reason or death(code))
         elif not self.jobs and self.width == 1 and self.visible is None:
             self.process.join(PARTING)  # it ends with its job
             self.end()
 
-    def bury(self, reason: str) -> Iterator[News]:
+    def lose(self, reason: str) -> Iterator[News]:
         """The process has died: its only job did it, or one of them."""
         left = self.end()
         for number, job in left.items():

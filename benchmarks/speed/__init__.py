@@ -1,4 +1,4 @@
-"""How fast training is, beside its own arithmetic and beside how it is usually written."""
+"""Measures training against its arithmetic alone, and against how tutorials write it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Figures to reach on a GPU, beside their goals."""
+"""Figures on a GPU, compared with their goals."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Goal:
     least: bool = False
 
     def row(self, value: float | None, note: str) -> dict[str, str]:
-        """The figure beside its goal; None: it was not measured."""
+        """The figure with its goal; None: it was not measured."""
         bound = f"at {'least' if self.least else 'most'} {self.text(self.bound)}"
         figure = {"figure": self.figure, "measured": "", "goal": bound, "verdict": "not measured", "note": note}
         if value is None:

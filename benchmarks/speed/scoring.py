@@ -1,4 +1,4 @@
-"""How fast images are scored: ours in memory beside torch-fidelity on PNG files, by turns.
+"""How fast images are scored: ours in memory and torch-fidelity on PNG files, by turns.
 
 Both give the Fréchet distance of the same images in the features of the shipped `cifar10` extractor, with the
 reference's features at hand. torch-fidelity reads files as colour only, so grey extractors cannot be compared.

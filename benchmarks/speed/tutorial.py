@@ -1,4 +1,4 @@
-"""Training as tutorials write it, to be timed beside ours; every habit of theirs is kept on purpose.
+"""Training as tutorials write it, to be timed with ours; every habit of theirs is kept on purpose.
 
 After "DCGAN Tutorial" in the PyTorch documentation (N. Inkawhich): images go through Pillow and torchvision's
 transforms in the workers of a `DataLoader`; the discriminator's losses on real and generated images are

@@ -43,8 +43,8 @@ def test_bench_train_and_score_take_the_same_default(labelled, offline, tmp_path
     wanted = Selection(models=["dcgan"], datasets=[name], seeds=[0], precision="float32")
     (planned,) = cells(read_matrix("digits"), wanted, CPU, described)
     (benched,) = cells(read_matrix("digits"), wanted, CPU)
-    asked = {"dataset": name, "precision": "float32", "batch": 16}
-    trained = resolve("dcgan", experiment(recipe("dcgan").settings, asked), CPU)
+    given = {"dataset": name, "precision": "float32", "batch": 16}
+    trained = resolve("dcgan", experiment(recipe("dcgan").settings, given), CPU)
     np.savez(tmp_path / "some.npz", images=torch.randint(256, (30, 1, 16, 16)).byte().numpy())
     words = ["gans", "score", str(tmp_path / "some.npz"), "--reference", name, "--device", "cpu", "--json"]
     monkeypatch.setattr("sys.argv", words)

@@ -168,7 +168,7 @@ def test_artifacts_report_and_floor_are_kept(finished):
 def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finished, tmp_path, monkeypatch):
     """All at once, on two processes in the place of GPUs, with one CPU thread each as in the other run."""
     bench, _ = finished
-    monkeypatch.setattr("benchmarks.executors.executor", lambda *asked: Pool([None, None], 3))
+    monkeypatch.setattr("benchmarks.executors.executor", lambda *_: Pool([None, None], 3))
     (tmp_path / "tiny.toml").write_text(TINY)
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     machine = Machine("cpu", devices.cores(), tmp_path / "runs")

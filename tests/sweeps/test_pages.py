@@ -158,7 +158,7 @@ def test_a_page_is_written_over_its_own_files_only(tmp_path):
 
 @pytest.fixture
 def clone(tmp_path: Path) -> dict[str, Path]:
-    """A folder of outputs beside places that ship."""
+    """A folder of outputs next to places that ship."""
     return {kind: tmp_path / "ships" / kind for kind in ("reports", "presets", "speed")}
 
 

@@ -148,7 +148,7 @@ def test_a_damaged_reference_cache_is_rebuilt(digits, scorer, cache, damage, mon
     entry.write_bytes(damage(content))
     assert Scorer(digits, "digits", N, CPU).distance(digits.train[:N]) == expected
     assert entry.stat().st_size == len(content)
-    monkeypatch.setattr(Scorer, "_extract", lambda *_: pytest.fail("the features lie on disk again"))
+    monkeypatch.setattr(Scorer, "_extract", lambda *_: pytest.fail("the features are on disk"))
     Scorer(digits, "digits", N, CPU)
 
 

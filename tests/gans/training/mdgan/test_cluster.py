@@ -47,7 +47,7 @@ def small(workers: int = 2, **tables) -> Experiment:
     return experiment({"networks": networks, "batch": 4, "precision": "float32", "update": table}, tables)
 
 
-# what workers have to know of the server's position, or of their own, beside the iteration; labels go with images
+# what workers need of the server's position, or of their own, besides the iteration; labels go with images
 MOVING = {
     "networks": {"conditional": True},
     "kimg": 1,
@@ -220,11 +220,11 @@ def test_workers_of_a_rule_that_has_none_are_refused() -> None:
 @pytest.mark.slow
 def test_a_worker_refuses_a_precision_that_its_machine_lacks(local_cluster, blobs) -> None:
     """The server's may have it: no process here does."""
-    asked = small().model_copy(update={"precision": "tf32"})
+    tf32 = small().model_copy(update={"precision": "tf32"})
     with pytest.raises(
         InputError, match="does not start in the Ray cluster: precision = tf32 needs a CUDA device"
     ):
-        MDGAN(asked, SHAPE, Context(blobs(n=60).train, worker_factory=cluster.RayTeam))
+        MDGAN(tf32, SHAPE, Context(blobs(n=60).train, worker_factory=cluster.RayTeam))
 
 
 # as users run it
