@@ -113,10 +113,6 @@ class Matrix:
         name = self.file.models[model].get("preset")
         return preset_file(name, dataset, budget, self.outputs) if name else None
 
-    def exists(self, model: str, dataset: str, budget: float) -> bool:
-        """Whether there is such a cell: a tuned model has none on a data set that it was not tuned on."""
-        return "preset" not in self.file.models[model] or self.preset_of(model, dataset, budget) is not None
-
     def presets(self, selection: Selection) -> list[str]:
         """Which file each selected model's preset is, a line for each."""
         datasets = dict.fromkeys(selection.datasets or self.file.datasets)
@@ -261,9 +257,11 @@ def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find
     found: list[Cell] = []
     for dataset in dict.fromkeys(map(canonical, selection.datasets or matrix.file.datasets)):
         for model in models:
-            if matrix.exists(model, dataset, selection.budget):
-                made = _experiment(matrix, model, dataset, selection)
-                found += identify_seeds(model, made, seeds, device, find or extractor)
+            tuned = "preset" in matrix.file.models[model]
+            if tuned and not matrix.preset_of(model, dataset, selection.budget):
+                continue  # it was not tuned on these data
+            made = _experiment(matrix, model, dataset, selection)
+            found += identify_seeds(model, made, seeds, device, find or extractor)
     return found
 
 

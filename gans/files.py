@@ -20,7 +20,6 @@ import psutil
 from safetensors import SafetensorError, safe_open
 
 from gans.errors import InputError, first_line
-from gans.schema import slug as slug  # for sweeps.pages
 
 if TYPE_CHECKING:  # commands need names of files long before torch
     import torch

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gans import schema
 from gans.errors import InputError
-from gans.files import file_name, slug, write_text
+from gans.files import file_name, write_text
 from reports import contents, report, tables
 from reports.numbers import NOTHING, images, number, percent, setting
 from reports.results import Results
@@ -220,7 +220,7 @@ def groups(found: Sequence[Study]) -> list[dict[str, Any]]:
             "dataset": dataset,
             "metric": metric,
             "kimg": kimg,
-            "slug": slug(f"{dataset}-{metric}-{kimg:g}"),
+            "slug": schema.slug(f"{dataset}-{metric}-{kimg:g}"),
             "table": ranking(own, metric),
         }
         for (dataset, metric, kimg), own in sorted(together.items())

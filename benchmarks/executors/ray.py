@@ -22,7 +22,7 @@ from benchmarks.executors.worker import opened
 from benchmarks.job import Begun, Fault, Job, Lost, News, Progress, Report, Result
 from benchmarks.storage import Mirror, read_token, write_token
 from gans import schema
-from gans.compute.cluster import address, cause, connect, pinned, ray_module
+from gans.compute.cluster import address, cause, connect, pinned, queue, ray_module
 from gans.errors import InputError, first_line, shown
 from gans.runs import databases
 from gans.runs.locks import HOST
@@ -133,31 +133,16 @@ def refusal(site: Site) -> str:
     return ""
 
 
-class Mailbox:
-    """The reports of jobs; an actor on the runner's machine."""
-
-    def __init__(self) -> None:
-        self.reports: list[Any] = []
-
-    def put(self, report: Any) -> None:
-        self.reports.append(report)
-
-    def empty(self) -> list[Any]:
-        """All that has come."""
-        reports, self.reports = self.reports, []
-        return reports
-
-
-def work(number: int, job: Job, site: Site, mailbox: Any, shares: bool) -> Result | Lost | Refused:
-    """The task: do a job on this node, if the node fits."""
+def work(number: int, job: Job, site: Site, mailbox: Any, shares: bool) -> Result | Lost | tuple[str, str]:
+    """The task: do a job on this node; else the node's id, and why it does not fit."""
     ray = ray_module()
     node = ray.get_runtime_context().get_node_id()
     site.enter()
     if node not in site.admitted and (why := refusal(site)):
-        return Refused(node, why)
+        return node, why
 
     def send(news: Begun | Progress) -> None:
-        ray.wait([mailbox.put.remote((number, news, node))])  # until it is there, or the runner is gone
+        mailbox.put((number, news, node))
 
     send(Begun())
     try:
@@ -170,13 +155,6 @@ def work(number: int, job: Job, site: Site, mailbox: Any, shares: bool) -> Resul
 
 
 # --- at the runner
-
-
-class Refused(NamedTuple):
-    """The reply of a node that does not fit."""
-
-    node: str
-    why: str
 
 
 class Node(NamedTuple):
@@ -277,8 +255,7 @@ class RayExecutor:
         self.cluster, self.ray = cluster, cluster.ray
         self.threads, self.workers, self.per_gpu = threads, workers, per_gpu
         self.task = self.ray.remote(work)
-        here = pinned(self.ray.get_runtime_context().get_node_id())
-        self.mailbox = self.ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.mailbox = queue()  # of what jobs report
         self.tasks: dict[int, Any] = {}
         self.jobs: dict[int, Job] = {}
         self.where: dict[int, str] = {}
@@ -321,7 +298,7 @@ class RayExecutor:
             time.sleep(seconds)
             return
         ended, _ = self.ray.wait(list(tasks), num_returns=1, timeout=seconds)
-        for number, news, node in self.ray.get(self.mailbox.empty.remote()):
+        for number, news, node in self.mailbox.get_nowait_batch(self.mailbox.qsize()):
             self.where[number] = node
             yield number, news
         for number in (tasks[task] for task in ended):
@@ -345,7 +322,7 @@ class RayExecutor:
                 return Lost(f"node {self.cluster.name(node)} died", Fault.NONE)
             why = "its process died" if isinstance(error, errors.WorkerCrashedError) else cause(error)
             return Lost(f"{why}, on node {self.cluster.name(node)}" if node else why, Fault.OWN)
-        return self.exclude(*answer) if isinstance(answer, Refused) else answer
+        return self.exclude(*answer) if isinstance(answer, tuple) else answer
 
     def exclude(self, node: str, why: str) -> Lost:
         """Give no more tasks to a node that has joined and does not fit."""
@@ -362,7 +339,7 @@ class RayExecutor:
                 self.ray.cancel(task, force=True)
         if tasks:
             self.ray.wait(tasks, num_returns=len(tasks), timeout=STOPPING)
-        self.ray.kill(self.mailbox)
+        self.mailbox.shutdown(force=True)
 
 
 # --- joining

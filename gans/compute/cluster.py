@@ -146,6 +146,15 @@ def pinned(node: str) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
+def queue() -> Any:
+    """Ray's queue, on this machine."""
+    import ray
+    from ray.util.queue import Queue
+
+    here = pinned(ray.get_runtime_context().get_node_id())
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
 def cause(error: BaseException) -> str:
     """Ray's explanation in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
