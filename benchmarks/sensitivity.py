@@ -62,7 +62,7 @@ class Subject:
 
     def draw(self, images: Tensor, count: int) -> Tensor:
         """`count` of the images, always the same."""
-        return images[torch.randperm(len(images), generator=rng())[:count]]
+        return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED))[:count]]
 
     @property
     def held_out(self) -> Tensor:
@@ -74,13 +74,10 @@ class Subject:
         return self.data.test[self.data.test_labels >= round(share * len(self.data.classes))]
 
 
-def rng() -> torch.Generator:
-    return torch.Generator().manual_seed(SEED)
-
-
 def _noise(subject: Subject, deviation: float) -> Tensor:
     images = subject.held_out
-    return (images + deviation * torch.randn(images.shape, generator=rng())).round().clamp(0, 255).to(torch.uint8)
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(SEED))
+    return (images + deviation * noise).round().clamp(0, 255).to(torch.uint8)
 
 
 def _blur(subject: Subject, sigma: float) -> Tensor:

@@ -85,12 +85,13 @@ class Mirror:
     """A folder of runs at a URL, and its files here.
 
     Attributes:
+        name: the URL, without passwords.
         there: what was known of files at the URL, by their paths, when they were fetched.
         here: likewise of files here, when they were last the same.
     """
 
     def __init__(self, url: str, root: Path) -> None:
-        self.remote, self.root = Remote(url), root
+        self.remote, self.root, self.name = Remote(url), root, shown(url)
         self.there: dict[str, str] = {}
         self.here: dict[str, tuple[int, int]] = {}
         self.due = time.monotonic() + EVERY
@@ -103,11 +104,6 @@ class Mirror:
         mirror = cls(url, temporary_folder("gans-runs"))
         yield mirror
         shutil.rmtree(mirror.root, ignore_errors=True)
-
-    @property
-    def name(self) -> str:
-        """The URL, for people."""
-        return self.remote.name
 
     def pull(self, below: str = "", networks: bool = True) -> None:
         """Download changes.

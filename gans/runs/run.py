@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Self
@@ -79,7 +79,7 @@ class Run(RunFolder):
     def begin(
         cls, folder: Path, experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None
     ) -> Self:
-        """The run that an interrupted process left in a folder, which goes on; as `start`, if there is none."""
+        """The run that an interrupted process left in a folder, to go on with; as `start`, if there is none."""
         run = cls.open(folder)
         if run is None:
             return cls.start(folder, experiment, name, tags, parent)
@@ -112,7 +112,7 @@ class Run(RunFolder):
         return known
 
     def flush(self) -> None:
-        """What was written outlives a power cut."""
+        """Write the events to the disk: they outlive a power cut."""
         with (self.path / FILE).open("rb") as file:
             os.fsync(file.fileno())
 
@@ -224,26 +224,31 @@ def close_stale(root: Path) -> list[str]:
 
 
 def provenance() -> dict[str, str]:
-    """Tags that say which code of ours ran, some of them for columns of MLflow's UI."""
+    """Tags with the version of this code, some of them for columns of MLflow's UI."""
     found = repository(Path(__file__)) or {"commit": UNKNOWN, "dirty": UNKNOWN}
     program = Path(sys.argv[0])
     commit = {schema.SOURCE_COMMIT: found["commit"]} if found["commit"] != UNKNOWN else {}
-    return commit | {
+    versions = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[f"{schema.VERSION}{package}"] = version(package)
+    return {
+        **commit,
+        **versions,
         schema.USER: psutil.Process().username(),
         schema.SOURCE: (program.parent if program.name == "__main__.py" else program).name or "python",
         schema.SOURCE_TYPE: "LOCAL",
         schema.COMMIT: found["commit"],
         schema.DIRTY: found["dirty"],
         schema.PROTOCOL: str(PROTOCOL_VERSION),
-        **{f"{schema.VERSION}{package}": installed_version(package) for package in PACKAGES},
     }
 
 
 def foreign(experiment: Resolved) -> dict[str, str]:
-    """Tags that say which code from outside this repository ran: none for an experiment of our own parts.
+    """Tags of the models, data sets, losses and update rules that come from outside this repository.
 
-    Of every model, data set, loss and update rule from elsewhere: the SHA-256 of its file; and, where a git
-    repository holds that file, the commit, and whether the repository or the file differs from it.
+    They hold the SHA-256 of the part's file; and, where a git repository holds that file, the commit, and whether
+    the repository or the file differs from it.
     """
     named = (
         (MODELS, experiment.networks.name),
@@ -275,12 +280,3 @@ def repository(path: Path) -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         return {}
     return {"commit": commit, "dirty": str(bool(changed) or not tracked).lower()}
-
-
-@cache
-def installed_version(package: str) -> str:
-    """Of a package; `unknown` if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return UNKNOWN

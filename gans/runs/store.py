@@ -52,7 +52,7 @@ Curve = list[tuple[int, float]]  # (images, value) in order of images
 
 
 def _create(uri: str) -> None:
-    """Make a SQLite store whole or not at all: killed among its migrations, MLflow leaves one it refuses."""
+    """Make a SQLite store, whole or not at all: MLflow refuses one whose migrations were interrupted."""
     file = databases.sqlite_file(uri)
     if file is None or file.exists():
         return
@@ -74,7 +74,7 @@ class Store:
         answers: False: it is a server that is known not to answer, and gets no requests.
 
     Attributes:
-        embedded: whether it is a file: it does not go away, but another process may hold it for a while.
+        embedded: whether it is a file, which another process may lock for a while.
         folders: runs that are read from there and not from the store.
         exported: bytes of the events of runs that it has, by their keys, as far as is known.
 
@@ -115,7 +115,7 @@ class Store:
             return question()
         if not self.answers:
             return None
-        try:  # a question may be long; that somebody answers may not
+        try:  # a question may take long; any answer of the server may not
             databases.in_time(lambda: self.client.search_experiments(max_results=1), ANSWER)
             return question()
         except Exception as error:
