@@ -142,7 +142,8 @@ def work(number: int, job: Job, site: Site, mailbox: Any, shares: bool) -> Resul
         return node, why
 
     def send(news: Begun | Progress) -> None:
-        mailbox.put((number, news, node))
+        with suppress(ray.exceptions.RayError):  # the runner is gone, and Ray ends this task
+            mailbox.put((number, news, node))
 
     send(Begun())
     try:

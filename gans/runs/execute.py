@@ -187,19 +187,14 @@ class CellRun:
         """Tags that say on what the cell runs."""
         place = self.place
         # workers in processes of their own are in no recording
-        graph = graphs.wanted(place.graph, self.device) and self.workers == "local"
+        graph = graphs.wanted(place.graph, self.device) and place.workers == "local"
         return {
             schema.DEVICE: devices.describe(self.device),
             schema.THREADS: str(place.threads),
-            schema.WORKERS: self.workers,
+            schema.WORKERS: place.workers,
             schema.COMPILED: str(place.compile).lower(),
             schema.GRAPH: str(graph).lower(),
         }
-
-    @property
-    def workers(self) -> schema.Where:
-        """Where the workers of the update rule are, if it has some."""
-        return self.place.workers if RULES[self.cell.experiment.update.rule].distributed else "local"
 
     @contextmanager
     def ending(self, run: Run) -> Iterator[None]:
@@ -234,7 +229,7 @@ class CellRun:
             run.tag({f"{schema.LOST}{n}": why})
 
         judge, where = scoring.evaluator, (self.folder, self.device)
-        with cluster.team_factory(self.workers, experiment, lost) as workers:
+        with cluster.team_factory(place.workers, experiment, lost) as workers:
             trained = train(experiment, images, *where, judge, tracker, place.graph, workers, place.compile)
         self.report(0, phase(schema.SCORING_PHASE))
         scored = scoring.finish(trained, tracker)
