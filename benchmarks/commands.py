@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmarks.options import Bench, Compare, Machine, Report, Rescore, Sensitivity
@@ -99,13 +99,14 @@ def write_report(run: MatrixRun) -> None:
 
 def render(store: Store, name: str, outputs: Path) -> Path:
     """Write the page of an experiment, and show its ranking."""
-    from reports import folder_of
+    from reports import contents, folder_of
     from reports.report import render
     from reports.results import load
     from reports.terminal import show
 
     results = load(store, name)
     path = render(results, folder_of(name, outputs / REPORTS))
+    contents.write(outputs / REPORTS)
     show(results)
     return path
 
@@ -118,8 +119,7 @@ def rescore(options: Rescore = Rescore()) -> int:
     from gans.runs.export import sync
     from gans.runs.store import Store
 
-    place = Machine(**{one.name: getattr(options.machine, one.name) for one in fields(options.machine)})
-    with joined(place) as machine:
+    with joined(Machine.of(options.machine)) as machine:
         run = ScoreRun(matrix, options, machine, Store())
         code = run.run()
         sync(run.folder, run.store).say_left(machine.remedy)
@@ -139,7 +139,7 @@ def report(options: Report = Report()) -> int:
     from gans.runs.store import Store
 
     store = Store(uri, answers)
-    sync(options.runs, store).say()
+    sync(options.runs / name, store).say()
     print(render(store.with_folders(options.runs), name, options.outputs))
     return 0
 

@@ -42,7 +42,7 @@ class Floor:
 
     @property
     def name(self) -> str:
-        """For people; the floors of other extractors and numbers of images differ in their metrics."""
+        """Of its run; the floors of other extractors and numbers of images differ in their metrics."""
         return f"real/{self.dataset}"
 
 

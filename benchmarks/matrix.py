@@ -121,13 +121,15 @@ class Matrix:
         return [f"{model} on {dataset}: {shown(path)}" for model, dataset, path in found if path]
 
     def check_names(self, selection: Selection) -> None:
-        """Raise `InputError` for an unknown model or data set."""
+        """Raise `InputError` for an unknown model or data set, with the file that names it."""
         for model in selection.models or ():
             if model not in self.file.models:
                 raise unknown("model", model, self.file.models, f" in {self.path}")
-        for dataset in selection.datasets or ():
-            if dataset not in self.file.datasets:
+        for dataset in selection.datasets or self.file.datasets:
+            try:
                 check_dataset(dataset)
+            except InputError as error:
+                raise InputError(f"{self.path}: {error}" if dataset in self.file.datasets else error) from None
 
 
 def read_matrix(

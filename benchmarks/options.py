@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -148,15 +148,27 @@ class Place:
 
 @flat
 @dataclass(frozen=True)
-class Machine(Place):
-    """Where to train, and how many jobs at a time."""
+class Trainer(Place):
+    """Where to train, and how many jobs at a time; the workers of a cell are in its own process."""
 
     graph: Graph = None
     compile: Compile = False
+
+
+@flat
+@dataclass(frozen=True)
+class Machine(Trainer):
+    """Likewise; the workers of a cell may have processes of their own."""
+
     workers: Annotated[
         Where | None,
         option("MD-GAN's workers: in one process (local) or as Ray actors; default: the matrix's"),
     ] = None
+
+    @classmethod
+    def of(cls, place: Place) -> Machine:
+        """A place, with the defaults of the options that its command does not have."""
+        return cls(**{one.name: getattr(place, one.name) for one in fields(place)})
 
 
 @flat

@@ -103,7 +103,8 @@ class MatrixRun(MatrixPlan):
         for floor in floors:
             call = partial(floor_job, floor=floor, place=self.place)
             folder = self.folder / f"real-{floor.identity[:8]}"
-            name = floor.name if names[floor.name] == 1 else f"{floor.name} by {floor.metric} at {floor.images:,}"
+            apart = "" if names[floor.name] == 1 else f" by {floor.metric} at {floor.images:,}"
+            name = f"noise floor of {floor.dataset}{apart}"
             jobs.append(Job(name, call, folder, 0, self.limit, counts=False))
         return jobs
 

@@ -175,13 +175,15 @@ class Standing:
             return ""
         open_ = [pair for pair in self.pairs if not pair.settled]
         if not open_:
-            return f"All {len(self.pairs)} pairs of models differ significantly."
-        every = f"{len(open_)} of {len(self.pairs)} {'pair' if len(self.pairs) == 1 else 'pairs'}"
+            count = "Both models" if len(self.pairs) == 1 else f"All {len(self.pairs)} pairs of models"
+            return f"{count} differ significantly."
         names = "; ".join(f"{escape(pair.better)} and {escape(pair.other)}" for pair in open_[:NAMED])
         more = f"; and {len(open_) - NAMED} more, below" if len(open_) > NAMED else ""
         few = any(rank.estimate.n < ENOUGH for rank in self.ranks)
         advice = f" More seeds (`SEEDS=`) would decide more: {ENOUGH} are a fair start." if few else ""
-        return f"With {self.few}, {every} do not differ significantly: {names}{more}.{advice}"
+        every = f"{len(open_)} of {len(self.pairs)} pairs do not differ significantly: {names}{more}"
+        one = f"{names} do not differ significantly"
+        return f"With {self.few}, {one if len(self.pairs) == 1 else every}.{advice}"
 
     # --- the table
 

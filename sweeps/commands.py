@@ -9,7 +9,7 @@ from typing import Annotated
 
 from benchmarks.options import Machine
 from gans.commands.options import flat, option
-from gans.errors import InputError, shown
+from gans.errors import shown
 from gans.places import tracking_uri
 from gans.runs import databases
 from sweeps import ROOT
@@ -22,10 +22,6 @@ def sweep(options: Search) -> int:
     """Search, retrain the winners, report."""
     options.machine.validate()
     options.request.validate()
-    if options.machine.workers == "ray":
-        raise InputError(
-            "--workers ray: a sweep runs trials at the same time, each with its workers; leave it out"
-        )
     databases.check(options.request.storage, databases.OPTUNA)
     databases.check(tracking_uri())
     from benchmarks.executors.processes import preload
@@ -34,7 +30,7 @@ def sweep(options: Search) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
     if options.machine.engine == "local":
         preload(*NEEDED)
-    with joined(options.machine, options.request.storage) as machine:
+    with joined(Machine.of(options.machine), options.request.storage) as machine:
         return search(options.request, machine)
 
 

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from benchmarks.options import Machine
+from benchmarks.options import Trainer
 from gans import recipes
 from gans.commands.options import ONCE, check_dataset, command_line, flat, option
 from gans.errors import InputError
@@ -81,4 +81,4 @@ class Request:
 class Search:
     request: Request
     _: KW_ONLY
-    machine: Machine = field(default_factory=Machine)
+    machine: Trainer = field(default_factory=Trainer)

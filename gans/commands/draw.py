@@ -12,6 +12,7 @@ from gans import places
 from gans.commands.options import Device, flat, option
 from gans.errors import InputError, first_line
 from gans.files import write_bytes
+from gans.schema import GENERATOR, slug
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,8 +66,12 @@ class Drawing:
                 raise places.taken(path)
 
     def files(self, stem: str, *suffixes: str) -> tuple[Path, ...]:
-        """The files to write: those that were named, or else new ones in the folder of samples."""
-        return self.output or places.free(places.outputs() / places.SAMPLES, stem, *suffixes)
+        """The files to write: those that were named, or else new ones, named after the generator."""
+        path = Path(self.generator.removeprefix("zoo:")).absolute()
+        name = path.parent.name if path.name == GENERATOR else path.name.removesuffix(".safetensors")
+        return self.output or places.free(
+            places.outputs() / places.SAMPLES, f"{stem}-{slug(name)[-80:]}", *suffixes
+        )
 
     def save(self, image: Image, stem: str, what: str) -> int:
         """Write a picture, print where it is, and return the exit code."""

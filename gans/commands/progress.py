@@ -21,11 +21,12 @@ LINE_SECONDS = 15.0  # between plain lines on the same cell
 
 
 def summary(values: Mapping[str, float]) -> str:
-    """Losses and score in a few words."""
+    """Losses and score in a few words; once it is there the final score, in place of the curve's last point."""
     names = {schema.LOSS_D: "D", schema.LOSS_G: "G"}
     parts = [f"{label} {values[name]:.2f}" for name, label in names.items() if name in values]
     curves = {name.removeprefix(schema.CURVE): v for name, v in values.items() if name.startswith(schema.CURVE)}
-    return joined(*parts, *(f"{name} {v:.4g}" for name, v in curves.items()))
+    scores = {name: values.get(schema.score(name), value) for name, value in curves.items()}
+    return joined(*parts, *(f"{name} {value:.4g}" for name, value in scores.items()))
 
 
 def joined(*parts: str) -> str:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Annotated
 
 from gans.commands.options import flat, option
@@ -23,6 +24,7 @@ from gans.runs import databases
 HOST = "127.0.0.1"
 STARTING = 120.0  # seconds that the server has to answer
 ENDING = 5.0  # and to end
+EXPERIMENTS = "/#/experiments"  # its first page is about language models
 PR_SET_PDEATHSIG = 1  # of Linux
 # a view needs neither the processes that judge traces and run jobs nor reports of usage
 VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -32,6 +34,7 @@ VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY
 @dataclass(frozen=True)
 class Ui:
     port: Annotated[int, option("TCP port on localhost", least=1, most=65_535)] = 5000
+    all: Annotated[bool, option("print links to the runs of every experiment, not of the newest only")] = False
 
 
 def ui(options: Ui = Ui()) -> int:
@@ -47,9 +50,9 @@ def ui(options: Ui = Ui()) -> int:
         try:
             wait_until_it_answers(server, options.port, log)
             address = f"http://{HOST}:{options.port}"
-            print(f"MLflow UI of {shown(uri)}: {address} (Ctrl-C ends it)", flush=True)
+            print(f"MLflow UI of {shown(uri)}: {address}{EXPERIMENTS} (Ctrl-C ends it)", flush=True)
             try:
-                show_links(address)
+                show_links(address, options.all)
             except Exception as error:  # the page has them, too
                 print(f"no links to the runs: {first_line(error)}", flush=True)
             return server.wait()
@@ -103,10 +106,10 @@ def wait_until_it_answers(server: subprocess.Popen[bytes], port: int, log: IO[by
     raise InputError(f"MLflow's server does not answer: {(errors or lines or ['no message'])[-1]}")
 
 
-def show_links(address: str) -> None:
-    """Print links to the runs of every experiment, the newest first: as a table by score, and as charts."""
+def show_links(address: str, all: bool = False) -> None:
+    """Print links to the runs of the newest experiment or of every one: as a table by score, and as charts."""
     from gans.runs.store import Store  # seconds to import, which the server's address does not wait for
 
-    for name, what, link in Store().links():
+    for name, what, link in islice(Store().links(), None if all else 1):
         table = link.removesuffix("&compareRunsMode=CHART")
         print(f"{name}, {what}\n  table   {address}{table}\n  charts  {address}{link}", flush=True)

@@ -62,10 +62,10 @@ def test_the_time_left_counts_the_images_of_this_session(reports, says, display,
 
 def test_lines_name_the_phase_and_the_time_left_of_all(display, clock):
     """1000 of 2000 images in 25 s, phases that see none included; floors are no cells."""
-    display.start("real/digits", 0)
+    display.start("noise floor of digits", 0)
     clock.now = 3
-    display.end("real/digits", "finished", "", counts=False)
-    assert lines(display)[-1] == "finished  real/digits  3 s"
+    display.end("noise floor of digits", "finished", "", counts=False)
+    assert lines(display)[-1] == "finished  noise floor of digits  3 s"
     display.start("gan/digits/0", 1000)
     display.update("gan/digits/0", 0, TRAINING)
     display.update("gan/digits/0", 0, {})
@@ -77,8 +77,9 @@ def test_lines_name_the_phase_and_the_time_left_of_all(display, clock):
     display.update("gan/digits/0", 0, PICTURES)
     assert lines(display)[-1] == "running   gan/digits/0  pictures  fd_digits 7.25  (0/2 cells, about 20 s left)"
     clock.now = 25
+    display.update("gan/digits/0", 1000, {"score/fd_digits": 7.5})
     display.end("gan/digits/0", "finished", "")
-    assert lines(display)[-1] == "finished  gan/digits/0  22 s  fd_digits 7.25  (1/2 cells, about 25 s left)"
+    assert lines(display)[-1] == "finished  gan/digits/0  22 s  fd_digits 7.5  (1/2 cells, about 25 s left)"
 
 
 def test_what_a_cell_that_failed_did_not_see_is_not_left(display, clock):

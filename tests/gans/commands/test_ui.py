@@ -32,14 +32,17 @@ def test_a_port_in_use_is_refused_with_another():
             ui.check_port(port)
 
 
-def test_links_lead_to_the_cells_of_every_experiment(tmp_path, monkeypatch, capsys):
+def test_links_lead_to_the_cells_of_the_newest_experiment(tmp_path, monkeypatch, capsys):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     store = Store(uri)
+    recorded(store, "older", "gan/digits/0", {"gans.kind": "cell", "gans.metric": "fd_digits"})
     recorded(store, "own", "gan/digits/0", {"gans.kind": "cell", "gans.metric": "fd_digits"})
     ui.show_links("http://127.0.0.1:5000")
     experiment_id = store.client.get_experiment_by_name("own").experiment_id
     first, table, charts = capsys.readouterr().out.splitlines()
+    ui.show_links("http://127.0.0.1:5000", all=True)
+    assert "older, cells by score/fd_digits" in capsys.readouterr().out
     assert first == "own, cells by score/fd_digits"
     address = f"http://127.0.0.1:5000/#/experiments/{experiment_id}/runs?workflowType=machine_learning&"
     assert table.startswith(f"  table   {address}")
