@@ -91,24 +91,26 @@ def write_report(run: MatrixRun) -> None:
     from gans.runs.locks import acquire
 
     with acquire(run.folder / ".report", float("inf")):  # another invocation of the matrix writes the same files
-        path = render(run.store.with_folders(run.folder), run.experiment, run.machine.outputs)
+        path, best = render(run.store.with_folders(run.folder), run.experiment, run.machine.outputs)
         if run.parent:
+            run.parent.params({"matrix": run.matrix.name, **best})
             run.parent.artifact(path.parent, schema.REPORT)
     print(f"report: {path}")
 
 
-def render(store: Store, name: str, outputs: Path) -> Path:
-    """Write the page of an experiment, and show its ranking."""
+def render(store: Store, name: str, outputs: Path) -> tuple[Path, dict[str, str]]:
+    """Write the page of an experiment and show its ranking; returns the page, and the best of each data set."""
     from reports import contents, folder_of
     from reports.report import render
     from reports.results import load
+    from reports.standing import winners
     from reports.terminal import show
 
     results = load(store, name)
     path = render(results, folder_of(name, outputs / REPORTS))
     contents.write(outputs / REPORTS)
     show(results)
-    return path
+    return path, winners(results)
 
 
 def rescore(options: Rescore = Rescore()) -> int:
@@ -122,6 +124,7 @@ def rescore(options: Rescore = Rescore()) -> int:
     with joined(Machine.of(options.machine)) as machine:
         run = ScoreRun(matrix, options, machine, Store())
         code = run.run()
+        write_report(run)
         sync(run.folder, run.store).say_left(machine.remedy)
         return code
 
@@ -140,7 +143,7 @@ def report(options: Report = Report()) -> int:
 
     store = Store(uri, answers)
     sync(options.runs / name, store).say()
-    print(render(store.with_folders(options.runs), name, options.outputs))
+    print(render(store.with_folders(options.runs), name, options.outputs)[0])
     return 0
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -174,7 +175,14 @@ class MatrixPlan:
         wanted = self.selection.precision or "auto"
         names = [name for name, kind in networks.items() if precision.unmeasured(wanted, self.device, kind)]
         what = "these models train in float32: no lower precision was measured for them on CUDA"
-        return [f"{what}: {', '.join(names)}"] if names else []
+        found = [f"{what}: {', '.join(names)}"] if names else []
+        name = self.matrix.experiment_name(1, self.selection.datasets, self.selection.precision)
+        folders = [self.machine.runs / name, *sorted(self.machine.runs.glob(f"{name}-budget*"))]
+        others = [folder.name for folder in folders if folder != self.folder and folder.is_dir()]
+        if others and not self.runs:
+            kept = f"cells of {', '.join(others)} are kept, but of another budget"
+            found.append(f"{kept}: the cells of {self.experiment} train from their first image")
+        return found
 
     def lines(self) -> list[str]:
         """The selected cells with their states, what is lacking, and how many are to be done."""
@@ -209,7 +217,7 @@ class MatrixPlan:
             "protocol": PROTOCOL_VERSION,
             "scoring": fidelity.SCORING_VERSION,
             **self.commands(),
-            "description": self.matrix.file.description.strip(),
+            **self.about(),
             # what a shipped file concludes is about the page that ships: `gans publish` puts it there
             "conclusion": "" if self.matrix.given == self.matrix.name else self.matrix.file.conclusion.strip(),
             "cells": [
@@ -228,6 +236,23 @@ class MatrixPlan:
             "floors": [asdict(floor) for floor in self.floors],
         }
         return json.dumps(listing, indent=1)
+
+    def about(self) -> dict[str, Any]:
+        """Title and description of the report, which follow the data; the data's facts, the extractors' cards."""
+        matrix, chosen = self.matrix, self.selection.datasets
+        some = kinds(p.cell for p in self.planned).values()
+        images = list({cell.experiment.dataset: cell.images for cell in some}.values())
+        title, description = matrix.name, matrix.file.description.strip()
+        if matrix.experiment_name(1, chosen) != matrix.name:
+            title = f"{', '.join(one.title for one in images)}, by the models of {matrix.name}"
+            description = f"The models of the matrix {matrix.name}, with its settings, on other data than its own."
+        names = dict.fromkeys(key.extractor for p in self.planned for key in p.wanted)
+        return {
+            "title": title,
+            "description": description,
+            "data": [f"{one.title}: {'; '.join(one.about)}" for one in images if one.about],
+            "extractors": [f"{name}: {text}" for name in names if (text := fidelity.card_of(name))],
+        }
 
     def commands(self) -> dict[str, str]:
         """Commands that give this selection again, its report, further scores, and all of the matrix."""

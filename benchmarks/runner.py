@@ -69,7 +69,10 @@ class MatrixRun(MatrixPlan):
 
     def finish_all(self) -> int:
         """Run the jobs for cells that are to be trained, and for floors and scores that are missing."""
-        ended = self.execute([*self.floor_jobs(), *self.training_jobs(), *self.scoring_jobs()])
+        jobs = [*self.floor_jobs(), *self.training_jobs(), *self.scoring_jobs()]
+        if not jobs:
+            print(f"nothing to do: {len(self.selected)} cells were finished before; the report is written again")
+        ended = self.execute(jobs)
         names = {job.name for job in ended}
         statuses = [result.status for result in ended.values()]
         statuses += [p.status for p in self.selected if p.cell.name not in names]

@@ -73,7 +73,10 @@ class Plan(BaseModel):
     report: str = "gans report"
     score: str = "gans rescore"
     whole: str = ""
+    title: str = ""  # where it is not the matrix's name
     description: str = ""
+    data: list[str] = []  # what is to be known of folders
+    extractors: list[str] = []  # cards of the classifiers
     conclusion: str = ""
     cells: list[PlannedCell]
     floors: list[PlannedFloor] = []

@@ -11,6 +11,7 @@ from itertools import combinations
 import pandas as pd
 
 from gans import schema
+from gans.registry import label
 from reports.numbers import NOTHING, count, duration, images, listed, number, percent
 from reports.results import CLOCK, Board, Results
 from reports.statistics import LEVEL, Difference, holm
@@ -220,6 +221,17 @@ class Standing:
             for _, row in rows.iterrows()
         ]
         return "; ".join(parts)
+
+
+def winners(results: Results) -> dict[str, str]:
+    """The best model of each data set and its score, as parameters of the run of an invocation."""
+    found: dict[str, str] = {}
+    for board in results.boards:
+        if ranks := Standing(results, board).ranks:
+            of = f" on {label(board.dataset)}" if len(results.boards) > 1 else ""
+            score = f"{ranks[0].estimate.mean:.4g}"
+            found |= {f"winner{of}": ranks[0].model, f"{board.metric} of the winner{of}": score}
+    return found
 
 
 def named(models: Sequence[str], all_of_them: str = "") -> str:

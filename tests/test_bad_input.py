@@ -88,7 +88,7 @@ NAMES = [
     row("gans zoo nosuch", "nosuch"),
     row("gans zoo --index none", "none"),
     row("gans sample zoo:gan-digits --output /dev/full.png", "/dev/full.png"),
-    row("gans register ''", "is not an MLflow run id"),
+    row("gans register ''", "is not a run; name a run's folder"),
     row("gans register abcd1234 --name a/b", "not a valid model name"),
     row("gans sync none", "none"),
     row("gans score", "IMAGES"),

@@ -40,14 +40,6 @@ def sync(options: Sync = Sync()) -> int:
     return int(bool(exporter.left))
 
 
-def run_id(text: str) -> None:
-    """Refuse what is no id of a run."""
-    from gans.runs.find import is_run
-
-    if not is_run(text):
-        raise InputError(f"'{text}' is not an MLflow run id; give 4 or more of its characters, 0-9 and a-f")
-
-
 def model_name(name: str) -> None:
     """Refuse a name that the registry, its addresses or a shell would not take."""
     if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}", name):
@@ -59,7 +51,7 @@ def model_name(name: str) -> None:
 @flat
 @dataclass(frozen=True)
 class Register:
-    run_id: Annotated[str, option("MLflow run id of a finished cell, or its first characters", check=run_id)]
+    run: Annotated[str, option("folder of a finished cell's run, or its MLflow run id or how that begins")]
     _: KW_ONLY
     name: Annotated[
         str,
@@ -72,7 +64,7 @@ class Register:
 def register(options: Register) -> int:
     from gans.runs import publish
 
-    print("\n".join(lines(publish.register(options.run_id, options.name))))
+    print("\n".join(lines(publish.register(options.run, options.name))))
     return 0
 
 

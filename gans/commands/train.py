@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from gans import schema
 from gans.commands.options import Compile, Device, Graph, check_dataset, flat, option
 from gans.commands.progress import duration
-from gans.errors import InputError
+from gans.errors import InputError, shown
 from gans.places import tracking_uri
 from gans.recipes import RECIPES, check, names, recipe
 from gans.runs import databases
@@ -62,6 +62,7 @@ def train(options: Train) -> int:
     from gans.compute import devices, precision
     from gans.registry import MODELS
     from gans.runs.cell import resolve
+    from gans.runs.events import RunFolder
     from gans.runs.execute import CellRun, Place, check_workers, reason
     from gans.runs.export import Exporter, sync
     from gans.runs.run import close_stale
@@ -99,6 +100,9 @@ def train(options: Train) -> int:
         display.end(cell.name, outcome.status, outcome.reason)
     module, outside, _ = cell.experiment.networks.name.partition(":")
     print(ending(cell.metric, outcome, folder, f" --plugin {module}" if outside else ""))
+    run = RunFolder.of(folder)
+    for found in (run and store.ask(lambda: store.named(EXPERIMENT, run.key))) or ():
+        print(f"run        {found.info.run_id} in {shown(store.uri)}; gans register {folder}")
     exporter.say_left()
     return 0 if outcome.status == schema.FINISHED else 1
 

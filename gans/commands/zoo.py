@@ -26,7 +26,10 @@ class Zoo:
     count: Annotated[int, option("images to draw", least=1, most=MOST)] = 64
     seed: Annotated[int, option("random seed", least=0, most=10**18 - 1)] = 0
     json: Annotated[bool, option("list as JSON")] = False
-    add: Annotated[tuple[str, ...], option("MLflow runs whose generators to put into a zoo", metavar="RUN")] = ()
+    add: Annotated[
+        tuple[str, ...],
+        option("runs, by folder or MLflow run id, whose generators to put into a zoo", metavar="RUN"),
+    ] = ()
     to: Annotated[Path | None, option("for --add: folder of the zoo")] = None
     force: Annotated[bool, option("for --add: replace generators of the same names")] = False
     licence: Annotated[str, option("for --add: licence of the weights")] = ""

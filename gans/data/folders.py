@@ -88,9 +88,15 @@ def cached_folder(name: str, path: Path, fingerprint: tuple, root: Path, resolut
         tensors = {key: value for key, value in vars(data).items() if isinstance(value, Tensor)}
         kept = ("hash", "classes", "sizes", "understood", "remarks")
         cache_write(files, tensors, {key: getattr(data, key) for key in kept})
-    for line in (data.understood, *data.remarks):
-        log.warning("%s: %s", name, line)
+    for line in data.about:
+        say(f"{name}: {line}")
     return data
+
+
+@functools.cache
+def say(line: str) -> None:
+    """Log a line, once: a folder is loaded for a plan, and then at the size that the plan decides on."""
+    log.warning("%s", line)
 
 
 def _tuples(value: Any) -> Any:

@@ -54,6 +54,14 @@ class ImageData:
             object.__setattr__(self, "hash", _hash(self.train, self.train_labels, self.test, self.test_labels))
 
     @property
+    def about(self) -> tuple[str, ...]:
+        """What is to be known of a folder: its layout, how sizes were changed, what was left out or converted."""
+        side, sizes = self.resolution, [f"{width} x {height}" for width, height in self.sizes]
+        native = " to ".join(dict.fromkeys((sizes[0], sizes[-1]))) if sizes else ""
+        changed = f"images of {native} pixels made {side} x {side}" if {*self.sizes} - {(side, side)} else ""
+        return tuple(filter(None, (self.understood, changed, *self.remarks))) if self.understood else ()
+
+    @property
     def resolution(self) -> int:
         """Side of the square images, in pixels."""
         return self.train.shape[-1]

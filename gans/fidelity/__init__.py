@@ -6,6 +6,7 @@ extractors and scores. `Scorer` is in `gans.fidelity.scorer`.
 
 from gans.fidelity.extractors.extractor import Extractor, identity
 from gans.fidelity.extractors.find import (
+    card_of,
     check_images,
     default_extractor,
     names,
@@ -22,6 +23,7 @@ __all__ = [
     "Extractor",
     "Measured",
     "Metric",
+    "card_of",
     "check_images",
     "default_extractor",
     "identity",

@@ -413,10 +413,11 @@ class Scoring:
 # --- more scores for a cell that is trained: another extractor, a new metric, another number of images
 
 
-def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey]) -> None:
+def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey]) -> dict[ScoreKey, float]:
     """Score the generator of a finished run, and add what is found to that run; nothing is trained.
 
-    What is found is written down extractor by extractor: an interrupted call loses one of them at most.
+    Returns the Frechet distances that were added. What is found is written down extractor by extractor: an
+    interrupted call loses one of them at most.
 
     Raises:
         InUse: another process works on the cell.
@@ -430,8 +431,9 @@ def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey
             raise InputError(f"scores are added where it was trained, and {folder} has no run; bring it back")
         state = run.state()
         wanted = missing(wanted, state.tags, cell.classes, extractor)  # another process may have added some since
+        distances: dict[ScoreKey, float] = {}
         if not wanted:
-            return
+            return distances
         try:
             generator = chosen(folder / schema.GENERATOR, device)
         except InputError as error:
@@ -443,3 +445,5 @@ def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey
             run.log(seen, {metric(name, key.count, state.tags): value for name, value in found.items()})
             run.tag({key.tag: record(extractor(key.extractor), found).text()})
             run.flush()
+            distances[key] = found[extractor(key.extractor).prefix]
+        return distances

@@ -11,12 +11,14 @@ from gans.errors import InputError, shown
 from gans.files import expand
 from gans.places import tracking_uri
 from gans.runs import databases
+from gans.runs.events import RunFolder
 from gans.schema import GENERATOR, NETWORKS
 
 if TYPE_CHECKING:
     from gans.runs.store import MlflowRun, Store
 
-KINDS = f"a {GENERATOR}, a run's folder, an MLflow run id (its first characters will do), or zoo:NAME"
+RUN = "a run's folder, or an MLflow run id (its first characters will do)"
+KINDS = f"a {GENERATOR}, {RUN}, or zoo:NAME"
 IN_RUN = f"{NETWORKS}/{GENERATOR}"
 
 
@@ -46,27 +48,35 @@ def is_run(name: str) -> bool:
     return bool(re.fullmatch("[0-9a-f]{4,32}", name)) and not Path(name).exists()
 
 
-def in_store(run_id: str) -> tuple[Store, MlflowRun, Path]:
-    """The tracking store, the one run there whose id begins like this, and the generator that it kept.
+def in_store(name: str) -> tuple[Store, MlflowRun, Path]:
+    """The tracking store, the run there of this folder, or whose id begins like this, and the generator it kept.
 
     Raises:
         InputError: there is no store, no run or more than one, or no generator.
     """
-    uri = tracking_uri()
-    where = f"{shown(uri)}; set MLFLOW_TRACKING_URI, or name {KINDS}"
-    if databases.missing(uri):
-        raise InputError(f"no run '{run_id}': there is no tracking store {where}")
+    uri, folder = tracking_uri(), RunFolder.of(expand(name))
+    where = f"{shown(uri)}; set MLFLOW_TRACKING_URI, or name {RUN}"
+    if folder is None and not is_run(name):
+        raise InputError(f"'{name}' is not a run; name {RUN}")
+    if folder is None and databases.missing(uri):
+        raise InputError(f"no run '{name}': there is no tracking store {where}")
+    from gans.runs.export import sync
     from gans.runs.store import Store  # seconds to import, wanted for run ids only
 
     store = Store(uri)
-    experiments = [found.experiment_id for found in store.client.search_experiments()]
-    runs = store.client.search_runs(experiments, filter_string=f"run_id LIKE '{run_id}%'")  # hexadecimal only
+    if folder:
+        sync(folder.path, store)
+        runs = store.named(folder.experiment, folder.key)[:1]
+    else:
+        experiments = [found.experiment_id for found in store.client.search_experiments()]
+        query = f"run_id LIKE '{name}%'"  # hexadecimal only
+        runs = store.client.search_runs(experiments, filter_string=query)
     if not runs:
-        raise InputError(f"no run id begins with '{run_id}' in {where}")
+        raise InputError(f"no run '{name}' in {where}")
     names = [f"{run.info.run_id[:12]} ({run.info.run_name})" for run in runs]
     if len(runs) > 1:
         several = ", ".join(names[:3])
-        raise InputError(f"{len(runs)} runs begin with '{run_id}': {several}; give more characters")
+        raise InputError(f"{len(runs)} runs begin with '{name}': {several}; give more characters")
     path = store.artifact(runs[0], IN_RUN)
     if path is None:
         raise InputError(

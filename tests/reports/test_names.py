@@ -57,7 +57,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_markdown_and_html_show_the_name(page):
     text = standalone(page)
-    tags = "h1 h2 h3 p table thead tbody tr th td img code pre em strong details summary ul li a"
+    tags = "h1 h2 h3 p table thead tbody tr th td img code pre em strong details summary ul li a nav"
     assert set(re.findall(r"<(\w+)", text.partition("<body>")[2])) <= set(tags.split())
     assert SCRIPT not in text
     shown = html.unescape(re.sub(r"<[^>]*>", "", text))

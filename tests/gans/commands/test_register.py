@@ -22,7 +22,7 @@ from gans.pictures.grids import tiles
 from gans.runs.publish import signature
 from gans.runs.store import Store
 from tests.conftest import networks
-from tests.recorded import recorded
+from tests.recorded import Recorded, recorded
 
 GENERATOR = zoo.find("zoo:gan-digits")
 SIDE, LENGTH = 16, load_weights(GENERATOR)[1]["networks"]["latent"]
@@ -41,8 +41,8 @@ def tracking(gans, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
 
 
-def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> str:
-    """The id of a cell's run that holds a generator."""
+def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> Recorded:
+    """A cell's run that holds a generator."""
     run = recorded(store, "digits", "gan/digits/0", TAGS)
     run.log(40, {"score/fd_digits": 12.345, "score/fd_digits_se": 0.25})
     if keep:
@@ -50,14 +50,15 @@ def cell(store: Store, status: str = schema.FINISHED, keep: bool = True) -> str:
     else:
         run.text("diverged", schema.LOG)
     run.finish(status)
-    return run.id
+    return run
 
 
 def test_a_registered_generator_draws_what_sample_draws(gans):
     import mlflow
 
     store = Store()
-    run_id = cell(store)
+    run = cell(store)
+    run_id = run.id
     before = store.client.get_run(run_id)
     code, out, err = gans("register", run_id[:8])
     assert (code, err) == (0, "")
@@ -85,22 +86,22 @@ def test_a_registered_generator_draws_what_sample_draws(gans):
     assert (logged.name, logged.source_run_id) == ("gan-digits", run_id)
     assert {metric.key: metric.value for metric in logged.metrics}["score/fd_digits"] == 12.345
 
-    again = gans("register", run_id[:8])[1]
+    again = gans("register", run.path)[1]
     assert again.startswith("gan-digits version 1: ") and ", as before" in again.splitlines()[0]
-    assert gans("register", cell(store), "--name", "gan-digits")[1].startswith("gan-digits version 2: ")
+    assert gans("register", cell(store).path, "--name", "gan-digits")[1].startswith("gan-digits version 2: ")
 
 
 def test_what_cannot_be_registered_is_said_in_a_line(gans, tmp_path, monkeypatch):
     store = Store()
     for run_id, says in {
-        cell(store, keep=False): "has no checkpoint/generator",
-        cell(store, status=schema.FAILED): "has not finished",
-        "abcd1234": "no run id begins",
+        cell(store, keep=False).id: "has no checkpoint/generator",
+        cell(store, status=schema.FAILED).path: "has not finished",
+        "abcd1234": "no run 'abcd1234' in ",
     }.items():
         code, out, err = gans("register", run_id)
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert says in err
-    whole = cell(store)
+    whole = cell(store).id
     with monkeypatch.context() as patch:
 
         def unavailable(*_: object, **__: object) -> None:

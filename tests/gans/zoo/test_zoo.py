@@ -225,4 +225,4 @@ def test_a_finished_run_becomes_an_entry(gans, own, tmp_path, monkeypatch):
     assert file.read_bytes() == path.read_bytes()
     assert len(Zoo(str(tmp_path / "new")).entries()) == 1
     assert "--licence is missing" in gans(*words[:-2])[2]
-    assert "no run id begins with 'ffff'" in gans("zoo", "--add", "ffff", *words[3:])[2]
+    assert "no run 'ffff' in " in gans("zoo", "--add", "ffff", *words[3:])[2]
