@@ -3,7 +3,12 @@
 import getpass
 import os
 import tempfile
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gans.commands.train import Trained
 
 
 def find_home() -> None:
@@ -27,3 +32,22 @@ def find_home() -> None:
 
 
 find_home()  # before any library looks for one
+
+
+def train(model: str, dataset: str = "digits", **settings: Any) -> "Trained":
+    """Train, score and track one model, as `gans train` does.
+
+    Args:
+        model: a recipe, as `gans config` lists them.
+        dataset: a data set, or folder:PATH.
+        settings: options of `gans train` (kimg=5, seed=1, device="cpu", runs=...), and settings that
+            `gans config MODEL` lists, in tables (networks={"width": 8}).
+
+    Raises:
+        InputError: an unknown name, or a value out of range.
+    """
+    from gans.commands.train import Train, run
+
+    options = {field.name for field in fields(Train)} & settings.keys()
+    further = {name: value for name, value in settings.items() if name not in options}
+    return run(Train(model, dataset, **{name: settings[name] for name in options}), further)

@@ -179,6 +179,9 @@ class SweepRun:
         swept = studies.load(store, self.sweep.name)
         path = pages.write(swept, root)
         self.write_preset(swept.study, path.parent / pages.CANDIDATE)
+        if winner := swept.study.winner:
+            score = f"{swept.study.estimate(winner.label).mean:.4g}"
+            self.parent.params({"winner": winner.label, f"{kept.metric} of the winner": score})
         self.parent.artifact(path.parent, schema.REPORT)
         print(f"report: {path}")
         try:

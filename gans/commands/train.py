@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gans import schema
@@ -46,17 +48,43 @@ class Train:
     workers: Annotated[Where, option("MD-GAN's workers: in one process (local) or as Ray actors")] = "local"
     runs: Annotated[Path, option("folder of runs, with checkpoints and pictures")] = Path("runs")
 
-    def experiment(self) -> Experiment:
-        """The recipe, with what the command line lays over it."""
+    def experiment(self, settings: Mapping[str, Any]) -> Experiment:
+        """The recipe, with what the command line, or Python, lays over it."""
         from gans.config import experiment
 
         named = {"dataset": self.dataset, "seed": self.seed, "kimg": self.kimg, "precision": self.precision}
         given = {key: value for key, value in named.items() if value is not None}
-        return experiment(recipe(self.model).settings, given, *map(assignment, self.set), where="--set")
+        return experiment(recipe(self.model).settings, given, *map(assignment, self.set), settings, where="--set")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended; its folder has the checkpoint, pictures and the record of its run."""
+
+    model: str
+    folder: Path
+    status: str  # `finished` or `diverged`
+    reason: str  # why it diverged, or a remark; mostly empty
+    scores: dict[str, float]  # by metric; empty if it diverged
+    seconds: dict[str, float]  # wall seconds by part
+
+    @property
+    def generator(self) -> Path:
+        return self.folder / schema.GENERATOR
 
 
 def train(options: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
+    try:
+        return 0 if run(options).status == schema.FINISHED else 1
+    except (InputError, OSError):
+        raise
+    except (Exception, SystemExit):  # of a part from outside, most often; `run` has said so
+        return 1
+
+
+def run(options: Train, settings: Mapping[str, Any] = MappingProxyType({})) -> Trained:
+    """Train, score and track one cell; `settings` are laid over the options."""
     databases.check(tracking_uri())
     from gans.commands.progress import Display, busy
     from gans.compute import devices, precision
@@ -68,7 +96,7 @@ def train(options: Train) -> int:
     from gans.runs.run import close_stale
     from gans.runs.store import Store
 
-    experiment, device = options.experiment(), devices.resolve(options.device)
+    experiment, device = options.experiment(settings), devices.resolve(options.device)
     with busy("loading data and extractors"):
         cell = resolve(options.model, experiment, device)
     place = Place(
@@ -92,19 +120,19 @@ def train(options: Train) -> int:
             outcome = CellRun(cell, folder, place, partial(display.update, cell.name)).execute()
         except (InputError, OSError):
             raise
-        except (Exception, SystemExit) as error:  # of a part from outside, most often; its run has ended as failed
+        except (Exception, SystemExit) as error:  # its run has ended as failed
             display.end(
                 cell.name, schema.FAILED, f"{reason(error)}; see {folder / schema.KEPT / schema.TRACEBACK}"
             )
-            return 1
+            raise
         display.end(cell.name, outcome.status, outcome.reason)
     module, outside, _ = cell.experiment.networks.name.partition(":")
     print(ending(cell.metric, outcome, folder, f" --plugin {module}" if outside else ""))
-    run = RunFolder.of(folder)
-    for found in (run and store.ask(lambda: store.named(EXPERIMENT, run.key))) or ():
+    tracked = RunFolder.of(folder)
+    for found in (tracked and store.ask(lambda: store.named(EXPERIMENT, tracked.key))) or ():
         print(f"run        {found.info.run_id} in {shown(store.uri)}; gans register {folder}")
     exporter.say_left()
-    return 0 if outcome.status == schema.FINISHED else 1
+    return Trained(options.model, folder, outcome.status, outcome.reason, outcome.scores, outcome.seconds)
 
 
 def ending(metric: str, outcome: Scored, folder: Path, plugin: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +14,12 @@ from gans.models.inputs import generate
 from gans.training.recorder import Diverged
 from gans.training.state import Training
 
+log = logging.getLogger("gans")
+
 # a generator whose images differ by less than this many grey levels draws one image only; the small initial
-# weights of DCGAN do that too, so it counts once this share of the budget is spent
+# weights of DCGAN do that too, so it counts once this share of the budget is spent, in so many steps
 COLLAPSED = 1.0
-COLLAPSE_FROM = 0.5
+COLLAPSE_FROM, COLLAPSE_STEPS = 0.5, 100
 
 
 class Evaluator(Protocol):
@@ -85,6 +88,9 @@ class Curve:
         now = self.training
         late = now.images >= COLLAPSE_FROM * now.experiment.budget
         if late and now.update.trained and images.float().std(dim=0).mean() < COLLAPSED:
+            if now.images < COLLAPSE_STEPS * now.experiment.batch:
+                log.warning("one image for all latents at %s: too early to say that training diverged", now.kimg)
+                return
             raise Diverged(f"the generator has collapsed to one image at {now.kimg}")
 
     def save(self) -> None:

@@ -188,11 +188,14 @@ def test_a_score_that_is_not_finite_ends_as_diverged(tiny, blobs, stub_scorer, m
 
 
 def test_a_generator_that_draws_one_image_late_ends_as_diverged(
-    tiny, blobs, stub_scorer, monkeypatch, tmp_path
+    tiny, blobs, stub_scorer, monkeypatch, tmp_path, caplog
 ) -> None:
     """From half of the budget of 96 images on: early on, small initial weights draw one image too."""
     monkeypatch.setattr("gans.training.evaluation.COLLAPSED", 1.0)
     monkeypatch.setattr("gans.models.inputs.to_uint8", lambda images: torch.zeros_like(images).byte())
+    early = train_and_score(tiny({"networks": {"name": "gan"}}), blobs(), tmp_path / "early", CPU)
+    assert early.status == "finished" and "too early to say that training diverged" in caplog.text
+    monkeypatch.setattr("gans.training.evaluation.COLLAPSE_STEPS", 1)
     outcome = train_and_score(tiny({"networks": {"name": "gan"}}), blobs(), tmp_path, CPU)
     assert (outcome.status, outcome.scores) == ("diverged", {})
     assert outcome.reason == "the generator has collapsed to one image at 0.1 kimg"
