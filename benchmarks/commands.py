@@ -100,15 +100,13 @@ def write_report(run: MatrixRun) -> None:
 
 def render(store: Store, name: str, outputs: Path) -> tuple[Path, dict[str, str]]:
     """Write the page of an experiment and show its ranking; returns the page, and the best of each data set."""
-    from reports import contents, folder_of
-    from reports.report import render
+    from reports.report import write
     from reports.results import load
     from reports.standing import winners
     from reports.terminal import show
 
     results = load(store, name)
-    path = render(results, folder_of(name, outputs / REPORTS))
-    contents.write(outputs / REPORTS)
+    path = write(results, name, outputs / REPORTS)
     show(results)
     return path, winners(results)
 

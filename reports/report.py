@@ -16,12 +16,11 @@ from gans.files import write_text
 from gans.pictures import film as films
 from gans.pictures.grids import decorating
 from gans.registry import label
-from gans.runs.store import Store
 from reports import PAGE, ROOT, WHOLE, by_class, contents, figures, folder_of, leaders, mdgan, published, tables
 from reports.figures import Picture
 from reports.html import standalone
 from reports.numbers import images
-from reports.results import Board, Results, left_out, load, selected_cells
+from reports.results import Board, Results, left_out, selected_cells
 from reports.sheet import FOLDER, Sheet
 from reports.standing import Standing, pair_table
 
@@ -42,15 +41,12 @@ FILMS = 2_000_000  # bytes of all films together
 FRACTIONS = {0.5: "half of", 0.25: "a quarter of", 0.2: "a fifth of", 0.1: "a tenth of", 0.01: "a hundredth of"}
 
 
-def write(store: Store, experiment: str, root: Path = ROOT) -> Path:
-    """Write the page of an MLflow experiment below the folder of all reports; returns its path.
+def write(results: Results, experiment: str, root: Path = ROOT) -> Path:
+    """Write the page of an experiment below the folder of all reports, and their index; returns the page.
 
     The same store gives the same bytes.
-
-    Raises:
-        InputError: the store has no benchmark of this name.
     """
-    page = render(load(store, experiment), folder_of(experiment, root))
+    page = render(results, folder_of(experiment, root))
     contents.write(root)
     return page
 
@@ -169,11 +165,9 @@ def publish(folder: Path, package: str, template: str, **values: Any) -> Path:
 
 def unscored(results: Results) -> list[str]:
     """What finished cells lack, a line for each extractor and number of images, with the remedy."""
-    old = results.plan.score.startswith("make ")  # of a version before 0.4.0
-    options = "EXTRACTORS={} COUNT={}" if old else "--extractors {} --count {}"
     return [
         f"Not scored by {tables.code(key.extractor)} at {key.count:,} images: {cells} "
         f"{'cell' if cells == 1 else 'cells'}; "
-        + tables.code(f"{results.plan.score} {options.format(key.extractor, key.count)}")
+        + tables.code(f"{results.plan.score} --extractors {key.extractor} --count {key.count}")
         for key, cells in results.unscored.items()
     ]

@@ -205,6 +205,7 @@ class SweepRun:
         name = preset_name(self.request.model, self.request.dataset, self.request.budget)
         path = self.machine.outputs / PRESETS / name
         use = f"train it and the default: {tuned_bench(self.request)}"
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not study.proven:
             print(f"no preset: trial {study.winner.number} {study.difference(study.winner).verdict}")
             print(f"to use it anyway, copy {candidate} to {path}; then {use}")

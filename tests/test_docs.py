@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.matrix import MATRICES, Selection, cells, read_matrix
+from benchmarks.matrix import MATRICES, NAMES, MatrixFile, Selection, cells, read_matrix
 from benchmarks.options import Bench
 from gans import recipes
 from gans.commands import main, make
@@ -62,6 +62,12 @@ def commands(page: Path, program: str) -> Iterator[list[str]]:
 
 
 # --- one page
+
+
+def test_the_page_on_matrix_files_has_every_key() -> None:
+    text = (ROOT / "docs/matrix-files.md").read_text(encoding="utf-8")
+    found = {key for name in recipes.names() for key, _, _ in settings(name)} - {"dataset", "seed"}
+    assert {key for key in (*found, *MatrixFile.model_fields, *NAMES) if f"| `{key}` |" not in text} == set()
 
 
 def test_the_readme_is_a_page() -> None:

@@ -19,7 +19,7 @@ from gans.registry import allow, allow_named
 # by name, as parts are: the rooms above this one have commands, too
 COMMANDS = {
     "bench": ("benchmarks.commands:bench", "Train, score, track and report a matrix."),
-    "rescore": ("benchmarks.commands:rescore", "Add scores to finished cells of a matrix, without training."),
+    "rescore": ("benchmarks.commands:rescore", "Add scores to the trained cells of a matrix (`make score`)."),
     "report": ("benchmarks.commands:report", "Write the report of a matrix again from tracked runs."),
     "sweep": ("sweeps.commands:sweep", "Tune a model, retrain the winners, write a report."),
     "sweep-report": ("sweeps.commands:sweep_report", "Write the pages of all sweeps again."),
@@ -29,7 +29,7 @@ COMMANDS = {
     "interpolate": ("gans.commands.draw:interpolate", "Interpolate between latents: a strip, GIF or video."),
     "walk": ("gans.commands.draw:walk", "Draw a plane of latent space as a grid."),
     "arithmetic": ("gans.commands.arithmetic:arithmetic", "Draw a - b + c of the mean latents of classes."),
-    "score": ("gans.commands.score:score", "Score images, or a trained generator, against a data set."),
+    "score": ("gans.commands.score:score", "Score images, or one generator; for a matrix: rescore."),
     "zoo": ("gans.commands.zoo:zoo", "List trained generators, draw from one, or add some."),
     "register": ("gans.commands.store:register", "Register the generator of a run as an MLflow model."),
     "extractor": ("gans.commands.extractor:extractor", "Train a feature extractor on a data set with labels."),

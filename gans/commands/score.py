@@ -102,7 +102,7 @@ def place(name: str) -> Path:
         return find_generator(name)
     path = expand(name.removeprefix(FOLDER))
     if not path.exists():
-        raise InputError(f"{path} does not exist; check the path")
+        raise InputError(f"{path} does not exist; check the path (for the cells of a matrix: gans rescore MATRIX)")
     # a run's folder holds grids of samples, which are no samples
     of_run = any((path / file).is_file() for file in (GENERATOR, EVENTS))
     return find_generator(str(path)) if of_run else path

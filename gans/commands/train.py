@@ -61,12 +61,10 @@ class Train:
 class Trained:
     """A training that has ended; its folder has the checkpoint, pictures and the record of its run."""
 
-    model: str
     folder: Path
     status: str  # `finished` or `diverged`
     reason: str  # why it diverged, or a remark; mostly empty
     scores: dict[str, float]  # by metric; empty if it diverged
-    seconds: dict[str, float]  # wall seconds by part
 
     @property
     def generator(self) -> Path:
@@ -132,7 +130,7 @@ def run(options: Train, settings: Mapping[str, Any] = MappingProxyType({})) -> T
     for found in (tracked and store.ask(lambda: store.named(EXPERIMENT, tracked.key))) or ():
         print(f"run        {found.info.run_id} in {shown(store.uri)}; gans register {folder}")
     exporter.say_left()
-    return Trained(options.model, folder, outcome.status, outcome.reason, outcome.scores, outcome.seconds)
+    return Trained(folder, outcome.status, outcome.reason, outcome.scores)
 
 
 def ending(metric: str, outcome: Scored, folder: Path, plugin: str = "") -> str:

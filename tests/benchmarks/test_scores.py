@@ -93,7 +93,7 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
     cells = results.at(300).cells.set_index("name")
     assert cells.loc["gan/digits/0", "score/fd_digits"] == run.data.metrics["score-300/fd_digits"]
     assert set(results.at(300).floors["n_generated"]) == {300}
-    text = write(store, "tiny", bench.folder / "reports").read_text()
+    text = write(load(store, "tiny"), "tiny", bench.folder / "reports").read_text()
     assert "On 300 generated images, added by `make score`" in text
     command = "gans rescore tiny.toml --extractors digits --count 300"
     assert f"Not scored by `digits` at 300 images: 1 cell; `{command}`" in text

@@ -218,7 +218,7 @@ def results(runs: Path) -> Results:
 
 @pytest.fixture(scope="module")
 def page(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return report.write(read(runs), MATRIX, tmp_path_factory.mktemp("results"))
+    return report.write(load(read(runs), MATRIX), MATRIX, tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
@@ -375,14 +375,11 @@ def test_a_count_without_scores_of_a_board_has_no_table(results, board):
     assert f"{METRIC} ↓" in tables.further(results, board, own=True)
 
 
-@pytest.mark.parametrize(
-    ("score", "options"),
-    {"gans rescore a.toml": "--extractors x --count 300", "make score MATRIX=a": "EXTRACTORS=x COUNT=300"}.items(),
-)
-def test_missing_scores_are_named_with_the_command_that_adds_them(results, score, options):
-    plan = results.plan.model_copy(update={"score": score})
+def test_missing_scores_are_named_with_the_command_that_adds_them(results):
+    plan = results.plan.model_copy(update={"score": "gans rescore a.toml"})
     lacking = replace(results, plan=plan, unscored={ScoreKey("x", 300): 1})
-    assert report.unscored(lacking) == [f"Not scored by `x` at 300 images: 1 cell; `{score} {options}`"]
+    command = "`gans rescore a.toml --extractors x --count 300`"
+    assert report.unscored(lacking) == [f"Not scored by `x` at 300 images: 1 cell; {command}"]
 
 
 # --- the page
@@ -513,6 +510,7 @@ def edges(runs, folder):
         for metric in ("fid", "fd_cifar10")
     ]
     changes = {"matrix": "edges", "budget": 0.1, "command": "make bench MATRIX=edges BUDGET=0.1", "floors": floors}
+    changes |= {"title": "my photos", "data": ["my photos: 3 classes"], "extractors": ["cards: 85.8% right"]}
     huge = start(runs, "huge", 0, EDGES, dataset="cifar10", metric="fid")
     train(huge, 1e30, 0, metric="fid")
     huge.log(KIMG * 1000, {"score/fid": 1e30, "score/kid": math.nan, "energy/joules": 5000.0})
@@ -603,7 +601,7 @@ def edges_page(runs, edges, tmp_path_factory):
     old.parent.mkdir()
     old.touch()
     foreign.touch()
-    return report.write(read(runs), EDGES, folder)
+    return report.write(load(read(runs), EDGES), EDGES, folder)
 
 
 def test_edges_in_the_page(edges_page):
@@ -612,6 +610,10 @@ def test_edges_in_the_page(edges_page):
     # noise is the worst case for PNG: three panels of 24 images of 32 x 32 x 3 bytes, enlarged
     assert (edges_page.parent / "samples-cifar10.png").stat().st_size < 3 * 150_000
     text = edges_page.read_text()
+    assert text.startswith("# GAN benchmark: my photos, budget 0.1\n")
+    assert "\n- Data my photos: 3 classes\n- Extractor cards: 85.8% right\n" in text
+    whole = edges_page.with_name("report.html").read_text()
+    assert '<a href="#cost">Cost</a>' in whole and '<h2 id="cost">' in whole and 'name="viewport"' in whole
     assert "Trained on a tenth of the matrix's images" in text
     assert "| huge | **1.00 × 10³⁰ (one seed)** | — |" in text
     assert "| huge | **1.00 × 10³⁰ (one seed)** | — | 1 | 20.0 |" in text
@@ -639,7 +641,7 @@ def test_pictures_of_the_runs_themselves_are_shown(runs, tmp_path):
         run.artifact(tmp_path / name, place)
     run.finish("finished")
     invoke(runs, plan(matrix="own", cells=[cell("gan", 0)]), "own")
-    page = report.write(read(runs), "own", tmp_path / "reports")
+    page = report.write(load(read(runs), "own"), "own", tmp_path / "reports")
     for kind in ("neighbours", "losses", "classes"):
         with Image.open(page.parent / f"{kind}-digits.png") as shown:
             red = (np.asarray(shown.convert("RGB")) == (200, 30, 30)).all(axis=-1)
@@ -649,7 +651,7 @@ def test_pictures_of_the_runs_themselves_are_shown(runs, tmp_path):
 
 def test_nothing_ran(runs, tmp_path):
     invoke(runs, plan(matrix="idle"), "idle")
-    text = report.write(read(runs), "idle", tmp_path).read_text()
+    text = report.write(load(read(runs), "idle"), "idle", tmp_path).read_text()
     assert "Of 9 cells (model × data set × training seed), 0 finished; [9 did not]" in text
     assert text.count("| not run |") == 3  # a row per model
     assert not list((tmp_path / "idle").glob("*.png"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -648,8 +649,9 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
 @pytest.mark.slow
 def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     place = Desk(tmp_path)
-    process = place.sweep("--trials", "3", "--jobs", "2", "--objectives", "score", "seconds")
-    name = "gan-digits-budget0.01-seconds"
+    words = ("--trials", "3", "--jobs", "2", "--objectives", "score", "seconds", "--study", "mine")
+    process = place.sweep(*words)
+    name = "mine"
     place.study, study = partial(place.study, name), place.study
     place.wait_for(TrialState.RUNNING)
     process.send_signal(signal.SIGINT)
@@ -657,12 +659,18 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
     assert process.returncode == 130 and "Traceback" not in output, output
     assert not study(name).get_trials(states=(TrialState.RUNNING,))
     assert study(name).get_trials(states=(TrialState.WAITING,))
-    process = place.sweep("--trials", "3", "--jobs", "2", "--objectives", "score", "seconds")
+    process = place.sweep(*words)
     output = said(process)
     assert process.returncode == 0, output
     assert "two objectives: no trial is pruned" in output
     assert counted(study(name)) == 3
     assert (place.folder / f"outputs/reports/sweeps/{name}/front.png").exists()
+    # what it printed trains the preset, whatever the study is called
+    if copied := re.search(r"copy (\S+) to (\S+);", output):
+        shutil.copy(place.folder / copied[1], place.folder / copied[2])
+    (printed,) = re.findall(r"train it and the default: gans (.*)", output)
+    tuned = said(place.start(*printed.split(), "--dry-run"))
+    assert "gan-tuned/digits/0" in tuned and "6 of 6 cells to do" in tuned
 
 
 @pytest.mark.slow
