@@ -137,7 +137,7 @@ def resized() -> Extractor:
 def card_of(name: str) -> str:
     """What a classifier is and how well it does, for readers of its distances; empty for other extractors."""
     card = cards().get(PHOTOGRAPHS if name == RESIZED else name)
-    resized = " on images resized to 32x32, whatever they show" if name == RESIZED else ""
+    resized = "; images are resized to 32x32, whatever they show" if name == RESIZED else ""
     return f"a classifier of {card.data}, {card.accuracy:.1%} of held-out images right{resized}" if card else ""
 
 
