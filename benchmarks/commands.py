@@ -119,7 +119,7 @@ def rescore(options: Rescore = Rescore()) -> int:
     from gans.runs.export import sync
     from gans.runs.store import Store
 
-    with joined(Machine.of(options.machine)) as machine:
+    with joined(Machine(**vars(options.machine))) as machine:
         run = ScoreRun(matrix, options, machine, Store())
         code = run.run()
         write_report(run)

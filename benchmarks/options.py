@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -164,11 +164,6 @@ class Machine(Trainer):
         Where | None,
         option("MD-GAN's workers: in one process (local) or as Ray actors; default: the matrix's"),
     ] = None
-
-    @classmethod
-    def of(cls, place: Place) -> Machine:
-        """A place, with the defaults of the options that its command does not have."""
-        return cls(**{one.name: getattr(place, one.name) for one in fields(place)})
 
 
 @flat

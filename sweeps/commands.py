@@ -30,7 +30,7 @@ def sweep(options: Search) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
     if options.machine.engine == "local":
         preload(*NEEDED)
-    with joined(Machine.of(options.machine), options.request.storage) as machine:
+    with joined(Machine(**vars(options.machine)), options.request.storage) as machine:
         return search(options.request, machine)
 
 
