@@ -71,13 +71,15 @@ class Trained:
         return self.folder / schema.GENERATOR
 
 
+class Failed(Exception):
+    """A training ended with an exception, of a part from outside most often; the line on it has been shown."""
+
+
 def train(options: Train) -> int:
     """Train one cell; returns 0 if it is finished."""
     try:
         return 0 if run(options).status == schema.FINISHED else 1
-    except (InputError, OSError):
-        raise
-    except (Exception, SystemExit):  # of a part from outside, most often; `run` has said so
+    except Failed:
         return 1
 
 
@@ -108,7 +110,7 @@ def run(options: Train, settings: Mapping[str, Any] = MappingProxyType({})) -> T
     check_workers(cell, place)
     if precision.unmeasured(experiment.precision, device, MODELS[experiment.networks.name]):
         print(f"{options.model} trains in float32: no lower precision was measured for it on CUDA")
-    store, runs = Store(), options.runs / EXPERIMENT
+    store, runs = Store(), Path(options.runs) / EXPERIMENT
     folder = runs / cell.slug
     close_stale(runs)
     sync(runs, store).say()
@@ -119,10 +121,9 @@ def run(options: Train, settings: Mapping[str, Any] = MappingProxyType({})) -> T
         except (InputError, OSError):
             raise
         except (Exception, SystemExit) as error:  # its run has ended as failed
-            display.end(
-                cell.name, schema.FAILED, f"{reason(error)}; see {folder / schema.KEPT / schema.TRACEBACK}"
-            )
-            raise
+            why = f"{reason(error)}; see {folder / schema.KEPT / schema.TRACEBACK}"
+            display.end(cell.name, schema.FAILED, why)
+            raise Failed(why) from error
         display.end(cell.name, outcome.status, outcome.reason)
     module, outside, _ = cell.experiment.networks.name.partition(":")
     print(ending(cell.metric, outcome, folder, f" --plugin {module}" if outside else ""))
