@@ -86,10 +86,14 @@ class Upload:
         for path, folder in new.kept:
             log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
             self.send(log, str(path), folder or None)
+        there = [one.path for one in self.client.list_artifacts(self.run_id, "images")] if new.images else []
         for path, event in new.images:
-            if readable(path):
+            step, key = event.fields["step"], event.fields["key"]
+            name = (
+                f"/{key}+step+{step}+timestamp+{event.time}+"  # MLflow adds a random end: it would be there twice
+            )
+            if readable(path) and not any(name in f"/{one}" for one in there):
                 with Image.open(path) as image:
-                    step, key = event.fields["step"], event.fields["key"]
                     self.send(self.client.log_image, image, key=key, step=step, timestamp=event.time)
         if new.ended:
             self.send(self.client.set_terminated, new.status, new.ended)

@@ -319,13 +319,17 @@ def test_what_was_exported_and_not_marked_is_exported_again_without_harm(store, 
     run = start(tmp_path, "again")
     for images in range(10):
         run.log(images, {"x": float(images), "y": math.nan})
+    Image.new("L", (8, 8)).save(tmp_path / "grid.png")
+    run.picture(tmp_path / "grid.png", schema.GRIDS, 3)
     run.finish("finished")
     sync(tmp_path, store)
     run_id = run_of(store, "again").info.run_id
     before = rows(store, run_id, "x"), run_of(store, "again").info
+    pictures = store.client.list_artifacts(run_id, "images")
     store.client.delete_tag(run_id, schema.EXPORTED)
     assert synced(tmp_path, store) == (1, 0)
     assert (rows(store, run_id, "x"), run_of(store, "again").info) == before
+    assert store.client.list_artifacts(run_id, "images") == pictures != []
     assert before[0] == written(tmp_path, "x")
 
 
