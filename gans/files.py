@@ -193,10 +193,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def cache_read(files: Iterable[Path], remedy: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and description of the first undamaged cache; None without one.
-
-    `remedy` says in the log what follows if one is damaged.
-    """
+    """Tensors and description of the first undamaged cache, or None; the log names damaged ones with `remedy`."""
     for path in files:
         if path.is_file():
             try:

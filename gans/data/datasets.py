@@ -102,12 +102,9 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
 
     The last ones stay in memory; a folder is decoded again if its files' sizes or times have changed. Its
     splits and classes are what `layout.understand` says; they are logged, with conversions and what is left out.
-
-    Args:
-        name: of the data set.
-        root: where named data sets and the cache are; None: `data_root()`.
-        resolution: a power of two from 16 up, the side in pixels; None: the smallest such number that holds the
-            native images or, for a folder, its most common shorter side, but 128 at most.
+    Named data sets and the cache are in `root`, by default `data_root()`. `resolution` is the side in pixels, a
+    power of two from 16 up; None: the smallest that holds the native images or, for a folder, its most common
+    shorter side, but 128 at most.
     """
     root = (data_root() if root is None else Path(root)).absolute()
     if resolution is not None:
