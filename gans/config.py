@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from gans.errors import InputError, unknown
+from gans.errors import InputError, printable, unknown
 from gans.registry import LOSSES, MODELS, RULES, canonical
 from gans.schema import Precision, Settled
 
@@ -279,7 +279,10 @@ class Experiment(Settings):
     @classmethod
     def one_name(cls, dataset: str) -> str:
         """All spellings of a folder become one name, so that its results are in one place."""
-        return canonical(dataset)
+        name = canonical(dataset)
+        if name.encode(errors="replace").decode() != name:  # runs and reports are UTF-8
+            raise InputError(f"the path of {printable(name)} is not UTF-8; rename the folder")
+        return name
 
     @field_validator("augment")
     @classmethod
@@ -391,10 +394,7 @@ def merge(*tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def experiment(*tables: Mapping[str, Any], where: str = "the experiment") -> Experiment:
-    """The validated experiment of partial ones, of which later ones override earlier ones.
-
-    An InputError names the key, the file or command line `where`, and the nearest valid key or value.
-    """
+    """The experiment of partial ones, later ones override earlier ones; an InputError says `where` and what."""
     try:
         merged = merge(*tables)
     except InputError as error:

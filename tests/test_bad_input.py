@@ -69,6 +69,7 @@ NAMES = [
     row("gans train ''", "unknown model"),
     row("gans train gan nosuch", "unknown data set"),
     row("gans train gan folder:none", "does not exist"),
+    row("gans train gan folder:caf\udce9", "is not UTF-8; rename the folder"),
     row("gans train gan --device nosuch", "unknown device"),
     row("gans train gan --device mps", "unknown device"),
     row("gans train gan --set batch", "KEY=VALUE"),
@@ -186,7 +187,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, text in texts.items():
         (here / name).write_text(text)
-    (here / "folder.toml").mkdir()
+    for name in ("folder.toml", "caf\udce9"):
+        (here / name).mkdir()
     for name in ("pipe.toml", "pipe.npz"):
         os.mkfifo(here / name)
     header = io.BytesIO()

@@ -14,7 +14,7 @@ from gans.commands.draw import Artist
 from gans.commands.options import Device, check_dataset, flat, option
 from gans.errors import InputError
 from gans.files import expand
-from gans.registry import FOLDER
+from gans.registry import FOLDER, folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +100,7 @@ def place(name: str) -> Path:
 
     if is_run(name) or zoo.named(name):
         return find_generator(name)
-    path = expand(name.removeprefix(FOLDER))
+    path = expand(folder(name)[0])
     if not path.exists():
         raise InputError(f"{path} does not exist; check the path (for the cells of a matrix: gans rescore MATRIX)")
     # a run's folder holds grids of samples, which are no samples

@@ -127,10 +127,15 @@ class Prior:
         """The inputs of a purpose: `choose` picks checkpoints, `report` gives final scores, `grid` draws."""
         return self.sample(count, PURPOSES[purpose], "fixed latents")
 
+    @property
+    def seen(self) -> list[int]:
+        """The classes that had images in training."""
+        return [number for number, share in enumerate(self.shares) if share > 0]
+
     def of_class(self, z: Tensor, wanted: str | int | None = None) -> GeneratorInput:
-        """Inputs of the class of this name or number from 0; None: of the first class with a share, if any."""
-        if wanted is None:
-            wanted = next((number for number, share in enumerate(self.shares) if share > 0), None)
+        """Inputs of the class of this name or number from 0; None: of the first of `seen`, if any."""
+        if wanted is None and self.seen:
+            wanted = self.seen[0]
         if wanted is None:
             return GeneratorInput(z)
         if not self.classes:
@@ -138,17 +143,15 @@ class Prior:
         return GeneratorInput(z, self.label(self.number(wanted), len(z), z.device))
 
     def number(self, wanted: str | int) -> int:
-        """A class's number, from its name or number.
-
-        Raises:
-            InputError: there is no such class.
-        """
+        """A class's number, from its name or number; an InputError if there is none, or it was never seen."""
         if isinstance(wanted, str):
             if wanted not in self.classes:
                 raise unknown("class", wanted, self.classes)
-            return self.classes.index(wanted)
+            wanted = self.classes.index(wanted)
         if not 0 <= wanted < len(self.classes):
             raise InputError(f"class {wanted} is not one of {len(self.classes)}; they are counted from 0")
+        if wanted not in self.seen:
+            raise InputError(f"class '{self.classes[wanted]}' had no images in training; name another")
         return wanted
 
     @staticmethod

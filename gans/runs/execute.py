@@ -383,8 +383,8 @@ class Scoring:
         grid = generate(generator, self.prior.fixed(GRID_IMAGES, "grid"))
         self.keep(schema.FINAL_GRID, lambda path: grids.save_picture(grids.picture(grid), path), observer)
         if self.prior.classes:
-            rows = self.of_each_class(generator)
-            self.keep(schema.CLASS_GRID, lambda to: panels.draw_each_class(rows, self.prior.classes, to), observer)
+            rows, names = self.of_each_class(generator), [self.prior.classes[label] for label in self.prior.seen]
+            self.keep(schema.CLASS_GRID, lambda to: panels.draw_each_class(rows, names, to), observer)
         self.keep("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path), observer)
         both = zip(self.scorers, found, strict=True)
         shares = [(one.classes, scorer.extractor.labels) for scorer, one in both if one.classes is not None]
@@ -401,7 +401,7 @@ class Scoring:
     def of_each_class(self, generator: nn.Module) -> Tensor:
         """Images of the first classes, (classes, n, channels, side, side), from the grid's first latents."""
         z = self.prior.fixed(OF_A_CLASS, "grid").z
-        codes = [self.prior.of_class(z, label) for label in range(len(self.prior.classes[:CLASSES]))]
+        codes = [self.prior.of_class(z, label) for label in self.prior.seen[:CLASSES]]
         return generate(generator, GeneratorInput.joined(codes)).unflatten(0, (len(codes), OF_A_CLASS))
 
     def draw_neighbours(self, images: Tensor, path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_wrong_class_is_one_line(gans, conditional, folder, tmp_path):
         ("sample", conditional, "--class", 7): "class 7 is not one of 3; they are counted from 0",
         ("sample", folder, "--class", 7): none,
         ("interpolate", folder, "--classes", 1, 2): none,
-        ("sample", part, "--class", 1): f"{part} has seen no image of class '{CLASSES[1]}'",
+        ("sample", part, "--class", 1): f"class '{CLASSES[1]}' had no images in training; name another",
     }.items():
         assert gans(*words) == (2, "", f"error: {says}\n")
     code, _, error = gans("arithmetic", conditional, "--a", "cat", "--b", "dog", "--c", "0:1")

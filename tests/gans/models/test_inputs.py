@@ -70,7 +70,9 @@ def test_one_class_is_drawn_by_name_or_number() -> None:
     assert PRIOR.of_class(z, "owl").labels.tolist() == PRIOR.of_class(z, 2).labels.tolist() == [2] * 4
     assert Prior(3).of_class(z).labels is None
     assert replace(PRIOR, shares=(0.0, 0.5, 0.5)).of_class(z).labels.tolist() == [1] * 4
-    for prior, wanted, says in ((PRIOR, "bird", "bird"), (PRIOR, 3, "class 3"), (Prior(3), "owl", "no classes")):
+    refused = {(PRIOR, "bird"): "bird", (PRIOR, "dog"): "class 'dog' had no images in training"}
+    refused |= {(PRIOR, 3): "class 3", (Prior(3), "owl"): "no classes"}
+    for (prior, wanted), says in refused.items():
         with pytest.raises(InputError, match=says):
             prior.of_class(z, wanted)
 
