@@ -1,4 +1,4 @@
-"""What `make speed` measures: operations and time of each model's steps, start-up, scoring."""
+"""What `make speed` measures: operations and time of each model's steps, scoring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pandas as pd
 from benchmarks.speed import operations
 from benchmarks.speed.options import Speed
 from benchmarks.speed.page import Page, Section, machine
-from benchmarks.speed.startup import start_up
 from benchmarks.speed.steps import Timing, ratio
 from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
 from gans.commands.options import command_line
@@ -33,12 +32,7 @@ class Measurement:
         about["turns"] = f"{self.command.rounds} of {SECONDS:g} s"
         about["load before"] = f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores"
         page = Page("Speed of training", about)
-        parts = {
-            "operations": self.operations,
-            "steps": self.steps,
-            "start-up": self.start_up,
-            "scoring": self.scoring,
-        }
+        parts = {"operations": self.operations, "steps": self.steps, "scoring": self.scoring}
         for part in self.command.parts or parts:
             print(f"{part} ...", flush=True)
             page.sections += parts[part]()
@@ -46,8 +40,9 @@ class Measurement:
         return page
 
     def steps(self) -> list[Section]:
-        sizes = [colour, small, *([papers] if self.device.type == "cuda" else [])]
-        return step_sections(pd.concat([self.timed(size(model)) for size in sizes for model in self.models]))
+        workloads = [size(model) for size in (colour, small) for model in self.models]
+        workloads += [papers(model) for model in self.models if self.device.type == "cuda"]
+        return step_sections(pd.concat([self.timed(workload) for workload in workloads]))
 
     def timed(self, workload: Workload) -> pd.DataFrame:
         print(f"  {workload.name}", flush=True)
@@ -64,10 +59,6 @@ class Measurement:
 
     def operations(self) -> list[Section]:
         return [operations.section([size(model) for size in (colour, small) for model in self.models])]
-
-    def start_up(self) -> list[Section]:
-        found = pd.DataFrame([start_up(model, str(self.device)) for model in self.models])
-        return [Section("From the command to the first step", START, found.round(2), found)]
 
     def scoring(self) -> list[Section]:
         from benchmarks.speed import scoring  # imports torch-fidelity, which other parts do not wait for
@@ -95,4 +86,3 @@ again; *tutorial* is how PyTorch's DCGAN tutorial trains (`tutorial.py`) on the 
 torch's default precision (float32; on CUDA, TF32 in convolutions), in a process of its own. **Bold** is the
 precision that this machine trains in by default. `digits` cells have one thread, as in the matrix; `recipe` is a
 model at its paper's width. `docs/speed-log.md` has what was tried."""
-START = "Seconds by part in a fresh process for each, on a `digits` cell; *import* starts with the command."

@@ -12,15 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.speed.page import Section
 from benchmarks.speed.workloads import Workload
-from gans.models import spectral
+from gans.compute import precision as precisions
 from gans.schema import Settled
 from gans.training.state import Training
 
 BATCH = 4  # the number of operations does not depend on it
 NO_WORK = ("aten.detach", "aten.empty", "aten._unsafe_view", "profiler.")
 NOTE = """Of a whole step, by torch's dispatcher, without views and allocations: on a GPU each is a launch or more.
-Counted on a CPU, with spectral norm's power iterations at once, as on CUDA. A CPU takes eight more for the last
-layer of a convolutional generator, and one in place of four for the average of weights."""
+Counted on a CPU, with power iterations and casts of weights at once, as on CUDA. A CPU takes eight more for the
+last layer of a convolutional generator, and one in place of four for the average of weights."""
 
 
 class Operations(TorchDispatchMode):
@@ -39,7 +39,7 @@ class Operations(TorchDispatchMode):
 def count(workload: Workload, precision: Settled) -> Counter[str]:
     """Operations of the second step of a workload, by name."""
     made = workload.trained_in(precision).experiment.model_copy(update={"batch": BATCH})
-    with patch.object(spectral, "faster_together", lambda device: True):
+    with patch.object(precisions, "by_launches", lambda device: True):
         training = Training(made, workload.data, torch.device("cpu"))
         training.step()
         training.prepare()

@@ -10,7 +10,7 @@ from gans import places
 from gans.commands.options import Device, Outputs, flat, option
 
 LEAST = 100  # images to score
-Part = Literal["operations", "steps", "start-up", "scoring"]
+Part = Literal["operations", "steps", "scoring"]
 Model = Literal["gan", "dcgan", "dcgan-nobn", "sagan", "mdgan"]
 
 
@@ -28,6 +28,8 @@ class Speed:
 @flat
 @dataclass(frozen=True, kw_only=True)
 class Goals:
-    device: Annotated[str, option("auto, cuda or cuda:1")] = "auto"
+    minutes: Annotated[float | None, option("stop after these; the same call goes on", above=0, most=10**4)] = None
+    parts: Annotated[Sequence[str] | None, option("only parts whose names begin so; on a CPU too")] = None
+    device: Device = "auto"
     rounds: Annotated[int, option("repetitions", least=1, most=10_000)] = 5
     outputs: Outputs = field(default_factory=places.outputs)

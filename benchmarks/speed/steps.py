@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,15 +44,17 @@ class Timing:
     seconds: float  # of a turn, at least one step
     compile: bool = False  # whether our networks go through torch.compile
 
-    def measure(self, workload: Workload, precision: Settled | None = None) -> pd.DataFrame:
-        """A row for each round: what is timed, and seconds per step of ours, bare and tutorial.
+    def measure(self, workload: Workload, precision: Settled | None = None, tutorial: bool = True) -> pd.DataFrame:
+        """A row for each round: what is timed, and seconds per step of ours, bare and, if wanted, tutorial.
 
         `precision`: of our steps; None: the one that the device trains in by default.
         """
         workload = workload.trained_in(precision or workload.default(self.device))
         make_ours, make_theirs = partial(self.ours, workload), partial(self.tutorial, workload)
-        with contenders(make_ours, self.device) as ours, contenders(make_theirs, self.device) as theirs:
-            seconds = interleave(ours | theirs, self.rounds, self.seconds)
+        with contenders(make_ours, self.device) as turns, ExitStack() as stack:
+            if tutorial:
+                turns |= stack.enter_context(contenders(make_theirs, self.device))
+            seconds = interleave(turns, self.rounds, self.seconds)
         return seconds.assign(workload=workload.name, precision=workload.experiment.precision)
 
     def ours(self, workload: Workload) -> dict[str, Step]:

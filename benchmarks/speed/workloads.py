@@ -16,9 +16,8 @@ from gans.config import MDGANConfig, Resolved, experiment
 from gans.data.images import ImageData
 from gans.models.layers import Shape
 from gans.recipes import recipe
-from gans.registry import MODELS, RULES
+from gans.registry import MODELS
 from gans.schema import Settled
-from gans.training.updates import Context, Update
 
 IMAGES = {32: 20_000, 16: 1438}  # no pass over the data ends while it is timed; as many as digits has
 # the recipes at the width of the PyTorch tutorial and batches of 128; MD-GAN with four workers that share one
@@ -57,10 +56,6 @@ class Workload:
     def trained_in(self, precision: Settled) -> Workload:
         return replace(self, experiment=self.experiment.model_copy(update={"precision": precision}))
 
-    def update(self, device: torch.device) -> Update:
-        """Networks and optimisers, their images on the device."""
-        return RULES[self.experiment.update.rule](self.experiment, self.shape, Context(self.data.train.to(device)))
-
 
 def colour(model: Model) -> Workload:
     """32x32 colour images, as CIFAR-10's."""
@@ -73,12 +68,13 @@ def small(model: Model) -> Workload:
     return _workload(model, "digits", Shape(1, 16), file.defaults, file.models[model])
 
 
-def papers(model: Model) -> Workload:
-    """The recipe as it stands, at the papers' width, on 32x32 colour images."""
-    return _workload(model, "recipe", Shape(3, 32))
+def papers(name: str, *tables: Mapping[str, Any]) -> Workload:
+    """The recipe as it stands, at the paper's width, on 32x32 colour images; of ten classes if conditional."""
+    classes = 10 if recipe(name).settings["networks"].get("conditional") else 0
+    return _workload(name, "recipe", Shape(3, 32, classes), *tables)
 
 
-def _workload(model: Model, size: str, shape: Shape, *tables: Mapping[str, Any]) -> Workload:
+def _workload(model: str, size: str, shape: Shape, *tables: Mapping[str, Any]) -> Workload:
     forever = {"kimg": 1e5, "schedule": {"logs": 100_000}, "precision": "float32", "dataset": "synthetic"}
     made = experiment(recipe(model).settings, *tables, forever, where="benchmarks.speed")
     return Workload(f"{model} {size}", Resolved.of(made, shape.side, "float32", ["none"]), shape)
@@ -90,4 +86,7 @@ def images(shape: Shape) -> ImageData:
     rng = torch.Generator().manual_seed(0)
     size = (IMAGES[shape.side], shape.channels, shape.side, shape.side)
     train = torch.randint(0, 256, size, generator=rng, dtype=torch.uint8)
-    return ImageData("synthetic", "Synthetic", train, train[:100], None, None, (), f"noise {size}")
+    labels = torch.arange(len(train)) % shape.classes if shape.classes else None
+    of_test = None if labels is None else labels[:100]
+    names = tuple(map(str, range(shape.classes)))
+    return ImageData("synthetic", "Synthetic", train, train[:100], labels, of_test, names, f"noise {size}")

@@ -89,7 +89,7 @@ def computing(network: nn.Module, precision: Settled) -> nn.Module:
 class InBF16(nn.Module):
     """A network under autocast to bfloat16; its pixels or logits come out in float32.
 
-    Weights and biases are cast all at once: autocast would do it one by one, a third of the launches on a GPU.
+    On a GPU weights and biases are cast all at once: autocast would do it one by one, a third of the launches.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -104,11 +104,20 @@ class InBF16(nn.Module):
         }
 
     def forward(self, *given: Tensor) -> Tensor:
-        cast = {} if torch.compiler.is_compiling() else self.cast  # compiled code joins casts to other operations
-        copies = dict(zip(cast, _Cast.apply(*cast.values()), strict=True)) if cast else {}
-        with torch.autocast(given[0].device.type, torch.bfloat16):
-            output: Tensor = functional_call(self.network, copies, given)
+        device = given[0].device
+        with torch.autocast(device.type, torch.bfloat16):
+            # compiled code joins casts to other operations
+            if not self.cast or torch.compiler.is_compiling() or not by_launches(device):
+                output: Tensor = self.network(*given)
+            else:
+                copies = dict(zip(self.cast, _Cast.apply(*self.cast.values()), strict=True))
+                output = functional_call(self.network, copies, given)
         return output.float()
+
+
+def by_launches(device: torch.device) -> bool:
+    """Whether a launch takes longer than arithmetic on small tensors, so that few of them are better."""
+    return device.type == "cuda"
 
 
 class _Cast(torch.autograd.Function):

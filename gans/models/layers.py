@@ -176,8 +176,6 @@ class ToPixels(nn.ConvTranspose2d):
     outputs. oneDNN's transposed convolution to one or three channels takes four times as long.
     """
 
-    in_float32 = ("bias",)
-
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if x.device.type != "cpu":
             return super().forward(x, output_size)

@@ -17,6 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import ParametrizationList, register_parametrization
 
+from gans.compute import precision
+
 EPS = 1e-12  # a length below it counts as this
 FIRST_ITERATIONS = 15
 
@@ -86,10 +88,11 @@ class SpectralNorm(nn.Module):
 def iterate_ahead(network: nn.Module) -> None:
     """The power iterations that the layers of a network are about to take, at once where that is faster.
 
-    For the start of a network's forward pass. Without it each layer iterates as it is used, to the same effect.
+    For the start of a network's forward pass. Without it each layer iterates as it is used, to the same effect;
+    so it is on a CPU, which gains nothing and would round differently.
     """
     pairs = list(iterating(network))
-    if pairs and faster_together(pairs[0][1].device):
+    if pairs and precision.by_launches(pairs[0][1].device):
         iterate_together(pairs)
 
 
@@ -98,11 +101,6 @@ def iterating(network: nn.Module) -> Iterator[tuple[SpectralNorm, Tensor]]:
     for layer in network.modules():
         if isinstance(layer, ParametrizationList) and isinstance(layer[0], SpectralNorm) and layer[0].training:
             yield layer[0], layer.original
-
-
-def faster_together(device: torch.device) -> bool:
-    """On CUDA, where launches cost more than small products do. A CPU gains nothing, and rounds differently."""
-    return device.type == "cuda"
 
 
 @torch.no_grad()

@@ -114,6 +114,19 @@ def test_networks_compute_in_bf16_and_their_ends_and_power_iterations_in_float32
 
 
 @needs_bf16
+@pytest.mark.parametrize("name", ["gan", "dcgan", "dcgan-nobn", "r3gan"])
+def test_weights_that_are_cast_at_once_as_on_cuda_are_those_that_autocast_casts(name: str, monkeypatch) -> None:
+    """A discriminator's logits and gradients, to the bit."""
+    network = devices.place(build_discriminator(SHAPE, networks(name=name), 0), CPU)
+    images, found = torch.randn(4, *SHAPE[:2], 16), []
+    for at_once in (False, True):
+        monkeypatch.setattr(precision, "by_launches", lambda device, at_once=at_once: at_once)
+        logits = precision.computing(network, "bf16")(images)
+        found.append([logits, *torch.autograd.grad(logits.square().sum(), list(network.parameters()))])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@needs_bf16
 @pytest.mark.parametrize("loss", ["hinge", "wasserstein-gp"])
 @pytest.mark.parametrize("rule", ["two-player", "mdgan"])
 def test_a_step_in_bf16_is_near_one_in_float32(rule: str, loss: str, tiny, blobs) -> None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from gans.models import build_discriminator, spectral
+from gans.compute import precision
+from gans.models import build_discriminator
 from gans.models.layers import Shape
 from gans.models.spectral import iterate_ahead, iterate_together, iterating, spectral_norm
 from tests.conftest import networks
@@ -82,7 +83,7 @@ def test_all_at_once_it_is_torchs_to_rounding(
 
 
 def test_an_iteration_ahead_is_of_one_use_and_of_training(monkeypatch) -> None:
-    monkeypatch.setattr(spectral, "faster_together", lambda device: True)
+    monkeypatch.setattr(precision, "by_launches", lambda device: True)
     network, alone = (layers(spectral_norm, torch.float64) for _ in range(2))
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     for _ in range(2):  # the second pass has nothing ready and iterates by itself
