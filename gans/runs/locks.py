@@ -86,9 +86,9 @@ def locked(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         raise InUse(f"{folder} is in use by {holder_of(folder)}; wait for it or stop it") from None
     with file:
-        for leftover in folder.glob(".*.[0-9]*"):
-            leftover.unlink(missing_ok=True)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {HOST}\n")
         file.flush()
+        for leftover in folder.glob(".*.[0-9]*"):
+            leftover.unlink(missing_ok=True)
         yield

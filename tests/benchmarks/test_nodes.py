@@ -68,7 +68,8 @@ def at_work(folder: Path) -> set[int]:
     from gans.runs.locks import LOCK, held, holder_of
 
     cells = [lock.parent for lock in folder.rglob(LOCK) if "invocations" not in str(lock)]
-    return {int(holder_of(cell).split()[1]) for cell in cells if held(cell)}
+    holders = [holder_of(cell).split()[1] for cell in cells if held(cell)]
+    return {int(pid) for pid in holders if pid.isdigit()}  # one that has just come has not written its name yet
 
 
 def over(process: subprocess.Popen[str]) -> Callable[[], str | None]:
