@@ -89,9 +89,8 @@ class Upload:
         there = [one.path for one in self.client.list_artifacts(self.run_id, "images")] if new.images else []
         for path, event in new.images:
             step, key = event.fields["step"], event.fields["key"]
-            name = (
-                f"/{key}+step+{step}+timestamp+{event.time}+"  # MLflow adds a random end: it would be there twice
-            )
+            # MLflow adds a random end to the name: written again, the picture would be there twice
+            name = f"/{key}+step+{step}+timestamp+{event.time}+"
             if readable(path) and not any(name in f"/{one}" for one in there):
                 with Image.open(path) as image:
                     self.send(self.client.log_image, image, key=key, step=step, timestamp=event.time)
