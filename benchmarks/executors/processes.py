@@ -24,6 +24,7 @@ from benchmarks.executors.worker import serve
 from benchmarks.job import Begun, Fault, Job, Lost, News, Progress
 from gans.errors import brief
 
+PARTING = 5.0  # seconds that a process has to end in after its only job
 TAIL = 4000  # characters of a dead process's output that the logs of its jobs keep
 
 
@@ -89,6 +90,7 @@ class Worker:
         if code is not None:
             yield from self.lose(self.reason or death(code))
         elif not self.jobs and self.width == 1 and self.visible is None:
+            self.process.join(PARTING)  # it ends with its job; killed, it would leave semaphores
             self.end()
 
     def lose(self, reason: str) -> Iterator[News]:
