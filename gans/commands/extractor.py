@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from gans.commands.options import ONCE, check_dataset, command_line, flat, option
 from gans.errors import InputError
@@ -21,10 +21,6 @@ class Extractor:
     ]
     _: KW_ONLY
     name: Annotated[str, option("name of the extractor; default: the data set's")] = ""
-    network: Annotated[
-        Literal["", "plain", "residual", "whitened"],
-        option("network; default: plain for grey images, residual for colour; whitened is better and slower"),
-    ] = ""
     resolution: Annotated[
         int | None, option("side of the images in pixels; default: the data set's", least=16, most=4096)
     ] = None
@@ -46,7 +42,7 @@ def extractor(options: Extractor) -> int:
     name = options.name or re.sub(r"[^a-z0-9]+", "-", options.data.lower())[-100:].strip("-")
     folder = place(file_name(name, "extractor"), options)
     data = datasets.load(options.data, resolution=options.resolution)
-    card = pin(data, name, folder, command_line("gans extractor", options), options.network)
+    card = pin(data, name, folder, command_line("gans extractor", options))
     print(f"{card.weights}: {card.accuracy:.2%} of {len(data.test)} test images classified correctly")
     return 0
 

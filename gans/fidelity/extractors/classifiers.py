@@ -1,11 +1,10 @@
-"""The small classifiers behind a data set's own feature extractor."""
+"""The small classifiers behind a data set's own feature extractor: one for grey images, one for colour."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -13,7 +12,6 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gans import seeds
 from gans.data.images import to_float
@@ -74,45 +72,12 @@ def _residual(channels: int) -> nn.Sequential:
     return nn.Sequential(*_convolution(channels, widths[0]), *stages, *_convolution(widths[-1], FEATURES, side=1))
 
 
-class Whitening(nn.Conv2d):
-    """Makes the entries of 2x2 patches uncorrelated (Jordan 2024, arXiv 2404.00498); not trained."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels, 8 * channels, 2, bias=False)
-        self.weight.requires_grad_(False)
-
-    def fit(self, images: Tensor) -> None:
-        """Set the weights to the scaled eigenvectors of patches of float images (n, channels, side, side)."""
-        patches = F.unfold(images, 2).transpose(1, 2).flatten(0, 1)
-        values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (vectors / (values + 5e-4).sqrt()).T.reshape(-1, *self.weight.shape[1:])
-        self.weight.data.copy_(torch.cat([filters, -filters]))
-
-
-def _whitened(channels: int, widths: tuple[int, ...] = (64, 128, 128)) -> nn.Sequential:
-    """Jordan's network at a third of its size: three stages of two convolutions, which begin as identities."""
-    first = Whitening(channels)
-    layers: list[nn.Module] = [first, nn.SiLU()]
-    for inputs, outputs in pairwise((first.out_channels, *widths)):
-        convolution, *others = _convolution(inputs, outputs)
-        layers += [convolution, nn.MaxPool2d(2), *others, *_convolution(outputs, outputs)]
-    for layer in layers:
-        if isinstance(layer, nn.Conv2d) and layer is not first:
-            nn.init.dirac_(layer.weight.data[: layer.in_channels])
-    return nn.Sequential(*layers, *_convolution(widths[-1], FEATURES, side=1))
-
-
 def _small(channels: int) -> nn.Sequential:
     """A third of the work of `_plain`: for a metric that trains a classifier each time."""
     return _plain(channels, (16, 32, 64))
 
 
-NETWORKS: dict[str, Callable[[int], nn.Sequential]] = {
-    "plain": _plain,
-    "residual": _residual,
-    "whitened": _whitened,
-    "small": _small,
-}
+NETWORKS: dict[str, Callable[[int], nn.Sequential]] = {"plain": _plain, "residual": _residual, "small": _small}
 
 
 def build(network: str, channels: int, classes: int) -> Classifier:
@@ -162,23 +127,17 @@ def _cropped_and_flipped(images: Tensor) -> Tensor:
     return padded[torch.arange(count)[:, None, None], :, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
-Parameters = Iterable[nn.Parameter]
-ADAMW: Callable[[Parameters], Optimizer] = partial(torch.optim.AdamW, weight_decay=0.05)
-SGD: Callable[[Parameters], Optimizer] = partial(
-    torch.optim.SGD, lr=1.0, nesterov=True, momentum=0.9, weight_decay=5e-4
-)
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained; `precision` is that of the convolutions, `smoothing` that of the labels."""
+    """How a classifier is trained; `precision` is that of the convolutions."""
 
+    network: str
+    augment: Callable[[Tensor], Tensor]
     epochs: int
     batch: int
     learning_rate: float
-    precision: torch.dtype = torch.bfloat16
-    optimizer: Callable[[Parameters], Optimizer] = ADAMW
-    smoothing: float = 0.0
+    precision: torch.dtype
+    weight_decay: float = 0.05
     minimum_steps: int = 800
 
     def steps(self, images: int) -> int:
@@ -186,16 +145,14 @@ class Recipe:
         return max(self.minimum_steps, self.epochs * images // self.batch)
 
 
-# by network
+# A more accurate classifier need not judge better: one of 89.4 % (Jordan 2024, arXiv 2404.00498, at a third of its
+# size, with smoothed labels) ranked eight generators of cifar10-jpeg worse than this one of 85.8 %, as judged by
+# another kind of classifier: its features of poor images hardly differ.
+# By channels; grey data sets here are small digits and clothes, which a flip would turn into something else
 RECIPES = {
-    "plain": Recipe(9, 128, 3e-3, torch.float32),
-    "residual": Recipe(16, 256, 4e-3),
-    "whitened": Recipe(45, 512, 0.4, optimizer=SGD, smoothing=0.1),
+    1: Recipe("plain", _shifted, 9, 128, 3e-3, torch.float32),
+    3: Recipe("residual", _cropped_and_flipped, 16, 256, 4e-3, torch.bfloat16),
 }
-
-
-def default_network(channels: int) -> str:
-    return "plain" if channels == 1 else "residual"
 
 
 def _batches(count: int, size: int, steps: int) -> Iterator[Tensor]:
@@ -208,50 +165,36 @@ def _batches(count: int, size: int, steps: int) -> Iterator[Tensor]:
 
 
 def _loss(model: Classifier, recipe: Recipe, images: Tensor, labels: Tensor) -> Tensor:
-    # grey data sets here are small digits and clothes, which a flip would turn into something else
-    augment = _shifted if images.shape[1] == 1 else _cropped_and_flipped
     with torch.autocast("cpu", recipe.precision, enabled=recipe.precision != torch.float32):
-        _, logits = model(augment(to_float(images)))
-    return F.cross_entropy(logits.float(), labels, label_smoothing=recipe.smoothing)
+        _, logits = model(recipe.augment(to_float(images)))
+    return F.cross_entropy(logits.float(), labels)
 
 
-def train(images: Tensor, labels: Tensor, classes: int, network: str, seed: int = SEED) -> Classifier:
+def train(images: Tensor, labels: Tensor, classes: int, seed: int = SEED) -> Classifier:
     """The classifier trained on uint8 images (n, channels, side, side) and int64 labels (n,), on the CPU.
 
     The same input gives the same weights, bit for bit, on the same machine and torch version.
-
-    Args:
-        network: one of RECIPES.
     """
-    recipe = RECIPES[network]
+    recipe = RECIPES[images.shape[1]]
     with reproducible(seed):
-        model = build(network, images.shape[1], classes)
-        for layer in model.modules():
-            if isinstance(layer, Whitening):
-                layer.fit(to_float(images[torch.randperm(len(images))[:500]]))
+        model = build(recipe.network, images.shape[1], classes)
         steps = recipe.steps(len(images))
         batches = _batches(len(images), recipe.batch, steps)
         shown = Console(stderr=True)
         progress = track(batches, "training the classifier", steps, console=shown, disable=not shown.is_terminal)
         losses = (_loss(model, recipe, images[batch], labels[batch]) for batch in progress)
-        minimise(model, losses, steps, recipe.learning_rate, recipe.optimizer)
+        minimise(model, losses, steps, recipe.learning_rate, recipe.weight_decay)
     return model.eval()
 
 
-def minimise(
-    model: nn.Module,
-    losses: Iterable[Tensor],
-    steps: int,
-    rate: float,
-    optimizer: Callable[[Parameters], Optimizer] = ADAMW,
-) -> None:
-    """A step of the optimizer for each of `steps` losses, with a learning rate that rises and falls."""
-    made = optimizer(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(made, max_lr=rate, total_steps=steps)
+def minimise(model: nn.Module, losses: Iterable[Tensor], steps: int, rate: float, weight_decay: float) -> None:
+    """A step of AdamW for each of `steps` losses, with a learning rate that rises and falls."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps)
     for loss in losses:
-        made.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        made.step()
+        optimizer.step()
         schedule.step()
 
 

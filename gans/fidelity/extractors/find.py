@@ -34,11 +34,13 @@ def names() -> list[str]:
 
 
 def own_extractor(data: ImageData) -> str | None:
-    """The name of the most accurate extractor trained on this data set, at this size; None if there is none."""
+    """The name of the extractor that was trained on this data set, at this size; None if there is none."""
     same = (data.name, data.channels, data.resolution)
-    # also by content: a folder has many spellings
-    found = [c for c in cards().values() if (c.data, c.channels, c.resolution) == same or c.data_hash == data.hash]
-    return max(found, key=lambda card: card.accuracy).name if found else None
+    for card in cards().values():
+        # also by content: a folder has many spellings
+        if (card.data, card.channels, card.resolution) == same or card.data_hash == data.hash:
+            return card.name
+    return None
 
 
 def default_extractor(data: ImageData) -> str:

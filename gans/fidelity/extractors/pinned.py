@@ -17,7 +17,7 @@ from gans import seeds
 from gans.data.images import ImageData, to_float
 from gans.errors import InputError
 from gans.fidelity.extractors.cards import PHOTOGRAPHS, Card, cards, sha256
-from gans.fidelity.extractors.classifiers import FEATURES, accuracy, build, default_network, train
+from gans.fidelity.extractors.classifiers import FEATURES, RECIPES, accuracy, build, train
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.protocol import ISC_SPLITS, KID_SUBSETS, SEED
 from gans.files import write_bytes
@@ -27,11 +27,11 @@ log = logging.getLogger("gans")
 PREFIX, LAYERS = "gans-", ("features", "logits")  # to torch-fidelity
 
 
-def pin(data: ImageData, name: str, output: Path, command: str, network: str = "") -> Card:
+def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
     """Train a classifier on the training images, measure it on the test images, write weights and card.
 
-    Both files go to the directory `output`; weights are stored in half precision. The same data, torch version and
-    machine give the same bytes. The card names the `command` that makes it again.
+    Both files go to the directory `output`. The same data, torch version and machine give the same bytes. The card
+    names the `command` that makes it again.
 
     Raises:
         InputError: the data set has no labels.
@@ -41,11 +41,9 @@ def pin(data: ImageData, name: str, output: Path, command: str, network: str = "
             f"data set '{data.name}' has no labels; put each class in a folder of its own, or use inception"
         )
     log.warning("training the extractor '%s' on %s", name, data.title)
-    network = network or default_network(data.channels)
-    model = train(data.train, data.train_labels, len(data.classes), network)
+    model = train(data.train, data.train_labels, classes=len(data.classes))
     weights = output / f"{name}.safetensors"
-    write_bytes(weights, save({key: value.contiguous() for key, value in model.half().state_dict().items()}))
-    model.float()  # the accuracy is that of the rounded weights
+    write_bytes(weights, save({key: value.contiguous() for key, value in model.state_dict().items()}))
     card = Card(
         name=name,
         data=data.name,
@@ -58,7 +56,7 @@ def pin(data: ImageData, name: str, output: Path, command: str, network: str = "
         command=command,
         torch=torch.__version__,
         sha256=sha256(weights),
-        network=network,
+        network=RECIPES[data.channels].network,
         labels=data.classes,
         directory=output,
     )

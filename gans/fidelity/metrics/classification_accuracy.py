@@ -25,7 +25,7 @@ from gans.fidelity.protocol import SEED
 # ResNet on as many images as the data set has.
 TRAININGS = 3
 STEPS, BATCH = 100, 64
-RATE = 3e-3
+RATE, WEIGHT_DECAY = 3e-3, 0.05
 SIDE = 32  # larger images are averaged down to it
 JUDGES = 10_000  # real images, at most
 
@@ -67,7 +67,7 @@ def train(given: Labelled, classes: int, seed: int, device: torch.device) -> Cla
             yield F.cross_entropy(logits, batch.labels.to(device))
 
     with torch.enable_grad():
-        minimise(model, losses(), STEPS, RATE)
+        minimise(model, losses(), STEPS, RATE, WEIGHT_DECAY)
     return model.eval()
 
 

@@ -30,7 +30,7 @@ def striped(monkeypatch) -> ImageData:
     images, labels = torch.cat([across, across.mT]).contiguous(), torch.arange(2).repeat_interleave(40)
     data = ImageData("striped", "Striped", images, images, labels, labels, ("across", "down"), hash="striped")
     monkeypatch.setattr("gans.data.datasets.load", lambda *_, **__: data)
-    monkeypatch.setitem(RECIPES, "plain", replace(RECIPES["plain"], minimum_steps=40, epochs=1, batch=16))
+    monkeypatch.setitem(RECIPES, 1, replace(RECIPES[1], minimum_steps=40, epochs=1, batch=16))
     return data
 
 
@@ -63,7 +63,7 @@ def test_data_without_labels_is_one_line(striped, tmp_path, monkeypatch, capsys)
 def test_without_output_it_writes_among_the_users_own_and_over_nothing(striped, monkeypatch, tmp_path, capsys):
     pinned = []
 
-    def pin(data: ImageData, name: str, folder: Path, command: str, network: str) -> SimpleNamespace:
+    def pin(data: ImageData, name: str, folder: Path, command: str) -> SimpleNamespace:
         pinned.append((name, folder, command))
         return SimpleNamespace(weights=folder / name, accuracy=1.0)
 
