@@ -144,7 +144,7 @@ def test_a_generator_is_scored_on_the_report_latents_against_what_it_was_trained
         code, printed, _ = gans("score", *words, "--count", N, "--json", "--device", "cpu")
         assert code == 0
         assert json.loads(printed)["scores"] == pytest.approx(expected, rel=1e-6, abs=1e-9)
-    refused(gans, "ffff0000ffff", "--reference", "digits", says="no run id begins with 'ffff0000ffff'")
+    refused(gans, "ffff0000ffff", "--reference", "digits", says="no run 'ffff0000ffff' in sqlite")
     bare = generator(tmp_path / "bare.safetensors")
     refused(gans, bare, says="--reference is missing: gans score IMAGES --reference mnist")
     (tmp_path / "diverged").mkdir()

@@ -48,7 +48,7 @@ def test_what_ships_scores_as_its_entry_says_and_says_how_it_was_made(name, one_
     assert about["shape"] == [entry.channels, entry.side]
     assert (entry.licence, entry.data_licence) == ("MIT", DATA_LICENCES[entry.data])
     assert re.fullmatch("[0-9a-f]{40}", entry.commit)  # a clean tree
-    again = parsed(shlex.split(entry.command)[1:]).experiment()
+    again = parsed(shlex.split(entry.command)[1:]).experiment({})
     trained = Resolved.model_validate(about["experiment"])
     assert command(trained) == entry.command
     extractors = trained.score.extractors
