@@ -122,8 +122,10 @@ def rescore(options: Rescore = Rescore()) -> int:
     with joined(Machine(**vars(options.machine))) as machine:
         run = ScoreRun(matrix, options, machine, Store())
         code = run.run()
-        write_report(run)
-        sync(run.folder, run.store).say_left(machine.remedy)
+        try:
+            write_report(run)
+        finally:
+            sync(run.folder, run.store).say_left(machine.remedy)
         return code
 
 

@@ -71,7 +71,7 @@ class MatrixRun(MatrixPlan):
         """Run the jobs for cells that are to be trained, and for floors and scores that are missing."""
         jobs = [*self.floor_jobs(), *self.training_jobs(), *self.scoring_jobs()]
         if not jobs:
-            print(f"nothing to do: {len(self.selected)} cells were finished before; the report is written again")
+            print(f"nothing to do: all {len(self.selected)} cells are complete; the report is written again")
         ended = self.execute(jobs)
         names = {job.name for job in ended}
         statuses = [result.status for result in ended.values()]

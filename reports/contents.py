@@ -51,10 +51,10 @@ def rank(page: Path, root: Path) -> tuple[int, Path]:
 
 def entry(page: Path, root: Path) -> str:
     """A page's part of the index."""
-    text = page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8", errors="replace")  # the folder may have files of the user's
     title, *blocks = text.removeprefix("# ").split("\n\n")
     first = next((block for block in blocks if not re.match(r"[|!<#]", block)), "")
-    picture = re.search(r"!\[([^\n]*)\]\(([^\s()]+)\)", text)
+    picture = re.search(r"!\[([^\n]*)\]\(([^\s():/][^\s():]*)\)", text)
     shown = f"\n\n![{picture[1]}]({link(page.parent / picture[2], root)})" if picture else ""
     return f"## [{title.strip()}]({link(page, root)})\n\n{first.strip()}{shown}"
 

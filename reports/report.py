@@ -165,9 +165,11 @@ def publish(folder: Path, package: str, template: str, **values: Any) -> Path:
 
 def unscored(results: Results) -> list[str]:
     """What finished cells lack, a line for each extractor and number of images, with the remedy."""
+    old = results.plan.score.startswith("make ")  # of a version before 0.4.0
+    options = "EXTRACTORS={} COUNT={}" if old else "--extractors {} --count {}"
     return [
         f"Not scored by {tables.code(key.extractor)} at {key.count:,} images: {cells} "
         f"{'cell' if cells == 1 else 'cells'}; "
-        + tables.code(f"{results.plan.score} --extractors {key.extractor} --count {key.count}")
+        + tables.code(f"{results.plan.score} {options.format(key.extractor, key.count)}")
         for key, cells in results.unscored.items()
     ]

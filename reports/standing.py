@@ -228,7 +228,7 @@ def winners(results: Results) -> dict[str, str]:
     found: dict[str, str] = {}
     for board in results.boards:
         if ranks := Standing(results, board).ranks:
-            of = f" on {label(board.dataset)}" if len(results.boards) > 1 else ""
+            of = f" on {label(board.dataset)} by {board.metric}" if len(results.boards) > 1 else ""
             score = f"{ranks[0].estimate.mean:.4g}"
             found |= {f"winner{of}": ranks[0].model, f"{board.metric} of the winner{of}": score}
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -165,8 +166,10 @@ def floor_name(comparison: str) -> str:
 
 def overview(results: Results) -> pd.DataFrame:
     """Primary scores, model x data set."""
+    often = Counter(board.dataset for board in results.boards)
+    names = {b: b.brief() if often[b.dataset] == 1 else escape(b.metric) for b in results.boards}
     columns = {
-        f"{escape(board.title)}: {board.brief()} ↓": {rank.model: rank.cell for rank in ranking(results, board)}
+        f"{escape(board.title)}: {names[board]} ↓": {rank.model: rank.cell for rank in ranking(results, board)}
         for board in results.boards
     }
     frame = pd.DataFrame(columns, index=results.plan.models).fillna(NOTHING)

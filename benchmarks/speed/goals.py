@@ -32,7 +32,7 @@ from gans import places, schema
 from gans.commands.options import command_line
 from gans.compute import devices
 from gans.data.datasets import data_root
-from gans.errors import brief
+from gans.errors import InputError, brief
 from gans.places import SPEED
 
 SECONDS = 0.5  # of a turn
@@ -285,10 +285,14 @@ def measure(command: Goals, device: torch.device) -> int:
     about = machine(device, command_line("gans gpu", command))
     name = slug(f"{about['device']} goals")
     folder = command.outputs / SPEED / f"{name}-{about['commit'][:8]}"
-    folder.mkdir(parents=True, exist_ok=True)
     wanted = tuple(command.parts or [""])
     every = parts(Timing(device, devices.cores(), command.rounds, SECONDS), folder)
     chosen = [part for part in every if part.name.startswith(wanted)]
+    if not chosen:
+        raise InputError(
+            f"no part begins with {' or '.join(wanted)}; take {', '.join(part.name for part in every)}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     found = take(chosen, folder / "measured.jsonl", 60 * (command.minutes or math.inf))
     missing = int((found["verdict"] == "not measured").sum())
     about["goals met"] = f"{(found['verdict'] == 'met').sum()} of {(found['goal'] != '').sum()}"

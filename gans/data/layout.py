@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,7 +34,8 @@ def check(labels: str = "", splits: str = "") -> None:
     """Refuse settings of other values than `understand` takes."""
     if labels not in ("", "none", "first", "last"):
         raise InputError(f"labels={labels} is not valid: take none, or the first or last folder of each image")
-    if splits not in ("", "hash") and not re.fullmatch("[^/]+/[^/]+", splits):
+    words = splits.lower().split("/")
+    if splits not in ("", "hash") and not (len(words) == len({*words}) == 2 and all(words)):
         raise InputError(f"splits={splits} is not valid: take hash, or the names of two folders, as train/test")
 
 
@@ -90,7 +90,7 @@ def _by_folder(folders: Split, *splits: Sequence[str]) -> tuple[Split, Split] | 
         own = {file: above[depth].lower() if depth < len(above) else "" for file, above in folders.items()}
         there = {*own.values()}
         train, test = (next((word for word in words if word in there), None) for words in splits)
-        if train and test and (depth == 0 or there <= {*splits[0], *splits[1]}):
+        if train and test and (depth == 0 or splits != (TRAIN, TEST) or there <= {*TRAIN, *TEST}):
             inside = {file: above[:depth] + above[depth + 1 :] for file, above in folders.items()}
             return _those(inside, own, train), _those(inside, own, test)
     return None

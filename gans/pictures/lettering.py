@@ -57,7 +57,7 @@ def has(file: str, text: str) -> bool:
 @cache
 def class_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Names of classes as pictures show them: numbers, with a line in the log, if no font has all letters."""
-    if file_for("".join(sorted({*"".join(names)}))):
+    if file_for("".join(sorted(c for c in {*"".join(names)} if c >= " "))):
         return names
     log.warning(
         "no font on this machine has all letters of the classes (%s): pictures number them from 0; install a font "

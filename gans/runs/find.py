@@ -61,12 +61,12 @@ def in_store(name: str) -> tuple[Store, MlflowRun, Path]:
     if folder is None and databases.missing(uri):
         raise InputError(f"no run '{name}': there is no tracking store {where}")
     from gans.runs.export import sync
-    from gans.runs.store import Store  # seconds to import, wanted for run ids only
+    from gans.runs.store import Store, is_deleted  # seconds to import, wanted for run ids only
 
     store = Store(uri)
     if folder:
         sync(folder.path, store)
-        runs = store.named(folder.experiment, folder.key)[:1]
+        runs = [run for run in store.named(folder.experiment, folder.key) if not is_deleted(run)][:1]
     else:
         experiments = [found.experiment_id for found in store.client.search_experiments()]
         query = f"run_id LIKE '{name}%'"  # hexadecimal only

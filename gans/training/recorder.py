@@ -58,7 +58,8 @@ class Means:
         for name, value in statistics.items():
             if name not in self.sums:
                 self.sums[name] = torch.zeros_like(value)
-        torch._foreach_add_([self.sums[name] for name in statistics], list(statistics.values()))
+        if statistics:
+            torch._foreach_add_([self.sums[name] for name in statistics], list(statistics.values()))
 
     def count(self, names: Iterable[str], images: int) -> None:
         """Count a step of `images` images with statistics of these names."""

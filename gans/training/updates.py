@@ -275,7 +275,9 @@ class Trainable:
         self, outputs: Tensor | Sequence[Tensor], grad_outputs: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, ...]:
         """Gradients of `outputs` with respect to this network's parameters only."""
-        return torch.autograd.grad(outputs, self.parameters, grad_outputs or [self.one])
+        if grad_outputs is None and isinstance(outputs, Tensor) and outputs.ndim == 0:
+            grad_outputs = [self.one]
+        return torch.autograd.grad(outputs, self.parameters, grad_outputs)
 
     def apply(self, gradients: Iterable[Tensor]) -> None:
         """One step of the optimiser along these gradients."""

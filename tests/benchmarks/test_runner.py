@@ -329,7 +329,7 @@ def points(bench: Bench) -> Counter[tuple[str, str, int]]:
         for event, _ in run.events():
             if event and event.kind == "metrics":
                 names = (name for name in event.fields["values"] if not name.startswith("system/"))
-                found.update((run.start.fields["name"], name, event.fields["step"]) for name in names)
+                found.update((run.first.fields["name"], name, event.fields["step"]) for name in names)
     return found
 
 

@@ -145,9 +145,9 @@ class Recipe:
         return max(self.minimum_steps, self.epochs * images // self.batch)
 
 
-# A more accurate classifier need not judge better: one of 89.4 % (Jordan 2024, arXiv 2404.00498, at a third of its size,
-# with smoothed labels) ranked eleven generators of cifar10-jpeg like a plain one of another kind with a Spearman
-# correlation of 0.79, this one of 85.8 % with 0.98. Its features of poor images hardly differ.
+# A more accurate classifier need not judge better: one of 89.4 % (Jordan 2024, arXiv 2404.00498, at a third of its
+# size, with smoothed labels) ranked eleven generators of cifar10-jpeg like a plain one of another kind with a
+# Spearman correlation of 0.79, this one of 85.8 % with 0.98. Its features of poor images hardly differ.
 # By channels; grey data sets here are small digits and clothes, which a flip would turn into something else
 RECIPES = {
     1: Recipe("plain", _shifted, 9, 128, 3e-3, torch.float32),
