@@ -152,9 +152,11 @@ def compare(options: Compare) -> int:
     uri = tracking_uri()
     answers = databases.check_reading(uri, options.runs)
     from gans.runs.store import Store
+    from reports import contents
     from reports.comparison import write
 
     print(write(Store(uri, answers).with_folders(options.runs), (options.one, options.other), options.output))
+    contents.update(options.output)
     return 0
 
 
@@ -162,6 +164,9 @@ def sensitivity(options: Sensitivity) -> int:
     """Measure, and write the page; the output is its path."""
     from benchmarks.sensitivity import write
     from gans.compute import devices
+    from reports import contents
 
-    print(write(options.data, devices.resolve(options.device), options.count))
+    page = write(options.data, devices.resolve(options.device), options.count)
+    print(page)
+    contents.update(page.parent)
     return 0

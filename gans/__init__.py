@@ -45,6 +45,7 @@ def train(model: str, dataset: str = "digits", **settings: Any) -> "Trained":
 
     Raises:
         InputError: an unknown name, or a value out of range.
+        gans.commands.train.Failed: an exception ended the training.
     """
     from gans.commands.train import Train, run
 

@@ -7,39 +7,41 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gans.files import write_text
+from gans.places import REPORTS
 from reports import INDEX, PAGE, WHOLE
 from reports.html import document
 
+TITLE = "# Reports\n\n"
 # in reading order; others follow by name
 ORDER = (
-    *(
-        "digits",
-        "mnist",
-        "fashion-mnist",
-        "cifar10-jpeg",
-        "classes",
-        "twins",
-        "few-images",
-        "mdgan",
-        "mdgan-published",
-    ),
-    *("sweeps", "sensitivity", "compare", "h200", "chaos"),
+    *("digits", "mnist", "fashion-mnist", "cifar10-jpeg", "classes", "today", "twins", "few-images"),
+    *("mdgan", "mdgan-published", "sweeps", "sensitivity", "compare", "h200", "chaos"),
 )
 
 
 def write(root: Path) -> Path | None:
-    """Write `root/README.md`, and `root/index.html` if reports have an HTML file; None if there is no report."""
+    """Write `root/README.md`, and `root/index.html` if reports have an HTML file.
+
+    None if there is no report, or a README.md of the user's.
+    """
     pages = sorted((page for page in root.rglob("*.md") if page.parent != root), key=lambda page: rank(page, root))
-    if not pages:
+    index = root / PAGE
+    if not pages or (index.exists() and not index.read_bytes().startswith(TITLE.encode())):
         return None
-    text = "# Reports\n\n" + "\n\n".join(entry(page, root) for page in pages) + "\n"
-    write_text(root / PAGE, text)
+    text = TITLE + "\n\n".join(entry(page, root) for page in pages) + "\n"
+    write_text(index, text)
     whole = {page: page.with_name(WHOLE) for page in pages if page.with_name(WHOLE).exists()}
     for page, file in whole.items():
         text = text.replace(f"]({link(page, root)})", f"]({link(file, root)})")
     if whole:
         write_text(root / INDEX, document(text))
-    return root / PAGE
+    return index
+
+
+def update(folder: Path) -> None:
+    """Write the index of the reports that a folder of pages is a part of; elsewhere there is none."""
+    if folder.absolute().parent.name == REPORTS:
+        write(folder.parent)
 
 
 def rank(page: Path, root: Path) -> tuple[int, Path]:

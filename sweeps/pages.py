@@ -205,7 +205,7 @@ def write_ranking(root: Path = ROOT) -> Path | None:
     if not found:
         return None
     page = report.publish(root, "sweeps", "ranking.md.j2", groups=groups(found), studies=overview(found))
-    contents.write(root.parent)
+    contents.update(root)
     return page
 
 

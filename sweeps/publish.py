@@ -97,6 +97,6 @@ def publish(options: Publish) -> int:
         from sweeps.pages import write_ranking  # seconds to import, wanted for these only
 
         print(write_ranking(RANKED))
-    elif target.is_relative_to(reports.SHIPPED):
+    if target.is_relative_to(reports.SHIPPED):
         print(contents.write(reports.SHIPPED))
     return 0

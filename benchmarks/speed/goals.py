@@ -284,7 +284,9 @@ def measure(command: Goals, device: torch.device) -> int:
     """Take the parts and write the page; 0 if every figure was measured. A goal that is not met is no error."""
     about = machine(device, command_line("gans gpu", command))
     name = slug(f"{about['device']} goals")
-    folder = command.outputs / SPEED / f"{name}-{about['commit'][:8]}"
+    folder, kept = command.outputs / SPEED / f"{name}-{about['commit'][:8]}", "measured.jsonl"
+    if about["commit"].endswith(" (changed)"):  # an earlier call may have measured other code
+        (folder / kept).unlink(missing_ok=True)
     wanted = tuple(command.parts or [""])
     every = parts(Timing(device, devices.cores(), command.rounds, SECONDS), folder)
     chosen = [part for part in every if part.name.startswith(wanted)]
@@ -293,12 +295,12 @@ def measure(command: Goals, device: torch.device) -> int:
             f"no part begins with {' or '.join(wanted)}; take {', '.join(part.name for part in every)}"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    found = take(chosen, folder / "measured.jsonl", 60 * (command.minutes or math.inf))
+    found = take(chosen, folder / kept, 60 * (command.minutes or math.inf))
     missing = int((found["verdict"] == "not measured").sum())
     about["goals met"] = f"{(found['verdict'] == 'met').sum()} of {(found['goal'] != '').sum()}"
     about["not measured"] = f"{missing} of {len(found)} figures"
     page = Page("Goals on a GPU", about, [Section("Figures", NOTE, found, found)])
     path = page.write(name, command.outputs / SPEED)
     print(f"goals met: {about['goals met']}, not measured: {about['not measured']}\nwritten: {path}")
-    print(f"kept in {folder}, and not measured again for this commit: delete it to start anew")
+    print(f"kept in {folder}, and not measured again for the same commit: delete it to start anew")
     return int(missing > 0)

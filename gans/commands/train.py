@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
@@ -129,7 +130,8 @@ def run(options: Train, settings: Mapping[str, Any] = MappingProxyType({})) -> T
     print(ending(cell.metric, outcome, folder, f" --plugin {module}" if outside else ""))
     tracked = RunFolder.of(folder)
     for found in (tracked and store.ask(lambda: store.named(EXPERIMENT, tracked.key))) or ():
-        print(f"run        {found.info.run_id} in {shown(store.uri)}; gans register {folder}")
+        to_register = f"; gans register {shlex.quote(str(folder))}" if outcome.scores else ""
+        print(f"run        {found.info.run_id} in {shown(store.uri)}{to_register}")
     exporter.say_left()
     return Trained(folder, outcome.status, outcome.reason, outcome.scores)
 

@@ -76,6 +76,8 @@ def understand(
     named: Mapping[str, Any] = {file: above[which] for file, above in both.items() if above}
     if given is not None and not labels:
         named = given
+    if labels in ("first", "last") and (bare := sorted(both.keys() - named.keys())):
+        raise InputError(f"labels={labels}: {bare[0]} is in no folder that could be its class; move it to one")
     complete = named.keys() >= both.keys() and labels != "none"
     keys = sorted({named[file] for file in both}) if complete else []
     places = {key: place for place, key in enumerate(keys)} if len(keys) > 1 else {}

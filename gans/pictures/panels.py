@@ -42,17 +42,18 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
     _draw_rows(title, names, [generated, *nearest.unbind(1)], path, left=1.15, gap=0.08)
 
 
-def draw_each_class(images: Tensor, labels: Sequence[str], path: Path) -> None:
+def draw_each_class(images: Tensor, drawn: Sequence[int], labels: Sequence[str], path: Path) -> None:
     """A row of images for each class that was drawn, with its name, as a PNG; columns share their latents.
 
     Args:
-        images: uint8 (classes, n, channels, side, side).
-        labels: names of these classes, and maybe of further ones.
+        images: uint8 (len(drawn), n, channels, side, side).
+        drawn: the classes of the rows.
+        labels: names of all classes.
     """
     labels = class_names(tuple(labels))
     short = brief(labels, 16)
-    names = [short[label] for label in labels[: len(images)]]
-    rest = f"; {len(labels) - len(images)} more classes" if len(labels) > len(images) else ""
+    names = [short[labels[one]] for one in drawn]
+    rest = f"; {len(labels) - len(drawn)} more classes" if len(labels) > len(drawn) else ""
     title = f"Each row is of one class{rest};\neach column has one latent"
     _draw_rows(title, names, images.unbind(), path, left=0.35 + 0.09 * max(map(len, names)))
 

@@ -383,8 +383,8 @@ class Scoring:
         grid = generate(generator, self.prior.fixed(GRID_IMAGES, "grid"))
         self.keep(schema.FINAL_GRID, lambda path: grids.save_picture(grids.picture(grid), path), observer)
         if self.prior.classes:
-            rows, names = self.of_each_class(generator), [self.prior.classes[label] for label in self.prior.seen]
-            self.keep(schema.CLASS_GRID, lambda to: panels.draw_each_class(rows, names, to), observer)
+            rows, (seen, names) = self.of_each_class(generator), (self.prior.seen, self.prior.classes)
+            self.keep(schema.CLASS_GRID, partial(panels.draw_each_class, rows, seen, names), observer)
         self.keep("neighbours.png", lambda path: self.draw_neighbours(grid[:NEIGHBOURS_OF], path), observer)
         both = zip(self.scorers, found, strict=True)
         shares = [(one.classes, scorer.extractor.labels) for scorer, one in both if one.classes is not None]

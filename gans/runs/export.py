@@ -86,12 +86,12 @@ class Upload:
         for path, folder in new.kept:
             log = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
             self.send(log, str(path), folder or None)
-        there = [one.path for one in self.client.list_artifacts(self.run_id, "images")] if new.images else []
+        there = (self.send(self.client.list_artifacts, "images") if new.images else None) or []
         for path, event in new.images:
             step, key = event.fields["step"], event.fields["key"]
             # MLflow adds a random end to the name: written again, the picture would be there twice
             name = f"/{key}+step+{step}+timestamp+{event.time}+"
-            if readable(path) and not any(name in f"/{one}" for one in there):
+            if readable(path) and not any(name in f"/{one.path}" for one in there):
                 with Image.open(path) as image:
                     self.send(self.client.log_image, image, key=key, step=step, timestamp=event.time)
         if new.ended:
@@ -117,14 +117,15 @@ class Upload:
                 for one in some:
                     self.send(log, **{kind: [one]})
 
-    def send(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+    def send(self, request: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Make a request about the run; ignore a refusal."""
         try:
-            request(self.run_id, *arguments, **named)
+            return request(self.run_id, *arguments, **named)
         except MlflowException as error:
             if error.error_code not in REFUSALS:
                 raise
             print(f"the store did not take all of run {self.run_id}: {brief(error)}", file=sys.stderr)
+            return None
 
 
 def dataset(fields: Mapping[str, str]) -> DatasetInput:

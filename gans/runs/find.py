@@ -65,7 +65,9 @@ def in_store(name: str) -> tuple[Store, MlflowRun, Path]:
 
     store = Store(uri)
     if folder:
-        sync(folder.path, store)
+        exporter = sync(folder.path, store)
+        if exporter.why:
+            raise InputError(f"run {folder.path} cannot be exported to {shown(uri)}: {exporter.why}")
         runs = [run for run in store.named(folder.experiment, folder.key) if not is_deleted(run)][:1]
     else:
         experiments = [found.experiment_id for found in store.client.search_experiments()]

@@ -34,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     data = load_data("digits")
     images = torch.stack([data.train[data.train_labels == c][:10] for c in range(3)])
-    draw_each_class(images, NAMES, folder / schema.CLASS_GRID)
+    draw_each_class(images, range(len(images)), NAMES, folder / schema.CLASS_GRID)
     models = ("gan", *VALUES)
     for (place, model), seed in product(enumerate(models), range(2)):
         conditional = model in VALUES

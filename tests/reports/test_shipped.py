@@ -33,6 +33,9 @@ def test_the_index_has_a_section_for_every_page(tmp_path: Path) -> None:
     index = contents.write(tmp_path)
     assert index and index.read_text() == (SHIPPED / PAGE).read_text()
     assert all(f"]({page.as_posix()})\n" in index.read_text() for page in pages)
+    contents.update(tmp_path / "digits")  # a folder that is not in the outputs' reports
+    (tmp_path / PAGE).write_text("# Mine")
+    assert contents.write(tmp_path) is None and (tmp_path / PAGE).read_text() == "# Mine"
     html = (tmp_path / INDEX).read_text()
     assert html.count("<h2 ") == len(pages)
     assert '<a href="digits/report.html">' in html and 'src="digits/leaders-digits.png"' in html

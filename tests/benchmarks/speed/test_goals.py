@@ -132,8 +132,14 @@ def test_what_fails_costs_its_own_figures_only(gpu_of, figures, tmp_path: Path) 
 
 
 def test_a_goal_that_is_not_met_is_no_error_and_a_figure_that_is_missing_is(
-    gpu_of, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    gpu_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    here = goals.machine
+
+    def at(commit: str) -> None:
+        monkeypatch.setattr(goals, "machine", lambda *given: here(*given) | {"commit": commit})
+
+    at("a" * 40)
     gpu_of(error="it failed", ours=7.0)
     command = Goals(outputs=tmp_path)
     assert goals.measure(command, CPU) == 1
@@ -147,6 +153,9 @@ def test_a_goal_that_is_not_met_is_no_error_and_a_figure_that_is_missing_is(
     assert f"torch | {torch.__version__}" in text
     assert "| an iteration of sagan recipe | 7 ms | at most 6.5 ms | **not met** |" in text
     assert len(json.loads(page.with_suffix(".json").read_text())["Figures"]) == 53
+    at(f"{'a' * 40} (changed)")  # of changed code nothing is kept
+    assert goals.measure(command, CPU) == 0
+    assert "| an iteration of sagan recipe | 7 ms |" not in first.with_stem(f"{first.stem}-3").read_text()
 
 
 def test_it_needs_a_gpu() -> None:

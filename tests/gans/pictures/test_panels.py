@@ -81,7 +81,7 @@ def test_classes_take_a_font_that_has_their_letters_or_numbers(figures, tmp_path
     for names, shown in (((foreign, "b"), (foreign, "b")), (("\U000f0000", "b"), ("0", "1"))):  # private to nobody
         for _ in range(2):
             panels.draw_classes(shares, names, tmp_path / "x.png")
-        panels.draw_each_class(flat([[1, 2], [3, 4]]), names, tmp_path / "y.png")
+        panels.draw_each_class(flat([[1, 2], [3, 4]]), (0, 1), names, tmp_path / "y.png")
         ticks = figures[-2].axes[0].get_xticklabels()
         assert tuple(text.get_text() for text in ticks) == shown
         assert tuple(text.get_text() for text in figures[-1].texts[1:]) == shown
