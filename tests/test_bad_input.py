@@ -86,6 +86,8 @@ NAMES = [
     row("gans extractor nosuch", "unknown data set"),
     row("gans extractor folder:none", "does not exist"),
     row("gans extractor folder:", "folder"),
+    row("gans data get nosuch", "unknown data set"),
+    row("gans data mnist", "write gans data, or gans data get NAME"),
     row("gans zoo nosuch", "nosuch"),
     row("gans zoo --index none", "none"),
     row("gans sample zoo:gan-digits --output /dev/full.png", "/dev/full.png"),

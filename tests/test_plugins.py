@@ -15,7 +15,6 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from gans.data.datasets import digits
 from gans.data.images import Source, Split, fit_all
 from gans.fidelity import Extractor, Measured, Metric
 from gans.models import Model

@@ -27,7 +27,7 @@ from tests.conftest import untrained
 PAYLOAD = """
 from pathlib import Path
 
-from gans.data.datasets import digits
+from gans.data.published import DIGITS
 from gans.models.gan import GAN as MODEL
 
 Path("ran").touch()
@@ -35,7 +35,7 @@ Path("ran").touch()
 
 def data(root):
     Path("ran").touch()
-    return digits(root)
+    return DIGITS(root)
 """
 LINE = (
     "is code from outside that this command does not name; if you trust it, add --plugin payload "

@@ -30,6 +30,7 @@ COMMANDS = {
     "walk": ("gans.commands.draw:walk", "Draw a plane of latent space as a grid."),
     "arithmetic": ("gans.commands.arithmetic:arithmetic", "Draw a - b + c of the mean latents of classes."),
     "score": ("gans.commands.score:score", "Score images, or one generator; for a matrix: rescore."),
+    "data": ("gans.commands.data:data", "List the data sets by name, or download one."),
     "zoo": ("gans.commands.zoo:zoo", "List trained generators, draw from one, or add some."),
     "register": ("gans.commands.store:register", "Register the generator of a run as an MLflow model."),
     "extractor": ("gans.commands.extractor:extractor", "Train a feature extractor on a data set with labels."),

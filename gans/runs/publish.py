@@ -31,18 +31,13 @@ from gans.files import load_weights
 from gans.generate import served
 from gans.places import DEFAULT_URI
 from gans.recipes import name_of, recipe
+from gans.registry import DATASETS
 from gans.runs.find import in_store
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import MlflowRun, Store
 from gans.schema import slug
 from gans.zoo import Entry, Zoo
 
-# as their authors or archives state them
-DATA_LICENCES = {
-    "digits": "CC BY 4.0 (UCI, Alpaydin and Kaynak)",
-    "mnist": "CC BY-SA 3.0 (LeCun and Cortes)",
-    "fashion-mnist": "MIT (Zalando)",
-}
 # what loading takes besides this package, which has to be installed: an index may have another one of its name
 PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "safetensors", "torch")
 
@@ -99,10 +94,15 @@ def described(run: MlflowRun, path: Path, licence: str, data_licence: str) -> tu
         extractor_sha256=record.sha256,
         scoring_version=record.version,
         licence=licence,
-        data_licence=data_licence or DATA_LICENCES.get(trained.dataset, "not stated"),
+        data_licence=data_licence or licence_of(trained.dataset),
         commit=f"{tags[schema.COMMIT]}{changed}",
         command=command(trained),
     )
+
+
+def licence_of(dataset: str) -> str:
+    """The licence of a data set of `gans.data.published`; of others it is not known."""
+    return DATASETS[dataset].licence if dataset in DATASETS.entries else "not stated"
 
 
 def named(model: str, dataset: str) -> str:

@@ -21,8 +21,9 @@ from gans.fidelity.scorer import Scorer
 from gans.files import Damaged
 from gans.generate import generate, load_generator
 from gans.models.inputs import Prior
+from gans.registry import DATASETS
 from gans.runs.find import find_generator
-from gans.runs.publish import DATA_LICENCES, command
+from gans.runs.publish import command
 from gans.runs.store import Store
 from gans.zoo.index import INDEX, SHIPPED, Zoo
 from tests.conftest import CPU, parsed, untrained
@@ -46,7 +47,7 @@ def test_what_ships_scores_as_its_entry_says_and_says_how_it_was_made(name, one_
     assert path.stat().st_size == entry.size
     generator, about = load_generator(path)
     assert about["shape"] == [entry.channels, entry.side]
-    assert (entry.licence, entry.data_licence) == ("MIT", DATA_LICENCES[entry.data])
+    assert (entry.licence, entry.data_licence) == ("MIT", DATASETS[entry.data].licence)
     assert re.fullmatch("[0-9a-f]{40}", entry.commit)  # a clean tree
     again = parsed(shlex.split(entry.command)[1:]).experiment({})
     trained = Resolved.model_validate(about["experiment"])

@@ -1,0 +1,53 @@
+"""`gans data`: the data sets by name, what they are and whether they are here; `gans data get` downloads one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from gans.commands.options import check_dataset, flat, option
+from gans.commands.score import described
+from gans.errors import InputError
+from gans.files import data_root
+from gans.registry import DATASETS, FOLDER
+
+if TYPE_CHECKING:
+    from gans.data.published import Published
+
+
+@flat
+@dataclass(frozen=True)
+class Data:
+    words: Annotated[tuple[str, ...], option("get NAME; default: list all", metavar="get NAME")] = ()
+
+
+def data(options: Data = Data()) -> int:
+    if options.words:
+        return get(*options.words)
+    for name in DATASETS:
+        print(facts(name, DATASETS[name]))
+    for name in DATASETS.names()[len(DATASETS) :]:
+        print(f"{name}: of an installed package")
+    print(f"\ngans data get NAME downloads one; {FOLDER}PATH is your own folder or archive of images")
+    return 0
+
+
+def facts(name: str, found: Published) -> str:
+    root = data_root()
+    here = f"yes, {root / found.place}" if found.is_in(root) else f"no: gans data get {name}"
+    size = f"{found.megabytes / 1000:.1f} GB" if found.megabytes >= 1000 else f"{found.megabytes} MB"
+    place = {"here": here, "size": f"{size} on disk"} if found.place else {}
+    return described(
+        f"{name}: {found.title}, {found.images}", place | {"source": found.source, "licence": found.licence}
+    )
+
+
+def get(word: str, *names: str) -> int:
+    if word != "get" or not names:
+        raise InputError(f"gans data {' '.join([word, *names])}: write gans data, or gans data get NAME")
+    for name in map(check_dataset, names):
+        if name not in DATASETS.entries:
+            raise InputError(f"'{name}' is not a data set to download; `gans data` lists those that are")
+        DATASETS[name](data_root().absolute())
+        print(facts(name, DATASETS[name]))
+    return 0

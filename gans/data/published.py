@@ -1,0 +1,305 @@
+"""The data sets with names: what is known of each before it is here, and the function that reads it.
+
+A set of torchvision's is an entry here and a line in `gans.registry`; torchvision downloads and checks its files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from gans.data.folders import CACHE_VERSION, FOLDER, load_folder
+from gans.data.images import Source, Split, check_memory, enlarge_all, fit, fit_all, planes
+from gans.errors import InputError
+from gans.files import cache_read, cache_write, user_cache
+
+Splits = tuple[Mapping[str, Any], Mapping[str, Any]]  # what a class of torchvision calls its two splits
+BY_TRAIN: Splits = ({"train": True}, {"train": False})
+BY_SPLIT: Splits = ({"split": "train"}, {"split": "test"})
+NO_CLASS = "N/A"  # torchvision's name of the first class of EMNIST's letters, which has no images
+CELEBA_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published data set. Called with the data folder, it downloads what is missing, and returns the images.
+
+    Attributes:
+        title: for people.
+        images: training and test images, their size in pixels, classes.
+        source: who published it, and where.
+        licence: as its authors or archives state it.
+        megabytes: on disk, with the archive that torchvision keeps.
+        place: a file or folder in the data folder that is there if the set is; empty: it is a part of a library.
+        read: called with the title, the data folder and the resolution, or None.
+    """
+
+    title: str
+    images: str
+    source: str
+    licence: str
+    megabytes: int
+    place: str
+    read: Callable[[str, Path, int | None], Source]
+
+    def __call__(self, root: Path, resolution: int | None = None) -> Source:
+        return self.read(self.title, root, resolution)
+
+    def is_in(self, root: Path) -> bool:
+        """Whether the data folder has it; nothing is read."""
+        return (root / self.place).exists()
+
+
+def read_digits(title: str, root: Path, resolution: int | None) -> Source:
+    """1,797 handwritten digits, 8 x 8, that are part of scikit-learn (UCI, Alpaydin and Kaynak 1998): no files.
+
+    Values 0..16 are scaled to 0..255; the images are enlarged, not padded. Test split: within each class,
+    in scikit-learn's order, the third of every five (359 images).
+    """
+    # not by scikit-learn's `load_digits`, whose import takes two seconds
+    sklearn = importlib.util.find_spec("sklearn")
+    assert sklearn is not None and sklearn.origin is not None
+    table = np.loadtxt(Path(sklearn.origin).with_name("datasets") / "data" / "digits.csv.gz", delimiter=",")
+    pixels = table[:, :-1].reshape(-1, 8, 8)
+    images = torch.from_numpy(np.rint(pixels * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(table[:, -1].astype(np.int64))
+    # by rank, not by a random generator: the same split under every version of every library
+    rank = F.one_hot(labels).cumsum(0).gather(1, labels[:, None]).squeeze(1) - 1
+    test, whole = rank % 5 == 2, Split(images, labels)
+    return Source(title, whole[~test], whole[test], tuple(map(str, range(10))), resize=enlarge_all)
+
+
+def read_cifar10_jpeg(title: str, root: Path, resolution: int | None) -> Source:
+    """CIFAR-10's images compressed as JPEG, from `root`/cifar10-jpeg.tar.xz (train/CLASS/*.jpg, test/CLASS/*.jpg).
+
+    Compression changes pixels: its scores are not comparable with those on `cifar10`.
+    """
+    archive = root / "cifar10-jpeg.tar.xz"
+    if not archive.is_file():
+        raise InputError(
+            f"{title} cannot be downloaded, and {archive} does not exist; put the archive there, set "
+            f"GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
+        )
+    found = load_folder(f"{FOLDER}{archive}", root, None)
+    train, test = Split(found.train, found.train_labels), Split(found.test, found.test_labels)
+    return Source(title, train, test, found.classes, resize=fit_all)
+
+
+@contextmanager
+def reading(title: str, root: Path) -> Iterator[None]:
+    """One line for what fails within."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # torchvision parses without checks: damage shows as nearly any exception
+        reason = (str(error).splitlines() or [repr(error)])[-1]  # below a list of failed attempts
+        raise InputError(
+            f"{title} is damaged in {root}, or cannot be downloaded to it ({reason}); delete its files, "
+            f"connect once, set GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
+        ) from None
+
+
+def from_torchvision(dataset: str, splits: Splits, title: str, root: Path, resolution: int | None) -> Source:
+    """Both splits of a torchvision class that has all pixels in memory; unlabelled if an image has no label."""
+    import torchvision
+
+    with reading(title, root):
+        make = getattr(torchvision.datasets, dataset)
+        parts = [make(root, download=True, **split) for split in splits]
+        images = [channels_first(torch.as_tensor(part.data)) for part in parts]
+        given = [part.targets if hasattr(part, "targets") else part.labels for part in parts]
+        labels = [torch.as_tensor(one, dtype=torch.int64) for one in given]
+    train, test = (Split(*pair) for pair in zip(images, labels, strict=True))
+    if min(map(int, map(torch.min, labels))) < 0:
+        return Source(title, Split(train.images, None), Split(test.images, None), (), resize=fit_all)
+    names = getattr(parts[0], "classes", None) or map(str, range(int(labels[0].max()) + 1))
+    classes = tuple(name.partition(" - ")[0] for name in names)  # MNIST's are "0 - zero"
+    return Source(title, train, test, classes, resize=fit_all)
+
+
+def channels_first(pixels: Tensor) -> Tensor:
+    """uint8 (n, height, width), (n, height, width, 3) or (n, 3, height, width) as (n, channels, height, width)."""
+    if pixels.ndim == 3:
+        return pixels[:, None]
+    return pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2)
+
+
+def read_emnist(split: str, title: str, root: Path, resolution: int | None) -> Source:
+    """A split of EMNIST, whose files have columns where MNIST's have rows; letters are numbered from 1."""
+    splits = {"train": True, "split": split}, {"train": False, "split": split}
+    source = from_torchvision("EMNIST", splits, title, root, resolution)
+    first = int(source.classes[0] == NO_CLASS)
+
+    def mended(part: Split) -> Split:
+        return Split(part.images.mT, None if part.labels is None else part.labels - first)
+
+    return Source(title, mended(source.train), mended(source.test), source.classes[first:], resize=fit_all)
+
+
+def read_celeba(title: str, root: Path, resolution: int | None) -> Source:
+    """CelebA's aligned faces, 178 x 218, cropped to the central 178 x 178 and resized (`fit`); without labels.
+
+    Decoded images are kept in `root`/cache or the user's.
+    """
+    side = resolution or CELEBA_SIDE
+    key = hashlib.sha256(json.dumps([CACHE_VERSION, PIL.__version__, str(root), side]).encode()).hexdigest()[:16]
+    files = [place / f"celeba-{key}.safetensors" for place in (root / "cache", user_cache())]
+    if cached := cache_read(files, "the images are decoded again"):
+        tensors = cached[0]
+    else:
+        import torchvision
+
+        with reading(title, root):
+            make = partial(torchvision.datasets.CelebA, root, target_type=[], download=True)
+            train, test = (make(**split) for split in BY_SPLIT)
+            check_memory("celeba", (len(train) + len(test), 3, side, side))
+            tensors = {"train": decoded(title, train, side), "test": decoded(title, test, side)}
+        cache_write(files, tensors, {})
+    return Source(title, Split(tensors["train"], None), Split(tensors["test"], None), (), resize=fit_all)
+
+
+def decoded(title: str, part: Any, side: int) -> Tensor:
+    """The colour images of a torchvision data set that reads files, uint8 (n, 3, side, side)."""
+    images = torch.empty(len(part), 3, side, side, dtype=torch.uint8)
+    shown = Console(stderr=True)
+    for index in track(range(len(part)), f"decoding {title}", console=shown, disable=not shown.is_terminal):
+        images[index] = torch.from_numpy(planes(fit(part[index][0].convert("RGB"), side)).copy())
+    return images
+
+
+DIGITS = Published(
+    "Digits",
+    "1,438 + 359 grey images, 8 x 8, 10 classes",
+    "Alpaydin and Kaynak 1998, https://archive.ics.uci.edu/dataset/80; a part of scikit-learn",
+    "CC BY 4.0 (UCI, Alpaydin and Kaynak)",
+    0,
+    "",
+    read_digits,
+)
+MNIST = Published(
+    "MNIST",
+    "60,000 + 10,000 grey images, 28 x 28, 10 classes",
+    "LeCun et al. 1998, http://yann.lecun.com/exdb/mnist",
+    "CC BY-SA 3.0 (LeCun and Cortes)",
+    66,
+    "MNIST/raw",
+    partial(from_torchvision, "MNIST", BY_TRAIN),
+)
+FASHION_MNIST = Published(
+    "Fashion-MNIST",
+    "60,000 + 10,000 grey images, 28 x 28, 10 classes",
+    "Xiao et al. 2017, arXiv 1708.07747",
+    "MIT (Zalando)",
+    86,
+    "FashionMNIST/raw",
+    partial(from_torchvision, "FashionMNIST", BY_TRAIN),
+)
+KMNIST = Published(
+    "Kuzushiji-MNIST",
+    "60,000 + 10,000 grey images, 28 x 28, 10 classes",
+    "Clanuwat et al. 2018, arXiv 1812.01718",
+    "CC BY-SA 4.0 (CODH)",
+    76,
+    "KMNIST/raw",
+    partial(from_torchvision, "KMNIST", BY_TRAIN),
+)
+
+
+def _emnist(split: str, images: str) -> Published:
+    return Published(
+        f"EMNIST ({split})",
+        images,
+        "Cohen et al. 2017, arXiv 1702.05373; of NIST Special Database 19; one download for all six",
+        "not stated",
+        2_330,
+        f"EMNIST/raw/emnist-{split}-train-images-idx3-ubyte",
+        partial(read_emnist, split),
+    )
+
+
+EMNIST_BALANCED = _emnist("balanced", "112,800 + 18,800 grey images, 28 x 28, 47 classes")
+EMNIST_BYCLASS = _emnist("byclass", "697,932 + 116,323 grey images, 28 x 28, 62 classes")
+EMNIST_BYMERGE = _emnist("bymerge", "697,932 + 116,323 grey images, 28 x 28, 47 classes")
+EMNIST_DIGITS = _emnist("digits", "240,000 + 40,000 grey images, 28 x 28, 10 classes")
+EMNIST_LETTERS = _emnist("letters", "124,800 + 20,800 grey images, 28 x 28, 26 classes")
+EMNIST_MNIST = _emnist("mnist", "60,000 + 10,000 grey images, 28 x 28, 10 classes")
+
+CIFAR10 = Published(
+    "CIFAR-10",
+    "50,000 + 10,000 colour images, 32 x 32, 10 classes",
+    "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
+    "not stated",
+    357,
+    "cifar-10-batches-py",
+    partial(from_torchvision, "CIFAR10", BY_TRAIN),
+)
+CIFAR10_JPEG = Published(
+    "CIFAR-10 (JPEG)",
+    CIFAR10.images,
+    "CIFAR-10's images compressed as JPEG; not published, so your own archive",
+    CIFAR10.licence,
+    18,
+    "cifar10-jpeg.tar.xz",
+    read_cifar10_jpeg,
+)
+CIFAR100 = Published(
+    "CIFAR-100",
+    "50,000 + 10,000 colour images, 32 x 32, 100 classes",
+    CIFAR10.source,
+    CIFAR10.licence,
+    355,
+    "cifar-100-python",
+    partial(from_torchvision, "CIFAR100", BY_TRAIN),
+)
+SVHN = Published(
+    "SVHN",
+    "73,257 + 26,032 colour images, 32 x 32, 10 classes",
+    "Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers",
+    "non-commercial use only",
+    246,
+    "train_32x32.mat",
+    partial(from_torchvision, "SVHN", BY_SPLIT),
+)
+STL10 = Published(
+    "STL-10",
+    "5,000 + 8,000 colour images, 96 x 96, 10 classes",
+    "Coates et al. 2011, https://cs.stanford.edu/~acoates/stl10; of ImageNet",
+    "not stated",
+    5_760,
+    "stl10_binary",
+    partial(from_torchvision, "STL10", BY_SPLIT),
+)
+STL10_UNLABELED = Published(
+    "STL-10 (unlabeled)",
+    "100,000 + 8,000 colour images, 96 x 96, without classes",
+    STL10.source,
+    STL10.licence,
+    STL10.megabytes,
+    STL10.place,
+    partial(from_torchvision, "STL10", ({"split": "unlabeled"}, {"split": "test"})),
+)
+CELEBA = Published(
+    "CelebA",
+    "162,770 + 19,962 colour images, 178 x 218 (made 64 x 64), without classes",
+    "Liu et al. 2015, http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    "non-commercial research only (CUHK)",
+    2_900,
+    "celeba/img_align_celeba",
+    read_celeba,
+)
