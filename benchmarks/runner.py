@@ -215,6 +215,8 @@ class ScoreRun(MatrixRun):
         if not self.selected:
             where = f"{matrix.path} is finished in '{self.experiment}'"
             raise InputError(f"no cell of {where}; run `gans bench` first")
+        if rest := len(super().selected) - len(self.selected):
+            print(f"not finished, so not scored: {rest} of the selected cells; `gans bench` trains them")
 
     def wanted(self, cell: Cell) -> tuple[ScoreKey, ...]:
         own = cell.experiment.score

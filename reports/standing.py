@@ -115,12 +115,11 @@ class Standing:
         """The best model, its lead, significance, cost and budget."""
         if not self.ranks:
             return f"No cell on {escape(self.board.title)} has a score yet."
-        best = self.ranks[0]
-        apart = f", {self._ahead}" if len(self.ranks) > 1 else ", alone"
-        return (
-            f"**{escape(best.model)}** is best on {escape(self.board.title)}: {self.board.metric} "
-            f"{best.estimate}{apart}; {self._sure}; {self._cost(best.model)}."
-        )
+        best, several = self.ranks[0], len(self.ranks) > 1
+        place = f"{'best' if several else 'the only model scored'} on {escape(self.board.title)}"
+        lead = f", {self._ahead}; {self._sure}" if several else ""
+        score = f"{self.board.metric} {best.estimate}{lead}"
+        return f"**{escape(best.model)}** is {place}: {score}; {self._cost(best.model)}."
 
     @property
     def _ahead(self) -> str:
@@ -131,8 +130,6 @@ class Standing:
     @property
     def _sure(self) -> str:
         """The significance of the lead."""
-        if len(self.ranks) == 1:
-            return "no other model has a score to compare"
         settled = [model for model, pair in self.lead.items() if pair.settled]
         unsettled = [model for model in self.lead if model not in settled]
         if settled and unsettled:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from benchmarks.matrix import read_matrix
-from benchmarks.options import Machine, Rescore
+from benchmarks.options import Machine, Rescore, Selection
 from benchmarks.runner import ScoreRun
 from gans.errors import InputError
 from gans.runs.scores import ScoreKey, records
@@ -79,7 +79,7 @@ def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are
 
 
 @pytest.mark.slow
-def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(bench, store):
+def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(bench, store, capsys):
     own = bench.scores()
     assert add(store, 300, ["gan"]) == 0
     run = bench.runs()["gan/digits/0"]
@@ -100,6 +100,8 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
     assert add(store, 300) == 0
     assert "score-300/fd_digits" in bench.runs()["dcgan/digits/0"].data.metrics
     assert load(store, "tiny").unscored == {}
+    ScoreRun(read_matrix("tiny.toml"), Rescore(selection=Selection(seeds=[0, 5])), Machine("cpu", 1), store)
+    assert "not finished, so not scored: 2 of the selected cells" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -618,7 +618,7 @@ def test_edges_in_the_page(edges_page):
     assert "| huge | **1.00 × 10³⁰ (one seed)** | — |" in text
     assert "| huge | **1.00 × 10³⁰ (one seed)** | — | 1 | 20.0 |" in text
     assert "| huge | 600 | 6.00 × 10⁻²⁸× |" in text
-    assert "- **huge** is best on CIFAR-10: fid 1.00 × 10³⁰ (one seed), alone; no other model" in text
+    assert "- **huge** is the only model scored on CIFAR-10: fid 1.00 × 10³⁰ (one seed); a seed took" in text
     assert "- No cell on digits has a score yet." in text
     assert "| empty/cifar10/0 | finished | its score is not a finite number |" in text
     assert "| empty/digits/0 | running | still running" in text
@@ -652,7 +652,7 @@ def test_pictures_of_the_runs_themselves_are_shown(runs, tmp_path):
 def test_nothing_ran(runs, tmp_path):
     invoke(runs, plan(matrix="idle"), "idle")
     text = report.write(load(read(runs), "idle"), "idle", tmp_path).read_text()
-    assert "Of 9 cells (model × data set × training seed), 0 finished; [9 did not]" in text
+    assert "Finished: 0 of 9 cells (model × data set × training seed); [9 did not]" in text
     assert text.count("| not run |") == 3  # a row per model
     assert not list((tmp_path / "idle").glob("*.png"))
 
