@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from benchmarks.speed.options import Goals, Speed
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from gans import places
+from gans.commands.options import Device, Outputs, flat, option
 from gans.errors import InputError
-from gans.places import SPEED
+
+Rounds = Annotated[int, option("repetitions", least=1, most=10_000)]
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    parts: Annotated[Sequence[Literal["operations", "steps", "scoring"]] | None, option("only these parts")] = None
+    models: Annotated[
+        Sequence[Literal["gan", "dcgan", "dcgan-nobn", "sagan", "mdgan"]] | None, option("only these models")
+    ] = None
+    rounds: Rounds = 5
+    count: Annotated[int, option("images to score", least=100, most=10**6)] = 2_000
+    device: Device = "auto"
+    outputs: Outputs = field(default_factory=places.outputs)
 
 
 def speed(options: Speed = Speed()) -> int:
@@ -18,10 +37,20 @@ def speed(options: Speed = Speed()) -> int:
     measurement = Measurement(options)
     preload("benchmarks.speed.steps")
     page = measurement.run()
-    path = page.write(page.machine["device"], options.outputs / SPEED)
+    path = page.write(page.machine["device"], options.outputs / places.SPEED)
     Console().print(Markdown(page.markdown()))
     print(f"written: {path}")
     return 0
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Goals:
+    minutes: Annotated[float | None, option("stop after these; the same call goes on", above=0, most=10**4)] = None
+    parts: Annotated[Sequence[str] | None, option("only parts whose names begin so; on a CPU too")] = None
+    device: Device = "auto"
+    rounds: Rounds = 5
+    outputs: Outputs = field(default_factory=places.outputs)
 
 
 def gpu(options: Goals = Goals()) -> int:

@@ -11,38 +11,48 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 import psutil
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity
 
-from benchmarks.speed.options import Goals
 from benchmarks.speed.page import Page, Section, machine, slug
-from benchmarks.speed.single import R3GAN, profile, recorded_difference, score
-from benchmarks.speed.steps import Timing
-from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
+from benchmarks.speed.steps import Timing, bare
+from benchmarks.speed.workloads import R3GAN, SIZES, Workload, colour, papers, small
 from gans import places, schema
 from gans.commands.options import command_line
 from gans.compute import devices
 from gans.data.datasets import data_root
 from gans.errors import InputError, brief
+from gans.fidelity.gaussian import Gaussian
 from gans.places import SPEED
+from gans.training.state import Training
+
+if TYPE_CHECKING:
+    from benchmarks.speed.commands import Goals
 
 SECONDS = 0.5  # of a turn
+STEPS = 10  # that are profiled
 LEAST_LEFT = 5.0  # seconds, to begin a part
+# models that have not run on a GPU
 NEW = ("r3gan", "sngan", "wgan-gp", "cdcgan", "csagan", "cmdgan")
 TESTS = Path(__file__).parents[2] / "tests"
 NOTE = """All by the defaults: recorded steps, in the device's default precision. Steps are
 timed as `make speed` does: medians of turns, in which our trainer, its recorded step replayed bare and the
 tutorial's trainer take part. `papers-grey` starts from nothing but the data; its report is in its time."""
 Measured = tuple[float, str]  # in the goal's unit, and a remark
+Figure = Callable[[pd.DataFrame], Measured]  # of what `Timing.measure` returns
 
 
 @dataclass(frozen=True)
@@ -88,27 +98,43 @@ class Part:
 
 def parts(timing: Timing, folder: Path) -> list[Part]:
     """All of them, the most valuable first; `folder` is for what is kept beside the page."""
-    grey = [Goal("matrix papers-grey", 200, "s"), Goal("evaluation's share of papers-grey", 10, "%")]
-    whole = [
-        Goal("matrix papers-colour, or its rest", unit="s"),
-        Goal("evaluation's share of papers-colour", 10, "%"),
+    device, steps = timing.device, partial(of_steps, timing)
+
+    def beside_tutorial(workload: Workload) -> Part:
+        faster = Goal(f"tutorial / ours, {workload.name}", 10, least=True)
+        return steps(workload, {faster: times_tutorial, bare_goal(workload): overhead}, "tutorial")
+
+    def iteration(workload: Workload, bound: float, *others: str) -> Part:
+        return steps(workload, {Goal(f"an iteration of {workload.name}", bound, "ms"): milliseconds}, *others)
+
+    def new(workload: Workload) -> Part:
+        step = Goal(f"a step of {workload.name}", unit="ms")
+        return steps(workload, {step: milliseconds, bare_goal(workload): overhead})
+
+    def share(matrix: str) -> Goal:
+        return Goal(f"evaluation's share of {matrix}", 10, "%")
+
+    grey = [Goal("matrix papers-grey", 200, "s"), share("papers-grey")]
+    colours = [Goal("matrix papers-colour, or its rest", unit="s"), share("papers-colour")]
+    features = [Goal("distance of 50,000 x 2,048 features, with its error", unit="s")]
+    kernels = [Goal("kernels in a step of dcgan 32x32"), Goal("gaps between these", unit="%")]
+    wide = Goal("r3gan as published for CIFAR-10", 900, "images/s", least=True)
+    fast = [
+        replace(colour(model), name=f"COMPILE=1 for {model} 32x32") for model in ("gan", "dcgan", "dcgan-nobn")
     ]
-    wide = [Goal("r3gan as published for CIFAR-10", 900, "images/s", least=True)]
-    kernels = [Goal("kernels in a step of dcgan 32x32", unit=""), Goal("gaps between these", unit="%")]
-    once = partial(apart, score, timing.device), partial(apart, profile, colour("dcgan"), timing.device, folder)
     return [
         Part("tests", 180, [Goal("tests that need a GPU and fail", 0)], run_tests),
-        *(steps(size(model), timing) for size in (colour, small) for model in SIZES),
-        iteration(papers("mdgan"), 3.0, timing),
-        iteration(papers("sagan"), 6.5, timing),
-        Part("papers-grey", 300, grey, partial(make_matrix, "papers-grey", timing.device)),
-        *(new(papers(model), timing) for model in NEW),
-        Part("papers-colour", 300, whole, partial(make_matrix, "papers-colour", timing.device, folder=folder)),
-        Part("scoring", 60, [Goal("distance of 50,000 x 2,048 features, with its error", unit="s")], once[0]),
-        Part("profile", 60, kernels, once[1]),
-        iteration(papers("sagan"), 4.2, replace(timing, compile=True), ", COMPILE=1"),
-        Part("r3gan cifar10", 60, wide, partial(images_a_second, R3GAN, timing)),
-        *(gain(colour(model), timing) for model in ("gan", "dcgan", "dcgan-nobn")),
+        *(beside_tutorial(size(model)) for size in (colour, small) for model in SIZES),
+        iteration(papers("mdgan"), 3.0),
+        iteration(papers("sagan"), 6.5),
+        Part("papers-grey", 300, grey, partial(make_matrix, "papers-grey", device)),
+        *(new(papers(model)) for model in NEW),
+        Part("papers-colour", 300, colours, partial(make_matrix, "papers-colour", device, folder=folder)),
+        Part("scoring", 60, features, partial(apart, score, device)),
+        Part("profile", 60, kernels, partial(apart, profile, colour("dcgan"), device, folder)),
+        iteration(replace(papers("sagan"), name="sagan recipe, COMPILE=1"), 4.2, "compiled"),
+        steps(R3GAN, {wide: images_a_second}),
+        *(steps(one, {Goal(one.name, 1.3, "times", least=True): gain}, "compiled") for one in fast),
     ]
 
 
@@ -140,6 +166,32 @@ def take(parts: Sequence[Part], kept: Path, seconds: float = math.inf) -> pd.Dat
     return pd.DataFrame(rows)
 
 
+def measure(command: Goals, device: torch.device) -> int:
+    """Take the parts and write the page; 0 if every figure was measured. A goal that is not met is no error."""
+    about = machine(device, command_line("gans gpu", command))
+    name = slug(f"{about['device']} goals")
+    folder, kept = command.outputs / SPEED / f"{name}-{about['commit'][:8]}", "measured.jsonl"
+    if about["commit"].endswith(" (changed)"):  # an earlier call may have measured other code
+        (folder / kept).unlink(missing_ok=True)
+    wanted = tuple(command.parts or [""])
+    every = parts(Timing(device, devices.cores(), command.rounds, SECONDS), folder)
+    chosen = [part for part in every if part.name.startswith(wanted)]
+    if not chosen:
+        raise InputError(
+            f"no part begins with {' or '.join(wanted)}; take {', '.join(part.name for part in every)}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    found = take(chosen, folder / kept, 60 * (command.minutes or math.inf))
+    missing = int((found["verdict"] == "not measured").sum())
+    about["goals met"] = f"{(found['verdict'] == 'met').sum()} of {(found['goal'] != '').sum()}"
+    about["not measured"] = f"{missing} of {len(found)} figures"
+    page = Page("Goals on a GPU", about, [Section("Figures", NOTE, found, found)])
+    path = page.write(name, command.outputs / SPEED)
+    print(f"goals met: {about['goals met']}, not measured: {about['not measured']}\nwritten: {path}")
+    print(f"kept in {folder}, and not measured again for the same commit: delete it to start anew")
+    return int(missing > 0)
+
+
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
     """A block that ends with a TimeoutError after so many seconds, and all processes with it that it began."""
@@ -166,17 +218,23 @@ def apart(function: Callable[..., Sequence[Measured]], *given: object) -> Sequen
         return process.submit(function, *given).result()
 
 
-def steps(workload: Workload, timing: Timing) -> Part:
-    """Faster than the tutorial, and hardly slower than the arithmetic alone."""
+# --- from the times of steps
+
+
+def of_steps(timing: Timing, workload: Workload, figures: Mapping[Goal, Figure], *others: str) -> Part:
+    """Figures of a workload's steps, which `others` (of `Timing.measure`) are timed with."""
 
     def measure() -> list[Measured]:
-        found = timing.measure(workload)
-        ours, tutorial = (1000 * found[who].median() for who in ("ours", "tutorial"))
-        note = f"{found['precision'][0]}: {ours:.2f} ms, tutorial {tutorial:.2f} ms"
-        return [((found["tutorial"] / found["ours"]).median(), note), overhead(found)]
+        found = timing.measure(workload, others=others)
+        return [figure(found) for figure in figures.values()]
 
-    goals = [Goal(f"tutorial / ours, {workload.name}", 10, least=True), bare_goal(workload)]
-    return Part(workload.name, 40, goals, measure)
+    return Part(workload.name, 120, list(figures), measure)
+
+
+def times_tutorial(found: pd.DataFrame) -> Measured:
+    ours, tutorial = (1000 * found[who].median() for who in ("ours", "tutorial"))
+    note = f"{found['precision'][0]}: {ours:.2f} ms, tutorial {tutorial:.2f} ms"
+    return (found["tutorial"] / found["ours"]).median(), note
 
 
 def bare_goal(workload: Workload) -> Goal:
@@ -188,47 +246,24 @@ def overhead(found: pd.DataFrame) -> Measured:
     return shares.median(), f"{shares.min():+.1f} to {shares.max():+.1f} by rounds"
 
 
-def new(workload: Workload, timing: Timing) -> Part:
-    """A workload that has not run on a GPU: recorded steps are called ones, their time, their overhead."""
-
-    def measure() -> list[Measured]:
-        found = timing.measure(workload, tutorial=False)
-        note = f"{found['precision'][0]}: {workload.note}"
-        difference = apart(recorded_difference, workload, timing.device)
-        return [*difference, (1000 * found["ours"].median(), note), overhead(found)]
-
-    name = workload.name
-    goals = [Goal(f"recorded from called steps, {name}", 1, "%"), Goal(f"a step of {name}", unit="ms")]
-    return Part(name, 60, [*goals, bare_goal(workload)], measure)
+def milliseconds(found: pd.DataFrame) -> Measured:
+    """Of our step, compiled if that was asked for."""
+    who = "compiled" if "compiled" in found else "ours"
+    return 1000 * found[who].median(), f"{found['precision'][0]}: {found['is'][0]}"
 
 
-def iteration(workload: Workload, bound: float, timing: Timing, how: str = "") -> Part:
-    """An iteration of a recipe in milliseconds."""
-
-    def measure() -> list[Measured]:
-        found = timing.measure(workload, tutorial=False)
-        return [(1000 * found["ours"].median(), f"{found['precision'][0]}: {workload.note}")]
-
-    name = f"{workload.name}{how}"
-    return Part(name, 120, [Goal(f"an iteration of {name}", bound, "ms")], measure)
-
-
-def images_a_second(workload: Workload, timing: Timing) -> list[Measured]:
-    speed = workload.experiment.batch / timing.measure(workload, tutorial=False)["ours"].median()
-    return [(speed, f"{workload.note}: {250e6 / speed / 3600:.0f} h to 250,000 kimg")]
-
-
-def gain(workload: Workload, timing: Timing) -> Part:
+def gain(found: pd.DataFrame) -> Measured:
     """How many times as fast compiled networks are."""
+    note = f"{1000 * found['compiled'].median():.2f} ms; {found.attrs['seconds']:.0f} s in all, with compiling"
+    return (found["ours"] / found["compiled"]).median(), note
 
-    def measure() -> list[Measured]:
-        plain = timing.measure(workload, tutorial=False)["ours"].median()
-        since = time.monotonic()
-        compiled = replace(timing, compile=True).measure(workload, tutorial=False)["ours"].median()
-        return [(plain / compiled, f"{1000 * compiled:.2f} ms; {time.monotonic() - since:.0f} s with compiling")]
 
-    name = f"COMPILE=1 for {workload.name}"
-    return Part(name, 150, [Goal(name, 1.3, "times", least=True)], measure)
+def images_a_second(found: pd.DataFrame) -> Measured:
+    speed = R3GAN.experiment.batch / found["ours"].median()
+    return speed, f"{R3GAN.note}: {250e6 / speed / 3600:.0f} h to 250,000 kimg"
+
+
+# --- what is measured once
 
 
 def run_tests(folder: Path = TESTS, marked: str = "gpu") -> list[Measured]:
@@ -280,27 +315,33 @@ def last_line(text: str) -> str:
     return next(reversed(text.strip().splitlines()), "no message")
 
 
-def measure(command: Goals, device: torch.device) -> int:
-    """Take the parts and write the page; 0 if every figure was measured. A goal that is not met is no error."""
-    about = machine(device, command_line("gans gpu", command))
-    name = slug(f"{about['device']} goals")
-    folder, kept = command.outputs / SPEED / f"{name}-{about['commit'][:8]}", "measured.jsonl"
-    if about["commit"].endswith(" (changed)"):  # an earlier call may have measured other code
-        (folder / kept).unlink(missing_ok=True)
-    wanted = tuple(command.parts or [""])
-    every = parts(Timing(device, devices.cores(), command.rounds, SECONDS), folder)
-    chosen = [part for part in every if part.name.startswith(wanted)]
-    if not chosen:
-        raise InputError(
-            f"no part begins with {' or '.join(wanted)}; take {', '.join(part.name for part in every)}"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    found = take(chosen, folder / kept, 60 * (command.minutes or math.inf))
-    missing = int((found["verdict"] == "not measured").sum())
-    about["goals met"] = f"{(found['verdict'] == 'met').sum()} of {(found['goal'] != '').sum()}"
-    about["not measured"] = f"{missing} of {len(found)} figures"
-    page = Page("Goals on a GPU", about, [Section("Figures", NOTE, found, found)])
-    path = page.write(name, command.outputs / SPEED)
-    print(f"goals met: {about['goals met']}, not measured: {about['not measured']}\nwritten: {path}")
-    print(f"kept in {folder}, and not measured again for the same commit: delete it to start anew")
-    return int(missing > 0)
+def score(device: torch.device, count: int = 50_000, dimensions: int = 2_048) -> list[Measured]:
+    """Seconds to compute a Fréchet distance and its error from features of generated images."""
+    rng = torch.Generator(device).manual_seed(0)
+    real, features = torch.randn((2, count, dimensions), generator=rng, device=device)
+    reference = Gaussian.of(real)
+    _ = reference.root  # is kept with the reference
+    devices.wait(device)
+    since = time.perf_counter()
+    fitted = Gaussian.of(features)
+    distance = reference.distance(fitted), reference.error(features, fitted)
+    return [(time.perf_counter() - since, "distance {:.3g}, error {:.2g}".format(*distance))]
+
+
+def profile(workload: Workload, device: torch.device, folder: Path) -> list[Measured]:
+    """Kernels in a step, and the percentage of its time without one; on a CPU, of operations."""
+    training = Training(workload.trained_in(workload.default(device)).experiment, workload.data, device)
+    step = bare(training)
+    step()
+    kind, more = (DeviceType.CUDA, [ProfilerActivity.CUDA]) if device.type == "cuda" else (DeviceType.CPU, [])
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU, *more]) as seen:
+        for _ in range(STEPS):
+            step()
+        devices.wait(device)
+    path = folder / f"{workload.name} profile.txt"
+    path.write_text(seen.key_averages().table(sort_by=f"self_{device.type}_time_total", row_limit=50))
+    spans = sorted((e.time_range.start, e.time_range.end) for e in seen.events() if e.device_type == kind)
+    starts, ends = np.array(spans).T
+    whole, gaps = ends.max() - starts[0], (starts[1:] - np.maximum.accumulate(ends)[:-1]).clip(0).sum()
+    note = f"{(whole - gaps) / STEPS / 1000:.3f} of {whole / STEPS / 1000:.3f} ms; by kernel in {path.name}"
+    return [(len(spans) / STEPS, note), (100 * gaps / whole, "")]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from benchmarks.speed import operations
-from benchmarks.speed.options import Speed
 from benchmarks.speed.page import Page, Section, machine
 from benchmarks.speed.steps import Timing, ratio
 from benchmarks.speed.workloads import SIZES, Workload, colour, papers, small
 from gans.commands.options import command_line
 from gans.compute import devices, precision
 from gans.schema import Settled
+
+if TYPE_CHECKING:
+    from benchmarks.speed.commands import Speed
 
 SECONDS = 1.0  # of a turn
 
@@ -49,7 +52,7 @@ class Measurement:
         threads = 1 if workload.name.endswith("digits") else devices.cores()  # as in the matrix
         timing = Timing(self.device, threads, self.command.rounds, SECONDS)
         found = pd.concat([timing.measure(workload, kind) for kind in self.precisions(workload)])
-        return found.assign(**{"default": workload.default(self.device), "is": workload.note})
+        return found.assign(default=workload.default(self.device))
 
     def precisions(self, workload: Workload) -> list[Settled]:
         """On a GPU what the model trains in, elsewhere float32 and, where there is, bf16."""

@@ -18,7 +18,6 @@ import torch_fidelity
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.speed.options import LEAST
 from benchmarks.speed.page import Section
 from benchmarks.speed.steps import interleave, ratio, turn
 from gans.data.images import ImageData
@@ -35,7 +34,7 @@ hand (`COUNT=` takes other counts). torch-fidelity runs in this process: its sta
 def section(device: torch.device, count: int) -> Section:
     """Time both ways to score `count` images by turns."""
     images, real = pictures(count), pictures(count, seed=1)
-    data = ImageData("pictures", "Pictures", real, real[:LEAST], None, None, (), hash=f"pictures {count}")
+    data = ImageData("pictures", "Pictures", real, real[:100], None, None, (), hash=f"pictures {count}")
     scorer = Scorer(data, EXTRACTOR, count, device)
     with TemporaryDirectory() as folder:
         ways: dict[str, Callable[[], object]] = {

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -42,26 +42,37 @@ class Timing:
     threads: int  # on the CPU
     rounds: int  # turns of each contender
     seconds: float  # of a turn, at least one step
-    compile: bool = False  # whether our networks go through torch.compile
 
-    def measure(self, workload: Workload, precision: Settled | None = None, tutorial: bool = True) -> pd.DataFrame:
-        """A row for each round: what is timed, and seconds per step of ours, bare and, if wanted, tutorial.
+    def measure(
+        self, workload: Workload, precision: Settled | None = None, others: Sequence[str] = ("tutorial",)
+    ) -> pd.DataFrame:
+        """A row for each round: what is timed, and seconds per step of ours, bare and the `others`.
 
-        `precision`: of our steps; None: the one that the device trains in by default.
+        Args:
+            workload: what is timed.
+            precision: of our steps; None: the one that the device trains in by default.
+            others: contenders in processes of their own, `tutorial` and `compiled`.
         """
-        workload = workload.trained_in(precision or workload.default(self.device))
-        make_ours, make_theirs = partial(self.ours, workload), partial(self.tutorial, workload)
-        with contenders(make_ours, self.device) as turns, ExitStack() as stack:
-            if tutorial:
-                turns |= stack.enter_context(contenders(make_theirs, self.device))
-            seconds = interleave(turns, self.rounds, self.seconds)
-        return seconds.assign(workload=workload.name, precision=workload.experiment.precision)
+        since, workload = time.monotonic(), workload.trained_in(precision or workload.default(self.device))
+        makers = [self.ours, *(getattr(self, name) for name in others)]
+        with ExitStack() as stack:
+            turns: dict[str, Turn] = {}
+            for make in makers:
+                turns |= stack.enter_context(contenders(partial(make, workload), self.device))
+            found = interleave(turns, self.rounds, self.seconds)
+        found.attrs["seconds"] = time.monotonic() - since
+        kind = workload.experiment.precision
+        return found.assign(workload=workload.name, precision=kind, **{"is": workload.note})
 
-    def ours(self, workload: Workload) -> dict[str, Step]:
+    def ours(self, workload: Workload, compile: bool = False) -> dict[str, Step]:
         """Our trainer, and its arithmetic alone on the same networks."""
         devices.prepare(self.device, self.threads)
-        training = Training(workload.experiment, workload.data, self.device, compile=self.compile)
+        training = Training(workload.experiment, workload.data, self.device, compile=compile)
         return {"ours": partial(train, training, Recorder(self.device)), "bare": bare(training)}
+
+    def compiled(self, workload: Workload) -> dict[str, Step]:
+        """Our trainer on networks that went through torch.compile."""
+        return {"compiled": self.ours(workload, compile=True)["ours"]}
 
     def tutorial(self, workload: Workload) -> dict[str, Step]:
         """The same networks, batch and losses as tutorials train them, in a process as they leave it."""
