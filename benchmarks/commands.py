@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from benchmarks.options import Bench, Compare, Machine, Report, Rescore, Sensitivity
-from gans import schema
+from benchmarks.options import FEWEST_DAMAGED, MOST_DAMAGED, Bench, Machine, Report, Rescore, Runs
+from gans import places, schema
+from gans.commands.options import Device, check_dataset, option
 from gans.errors import InputError, shown
 from gans.places import REPORTS, tracking_uri
 from gans.runs import databases
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from benchmarks.matrix import Matrix
     from benchmarks.runner import MatrixRun
     from gans.runs.store import Store
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
 
 
+def begin() -> None:
+    """What every command that runs jobs does first: it checks the store, and lets SIGTERM act as Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    databases.check(tracking_uri())
+
+
 def read(options: Bench | Rescore) -> Matrix:
     """The matrix of a command that runs cells, after checks of its store and names."""
     from benchmarks.matrix import read_matrix
 
     options.machine.validate()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM acts as Ctrl-C
-    databases.check(tracking_uri())
+    begin()
     matrix = read_matrix(options.matrix, options.preset, options.machine.outputs, options.selection)
     for line in matrix.presets(options.selection):
         print(line)
@@ -52,17 +57,16 @@ def train(options: Bench, matrix: Matrix) -> int:
     """Train, score, track and report, on a machine that has joined its cluster."""
     from benchmarks.runner import MatrixRun
     from gans.commands.progress import busy
-    from gans.runs.export import sync
+    from gans.runs.export import exporting
     from gans.runs.store import Store
 
     with busy("loading data and extractors"):
         matrix_run = MatrixRun(matrix, options.selection, options.machine, Store())
     for remark in matrix_run.remarks():
         print(remark)
-    sync(matrix_run.folder, matrix_run.store).say(options.machine.remedy)
-    code = matrix_run.run()
-    write_report(matrix_run)
-    sync(matrix_run.folder, matrix_run.store).say_left(options.machine.remedy)
+    with exporting(matrix_run.folder, matrix_run.store, options.machine.remedy):
+        code = matrix_run.run()
+        write_report(matrix_run)
     return code
 
 
@@ -116,17 +120,23 @@ def rescore(options: Rescore = Rescore()) -> int:
     matrix = read(options)
     from benchmarks.executors.ray import joined
     from benchmarks.runner import ScoreRun
-    from gans.runs.export import sync
+    from gans.runs.export import exporting
     from gans.runs.store import Store
 
     with joined(Machine(**vars(options.machine))) as machine:
         run = ScoreRun(matrix, options, machine, Store())
-        code = run.run()
-        try:
+        with exporting(run.folder, run.store, machine.remedy):
+            code = run.run()
             write_report(run)
-        finally:
-            sync(run.folder, run.store).say_left(machine.remedy)
         return code
+
+
+def reading(runs: Path) -> Store:
+    """The tracking store for a command that reads it; without a server's answer, runs' folders are read."""
+    answers = databases.check_reading(tracking_uri(), runs)
+    from gans.runs.store import Store
+
+    return Store(answers=answers)
 
 
 def report(options: Report = Report()) -> int:
@@ -134,39 +144,45 @@ def report(options: Report = Report()) -> int:
     from benchmarks.matrix import experiment_of
 
     name = experiment_of(options.matrix, options.selection)
-    uri = tracking_uri()
-    answers = databases.check_reading(uri, options.runs)
-    if databases.missing(uri) and not options.runs.is_dir():
+    if databases.missing(uri := tracking_uri()) and not options.runs.is_dir():
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
+    store = reading(options.runs)
     from gans.runs.export import sync
-    from gans.runs.store import Store
 
-    store = Store(uri, answers)
     sync(options.runs / name, store).say()
     print(render(store.with_folders(options.runs), name, options.outputs)[0])
     return 0
 
 
-def compare(options: Compare) -> int:
+def compare(
+    one: Annotated[str, option("an experiment in the tracking store: the name of a tracked matrix")],
+    other: Annotated[str, option("the experiment to compare with it")],
+    *,
+    output: Annotated[Path, option("folder of the page", metavar="DIR")] = places.outputs() / REPORTS / "compare",
+    runs: Runs = Path("runs"),
+) -> int:
     """Write the page; the output is its path."""
-    uri = tracking_uri()
-    answers = databases.check_reading(uri, options.runs)
-    from gans.runs.store import Store
+    store = reading(runs)
     from reports import contents
     from reports.comparison import write
 
-    print(write(Store(uri, answers).with_folders(options.runs), (options.one, options.other), options.output))
-    contents.update(options.output)
+    print(write(store.with_folders(runs), (one, other), output))
+    contents.update(output)
     return 0
 
 
-def sensitivity(options: Sensitivity) -> int:
+def sensitivity(
+    data: Annotated[str, option("a data set with labels", check=check_dataset)],
+    *,
+    count: Annotated[int, option("maximal number of images", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED,
+    device: Device = "auto",
+) -> int:
     """Measure, and write the page; the output is its path."""
     from benchmarks.sensitivity import write
     from gans.compute import devices
     from reports import contents
 
-    page = write(options.data, devices.resolve(options.device), options.count)
+    page = write(data, devices.resolve(device), count)
     print(page)
     contents.update(page.parent)
     return 0

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from gans import places
-from gans.commands.options import ONCE, Compile, Device, Graph, Outputs, check_dataset, flat, option
+from gans.commands.options import ONCE, Compile, Device, Graph, Outputs, flat, option
 from gans.errors import InputError, shown
 from gans.schema import Precision, Where
 
@@ -38,6 +38,7 @@ Preset = Annotated[
 ]
 Datasets = Annotated[Sequence[str] | None, option("data sets in place of the matrix's; folder:PATH for your own")]
 Budget = Annotated[float, option("share of the matrix's images to train on", least=1e-6, most=1_000)]
+Runs = Annotated[Path, option("folder of runs that the store may lack", metavar="DIR")]
 Of = Annotated[Precision | None, option("precision of all cells; auto: by device; default: the matrix's")]
 
 
@@ -200,29 +201,8 @@ class Report:
     budget: Budget = 1.0
     precision: Of = None
     outputs: Outputs = field(default_factory=places.outputs)
-    runs: Annotated[Path, option("folder of runs that the store may lack")] = Path("runs")
+    runs: Runs = Path("runs")
 
     @property
     def selection(self) -> Selection:
         return Selection(datasets=self.datasets, budget=self.budget, precision=self.precision)
-
-
-@flat
-@dataclass(frozen=True)
-class Sensitivity:
-    data: Annotated[str, option("a data set with labels", check=check_dataset)]
-    _: KW_ONLY
-    count: Annotated[int, option("maximal number of images", least=FEWEST_DAMAGED, most=10**6)] = MOST_DAMAGED
-    device: Device = "auto"
-
-
-@flat
-@dataclass(frozen=True)
-class Compare:
-    one: Annotated[str, option("an experiment in the tracking store: the name of a tracked matrix")]
-    other: Annotated[str, option("the experiment to compare with it")]
-    _: KW_ONLY
-    output: Annotated[Path, option("folder of the page", metavar="DIR")] = (
-        places.outputs() / places.REPORTS / "compare"
-    )
-    runs: Annotated[Path, option("folder of runs that the store may lack", metavar="DIR")] = Path("runs")

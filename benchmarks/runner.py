@@ -20,7 +20,6 @@ from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
 from gans.runs.events import run_folders
 from gans.runs.execute import Place, tags
-from gans.runs.export import Exporter
 from gans.runs.locks import held
 from gans.runs.run import Run, close_stale, invocation
 from gans.runs.scores import ScoreKey
@@ -34,15 +33,11 @@ class MatrixRun(MatrixPlan):
     parent: Run | None = None  # of this invocation, once it runs
 
     def run(self) -> int:
-        """Train and score what is left, while runs are exported to the store; returns the exit code.
-
-        It is 0 only if every selected cell is finished and scored, and every floor measured.
-        """
-        with Exporter(self.folder, self.store):
-            if not self.repeats():
-                return self.tracked()
-            close_stale(self.folder)  # as an invocation with a run does
-            return self.finish_all()
+        """Train and score what is left; 0 if each selected cell is finished and scored, each floor measured."""
+        if not self.repeats():
+            return self.tracked()
+        close_stale(self.folder)  # as an invocation with a run does
+        return self.finish_all()
 
     def repeats(self) -> bool:
         """Whether nothing is left to do since the last invocation, which had the same plan."""

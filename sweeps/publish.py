@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import reports
 from benchmarks import matrix, speed
-from gans.commands.options import flat, option
+from gans.commands.options import option
 from gans.errors import InputError
 from gans.files import write_text
 from gans.places import PRESETS, REPORTS, SPEED, VARIABLE, outputs
@@ -83,15 +82,9 @@ def concluded(text: str, experiment: str) -> str:
     return re.sub(r"^(?=## (Samples|Cost))", lambda _: section, text, count=1, flags=re.MULTILINE)
 
 
-@flat
-@dataclass(frozen=True)
-class Publish:
-    source: Annotated[Path, option("a page, its folder, or a preset in your outputs")]
-
-
-def publish(options: Publish) -> int:
+def publish(source: Annotated[Path, option("a page, its folder, or a preset in your outputs")]) -> int:
     """Print the place that it ships from."""
-    target = put(options.source, outputs())
+    target = put(source, outputs())
     print(target)
     if target.parent == RANKED:
         from sweeps.pages import write_ranking  # seconds to import, wanted for these only

@@ -22,7 +22,6 @@ from gans.errors import InputError
 from gans.files import write_bytes
 from gans.places import PRESETS, REPORTS, free
 from gans.runs.execute import Place
-from gans.runs.export import Exporter
 from gans.runs.locks import InUse, locked
 from gans.runs.run import Run, invocation
 from gans.runs.store import Store, shown
@@ -66,11 +65,7 @@ class SweepRun:
             schema.COMMAND: self.request.command(),
             schema.NOTE: self.note(),
         }
-        name = self.sweep.name
-        with (
-            Exporter(self.folder, self.store),
-            invocation(self.folder, name, f"sweep {self.sweep.study}", about) as self.parent,
-        ):
+        with invocation(self.folder, self.sweep.name, f"sweep {self.sweep.study}", about) as self.parent:
             self.parent.text(self.sweep.space.text(), schema.SWEEP_SPACE)
             code = self.stages()
             self.parent.finish(schema.FINISHED if code == 0 else schema.FAILED)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -61,9 +62,11 @@ def without_waiting_for_the_disk(connection: Any, record: Any) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
 
-def parsed(words: Sequence[str]) -> Any:
-    """The options that the words of a command line give, behind `gans`."""
-    return main.parse(words)[1].args[0]
+def parsed(words: Sequence[str], *configs: Callable[..., None]) -> Any:
+    """The options that the words of a command line give, behind `gans`; by name if no dataclass holds them."""
+    bound = main.parse(words, *configs)[1]
+    found = next(iter(bound.arguments.values()))
+    return found if is_dataclass(found) else SimpleNamespace(**bound.arguments)
 
 
 def until(look: Callable[[], Found], over: Callable[[], Any] = lambda: None, seconds: float = 300.0) -> Found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -26,7 +27,7 @@ class Measurement:
 
     def __init__(self, command: Speed) -> None:
         self.command = command
-        self.models = command.models or list(SIZES)
+        self.models: Sequence[str] = command.models or list(SIZES)
         self.device = devices.resolve(command.device)
         devices.prepare(self.device, devices.cores())
 

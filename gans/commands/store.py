@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from gans.commands.options import flat, option
+from gans.commands.options import option
 from gans.errors import InputError
 from gans.places import DEFAULT_URI
 
@@ -17,26 +16,20 @@ if TYPE_CHECKING:
     from gans.runs.publish import Registered
 
 
-@flat
-@dataclass(frozen=True)
-class Sync:
-    folder: Annotated[Path, option("folder of runs, of one matrix, or of one run")] = Path("runs")
-
-
-def sync(options: Sync = Sync()) -> int:
+def sync(folder: Annotated[Path, option("folder of runs, of one matrix, or of one run")] = Path("runs")) -> int:
     """Returns 0 if the store has all of it now."""
-    if not options.folder.is_dir():
-        raise InputError(f"no folder {options.folder}; name the folder of your runs, such as `runs`")
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; name the folder of your runs, such as `runs`")
     from gans.runs.export import sync
     from gans.runs.run import close_stale
     from gans.runs.store import Store, shown
 
     store = Store()
-    close_stale(options.folder)
-    exporter = sync(options.folder, store)
+    close_stale(folder)
+    exporter = sync(folder, store)
     exporter.say()
     if not (exporter.exported or exporter.left):
-        print(f"{shown(store.uri)} has all runs of {options.folder}")
+        print(f"{shown(store.uri)} has all runs of {folder}")
     return int(bool(exporter.left))
 
 
@@ -48,23 +41,16 @@ def model_name(name: str) -> None:
         )
 
 
-@flat
-@dataclass(frozen=True)
-class Register:
-    run: Annotated[str, option("folder of a finished cell's run, or its MLflow run id or how that begins")]
-    _: KW_ONLY
+def register(
+    run: Annotated[str, option("folder of a finished cell's run, or its MLflow run id or how that begins")],
+    *,
     name: Annotated[
-        str,
-        option(
-            "name of the registered model; default: model and data set, such as dcgan-digits", check=model_name
-        ),
-    ] = ""
-
-
-def register(options: Register) -> int:
+        str, option("name of the registered model; default: model and data set, as dcgan-digits", check=model_name)
+    ] = "",
+) -> int:
     from gans.runs import publish
 
-    print("\n".join(lines(publish.register(options.run, options.name))))
+    print("\n".join(lines(publish.register(run, name))))
     return 0
 
 

@@ -93,7 +93,7 @@ def run(options: Train, settings: Mapping[str, Any] = MappingProxyType({})) -> T
     from gans.runs.cell import resolve
     from gans.runs.events import RunFolder
     from gans.runs.execute import CellRun, Place, check_workers, reason
-    from gans.runs.export import Exporter, sync
+    from gans.runs.export import exporting
     from gans.runs.run import close_stale
     from gans.runs.store import Store
 
@@ -114,8 +114,7 @@ def run(options: Train, settings: Mapping[str, Any] = MappingProxyType({})) -> T
     store, runs = Store(), Path(options.runs) / EXPERIMENT
     folder = runs / cell.slug
     close_stale(runs)
-    sync(runs, store).say()
-    with Exporter(runs, store) as exporter, Display({cell.name: cell.experiment.budget}) as display:
+    with exporting(runs, store), Display({cell.name: cell.experiment.budget}) as display:
         display.start(cell.name, cell.experiment.budget)
         try:
             outcome = CellRun(cell, folder, place, partial(display.update, cell.name)).execute()
@@ -132,7 +131,6 @@ def run(options: Train, settings: Mapping[str, Any] = MappingProxyType({})) -> T
     for found in (tracked and store.ask(lambda: store.named(EXPERIMENT, tracked.key))) or ():
         to_register = f"; gans register {shlex.quote(str(folder))}" if outcome.scores else ""
         print(f"run        {found.info.run_id} in {shown(store.uri)}{to_register}")
-    exporter.say_left()
     return Trained(folder, outcome.status, outcome.reason, outcome.scores)
 
 
@@ -165,17 +163,15 @@ def assignment(text: str) -> dict[str, Any]:
     raise InputError(f"--set {text[:80]}: '{key[:40]}' is not a key; `gans config dcgan` lists them")
 
 
-@flat
-@dataclass(frozen=True)
-class Config:
-    recipe: Annotated[str, option("gan, dcgan, ..., or package.module:Name; default: list the recipes")] = ""
-
-
-def config(options: Config = Config()) -> int:
-    if options.recipe:
+def config(
+    name: Annotated[
+        str, option("gan, dcgan, ..., or package.module:Name; default: list the recipes", name="recipe")
+    ] = "",
+) -> int:
+    if name:
         from gans.config import describe, experiment
 
-        for key, value, text in describe(experiment(recipe(options.recipe).settings)):
+        for key, value, text in describe(experiment(recipe(name).settings)):
             print(f"{key:<24} {value!s:<18} {text}")
         return 0
     for name in names():

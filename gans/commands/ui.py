@@ -12,11 +12,10 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Annotated
 
-from gans.commands.options import flat, option
+from gans.commands.options import option
 from gans.errors import InputError, first_line, shown
 from gans.places import tracking_uri
 from gans.runs import databases
@@ -30,29 +29,25 @@ PR_SET_PDEATHSIG = 1  # of Linux
 VIEW = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-@flat
-@dataclass(frozen=True)
-class Ui:
-    port: Annotated[int, option("TCP port on localhost", least=1, most=65_535)] = 5000
-    all: Annotated[bool, option("print links to the runs of every experiment, not of the newest only")] = False
-
-
-def ui(options: Ui = Ui()) -> int:
+def ui(
+    port: Annotated[int, option("TCP port on localhost", least=1, most=65_535)] = 5000,
+    all: Annotated[bool, option("print links to the runs of every experiment, not of the newest only")] = False,
+) -> int:
     """Serve until Ctrl-C, which is its proper end; returns the exit code."""
     uri = tracking_uri()
     if uri.startswith(("http://", "https://")):
         raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {shown(uri)} in a browser")
     databases.check(uri)
-    check_port(options.port)
+    check_port(port)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryFile() as log:
-        server = start(uri, options.port, log)
+        server = start(uri, port, log)
         try:
-            wait_until_it_answers(server, options.port, log)
-            address = f"http://{HOST}:{options.port}"
+            wait_until_it_answers(server, port, log)
+            address = f"http://{HOST}:{port}"
             print(f"MLflow UI of {shown(uri)}: {address}{EXPERIMENTS} (Ctrl-C ends it)", flush=True)
             try:
-                show_links(address, options.all)
+                show_links(address, all)
             except Exception as error:  # the page has them, too
                 print(f"no links to the runs: {first_line(error)}", flush=True)
             return server.wait()

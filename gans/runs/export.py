@@ -11,7 +11,8 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -210,6 +211,18 @@ class Exporter:
             runs = self.store.search(experiment, view=ViewType.ALL)
             for run in sorted(runs, key=is_deleted, reverse=True):  # one that was made twice is there still
                 self.store.exported[key_of(run)] = exported(run)
+
+
+@contextmanager
+def exporting(root: Path, store: Store, remedy: str = REMEDY) -> Iterator[None]:
+    """Export the runs below a folder before, during and after the block; print what was, and what is left.
+
+    `remedy`: the command that exports the rest later.
+    """
+    sync(root, store).say(remedy)
+    with Exporter(root, store) as exporter:
+        yield
+    exporter.say_left(remedy)
 
 
 def counted(runs: int) -> str:

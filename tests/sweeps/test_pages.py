@@ -220,7 +220,7 @@ def test_a_published_study_joins_the_ranking_of_those_that_ship(tmp_path, monkey
     monkeypatch.setitem(publish.PLACES, "reports", tmp_path / "ships")
     put(tmp_path / "ships/sweeps", "a")
     put(tmp_path / "outputs/reports/sweeps", "b")
-    assert publish.publish(publish.Publish(tmp_path / "outputs/reports/sweeps/b")) == 0
+    assert publish.publish(tmp_path / "outputs/reports/sweeps/b") == 0
     text = (tmp_path / "ships/sweeps/README.md").read_text()
     assert "(a/README.md)" in text and "(b/README.md)" in text
     assert capsys.readouterr().out.splitlines() == [

@@ -9,6 +9,7 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -54,12 +55,12 @@ def options(command: str) -> list[Argument]:
 
 
 def field(argument: Argument) -> str:
-    return str(argument.keys[-1])
+    return str([argument.field_info.name, *argument.keys][-1])
 
 
 def of(found: Any, argument: Argument) -> Any:
     """An option's value in the options of a command."""
-    for key in argument.keys:
+    for key in argument.keys or [field(argument)]:
         found = getattr(found, key)
     return found
 
@@ -106,6 +107,8 @@ def test_an_option_has_its_default_or_its_value_and_the_command_that_gives_it_ag
     found = parsed([*given(command), *line])
     assert of(found, argument) != of(plain, argument)
     assert all(of(found, other) == of(plain, other) for other in options(command) if other.name != argument.name)
+    if isinstance(plain, SimpleNamespace):
+        return  # no page tells how to give the command again
     again = command_line(f"gans {command}", found)
     kept = ONCE not in getattr(argument.field_info.hint, "__metadata__", ())
     assert parsed(shlex.split(again)[1:]) == (found if kept else plain)
@@ -133,7 +136,7 @@ def test_variables_of_make_give_what_options_give(target, monkeypatch):
     def variables(texts: dict[str, str]) -> Any:
         for argument in taken:
             monkeypatch.setenv(make.variable(argument), texts.get(make.variable(argument), " "))
-        return main.parse([command], make.from_environment)[1].args[0]
+        return parsed([command], make.from_environment)
 
     texts, line = {}, [command]
     for argument in taken:
