@@ -138,17 +138,10 @@ def read_matrix(
     outputs: Path | None = None,
     selection: Selection | None = None,
 ) -> Matrix:
-    """The matrix of this name in `benchmarks/matrices`, or at this path.
+    """The matrix of this name in `benchmarks/matrices`, or at this path, with what is wanted of it checked.
 
-    Args:
-        name: of the matrix, or its file's path.
-        preset: `tuned`, for the tuned models too.
-        outputs: folder of what is made here, where presets are looked for before those that ship.
-        selection: what of it is wanted, whose names are checked.
-
-    Raises:
-        InputError: no such file, a wrong key (the file, the key and the nearest valid name are given), or an
-            unknown model, data set or preset.
+    Presets are looked for in `outputs` before those that ship. An InputError names a missing file, an unknown
+    model, data set or preset, or a wrong key with the nearest valid one.
     """
     matrix, selection = replace(_read(name), outputs=outputs or places.outputs()), selection or Selection()
     if preset:
@@ -190,10 +183,9 @@ def experiment_of(name: str, selection: Selection) -> str:
 
 
 def with_presets(matrix: Matrix, preset: Literal["tuned"], selection: Selection) -> Matrix:
-    """The matrix with `MODEL-tuned` for every model that a sweep has tuned on a selected data set.
+    """The matrix with `MODEL-tuned` for every model that is tuned on a selected data set.
 
-    Raises:
-        InputError: none of the models is.
+    An InputError without any.
     """
     datasets = selection.datasets or list(matrix.file.datasets)
     tuned = {
@@ -240,16 +232,10 @@ def recipe(model: str, table: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def cells(matrix: Matrix, selection: Selection, device: torch.device, find: Find | None = None) -> list[Cell]:
-    """The selected cells, with their identities on the device that is to train them.
+    """The selected cells, with their identities on the device that is to train them; `find` gives extractors by
+    name.
 
-    Args:
-        matrix: of which cells.
-        selection: which of them.
-        device: that is to train them.
-        find: gives extractors by name (`gans.runs.cell.identify`).
-
-    Raises:
-        InputError: an unknown name or key, a value out of range, data or weights that cannot be had.
+    An InputError for an unknown name or key, a value out of range, data or weights that cannot be had.
     """
     from gans.runs.cell import extractor, identify_seeds
 

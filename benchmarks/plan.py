@@ -81,20 +81,12 @@ class Planned:
 class MatrixPlan:
     """The cells and floors of an invocation, checked, with what the store has of them; nothing has run.
 
-    Args:
-        matrix: of which cells.
-        selection: which of them.
-        machine: that is to run them.
-        store: of the runs.
-        find: gives extractors by name; with `gans.runs.cell.described` their weights need not be here.
+    An InputError if anything is unavailable. With `find` = `gans.runs.cell.described` weights need not be here.
 
     Attributes:
         since: when the store was read.
         known: the newest run of each cell and floor, by identity.
         spread: most processes of a cell's workers; 0 if they run in the process of their cell.
-
-    Raises:
-        InputError: on construction, if anything is unavailable.
     """
 
     def __init__(

@@ -196,10 +196,7 @@ class ScoreRun(MatrixRun):
     """An invocation that adds scores to what is trained; it trains nothing, and has no run of its own.
 
     Scores on the matrix's own number of images join those that training ended with (`score/fid`); those on another
-    number are next to them under its name (`score-50000/fid`).
-
-    Raises:
-        InputError: no selected cell is finished, an extractor cannot be had, or the count is too small.
+    number are next to them under its name (`score-50000/fid`). An InputError if no selected cell is finished.
     """
 
     def __init__(self, matrix: Matrix, options: Rescore, machine: Machine, store: Store) -> None:

@@ -48,8 +48,7 @@ class Subject:
     def of(cls, images: ImageData, most: int = MOST_DAMAGED) -> Subject:
         """As many images as are left when most classes are dropped, so that n is the same everywhere.
 
-        Raises:
-            InputError: the data set has no classes to drop, or too few held-out images.
+        An InputError if the data set has no classes to drop, or too few held-out images.
         """
         if images.test_labels is None:
             raise InputError(f"'{images.name}' has no classes to drop; name a data set with labels")

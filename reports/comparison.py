@@ -56,8 +56,7 @@ class Pair:
 def pairs(one: Results, other: Results) -> list[Pair]:
     """Common models, in the order of the first.
 
-    Raises:
-        InputError: they share no model, or were scored in different ways.
+    An InputError without any, or if they were scored in different ways.
     """
     found = [
         Pair(board, model, tuple(side.of(model, board) for side in (one, other)))  # type: ignore[arg-type]
@@ -155,11 +154,7 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Figure:
 
 
 def write(store: Store, names: tuple[str, str], root: Path) -> Path:
-    """Compare two tracked matrices; returns the path of the page, which is a new one.
-
-    Raises:
-        InputError: one was not tracked, or they do not compare.
-    """
+    """Write a new page that compares two tracked matrices; an InputError if one was not tracked or they differ."""
     sides = [load(store, file_name(name, "experiment", 200)) for name in names]
     found = pairs(*sides)
     path, picture = free(root, f"{names[0]}-and-{names[1]}", ".md", ".png")

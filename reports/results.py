@@ -222,8 +222,7 @@ class Results:
 def load(store: Store, experiment: str) -> Results:
     """The results of the newest invocation's matrix, from all invocations under its protocol.
 
-    Raises:
-        InputError: the store has no such experiment, or no invocation in it.
+    An InputError if the store has no such experiment, or no invocation in it.
     """
     runs = store.runs(experiment)
     plan = _plan(store, experiment, runs)

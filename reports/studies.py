@@ -121,9 +121,7 @@ class Swept:
 def load(store: Store, experiment: str) -> Swept:
     """A study by its MLflow experiment.
 
-    Raises:
-        InputError: the store has no sweep of this name whose trials are done.
-        Damaged: its record cannot be read.
+    An InputError if the store has no sweep of this name whose trials are done; `Damaged` if its record is.
     """
     for run in reversed(store.runs(experiment)):
         path = store.artifact(run, schema.SWEEP_RECORD) if run.data.tags.get(schema.KIND) == schema.SWEEP else None
@@ -151,11 +149,7 @@ def load_all(store: Store) -> list[Swept]:
 
 
 def read_record(path: Path) -> Record:
-    """What a sweep's run has of the search.
-
-    Raises:
-        Damaged: the file is not as it was written.
-    """
+    """What a sweep's run has of the search; `Damaged` if the file is not as it was written."""
     try:
         return Record.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:

@@ -181,11 +181,7 @@ def preset(study: Study, winner: Trial) -> str:
 
 
 def read(folder: Path) -> Study:
-    """The study of a page's folder.
-
-    Raises:
-        InputError: the folder has none: the ranking would lose it.
-    """
+    """The study of a page's folder; an InputError if the folder has none: the ranking would lose it."""
     file = folder / STUDY
     if not file.is_file():
         raise InputError(
@@ -196,11 +192,7 @@ def read(folder: Path) -> Study:
 
 
 def write_ranking(root: Path = ROOT) -> Path | None:
-    """Write `root/README.md`, which ranks all tuned models that have a page there; None if none has.
-
-    Raises:
-        InputError: a page's folder has no study to rank.
-    """
+    """Write `root/README.md`, which ranks all tuned models that have a page there; None if none has."""
     found = [read(page.parent) for page in sorted(root.glob(f"*/{report.PAGE}"))]
     if not found:
         return None

@@ -21,11 +21,7 @@ ALLOWANCE = 2.0  # a trial may be larger than the default, for which the matrix'
 
 
 def plan(request: Request, device: torch.device) -> Sweep:
-    """The sweep of a request on a device, checked against data, networks and space.
-
-    Raises:
-        InputError: anything that would keep its trials from training.
-    """
+    """The sweep of a request on a device; an InputError for what would keep its trials from training."""
     default, seconds = default_cell(request, device)
     check_cell(default, device)
     return Sweep(

@@ -27,17 +27,10 @@ RANKED = reports.SHIPPED / ROOT.name  # its page is over all studies that ship
 
 
 def put(source: Path, root: Path, places: Mapping[str, Path] = PLACES) -> Path:
-    """Copy a file or a page's folder to where its kind ships; returns that place.
+    """Copy a file or a page's folder to where its kind ships, below one of `places`; returns that place.
 
-    A folder's files replace those that ship; so do the files of folders within that it has, too.
-
-    Args:
-        source: the file or folder.
-        root: the outputs that it is a part of.
-        places: where each part of the outputs ships.
-
-    Raises:
-        InputError: it does not exist, or does not ship.
+    A folder's files replace those that ship; so do the files of folders within that it has, too. An InputError if
+    the source does not exist, is not among the outputs in `root`, or does not ship.
     """
     source = source.parent if source.name == README else source
     if not source.exists():

@@ -93,8 +93,7 @@ class SweepRun:
     def search(self) -> None:
         """Run trials until enough have finished or were pruned, over all processes.
 
-        Raises:
-            GaveUp: trials fail one after the other.
+        `GaveUp` if they fail in a row.
         """
         with display(self.study, self.sweep) as bars:
             screen = TrialScreen(self.study, bars)

@@ -173,15 +173,9 @@ class Space:
 
 
 def read_space(model: str, base: Experiment, file: Path | None = None) -> Space:
-    """The search space of a model around its default experiment.
+    """The search space of a recipe around its default experiment, or the one of a TOML file in its place.
 
-    Args:
-        model: a recipe's name.
-        base: the resolved default experiment.
-        file: a TOML file that takes the place of the model's own.
-
-    Raises:
-        InputError: no such file, an unknown or unsearchable key, or a space that is empty or contradicts itself.
+    An InputError for no such file, a wrong key, or a space that is empty or contradicts itself.
     """
     if file:
         return space(read_toml(file), base, file.name)
@@ -253,8 +247,7 @@ class Ends:
 def check(space: Space, base: Experiment, where: str) -> None:
     """Refuse a space in which a trial could not be trained, or a setting would never be searched.
 
-    Raises:
-        InputError: with the file, the key and the remedy.
+    The InputError has the file, the key and the remedy.
     """
     earlier: set[str] = set()
     named: dict[str, list[Value]] = {}

@@ -100,8 +100,7 @@ class Sweep:
     def create(self) -> Study:
         """The study, made with the default as its first trial, or joined.
 
-        Raises:
-            InputError: the storage cannot be used, or the study has trials of another sweep.
+        An InputError if the storage cannot be used, or the study has trials of another sweep.
         """
         storage = open_storage(self.storage)
         directions = [StudyDirection.MINIMIZE] * len(self.objectives)
@@ -148,11 +147,7 @@ class Sweep:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """A database by its URL, with heartbeats of running trials.
-
-    Raises:
-        InputError: it cannot be reached, or is something else.
-    """
+    """A database by its URL, with heartbeats of running trials; an InputError if it cannot be used."""
     open = partial(
         RDBStorage,
         url,

@@ -18,20 +18,13 @@ from gans.registry import NotAllowed
 
 
 def load_generator(path: str | Path, device: str | torch.device = "cpu") -> tuple[nn.Module, dict[str, Any]]:
-    """A trained generator.
+    """A trained generator from the safetensors file that training wrote, and the file's description.
 
-    Args:
-        path: the safetensors file that training wrote.
-        device: where the generator is to be.
-
-    Returns:
-        The network in eval mode, which maps latents (n, latent), and labels (n,) if it is conditional, to images
-        (n, channels, side, side) in [-1, 1]; and the file's description: `shape` (channels, side), `networks`
-        (`latent` among them), `experiment`, `classes` (their `names` and `shares`) if it is conditional, ...
-        `Prior.from_about` reads what it draws from.
-
-    Raises:
-        InputError: no such file, or none that holds a generator of this version.
+    The network is in eval mode on its device, and maps latents (n, latent), and labels (n,) if it is conditional,
+    to images (n, channels, side, side) in [-1, 1]. The description has `shape` (channels, side), `networks`
+    (`latent` among them), `experiment`, `classes` (their `names` and `shares`) if it is conditional, ...;
+    `Prior.from_about` reads what it draws from. An InputError if there is no such file, or none with a generator
+    of this version.
     """
     weights, about = load_weights(Path(path))
     try:

@@ -68,8 +68,7 @@ class Model:
 def shape_of(data: ImageData, config: NetworkConfig) -> Shape:
     """What networks are built for: the shape of a data set's images, with its classes if they are conditional.
 
-    Raises:
-        InputError: they are conditional, but the model has no such form or the data have fewer than two classes.
+    An InputError if the model has no conditional form, or the data have fewer than two classes.
     """
     if not config.conditional:
         return Shape(data.channels, data.resolution)

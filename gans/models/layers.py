@@ -30,11 +30,7 @@ def has_batch_norm(network: nn.Module) -> bool:
 
 
 def stages(side: int) -> int:
-    """Doublings from a 4x4 feature map to an image of this side: log2(side / 4).
-
-    Raises:
-        InputError: the side is not a power of two from 16 up.
-    """
+    """Doublings from 4x4 to this side: log2(side / 4); an InputError if it is not a power of two from 16 up."""
     if side < 16 or side & (side - 1):
         raise InputError(f"an image side of {side} is not a power of two from 16 up; set resolution = 32, say")
     return side.bit_length() - 3

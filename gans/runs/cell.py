@@ -75,8 +75,7 @@ def described(name: str) -> fidelity.Extractor:
 def resolve(model: str, experiment: Experiment, device: torch.device) -> Cell:
     """The cell of an experiment on a device, with everything checked that can be before training starts.
 
-    Raises:
-        InputError: as `identify`, and if the networks or the update rule do not fit the data.
+    An InputError as from `identify`, and if the networks or the update rule do not fit the data.
     """
     cell = identify(model, experiment, device)
     check_scores(cell.experiment.score.extractors, cell.images)
@@ -94,10 +93,8 @@ def identify_seeds(
 ) -> list[Cell]:
     """The cells of an experiment from some seeds, in their order, whether or not they can be trained.
 
-    The device decides on their precision. `find` is `described` for a plan that nothing is run of.
-
-    Raises:
-        InputError: the data set or an extractor's weights cannot be had.
+    The device decides on their precision. `find` is `described` for a plan that nothing is run of. An InputError
+    if the data set or an extractor's weights cannot be had.
     """
     images = datasets.load(experiment.dataset, resolution=experiment.resolution)
     names = [fidelity.default_extractor(images) if e == "auto" else e for e in experiment.score.extractors]

@@ -76,10 +76,9 @@ def missing(url: str) -> bool:
 
 
 def opened(url: str, kind: Kind, open: Callable[[], Opened]) -> Opened:
-    """Open a store that passes the check; tried twice, since two processes that make its tables collide.
+    """Open a store that passes the check; an InputError says what is wrong with it, and the remedy.
 
-    Raises:
-        InputError: it cannot be used; what is wrong with it, and the remedy.
+    It is tried twice, since two processes that make its tables collide.
     """
     check(url, kind)
     if path := sqlite_file(url):
@@ -108,8 +107,7 @@ def check_reading(url: str, runs: Path) -> bool:
 def check(url: str, kind: Kind = MLFLOW) -> None:
     """Refuse a store that is missing, invalid or another program's; wait for a locked file.
 
-    Raises:
-        InputError: what is wrong with it, and the remedy; `Away` if it is a server without an answer.
+    The InputError has the remedy; it is `Away` for a server without an answer.
     """
     scheme = url.partition("://")[0].partition("+")[0]
     path = sqlite_file(url)
@@ -131,10 +129,9 @@ def check(url: str, kind: Kind = MLFLOW) -> None:
 
 
 def in_time(attempt: Callable[[], Opened], seconds: float) -> Opened:
-    """What a call gives or raises, in a thread that is left behind if it takes longer, as looking up a name may.
+    """What a call gives or raises.
 
-    Raises:
-        Away: it takes longer.
+    `Away` if it takes longer, as looking up a name may: its thread is left behind.
     """
     outcome: Future[Opened] = Future()
 

@@ -152,9 +152,8 @@ class CellRun:
     def execute(self) -> Scored:
         """Train or resume the cell and score it; an exception ends its run as failed.
 
-        Raises:
-            InUse: another process runs the cell.
-            InputError: the device has not the precision, or no graphs or compiled code; there is no run then.
+        There is no run after `InUse`, if another process runs the cell, and after another InputError: the device
+        does not have the precision, graphs or compiled code.
         """
         precision.require(self.cell.experiment.precision, self.device)
         graphs.wanted(self.place.graph, self.device)
@@ -268,11 +267,7 @@ class CellRun:
 
 
 def check_workers(cell: Cell, place: Place) -> None:
-    """Refuse, before training, workers that cannot have processes of their own.
-
-    Raises:
-        InputError: the update rule has no workers of that kind, or there is no room for them.
-    """
+    """Refuse, before training, workers that the update rule does not have, or without room for their processes."""
     update = cell.experiment.update
     if place.workers == "local":
         return
@@ -336,10 +331,8 @@ def draw_report(generator: nn.Module, count: int, prior: Prior) -> tuple[Tensor,
 class Scoring:
     """The scorers of a cell: the first one judges the curve, all of them the generator that was chosen.
 
-    Training leaves the generator in the folder, where the pictures go, too.
-
-    Raises:
-        InputError: an extractor cannot be had, or does not take images like these.
+    Training leaves the generator in the folder, where the pictures go, too. An InputError if an extractor cannot
+    be had, or does not take images like these.
     """
 
     def __init__(self, experiment: Resolved, data: ImageData, folder: Path, device: torch.device) -> None:
@@ -417,11 +410,8 @@ def add_scores(cell: Cell, folder: Path, place: Place, wanted: Sequence[ScoreKey
     """Score the generator of a finished run, and add what is found to that run; nothing is trained.
 
     Returns the Frechet distances that were added. What is found is written down extractor by extractor: an
-    interrupted call loses one of them at most.
-
-    Raises:
-        InUse: another process works on the cell.
-        InputError: the generator is nowhere, or an extractor cannot be had or does not take such images.
+    interrupted call loses one of them at most. `InUse` if another process works on the cell; an InputError if the
+    generator is nowhere, or an extractor cannot be had or does not take such images.
     """
     device = devices.resolve(place.device)
     devices.prepare(device, place.threads)

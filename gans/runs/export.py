@@ -40,9 +40,8 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE
 def export(folder: RunFolder, store: Store) -> float:
     """Write what a store lacks of a run; returns the bytes of its events that it has, infinite if it was deleted.
 
-    Raises:
-        BlockingIOError: another process exports it.
-        Exception: the store does not answer; what it has by then is written again the next time.
+    A BlockingIOError says that another process exports it, any other exception that the store does not answer:
+    what it has by then is written again the next time.
     """
     with acquire(folder.path / LOCK, 0.0):
         found = store.named(folder.experiment, folder.key)

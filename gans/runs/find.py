@@ -25,8 +25,7 @@ IN_RUN = f"{NETWORKS}/{GENERATOR}"
 def find_generator(name: str) -> Path:
     """The file that holds a generator: one of `KINDS`, whose folder may be as training or as MLflow keeps it.
 
-    Raises:
-        InputError: nothing, or more than one run, of this name; or a run that kept no generator.
+    An InputError for no or several runs of this name, or a run that kept no generator.
     """
     if zoo.named(name):
         return zoo.find(name)
@@ -51,8 +50,7 @@ def is_run(name: str) -> bool:
 def in_store(name: str) -> tuple[Store, MlflowRun, Path]:
     """The tracking store, the run there of this folder, or whose id begins like this, and the generator it kept.
 
-    Raises:
-        InputError: there is no store, no run or more than one, or no generator.
+    An InputError if there is no store, no run or more than one, or no generator.
     """
     uri, folder = tracking_uri(), RunFolder.of(expand(name))
     where = f"{shown(uri)}; set MLFLOW_TRACKING_URI, or name {RUN}"

@@ -30,8 +30,7 @@ class InUse(InputError):
 def acquire(path: Path, seconds: float = GLANCE) -> TextIO:
     """A file that this process holds until it closes it; made if there is none.
 
-    Raises:
-        BlockingIOError: another process holds it all these seconds.
+    A BlockingIOError if another process holds it all these seconds.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + seconds
@@ -78,8 +77,7 @@ def in_use(folder: Path) -> bool:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder, and clear away what a process that was killed while writing left there.
 
-    Raises:
-        InUse: another process holds it.
+    `InUse` if another process holds it.
     """
     try:
         file = acquire(folder / LOCK)

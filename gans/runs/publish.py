@@ -55,8 +55,7 @@ def publish(
 ) -> dict[str, Entry]:
     """Copy the generators of runs into a zoo's folder and write its index; `force`: over those of the same names.
 
-    Raises:
-        InputError: a run is unknown, not finished, or kept no generator; or another one has its name.
+    An InputError if a run is unknown, not finished, or kept no generator; or another generator has its name.
     """
     added: dict[str, Entry] = {}
     contents: dict[str, bytes] = {}
@@ -140,10 +139,8 @@ class Registered:
 def register(run_id: str, name: str = "") -> Registered:
     """Log the generator that a run kept as a model, and register it; once for each name.
 
-    `run_id` is a finished cell's, or how it begins; without a `name`, the model's and the data set's are taken.
-
-    Raises:
-        InputError: no such run, one not finished or without its generator; a store without a registry, or moved.
+    `run_id` is a finished cell's, or how it begins; without a `name`, the model's and the data set's are taken. An
+    InputError for no such run, one not finished or without its generator, a store without a registry, or moved.
     """
     store, run, path = finished(run_id)
     tags = run.data.tags

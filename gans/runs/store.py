@@ -68,7 +68,7 @@ def _create(uri: str) -> None:
 
 
 class Store:
-    """A tracking store: a database file, or a server.
+    """A tracking store: a database file, or a server; an InputError if it cannot be used.
 
     Args:
         uri: its address; None: the environment's.
@@ -78,9 +78,6 @@ class Store:
         embedded: whether it is a file, which another process may lock for a while.
         folders: runs that are read from there and not from the store.
         exported: bytes of the events of runs that it has, by their keys, as far as is known.
-
-    Raises:
-        InputError: the store cannot be reached or is of a kind MLflow no longer writes.
     """
 
     client: MlflowClient

@@ -71,11 +71,7 @@ def default_extractor(data: ImageData) -> str:
 
 
 def check_images(extractor: Extractor, data: ImageData, n: int = MINIMUM_IMAGES) -> None:
-    """Refuse to score `n` generated images against data that the extractor does not take, or too few of either.
-
-    Raises:
-        InputError: with the remedy.
-    """
+    """Raise an InputError for data that the extractor does not take, or too few images on either side."""
     shape, taken = (data.channels, data.resolution), (extractor.channels, extractor.resolution)
     if any(want not in (None, got) for got, want in zip(shape, taken, strict=True)):
         channels, side = (want or "any" for want in taken)
@@ -91,11 +87,10 @@ def check_images(extractor: Extractor, data: ImageData, n: int = MINIMUM_IMAGES)
 
 
 def require(name: str) -> Extractor:
-    """The extractor of a name, after a check that its weights are available, undamaged and loadable.
+    """The extractor of a name.
 
-    Raises:
-        InputError: the name is unknown, or its weights are missing, damaged or unavailable: a run fails before it
-            trains.
+    An InputError if it is unknown, or its weights are missing, damaged or unavailable: a run fails before it
+    trains.
     """
     card = cards().get(name)
     if card is not None:
@@ -118,8 +113,7 @@ def require(name: str) -> Extractor:
 def published(name: str) -> Extractor:
     """The published extractor of a name, for plans; its weights need not be here.
 
-    Raises:
-        InputError: no extractor of this name was published; its description needs its weights.
+    An InputError if none of this name was published: its description needs its weights.
     """
     card = cards().get(name)
     if card is not None:

@@ -31,10 +31,7 @@ def pin(data: ImageData, name: str, output: Path, command: str) -> Card:
     """Train a classifier on the training images, measure it on the test images, write weights and card.
 
     Both files go to the directory `output`. The same data, torch version and machine give the same bytes. The card
-    names the `command` that makes it again.
-
-    Raises:
-        InputError: the data set has no labels.
+    names the `command` that makes it again. An InputError if the data have no labels.
     """
     if data.train_labels is None or data.test_labels is None:
         raise InputError(

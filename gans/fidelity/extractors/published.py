@@ -57,11 +57,7 @@ class Published:
         return f"GANS_{self.name.upper()}"
 
     def __call__(self) -> Extractor:
-        """The extractor, after a check that its weights are available, undamaged and loadable.
-
-        Raises:
-            InputError: they are missing, damaged or unavailable.
-        """
+        """The extractor; an InputError if its weights are missing, damaged or unavailable."""
         path = self.weights()
         digest = sha256(path)
         if digest != self.sha256:
