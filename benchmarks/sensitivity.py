@@ -27,12 +27,9 @@ from gans.errors import InputError
 from gans.fidelity.metric import error_of
 from gans.fidelity.protocol import SEED
 from gans.fidelity.scorer import Scorer
-from gans.files import write_text
-from gans.places import free
 from gans.registry import label
 from reports import ROOT as REPORTS
-from reports.figures import save
-from reports.sheet import markdown
+from reports.report import write_new
 
 ROOT = REPORTS / "sensitivity"
 
@@ -188,30 +185,6 @@ def _draw_line(axes: Axes, own: pd.DataFrame) -> None:
     axes.grid(alpha=0.25)
 
 
-def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, picture: str) -> str:
-    """The markdown of the page."""
-    images = subject.data
-    moved = in_standard_errors(measured).map(lambda z: f"{z:+.1f}").reset_index(names="metric")
-    parts = [
-        f"# How the metrics react: {images.title}",
-        f"{subject.n:,} held-out images of {images.title} take the place of generated ones, against its "
-        f"{len(images.train):,} training images in the features of `{scorer.extractor.name}`. Bars are two "
-        "standard errors; the dotted line shows the undamaged images. Errors assume independent images: for "
-        "duplicates they are too small.",
-        f"![Every metric under {len(DAMAGES)} kinds of damage, from none to strong]({picture})",
-        "## How far the strongest damage moves each metric",
-        "In standard errors; within ±2 a change is not significant. Examples of the damage are above the columns.",
-        markdown(moved),
-        "## Numbers",
-    ]
-    for damage in DAMAGES:
-        own = measured[measured["damage"] == damage.name]
-        if not own.empty:
-            parts += [f"### {damage.name.capitalize()} ({damage.unit})", markdown(_wide(own))]
-    parts += ["## Made by", f"```sh\ngans sensitivity {images.name}\n```"]
-    return "\n\n".join(parts) + "\n"
-
-
 def _wide(own: pd.DataFrame) -> pd.DataFrame:
     """Metrics down, levels across."""
     cells = own.assign(cell=list(map(plus_minus, own["value"], own["error"])))
@@ -220,13 +193,26 @@ def _wide(own: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[own["metric"].unique(), levels].reset_index()
 
 
-def write(name: str, device: torch.device, most: int = MOST_DAMAGED, root: Path = ROOT) -> Path:
-    """Measure a data set, write `root`/<name>.md (else <name>-2.md, ...) and its picture; returns the page."""
+def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, root: Path = ROOT) -> Path:
+    """Write `root`/<name>.md (else <name>-2.md, ...) and its picture; returns the page."""
+    images, by_damage = subject.data, measured.groupby("damage", sort=False)
+    return write_new(
+        root,
+        label(images.name),
+        "sensitivity.md.j2",
+        draw(measured, scorer, subject),
+        images=images,
+        n=subject.n,
+        extractor=scorer.extractor.name,
+        kinds=len(DAMAGES),
+        moved=in_standard_errors(measured).map("{:+.1f}".format).reset_index(names="metric"),
+        numbers={damage: _wide(own) for name, own in by_damage for damage in DAMAGES if damage.name == name},
+    )
+
+
+def write(name: str, device: torch.device, most: int = MOST_DAMAGED) -> Path:
+    """Measure a data set, and write the page."""
     images = datasets.load(name)
     subject = Subject.of(images, most)
     scorer = Scorer(images, fidelity.default_extractor(images), subject.n, device)
-    measured = measure(scorer, subject)
-    path, picture = free(root, label(name), ".md", ".png")
-    save(draw(measured, scorer, subject), picture)
-    write_text(path, page(measured, scorer, subject, picture.name))
-    return path
+    return page(measure(scorer, subject), scorer, subject)

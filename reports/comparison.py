@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -15,14 +14,12 @@ from scipy import stats
 
 from gans import schema
 from gans.errors import InputError
-from gans.files import file_name, write_text
-from gans.places import free
+from gans.files import file_name
 from gans.runs.store import Store
-from reports.figures import COLOURS, dots, save
+from reports.figures import COLOURS, dots
 from reports.numbers import NOTHING, number
-from reports.report import environment
+from reports.report import write_new
 from reports.results import CLOCK, Board, PlannedCell, Results, load
-from reports.sheet import markdown
 from reports.statistics import LEVEL, Difference, Estimate
 from reports.tables import escape
 
@@ -157,23 +154,18 @@ def write(store: Store, names: tuple[str, str], root: Path) -> Path:
     """Write a new page that compares two tracked matrices; an InputError if one was not tracked or they differ."""
     sides = [load(store, file_name(name, "experiment", 200)) for name in names]
     found = pairs(*sides)
-    path, picture = free(root, f"{names[0]}-and-{names[1]}", ".md", ".png")
-    save(draw(found, names), picture)
-    text = (
-        environment("reports")
-        .get_template("compare.md.j2")
-        .render(
-            one=names[0],
-            other=names[1],
-            table=markdown(table(found, names)),
-            apart=", ".join(f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond),
-            rows=len(found),
-            expected=f"{(1 - LEVEL) * len(found):.2g}",
-            ratio=over_models(found),
-            picture=quote(picture.name),
-            unlike=markdown(unlike(found, names)),
-            commands=[side.plan.command for side in sides],
-        )
+    return write_new(
+        root,
+        f"{names[0]}-and-{names[1]}",
+        "compare.md.j2",
+        draw(found, names),
+        one=names[0],
+        other=names[1],
+        table=table(found, names),
+        apart=", ".join(f"{pair.model} on {pair.board.title}" for pair in found if pair.difference.beyond),
+        rows=len(found),
+        expected=f"{(1 - LEVEL) * len(found):.2g}",
+        ratio=over_models(found),
+        unlike=unlike(found, names),
+        commands=[side.plan.command for side in sides],
     )
-    write_text(path, text)
-    return path

@@ -8,20 +8,23 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from gans.errors import printable
 from gans.files import write_text
 from gans.pictures import film as films
 from gans.pictures.grids import decorating
+from gans.places import free
 from gans.registry import label
 from reports import PAGE, ROOT, WHOLE, by_class, contents, figures, folder_of, leaders, mdgan, published, tables
 from reports.figures import Picture
 from reports.html import standalone
 from reports.numbers import images
 from reports.results import Board, Results, left_out, selected_cells
-from reports.sheet import FOLDER, Sheet
+from reports.sheet import FOLDER, Sheet, markdown
 from reports.standing import Standing, pair_table
 
 RANKED: dict[str, Callable[[Standing], Picture | None]] = {"leaders": leaders.leaders, "pairs": leaders.matrix}
@@ -140,8 +143,17 @@ def environment(package: str) -> Environment:
     """Of the templates of a package; a name is written `{{ name | text }}`, or `{{ name | code }}`."""
     loader = PackageLoader(package)
     made = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
-    made.filters |= {"text": tables.escape, "code": tables.code, "printable": printable}
+    made.filters |= {"text": tables.escape, "code": tables.code, "printable": printable, "markdown": markdown}
     return made
+
+
+def write_new(root: Path, name: str, template: str, figure: Figure, **values: Any) -> Path:
+    """Write a page under a new name, with a picture beside it; returns the page."""
+    page, picture = free(root, name, ".md", ".png")
+    figures.save(figure, picture)
+    text = environment("reports").get_template(template).render(picture=quote(picture.name), **values)
+    write_text(page, text)
+    return page
 
 
 def publish(folder: Path, package: str, template: str, **values: Any) -> Path:

@@ -94,7 +94,7 @@ def test_metrics_notice_duplicates_dropped_classes_and_copies(subject, tmp_path,
     assert values("duplicates", "recall")[-1] < 0.2 < values("duplicates", "recall")[0]
     assert grows(values("training copies", "memorisation"))
     assert values("training copies", "memorisation")[-1] == 1
-    text = sensitivity.page(measured, scorer, subject, "x.png")
+    text = sensitivity.page(measured, scorer, subject, tmp_path).read_text()
     assert "80 held-out images of Digits take the place of generated ones" in text
     figure = sensitivity.draw(measured, scorer, subject)
     assert len(figure.axes) == 3 * (1 + 10)
