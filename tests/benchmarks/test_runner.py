@@ -237,7 +237,7 @@ def test_scores_of_another_version_are_not_shown_and_made_again(finished, here, 
     assert not cells.loc["dcgan/digits/0", "counted"]
     assert results.unscored == {OWN: 1}
     assert add(store) == 0
-    assert load(store, "tiny").cells["counted"].all()
+    assert load(store.with_folders(bench.folder / "runs"), "tiny").cells["counted"].all()
 
 
 @pytest.fixture
