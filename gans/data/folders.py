@@ -37,7 +37,7 @@ from gans.registry import FOLDER, folder
 log = logging.getLogger("gans")
 
 LARGEST_DEFAULT = 128  # a folder of photographs; `resolution=` may be larger
-CACHE_VERSION = 6  # raise with any change to how a folder is decoded, fitted, labelled, split or cached
+CACHE_VERSION = 7  # raise with any change to how a folder is decoded, fitted, labelled, split or cached
 KEPT = 8  # data sets that stay in a process's memory: those of one matrix
 
 # Pillow would also try formats that run other programs (EPS), are no pictures, or cannot be recognised (TGA).
@@ -134,7 +134,9 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     if len(changes) < 2:
         raise InputError(f"{name} has {len(changes)} undamaged images; training and testing need one each")
     other = "cp437" if zipfile.is_zipfile(path) else "latin_1"  # as the specification of zip has it
-    found = layout.understand(sorted(changes), _given_labels(path, left), other, **folder(name)[1])
+    settings = folder(name)[1]
+    given, source = _given_labels(path, left, {*changes}, settings.get("labels", ""))
+    found = layout.understand(sorted(changes), given, other, **settings)
     used = (*found.train, *found.test)
     left |= dict.fromkeys(changes.keys() - {*used}, "in neither split")
 
@@ -156,7 +158,7 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
         labels(found.test),
         found.classes,
         sizes=tuple(sorted({headers[file][0] for file in used})),
-        understood=found.text,
+        understood=found.text + source,
         remarks=tuple(f"{what}: {text}" for what, text in remarks.items() if text),
     )
 
@@ -187,14 +189,26 @@ def _visit(
             yield file.name, found
 
 
-def _given_labels(path: Path, left: LeftOut) -> dict[str, int] | None:
-    """The labels in a file beside the images, as in StyleGAN's archives; None without one."""
-    names = [name for name, why in left.items() if posixpath.basename(name) == layout.LABELS and why == UNKNOWN]
+def _given_labels(path: Path, left: LeftOut, used: set[str], setting: str) -> tuple[dict[str, Any] | None, str]:
+    """The labels of the files with labels beside the images, None without one, and which files these are."""
+    column = "" if setting in layout.BY_FOLDER else setting
+    known = () if column != setting else layout.LABELS[1:] if column else layout.LABELS
+    names = {name for name, why in left.items() if posixpath.basename(name) in known and why == UNKNOWN}
+    found: dict[str, dict[str, Any]] = {}
     for file in listing.files(path) if names else ():
-        if file.name in names and (labels := layout.read_labels(file.name, file.content())) is not None:
-            del left[file.name]
-            return labels
-    return None
+        if file.name in names:
+            read = layout.read_labels(file.name, file.content(), column or layout.LABEL)
+            found |= {} if read is None else {file.name: read}
+    if column and not found:
+        taken = f"none, first or last, or a column of {', '.join(layout.LABELS[1:])}"
+        raise InputError(f"labels={column} is not valid: there are no such labels; take {taken}")
+    for name, labels in found.items():
+        if absent := sorted(labels.keys() - used - left.keys()):
+            there = f"{len(absent):,} images that are not there ({listing.some(absent)})"
+            raise InputError(f"{path}: {name} lists {there}; {layout.REMEDY}")
+        del left[name]
+    labels = {file: label for read in found.values() for file, label in read.items()}
+    return labels if found else None, f", labels of {listing.some(sorted(found))}" if labels else ""
 
 
 @functools.cache

@@ -1,21 +1,28 @@
-"""The layout of image folders: splits and classes."""
+"""The layout of image folders: splits and classes, by folders or by a file with labels."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gans.data.listing import decoded, some
-from gans.errors import InputError
+from gans.data.listing import clean, decoded, some
+from gans.errors import InputError, first_line
 
 # names of a split's folder, best first: those of Hugging Face's loader
 TRAIN = ("train", "training")
 TEST = ("test", "val", "valid", "validation", "testing", "eval", "evaluation", "dev")
-LABELS = "dataset.json"  # of StyleGAN's archives: their folders are numbers, the labels are in this file
+STYLEGAN = "dataset.json"  # of its archives: {"labels": [["00000/0.png", 3], ...]}
+HEADLESS = "labels.csv"
+LABELS = (STYLEGAN, "metadata.csv", "metadata.jsonl", HEADLESS)  # files with labels; the second and third are HF's
+FILE, LABEL = "file_name", "label"  # their columns
+BY_FOLDER = ("none", "first", "last")  # settings that make folders count in place of such a file
 IMAGES = ("images",)  # of ImageNet's kind: train/CLASS/images
+REMEDY = "correct it, or write ,labels=none behind the path to do without labels"
 
 Split = dict[str, tuple[str, ...]]  # by the name of a file the folders above it
 
@@ -31,9 +38,7 @@ class Layout(NamedTuple):
 
 
 def check(labels: str = "", splits: str = "") -> None:
-    """Refuse settings of other values than `understand` takes."""
-    if labels not in ("", "none", "first", "last"):
-        raise InputError(f"labels={labels} is not valid: take none, or the first or last folder of each image")
+    """Refuse settings of other values than `understand` takes; `labels` may also be a column of a table."""
     words = splits.lower().split("/")
     if splits not in ("", "hash") and not (len(words) == len({*words}) == 2 and all(words)):
         raise InputError(f"splits={splits} is not valid: take hash, or the names of two folders, as train/test")
@@ -51,7 +56,7 @@ def understand(
     Splits are folders named `train` and `test`, or by other words: at the top or, if all images are in such,
     further down. Without them, test files are the tenth with the smallest SHA-256 of their path. The class of an
     image is its folder, if all have one and at least two differ; of ImageNet's kind the one above `images`, and
-    held-out images without one are left out. The labels of `LABELS`, if `given`, replace folders.
+    held-out images without one are left out. Labels from files, if `given`, replace folders; {}: no classes.
     `other` is the encoding of names by `listing.decoded`.
 
     `labels` is the folder that is the class, `first` or `last`, or `none`; `splits` are the names of two folders,
@@ -74,12 +79,14 @@ def understand(
         both = {file: above[:-1] if above[-1:] == IMAGES else above for file, above in both.items()}
     which = 0 if labels == "first" else -1
     named: Mapping[str, Any] = {file: above[which] for file, above in both.items() if above}
-    if given is not None and not labels:
+    if given is not None and labels not in BY_FOLDER:
         named = given
+        if given and (bare := sorted(both.keys() - given.keys())):
+            raise InputError(f"{len(bare):,} images are not in the file of labels ({some(bare)}); {REMEDY}")
     if labels in ("first", "last") and (bare := sorted(both.keys() - named.keys())):
         raise InputError(f"labels={labels}: {bare[0]} is in no folder that could be its class; move it to one")
     complete = named.keys() >= both.keys() and labels != "none"
-    keys = sorted({named[file] for file in both}) if complete else []
+    keys = sorted({named[file] for file in both}, key=lambda key: (str(type(key)), key)) if complete else []
     places = {key: place for place, key in enumerate(keys)} if len(keys) > 1 else {}
     classes = tuple(decoded(map(str, places), other))
     what = f"{len(classes):,} classes ({some(classes)})" if classes else "no classes"
@@ -112,11 +119,39 @@ def _by_hash(folders: Split) -> tuple[Split, Split]:
     return _those(folders, words, "train"), _those(folders, words, "test")
 
 
-def read_labels(name: str, content: bytes) -> dict[str, int] | None:
-    """The labels in a `LABELS` file by the names of its images, empty if it has none; None if it is none."""
+def read_labels(name: str, content: bytes, column: str = LABEL) -> dict[str, Any] | None:
+    """The labels, numbers or names, in a `LABELS` file by the names of its images; None if it has no labels.
+
+    Tables have a column `file_name`, relative to their own folder, and one with labels; `labels.csv` may begin
+    without their names. StyleGAN's file gives {} if it has none, or vectors: its folders are no classes.
+    """
+    kind = posixpath.basename(name)
     try:
-        pairs = json.loads(content)["labels"] or []
-        labels = {posixpath.join(posixpath.dirname(name), file): label for file, label in pairs}
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return labels if all(type(label) is int for label in labels.values()) else {}
+        if kind == STYLEGAN:
+            pairs = json.loads(content)["labels"] or []
+        elif not (pairs := _pairs(kind, content.decode("utf-8-sig"), column)):
+            return None
+        labels = {clean(posixpath.join(posixpath.dirname(name), file)): label for file, label in pairs}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, csv.Error) as error:
+        if kind == STYLEGAN:
+            return None
+        raise InputError(f"{name} cannot be read ({first_line(error)}); {REMEDY}") from None
+    if all(type(label) is str and label.isdecimal() for label in labels.values()):
+        labels = {file: int(label) for file, label in labels.items()}
+    if {*map(type, labels.values())} not in (set(), {int}, {str}):
+        if kind == STYLEGAN:
+            return {}
+        raise InputError(f"{name} has labels that are neither whole numbers nor names; {REMEDY}")
+    if len(labels) < len(pairs):
+        raise InputError(f"{name} has {len(pairs) - len(labels):,} of its images twice; {REMEDY}")
+    return labels
+
+
+def _pairs(kind: str, text: str, column: str) -> list[tuple[str, Any]]:
+    """Images with their labels, of those rows of a table that have both."""
+    if kind.endswith(".csv"):
+        named = kind != HEADLESS or FILE in text.partition("\n")[0]
+        rows = [*csv.DictReader(io.StringIO(text), None if named else (FILE, LABEL))]
+    else:
+        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [(row[FILE], row[column]) for row in rows if row.get(FILE) and row.get(column) not in (None, "")]

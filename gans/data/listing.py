@@ -70,7 +70,7 @@ def files(path: Path) -> Iterator[File]:
     seen: set[str] = set()
     for file in kind(path):
         # Windows may separate the names in an archive by backslashes
-        name = _clean(file.name if kind is _directory else BACKSLASH.sub("/", file.name))
+        name = clean(file.name if kind is _directory else BACKSLASH.sub("/", file.name))
         large = "with too many bytes for an image" if file.size > _largest() else ""
         further = "of a name that is there already" if name in seen else large
         reason = "hidden" if any(map(_is_hidden, name.split("/"))) else file.reason or further
@@ -78,7 +78,7 @@ def files(path: Path) -> Iterator[File]:
         yield file._replace(name=name, reason=reason)
 
 
-def _clean(name: str) -> str:
+def clean(name: str) -> str:
     """One spelling for one name: no leading "/" or "./", and composed letters, which macOS decomposes."""
     return unicodedata.normalize("NFC", posixpath.normpath(name).lstrip("/"))
 

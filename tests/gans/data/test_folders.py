@@ -112,7 +112,7 @@ def test_settings_are_part_of_the_name(tree):
     assert other == f"folder:{tree},labels=none,splits=a/b"
     assert registry.label(other) != registry.label(f"folder:{tree}")
     for setting, says in {
-        "labels=maybe": "labels=maybe is not valid: take none, or the first or last folder of each image",
+        "labels=maybe": "labels=maybe is not valid: there are no such labels; take none, first or last, or a",
         "splits=random": "splits=random is not valid: take hash, or the names of two folders, as train/test",
         "splits=day/night": "splits=day/night: no two folders with images have these names",
     }.items():
@@ -127,6 +127,25 @@ def test_stylegan_s_archive_has_its_classes(tmp_path):
     assert (loaded.classes, loaded.remarks) == (("0", "1"), ())
     assert torch.cat([loaded.train_labels, loaded.test_labels]).bincount().tolist() == [10, 10]
     assert load_folder(tarred(path, tmp_path / "gan.tar", mode="w")).hash == loaded.hash
+
+
+def test_hugging_face_s_folders_have_a_table_for_each_split(tmp_path, caplog):
+    path = write_images(tmp_path / "hub", [f"{split}/{n}.png" for split in ("train", "test") for n in range(4)])
+    for split in ("train", "test"):
+        rows = (json.dumps({"file_name": f"{n}.png", "label": "ab"[n % 2], "wide": n > 1}) for n in range(4))
+        (path / split / "metadata.jsonl").write_text("\n".join(rows))
+    loaded = load_folder(path)
+    assert (loaded.classes, loaded.train_labels.tolist(), loaded.remarks) == (("a", "b"), [0, 1, 0, 1], ())
+    says = "2 classes (a, b), 4 train and 4 test images by folder, labels of test/metadata.jsonl, train/metadata"
+    assert says in caplog.text
+    assert load_folder(zipped(path, tmp_path / "hub.zip")).hash == loaded.hash
+    assert load_folder(Path(f"{path},labels=none")).classes == ()
+    (path / "test/3.png").unlink()
+    assert "test/metadata.jsonl lists 1 images that are not there (test/3.png)" in refusal(f"folder:{path}")
+    write_images(path, ["test/3.png", "train/4.png"])
+    assert "1 images are not in the file of labels (train/4.png)" in refusal(f"folder:{path}")
+    (path / "train/4.png").write_bytes(b"broken")
+    assert len(load_folder(path).train) == 4
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gans.data import layout
+from gans.errors import InputError
 
 TWO = ("0.png", "1.png")
 
@@ -83,9 +84,50 @@ def test_stylegan_s_labels_count_in_place_of_folders():
     for labels in (b'{"labels": null}', b'{"labels": [["00000/0.png", [0.0, 1.0]]]}'):
         given = layout.read_labels("dataset.json", labels)
         assert layout.understand(files, given).classes == ()
-    assert layout.understand(files, {files[0]: 1, files[1]: 2}).classes == ()  # others have none
+    with pytest.raises(InputError, match=r"^2 images are not in the file of labels \(00001/0.png, 00001/1.png\)"):
+        layout.understand(files, {files[0]: 1, files[1]: 2})
     for other in (b'{"title": "mine"}', b"[]", b"\xff", b"[" * 100_000):
         assert layout.read_labels("dataset.json", other) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t/metadata.csv", 'file_name,text,label\n0.png,"a, b",10\n1.png,c,9\n'),
+        ("t/metadata.jsonl", '{"file_name": "0.png", "label": 10}\n\n{"file_name": "1.png", "label": 9, "x": []}'),
+        ("t/labels.csv", "./0.png,10\r\n1.png,9\r\n"),
+        ("t/labels.csv", "\ufefflabel,file_name\n10,0.png\n9,1.png\n"),
+        ("labels.csv", "t/0.png,10,more\nt/1.png,9"),
+    ],
+)
+def test_tables_beside_the_images_have_labels(name, content):
+    given = layout.read_labels(name, content.encode())
+    assert given == {"t/0.png": 10, "t/1.png": 9}
+    found = layout.understand(under("t"), given)
+    assert (found.classes, found.labels) == (("9", "10"), {"t/0.png": 1, "t/1.png": 0})
+
+
+def test_a_column_may_be_named_and_captions_are_no_labels():
+    table = b"file_name,text,kind\n0.png,a cat,cat\n1.png,a dog,dog\n"
+    assert layout.read_labels("metadata.csv", table) is None
+    assert layout.read_labels("metadata.csv", table, "kind") == {"0.png": "cat", "1.png": "dog"}
+    assert layout.read_labels("metadata.csv", b"id,label\n0.png,3\n") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("metadata.jsonl", b'{"file_name": "0.png", "label": [1, 2]}', "neither whole numbers nor names"),
+        ("metadata.jsonl", b'{"file_name": "0.png", "label": 1}\n{"file', "metadata.jsonl cannot be read"),
+        ("metadata.jsonl", b"[1]", "metadata.jsonl cannot be read"),
+        ("labels.csv", b"\xff\xfe", "labels.csv cannot be read"),
+        ("labels.csv", b"0.png,a\n0.png,b\n", "labels.csv has 1 of its images twice"),
+    ],
+)
+def test_a_bad_table_is_one_line(name, content, says):
+    with pytest.raises(InputError, match=says) as caught:
+        layout.read_labels(name, content)
+    assert "\n" not in str(caught.value) and "labels=none" in str(caught.value)
 
 
 @pytest.mark.parametrize(
