@@ -3,8 +3,8 @@
 - `float32`: IEEE single precision, the reference.
 - `tf32`: float32 storage, products of matrices and convolutions on TensorFloat-32 cores (CUDA).
 - `bf16`: the networks run under autocast to bfloat16. Weights, their gradients, Adam's moments, the average of
-  weights, BatchNorm's statistics, spectral norm's power iteration, logits, losses, the generated pixels and the
-  gradients that reach them (MD-GAN's feedback, the gradient penalty's slope) stay in float32.
+  weights, BatchNorm's statistics, spectral norm's power iteration, logits and losses stay in float32; so do
+  generated pixels and their gradients where more than layers read them (MD-GAN's feedback, a penalty's slope).
 - `auto`: `resolve` makes it one of these, by the device.
 
 Scores are computed in float32 always, so that those of different precisions compare.
@@ -87,10 +87,17 @@ def computing(network: nn.Module, precision: Settled) -> nn.Module:
 
 
 class InBF16(nn.Module):
-    """A network under autocast to bfloat16; its pixels or logits come out in float32.
+    """A network under autocast to bfloat16.
 
-    On a GPU weights and biases are cast all at once: autocast would do it one by one, a third of the launches.
+    On a GPU it computes with copies of its weights and biases, which are cast all at once when they have changed,
+    by `refresh` or another state: autocast would cast one by one and in each pass, a third of the launches.
+
+    Attributes:
+        copies: of weights and biases; none on a CPU.
+        output: the type of what comes out.
     """
+
+    output = torch.float32
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -102,17 +109,33 @@ class InBF16(nn.Module):
             for kind, parameter in layer.named_parameters(recurse=False)
             if kind not in getattr(layer, "in_float32", ())
         }
+        if not by_launches(next(network.parameters()).device):
+            self.cast.clear()
+        self.copies = [torch.empty_like(each, dtype=torch.bfloat16) for each in self.cast.values()]
+        self.refresh()
+        network.register_load_state_dict_post_hook(lambda *_: self.refresh())
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Cast what has changed."""
+        if self.copies:
+            torch._foreach_copy_(self.copies, list(self.cast.values()))
 
     def forward(self, *given: Tensor) -> Tensor:
-        device = given[0].device
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(given[0].device.type, torch.bfloat16):
             # compiled code joins casts to other operations
-            if not self.cast or torch.compiler.is_compiling() or not by_launches(device):
+            if not self.cast or torch.compiler.is_compiling():
                 output: Tensor = self.network(*given)
             else:
-                copies = dict(zip(self.cast, _Cast.apply(*self.cast.values()), strict=True))
+                copies = dict(zip(self.cast, _Cast.apply(self.copies, *self.cast.values()), strict=True))
                 output = functional_call(self.network, copies, given)
-        return output.float()
+        return output.to(self.output)
+
+
+def stay_lowered(computing: nn.Module) -> None:
+    """On a GPU, leave the pixels of a generator in the type that they have, for a discriminator that takes it."""
+    if isinstance(computing, InBF16) and computing.copies:
+        computing.output = torch.bfloat16
 
 
 def by_launches(device: torch.device) -> bool:
@@ -121,23 +144,18 @@ def by_launches(device: torch.device) -> bool:
 
 
 class _Cast(torch.autograd.Function):
-    """Parameters in bfloat16, and their gradients in float32."""
+    """Copies of parameters in bfloat16, and the parameters' gradients in float32, cast in one launch."""
 
     @staticmethod
-    def forward(ctx: Any, *parameters: Tensor) -> tuple[Tensor, ...]:
-        return cast(parameters, torch.bfloat16)
+    def forward(ctx: Any, copies: list[Tensor], *parameters: Tensor) -> tuple[Tensor, ...]:
+        return tuple(copy.detach() for copy in copies)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return cast(gradients, torch.float32)
-
-
-def cast(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """The tensors in another type, in one launch."""
-    found = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
-    torch._foreach_copy_(found, tensors)
-    return tuple(found)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        found = [torch.empty_like(gradient, dtype=torch.float32) for gradient in gradients]
+        torch._foreach_copy_(found, gradients)
+        return None, *found
 
 
 class Units:

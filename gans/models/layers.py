@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.functional import conv2d, max_pool2d, pixel_shuffle, pixel_unshuffle
 
+from gans.compute import precision
 from gans.errors import InputError
 from gans.models.spectral import spectral_norm
 
@@ -173,7 +174,7 @@ class ToPixels(nn.ConvTranspose2d):
     """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if x.device.type != "cpu":
+        if precision.by_launches(x.device):
             return super().forward(x, output_size)
         # output pixel 2q + a takes kernel rows a and a + 2 from the inputs q and q - 1: reversed, a convolution's
         kernel = pixel_unshuffle(self.weight, 2).flip(2, 3).transpose(0, 1)  # (4 outputs, inputs, 2, 2)

@@ -6,6 +6,9 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.optim import SGD
+
+from gans.compute import precision
 
 
 class EMA:
@@ -32,6 +35,10 @@ class EMA:
         self.trained = [parameter.detach() for parameter in generator.parameters()]  # in the same memory
         self.buffers, self.trained_buffers = list(self.generator.buffers()), list(generator.buffers())
         self.share = self.averaged[0].new_zeros(())
+        # a <- a - share (a - w), as descent on |a|^2 / 2 - <a, w>: one launch, with the share on the device
+        self.descent = SGD(self.averaged, self.share, weight_decay=1, maximize=True, fused=True)
+        for average, weight in zip(self.averaged, self.trained, strict=True):
+            average.grad = weight
 
     def decay(self, images: int, step: int) -> float:
         """Share of the old average that is kept after a step of `step` images, `images` seen so far."""
@@ -44,8 +51,8 @@ class EMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        if self.share.is_cuda:
-            lerp(self.averaged, self.trained, 1 - self.share)
+        if precision.by_launches(self.share.device):
+            self.descent.step()
         else:
             torch._foreach_lerp_(self.averaged, self.trained, [self.share] * len(self.averaged))
         if self.buffers:
@@ -56,10 +63,3 @@ class EMA:
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.generator.load_state_dict(state)
-
-
-def lerp(averaged: list[Tensor], trained: list[Tensor], kept: Tensor) -> None:
-    """a <- (a - w) kept + w, in few launches: torch interpolates one by one if the share is a tensor."""
-    torch._foreach_sub_(averaged, trained)
-    torch._foreach_mul_(averaged, kept)
-    torch._foreach_add_(averaged, trained)

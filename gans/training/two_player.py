@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, relu, softplus
 
 from gans import schema
-from gans.compute import devices
+from gans.compute import devices, precision
 from gans.compute.compiled import Forward
 from gans.config import Experiment, PenaltiesConfig, Resolved, TwoPlayerConfig
 from gans.data.batches import Batch, Batches
@@ -46,27 +46,27 @@ class Loss:
 
 def cross_entropy_d(real: Tensor, fake: Tensor) -> Tensor:
     """-E log D(x) - E log(1 - D(G(z))) with D = sigmoid(logit) (Goodfellow et al. 2014, equation 1)."""
-    return softplus(-real).mean() + softplus(fake).mean()
+    return softplus(torch.stack([-real, fake])).mean(dim=1).sum()
 
 
 def non_saturating_g(fake: Tensor) -> Tensor:
     """-E log D(G(z)) (Goodfellow et al. 2014, section 3)."""
-    return softplus(-fake).mean()
+    return softplus(fake, beta=-1).sum() / -len(fake)  # with this beta it is -softplus(-x)
 
 
 def minimax_g(fake: Tensor) -> Tensor:
     """E log(1 - D(G(z))): the saturating generator loss (Goodfellow et al. 2014, equation 1)."""
-    return -softplus(fake).mean()
+    return softplus(fake).sum() / -len(fake)
 
 
 def hinge_d(real: Tensor, fake: Tensor) -> Tensor:
     """E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))) (Zhang et al. 2018, equation 4)."""
-    return relu(1 - real).mean() + relu(1 + fake).mean()
+    return relu(1 + torch.stack([-real, fake])).mean(dim=1).sum()
 
 
 def linear_g(fake: Tensor) -> Tensor:
     """-E D(G(z)): the generator's hinge and Wasserstein loss."""
-    return -fake.mean()
+    return fake.sum() / -len(fake)
 
 
 def least_squares_d(real: Tensor, fake: Tensor) -> Tensor:
@@ -156,6 +156,7 @@ class Discriminator(Trainable):
         conditional: use of classes, as in `gans.models.Model.conditional`; None: none.
         augmentation: of the network's input images, if any; seeded before every step.
         penalty_factor: current factor of the penalties, on the device: ().
+        in_float32: whether more than layers read the pixels, in float32.
     """
 
     def __init__(self, experiment: Resolved, shape: Shape, device: torch.device, worker: int = 0) -> None:
@@ -166,6 +167,7 @@ class Discriminator(Trainable):
         self.penalties = penalties_of(experiment)
         self.augmentation = Augmentation.of(experiment.augment, device)
         self.penalty_factor = torch.ones((), device=device)
+        self.in_float32 = bool(self.augmentation or self.penalties.r1 or self.penalties.r2)
         # BatchNorm needs separate batches of real and generated images (Radford et al. 2015), and a penalty on
         # only one of them does too; otherwise one batch has both
         self.apart = has_batch_norm(network) or (self.penalties.r1 > 0) != (self.penalties.r2 > 0)
@@ -205,13 +207,11 @@ class Discriminator(Trainable):
                 penalty_rng,
             )
             loss = loss + self.penalty_factor * (gp * penalty)
-        self.apply(self.gradients(loss))
+        passes = self.apart and not (r1 or r2 or gp)  # whether weights act on the loss through outputs alone
+        self.apply(self.gradients_of_passes(loss, on_real, on_fake) if passes else self.gradients(loss))
         with torch.no_grad():
-            return {
-                schema.LOSS_D: loss.detach(),
-                schema.D_REAL: on_real.logits.sigmoid().mean(),
-                schema.D_FAKE: on_fake.logits.sigmoid().mean(),
-            }
+            d_real, d_fake = torch.stack([on_real.logits, on_fake.logits]).sigmoid().mean(dim=1)
+        return {schema.LOSS_D: loss.detach(), schema.D_REAL: d_real, schema.D_FAKE: d_fake}
 
     def generator_loss(self, real: Batch, fake: Batch) -> Tensor:
         """The generator's loss on its images; a relative loss also uses these real ones."""
@@ -235,8 +235,8 @@ class Discriminator(Trainable):
         labels = None
         if real.labels is not None and fake.labels is not None:
             labels = torch.cat([real.labels, fake.labels])
-        both = self.output(Batch(torch.cat([real.images, fake.images]), labels))
-        halves = zip(*(part.chunk(2) for part in both if part is not None), strict=True)
+        both = Batch(torch.cat([real.images.to(fake.images.dtype), fake.images]), labels)
+        halves = zip(*(part.chunk(2) for part in self.output(both) if part is not None), strict=True)
         return [DiscriminatorOutput(*half) for half in halves]
 
     def output(self, batch: Batch, network: Forward | None = None) -> DiscriminatorOutput:
@@ -263,6 +263,8 @@ class TwoPlayer(Update):
         steps, batch = experiment.update.d_steps, experiment.batch
         self.images_per_step = steps * batch
         self.discriminator = Discriminator(experiment, shape, self.device)
+        if not self.discriminator.in_float32:
+            precision.stay_lowered(self.generator.plain)
         self.batches = Batches(context.images, experiment.seed, labels=context.classes(shape))
         self.indices = torch.zeros(steps * batch, dtype=torch.int64, device=self.device)  # of the real images
         self.input_rngs = [self.rng() for _ in range(steps)]

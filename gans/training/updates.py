@@ -279,11 +279,20 @@ class Trainable:
             grad_outputs = [self.one]
         return torch.autograd.grad(outputs, self.parameters, grad_outputs)
 
+    def gradients_of_passes(self, loss: Tensor, *passes: Sequence[Tensor | None]) -> Sequence[Tensor]:
+        """Those of a loss of two passes' outputs alone, summed all at once: torch would add one by one."""
+        first, second = ([output for output in outputs if output is not None] for outputs in passes)
+        slopes = torch.autograd.grad(loss, first + second, self.one)
+        of_first = self.gradients(first, slopes[: len(first)])
+        return torch._foreach_add(of_first, self.gradients(second, slopes[len(first) :]))
+
     def apply(self, gradients: Iterable[Tensor]) -> None:
         """One step of the optimiser along these gradients."""
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = laid_out_as(parameter, gradient)
         self.optimizer.step()
+        if isinstance(self.plain, precision.InBF16):
+            self.plain.refresh()
 
     def finite(self) -> bool:
         return all(bool(parameter.isfinite().all()) for parameter in self.parameters)

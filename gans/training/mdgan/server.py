@@ -91,14 +91,15 @@ class MDGAN(Update):
 
         replies = self.team.compute(batches())
         self.ensure_some(replies)
-        feedback = [torch.zeros_like(batch) for batch in generated]
+        feedback: dict[int, Tensor] = {}
         shares = torch._foreach_div([reply.feedback for reply in replies.values()], len(replies))
         for n, share in zip(replies, shares, strict=True):
             # feedback is linear in the generator's gradient: that of a batch is summed before one backward pass,
             # so there are k passes, not N
             x_g, _ = pairs[n]
-            feedback[x_g] += share
-        self.generator.apply(self.generator.gradients(generated, feedback))
+            feedback[x_g] = feedback[x_g] + share if x_g in feedback else share
+        answered = [generated[x_g] for x_g in feedback]
+        self.generator.apply(self.generator.gradients(answered, list(feedback.values())))
         means = torch.stack([reply.statistics for reply in replies.values()]).mean(dim=0)
         return dict(zip(STATISTICS, means, strict=True))
 

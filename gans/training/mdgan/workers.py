@@ -145,7 +145,7 @@ class WorkerDiscriminator(Discriminator):
         """The generator's loss on X_g, and F_n, its gradient per pixel (b, c, h, w)."""
         fake = fake.watched()
         loss = self.generator_loss(real, fake)
-        (gradient,) = torch.autograd.grad(loss, fake.images)
+        (gradient,) = torch.autograd.grad(loss, fake.images, self.one)
         return loss.detach(), gradient
 
 

@@ -14,7 +14,7 @@ from gans.compute import bfloat16, devices, precision
 from gans.config import NetworkConfig
 from gans.errors import InputError
 from gans.models import Model, build_discriminator, build_generator
-from gans.models.layers import Shape
+from gans.models.layers import Shape, ToPixels
 from gans.models.spectral import SpectralNorm
 from gans.registry import MODELS, RULES
 from gans.training.updates import Context
@@ -124,6 +124,29 @@ def test_weights_that_are_cast_at_once_as_on_cuda_are_those_that_autocast_casts(
         logits = precision.computing(network, "bf16")(images)
         found.append([logits, *torch.autograd.grad(logits.square().sum(), list(network.parameters()))])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@needs_bf16
+@pytest.mark.parametrize("name", ["gan", "dcgan"])
+def test_on_cuda_steps_are_those_of_autocast_and_copies_follow_the_weights(
+    name: str, tiny, blobs, monkeypatch
+) -> None:
+    """Pixels that stay in bfloat16 between the networks, and copies that are cast after a step or a state."""
+    made, updates = tiny({"networks": {"name": name}}, precision="bf16"), []
+    monkeypatch.setattr(ToPixels, "forward", nn.ConvTranspose2d.forward)  # as on CUDA
+    for on_cuda in (False, True, True):
+        monkeypatch.setattr(precision, "by_launches", lambda device, on_cuda=on_cuda: on_cuda)
+        updates.append(RULES["two-player"](made, SHAPE, Context(blobs().train)))
+    plain, copied, resumed = updates
+    for images in (0, 8):
+        assert torch.equal(values(plain.step(images)), values(copied.step(images)))
+    resumed.load(copied.state())
+    for update in (copied, resumed):
+        for one, other in zip(update.trainables, plain.trainables, strict=True):
+            assert len(one.plain.copies) > 2
+            assert all(map(torch.equal, one.parameters, other.parameters))
+            for copy_, parameter in zip(one.plain.copies, one.plain.cast.values(), strict=True):
+                assert torch.equal(copy_, parameter.bfloat16())
 
 
 @needs_bf16

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from gans.compute import precision
 from gans.models import build_generator
 from gans.models.layers import Shape
 from gans.registry import MODELS
@@ -16,8 +17,10 @@ def follow(ema: EMA, images: int, step: int) -> None:
     ema.update()
 
 
-def test_the_ramp_up_against_a_plain_recurrence() -> None:
+@pytest.mark.parametrize("on_cuda", [False, True])
+def test_the_ramp_up_against_a_plain_recurrence(on_cuda: bool, monkeypatch) -> None:
     """Half-life = min(halflife, 5 % of the images seen), which is EDM2's reference code."""
+    monkeypatch.setattr(precision, "by_launches", lambda device: on_cuda)
     module = nn.Linear(1, 1, bias=False).double()
     ema = EMA(module, halflife_kimg=0.5)
     average = module.weight.item()
