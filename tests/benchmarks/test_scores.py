@@ -14,7 +14,7 @@ from gans.runs.scores import ScoreKey, records
 from gans.runs.store import Store
 from reports.report import write
 from reports.results import load
-from tests.benchmarks.test_runner import OWN, Bench, add
+from tests.benchmarks.test_runner import OWN, Bench, add, planned
 from tests.recorded import recorded
 
 CONTRAST = """
@@ -131,6 +131,13 @@ def test_bad_input_is_one_line(untrained, tmp_path):
         ScoreRun(matrix, Rescore(extractors=["digit"]), machine, untrained)
     with pytest.raises(InputError, match=r"no cell of tiny.toml is finished in 'tiny'; run `gans bench` first"):
         ScoreRun(matrix, Rescore(), machine, untrained)
+
+
+def test_another_budget_is_said_to_train_from_the_first_image(untrained, tmp_path):
+    assert planned(untrained).remarks() == []
+    (tmp_path / "runs" / "tiny-budget0.1").mkdir(parents=True)
+    (remark,) = planned(untrained).remarks()
+    assert remark.startswith("cells of tiny-budget0.1 are kept, but of another budget: the cells of tiny train")
 
 
 def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(untrained):
