@@ -43,7 +43,7 @@ Count = Annotated[int, Field(ge=1, le=65_536)]
 Often = Annotated[int, Field(ge=1, le=100_000)]  # times in a run
 Images = Annotated[int, Field(ge=100, le=1_000_000)]  # generated for a score
 Seed = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
-Side = Literal[16, 32, 64, 128, 256, 512, 1024, 2048, 4096]
+Side = Annotated[int, Field(ge=16, le=4096, multiple_of=8)]
 Rate = Annotated[float, Field(gt=0, lt=10)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -231,7 +231,7 @@ class Experiment(Settings):
 
     dataset: str = Field("digits", description="digits, mnist, ...; package.module:Name; or folder:PATH")
     resolution: Side | None = Field(
-        None, description="image side, a power of two from 16 to 4096; none: the data set's"
+        None, description="image side, a multiple of 8 from 16 to 4096; none: the data set's"
     )
     data_share: float = Field(
         1.0,

@@ -59,7 +59,7 @@ def allow_named(written: Any) -> None:
 
 def folder(dataset: str) -> tuple[str, dict[str, str]]:
     """The path of `folder:PATH,labels=none,splits=hash`, and its settings, as `gans.data.layout` takes them."""
-    path, *settings = re.split(",(?=labels=|splits=)", dataset.removeprefix(FOLDER))
+    path, *settings = re.split(",(?=labels=|splits=|fit=)", dataset.removeprefix(FOLDER))
     return path, dict(setting.split("=", 1) for setting in sorted(settings))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Shape, stages
+from gans.models.layers import Shape, first_side, stages
 from gans.recipes import PENALISED, search_space
 
 
@@ -37,8 +37,11 @@ class Generator(nn.Module):
 
     def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
-        width = config.width
-        layers: list[nn.Module] = [nn.Linear(config.latent, 16 * width), nn.Unflatten(1, (width, 4, 4))]
+        width, side = config.width, first_side(shape.side)
+        layers: list[nn.Module] = [
+            nn.Linear(config.latent, width * side**2),
+            nn.Unflatten(1, (width, side, side)),
+        ]
         for _ in range(stages(shape.side)):
             layers += [nn.Upsample(scale_factor=2), *(Block(width) for _ in range(config.depth))]
         layers += [nn.ReLU(), nn.Conv2d(width, shape.channels, 3, padding=1), nn.Tanh()]
@@ -57,7 +60,7 @@ class Discriminator(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(shape.channels, width, 3, padding=1)]
         for _ in range(stages(shape.side)):
             layers += [*(Block(width) for _ in range(config.depth)), nn.AvgPool2d(2)]
-        layers += [nn.ReLU(), nn.Flatten(), nn.Linear(16 * width, 1), nn.Flatten(0)]
+        layers += [nn.ReLU(), nn.Flatten(), nn.Linear(width * first_side(shape.side) ** 2, 1), nn.Flatten(0)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ def load(name: str, root: Path | None = None, resolution: int | None = None) -> 
     The last ones stay in memory; a folder is decoded again if its files' sizes or times have changed. Its
     splits and classes are what `layout.understand` says; they are logged, with conversions and what is left out.
     Named data sets and the cache are in `root`, by default `data_root()`. `resolution` is the side in pixels, a
-    power of two from 16 up; None: the smallest that holds the native images or, for a folder, its most common
-    shorter side, but 128 at most.
+    multiple of 8 from 16 up; None: that of the native images if it is one, else the next power of two. That of a
+    folder is its most common shorter side (longer with `fit=pad`), or 128 if that is less.
     """
     root = (data_root() if root is None else Path(root)).absolute()
     if resolution is not None:

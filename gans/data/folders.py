@@ -118,23 +118,24 @@ def _decode_folder(name: str, title: str, path: Path, resolution: int | None) ->
     A single pass would have to hold every file in memory until the most common size is known.
     """
     left: LeftOut = {}
+    settings = folder(name)[1]
+    pad = settings.pop("fit", "crop") == "pad"
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         headers = dict(_visit(path, _header, left, "looking through"))
         channels = _common_channels(name, [channels for _, channels in headers.values()], listing.describe(left))
-        side = resolution or _default_resolution([min(size) for size, _ in headers.values()])
+        side = resolution or _default_resolution([(max if pad else min)(size) for size, _ in headers.values()])
         shape = (len(headers), channels, side, side)
         check_memory(name, shape)
         images = np.zeros(shape, np.uint8)
         place = {file: index for index, file in enumerate(headers)}
         changes = {}
-        decode = functools.partial(_decoded, resolution=side)
+        decode = functools.partial(_decoded, resolution=side, pad=pad)
         for file, (pixels, changes[file]) in _visit(path, decode, left, "decoding", place):
             images[place[file]] = pixels
     if len(changes) < 2:
         raise InputError(f"{name} has {len(changes)} undamaged images; training and testing need one each")
     other = "cp437" if zipfile.is_zipfile(path) else "latin_1"  # as the specification of zip has it
-    settings = folder(name)[1]
     given, source = _given_labels(path, left, {*changes}, settings.get("labels", ""))
     found = layout.understand(sorted(changes), given, other, **settings)
     used = (*found.train, *found.test)
@@ -236,7 +237,7 @@ def _is_grey(image: Image.Image) -> bool:
     return bool((red == green).all() and (green == blue).all())
 
 
-def _decoded(image: Image.Image, resolution: int) -> tuple[np.ndarray, list[str]]:
+def _decoded(image: Image.Image, resolution: int, pad: bool) -> tuple[np.ndarray, list[str]]:
     """uint8 (channels, resolution, resolution) of an image as opened, and how it was converted to that."""
     stored = str([tile.args for tile in getattr(image, "tile", [])])  # how; of a BMP of 16 bits 5 are a channel's
     deep, clear = image.mode.startswith("I"), image.has_transparency_data
@@ -255,7 +256,7 @@ def _decoded(image: Image.Image, resolution: int) -> tuple[np.ndarray, list[str]
         image = Image.fromarray(np.rint(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
     elif clear:  # black, as in padding: pixels under full transparency are often arbitrary
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image.convert("RGBA"))
-    return planes(fit(image.convert(mode), resolution)), [change for change, made in changes.items() if made]
+    return planes(fit(image.convert(mode), resolution, pad)), [change for change, made in changes.items() if made]
 
 
 def _common_channels(name: str, channels: list[int], left: str) -> int:

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from gans import seeds
 from gans.errors import InputError
-from gans.registry import kind_of
+from gans.registry import folder, kind_of
 
 SMALLEST, LARGEST = 16, 4096  # no network here is built for less, and no memory holds many that are larger
+STEP = 8  # of sides: networks halve them two times or more
+PADDED = "padded with black"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +60,18 @@ class ImageData:
         """What is to be known of a folder: its layout, how sizes were changed, what was left out or converted."""
         side, sizes = self.resolution, [f"{width} x {height}" for width, height in self.sizes]
         native = " to ".join(dict.fromkeys((sizes[0], sizes[-1]))) if sizes else ""
-        changed = f"images of {native} pixels made {side} x {side}" if {*self.sizes} - {(side, side)} else ""
+        how = ", ".join(dict.fromkeys(change for size in self.sizes for change in self._changes(size)))
+        changed = f"images of {native} pixels made {side} x {side}: {how}" if how else ""
         return tuple(filter(None, (self.understood, changed, *self.remarks))) if self.understood else ()
+
+    def _changes(self, size: tuple[int, int]) -> tuple[str, ...]:
+        """What `fit` does with images of a size, in words."""
+        if max(size) <= self.resolution:
+            return () if size == (self.resolution, self.resolution) else (PADDED,)
+        if folder(self.name)[1].get("fit") == "pad":
+            return ("resized",) if size[0] == size[1] else ("resized", PADDED)
+        resized = () if min(size) == self.resolution else ("resized",)
+        return resized if size[0] == size[1] else (*resized, "cropped at the centre")
 
     @property
     def resolution(self) -> int:
@@ -149,11 +161,10 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def check_resolution(resolution: int) -> None:
-    """Raises InputError unless `resolution`, in pixels, is a power of two from 16 to 4096."""
-    if not SMALLEST <= resolution <= LARGEST or resolution & (resolution - 1):
-        raise InputError(
-            f"resolution {resolution} does not work: take a power of two from {SMALLEST} to {LARGEST}"
-        )
+    """Raises InputError unless `resolution`, in pixels, is a multiple of 8 from 16 to 4096."""
+    if not SMALLEST <= resolution <= LARGEST or resolution % STEP:
+        taken = f"a multiple of {STEP} from {SMALLEST} to {LARGEST}"
+        raise InputError(f"resolution {resolution} does not work: take {taken}")
 
 
 def check_memory(
@@ -168,18 +179,20 @@ def check_memory(
 
 
 def smallest_resolution(side: int) -> int:
-    """The smallest resolution that holds `side` pixels."""
-    return max(SMALLEST, 1 << (side - 1).bit_length())
+    """The resolution that images of `side` pixels have by default: their own, or the next power of two."""
+    return side if side >= SMALLEST and side % STEP == 0 else max(SMALLEST, 1 << (side - 1).bit_length())
 
 
-def fit(image: Image.Image, resolution: int) -> Image.Image:
+def fit(image: Image.Image, resolution: int, pad: bool = False) -> Image.Image:
     """The rule for sizes: a square of `resolution` pixels, never distorted.
 
     Smaller images are centre-padded with black (28 -> 32: 2 pixels a side). Others have their shorter side resized
-    (Lanczos, antialiased) and are cropped at the centre.
+    (Lanczos, antialiased) and are cropped at the centre; with `pad`, their longer side, and are padded with black.
     """
     if max(image.size) <= resolution:
         return _padded(image, resolution)
+    if pad:
+        return ImageOps.pad(image, (resolution, resolution), Image.Resampling.LANCZOS, color=0)
     # crops before it resizes: a strip of 1 x 100,000 pixels never becomes a square's worth of them
     return ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS)
 

@@ -37,8 +37,10 @@ class Layout(NamedTuple):
     text: str
 
 
-def check(labels: str = "", splits: str = "") -> None:
+def check(labels: str = "", splits: str = "", fit: str = "crop") -> None:
     """Refuse settings of other values than `understand` takes; `labels` may also be a column of a table."""
+    if fit not in ("crop", "pad"):
+        raise InputError(f"fit={fit} is not valid: take crop, or pad")
     words = splits.lower().split("/")
     if splits not in ("", "hash") and not (len(words) == len({*words}) == 2 and all(words)):
         raise InputError(f"splits={splits} is not valid: take hash, or the names of two folders, as train/test")

@@ -1,6 +1,7 @@
-"""DCGAN (Radford et al. 2015, arXiv 1511.06434), with and without BatchNorm, at any power-of-two side.
+"""DCGAN (Radford et al. 2015, arXiv 1511.06434), with and without BatchNorm, at any side that is a multiple of 8.
 
-The channel count halves with every doubling of the side and ends at `width`; stages = log2(side / 4).
+The channel count halves with every doubling of the side and ends at `width`; stages = log2(side / 4). The
+smallest maps are 4x4 if the side is a power of two, 6x6 for 96 (`first_side`).
 
 Conditional, it is an ACGAN (Odena et al. 2017, arXiv 1610.09585): the one-hot label is appended to z; D has an
 output for each class besides the logit.
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from gans.compute.convolutions import Double, Halve
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import BatchNorm, Fold, Shape, ToPixels, Unfold, labelled, normal_init, stages
+from gans.models.layers import BatchNorm, Fold, Shape, ToPixels, Unfold, first_side, labelled, normal_init, stages
 from gans.recipes import PENALISED, search_space
 
 
@@ -47,7 +48,7 @@ class Generator(nn.Module):
         super().__init__()
         widths = [config.width * 2**i for i in reversed(range(stages(shape.side)))]  # from 4x4 to side/2
         self.classes = shape.classes
-        first = Unfold(config.latent + shape.classes, widths[0], 4, bias=not norm)
+        first = Unfold(config.latent + shape.classes, widths[0], first_side(shape.side), bias=not norm)
         layers: list[nn.Module] = [first, *_norm(widths[0], norm), nn.ReLU(inplace=True)]
         for inputs, outputs in pairwise(widths):
             layers += _up(inputs, outputs, norm)
@@ -71,7 +72,8 @@ class Discriminator(nn.Module):
         layers = [*_down(shape.channels, widths[0], norm=False)]
         for inputs, outputs in pairwise(widths):
             layers += _down(inputs, outputs, norm)
-        layers += [Fold(widths[-1], 1 + shape.classes, 4), nn.Flatten(1 if shape.classes else 0)]
+        end = Fold(widths[-1], 1 + shape.classes, first_side(shape.side))
+        layers += [end, nn.Flatten(1 if shape.classes else 0)]
         self.layers = nn.Sequential(*layers)
         normal_init(self)
 

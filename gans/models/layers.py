@@ -31,10 +31,15 @@ def has_batch_norm(network: nn.Module) -> bool:
 
 
 def stages(side: int) -> int:
-    """Doublings from 4x4 to this side: log2(side / 4); an InputError if it is not a power of two from 16 up."""
-    if side < 16 or side & (side - 1):
-        raise InputError(f"an image side of {side} is not a power of two from 16 up; set resolution = 32, say")
-    return side.bit_length() - 3
+    """Doublings from `first_side` to this side; an InputError if it is not a multiple of 8 from 16 up."""
+    if side < 16 or side % 8:
+        raise InputError(f"an image side of {side} is not a multiple of 8 from 16 up; set resolution = 32, say")
+    return max(n for n in range(side.bit_length()) if side % 2**n == 0 and side >> n >= 4)
+
+
+def first_side(side: int) -> int:
+    """Side of a network's smallest maps: 4 for powers of two; 6 for 24, 48, 96, 192; 5 for 40, 80, 160; ..."""
+    return side >> stages(side)
 
 
 def normal_init(module: nn.Module) -> None:

@@ -38,14 +38,14 @@ from torch.nn.functional import interpolate, leaky_relu, pad
 
 from gans.config import Count, NetworkConfig
 from gans.models import Model
-from gans.models.layers import Shape, looked_up, stages
+from gans.models.layers import Shape, first_side, looked_up, stages
 from gans.recipes import search_space
 
 EXPANSION = 2  # of the bottleneck, inverted
 GROUP = 16  # channels in a group of a grouped convolution
 SLOPE = 0.2
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # He's, of the leaky ReLU
-LARGEST = 32  # side of the largest maps that have the full width
+LARGEST = 32  # maps of less than twice this side have the full width
 
 
 class Config(NetworkConfig):
@@ -62,7 +62,8 @@ class Generator(nn.Module):
         total = len(widths) * config.blocks
         self.embed = embedding(shape.classes, config.latent) if shape.classes else None
         length = config.latent * (2 if shape.classes else 1)
-        layers: list[nn.Module] = [FromLatent(length, widths[0]), *blocks(widths[0], config, total)]
+        first = FromLatent(length, widths[0], first_side(shape.side))
+        layers: list[nn.Module] = [first, *blocks(widths[0], config, total)]
         for inputs, outputs in pairwise(widths):
             layers += [*resized(inputs, outputs), Upsample(), *blocks(outputs, config, total)]
         self.layers = nn.Sequential(*layers, he(conv(widths[-1], shape.channels, 1)), nn.Tanh())
@@ -84,7 +85,7 @@ class Discriminator(nn.Module):
         for inputs, outputs in pairwise(widths):
             layers += [Downsample(), *resized(inputs, outputs), *blocks(outputs, config, total)]
         width = widths[-1]
-        basis = he(nn.Conv2d(width, width, 4, groups=width, bias=False))
+        basis = he(nn.Conv2d(width, width, first_side(shape.side), groups=width, bias=False))
         end = he(nn.Linear(width, config.width if shape.classes else 1, bias=False))
         self.layers = nn.Sequential(*layers, basis, nn.Flatten(1), end)
         gain = config.width**-0.5  # the product's variance is a feature's
@@ -96,11 +97,11 @@ class Discriminator(nn.Module):
 
 
 class FromLatent(nn.Module):
-    """z -> (n, channels, 4, 4): one learned map a channel, times a linear function of z."""
+    """z -> (n, channels, side, side): one learned map a channel, times a linear function of z."""
 
-    def __init__(self, latent: int, channels: int) -> None:
+    def __init__(self, latent: int, channels: int, side: int) -> None:
         super().__init__()
-        self.basis = nn.Parameter(torch.randn(channels, 4, 4))
+        self.basis = nn.Parameter(torch.randn(channels, side, side))
         self.linear = he(nn.Linear(latent, channels, bias=False))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -164,9 +165,9 @@ def weighed(first: Tensor, second: Tensor, third: Tensor, fourth: Tensor) -> Ten
 
 
 def channels(shape: Shape, config: Config) -> list[int]:
-    """Of each stage, from 4x4 to the images' side."""
-    sides = [4 * 2**i for i in range(stages(shape.side) + 1)]
-    return [max(1, config.width * LARGEST // max(side, LARGEST)) for side in sides]
+    """Of each stage, from the smallest maps to the images' side."""
+    sides = [first_side(shape.side) * 2**i for i in range(stages(shape.side) + 1)]
+    return [max(1, config.width >> max(0, (side // LARGEST).bit_length() - 1)) for side in sides]
 
 
 def blocks(width: int, config: Config, total: int) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""The residual networks of WGAN-GP and SNGAN on CIFAR-10, at any power-of-two side.
+"""The residual networks of WGAN-GP and SNGAN on CIFAR-10, at any side that is a multiple of 8.
 
 `wgan-gp`: Gulrajani et al. 2017 (arXiv 1704.00028), appendix F; `sngan`: Miyato et al. 2018 (arXiv 1802.05957),
 table 4. They differ in the generator's width, in the discriminator's spectral norm and in how it ends: WGAN-GP
@@ -15,7 +15,8 @@ Differences from the papers:
   those of real ones, and their G's class term has weight 0.1 (here `loss.auxiliary`, of both networks);
 - generated images have independent labels; WGAN-GP's code uses those of the real batch in D;
 - the last layer of `sngan`'s D keeps its bias, which its code's lacks;
-- the side is a parameter, 32 in the papers: generators double it from 4x4 on, discriminators halve it to 8x8;
+- the side is a parameter, 32 in the papers: generators double it from 4x4 on, discriminators halve it to 8x8 (6x6
+  and 12x12 for a side of 96, and so on);
 - pixels of WGAN-GP's real images are not dithered;
 - the generator's step shares the last discriminator step's generated batch; the papers draw another, twice as
   large;
@@ -45,6 +46,7 @@ from gans.models.layers import (
     Labelled,
     Shape,
     batch_norm,
+    first_side,
     glorot,
     projected,
     sn_embedding,
@@ -67,11 +69,11 @@ class Generator(nn.Module):
 
     def __init__(self, shape: Shape, config: Config) -> None:
         super().__init__()
-        width = config.width * config.widening
+        width, side = config.width * config.widening, first_side(shape.side)
         blocks = [UpBlock(width, shape.classes) for _ in range(stages(shape.side))]
         self.layers = Chain(
-            glorot(nn.Linear(config.latent, width * 16)),
-            nn.Unflatten(1, (width, 4, 4)),
+            glorot(nn.Linear(config.latent, width * side**2)),
+            nn.Unflatten(1, (width, side, side)),
             *blocks,
             BatchNorm(width),
             nn.ReLU(),
@@ -99,7 +101,7 @@ class Discriminator(nn.Module):
         blocks += [DownBlock(width, width, norm) for _ in range(stages(shape.side) - 2)]
         self.blocks = nn.Sequential(*blocks, Block(width, norm), Block(width, norm), nn.ReLU())
         self.end = norm(glorot(nn.Linear(width, 1 if project else 1 + shape.classes)))
-        self.places = 8 * 8 if mean else 1
+        self.places = (2 * first_side(shape.side)) ** 2 if mean else 1
         self.project = sn_embedding(shape.classes, width) if project and shape.classes else None
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""SAGAN (Zhang et al. 2018, arXiv 1805.08318), at any power-of-two side.
+"""SAGAN (Zhang et al. 2018, arXiv 1805.08318), at any side that is a multiple of 8.
 
 Residual networks (those of Miyato & Koyama 2018, 1802.05637), spectral norm on every linear and convolutional
 layer of both networks, one self-attention layer in each. Conditional, as in the paper, G's blocks have conditional
@@ -33,6 +33,7 @@ from gans.models.layers import (
     SelfAttention,
     Shape,
     batch_norm,
+    first_side,
     projected,
     sn_conv,
     sn_embedding,
@@ -57,7 +58,9 @@ class Generator(nn.Module):
         super().__init__()
         doublings = stages(shape.side)
         widths = [config.width * 2**i for i in reversed(range(doublings))]  # what each block gives out
-        self.start = nn.Sequential(sn_linear(config.latent, widths[0] * 16), nn.Unflatten(1, (widths[0], 4, 4)))
+        side = first_side(shape.side)
+        start = sn_linear(config.latent, widths[0] * side**2)
+        self.start = nn.Sequential(start, nn.Unflatten(1, (widths[0], side, side)))
         blocks: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(pairwise(widths[:1] + widths)):
             blocks.append(UpBlock(inputs, outputs, shape.classes))

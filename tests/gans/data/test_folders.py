@@ -113,6 +113,7 @@ def test_settings_are_part_of_the_name(tree):
     assert registry.label(other) != registry.label(f"folder:{tree}")
     for setting, says in {
         "labels=maybe": "labels=maybe is not valid: there are no such labels; take none, first or last, or a",
+        "fit=stretch": "fit=stretch is not valid: take crop, or pad",
         "splits=random": "splits=random is not valid: take hash, or the names of two folders, as train/test",
         "splits=day/night": "splits=day/night: no two folders with images have these names",
     }.items():
@@ -297,12 +298,30 @@ def test_more_images_than_memory(tree, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "resolution"), [((5, 9), 16), ((40, 17), 32), ((90, 65), 128), ((300, 400), 128)]
+    ("size", "resolution"), [((5, 9), 16), ((40, 17), 32), ((90, 65), 128), ((96, 100), 96), ((300, 400), 128)]
 )
 def test_default_resolution_of_a_folder(tmp_path, size, resolution):
     write_images(tmp_path / "images", ["a.png", "b.png", "c.png"], size=size)
     write_images(tmp_path / "images", ["d.png"], size=(150, 150))
     assert load_folder(tmp_path / "images").resolution == resolution
+
+
+@pytest.mark.parametrize(
+    ("size", "setting", "side", "how"),
+    [
+        ((96, 96), "", 96, ""),
+        ((96, 64), "", 64, "images of 96 x 64 pixels made 64 x 64: cropped at the centre"),
+        ((300, 200), "", 128, "images of 300 x 200 pixels made 128 x 128: resized, cropped at the centre"),
+        ((96, 64), ",fit=pad", 96, "images of 96 x 64 pixels made 96 x 96: padded with black"),
+        ((300, 150), ",fit=pad", 128, "images of 300 x 150 pixels made 128 x 128: resized, padded with black"),
+    ],
+)
+def test_rectangles_are_cropped_or_padded_as_asked(tmp_path, size, setting, side, how):
+    write_images(tmp_path / "images", ["a.png", "b.png", "c.png"], size=size)
+    loaded = load_folder(Path(f"{tmp_path / 'images'}{setting}"))
+    assert (loaded.resolution, loaded.about[1:]) == (side, (how,) if how else ())
+    edge = round((side - side * size[1] / size[0]) / 2) if setting else 0
+    assert loaded.train[:, :, edge].any() and not loaded.train[:, :, :edge].any()
 
 
 # Modes of Pillow

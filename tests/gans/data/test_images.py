@@ -81,9 +81,16 @@ def test_batches_are_sized_image_by_image(channels):
             assert np.array_equal(after.numpy(), np.asarray(alone))
 
 
-@pytest.mark.parametrize("resolution", [8, 17, 24, 0, -16])
-def test_resolution_is_a_power_of_two(resolution):
-    with pytest.raises(InputError, match="power of two from 16 to 4096"):
+def test_fit_pads_what_is_too_long_if_asked():
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 60, 3), dtype=np.uint8))
+    fitted = np.asarray(images.fit(picture, 32, pad=True))
+    assert np.array_equal(fitted[8:24], np.asarray(picture.resize((32, 16), Image.Resampling.LANCZOS)))
+    assert not fitted[:8].any() and not fitted[24:].any()
+
+
+@pytest.mark.parametrize("resolution", [8, 17, 20, 0, -16, 4104])
+def test_resolution_is_a_multiple_of_8(resolution):
+    with pytest.raises(InputError, match="multiple of 8 from 16 to 4096"):
         images.check_resolution(resolution)
 
 

@@ -159,9 +159,23 @@ def test_sagans_block_computes_the_papers_order_of_operations() -> None:
 # sides
 
 
-@pytest.mark.parametrize("side", [0, -16, 8, 28])
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("side", "first"), [(24, 6), (40, 5), (72, 9), (96, 6)])
+def test_any_multiple_of_8_is_doubled_from_maps_of_4_or_more(name: str, side: int, first: int) -> None:
+    generator, discriminator = pair(name, Shape(3, side), latent=4, width=4)
+    sizes = set()
+    for layer in [*generator.modules(), *discriminator.modules()]:
+        layer.register_forward_hook(lambda layer, given, out: sizes.add(out.shape[-1] if out.dim() == 4 else 1))
+    images = generator(torch.randn(2, 4))
+    assert images.shape == (2, 3, side, side) and discriminator(images).shape == (2,)
+    kernels = {1, 3}  # weights under spectral norm
+    maps = {first * 2**n for n in range(side.bit_length()) if first * 2**n <= side}
+    assert sizes - kernels == ({side} if name == "gan" else maps)
+
+
+@pytest.mark.parametrize("side", [0, -16, 8, 28, 100])
 def test_other_sides_are_refused(side: int) -> None:
-    with pytest.raises(InputError, match="power of two"):
+    with pytest.raises(InputError, match="multiple of 8"):
         build_generator(Shape(1, side), networks(name="dcgan", latent=4, width=4), 0)
 
 
