@@ -19,8 +19,8 @@ from gans.training.state import Training
 BATCH = 4  # the number of operations does not depend on it
 NO_WORK = ("aten.detach", "aten.empty", "aten._unsafe_view", "profiler.")
 NOTE = """Of a whole step, by torch's dispatcher, without views and allocations: on a GPU each is a launch or more.
-Counted on a CPU, with power iterations and casts of weights at once, as on CUDA. A CPU takes eight more for the
-last layer of a convolutional generator, and one in place of four for the average of weights."""
+Counted on a CPU that computes as on CUDA: power iterations and casts at once, the last layer of a convolutional
+generator as torch's own, for which a CPU takes eleven more."""
 
 
 class Operations(TorchDispatchMode):

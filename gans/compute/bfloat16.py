@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from contextlib import ExitStack
 from functools import cache
 
 import torch
@@ -48,22 +49,15 @@ def tried() -> dict[str, Tensor]:
 
     Of one thread, by its own clock: other work on the machine does not count.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return _timed()
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _timed() -> dict[str, Tensor]:
     stages = [nn.Sequential(Halve(n, 2 * n, bias=False), nn.ReLU()) for n in (WIDTH, 2 * WIDTH, 4 * WIDTH)]
     network = nn.Sequential(*stages)
     network.to(memory_format=torch.channels_last)
     images = torch.randn(BATCH, WIDTH, SIDE, SIDE).to(memory_format=torch.channels_last)
     found: dict[str, list[float]] = {"float32": [], "bf16": []}
-    for _ in range(1 + ROUNDS):
-        for kind, seconds in found.items():
+    with ExitStack() as after:
+        after.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)
+        for kind, seconds in [*found.items()] * (1 + ROUNDS):
             since = time.thread_time()
             with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bf16"):
                 score = network(images).float().sum()

@@ -28,7 +28,7 @@ class Halve(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not by_product(x, min(self.in_channels, self.out_channels), x.shape[-1] // 2):
             return super().forward(x)
-        return halve(*in_bfloat16(x, self.weight, self.bias))
+        return convolved(*in_bfloat16(x, self.weight, self.bias), False)
 
 
 class Double(nn.ConvTranspose2d):
@@ -40,7 +40,7 @@ class Double(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if not by_product(x, min(self.in_channels, self.out_channels), x.shape[-1]):
             return super().forward(x, output_size)
-        return double(*in_bfloat16(x, self.weight, self.bias))
+        return convolved(*in_bfloat16(x, self.weight, self.bias), True)
 
 
 def in_bfloat16(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -59,18 +59,12 @@ def by_product(x: Tensor, channels: int, side: int) -> bool:
     return small and lowered and x.device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
 
 
-def halve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(n, c, 2h, 2w) -> (n, k, h, w): a convolution with weights (k, c, 4, 4) and biases (k,)."""
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None, doubles: bool) -> Tensor:
+    """(n, c, 2h, 2w) -> (n, k, h, w), or back by a transposed convolution; weights (k, c, 4, 4)."""
     n, _, height, width = x.shape
-    share = _Share.apply(weight, bias, (x,), (n, len(weight), height // STRIDE, width // STRIDE), False)
-    return _Convolution.apply(x, weight, bias, share, False)
-
-
-def double(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(n, k, h, w) -> (n, c, 2h, 2w): a transposed convolution with weights (k, c, 4, 4) and biases (c,)."""
-    n, _, height, width = x.shape
-    share = _Share.apply(weight, bias, (x,), (n, weight.shape[1], STRIDE * height, STRIDE * width), True)
-    return _Convolution.apply(x, weight, bias, share, True)
+    places = (STRIDE * height, STRIDE * width) if doubles else (height // STRIDE, width // STRIDE)
+    share = _Share.apply(weight, bias, (x,), (n, weight.shape[int(doubles)], *places), doubles)
+    return _Convolution.apply(x, weight, bias, share, doubles)
 
 
 class _Convolution(Function):

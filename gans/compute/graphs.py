@@ -55,23 +55,13 @@ class Graph(NamedTuple, Generic[T]):
     replay: Callable[[], None]
 
 
-class GraphRecorder(Protocol):
-    """The code specific to the device, which tests replace."""
-
-    def warm_up(self, compute: Callable[[], T]) -> T:
-        """Call `compute` on the stream of recordings."""
-
-    def record(self, compute: Callable[[], T], rngs: Sequence[torch.Generator]) -> Graph[T]:
-        """Record `compute` without executing it; a replay draws new numbers from the generators."""
-
-
 class StepRunner:
     """Computes prepared steps: by replaying a recording, or by calling where nothing records.
 
     A step of another kind than the last one is recorded again.
     """
 
-    def __init__(self, recorder: GraphRecorder | None = None) -> None:
+    def __init__(self, recorder: CUDAGraphRecorder | None = None) -> None:
         self.recorder = recorder
         self.forget()
 
@@ -105,12 +95,13 @@ class StepRunner:
 
 
 class CUDAGraphRecorder:
-    """Records CUDA graphs on one device."""
+    """Records CUDA graphs on one device: the code specific to it, which tests replace."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.stream = device, torch.cuda.Stream(device)
 
     def warm_up(self, compute: Callable[[], T]) -> T:
+        """Call `compute` on the stream of recordings."""
         with devices.RECORDING:
             current = torch.cuda.current_stream(self.device)
             self.stream.wait_stream(current)
@@ -120,6 +111,7 @@ class CUDAGraphRecorder:
             return result
 
     def record(self, compute: Callable[[], T], rngs: Sequence[torch.Generator]) -> Graph[T]:
+        """Record `compute` without executing it; a replay draws new numbers from the generators."""
         graph = torch.cuda.CUDAGraph()
         for rng in rngs:  # else a replay would draw the same numbers again; registered, it is seeded from outside
             graph.register_generator_state(rng)

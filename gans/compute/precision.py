@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +26,11 @@ from gans.compute import bfloat16
 from gans.errors import InputError
 from gans.schema import Precision, Settled
 
-
-class Measured(Protocol):
-    """A model's precisions with measured equal scores (`gans.models.Model`)."""
-
-    @property
-    def bf16(self) -> bool: ...
-
-    @property
-    def cuda(self) -> Literal["bf16", "tf32"] | None: ...
+if TYPE_CHECKING:
+    from gans.models import Model
 
 
-def resolve(setting: Precision, device: torch.device, networks: Measured) -> Settled:
+def resolve(setting: Precision, device: torch.device, networks: Model) -> Settled:
     """The precision to train in: `auto` becomes a lower one where that is faster at equal scores, else float32.
 
     For equal scores there is evidence by model: reports/results/compare on CPUs (widths up to 48),
@@ -50,7 +43,7 @@ def resolve(setting: Precision, device: torch.device, networks: Measured) -> Set
     return "bf16" if networks.bf16 and device.type == "cpu" and bfloat16.faster() else "float32"
 
 
-def unmeasured(setting: Precision, device: torch.device, networks: Measured) -> bool:
+def unmeasured(setting: Precision, device: torch.device, networks: Model) -> bool:
     """Whether the networks train in float32 because no lower precision was measured on CUDA."""
     return setting == "auto" and device.type == "cuda" and networks.cuda is None and is_ampere(device)
 
@@ -102,15 +95,14 @@ class InBF16(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        wanted = by_launches(next(network.parameters()).device)
         self.cast = {
             f"{name}.{kind}": parameter
             for name, layer in network.named_modules()
             if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
             for kind, parameter in layer.named_parameters(recurse=False)
-            if kind not in getattr(layer, "in_float32", ())
+            if wanted and kind not in getattr(layer, "in_float32", ())
         }
-        if not by_launches(next(network.parameters()).device):
-            self.cast.clear()
         self.copies = [torch.empty_like(each, dtype=torch.bfloat16) for each in self.cast.values()]
         self.refresh()
         network.register_load_state_dict_post_hook(lambda *_: self.refresh())
@@ -130,6 +122,14 @@ class InBF16(nn.Module):
                 copies = dict(zip(self.cast, _Cast.apply(self.copies, *self.cast.values()), strict=True))
                 output = functional_call(self.network, copies, given)
         return output.to(self.output)
+
+
+def lowered(tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    """The tensors in bfloat16, and their gradients in float32, each cast at once."""
+    copies = [torch.empty_like(tensor, dtype=torch.bfloat16) for tensor in tensors]
+    with torch.no_grad():
+        torch._foreach_copy_(copies, tensors)
+    return tuple(_Cast.apply(copies, *tensors))
 
 
 def stay_lowered(computing: nn.Module) -> None:

@@ -9,7 +9,7 @@ half of the launches of a SAGAN step on a GPU.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +28,8 @@ def spectral_norm(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> nn.Module:
 
     To be called when the initial weights are set: the power iteration starts from them.
     """
-    register_parametrization(layer, "weight", SpectralNorm(layer.weight))
+    register_parametrization(layer, "weight", SpectralNorm(layer.weight, not isinstance(layer, nn.Embedding)))
     return layer
-
-
-class Estimate(NamedTuple):
-    """A power iteration's result for a weight that is a matrix of h rows and w columns."""
-
-    u: Tensor  # (h,), left singular vector
-    v: Tensor  # (w,), right singular vector
-    sigma: Tensor  # (), the largest singular value
 
 
 class SpectralNorm(nn.Module):
@@ -45,23 +37,28 @@ class SpectralNorm(nn.Module):
 
     Args:
         weight: (outputs, ...); what follows the first dimension is one, as in the paper.
+        lowered: whether its layer takes it in bfloat16 under autocast.
     """
 
     _u: Tensor
     _v: Tensor
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, weight: Tensor, lowered: bool = False) -> None:
         super().__init__()
         matrix = weight.detach().flatten(1)
         for name, size in zip(("_u", "_v"), matrix.shape, strict=True):
             self.register_buffer(name, normalize(matrix.new_empty(size).normal_(), dim=0, eps=EPS))
         for _ in range(0 if weight.is_meta else FIRST_ITERATIONS):  # of sizes alone there are no vectors
             self.iterate(matrix)
-        self.ahead: Estimate | None = None  # of an iteration already taken, for the next use
+        self.lowered = lowered
+        self.ahead: Tensor | None = None  # W / sigma of an iteration already taken, for the next use
 
     def forward(self, weight: Tensor) -> Tensor:
         if weight.is_meta:  # of shapes alone there are no products, which would import torch's compiler
             return weight.clone()
+        if self.ahead is not None:
+            quotient, self.ahead = self.ahead, None
+            return quotient
         kind = weight.device.type
         if not torch.is_autocast_enabled(kind):
             return self.normalised(weight)
@@ -69,9 +66,6 @@ class SpectralNorm(nn.Module):
             return self.normalised(weight)
 
     def normalised(self, weight: Tensor) -> Tensor:
-        if self.ahead is not None:
-            estimate, self.ahead = self.ahead, None
-            return _Quotient.apply(weight, *estimate)
         matrix = weight.flatten(1)
         if self.training:
             self.iterate(matrix)
@@ -103,18 +97,29 @@ def iterating(network: nn.Module) -> Iterator[tuple[SpectralNorm, Tensor]]:
             yield layer[0], layer.original
 
 
-@torch.no_grad()
 def iterate_together(pairs: Sequence[tuple[SpectralNorm, Tensor]]) -> None:
     """One power iteration of each norm on its weight: two products for each layer, all else at once."""
+    kind = pairs[0][1].device.type
+    with torch.autocast(kind, enabled=False):
+        for (norm, weight), estimate in zip(pairs, estimated(pairs), strict=True):
+            norm.ahead = _Quotient.apply(weight, *estimate)
+    if torch.is_autocast_enabled(kind) and not torch.compiler.is_compiling():  # which joins casts to other code
+        norms = [norm for norm, _ in pairs if norm.lowered]
+        quotients = [norm.ahead for norm in norms if norm.ahead is not None]
+        for norm, quotient in zip(norms, precision.lowered(quotients), strict=True):
+            norm.ahead = quotient
+
+
+@torch.no_grad()
+def estimated(pairs: Sequence[tuple[SpectralNorm, Tensor]]) -> Iterator[tuple[Tensor, ...]]:
+    """For each norm u (h,), v (w,) and sigma () after one iteration; the vectors are the norm's from now on."""
     norms = [norm for norm, _ in pairs]
-    with torch.autocast(pairs[0][1].device.type, enabled=False):
-        matrices = [weight.flatten(1) for _, weight in pairs]
-        us, _ = units([torch.mv(matrix, norm._v) for matrix, norm in zip(matrices, norms, strict=True)])
-        # u^T W v = |W^T u|, as v is W^T u at length 1: no third product
-        vs, sigmas = units([torch.mv(matrix.T, u) for matrix, u in zip(matrices, us, strict=True)])
+    matrices = [weight.flatten(1) for _, weight in pairs]
+    us, _ = units([torch.mv(matrix, norm._v) for matrix, norm in zip(matrices, norms, strict=True)])
+    # u^T W v = |W^T u|, as v is W^T u at length 1: no third product
+    vs, sigmas = units([torch.mv(matrix.T, u) for matrix, u in zip(matrices, us, strict=True)])
     torch._foreach_copy_([norm._u for norm in norms] + [norm._v for norm in norms], [*us, *vs])
-    for norm, *estimate in zip(norms, us, vs, sigmas, strict=True):
-        norm.ahead = Estimate(*estimate)
+    return zip(us, vs, sigmas, strict=True)
 
 
 def units(vectors: list[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from gans import files, schema
+from gans import files
+from gans.fidelity.scorer import Scorer
 from gans.models.inputs import generate
 from gans.training.recorder import Diverged
 from gans.training.state import Training
@@ -22,39 +23,20 @@ COLLAPSED = 1.0
 COLLAPSE_FROM, COLLAPSE_STEPS = 0.5, 100
 
 
-class Evaluator(Protocol):
-    """Scores the generator's images at a point of the score curve; `gans.fidelity.Scorer` is one."""
-
-    @property
-    def metric(self) -> str:
-        """The name of the distance: `fd_digits`, say."""
-
-    @property
-    def n(self) -> int:
-        """How many images it takes."""
-
-    def distance(self, images: Tensor) -> float:
-        """Of uint8 images (n, channels, side, side); lower is better."""
-
-
 class Curve:
     """The distances of the averaged generator during a training; the file `path` holds the best one.
 
     Attributes:
+        evaluator: gives the distance of images, the lower the better (`distance`), and how many it takes (`n`).
         best: the lowest distance so far of a trained generator.
         chosen: images that it had seen.
         weights: its weights, by name; none before the first one.
     """
 
-    def __init__(self, evaluator: Evaluator, training: Training, path: Path) -> None:
+    def __init__(self, evaluator: Scorer, training: Training, path: Path) -> None:
         self.evaluator, self.training, self.path = evaluator, training, path
         self.best, self.chosen = math.inf, 0
         self.weights: dict[str, Tensor] = {}
-
-    @property
-    def name(self) -> str:
-        """The metric that its points are tracked under."""
-        return schema.curve(self.evaluator.metric)
 
     def evaluate(self) -> float:
         """The current distance, on latents that final scores do not use.

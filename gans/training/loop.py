@@ -11,11 +11,12 @@ from gans import schema
 from gans.compute import devices
 from gans.config import Resolved
 from gans.data.images import ImageData
+from gans.fidelity.scorer import Scorer
 from gans.models.inputs import generate
 from gans.pictures import grids
 from gans.pictures.grids import decorating
 from gans.training.checkpoints import Checkpoints
-from gans.training.evaluation import Curve, Evaluator
+from gans.training.evaluation import Curve
 from gans.training.recorder import Diverged, History, Observer, Recorder
 from gans.training.state import Training
 from gans.training.updates import WorkerFactory
@@ -57,7 +58,7 @@ def train(
     data: ImageData,
     folder: Path,
     device: torch.device,
-    evaluator: Evaluator,
+    evaluator: Scorer,
     observer: Observer | None = None,
     graph: bool | None = None,
     worker_factory: WorkerFactory | None = None,
@@ -131,7 +132,8 @@ class Session:
         self.wait()
         with self.recorder.costs.of("evaluation"):
             distance = self.curve.evaluate()
-        self.recorder.report(self.training.images, {self.curve.name: distance, **self.recorder.costs.usage()})
+        name = schema.curve(self.curve.evaluator.metric)
+        self.recorder.report(self.training.images, {name: distance, **self.recorder.costs.usage()})
         self.curve.keep(distance)
 
     def draw(self) -> None:

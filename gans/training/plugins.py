@@ -29,10 +29,7 @@ def check_networks(shape: Shape, config: NetworkConfig) -> None:
     projects = MODELS[config.name].conditional == "projection"
     logits = (2, 1 + shape.classes) if shape.classes and not projects else (2,)
     with MODELS.calling(config.name), torch.no_grad():
-        generator, discriminator = (
-            build_generator(shape, config, seed=0),
-            build_discriminator(shape, config, seed=0),
-        )
+        generator, discriminator = (build(shape, config, 0) for build in (build_generator, build_discriminator))
         images = generator(torch.randn(2, config.latent), *labels)
         _check(config.name, "its generator", images, (2, shape.channels, shape.side, shape.side))
         if (most := images.abs().max()) > 1:

@@ -66,12 +66,8 @@ class Means:
         self.steps.update(list(names))  # of a mapping, a Counter would add the values
         self.images += images
 
-    def read(self) -> dict[str, float]:
-        """The means since `forget`, each over the steps that have it; waits for the device."""
-        return self.fetch()()
-
     def fetch(self) -> Callable[[], dict[str, float]]:
-        """Start to copy the present means to the host; only calling the result waits for them."""
+        """Start to copy the means since `forget`, each over the steps that have it; calling the result waits."""
         names = [name for name in self.sums if self.steps[name]]
         values = devices.fetch(torch.stack([self.sums[name] / self.steps[name] for name in names]))
         return lambda: dict(zip(names, values(), strict=True))

@@ -25,10 +25,7 @@ from gans.training.updates import Context, Statistics, Update, WorkerFactory
 class Training:
     """The update rule, the average of its generator, and the images that they have seen.
 
-    The arguments are those of `gans.training.loop.train`.
-
-    Raises:
-        InputError: the device has no graphs, or these networks cannot be conditional on these data.
+    Arguments and errors are those of `gans.training.loop.train`.
 
     Attributes:
         prior: the distribution of the generator's inputs.

@@ -200,12 +200,8 @@ class Discriminator(Trainable):
             loss = loss + self.penalty_factor * zero_centred_penalty([term for term in terms if term[0]])
         if gp:
             assert penalty_rng is not None
-            penalty = gradient_penalty(
-                lambda images: self.output(Batch(images, real.labels), self.plain).logits,
-                real.images,
-                fake.images,
-                penalty_rng,
-            )
+            given = (real.images, fake.images, penalty_rng)
+            penalty = gradient_penalty(lambda x: self.output(Batch(x, real.labels), self.plain).logits, *given)
             loss = loss + self.penalty_factor * (gp * penalty)
         passes = self.apart and not (r1 or r2 or gp)  # whether weights act on the loss through outputs alone
         self.apply(self.gradients_of_passes(loss, on_real, on_fake) if passes else self.gradients(loss))

@@ -77,9 +77,8 @@ class Update(ABC):
         self.device = context.images.device
         self.rngs: list[torch.Generator] = []
         labels = context.classes(shape)
-        self.labels = None
-        if labels is not None:
-            self.labels = Labels(shares(labels, shape.classes, experiment.labels), self.device)
+        proportions = () if labels is None else shares(labels, shape.classes, experiment.labels)
+        self.labels = Labels(proportions, self.device) if proportions else None
         network = build_generator(shape, experiment.networks, experiment.seed)
         self.generator = Trainable(devices.place(network, self.device), experiment.optimizer.lr_g, experiment)
 
@@ -204,24 +203,20 @@ class Update(ABC):
 
 
 class Learner(Protocol):
-    """What an update rule trains: a network, a team of workers, or another rule."""
+    """What an update rule trains: a network, a team of workers, or another rule; methods as `Trainable`'s."""
 
     @property
     def trainables(self) -> Sequence[Trainable]:
         """Those in this process."""
 
     @property
-    def size(self) -> int:
-        """How many parameters are trained."""
+    def size(self) -> int: ...
 
-    def finite(self) -> bool:
-        """Whether all parameters are finite numbers; waits for the device."""
+    def finite(self) -> bool: ...
 
-    def state(self) -> dict[str, Any]:
-        """Everything to resume from: tensors and plain values only."""
+    def state(self) -> dict[str, Any]: ...
 
-    def load(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
+    def load(self, state: dict[str, Any]) -> None: ...
 
 
 class Trainable:
@@ -242,9 +237,8 @@ class Trainable:
         self.lr, self.beta2, self.anneal = lr, experiment.optimizer.beta2, experiment.anneal
         # a learning rate that moves is on the device, where a recorded step reads it
         self.rate = None if self.anneal.lr == 1 else self.parameters[0].new_tensor(lr)
-        self.optimizer = build_optimizer(
-            self.parameters, lr if self.rate is None else self.rate, experiment.optimizer
-        )
+        rate = lr if self.rate is None else self.rate
+        self.optimizer = build_optimizer(self.parameters, rate, experiment.optimizer)
 
     @property
     def trainables(self) -> list[Trainable]:
@@ -298,6 +292,7 @@ class Trainable:
         return all(bool(parameter.isfinite().all()) for parameter in self.parameters)
 
     def state(self) -> dict[str, Any]:
+        """Everything to resume from: tensors and plain values only."""
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from gans import schema, seeds
 from gans.compute import devices
@@ -78,11 +79,7 @@ class Traffic:
 
 def size_of(tree: Any) -> int:
     """Bytes of all tensors in nested dicts, lists and tuples."""
-    if isinstance(tree, Tensor):
-        return tree.nbytes
-    if isinstance(tree, Mapping):
-        return sum(size_of(part) for part in tree.values())
-    return sum(size_of(part) for part in tree) if isinstance(tree, list | tuple) else 0
+    return sum(leaf.nbytes for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
 
 
 class Worker:
@@ -137,16 +134,11 @@ class WorkerDiscriminator(Discriminator):
         real = self.mirrored(self.batches.of(self.indices))
         for step in range(self.steps):
             learned = self.learn(real, x_d, self.penalty_rngs[step] if self.penalty_rngs else None)
-        loss, feedback = self.feedback(real, x_g)
-        statistics = {**learned, schema.LOSS_G: loss}
+        x_g = x_g.watched()
+        loss = self.generator_loss(real, x_g)
+        (feedback,) = torch.autograd.grad(loss, x_g.images, self.one)
+        statistics = {**learned, schema.LOSS_G: loss.detach()}
         return Reply(feedback, torch.stack([statistics[name] for name in STATISTICS]))
-
-    def feedback(self, real: Batch, fake: Batch) -> tuple[Tensor, Tensor]:
-        """The generator's loss on X_g, and F_n, its gradient per pixel (b, c, h, w)."""
-        fake = fake.watched()
-        loss = self.generator_loss(real, fake)
-        (gradient,) = torch.autograd.grad(loss, fake.images, self.one)
-        return loss.detach(), gradient
 
 
 def assignment(worker: int, batches: int) -> tuple[int, int]:

@@ -24,7 +24,7 @@ CASES: dict[str, dict[str, Any]] = {
 def means(training: Training, steps: int = 3) -> dict[str, float]:
     for _ in range(steps):
         training.step()
-    return training.means.read()
+    return training.means.fetch()()
 
 
 @pytest.mark.slow

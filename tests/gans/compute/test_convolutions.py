@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,10 @@ from gans.compute import convolutions
 from gans.compute.convolutions import Double, Halve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-FUNCTIONS = {"halve": (convolutions.halve, conv2d), "double": (convolutions.double, conv_transpose2d)}
+FUNCTIONS = {
+    "halve": (partial(convolutions.convolved, doubles=False), conv2d),
+    "double": (partial(convolutions.convolved, doubles=True), conv_transpose2d),
+}
 LAYERS = {"halve": (Halve, nn.Conv2d), "double": (Double, nn.ConvTranspose2d)}
 
 

@@ -187,7 +187,7 @@ def assert_same_state(one: Training, other: Training) -> None:
 def assert_same(one: Training, other: Training) -> None:
     """To the bit: all that is saved, and the sums of the statistics."""
     assert_same_state(one, other)
-    assert one.means.read() == other.means.read()
+    assert one.means.fetch()() == other.means.fetch()()
     assert one.means.images == other.means.images
 
 
@@ -299,7 +299,7 @@ def assert_close(one: Training, other: Training, rtol: float = 1e-3, atol: float
         assert_alike(a.network, b.network, idle(a.network, one.experiment), rtol, atol)
     skipped = idle(one.update.generator.network, one.experiment)
     assert_alike(one.ema.generator, other.ema.generator, skipped, rtol, atol)
-    expected, found = one.means.read(), other.means.read()
+    expected, found = one.means.fetch()(), other.means.fetch()()
     assert found.keys() == expected.keys()
     assert all(found[name] == pytest.approx(expected[name], rel=1e-3, abs=1e-4) for name in expected)
 
@@ -383,6 +383,8 @@ def test_trainings_on_streams_of_their_own_in_threads(tiny, blobs) -> None:
 @pytest.mark.parametrize("kind", ["tf32", "bf16"])
 def test_other_precisions_stay_near_float32(kind: str, tiny, blobs) -> None:
     data = blobs(n=60, classes=CLASSES)
-    means = [on_cuda(tiny(CASES["dcgan"], precision=one), data, False).means.read() for one in ("float32", kind)]
+    means = [
+        on_cuda(tiny(CASES["dcgan"], precision=one), data, False).means.fetch()() for one in ("float32", kind)
+    ]
     assert means[0] != means[1]
     assert all(means[1][name] == pytest.approx(means[0][name], rel=0.05, abs=0.02) for name in means[0])

@@ -127,6 +127,20 @@ def test_weights_that_are_cast_at_once_as_on_cuda_are_those_that_autocast_casts(
 
 
 @needs_bf16
+def test_spectral_norms_quotients_cast_at_once_are_those_that_autocast_casts(monkeypatch) -> None:
+    """Logits and gradients, to the bit; the vectors for classes stay in float32."""
+    monkeypatch.setattr(precision, "by_launches", lambda device: True)
+    config = networks(name="sagan", width=8, conditional=True)
+    images, labels, found = torch.randn(4, *SHAPE[:2], 16), torch.arange(4), []
+    for lowered in (precision.lowered, tuple):
+        monkeypatch.setattr(precision, "lowered", lowered)
+        network = devices.place(build_discriminator(Shape(1, 16, 4), config, 0), CPU)
+        logits = precision.computing(network, "bf16")(images, labels)
+        found.append([logits, *torch.autograd.grad(logits.square().sum(), list(network.parameters()))])
+    assert all(map(torch.equal, *found))
+
+
+@needs_bf16
 @pytest.mark.parametrize("name", ["gan", "dcgan"])
 def test_on_cuda_steps_are_those_of_autocast_and_copies_follow_the_weights(
     name: str, tiny, blobs, monkeypatch
