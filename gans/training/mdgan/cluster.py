@@ -16,7 +16,6 @@ import numpy as np
 import psutil
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from gans.compute import devices, precision
 from gans.compute.cluster import address, cause, connected, ray_module
@@ -115,7 +114,11 @@ def unpacked(arrays: Arrays, device: torch.device) -> list[Tensor]:
 
 def on_cpu(tree: Any) -> Any:
     """A copy of nested dicts and lists with all tensors on the CPU."""
-    return tree_map_only(Tensor, lambda tensor: tensor.detach().cpu(), tree)
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu()
+    if isinstance(tree, Mapping):
+        return {key: on_cpu(part) for key, part in tree.items()}
+    return [on_cpu(part) for part in tree] if isinstance(tree, list | tuple) else tree
 
 
 class RemoteWorker:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from gans import schema, seeds
 from gans.compute import devices
@@ -79,7 +78,10 @@ class Traffic:
 
 def size_of(tree: Any) -> int:
     """Bytes of all tensors in nested dicts, lists and tuples."""
-    return sum(leaf.nbytes for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+    if isinstance(tree, Tensor):
+        return tree.nbytes
+    parts = tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list | tuple) else ()
+    return sum(size_of(part) for part in parts)
 
 
 class Worker:
