@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.matrix import Matrix
     from benchmarks.runner import MatrixRun
     from gans.runs.store import Store
+    from reports.tracked import Tracked
 
 NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
 
@@ -93,23 +94,24 @@ def dry(options: Bench, matrix: Matrix) -> int:
 def write_report(run: MatrixRun) -> None:
     """Write the report, and keep it with the invocation."""
     from gans.runs.locks import acquire
+    from reports.tracked import Tracked
 
     with acquire(run.folder / ".report", float("inf")):  # another invocation of the matrix writes the same files
-        path, best = render(run.store.with_folders(run.folder), run.experiment, run.machine.outputs)
+        path, best = render(Tracked(run.store, run.folder), run.experiment, run.machine.outputs)
         if run.parent:
             run.parent.params({"matrix": run.matrix.name, **best})
             run.parent.artifact(path.parent, schema.REPORT)
     print(f"report: {path}")
 
 
-def render(store: Store, name: str, outputs: Path) -> tuple[Path, dict[str, str]]:
+def render(tracked: Tracked, name: str, outputs: Path) -> tuple[Path, dict[str, str]]:
     """Write the page of an experiment and show its ranking; returns the page, and the best of each data set."""
     from reports.report import write
     from reports.results import load
     from reports.standing import winners
     from reports.terminal import show
 
-    results = load(store, name)
+    results = load(tracked, name)
     path = write(results, name, outputs / REPORTS)
     show(results)
     return path, winners(results)
@@ -148,9 +150,10 @@ def report(options: Report = Report()) -> int:
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
     store = reading(options.runs)
     from gans.runs.export import sync
+    from reports.tracked import Tracked
 
     sync(options.runs / name, store).say()
-    print(render(store.with_folders(options.runs), name, options.outputs)[0])
+    print(render(Tracked(store, options.runs), name, options.outputs)[0])
     return 0
 
 
@@ -165,8 +168,9 @@ def compare(
     store = reading(runs)
     from reports import contents
     from reports.comparison import write
+    from reports.tracked import Tracked
 
-    print(write(store.with_folders(runs), (one, other), output))
+    print(write(Tracked(store, runs), (one, other), output))
     contents.update(output)
     return 0
 

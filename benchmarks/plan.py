@@ -22,11 +22,12 @@ from gans.errors import InputError
 from gans.registry import MODELS, RULES
 from gans.runs.cell import Cell, Find, check_fit, check_scores, extractor
 from gans.runs.cell import described as extractor_of
-from gans.runs.events import now
+from gans.runs.events import State, now
 from gans.runs.scores import ScoreKey, missing
-from gans.runs.store import MlflowRun, Store
+from gans.runs.store import Store
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
+from reports.tracked import Tracked
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class Planned:
     cell: Cell
     selected: bool
     folder: Path
-    run: MlflowRun | None
+    run: State | None
     wanted: tuple[ScoreKey, ...]
 
     @property
     def tags(self) -> dict[str, str]:
-        return self.run.data.tags if self.run else {}
+        return self.run.tags if self.run else {}
 
     @property
     def status(self) -> str:
@@ -100,9 +101,9 @@ class MatrixPlan:
             compiled.require(self.device)
         self.experiment = matrix.experiment_name(selection.budget, selection.datasets, selection.precision)
         self.folder = machine.runs / self.experiment
-        of_cells, tracked = (schema.CELL, schema.FLOOR), store.with_folders(self.folder).runs(self.experiment)
-        self.runs = [run for run in tracked if run.data.tags.get(schema.KIND) in of_cells]
-        self.known = {run.data.tags.get(schema.IDENTITY, ""): run for run in self.runs}  # oldest first
+        of_cells, tracked = (schema.CELL, schema.FLOOR), Tracked(store, self.folder).runs(self.experiment)
+        self.runs = [run for run in tracked if run.tags.get(schema.KIND) in of_cells]
+        self.known = {run.tags.get(schema.IDENTITY, ""): run for run in self.runs}  # oldest first
         self.planned = self.plan(find)
         self.spread = workers_of(p.cell for p in self.untrained() if self.where(p.cell) == "ray")
         if machine.cluster:

@@ -18,12 +18,12 @@ from gans.commands.progress import Display
 from gans.errors import InputError
 from gans.runs.cell import Cell, extractor
 from gans.runs.cell import described as extractor_of
-from gans.runs.events import run_folders
+from gans.runs.events import State, run_folders
 from gans.runs.execute import Place, tags
 from gans.runs.locks import held
 from gans.runs.run import Run, close_stale, invocation
 from gans.runs.scores import ScoreKey
-from gans.runs.store import MlflowRun, Store
+from gans.runs.store import Store
 from gans.schema import FAILED, FINAL, FINISHED
 
 
@@ -168,14 +168,14 @@ class MatrixRun(MatrixPlan):
         run.finish(status, reason)
 
 
-def measured(run: MlflowRun, floor: Floor) -> bool:
+def measured(run: State, floor: Floor) -> bool:
     """Whether a floor's run has all metrics in every comparison that could be made."""
     found = [
-        {name.removeprefix(f"{kind}/") for name in run.data.metrics if name.startswith(f"{kind}/")}
+        {name.removeprefix(f"{kind}/") for name in run.metrics if name.startswith(f"{kind}/")}
         for kind in schema.FLOORS.values()
     ]
     needed = set(extractor_of(floor.extractor).metrics(classes=floor.classes))
-    finished = run.data.tags.get(schema.STATUS) == FINISHED
+    finished = run.tags.get(schema.STATUS) == FINISHED
     return finished and any(found) and all(needed <= names for names in found if names)
 
 

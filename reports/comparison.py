@@ -15,13 +15,13 @@ from scipy import stats
 from gans import schema
 from gans.errors import InputError
 from gans.files import file_name
-from gans.runs.store import Store
 from reports.figures import COLOURS, dots
 from reports.numbers import NOTHING, number
 from reports.report import write_new
 from reports.results import CLOCK, Board, PlannedCell, Results, load
 from reports.statistics import LEVEL, Difference, Estimate
 from reports.tables import escape
+from reports.tracked import Tracked
 
 # how a cell is scored: must be the same on both sides
 SCORING = (schema.PROTOCOL, schema.EXTRACTORS, schema.REFERENCE, "score.images")
@@ -150,9 +150,9 @@ def draw(found: Sequence[Pair], names: tuple[str, str]) -> Figure:
     return figure
 
 
-def write(store: Store, names: tuple[str, str], root: Path) -> Path:
+def write(tracked: Tracked, names: tuple[str, str], root: Path) -> Path:
     """Write a new page that compares two tracked matrices; an InputError if one was not tracked or they differ."""
-    sides = [load(store, file_name(name, "experiment", 200)) for name in names]
+    sides = [load(tracked, file_name(name, "experiment", 200)) for name in names]
     found = pairs(*sides)
     return write_new(
         root,

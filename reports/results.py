@@ -1,10 +1,11 @@
-"""Tracked results as pandas tables: no other module of the reports reads the store."""
+"""Tracked results as pandas tables."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,18 +17,19 @@ from pydantic import BaseModel, ValidationError
 
 from gans import schema
 from gans.config import PROTOCOL_VERSION
-from gans.errors import InputError, first_line, unknown
+from gans.errors import InputError, first_line, shown, unknown
 from gans.fidelity import SCORING_VERSION
 from gans.fidelity.metric import label_of
 from gans.pictures.grids import readable
+from gans.runs.events import State as Run
 from gans.runs.scores import ScoreKey, metric, records
-from gans.runs.store import MlflowRun as Run
-from gans.runs.store import Store, shown
 from reports.numbers import listed
+from reports.tracked import Tracked
 
 CLOCK = schema.TRAINING
 # columns of `Results.cells` even where no run has them
 MEASURES = (CLOCK, schema.EVALUATION, schema.OVERHEAD, schema.PEAK, schema.SIZE_G, schema.SIZE_D, schema.JOULES)
+AT_ONCE = 8  # requests to a store
 LONG = 16  # letters of an extractor's label that axes and columns have room for
 FLOORS = {prefix: comparison for comparison, prefix in schema.FLOORS.items()}
 # why a cell without a score and without a reason of its own has none
@@ -129,7 +131,6 @@ class Results:
     cells: pd.DataFrame
     curves: pd.DataFrame
     floors: pd.DataFrame
-    store: Store = field(repr=False)
     runs: Mapping[str, Run] = field(repr=False)
     further: pd.DataFrame = field(default_factory=pd.DataFrame, repr=False)
     unscored: Mapping[ScoreKey, int] = field(default_factory=dict)
@@ -216,19 +217,19 @@ class Results:
 
     def _artifact(self, identity: str, name: str) -> Path | None:
         run = self.runs.get(identity)
-        return self.store.artifact(run, name) if run else None
+        return run.artifact(name) if run else None
 
 
-def load(store: Store, experiment: str) -> Results:
+def load(tracked: Tracked, experiment: str) -> Results:
     """The results of the newest invocation's matrix, from all invocations under its protocol.
 
     An InputError if the store has no such experiment, or no invocation in it.
     """
-    runs = store.runs(experiment)
-    plan = _plan(store, experiment, runs)
-    same = [run for run in runs if run.data.tags.get(schema.PROTOCOL) == str(plan.protocol)]
+    runs = tracked.runs(experiment)
+    plan = _plan(tracked, experiment, runs)
+    same = [run for run in runs if run.tags.get(schema.PROTOCOL) == str(plan.protocol)]
     # oldest first, so that the newest run of a cell is the one that stays
-    newest = {run.data.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.data.tags}
+    newest = {run.tags[schema.IDENTITY]: run for run in same if schema.IDENTITY in run.tags}
     kept = {cell.identity for cell in plan.cells} | {floor.identity for floor in plan.floors}
     newest = {identity: run for identity, run in newest.items() if identity in kept}
     cells = pd.DataFrame([_row(cell, newest.get(cell.identity), runs, plan.scoring) for cell in plan.cells])
@@ -238,40 +239,40 @@ def load(store: Store, experiment: str) -> Results:
     return Results(
         plan,
         cells,
-        curves=_curves(store, cells, newest),
+        curves=_curves(cells, newest),
         floors=_floors(floors),
-        store=store,
         runs=newest,
         further=_further(plan, same),
         unscored=_unscored(plan, newest),
     )
 
 
-def _plan(store: Store, experiment: str, runs: Iterable[Run]) -> Plan:
+def _plan(tracked: Tracked, experiment: str, runs: Iterable[Run]) -> Plan:
     """That of the newest invocation that got as far as planning, with tuned models of one that had some."""
-    parents = [run for run in runs if run.data.tags.get(schema.KIND) == schema.MATRIX]
-    same = [run for run in parents if run.data.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)]
-    plan = _newest(store, experiment, same)
+    parents = [run for run in runs if run.tags.get(schema.KIND) == schema.MATRIX]
+    same = [run for run in parents if run.tags.get(schema.PROTOCOL) == str(PROTOCOL_VERSION)]
+    plan = _newest(experiment, same)
     if plan is None:
-        raise _old(store, experiment, parents[-1]) if parents else _nothing(store, experiment)
-    tuned = _newest(store, experiment, [run for run in same if schema.PRESET in run.data.tags])
+        raise _old(tracked, experiment, parents[-1]) if parents else _nothing(tracked, experiment)
+    tuned = _newest(experiment, [run for run in same if schema.PRESET in run.tags])
     return plan.joined(tuned) if tuned else plan
 
 
-def _newest(store: Store, experiment: str, parents: Sequence[Run]) -> Plan | None:
+def _newest(experiment: str, parents: Sequence[Run]) -> Plan | None:
     """The plan of the newest of these invocations that has one."""
     for run in reversed(parents):
-        path = store.artifact(run, schema.PLAN)
+        path = run.artifact(schema.PLAN)
         if path:
             return _parse(path, experiment)
     return None
 
 
-def _old(store: Store, experiment: str, newest: Run) -> InputError:
+def _old(tracked: Tracked, experiment: str, newest: Run) -> InputError:
     """The error for results that are all under other protocols."""
-    protocol, commit = (newest.data.tags.get(tag, "unknown") for tag in (schema.PROTOCOL, schema.COMMIT))
+    protocol, commit = (newest.tags.get(tag, "unknown") for tag in (schema.PROTOCOL, schema.COMMIT))
+    where = f"experiment '{experiment}' in {shown(tracked.store.uri)}"
     return InputError(
-        f"experiment '{experiment}' in {shown(store.uri)} has cells of protocol {protocol}, not comparable with "
+        f"{where} has cells of protocol {protocol}, not comparable with "
         f"version {PROTOCOL_VERSION}; run `gans bench` to train the matrix again, or write their report with "
         f"the code that made them: commit {commit[:10]}"
     )
@@ -287,24 +288,24 @@ def _parse(path: Path, experiment: str) -> Plan:
         ) from None
 
 
-def _nothing(store: Store, experiment: str) -> InputError:
-    names = store.experiments()
+def _nothing(tracked: Tracked, experiment: str) -> InputError:
+    names = tracked.experiments()
     known = [name for name in names if name not in ("Default", experiment)]
     if not known:
-        return InputError(f"no benchmark in the tracking store {shown(store.uri)}; run `gans bench` first")
+        return InputError(f"no benchmark in the tracking store {shown(tracked.store.uri)}; run `gans bench` first")
     if experiment in names:
         return InputError(f"no benchmark run in experiment '{experiment}'; run its matrix first")
-    error = unknown("experiment", experiment, known, f" in {shown(store.uri)}")
+    error = unknown("experiment", experiment, known, f" in {shown(tracked.store.uri)}")
     for name in (name for name in known if name.startswith(f"{experiment}-")):  # of another budget, say
-        parents = [run for run in store.runs(name) if run.data.tags.get(schema.KIND) == schema.MATRIX]
-        if (plan := _newest(store, name, parents)) is not None:
+        parents = [run for run in tracked.runs(name) if run.tags.get(schema.KIND) == schema.MATRIX]
+        if (plan := _newest(name, parents)) is not None:
             return InputError(f"{error}; `{plan.report}` reports it")
     return error
 
 
 def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run], scoring: int) -> dict[str, Any]:
     """One row of `Results.cells`."""
-    tags, params = (run.data.tags, run.data.params) if run else ({}, {})
+    tags, params = (run.tags, run.params) if run else ({}, {})
     metrics = _as_planned(cell, run, scoring) if run else {}
     status = tags.get(schema.STATUS, schema.RUNNING if run else "not run")
     score = metrics.get(schema.score(cell.metric), np.nan)
@@ -328,13 +329,11 @@ def _row(cell: PlannedCell, run: Run | None, runs: Iterable[Run], scoring: int) 
 
 def _as_planned(cell: PlannedCell, run: Run, scoring: int) -> dict[str, float]:
     """A run's metrics, with `score/...` on the plan's number of images, and without scores of another version."""
-    tags = run.data.tags
+    tags = run.tags
     known = records(tags).items()
     old = {metric(n, key.count, tags) for key, kept in known if kept.version != scoring for n in kept.metrics}
     # one within a class, `score/intra_fd_digits/3`, is of the same version as the whole's
-    metrics = {
-        name: value for name, value in run.data.metrics.items() if not {name, name.rpartition("/")[0]} & old
-    }
+    metrics = {name: value for name, value in run.metrics.items() if not {name, name.rpartition("/")[0]} & old}
     own, planned = int(tags.get(schema.COUNT, 0)), next(iter(cell.scores.values()), 0)
     if not (own and planned) or own == planned:
         return metrics
@@ -350,9 +349,9 @@ def _unscored(plan: Plan, runs: Mapping[str, Run]) -> dict[ScoreKey, int]:
     for dataset in dict.fromkeys(cell.dataset for cell in plan.cells):
         cells = [cell for cell in plan.cells if cell.dataset == dataset]
         finished = [
-            (cell, {key for key, kept in records(run.data.tags).items() if kept.version == plan.scoring})
+            (cell, {key for key, kept in records(run.tags).items() if kept.version == plan.scoring})
             for cell in cells
-            if (run := runs.get(cell.identity)) and run.data.tags.get(schema.STATUS) == schema.FINISHED
+            if (run := runs.get(cell.identity)) and run.tags.get(schema.STATUS) == schema.FINISHED
         ]
         planned = {ScoreKey(name, count) for cell in cells for name, count in cell.scores.items()}
         for key in sorted(planned.union(*(known for _, known in finished))):
@@ -363,21 +362,21 @@ def _unscored(plan: Plan, runs: Mapping[str, Run]) -> dict[ScoreKey, int]:
 def _remark(cell: PlannedCell, runs: Iterable[Run]) -> str:
     """What is known about a cell without a run that counts."""
     key = {schema.MODEL: cell.model, schema.DATASET: cell.dataset, schema.SEED: str(cell.seed)}
-    tags = [run.data.tags for run in runs if key.items() <= run.data.tags.items()]
+    tags = [run.tags for run in runs if key.items() <= run.tags.items()]
     protocols = ", ".join(sorted({other.get(schema.PROTOCOL, "unknown") for other in tags}))
     others = f" (only with other settings, data or code, under protocol {protocols})" if tags else ""
     return others if cell.selected else f"{others}; the newest invocation did not select it"
 
 
-def _curves(store: Store, cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
+def _curves(cells: pd.DataFrame, runs: Mapping[str, Run]) -> pd.DataFrame:
     """`Results.curves`."""
-    identities = {run.info.run_id: identity for identity, run in runs.items()}
-    scores = map(schema.curve, cells["metric"].unique())
     points = []
-    for name in (*scores, CLOCK):
-        found = [run.info.run_id for run in runs.values() if name in run.data.metrics]
-        for run_id, curve in store.histories(found, name).items():
-            points += [(identities[run_id], name, images, value) for images, value in curve]
+    for name in (*map(schema.curve, cells["metric"].unique()), CLOCK):
+        found = {identity: run for identity, run in runs.items() if name in run.metrics}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            curves = pool.map(lambda run, name=name: run.history(name), found.values())
+        for identity, curve in zip(found, curves, strict=True):
+            points += [(identity, name, images, value) for images, value in curve]
     frame = pd.DataFrame(points, columns=["identity", "name", "images", "value"])
     # a frame without rows has no types
     frame = frame.astype({"name": str, "images": int, "value": float})
@@ -392,7 +391,7 @@ def _further(plan: Plan, runs: Iterable[Run]) -> pd.DataFrame:
     wanted = {schema.KIND: schema.FLOOR, schema.SCORING: str(plan.scoring)}
     found: dict[str, tuple[PlannedFloor, Run]] = {}
     for run in runs:
-        tags = run.data.tags
+        tags = run.tags
         if wanted.items() <= tags.items() and schema.COUNT in tags and tags[schema.IDENTITY] not in planned:
             floor = PlannedFloor(
                 dataset=tags[schema.DATASET],
@@ -413,12 +412,12 @@ def _floors(floors: Iterable[tuple[PlannedFloor, Run]]) -> pd.DataFrame:
             "metric": floor.metric,
             "images": floor.images,
             "comparison": comparison,
-            "hash": run.data.tags.get(schema.EXTRACTOR_HASH, "unknown"),
-            **{key.removeprefix(f"{kind}/"): run.data.metrics[key] for key in measured},
+            "hash": run.tags.get(schema.EXTRACTOR_HASH, "unknown"),
+            **{key.removeprefix(f"{kind}/"): run.metrics[key] for key in measured},
         }
         for floor, run in floors
         for kind, comparison in FLOORS.items()
-        if (measured := [key for key in run.data.metrics if key.startswith(f"{kind}/")])
+        if (measured := [key for key in run.metrics if key.startswith(f"{kind}/")])
     ]
     columns = ["dataset", "metric", "images", "comparison", "hash", "n_generated", "n_reference"]
     frame = pd.DataFrame(rows)

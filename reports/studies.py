@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 from gans import schema
 from gans.errors import InputError, first_line, shown
 from gans.files import Damaged
-from gans.runs.store import Store
 from reports import results
 from reports.results import Results
 from reports.statistics import Difference, Estimate
+from reports.tracked import Tracked
 
 log = logging.getLogger("gans")
 
@@ -118,29 +118,29 @@ class Swept:
 # --- from the store
 
 
-def load(store: Store, experiment: str) -> Swept:
+def load(tracked: Tracked, experiment: str) -> Swept:
     """A study by its MLflow experiment.
 
     An InputError if the store has no sweep of this name whose trials are done; `Damaged` if its record is.
     """
-    for run in reversed(store.runs(experiment)):
-        path = store.artifact(run, schema.SWEEP_RECORD) if run.data.tags.get(schema.KIND) == schema.SWEEP else None
+    for run in reversed(tracked.runs(experiment)):
+        path = run.artifact(schema.SWEEP_RECORD) if run.tags.get(schema.KIND) == schema.SWEEP else None
         if path:
             record, winners = read_record(path), None
             with suppress(InputError):  # they are not retrained under this protocol
-                winners = results.load(store, experiment)
+                winners = results.load(tracked, experiment)
             names = [DEFAULT, *(trial.label for trial in record.finalists)]
             scores = {name: winners.of(name)["score"].tolist() for name in names} if winners else {}
-            return Swept(Study(record=record, scores=scores), winners, store.artifact(run, schema.SWEEP_PLOTS))
-    raise InputError(f"no finished sweep '{experiment}' in {shown(store.uri)}; run `gans sweep` first")
+            return Swept(Study(record=record, scores=scores), winners, run.artifact(schema.SWEEP_PLOTS))
+    raise InputError(f"no finished sweep '{experiment}' in {shown(tracked.store.uri)}; run `gans sweep` first")
 
 
-def load_all(store: Store) -> list[Swept]:
+def load_all(tracked: Tracked) -> list[Swept]:
     """All studies of the store whose trials are done, by name."""
     found = []
-    for name in store.experiments(PREFIX):
+    for name in tracked.experiments(PREFIX):
         try:
-            found.append(load(store, name))
+            found.append(load(tracked, name))
         except Damaged as error:
             log.warning("%s", error)
         except InputError:

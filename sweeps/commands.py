@@ -51,11 +51,12 @@ def sweep_report(
     *, output: Annotated[Path, option("folder of the pages", metavar="DIR")] = ROOT, runs: Runs = Path("runs")
 ) -> int:
     """Write the pages; the output is their paths."""
-    store = reading(runs).with_folders(runs)
+    store = reading(runs)
     from reports.studies import load_all
+    from reports.tracked import Tracked
     from sweeps.pages import write, write_ranking
 
-    for swept in load_all(store):
+    for swept in load_all(Tracked(store, runs)):
         print(write(swept, output))
     print(write_ranking(output) or f"no sweep in {shown(store.uri)}")
     return 0

@@ -27,6 +27,7 @@ from gans.runs.run import Run, invocation
 from gans.runs.store import Store, shown
 from reports import studies
 from reports.studies import Study
+from reports.tracked import Tracked
 from sweeps import ROOT, pages, plots, record, winners
 from sweeps.options import Request
 from sweeps.plan import plan, tuned_bench
@@ -169,8 +170,8 @@ class SweepRun:
             self.parent.artifact(Path(figures), schema.SWEEP_PLOTS)
         self.parent.text(kept.model_dump_json(indent=1), schema.SWEEP_RECORD)
         code = self.retrain(finalists) if finalists else int(not kept.finished)
-        store, root = self.store.with_folders(self.machine.runs), self.machine.outputs / REPORTS / ROOT.name
-        swept = studies.load(store, self.sweep.name)
+        root = self.machine.outputs / REPORTS / ROOT.name
+        swept = studies.load(Tracked(self.store, self.machine.runs), self.sweep.name)
         path = pages.write(swept, root)
         self.write_preset(swept.study, path.parent / pages.CANDIDATE)
         if winner := swept.study.winner:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from gans.generate import generate
 from gans.runs.store import Store
+from reports.tracked import Tracked
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))
@@ -61,6 +62,6 @@ def test_five_gans_from_training_to_arithmetic(tmp_path, monkeypatch, one_thread
     for name, digit in {"eight": 8, "one": 1, "three": 3}.items():
         _, logits = classify(generate(made["generator"], made[name]))
         assert logits.argmax(dim=1).tolist() == [digit] * 3
-    assert {run.info.run_name for run in Store().runs("five-gans")} == {cell.name for cell in made["trained"]}
+    assert {run.name for run in Tracked(Store()).runs("five-gans")} == {cell.name for cell in made["trained"]}
     assert made["single"].scores["fd_digits"] > 0 and made["single"].generator.is_file()
     assert [file.name for file in tmp_path.iterdir() if file.name not in ("five-gans", "data")] == []

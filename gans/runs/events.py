@@ -83,6 +83,7 @@ class State:
         kept: artifacts that are still there: file or folder, and the folder that holds it among the artifacts.
         images: pictures that are still there, with their events.
         ended: 0 while it has not; so are `began` and an empty `status` without an event that says so.
+        stored: the run as a store has it, which may still have the artifacts of a folder without any.
         position: bytes of the events that were read.
     """
 
@@ -96,6 +97,7 @@ class State:
         self.inputs: list[Mapping[str, str]] = []
         self.kept: list[tuple[Path, str]] = []
         self.images: list[tuple[Path, Event]] = []
+        self.stored: State | None = None
 
     @property
     def result(self) -> str:
@@ -130,6 +132,11 @@ class State:
                     self.tags |= {schema.STATUS: fields["status"], schema.REASON: fields["reason"]}
                 self.status, self.ended = STATUSES.get(fields["status"], "FAILED"), event.time
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of every metric."""
+        return {name: points[max(points)][0] for name, points in self.points.items()}
+
     def history(self, metric: str) -> list[tuple[int, float]]:
         """(images, value) in order of images."""
         return sorted((images, value) for images, (value, _) in self.points.get(metric, {}).items())
@@ -146,6 +153,8 @@ class State:
 
     def artifact(self, path: str) -> Path | None:
         """The file of this path; or the folder, if all that it holds is in one."""
+        if not self.files and self.stored:
+            return self.stored.artifact(path)
         if path in self.files:
             return self.files[path]
         folder = PurePosixPath(path)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
@@ -207,7 +207,7 @@ class Exporter:
     def _compare(self) -> None:
         """Look up how much the store has of every run."""
         for experiment in {folder.experiment for folder in run_folders(self.root)}:
-            runs = self.store.search(experiment, view=ViewType.ALL)
+            runs = self.store.search(experiment)
             for run in sorted(runs, key=is_deleted, reverse=True):  # one that was made twice is there still
                 self.store.exported[key_of(run)] = exported(run)
 

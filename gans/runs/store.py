@@ -1,4 +1,4 @@
-"""The tracking store, as MLflow keeps it. Runs that have a folder are read from there; `gans.runs.export` writes.
+"""The tracking store, as MLflow keeps it. `gans.runs.export` writes it, `reports.tracked` reads it.
 
 One MLflow experiment holds one matrix at one budget. In it, a parent run represents an invocation; its child
 runs are cells (`model/dataset/seed`) and noise floors (`real/dataset`). Metrics are logged against images seen.
@@ -6,14 +6,12 @@ runs are cells (`model/dataset/seed`) and noise floors (`real/dataset`). Metrics
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 from urllib.parse import urlencode
 
 # MLflow reports usage over the network unless it is switched off
@@ -29,19 +27,17 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a bar 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import Metric, Param, RunData, RunInfo, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
 from gans import schema
 from gans.errors import first_line, shown
 from gans.places import tracking_uri
 from gans.runs import databases
-from gans.runs.events import RunFolder, State, run_folders, state_of
 from gans.runs.locks import acquire
 
 ARTIFACTS = "mlartifacts"  # the folder of all artifacts, next to a SQLite file
-AT_ONCE = 8  # requests
 ANSWER = 10.0  # seconds that a server may take to answer at all
 # tags of an experiment: its description, and what it is to MLflow's UI
 EXPERIMENT = {
@@ -49,7 +45,6 @@ EXPERIMENT = {
     "mlflow.experimentKind": "custom_model_development",
 }
 Answer = TypeVar("Answer")
-Curve = list[tuple[int, float]]  # (images, value) in order of images
 
 
 def _create(uri: str) -> None:
@@ -76,7 +71,6 @@ class Store:
 
     Attributes:
         embedded: whether it is a file, which another process may lock for a while.
-        folders: runs that are read from there and not from the store.
         exported: bytes of the events of runs that it has, by their keys, as far as is known.
     """
 
@@ -86,8 +80,6 @@ class Store:
         self.uri = uri or tracking_uri()
         self.file = databases.sqlite_file(self.uri)
         self.embedded, self.answers = self.file is not None, answers
-        self.folders: list[RunFolder] = []
-        self.states: dict[str, State] = {}  # of runs that were read from their folders, by MLflow's id
         self.exported: dict[str, float] = {}
         if answers:
             for name, level in {"alembic": "WARNING", "mlflow": "WARNING", "mlflow.store": "CRITICAL"}.items():
@@ -100,12 +92,6 @@ class Store:
         client = MlflowClient(self.uri)
         client.search_experiments(max_results=1)  # brings a database up to date before any worker
         return client
-
-    def with_folders(self, root: Path) -> Self:
-        """The same store; runs at or below a folder are read from there."""
-        other = copy.copy(self)
-        other.folders, other.states = run_folders(root), {}
-        return other
 
     def ask(self, question: Callable[[], Answer]) -> Answer | None:
         """What the store answers; None from the first time on that a server does not."""
@@ -121,68 +107,19 @@ class Store:
             print(f"{shown(self.uri)} does not answer: {first_line(error)}", file=sys.stderr)
             return None
 
-    # --- what was tracked, from folders first
-
-    def experiments(self, prefix: str = "") -> list[str]:
-        """The names of those that begin like this."""
-        stored = self.ask(lambda: self.client.search_experiments())
-        names = {found.name for found in stored or ()} | {folder.experiment for folder in self.folders}
-        return sorted(name for name in names if name.startswith(prefix))
-
-    def runs(self, experiment: str) -> list[MlflowRun]:
-        """The runs of the experiment of this name, oldest first; folders forget deleted ones."""
-        stored = self.ask(lambda: self.search(experiment, view=ViewType.ALL)) or ()
-        runs = {key_of(run): run for run in stored if not is_deleted(run)}
-        deleted = {key_of(run) for run in stored} - runs.keys()
-        for folder in self.folders:
-            if folder.key in deleted:
-                folder.forget()
-            elif folder.experiment == experiment and (state := state_of(folder.path)):
-                runs[folder.key] = run = as_mlflow(folder, state, runs.get(folder.key))
-                self.states[run.info.run_id] = state
-        return sorted(runs.values(), key=lambda run: run.info.start_time)
-
-    def histories(self, run_ids: Sequence[str], metric: str) -> dict[str, Curve]:
-        """Curves by the ids of runs; of several values at one number of images, the last."""
-
-        def curve(run_id: str) -> Curve:
-            points = sorted(self.client.get_metric_history(run_id, metric), key=lambda p: (p.step, p.timestamp))
-            return list({point.step: point.value for point in points}.items())
-
-        stored = [run for run in run_ids if run not in self.states]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            found = self.ask(lambda: dict(zip(stored, pool.map(curve, stored), strict=True))) or {}
-        found |= {run: self.states[run].history(metric) for run in run_ids if run in self.states}
-        return {run: found.get(run, []) for run in run_ids}
-
-    def artifact(self, run: MlflowRun, path: str) -> Path | None:
-        """A copy of an artifact, or itself if it is on this machine; None if the run has none of this name."""
-        state = self.states.get(run.info.run_id)
-        if state and state.files:  # of a folder without artifacts, the store may have them still
-            return state.artifact(path)
-        return self.ask(lambda: self._artifact(run, path))
-
-    def _artifact(self, run: MlflowRun, path: str) -> Path | None:
-        try:
-            return Path(download_artifacts(f"{run.info.artifact_uri}/{path}", tracking_uri=self.uri))
-        except (MlflowException, OSError):
-            return None
-
-    # --- what the store has
-
-    def search(self, experiment: str, query: str = "", view: int = ViewType.ACTIVE_ONLY) -> list[MlflowRun]:
-        """The runs that the store has of the experiment of this name."""
+    def search(self, experiment: str, query: str = "") -> list[MlflowRun]:
+        """The runs that the store has of the experiment of this name, deleted ones too."""
         if (found := self.client.get_experiment_by_name(experiment)) is None:
             return []
         ids = [found.experiment_id]
-        pages = [self.client.search_runs(ids, query, view)]
+        pages = [self.client.search_runs(ids, query, ViewType.ALL)]
         while token := pages[-1].token:  # all of a large experiment at once would take a server too long
-            pages.append(self.client.search_runs(ids, query, view, page_token=token))
+            pages.append(self.client.search_runs(ids, query, ViewType.ALL, page_token=token))
         return [run for page in pages for run in page]
 
     def named(self, experiment: str, key: str) -> list[MlflowRun]:
         """The run of this key; several if it was made twice. A deleted one comes last."""
-        return sorted(self.search(experiment, f"tags.`{schema.JOURNAL}` = '{key}'", ViewType.ALL), key=is_deleted)
+        return sorted(self.search(experiment, f"tags.`{schema.JOURNAL}` = '{key}'"), key=is_deleted)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of this name, made if there is none."""
@@ -198,10 +135,18 @@ class Store:
             self.client.restore_experiment(found.experiment_id)
         return found.experiment_id
 
+    def artifact(self, run: MlflowRun, path: str) -> Path | None:
+        """A copy of an artifact, or itself if it is on this machine; None if the run has none of this name."""
+        try:
+            return Path(download_artifacts(f"{run.info.artifact_uri}/{path}", tracking_uri=self.uri))
+        except (MlflowException, OSError):
+            return None
+
     def links(self) -> Iterator[tuple[str, str, str]]:
         """Of every experiment, the newest first: its name, and links to its runs with their names."""
         for experiment in self.client.search_experiments(order_by=["creation_time DESC"]):
-            found = [link_of(run.info.experiment_id, run.data.tags) for run in self.search(experiment.name)]
+            runs = [run for run in self.search(experiment.name) if not is_deleted(run)]
+            found = [link_of(run.info.experiment_id, run.data.tags) for run in runs]
             yield from ((experiment.name, *link) for link in dict.fromkeys(filter(None, found)))
 
 
@@ -231,21 +176,3 @@ def link_of(experiment_id: str, tags: Mapping[str, str]) -> tuple[str, str] | No
         "compareRunsMode": "CHART",
     }
     return f"{kind}s by {metric}", f"/#/experiments/{experiment_id}/runs?{urlencode(query)}"
-
-
-def as_mlflow(folder: RunFolder, state: State, known: MlflowRun | None) -> MlflowRun:
-    """A run as MLflow would give it, of its folder's state; `known`: as the store has it."""
-    info = RunInfo(
-        run_id=known.info.run_id if known else folder.key,
-        experiment_id=known.info.experiment_id if known else "",
-        user_id="",
-        status=state.status,
-        start_time=state.began,
-        end_time=state.ended or None,
-        lifecycle_stage="active",
-        artifact_uri=known.info.artifact_uri if known else folder.path.absolute().as_uri(),
-        run_name=state.name,
-    )
-    metrics = [Metric(name, *points[max(points)], max(points)) for name, points in state.points.items()]
-    tags = [RunTag(*item) for item in (state.tags | {schema.JOURNAL: folder.key}).items()]
-    return MlflowRun(info, RunData(metrics, [Param(*item) for item in state.params.items()], tags))

@@ -51,14 +51,6 @@ def test_tables_are_laid_over_each_other_in_order(small):
     assert found["big/digits/1"].seed == 1
 
 
-def test_budget_scales_images_and_identity(small):
-    matrix = read_matrix(str(small))
-    whole, tenth = (cells(matrix, Selection(seeds=[0], budget=b), CPU)[0] for b in (1.0, 0.1))
-    assert tenth.experiment.budget == 200
-    assert whole.experiment.budget == 2000
-    assert whole.identity != tenth.identity
-
-
 def test_what_else_runs_and_labels_are_no_part_of_an_identity(tmp_path, small):
     matrix = read_matrix(str(small))
     own = cells(matrix, Selection(), CPU)[3].identity

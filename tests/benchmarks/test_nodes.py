@@ -18,6 +18,7 @@ import pytest
 
 from gans.compute.cluster import ray_module
 from gans.runs.store import Store
+from reports.tracked import Tracked
 from tests.benchmarks.test_runner import TINY, Bench
 from tests.conftest import until
 from tests.gans.runs.test_tables import postgres  # noqa: F401  a fixture
@@ -93,13 +94,13 @@ def test_a_matrix_outlives_its_runner_and_a_node_and_comes_to_what_it_comes_to_l
     said, _ = second.communicate(timeout=LONG)
     assert second.returncode == 0, said
     cells = made.runs()
-    assert {run.data.tags["gans.status"] for run in cells.values()} == {"finished"}
+    assert {run.tags["gans.status"] for run in cells.values()} == {"finished"}
     assert len(cells) == 6
-    moved = [run.data.tags["gans.moved"] for run in cells.values() if "gans.moved" in run.data.tags]
+    moved = [run.tags["gans.moved"] for run in cells.values() if "gans.moved" in run.tags]
     # of a cell, or of the noise floor, which has no such tag; what had begun nothing yet begins anew
     assert "died; it resumes" in said or "died; it starts again" in said
     assert all(" died" in why for why in moved)
-    assert [run.info.status for run in made.all_runs() if run.info.status == "RUNNING"] == []
+    assert [run.status for run in made.all_runs() if run.status == "RUNNING"] == []
     local = bench(tmp_path / "local")
     assert local.run("--jobs", "2")[0] == 0
     assert made.scores() == local.scores()  # to the last bit: a thread each
@@ -126,7 +127,7 @@ def test_runs_at_a_url_outlive_their_runner_its_folder_and_a_node(three, tmp_pat
     assert len(list(there.rglob("generator.safetensors"))) == 6
     assert not list(there.rglob("in-use.json"))
     assert not list(tmp_path.glob("gans-runs-*"))
-    assert [run.info.status for run in made.all_runs() if run.info.status == "RUNNING"] == []
+    assert [run.status for run in made.all_runs() if run.status == "RUNNING"] == []
     local = bench(tmp_path / "local")
     assert local.run("--jobs", "2")[0] == 0
     assert made.scores() == local.scores()
@@ -150,8 +151,8 @@ def test_a_sweep_on_three_nodes_outlives_a_worker(three, postgres, tmp_path) -> 
         assert sweep.wait(LONG) == 0, (made.folder / "said").read_text()
     said = (made.folder / "said").read_text()
     assert "6 of 6" in said
-    trials = [run for run in Store(uri).runs("sweep-gan-digits-budget0.02") if "gans.trial" in run.data.tags]
-    assert {run.data.tags["gans.status"] for run in trials} <= {"finished", "pruned"}
+    trials = [run for run in Tracked(Store(uri)).runs("sweep-gan-digits-budget0.02") if "gans.trial" in run.tags]
+    assert {run.tags["gans.status"] for run in trials} <= {"finished", "pruned"}
     assert len(trials) == 6
 
 
@@ -179,4 +180,4 @@ def test_mdgans_workers_live_in_the_cluster_of_their_cell(tmp_path, monkeypatch)
     assert most == 1
     assert not raylets() - before
     (cell,) = made.runs().values()
-    assert cell.data.tags["gans.workers"] == "ray"
+    assert cell.tags["gans.workers"] == "ray"

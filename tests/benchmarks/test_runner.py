@@ -35,6 +35,7 @@ from gans.runs.scores import ScoreKey, records
 from gans.runs.store import Store
 from gans.schema import CHECKPOINT
 from reports.results import load
+from reports.tracked import Tracked
 from tests.conftest import until
 
 OWN = ScoreKey("digits", 500)
@@ -88,7 +89,7 @@ class Bench:
         return process.returncode, output
 
     def runs(self, kind: str = "cell"):
-        return {run.info.run_name: run for run in self.all_runs() if run.data.tags.get("gans.kind") == kind}
+        return {run.name: run for run in self.all_runs() if run.tags.get("gans.kind") == kind}
 
     @property
     def store(self) -> Store:
@@ -96,14 +97,14 @@ class Bench:
 
     def all_runs(self):
         """Oldest first."""
-        return self.store.runs("tiny")
+        return Tracked(self.store).runs("tiny")
 
     def scores(self) -> dict[str, dict[str, float]]:
         return {name: scores_of(run) for name, run in self.runs().items()}
 
 
 def scores_of(run) -> dict[str, float]:
-    return {key: value for key, value in run.data.metrics.items() if key.startswith("score/")}
+    return {key: value for key, value in run.metrics.items() if key.startswith("score/")}
 
 
 def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
@@ -130,36 +131,36 @@ def test_every_cell_leaves_a_finished_record(finished):
     runs = bench.runs()
     assert set(runs) == {"gan/digits/0", "dcgan/digits/0"}
     for run in runs.values():
-        tags, metrics = run.data.tags, run.data.metrics
+        tags, metrics = run.tags, run.metrics
         assert tags["gans.status"] == "finished"
-        assert run.info.status == "FINISHED"
+        assert run.status == "FINISHED"
         assert {"gans.commit", "gans.dirty", "gans.device", "gans.threads", "version.torch"} <= set(tags)
         assert metrics["score/fd_digits"] > 0
         scored = list(require("digits").metrics())
         assert {f"score/{name}{error}" for name in scored for error in ("", "_se")} <= set(metrics)
         assert {"loss/generator", "D/real", "seconds/training"} <= set(metrics)
         assert {"memory/peak_mib", "parameters/generator"} <= set(metrics)
-        assert run.data.params["networks.width"] == "8"
-        (dataset,) = run.inputs.dataset_inputs
+        assert run.params["networks.width"] == "8"
+        (dataset,) = run.run.inputs.dataset_inputs
         assert json.loads(dataset.dataset.profile)["train images"] == 1438
         parent = bench.runs("matrix")["bench tiny"]
-        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        assert tags["mlflow.parentRunId"] == parent.id
     assert "finished  gan/digits/0" in output
 
 
 def test_artifacts_report_and_floor_are_kept(finished):
     bench, _ = finished
-    store, run = bench.store, bench.runs()["dcgan/digits/0"]
+    run = bench.runs()["dcgan/digits/0"]
     pictures = [f"samples/{name}.png" for name in ("final", "neighbours", "classes")]
     for path in ("curves.png", "training.gif", *pictures, "checkpoint/generator.safetensors"):
-        assert store.artifact(run, path), path
+        assert run.artifact(path), path
     (parent,) = bench.runs("matrix").values()
-    assert store.artifact(parent, "matrix.toml").read_text() == TINY
-    folder = store.artifact(parent, "report")
+    assert parent.artifact("matrix.toml").read_text() == TINY
+    folder = parent.artifact("report")
     assert (folder / "README.md").read_text().startswith("# GAN benchmark: tiny")
     page = (folder / "report.html").read_text()
     assert page.count("data:image/") == len([*folder.glob("*.png"), *folder.glob("*.gif")]) > 2
-    metrics = bench.runs("floor")["real/digits"].data.metrics
+    metrics = bench.runs("floor")["real/digits"].metrics
     assert 0 < metrics["half/fd_digits"] < metrics["test/fd_digits"] * 10
     assert metrics["half/n_reference"] == 719
 
@@ -173,8 +174,8 @@ def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finis
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     machine = Machine("cpu", devices.cores(), tmp_path / "runs")
     assert MatrixRun(read_matrix(str(tmp_path / "tiny.toml")), Selection(), machine, store).run() == 0
-    cells = [run for run in store.runs("tiny") if run.data.tags["gans.kind"] == "cell"]
-    assert {run.info.run_name: scores_of(run) for run in cells} == bench.scores()
+    cells = [run for run in Tracked(store).runs("tiny") if run.tags["gans.kind"] == "cell"]
+    assert {run.name: scores_of(run) for run in cells} == bench.scores()
     assert all(len(found) > 5 for found in bench.scores().values())
 
 
@@ -201,7 +202,7 @@ def test_a_second_run_finds_all_finished(finished, here):
     bench, _ = finished
 
     def ends() -> dict[str, int]:
-        return {run.info.run_id: run.info.end_time for run in bench.all_runs()}
+        return {run.id: run.ended for run in bench.all_runs()}
 
     before = ends()
     code, output = here()
@@ -227,17 +228,17 @@ def test_scores_of_another_version_are_not_shown_and_made_again(finished, here, 
     monkeypatch.setattr("benchmarks.executors.run", in_process)
     bench, _ = finished
     store, run = bench.store, bench.runs()["dcgan/digits/0"]
-    kept = records(run.data.tags)[OWN]
+    kept = records(run.tags)[OWN]
     (folder,) = bench.folder.glob("runs/tiny/dcgan-digits-0-*")
     Run.open(folder).tag({OWN.tag: replace(kept, version=kept.version - 1).text()})
     sync(bench.folder / "runs", store)
     assert [p.cell.model for p in planned(store).planned if p.unscored] == ["dcgan"]
-    results = load(store, "tiny")
+    results = load(Tracked(store), "tiny")
     cells = results.cells.set_index("name")
     assert not cells.loc["dcgan/digits/0", "counted"]
     assert results.unscored == {OWN: 1}
     assert add(store) == 0
-    assert load(store.with_folders(bench.folder / "runs"), "tiny").cells["counted"].all()
+    assert load(Tracked(store, bench.folder / "runs"), "tiny").cells["counted"].all()
 
 
 @pytest.fixture
@@ -296,10 +297,10 @@ def test_a_cell_that_fails_is_recorded_and_the_others_finish(tmp_path):
     code, _ = bench.run()
     assert code == 1
     runs = bench.runs()
-    assert runs["gan/digits/0"].data.tags["gans.status"] == "failed"
-    assert "move it away to start the cell again" in runs["gan/digits/0"].data.tags["gans.reason"]
-    assert runs["gan/digits/0"].info.status == "FAILED"
-    assert runs["dcgan/digits/0"].data.tags["gans.status"] == "finished"
+    assert runs["gan/digits/0"].tags["gans.status"] == "failed"
+    assert "move it away to start the cell again" in runs["gan/digits/0"].tags["gans.reason"]
+    assert runs["gan/digits/0"].status == "FAILED"
+    assert runs["dcgan/digits/0"].tags["gans.status"] == "finished"
     (folder / CHECKPOINT).unlink()
     code, output = bench.run()  # what failed is tried again, what finished is not
     assert code == 0
@@ -317,9 +318,9 @@ def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
     assert process.returncode == 130
     assert "interrupted: finished cells are kept" in output
     assert "Traceback" not in output
-    tags = bench.runs()["gan/digits/0"].data.tags
+    tags = bench.runs()["gan/digits/0"].tags
     assert (tags["gans.status"], tags["gans.reason"]) == ("interrupted", "stopped by the user")
-    assert bench.runs("matrix")["bench tiny"].data.tags["gans.status"] == "interrupted"
+    assert bench.runs("matrix")["bench tiny"].tags["gans.status"] == "interrupted"
 
 
 def points(bench: Bench) -> Counter[tuple[str, str, int]]:
@@ -350,15 +351,15 @@ def test_kill_9_then_run_again_gives_the_scores_of_an_uninterrupted_run(tmp_path
     code, output = killed.run("--jobs", "1")
     assert code == 0, output
     assert "start     gan/digits/0" not in output
-    assert killed.runs()["gan/digits/0"].info.end_time == gan.ended
+    assert killed.runs()["gan/digits/0"].ended == gan.ended
     assert killed.scores() == whole.scores()
     assert points(killed) == points(whole)
-    parents = [run for run in killed.all_runs() if run.data.tags["gans.kind"] == "matrix"]
-    assert [(run.info.status, run.data.tags["gans.status"]) for run in parents] == [
+    parents = [run for run in killed.all_runs() if run.tags["gans.kind"] == "matrix"]
+    assert [(run.status, run.tags["gans.status"]) for run in parents] == [
         ("KILLED", "interrupted"),
         ("FINISHED", "finished"),
     ]
-    assert not [run for run in killed.all_runs() if run.info.status == "RUNNING"]
+    assert not [run for run in killed.all_runs() if run.status == "RUNNING"]
     assert left_over(killed.folder) == []
 
 
@@ -387,8 +388,8 @@ def test_two_at_once_share_the_work_and_both_succeed(tmp_path):
     assert [code for _, code in ended] == [0, 0], ended
     assert any("waiting   " in output for output, _ in ended)
     runs = bench.all_runs()
-    assert all(run.info.status == "FINISHED" for run in runs), runs
-    names = sorted(run.info.run_name for run in runs)
+    assert all(run.status == "FINISHED" for run in runs), runs
+    names = sorted(run.name for run in runs)
     assert names == ["bench tiny", "bench tiny", "dcgan/digits/0", "gan/digits/0", "real/digits"]
     assert left_over(tmp_path) == []
 

@@ -14,6 +14,7 @@ from gans.runs.scores import ScoreKey, records
 from gans.runs.store import Store
 from reports.report import write
 from reports.results import load
+from reports.tracked import Tracked
 from tests.benchmarks.test_runner import OWN, Bench, add, planned
 from tests.recorded import recorded
 
@@ -64,15 +65,15 @@ def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are
     code, output = bench.run()
     assert code == 0, output
     after = bench.runs()
-    assert {n: r.info.run_id for n, r in after.items()} == {n: r.info.run_id for n, r in before.items()}
-    assert {run.info.status for run in after.values()} == {"FINISHED"}
+    assert {n: r.id for n, r in after.items()} == {n: r.id for n, r in before.items()}
+    assert {run.status for run in after.values()} == {"FINISHED"}
     assert trained(bench) == checkpoints
     for name, own in bench.scores().items():
         assert own.pop("score/contrast_digits") > 0
         assert own.pop("score/contrast_digits_se") == 0.5
         assert own == scores[name]  # whether scored in one go with training or afterwards
-        assert "contrast_digits" in records(after[name].data.tags)[OWN].metrics
-    assert bench.runs("floor")["real/digits"].data.metrics["half/contrast_digits"] > 0
+        assert "contrast_digits" in records(after[name].tags)[OWN].metrics
+    assert bench.runs("floor")["real/digits"].metrics["half/contrast_digits"] > 0
     assert "contrast_digits ↓" in (bench.folder / "outputs/reports/tiny/README.md").read_text()
     code, output = bench.run("--dry-run")
     assert "to be scored" not in output
@@ -83,23 +84,23 @@ def test_another_number_of_images_stands_apart_and_the_report_says_who_lacks_it(
     own = bench.scores()
     assert add(store, 300, ["gan"]) == 0
     run = bench.runs()["gan/digits/0"]
-    assert run.data.metrics["score-300/fd_digits"] > 0
-    assert run.data.metrics["score-300/fd_digits"] != run.data.metrics["score/fd_digits"]
+    assert run.metrics["score-300/fd_digits"] > 0
+    assert run.metrics["score-300/fd_digits"] != run.metrics["score/fd_digits"]
     assert bench.scores() == own
-    assert set(records(run.data.tags)) == {OWN, ScoreKey("digits", 300)}
-    results = load(store, "tiny")
+    assert set(records(run.tags)) == {OWN, ScoreKey("digits", 300)}
+    results = load(Tracked(store), "tiny")
     assert results.counts == [300]
     assert results.unscored == {ScoreKey("digits", 300): 1}
     cells = results.at(300).cells.set_index("name")
-    assert cells.loc["gan/digits/0", "score/fd_digits"] == run.data.metrics["score-300/fd_digits"]
+    assert cells.loc["gan/digits/0", "score/fd_digits"] == run.metrics["score-300/fd_digits"]
     assert set(results.at(300).floors["n_generated"]) == {300}
-    text = write(load(store, "tiny"), "tiny", bench.folder / "reports").read_text()
+    text = write(load(Tracked(store), "tiny"), "tiny", bench.folder / "reports").read_text()
     assert "On 300 generated images, added by `make score`" in text
     command = "gans rescore tiny.toml --extractors digits --count 300"
     assert f"Not scored by `digits` at 300 images: 1 cell; `{command}`" in text
     assert add(store, 300) == 0
-    assert "score-300/fd_digits" in bench.runs()["dcgan/digits/0"].data.metrics
-    assert load(store, "tiny").unscored == {}
+    assert "score-300/fd_digits" in bench.runs()["dcgan/digits/0"].metrics
+    assert load(Tracked(store), "tiny").unscored == {}
     ScoreRun(read_matrix("tiny.toml"), Rescore(selection=Selection(seeds=[0, 5])), Machine("cpu", 1), store)
     assert "not finished, so not scored: 2 of the selected cells" in capsys.readouterr().out
 
@@ -115,7 +116,7 @@ def test_a_cell_that_cannot_be_scored_fails_the_invocation_and_stays_trained(ben
         "delete run gan/digits/0 and train it again",
         capsys.readouterr().out,
     )
-    assert bench.runs()["gan/digits/0"].data.tags["gans.status"] == "finished"
+    assert bench.runs()["gan/digits/0"].tags["gans.status"] == "finished"
 
 
 @pytest.fixture
@@ -149,4 +150,4 @@ def test_a_store_of_an_earlier_protocol_gets_a_line_of_its_own(untrained):
         recorded(untrained, "tiny", f"gan/digits/{number}", tags).finish("finished")
     says = "has cells of protocol 1, not comparable with version 2; run `gans bench` .* commit c0ffee"
     with pytest.raises(InputError, match=says):
-        load(untrained, "tiny")
+        load(Tracked(untrained), "tiny")

@@ -13,6 +13,7 @@ import pytest
 
 from gans.runs.store import Store
 from gans.schema import CHECKPOINT
+from reports.tracked import Tracked
 from tests.benchmarks.test_runner import LONG, TINY, Bench
 from tests.chaos.site import Server, Site, signal_group
 from tests.conftest import until
@@ -58,23 +59,23 @@ def test_a_server_that_is_killed_costs_nothing_and_learns_all_later(server: Serv
     assert synced.returncode == 0, synced.stdout + synced.stderr
     assert synced.stdout.startswith("exported to the tracking store: ")
     store = Store(server.uri)
-    runs = store.runs("tiny")
-    cells = {run.info.run_name: run for run in runs if run.data.tags["gans.kind"] == "cell"}
+    runs = Tracked(store).runs("tiny")
+    cells = {run.name: run for run in runs if run.tags["gans.kind"] == "cell"}
     assert set(cells) == {"gan/digits/0", "dcgan/digits/0"}
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    (parent,) = [run for run in runs if run.data.tags["gans.kind"] == "matrix"]
+    assert {run.status for run in runs} == {"FINISHED"}
+    (parent,) = [run for run in runs if run.tags["gans.kind"] == "matrix"]
     for run in cells.values():
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        (folder,) = tmp_path.glob(f"runs/tiny/{run.info.run_name.replace('/', '-')}-*")
+        assert run.tags["mlflow.parentRunId"] == parent.id
+        (folder,) = tmp_path.glob(f"runs/tiny/{run.name.replace('/', '-')}-*")
         lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
         written = [
             (line["step"], line["values"]["loss/generator"], line["time"])
             for line in lines
             if line["event"] == "metrics" and "loss/generator" in line["values"]
         ]
-        points = store.client.get_metric_history(run.info.run_id, "loss/generator")
+        points = store.client.get_metric_history(run.id, "loss/generator")
         assert [(p.step, p.value, p.timestamp) for p in points] == written
-        assert store.artifact(run, "checkpoint/generator.safetensors")
+        assert run.artifact("checkpoint/generator.safetensors")
     code, again = bench.run()
     assert code == 0, again
     assert "start" not in again and "not in the tracking store" not in again
@@ -93,7 +94,7 @@ def test_a_server_that_is_stopped_stops_nobody(server: Server, tmp_path: Path) -
     output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output
     assert "not in the tracking store" not in output
-    (run,) = [run for run in Store(server.uri).runs("tiny") if run.data.tags["gans.kind"] == "cell"]
-    assert run.info.status == "FINISHED"
-    assert sum(run.data.metrics[f"seconds/{part}"] for part in ("training", "evaluation")) < 60
+    (run,) = [run for run in Tracked(Store(server.uri)).runs("tiny") if run.tags["gans.kind"] == "cell"]
+    assert run.status == "FINISHED"
+    assert sum(run.metrics[f"seconds/{part}"] for part in ("training", "evaluation")) < 60
     assert ended - stopped < 60

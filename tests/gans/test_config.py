@@ -1,4 +1,3 @@
-import json
 import math
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ import pytest
 from gans import config
 from gans.commands.train import ending
 from gans.config import (
-    Experiment,
     MDGANConfig,
     NetworkConfig,
     Resolved,
@@ -81,16 +79,6 @@ def test_what_is_no_number_or_beyond_all_limits_is_refused(key: str, value: Any)
         experiment(table, where="m.toml")
     message = str(caught.value)
     assert key in message and "m.toml" in message and "\n" not in message and len(message) < 300
-
-
-def test_merge_is_key_by_key_and_leaves_its_arguments_alone() -> None:
-    first = {"a": 1, "t": {"x": 1, "y": 2}}
-    second = {"t": {"y": 3, "z": {"deep": 1}}, "b": 2}
-    assert merge(first, second) == {"a": 1, "b": 2, "t": {"x": 1, "y": 3, "z": {"deep": 1}}}
-    assert first == {"a": 1, "t": {"x": 1, "y": 2}}
-    assert second == {"t": {"y": 3, "z": {"deep": 1}}, "b": 2}
-    assert merge({"t": {"x": 1}}, {"t": 5}) == {"t": 5}
-    assert merge() == {}
 
 
 def test_another_update_rule_takes_nothing_over_from_the_one_before() -> None:
@@ -238,12 +226,6 @@ def test_a_model_takes_over_what_it_has_from_the_one_before() -> None:
     finally:
         del sys.modules["small"]
     assert made.networks == Small(name="small:MODEL", latent=100, depth=3)
-
-
-@pytest.mark.parametrize("name", recipes())
-def test_recipes_survive_json(name: str) -> None:
-    made = experiment(recipe(name).settings)
-    assert Experiment.model_validate(json.loads(json.dumps(made.model_dump(mode="json")))) == made
 
 
 def test_recipes_are_the_papers() -> None:

@@ -12,9 +12,9 @@ from PIL import Image
 from scipy import stats
 
 from gans.errors import InputError
-from gans.runs.store import Store
 from reports import comparison
 from reports.results import Board
+from reports.tracked import Tracked
 from tests.reports.test_report import cell, invoke, plan, read, start
 
 BOARD = Board("digits", "fd_digits", "Digits")
@@ -42,7 +42,7 @@ def fill(
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     runs = tmp_path_factory.mktemp("compared")
     fill(runs, "slow", SCORES["slow"])
     fill(runs, "fast", SCORES["fast"], precision="bf16", shards="iid")
@@ -52,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return read(runs)
 
 
-def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path: Path) -> None:
+def test_the_page_has_scores_differences_and_what_differs(store: Tracked, tmp_path: Path) -> None:
     path = comparison.write(store, ("slow", "fast"), tmp_path)
     text = path.read_text()
     gan, dcgan = (
@@ -74,7 +74,7 @@ def test_the_page_has_scores_differences_and_what_differs(store: Store, tmp_path
     assert Image.open(path.with_suffix(".png")).width > 500
 
 
-def test_a_comparison_is_a_new_page(store: Store, tmp_path: Path) -> None:
+def test_a_comparison_is_a_new_page(store: Tracked, tmp_path: Path) -> None:
     (tmp_path / "slow-and-fast.png").write_text("mine")
     path = comparison.write(store, ("slow", "fast"), tmp_path)
     assert path == tmp_path / "slow-and-fast-2.md"
@@ -82,7 +82,7 @@ def test_a_comparison_is_a_new_page(store: Store, tmp_path: Path) -> None:
     assert (tmp_path / "slow-and-fast.png").read_text() == "mine"
 
 
-def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp_path: Path) -> None:
+def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Tracked, tmp_path: Path) -> None:
     text = comparison.write(store, ("slow", "single"), tmp_path).read_text()
     assert "6.10 (one seed)" in text
     assert "dcgan" not in text
@@ -98,7 +98,7 @@ def test_one_seed_is_shown_as_one_and_only_common_models_count(store: Store, tmp
         ("fasst", "unknown experiment 'fasst' in .*; did you mean 'fast'"),
     ],
 )
-def test_what_does_not_compare_is_refused(store: Store, tmp_path: Path, other: str, says: str) -> None:
+def test_what_does_not_compare_is_refused(store: Tracked, tmp_path: Path, other: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
         comparison.write(store, ("slow", other), tmp_path)
     assert not list(tmp_path.iterdir())

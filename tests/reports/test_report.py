@@ -33,6 +33,7 @@ from gans.runs.store import Store
 from reports import html, published, report, sheet, tables
 from reports.results import Board, Results, left_out, load, selected_cells
 from reports.standing import Standing
+from reports.tracked import Tracked
 from tests.recorded import recorded
 
 MATRIX = "digits"
@@ -198,9 +199,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def read(runs: Path) -> Store:
+def read(runs: Path) -> Tracked:
     """What is tracked in folders, and in no store."""
-    return Store("http://127.0.0.1:9", answers=False).with_folders(runs)
+    return Tracked(Store("http://127.0.0.1:9", answers=False), runs)
 
 
 @pytest.fixture(scope="module")
@@ -426,7 +427,7 @@ def test_no_table_is_wider_than_the_page(place, request):
 def test_page_names_no_run_no_path_and_all_its_pictures(page, runs, folder):
     text = page.read_text()
     assert str(folder) not in text
-    assert not any(run.info.run_id in text for run in read(runs).runs(MATRIX))
+    assert not any(run.key in text for run in read(runs).folders)
     pictures = sorted(path.name for path in page.parent.glob("*.png"))
     kinds = ["curves", "leaders", "pairs", "pareto", "samples"]
     assert pictures == [f"{kind}-digits.png" for kind in kinds]

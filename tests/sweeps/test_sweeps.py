@@ -40,6 +40,7 @@ from gans.runs.execute import Place
 from gans.runs.store import Store
 from gans.schema import CHECKPOINT
 from reports.statistics import Difference
+from reports.tracked import Tracked
 from sweeps import record, winners
 from sweeps.options import Request
 from sweeps.plan import default_cell, plan
@@ -58,7 +59,7 @@ from sweeps.study import (
     release_stale,
     unclaimed,
 )
-from sweeps.toml import lines, nest
+from sweeps.toml import nest
 from sweeps.trial import TrialDiverged, report_score, trial_folder, trial_job
 from tests.conftest import until
 
@@ -247,12 +248,6 @@ def test_a_condition_may_name_a_number_within_a_range():
     found = space(tomllib.loads(text), cell.experiment, "x.toml")
     assert set(found.settings({"batch": 32, "optimizer.beta1": 0.5})) == {"batch", "optimizer.beta1"}
     assert found.settings({"batch": 33}) == {"batch": 33}
-
-
-def test_toml_round_trip():
-    table = {"a": 1, "b": {"c": [1e-5, math.inf], "d": 'say "x"', "e": True}}
-    assert tomllib.loads(lines(table)) == table
-    assert nest(dict(flatten(table))) == table
 
 
 # --- counting
@@ -519,16 +514,6 @@ def test_a_timed_out_trial_fails_and_is_not_tried_again(sweep, monkeypatch, tmp_
     assert (tally.finished, tally.pruned, tally.failed, tally.running) == (0, 0, 1, 0)
 
 
-def test_the_command_names_what_is_not_usual():
-    assert Request("gan").command() == "gans sweep gan"
-    request = Request("gan", trials=40, objectives=("score", "seconds"), budget=0.1, seed=3)
-    assert request.command() == "gans sweep gan --trials 40 --seed 3 --objectives score seconds --budget 0.1"
-    assert request.name == "gan-digits-budget0.1-seconds"
-    precise = Request("gan", precision="float32")
-    assert precise.command() == "gans sweep gan --precision float32"
-    assert precise.name == "gan-digits-float32"
-
-
 # --- the real thing
 
 
@@ -613,17 +598,17 @@ def test_two_processes_one_killed_then_resumed_end_with_the_exact_count(tmp_path
     study = place.study()
     assert counted(study) == 6 and not study.get_trials(states=(TrialState.RUNNING,))
 
-    runs = Store(place.uri).runs("sweep-gan-digits-budget0.01")
-    kinds = [run.data.tags["gans.kind"] for run in runs]
+    runs = Tracked(Store(place.uri)).runs("sweep-gan-digits-budget0.01")
+    kinds = [run.tags["gans.kind"] for run in runs]
     assert kinds.count("sweep") == 3 and kinds.count("cell") == 4
-    parents = [run.info.run_id for run in runs if run.data.tags["gans.kind"] == "sweep"]
+    parents = [run.id for run in runs if run.tags["gans.kind"] == "sweep"]
     for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED)):
-        run = next(run for run in runs if run.data.tags.get("gans.trial") == str(origin(trial)))
-        assert run.data.tags["mlflow.parentRunId"] in parents
-        assert "curve/fd_digits" in run.data.metrics
+        run = next(run for run in runs if run.tags.get("gans.trial") == str(origin(trial)))
+        assert run.tags["mlflow.parentRunId"] in parents
+        assert "curve/fd_digits" in run.metrics
         pruned = trial.state == TrialState.PRUNED and not trial.user_attrs["diverged"]
-        assert (run.info.status == "KILLED") == pruned
-        assert run.data.params["batch"] == str(trial.params["batch"])
+        assert (run.status == "KILLED") == pruned
+        assert run.params["batch"] == str(trial.params["batch"])
 
     page = place.folder / "outputs/reports/sweeps/gan-digits-budget0.01/README.md"
     text = page.read_text()
@@ -687,5 +672,5 @@ def test_trials_share_the_process_of_a_gpu(tmp_path, monkeypatch):
     assert run.run() == 0
     assert counted(run.study) == 4
     assert not run.study.get_trials(states=(TrialState.RUNNING, TrialState.FAIL))
-    kinds = [found.data.tags["gans.kind"] for found in store.runs("sweep-gan-digits-budget0.01")]
+    kinds = [found.tags["gans.kind"] for found in Tracked(store).runs("sweep-gan-digits-budget0.01")]
     assert kinds.count("sweep") == 1 and kinds.count("cell") == 4

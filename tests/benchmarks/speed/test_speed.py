@@ -21,13 +21,12 @@ from benchmarks.options import Selection
 from benchmarks.speed import operations, tutorial
 from benchmarks.speed.measurement import step_sections
 from benchmarks.speed.page import Page, slug
-from benchmarks.speed.steps import Step, Timing, bare, contenders, interleave
+from benchmarks.speed.steps import Step, Timing, contenders
 from benchmarks.speed.tutorial import Tutorial, plain
 from benchmarks.speed.workloads import SIZES, colour, small
 from gans.models import build_generator
 from gans.models.layers import Shape
-from gans.training.state import Training
-from tests.conftest import CPU, latents
+from tests.conftest import CPU
 
 TIMING = Timing(CPU, threads=1, rounds=2, seconds=0.01)
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -96,36 +95,7 @@ def test_the_tutorials_discriminator_loss_is_ours(model: str) -> None:
         assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_arithmetic_is_timed_on_the_networks_that_ours_trains() -> None:
-    """Two programs alike in all but their place in memory differ by several percent."""
-    workload = small("mdgan")
-    run = Training(workload.experiment, workload.data, CPU)
-    before = copy.deepcopy(run.update.generator.network.state_dict())
-    bare(run)()
-    after = run.update.generator.network.state_dict()
-    assert not all(torch.equal(value, after[name]) for name, value in before.items())
-    assert run.images == 0
-    drawn = [latents(run.update, images, 0) for images in (0, 96)]
-    assert not torch.equal(*drawn)  # latents are drawn anew
-
-
 # --- turns
-
-
-def test_turns_are_interleaved_and_reversed() -> None:
-    calls: list[tuple[str, int]] = []
-
-    def make(name: str):
-        def turn(count: int) -> float:
-            calls.append((name, count))
-            return 0.1
-
-        return turn
-
-    times = interleave({"a": make("a"), "b": make("b")}, rounds=4, seconds=1.0)
-    assert [name for name, _ in calls[-8:]] == ["a", "b", "b", "a", "a", "b", "b", "a"]
-    assert {count for _, count in calls[-8:]} == {10}
-    assert times.shape == (4, 2)
 
 
 def counting() -> dict[str, Step]:

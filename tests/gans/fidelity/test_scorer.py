@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 import torch_fidelity
 from threadpoolctl import threadpool_info
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from gans.data.datasets import load
 from gans.data.images import ImageData, to_float
@@ -88,23 +86,6 @@ def test_scores_equal_torch_fidelitys_to_the_last_digit(digits):
     # and every metric has a value and an error
     assert set(scores) == {*scorer.names, *map(error_of, scorer.names), "kd_digits_std", "is_digits_std"}
     assert all(map(math.isfinite, scores.values()))
-
-
-def growing(values: list[float]) -> bool:
-    return all(a < b for a, b in pairwise(values))
-
-
-def test_damage_makes_scores_worse_the_stronger_it_is(scorer, digits):
-    real = digits.train[:N]
-    noise = [scorer.score(noisy(real, strength)) for strength in (0, 20, 80)]
-    dropped = [scorer.score(digits.train[digits.train_labels >= number][:N]) for number in (0, 3, 6)]
-    for scores, sides in (
-        (noise, {"fd": 1, "kd": 1, "precision": -1}),
-        (dropped, {"fd": 1, "recall": -1, "is": -1}),
-    ):
-        for name, side in sides.items():
-            assert growing([side * score[f"{name}_digits"] for score in scores])
-    assert growing([scorer.distance(gaussian_blur(real, 5, [sigma])) for sigma in (0.3, 0.6, 1.0, 1.5)])
 
 
 def test_noise_floor_is_below_any_damage_and_states_its_sizes(digits):

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from gans.errors import InputError
 from gans.generate import latents
 
 
@@ -19,12 +18,6 @@ def test_latents_of_a_seed_do_not_depend_on_how_many_are_drawn(seed):
         assert torch.equal(latents.draw(count, 7, seed), many[:count])
     assert not torch.equal(latents.draw(1, 7, seed=4), many[:1])
     assert torch.equal(latents.chosen([f"{seed}:0", f"{seed}:99", f"{seed}:20"], 7), many[[0, 99, 20]])
-
-
-@pytest.mark.parametrize("name", ["3", "a:1", "1:", "-1:2", "1:-2", "1:2:3", ""])
-def test_a_latent_of_another_form_is_an_input_error(name):
-    with pytest.raises(InputError, match="is not a latent; 0:17 is"):
-        latents.chosen([name], 7)
 
 
 def test_truncated_latents_are_those_within_the_limit_and_others_for_the_rest():
@@ -98,15 +91,6 @@ def test_a_grid_around_a_latent_changes_along_its_axes_only():
     square = latents.around(center, axes, 3, 2.0)
     assert torch.equal(square[:, [0, 2, 4]], center[[0, 2, 4]].expand(9, 3))
     assert square[:, [1, 3]].tolist() == [[x, y] for y in (-2, 0, 2) for x in (-2, 0, 2)]
-
-
-def test_arithmetic_adds_means_of_the_samples_most_like_a_class():
-    logits = torch.tensor([[0.0, 3.0], [0.0, 9.0], [5.0, 4.9], [0.0, 4.0], [0.0, 4.0]])
-    assert latents.most_like(logits, 1, 3) == [1, 3, 4]  # ties in their order; number 2 looks like class 0
-    assert latents.most_like(logits, 1, 9) == [1, 3, 4, 0]
-    assert latents.most_like(logits, 0, 3) == [2]
-    a, b, c = torch.tensor([[1.0, 3], [3, 5]]), torch.tensor([[1.0, 1]]), torch.tensor([[0.0, 2], [4, 4]])
-    assert latents.analogy(a, b, c).tolist() == [3.0, 6.0]
 
 
 def test_noise_about_a_latent_is_uniform():

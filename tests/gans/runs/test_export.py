@@ -24,6 +24,7 @@ from gans.runs.events import DELETED, FILE, RunFolder
 from gans.runs.export import Exporter, export, sync
 from gans.runs.run import Run
 from gans.runs.store import Store
+from reports.tracked import Tracked
 
 EXPERIMENT = "export"
 UNREACHABLE = MlflowException("API request to /log-batch failed: connection refused")
@@ -82,10 +83,6 @@ def synced(root: Path, store: Store) -> tuple[int, int]:
     return len(exporter.exported), exporter.left
 
 
-def curve(store: Store, run) -> list[tuple[int, float]]:
-    return store.histories([run.info.run_id], "x")[run.info.run_id]
-
-
 def written(folder: Path, metric: str) -> list[tuple[int, float, int]]:
     """What the events say of it."""
     found = [event for event, _ in RunFolder.of(folder).events() if event and event.kind == "metrics"]
@@ -93,7 +90,7 @@ def written(folder: Path, metric: str) -> list[tuple[int, float, int]]:
 
 
 def run_of(store: Store, name: str):
-    (found,) = [run for run in store.runs(EXPERIMENT) if run.info.run_name == name]
+    (found,) = [run for run in Tracked(store).runs(EXPERIMENT) if run.name == name]
     return found
 
 
@@ -117,22 +114,22 @@ def test_all_that_is_written_is_in_the_store(store, tmp_path):
     run.finish("finished", "because")
     assert synced(tmp_path, store) == (1, 0)
     found = run_of(store, "whole")
-    assert found.info.status == "FINISHED"
-    assert len(found.data.params) == 250 and found.data.params["p249"] == "249"
-    assert {tag for tag in found.data.tags if tag.startswith("t")} == {f"t{n}" for n in range(250)}
-    assert (found.data.tags["kind"], found.data.tags[schema.REASON]) == ("x", "because")
-    assert found.data.tags[schema.JOURNAL] == run.key
-    (dataset,) = found.inputs.dataset_inputs
+    assert found.status == "FINISHED"
+    assert len(found.params) == 250 and found.params["p249"] == "249"
+    assert {tag for tag in found.tags if tag.startswith("t")} == {f"t{n}" for n in range(250)}
+    assert (found.tags["kind"], found.tags[schema.REASON]) == ("x", "because")
+    assert found.tags[schema.JOURNAL] == run.key
+    (dataset,) = found.run.inputs.dataset_inputs
     assert (dataset.dataset.digest, dataset.tags[0].value) == (data.hash[:12], "training")
-    assert store.artifact(found, "notes/a.txt").read_text() == "here"
-    assert store.artifact(found, "samples/outside.txt").read_text() == "kept"
-    assert store.artifact(found, "samples/other.txt") is None
-    small, whole = sorted(store.artifact(found, "images").iterdir(), key=lambda path: path.suffix, reverse=True)
+    assert found.artifact("notes/a.txt").read_text() == "here"
+    assert found.artifact("samples/outside.txt").read_text() == "kept"
+    assert found.artifact("samples/other.txt") is None
+    small, whole = sorted(found.artifact("images").iterdir(), key=lambda path: path.suffix, reverse=True)
     assert whole.name.startswith("grids+step+1600+timestamp+") and Image.open(whole).size == (600, 300)
     assert small.name == f"{whole.stem}+compressed.webp"
-    assert rows(store, found.info.run_id, "x") == written(tmp_path / "run", "x")
+    assert rows(store, found.id, "x") == written(tmp_path / "run", "x")
     state = run.state()
-    assert (found.info.start_time, found.info.end_time) == (state.began, state.ended)
+    assert (found.began, found.ended) == (state.began, state.ended)
 
 
 def test_curves_are_in_the_store_while_runs_go_on(store, tmp_path, monkeypatch):
@@ -145,9 +142,9 @@ def test_curves_are_in_the_store_while_runs_go_on(store, tmp_path, monkeypatch):
             while store.exported.get(run.key) != run.size and time.monotonic() < until:
                 time.sleep(0.01)
             found = run_of(store, "live")
-            assert (found.info.status, found.data.metrics) == ("RUNNING", {"x": float(images)})
+            assert (found.status, found.metrics) == ("RUNNING", {"x": float(images)})
         run.finish("finished")
-    assert run_of(store, "live").info.status == "FINISHED"
+    assert run_of(store, "live").status == "FINISHED"
 
 
 def test_a_run_goes_on_under_its_own_record_as_a_child_of_another(store, tmp_path):
@@ -155,38 +152,38 @@ def test_a_run_goes_on_under_its_own_record_as_a_child_of_another(store, tmp_pat
     run.log(1, {"x": 1.0})
     run.finish(schema.INTERRUPTED, "stopped")
     sync(tmp_path, store)
-    assert run_of(store, "twice").info.status == "KILLED"
+    assert run_of(store, "twice").status == "KILLED"
     parent = start(tmp_path / schema.INVOCATIONS / "now", "parent")
     again = Run.begin(tmp_path / "run", EXPERIMENT, "twice", {}, parent.key)
     assert (again.key, again.state().result) == (run.key, "running")
     again.log(2, {"x": 2.0})
     sync(tmp_path, store)
     found = run_of(store, "twice")
-    assert found.info.status == "RUNNING"
-    assert found.data.tags[schema.PARENT] == run_of(store, "parent").info.run_id
-    assert curve(store, found) == [(1, 1.0), (2, 2.0)]
+    assert found.status == "RUNNING"
+    assert found.tags[schema.PARENT] == run_of(store, "parent").id
+    assert found.history("x") == [(1, 1.0), (2, 2.0)]
 
 
 def test_a_run_that_was_deleted_in_the_store_stays_so(store, tmp_path):
     run = start(tmp_path / "run", "deleted")
     sync(tmp_path, store)
-    store.client.delete_run(run_of(store, "deleted").info.run_id)
+    store.client.delete_run(run_of(store, "deleted").id)
     run.log(1, {"x": 1.0})
     export(run, store)
     run.finish("finished")
     store.exported.clear()
     assert synced(tmp_path, store) == (0, 0)
-    reader = store.with_folders(tmp_path)
+    reader = Tracked(store, tmp_path)
     with locks.locked(tmp_path / "run"):  # while it is written, its folder goes on by itself
         reader.runs(EXPERIMENT)
         assert Run.open(tmp_path / "run")
-    assert not [found for found in reader.runs(EXPERIMENT) if found.info.run_name == "deleted"]
+    assert not [found for found in reader.runs(EXPERIMENT) if found.name == "deleted"]
     assert Run.open(tmp_path / "run") is None  # the next run of this folder is another
     copyfile(tmp_path / "run" / DELETED, tmp_path / "run" / FILE)  # as it comes back from a URL
     assert Run.open(tmp_path / "run") is None
     again = start(tmp_path / "run", "deleted")
     sync(tmp_path, store)
-    assert run_of(store, "deleted").data.tags[schema.JOURNAL] == again.key
+    assert run_of(store, "deleted").tags[schema.JOURNAL] == again.key
 
 
 def test_what_the_store_refuses_is_reported_and_the_rest_is_exported(store, tmp_path, capsys):
@@ -198,9 +195,9 @@ def test_what_the_store_refuses_is_reported_and_the_rest_is_exported(store, tmp_
     run.finish("finished")
     sync(tmp_path, store)
     found = run_of(store, "refused")
-    assert found.info.status == "FINISHED"
-    assert found.data.metrics == {"good": 1.0, "better": 2.0}
-    assert found.data.params == {"p": "1"}
+    assert found.status == "FINISHED"
+    assert found.metrics == {"good": 1.0, "better": 2.0}
+    assert found.params == {"p": "1"}
     assert capsys.readouterr().err.count("the store did not take") == 2
 
 
@@ -211,7 +208,7 @@ def test_artifacts_outside_of_the_folder_are_no_artifacts(store, tmp_path):
     for path in ("../secret.txt", str(tmp_path / "secret.txt"), "link/secret.txt", "gone.txt"):
         run.write("artifact", path=path, folder="")
     sync(tmp_path, store)
-    assert store.artifact(run_of(store, "stranger"), "secret.txt") is None
+    assert run_of(store, "stranger").artifact("secret.txt") is None
     assert not run.state().files
 
 
@@ -235,8 +232,8 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
     assert time.monotonic() - begun < 30
     exporter.say("another command does")
     assert capsys.readouterr().out.startswith("not in the tracking store yet: 1 run; another command does (")
-    (read,) = store.with_folders(tmp_path).runs(EXPERIMENT)  # what is at hand
-    assert (read.info.run_name, read.info.status, read.data.metrics["x"]) == (how, "FINISHED", 411.0)
+    (read,) = Tracked(store, tmp_path).runs(EXPERIMENT)  # what is at hand
+    assert (read.name, read.status, read.metrics["x"]) == (how, "FINISHED", 411.0)
     server.back()
     monkeypatch.setattr(exporting, "LIMIT", 30.0)
     exporter.thread.join()  # the request that waited may have written all
@@ -250,9 +247,9 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
         assert main.main() == 0
         assert capsys.readouterr().out.startswith(says)
     found = run_of(store, how)
-    assert rows(store, found.info.run_id, "x") == written(tmp_path / "run", "x")
-    assert store.artifact(found, "note.txt").read_text() == "here"
-    assert (found.info.start_time, found.info.end_time) == (run.state().began, run.state().ended)
+    assert rows(store, found.id, "x") == written(tmp_path / "run", "x")
+    assert found.artifact("note.txt").read_text() == "here"
+    assert (found.began, found.ended) == (run.state().began, run.state().ended)
 
 
 class Bad(BaseHTTPRequestHandler):
@@ -283,7 +280,7 @@ def test_a_server_that_answers_badly_is_given_up_within_seconds(tmp_path, how):
         begun = time.monotonic()
         exporter = sync(tmp_path, bad)
         assert (exporter.exported, exporter.left, bool(exporter.why)) == (set(), 1, True)
-        assert [run.info.run_name for run in bad.with_folders(tmp_path).runs(EXPERIMENT)] == ["bad"]
+        assert [run.name for run in Tracked(bad, tmp_path).runs(EXPERIMENT)] == ["bad"]
         assert sync(tmp_path, bad).left == 1
         assert time.monotonic() - begun < 10
         server.shutdown()
@@ -312,7 +309,7 @@ def test_a_run_is_made_once_though_the_answer_was_lost(store, tmp_path, monkeypa
         export(run, store)
     export(run, store)
     assert len(calls) == 1 + late
-    assert curve(store, run_of(store, name)) == [(1, 1.0)]
+    assert run_of(store, name).history("x") == [(1, 1.0)]
 
 
 def test_what_was_exported_and_not_marked_is_exported_again_without_harm(store, tmp_path):
@@ -323,12 +320,12 @@ def test_what_was_exported_and_not_marked_is_exported_again_without_harm(store, 
     run.picture(tmp_path / "grid.png", schema.GRIDS, 3)
     run.finish("finished")
     sync(tmp_path, store)
-    run_id = run_of(store, "again").info.run_id
-    before = rows(store, run_id, "x"), run_of(store, "again").info
+    run_id = run_of(store, "again").id
+    before = rows(store, run_id, "x"), run_of(store, "again").run.info
     pictures = store.client.list_artifacts(run_id, "images")
     store.client.delete_tag(run_id, schema.EXPORTED)
     assert synced(tmp_path, store) == (1, 0)
-    assert (rows(store, run_id, "x"), run_of(store, "again").info) == before
+    assert (rows(store, run_id, "x"), run_of(store, "again").run.info) == before
     assert store.client.list_artifacts(run_id, "images") == pictures != []
     assert before[0] == written(tmp_path, "x")
 
@@ -354,8 +351,8 @@ def test_every_store_gets_all_parents_first(store, tmp_path):
     anew = Store(f"sqlite:///{tmp_path}/anew.db")
     assert synced(tmp_path / "runs", anew) == (2, 0)
     for one in (store, anew):
-        found = {run.info.run_name: run for run in one.runs(EXPERIMENT)}
-        assert found["cell"].data.tags[schema.PARENT] == found["bench"].info.run_id
+        found = {run.name: run for run in Tracked(one).runs(EXPERIMENT)}
+        assert found["cell"].tags[schema.PARENT] == found["bench"].id
         assert synced(tmp_path / "runs", one) == (0, 0)
     parent.finish("finished")
     assert [synced(tmp_path / "runs", one) for one in (store, anew)] == [(1, 0)] * 2
@@ -376,33 +373,32 @@ def test_a_run_reads_the_same_from_wherever_it_is(server, store, tmp_path, where
     run.text("{}", "cells.json")
     run.finish("finished")
     sync(tmp_path, store)
-    whole = store.runs(experiment)[0]
+    whole = Tracked(store).runs(experiment)[0]
     server.down = where == "folder"
     if where == "store":
         (tmp_path / "runs").rename(tmp_path / "moved")
     if where == "folder and store":
-        folder = store.artifact(whole, "samples").parent
+        folder = whole.artifact("samples").parent
         folder.rename(folder.with_name("moved"))
-    source = store.with_folders(tmp_path / "runs")
+    source = Tracked(store, tmp_path / "runs")
     (read,) = source.runs(experiment)
-    assert read.info.run_id == (run.key if where == "folder" else whole.info.run_id)
-    for field in ("status", "start_time", "end_time", "run_name"):
-        assert getattr(read.info, field) == getattr(whole.info, field)
-    assert (read.data.metrics, read.data.params) == (whole.data.metrics, whole.data.params)
-    assert read.data.tags.items() <= whole.data.tags.items()
+    for field in ("status", "began", "ended", "name"):
+        assert getattr(read, field) == getattr(whole, field)
+    assert (read.metrics, read.params) == (whole.metrics, whole.params)
+    assert read.tags.items() <= whole.tags.items()
     points = [(1, 3.0), (2, 5.0), (3, 4.0)]
-    assert source.histories([read.info.run_id], "x") == {read.info.run_id: points}
-    assert source.artifact(read, "samples/final.png").read_bytes() == b"picture"
-    assert source.artifact(read, "samples").is_dir()
-    assert source.artifact(read, "nothing") is None
+    assert read.history("x") == points
+    assert read.artifact("samples/final.png").read_bytes() == b"picture"
+    assert read.artifact("samples").is_dir()
+    assert read.artifact("nothing") is None
     assert experiment in source.experiments()
 
 
 def test_a_server_that_did_not_answer_gets_no_more_requests(server, store, monkeypatch):
     monkeypatch.setattr(stores, "ANSWER", 0.2)
     server.stopped = True
-    assert store.experiments() == []
+    assert Tracked(store).experiments() == []
     server.stopped = False
-    assert store.experiments() == []
+    assert Tracked(store).experiments() == []
     server.back()
-    assert store.experiments()
+    assert Tracked(store).experiments()

@@ -20,6 +20,7 @@ from gans.runs import databases
 from gans.runs import store as stores
 from gans.runs.databases import OPTUNA, opened
 from gans.runs.store import Store
+from reports.tracked import Tracked
 from tests import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -94,12 +95,12 @@ def test_four_processes_write_to_one_new_file_and_nothing_is_lost(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     finish([start(WRITER, uri, str(tmp_path / "runs" / str(n))) for n in range(4)])
     store = Store(uri)
-    runs = store.runs("together")
-    assert sorted(run.info.run_name for run in runs) == [f"{n}.{i}" for n in range(4) for i in range(3)]
+    runs = Tracked(store).runs("together")
+    assert sorted(run.name for run in runs) == [f"{n}.{i}" for n in range(4) for i in range(3)]
     for run in runs:
-        assert run.info.status == "FINISHED"
-        assert store.histories([run.info.run_id], "x") == {run.info.run_id: [(i, i) for i in range(40)]}
-        assert store.artifact(run, "note.txt")
+        assert run.status == "FINISHED"
+        assert run.history("x") == [(i, i) for i in range(40)]
+        assert run.artifact("note.txt")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 

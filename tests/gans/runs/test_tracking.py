@@ -16,18 +16,6 @@ def store(tmp_path):
     return Store(f"sqlite:///{folder}/mlflow.db")
 
 
-def test_histories_of_many_runs_are_those_of_each(store):
-    runs = [recorded(store, "many", str(n), {}) for n in range(5)]
-    for n, run in enumerate(runs):
-        for images in (0, 10, 20, 10, 20)[:n]:
-            run.log(images, {"x": float(n * images)})
-        run.flush()
-    ids = [run.id for run in runs]
-    found = store.histories(ids, "x")
-    assert list(found) == ids
-    assert found[ids[4]] == [(0, 0.0), (10, 40.0), (20, 80.0)]
-
-
 def test_a_folder_of_any_name_holds_its_artifacts(store):
     run = recorded(store, "an experiment", "a", {})
     run.text("here", "note.txt")

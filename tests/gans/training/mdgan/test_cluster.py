@@ -30,6 +30,7 @@ from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
 from gans.training.updates import Context
+from reports.tracked import Tracked
 from tests import free_port
 from tests.conftest import discriminators, until, values
 
@@ -302,14 +303,14 @@ def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
     ]
     returned, said = python(tmp_path, "-c", KILLER, *arguments, victims)
     assert returned == code, said
-    (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))
-    tags = found.data.tags
+    (found,) = (r for r in Tracked(Store(f"sqlite:///{tmp_path}/mlflow.db")).runs("train"))
+    tags = found.tags
     assert tags["gans.lost.1"].startswith("died in iteration 20 (process ")
     (kept,) = (tmp_path / "runs").rglob(CHECKPOINT)
     if code == 0:
         assert tags["gans.status"] == "finished"
         assert tags["gans.reason"] == f"worker 1 {tags['gans.lost.1']}"
-        assert found.data.metrics["workers/alive"] == 1
+        assert found.metrics["workers/alive"] == 1
     else:
         assert tags["gans.status"] == "failed"
         assert tags["gans.reason"].startswith("WorkersLost: all 2 workers were lost by iteration 20")
@@ -317,9 +318,9 @@ def test_a_killed_worker_is_an_event_of_the_run_and_the_last_one_its_end(
         # the same command goes on from the checkpoint, with all the workers that it knows
         returned, said = python(tmp_path, "-c", KILLER.replace("== 20", "== -1"), *arguments, victims)
         assert returned == 0, said
-        (found,) = (r for r in Store(f"sqlite:///{tmp_path}/mlflow.db").runs("train"))
-        assert found.data.tags["gans.status"] == "finished"
-        assert not any(why for tag, why in found.data.tags.items() if tag.startswith("gans.lost."))
+        (found,) = (r for r in Tracked(Store(f"sqlite:///{tmp_path}/mlflow.db")).runs("train"))
+        assert found.tags["gans.status"] == "finished"
+        assert not any(why for tag, why in found.tags.items() if tag.startswith("gans.lost."))
 
 
 @needs_ray
