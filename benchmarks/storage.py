@@ -106,13 +106,9 @@ class Mirror:
         shutil.rmtree(mirror.root, ignore_errors=True)
 
     def pull(self, below: str = "", networks: bool = True) -> None:
-        """Download changes.
+        """Download changes, of one folder or all; with `networks` all of them, else those only that events name.
 
         Events come last and as they were when all was listed, so that the files that they name are here.
-
-        Args:
-            below: this folder only.
-            networks: all networks too; else those only that events name, at the end of a run.
         """
         with self.turn:
             listed = self.remote.listed(below)

@@ -157,14 +157,7 @@ def write_new(root: Path, name: str, template: str, figure: Figure, **values: An
 
 
 def publish(folder: Path, package: str, template: str, **values: Any) -> Path:
-    """Write a page, its tables, and the page as one HTML file; returns the page.
-
-    Args:
-        folder: of the page.
-        package: whose template it is.
-        template: the name of that file.
-        values: for the template.
-    """
+    """Write a page from a template of a package, its tables, and all as one HTML file; returns the page."""
     sheet, page = Sheet(), folder / PAGE
     made = environment(package)
     made.globals |= {"table": sheet.table, "thousands": lambda kimg: images(1000 * kimg)}

@@ -31,12 +31,10 @@ class Sheet:
         self.frames: dict[str, tuple[pd.DataFrame, bool]] = {}  # by name; whether the table may wrap
 
     def table(self, frame: pd.DataFrame, name: str, align: str = "--:") -> str:
-        """A table in markdown, in parts below each other where it is too wide.
+        """A table of strings in markdown, in parts below each other where it is too wide; `name` is that of its
+        files.
 
-        Args:
-            frame: of strings.
-            name: of its files.
-            align: of all columns but the first: `--:` for numbers, `:--` for words, which may wrap.
+        All columns but the first align as `--:`, for numbers, or `:--`, for words, which may wrap.
         """
         words = align == ":--"
         self.frames[name] = frame, words
@@ -57,12 +55,9 @@ class Sheet:
 
 
 def folded(frame: pd.DataFrame, wrap: int = WIDTH, page: int = WIDTH) -> Iterator[pd.DataFrame]:
-    """Parts of a table that fit the page, each with its first column.
+    """Parts of a table of strings that fit a page of so many characters, each with the table's first column.
 
-    Args:
-        frame: of strings.
-        wrap: characters after which a cell wraps.
-        page: characters of the page.
+    Cells wrap after `wrap` characters.
     """
     first, *others = [(name, _width(frame, place, wrap)) for place, name in enumerate(frame.columns)]
     columns, used = [0], first[1]
@@ -97,11 +92,9 @@ def markdown(frame: pd.DataFrame, align: str = "--:") -> str:
 
 
 def latex(frame: pd.DataFrame, words: bool = False) -> str:
-    """A table in LaTeX, for the package booktabs; in parts below each other where it is too wide for a page.
+    """A table of strings in LaTeX (booktabs), in parts below each other where it is too wide for a page.
 
-    Args:
-        frame: of strings.
-        words: whether it holds words, which are on the left of their columns and may wrap, or numbers.
+    With `words`, columns are on the left and may wrap; else they are numbers.
     """
     wrap = PRINTED // 2 if words else PRINTED
     return "\n\\medskip\n\n\\noindent\n".join(_tabular(part, words, wrap) for part in folded(frame, wrap, PRINTED))

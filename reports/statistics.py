@@ -88,12 +88,9 @@ class Difference:
 
     @classmethod
     def of(cls, one: pd.Series, default: pd.Series, comparisons: int = 1) -> Difference:
-        """By Welch's t-test; what is not finite is left out.
+        """By Welch's t-test, from a score per seed of each, above 0; what is not finite is left out.
 
-        Args:
-            one: a score per seed, above 0.
-            default: likewise; the two share no seeds.
-            comparisons: of how many this is one: interval and p allow for them (Bonferroni).
+        The two share no seeds. Interval and p allow for so many comparisons (Bonferroni).
         """
         a, b = (np.log(values[np.isfinite(values) & (values > 0)].to_numpy(float)) for values in (one, default))
         if not len(a) or not len(b):

@@ -44,12 +44,7 @@ class TrialDiverged(TrialPruned):
 def trial_job(report: Report, folder: Path, sweep: Sweep, place: Place, job: str) -> Result:
     """Run one trial of the study, unless it has enough of them; its checkpoint goes when it is over.
 
-    Args:
-        report: takes the trial's number, then its metrics.
-        folder: of all trials.
-        sweep: what to do.
-        place: of every trial's run.
-        job: the runner's name for this job.
+    `report` takes the trial's number, then its metrics. `folder` is that of all trials, `job` the runner's name.
     """
     study = sweep.open()
     if not unclaimed(study, sweep.trials):

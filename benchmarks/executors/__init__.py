@@ -13,13 +13,9 @@ from gans.compute import devices
 
 
 def run(machine: Machine, jobs: list[Job], side: int, spread: int = 0) -> Generator[Event]:
-    """Run jobs.
+    """Run jobs on images of at most `side` pixels a side.
 
-    Args:
-        machine: the options.
-        jobs: all of them.
-        side: of their largest images, in pixels.
-        spread: most processes of a job's workers: such jobs run one at a time.
+    Where `spread` processes are a job's workers, at most, jobs run one at a time.
     """
     return Supervisor(executor(machine, len(jobs), side, spread), jobs).events()
 

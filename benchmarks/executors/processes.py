@@ -119,12 +119,10 @@ class Worker:
 
 
 class Pool:
-    """Runs jobs in processes.
+    """Runs jobs in processes, `width` at a time in each.
 
-    Args:
-        gpus: a process for each, by its name in `CUDA_VISIBLE_DEVICES` (`gans.compute.devices.visible`); for None,
-            one that computes on the CPU.
-        width: jobs at a time in each.
+    There is one for each of `gpus`, by its name in `CUDA_VISIBLE_DEVICES` (`gans.compute.devices.visible`); that
+    of None computes on the CPU.
     """
 
     def __init__(self, gpus: Sequence[str | None], width: int) -> None:

@@ -244,12 +244,10 @@ class Cluster:
 
 
 class RayExecutor:
-    """Runs jobs on a cluster.
+    """Runs jobs on a cluster, each on so many CPUs (`threads`).
 
-    Args:
-        threads: CPUs of a job.
-        workers: processes that a job starts besides its own, on a CPU each (MD-GAN's over Ray).
-        per_gpu: jobs on each GPU; 0: they run on CPUs.
+    A job starts so many `workers` besides, on a CPU each (MD-GAN's over Ray). With `per_gpu`, so many jobs share a
+    GPU.
     """
 
     def __init__(self, cluster: Cluster, threads: int, workers: int = 0, per_gpu: int = 0) -> None:
@@ -348,12 +346,9 @@ class RayExecutor:
 
 @contextmanager
 def joined(machine: Machine, storage: str = "", writes: bool = True) -> Iterator[Machine]:
-    """The machine, connected to the cluster of its engine; checks its nodes.
+    """The machine, connected to the cluster of its engine; checks its nodes, and the `storage` of a sweep.
 
-    Args:
-        machine: the options.
-        storage: of a sweep.
-        writes: whether runs are to be written; if not, nothing runs.
+    Without `writes` nothing runs.
     """
     if machine.engine == "local" or not (writes or machine.url or address()):
         yield machine

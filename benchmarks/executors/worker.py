@@ -35,7 +35,7 @@ LOST = 77  # exit code of a process whose device fails every call
 
 
 def serve(pipe: Connection, visible: str | None, width: int, output: Path) -> None:
-    """Execute the runner's orders until the runner ends.
+    """Execute the orders that the runner sends through a pipe until the runner ends.
 
     Args:
         pipe: to the runner.

@@ -48,10 +48,8 @@ class Timing:
     ) -> pd.DataFrame:
         """A row for each round: what is timed, and seconds per step of ours, bare and the `others`.
 
-        Args:
-            workload: what is timed.
-            precision: of our steps; None: the one that the device trains in by default.
-            others: contenders in processes of their own, `tutorial` and `compiled`.
+        The others (`tutorial`, `compiled`) have processes of their own. Without a `precision` it is the device's
+        default.
         """
         since, workload = time.monotonic(), workload.trained_in(precision or workload.default(self.device))
         makers = [self.ours, *(getattr(self, name) for name in others)]
@@ -123,13 +121,7 @@ def turn(step: Step, device: torch.device, count: int, lead_in: int = LEAD_IN) -
 
 
 def interleave(turns: Mapping[str, Turn], rounds: int, seconds: float) -> pd.DataFrame:
-    """Seconds per step: a row for each round, a column for each contender.
-
-    Args:
-        turns: of the contenders, by name.
-        rounds: turns of each.
-        seconds: what a turn should take; at least one step.
-    """
+    """Seconds per step of turns of about so many `seconds`: a row for each round, a column for each contender."""
     # the first steps are slow, one that records a graph for seconds
     counts = {name: max(1, round(seconds / min(take(2), take(2)))) for name, take in turns.items()}
     order, found = list(turns), []
@@ -153,9 +145,7 @@ def ratio(slow: pd.Series, fast: pd.Series) -> str:
 def contenders(make: Callable[[], Mapping[str, Step]], device: torch.device) -> Iterator[dict[str, Turn]]:
     """Turns of contenders that share a process of their own, apart from others' settings and memory.
 
-    Args:
-        make: a picklable function that builds their steps, by name, in that process.
-        device: what they compute on.
+    In that process `make`, which can be pickled, builds their steps by name.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as process:
 

@@ -44,20 +44,15 @@ class Assessment:
 
 
 class Scorer:
-    """Scores generated images against all training images of a data set.
+    """Scores `n` generated images against all training images of a data set.
 
-    The training images' features are computed once, kept on the device, and kept on disk for other processes.
+    The training images' features are computed once, kept on the device, and kept on disk for other processes. An
+    InputError if the extractor or a metric is unavailable, or the extractor does not take such images.
 
     Args:
-        data: the data set.
         extractor: one of `extractors.find.names()`, or `package.module:Name`.
-        n: number of scored images.
-        device: where features and metrics are computed.
         batch: images per call of the extractor; None: `batch_size`.
         further: metrics besides the registered ones, `package.module:Name`.
-
-    Raises:
-        InputError: the extractor or a metric is unavailable, or the extractor does not take such images.
     """
 
     def __init__(

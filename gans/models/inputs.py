@@ -161,16 +161,10 @@ class Prior:
 
 @torch.no_grad()
 def generate(generator: nn.Module, code: GeneratorInput | Tensor, batch: int = 500) -> Tensor:
-    """Images of an eval-mode generator: uint8 (n, channels, height, width) on the CPU.
+    """Images of an eval-mode generator on its device: uint8 (n, channels, height, width) on the CPU.
 
-    Args:
-        generator: in eval mode, on the device that is to draw.
-        code: what to draw from, on any device; or latents (n, latent) alone, of a generator without classes.
-        batch: images at a time.
-
-    Raises:
-        ValueError: the generator is in training mode, where BatchNorm would mix the samples.
-        FloatingPointError: it draws NaN: its training has diverged.
+    `code` is on any device; latents (n, latent) alone will do without classes. A ValueError in training mode,
+    where BatchNorm would mix the samples; a FloatingPointError for NaN: the training has diverged.
     """
     if generator.training:
         raise ValueError("a generator is sampled in eval mode; call .eval() on a copy first")

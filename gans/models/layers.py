@@ -122,11 +122,8 @@ def batch_norm(channels: int, classes: int) -> nn.Module:
 def projected(logits: Tensor, features: Tensor, project: nn.Module | None, labels: Tensor | None) -> Tensor:
     """psi(phi(x)) + <V y, phi(x)> (Miyato & Koyama 2018, equation 4); without labels the logits.
 
-    Args:
-        logits: psi(phi(x)), (n,).
-        features: phi(x), (n, length).
-        project: V, which maps labels to (n, length).
-        labels: y, int64 (n,).
+    `logits` are psi(phi(x)), (n,), `features` phi(x), (n, length); `project` is V and maps labels y, int64 (n,),
+    to (n, length).
     """
     return logits if project is None else logits + (project(labels) * features).sum(dim=1)
 

@@ -24,11 +24,10 @@ CLOCK = schema.TRAINING
 
 
 def draw_curves(histories: Mapping[str, Points], path: Path) -> None:
-    """Losses, D(x) with D(G(z)), and score, as a PNG: above against images seen, below against seconds.
+    """Draw losses, D(x) with D(G(z)), and score as a PNG: above against images seen, below against seconds.
 
-    Args:
-        histories: points by metric name, as training logs them; `seconds/training` is the clock of the second
-            row, which is left out without it. Evaluations do not count.
+    The points are by metric name, as training logs them. `seconds/training` is the clock of the second row, which
+    is left out without it; evaluations do not count.
     """
     clock = histories.get(CLOCK, ())
     scales: dict[str, Callable[[Points], Curve]] = {"real images seen (thousands)": _thousands}

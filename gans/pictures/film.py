@@ -62,12 +62,9 @@ def save_film(tracks: Sequence[Track[Path]], side: int, path: Path, limit: int =
     """Write the film of trainings side by side as a GIF; False, and no file, if there is nothing to show.
 
     Frames of different trainings are at the same share of their budgets; a caption gives the number of images
-    seen. Frames are only those that training drew: nothing is blended. A grid that cannot be read is left out.
-
-    Args:
-        tracks: one panel for each that has grids.
-        side: of one image in the grids, in pixels.
-        limit: bytes; images of a grid and colours are reduced until it fits.
+    seen. Frames are only those that training drew, of images of `side` pixels a side: nothing is blended. A grid
+    that cannot be read is left out. Images of a grid and colours are reduced until the file has at most `limit`
+    bytes.
     """
     moving = [track for track in (_read(track, side) for track in tracks) if len(track.grids) > 1]
     if not moving or not all(images for track in moving for images in track.grids.values()):

@@ -28,12 +28,10 @@ NUMBER_ACROSS, LINE = 0.4, 0.15
 
 
 def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Path) -> None:
-    """Generated images in a row, and below each the training images nearest to it, as a PNG.
+    """Draw generated images in a row, and below each the training images nearest to it, as a PNG.
 
-    Args:
-        generated: uint8 (n, channels, side, side).
-        nearest: uint8 (n, k, channels, side, side), the nearest first.
-        extractor: in whose features they are near.
+    `generated` are uint8 (n, channels, side, side), `nearest` uint8 (n, k, channels, side, side), the nearest
+    first in the features of the extractor.
     """
     title = (
         f"The sample grid's first images, and below each\nthe training images nearest in the {extractor} features"
@@ -43,12 +41,10 @@ def draw_neighbours(generated: Tensor, nearest: Tensor, extractor: str, path: Pa
 
 
 def draw_each_class(images: Tensor, drawn: Sequence[int], labels: Sequence[str], path: Path) -> None:
-    """A row of images for each class that was drawn, with its name, as a PNG; columns share their latents.
+    """Draw a row of images for each class that was drawn, with its name, as a PNG; columns share their latents.
 
-    Args:
-        images: uint8 (len(drawn), n, channels, side, side).
-        drawn: the classes of the rows.
-        labels: names of all classes.
+    `images` are uint8 (len(drawn), n, channels, side, side); `drawn` are numbers of classes, `labels` the names of
+    all.
     """
     labels = class_names(tuple(labels))
     short = brief(labels, 16)
@@ -87,11 +83,10 @@ def _strip(images: Tensor) -> np.ndarray:
 
 
 def draw_classes(shares: Tensor, labels: Sequence[str], path: Path) -> None:
-    """How often each class is drawn and how often the data has it, as a PNG.
+    """Draw how often the generator draws each class and how often the data has it, as a PNG.
 
-    Args:
-        shares: (2, classes), generated above training images, each row with the sum 1.
-        labels: names of the classes; without any they are numbered.
+    `shares` are (2, classes), generated above training images, each row with the sum 1. Without `labels` the
+    classes are numbered.
     """
     count, labels = shares.shape[1], class_names(tuple(labels))
     figure = Figure(figsize=(max(5.0, min(12.0, 0.64 * count)), 3.4), dpi=100, layout="tight")

@@ -28,10 +28,8 @@ class Term(NamedTuple):
 def strip(terms: Sequence[Term], result: Tensor, around: Tensor) -> Image.Image:
     """a - b + c: the averaged images with their mean's image below, and the result amid eight of its neighbours.
 
-    Args:
-        terms: a, b and c; one whose name no font has is called by its letter.
-        result: image (c, h, w) of a - b + c.
-        around: eight images of latents near it, (8, c, h, w).
+    A term whose name no font has is called by its letter. `result` is the image (c, h, w) of a - b + c, `around`
+    are the images of latents near it, (8, c, h, w).
     """
     columns = [_grid(term.examples, 1) for term in terms]
     means = [_grid(term.mean[None], 1) for term in terms]

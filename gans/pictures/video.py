@@ -18,12 +18,10 @@ PALETTE_SIDE = 512  # pixels a side of the picture that a palette is made from
 
 
 def gif(frames: Sequence[Image.Image], milliseconds: Sequence[int], colours: int = COLOURS) -> bytes:
-    """An endless GIF.
+    """An endless GIF of frames of one size and mode, `L` or `RGB`, each shown for so many milliseconds.
 
-    Args:
-        frames: of one size and mode, `L` or `RGB`. Neighbours that are the same become one that stays longer.
-        milliseconds: for each frame; a GIF counts in hundredths of a second.
-        colours: at most so many in all frames together; fewer make a smaller file.
+    A GIF counts in hundredths of a second. Neighbours that are the same become one that stays longer. All frames
+    together have at most so many `colours`; fewer make a smaller file.
     """
     indexed = _greys(frames, colours) if frames[0].mode == "L" else _indexed(frames, colours)
     file = io.BytesIO()

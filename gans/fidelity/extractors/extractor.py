@@ -58,13 +58,11 @@ class Extractor:
         return choosing().called(self.label)
 
     def metrics(self, further: Iterable[str] = (), classes: Sequence[str] = ()) -> dict[str, Metric]:
-        """The metrics of an assessment by their names in tables, in order; nothing is computed.
+        """The metrics of an assessment by their names in tables, in order; the first one chooses among
+        checkpoints.
 
-        The first one chooses among checkpoints.
-
-        Args:
-            further: metrics that are not registered, `package.module:Name`.
-            classes: names of the data's classes, for images that have labels.
+        `further` are not registered, `package.module:Name`. Images that have labels add those of the data's
+        `classes`.
         """
         given: set[Need] = {*self.gives}
         if classes:
