@@ -1,7 +1,5 @@
 """Estimates of time and disk for the cells of a matrix, from some steps of each model."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Sequence

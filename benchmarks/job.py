@@ -1,7 +1,5 @@
 """Jobs, the events that executors report, and those that the supervisor reports."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum

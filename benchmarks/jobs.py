@@ -1,7 +1,5 @@
 """The jobs of a matrix, as functions that a worker process can run."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

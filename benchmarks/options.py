@@ -3,8 +3,6 @@
 Slow imports are avoided here, so that errors come at once.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The plan of an invocation: the cells and floors of a matrix and their state; nothing runs here."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """Runs a matrix: skips finished cells, resumes interrupted ones, and records everything."""
 
-from __future__ import annotations
-
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace

@@ -5,8 +5,6 @@ mirror, and uploads changes every few seconds and at the end. The runner's mirro
 for plans and for the export to the tracking store, and uploads those of the runner.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

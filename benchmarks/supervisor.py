@@ -11,8 +11,6 @@ For every executor:
 - *Ctrl-C*: all jobs are killed; the reader of the events ends their runs.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Generator, Iterator

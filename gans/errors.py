@@ -4,8 +4,6 @@ Secrets are passed in the environment (`MLFLOW_TRACKING_URI`, `GANS_STORAGE`), n
 which all users of the machine can read. What is printed, logged or tagged goes through `shown` or `masked`.
 """
 
-from __future__ import annotations
-
 import difflib
 import errno
 import io

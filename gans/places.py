@@ -1,7 +1,5 @@
 """Where results go: the tracking store, and the user's folder, in which existing files are never overwritten."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

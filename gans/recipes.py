@@ -3,8 +3,6 @@
 A model's recipe is in its file; here are those of update rules, and common search spaces (see `sweeps.space`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

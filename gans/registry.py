@@ -5,8 +5,6 @@ A name is a key of a registry below, an entry point of an installed package (in 
 A part is imported when it is used, so that the configuration, below all parts, can check their names.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """The strings of the protocol: names of tags, metrics, artifacts and files, for all rooms."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 # --- the precision of arithmetic: as resolved, and as set

@@ -4,8 +4,6 @@ A run that resumes at `position` therefore draws the same numbers as an uninterr
 generator state needs saving (the idea is EDM2's).
 """
 
-from __future__ import annotations
-
 import math
 import threading
 import zlib

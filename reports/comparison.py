@@ -1,7 +1,5 @@
 """Compares two tracked matrices with the same models, data and scoring: did a setting change scores?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

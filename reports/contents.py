@@ -1,7 +1,5 @@
 """The index of a folder of reports: title, first paragraph and first picture of each."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """The pictures of a report. The same store gives the same bytes: no dates, no paths, fixed styles."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Mapping, Sequence

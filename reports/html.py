@@ -1,7 +1,5 @@
 """A report as one HTML file with embedded pictures."""
 
-from __future__ import annotations
-
 import base64
 import re
 from html import escape

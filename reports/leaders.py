@@ -1,7 +1,5 @@
 """The pictures of the first screen: the models with images, scores and time, and every two of them compared."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """MD-GAN in a report: the score against each factor, and the bytes sent."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Published figures, `published.toml`: validated, and as tables that state the differences from ours."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The report of a matrix: tables and pictures from the tracking store, in one folder of markdown and PNG."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable

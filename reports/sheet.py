@@ -1,7 +1,5 @@
 """The tables of a page: in markdown, in LaTeX no wider than its page, and whole as CSV."""
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The first screen of a report: the best model, its lead and significance, its cost."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Sweeps in the tracking store: the search, and the winners' scores with fresh seeds."""
 
-from __future__ import annotations
-
 import logging
 from contextlib import suppress
 from dataclasses import dataclass

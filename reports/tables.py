@@ -1,7 +1,5 @@
 """The tables of a report: averages, and their text. A printed table is a frame of strings."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Tracked runs: those with a folder are read from there, others from the tracking store."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from gans.runs.events import State, run_folders, state_of

@@ -1,7 +1,5 @@
 """`gans sweep | sweep-report`. Slow imports follow the checks of options."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Options of `gans sweep`. Slow imports are avoided here, so that errors come at once."""
 
-from __future__ import annotations
-
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal

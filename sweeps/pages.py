@@ -1,7 +1,5 @@
 """The pages of sweeps, made from the tracking store: one per study, and one that ranks all tuned models."""
 
-from __future__ import annotations
-
 import math
 import shutil
 from collections.abc import Sequence

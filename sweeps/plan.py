@@ -1,7 +1,5 @@
 """The plan of a sweep from a request."""
 
-from __future__ import annotations
-
 import torch
 
 from benchmarks.matrix import MATRICES, Matrix, cells, read_matrix

@@ -1,7 +1,5 @@
 """The figures of a study, by Optuna, and one of the winners."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The progress of a sweep, on the display of all commands."""
 
-from __future__ import annotations
-
 from optuna.study import Study
 
 from benchmarks.job import Job, Progress, Restarted, Result

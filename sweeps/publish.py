@@ -3,8 +3,6 @@
 For maintainers: no other command writes there. A page goes with its folder, a preset or a page of speed alone.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Mapping

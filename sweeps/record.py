@@ -1,7 +1,5 @@
 """From an Optuna study to the record that its pages are made from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Runs a sweep: trials until there are enough, the winners' retraining, the preset and the pages."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 import uuid

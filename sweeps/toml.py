@@ -1,7 +1,5 @@
 """Settings as TOML text: Python reads TOML but does not write it."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """One trial, as a worker runs it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial

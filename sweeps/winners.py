@@ -3,8 +3,6 @@
 A study's best score is too low: it is the best of many, on the seed of the search.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Runs for tests that read a store: what is written is there when a call returns, but for metrics."""
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Mapping

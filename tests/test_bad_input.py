@@ -5,8 +5,6 @@ that is none; wrong numbers are in `gans/commands/test_options.py`. The others a
 names, files and stores.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shlex

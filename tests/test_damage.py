@@ -1,7 +1,5 @@
 """Damaged files that are read back: one line names each and what was done about it; no result is wrong unseen."""
 
-from __future__ import annotations
-
 import json
 import logging
 import pickle

@@ -1,7 +1,5 @@
 """The documents are true: links, commands, settings, files and examples that they name."""
 
-from __future__ import annotations
-
 import doctest
 import os
 import re

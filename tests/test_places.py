@@ -1,7 +1,5 @@
 """Nothing that ships or is somebody's own is written over: the writers, and `git status` after them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Parts from outside that are no parts end in one line, before anything is trained or written."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """A file from somebody else imports nothing: its parts are registered ones, or the user named them."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

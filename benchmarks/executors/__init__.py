@@ -1,7 +1,5 @@
 """Executors of jobs: processes of this machine, threads of a process for each GPU, or a Ray cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Generator
 
 from benchmarks.executors.processes import Pool

@@ -5,8 +5,6 @@ starts in a fraction of a second. It ends with its pipe to the runner: if the ru
 to be resumed from their checkpoints.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import pickle
 import signal

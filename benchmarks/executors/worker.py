@@ -12,8 +12,6 @@ torch and BLAS, glibc's memory, cuDNN's choices: `gans.compute.devices.prepare`)
 Ray belongs to a whole process: jobs whose workers it holds run one at a time.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import io
 import os

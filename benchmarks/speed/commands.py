@@ -1,7 +1,5 @@
 """`gans speed | gpu`. Slow imports follow the checks of options."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal

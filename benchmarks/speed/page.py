@@ -1,7 +1,5 @@
 """What was measured, as markdown and JSON. Tables fit a terminal of 80 columns."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass, field

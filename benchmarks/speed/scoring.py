@@ -4,8 +4,6 @@ Both give the Fréchet distance of the same images in the features of the shippe
 reference's features at hand. torch-fidelity reads files as colour only, so grey extractors cannot be compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every contender runs a little in every round, so that all meet the same machine.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -7,8 +7,6 @@ thrown away; losses and mean outputs are read with `.item()` in every step and p
 torch's own layers, their default layout in memory. Networks, batch, loss and optimiser settings are ours.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from typing import TextIO

@@ -1,7 +1,5 @@
 """`gans extractor`: train and pin a classifier in whose features images of a data set are scored."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command line: `gans COMMAND`; a command's module is imported when it is called."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache

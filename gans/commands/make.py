@@ -1,7 +1,5 @@
 """The program behind the Makefile: `make` exports its variables, from which options take their values."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

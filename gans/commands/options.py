@@ -3,8 +3,6 @@
 Fields before `_: KW_ONLY` may also be given by their place; a field that is such a dataclass adds its options.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 Bars show it on a terminal, plain lines elsewhere.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

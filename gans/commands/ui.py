@@ -1,7 +1,5 @@
 """`gans ui`: MLflow's server over the store that training writes to."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re

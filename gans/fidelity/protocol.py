@@ -1,7 +1,5 @@
 """Constants of the scoring protocol. Does not import torch, so that planning is fast."""
 
-from __future__ import annotations
-
 # raised by any change that can move a score
 SCORING_VERSION = 3
 # raised by any change of the extractor's input: type, range, grey to colour

@@ -3,8 +3,6 @@
 Features of generated images are not kept.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading

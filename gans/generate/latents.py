@@ -1,7 +1,5 @@
 """Paths in latent space: interpolation, arithmetic, planes. Latents are standard normal, (n, length)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 

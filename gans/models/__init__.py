@@ -3,8 +3,6 @@
 The file defines a `Model`: hyperparameters with their help texts, two networks, recipe and search space.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal

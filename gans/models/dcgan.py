@@ -19,8 +19,6 @@ Its first and last layer, a projection of z and a linear map of flattened featur
 same functions.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from itertools import pairwise
 

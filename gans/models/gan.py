@@ -17,8 +17,6 @@ Differences from the paper:
 Reimplementations since DCGAN make the first two changes and use Adam.
 """
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """Layers and initialisations that several networks share."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, TypeVar
 
 import torch

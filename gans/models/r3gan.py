@@ -26,8 +26,6 @@ Differences from the paper:
 - the average of weights has one half-life, which grows there.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

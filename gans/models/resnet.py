@@ -29,8 +29,6 @@ Differences from the papers:
 Initial weights are those of both papers' code: Glorot's uniform ones, times sqrt(2) in the residual branches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -17,8 +17,6 @@ Differences from the paper:
   average pooling, so the functions are the same.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from pydantic import Field

@@ -6,8 +6,6 @@ iterations of all layers of a network at once (`iterate_ahead`). Taken one by on
 half of the launches of a SAGAN step on a GPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The curves of one run, as a picture."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 

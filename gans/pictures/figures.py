@@ -1,7 +1,5 @@
 """Matplotlib figures as files."""
 
-from __future__ import annotations
-
 import threading
 import warnings
 from collections.abc import Iterator

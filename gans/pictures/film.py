@@ -1,7 +1,5 @@
 """Training as a film: the grids that were drawn on the way, one after the other."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

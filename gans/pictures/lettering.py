@@ -1,7 +1,5 @@
 """Words on pictures: the ink, the paper, and the fonts."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Iterable

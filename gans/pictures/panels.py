@@ -1,7 +1,5 @@
 """Pictures of a training: the generator's images, their nearest training images, classes drawn and held."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The picture of latent arithmetic, laid out as figure 7 of the DCGAN paper (arXiv 1511.06434)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Animations as files: GIF by Pillow, MP4 by FFmpeg. The same frames give the same bytes."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

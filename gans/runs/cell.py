@@ -1,7 +1,5 @@
 """A cell: a model on a data set with one seed; its identity, and checks that its parts fit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache

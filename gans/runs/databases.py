@@ -3,8 +3,6 @@
 MLflow and Optuna retry hopeless connections for a minute or more, without naming them.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import ssl

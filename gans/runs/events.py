@@ -3,8 +3,6 @@
 The folder is the truth, and a tracking store is an export of it (`gans.runs.export`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time

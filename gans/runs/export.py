@@ -5,8 +5,6 @@ does no harm: to MLflow a metric of the same name, images, time and value is the
 else is overwritten by itself. A run is made once, since it is looked for by its key before.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import threading

@@ -4,8 +4,6 @@ A lock is the kernel's (`flock`) on a file, so it ends with its process. The fil
 for processes of other machines.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re

@@ -4,8 +4,6 @@ A logged model is the run's `generator.safetensors` with the name of what loads 
 nothing is pickled, and nothing is run of the model's own.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Mapping, Sequence

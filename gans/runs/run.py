@@ -1,7 +1,5 @@
 """A run that is being written: events and artifacts go to its folder, and to nowhere else."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

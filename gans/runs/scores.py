@@ -4,8 +4,6 @@ A score is identified by the trained cell, the extractor (its hash), the number 
 of scoring. A run has one tag per extractor and number of images, with hash, version and metrics.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -4,8 +4,6 @@ One MLflow experiment holds one matrix at one budget. In it, a parent run repres
 runs are cells (`model/dataset/seed`) and noise floors (`real/dataset`). Metrics are logged against images seen.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

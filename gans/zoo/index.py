@@ -1,7 +1,5 @@
 """The index of a zoo, and its files, which must match their hashes."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

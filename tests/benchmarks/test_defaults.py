@@ -1,7 +1,5 @@
 """A folder without an extractor of its own, on a machine without Inception: all commands take one default."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

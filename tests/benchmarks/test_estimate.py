@@ -1,7 +1,5 @@
 """What is said of a matrix before it runs."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

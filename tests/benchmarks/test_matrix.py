@@ -1,7 +1,5 @@
 """Matrix files: what they resolve to, and what is refused in one line."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

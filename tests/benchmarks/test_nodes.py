@@ -1,7 +1,5 @@
 """A matrix and a sweep on three nodes of one machine: nodes, runners and workers die, and nothing is lost."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

@@ -1,7 +1,5 @@
 """`gans bench`, run as a user runs it: records, exit codes, skipping, resuming."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Scores without training: what a trained cell lacks is added to its run, and reports say what is missing."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

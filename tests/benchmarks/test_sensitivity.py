@@ -1,7 +1,5 @@
 """The damage in the sensitivity report is what it says, and the metrics notice what they are made for."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pandas as pd

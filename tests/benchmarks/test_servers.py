@@ -1,7 +1,5 @@
 """A tracking server that is killed, or stopped, while cells train: nothing waits for it, and nothing is lost."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

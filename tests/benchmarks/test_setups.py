@@ -1,7 +1,5 @@
 """The set-ups of docs/cluster.md: the SLURM script with SLURM and Ray played, the manifest by its fields."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A folder of runs at a URL: what travels, in which order, and who may write there."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 import time

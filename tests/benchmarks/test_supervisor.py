@@ -1,7 +1,5 @@
 """The supervisor: retries, time limits, and jobs that other processes do, on scripted executors."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Jobs that end in every way; nothing heavy is imported here, since each process of theirs imports it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """What a run leaves, read without the code that wrote it."""
 
-from __future__ import annotations
-
 import re
 import sqlite3
 from contextlib import closing

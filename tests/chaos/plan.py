@@ -1,7 +1,5 @@
 """What is tried: a function of seed and number alone, so that a larger count adds trials to those before."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

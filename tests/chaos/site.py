@@ -1,7 +1,5 @@
 """The folder in which all trials run one after the other, its commands and their processes."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

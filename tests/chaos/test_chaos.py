@@ -1,7 +1,5 @@
 """`make chaos`: its trials follow from the seed, what it counts is what is there; and some of it for real."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import subprocess

@@ -1,7 +1,5 @@
 """Runs trials: disturb, run again, compare."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """How a command ends: one line, without passwords, whatever stdout can show."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

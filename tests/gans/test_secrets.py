@@ -1,7 +1,5 @@
 """What is shown of addresses."""
 
-from __future__ import annotations
-
 import pytest
 
 from gans.errors import masked, shown

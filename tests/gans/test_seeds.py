@@ -1,7 +1,5 @@
 """Random numbers by position, and torch's global state, which threads share."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 import torch

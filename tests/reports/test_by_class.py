@@ -1,7 +1,5 @@
 """What a report says class by class, from a store with known numbers."""
 
-from __future__ import annotations
-
 import json
 from itertools import product
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a report says of MD-GAN, from a store with known numbers."""
 
-from __future__ import annotations
-
 from itertools import product
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Names from elsewhere are text in every output, whatever markup they look like."""
 
-from __future__ import annotations
-
 import csv
 import html
 import logging

@@ -1,7 +1,5 @@
 """How numbers are printed, and what intervals and differences are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

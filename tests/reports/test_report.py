@@ -1,7 +1,5 @@
 """Reports from a small store with known numbers."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math

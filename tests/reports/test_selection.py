@@ -1,7 +1,5 @@
 """What a report shows of what was tracked, and that the commands it prints reach it again."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The reports of this repository, as they ship."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

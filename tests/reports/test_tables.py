@@ -1,7 +1,5 @@
 """Which columns a table of scores has, and what stands above them."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from gans.registry import METRICS

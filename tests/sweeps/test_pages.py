@@ -1,7 +1,5 @@
 """Pages and presets of studies: what is written where, and what stays."""
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Sweeps: spaces that hold, counts that are exact whatever dies, pruning, honest winners, bad input."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Cards of the pinned extractors, small classifiers of one data set at one size. Does not import torch."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The small classifiers behind a data set's own feature extractor: one for grey images, one for colour."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

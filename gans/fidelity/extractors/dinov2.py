@@ -5,8 +5,6 @@ Stein et al. resize them bicubically. torch-fidelity downloads today's code of t
 torchvision's with the published weights, so that only weights of a known hash are downloaded.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

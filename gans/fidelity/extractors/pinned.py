@@ -1,7 +1,5 @@
 """Pinned classifiers: trained and written, loaded, and registered with torch-fidelity for the same numbers."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 from typing import Any

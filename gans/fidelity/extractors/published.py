@@ -1,7 +1,5 @@
 """Extractors with published weights, of torch hub's cache or a file that a variable names: Inception and CLIP."""
 
-from __future__ import annotations
-
 import http.client
 import logging
 import os

@@ -1,7 +1,5 @@
 """Metrics of classes: the distance of class shares, intra FID, and agreement with the data's classifier."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -3,8 +3,6 @@
 Ravuri and Vinyals 2019 (1905.10887).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial

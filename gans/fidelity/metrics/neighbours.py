@@ -4,8 +4,6 @@ The first four come from one matrix of distances. torch-fidelity has only the fi
 image, which the errors need; both equal its own to the last digit. All is computed on the features' device.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

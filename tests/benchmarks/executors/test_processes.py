@@ -1,7 +1,5 @@
 """Processes of this machine, of one job or of several: results, crashes, time limits, and what outlives whom."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Jobs on a Ray cluster of this machine, and what nodes are refused for."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The goals on a GPU: which there are, how verdicts, page and exit code follow from what was measured."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What `make speed` times, and how it sums up."""
 
-from __future__ import annotations
-
 import copy
 import io
 import json

@@ -3,8 +3,6 @@
 GANS_SCREENSHOTS=reports/pictures .venv/bin/python -m pytest -m slow tests/gans/commands/test_browser.py
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

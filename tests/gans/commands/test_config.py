@@ -1,7 +1,5 @@
 """`gans config`: the recipes, and the settings of one."""
 
-from __future__ import annotations
-
 from gans.recipes import names, recipe
 
 

@@ -1,7 +1,5 @@
 """`gans sample | interpolate | arithmetic | walk` as a user runs them, and the generators that they find."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

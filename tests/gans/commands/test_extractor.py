@@ -1,7 +1,5 @@
 """`gans extractor` as a user runs it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Options over all commands: values, defaults, variables of make, and the command that gives the same again."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

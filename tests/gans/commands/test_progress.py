@@ -1,7 +1,5 @@
 """What a person reads while cells run, and how long it says that they will take."""
 
-from __future__ import annotations
-
 import io
 
 import pytest

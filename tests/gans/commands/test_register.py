@@ -1,7 +1,5 @@
 """`gans register`: the generator of a run, out of MLflow's registry, draws what `gans sample` draws."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

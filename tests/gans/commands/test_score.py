@@ -1,7 +1,5 @@
 """`gans score` as a user runs it: what it takes, what it prints, what it refuses."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable

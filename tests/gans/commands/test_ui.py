@@ -1,7 +1,5 @@
 """`gans ui`: it prints its address once the server answers, and leaves no process behind, however it ends."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

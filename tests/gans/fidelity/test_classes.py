@@ -1,7 +1,5 @@
 """Scores of images that carry labels: against the whole's own functions, by hand, and on toys."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

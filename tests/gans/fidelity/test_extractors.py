@@ -1,7 +1,5 @@
 """The pinned extractors: what they take, how good they are, and that damage is noticed before training."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Each metric against a second implementation: SciPy, scikit-learn, or a closed form."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Metrics of nearest neighbours against brute force in NumPy and scikit-learn."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Inception, DINOv2 and CLIP with random weights in the published files' formats: no network, no download."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The scorer on real digits: equal to torch-fidelity, ordered by damage, and honest about its cache."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import replace

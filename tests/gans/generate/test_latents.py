@@ -1,7 +1,5 @@
 """Ways through latent space."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Our spectral norm is torch's: to the bit a layer at a time, to rounding all at once."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from typing import Any

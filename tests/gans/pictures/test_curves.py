@@ -1,7 +1,5 @@
 """The curves of a run: what is drawn against what."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from matplotlib.figure import Figure

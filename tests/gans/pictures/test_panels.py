@@ -1,7 +1,5 @@
 """Pictures of nearest neighbours and of classes: what is drawn where."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib

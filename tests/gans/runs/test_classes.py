@@ -1,7 +1,5 @@
 """Scores with classes are those of conditional generators, and what was scored without them stays complete."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Stores are looked at before they are used: what they are, whether they answer, who holds them."""
 
-from __future__ import annotations
-
 import socket
 import sqlite3
 import threading

@@ -1,7 +1,5 @@
 """Parts from outside the repository: named `package.module:Name` or as entry points; their code is tracked."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What is written to a run's folder reaches a store once and in order, whatever the store does meanwhile."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

@@ -1,7 +1,5 @@
 """Locks: who holds a folder, and that those of dead processes do not block."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What a run's folder holds: events that survive kills and damage, each point once, and pictures by step."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from pathlib import Path

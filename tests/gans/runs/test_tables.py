@@ -1,7 +1,5 @@
 """Several processes on one database: its tables are made once, nothing that is written is lost."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

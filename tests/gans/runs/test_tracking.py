@@ -1,7 +1,5 @@
 """The tracking store: histories, artifacts, links, and clear words when it cannot be used."""
 
-from __future__ import annotations
-
 import pytest
 
 from gans.errors import InputError

@@ -1,7 +1,5 @@
 """The zoo: what ships scores as it says, others' files are those of their index, runs become entries."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex
