@@ -15,7 +15,6 @@ from gans.fidelity import SCORING_VERSION
 from gans.fidelity.scorer import Scorer
 from gans.files import cache, cache_read, cache_write
 from gans.pictures import grids
-from gans.pictures.grids import decorating
 from gans.runs.cell import Cell, extractor
 from gans.runs.events import state_of
 from gans.runs.execute import CellRun, Place, add_scores, phase
@@ -109,9 +108,6 @@ def measure(report: Report, folder: Path, floor: Floor, place: Place) -> None:
     for comparison, row in rows.items():
         run.log(0, {f"{schema.FLOORS[comparison]}/{name}": value for name, value in row.items()})
     run.dataset(images)
-    picture = folder / schema.REAL
     some = torch.randperm(len(images.train), generator=seeds.generator(0, "real images"))[:64]
-    with decorating(picture):
-        grids.save_picture(grids.picture(images.train[some]), picture)
-        run.artifact(picture)
+    run.draw(schema.REAL, lambda path: grids.save_picture(grids.picture(images.train[some]), path))
     run.finish(schema.FINISHED)

@@ -103,7 +103,8 @@ class MatrixPlan:
         self.runs = [run for run in tracked if run.tags.get(schema.KIND) in of_cells]
         self.known = {run.tags.get(schema.IDENTITY, ""): run for run in self.runs}  # oldest first
         self.planned = self.plan(find)
-        self.spread = workers_of(p.cell for p in self.untrained() if self.where(p.cell) == "ray")
+        apart = [p.cell.experiment.update for p in self.untrained() if self.where(p.cell) == "ray"]
+        self.spread = max((update.workers for update in apart if isinstance(update, ShardedConfig)), default=0)
         if machine.cluster:
             machine.cluster.check_cells([p.cell for p in self.planned], machine.threads(self.side), self.spread)
         elif self.spread:
@@ -258,12 +259,6 @@ class MatrixPlan:
             "whole": ("gans bench", Bench(matrix, selection=whole, preset=preset, machine=self.machine)),
         }
         return {name: options.command_line(*given) for name, given in found.items()}
-
-
-def workers_of(cells: Iterable[Cell]) -> int:
-    """Those of the cell that has most."""
-    updates = [cell.experiment.update for cell in cells]
-    return max((update.workers for update in updates if isinstance(update, ShardedConfig)), default=0)
 
 
 def check_cell(cell: Cell, device: torch.device, extractors: Iterable[str] | None = None) -> None:

@@ -1,5 +1,7 @@
 """Runs a sweep: trials until there are enough, the winners' retraining, the preset and the pages."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 import uuid
@@ -7,14 +9,16 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+from optuna import Study as OptunaStudy
 from optuna.trial import FrozenTrial
 
 from benchmarks import executors
-from benchmarks.job import Job, Restarted, Result
+from benchmarks.job import Job, Progress, Restarted, Result
 from benchmarks.matrix import preset_name
 from benchmarks.options import Machine, Selection
 from benchmarks.runner import MatrixRun
 from gans import schema
+from gans.commands.progress import Display
 from gans.compute import devices
 from gans.errors import InputError
 from gans.files import write_bytes
@@ -29,11 +33,11 @@ from reports.tracked import Tracked
 from sweeps import ROOT, pages, plots, record, winners
 from sweeps.options import Request
 from sweeps.plan import plan, tuned_bench
-from sweeps.progress import TrialScreen, display
-from sweeps.study import counted, fail, held_by, origin, release_stale, unclaimed
+from sweeps.study import Sweep, Tally, counted, fail, held_by, origin, release_stale, unclaimed
 from sweeps.trial import trial_folder, trial_job
 
 FAILURES = 5  # trials in a row that fail before the sweep gives up: then it is not the parameters
+OTHERS = "trials/others"  # what the display calls them
 PATIENCE = 2.0  # seconds between looks at the trials of other processes
 
 
@@ -219,3 +223,49 @@ class SweepRun:
             f"and compare `{schema.SWEEP_SCORE}`, the best point of `{self.sweep.curve}`, by which the study "
             "ranks them. The matrix in this experiment trained the winners and the default, with fresh seeds."
         )
+
+
+# --- the display
+
+
+def display(study: OptunaStudy, sweep: Sweep) -> Display:
+    """A display of the trials that are left, those of other processes included."""
+    first = len(study.get_trials(deepcopy=False))
+    numbers = range(first, first + max(0, sweep.trials - counted(study)))
+    return Display({f"trial/{number}": sweep.base.budget for number in numbers}, unit="trials")
+
+
+class TrialScreen:
+    """Shows events of jobs under the numbers of their trials."""
+
+    def __init__(self, study: OptunaStudy, screen: Display) -> None:
+        self.study, self.screen = study, screen
+        self.names: dict[str, str] = {}  # of running trials, by job
+        self.waiting = False
+
+    def show(self, job: Job, what: object) -> None:
+        match what:
+            case Progress(_, values) if "trial" in values:
+                self.begin(job.name, f"trial/{values['trial']:.0f}", job.images)
+            case Progress(images, values) if job.name in self.names:
+                self.screen.update(self.names[job.name], images, values)
+            case Restarted(why) if job.name in self.names:
+                self.screen.end(self.names.pop(job.name), schema.INTERRUPTED, why, counts=False)
+            case Result(status, reason) if status != "surplus":
+                if job.name not in self.names:
+                    self.begin(job.name, f"trial/{job.name}", 0)
+                reason = "  ".join(part for part in (reason, str(Tally.of(self.study))) if part)
+                self.screen.end(self.names.pop(job.name), status, reason)
+
+    def begin(self, job: str, name: str, images: int) -> None:
+        if name in self.names.values():  # retried, since the process that still trains it gave no sign
+            name += f" ({job})"
+        self.names[job] = name
+        self.screen.start(name, images)
+
+    def wait(self) -> None:
+        """Show that other processes have the last trials."""
+        if not self.waiting:
+            self.waiting = True
+            self.screen.start(OTHERS, 0)
+        self.screen.wait(OTHERS, f"other processes have the last trials: {Tally.of(self.study)}")

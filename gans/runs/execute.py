@@ -239,15 +239,12 @@ class CellRun:
         """Put what training left into the run: networks, checkpoint, curves, film."""
         self.report(0, phase(schema.PICTURES_PHASE))
         self.keep_networks(run)
-        curves, moving = self.folder / schema.CURVES, self.folder / schema.FILM
-        with decorating(curves):
-            draw_curves(trained.history, curves)
-            run.artifact(curves)
+        run.draw(schema.CURVES, partial(draw_curves, trained.history))
         run.tag({schema.CHOSEN: str(trained.chosen)})
         found = film.grids({picture.name: picture for picture in (self.folder / schema.SAMPLES).glob("*.png")})
-        with decorating(moving):
-            if film.save_film([film.Track(self.name, found)], self.cell.experiment.resolution, moving):
-                run.artifact(moving)
+        run.draw(
+            schema.FILM, partial(film.save_film, [film.Track(self.name, found)], self.cell.experiment.resolution)
+        )
 
     def keep_networks(self, run: Run) -> None:
         """Put the generator and the checkpoint into the run, if they are there."""
@@ -257,13 +254,11 @@ class CellRun:
 
     def keep_shards(self, run: Run) -> None:
         """Put a picture of the classes that each worker holds into the run."""
-        experiment, images, path = self.cell.experiment, self.cell.images, self.folder / schema.SHARDS
+        experiment, images = self.cell.experiment, self.cell.images
         if isinstance(experiment.update, ShardedConfig):
             part = images.part(experiment.data_share)
             dealt = replace(images, train=part.images, train_labels=part.labels)
-            with decorating(path):
-                if panels.draw_shards(experiment.update, dealt, experiment.seed, path):
-                    run.artifact(path)
+            run.draw(schema.SHARDS, partial(panels.draw_shards, experiment.update, dealt, experiment.seed))
 
 
 def check_workers(cell: Cell, place: Place) -> None:

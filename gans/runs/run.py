@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +24,7 @@ from gans.config import PROTOCOL_VERSION, Resolved
 from gans.data.folders import FOLDER
 from gans.data.images import ImageData
 from gans.errors import brief
+from gans.pictures.grids import decorating
 from gans.registry import DATASETS, LOSSES, MODELS, RULES, file_of
 from gans.runs.events import FILE, START, Event, RunFolder, now, run_folders
 from gans.runs.locks import InUse, in_use, locked
@@ -150,6 +151,13 @@ class Run(RunFolder):
         path = self.path / schema.KEPT / name
         files.write_text(path, content)
         self.artifact(path, name.rpartition("/")[0])
+
+    def draw(self, name: str, write: Callable[[Path], object]) -> None:
+        """Keep a picture that `write` draws in the folder, unless it gives False; an error leaves it out."""
+        path = self.path / name
+        with decorating(path):
+            if write(path) is not False:
+                self.artifact(path)
 
     def picture(self, path: Path, key: str, images: int) -> None:
         """A picture of this name after `images` images, for the slider of MLflow's UI."""
