@@ -16,19 +16,3 @@ from gans.fidelity.extractors.find import (
 )
 from gans.fidelity.metric import INCEPTION, Measured, Metric
 from gans.fidelity.protocol import SCORING_VERSION
-
-__all__ = [
-    "INCEPTION",
-    "SCORING_VERSION",
-    "Extractor",
-    "Measured",
-    "Metric",
-    "card_of",
-    "check_images",
-    "default_extractor",
-    "identity",
-    "names",
-    "own_extractor",
-    "published",
-    "require",
-]

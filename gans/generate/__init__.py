@@ -9,5 +9,3 @@
 from gans.generate import latents
 from gans.generate.loading import load_generator
 from gans.models.inputs import generate
-
-__all__ = ["generate", "latents", "load_generator"]

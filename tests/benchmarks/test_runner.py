@@ -250,14 +250,6 @@ def two_gpus(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
-def test_the_room_on_a_gpu_is_read_once(two_gpus):
-    """Else a cell that started between could change the threads, or the cells at a time, of those after it."""
-    machine = Machine("cuda")
-    for _ in range(2):
-        assert (machine.threads(16), machine.parallel(100, 16), machine.parallel(3, 16)) == (2, 12, 3)
-    assert (machine.width(16), machine.width(32), machine.threads(32), machine.parallel(100, 32)) == (6, 4, 3, 8)
-
-
 def test_cells_run_on_all_gpus_unless_one_is_named(two_gpus, monkeypatch):
     def pool(machine: Machine, spread: int = 0) -> tuple[list[str | None], int]:
         found = executor(machine, 60, 32, spread)

@@ -92,14 +92,6 @@ def test_a_node_that_goes_costs_a_job_nothing(tmp_path):
     assert results(events(tmp_path, Script(a=[gone] * 5 + [DONE]), "a")) == {"a": DONE}
 
 
-def test_who_shared_a_dead_process_goes_on_alone_until_the_guilty_one_is_found(tmp_path):
-    shared, own = Lost("killed", Fault.SHARED), Lost("killed", Fault.OWN)
-    script = Script(a=[shared, own, own, own], b=[shared, DONE], c=[DONE])
-    failed = Result("failed", "killed, 3 times")
-    assert results(events(tmp_path, script, "abc")) == {"a": failed, "b": DONE, "c": DONE}
-    assert script.submitted == ["a", "b", *["a alone"] * 3, "b", "c"]
-
-
 def test_a_job_without_memory_goes_on_alone_and_has_failed_if_that_is_not_enough(tmp_path):
     none = Lost("no memory", Fault.SHARED)
     script = Script(a=[none, DONE], b=[DONE], c=[none, none])

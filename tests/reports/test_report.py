@@ -26,7 +26,6 @@ from gans.config import PROTOCOL_VERSION
 from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.run import Run
-from gans.runs.scores import ScoreKey
 from gans.runs.store import Store
 from reports import html, published, report, sheet, tables
 from reports.results import Board, Results, left_out, load, selected_cells
@@ -366,19 +365,6 @@ def test_further_metrics_say_which_way_is_better(results, board):
     scores = [score for (model, _), score in SCORES.items() if model == "gan"]
     assert errors.loc["gan", "fd_digits ↓"] == tables.number(statistics.mean(scores) / 10, 2)
     assert errors.loc["gan", "precision_digits ↑"] == "0.013"
-
-
-def test_a_count_without_scores_of_a_board_has_no_table(results, board):
-    own = results.cells.assign(**{name: math.nan for name in results.cells if name.startswith("score/")})
-    assert tables.further(replace(results, cells=own), board, own=True).empty
-    assert f"{METRIC} ↓" in tables.further(results, board, own=True)
-
-
-def test_missing_scores_are_named_with_the_command_that_adds_them(results):
-    plan = results.plan.model_copy(update={"score": "gans rescore a.toml"})
-    lacking = replace(results, plan=plan, unscored={ScoreKey("x", 300): 1})
-    command = "`gans rescore a.toml --extractors x --count 300`"
-    assert report.unscored(lacking) == [f"Not scored by `x` at 300 images: 1 cell; {command}"]
 
 
 # --- the page

@@ -469,17 +469,6 @@ def test_finalists_are_the_best_without_the_default(sweep):
     assert tables["models"] == {name: nest(dict(flatten(table))) for name, table in tables["models"].items()}
 
 
-def test_a_retry_has_the_name_of_the_first_try(sweep):
-    study = sweep.create()
-    go(sweep)  # the default
-    sweep.space.suggest(study.ask())
-    fail(study, study.trials[1])
-    study.tell(study.ask(), 0.0)
-    (best,) = winners.finalists(study, sweep, 1)
-    assert (best.number, winners.name(best), record.row(best, sweep).label) == (2, "trial-1", "trial-1")
-    assert "(trial 1)" in str(Tally.of(study))
-
-
 # --- statistics
 
 

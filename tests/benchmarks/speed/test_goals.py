@@ -118,12 +118,6 @@ def test_a_part_ends_at_its_limit_with_its_processes_and_the_next_one_is_measure
     assert not any("77" in (words or ()) for words in left)  # a zombie has none
 
 
-@pytest.mark.parametrize(("least", "value", "met"), [(0, 3.0, 1), (0, 3.01, 0), (1, 3.0, 1), (1, 2.99, 0)])
-def test_a_goal_is_met_at_its_bound(least: int, value: float, met: int) -> None:
-    verdict = Goal("figure", 3, least=bool(least)).row(value, "")["verdict"]
-    assert verdict == ("met" if met else "**not met**")
-
-
 def test_what_fails_costs_its_own_figures_only(gpu_of, figures, tmp_path: Path) -> None:
     gpu_of(error="19 of 20 cells finished: a | b\nand more")
     missing = figures().query("verdict == 'not measured'")["note"].to_dict()

@@ -159,13 +159,6 @@ def test_interpolation_as_a_strip_a_gif_and_a_video(gans, folder, tmp_path):
     assert {suffix: (tmp_path / f"a{suffix}").read_bytes() for suffix in first} == first
 
 
-@pytest.mark.parametrize("more", [("--through", "0:1", "0:2", "0:3"), ("--around", "1:1")])
-def test_a_walk_is_a_grid(gans, folder, tmp_path, more):
-    assert gans("walk", folder, "--size", 3, *more)[0] == 0
-    images = grids.tiles(tmp_path / f"outputs/samples/walk-{folder.name}.png", 16, columns=3)
-    assert len({image.tobytes() for image in images}) == len(images) == 9
-
-
 def test_a_generator_that_draws_nan_is_bad_input(gans, folder, tmp_path):
     generator, about = load_generator(folder / "generator.safetensors")
     state = {k: v * math.nan if v.is_floating_point() else v for k, v in generator.state_dict().items()}

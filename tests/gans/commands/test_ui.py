@@ -48,16 +48,6 @@ def test_links_lead_to_the_cells_of_the_newest_experiment(tmp_path, monkeypatch,
     assert charts == f"{table.replace('table ', 'charts')}&compareRunsMode=CHART"
 
 
-def test_what_does_not_end_is_killed_with_its_children(monkeypatch):
-    monkeypatch.setattr(ui, "ENDING", 0.5)
-    words = ["sh", "-c", "trap '' TERM; sleep 100 & echo; wait; wait"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, process_group=0) as server:
-        server.stdout.readline()
-        (child,) = psutil.Process(server.pid).children()
-        ui.end(server)
-        assert server.returncode == -signal.SIGKILL and gone([child])
-
-
 def gone(processes: list[psutil.Process]) -> bool:
     _, alive = psutil.wait_procs(processes, LONG)
     return all(process.status() == psutil.STATUS_ZOMBIE for process in alive)

@@ -16,7 +16,7 @@ from gans.errors import InputError
 from gans.fidelity import reference
 from gans.fidelity.extractors.pinned import register, settings
 from gans.fidelity.metric import error_of
-from gans.fidelity.scorer import Scorer, batch_size, fitting
+from gans.fidelity.scorer import Scorer
 from tests.conftest import single_thread
 from tests.gans.fidelity import Bare
 
@@ -170,14 +170,6 @@ def test_data_must_suit_the_extractor(digits):
         Scorer(colour, "digits", N, CPU)
     with pytest.raises(InputError, match="at least 10 of each"):
         Scorer(digits, "digits", 9, CPU)
-
-
-def test_batches_take_their_share_of_a_gpus_memory_and_are_as_ever_on_a_cpu(scorer):
-    assert scorer.batch == batch_size(scorer.extractor, CPU) == 64
-    gibibyte = 2**30
-    assert fitting(80 * gibibyte, 32 * 2**20) == 160  # Inception
-    assert fitting(80 * gibibyte, scorer.extractor.image_bytes) == 2048
-    assert fitting(8 * gibibyte, 2**30) == 64
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
