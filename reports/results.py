@@ -23,6 +23,7 @@ from gans.fidelity.metric import label_of
 from gans.pictures.grids import readable
 from gans.runs.events import State as Run
 from gans.runs.scores import ScoreKey, metric, records
+from gans.runs.store import Store
 from reports.numbers import listed
 from reports.tracked import Tracked
 
@@ -220,11 +221,12 @@ class Results:
         return run.artifact(name) if run else None
 
 
-def load(tracked: Tracked, experiment: str) -> Results:
+def load(tracked: Tracked | Store, experiment: str) -> Results:
     """The results of the newest invocation's matrix, from all invocations under its protocol.
 
     An InputError if the store has no such experiment, or no invocation in it.
     """
+    tracked = Tracked(tracked) if isinstance(tracked, Store) else tracked
     runs = tracked.runs(experiment)
     plan = _plan(tracked, experiment, runs)
     same = [run for run in runs if run.tags.get(schema.PROTOCOL) == str(plan.protocol)]

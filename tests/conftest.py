@@ -70,12 +70,12 @@ def parsed(words: Sequence[str], *configs: Callable[..., None]) -> Any:
 
 
 def until(look: Callable[[], Found], over: Callable[[], Any] = lambda: None, seconds: float = 300.0) -> Found:
-    """What `look` finds, as soon as it finds something: however slow the machine is, nothing is guessed.
+    """What `look` finds, as soon as it finds something, however slow the machine is.
 
     Args:
-        look: false while it is not there.
-        over: None while it may still come, as `poll` of a process says; what else it says is shown.
-        seconds: after which something hangs.
+        look: returns something false while there is nothing.
+        over: returns None while something may still come, as `poll` of a process does; else the error shows it.
+        seconds: after which the test fails.
     """
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -92,7 +92,7 @@ def networks(name: str = "dcgan", **fields: Any) -> NetworkConfig:
 
 
 def untrained(path: Path, config: NetworkConfig, shape: Shape = GREY, **about: Any) -> Path:
-    """A file with a generator that is not trained, and what it says of itself."""
+    """A file with an untrained generator, and its description."""
     known = {"shape": [shape.channels, shape.side], "networks": config.model_dump()}
     save_weights(path, build_generator(shape, config, seed=0).state_dict(), known | about)
     return path
@@ -161,7 +161,7 @@ def making_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 def nothing_from_outside(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """A test allows and imports parts from outside; the next one begins without them and their folders."""
+    """Forgets, after each test, which parts from outside were allowed and imported."""
     monkeypatch.setenv(registry.ALLOWED, "")
     path, modules, base = list(sys.path), set(sys.modules), str(tmp_path_factory.getbasetemp())
     yield
@@ -231,7 +231,7 @@ def train_and_score(
     device: torch.device = CPU,
     observer: Observer | None = None,
 ) -> SimpleNamespace:
-    """As a cell does it; the attributes of both results."""
+    """Train and score as a cell does; returns the attributes of both results."""
     scoring = Scoring(made, data, folder, device)
     trained = train(made, data, folder, device, scoring.evaluator, observer)
     scored = scoring.finish(trained, observer or Observer())
@@ -248,24 +248,24 @@ def values(statistics: Statistics) -> Tensor:
 
 
 def discriminators(update: Update) -> list[Discriminator]:
-    """Those that live in this process, in the order of their workers."""
+    """The discriminators of this process, in the order of their workers."""
     return [trainable for trainable in update.trainables if isinstance(trainable, Discriminator)]
 
 
 def seeded(update: Update, purpose: str, images: int, *labels: int) -> torch.Generator:
-    """A generator that draws what the rule's own does at this position."""
+    """A generator that draws the same numbers as the rule's own at this position."""
     rng = torch.Generator(update.device)
     update.seed(rng, purpose, images, *labels)
     return rng
 
 
 def latents(update: Update, images: int, *labels: int) -> Tensor:
-    """What the rule draws at this position."""
+    """The latents that the rule draws at this position."""
     return update.generator_input(seeded(update, "latents", images, *labels)).z
 
 
 def to_double(*trainables: Trainable) -> None:
-    """Networks in float64, and what they are given."""
+    """Convert networks and their inputs to float64."""
     for trainable in trainables:
         network = trainable.network.double()
         trainable.forward = lambda x, *labels, network=network: network(x.double(), *labels)
@@ -290,7 +290,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Recorder:
-    """An observer that keeps what is reported, and raises when `stop` says so."""
+    """An observer that keeps all reports, and raises when `stop` says so."""
 
     def __init__(self, stop: Callable[[str, int], bool] = lambda event, count: False) -> None:
         self.values: list[tuple[int, str, float]] = []

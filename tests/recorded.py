@@ -18,7 +18,7 @@ class Recorded(Run):
 
     @property
     def id(self) -> str:
-        """MLflow's."""
+        """The id of MLflow, or the key without a store."""
         return self.store.named(self.experiment, self.key)[0].info.run_id if self.store else self.key
 
     def write(self, kind: str, **fields: Any) -> None:

@@ -28,7 +28,7 @@ HANG = 60  # seconds; a row takes a few hundredths, but for the first one that i
 
 
 class Row(NamedTuple):
-    """A command that is wrong, and what the environment says; `says` is in the answer."""
+    """A wrong command with its environment; its answer contains `says`."""
 
     words: str
     says: str = ""
@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 def declared() -> list[Row]:
-    """What is wrong with the options of every command, whatever they mean."""
+    """Wrong values for the options of every command, made from their declarations."""
     return [row for command in main.COMMANDS if command != "chaos" for row in options_of(command)]
 
 
@@ -171,7 +171,7 @@ ROWS = [*declared(), *NAMES, *FILES, *STORES]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with files of which none is what it should be."""
+    """A working directory whose files are all wrong."""
     here = tmp_path_factory.mktemp("bad")
     texts = {
         "empty.toml": "",
@@ -206,7 +206,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def bounded(seconds: int) -> Iterator[None]:
-    """Ends what hangs; an AssertionError, since a TimeoutError is an OSError, which commands answer."""
+    """Ends what hangs with an AssertionError, since commands handle a TimeoutError as an OSError."""
 
     def end(number: int, frame: object) -> None:
         raise AssertionError(f"no answer after {seconds} s")
@@ -221,7 +221,10 @@ def bounded(seconds: int) -> Iterator[None]:
 
 
 def faults(row: Row, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is not as it should be in the answer to a command, called in this process; nothing if all is."""
+    """The differences of a command's answer from what it should be, called in this process.
+
+    None if it is right.
+    """
     program, *words = shlex.split(row.words)
     out, err = io.StringIO(), io.StringIO()
     code: object
@@ -260,7 +263,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(folder, monkeypatch):
 
 
 def test_help_and_wrong_input_do_not_wait_for_heavy_imports(folder):
-    """All in one process: what one of them imports, the others have."""
+    """All commands run in one process, so it sees the imports of each."""
     lines = [
         "train nosuch",
         "train gan --workers nosuch",

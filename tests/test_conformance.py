@@ -86,7 +86,7 @@ def test_networks(name: str, classes: int, side: int, channels: int) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_logits_are_not_probabilities(name: str) -> None:
-    """The sigmoid lives in the loss: with its last bias lowered, D gives negative numbers, else large ones."""
+    """The loss has the sigmoid: with its last bias lowered, D gives negative numbers, else large ones."""
     discriminator = build_discriminator(Shape(1, 16), networks(name=name, latent=6, width=4), 0)
     last = [layer for layer in discriminator.modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_every_rule_trains_every_network_with_every_loss(name, loss, rule, condi
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("settings", OPTIMIZERS, ids=str)
 def test_every_rule_goes_on_bit_for_bit_with_every_optimiser(settings, rule, tiny, blobs, tmp_path) -> None:
-    """Through a file, as a checkpoint does it; and the optimiser is the one that is named."""
+    """The state goes through a file, as in a checkpoint; the optimiser is the named one."""
     made = tiny(
         {"networks": {"name": "dcgan"}, "optimizer": settings, "update": update_of(rule)},
         batch=4,

@@ -29,7 +29,7 @@ Damage = Callable[[bytes], bytes]
 
 
 def inverted(content: bytes) -> bytes:
-    """One byte of it, in the middle."""
+    """The content with one byte in the middle inverted."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
 
@@ -57,7 +57,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> SimpleNamespace:
-    """What undisturbed trainings leave, by how they were made; each is trained once."""
+    """The files of undisturbed trainings, by their settings; each is trained once."""
     return SimpleNamespace(root=tmp_path_factory.mktemp("whole"), outcomes={})
 
 
@@ -136,7 +136,7 @@ def another_model(cell: SimpleNamespace, folder: Path) -> None:
 
 @pytest.mark.parametrize("make", [another_seed, another_model])
 def test_a_whole_checkpoint_of_something_else_is_refused_with_a_remedy(interrupted, make, tmp_path):
-    """It may be worth something: it is neither taken nor put aside."""
+    """It may be valuable: it is neither used nor renamed."""
     other = tmp_path / "other"
     other.mkdir()
     make(interrupted, other)

@@ -36,7 +36,7 @@ ROOMS = ("gans", "benchmarks", "sweeps", "reports", "tests", "docs", ".ci")
 
 @pytest.fixture(autouse=True)
 def example(nothing_from_outside: None) -> None:
-    """As a command that names it."""
+    """A command that names this example."""
     allow(MINE)
 
 
@@ -45,7 +45,7 @@ def named(pages: list[Path]) -> Any:
 
 
 def code(page: Path) -> str:
-    """All that the page sets as code: blocks and spans, one a line."""
+    """All code of a page: blocks and spans, one a line."""
     text = page.read_text(encoding="utf-8")
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
@@ -86,7 +86,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of its headings, as they are made on the web."""
+    """The anchors of its headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -130,7 +130,7 @@ def test_make_commands_parse(page: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def check_names(options: Bench) -> None:
-    """What a command names is in its matrix; PATH and `mine` are the reader's own."""
+    """All names of a command are in its matrix; PATH and `mine` are the reader's own."""
     name = options.matrix
     matrix = read_matrix(str(ROOT / name) if name.endswith(".toml") else name)
     models = [model for model in options.selection.models or [] if model != "mine"]
@@ -167,7 +167,7 @@ def test_the_protocol_page_names_the_version() -> None:
 
 
 def test_the_models_and_losses_of_the_readme_exist() -> None:
-    """And not the other way round: a model of one's own is one file and one line, none of them here."""
+    """The README need not name all: a user's model is one file and one line."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \|[^|]*\|$", text, re.MULTILINE)
     assert len(rows) == 9
@@ -264,7 +264,7 @@ def scripts(text: str) -> list[str]:
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Callable[[str, Path], str]:
-    """Types what a page says into a shell in the temporary folder; `code` is the repository that is run."""
+    """Types the commands of a page into a shell in the temporary folder; `code` is the repository that runs."""
     (tmp_path / ".venv/bin").mkdir(parents=True)
     for name, command in {"python": sys.executable, "gans": f"{sys.executable} -m gans"}.items():
         (tmp_path / ".venv/bin" / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')

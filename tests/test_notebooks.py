@@ -21,7 +21,7 @@ def code_cells(path: Path) -> list[str]:
 
 
 def run(cells: list[str], name: str) -> dict[str, Any]:
-    """All cells in one namespace, as a kernel runs them; the pictures that they end in are its `shown`."""
+    """Run all cells in one namespace, as a kernel does; `shown` are the pictures at their ends."""
     namespace: dict[str, Any] = {"__name__": name, "shown": []}
     for number, cell in enumerate(cells):
         *before, last = cell.rstrip().rsplit("\n", 1)

@@ -30,7 +30,7 @@ def test_the_folder_is_named_by_the_environment(monkeypatch):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """This repository as it is now, as a clone of its own in which nothing was made yet."""
+    """A fresh clone of this repository as it is now."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git repository")
@@ -51,7 +51,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.mark.slow
 def test_commands_leave_a_clone_clean(clone):
-    """A bench, its report, a sweep, and what draws, all tiny."""
+    """It runs a tiny bench, its report, a sweep, and commands that draw."""
     environment = {**os.environ, "PYTHONPATH": str(clone), places.VARIABLE: ""}
     environment.pop("MLFLOW_TRACKING_URI", None)
     small = ["--budget", "0.01"]

@@ -49,7 +49,7 @@ def place(tmp_path: Path, gans) -> Path:
 
 
 def weights(path: Path, changes: Mapping[str, Any]) -> str:
-    """A generator's file that says of itself what it wants."""
+    """A generator's file with a description that names a part."""
     made = experiment({"networks": {"name": "gan", "latent": 8}, "score": {"extractors": ["digits"]}})
     said: dict[str, Any] = made.model_dump(mode="json")
     for key, value in changes.items():

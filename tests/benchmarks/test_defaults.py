@@ -18,7 +18,7 @@ from tests.conftest import CPU
 
 @pytest.fixture
 def offline(tmp_path, monkeypatch) -> Path:
-    """Where data are kept."""
+    """The data folder of a machine without a network."""
     monkeypatch.setattr("gans.fidelity.extractors.published.Published.in_reach", lambda _: False)
     monkeypatch.setenv("GANS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

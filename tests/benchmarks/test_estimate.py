@@ -31,7 +31,7 @@ def test_some_steps_show_pace_and_disk(tiny, blobs, monkeypatch, tmp_path):
 
 
 def test_what_is_left_is_the_sum_over_cells_by_cells_at_a_time(tiny, blobs, monkeypatch):
-    """Two seeds of one model, one of another: (2 * 10,000 * 0.5 + 10,000 * 0.1) / 2 s."""
+    """There are two seeds of one model and one of another: (2 * 10,000 * 0.5 + 10,000 * 0.1) / 2 s."""
     monkeypatch.setattr(estimate, "attempt", lambda cell, device: (0.5 if cell.model == "gan" else 0.1, 2**20))
     gans = [Cell("gan", tiny({"kimg": 10, "seed": seed}), "0" * 16, "fd_stub") for seed in (0, 1)]
     other = Cell("dcgan", tiny({"kimg": 10}), "1" * 16, "fd_stub")
@@ -40,7 +40,7 @@ def test_what_is_left_is_the_sum_over_cells_by_cells_at_a_time(tiny, blobs, monk
 
 
 def test_a_dry_run_needs_no_weights(tmp_path, monkeypatch, capsys):
-    """Identities are those of the published Inception; what is lacking is said."""
+    """Identities are those of the published Inception; a line names the missing weights."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GANS_INCEPTION", "/no/such/file")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

@@ -110,7 +110,7 @@ def test_a_model_a_file_or_an_invocation_says_where_workers_run(small):
 
 
 def test_the_mdgan_matrices_give_every_model_the_same_number_of_iterations():
-    """As in the paper; a step of the generator each."""
+    """As in the paper, an iteration is a step of the generator."""
     for name, expected in (("mdgan", 800), ("mdgan-mnist", 10_000)):
         file = read_matrix(name).file
         for model, table in file.models.items():
@@ -146,7 +146,7 @@ def test_other_data_sets_and_budgets_have_reports_of_their_own(small):
 
 
 def test_a_folder_is_one_data_set_however_it_is_spelled(small, tmp_path, monkeypatch):
-    """Absolute, relative, over a parent, by a link; another folder of the same last name is another."""
+    """The path is absolute, relative, or a link; another folder with the same last name is another data set."""
     for place in ("in", "other"):
         (tmp_path / place / "x").mkdir(parents=True)
         for i in range(100):
@@ -187,7 +187,7 @@ def test_a_precision_that_is_not_the_files_has_a_report_of_its_own(small, change
 
 @pytest.mark.parametrize("path", sorted(MATRICES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_matrix_of_the_suite_is_valid(path):
-    """Experiments only: the data may not be on this machine."""
+    """Only experiments are made, since the data may not be on this machine."""
     file = read_matrix(path.stem).file
     for model, table in file.models.items():
         for dataset, over in file.datasets.items():
@@ -227,7 +227,7 @@ def test_a_precision_is_wanted_of_all_cells_and_checked_on_the_device(small):
 
 
 def test_unless_named_a_precision_is_the_devices(small, monkeypatch):
-    """And the cell is the one of that precision's name."""
+    """The cell equals the cell of that precision."""
     monkeypatch.setattr("gans.compute.bfloat16.here", lambda: True)
     monkeypatch.setattr("gans.compute.bfloat16.faster", lambda: True)
     matrix = read_matrix(str(small))

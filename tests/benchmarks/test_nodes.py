@@ -72,7 +72,7 @@ def at_work(folder: Path) -> set[int]:
 
 
 def over(process: subprocess.Popen[str]) -> Callable[[], str | None]:
-    """What a process said that has ended; None while it goes on."""
+    """The output of a process that has ended; None while it runs."""
     return lambda: None if process.poll() is None else process.communicate()[0]
 
 

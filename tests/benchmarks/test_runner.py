@@ -94,7 +94,7 @@ class Bench:
         return Store(self.environment["MLFLOW_TRACKING_URI"])
 
     def all_runs(self):
-        """Oldest first."""
+        """The runs, oldest first."""
         return Tracked(self.store).runs("tiny")
 
     def scores(self) -> dict[str, dict[str, float]]:
@@ -165,7 +165,7 @@ def test_artifacts_report_and_floor_are_kept(finished):
 
 @pytest.mark.slow
 def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finished, tmp_path, monkeypatch):
-    """All at once, on two processes in the place of GPUs, with one CPU thread each as in the other run."""
+    """All cells run at once in two processes that take the place of GPUs, with one CPU thread each."""
     bench, _ = finished
     monkeypatch.setattr("benchmarks.executors.executor", lambda *_: Pool([None, None], 3))
     (tmp_path / "tiny.toml").write_text(TINY)
@@ -179,7 +179,7 @@ def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finis
 
 @pytest.fixture
 def here(finished, monkeypatch, capsys):
-    """Runs a bench over the finished one's store in this process, which has the imports; gives code and output."""
+    """Runs a bench over the finished one's store in this process; returns exit code and output."""
     bench, _ = finished
     for key in ("MLFLOW_TRACKING_URI", "GANS_DATA"):
         monkeypatch.setenv(key, bench.environment[key])
@@ -216,7 +216,7 @@ def test_a_second_run_finds_all_finished(finished, here):
 
 
 def in_process(machine: Machine, jobs: list[Job], side: int, spread: int) -> Generator[Event]:
-    """Run jobs without processes, which take seconds to import what they need."""
+    """Run jobs in this process: others would take seconds for their imports."""
     for job in jobs:
         yield job, Begun()
         yield job, job.run(lambda images, values: None)
@@ -314,7 +314,7 @@ def test_ctrl_c_leaves_the_cell_to_be_resumed(tmp_path):
 
 
 def points(bench: Bench) -> Counter[tuple[str, str, int]]:
-    """How often each metric of a run is recorded at each number of images."""
+    """Counts the records of each metric of a run at each number of images."""
     found: Counter[tuple[str, str, int]] = Counter()
     for run in run_folders(bench.folder / "runs"):
         for event, _ in run.events():
@@ -385,7 +385,7 @@ def test_two_at_once_share_the_work_and_both_succeed(tmp_path):
 
 
 def left_over(folder: Path) -> list[Path]:
-    """What nobody will clear away; a lock that nobody holds stays, for the next one."""
+    """Files that no process will remove; a lock that nobody holds is not one of them."""
     return [path for path in folder.rglob(".*") if path.name not in (LOCK, EXPORT_LOCK, ".report")]
 
 

@@ -45,13 +45,13 @@ def store(bench, monkeypatch) -> Store:
 
 
 def trained(bench) -> dict[str, int]:
-    """When the checkpoints were written."""
+    """The times at which the checkpoints were written."""
     return {str(path): path.stat().st_mtime_ns for path in bench.folder.glob("runs/tiny/*/checkpoint.pt")}
 
 
 @pytest.mark.slow
 def test_a_new_metric_is_scored_without_training_and_the_others_stay_as_they_are_to_the_digit(bench, store):
-    """Of a package that is installed after all cells were finished."""
+    """A package with the metric is installed after all cells have finished."""
     (bench.folder / "contrast.py").write_text(CONTRAST)
     package = bench.folder / "contrast-1.0.dist-info"
     package.mkdir()

@@ -30,7 +30,7 @@ def distinct(images: torch.Tensor) -> int:
 
 
 def inside(images: torch.Tensor, others: torch.Tensor) -> float:
-    """The share of images that are among others, pixel for pixel."""
+    """The share of images that equal one of the others."""
     known = {bytes(image.numpy()) for image in others}
     return sum(bytes(image.contiguous().numpy()) in known for image in images) / len(images)
 

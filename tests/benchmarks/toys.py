@@ -26,7 +26,7 @@ def refusing(report, folder=None):
 
 
 def waiting(report, folder):
-    """Finds its folder in use the first time."""
+    """Finds its folder in use the first time, and finishes the second time."""
     try:
         (folder / "looked").touch(exist_ok=False)
     except FileExistsError:
@@ -59,27 +59,27 @@ def exiting(report, folder=None):
 
 
 def aborting(report, folder=None, shared=None, others=0):
-    """Dies as soon as so many of the others have begun."""
+    """Aborts as soon as so many of the others have begun."""
     if shared:
         wait_for(shared, others)
     os.abort()
 
 
 def begin(folder):
-    """Leave a line for a start."""
+    """Write a line for a start."""
     with (Path(folder) / "starts.txt").open("a") as file:
         file.write(f"{os.getpid()}\n")
 
 
 def wait_for(folder, starts):
-    """Until there were so many; or for good, if they do not come."""
+    """Wait until there are so many starts."""
     path = Path(folder) / "starts.txt"
     while not path.exists() or len(path.read_text().split()) < starts:
         time.sleep(0.02)
 
 
 def steady(report, folder=None, shared="", starts=0, seconds=0.0):
-    """Goes on until there were so many starts, and so long."""
+    """Runs until there are so many starts, and at least so many seconds."""
     begin(shared)
     wait_for(shared, starts)
     time.sleep(seconds)

@@ -44,7 +44,7 @@ class Chaos:
 
     @property
     def folder(self) -> Path:
-        """Where runs are, and what was found so far, by seed."""
+        """The folder of the runs, and the trials of earlier calls by seed."""
         return self.outputs / "chaos" / f"seed-{self.seed}"
 
 
@@ -73,7 +73,7 @@ def chaos(command: Chaos = Chaos()) -> int:
 
 
 def read(file: Path) -> list[Record]:
-    """The trials of earlier calls."""
+    """Read the trials of earlier calls."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return [Record(**json.loads(line)) for line in lines]
 
@@ -84,7 +84,7 @@ def costs(record: Record) -> str:
 
 
 def totals(records: Sequence[Record]) -> dict[str, int]:
-    """All that is counted, by name."""
+    """All counts, by name."""
     tried = {"trials": len(records), "that hit something": sum(bool(record.hit) for record in records)}
     return tried | {name: sum(map(cost, records)) for name, cost in COSTS.items()}
 

@@ -22,7 +22,7 @@ Scores = dict[str, dict[str, float | None]]
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a store holds."""
+    """The content of a store."""
 
     scores: Scores  # of the newest run of each name
     open: int  # runs that are said to be running
@@ -30,7 +30,7 @@ class Tracked:
 
 
 def tracked(database: Path) -> Tracked:
-    """What a store in a SQLite file holds."""
+    """Read the content of a store in a SQLite file."""
     scores: Scores = {}
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as store:
         runs = store.execute(RUNS).fetchall()
@@ -44,7 +44,7 @@ def tracked(database: Path) -> Tracked:
 
 
 def finished(folder: Path) -> dict[str, str]:
-    """Keys of the runs that have come to their end, by their folders: work not to be lost."""
+    """Keys of the runs that have finished, by their folders: this work must not be lost."""
     found = {}
     for path in sorted(folder.glob("runs/*/*/*.jsonl")):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -55,7 +55,7 @@ def finished(folder: Path) -> dict[str, str]:
 
 
 def moved(expected: Scores, found: Scores) -> list[str]:
-    """Scores that are not to the digit what they should be, or are not there."""
+    """Scores that are missing or differ in any digit."""
     return [
         f"{name} {metric}: {found.get(name, {}).get(metric)} for {value}"
         for name, metrics in expected.items()

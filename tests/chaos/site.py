@@ -67,7 +67,7 @@ class Site:
         (self.folder / "space.toml").write_text(SPACE)
 
     def start(self, *words: str, uri: str = "") -> subprocess.Popen[bytes]:
-        """`python -m WORDS`, as the first of a process group."""
+        """Start `python -m WORDS` as the first process of a group."""
         own = {
             MARK: str(self.folder),
             "PYTHONPATH": str(ROOT),
@@ -88,7 +88,7 @@ class Site:
             )
 
     def wait_for(self, pattern: str, process: subprocess.Popen[bytes]) -> bool:
-        """Until there is such a file; False if the process ended before."""
+        """Wait until a file exists; False if the process ended before."""
         while process.poll() is None:
             if next(self.folder.glob(pattern), None):
                 return True
@@ -96,7 +96,7 @@ class Site:
         return False
 
     def processes(self) -> list[psutil.Process]:
-        """All processes of this site, also those of an earlier call of this tool."""
+        """All processes of this site, those of an earlier call too."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
@@ -105,7 +105,7 @@ class Site:
         return found
 
     def left_over(self) -> int:
-        """Processes that are still there some time after their command has ended; they are killed then."""
+        """Processes that still run some time after their command has ended; they are killed."""
         deadline = time.monotonic() + PARTING
         while (found := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -131,7 +131,7 @@ def signal_group(process: subprocess.Popen[bytes], name: str) -> None:
 
 
 def victims(process: subprocess.Popen[bytes], which: str) -> list[psutil.Process]:
-    """The runner of a command, its fork server, or its cells; none if they are not there (yet)."""
+    """The runner of a command, its fork server, or its cells; none if they do not run yet."""
     with suppress(psutil.Error):
         runner = psutil.Process(process.pid)
         if which == "runner":

@@ -27,7 +27,7 @@ def test_trials_follow_from_seed_and_number_and_a_hundred_try_everything():
 
 
 def test_a_store_is_read_from_its_database(tmp_path):
-    """A finished cell that was begun twice, a parent that is open, and a point that is there twice."""
+    """It has a finished cell that began twice, an open parent, and a point that is there twice."""
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as db:
         db.execute("CREATE TABLE runs (run_uuid, name, status, lifecycle_stage, start_time)")
         db.execute("CREATE TABLE tags (run_uuid, key, value)")
@@ -66,7 +66,7 @@ def test_finished_work_and_stray_files_are_found(tmp_path):
 
 @pytest.mark.slow
 def test_three_trials_for_real(tmp_path):
-    """A kill, a damaged file and another kill; nothing may cost anything."""
+    """They kill a process, damage a file and kill another process; nothing may be lost."""
     done = subprocess.run(
         [sys.executable, "-m", "gans.commands.make", "chaos"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "COUNT": "3", "OUTPUTS": str(tmp_path)},

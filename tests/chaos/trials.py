@@ -22,7 +22,7 @@ STOPPED = 5.0  # seconds of a server that is stopped for a while
 
 @dataclass(frozen=True)
 class Record:
-    """What a trial found."""
+    """The result of a trial."""
 
     trial: dict[str, Any]
     hit: str = ""  # the process or the file; empty if the command had ended before
@@ -90,7 +90,7 @@ class Laboratory:
     # --- disturbances
 
     def again(self, *words: str, uri: str = "") -> tuple[int, list[str]]:
-        """Run the command to its end: its exit code, and the finished work that it did once more."""
+        """Run the command to its end; returns its exit code, and the finished work that it repeated."""
         before = found.finished(self.site.folder)
         code = ended(self.site.start(*words, uri=uri))
         after = found.finished(self.site.folder)
@@ -143,7 +143,7 @@ def words(kind: str) -> tuple[str, ...]:
 
 
 def send(trial: Trial, process: subprocess.Popen[bytes]) -> str:
-    """Send the trial's signal to its victim once that is there; what was hit."""
+    """Send the trial's signal to its victim once that runs; returns the victim."""
     time.sleep(trial.delay)
     while process.poll() is None:
         if trial.victim == "group":

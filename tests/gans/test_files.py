@@ -54,7 +54,7 @@ def test_a_write_that_stops_halfway_leaves_what_was_there(tmp_path: Path, error:
 
 
 def test_files_have_the_permissions_of_ordinary_files(tmp_path: Path) -> None:
-    """A team reads each other's results: not the 0600 of temporary files."""
+    """Other users may read results, which the mode 0600 of temporary files would forbid."""
     (tmp_path / "plain").touch()
     files.atomically(tmp_path / "x", lambda path: path.write_text("x") and None)
     files.save_weights(tmp_path / "w", {"a": torch.zeros(2)}, {})

@@ -78,7 +78,7 @@ def plan(**changes: Any) -> dict[str, Any]:
 
 
 def invoke(store: Store | Path, content: Mapping[str, Any], name: str = MATRIX) -> None:
-    """A parent run that did nothing but plan."""
+    """Write the run of an invocation that only planned."""
     run = recorded(store, name, "matrix", {"gans.kind": "matrix", "gans.protocol": str(content["protocol"])})
     run.text(json.dumps(content), "cells.json")
     run.finish("finished")
@@ -197,7 +197,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(runs: Path) -> Tracked:
-    """What is tracked in folders, and in no store."""
+    """The runs of a folder, without a store."""
     return Tracked(Store("http://127.0.0.1:9", answers=False), runs)
 
 
@@ -382,7 +382,10 @@ def test_page_says_what_the_scores_are(page):
 
 
 def test_the_first_screen_is_a_sentence_a_table_and_a_picture(page):
-    """Who is best, by how much, how sure, at what cost, on what budget; before any hash or setting."""
+    """The sentence names the best model, its lead, significance, cost and budget.
+
+    No hash or setting precedes it.
+    """
     title, sentence, *rest = [part for part in page.read_text().split("\n\n") if part.strip()]
     assert title == "# GAN benchmark: digits"
     assert sentence == (
@@ -486,7 +489,7 @@ EDGES = "edges-budget0.1"
 
 @pytest.fixture(scope="module")
 def edges(runs, folder):
-    """One odd cell of each sort."""
+    """A matrix with one unusual cell of each kind."""
     cells = [cell(model, 0, dataset="cifar10", metric="fid") for model in ("huge", "empty", "lost")]
     cells += [cell(model, 0) for model in ("empty", "lost")]
     # planned, never measured; the second extractor does not rank
@@ -655,7 +658,7 @@ def test_an_experiment_without_results_is_named(runs, name, says):
 
 
 def test_of_a_server_that_is_away_the_folders_are_read(page, folder, tmp_path, monkeypatch, capsys):
-    """By both commands of `make report`, and by the one that compares; again, the page has the same bytes."""
+    """Both commands of `make report` and `gans compare` do; the page has the same bytes again."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     commands = (

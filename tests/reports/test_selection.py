@@ -29,7 +29,7 @@ SELECTIONS = (
 
 
 def planned(matrix: str, selection: Selection, preset: str | None = None) -> Any:
-    """What of a plan its commands are made of."""
+    """The part of a plan that its commands are made of."""
     return SimpleNamespace(matrix=read_matrix(matrix, preset), selection=selection, machine=Machine())
 
 
@@ -43,7 +43,7 @@ def options_of(command: str, declaration: type) -> Any:
 
 @pytest.fixture
 def own(tmp_path: Path) -> str:
-    """A matrix file of one's own."""
+    """A matrix file of the user's."""
     path = tmp_path / "photos.toml"
     path.write_text("seeds = [0]\n[datasets.digits]\n[models.gan]\n[models.dcgan]\n[models.sagan]\n")
     return str(path)

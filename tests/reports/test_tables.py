@@ -28,7 +28,7 @@ def test_columns_follow_the_registry_extractor_by_extractor():
 
 
 def test_a_metric_from_a_file_is_a_column(tmp_path, monkeypatch):
-    """With its direction once it is registered; before that as it was tracked, with its error."""
+    """Its heading has the direction once it is registered; before that, it has its tracked name and an error."""
     names = ("fd_digits", "fid", "shift_digits", "shift_digits_se", "ms", "kd_digits")
     assert headings(*names) == ["kd_digits ↓", "fid ↓", "shift_digits"]
     (tmp_path / "tables_test_metric.py").write_text(METRIC)

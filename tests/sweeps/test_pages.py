@@ -35,7 +35,7 @@ def study(name: str, tuned: list[float], number: int = 3) -> Study:
 
 
 def put(root: Path, name: str, tuned: list[float] = BETTER) -> None:
-    """What the ranking needs of a study's page."""
+    """Write the part of a study's page that the ranking needs."""
     (root / name).mkdir(parents=True)
     (root / name / "README.md").write_text(name)
     (root / name / "study.json").write_text(study(name, tuned).model_dump_json())
@@ -43,7 +43,7 @@ def put(root: Path, name: str, tuned: list[float] = BETTER) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> SweepRun:
-    """Of which nothing but the place that its presets go to is there."""
+    """A sweep's run that has only the folder of presets."""
     run = object.__new__(SweepRun)
     run.machine = Machine(outputs=tmp_path / "outputs")
     run.request = Request("gan", study="mine")

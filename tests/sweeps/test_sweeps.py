@@ -72,7 +72,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 @pytest.fixture
 def sweep(tmp_path) -> Sweep:
-    """Two settings of a cell that is never trained, in a database of its own."""
+    """A sweep of two settings of a cell that is never trained, in a database of its own."""
     base = experiment(recipe("gan").settings, {"kimg": 6, "precision": "float32", "schedule": {"evaluations": 6}})
     cell = Cell("gan", base, "0" * 16, "fd_stub")
     parameters = {
@@ -93,13 +93,13 @@ def sweep(tmp_path) -> Sweep:
 
 
 def score(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
-    """Best at a learning rate of 1e-3."""
+    """The score, which is best at a learning rate of 1e-3."""
     tables = sweep.space.suggest(trial)
     return ((math.log10(tables["optimizer"]["lr_g"]) + 3) ** 2,)
 
 
 def kill(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
-    """As `kill -9` in the middle of a trial."""
+    """End this process as `kill -9` would in the middle of a trial."""
     sweep.space.suggest(trial)
     os.kill(os.getpid(), signal.SIGKILL)
     return ()
@@ -115,14 +115,14 @@ def diverge(trial: Trial, sweep: Sweep) -> tuple[float, ...]:
 
 
 def go(sweep: Sweep, train: Callable[[Trial, Sweep], tuple[float, ...]] = score, folder: Path = Path()) -> Result:
-    """A trial that does this in place of training."""
+    """Run a trial that calls this in place of training."""
     place = Place("stub", device="cpu", threads=1)
     with mock.patch("sweeps.trial.train_trial", lambda trial, report, folder, sweep, place: train(trial, sweep)):
         return trial_job(lambda images, values: None, folder, sweep, place, "job")
 
 
 def go_in_a_process(sweep: Sweep, *words: Any) -> int:
-    """The same in another process; returns its exit code."""
+    """Run such a trial in another process; returns its exit code."""
     process = multiprocessing.get_context("fork").Process(target=go, args=(sweep, *words))
     process.start()
     process.join()
@@ -647,7 +647,7 @@ def test_an_interrupt_leaves_a_study_that_goes_on(tmp_path):
 
 @pytest.mark.slow
 def test_trials_share_the_process_of_a_gpu(tmp_path, monkeypatch):
-    """Two at a time, as threads; the study and its winners are as from processes of their own."""
+    """Two run at a time, as threads; the study and its winners equal those of separate processes."""
     (tmp_path / "tiny.toml").write_text(TINY)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("benchmarks.executors.executor", lambda machine, jobs, side, spread: Pool([None], 2))

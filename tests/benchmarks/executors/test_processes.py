@@ -161,7 +161,7 @@ if __name__ == "__main__":
 
 
 def test_a_runner_that_is_killed_takes_its_processes_along(tmp_path):
-    """Those of one job, and of several."""
+    """The processes of one job and of several jobs end."""
     script = tmp_path / "runner.py"
     script.write_text(RUNNER)
     command = [sys.executable, str(script), str(tmp_path)]
@@ -175,7 +175,7 @@ def test_a_runner_that_is_killed_takes_its_processes_along(tmp_path):
 
 
 def on_gpu(report, folder, shared, seconds=1.0):
-    """Works on its stream for some time, and says which that is."""
+    """Compute on this job's stream for some seconds; the result names the stream."""
     import torch
 
     until = time.monotonic() + seconds
@@ -187,7 +187,7 @@ def on_gpu(report, folder, shared, seconds=1.0):
 
 
 def asserting(report, folder):
-    """An index out of range: from here on every call of the process fails."""
+    """Use an index that is out of range: every later CUDA call of the process fails."""
     import torch
 
     time.sleep(0.5)

@@ -47,7 +47,7 @@ def test_a_cluster_that_is_not_there_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def local():
-    """A cluster of this machine, started once; the environment as it was."""
+    """A cluster of this machine, started once; the environment is restored."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         root = str(Path(__file__).parents[3])
@@ -100,7 +100,7 @@ def test_what_ray_cannot_do_is_said_with_a_remedy(monkeypatch):
 
 @pytest.fixture
 def site(tmp_path) -> Site:
-    """Of a runner on another machine that has all that this one has."""
+    """The site of a runner on another machine that has all that this machine has."""
     runs = str(tmp_path / "runs")
     return Site("alpha", "/", {}, runs, token=write_token(runs), build=build())
 
@@ -142,7 +142,7 @@ def test_what_a_node_is_refused_for_is_one_line(site, changes, says, monkeypatch
 
 
 class Played(Cluster):
-    """A cluster of two machines."""
+    """A fake cluster of two machines."""
 
     def __init__(self, gpus: float = 0.0) -> None:
         self.gpus, self.mirror = gpus, None
@@ -192,7 +192,7 @@ def test_on_which_device_the_cells_of_a_cluster_are(monkeypatch):
 
 
 class Idle(RayExecutor):
-    """An executor on a cluster that is played."""
+    """An executor on a fake cluster."""
 
     def __init__(self, cluster, threads, workers=0, per_gpu=0) -> None:
         self.cluster, self.threads, self.workers, self.per_gpu = cluster, threads, workers, per_gpu

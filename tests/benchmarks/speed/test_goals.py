@@ -26,7 +26,7 @@ OTHERS = {"tutorial", "compiled"}
 
 @pytest.fixture
 def gpu_of(monkeypatch: pytest.MonkeyPatch):
-    """Replaces what measures by a GPU that takes so many milliseconds for a step."""
+    """Replaces the measurements by those of a GPU that takes so many milliseconds for a step."""
 
     def make(error: str = "", **times: float) -> None:
         found = pd.DataFrame({name: [value / 1000] * 3 for name, value in (MILLISECONDS | times).items()})
@@ -175,7 +175,7 @@ def test_tests_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_matrix_is_made_from_nothing_and_its_evaluation_is_timed() -> None:
-    """On the CPU, a cell of `digits`."""
+    """It trains one cell of `digits` on the CPU."""
     flags = ["--models", "gan", "--seeds", "0", "--budget", "0.02", "--jobs", "1"]
     (seconds, note), (share, _) = goals.make_matrix("digits", CPU, flags)
     assert note == "all 1 cells finished"

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("model", SIZES)
 def test_small_workloads_are_the_cells_of_the_digits_matrix(model: str) -> None:
-    """In all that costs time."""
+    """They agree in all settings that cost time."""
     (cell,) = cells(read_matrix("digits"), Selection([model], None, [0]), CPU)
     ours, theirs = small(model).trained_in(cell.experiment.precision).experiment, cell.experiment
     for part in ("batch", "networks", "update", "loss", "optimizer", "ema", "precision"):
@@ -81,7 +81,7 @@ def test_the_tutorial_runs_torchs_layers_on_the_same_function(model: str) -> Non
 
 @pytest.mark.parametrize("model", ["dcgan", "sagan"])
 def test_the_tutorials_discriminator_loss_is_ours(model: str) -> None:
-    """Propagated in two parts, it has the value and the gradient of the whole."""
+    """The loss is propagated in two parts, with the value and the gradient of the whole."""
     trainer = Tutorial(small(model), CPU, io.StringIO())
     d = trainer.ds[0].eval()  # spectral norm stands still
     real, fake = torch.randn(2, 8, 1, 16, 16).unbind()
@@ -97,7 +97,7 @@ def test_the_tutorials_discriminator_loss_is_ours(model: str) -> None:
 
 
 def counting() -> dict[str, Step]:
-    """A contender that takes its time, and one whose process dies."""
+    """A contender that sleeps, and one whose process exits."""
     torch.set_num_threads(2)
     return {"sleep": lambda: time.sleep(0.02), "exit": lambda: os._exit(3)}
 
@@ -146,7 +146,7 @@ def test_steps_are_one_table_that_fits_a_terminal_and_figures_for_programs(tmp_p
 
 
 def test_operations_are_counted_and_bf16_adds_few() -> None:
-    """Of gan, float32: 22 products of matrices, 6 sums of biases' gradients, and 42 others."""
+    """In float32, gan has 22 products of matrices, 6 sums of biases' gradients, and 42 others."""
     found = operations.section([small("gan")]).table.iloc[0]
     assert found.to_dict() == {"workload": "gan digits", "float32": 70, "bf16": 80, "casts in bf16": 6}
     counts = operations.count(small("gan"), "float32")

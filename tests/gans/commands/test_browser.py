@@ -88,7 +88,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 
 
 def browse(link: str, profile: Path, *words: str) -> str:
-    """What a browser without a past prints, once a page is still."""
+    """The page that a new browser shows, once it does not change."""
     plain = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"]
     size = (f"--window-size={SIZE[0]},{SIZE[1]}", f"--virtual-time-budget={PATIENCE}")
     command = [BROWSER, *plain, *size, f"--user-data-dir={profile}", *words, link]
@@ -96,7 +96,7 @@ def browse(link: str, profile: Path, *words: str) -> str:
 
 
 def shoot(link: str, name: str, tmp_path: Path, height: int = SIZE[1]) -> None:
-    """A screenshot, down to so many pixels, which is also kept where `GANS_SCREENSHOTS` says."""
+    """Take a screenshot of so many pixels; `GANS_SCREENSHOTS` names a folder that keeps it."""
     raw = tmp_path / "raw.png"
     browse(link, tmp_path / "shooting", f"--screenshot={raw}")
     with Image.open(raw) as file:
@@ -108,7 +108,7 @@ def shoot(link: str, name: str, tmp_path: Path, height: int = SIZE[1]) -> None:
 
 
 class Page(HTMLParser):
-    """A page as its reader meets it: the words in order, and the paths of the lines in charts."""
+    """The words of a page in order, and the paths of the lines in its charts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def page(served, tmp_path):
 
 
 def in_training_mode(page: Page) -> bool:
-    """Whether the UI shows runs, not what it has for language models."""
+    """Whether the UI shows runs, and not its page about language models."""
     return "Runs" in page.words and not {"Evaluation runs", "Observability", "Judges"} & set(page.words)
 
 

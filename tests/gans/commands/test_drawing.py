@@ -32,7 +32,7 @@ CLASSES = ("cat", "dog", "3")
 def saved(
     folder: Path, name: str, classes: Sequence[str] = (), shares: Sequence[float] = (0.5, 0.25, 0.25)
 ) -> Path:
-    """The folder, with an untrained generator."""
+    """Write an untrained generator into a folder; returns the folder."""
     config = networks(name, latent=8, width=16, conditional=bool(classes))
     generator = build_generator(Shape(1, 16, len(classes)), config, seed=0)
     for key, weight in generator.named_parameters():
@@ -57,7 +57,7 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawn(generator: torch.nn.Module, code: Any, columns: int | None = None, least: int = 384) -> np.ndarray:
-    """The picture of what a generator draws."""
+    """The picture of a generator's images."""
     return np.asarray(grids.picture(generate(generator, code), columns, least))
 
 

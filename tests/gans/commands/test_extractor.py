@@ -16,7 +16,7 @@ from gans.fidelity.extractors.classifiers import RECIPES
 
 
 def command(*words: object) -> int:
-    """The exit code of the command with these words behind its name."""
+    """Run `gans extractor` with these words; returns the exit code."""
     return exit_code(lambda: main.run(["extractor", *map(str, words)]))
 
 

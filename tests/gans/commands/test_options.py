@@ -214,7 +214,7 @@ def test_help_says_every_option_with_its_default(command, gans):
 
 
 def program(venv: Path, script: str) -> None:
-    """An environment that the Makefile takes for ready; its Python is a line of shell."""
+    """An environment that the Makefile takes for ready; its Python is a shell script."""
     (venv / "bin").mkdir()
     (venv / "bin/python").write_text(f"#!/bin/sh\n{script}\n")
     (venv / "bin/python").chmod(0o755)

@@ -31,7 +31,7 @@ def lines(display: Display) -> list[str]:
 
 @pytest.fixture
 def display(clock):
-    """Of two seeds of a model, without a terminal."""
+    """A display of two seeds of a model, without a terminal."""
     waiting = {"gan/digits/0": 1000, "gan/digits/1": 1000}
     return Display(waiting, console=Console(file=io.StringIO()), clock=clock)
 
@@ -59,7 +59,7 @@ def test_the_time_left_counts_the_images_of_this_session(reports, says, display,
 
 
 def test_lines_name_the_phase_and_the_time_left_of_all(display, clock):
-    """1000 of 2000 images in 25 s, phases that see none included; floors are no cells."""
+    """It saw 1000 of 2000 images in 25 s, with phases that see none; floors do not count as cells."""
     display.start("noise floor of digits", 0)
     clock.now = 3
     display.end("noise floor of digits", "finished", "", counts=False)

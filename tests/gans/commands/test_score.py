@@ -92,7 +92,7 @@ def test_a_folder_prints_every_metric_with_its_error(gans, digits, tmp_path):
 
 
 def test_files_of_the_native_size_are_padded_as_the_data_set_is(gans, tmp_path):
-    """Of a data set of 28 x 28, as MNIST is: files of 28 or of 32 pixels, never of both, score the same."""
+    """For a data set of 28 x 28 images, files of 28 or of 32 pixels score the same; a mix is refused."""
     pixels = torch.randint(256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
     folder(tmp_path / "real", pixels)
     reference = ("--reference", f"folder:{tmp_path / 'real'}", "--extractor", "mnist", "--device", "cpu", "--json")

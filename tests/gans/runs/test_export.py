@@ -76,13 +76,13 @@ def rows(store: Store, run_id: str, metric: str) -> list[tuple[int, float, int]]
 
 
 def synced(root: Path, store: Store) -> tuple[int, int]:
-    """How many runs an export wrote, and how many are left."""
+    """The number of exported runs, and of runs that are left."""
     exporter = sync(root, store)
     return len(exporter.exported), exporter.left
 
 
 def written(folder: Path, metric: str) -> list[tuple[int, float, int]]:
-    """What the events say of it."""
+    """The points of a metric in the events."""
     found = [event for event, _ in RunFolder.of(folder).events() if event and event.kind == "metrics"]
     return [(event.fields["step"], event.fields["values"][metric], event.time) for event in found]
 

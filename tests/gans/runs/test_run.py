@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def points(folder: Path) -> Counter[tuple[str, int]]:
-    """Metrics with their numbers of images, as often as they are recorded."""
+    """Metrics with their numbers of images, once for each record."""
     found: Counter[tuple[str, int]] = Counter()
     for event, _ in RunFolder.of(folder).events():
         if event and event.kind == "metrics":
@@ -114,7 +114,7 @@ def test_code_of_no_repository_is_tracked_as_unknown_and_that_is_said_once(tmp_p
 
 
 def begun(folder: Path, host: str = HOST) -> Run:
-    """A run in a folder, by a process of this machine or another that has held it."""
+    """A run in a folder, by a process of this machine or another one that held it."""
     run = Run.start(folder, "stale", folder.name, {})
     (folder / LOCK).write_text(f"process 12 on {host}\n")
     return run

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_the_best_point_of_the_curve_is_chosen_and_scored_on_other_latents(
     tiny, blobs, stub_scorer, recorder, monkeypatch, tmp_path
 ) -> None:
-    """Scores by script: the second of four is best, so its generator is the one that is kept and scored."""
+    """The scores are given: the second of four is best, so its generator is kept and scored."""
     script = iter([9.0, 2.0, 5.0, 2.0])
     drawn: list[Tensor] = []
 

@@ -113,7 +113,7 @@ open_storage(sys.argv[2]).get_all_studies()
 
 @pytest.fixture
 def postgres() -> Iterator[str]:
-    """The address, without a database, of an empty server of its own with databases `tracking` and `study`."""
+    """The address, without a database, of a new server with the databases `tracking` and `study`."""
     found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin")), *map(Path, os.environ["PATH"].split(":"))]
     programs = next((folder for folder in found if (folder / "initdb").exists()), None)
     driver = next((name for name in ("psycopg2", "psycopg") if find_spec(name)), None)
@@ -152,7 +152,7 @@ class Server:
             self.run("createdb", "-h", self.folder, "-p", self.port, "-U", "gans", name)
 
     def control(self, what: str) -> None:
-        """Start, stop or restart it; those who are connected are not waited for."""
+        """Start, stop or restart the server; it does not wait for its clients."""
         options = ("-w", "-l", self.folder / "log", "-o", f"-p {self.port} -k {self.folder} -F")
         self.run("pg_ctl", "-D", self.data, *(() if what == "start" else ("-m", "immediate")), *options, what)
 

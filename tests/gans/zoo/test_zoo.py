@@ -118,7 +118,7 @@ def index(name: str, content: bytes, place: str, **more: object) -> str:
 
 @pytest.fixture
 def served(own, monkeypatch) -> Iterator[str]:
-    """The folder on the web."""
+    """The zoo's folder, served over HTTP."""
 
     monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *_: None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(own)))
