@@ -4,11 +4,10 @@ Held-out real images take the place of generated ones and are damaged step by st
 is insensitive to that damage; one that changes in the wrong direction misleads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -42,7 +41,7 @@ class Subject:
     n: int
 
     @classmethod
-    def of(cls, images: ImageData, most: int = MOST_DAMAGED) -> Subject:
+    def of(cls, images: ImageData, most: int = MOST_DAMAGED) -> Self:
         """As many images as are left when most classes are dropped, so that n is the same everywhere.
 
         An InputError if the data set has no classes to drop, or too few held-out images.

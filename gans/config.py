@@ -1,7 +1,5 @@
 """The experiment: everything that decides what is trained and how it is scored; `gans config MODEL` prints it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -322,9 +320,7 @@ class Resolved(Experiment):
     precision: Settled
 
     @classmethod
-    def of(
-        cls, experiment: Experiment, resolution: int, precision: Settled, extractors: Sequence[str]
-    ) -> Resolved:
+    def of(cls, experiment: Experiment, resolution: int, precision: Settled, extractors: Sequence[str]) -> Self:
         """The experiment with the data set's resolution, the device's precision, and extractors by name."""
         score = experiment.score.model_copy(update={"extractors": tuple(extractors)})
         return cls(**dict(experiment) | {"resolution": resolution, "precision": precision, "score": score})

@@ -1,10 +1,9 @@
 """Class by class: the distance of conditional generators in each class, and their agreement with it."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -39,7 +38,7 @@ class Classes:
     floors: dict[str, pd.DataFrame]  # a row per comparison of real images
 
     @classmethod
-    def of(cls, results: Results, board: Board) -> Classes:
+    def of(cls, results: Results, board: Board) -> Self:
         """Those that some model was scored by; with no names if none was."""
         names = _names(results.finished(board))
         floors = results.floors_on(board).set_index("comparison")

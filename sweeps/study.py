@@ -4,8 +4,6 @@ The number of trials is exact with any number of processes: a trial counts from 
 one that finds as many counting trials before it as the sweep wants does not run.
 """
 
-from __future__ import annotations
-
 import copy
 import time
 import warnings
@@ -15,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
@@ -207,7 +205,7 @@ class Tally:
     best: FrozenTrial | None
 
     @classmethod
-    def of(cls, study: Study) -> Tally:
+    def of(cls, study: Study) -> Self:
         trials = [t for t in study.get_trials(deepcopy=False) if not t.user_attrs.get("surplus")]
         finished = [t for t in trials if t.state == TrialState.COMPLETE]
         count = Counter(t.state for t in trials)

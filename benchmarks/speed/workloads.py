@@ -1,11 +1,9 @@
 """What is timed: each model in three sizes, on synthetic images that need no download."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -52,7 +50,7 @@ class Workload:
         """The precision that it is trained in on a device by default."""
         return precisions.resolve("auto", device, MODELS[self.experiment.networks.name])
 
-    def trained_in(self, precision: Settled) -> Workload:
+    def trained_in(self, precision: Settled) -> Self:
         return replace(self, experiment=self.experiment.model_copy(update={"precision": precision}))
 
 
