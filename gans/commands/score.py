@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,14 +22,24 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gans.data.images import ImageData
-    from gans.fidelity.scorer import Scorer
+    from gans.fidelity import Extractor, Metric
+    from gans.fidelity.statistics import Statistics
 
 IMAGES = (
     "a folder, .zip or .tar of images, an .npz of uint8, or a generator: .safetensors, folder, run id or zoo:NAME"
 )
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
+SUFFIX = ".npz"  # of files of statistics
 RESOLUTION = 2**-23  # of float32, in which images are scored
+
+
+def check_reference(name: str) -> None:
+    """The name of a data set, or a file of statistics that exists."""
+    if not name.endswith(SUFFIX) or name.startswith(FOLDER):
+        check_dataset(name)
+    elif not expand(name).is_file():
+        raise InputError(f"--reference {name} is not a file; gans score --save-reference writes one")
 
 
 @flat
@@ -40,11 +50,14 @@ class Score:
     reference: Annotated[
         str,
         option(
-            "digits, mnist, ..., folder:PATH; default for a generator: its training data",
+            "digits, mnist, ..., folder:PATH, or statistics.npz; default for a generator: its training data",
             metavar="DATASET",
-            check=check_dataset,
+            check=check_reference,
         ),
     ] = ""
+    save_reference: Annotated[
+        Path | None, option("write the reference's statistics to an .npz; without IMAGES, only that")
+    ] = None
     extractor: Annotated[str, option("auto: the data set's own, or inception, or cifar10-resized")] = "auto"
     metric: Annotated[tuple[str, ...], option("further metrics, as package.module:Name", metavar="NAME")] = ()
     count: Annotated[
@@ -58,21 +71,83 @@ class Score:
 def score(options: Score = Score()) -> int:
     if options.list:
         return list_extractors(options.json)
+    from gans.compute import devices
+
+    device, report = devices.resolve(options.device), as_json if options.json else as_table
+    if options.save_reference:
+        save_reference(options, expand(options.save_reference), device)
     if not options.images:
+        if options.save_reference:
+            return 0
         raise missing("IMAGES")
     path = place(options.images)
+    if options.reference.endswith(SUFFIX) and not options.reference.startswith(FOLDER):
+        print(report(*against(path, options, device)))
+        return 0
     from gans import fidelity
-    from gans.compute import devices
+    from gans.data.images import ImageData
     from gans.fidelity.scorer import Scorer
 
-    device = devices.resolve(options.device)
     given = read(path, options, device)
+    assert isinstance(given.reference, ImageData)
     name = fidelity.default_extractor(given.reference) if options.extractor == "auto" else options.extractor
     scorer = Scorer(given.reference, name, len(given.images), device, further=options.metric)
     scores = scorer.score(given.images, given.labels)
-    report = as_json if options.json else as_table
-    print(report(given, scorer, scores))
+    print(report(given, scorer.extractor, scorer.class_metrics, scores))
     return 0
+
+
+def save_reference(options: Score, path: Path, device: torch.device) -> None:
+    """Write the statistics of a data set's training images."""
+    from gans import fidelity
+    from gans.data import datasets
+    from gans.fidelity import statistics
+    from gans.fidelity.scorer import Scorer
+
+    statistics.check_new(path)
+    if not options.reference or options.reference.endswith(SUFFIX):
+        raise InputError("--save-reference needs --reference with the name of a data set")
+    data = datasets.load(options.reference)
+    name = fidelity.default_extractor(data) if options.extractor == "auto" else options.extractor
+    Scorer(data, name, len(data.train), device).save_reference(path)
+    print(f"{path}: statistics of {len(data.train):,} training images of {data.title}, features of '{name}'")
+
+
+def against(
+    path: Path, options: Score, device: torch.device
+) -> tuple[Given, Extractor, dict[str, Metric], dict[str, float]]:
+    """Images of a place, scored by what statistics suffice for."""
+    import torch
+
+    from gans.data import datasets
+    from gans.fidelity import require, statistics
+    from gans.fidelity.scorer import score_against
+    from gans.generate.loading import load_generator
+
+    real = statistics.read(expand(options.reference), device)
+    if options.extractor != "auto" and not real.extractor_hash:
+        real = replace(real, extractor=options.extractor)
+    if options.metric or options.extractor not in ("auto", real.extractor):
+        what = "--metric needs images" if options.metric else f"it was made with '{real.extractor}'"
+        raise InputError(f"--reference {options.reference}: {what}; name a data set")
+    if path.suffix == ".safetensors":
+        artist = Artist(str(path), *load_generator(path, device))
+        images = artist.draw(artist.prior.fixed(options.count or COUNT, "report"))
+    elif path.suffix == ".npz":
+        pixels = read_array(path)
+        if pixels.ndim != 4 or not {1, 3} & {pixels.shape[1], pixels.shape[3]}:
+            raise InputError(
+                f"{path} holds images of shape {pixels.shape}, not (n, 1 or 3, side, side); convert them"
+            )
+        images = torch.from_numpy(pixels if pixels.shape[1] in (1, 3) else pixels.transpose(0, 3, 1, 2).copy())
+    else:
+        found = datasets.load(f"{FOLDER}{path}")
+        if {*found.sizes} != {(found.resolution, found.resolution)}:
+            found = datasets.load(f"{FOLDER}{path}", resolution=found.sizes[0][0])
+        check_sizes(path, found, {(found.resolution, found.resolution)}, real.title)
+        images = torch.cat([found.train, found.test])
+    metrics, scores = score_against(real, images, device)
+    return Given(images, real), require(real.extractor), metrics, scores
 
 
 def missing(what: str) -> InputError:
@@ -87,9 +162,14 @@ class Given:
     """What is scored, and against what."""
 
     images: Tensor  # uint8 (n, channels, side, side), of the reference's shape
-    reference: ImageData
+    reference: ImageData | Statistics
     note: str = ""  # on how the images came to be
     labels: Tensor | None = None  # int64 (n,), the reference's classes that they were drawn for
+
+    @property
+    def n(self) -> int:
+        """Images of the reference; 0: not stated."""
+        return getattr(self.reference, "n", 0) or len(getattr(self.reference, "train", ()))
 
 
 def place(name: str) -> Path:
@@ -165,13 +245,19 @@ def from_files(path: Path, reference: ImageData) -> Given:
 
     side = reference.resolution
     found = datasets.load(f"{FOLDER}{path}", resolution=side)
-    known = {(side, side), *(size for size in reference.sizes if max(size) <= side)}
+    check_sizes(
+        path, found, {(side, side), *(size for size in reference.sizes if max(size) <= side)}, reference.name
+    )
+    return Given(torch.cat([found.train, found.test]), reference, "; ".join(found.remarks))
+
+
+def check_sizes(path: Path, found: ImageData, known: set[tuple[int, int]], reference: str) -> None:
+    """Refuse images of several sizes, or of others than known ones."""
     if len(found.sizes) > 1 or not known.issuperset(found.sizes):
         raise InputError(
-            f"{path} holds images of {in_words(found.sizes, ' and ')} pixels, '{reference.name}' takes "
+            f"{path} holds images of {in_words(found.sizes, ' and ')} pixels, '{reference}' takes "
             f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name their data set"
         )
-    return Given(torch.cat([found.train, found.test]), reference, "; ".join(found.remarks))
 
 
 def in_words(sizes: Sequence[tuple[int, int]], between: str) -> str:
@@ -184,17 +270,13 @@ def from_array(path: Path, reference: ImageData) -> Given:
     import torch
 
     pixels = read_array(path)
-    if pixels.dtype != "uint8":
-        raise InputError(
-            f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255; other types have no fixed range"
-        )
     if pixels.shape[1:] == (reference.resolution, reference.resolution, reference.channels):
         pixels = pixels.transpose(0, 3, 1, 2)
     return Given(torch.from_numpy(pixels.copy()), reference)
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array in an .npz that is named as in `KEYS`; nothing is ever unpickled."""
+    """The uint8 array in an .npz that is named as in `KEYS`; nothing is ever unpickled."""
     import numpy as np
 
     try:
@@ -205,20 +287,25 @@ def read_array(path: Path) -> np.ndarray:
         raise InputError(f"{path} is damaged, or not an .npz of plain numbers ({error}); write it again") from None
     if not arrays:
         raise InputError(f"{path} holds {names}; name its array of images '{KEYS[0]}' or '{KEYS[1]}'")
-    return next(iter(arrays.values()))
+    pixels = next(iter(arrays.values()))
+    if pixels.dtype != "uint8":
+        raise InputError(
+            f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255; other types have no fixed range"
+        )
+    return pixels
 
 
 # What is printed
 
 
-def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
+def as_json(given: Given, extractor: Extractor, metrics: Mapping[str, Metric], scores: dict[str, float]) -> str:
     from gans.fidelity import SCORING_VERSION
 
-    real, extractor = given.reference, scorer.extractor
+    real = given.reference
     about = {
         "images": len(given.images),
         "reference": real.name,
-        "reference_images": len(real.train),
+        "reference_images": given.n,
         "reference_sha256": real.hash,
         "extractor": extractor.name,
         "extractor_sha256": extractor.hash,
@@ -230,21 +317,22 @@ def as_json(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
     return json.dumps(about, indent=2)
 
 
-def as_table(given: Given, scorer: Scorer, scores: dict[str, float]) -> str:
+def as_table(given: Given, extractor: Extractor, metrics: Mapping[str, Metric], scores: dict[str, float]) -> str:
     from gans.fidelity.metric import error_of
 
     real, note = given.reference, f" ({given.note})" if given.note else ""
-    head = f"{len(given.images):,} images{note} against {len(real.train):,} training images of {real.title}"
+    reference = f"{given.n:,} training images of" if given.n else "the statistics in"
+    head = f"{len(given.images):,} images{note} against {reference} {real.title}"
     rows = [("metric", "value ± error", "best", "meaning")]
     rows += [
         (name, plus_minus(scores[name], scores[error_of(name)]), metric.best, metric.meaning)
-        for name, metric in scorer.class_metrics.items()
+        for name, metric in metrics.items()
         if name in scores
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     end = "± is the standard error from drawing images; the reference and the generator stay as they are"
-    return "\n".join([f"{head}, features of '{scorer.extractor.name}'", "", *lines, "", end])
+    return "\n".join([f"{head}, features of '{extractor.name}'", "", *lines, "", end])
 
 
 def plus_minus(value: float, error: float) -> str:

@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -15,7 +16,7 @@ from torch import Tensor
 from gans.compute import precision
 from gans.data.images import Split
 from gans.errors import InputError
-from gans.fidelity import reference
+from gans.fidelity import reference, statistics
 from gans.fidelity.comparison import Comparison, Features, Labelled, Real, class_shares, sample
 from gans.fidelity.extractors.extractor import Extractor, identity
 from gans.fidelity.extractors.find import check_images, require
@@ -23,6 +24,7 @@ from gans.fidelity.metric import Metric, error_of, spread_of, within
 from gans.fidelity.metrics import frechet
 from gans.fidelity.metrics.neighbours import nearest
 from gans.fidelity.protocol import MINIMUM_IMAGES, PREPROCESSING_VERSION, SPLIT
+from gans.fidelity.statistics import Statistics
 
 if TYPE_CHECKING:
     from gans.data.images import ImageData
@@ -31,6 +33,11 @@ CPU_BATCH = 64
 # on a GPU: cells that share it score at the same time, and larger batches are no faster
 LARGEST_BATCH = 2_048
 SHARE_OF_MEMORY = 16  # a batch takes no more than one part in so many
+
+OF_STATISTICS = (
+    frechet.FRECHET.name,
+    frechet.FRECHET_INFINITE.name,
+)  # metrics that need no features of real images
 
 Scores = dict[str, float]
 
@@ -191,10 +198,12 @@ class Scorer:
             others=Labelled.of(others.images, others.labels),
         )
 
+    def save_reference(self, path: Path) -> None:
+        """Write the reference's statistics, those of the training images, as `statistics.write` does."""
+        statistics.write(path, self._real, self.extractor, self.data.title, self.data.hash)
+
     def _extract(self, images: Tensor) -> Features:
-        found = [self._network(part.to(self.device)) for part in images.split(self.batch)]
-        features, logits = zip(*found, strict=True)
-        return Features(torch.cat(features), torch.cat(logits) if "logits" in self.extractor.gives else None)
+        return extracted(self.extractor, self._network, images, self.batch, self.device)
 
     def _key(self) -> reference.Key:
         return {
@@ -217,6 +226,31 @@ class Scorer:
         expected = (count, *self.data.train.shape[1:])
         if images.shape != expected:
             raise InputError(f"scoring takes images of shape {expected}, not {tuple(images.shape)}")
+
+
+def extracted(extractor: Extractor, network: Any, images: Tensor, batch: int, device: torch.device) -> Features:
+    """An extractor's features, and logits if it gives them, of uint8 images."""
+    features, logits = zip(*(network(part.to(device)) for part in images.split(batch)), strict=True)
+    return Features(torch.cat(features), torch.cat(logits) if "logits" in extractor.gives else None)
+
+
+def score_against(real: Statistics, images: Tensor, device: torch.device) -> tuple[dict[str, Metric], Scores]:
+    """The metrics of uint8 images (n, channels, side, side) that statistics suffice for, and their scores."""
+    extractor = require(real.extractor)
+    real.check(extractor)
+    if len(images) < MINIMUM_IMAGES:
+        raise InputError(f"scoring {len(images)} images; at least {MINIMUM_IMAGES} are needed")
+    if (extractor.channels or images.shape[1], extractor.resolution or images.shape[2]) != images.shape[1:3]:
+        taken = f"{extractor.channels}-channel images of side {extractor.resolution}"
+        raise InputError(f"extractor '{extractor.name}' takes {taken}, not {tuple(images.shape[1:])}")
+    metrics = {name: one for name, one in extractor.metrics().items() if one.name in OF_STATISTICS}
+    with _plain_arithmetic(device):
+        network = extractor.network().eval().to(device)
+        generated = extracted(extractor, network, images, batch_size(extractor, device), device)
+        if generated.features.shape[1:] != real.mean.shape:
+            found = f"{len(real.mean)} features, '{extractor.name}' gives {generated.features.shape[1]}"
+            raise InputError(f"{real.name} has {found}; name its extractor with --extractor")
+        return metrics, measured(Comparison(generated, cast("Real", real), 0), metrics)
 
 
 def measured(compared: Comparison, metrics: Mapping[str, Metric]) -> Scores:

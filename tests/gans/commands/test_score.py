@@ -91,6 +91,41 @@ def test_a_folder_prints_every_metric_with_its_error(gans, digits, tmp_path):
         assert row.endswith(f"{metric.best:<5}  {metric.meaning}")
 
 
+def test_statistics_stand_in_for_the_images(gans, digits, expected, tmp_path):
+    saved, images = tmp_path / "digits.npz", npz(tmp_path / "images.npz", images=digits.test[:N].numpy())
+    save = ("score", "--reference", "digits", "--save-reference", saved, "--device", "cpu")
+    assert gans(*save)[:2] == (
+        0,
+        f"{saved}: statistics of 1,438 training images of Digits, features of 'digits'\n",
+    )
+    features = Scorer(digits, "digits", N, CPU)._real.features.double().numpy()
+    with np.load(saved) as found:  # as pytorch-fid and clean-fid read it
+        assert np.allclose(found["mu"], features.mean(0), rtol=1e-5)
+        assert np.allclose(found["sigma"], np.cov(features, rowvar=False))
+        assert (found["n"], str(found["extractor_sha256"])) == (1438, require("digits").hash)
+        kept = dict(found)
+    against = ("--reference", saved, "--device", "cpu")
+    scores = json.loads(gans("score", images, *against, "--json")[1])["scores"]
+    assert set(scores) == {"fd_digits", "fd_digits_se", "fdinf_digits", "fdinf_digits_se"}
+    assert scores == pytest.approx({name: expected[name] for name in scores}, rel=1e-6)
+    path = folder(tmp_path / "images", digits.test[:N])  # in another order, on which the extrapolation depends
+    found = json.loads(gans("score", path, *against, "--json")[1])["scores"]
+    assert found["fd_digits"] == pytest.approx(expected["fd_digits"], rel=1e-6)
+    assert "60 images against 1,438 training images of Digits" in gans("score", images, *against)[1]
+    assert gans("score", generator(tmp_path / "g.safetensors"), *against, "--count", N)[0] == 0
+    assert "exists; name another file" in gans(*save)[2]
+    refused(gans, images, *against, "--extractor", "cifar10", says="was made with 'digits'")
+    np.savez(saved, **kept | {"extractor_sha256": "0" * 64})
+    refused(gans, images, *against, says="was made with other weights of 'digits'")
+    np.savez(saved, mu=kept["mu"][:-1], sigma=kept["sigma"])
+    refused(gans, images, *against, says="do not fit")
+    np.savez(saved, mu=kept["mu"], sigma=kept["sigma"])  # another program's
+    found = json.loads(gans("score", images, *against, "--extractor", "digits", "--json")[1])["scores"]
+    assert found["fd_digits"] == pytest.approx(expected["fd_digits"], rel=1e-6)
+    printed = gans("score", images, *against, "--extractor", "digits")[1]
+    assert printed.startswith("60 images against the statistics in digits.npz, features of 'digits'")
+
+
 def test_files_of_the_native_size_are_padded_as_the_data_set_is(gans, tmp_path):
     """For a data set of 28 x 28 images, files of 28 or of 32 pixels score the same; a mix is refused."""
     pixels = torch.randint(256, (40, 1, 28, 28), generator=torch.Generator().manual_seed(0)).byte()
