@@ -203,7 +203,7 @@ class Discriminator(Trainable):
             given = (real.images, fake.images, penalty_rng)
             penalty = gradient_penalty(lambda x: self.output(Batch(x, real.labels), self.plain).logits, *given)
             loss = loss + self.penalty_factor * (gp * penalty)
-        passes = self.apart and not (r1 or r2 or gp)  # whether weights act on the loss through outputs alone
+        passes = precision.by_launches(self.one.device) and self.apart and not (r1 or r2 or gp)
         self.apply(self.gradients_of_passes(loss, on_real, on_fake) if passes else self.gradients(loss))
         with torch.no_grad():
             d_real, d_fake = torch.stack([on_real.logits, on_fake.logits]).sigmoid().mean(dim=1)

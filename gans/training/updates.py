@@ -274,7 +274,7 @@ class Trainable:
         return torch.autograd.grad(outputs, self.parameters, grad_outputs)
 
     def gradients_of_passes(self, loss: Tensor, *passes: Sequence[Tensor | None]) -> Sequence[Tensor]:
-        """Those of a loss of two passes' outputs alone, summed all at once: torch would add one by one."""
+        """Those of a loss of two passes' outputs alone, summed in one launch; torch adds them one by one."""
         first, second = ([output for output in outputs if output is not None] for outputs in passes)
         slopes = torch.autograd.grad(loss, first + second, self.one)
         of_first = self.gradients(first, slopes[: len(first)])
