@@ -74,6 +74,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "fl-gan": {"networks": {"name": "dcgan"}, "update": {"rule": "fl-gan", "workers": 3, "average_epochs": 0.8}},
     "classes": {**MODERN, "networks": {"name": "gan", "conditional": True}, "update": {"d_steps": 2}},
+    "wgan-gp": {"networks": {"name": "wgan-gp"}, "loss": GP, "update": {"d_steps": 2}},
+    "sagan, classes": {"networks": {"name": "sagan", "conditional": True}, "loss": {"name": "hinge"}},
     "projection": {"networks": {"name": "sngan", "conditional": True}, "loss": {"name": "hinge"}},
     "r3gan, classes": {
         "networks": {"name": "r3gan", "blocks": 1, "conditional": True},
@@ -86,7 +88,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 case = pytest.mark.parametrize("case", CASES)
-SLOW = {"sagan", "r3gan, classes", "mdgan, classes"}  # on a CPU; their operations are in other cases too
+# on a CPU; their operations are in other cases too
+SLOW = {"sagan", "sagan, classes", "wgan-gp", "r3gan, classes", "mdgan, classes"}
 
 
 # --- a recorder for a CPU
