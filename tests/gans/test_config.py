@@ -186,6 +186,16 @@ def test_identity_does_not_change_with_what_moves_no_weight(key: str) -> None:
     assert changed.identity("data", "chooser") == resolved().identity("data", "chooser")
 
 
+def test_a_field_that_is_added_with_a_default_leaves_identities_as_they_were() -> None:
+    class Longer(Resolved):
+        later: int = 3
+        """A setting of a later version."""
+
+    fields = dict(resolved({"batch": 32}))
+    assert Longer(**fields).identity("data", "chooser") == Resolved(**fields).identity("data", "chooser")
+    assert Longer(**fields, later=4).identity("data", "chooser") != Resolved(**fields).identity("data", "chooser")
+
+
 # what cells were trained under since protocol 2: a change of one of these makes every user train again
 PINNED = {
     "gan": "3c3a7acbb71b9235",
