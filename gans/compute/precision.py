@@ -84,13 +84,9 @@ class InBF16(nn.Module):
 
     On a GPU it computes with copies of its weights and biases, which are cast all at once when they have changed,
     by `refresh` or another state: autocast would cast one by one and in each pass, a third of the launches.
-
-    Attributes:
-        copies: of weights and biases; none on a CPU.
-        output: the type of what comes out.
     """
 
-    output = torch.float32
+    output = torch.float32  # the type of what comes out
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -109,7 +105,6 @@ class InBF16(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Cast what has changed."""
         if self.copies:
             torch._foreach_copy_(self.copies, list(self.cast.values()))
 
