@@ -172,7 +172,7 @@ def test_cells_that_share_a_process_score_to_the_digit_what_cells_alone_do(finis
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     machine = Machine("cpu", devices.cores(), tmp_path / "runs")
     assert MatrixRun(read_matrix(str(tmp_path / "tiny.toml")), Selection(), machine, store).run() == 0
-    cells = [run for run in Tracked(store).runs("tiny") if run.tags["gans.kind"] == "cell"]
+    cells = [run for run in Tracked(store, tmp_path / "runs").runs("tiny") if run.tags["gans.kind"] == "cell"]
     assert {run.name: scores_of(run) for run in cells} == bench.scores()
     assert all(len(found) > 5 for found in bench.scores().values())
 

@@ -58,7 +58,7 @@ def test_the_floor_of_a_conditional_cell_is_the_same_with_more_numbers() -> None
     assert replace(labelled, classes=()) == plain
     names = require("digits").metrics()
     metrics = {f"{kind}/{name}": 1.0 for kind in ("half", "test") for name in names}
-    run = SimpleNamespace(data=SimpleNamespace(tags={schema.STATUS: schema.FINISHED}, metrics=metrics))
+    run = SimpleNamespace(tags={schema.STATUS: schema.FINISHED}, metrics=metrics)
     assert measured(run, plain)
     assert not measured(run, labelled)
     more = require("digits").metrics(classes=CLASSES)
