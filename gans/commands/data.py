@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from gans.commands.options import check_dataset, flat, option
 from gans.commands.score import described
 from gans.errors import InputError
 from gans.files import data_root
 from gans.registry import DATASETS, FOLDER
-
-if TYPE_CHECKING:
-    from gans.data.published import Published
 
 
 @flat
@@ -32,7 +29,11 @@ def data(options: Data = Data()) -> int:
     return 0
 
 
-def facts(name: str, found: Published) -> str:
+def facts(name: str, found: object) -> str:
+    from gans.data.published import Published
+
+    if not isinstance(found, Published):
+        return f"{name}: a function in this repository"
     root = data_root()
     here = f"yes, {root / found.place}" if found.is_in(root) else f"no: gans data get {name}"
     size = f"{found.megabytes / 1000:.1f} GB" if found.megabytes >= 1000 else f"{found.megabytes} MB"

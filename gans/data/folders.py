@@ -209,6 +209,10 @@ def _given_labels(path: Path, left: LeftOut, used: set[str], setting: str) -> tu
             raise InputError(f"{path}: {name} lists {there}; {layout.REMEDY}")
         del left[name]
     labels = {file: label for read in found.values() for file, label in read.items()}
+    if all(str(label).isdecimal() and str(int(label)) == str(label) for label in labels.values()):
+        labels = {file: int(label) for file, label in labels.items()}
+    elif {*map(type, labels.values())} == {int, str}:
+        labels = {file: str(label) for file, label in labels.items()}
     return labels if found else None, f", labels of {listing.some(sorted(found))}" if labels else ""
 
 

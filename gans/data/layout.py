@@ -138,8 +138,6 @@ def read_labels(name: str, content: bytes, column: str = LABEL) -> dict[str, Any
         if kind == STYLEGAN:
             return None
         raise InputError(f"{name} cannot be read ({first_line(error)}); {REMEDY}") from None
-    if all(type(label) is str and label.isdecimal() for label in labels.values()):
-        labels = {file: int(label) for file, label in labels.items()}
     if {*map(type, labels.values())} not in (set(), {int}, {str}):
         if kind == STYLEGAN:
             return {}
@@ -155,5 +153,5 @@ def _pairs(kind: str, text: str, column: str) -> list[tuple[str, Any]]:
         named = kind != HEADLESS or FILE in text.partition("\n")[0]
         rows = [*csv.DictReader(io.StringIO(text), None if named else (FILE, LABEL))]
     else:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     return [(row[FILE], row[column]) for row in rows if row.get(FILE) and row.get(column) not in (None, "")]

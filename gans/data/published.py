@@ -45,7 +45,7 @@ class Published:
         source: who published it, and where.
         licence: as its authors or archives state it.
         megabytes: on disk, with the archive that torchvision keeps.
-        place: a file or folder in the data folder that is there if the set is; empty: it is a part of a library.
+        place: a file or folder in the data folder that the set ends with; empty: it is a part of a library.
         read: called with the title, the data folder and the resolution, or None.
     """
 
@@ -198,7 +198,7 @@ MNIST = Published(
     "LeCun et al. 1998, http://yann.lecun.com/exdb/mnist",
     "CC BY-SA 3.0 (LeCun and Cortes)",
     66,
-    "MNIST/raw",
+    "MNIST/raw/t10k-labels-idx1-ubyte",
     partial(from_torchvision, "MNIST", BY_TRAIN),
 )
 FASHION_MNIST = Published(
@@ -207,7 +207,7 @@ FASHION_MNIST = Published(
     "Xiao et al. 2017, arXiv 1708.07747",
     "MIT (Zalando)",
     86,
-    "FashionMNIST/raw",
+    "FashionMNIST/raw/t10k-labels-idx1-ubyte",
     partial(from_torchvision, "FashionMNIST", BY_TRAIN),
 )
 KMNIST = Published(
@@ -216,7 +216,7 @@ KMNIST = Published(
     "Clanuwat et al. 2018, arXiv 1812.01718",
     "CC BY-SA 4.0 (CODH)",
     76,
-    "KMNIST/raw",
+    "KMNIST/raw/t10k-labels-idx1-ubyte",
     partial(from_torchvision, "KMNIST", BY_TRAIN),
 )
 
@@ -228,7 +228,7 @@ def _emnist(split: str, images: str) -> Published:
         "Cohen et al. 2017, arXiv 1702.05373; of NIST Special Database 19; one download for all six",
         "not stated",
         2_330,
-        f"EMNIST/raw/emnist-{split}-train-images-idx3-ubyte",
+        f"EMNIST/raw/emnist-{split}-test-labels-idx1-ubyte",
         partial(read_emnist, split),
     )
 
@@ -246,7 +246,7 @@ CIFAR10 = Published(
     "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
     "not stated",
     357,
-    "cifar-10-batches-py",
+    "cifar-10-batches-py/test_batch",
     partial(from_torchvision, "CIFAR10", BY_TRAIN),
 )
 CIFAR10_JPEG = Published(
@@ -264,7 +264,7 @@ CIFAR100 = Published(
     CIFAR10.source,
     CIFAR10.licence,
     355,
-    "cifar-100-python",
+    "cifar-100-python/test",
     partial(from_torchvision, "CIFAR100", BY_TRAIN),
 )
 SVHN = Published(
@@ -273,7 +273,7 @@ SVHN = Published(
     "Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers",
     "non-commercial use only",
     246,
-    "train_32x32.mat",
+    "test_32x32.mat",
     partial(from_torchvision, "SVHN", BY_SPLIT),
 )
 STL10 = Published(
@@ -282,7 +282,7 @@ STL10 = Published(
     "Coates et al. 2011, https://cs.stanford.edu/~acoates/stl10; of ImageNet",
     "not stated",
     5_760,
-    "stl10_binary",
+    "stl10_binary/test_X.bin",
     partial(from_torchvision, "STL10", BY_SPLIT),
 )
 STL10_UNLABELED = Published(

@@ -104,7 +104,7 @@ def iterate_together(pairs: Sequence[tuple[SpectralNorm, Tensor]]) -> None:
     if torch.is_autocast_enabled(kind) and not torch.compiler.is_compiling():  # which joins casts to other code
         norms = [norm for norm, _ in pairs if norm.lowered]
         quotients = [norm.ahead for norm in norms if norm.ahead is not None]
-        for norm, quotient in zip(norms, precision.lowered(quotients), strict=True):
+        for norm, quotient in zip(norms, precision.lowered(quotients) if norms else (), strict=True):
             norm.ahead = quotient
 
 

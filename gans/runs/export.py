@@ -217,9 +217,12 @@ def exporting(root: Path, store: Store, remedy: str = REMEDY) -> Iterator[None]:
     `remedy`: the command that exports the rest later.
     """
     sync(root, store).say(remedy)
-    with Exporter(root, store) as exporter:
-        yield
-    exporter.say_left(remedy)
+    exporter = Exporter(root, store)
+    try:
+        with exporter:
+            yield
+    finally:
+        exporter.say_left(remedy)
 
 
 def counted(runs: int) -> str:

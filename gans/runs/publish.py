@@ -99,7 +99,7 @@ def described(run: MlflowRun, path: Path, licence: str, data_licence: str) -> tu
 
 def licence_of(dataset: str) -> str:
     """The licence of a data set of `gans.data.published`; of others it is not known."""
-    return DATASETS[dataset].licence if dataset in DATASETS.entries else "not stated"
+    return getattr(DATASETS[dataset], "licence", "not stated") if dataset in DATASETS.entries else "not stated"
 
 
 def named(model: str, dataset: str) -> str:

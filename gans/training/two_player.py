@@ -44,14 +44,26 @@ class Loss:
     relative: bool = False
 
 
+def of_both(function: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """A function of the logits of both batches, (2, n).
+
+    At once on a GPU. A CPU computes whole vectors of numbers in another way than the rest, so that there the last
+    bits would depend on what else is in the tensor.
+    """
+    if precision.by_launches(real.device):
+        return function(torch.stack([real, fake]))
+    return torch.stack([function(real), function(fake)])
+
+
 def cross_entropy_d(real: Tensor, fake: Tensor) -> Tensor:
     """-E log D(x) - E log(1 - D(G(z))) with D = sigmoid(logit) (Goodfellow et al. 2014, equation 1)."""
-    return softplus(torch.stack([-real, fake])).mean(dim=1).sum()
+    return of_both(softplus, -real, fake).mean(dim=1).sum()
 
 
 def non_saturating_g(fake: Tensor) -> Tensor:
     """-E log D(G(z)) (Goodfellow et al. 2014, section 3)."""
-    return softplus(fake, beta=-1).sum() / -len(fake)  # with this beta it is -softplus(-x)
+    # with this beta it is -softplus(-x); of a view it would differ in last bits, as in `of_both`
+    return softplus(fake.contiguous(), beta=-1).sum() / -len(fake)
 
 
 def minimax_g(fake: Tensor) -> Tensor:
@@ -167,7 +179,7 @@ class Discriminator(Trainable):
         self.penalties = penalties_of(experiment)
         self.augmentation = Augmentation.of(experiment.augment, device)
         self.penalty_factor = torch.ones((), device=device)
-        self.in_float32 = bool(self.augmentation or self.penalties.r1 or self.penalties.r2)
+        self.in_float32 = bool(self.augmentation or any((self.penalties.r1, self.penalties.r2, self.penalties.gp)))
         # BatchNorm needs separate batches of real and generated images (Radford et al. 2015), and a penalty on
         # only one of them does too; otherwise one batch has both
         self.apart = has_batch_norm(network) or (self.penalties.r1 > 0) != (self.penalties.r2 > 0)
@@ -206,7 +218,7 @@ class Discriminator(Trainable):
         passes = precision.by_launches(self.one.device) and self.apart and not (r1 or r2 or gp)
         self.apply(self.gradients_of_passes(loss, on_real, on_fake) if passes else self.gradients(loss))
         with torch.no_grad():
-            d_real, d_fake = torch.stack([on_real.logits, on_fake.logits]).sigmoid().mean(dim=1)
+            d_real, d_fake = of_both(torch.sigmoid, on_real.logits, on_fake.logits).mean(dim=1)
         return {schema.LOSS_D: loss.detach(), schema.D_REAL: d_real, schema.D_FAKE: d_fake}
 
     def generator_loss(self, real: Batch, fake: Batch) -> Tensor:

@@ -118,7 +118,7 @@ def on_cpu(tree: Any) -> Any:
         return tree.detach().cpu()
     if isinstance(tree, Mapping):
         return {key: on_cpu(part) for key, part in tree.items()}
-    return [on_cpu(part) for part in tree] if isinstance(tree, list | tuple) else tree
+    return type(tree)(map(on_cpu, tree)) if isinstance(tree, list | tuple) else tree
 
 
 class RemoteWorker:

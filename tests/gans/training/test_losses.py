@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import relu, softplus
 
 from gans.config import experiment
 from gans.registry import LOSSES
@@ -117,3 +118,15 @@ def test_penalty_mixes_per_image_between_real_and_fake_and_leaves_the_generator_
     # uniform on [0, 1]: Kolmogorov-Smirnov distance below the 0.1 % level, 1.95 / sqrt(n)
     grid = torch.arange(1, 201) / 200
     assert (shares.sort().values - grid).abs().max() < 1.95 / 200**0.5
+
+
+@pytest.mark.parametrize("n", [16, 24, 100])
+@pytest.mark.parametrize("name", ["non-saturating", "hinge"])
+def test_losses_are_two_means_to_the_bit_whatever_the_batch_and_the_layout(name: str, n: int) -> None:
+    """A CPU computes the last numbers of a tensor in another way than whole vectors of them."""
+    own, logits = LOSSES[name], 3 * torch.randn(2, n, 11)
+    one = (lambda x: softplus(x)) if name == "non-saturating" else (lambda x: relu(1 + x))
+    for real, fake in (logits[..., 0], logits[..., 0].contiguous()):
+        assert torch.equal(own.d_loss(real, fake), one(-real).mean() + one(fake).mean())
+        expected = one(-fake).mean() if name == "non-saturating" else -fake.mean()
+        assert torch.equal(own.g_loss(fake), expected)
