@@ -101,8 +101,8 @@ def test_stylegan_s_labels_count_in_place_of_folders():
     ],
 )
 def test_tables_beside_the_images_have_labels(name, content):
-    given = layout.read_labels(name, content.encode())
-    assert {file: int(label) for file, label in given.items()} == {"t/0.png": 10, "t/1.png": 9}
+    given = {file: int(label) for file, label in (layout.read_labels(name, content.encode()) or {}).items()}
+    assert given == {"t/0.png": 10, "t/1.png": 9}
     found = layout.understand(under("t"), given)
     assert (found.classes, found.labels) == (("9", "10"), {"t/0.png": 1, "t/1.png": 0})
 
