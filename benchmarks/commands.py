@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.matrix import Matrix
     from benchmarks.runner import MatrixRun
     from gans.runs.store import Store
-    from reports.tracked import Tracked
+    from gans.runs.tracked import Tracked
 
 NEEDED = ("benchmarks.jobs", "gans.fidelity.scorer", "torchvision.utils")  # by every job
 
@@ -94,7 +94,7 @@ def dry(options: Bench, matrix: Matrix) -> int:
 def write_report(run: MatrixRun) -> None:
     """Write the report, and keep it with the invocation."""
     from gans.runs.locks import acquire
-    from reports.tracked import Tracked
+    from gans.runs.tracked import Tracked
 
     with acquire(run.folder / ".report", float("inf")):  # another invocation of the matrix writes the same files
         path, best = render(Tracked(run.store, run.folder), run.experiment, run.machine.outputs)
@@ -150,7 +150,7 @@ def report(options: Report = Report()) -> int:
         raise InputError(f"no benchmark in the tracking store {shown(uri)}; run `gans bench` first")
     store = reading(options.runs)
     from gans.runs.export import sync
-    from reports.tracked import Tracked
+    from gans.runs.tracked import Tracked
 
     sync(options.runs / name, store).say()
     print(render(Tracked(store, options.runs), name, options.outputs)[0])
@@ -166,9 +166,9 @@ def compare(
 ) -> int:
     """Write the page; the output is its path."""
     store = reading(runs)
+    from gans.runs.tracked import Tracked
     from reports import contents
     from reports.comparison import write
-    from reports.tracked import Tracked
 
     print(write(Tracked(store, runs), (one, other), output))
     contents.update(output)

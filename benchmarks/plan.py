@@ -23,9 +23,9 @@ from gans.runs.cell import described as extractor_of
 from gans.runs.events import State, now
 from gans.runs.scores import ScoreKey, missing
 from gans.runs.store import Store
+from gans.runs.tracked import Tracked
 from gans.schema import FINAL, FINISHED
 from gans.training.mdgan import cluster
-from reports.tracked import Tracked
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def _wide(own: pd.DataFrame) -> pd.DataFrame:
 
 def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, root: Path = ROOT) -> Path:
     """Write `root`/<name>.md (else <name>-2.md, ...) and its picture; returns the page."""
-    images, by_damage = subject.data, measured.groupby("damage", sort=False)
+    images, tables = subject.data, {name: _wide(own) for name, own in measured.groupby("damage")}
     return write_new(
         root,
         label(images.name),
@@ -205,7 +205,7 @@ def page(measured: pd.DataFrame, scorer: Scorer, subject: Subject, root: Path = 
         extractor=scorer.extractor.name,
         kinds=len(DAMAGES),
         moved=in_standard_errors(measured).map("{:+.1f}".format).reset_index(names="metric"),
-        numbers={damage: _wide(own) for name, own in by_damage for damage in DAMAGES if damage.name == name},
+        numbers={damage: tables[damage.name] for damage in DAMAGES if damage.name in tables},
     )
 
 

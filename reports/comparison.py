@@ -13,13 +13,13 @@ from scipy import stats
 from gans import schema
 from gans.errors import InputError
 from gans.files import file_name
+from gans.runs.tracked import Tracked
 from reports.figures import COLOURS, dots
 from reports.numbers import NOTHING, number
 from reports.report import write_new
 from reports.results import CLOCK, Board, PlannedCell, Results, load
 from reports.statistics import LEVEL, Difference, Estimate
 from reports.tables import escape
-from reports.tracked import Tracked
 
 # how a cell is scored: must be the same on both sides
 SCORING = (schema.PROTOCOL, schema.EXTRACTORS, schema.REFERENCE, "score.images")

@@ -24,8 +24,8 @@ from gans.pictures.grids import readable
 from gans.runs.events import State as Run
 from gans.runs.scores import ScoreKey, metric, records
 from gans.runs.store import Store
+from gans.runs.tracked import Tracked
 from reports.numbers import listed
-from reports.tracked import Tracked
 
 CLOCK = schema.TRAINING
 # columns of `Results.cells` even where no run has them

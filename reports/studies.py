@@ -13,10 +13,10 @@ from pydantic import BaseModel, ValidationError
 from gans import schema
 from gans.errors import InputError, first_line, shown
 from gans.files import Damaged
+from gans.runs.tracked import Tracked
 from reports import results
 from reports.results import Results
 from reports.statistics import Difference, Estimate
-from reports.tracked import Tracked
 
 log = logging.getLogger("gans")
 

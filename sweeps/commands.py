@@ -50,8 +50,8 @@ def sweep_report(
 ) -> int:
     """Write the pages; the output is their paths."""
     store = reading(runs)
+    from gans.runs.tracked import Tracked
     from reports.studies import load_all
-    from reports.tracked import Tracked
     from sweeps.pages import write, write_ranking
 
     for swept in load_all(Tracked(store, runs)):

@@ -27,9 +27,9 @@ from gans.runs.execute import Place
 from gans.runs.locks import InUse, locked
 from gans.runs.run import Run, invocation
 from gans.runs.store import Store, shown
+from gans.runs.tracked import Tracked
 from reports import studies
 from reports.studies import Study
-from reports.tracked import Tracked
 from sweeps import ROOT, pages, plots, record, winners
 from sweeps.options import Request
 from sweeps.plan import plan, tuned_bench

@@ -85,7 +85,7 @@ NAMES = [
     row("gans extractor folder:none", "does not exist"),
     row("gans extractor folder:", "folder"),
     row("gans data get nosuch", "unknown data set"),
-    row("gans data mnist", "write gans data, or gans data get NAME"),
+    row("gans data mnist", 'Choose from: "get"'),
     row("gans zoo nosuch", "nosuch"),
     row("gans zoo --index none", "none"),
     row("gans sample zoo:gan-digits --output /dev/full.png", "/dev/full.png"),

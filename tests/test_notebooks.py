@@ -9,7 +9,7 @@ from PIL import Image
 
 from gans.generate import generate
 from gans.runs.store import Store
-from reports.tracked import Tracked
+from gans.runs.tracked import Tracked
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "docs/notebooks").glob("*.ipynb"))

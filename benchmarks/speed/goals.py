@@ -228,7 +228,7 @@ def of_steps(timing: Timing, workload: Workload, figures: Mapping[Goal, Figure],
         found = timing.measure(workload, others=others)
         return [figure(found) for figure in figures.values()]
 
-    return Part(workload.name, 120, list(figures), measure)
+    return Part(workload.name, 180 if "compiled" in others else 120, list(figures), measure)
 
 
 def times_tutorial(found: pd.DataFrame) -> Measured:

@@ -1,26 +1,20 @@
 """`gans data`: the data sets by name, what they are and whether they are here; `gans data get` downloads one."""
 
-from __future__ import annotations
+from typing import Annotated, Literal
 
-from dataclasses import dataclass
-from typing import Annotated
-
-from gans.commands.options import check_dataset, flat, option
+from gans.commands.options import check_dataset, option
 from gans.commands.score import described
 from gans.errors import InputError
 from gans.files import data_root
 from gans.registry import DATASETS, FOLDER
 
 
-@flat
-@dataclass(frozen=True)
-class Data:
-    words: Annotated[tuple[str, ...], option("get NAME; default: list all", metavar="get NAME")] = ()
-
-
-def data(options: Data = Data()) -> int:
-    if options.words:
-        return get(*options.words)
+def data(
+    action: Annotated[Literal["get"] | None, option("get: download the named ones; default: list all")] = None,
+    names: Annotated[tuple[str, ...], option("data sets to download", metavar="NAME")] = (),
+) -> int:
+    if action:
+        return get(names)
     for name in DATASETS:
         print(facts(name, DATASETS[name]))
     for name in DATASETS.names()[len(DATASETS) :]:
@@ -43,9 +37,9 @@ def facts(name: str, found: object) -> str:
     )
 
 
-def get(word: str, *names: str) -> int:
-    if word != "get" or not names:
-        raise InputError(f"gans data {' '.join([word, *names])}: write gans data, or gans data get NAME")
+def get(names: tuple[str, ...]) -> int:
+    if not names:
+        raise InputError("gans data get: name the data sets to download; `gans data` lists them")
     for name in map(check_dataset, names):
         if name not in DATASETS.entries:
             raise InputError(f"'{name}' is not a data set to download; `gans data` lists those that are")

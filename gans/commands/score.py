@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from gans.commands.draw import Artist
 from gans.commands.options import Device, check_dataset, flat, option
 from gans.errors import InputError
+from gans.fidelity.protocol import STATISTICS
 from gans.files import expand
 from gans.registry import FOLDER, folder
 
@@ -30,13 +31,12 @@ IMAGES = (
 )
 KEYS = ("images", "arr_0")  # of an .npz, best first; the second is NumPy's own
 COUNT = 10_000  # images to draw from a generator
-SUFFIX = ".npz"  # of files of statistics
 RESOLUTION = 2**-23  # of float32, in which images are scored
 
 
 def check_reference(name: str) -> None:
     """The name of a data set, or a file of statistics that exists."""
-    if not name.endswith(SUFFIX) or name.startswith(FOLDER):
+    if not name.endswith(STATISTICS) or name.startswith(FOLDER):
         check_dataset(name)
     elif not expand(name).is_file():
         raise InputError(f"--reference {name} is not a file; gans score --save-reference writes one")
@@ -81,7 +81,7 @@ def score(options: Score = Score()) -> int:
             return 0
         raise missing("IMAGES")
     path = place(options.images)
-    if options.reference.endswith(SUFFIX) and not options.reference.startswith(FOLDER):
+    if options.reference.endswith(STATISTICS) and not options.reference.startswith(FOLDER):
         print(report(*against(path, options, device)))
         return 0
     from gans import fidelity
@@ -105,7 +105,7 @@ def save_reference(options: Score, path: Path, device: torch.device) -> None:
     from gans.fidelity.scorer import Scorer
 
     statistics.check_new(path)
-    if not options.reference or options.reference.endswith(SUFFIX):
+    if not options.reference or options.reference.endswith(STATISTICS):
         raise InputError("--save-reference needs --reference with the name of a data set")
     data = datasets.load(options.reference)
     name = fidelity.default_extractor(data) if options.extractor == "auto" else options.extractor
@@ -120,6 +120,7 @@ def against(
     import torch
 
     from gans.data import datasets
+    from gans.data.images import smallest_resolution
     from gans.fidelity import require, statistics
     from gans.fidelity.scorer import score_against
     from gans.generate.loading import load_generator
@@ -130,6 +131,7 @@ def against(
     if options.metric or options.extractor not in ("auto", real.extractor):
         what = "--metric needs images" if options.metric else f"it was made with '{real.extractor}'"
         raise InputError(f"--reference {options.reference}: {what}; name a data set")
+    extractor = require(real.extractor)
     if path.suffix == ".safetensors":
         artist = Artist(str(path), *load_generator(path, device))
         images = artist.draw(artist.prior.fixed(options.count or COUNT, "report"))
@@ -141,13 +143,16 @@ def against(
             )
         images = torch.from_numpy(pixels if pixels.shape[1] in (1, 3) else pixels.transpose(0, 3, 1, 2).copy())
     else:
-        found = datasets.load(f"{FOLDER}{path}")
-        if {*found.sizes} != {(found.resolution, found.resolution)}:
-            found = datasets.load(f"{FOLDER}{path}", resolution=found.sizes[0][0])
-        check_sizes(path, found, {(found.resolution, found.resolution)}, real.title)
+        side = extractor.resolution
+        found = datasets.load(f"{FOLDER}{path}", resolution=side)
+        native = max(map(max, found.sizes))
+        if side is None and native > found.resolution:  # a folder's default has a limit
+            found = datasets.load(f"{FOLDER}{path}", resolution=smallest_resolution(native))
+        side = found.resolution
+        check_sizes(path, found, {(side, side), *(size for size in found.sizes if max(size) <= side)}, real.title)
         images = torch.cat([found.train, found.test])
     metrics, scores = score_against(real, images, device)
-    return Given(images, real), require(real.extractor), metrics, scores
+    return Given(images, real), extractor, metrics, scores
 
 
 def missing(what: str) -> InputError:

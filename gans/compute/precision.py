@@ -101,7 +101,8 @@ class InBF16(nn.Module):
         }
         self.copies = [torch.empty_like(each, dtype=torch.bfloat16) for each in self.cast.values()]
         self.refresh()
-        network.register_load_state_dict_post_hook(lambda *_: self.refresh())
+        if self.copies:
+            network.register_load_state_dict_post_hook(lambda *_: self.refresh())
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -203,16 +203,19 @@ def _given_labels(path: Path, left: LeftOut, used: set[str], setting: str) -> tu
     if column and not found:
         taken = f"none, first or last, or a column of {', '.join(layout.LABELS[1:])}"
         raise InputError(f"labels={column} is not valid: there are no such labels; take {taken}")
-    for name, labels in found.items():
-        if absent := sorted(labels.keys() - used - left.keys()):
-            there = f"{len(absent):,} images that are not there ({listing.some(absent)})"
-            raise InputError(f"{path}: {name} lists {there}; {layout.REMEDY}")
+    labels: dict[str, Any] = {}
+    for name, read in found.items():
+        if absent := sorted(read.keys() - used - left.keys()):
+            raise InputError(
+                f"{path}: {name} lists images that are not there ({listing.some(absent)}); {layout.REMEDY}"
+            )
+        if other := [file for file in read if labels.get(file, read[file]) != read[file]]:
+            raise InputError(
+                f"{path}: {name} and another file have other labels ({listing.some(other)}); {layout.REMEDY}"
+            )
+        labels |= read
         del left[name]
-    labels = {file: label for read in found.values() for file, label in read.items()}
-    if all(str(label).isdecimal() and str(int(label)) == str(label) for label in labels.values()):
-        labels = {file: int(label) for file, label in labels.items()}
-    elif {*map(type, labels.values())} == {int, str}:
-        labels = {file: str(label) for file, label in labels.items()}
+    labels = layout.of_one_type(labels)
     return labels if found else None, f", labels of {listing.some(sorted(found))}" if labels else ""
 
 

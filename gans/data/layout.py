@@ -84,7 +84,7 @@ def understand(
     if given is not None and labels not in BY_FOLDER:
         named = given
         if given and (bare := sorted(both.keys() - given.keys())):
-            raise InputError(f"{len(bare):,} images are not in the file of labels ({some(bare)}); {REMEDY}")
+            raise InputError(f"images are not in the file of labels ({some(bare)}); {REMEDY}")
     if labels in ("first", "last") and (bare := sorted(both.keys() - named.keys())):
         raise InputError(f"labels={labels}: {bare[0]} is in no folder that could be its class; move it to one")
     complete = named.keys() >= both.keys() and labels != "none"
@@ -143,8 +143,15 @@ def read_labels(name: str, content: bytes, column: str = LABEL) -> dict[str, Any
             return {}
         raise InputError(f"{name} has labels that are neither whole numbers nor names; {REMEDY}")
     if len(labels) < len(pairs):
-        raise InputError(f"{name} has {len(pairs) - len(labels):,} of its images twice; {REMEDY}")
+        raise InputError(f"{name} has images twice ({len(pairs) - len(labels):,} of them); {REMEDY}")
     return labels
+
+
+def of_one_type(labels: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels of all files as whole numbers, if all are such, else as text: `01` is another class than `1`."""
+    texts = {file: str(label) for file, label in labels.items()}
+    whole = all(text.lstrip("-").isdecimal() and text == str(int(text)) for text in texts.values())
+    return {file: int(text) for file, text in texts.items()} if whole else texts
 
 
 def _pairs(kind: str, text: str, column: str) -> list[tuple[str, Any]]:
@@ -154,4 +161,6 @@ def _pairs(kind: str, text: str, column: str) -> list[tuple[str, Any]]:
         rows = [*csv.DictReader(io.StringIO(text), None if named else (FILE, LABEL))]
     else:
         rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    if rows and not any(FILE in row for row in rows):
+        raise ValueError(f"it has no column {FILE}")
     return [(row[FILE], row[column]) for row in rows if row.get(FILE) and row.get(column) not in (None, "")]

@@ -33,6 +33,7 @@ BY_TRAIN: Splits = ({"train": True}, {"train": False})
 BY_SPLIT: Splits = ({"split": "train"}, {"split": "test"})
 NO_CLASS = "N/A"  # torchvision's name of the first class of EMNIST's letters, which has no images
 CELEBA_SIDE = 64
+CELEBA_SQUARE = (0, 20, 178, 198)  # the central one of 178 x 218
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def reading(title: str, root: Path) -> Iterator[None]:
     except Exception as error:  # torchvision parses without checks: damage shows as nearly any exception
         reason = (str(error).splitlines() or [repr(error)])[-1]  # below a list of failed attempts
         raise InputError(
-            f"{title} is damaged in {root}, or cannot be downloaded to it ({reason}); delete its files, "
-            f"connect once, set GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
+            f"{title} cannot be downloaded to {root}, or is damaged there ({reason}); connect once, delete "
+            f"its files, set GANS_DATA to a folder that has it, or use {FOLDER}PATH with your own copy"
         ) from None
 
 
@@ -175,11 +176,12 @@ def read_celeba(title: str, root: Path, resolution: int | None) -> Source:
 
 
 def decoded(title: str, part: Any, side: int) -> Tensor:
-    """The colour images of a torchvision data set that reads files, uint8 (n, 3, side, side)."""
+    """The central squares of CelebA's images, uint8 (n, 3, side, side)."""
     images = torch.empty(len(part), 3, side, side, dtype=torch.uint8)
     shown = Console(stderr=True)
     for index in track(range(len(part)), f"decoding {title}", console=shown, disable=not shown.is_terminal):
-        images[index] = torch.from_numpy(planes(fit(part[index][0].convert("RGB"), side)).copy())
+        square = part[index][0].convert("RGB").crop(CELEBA_SQUARE)
+        images[index] = torch.from_numpy(planes(fit(square, side)).copy())
     return images
 
 

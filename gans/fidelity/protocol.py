@@ -1,5 +1,6 @@
 """Constants of the scoring protocol. Does not import torch, so that planning is fast."""
 
+STATISTICS = ".npz"  # how files of reference statistics end
 # raised by any change that can move a score
 SCORING_VERSION = 3
 # raised by any change of the extractor's input: type, range, grey to colour

@@ -34,10 +34,8 @@ CPU_BATCH = 64
 LARGEST_BATCH = 2_048
 SHARE_OF_MEMORY = 16  # a batch takes no more than one part in so many
 
-OF_STATISTICS = (
-    frechet.FRECHET.name,
-    frechet.FRECHET_INFINITE.name,
-)  # metrics that need no features of real images
+# metrics that need no features of real images
+OF_STATISTICS = (frechet.FRECHET.name, frechet.FRECHET_INFINITE.name)
 
 Scores = dict[str, float]
 

@@ -21,9 +21,8 @@ from gans.fidelity.comparison import Features
 from gans.fidelity.extractors.extractor import Extractor
 from gans.fidelity.gaussian import Gaussian
 from gans.fidelity.metric import INCEPTION
+from gans.fidelity.protocol import STATISTICS
 from gans.files import write_bytes
-
-SUFFIX = ".npz"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +76,8 @@ def write(path: Path, features: Features, extractor: Extractor, title: str, data
 
 def check_new(path: Path) -> None:
     """Refuse a file that is there, or one that other programs would not take for an .npz."""
-    if path.suffix != SUFFIX or path.exists():
-        why = "exists" if path.exists() else f"does not end in {SUFFIX}"
+    if path.suffix != STATISTICS or path.exists():
+        why = "exists" if path.exists() else f"does not end in {STATISTICS}"
         raise InputError(f"--save-reference {path} {why}; name another file")
 
 
@@ -94,16 +93,16 @@ def read(path: Path, device: torch.device) -> Statistics:
         wanted = "an .npz with mu and sigma, as gans score --save-reference writes"
         raise InputError(f"{path} is damaged, or not {wanted} ({first_line(error)}); write it again") from None
 
-    def said(key: str, otherwise: Any, kind: Callable[[Any], Any] = str) -> Any:
+    def field(key: str, otherwise: Any, kind: Callable[[Any], Any] = str) -> Any:
         return kind(found[key]) if key in found else otherwise
 
     return Statistics(
         mean.to(device),
         covariance.to(device),
-        said("n", 0, int),
-        said("extractor", INCEPTION),
-        said("extractor_sha256", ""),
-        said("data", path.name),
-        said("data_sha256", ""),
+        field("n", 0, int),
+        field("extractor", INCEPTION),
+        field("extractor_sha256", ""),
+        field("data", path.name),
+        field("data_sha256", ""),
         str(path),
     )

@@ -1,4 +1,4 @@
-"""The tracking store, as MLflow keeps it. `gans.runs.export` writes it, `reports.tracked` reads it.
+"""The tracking store, as MLflow keeps it. `gans.runs.export` writes it, `gans.runs.tracked` reads it.
 
 One MLflow experiment holds one matrix at one budget. In it, a parent run represents an invocation; its child
 runs are cells (`model/dataset/seed`) and noise floors (`real/dataset`). Metrics are logged against images seen.

@@ -16,7 +16,7 @@ import pytest
 
 from gans.compute.cluster import ray_module
 from gans.runs.store import Store
-from reports.tracked import Tracked
+from gans.runs.tracked import Tracked
 from tests.benchmarks.test_runner import TINY, Bench
 from tests.conftest import until
 from tests.gans.runs.test_tables import postgres  # noqa: F401  a fixture

@@ -31,9 +31,9 @@ from gans.runs.locks import LOCK, held
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import Store
+from gans.runs.tracked import Tracked
 from gans.schema import CHECKPOINT
 from reports.results import load
-from reports.tracked import Tracked
 from tests.conftest import until
 
 OWN = ScoreKey("digits", 500)

@@ -10,9 +10,9 @@ from benchmarks.runner import ScoreRun
 from gans.errors import InputError
 from gans.runs.scores import ScoreKey, records
 from gans.runs.store import Store
+from gans.runs.tracked import Tracked
 from reports.report import write
 from reports.results import load
-from reports.tracked import Tracked
 from tests.benchmarks.test_runner import OWN, Bench, add, planned
 from tests.recorded import recorded
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gans.runs.store import Store
+from gans.runs.tracked import Tracked
 from gans.schema import CHECKPOINT
-from reports.tracked import Tracked
 from tests.benchmarks.test_runner import LONG, TINY, Bench
 from tests.chaos.site import Server, Site, signal_group
 from tests.conftest import until

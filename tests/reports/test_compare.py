@@ -10,9 +10,9 @@ from PIL import Image
 from scipy import stats
 
 from gans.errors import InputError
+from gans.runs.tracked import Tracked
 from reports import comparison
 from reports.results import Board
-from reports.tracked import Tracked
 from tests.reports.test_report import cell, invoke, plan, read, start
 
 BOARD = Board("digits", "fd_digits", "Digits")

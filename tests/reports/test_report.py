@@ -27,10 +27,10 @@ from gans.errors import InputError
 from gans.pictures import grids
 from gans.runs.run import Run
 from gans.runs.store import Store
+from gans.runs.tracked import Tracked
 from reports import html, published, report, sheet, tables
 from reports.results import Board, Results, left_out, load, selected_cells
 from reports.standing import Standing
-from reports.tracked import Tracked
 from tests.recorded import recorded
 
 MATRIX = "digits"

@@ -36,9 +36,9 @@ from gans.recipes import recipe
 from gans.runs.cell import Cell, check_fit
 from gans.runs.execute import Place
 from gans.runs.store import Store
+from gans.runs.tracked import Tracked
 from gans.schema import CHECKPOINT
 from reports.statistics import Difference
-from reports.tracked import Tracked
 from sweeps import record, winners
 from sweeps.options import Request
 from sweeps.plan import default_cell, plan

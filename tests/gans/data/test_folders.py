@@ -130,6 +130,20 @@ def test_stylegan_s_archive_has_its_classes(tmp_path):
     assert load_folder(tarred(path, tmp_path / "gan.tar", mode="w")).hash == loaded.hash
 
 
+def test_labels_of_two_files_are_of_one_type_and_do_not_disagree(tmp_path):
+    path = write_images(tmp_path / "two", [f"{split}/{n}.png" for split in ("train", "test") for n in range(4)])
+    for split, labels in {"train": ("1", "2", "cat", "1"), "test": ("1", "2", "1", "2")}.items():
+        lines = [f"{n}.png,{label}" for n, label in enumerate(labels)]
+        (path / split / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+    loaded = load_folder(path)
+    assert loaded.classes == ("1", "2", "cat")
+    assert (loaded.train_labels.tolist(), loaded.test_labels.tolist()) == ([0, 1, 2, 0], [0, 1, 0, 1])
+    (path / "metadata.csv").write_text("file_name,label\ntrain/0.png,2\n")
+    assert "have other labels (train/0.png)" in refusal(f"folder:{path}")
+    (path / "metadata.csv").write_text("image,label\ntrain/0.png,2\n")
+    assert "metadata.csv cannot be read (it has no column file_name)" in refusal(f"folder:{path}")
+
+
 def test_hugging_face_s_folders_have_a_table_for_each_split(tmp_path, caplog):
     path = write_images(tmp_path / "hub", [f"{split}/{n}.png" for split in ("train", "test") for n in range(4)])
     for split in ("train", "test"):
@@ -142,9 +156,9 @@ def test_hugging_face_s_folders_have_a_table_for_each_split(tmp_path, caplog):
     assert load_folder(zipped(path, tmp_path / "hub.zip")).hash == loaded.hash
     assert load_folder(Path(f"{path},labels=none")).classes == ()
     (path / "test/3.png").unlink()
-    assert "test/metadata.jsonl lists 1 images that are not there (test/3.png)" in refusal(f"folder:{path}")
+    assert "test/metadata.jsonl lists images that are not there (test/3.png)" in refusal(f"folder:{path}")
     write_images(path, ["test/3.png", "train/4.png"])
-    assert "1 images are not in the file of labels (train/4.png)" in refusal(f"folder:{path}")
+    assert "images are not in the file of labels (train/4.png)" in refusal(f"folder:{path}")
     (path / "train/4.png").write_bytes(b"broken")
     assert len(load_folder(path).train) == 4
 

@@ -84,7 +84,7 @@ def test_stylegan_s_labels_count_in_place_of_folders():
     for labels in (b'{"labels": null}', b'{"labels": [["00000/0.png", [0.0, 1.0]]]}'):
         given = layout.read_labels("dataset.json", labels)
         assert layout.understand(files, given).classes == ()
-    with pytest.raises(InputError, match=r"^2 images are not in the file of labels \(00001/0.png, 00001/1.png\)"):
+    with pytest.raises(InputError, match=r"^images are not in the file of labels \(00001/0.png, 00001/1.png\)"):
         layout.understand(files, {files[0]: 1, files[1]: 2})
     for other in (b'{"title": "mine"}', b"[]", b"\xff", b"[" * 100_000):
         assert layout.read_labels("dataset.json", other) is None
@@ -111,7 +111,6 @@ def test_a_column_may_be_named_and_captions_are_no_labels():
     table = b"file_name,text,kind\n0.png,a cat,cat\n1.png,a dog,dog\n"
     assert layout.read_labels("metadata.csv", table) is None
     assert layout.read_labels("metadata.csv", table, "kind") == {"0.png": "cat", "1.png": "dog"}
-    assert layout.read_labels("metadata.csv", b"id,label\n0.png,3\n") is None
 
 
 @pytest.mark.parametrize(
@@ -121,7 +120,7 @@ def test_a_column_may_be_named_and_captions_are_no_labels():
         ("metadata.jsonl", b'{"file_name": "0.png", "label": 1}\n{"file', "metadata.jsonl cannot be read"),
         ("metadata.jsonl", b"[1]", "metadata.jsonl cannot be read"),
         ("labels.csv", b"\xff\xfe", "labels.csv cannot be read"),
-        ("labels.csv", b"0.png,a\n0.png,b\n", "labels.csv has 1 of its images twice"),
+        ("labels.csv", b"0.png,a\n0.png,b\n", "labels.csv has images twice"),
     ],
 )
 def test_a_bad_table_is_one_line(name, content, says):

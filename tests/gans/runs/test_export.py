@@ -22,7 +22,7 @@ from gans.runs.events import DELETED, FILE, RunFolder
 from gans.runs.export import Exporter, export, sync
 from gans.runs.run import Run
 from gans.runs.store import Store
-from reports.tracked import Tracked
+from gans.runs.tracked import Tracked
 
 EXPERIMENT = "export"
 UNREACHABLE = MlflowException("API request to /log-batch failed: connection refused")

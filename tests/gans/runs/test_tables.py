@@ -18,7 +18,7 @@ from gans.runs import databases
 from gans.runs import store as stores
 from gans.runs.databases import OPTUNA, opened
 from gans.runs.store import Store
-from reports.tracked import Tracked
+from gans.runs.tracked import Tracked
 from tests import free_port
 
 ROOT = Path(__file__).parents[3]

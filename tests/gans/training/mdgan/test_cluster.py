@@ -25,12 +25,12 @@ from gans.models.layers import Shape
 from gans.runs.cell import resolve
 from gans.runs.execute import Place, check_workers
 from gans.runs.store import Store
+from gans.runs.tracked import Tracked
 from gans.schema import CHECKPOINT
 from gans.training.mdgan import cluster
 from gans.training.mdgan.server import MDGAN
 from gans.training.mdgan.workers import WorkersLost
 from gans.training.updates import Context
-from reports.tracked import Tracked
 from tests import free_port
 from tests.conftest import discriminators, until, values
 
