@@ -162,7 +162,7 @@ class Standing:
         """Which models have which value."""
         groups = self.cells["model"].groupby(values, sort=False).unique()
         fewest = sorted(groups.items(), key=lambda group: len(group[1]))
-        return "; ".join(f"{escape(value)} ({named(list(own))})" for value, own in fewest)
+        return "; ".join(f"{escape(value)} ({named(list(own), f'{len(own)} models')})" for value, own in fewest)
 
     @property
     def unsettled(self) -> str:
