@@ -81,6 +81,7 @@ def publish(source: Annotated[Path, option("a page, its folder, or a preset in y
         from sweeps.pages import write_ranking  # seconds to import, wanted for these only
 
         print(write_ranking(RANKED))
+        (RANKED / reports.WHOLE).unlink()  # no HTML file ships
     if target.is_relative_to(reports.SHIPPED):
         print(contents.write(reports.SHIPPED))
     return 0
