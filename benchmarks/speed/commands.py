@@ -30,11 +30,12 @@ def speed(options: Speed = Speed()) -> int:
     from rich.markdown import Markdown
 
     from benchmarks.executors.processes import preload
-    from benchmarks.speed.measurement import Measurement
+    from benchmarks.speed.measurement import measure
+    from gans.compute import devices
 
-    measurement = Measurement(options)
+    device = devices.resolve(options.device)
     preload("benchmarks.speed.steps")
-    page = measurement.run()
+    page = measure(options, device)
     path = page.write(page.machine["device"], options.outputs / places.SPEED)
     Console().print(Markdown(page.markdown()))
     print(f"written: {path}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import torch
 
 from benchmarks.speed import operations
 from benchmarks.speed.page import Page, Section, machine
@@ -22,52 +22,38 @@ if TYPE_CHECKING:
 SECONDS = 1.0  # of a turn
 
 
-class Measurement:
-    """One invocation; an InputError if there is no such device."""
+def measure(command: Speed, device: torch.device) -> Page:
+    """What the command asks for, in a page."""
+    devices.prepare(device, devices.cores())
+    about = machine(device, command_line("gans speed", command))
+    about["turns"] = f"{command.rounds} of {SECONDS:g} s"
+    about["load before"] = f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores"
+    page, models = Page("Speed of training", about), command.models or SIZES
+    workloads = [size(model) for size in (colour, small) for model in models]
+    for part in command.parts or ("operations", "steps", "scoring"):
+        print(f"{part} ...", flush=True)
+        if part == "operations":
+            page.sections.append(operations.section(workloads))
+        elif part == "steps":
+            at_papers = [papers(model) for model in models if device.type == "cuda"]
+            timings = [timed(workload, device, command.rounds) for workload in (*workloads, *at_papers)]
+            page.sections += step_sections(pd.concat(timings))
+        else:
+            from benchmarks.speed import scoring  # imports torch-fidelity, which other parts do not wait for
 
-    def __init__(self, command: Speed) -> None:
-        self.command = command
-        self.models: Sequence[str] = command.models or list(SIZES)
-        self.device = devices.resolve(command.device)
-        devices.prepare(self.device, devices.cores())
+            page.sections.append(scoring.section(device, command.count))
+    about["load after"] = f"{os.getloadavg()[0]:.1f}"
+    return page
 
-    def run(self) -> Page:
-        about = machine(self.device, command_line("gans speed", self.command))
-        about["turns"] = f"{self.command.rounds} of {SECONDS:g} s"
-        about["load before"] = f"{os.getloadavg()[0]:.1f} on {devices.cores()} cores"
-        page = Page("Speed of training", about)
-        parts = {"operations": self.operations, "steps": self.steps, "scoring": self.scoring}
-        for part in self.command.parts or parts:
-            print(f"{part} ...", flush=True)
-            page.sections += parts[part]()
-        about["load after"] = f"{os.getloadavg()[0]:.1f}"
-        return page
 
-    def steps(self) -> list[Section]:
-        workloads = [size(model) for size in (colour, small) for model in self.models]
-        workloads += [papers(model) for model in self.models if self.device.type == "cuda"]
-        return step_sections(pd.concat([self.timed(workload) for workload in workloads]))
-
-    def timed(self, workload: Workload) -> pd.DataFrame:
-        print(f"  {workload.name}", flush=True)
-        threads = 1 if workload.name.endswith("digits") else devices.cores()  # as in the matrix
-        timing = Timing(self.device, threads, self.command.rounds, SECONDS)
-        found = pd.concat([timing.measure(workload, kind) for kind in self.precisions(workload)])
-        return found.assign(default=workload.default(self.device))
-
-    def precisions(self, workload: Workload) -> list[Settled]:
-        """On a GPU what the model trains in, elsewhere float32 and, where there is, bf16."""
-        if self.device.type == "cuda":
-            return [workload.default(self.device)]
-        return ["float32", "bf16"] if precision.has_bf16(self.device) else ["float32"]
-
-    def operations(self) -> list[Section]:
-        return [operations.section([size(model) for size in (colour, small) for model in self.models])]
-
-    def scoring(self) -> list[Section]:
-        from benchmarks.speed import scoring  # imports torch-fidelity, which other parts do not wait for
-
-        return [scoring.section(self.device, self.command.count)]
+def timed(workload: Workload, device: torch.device, rounds: int) -> pd.DataFrame:
+    """On a GPU in what the model trains in, elsewhere in float32 and, where there is, bf16."""
+    print(f"  {workload.name}", flush=True)
+    threads = 1 if workload.name.endswith("digits") else devices.cores()  # as in the matrix
+    timing, default = Timing(device, threads, rounds, SECONDS), workload.default(device)
+    both: list[Settled] = ["float32", "bf16"] if precision.has_bf16(device) else ["float32"]
+    kinds = [default] if device.type == "cuda" else both
+    return pd.concat([timing.measure(workload, kind) for kind in kinds]).assign(default=default)
 
 
 def step_sections(rounds: pd.DataFrame) -> list[Section]:
