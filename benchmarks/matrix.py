@@ -175,7 +175,7 @@ def file_of(name: str) -> Path:
 def experiment_of(name: str, selection: Selection) -> str:
     """The MLflow experiment that a selection of a matrix is tracked in.
 
-    A name without a file stands for itself: what was tracked outlives the file.
+    Without a file it is the name itself: a matrix that was tracked may have lost its file.
     """
     path = file_of(name)
     matrix = _read(name) if path.exists() else Matrix(path.stem, path, "", MatrixFile(datasets={}, models={}))

@@ -157,7 +157,7 @@ class Trainer(Place):
 @flat
 @dataclass(frozen=True)
 class Machine(Trainer):
-    """Likewise; the workers of a cell may have processes of their own."""
+    """Options of a trainer that may run MD-GAN's workers in other processes."""
 
     workers: Annotated[
         Where | None,

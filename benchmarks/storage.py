@@ -84,8 +84,8 @@ class Mirror:
 
     Attributes:
         name: the URL, without passwords.
-        there: what was known of files at the URL, by their paths, when they were fetched.
-        here: likewise of files here, when they were last the same.
+        there: size and time of the files at the URL, by path, when they were fetched.
+        here: the same of the files here, when both sides were last equal.
     """
 
     def __init__(self, url: str, root: Path) -> None:

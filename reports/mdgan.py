@@ -115,7 +115,7 @@ def changes(names: Sequence[str], own: Setting, base: Setting) -> str:
     return ", ".join(_value(name, own) for name in named)
 
 
-# how a figure writes a setting, or some of its values; `{}` is the value, which stands alone elsewhere
+# how a figure writes a setting, or some of its values; `{}` is the value, and all that others show
 WRITTEN: dict[str, str | dict[str, str]] = {
     "update.workers": "N = {}",
     "update.batches": "k = {}",

@@ -97,7 +97,7 @@ class Part:
 
 
 def parts(timing: Timing, folder: Path) -> list[Part]:
-    """All of them, the most valuable first; `folder` is for what is kept beside the page."""
+    """All of them, the most valuable first; `folder` keeps what the page needs next time."""
     device, steps = timing.device, partial(of_steps, timing)
 
     def beside_tutorial(workload: Workload) -> Part:
@@ -188,7 +188,7 @@ def measure(command: Goals, device: torch.device) -> int:
     page = Page("Goals on a GPU", about, [Section("Figures", NOTE, found, found)])
     path = page.write(name, command.outputs / SPEED)
     print(f"goals met: {about['goals met']}, not measured: {about['not measured']}\nwritten: {path}")
-    print(f"kept in {folder}, and not measured again for the same commit: delete it to start anew")
+    print(f"kept in {folder}, and not measured again for the same commit: delete it to start again")
     return int(missing > 0)
 
 

@@ -90,7 +90,7 @@ class Tutorial:
         self.i = 0
 
     def batches(self) -> Iterator[Tensor]:
-        """Epoch after epoch; the loader's workers start anew in each, as in the tutorial."""
+        """Epoch after epoch; the loader starts its workers again in each, as in the tutorial."""
         while True:
             yield from self.loader
 

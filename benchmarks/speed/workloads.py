@@ -66,7 +66,7 @@ def small(model: str) -> Workload:
 
 
 def papers(name: str, *tables: Mapping[str, Any]) -> Workload:
-    """The recipe as it stands, at the paper's width, on 32x32 colour images; of ten classes if conditional."""
+    """The recipe at the paper's width, on 32x32 colour images; of ten classes if conditional."""
     classes = 10 if recipe(name).settings["networks"].get("conditional") else 0
     return _workload(name, "recipe", Shape(3, 32, classes), *tables)
 

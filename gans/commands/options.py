@@ -79,7 +79,7 @@ def check_device(name: str) -> str:
 
 
 def check_workers(where: str, context: str = "") -> Where:
-    """The name of a place where an update rule's workers can run; `context` says where the name stands."""
+    """The name of a place where an update rule's workers can run; `context` says where the name was read."""
     if where not in get_args(Where):
         raise unknown("place for workers", where, get_args(Where), context)
     return cast("Where", where)

@@ -92,7 +92,7 @@ def build_generator(shape: Shape, config: NetworkConfig, seed: int) -> nn.Module
 
 
 def build_discriminator(shape: Shape, config: NetworkConfig, seed: int, worker: int = 0) -> nn.Module:
-    """The discriminator, likewise; each worker of MD-GAN starts from its own weights."""
+    """The discriminator, also a function of the seed; each worker of MD-GAN starts from its own weights."""
     return _build(MODELS[config.name].discriminator, shape, config, seeds.mix(seed, "discriminator", worker))
 
 

@@ -57,7 +57,7 @@ def _draw_rows(
 ) -> None:
     """Rows of images (n, channels, side, side) with their names, `left` inches of room for these.
 
-    With a gap, which is in inches, the first row stands apart and its name is bold.
+    With a gap, which is in inches, the first row is set apart and its name is bold.
     """
     # tight columns of images; layout engines are slow
     top, line, count = 0.5, 0.04, len(rows[0])
