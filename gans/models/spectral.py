@@ -96,15 +96,16 @@ def iterating(network: nn.Module) -> Iterator[tuple[SpectralNorm, Tensor]]:
 
 
 def iterate_together(pairs: Sequence[tuple[SpectralNorm, Tensor]]) -> None:
-    """One power iteration of each norm on its weight: two products for each layer, all else at once."""
+    """One power iteration of each norm on its weight: two products for each layer, nearly all else at once."""
     kind = pairs[0][1].device.type
     with torch.autocast(kind, enabled=False):
-        for (norm, weight), estimate in zip(pairs, estimated(pairs), strict=True):
-            norm.ahead = _Quotient.apply(weight, *estimate)
+        quotients = _Quotients.apply(list(estimated(pairs)), *(weight for _, weight in pairs))
+        for (norm, _), quotient in zip(pairs, quotients, strict=True):
+            norm.ahead = quotient
     if torch.is_autocast_enabled(kind) and not torch.compiler.is_compiling():  # which joins casts to other code
         norms = [norm for norm, _ in pairs if norm.lowered]
-        quotients = [norm.ahead for norm in norms if norm.ahead is not None]
-        for norm, quotient in zip(norms, precision.lowered(quotients) if norms else (), strict=True):
+        kept = [norm.ahead for norm in norms if norm.ahead is not None]
+        for norm, quotient in zip(norms, precision.lowered(kept) if norms else (), strict=True):
             norm.ahead = quotient
 
 
@@ -124,29 +125,52 @@ def units(vectors: list[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """The vectors (any,) at length 1, and the lengths () that they had, in as many launches as for one."""
     lengths = torch._foreach_clamp_min(torch._foreach_norm(vectors), EPS)
     sizes = [len(vector) for vector in vectors]
-    divisors = torch.cat([length.expand(size) for length, size in zip(lengths, sizes, strict=True)])
-    return (torch.cat(vectors) / divisors).split(sizes), lengths
+    return (torch.cat(vectors) / spread(lengths, sizes)).split(sizes), lengths
 
 
-class _Quotient(torch.autograd.Function):
-    """W / sigma, given u, v and sigma = u^T W v.
+def spread(scalars: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Each scalar () as often as its size says, one after another."""
+    return torch.cat([scalar.expand(size) for scalar, size in zip(scalars, sizes, strict=True)])
+
+
+def joined(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+    """All elements, one tensor after another, each in the order in memory of its weight."""
+    orders = [sorted(range(weight.ndim), key=weight.stride, reverse=True) for weight in weights]
+    return torch.cat([each.permute(order).flatten() for each, order in zip(tensors, orders, strict=True)])
+
+
+def parted(flat: Tensor, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What `joined` joined, as views with the weights' shapes and orders in memory."""
+    parts = flat.split([weight.numel() for weight in weights])
+    return tuple(
+        part.as_strided(weight.shape, weight.stride(), part.storage_offset())
+        for part, weight in zip(parts, weights, strict=True)
+    )
+
+
+class _Quotients(torch.autograd.Function):
+    """W / sigma of each layer, given u, v and sigma = u^T W v of each.
 
     With G the gradient in W / sigma, W has (G - <G, W / sigma> u v^T) / sigma: in Miyato et al. 2018 the analysis
-    of the gradient. In closed form it takes half the launches of automatic differentiation.
+    of the gradient. What it does to all weights alike it does to all at once.
     """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor) -> Tensor:
-        quotient = weight / sigma
-        ctx.save_for_backward(quotient, u, v, sigma)
-        return quotient
+    def forward(ctx: Any, estimates: Sequence[tuple[Tensor, ...]], *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.us, ctx.vs, sigmas = zip(*estimates, strict=True)
+        ctx.divisors = spread(sigmas, [weight.numel() for weight in weights])
+        ctx.quotients = joined(weights, weights) / ctx.divisors
+        ctx.weights = [weight.detach() for weight in weights]  # for their shapes
+        return parted(ctx.quotients.detach(), weights)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        quotient, u, v, sigma = ctx.saved_tensors
-        share = (gradient * quotient).sum()
-        rows = (share * u).unflatten(0, (-1, *[1] * (gradient.ndim - 1)))
-        columns = v.unflatten(0, (1, *gradient.shape[1:]))
-        # element by element and not as a product of matrices: it keeps the gradient's order in memory
-        return torch.addcmul(gradient, rows, columns, value=-1) / sigma, None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        slopes = joined(gradients, ctx.weights)
+        shares = [part.sum() for part in (slopes * ctx.quotients).split([w.numel() for w in ctx.weights])]
+        sizes = [len(u) for u in ctx.us]
+        rows = (spread(shares, sizes) * torch.cat(ctx.us)).split(sizes)
+        for slope, row, v in zip(parted(slopes, ctx.weights), rows, ctx.vs, strict=True):
+            columns = v.unflatten(0, (1, *slope.shape[1:]))
+            slope.addcmul_(row.unflatten(0, (-1, *[1] * (slope.ndim - 1))), columns, value=-1)
+        return None, *parted(slopes / ctx.divisors, ctx.weights)
