@@ -9,7 +9,8 @@ from gans.errors import InputError
 VARIABLE = "GANS_OUTPUTS"
 DEFAULT_URI = "sqlite:///mlflow.db"
 # its parts
-REPORTS, PRESETS, SAMPLES, SPEED, EXTRACTORS = "reports", "presets", "samples", "speed", "extractors"
+REPORTS, PRESETS, SAMPLES, EXPORTS = "reports", "presets", "samples", "exports"
+SPEED, EXTRACTORS = "speed", "extractors"
 
 
 def tracking_uri() -> str:

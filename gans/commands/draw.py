@@ -1,4 +1,4 @@
-"""`gans sample | walk | interpolate`: images of a trained generator, and the base of commands that draw."""
+"""`gans sample | walk | interpolate | export`: images of a trained generator, or the network alone."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LATENT = "latents as SEED:INDEX; INDEX counts the images of `gans sample --seed SEED` row by row, from 0"
 MOST = 10**6  # images of a call
 AMONG = 2000  # samples that a walk's directions are found from
+COMPARED = 64  # images of an exported generator and of ours
 PER_SECOND = 12  # frames of a film
 SIDE = 64  # pixels: about how large an image of a strip is shown, at least
 Line = Annotated[Literal["slerp", "lerp"], option("great circles (slerp) or straight lines (lerp)")]
@@ -34,15 +35,14 @@ Class = Annotated[
 
 @flat
 @dataclass(frozen=True)
-class Drawing:
-    """The options of every command that draws."""
+class Writing:
+    """The options of every command that makes files of a generator."""
 
     generator: Annotated[
         str, option("a generator.safetensors, a run's folder, an MLflow run id or its start, or zoo:NAME")
     ]
     _: KW_ONLY
     seed: Annotated[int, option("random seed", least=0, most=10**18 - 1)] = 0
-    device: Device = "auto"
     output: Annotated[
         tuple[Path, ...],
         option(
@@ -53,6 +53,7 @@ class Drawing:
     force: Annotated[bool, option("overwrite existing output files")] = False
 
     kinds: ClassVar[tuple[str, ...]] = (".png",)  # of files that it writes
+    folder: ClassVar[str] = places.SAMPLES  # of new files, in the folder of results
 
     def check(self) -> None:
         """Refuse, before anything is drawn, a file of another kind or, without force, one that is there."""
@@ -69,9 +70,15 @@ class Drawing:
         """The files to write: those that were named, or else new ones, named after the generator."""
         path = Path(self.generator.removeprefix("zoo:")).absolute()
         name = path.parent.name if path.name == GENERATOR else path.name.removesuffix(".safetensors")
-        return self.output or places.free(
-            places.outputs() / places.SAMPLES, f"{stem}-{slug(name)[-80:]}", *suffixes
-        )
+        return self.output or places.free(places.outputs() / self.folder, f"{stem}-{slug(name)[-80:]}", *suffixes)
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Writing):
+    """The options of every command that draws."""
+
+    device: Device = "auto"
 
     def save(self, image: Image, stem: str, what: str) -> int:
         """Write a picture, print where it is, and return the exit code."""
@@ -92,8 +99,8 @@ class Artist:
     about: dict[str, Any]  # what its file says of it
 
     @classmethod
-    def of(cls, options: Drawing) -> Artist:
-        """The generator of the command line, after a check of the output files."""
+    def of(cls, options: Writing) -> Artist:
+        """The generator of the command line, after a check of the output files; to be exported, on the CPU."""
         from gans.runs.find import find_generator
 
         options.check()
@@ -101,7 +108,8 @@ class Artist:
         from gans.compute import devices  # seconds to import, which a wrong name does not wait for
         from gans.generate.loading import load_generator
 
-        return cls(options.generator, *load_generator(path, devices.resolve(options.device)))
+        device = devices.resolve(options.device) if isinstance(options, Drawing) else "cpu"
+        return cls(options.generator, *load_generator(path, device))
 
     @property
     def prior(self) -> Prior:
@@ -269,3 +277,31 @@ def _save(images: Tensor, path: Path) -> None:
         write_bytes(path, gif(frames, [round(100 / PER_SECOND) * 10] * len(frames)))
     else:
         save_mp4(frames, PER_SECOND, path)
+
+
+@flat
+@dataclass(frozen=True, kw_only=True)
+class Export(Writing):
+    output: Annotated[
+        tuple[Path, ...],
+        option(
+            "one or more files, .pt2 (torch.export) or .onnx; default: a new .pt2 in outputs/exports",
+            name=("--output", "--onnx"),
+        ),
+    ] = ()
+    kinds = (".pt2", ".onnx")
+    folder = places.EXPORTS
+
+
+def export(options: Export) -> int:
+    artist = Artist.of(options)
+    from gans.generate import export, latents
+
+    code = artist.prior.sample(COMPARED, options.seed, latents.PURPOSE)
+    suffixes = sorted({path.suffix.lower() for path in options.output}) or [".pt2"]
+    made = {suffix: export.export(artist.generator, artist.about, code, suffix) for suffix in suffixes}
+    for path in options.files("generator", ".pt2"):
+        content, apart = made[path.suffix.lower()]
+        write_bytes(path, content)
+        print(f"{path}: {COMPARED} images differ from this package's by at most {apart:.2g}, in [-1, 1]")
+    return 0

@@ -27,6 +27,7 @@ COMMANDS = {
     "interpolate": ("gans.commands.draw:interpolate", "Interpolate between latents: a strip, GIF or video."),
     "walk": ("gans.commands.draw:walk", "Draw a plane of latent space as a grid."),
     "arithmetic": ("gans.commands.arithmetic:arithmetic", "Draw a - b + c of the mean latents of classes."),
+    "export": ("gans.commands.draw:export", "Write a generator's network alone, as torch.export or ONNX."),
     "score": ("gans.commands.score:score", "Score images, or one generator; for a matrix: rescore."),
     "data": ("gans.commands.data:data", "List the data sets by name, or download one."),
     "zoo": ("gans.commands.zoo:zoo", "List trained generators, draw from one, or add some."),

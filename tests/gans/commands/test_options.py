@@ -27,6 +27,7 @@ NEEDED = {
     "sample": "g",
     "interpolate": "g",
     "walk": "g",
+    "export": "g",
     "arithmetic": "g --a 1 --b 2 --c 3",
     "register": "abcd1234",
     "extractor": "digits",
