@@ -18,7 +18,6 @@ from gans.files import expand
 from gans.registry import FOLDER, folder
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from torch import Tensor
 
@@ -80,20 +79,9 @@ def score(options: Score = Score()) -> int:
         if options.save_reference:
             return 0
         raise missing("IMAGES")
-    path = place(options.images)
-    if options.reference.endswith(STATISTICS) and not options.reference.startswith(FOLDER):
-        print(report(*against(path, options, device)))
-        return 0
-    from gans import fidelity
-    from gans.data.images import ImageData
-    from gans.fidelity.scorer import Scorer
-
-    given = read(path, options, device)
-    assert isinstance(given.reference, ImageData)
-    name = fidelity.default_extractor(given.reference) if options.extractor == "auto" else options.extractor
-    scorer = Scorer(given.reference, name, len(given.images), device, further=options.metric)
-    scores = scorer.score(given.images, given.labels)
-    print(report(given, scorer.extractor, scorer.class_metrics, scores))
+    path, of_statistics = place(options.images), options.reference.endswith(STATISTICS)
+    scored = against if of_statistics and not options.reference.startswith(FOLDER) else compared
+    print(report(*scored(path, options, device)))
     return 0
 
 
@@ -113,14 +101,25 @@ def save_reference(options: Score, path: Path, device: torch.device) -> None:
     print(f"{path}: statistics of {len(data.train):,} training images of {data.title}, features of '{name}'")
 
 
-def against(
-    path: Path, options: Score, device: torch.device
-) -> tuple[Given, Extractor, dict[str, Metric], dict[str, float]]:
-    """Images of a place, scored by what statistics suffice for."""
-    import torch
+Report = tuple["Given", "Extractor", "Mapping[str, Metric]", dict[str, float]]
 
-    from gans.data import datasets
-    from gans.data.images import smallest_resolution
+
+def compared(path: Path, options: Score, device: torch.device) -> Report:
+    """Images of a place, or of the generator there, scored by all metrics against a data set."""
+    from gans import fidelity
+    from gans.data.images import ImageData
+    from gans.fidelity.scorer import Scorer
+
+    given = (drawn if path.suffix == ".safetensors" else read)(path, options, device)
+    data = given.reference
+    assert isinstance(data, ImageData)
+    name = fidelity.default_extractor(data) if options.extractor == "auto" else options.extractor
+    scorer = Scorer(data, name, len(given.images), device, further=options.metric)
+    return given, scorer.extractor, scorer.class_metrics, scorer.score(given.images, given.labels)
+
+
+def against(path: Path, options: Score, device: torch.device) -> Report:
+    """Likewise, by what statistics suffice for."""
     from gans.fidelity import require, statistics
     from gans.fidelity.scorer import score_against
     from gans.generate.loading import load_generator
@@ -135,22 +134,8 @@ def against(
     if path.suffix == ".safetensors":
         artist = Artist(str(path), *load_generator(path, device))
         images = artist.draw(artist.prior.fixed(options.count or COUNT, "report"))
-    elif path.suffix == ".npz":
-        pixels = read_array(path)
-        if pixels.ndim != 4 or not {1, 3} & {pixels.shape[1], pixels.shape[3]}:
-            raise InputError(
-                f"{path} holds images of shape {pixels.shape}, not (n, 1 or 3, side, side); convert them"
-            )
-        images = torch.from_numpy(pixels if pixels.shape[1] in (1, 3) else pixels.transpose(0, 3, 1, 2).copy())
     else:
-        side = extractor.resolution
-        found = datasets.load(f"{FOLDER}{path}", resolution=side)
-        native = max(map(max, found.sizes))
-        if side is None and native > found.resolution:  # a folder's default has a limit
-            found = datasets.load(f"{FOLDER}{path}", resolution=smallest_resolution(native))
-        side = found.resolution
-        check_sizes(path, found, {(side, side), *(size for size in found.sizes if max(size) <= side)}, real.title)
-        images = torch.cat([found.train, found.test])
+        images, _ = images_of(path, real.title, extractor.resolution)
     metrics, scores = score_against(real, images, device)
     return Given(images, real), extractor, metrics, scores
 
@@ -195,8 +180,6 @@ def place(name: str) -> Path:
 
 def read(path: Path, options: Score, device: torch.device) -> Given:
     """The images of a place, and the data set to compare them with; an InputError if they are not alike."""
-    if path.suffix == ".safetensors":
-        return drawn(path, options, device)
     if not options.reference:
         raise missing("--reference")
     if path.suffix == ".pt":
@@ -206,13 +189,13 @@ def read(path: Path, options: Score, device: torch.device) -> Given:
     from gans.data import datasets
 
     reference = datasets.load(options.reference)
-    given = (from_array if path.suffix == ".npz" else from_files)(path, reference)
-    expected, found = tuple(reference.train.shape[1:]), tuple(given.images.shape[1:])
+    images, remarks = images_of(path, reference.name, reference.resolution, reference.sizes)
+    expected, found = tuple(reference.train.shape[1:]), tuple(images.shape[1:])
     if found != expected:
         raise InputError(
             f"{path} holds images of shape {found}, '{reference.name}' takes {expected}; convert them"
         )
-    return given
+    return Given(images, reference, remarks)
 
 
 def drawn(path: Path, options: Score, device: torch.device) -> Given:
@@ -239,30 +222,34 @@ def drawn(path: Path, options: Score, device: torch.device) -> Given:
     return Given(artist.draw(code), reference, "the latents that reports are made with", labels)
 
 
-def from_files(path: Path, reference: ImageData) -> Given:
-    """Images of a folder or archive, both splits if there are two; none is resized, since that would be scored.
+def images_of(
+    path: Path, reference: str, side: int | None, padded: Sequence[tuple[int, int]] | None = None
+) -> tuple[Tensor, str]:
+    """Images of an .npz, a folder or an archive, both splits if there are two, and remarks on them.
 
-    Where the data set's own images are padded (MNIST: 28 to 32), files of that size are padded likewise.
+    None is resized, since that would be scored: files are of one size, of `side` pixels (None: of any) or smaller.
+    The latter are padded as the reference's own were (MNIST: 28 to 32), of the sizes `padded` (None: of any).
     """
     import torch
 
     from gans.data import datasets
+    from gans.data.images import smallest_resolution
 
-    side = reference.resolution
+    if path.suffix == ".npz":
+        return from_array(path), ""
     found = datasets.load(f"{FOLDER}{path}", resolution=side)
-    check_sizes(
-        path, found, {(side, side), *(size for size in reference.sizes if max(size) <= side)}, reference.name
-    )
-    return Given(torch.cat([found.train, found.test]), reference, "; ".join(found.remarks))
-
-
-def check_sizes(path: Path, found: ImageData, known: set[tuple[int, int]], reference: str) -> None:
-    """Refuse images of several sizes, or of others than known ones."""
+    native = max(map(max, found.sizes))
+    if side is None and native > found.resolution:  # a folder's default has a limit
+        found = datasets.load(f"{FOLDER}{path}", resolution=smallest_resolution(native))
+    side = found.resolution
+    small = found.sizes if padded is None else padded
+    known = {(side, side), *(size for size in small if max(size) <= side)}
     if len(found.sizes) > 1 or not known.issuperset(found.sizes):
         raise InputError(
             f"{path} holds images of {in_words(found.sizes, ' and ')} pixels, '{reference}' takes "
             f"{in_words(sorted(known), ' or ')}, all the same; convert them, or name their data set"
         )
+    return torch.cat([found.train, found.test]), "; ".join(found.remarks)
 
 
 def in_words(sizes: Sequence[tuple[int, int]], between: str) -> str:
@@ -270,19 +257,10 @@ def in_words(sizes: Sequence[tuple[int, int]], between: str) -> str:
     return between.join(f"{width} x {height}" for width, height in sizes[:4]) + (", ..." if sizes[4:] else "")
 
 
-def from_array(path: Path, reference: ImageData) -> Given:
-    """Images of an .npz: uint8, (n, channels, side, side) or with the channels last."""
-    import torch
-
-    pixels = read_array(path)
-    if pixels.shape[1:] == (reference.resolution, reference.resolution, reference.channels):
-        pixels = pixels.transpose(0, 3, 1, 2)
-    return Given(torch.from_numpy(pixels.copy()), reference)
-
-
-def read_array(path: Path) -> np.ndarray:
-    """The uint8 array in an .npz that is named as in `KEYS`; nothing is ever unpickled."""
+def from_array(path: Path) -> Tensor:
+    """Images of an .npz, named as in `KEYS`, with the channels first or last; nothing is ever unpickled."""
     import numpy as np
+    import torch
 
     try:
         with np.load(path if path.is_file() else os.devnull, allow_pickle=False) as archive:
@@ -297,7 +275,9 @@ def read_array(path: Path) -> np.ndarray:
         raise InputError(
             f"{path} holds {pixels.dtype} pixels; store uint8, 0 to 255; other types have no fixed range"
         )
-    return pixels
+    if pixels.ndim != 4 or not {1, 3} & {pixels.shape[1], pixels.shape[3]}:
+        raise InputError(f"{path} holds images of shape {pixels.shape}, not (n, 1 or 3, side, side); convert them")
+    return torch.from_numpy(pixels if pixels.shape[1] in (1, 3) else pixels.transpose(0, 3, 1, 2).copy())
 
 
 # What is printed
