@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from gans.commands.options import Device, check_dataset, option
 from gans.errors import InputError, shown
 from gans.places import REPORTS, tracking_uri
 from gans.runs import databases
+from gans.runs.events import run_paths
 
 if TYPE_CHECKING:
     from benchmarks.matrix import Matrix
@@ -58,16 +60,22 @@ def train(options: Bench, matrix: Matrix) -> int:
     """Train, score, track and report, on a machine that has joined its cluster."""
     from benchmarks.runner import MatrixRun
     from gans.commands.progress import busy
-    from gans.runs.export import exporting
     from gans.runs.store import Store
 
     with busy("loading data and extractors"):
-        matrix_run = MatrixRun(matrix, options.selection, options.machine, Store())
-    for remark in matrix_run.remarks():
+        run = MatrixRun(matrix, options.selection, options.machine, Store())
+    for remark in run.remarks():
         print(remark)
-    with exporting(matrix_run.folder, matrix_run.store, options.machine.remedy):
-        code = matrix_run.run()
-        write_report(matrix_run)
+    return carry_out(run)
+
+
+def carry_out(run: MatrixRun) -> int:
+    """Do what the run has to do, and write the report."""
+    from gans.runs.export import exporting
+
+    with exporting(run.folder, run.store):
+        code = run.run()
+        write_report(run)
     return code
 
 
@@ -122,20 +130,22 @@ def rescore(options: Rescore = Rescore()) -> int:
     matrix = read(options)
     from benchmarks.executors.ray import joined
     from benchmarks.runner import ScoreRun
-    from gans.runs.export import exporting
     from gans.runs.store import Store
 
     with joined(Machine(**vars(options.machine))) as machine:
-        run = ScoreRun(matrix, options, machine, Store())
-        with exporting(run.folder, run.store, machine.remedy):
-            code = run.run()
-            write_report(run)
-        return code
+        return carry_out(ScoreRun(matrix, options, machine, Store()))
 
 
 def reading(runs: Path) -> Store:
     """The tracking store for a command that reads it; without a server's answer, runs' folders are read."""
-    answers = databases.check_reading(tracking_uri(), runs)
+    answers = True
+    try:
+        databases.check(tracking_uri())
+    except databases.Away as error:
+        if not any(run_paths(runs)):
+            raise
+        print(f"{error}; reading {runs} in its place", file=sys.stderr)
+        answers = False
     from gans.runs.store import Store
 
     return Store(answers=answers)

@@ -92,14 +92,6 @@ class Place:
         found = re.match(r"(\w[\w+.-]+):/+(.*)", str(self.runs))
         return f"{found[1]}://{'/' if found[1] in LOCAL else ''}{found[2]}" if found else ""
 
-    @property
-    def remedy(self) -> str:
-        """What exports later what a tracking store lacks: `gans sync` reads folders, and no URLs."""
-        from gans.runs.export import REMEDY
-
-        mirror = self.cluster.mirror if self.cluster else None
-        return f"the next command with RUNS={mirror.name} exports them" if mirror else REMEDY
-
     # in these, `side` is that of the largest images, in pixels
 
     def parallel(self, count: int, side: int) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,7 @@ class MatrixPlan:
     def list_floors(self) -> list[Floor]:
         """One noise floor per data set, extractor and number of images."""
         some = kinds(p.cell for p in self.planned).values()  # no training seed decides on a floor
-        floors = [floor for cell in some for floor in floors_of(cell, self.wanted(cell))]
+        floors = [floor_of(cell, key) for cell in some for key in self.wanted(cell)]
         found = {floor.identity: floor for floor in floors}
         # where some models have classes and others none, the one with classes says all that the other does
         return list((found | {floor.identity: floor for floor in floors if floor.classes}).values())
@@ -272,23 +272,17 @@ def check_cell(cell: Cell, device: torch.device, extractors: Iterable[str] | Non
         raise InputError(f"{cell.model} on {experiment.dataset}: {error}") from None
 
 
-def floors_of(cell: Cell, wanted: Sequence[ScoreKey]) -> list[Floor]:
-    """The noise floors that these scores of a cell are read against: one each."""
-    images = cell.images
-    floors = []
-    for key in wanted:
-        extractor = extractor_of(key.extractor)
-        known_by = f"{images.hash} {fidelity.identity(extractor, key.count)} {PROTOCOL_VERSION}"
-        floors.append(
-            Floor(
-                dataset=cell.experiment.dataset,
-                resolution=images.resolution,
-                extractor=key.extractor,
-                images=key.count,
-                identity=hashlib.sha256(known_by.encode()).hexdigest()[:16],
-                metric=extractor.prefix,
-                title=images.title,
-                classes=cell.classes,
-            )
-        )
-    return floors
+def floor_of(cell: Cell, key: ScoreKey) -> Floor:
+    """The noise floor that a score of a cell is read against."""
+    images, extractor = cell.images, extractor_of(key.extractor)
+    known_by = f"{images.hash} {fidelity.identity(extractor, key.count)} {PROTOCOL_VERSION}"
+    return Floor(
+        dataset=cell.experiment.dataset,
+        resolution=images.resolution,
+        extractor=key.extractor,
+        images=key.count,
+        identity=hashlib.sha256(known_by.encode()).hexdigest()[:16],
+        metric=extractor.prefix,
+        title=images.title,
+        classes=cell.classes,
+    )

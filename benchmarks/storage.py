@@ -83,13 +83,12 @@ class Mirror:
     """A folder of runs at a URL, and its files here.
 
     Attributes:
-        name: the URL, without passwords.
         there: size and time of the files at the URL, by path, when they were fetched.
         here: the same of the files here, when both sides were last equal.
     """
 
     def __init__(self, url: str, root: Path) -> None:
-        self.remote, self.root, self.name = Remote(url), root, shown(url)
+        self.remote, self.root = Remote(url), root
         self.there: dict[str, str] = {}
         self.here: dict[str, tuple[int, int]] = {}
         self.due = time.monotonic() + EVERY
@@ -184,8 +183,8 @@ class Mirror:
             quiet = max(0.0, time.time() - since)
             if quiet < LAPSE and (host != HOST or psutil.pid_exists(pid)):
                 raise InputError(
-                    f"RUNS={self.name} is in use by process {pid} on {host}, which wrote {quiet:.0f} s ago; "
-                    "wait for it, stop it, or name another folder there"
+                    f"RUNS={self.remote.name} is in use by process {pid} on {host}, which wrote {quiet:.0f} s "
+                    "ago; wait for it, stop it, or name another folder there"
                 )
         self.beat()
 

@@ -41,7 +41,7 @@ def search(request: Request, machine: Machine) -> int:
     run = SweepRun(request, machine, Store())
     if len(request.objectives) > 1:
         print("two objectives: no trial is pruned, since Optuna prunes by one objective only")
-    with exporting(run.folder, run.store, machine.remedy):
+    with exporting(run.folder, run.store):
         return run.run()
 
 

@@ -22,7 +22,6 @@ from urllib.parse import urlsplit
 
 from gans.errors import InputError, first_line, shown
 from gans.places import DEFAULT_URI
-from gans.runs.events import run_paths
 
 ANSWER = 8.0  # seconds that a server has to answer in all, the look-up of its name included
 PATIENCE = 30.0  # seconds that a file which another process holds is waited for
@@ -88,18 +87,6 @@ def opened(url: str, kind: Kind, open: Callable[[], Opened]) -> Opened:
             why = first_line(error)
             time.sleep(pause)
     raise InputError(kind.refusal(url, why))
-
-
-def check_reading(url: str, runs: Path) -> bool:
-    """Whether a tracking store answers; refused if not and no runs below a folder can be read instead."""
-    try:
-        check(url, MLFLOW)
-    except Away as error:
-        if not any(run_paths(runs)):
-            raise
-        print(f"{error}; reading {runs} in its place", file=sys.stderr)
-        return False
-    return True
 
 
 def check(url: str, kind: Kind = MLFLOW) -> None:

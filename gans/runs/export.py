@@ -8,7 +8,6 @@ else is overwritten by itself. A run is made once, since it is looked for by its
 import math
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +24,9 @@ from gans.runs.events import RunFolder, State, run_folders
 from gans.runs.locks import acquire
 from gans.runs.store import MlflowRun, Store, is_deleted, key_of
 
-REMEDY = "gans sync exports them"
+REMEDY = "the same command exports them, or for a folder of runs gans sync"
 LOCK = ".export.lock"
 EVERY = 5.0  # seconds between rounds
-LOOK = 0.2  # likewise at the end, while another process exports a folder
 LIMIT = 30.0  # seconds that the end waits for a server
 METRICS, FEW = 1000, 100  # metrics, and params or tags, of a request: MLflow's limits
 # MLflow's codes for what it will not take, however often it is tried
@@ -38,10 +36,10 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "BAD_REQUEST", "RESOURCE
 def export(folder: RunFolder, store: Store) -> float:
     """Write what a store lacks of a run; returns the bytes of its events that it has, infinite if it was deleted.
 
-    A BlockingIOError says that another process exports it, any other exception that the store does not answer:
-    what it has by then is written again the next time.
+    Waits for another process that exports the run. An exception says that the store does not answer: what it has
+    by then is written again the next time.
     """
-    with acquire(folder.path / LOCK, 0.0):
+    with acquire(folder.path / LOCK, math.inf):
         found = store.named(folder.experiment, folder.key)
         position = exported(found[0]) if found else 0
         if position == math.inf:
@@ -163,16 +161,16 @@ class Exporter:
         """Runs that the store still lacks something of; what was written since, its own process exports."""
         return len(self._late()) if self.why else 0
 
-    def say(self, remedy: str = REMEDY) -> None:
+    def say(self) -> None:
         """Print how many runs were exported, and how many are left with the remedy."""
         if self.exported:
             print(f"exported to the tracking store: {counted(len(self.exported))}")
-        self.say_left(remedy)
+        self.say_left()
 
-    def say_left(self, remedy: str = REMEDY) -> None:
+    def say_left(self) -> None:
         """Print what the store still lacks."""
         if left := self.left:
-            print(f"not in the tracking store yet: {counted(left)}; {remedy} ({self.why})")
+            print(f"not in the tracking store yet: {counted(left)}; {REMEDY} ({self.why})")
 
     def _late(self) -> list[RunFolder]:
         """The runs that the store does not have all of."""
@@ -181,26 +179,19 @@ class Exporter:
     def _work(self) -> None:
         while not self.closing.wait(EVERY):
             self._round()
-        while not self._round() and not self.why:
-            time.sleep(LOOK)
+        self._round()
 
-    def _round(self) -> bool:
-        """Export what has changed; whether all of it is exported."""
-        whole = True
+    def _round(self) -> None:
+        """Export what has changed."""
         try:
             if self.why:
                 self._compare()
             for folder in self._late():
-                try:
-                    self.store.exported[folder.key] = export(folder, self.store)
-                    self.exported.add(folder.key)
-                except BlockingIOError:  # another process does it
-                    whole = False
+                self.store.exported[folder.key] = export(folder, self.store)
+                self.exported.add(folder.key)
+            self.why, self.store.answers = "", True
         except Exception as error:
             self.why, self.store.answers = brief(error), False
-            return False
-        self.why, self.store.answers = "", True
-        return whole
 
     def _compare(self) -> None:
         """Look up how much the store has of every run."""
@@ -211,18 +202,15 @@ class Exporter:
 
 
 @contextmanager
-def exporting(root: Path, store: Store, remedy: str = REMEDY) -> Iterator[None]:
-    """Export the runs below a folder before, during and after the block; print what was, and what is left.
-
-    `remedy`: the command that exports the rest later.
-    """
-    sync(root, store).say(remedy)
+def exporting(root: Path, store: Store) -> Iterator[None]:
+    """Export the runs below a folder before, during and after the block; print what was, and what is left."""
+    sync(root, store).say()
     exporter = Exporter(root, store)
     try:
         with exporter:
             yield
     finally:
-        exporter.say_left(remedy)
+        exporter.say_left()
 
 
 def counted(runs: int) -> str:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.plan import floors_of
+from benchmarks.plan import floor_of
 from benchmarks.runner import measured
 from gans import schema
 from gans.config import experiment
@@ -53,8 +53,7 @@ def test_a_tag_has_room_for_the_names_of_the_first_of_many_classes(monkeypatch) 
 
 
 def test_the_floor_of_a_conditional_cell_is_the_same_with_more_numbers() -> None:
-    wanted = [ScoreKey("digits", 1000)]
-    (plain,), (labelled,) = floors_of(cell(False), wanted), floors_of(cell(True), wanted)
+    plain, labelled = (floor_of(cell(with_classes), ScoreKey("digits", 1000)) for with_classes in (False, True))
     assert replace(labelled, classes=()) == plain
     names = require("digits").metrics()
     metrics = {f"{kind}/{name}": 1.0 for kind in ("half", "test") for name in names}

@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from benchmarks.commands import reading
 from gans.errors import InputError
 from gans.runs import databases
-from gans.runs.databases import Away, check, check_reading
+from gans.runs.databases import Away, check
 from gans.runs.run import Run
 from gans.runs.store import Store
 
@@ -65,12 +66,13 @@ def test_a_file_that_another_process_holds_is_waited_for(tmp_path, monkeypatch):
         other.rollback()
 
 
-def test_what_a_server_without_an_answer_would_say_is_read_from_folders(tmp_path, capsys):
-    url = "http://127.0.0.1:1"
+def test_what_a_server_without_an_answer_would_say_is_read_from_folders(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     with pytest.raises(Away):
-        check_reading(url, tmp_path)
+        reading(tmp_path)
     Run.start(tmp_path / "a", "digits", "a", {})
-    assert not check_reading(url, tmp_path)
+    assert not reading(tmp_path).answers
     assert capsys.readouterr().err.endswith(f"reading {tmp_path} in its place\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
     with pytest.raises(InputError):
-        check_reading("./mlruns", tmp_path)
+        reading(tmp_path)

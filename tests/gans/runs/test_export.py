@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import copyfile
@@ -228,8 +229,8 @@ def test_nothing_waits_for_a_server_that_does_not_answer_and_sync_exports_it_lat
         run.finish("finished")
     assert sync(tmp_path, store).left == 1  # at once: it has just not answered
     assert time.monotonic() - begun < 30
-    exporter.say("another command does")
-    assert capsys.readouterr().out.startswith("not in the tracking store yet: 1 run; another command does (")
+    exporter.say()
+    assert capsys.readouterr().out.startswith("not in the tracking store yet: 1 run; the same command exports")
     (read,) = Tracked(store, tmp_path).runs(EXPERIMENT)  # what is at hand
     assert (read.name, read.status, read.metrics["x"]) == (how, "FINISHED", 411.0)
     server.back()
@@ -330,9 +331,11 @@ def test_what_was_exported_and_not_marked_is_exported_again_without_harm(store, 
 
 def test_one_at_a_time_exports_a_run(store, tmp_path):
     run = start(tmp_path, "held")
-    with locks.acquire(tmp_path / exporting.LOCK), pytest.raises(BlockingIOError):
-        export(run, store)
-    assert synced(tmp_path, store) == (1, 0)
+    with ThreadPoolExecutor() as pool:
+        with locks.acquire(tmp_path / exporting.LOCK):
+            other = pool.submit(export, run, store)
+            assert not wait([other], timeout=0.2).done
+        assert other.result() == run.size
 
 
 # --- other stores
