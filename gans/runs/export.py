@@ -140,7 +140,8 @@ class Exporter:
     def __init__(self, root: Path, store: Store) -> None:
         self.root, self.store = root, store
         self.exported: set[str] = set()
-        self.why = f"{shown(store.uri)} does not answer"
+        self.silent = f"{shown(store.uri)} does not answer"
+        self.why = self.silent
         self.closing = threading.Event()
         self.thread = threading.Thread(target=self._work, daemon=True, name="exporter")
 
@@ -153,8 +154,7 @@ class Exporter:
         self.closing.set()
         self.thread.join(None if self.store.embedded else LIMIT)
         if self.thread.is_alive():
-            self.why = f"{shown(self.store.uri)} does not answer"
-            self.store.answers = False
+            self.why, self.store.answers = self.silent, False
 
     @property
     def left(self) -> int:
@@ -191,7 +191,8 @@ class Exporter:
                 self.exported.add(folder.key)
             self.why, self.store.answers = "", True
         except Exception as error:
-            self.why, self.store.answers = brief(error), False
+            refused = isinstance(error.__context__, OSError)  # MLflow's text on it is long
+            self.why, self.store.answers = self.silent if refused else brief(error), False
 
     def _compare(self) -> None:
         """Look up how much the store has of every run."""

@@ -26,7 +26,7 @@ from gans.fidelity import require
 from gans.runs.events import now, run_folders, state_of
 from gans.runs.execute import CellRun, Place
 from gans.runs.export import LOCK as EXPORT_LOCK
-from gans.runs.export import sync
+from gans.runs.export import exporting, sync
 from gans.runs.locks import LOCK, held
 from gans.runs.run import Run
 from gans.runs.scores import ScoreKey, records
@@ -111,7 +111,9 @@ def planned(store: Store, runs: Path = Path("runs")) -> MatrixRun:
 
 def add(store: Store, count: int | None = None, models: list[str] | None = None) -> int:
     options = Rescore(extractors=["digits"], count=count, selection=Selection(models=models))
-    return ScoreRun(read_matrix("tiny.toml"), options, Machine("cpu", 1), store).run()
+    run = ScoreRun(read_matrix("tiny.toml"), options, Machine("cpu", 1), store)
+    with exporting(run.folder, store):
+        return run.run()
 
 
 @pytest.fixture(scope="module")
